@@ -1,0 +1,123 @@
+"""Print the measured speeds beside their targets: python asv_benchmarks/report.py [part ...]."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from benchmarks import bench_kernel, bench_process  # noqa: E402  (the tree beside this file is measured)
+from benchmarks.common import Ratio  # noqa: E402
+
+DTYPES = ("float64", "float32")
+# at most so many plain products, by the BLAS's vector width and the number of features
+PRODUCT_TARGETS = {
+    (256, 784): {"float64": 0.7, "float32": 0.7},
+    (256, 64): {"float64": 1.8, "float32": 1.6},
+    (512, 784): {"float64": 0.8, "float32": 0.85},
+}
+MIB = 2**20
+
+
+def _row(what: str, value: str, wall: str = "", target: float | None = None, measured: float = 0.0) -> str:
+    verdict = "" if target is None else f"{target:>9g}   {'ok' if measured <= target else 'MISSED'}"
+    return f"{what:<46}{value:>10}{wall:>10}{verdict}"
+
+
+def _ratio(what: str, found: Ratio, target: float | None) -> str:
+    return _row(what, f"{found.cpu:.2f}x", f"{found.wall:.2f}x", target, found.cpu)
+
+
+def products(width: int) -> Iterator[str]:
+    """Yield relu, depth 3, against one plain product."""
+    for features in (784, 64):
+        for dtype in DTYPES:
+            found = bench_kernel.relu_to_product(features, dtype)
+            target = PRODUCT_TARGETS.get((width, features), {}).get(dtype)
+            yield _ratio(f"relu depth 3, d={features}, {dtype} / product", found, target)
+            milli = [f"{1e3 * seconds.wall:.0f}" for seconds in (found.candidate, found.floor)]
+            yield f"{'':4}wall {milli[0]} ms, product {milli[1]} ms"
+
+
+def depths(width: int) -> Iterator[str]:
+    """Yield depth 10 against depth 1."""
+    for dtype in DTYPES:
+        yield _ratio(f"depth 10 / depth 1, d=784, {dtype}", bench_kernel.deep_to_shallow(dtype), 1.3)
+
+
+def layers(width: int) -> Iterator[str]:
+    """Yield the other closed forms, and tanh, against relu."""
+    for layer in ("Erf", "Gelu", "Abs", "Sin", "Tanh"):
+        for dtype in DTYPES:
+            target = None if layer == "Tanh" else 2.0
+            yield _ratio(
+                f"{layer.lower()} / relu, d=64, {dtype}", bench_kernel.layer_to_relu(layer, dtype), target
+            )
+
+
+def recursion(width: int) -> Iterator[str]:
+    """Yield nanoseconds an entry and layer on one thread."""
+    targets = {"Relu": {"float64": 0.8, "float32": 0.2}, "Tanh": {"float64": 6.5, "float32": 2.0}}
+    for layer, by_dtype in targets.items():
+        for dtype, target in by_dtype.items():
+            spread = (2**0.5, 0.1) if layer == "Relu" else (1.0, 0.1)
+            found = bench_kernel.nanoseconds(layer, dtype, *spread)
+            yield _row(
+                f"{layer.lower()}, one more layer, {dtype}, one thread", f"{found:.2f} ns", "", target, found
+            )
+
+
+def process(width: int) -> Iterator[str]:
+    """Yield what a new process pays."""
+    beyond = bench_process.import_seconds("tpnum") - bench_process.import_seconds("numpy")
+    yield _row("import tpnum beyond import numpy", "", f"{beyond:.3f} s", 0.1, beyond)
+    yield _row("import and first call, compiled before", "", f"{bench_process.first_call_seconds():.2f} s")
+    yield _row(
+        "import and first call, nothing compiled", "", f"{bench_process.first_call_seconds(warm=False):.2f} s"
+    )
+
+
+def memory(width: int) -> Iterator[str]:
+    """Yield peak memory beyond inputs and outputs."""
+    for features in (784, 64):
+        for dtype in DTYPES:
+            peak, allowed = bench_process.extra_memory(features, dtype, 2)
+            what = f"extra memory, d={features}, {dtype}, two threads"
+            yield _row(what, f"{peak / MIB:.0f} MiB", "", round(allowed / MIB), peak / MIB)
+
+
+PARTS: dict[str, Callable[[int], Iterator[str]]] = {
+    part.__name__: part for part in (products, depths, layers, recursion, process, memory)
+}
+
+
+def main() -> None:
+    """Measure the parts asked for, all by default."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
+    parts = parser.parse_args().parts or list(PARTS)
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"unknown part {sorted(unknown)[0]}: choose from {', '.join(PARTS)}")
+
+    import numpy as np  # noqa: F401  (its BLAS is listed next)
+    from threadpoolctl import threadpool_info
+
+    import tpnum.cli.doctor as doctor
+
+    blas = next(pool for pool in threadpool_info() if pool["user_api"] == "blas")
+    width = doctor.BLAS_WIDTHS.get(str(blas.get("architecture")).lower(), 128)
+    print(
+        f"N = 4096, X against X, NNGP + NTK; BLAS: {blas.get('architecture')}, {blas['num_threads']} threads"
+    )
+    print(f"{'':<46}{'cpu':>10}{'wall':>10}{'at most':>9}")
+    for part in parts:
+        for line in PARTS[part](width):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What all tests share: a compilation cache that cannot go stale, sane threads, new processes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+_spec = importlib.util.find_spec("tpnum")
+assert _spec is not None and _spec.origin is not None
+PACKAGE = Path(_spec.origin).parent
+
+
+def _cache_folder() -> Path:
+    """A folder named by the kernels' sources: numba does not see that a helper elsewhere has changed."""
+    digest = hashlib.sha256()
+    for source in sorted((PACKAGE / "kernels").rglob("*.py")):
+        digest.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes())
+    base = ROOT if os.access(ROOT, os.W_OK) else Path.home()
+    return base / ".numba_cache" / digest.hexdigest()[:16]
+
+
+# before anything imports numba or numpy
+os.environ["NUMBA_CACHE_DIR"] = str(_cache_folder())
+os.environ.setdefault("OPENBLAS_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+
+settings.register_profile("tpnum", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("tpnum")
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """The environment for subprocesses: this very tpnum, wherever they run."""
+    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+@pytest.fixture(scope="session")
+def python(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python *arguments` in a new process."""
+
+    def run(*arguments: str, **keywords: object) -> subprocess.CompletedProcess[str]:
+        extra = keywords.pop("env", {})
+        assert isinstance(extra, dict)
+        return subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            env={**environment, **extra},
+            timeout=300,
+            **keywords,  # type: ignore[call-overload]
+        )
+
+    return run

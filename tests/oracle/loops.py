@@ -1,0 +1,212 @@
+"""Convolutional NNGP and NTK by plain loops over pairs of positions, in extended precision.
+
+q[p, p2] and t[p, p2] are arrays over pairs of images (i <= all images, j): every op is the sentence of
+the layer table read aloud.  Extended precision (numpy's longdouble) stands in for cleverness.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+REAL = np.longdouble
+
+
+@dataclass(frozen=True)
+class Grid:
+    """q, t of shape (positions, positions, N, N); ``shape`` the spatial shape; ``width`` channels."""
+
+    q: np.ndarray
+    t: np.ndarray
+    shape: tuple[int, ...]
+    width: int
+
+    def places(self):
+        return list(product(*(range(n) for n in self.shape)))
+
+
+def _windows(shape, window, strides, padding):
+    """For each output position the input positions under the window (None outside the image)."""
+    out, before = [], []
+    for n, f, s in zip(shape, window, strides, strict=True):
+        if padding == "VALID":
+            out.append((n - f) // s + 1)
+            before.append(0)
+        else:
+            out.append(-(-n // s))
+            before.append(max((out[-1] - 1) * s + f - n, 0) // 2)
+    index = {p: k for k, p in enumerate(product(*(range(n) for n in shape)))}
+    rows = []
+    for p in product(*(range(n) for n in out)):
+        row = []
+        for o in product(*(range(f) for f in window)):
+            at = tuple(a * s - b + c for a, s, b, c in zip(p, strides, before, o, strict=True))
+            if padding == "CIRCULAR":
+                at = tuple(a % n for a, n in zip(at, shape, strict=True))
+            row.append(index.get(at))
+        rows.append(row)
+    return tuple(out), rows
+
+
+def _average(k, rows):
+    """Mean over the common offset of both positions: Conv's A."""
+    out = np.zeros((len(rows), len(rows), *k.shape[2:]), dtype=REAL)
+    for a, row in enumerate(rows):
+        for b, other in enumerate(rows):
+            for p, p2 in zip(row, other, strict=True):
+                if p is not None and p2 is not None:
+                    out[a, b] += k[p, p2]
+    return out / REAL(len(rows[0]))
+
+
+def _linear(k, rows, weights):
+    """The linear map with these rows on both positions."""
+    half = np.stack(
+        [
+            sum((w * k[p] for p in row if p is not None), np.zeros_like(k[0]))
+            for row, w in zip(rows, weights, strict=True)
+        ]
+    )
+    return np.stack(
+        [
+            sum((w * half[:, p] for p in row if p is not None), np.zeros_like(half[:, 0]))
+            for row, w in zip(rows, weights, strict=True)
+        ],
+        axis=1,
+    )
+
+
+def _weights(s: Grid, layer: dict, q, t):
+    w2 = REAL(layer.get("W_std", 1.0)) ** 2
+    bias = layer.get("b_std")
+    b2 = REAL(0 if bias is None else bias) ** 2
+    new = w2 * q + b2
+    if layer.get("parameterization", "ntk") == "ntk":
+        return new, new + w2 * t
+    fan_in = s.width * int(np.prod(layer.get("filter_shape", (1,))))
+    s0 = layer.get("s", (1, 1))[0]
+    return new, REAL(fan_in) / s0 * q + w2 * t + (0 if bias is None else 1)
+
+
+def _conv(s: Grid, layer: dict, local: bool) -> Grid:
+    window = tuple(layer["filter_shape"])
+    strides = tuple(layer.get("strides") or (1,) * len(window))
+    shape, rows = _windows(s.shape, window, strides, layer.get("padding", "VALID"))
+    q, t = _weights(s, layer, _average(s.q, rows), _average(s.t, rows))
+    if local:
+        same = np.eye(len(rows), dtype=REAL)[:, :, None, None]
+        q, t = q * same, t * same
+    return Grid(q, t, shape, layer["out_chan"])
+
+
+def _pool(s: Grid, layer: dict) -> Grid:
+    window = tuple(layer["window_shape"])
+    strides = tuple(layer.get("strides") or (1,) * len(window))
+    shape, rows = _windows(s.shape, window, strides, layer.get("padding", "VALID"))
+    size = len(rows[0])
+    weights = [REAL(1)] * len(rows)
+    if layer["op"] == "AvgPool":
+        inside = [sum(p is not None for p in row) for row in rows]
+        weights = [REAL(1) / (n if layer.get("normalize_edges") else size) for n in inside]
+    return replace(s, q=_linear(s.q, rows, weights), t=_linear(s.t, rows, weights), shape=shape)
+
+
+def _variances(s: Grid) -> np.ndarray:
+    return np.stack([np.diagonal(s.q[p, p]) for p in range(len(s.q))])
+
+
+def _relu_like(a, b, v1, v2, c):
+    root = np.sqrt(np.maximum(v1 * v2 - c * c, 0))
+    th = np.arctan2(root, c)
+    pi = 4 * np.arctan(REAL(1))
+    e = ((a * a + b * b) * (root + (pi - th) * c) + 2 * a * b * (c * th - root)) / (2 * pi)
+    d = ((a * a + b * b) * (pi - th) + 2 * a * b * th) / (2 * pi)
+    return e, d
+
+
+def _erf(v1, v2, c):
+    pi = 4 * np.arctan(REAL(1))
+    prod = (1 + 2 * v1) * (1 + 2 * v2)
+    return 2 / pi * np.arcsin(2 * c / np.sqrt(prod)), 4 / pi / np.sqrt(prod - 4 * c * c)
+
+
+def _nonlinear(s: Grid, layer: dict) -> Grid:
+    op, var = layer["op"], _variances(s)
+    q, t = np.empty_like(s.q), np.empty_like(s.t)
+    for p in range(len(var)):
+        for p2 in range(len(var)):
+            v1, v2 = var[p][:, None], var[p2][None, :]
+            if op == "Erf":
+                e, d = _erf(v1, v2, s.q[p, p2])
+            elif op == "Cos":
+                plus, minus = np.exp(s.q[p, p2] - (v1 + v2) / 2), np.exp(-s.q[p, p2] - (v1 + v2) / 2)
+                e, d = (plus + minus) / 2, (plus - minus) / 2
+            else:
+                a, b = {"Relu": (0, 1), "Abs": (-1, 1)}.get(op) or (
+                    layer.get("alpha", layer.get("a")),
+                    layer.get("b", 1.0),
+                )
+                e, d = _relu_like(REAL(a), REAL(b), v1, v2, s.q[p, p2])
+            q[p, p2], t[p, p2] = e, s.t[p, p2] * d
+    return replace(s, q=q, t=t)
+
+
+def _layernorm(s: Grid, layer: dict) -> Grid:
+    axes = {a % (len(s.shape) + 2) for a in np.atleast_1d(layer.get("axis", -1))}
+    var = _variances(s).reshape(*s.shape, -1)
+    mean = var.mean(axis=tuple(a - 1 for a in axes if 0 < a <= len(s.shape)), keepdims=True) + np.zeros_like(
+        var
+    )
+    scale = 1 / np.sqrt(mean + REAL(layer.get("eps", 1e-12))).reshape(len(s.q), -1)
+    both = scale[:, None, :, None] * scale[None, :, None, :]
+    return replace(s, q=s.q * both, t=s.t * both)
+
+
+def walk(s: Grid, layer: dict) -> Grid:
+    """The state after one layer; LayerNorm here is for zero-mean features only."""
+    op = layer["op"]
+    if op == "serial":
+        for inner in layer["layers"]:
+            s = walk(s, inner)
+        return s
+    if op == "Identity":
+        return s
+    if op == "residual":
+        one, two = walk(s, layer["body"]), walk(s, layer["shortcut"])
+        return replace(one, q=one.q + two.q, t=one.t + two.t)
+    if op in ("Conv", "ConvLocal"):
+        return _conv(s, layer, op == "ConvLocal")
+    if op == "Dense":
+        q, t = _weights(s, layer, s.q, s.t)
+        return replace(s, q=q, t=t, width=layer["out_dim"])
+    if op in ("AvgPool", "SumPool"):
+        return _pool(s, layer)
+    if op in ("GlobalAvgPool", "GlobalSumPool"):
+        n = len(s.q) if op == "GlobalAvgPool" else 1
+        q, t = (k.sum(axis=(0, 1))[None, None] / REAL(n) ** 2 for k in (s.q, s.t))
+        return Grid(q, t, (), s.width)
+    if op == "Flatten":
+        q, t = (np.mean([k[p, p] for p in range(len(k))], axis=0)[None, None] for k in (s.q, s.t))
+        return Grid(q, t, (), s.width * len(s.q))
+    if op == "Dropout":
+        factor = np.ones(s.q.shape[:1] * 2 + s.q.shape[2:], dtype=REAL)
+        if layer.get("mode", "train") == "train":
+            for p in range(len(factor)):
+                factor[p, p][np.diag_indices(factor.shape[2])] = 1 / REAL(layer["rate"])
+        return replace(s, q=s.q * factor, t=s.t * factor)
+    if op == "LayerNorm":
+        return _layernorm(s, layer)
+    return _nonlinear(s, layer)
+
+
+def kernels(network: dict, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """NNGP and NTK of all pairs of x (batch first, channels last); positions left over follow as two axes."""
+    x = np.asarray(x, dtype=REAL)
+    flat = x.reshape(len(x), -1, x.shape[-1])
+    q = np.einsum("ipc,jrc->prij", flat, flat) / x.shape[-1]
+    end = walk(Grid(q, np.zeros_like(q), x.shape[1:-1], x.shape[-1]), network)
+    if end.shape:
+        return tuple(np.moveaxis(k, (0, 1), (2, 3)).astype(float) for k in (end.q, end.t))
+    return end.q[0, 0].astype(float), end.t[0, 0].astype(float)

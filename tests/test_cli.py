@@ -1,0 +1,150 @@
+"""The command line apart from its commands: help, usage errors, exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable
+
+import pytest
+
+import tpnum
+from tpnum.cli import main
+from tpnum.errors import InputError
+
+Python = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["kernel", "--help"], ["demo", "--help"], ["doctor", "--help"]]
+)
+def test_help_loads_nothing_heavy(words: list[str], python: Python) -> None:
+    code = (
+        "import sys, atexit; atexit.register(lambda: print([m for m in sys.modules if m in "
+        "('numpy', 'numba', 'scipy', 'joblib')])); from tpnum.cli import main; main(sys.argv[1:])"
+    )
+    done = python("-c", code, *words)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: tpnum")
+    assert done.stdout.endswith("[]\n")
+
+
+def test_help_is_instant(python: Python) -> None:
+    def seconds(*arguments: str) -> float:
+        start = time.perf_counter()
+        assert python(*arguments).returncode == 0
+        return time.perf_counter() - start
+
+    bare = min(seconds("-c", "import argparse") for _ in range(5))
+    helped = min(seconds("-m", "tpnum", "kernel", "--help") for _ in range(5))
+    assert helped <= bare + 0.1
+
+
+def test_version(python: Python) -> None:
+    done = python("-m", "tpnum", "--version")
+    assert (done.returncode, done.stdout) == (0, f"tpnum {tpnum.__version__}\n")
+
+
+KERNEL = ["kernel", "net.json", "x.npy", "--out", "K.npy"]
+USAGE = {
+    "no command": ([], "COMMAND"),
+    "unknown command": (["kernels"], "'kernels'"),
+    "no out": (["kernel", "net.json", "x.npy"], "--out"),
+    "too many files": (["kernel", "a", "b", "c", "d", "--out", "K.npy"], "d"),
+    "unknown get": ([*KERNEL, "--get", "ntk,nnpg"], "unknown kernel 'nnpg': give nngp, ntk or nngp,ntk"),
+    "empty get": ([*KERNEL, "--get", ""], "unknown kernel ''"),
+    "get twice": ([*KERNEL, "--get", "ntk,ntk"], "names a kernel twice"),
+    "unknown dtype": ([*KERNEL, "--dtype", "float16"], "'float16'"),
+    "no jobs": ([*KERNEL, "--jobs", "0"], "'0' is not a number of threads"),
+    "jobs in words": ([*KERNEL, "--jobs", "many"], "'many' is not a number of threads"),
+    "negative tile": ([*KERNEL, "--tile", "-3"], "'-3' is not a number of rows"),
+    "tile in words": ([*KERNEL, "--tile", "big"], "'big' is not a number of rows"),
+    "unknown demo": (["demo", "cats"], "'cats'"),
+    "too few digits": (["demo", "digits", "--size", "5"], "'5' is not a number from 100 up"),
+    "unknown option": (["doctor", "--fast"], "--fast"),
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_wrong_usage_is_one_line_and_status_2(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words, message = USAGE[case]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert out == ""
+    assert err.startswith("tpnum: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert "--help" in err
+
+
+def _command(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Let `tpnum doctor` do something else."""
+
+    def instead(args: argparse.Namespace) -> None:
+        action()
+
+    monkeypatch.setitem(sys.modules, "tpnum.cli.doctor", types.SimpleNamespace(run=instead))  # type: ignore[arg-type]
+
+
+def _raiser(error: BaseException) -> Callable[[], object]:
+    def action() -> object:
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("x1: two\nlines"), "tpnum: error: x1: two lines"),
+        (
+            FileNotFoundError(2, "No such file or directory", "f"),
+            "tpnum: error: f: No such file or directory",
+        ),
+        (
+            MemoryError("Unable to allocate 8 TiB"),
+            "tpnum: error: not enough memory (Unable to allocate 8 TiB)",
+        ),
+        (KeyError("k"), "tpnum: error: unexpected KeyError: 'k' (tpnum doctor --debug shows where)"),
+    ],
+)
+def test_errors_are_one_line(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _command(monkeypatch, _raiser(error))
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr() == ("", line + "\n")
+    with pytest.raises(type(error)):
+        main(["doctor", "--debug"])
+
+
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _command(monkeypatch, _raiser(KeyboardInterrupt()))
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "tpnum: interrupted; nothing was written\n"
+
+
+def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def action() -> None:
+        warnings.warn("not quite\nexact", tpnum.errors.AccuracyWarning, stacklevel=1)
+
+    _command(monkeypatch, action)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["doctor"]) == 0
+    assert capsys.readouterr().err == "tpnum: warning: not quite exact\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell's pipe")
+def test_a_reader_that_leaves_is_no_error(environment: dict[str, str]) -> None:
+    command = f"'{sys.executable}' -m tpnum doctor | head -n 1"
+    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("tpnum ")
+    assert done.stderr == ""

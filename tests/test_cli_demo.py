@@ -1,0 +1,72 @@
+"""`tpnum demo digits`: the table, the picture, the pieces."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tpnum.cli import demo, main
+
+
+def test_a_small_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "digits", "--size", "400", "--jobs", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "400 digits" in out
+    held_out = [float(word) for word in re.findall(r"% +([\d.]+)%", out)]
+    assert len(held_out) == 2
+    assert min(held_out) > 90, "a kernel that learns nothing gets 10"
+    header = Path("tpnum-digits.png").read_bytes()[:24]
+    assert header[:8] == b"\x89PNG\r\n\x1a\n"
+    assert min(int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")) > 800
+
+
+def test_the_parts_share_no_digit() -> None:
+    parts = demo.split(1797)
+    assert sorted(np.concatenate(parts)) == list(range(1797))
+    assert [len(part) for part in parts] == [898, 300, 599]
+
+
+def test_regression_solves_the_normal_equations() -> None:
+    """One feature per class: every guess is right; a constant kernel knows only the largest class."""
+    labels = np.array([0, 1, 2] * 6 + [0] * 2)
+    order = np.arange(len(labels))
+    same = (labels[:, None] == labels).astype(float)
+    assert demo.accuracy(same, labels, order[::2], order[1::2], 1e-3) == 1.0
+    constant = demo.accuracy(np.ones_like(same), labels, order[10:], order[:10], 1e-3)
+    assert constant == np.mean(labels[:10] == 0)
+
+
+def test_rbf_is_the_formula() -> None:
+    x = np.random.default_rng(0).standard_normal((6, 3))
+    kernels, widths = demo.rbf(x)
+    want = np.exp(-np.sum((x[1] - x[4]) ** 2) / (2 * widths[2] ** 2))
+    np.testing.assert_allclose(kernels[2][1, 4], want, rtol=1e-12)
+
+
+def test_a_picture_that_exists_is_redrawn_but_not_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "digits", "--out", str(tmp_path / "a.jpg")]) == 1
+    assert "does not end in .png" in capsys.readouterr().err
+    assert main(["demo", "digits", "--out", str(tmp_path / "no" / "a.png")]) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["sklearn", "matplotlib"])
+def test_without_the_extra_it_says_so(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main(["demo", "digits", "--size", "120", "--out", str(tmp_path / "a.png")]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "pip install 'tpnum[demo]'" in err

@@ -1,0 +1,79 @@
+"""How fast a new process gets going: what it imports, and that it compiles nothing twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+Python = Callable[..., "subprocess.CompletedProcess[str]"]
+
+_TIME = "import time; s = time.perf_counter(); import {0}; print(time.perf_counter() - s)"
+_RUN = """
+import json
+from numba.core import event
+import numpy as np
+import tpnum as tp
+from tpnum import nn
+net = nn.serial(nn.Dense(8, W_std=1.3, b_std=0.1), nn.Relu(), nn.Dense(8, W_std=1.1), nn.Tanh(), nn.Dense(1))
+x = np.random.default_rng(0).standard_normal((9, 4))
+with event.install_recorder("numba:compile") as recorder:
+    both = tp.kernel(net, x, get=("nngp", "ntk"), n_jobs=2)
+    other = tp.kernel(net, x, x[:3] + 1, get="ntk", dtype="float32", n_jobs=1)
+names = [str(e.data["dispatcher"].py_func.__name__) for _, e in recorder.buffer if e.is_start]
+print(json.dumps({"compiled": names, "trace": [float(np.trace(both.ntk)), float(other.sum())]}))
+"""
+
+
+def test_importing_takes_numpy_s_time_and_a_tenth_of_a_second(python: Python) -> None:
+    best = {"numpy": 1e9, "tpnum": 1e9}
+    for _ in range(5):
+        for name in best:
+            best[name] = min(best[name], float(python("-c", _TIME.format(name)).stdout))
+    assert best["tpnum"] <= best["numpy"] + 0.1, best
+
+
+def test_importing_loads_neither_numba_nor_scipy(python: Python) -> None:
+    """Nor do the language, the functions and the architectures, which are needed to build a net."""
+    code = (
+        "import sys, tpnum; from tpnum import nn; tpnum.Program, tpnum.tanh; "
+        "nn.serial(nn.Dense(1), nn.Relu()); "
+        "print([m for m in sys.modules if m in ('numba', 'scipy', 'joblib', 'sklearn', 'matplotlib')])"
+    )
+    assert python("-c", code).stdout.strip() == "[]"
+
+
+def test_bare_import_loads_no_numpy(python: Python) -> None:
+    assert (
+        python("-c", "import sys, tpnum, tpnum.cli; print('numpy' in sys.modules)").stdout.strip() == "False"
+    )
+
+
+def test_importing_kernels_compiles_nothing(python: Python, tmp_path: Path) -> None:
+    code = "from tpnum.cli.doctor import dispatchers; print(sum(len(d.signatures) for d in dispatchers()))"
+    done = python("-c", code, env={"NUMBA_CACHE_DIR": str(tmp_path)})
+    assert done.stdout.strip() == "0", done.stderr
+    assert not list(tmp_path.rglob("*.nbc"))
+
+
+def test_a_second_process_compiles_nothing(python: Python, tmp_path: Path) -> None:
+    env = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (python("-c", _RUN, env=env) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert second.returncode == 0, second.stderr
+    cold, warm = json.loads(first.stdout), json.loads(second.stdout)
+    assert cold["compiled"], "the first process should have compiled into the empty cache"
+    assert warm["compiled"] == []
+    assert warm["trace"] == cold["trace"]
+
+
+def test_other_shapes_and_nets_compile_nothing_more(python: Python, tmp_path: Path) -> None:
+    """No architecture triggers a compilation once its functions' kernels exist."""
+    env = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    wider = _RUN.replace("nn.Dense(1))", "nn.Dense(5), nn.Tanh(), nn.Relu(), nn.Dense(2, b_std=0.3))")
+    wider = wider.replace("(9, 4)", "(17, 2)")
+    assert python("-c", _RUN, env=env).returncode == 0
+    done = python("-c", wider, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["compiled"] == []

@@ -1,0 +1,55 @@
+"""tpnum: tensor programs at infinite width.
+
+A neural computation is a straight-line tensor program (`Program`, or a net of `tpnum.nn`); everything
+else is a reading of it: `limit` gives its law at infinite width, `kernel` the same for every pair of inputs
+of a data set, `simulate` a sample at finite width. Names are loaded on first use: importing tpnum imports
+neither numba nor scipy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_MODULES = ("errors", "functions", "nn")
+
+# fmt: off
+_FUNCTIONS = (
+    "abs", "arctan", "cbrt", "cos", "elu", "erf", "exp", "gabor", "gaussian",
+    "gelu", "hard_tanh", "identity", "log", "maximum", "minimum", "mish", "normal_cdf", "rbf",
+    "reciprocal", "relu", "selu", "sigmoid", "sigmoid_like", "sign", "silu", "sin", "softplus",
+    "softsign", "sqrt", "square", "step", "tanh",
+)
+# fmt: on
+
+# public name -> the module that defines it
+_HOMES = {
+    "Program": "tpnum.program",
+    "apply": "tpnum.program",
+    "mean": "tpnum.program",
+    "simulate": "tpnum.program",
+    "limit": "tpnum.law",
+    "expect": "tpnum.gauss",
+    "dual": "tpnum.gauss",
+    "kernel": "tpnum.tiles.driver",
+}
+_HOMES |= dict.fromkeys(_FUNCTIONS, "tpnum.functions")
+
+# a star import must not shadow builtins
+__all__ = sorted((set(_HOMES) | set(_MODULES)) - {"abs", "open"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"tpnum.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tpnum' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -1,0 +1,119 @@
+"""What may be typed after ``tpnum``: options, their help and their plain checks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+import tpnum
+
+GETS = ("nngp", "ntk")
+DTYPES = ("float64", "float32")
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the one line and exit with status 2."""
+        self.exit(2, f"tpnum: error: {message} (see {self.prog} --help)\n")
+
+
+def _gets(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    unknown = [name for name in names if name not in GETS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown kernel {unknown[0]!r}: give nngp, ntk or nngp,ntk")
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names a kernel twice")
+    return names
+
+
+def _whole(least: int, what: str) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return value
+
+    return convert
+
+
+def _jobs(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value == 0 or value < -64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads (-1: all processors)")
+    return value
+
+
+def build() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog="tpnum",
+        description="NNGP and NTK matrices of neural networks at infinite width.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tpnum {tpnum.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+
+    def command(name: str, summary: str, description: str) -> Parser:
+        sub = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
+        sub.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+        return sub
+
+    kernel = command(
+        "kernel",
+        "the kernel matrices of a net on arrays",
+        "Compute the NNGP and NTK matrices of the net in NET.json on the examples in X.npy (against those in "
+        "X2.npy, if given). Matrices are written straight to disk: memory stays bounded whatever their size.",
+    )
+    kernel.add_argument("net", metavar="NET.json", help='a net as JSON: a spec, or its "network" part')
+    kernel.add_argument("x1", metavar="X.npy", help="inputs, one example per row, channels last")
+    kernel.add_argument("x2", metavar="X2.npy", nargs="?", help="other inputs (default: X against itself)")
+    kernel.add_argument(
+        "--get", type=_gets, default=("nngp",), metavar="NAMES", help="nngp (the default), ntk, or nngp,ntk"
+    )
+    kernel.add_argument(
+        "--out",
+        metavar="K.npy",
+        required=True,
+        help="the file to write; two go to K.nngp.npy and K.ntk.npy",
+    )
+    kernel.add_argument("--jobs", type=_jobs, metavar="N", help="threads (default: all processors)")
+    kernel.add_argument("--dtype", choices=DTYPES, help="precision (default: float64)")
+    kernel.add_argument(
+        "--tile", type=_whole(1, "a number of rows"), metavar="ROWS", help="rows of a tile (default: chosen)"
+    )
+    kernel.add_argument("--force", action="store_true", help="overwrite files that exist")
+
+    demo = command("demo", "see it work on real data", "Run a demo on data that ship with scikit-learn.")
+    demo.add_argument("name", choices=("digits",), help="digits: NTK regression on 1,797 handwritten digits")
+    demo.add_argument("--jobs", type=_jobs, metavar="N", help="threads (default: all processors)")
+    demo.add_argument(
+        "--out", default="tpnum-digits.png", metavar="PNG", help="the picture (default: ./tpnum-digits.png)"
+    )
+    demo.add_argument(
+        "--size",
+        type=_whole(100, "a number from 100 up"),
+        metavar="N",
+        help="digits used (default: all)",
+    )
+
+    command(
+        "doctor",
+        "what this machine runs at",
+        "Tell versions, vector width, BLAS, threads and caches in effect, and how to mend lost speed.",
+    )
+    command(
+        "warm",
+        "compile the kernels once",
+        "Compile every kernel that common nets need, so that later processes only load them.",
+    )
+    return parser

@@ -1,0 +1,66 @@
+"""A kernel matrix as a picture, its rows sorted by class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tpnum.errors import InputError
+
+
+def draw_by_class(matrix: np.ndarray, labels: np.ndarray, images: np.ndarray, title: str, out: Path) -> None:
+    """Write K_ij / sqrt(K_ii K_jj) to a PNG: one labelled block per class, its mean image at its side."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+    except ImportError:
+        raise InputError("the picture needs matplotlib: pip install 'tpnum[demo]'") from None
+
+    order = _by_class(matrix, labels)
+    scale = np.sqrt(np.diag(matrix))
+    shown = (matrix / np.outer(scale, scale))[np.ix_(order, order)]
+    classes, counts = np.unique(labels, return_counts=True)
+    ends = np.cumsum(counts)
+    centres = ends - counts / 2
+
+    figure = Figure(figsize=(8.6, 7.6), layout="constrained")
+    FigureCanvasAgg(figure)  # never a window, whatever backend the user has set
+    axes = figure.add_subplot()
+    low, high = np.quantile(shown, (0.01, 0.995))
+    size = len(shown)
+    limits: dict[str, Any] = {"vmin": low, "vmax": high, "extent": (0, size, size, 0)}
+    picture = axes.imshow(shown, cmap="magma", interpolation="antialiased", **limits)
+    for end in ends[:-1]:
+        axes.axhline(end, color="white", linewidth=0.5, alpha=0.6)
+        axes.axvline(end, color="white", linewidth=0.5, alpha=0.6)
+    axes.set_xticks(centres, [str(label) for label in classes], fontsize=11)
+    axes.set_yticks(centres, [str(label) for label in classes], fontsize=11)
+    axes.tick_params(length=0, pad=4)
+    axes.set_xlabel("class of x'")
+    axes.set_ylabel("class of x", labelpad=36)
+    side = round(images.shape[1] ** 0.5)
+    for label, centre in zip(classes, centres, strict=True):
+        mean = images[labels == label].mean(axis=0).reshape(side, side)
+        thumb = OffsetImage(mean, zoom=28 / side, cmap="gray_r")
+        place: dict[str, Any] = {"xy": (0, centre), "xybox": (-34, 0), "boxcoords": "offset points"}
+        axes.add_artist(AnnotationBbox(thumb, frameon=False, annotation_clip=False, **place))
+    axes.set_title(title, fontsize=12, pad=10)
+    bar = figure.colorbar(picture, ax=axes, shrink=0.85, extend="both", pad=0.02)
+    bar.set_label(r"$\Theta(x, x')\,/\,\sqrt{\Theta(x, x)\,\Theta(x', x')}$")
+    bar.outline.set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    figure.savefig(out, dpi=150, format="png")
+
+
+def _by_class(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the order of rows: by class, and within a class from the most typical to the least."""
+    order: list[int] = []
+    for label in np.unique(labels):
+        (members,) = np.nonzero(labels == label)
+        typical = matrix[np.ix_(members, members)].mean(axis=1) / np.sqrt(np.diag(matrix)[members])
+        order.extend(members[np.argsort(-typical, kind="stable")])
+    return np.array(order)

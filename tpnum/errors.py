@@ -1,0 +1,31 @@
+"""The errors of tpnum: one sentence each, naming the argument, layer or line at fault and what to do."""
+
+from __future__ import annotations
+
+
+class TpnumError(Exception):
+    """Base of every error that tpnum raises on purpose."""
+
+
+class ProgramError(TpnumError, ValueError):
+    """A tensor program that cannot be: the message quotes the offending line."""
+
+
+class SpecError(TpnumError, ValueError):
+    """A network description (JSON or layers) that cannot be: the message names the layer."""
+
+
+class InputError(TpnumError, ValueError):
+    """An argument or an array that cannot be used: the message names it."""
+
+
+class LimitError(TpnumError, ValueError):
+    """A limit that does not exist or cannot be computed: the message names the line."""
+
+
+class StoreError(TpnumError, OSError):
+    """A file that cannot be read or written: the message names the path."""
+
+
+class AccuracyWarning(UserWarning):
+    """A requested tolerance was not met; the estimate says what was reached."""

@@ -1,0 +1,165 @@
+"""Coordinatewise functions: one home per nonlinearity, with what is known about it.
+
+`get("tanh")`, `get("abrelu", a=-0.3, b=1.2)`, `get(np.tanh)` and `get(my_function)` return a `Function`;
+the named ones are also attributes of this package (`tpnum.functions.tanh`).  Every parameter, its default
+and the properties of a name (derivative, kinks, parity, homogeneity, growth, closed-form dual) are one
+`Record` of the tables in `table.py` and `arithmetic.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tpnum.errors import ProgramError
+from tpnum.functions.arithmetic import SEVERAL
+from tpnum.functions.function import TABLE, Function
+from tpnum.functions.record import REQUIRED, Record
+from tpnum.functions.table import UNARY
+
+TABLE.update(UNARY)
+TABLE.update(SEVERAL)
+
+from tpnum.functions.combine import affine, compose, linear, product  # noqa: E402  (needs the table)
+
+__all__ = ["Function", "Record", "affine", "compose", "from_spec", "get", "linear", "names", "product"]
+
+ALIASES = {
+    "swish": "silu", "hardtanh": "hard_tanh", "logistic": "sigmoid", "absolute": "abs", "linear": "identity",
+    "phi": "normal_cdf", "multiply": "mul", "divide": "div", "true_divide": "div", "subtract": "sub",
+    "heaviside": "step", "max": "maximum", "min": "minimum",
+}  # fmt: skip
+"""Other names of the same functions."""
+
+_UFUNCS = {
+    np.tanh: "tanh", np.sin: "sin", np.cos: "cos", np.exp: "exp", np.abs: "abs", np.fabs: "abs", np.sign: "sign",
+    np.square: "square", np.sqrt: "sqrt", np.log: "log", np.reciprocal: "reciprocal", np.arctan: "arctan",
+    np.cbrt: "cbrt", np.positive: "identity", np.add: "add", np.subtract: "sub", np.multiply: "mul",
+    np.divide: "div", np.maximum: "maximum", np.minimum: "minimum",
+}  # fmt: skip
+
+
+def _key(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+_BY_KEY = {name.replace("_", ""): name for name in TABLE if name != "compose"}
+_BY_KEY |= {alias.replace("_", ""): name for alias, name in ALIASES.items()}
+
+
+def names() -> tuple[str, ...]:
+    """The names that `get` knows."""
+    return tuple(sorted(name for name in TABLE if name != "compose"))
+
+
+def get(f: Any, **params: Any) -> Function:
+    """The `Function` of a name (case and underscores do not matter), a NumPy ufunc, a callable or a Function."""
+    if isinstance(f, Function):
+        own = f
+    elif isinstance(f, str):
+        key = _key(f).replace("_", "")
+        if key not in _BY_KEY:
+            near = difflib.get_close_matches(key, list(_BY_KEY), n=3, cutoff=0.4)
+            known = sorted({_BY_KEY[k] for k in near}) or list(names())
+            raise ProgramError(f"no function is named {f!r}: did you mean {', '.join(known)}?")
+        return _named(_BY_KEY[key], params)
+    elif isinstance(f, np.ufunc) and f in _UFUNCS:
+        own = _named(_UFUNCS[f], {})
+    elif hasattr(f, "__tpnum_function__"):
+        own = f.__tpnum_function__()
+    elif callable(f):
+        return Function.from_callable(f, **params)
+    else:
+        raise ProgramError(f"a function is needed: a name, a callable or a Function, not {type(f).__name__}")
+    if params:
+        raise ProgramError(f"{own} has its parameters already: {', '.join(params)} cannot be given with it")
+    return own
+
+
+def _named(name: str, given: dict[str, Any]) -> Function:
+    record = TABLE[name]
+    known = dict(record.params)
+    for key in given:
+        if key not in known:
+            listed = ", ".join(known) or "none"
+            raise ProgramError(f"{name} has no parameter {key!r} (its parameters: {listed})")
+    values = {}
+    for key, default in known.items():
+        value = given.get(key, default)
+        if value is REQUIRED:
+            raise ProgramError(f"{name} needs the parameter {key}")
+        values[key] = _checked(name, key, value)
+    return Function(name, tuple(values.items()))
+
+
+def _checked(name: str, key: str, value: Any) -> Any:
+    """A parameter as a hashable Python value: numbers finite, degrees whole."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            return bool(value)
+        if key == "fn":
+            return get(value)
+        if key in ("degree", "deg"):
+            if int(value) != value or value < 0:
+                raise ValueError
+            return int(value)
+        if isinstance(value, (list, tuple, np.ndarray)):
+            made = tuple(float(v) for v in value)
+            if not made or not np.all(np.isfinite(made)):
+                raise ValueError
+            return made
+        made = float(value)
+        if not np.isfinite(made):
+            raise ValueError
+        return made
+    except (TypeError, ValueError):
+        what = "a whole number, 0 or more" if key == "degree" else "finite and real"
+        raise ProgramError(f"the parameter {key} of {name} must be {what}, not {value!r}") from None
+
+
+def from_spec(spec: dict[str, Any]) -> Function:
+    """The Function that `Function.spec` described."""
+    order, split = tuple(spec.get("order", ())), spec.get("scalars")
+    if "user" in spec:
+        u = spec["user"]
+        slopes = tuple(None if s is None else _found(s) for s in u["slopes"])
+        made = Function.from_callable(
+            _found(u["call"]), slopes, u["kinks"], spec["name"], u["arity"], u["scalars"], u["parity"], u["growth"]
+        )
+        return Function(made.name, made.params, order, split, made.user)
+    if spec.get("name") not in TABLE:
+        return get(str(spec.get("name")))
+    params = {k: _unplain(v) for k, v in spec.get("params", {}).items()}
+    if spec["name"] == "compose":
+        return Function("compose", tuple(params.items()), order, split)
+    return Function(spec["name"], _named(spec["name"], params).params, order, split)
+
+
+def _unplain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return from_spec(value["function"])
+    return tuple(_unplain(v) for v in value) if isinstance(value, list) else value
+
+
+def _found(address: list[str]) -> Callable[..., Any]:
+    module, qualname = address
+    try:
+        made: Any = importlib.import_module(module)
+        for part in qualname.split("."):
+            made = getattr(made, part)
+    except (ImportError, AttributeError) as error:
+        raise ProgramError(f"the function {module}.{qualname} cannot be found: {error}") from None
+    return made
+
+
+def __getattr__(name: str) -> Function:
+    if name in TABLE and name != "compose" and all(d is not REQUIRED for _, d in TABLE[name].params):
+        made = globals()[name] = _named(name, {})
+        return made
+    if name in ALIASES:
+        return get(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

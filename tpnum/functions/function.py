@@ -1,0 +1,297 @@
+"""`Function`: a coordinatewise function of vectors and scalars, with what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tpnum.errors import ProgramError
+from tpnum.functions.record import Record, unary
+
+TABLE: dict[str, Record] = {}
+"""Every named nonlinearity; filled by `tpnum.functions`."""
+
+
+@dataclass(frozen=True, eq=False)
+class _User:
+    """A user's callable with the facts that were declared about it."""
+
+    call: Callable[..., Any]
+    slopes: tuple[Callable[..., Any] | None, ...]
+    kinks: tuple[float, ...]
+    arity: int
+    scalars: int
+    parity: int
+    growth: str
+
+    def key(self) -> tuple[Any, ...]:
+        return (self.call, self.slopes, self.kinks, self.arity, self.scalars, self.parity, self.growth)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _User) and self.key() == other.key()
+
+    def __hash__(self) -> int:
+        return hash((self.kinks, self.arity, self.scalars))
+
+    def record(self) -> Record:
+        values = unary(self.call)
+        for i, slope in enumerate(self.slopes):
+            if slope is not None:
+                values[(i,)] = slope
+        return Record(
+            values=values, arity=self.arity, scalars=self.scalars, kinks=self.kinks, parity=self.parity,
+            growth=self.growth,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
+class Function:
+    """A function f(u1..uk; t1..tl) applied coordinate by coordinate, or one of its a.e. derivatives.
+
+    Made by `tpnum.functions.get` (named) or `Function.from_callable` (a user's); compared by name,
+    parameters and ``order``, the vector arguments it was differentiated in.
+    """
+
+    name: str
+    params: tuple[tuple[str, Any], ...] = ()
+    order: tuple[int, ...] = ()
+    split: int | None = None  # how many trailing arguments are scalars, where it is not the record's
+    user: _User | None = field(default=None)
+
+    # what is known ------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> Record:
+        return TABLE[self.name] if self.user is None else self.user.record()
+
+    def _look(self, name: str) -> Any:
+        return self.record.look(name, dict(self.params))
+
+    @property
+    def n_scalars(self) -> int:
+        """The number of trailing scalar arguments."""
+        return self.record.scalars if self.split is None else self.split
+
+    @property
+    def arity(self) -> int:
+        """The number of vector arguments."""
+        return int(self._look("arity")) + self.record.scalars - self.n_scalars
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Points of u where f or one of its derivatives jumps (functions of one vector)."""
+        return tuple(sorted(float(k) for k in self._look("kinks")))
+
+    @property
+    def parity(self) -> int:
+        """+1 even, -1 odd, 0 neither, when all vector arguments change sign together."""
+        if self.n_scalars != self.record.scalars:
+            return self.parities[0] if self.arity == 1 else 0
+        return int(self._look("parity")) * (-1) ** len(self.order)
+
+    @property
+    def parities(self) -> tuple[int, ...]:
+        """The parity in each vector argument alone."""
+        own = self.record.parities
+        if own is None:
+            return (self.parity,) if self.arity == 1 else (0,) * self.arity
+        return tuple(p * (-1) ** self.order.count(i) for i, p in enumerate(own[: self.arity]))
+
+    @property
+    def degree(self) -> float | None:
+        """d where f(s u) = s^d f(u) for every s > 0."""
+        degree = self._look("degree")
+        return None if degree is None else float(degree) - len(self.order)
+
+    @property
+    def growth(self) -> str:
+        """How f grows: "bounded", "poly", "exp" or "exp2" (like e^{b u^2})."""
+        return str(self._look("growth"))
+
+    @property
+    def rate(self) -> float:
+        """b where f grows like e^{b u^2}."""
+        return float(self._look("rate"))
+
+    @property
+    def closed(self) -> tuple[str, tuple[float, ...]] | None:
+        """The family and parameters of the closed-form dual, None where there is none.
+
+        A function with a scalar has one for zero-mean u if that scalar is E u^2.
+        """
+        if self.order or self.n_scalars != self.record.scalars:
+            return None
+        closed = self._look("closed")
+        return None if closed is None else (closed[0], tuple(float(p) for p in closed[1]))
+
+    @property
+    def primitive(self) -> tuple[Function, int] | None:
+        """(f, i) where this is df/du_i."""
+        return None if not self.order else (replace(self, order=self.order[:-1]), self.order[-1])
+
+    @property
+    def portable(self) -> bool:
+        """Whether another process can find this function by its name."""
+        inner = _parts(self.params)
+        if self.user is None:
+            return all(f.portable for f in inner)
+        return all(_importable(c) for c in (self.user.call, *self.user.slopes) if c is not None)
+
+    @property
+    def has_values(self) -> bool:
+        """False for the derivative of a user's function that came without one."""
+        values = self.record.look("values", dict(self.params))
+        return self.order in values
+
+    # what it does -------------------------------------------------------------------------------
+
+    def __call__(self, *arguments: Any) -> Any:
+        """f(*vectors, *scalars) on arrays; on program vectors, the new vector."""
+        for argument in arguments:
+            apply = getattr(argument, "__tpnum_apply__", None)
+            if apply is not None:
+                return apply(self, arguments[: self.arity], arguments[self.arity :])
+        if len(arguments) != self.arity + self.n_scalars:
+            raise ProgramError(
+                f"{self} takes {self.arity} vector(s) and {self.n_scalars} scalar(s), "
+                f"not {len(arguments)} argument(s)"
+            )
+        values = self.record.look("values", dict(self.params))
+        if self.order not in values:
+            raise ProgramError(f"{self} has no values: pass derivative= with the function {self.name}")
+        arrays = [np.asarray(a, dtype=None if _is_float(a) else np.float64) for a in arguments]
+        return values[self.order](*arrays, **dict(self.params))
+
+    def derivative(self, i: int = 0) -> Function:
+        """The almost-everywhere derivative in the i-th vector argument.
+
+        For a user's function without a ``derivative`` it is a *weak* one: its `primitive` is known
+        (which is all that Price's theorem asks for), its values are not.
+        """
+        if not 0 <= i < self.arity:
+            raise ProgramError(f"{self} has {self.arity} vector argument(s): there is no argument {i}")
+        order = tuple(sorted((*self.order, i)))
+        made = replace(self, order=order)
+        if not made.has_values and (self.user is None or self.order):
+            raise ProgramError(f"the derivative of {self} in its argument {i} is not known")
+        return made
+
+    def with_scalars(self, n: int) -> Function:
+        """The same function with its last ``n`` arguments scalars instead of vectors."""
+        total = self.arity + self.n_scalars
+        if not 0 <= n <= total:
+            raise ProgramError(f"{self} has {total} argument(s), {n} of them cannot be scalars")
+        return replace(self, split=None if n == self.record.scalars else n)
+
+    # identity -----------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{k}={v!r}" for k, v in self.params)
+        marks = "".join(f"_{i + 1}" for i in self.order) if self.arity > 1 else ""
+        return f"{self.name}{chr(39) * len(self.order)}{marks}" + (f"({inside})" if inside else "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.portable:
+            raise ProgramError(self.refusal())
+        return (Function, (self.name, self.params, self.order, self.split, self.user))
+
+    def refusal(self) -> str:
+        """Why a function that is not `portable` cannot leave this process, and what to do."""
+        return (
+            f"the function {self.name} cannot be found by its name from another process or a file: "
+            "define it with def at the top level of an importable module"
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """A JSON-ready description of a named function (see `tpnum.functions.from_spec`)."""
+        if not self.portable:
+            raise ProgramError(self.refusal())
+        made: dict[str, Any] = {"name": self.name}
+        if self.params:
+            made["params"] = {k: _plain(v) for k, v in self.params}
+        if self.order:
+            made["order"] = list(self.order)
+        if self.split is not None:
+            made["scalars"] = self.split
+        if self.user is not None:
+            u = self.user
+            slopes = [None if s is None else _address(s) for s in u.slopes]
+            made["user"] = {
+                "call": _address(u.call), "slopes": slopes, "kinks": list(u.kinks), "arity": u.arity,
+                "scalars": u.scalars, "parity": u.parity, "growth": u.growth,
+            }  # fmt: skip
+        return made
+
+    @classmethod
+    def from_callable(
+        cls,
+        f: Callable[..., Any],
+        derivative: Any = None,
+        kinks: Sequence[float] = (),
+        name: str | None = None,
+        arity: int = 1,
+        n_scalars: int = 0,
+        parity: int = 0,
+        growth: str = "poly",
+    ) -> Function:
+        """A NumPy-style callable f(*vectors, *scalars) -> array as a Function.
+
+        ``derivative``: a callable with the same arguments (for several vectors a sequence of them, None
+        where unknown); ``kinks``: where f or a derivative jumps; ``parity``, ``growth``: see `Function`.
+        """
+        if not callable(f):
+            raise ProgramError(f"a function is needed, not {type(f).__name__}")
+        slopes = tuple(derivative) if isinstance(derivative, (tuple, list)) else (derivative,)
+        slopes += (None,) * (arity - len(slopes))
+        if len(slopes) > arity or not all(s is None or callable(s) for s in slopes):
+            raise ProgramError(f"derivative= must be one callable per vector argument ({arity})")
+        points = tuple(sorted(float(k) for k in np.atleast_1d(np.asarray(kinks, dtype=float))))
+        if not np.all(np.isfinite(points)):
+            raise ProgramError("kinks= must be finite numbers")
+        if name is None:
+            module, qualname = getattr(f, "__module__", None), getattr(f, "__qualname__", None)
+            name = f"{module}.{qualname}" if module and qualname else repr(f)
+        return cls(name=name, user=_User(f, slopes, points, arity, n_scalars, int(parity), growth))
+
+
+def _is_float(a: Any) -> bool:
+    return isinstance(a, (np.ndarray, np.floating)) and a.dtype in (np.float32, np.float64)
+
+
+def _parts(value: Any) -> list[Function]:
+    if isinstance(value, Function):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [f for v in value for f in _parts(v)]
+    return []
+
+
+def _address(call: Callable[..., Any]) -> list[str]:
+    return [str(call.__module__), str(getattr(call, "__qualname__", getattr(call, "__name__", "")))]
+
+
+def _importable(call: Callable[..., Any]) -> bool:
+    import sys
+
+    if isinstance(call, Function):
+        return call.portable
+    name, module = getattr(call, "__qualname__", None), getattr(call, "__module__", None)
+    if isinstance(call, np.ufunc):
+        return True
+    if not name or not module or "<" in name:
+        return False
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is call
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Function):
+        return {"function": value.spec()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,52 @@
+"""What is known about a named nonlinearity: one record per name, kept in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Value = Callable[..., Any]
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A nonlinearity f(u1..uk; t1..tl; params) and its properties.
+
+    ``values`` maps the order of differentiation, a tuple of argument numbers (() is f itself, (0,) is
+    df/du1), to a NumPy-style callable ``value(*arguments, **params)``.  ``kinks``, ``parity``,
+    ``degree``, ``growth``, ``rate`` and ``closed`` are constants or functions of the parameters.
+    """
+
+    values: dict[tuple[int, ...], Value] | Callable[..., dict[tuple[int, ...], Value]]
+    params: tuple[tuple[str, Any], ...] = ()  # names and defaults; a default of REQUIRED has none
+    arity: int | Callable[..., int] = 1
+    scalars: int = 0
+    kinks: Any = ()  # where f or one of its derivatives jumps
+    parity: Any = 0  # +1 even, -1 odd in all vector arguments together
+    parities: tuple[int, ...] | None = None  # in each argument alone
+    degree: Any = None  # f(s u) = s^degree f(u) for s > 0
+    growth: Any = "poly"  # "bounded", "poly", "exp", "exp2"
+    rate: Any = 0.0  # b where growth "exp2" is e^{b u^2}
+    closed: Any = None  # (family, params) of the closed-form dual
+    switch: Value | None = None  # kinks lie where this function of the arguments changes sign
+
+    def look(self, field: str, params: Params) -> Any:
+        """The property at these parameters."""
+        value = getattr(self, field)
+        return value(**params) if callable(value) else value
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED = _Required()
+"""The default of a parameter that must be given."""
+
+
+def unary(*values: Value) -> dict[tuple[int, ...], Value]:
+    """Values of f, f', f'', .. as a table by order."""
+    return {(0,) * order: value for order, value in enumerate(values)}

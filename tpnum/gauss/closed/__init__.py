@@ -1,0 +1,20 @@
+"""Closed-form dual activations: the table of families, and the strip kernel of each."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from tpnum.gauss.closed.family import Family
+from tpnum.gauss.closed.piecewise import FAMILIES as _PIECEWISE
+from tpnum.gauss.closed.smooth import FAMILIES as _SMOOTH
+
+__all__ = ["FAMILIES", "Family", "strip"]
+
+FAMILIES: dict[str, Family] = _PIECEWISE | _SMOOTH
+
+
+def strip(family: str) -> Any:
+    """The strip kernel of a family."""
+    module = "piecewise" if family in _PIECEWISE else "smooth"
+    return getattr(importlib.import_module(f"tpnum.kernels.{module}"), FAMILIES[family].strip)

@@ -1,0 +1,158 @@
+"""Nodes and weights for one-dimensional Gaussian expectations, row by row.
+
+A row is a pair (mean, variance); its panels in z are the unit intervals of the effective range cut at
+the break points of the function's table, (break - mean)/sqrt(variance), with Gauss-Legendre nodes in
+each: as accurate for tanh at variance 1e4 or a kinked function as for a polynomial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tpnum.errors import LimitError
+from tpnum.functions import Function
+from tpnum.gauss.table import Table, build
+
+FARTHEST = 38.0  # the Gaussian density underflows beyond
+_GRID = np.linspace(-FARTHEST, FARTHEST, 305)
+_BLOCK = 1 << 20  # node values held at a time
+
+Value = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Distinct (mean, variance > 0) pairs for one function of one variable."""
+
+    f: Function
+    mean: np.ndarray
+    root: np.ndarray  # sqrt of the variance
+    low: np.ndarray  # effective range in z
+    high: np.ndarray
+    table: Table
+    size: np.ndarray  # a scale of f over the row, so that products do not overflow
+
+    def nodes(self, order: int, width: float = 1.0) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Blocks of rows with their nodes z and weights (the density included), each (rows, nodes)."""
+        x, w = np.polynomial.legendre.leggauss(order)
+        step = max(1, _BLOCK // (order * (self.table.cuts.size + int(2 * FARTHEST / width))))
+        for begin in range(0, self.mean.size, step):
+            rows = slice(begin, min(begin + step, self.mean.size))
+            low, high = self.low[rows, None], self.high[rows, None]
+            count = int(np.ceil(np.max(high - low) / width))
+            even = low + (high - low) * np.linspace(0.0, 1.0, count + 1)
+            cuts = (self.table.cuts[1:-1] - self.mean[rows, None]) / self.root[rows, None]
+            used = np.any((cuts > low) & (cuts < high), axis=0)
+            edges = np.sort(np.concatenate([even, np.clip(cuts[:, used], low, high)], axis=1), axis=1)
+            half, middle = 0.5 * np.diff(edges, axis=1), 0.5 * (edges[:, 1:] + edges[:, :-1])
+            z = middle[:, :, None] + half[:, :, None] * x
+            weight = half[:, :, None] * w * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
+            count = z.shape[0]
+            yield rows, z.reshape(count, -1), weight.reshape(count, -1)
+
+    def at(self, rows: slice, z: np.ndarray) -> np.ndarray:
+        """The points u = mean + sqrt(variance) z."""
+        return self.mean[rows, None] + self.root[rows, None] * z
+
+
+def values(f: Function, u: np.ndarray) -> np.ndarray:
+    """f(u) as float64 of u's shape, whatever the user's function returns for it."""
+    with np.errstate(all="ignore"):
+        made = np.asarray(f(u.reshape(-1)), dtype=np.float64)
+    if made.ndim == 0:
+        made = np.broadcast_to(made, (u.size,))
+    if made.shape != (u.size,):
+        raise LimitError(f"{f} returned shape {made.shape} for {u.size} points: it must work elementwise")
+    return made.reshape(u.shape)
+
+
+def effective_range(
+    f: Function, mean: np.ndarray, root: np.ndarray, power: int = 2, drop: float = 43.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where |f|^power times the density is above e^-drop of its peak: (low, high, log peak of |f|).
+
+    Raises LimitError where the expectation does not exist or overflows.
+    """
+    check_growth(f, root * root, power)
+    low, high, peak = (np.empty(mean.size) for _ in range(3))
+    step = max(1, _BLOCK // _GRID.size)
+    for begin in range(0, mean.size, step):
+        rows = slice(begin, begin + step)
+        made = values(f, mean[rows, None] + root[rows, None] * _GRID)
+        size = np.log(np.abs(made), out=np.full(made.shape, -800.0), where=np.abs(made) > 0)
+        log = power * np.maximum(size, -800.0) - 0.5 * _GRID**2
+        lost = ~np.isfinite(made)
+        log[lost] = np.where(np.isnan(made[lost]), -np.inf, np.inf)
+        flat = -0.5 * _GRID**2
+        top = np.max(np.where(lost, -np.inf, log), axis=1)
+        _exists(f, lost & ((flat + power * 700.0) > top[:, None] - drop), made, mean[rows], root[rows])
+        log[lost] = -np.inf
+        reach = np.max(log[:, [0, -1]], axis=1) - top
+        if np.any(reach > -30.0):
+            i = int(np.argmax(reach))
+            raise LimitError(
+                f"E {f}{_power(power)} does not exist at variance {root[rows][i] ** 2:.6g}: it grows too fast"
+            )
+        # the Gaussian's own bulk always belongs to it: f' and f itself may live where f^2 is small
+        kept = (log > top[:, None] - drop) | (np.abs(_GRID) <= np.sqrt(2.0 * drop) - 0.75)
+        first, last = np.argmax(kept, axis=1), _GRID.size - 1 - np.argmax(kept[:, ::-1], axis=1)
+        low[rows] = _GRID[np.maximum(first - 1, 0)]
+        high[rows] = _GRID[np.minimum(last + 1, _GRID.size - 1)]
+        peak[rows] = np.max(np.where(kept & ~lost, np.maximum(size, -700.0), -700.0), axis=1)
+    return low, high, peak
+
+
+def _exists(f: Function, lost: np.ndarray, made: np.ndarray, mean: np.ndarray, root: np.ndarray) -> None:
+    if np.any(lost):
+        i, j = np.argwhere(lost)[0]
+        u = mean[i] + root[i] * _GRID[j]
+        what = "undefined (NaN)" if np.isnan(made[i, j]) else "infinite"
+        raise LimitError(
+            f"{f} is {what} at u = {u:.6g}, within reach of mean {mean[i]:.6g} and variance {root[i] ** 2:.6g}: "
+            "its expectation overflows or does not exist"
+        )
+
+
+def check_growth(f: Function, variance: np.ndarray, power: int) -> None:
+    """E |f|^power of a function that grows like e^{b u^2} exists only for power b q < 1/2."""
+    if f.growth == "exp2" and f.rate > 0 and np.any(2.0 * power * f.rate * variance >= 1.0):
+        worst = float(np.max(variance))
+        raise LimitError(
+            f"E {f}{_power(power)} does not exist at variance {worst:.6g}: it grows like exp({f.rate:g} u^2), "
+            f"so the variance must stay below {1.0 / (2.0 * power * f.rate):.6g}"
+        )
+
+
+def _power(power: int) -> str:
+    return f"^{power}" if power > 1 else ""
+
+
+def rows_of(f: Function, mean: np.ndarray, variance: np.ndarray, power: int = 2, drop: float = 43.0) -> Rows:
+    """The rows of (mean, variance > 0) with the range and the table of f over all of them."""
+    root = np.sqrt(variance)
+    low, high, peak = effective_range(f, mean, root, power, drop)
+    slope = None
+    if f.primitive is None:
+        slope = _slope(f)
+    reach_low, reach_high = float(np.min(mean + root * low)), float(np.max(mean + root * high))
+    extent = root * np.maximum(-low, high)
+    far, near = float(extent.max()), float(extent.min())
+    steps = near * 16.0 ** np.arange(max(0, int(np.ceil(np.log(far / near) / np.log(16.0)))))
+    grades = float(np.median(mean)) + np.concatenate([-steps[::-1], steps]) if far > 16.0 * near else None
+    table = build(
+        lambda u: values(f, u), slope, np.asarray(f.kinks, dtype=float), reach_low, reach_high, str(f), grades
+    )
+    return Rows(f, mean, root, low, high, table, np.exp(peak))
+
+
+def _slope(f: Function) -> Value | None:
+    from tpnum.errors import ProgramError
+
+    try:
+        derived = f.derivative()
+    except ProgramError:
+        return None
+    return (lambda u: values(derived, u)) if derived.has_values else None

@@ -1,0 +1,183 @@
+"""From rows of data to the co-correlations of their pairs, and symmetric matrices from half of their blocks.
+
+The products of normalised rows come from the BLAS; they give 1 - |c| with an absolute error of rounding
+size, which is all there is when two rows are nearly parallel.  Those pairs, few, are computed again from the
+original rows a, b: for any s near |b|/|a|, v = b - s a is exact to rounding (a fused multiply-add) and
+
+    sin^2 theta = (|v|^2 - (v.a)^2 / |a|^2) / |b|^2,        1 - cos theta = sin^2 / (1 + cos)
+
+lose no digits however close the rows are and whatever their lengths; antiparallel rows are alike with -s.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from tpnum.kernels._jit import kernel, reduction
+
+_SMALL, _LARGE = 1e-200, 1e200
+_TILE = 64
+
+
+@intrinsic
+def _fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """Fused a b + c of float64."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fma(*args)
+
+    return types.float64(types.float64, types.float64, types.float64), emit
+
+
+@reduction
+def normalise_rows(
+    x: np.ndarray, unit: np.ndarray, q: np.ndarray, root: np.ndarray, frame: np.ndarray
+) -> int:
+    """Rows of unit length, in the type of ``unit``, and their q = |x|^2 / d and root = |x| / sqrt(d).
+
+    ``frame`` (2, N) takes what `correlate_strip` needs: a power of two that brings the row into range,
+    and the length of the row times it.  A zero row stays zero.  All of these are float64, ``x`` is float64 or
+    float32.  Returns the first row that is not finite, or -1.
+    """
+    rows, d = x.shape
+    for i in range(rows):
+        row = x[i]
+        out = unit[i]
+        square = 0.0
+        for k in range(d):
+            square += np.float64(row[k]) * np.float64(row[k])
+        shift = 1.0
+        if not _SMALL < square < _LARGE:
+            top = 0.0
+            for k in range(d):
+                top = max(top, abs(np.float64(row[k])))
+            if top > 0:
+                shift = math.ldexp(1.0, min(-math.frexp(top)[1], 1022))
+            square = 0.0
+            for k in range(d):
+                scaled = np.float64(row[k]) * shift
+                square += scaled * scaled
+            if not square < np.inf:
+                return i
+        length = math.sqrt(square)
+        frame[0, i] = shift
+        frame[1, i] = length
+        root[i] = length / math.sqrt(d) / shift
+        q[i] = square / d if shift == 1.0 else root[i] * root[i]
+        divisor = length if length > 0 else 1.0
+        for k in range(d):
+            out[k] = np.float64(row[k]) * shift / divisor
+    return -1
+
+
+@reduction
+def _fold(c: np.ndarray, bound: Any) -> Any:
+    """Turn c into copysign(1 - |c|, c) in place and count the entries below ``bound``."""
+    one = c.dtype.type(1)
+    zero = c.dtype.type(0)
+    near = zero  # of the same type: a sum of floats becomes SIMD, a running minimum does not
+    for k in range(c.size):
+        y = one - abs(c[k])
+        near += one if y < bound else zero
+        c[k] = math.copysign(y if y > zero else zero, c[k])
+    return near
+
+
+@reduction
+def _separation(a: np.ndarray, b: np.ndarray, frame_a: Any, frame_b: Any, side: float) -> float:
+    """1 - |cos theta| of two nearly parallel rows, ``side`` the sign of their cosine."""
+    shift_a, length_a = frame_a
+    shift_b, length_b = frame_b
+    s = -side * (length_b / length_a)
+    vv = 0.0
+    va = 0.0
+    for k in range(a.size):
+        u = np.float64(a[k]) * shift_a
+        v = _fma(s, u, np.float64(b[k]) * shift_b)
+        vv += v * v
+        va += v * u
+    along = va / length_a
+    square = max(vv - along * along, 0.0) / (length_b * length_b)
+    return square / (1.0 + math.sqrt(max(1.0 - square, 0.0)))
+
+
+@kernel
+def correlate_strip(
+    c: np.ndarray,
+    x1: np.ndarray,
+    x2: np.ndarray,
+    frame1: np.ndarray,
+    frame2: np.ndarray,
+    i: int,
+    j0: int,
+    threshold: float,
+) -> None:
+    """In place, from cosines to co-correlations: c[k] of rows x1[i] and x2[j0 + k], original rows.
+
+    Pairs with 1 - |c| below ``threshold`` are computed again from the rows: equal rows give 0.0 and
+    opposite ones -0.0, exactly.  A zero row has e = 1.
+    """
+    bound = c.dtype.type(threshold)
+    if _fold(c, bound) == 0:
+        return
+    for k in range(c.size):
+        if abs(c[k]) < bound:
+            j = j0 + k
+            side = math.copysign(1.0, c[k])
+            first = (frame1[0, i], frame1[1, i])
+            second = (frame2[0, j], frame2[1, j])
+            c[k] = math.copysign(_separation(x1[i], x2[j], first, second, side), side)
+
+
+@kernel
+def correlate(
+    panel: np.ndarray,
+    x1: np.ndarray,
+    x2: np.ndarray,
+    frame1: np.ndarray,
+    frame2: np.ndarray,
+    row0: int,
+    col0: int,
+    threshold: float,
+) -> None:
+    """`correlate_strip` over a panel of cosines: rows row0.. of x1 against rows col0.. of x2."""
+    width = panel.shape[1]
+    for r in range(panel.shape[0]):
+        for start in range(0, width, 1024):
+            stop = min(start + 1024, width)
+            correlate_strip(panel[r, start:stop], x1, x2, frame1, frame2, row0 + r, col0 + start, threshold)
+
+
+@kernel
+def mirror(block: np.ndarray, out: np.ndarray, r0: int, c0: int) -> None:
+    """Copy what a block at (r0, c0) has above the diagonal to its place below it, out[c, r] = block[r, c].
+
+    The buffer's odd row length keeps a column of it out of one and the same cache set.
+    """
+    rows, cols = block.shape
+    buffer = np.empty((_TILE, _TILE + 1), block.dtype)
+    for top in range(0, rows, _TILE):
+        height = min(_TILE, rows - top)
+        first = r0 + top
+        for left in range(0, cols, _TILE):
+            width = min(_TILE, cols - left)
+            if height == _TILE and width == _TILE and c0 + left >= first + _TILE:
+                for r in range(_TILE):
+                    source = block[top + r, left : left + _TILE]
+                    target = buffer[r]
+                    for c in range(_TILE):
+                        target[c] = source[c]
+                for c in range(_TILE):
+                    goal = out[c0 + left + c, first : first + _TILE]
+                    for r in range(_TILE):
+                        goal[r] = buffer[r, c]
+            else:
+                for c in range(width):
+                    column = c0 + left + c
+                    for r in range(min(height, column - first)):
+                        out[column, first + r] = block[top + r, left + c]

@@ -1,0 +1,284 @@
+"""The machine: a short program of strip operations, run over a panel of pairs in L1.
+
+Registers are strips of at most `STRIP` pairs; one instruction reads and writes whole registers, so the
+dispatch costs nothing and no architecture triggers a compilation.  Row r of the panel is input row0 + r,
+column c is input col0 + c; ``rp`` and ``cp`` hold the parameters of every instruction per input.
+
+An instruction is (operation, a, b, c, p, n): registers a, b, c, first parameter row p, and n, which
+counts or selects.  Correlations are kept as co-correlations e = copysign(1 - |rho|, rho).
+"""
+
+from __future__ import annotations
+
+import math
+
+from tpnum.kernels._jit import kernel
+from tpnum.kernels.gram import correlate_strip
+from tpnum.kernels.piecewise import (
+    abrelu,
+    abrelu_layer,
+    covariance,
+    dense_layer,
+    rectpow,
+    relu_bias_layer,
+    relu_layer,
+    sign,
+    step,
+)
+#SERIES from tpnum.kernels.series import series
+from tpnum.kernels.smooth import erf, exp, gabor, gauss, gelu, sin  #SMOOTH
+
+STRIP = 512
+
+OPERATIONS = (
+    "gram",  # a <- co-correlation of the data, panel n
+    "zero",  # a <- 0
+    "relu",  # layer in place: a co-correlation, b tangent or -1; n: correlations may be negative
+    "relu_bias",  # the same with a bias, parameters p
+    "abrelu_layer",  # the same for any piecewise linear function, parameters p
+    "dense",  # dense layer in place: a co-correlation, b tangent or -1
+    "multiply",  # a <- a b
+    "add",  # a <- a + r_i c_j b, parameter p
+    "add_product",  # a <- a + r_i c_j b c, parameter p
+    "add_outer",  # a <- a + r_i c_j, row parameter p, column parameter n
+    "start",  # a, b <- 0: numerators of 1 - rho and 1 + rho
+    "collect",  # a, b gain the share of a term with co-correlation c (-1: one) and weights p
+    "cross",  # a, b gain the share of a product of differences, parameters p and n
+    "join",  # a <- the co-correlation from a, b
+    "both",  # a <- co-correlation of the product of independent factors b, c
+    "normal",  # a <- co-correlation of the plain covariance b, inverse deviations p
+    "plain",  # a <- r_i c_j rho(b), parameter p
+    "copy",  # a <- b
+    "store",  # output n <- plain a
+    "store_covariance",  # output n <- r_i c_j rho(a), parameter p
+    "store_scaled",  # output n <- r_i c_j a, parameter p
+    "abrelu",
+    "rectpow",
+    "step",
+    "sign",
+    "erf",
+    "gelu",
+    "sin",
+    "exp",
+    "gauss",
+    "gabor",
+    "exp_normalized",
+    "series",
+)
+"""In the order of their codes; from "abrelu" on duals: a <- e of b, c <- derivative kernel or -1."""
+
+(
+    GRAM, ZERO, RELU, RELU_BIAS, ABRELU_LAYER, DENSE, MULTIPLY, ADD, ADD_PRODUCT, ADD_OUTER, START, COLLECT, CROSS,
+    JOIN, BOTH, NORMAL, PLAIN, COPY, STORE, STORE_COVARIANCE, STORE_SCALED, ABRELU, RECTPOW, STEP, SIGN, ERF, GELU, SIN, EXP, GAUSS,
+    GABOR, EXP_NORMALIZED, SERIES,
+) = range(len(OPERATIONS))  # fmt: skip
+
+
+@kernel
+def add(a, b, rp, cp, p, i, j0):
+    """a += r_i c_j b."""
+    r = rp[p, i]
+    c = cp[p, j0 : j0 + a.size]
+    for k in range(a.size):
+        a[k] += (r * c[k]) * b[k]
+
+
+@kernel
+def add_product(a, b, c, rp, cp, p, i, j0):
+    """a += r_i c_j b c."""
+    r = rp[p, i]
+    s = cp[p, j0 : j0 + a.size]
+    for k in range(a.size):
+        a[k] += (r * s[k]) * (b[k] * c[k])
+
+
+@kernel
+def add_outer(a, rp, cp, p, q, i, j0):
+    """a += r_i c_j."""
+    r = rp[p, i]
+    c = cp[q, j0 : j0 + a.size]
+    for k in range(a.size):
+        a[k] += r * c[k]
+
+
+@kernel
+def scaled(a, rp, cp, p, i, j0, out):
+    """out = r_i c_j a."""
+    r = rp[p, i]
+    c = cp[p, j0 : j0 + a.size]
+    for k in range(a.size):
+        out[k] = (r * c[k]) * a[k]
+
+
+@kernel
+def collect(near, far, e, rp, cp, p, i, j0):
+    """A term of weights w_i, w in a normalised sum: 1 -+ rho gain (w_i - w)^2 / 2 + w_i w (1 -+ rho_k).
+
+    An empty ``e`` is a term of correlation one (a shared bias, a mean).
+    """
+    one = near.dtype.type(1)
+    half = near.dtype.type(0.5)
+    w_i = rp[p, i]
+    w = cp[p, j0 : j0 + near.size]
+    if e.size == 0:
+        for k in range(near.size):
+            down = w_i - w[k]
+            up = w_i + w[k]
+            near[k] += half * (down * down)
+            far[k] += half * (up * up)
+        return
+    for k in range(near.size):
+        y = abs(e[k])
+        right = math.copysign(one, e[k]) > 0
+        down = w_i - w[k]
+        apart = half * (down * down)
+        weight = w_i * w[k]
+        near[k] += apart + weight * (y if right else one + (one - y))
+        far[k] += apart + weight * (one + (one - y) if right else y)
+
+
+@kernel
+def cross(near, far, rp, cp, p, q, i, j0):
+    """Products of means across terms: 1 -+ rho gain (m_i -+ m)(l_i -+ l) / 2."""
+    half = near.dtype.type(0.5)
+    m_i, l_i = rp[p, i], rp[q, i]
+    m = cp[p, j0 : j0 + near.size]
+    l = cp[q, j0 : j0 + near.size]  # noqa: E741
+    for k in range(near.size):
+        near[k] += half * ((m_i - m[k]) * (l_i - l[k]))
+        far[k] += half * ((m_i + m[k]) * (l_i + l[k]))
+
+
+@kernel
+def join(near, far):
+    """The co-correlation whose 1 - rho and 1 + rho are ``near`` and ``far``, whichever is the smaller."""
+    one = near.dtype.type(1)
+    zero = near.dtype.type(0)
+    for k in range(near.size):
+        small = min(max(min(near[k], far[k]), zero), one)
+        near[k] = small if near[k] <= far[k] else -small
+
+
+@kernel
+def both(out, e, f):
+    """Product of independent factors: 1 - |rho_1 rho_2| = y_1 + y_2 - y_1 y_2."""
+    one = out.dtype.type(1)
+    for k in range(out.size):
+        y, z = abs(e[k]), abs(f[k])
+        out[k] = math.copysign(y + z * (one - y), math.copysign(one, e[k]) * math.copysign(one, f[k]))
+
+
+@kernel
+def normal(out, t, rp, cp, p, i, j0):
+    """The co-correlation of a covariance; 1 - |rho| to rounding only."""
+    one = out.dtype.type(1)
+    zero = out.dtype.type(0)
+    r = rp[p, i]
+    c = cp[p, j0 : j0 + out.size]
+    for k in range(out.size):
+        rho = (r * c[k]) * t[k]
+        out[k] = math.copysign(max(one - abs(rho), zero), rho)
+
+
+@kernel
+def run(code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, regs, out0, out1, many, row0, col0):
+    """Run ``code`` over panels (G, R, C) of cosines, which it may overwrite.
+
+    Outputs 0 and 1 go to ``out0`` and ``out1`` at (row0 + r, col0 + c), later ones to ``many`` at (n - 2, r, c);
+    an output whose array is empty goes to ``many`` too.  ``grams`` (G, 2) says which data each panel is of.
+    """
+    height, width = panels.shape[1], panels.shape[2]
+    strip = regs.shape[1]
+    for s in range(0, width, strip):
+        n = min(strip, width - s)
+        j = col0 + s
+        for r in range(height):
+            i = row0 + r
+            for k in range(code.shape[0]):
+                op = code[k, 0]
+                a = regs[code[k, 1], :n]
+                b = regs[max(code[k, 2], 0), : n if code[k, 2] >= 0 else 0]
+                c = regs[max(code[k, 3], 0), : n if code[k, 3] >= 0 else 0]
+                p = code[k, 4]
+                m = code[k, 5]
+                if op == RELU_BIAS:
+                    relu_bias_layer(a, b, rp, cp, p, i, j, m != 0)
+                elif op == RELU:
+                    relu_layer(a, b, m != 0)
+                elif op == GRAM:
+                    source = panels[m, r, s : s + n]
+                    g, h = grams[m, 0], grams[m, 1]
+                    correlate_strip(source, x1[g], x2[h], frame1[g], frame2[h], i, j, threshold)
+                    for t in range(n):
+                        a[t] = source[t]
+                elif op == ZERO:
+                    a[:] = 0
+                elif op == ABRELU_LAYER:
+                    abrelu_layer(a, b, rp, cp, p, i, j)
+                elif op == DENSE:
+                    dense_layer(a, b, rp, cp, p, i, j)
+                elif op == MULTIPLY:
+                    for t in range(n):
+                        a[t] *= b[t]
+                elif op == ADD:
+                    add(a, b, rp, cp, p, i, j)
+                elif op == ADD_PRODUCT:
+                    add_product(a, b, c, rp, cp, p, i, j)
+                elif op == ADD_OUTER:
+                    add_outer(a, rp, cp, p, m, i, j)
+                elif op == START:
+                    a[:] = 0
+                    b[:] = 0
+                elif op == COLLECT:
+                    collect(a, b, c, rp, cp, p, i, j)
+                elif op == CROSS:
+                    cross(a, b, rp, cp, p, m, i, j)
+                elif op == JOIN:
+                    join(a, b)
+                elif op == BOTH:
+                    both(a, b, c)
+                elif op == NORMAL:
+                    normal(a, b, rp, cp, p, i, j)
+                elif op == PLAIN:
+                    covariance(b, rp, cp, p, i, j, a)
+                elif op == COPY:
+                    for t in range(n):
+                        a[t] = b[t]
+                elif op == STORE or op == STORE_COVARIANCE or op == STORE_SCALED:
+                    if m == 0 and out0.size > 0:
+                        goal = out0[i, j : j + n]
+                    elif m == 1 and out1.size > 0:
+                        goal = out1[i, j : j + n]
+                    else:
+                        goal = many[m, r, s : s + n]
+                    if op == STORE:
+                        for t in range(n):
+                            goal[t] = a[t]
+                    elif op == STORE_SCALED:
+                        scaled(a, rp, cp, p, i, j, goal)
+                    else:
+                        covariance(a, rp, cp, p, i, j, goal)
+                elif op == ABRELU:
+                    abrelu(b, rp, cp, p, i, j, a, c)
+                elif op == RECTPOW:
+                    rectpow(b, rp, cp, p, i, j, a, c)
+                elif op == STEP:
+                    step(b, rp, cp, p, i, j, a, c)
+                elif op == SIGN:
+                    sign(b, rp, cp, p, i, j, a, c)
+                elif op == ERF:
+                    erf(b, rp, cp, p, i, j, a, c)
+                elif op == GELU:
+                    gelu(b, rp, cp, p, i, j, a, c)
+                elif op == SIN:
+                    sin(b, rp, cp, p, i, j, a, c)
+                elif op == EXP:
+                    exp(b, rp, cp, p, i, j, a, c)
+                elif op == GAUSS:
+                    gauss(b, rp, cp, p, i, j, a, c)
+                elif op == GABOR:
+                    gabor(b, rp, cp, p, i, j, a, c)
+                elif op == EXP_NORMALIZED:
+                    a[:] = 0  #EXPN
+                else:
+                    a[:] = 0  #SERIES

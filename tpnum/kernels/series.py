@@ -1,0 +1,205 @@
+"""Strips of pairs through any smooth activation, by Hermite series.
+
+With phi(mu + sqrt(q) z) = sum_n alpha_n h_n(z), h_n orthonormal, a = alpha/|alpha| on the row side and b on
+the column side,
+
+    rho' = sum_n a_n b_n rho^n,        E f' g' = (|alpha||beta|/sqrt(q q')) d rho'/d rho,
+
+one loop of two multiply-adds and a product per term: d = d x + p, p = p x + a_k b_k.  Functions with a
+parity have a series in x = rho^2 and half the terms: coefficient k belongs to h_{2k} or h_{2k+1}.
+
+Near rho = 1 (and -1, for a function with a parity), if both sides are the same function,
+
+    1 - rho' = |a - b|^2/2 + sum_n a_n b_n (1 - rho^n)
+
+has no cancellation: 1 - x^k = (1 - x)(1 + x + ... + x^{k-1}), whose sum over k is a Horner scheme over the
+tails sum_{l > k} a_l b_l.  What the truncated vectors lack of unit length counts as fully correlated.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tpnum.kernels._elementary import half
+from tpnum.kernels._jit import kernel
+from tpnum.kernels.smooth import in_place, near_piece
+
+NONE, EVEN, ODD = 0, 1, -1
+"""Parities: coefficient k belongs to h_k, h_{2k}, h_{2k+1}."""
+
+_BLOCK = 1024
+
+
+@kernel
+def _horner(x, p, d, a, b, j, terms):
+    """p = sum_k a_k b_kj x^k and its derivative d; eight terms a pass keep p and d in registers."""
+    n = x.size
+    zero = x.dtype.type(0)
+    for m in range(x.size):
+        p[m] = zero
+        d[m] = zero
+    k = terms
+    while k & 7:
+        k -= 1
+        a0, b0 = a[k], b[k, j : j + n]
+        for m in range(n):
+            q = p[m]
+            d[m] = d[m] * x[m] + q
+            p[m] = q * x[m] + a0 * b0[m]
+    while k > 0:
+        k -= 8
+        a0, a1, a2, a3, a4, a5, a6, a7 = a[k], a[k + 1], a[k + 2], a[k + 3], a[k + 4], a[k + 5], a[k + 6], a[k + 7]
+        b0, b1, b2, b3 = b[k, j : j + n], b[k + 1, j : j + n], b[k + 2, j : j + n], b[k + 3, j : j + n]
+        b4, b5, b6, b7 = b[k + 4, j : j + n], b[k + 5, j : j + n], b[k + 6, j : j + n], b[k + 7, j : j + n]
+        for m in range(n):
+            z, q, s = x[m], p[m], d[m]
+            s = s * z + q
+            q = q * z + a7 * b7[m]
+            s = s * z + q
+            q = q * z + a6 * b6[m]
+            s = s * z + q
+            q = q * z + a5 * b5[m]
+            s = s * z + q
+            q = q * z + a4 * b4[m]
+            s = s * z + q
+            q = q * z + a3 * b3[m]
+            s = s * z + q
+            q = q * z + a2 * b2[m]
+            s = s * z + q
+            q = q * z + a1 * b1[m]
+            d[m] = s * z + q
+            p[m] = q * z + a0 * b0[m]
+
+
+@kernel
+def _tails(x, gap, rise, a, b, j):
+    """gap = |a - b_j|^2/2 and rise = (S(1) - S(x))/(1 - x) for S(x) = sum_k a_k b_kj x^k."""
+    n = x.size
+    zero = x.dtype.type(0)
+    h = half(zero)
+    tail = np.zeros(n, x.dtype)
+    for m in range(n):
+        gap[m] = zero
+        rise[m] = zero
+    k = a.size
+    while k & 3:
+        k -= 1
+        a0, b0 = a[k], b[k, j : j + n]
+        for m in range(n):
+            c = a0 - b0[m]
+            gap[m] += h * c * c
+            rise[m] = rise[m] * x[m] + tail[m]
+            tail[m] += a0 * b0[m]
+    while k > 0:
+        k -= 4
+        a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
+        b0, b1, b2, b3 = b[k, j : j + n], b[k + 1, j : j + n], b[k + 2, j : j + n], b[k + 3, j : j + n]
+        for m in range(n):
+            z, r, t = x[m], rise[m], tail[m]
+            c0, c1, c2, c3 = a0 - b0[m], a1 - b1[m], a2 - b2[m], a3 - b3[m]
+            gap[m] += h * (c0 * c0 + c1 * c1 + c2 * c2 + c3 * c3)
+            r = r * z + t
+            t += a3 * b3[m]
+            r = r * z + t
+            t += a2 * b2[m]
+            r = r * z + t
+            t += a1 * b1[m]
+            rise[m] = r * z + t
+            tail[m] = a0 * b0[m] + t
+
+
+@kernel
+def _variable(e, x, parity):
+    """x = rho, or rho^2 for a function with a parity."""
+    one = e.dtype.type(1)
+    if parity == NONE:
+        for m in range(e.size):
+            x[m] = math.copysign(one - abs(e[m]), e[m])
+    else:
+        for m in range(e.size):
+            r = one - abs(e[m])
+            x[m] = r * r
+
+
+@kernel
+def _slope(e, p, d, parity, row, col, out_d):
+    """E f' g' = scale d rho'/d rho from p = S(x) and d = S'(x)."""
+    one = e.dtype.type(1)
+    two = one + one
+    if parity == NONE:
+        for m in range(e.size):
+            out_d[m] = row * col[m] * d[m]
+    elif parity == EVEN:
+        for m in range(e.size):
+            out_d[m] = (row * col[m]) * (math.copysign(two - two * abs(e[m]), e[m]) * d[m])
+    else:
+        for m in range(e.size):
+            r = one - abs(e[m])
+            out_d[m] = (row * col[m]) * (two * r * r * d[m] + p[m])
+
+
+@kernel
+def _state(e, p, parity):
+    """e becomes 1 - |rho'| with the sign of rho', from p = S(x)."""
+    one = e.dtype.type(1)
+    zero = one - one
+    if parity == ODD:
+        for m in range(e.size):
+            v = math.copysign(one - abs(e[m]), e[m]) * p[m]
+            y = one - abs(v)
+            e[m] = math.copysign(y if y > zero else zero, v)
+    else:
+        for m in range(e.size):
+            y = one - abs(p[m])
+            e[m] = math.copysign(y if y > zero else zero, p[m])
+
+
+@kernel
+def _near_state(e, p, gap, rise, parity):
+    """The same without cancellation near rho = 1, and near -1 for a function with a parity."""
+    one = e.dtype.type(1)
+    zero = one - one
+    two = one + one
+    for m in range(e.size):
+        s = math.copysign(one, e[m])
+        y = abs(e[m])
+        if parity == NONE:
+            y = gap[m] + y * rise[m] if s > 0 else one - p[m]
+            s = one
+        else:
+            y = gap[m] + (y * p[m] if parity == ODD else zero) + y * (two - y) * rise[m]
+            s = s if parity == ODD else one
+        e[m] = math.copysign(y if y <= one else two - y, s if y <= one else -s)
+
+
+@kernel
+def series(e, a, b, rs, cs, i, j0, terms, parity, same, out_e, out_d):
+    """The strip of row i, columns j0 + k, from unit coefficient vectors.
+
+    ``a`` (R, K) has those of the rows, ``b`` (K, C) those of the columns, stored without the zeros of the
+    parity; ``rs`` (R,) and ``cs`` (C,) hold |alpha|/sqrt(q); the first ``terms`` <= K coefficients are used
+    (all K where a pair is near and ``same`` says that both sides are one function).  All arrays are C-ordered
+    and of the dtype of ``e``; ``out_e`` may be ``e``; ``out_d`` has length 0 when E f' g' is not wanted.
+    """
+    in_place(e, out_e)
+    row = a[i]
+    work = np.empty((5, min(e.size, _BLOCK)), e.dtype)
+    for low in range(0, e.size, _BLOCK):
+        high = min(low + _BLOCK, e.size)
+        block = out_e[low:high]
+        n = high - low
+        x, p, d = work[0, :n], work[1, :n], work[2, :n]
+        first, last = near_piece(block) if same else (0, 0)
+        near = last > first
+        _variable(block, x, parity)
+        _horner(x, p, d, row, b, j0 + low, row.size if near else terms)
+        if out_d.size:
+            _slope(block, p, d, parity, rs[i], cs[j0 + low : j0 + high], out_d[low:high])
+        if near:
+            gap, rise = work[3, first:last], work[4, first:last]
+            _tails(x[first:last], gap, rise, row, b, j0 + low + first)
+            _state(block[:first], p[:first], parity)
+            _near_state(block[first:last], p[first:last], gap, rise, parity)
+        _state(block[last:], p[last:], parity)

@@ -1,0 +1,1 @@
+"""The limit theorems: one rule per instruction, from a program's text to its law."""

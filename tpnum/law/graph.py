@@ -1,0 +1,238 @@
+"""What the law demands of a program: a graph of per-input and of pairwise quantities.
+
+The rules (`tpnum.law.rules`) turn a program's text into these nodes; evaluators (`tpnum.plan`) turn
+nodes into arrays.  A *profile* node is a function of one input (variances, means, scalars): array
+(N, *axes).  A *pair* node is a function of two inputs: K(a, b) = E[Z^a Z^b'] or a factor of it.
+
+A pair node over index axes keeps an axis either *tied* (only p = p' is stored) or free on both sides.
+Where ``increments`` is true the node also has D = E (Z^a - Z^a')^2, which keeps all digits for nearly
+equal inputs where K has lost half of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tpnum.functions import Function
+    from tpnum.program.lines import Axes, Map
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """A quantity of one input; ``key`` names it alike for both inputs of a pair."""
+
+    key: tuple
+    axes: Axes
+
+    @property
+    def axes_shape(self) -> tuple[int, ...]:
+        return tuple(size for _, size in self.axes)
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Profile):
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Norm(Profile):
+    """|x|^2 / channels of a data line."""
+
+    data: str
+
+
+@dataclass(frozen=True, eq=False)
+class Expect1(Profile):
+    """A one-dimensional integral of f over N(mean, var): ``what`` names a field of `tpnum.gauss.pair.Prepared`."""
+
+    fn: Function
+    what: str
+    mean: Profile | None
+    var: Profile
+    scalars: tuple[Profile, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectN(Profile):
+    """E prod_k f_k over correlated Gaussians of one input: ``atoms`` index into ``means`` and ``cov``."""
+
+    atoms: tuple[tuple[Function, tuple[int, ...], tuple[Profile, ...]], ...]
+    means: tuple[Profile | None, ...]
+    cov: tuple[tuple[Profile | None, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Polynomial(Profile):
+    """sum of coef * product of profiles."""
+
+    terms: tuple[tuple[float, tuple[Profile, ...]], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Arithmetic(Profile):
+    fn: Function
+    args: tuple[Profile, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped1(Profile):
+    """A linear index map of a profile: a mean, or a scalar family."""
+
+    operand: Profile
+    map: Map
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced(Profile):
+    """The p = p' entries of a same-input pair node, for variances of sums over positions."""
+
+    pair: Pair
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A quantity of two inputs; ``rows``, ``cols`` are its free axes, ``tied`` those with p = p' only.
+
+    ``norms`` are E Z^2 at the first and the second input, where the node has increments.
+    """
+
+    tied: Axes
+    rows: Axes
+    cols: Axes
+    increments: bool
+    norms: tuple[Profile, Profile] | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Gram(Pair):
+    """x . x' / channels of a data line at the first input and one at the second."""
+
+    data: tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Shared(Pair):
+    """The constant covariance of shared inputs (a bias)."""
+
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Fresh(Pair):
+    """An input drawn afresh per example and index: ``same`` on coinciding ones, ``other`` elsewhere."""
+
+    same: tuple[Profile, ...]
+    other: tuple[Profile, Profile] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """coef * product of row profiles * product of column profiles * product of pair nodes.
+
+    ``own`` marks the part of a variable with itself (row and column factors are the same quantity).
+    """
+
+    coef: float
+    rows: tuple[Profile, ...]
+    cols: tuple[Profile, ...]
+    pairs: tuple[Pair, ...]
+    own: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Sum(Pair):
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DualCall:
+    """E f(u) g(v) and E f'(u) g'(v) of two correlated Gaussians: one evaluation serves both."""
+
+    f: Function
+    g: Function
+    f_scalars: tuple[Profile, ...]
+    g_scalars: tuple[Profile, ...]
+    means: tuple[Profile | None, Profile | None]
+    vars: tuple[Profile, Profile]
+    moments: tuple[Profile, Profile]
+    cov: Pair
+    own: bool
+    wanted: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, eq=False)
+class Dual(Pair):
+    """``what`` = "value" or "slope" of a call."""
+
+    call: DualCall
+    what: str
+
+
+@dataclass(frozen=True, eq=False)
+class PairExpect(Pair):
+    """E prod_k f_k over correlated Gaussians of both inputs, for what does not factor into two dimensions.
+
+    ``refs`` are (site, mean, variance row) triples; ``cov[i][j]`` is a profile where both sit at one
+    input, else a pair node (``None`` is zero; transposed pairs are marked by ``flip``).
+    """
+
+    atoms: tuple[tuple[Function, tuple[int, ...], tuple[Profile, ...]], ...]
+    sites: tuple[int, ...]
+    means: tuple[Profile | None, ...]
+    cov: tuple[tuple[Profile | Pair | None, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped(Pair):
+    """Linear index maps on the rows, the columns or both of ``operand``."""
+
+    operand: Pair
+    row_map: Map | None
+    col_map: Map | None
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded(Pair):
+    """A node tied along ``axes`` spread out to all p, p': zero where they differ."""
+
+    operand: Pair
+    axes: Axes
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal(Pair):
+    """A node free along ``axes``, restricted to p = p'."""
+
+    operand: Pair
+    axes: Axes
+
+
+def operands(node: Pair) -> list[Pair]:
+    """The pair nodes that a node is computed from."""
+    if isinstance(node, Sum):
+        return [pair for part in node.parts for pair in part.pairs]
+    if isinstance(node, Dual):
+        return [node.call.cov]
+    if isinstance(node, PairExpect):
+        return [entry for row in node.cov for entry in row if isinstance(entry, Pair)]
+    if isinstance(node, (Mapped, Embedded, Diagonal)):
+        return [node.operand]
+    return []
+
+
+def schedule(outputs: list[Pair]) -> list[Pair]:
+    """Every node once, operands first; of a product's factors the deeper chain (listed last) first."""
+    order: list[Pair] = []
+    done: set[int] = set()
+    stack: list[tuple[Pair, bool]] = [(node, False) for node in reversed(outputs)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            order.append(node)
+        elif id(node) not in done:
+            done.add(id(node))
+            stack.append((node, True))
+            stack += [(child, False) for child in operands(node) if id(child) not in done]
+    return order

@@ -1,0 +1,355 @@
+"""The law at two inputs: E[Z^a Z^b'] of lines a at x and b at x', for all index positions demanded.
+
+The same rules as at one input (`tpnum.law.site`), on pairs.  An axis is *tied* where only p = p' is
+demanded: Flatten asks for diagonals, a matrix family makes its own axis diagonal, pooling asks for all.
+Cross-line entries are not symmetric: K[a(x), b(x')] differs from K[b(x), a(x')].
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tpnum.law import graph
+from tpnum.law.expectation import Expectation, Piece, Ref
+from tpnum.law.site import Lines, Site, union
+from tpnum.program.lines import Axes, Data, Input, LinComb, Map, MatMul
+
+if TYPE_CHECKING:
+    from tpnum.functions import Function
+
+
+Side = tuple["Function", tuple[str, ...]]
+"""A function and the scalars it takes."""
+
+
+class _Tied:
+    """The pair rules at given ties, as `Expectation` asks for them."""
+
+    def __init__(self, pairs: Pairs, tied: Axes):
+        self.pairs, self.tied = pairs, tied
+
+    def site(self, index: int) -> Site:
+        return self.pairs.sites[index]
+
+    def ref_cov(self, a: Ref, b: Ref) -> graph.Profile | graph.Pair | None:
+        if a[0] == b[0]:
+            return self.pairs.sites[a[0]].cov(a[1], b[1])
+        (_, first), (_, second) = sorted((a, b))
+        return self.pairs.second(first, second, self.tied, centred=True)
+
+    def dual(self, a: str, b: str, f: Side, g: Side) -> list[Piece]:
+        return [Piece(1.0, (), (), (self.pairs.dual(a, b, (f, g), self.tied),))]
+
+    def joint(self, atoms: tuple, refs: list[Ref]) -> list[Piece]:
+        return self.pairs.joint(atoms, refs, self.tied)
+
+
+class Pairs:
+    """The pair rules of a program read at two inputs, or of two programs that share their matrices."""
+
+    def __init__(self, rows: Lines, cols: Lines | None = None):
+        cols = rows if cols is None else cols
+        self.lines = (rows, cols)
+        first = Site(rows)
+        self.sites = (first, first if cols is rows else Site(cols))
+        for site in self.sites:
+            site.pairs = self if cols is rows else Pairs(site.lines)
+        self._memo: dict[tuple, graph.Pair | None] = {}
+        self._calls: dict[tuple, graph.DualCall] = {}
+
+    def second(self, a: str, b: str, tied: Axes = (), centred: bool = False) -> graph.Pair | None:
+        """E[Z^a(x) Z^b(x')] (``centred``: the covariance, for G-vars); None is a structural zero."""
+        present = dict(union(self.lines[0].axes(a), self.lines[1].axes(b)))
+        tied = tuple(sorted((name, size) for name, size in tied if name in present))
+        centred = centred and self.sites[0].mean(a) is not None and self.sites[1].mean(b) is not None
+        key = ("second", a, b, tied, centred)
+        if key not in self._memo:
+            self._memo[key] = self._normed(self._second(a, b, tied, centred), a, centred)
+        return self._memo[key]
+
+    def _normed(self, node: graph.Pair | None, name: str, centred: bool) -> graph.Pair | None:
+        """A node with increments needs its second moments at either input."""
+        if node is None or not node.increments or node.norms is not None:
+            return node
+        first, second = (site.second(name, name, centred) for site in self.sites)
+        assert first is not None
+        assert second is not None
+        return replace(node, norms=(first, second))
+
+    def _second(self, a: str, b: str, tied: Axes, centred: bool) -> graph.Pair | None:
+        la, lb = self.lines[0].by_name[a], self.lines[1].by_name[b]
+        own = a == b
+        if isinstance(la, LinComb) or isinstance(lb, LinComb):
+            return self._lincomb(a, b, tied, centred)
+        if isinstance(la, Map) or isinstance(lb, Map):
+            return self._mapped(a, b, tied, centred)
+        if isinstance(la, Data) and isinstance(lb, Data):
+            return graph.Gram(*self._frame(a, b, tied), increments=own, data=(a, b))
+        if isinstance(la, MatMul) and isinstance(lb, MatMul):
+            return self._matmul(la, lb, tied, own) if la.matrix == lb.matrix else None
+        if isinstance(la, Input) and isinstance(lb, Input):
+            parts = []
+            if la.names == lb.names:
+                cov = self._input_cov(la, la.names.index(a), la.names.index(b), tied, own)
+                parts += [graph.Part(1.0, (), (), (cov,), own)] if cov is not None else []
+            if not centred:
+                parts += self._means(a, b, own)
+            return self._sum(a, b, tied, parts)
+        if centred:
+            return None
+        if self.lines[0].vars[a].kind == "G" and self.lines[1].vars[b].kind == "G":
+            return self._sum(a, b, tied, self._means(a, b, own))
+        return self._expand(a, b, tied)
+
+    def _means(self, a: str, b: str, own: bool) -> list[graph.Part]:
+        first, second = self.sites[0].mean(a), self.sites[1].mean(b)
+        if first is None or second is None:
+            return []
+        return [graph.Part(1.0, (first,), (second,), (), own)]
+
+    def _input_cov(self, line: Input, i: int, j: int, tied: Axes, own: bool) -> graph.Pair | None:
+        value = line.cov[i][j]
+        if value == 0.0:
+            return None
+        if not line.fresh:
+            return graph.Shared((), (), (), increments=own, value=value)
+        constant = graph.Constant(("constant", value), (), value=value)
+        frame = self._frame(line.names[i], line.names[j], tied)
+        return graph.Fresh(*frame, increments=False, same=(constant,), other=None)
+
+    def _lincomb(self, a: str, b: str, tied: Axes, centred: bool) -> graph.Pair | None:
+        la, lb = self.lines[0].by_name[a], self.lines[1].by_name[b]
+        parts = []
+        left = la.terms if isinstance(la, LinComb) else None
+        right = lb.terms if isinstance(lb, LinComb) else None
+        for i, s in enumerate(left or (None,)):
+            for j, t in enumerate(right or (None,)):
+                inner = self.second(s.vector if s else a, t.vector if t else b, tied, centred)
+                if inner is None:
+                    continue
+                rows = self.sites[0].factors((s.scalar,) if s and s.scalar else ())
+                cols = self.sites[1].factors((t.scalar,) if t and t.scalar else ())
+                if rows is None or cols is None:
+                    continue
+                coef = (s.coef if s else 1.0) * (t.coef if t else 1.0)
+                parts.append(graph.Part(coef, rows, cols, (inner,), a == b and i == j))
+        return self._sum(a, b, tied, parts)
+
+    def _matmul(self, la: MatMul, lb: MatMul, tied: Axes, own: bool) -> graph.Pair | None:
+        """Cov(A h, A h') = s^2 E[Z^h Z^h'], zero between different members of a matrix family."""
+        matrix = self.lines[0].matrix(la.matrix)
+        inner = self.second(la.vector, lb.vector, union(tied, matrix.axes))
+        if inner is None:
+            return None
+        node = self._sum(la.name, lb.name, inner.tied, [graph.Part(matrix.var, (), (), (inner,), own)])
+        node = self._normed(node, la.name, centred=False)
+        loose = tuple(axis for axis in matrix.axes if axis not in tied)
+        return self._embed(node, la.name, lb.name, tied, loose) if loose and node else node
+
+    def _embed(self, node: graph.Pair, a: str, b: str, tied: Axes, loose: Axes) -> graph.Pair:
+        return graph.Embedded(
+            *self._frame(a, b, tied), increments=node.increments, operand=node, axes=loose
+        )
+
+    # -- index maps ----------------------------------------------------------------------------
+
+    def _mapped(self, a: str, b: str, tied: Axes, centred: bool) -> graph.Pair | None:
+        """Both sides at once where they are mapped alike, so that ties and independence carry through."""
+        la, lb = self.lines[0].by_name[a], self.lines[1].by_name[b]
+        own = a == b
+        alike = isinstance(la, Map) and isinstance(lb, Map) and (la.axis, la.out) == (lb.axis, lb.out)
+        if not alike:
+            return self._one_sided(a, b, tied, centred)
+        out = dict(la.out)
+        source = (la.axis, dict(self.lines[0].axes(la.operand))[la.axis])
+        outer = tuple(axis for axis in tied if axis[0] not in out)
+        gathers = la.rows == lb.rows and all(len(row) <= 1 for row in la.rows)
+        if out and gathers and all(axis in tied for axis in la.out):
+            inner_tied = (*outer, source)
+        elif not out and self.independent(la.operand, lb.operand, la.axis):
+            inner_tied = (*outer, source)
+        else:
+            inner_tied = outer
+        inner = self.second(la.operand, lb.operand, inner_tied, centred)
+        if inner is None:
+            return None
+        sums_tied = not out and source in inner.tied
+        weights = {w for row in la.rows for _, w in row}
+        uniform = sums_tied or (gathers and len(weights) <= 1)
+        return graph.Mapped(
+            *self._frame(a, b, tied),
+            increments=own and inner.increments and uniform,
+            operand=inner,
+            row_map=la,
+            col_map=lb,
+        )
+
+    def _one_sided(self, a: str, b: str, tied: Axes, centred: bool) -> graph.Pair | None:
+        """A map on one side: what it makes or consumes cannot stay tied underneath."""
+        la, lb = self.lines[0].by_name[a], self.lines[1].by_name[b]
+        on_rows = isinstance(la, Map)
+        line = la if on_rows else lb
+        touched = {line.axis, *(name for name, _ in line.out)}
+        loose = tuple(axis for axis in tied if axis[0] in touched)
+        free = tuple(axis for axis in tied if axis[0] not in touched)
+        inner = self.second(line.operand if on_rows else a, b if on_rows else line.operand, free, centred)
+        if inner is None:
+            return None
+        node: graph.Pair = graph.Mapped(
+            *self._frame(a, b, free),
+            increments=False,
+            operand=inner,
+            row_map=line if on_rows else None,
+            col_map=None if on_rows else line,
+        )
+        if loose:
+            node = graph.Diagonal(*self._frame(a, b, tied), increments=False, operand=node, axes=loose)
+        return node
+
+    def independent(self, a: str, b: str, axis: str) -> bool:
+        """Whether K(a, b) vanishes between different indices of ``axis``, from the text alone."""
+        la, lb = self.lines[0].by_name[a], self.lines[1].by_name[b]
+        if isinstance(la, LinComb) and isinstance(lb, LinComb):
+            return all(
+                self.independent(s.vector, t.vector, axis)
+                for s in la.terms
+                for t in lb.terms
+                if self.second(s.vector, t.vector, self.lines[0].axes(s.vector)) is not None
+            )
+        if isinstance(la, MatMul) and isinstance(lb, MatMul):
+            return la.matrix != lb.matrix or axis in dict(self.lines[0].matrix(la.matrix).axes)
+        if isinstance(la, Map) and isinstance(lb, Map) and la.axis == lb.axis:
+            return axis not in dict(la.out) and self.independent(la.operand, lb.operand, axis)
+        if isinstance(la, Input) and la is lb:
+            return la.fresh and axis in dict(la.axes) and not any(la.mean)
+        return False
+
+    # -- expectations --------------------------------------------------------------------------
+
+    def _expand(self, a: str, b: str, tied: Axes) -> graph.Pair | None:
+        parts = []
+        expectation = Expectation(_Tied(self, tied))
+        for i, x in enumerate(self.lines[0].form(a)):
+            for j, y in enumerate(self.lines[1].form(b)):
+                rows, cols = self.sites[0].factors(x.scalars), self.sites[1].factors(y.scalars)
+                if rows is None or cols is None:
+                    continue
+                placed = [(0, atom) for atom in x.atoms] + [(1, atom) for atom in y.atoms]
+                own = a == b and i == j and len(x.atoms) > 0
+                for piece in expectation.product(placed):
+                    coef = x.coef * y.coef * piece.coef
+                    parts.append(graph.Part(coef, rows + piece.rows, cols + piece.cols, piece.pairs, own))
+        return self._sum(a, b, tied, parts)
+
+    def dual(self, a: str, b: str, sides: tuple[Side, Side], tied: Axes) -> graph.Pair:
+        """E f(u) g(v), u = a(x), v = b(x'); derivatives share the call of their primitives."""
+        cov = self.second(a, b, tied, centred=True)
+        assert cov is not None
+        (f, fs), (g, gs) = sides
+        what = "value"
+        if f.primitive and g.primitive:
+            (f, _), (g, _), what = f.primitive, g.primitive, "slope"
+        own = a == b and f == g and fs == gs
+        if isinstance(cov, graph.Fresh):
+            return self._fresh(cov, a, f, g, what, fs)
+        key = (a, b, f, g, fs, gs, tied)
+        if key not in self._calls:
+            first, second = self.sites
+            self._calls[key] = graph.DualCall(
+                f=f,
+                g=g,
+                f_scalars=tuple(first.scalar(s) for s in fs),
+                g_scalars=tuple(second.scalar(s) for s in gs),
+                means=(first.mean(a), second.mean(b)),
+                vars=(first.variance(a), second.variance(b)),
+                moments=(first.single(f, "second", a, fs), second.single(g, "second", b, gs)),
+                cov=cov,
+                own=own,
+            )
+        call = self._calls[key]
+        call.wanted.add(what)
+        node_key = ("dual", key, what)
+        if node_key not in self._memo:
+            increments = own and what == "value"
+            self._memo[node_key] = graph.Dual(
+                *self._frame(a, b, tied),
+                increments=increments,
+                norms=call.moments if increments else None,
+                call=call,
+                what=what,
+            )
+        node = self._memo[node_key]
+        assert node is not None
+        return node
+
+    def _fresh(self, cov: graph.Fresh, name: str, f: Function, g: Function, what: str, fs: tuple) -> graph.Pair:
+        """Noise: the second moment where both are the same draw, the product of means elsewhere."""
+        whole, part = ("second", "first") if what == "value" else ("slope_second", "slope")
+        same = self.sites[0].single(f, whole, name, fs)
+        first, second = (site.single(h, part, name, fs) for site, h in zip(self.sites, (f, g), strict=True))
+        return graph.Fresh(cov.tied, cov.rows, cov.cols, increments=False, same=(same,), other=(first, second))
+
+    def joint(self, atoms: tuple, refs: list[Ref], tied: Axes) -> list[Piece]:
+        """An expectation that does not reduce to two dimensions."""
+        axes = [[self.lines[s].axes(n) for s, n in refs if s == side] for side in (0, 1)]
+        for side in (0, 1):
+            if not axes[1 - side]:
+                pieces = self.sites[side].joint(atoms, refs)
+                return pieces if side == 0 else [Piece(p.coef, (), p.rows, ()) for p in pieces]
+        law = _Tied(self, tied)
+        node = graph.PairExpect(
+            *frame(union(*axes[0]), union(*axes[1]), tied),
+            increments=False,
+            atoms=tuple(
+                (f, args, tuple(self.sites[site].scalar(s) for s in scalars)) for site, f, args, scalars in atoms
+            ),
+            sites=tuple(ref[0] for ref in refs),
+            means=tuple(self.sites[s].mean(n) for s, n in refs),
+            cov=tuple(tuple(law.ref_cov(p, q) for q in refs) for p in refs),
+        )
+        return [Piece(1.0, (), (), (node,))]
+
+    # -- nodes ---------------------------------------------------------------------------------
+
+    def _sum(self, a: str, b: str, tied: Axes, parts: list[graph.Part]) -> graph.Pair | None:
+        parts = [part for part in parts if part.coef != 0.0]
+        if not parts:
+            return None
+        if len(parts) == 1 and parts[0].coef == 1.0 and not parts[0].rows and not parts[0].cols:
+            if len(parts[0].pairs) == 1:
+                return parts[0].pairs[0]
+        return graph.Sum(
+            *self._frame(a, b, tied), increments=a == b and _has_increments(parts), parts=tuple(parts)
+        )
+
+    def _frame(self, a: str, b: str, tied: Axes) -> tuple[Axes, Axes, Axes]:
+        return frame(self.lines[0].axes(a), self.lines[1].axes(b), tied)
+
+
+def frame(a: Axes, b: Axes, tied: Axes) -> tuple[Axes, Axes, Axes]:
+    """(tied, free on the rows, free on the columns)."""
+    names = {name for name, _ in tied}
+    present = {name for name, _ in (*a, *b)}
+    return (
+        tuple(axis for axis in tied if axis[0] in present),
+        tuple(axis for axis in a if axis[0] not in names),
+        tuple(axis for axis in b if axis[0] not in names),
+    )
+
+
+def _has_increments(parts: list[graph.Part]) -> bool:
+    """E (Z - Z')^2 of a sum: own parts with increments of their own, and products of means across."""
+    for part in parts:
+        if part.own:
+            if not all(pair.increments for pair in part.pairs) or len(part.pairs) > 2:
+                return False
+            if not part.pairs and len(part.rows) != 1:
+                return False
+            if len(part.pairs) == 2 and part.rows:
+                return False
+            if (part.rows or len(part.pairs) == 2) and any(pair.norms is None for pair in part.pairs):
+                return False
+        elif part.pairs or len(part.rows) != 1 or len(part.cols) != 1:
+            return False
+    return True

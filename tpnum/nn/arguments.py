@@ -1,0 +1,156 @@
+"""The types of layer arguments: what each accepts, what it is stored as, and how a refusal reads.
+
+A layer is a frozen dataclass whose fields are annotated with these; `convert` runs them once when
+the layer is made, so a list becomes a tuple, an int a float, and a bad value one sentence.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, get_args, get_type_hints
+
+
+@dataclass(frozen=True, slots=True)
+class Accepts:
+    """``read(value)`` returns the stored form or raises ValueError; ``what`` completes "must be ..."."""
+
+    what: str
+    read: Callable[[Any], Any]
+
+
+def convert(layer: Any) -> str | None:
+    """Store every argument of ``layer`` in its normal form; the complaint about a bad one, or None."""
+    for name, accepts in _accepted(type(layer)).items():  # type: ignore[arg-type]
+        value = getattr(layer, name)
+        try:
+            object.__setattr__(layer, name, accepts.read(value))
+        except (TypeError, ValueError):
+            return f"{name} is {value!r}; it must be {accepts.what}"
+    return None
+
+
+@cache
+def _accepted(cls: type) -> Mapping[str, Accepts]:
+    hints = get_type_hints(cls, include_extras=True)
+    found = {name: [a for a in get_args(hint) if isinstance(a, Accepts)] for name, hint in hints.items()}
+    return {name: accepts[0] for name, accepts in found.items() if accepts}
+
+
+def _require(condition: bool, value: Any) -> Any:
+    if not condition:
+        raise ValueError
+    return value
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _real(value: Any) -> float:
+    _require(isinstance(value, numbers.Real) and not isinstance(value, bool), value)
+    return float(_require(math.isfinite(value), value))
+
+
+def _deviation(value: Any) -> float:
+    return _require(_real(value) >= 0.0, _real(value))
+
+
+def _positive(value: Any) -> float:
+    return _require(_real(value) > 0.0, _real(value))
+
+
+def _probability(value: Any) -> float:
+    return _require(0.0 < _real(value) <= 1.0, _real(value))
+
+
+def _size(value: Any) -> int:
+    return int(_require(_is_int(value) and value > 0, value))
+
+
+def _count(value: Any) -> int:
+    return int(_require(_is_int(value) and value >= 0, value))
+
+
+def _sequence(value: Any) -> tuple:
+    return tuple(_require(not isinstance(value, (str, bytes, Mapping)), value))
+
+
+def read_sizes(value: Any) -> tuple[int, ...]:
+    """A non-empty tuple of positive ints."""
+    return _require(len(_sequence(value)) > 0, tuple(_size(v) for v in _sequence(value)))
+
+
+def _axes(value: Any) -> tuple[int, ...]:
+    entries = (value,) if _is_int(value) else _sequence(value)
+    return _require(len(entries) > 0, tuple(int(_require(_is_int(v), v)) for v in entries))
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    entries = _sequence(value)
+    return _require(len(entries) > 0, tuple(-1 if _is_int(v) and v == -1 else _size(v) for v in entries))
+
+
+def _coefficients(value: Any) -> tuple[float, ...]:
+    return _require(len(_sequence(value)) > 0, tuple(_real(v) for v in _sequence(value)))
+
+
+def _reals(value: Any) -> tuple[float, ...]:
+    return tuple(_real(v) for v in _sequence(value))
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    first, second = (_positive(v) for v in _sequence(value))
+    return first, second
+
+
+def _bool(value: Any) -> bool:
+    return _require(isinstance(value, bool), value)
+
+
+def _optional(accepts: Accepts) -> Accepts:
+    return Accepts(accepts.what + ", or None", lambda value: None if value is None else accepts.read(value))
+
+
+def _choice(*names: str) -> Accepts:
+    """One of ``names``, whatever the case."""
+    table = {name.lower(): name for name in names}
+    quoted = ", ".join(repr(name) for name in names)
+    return Accepts(f"one of {quoted}", lambda value: table[_known(value, table)])
+
+
+def _known(value: Any, table: Mapping[str, str]) -> str:
+    name = _require(isinstance(value, str), value).lower()
+    return _require(name in table, name)
+
+
+_DEVIATION = Accepts("a finite number >= 0 (a standard deviation)", _deviation)
+_SIZES = Accepts("a sequence of positive ints", read_sizes)
+
+Real = Annotated[float, Accepts("a finite number", _real)]
+Deviation = Annotated[float, _DEVIATION]
+OptionalDeviation = Annotated[float | None, _optional(_DEVIATION)]
+Positive = Annotated[float, Accepts("a finite number > 0", _positive)]
+NonNegative = Annotated[float, Accepts("a finite number >= 0", _deviation)]
+Keep = Annotated[float, Accepts("in (0, 1]: the probability of keeping a unit", _probability)]
+Size = Annotated[int, Accepts("a positive int", _size)]
+Count = Annotated[int, Accepts("an int >= 0", _count)]
+Sizes = Annotated[tuple[int, ...], _SIZES]
+OptionalSizes = Annotated[tuple[int, ...] | None, _optional(_SIZES)]
+AxisList = Annotated[tuple[int, ...], Accepts("an axis or a sequence of axes (ints)", _axes)]
+Axis = Annotated[int, Accepts("an int", lambda v: int(_require(_is_int(v), v)))]
+Shape = Annotated[
+    tuple[int, ...], Accepts("a sequence of positive ints, -1 for an axis that stays as it is", _shape)
+]
+Coefficients = Annotated[tuple[float, ...], Accepts("a non-empty sequence of finite numbers", _coefficients)]
+Reals = Annotated[tuple[float, ...], Accepts("a sequence of finite numbers", _reals)]
+Scales = Annotated[tuple[float, float], Accepts("two positive numbers", _pair)]
+Flag = Annotated[bool, Accepts("True or False", _bool)]
+Parameterization = Annotated[str, _choice("ntk", "standard", "raw")]
+Padding = Annotated[str, _choice("VALID", "SAME", "CIRCULAR")]
+TransposePadding = Annotated[str, _choice("VALID", "SAME")]
+ResizeMethod = Annotated[str, _choice("linear", "bilinear", "trilinear", "triangle", "nearest")]
+Mode = Annotated[str, _choice("train", "test")]

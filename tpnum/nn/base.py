@@ -1,0 +1,131 @@
+"""What layers are and what flows between them.
+
+A layer is a frozen dataclass of its arguments.  `Layer.emit` appends its lines to a program through an
+`Emitter` and returns the features that come out; it knows nothing of laws, plans or kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from tpnum.errors import SpecError
+from tpnum.nn.arguments import convert
+
+if TYPE_CHECKING:
+    from tpnum.nn.emitter import Emitter
+    from tpnum.program import Vector
+    from tpnum.program.lines import Axes
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some of the channels: one vector and how many they are.
+
+    ``flat`` are the axes that a Flatten has turned into channels: the next layer with weights takes
+    an independent matrix per index of them.
+    """
+
+    vector: Vector
+    width: int
+    flat: Axes = ()
+
+    @property
+    def channels(self) -> int:
+        """Channels of the real layer: the width times the flattened positions."""
+        return self.width * self.copies
+
+    @property
+    def copies(self) -> int:
+        return math.prod(size for _, size in self.flat)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a layer gets and gives: channel blocks over common spatial ``axes``.
+
+    More than one block comes from `FanInConcat`: W [h1; h2] = W1 h1 + W2 h2, the variance split by width.
+    """
+
+    blocks: tuple[Block, ...]
+    axes: Axes = ()
+
+    @property
+    def channels(self) -> int:
+        return sum(block.channels for block in self.blocks)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The share of the channels that each block has."""
+        return tuple(block.channels / self.channels for block in self.blocks)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether some block is raw data, on which only linear layers act."""
+        return any(block.vector.kind == "D" for block in self.blocks)
+
+    def sizes(self) -> dict[str, int]:
+        return dict(self.axes)
+
+    def replace(self, vectors: Sequence[Vector], axes: Axes | None = None) -> Features:
+        """The same blocks holding other vectors."""
+        blocks = tuple(
+            Block(vector, block.width, block.flat) for vector, block in zip(vectors, self.blocks, strict=True)
+        )
+        return Features(blocks, self.axes if axes is None else axes)
+
+
+Tree: TypeAlias = "Features | tuple[Tree, ...]"
+"""Features, or the branches between a FanOut and a FanIn."""
+
+
+class Layer:
+    """Base of all layers.  Equal arguments make equal layers; every use draws weights of its own."""
+
+    op: ClassVar[str] = ""
+    """The name in the JSON form; the class name unless said otherwise."""
+    branching: ClassVar[bool] = False
+    """Whether the layer takes branches (or anything) rather than features."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "op" not in cls.__dict__:
+            cls.op = cls.__name__
+
+    def __post_init__(self) -> None:
+        complaint = convert(self)
+        if complaint:
+            raise self.error(complaint)
+
+    def error(self, message: str) -> SpecError:
+        return SpecError(f"{self.op}: {message}")
+
+    def emit(self, to: Emitter, x: Any) -> Any:
+        """Append the lines of the layer to ``to`` and return the features that come out."""
+        raise self.error("a layer class defines emit(to, x)")
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that have no default or differ from it, in order."""
+        given = {f.name: (f.default, getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        return {
+            name: value for name, (default, value) in given.items() if default is MISSING or value != default
+        }
+
+    def to_spec(self) -> dict[str, Any]:
+        """The JSON form, which `from_spec` reads back to an equal layer."""
+        return {"op": self.op} | {name: _plain(value) for name, value in self.arguments().items()}
+
+    def __repr__(self) -> str:
+        required = {f.name for f in fields(self) if f.default is MISSING}  # type: ignore[arg-type]
+        shown = [repr(v) if n in required else f"{n}={v!r}" for n, v in self.arguments().items()]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Layer):
+        return value.to_spec()
+    if value is ...:
+        return "..."
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value

@@ -1,0 +1,45 @@
+"""Dense layers and Flatten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tpnum.nn.arguments import Deviation, OptionalDeviation, Parameterization, Scales, Size
+from tpnum.nn.base import Block, Features, Layer
+from tpnum.nn.weights import Weights
+
+if TYPE_CHECKING:
+    from tpnum.nn.emitter import Emitter
+
+
+@dataclass(frozen=True, repr=False)
+class Dense(Layer):
+    """W h + b on the channels, W_ij ~ N(0, W_std^2 / fan_in), b_i ~ N(0, b_std^2); no bias for None.
+
+    Spatial positions share the weights.  ``parameterization`` is "ntk", "standard" (where the NTK
+    weighs the layer by its finite width over ``s[0]``) or "raw" (see `tpnum.nn.weights`).
+    """
+
+    out_dim: Size
+    W_std: Deviation = 1.0
+    b_std: OptionalDeviation = None
+    parameterization: Parameterization = "ntk"
+    s: Scales = (1.0, 1.0)
+
+    def emit(self, to: Emitter, x: Features) -> Features:
+        weights = Weights(self.W_std, self.b_std, self.parameterization, self.s[0])
+        vector = weights.affine(to, x, to.cdc(self.out_dim))
+        return Features((Block(vector, self.out_dim),), x.axes)
+
+
+@dataclass(frozen=True, repr=False)
+class Flatten(Layer):
+    """Spatial positions become channels: the next weights are independent per position.
+
+    A net that ends flattened has K = the mean over positions of K[p, p].
+    """
+
+    def emit(self, to: Emitter, x: Features) -> Features:
+        blocks = tuple(Block(block.vector, block.width, block.flat + x.axes) for block in x.blocks)
+        return Features(blocks, ())

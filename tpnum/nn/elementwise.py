@@ -1,0 +1,113 @@
+"""Layers of any function: a name, a `Function` or a callable of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import lru_cache
+from typing import Annotated, Any
+
+from tpnum import functions
+from tpnum.errors import TpnumError
+from tpnum.functions import Function
+from tpnum.nn.activations import Activation, row
+from tpnum.nn.arguments import Accepts, Reals, Size
+from tpnum.nn.base import Layer
+
+
+def _read_function(value: Any) -> Any:
+    """A name where it says all, else the Function or callable; a JSON object as `Function.spec` makes it."""
+    if isinstance(value, Mapping):
+        if "user" in value:
+            raise ValueError("a file does not name code to import")
+        value = functions.from_spec(dict(value))
+    if isinstance(value, Function):
+        return value.name if value in _plain_functions() else value
+    if not isinstance(value, str) and not callable(value):
+        raise TypeError
+    return value
+
+
+@lru_cache(maxsize=1)
+def _plain_functions() -> frozenset[Function]:
+    """The named functions with their default parameters."""
+    made = set()
+    for name in functions.names():
+        with suppress(TpnumError):  # one that needs parameters
+            made.add(functions.get(name))
+    return frozenset(made)
+
+
+_FUNCTION = Accepts("the name of a function, a tpnum function or a callable f(u) on arrays", _read_function)
+
+
+@row
+class Elementwise(Activation):
+    """Any function, computed to tolerance: a name, a `Function`, or a callable f(u) on arrays.
+
+    For a callable, ``derivative`` is f' (not needed: without it the NTK comes from Price's theorem) and
+    ``kinks`` are the points where f or f' jumps.
+    """
+
+    fn: Annotated[Any, _FUNCTION]
+    derivative: Callable[..., Any] | None = None
+    kinks: Reals = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.as_function()
+
+    def as_function(self) -> Function:
+        named = isinstance(self.fn, (str, Function))
+        if named and (self.derivative is not None or self.kinks):
+            raise self.error(f"fn {self.fn!r} knows its derivative and kinks; leave both out")
+        return _function(
+            self, self.fn, **({} if named else {"derivative": self.derivative, "kinks": self.kinks})
+        )
+
+    def to_spec(self) -> dict[str, Any]:
+        return {"op": self.op, "fn": _fn_spec(self)}
+
+
+@row
+class ElementwiseNumerical(Activation):
+    """``fn`` by the fixed rule of ``deg`` x ``deg`` Gauss-Hermite points, whatever its error is."""
+
+    fn: Annotated[Any, _FUNCTION]
+    deg: Size
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.as_function()
+
+    def as_function(self) -> Function:
+        return functions.get("elementwise_numerical", fn=_function(self, self.fn), deg=self.deg)
+
+    def to_spec(self) -> dict[str, Any]:
+        return {"op": self.op, "fn": _fn_spec(self), "deg": self.deg}
+
+
+def _function(layer: Layer, fn: Any, **given: Any) -> Function:
+    """``fn`` as a function of one vector; complaints name the layer."""
+    try:
+        function = functions.get(fn, **given)
+    except TpnumError as problem:
+        raise layer.error(f"fn: {problem}") from problem
+    if function.arity != 1 or function.n_scalars:
+        raise layer.error(
+            f"fn {fn!r} takes {function.arity} vectors and {function.n_scalars} scalars; give a "
+            "function of one vector"
+        )
+    return function
+
+
+def _fn_spec(layer: Elementwise | ElementwiseNumerical) -> Any:
+    """``fn`` as it stands in the JSON form, which holds named functions only."""
+    if isinstance(layer.fn, str):
+        return layer.fn
+    function = _function(layer, layer.fn)
+    if function.user is not None:
+        raise layer.error(
+            f"fn {layer.fn!r} has no name in JSON; use a named function or keep the net in Python"
+        )
+    return function.spec()

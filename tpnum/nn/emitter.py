@@ -1,0 +1,161 @@
+"""`Emitter`: what layers append their lines through, and `program`, which runs a net on it.
+
+Names are given by order of emission (W1, b1, g1, h1, ...), never by shapes, so the programs of one net for
+two input shapes have the same matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tpnum.errors import InputError, SpecError
+from tpnum.nn.arguments import read_sizes
+from tpnum.nn.base import Block, Features, Layer
+from tpnum.program import Program
+
+if TYPE_CHECKING:
+    from tpnum.functions import Function
+    from tpnum.program import MatrixVar, Scalar, Vector
+    from tpnum.program.lines import Axes
+
+AXES = {0: (), 1: ("t",), 2: ("y", "x"), 3: ("z", "y", "x")}
+"""Names of the spatial axes of inputs, by how many there are."""
+
+
+def program(net: Layer, shape: Sequence[int]) -> Program:
+    """The program of a net on one example of ``shape`` = (spatial sizes .., channels), outputs declared.
+
+    The input is the data ``u`` with channels ``d``.  A net that ends concatenated has several outputs, each
+    weighted by its share of the channels.
+    """
+    if not isinstance(net, Layer):
+        raise SpecError(
+            f"net is {net!r}; it must be a layer, e.g. nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1))"
+        )
+    try:
+        *spatial, channels = read_sizes(shape)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"shape is {shape!r}; give the positive sizes (.., channels) of one example, x.shape[1:]"
+        ) from None
+    names = AXES.get(len(spatial)) or tuple(f"p{index}" for index in range(len(spatial)))
+    axes = tuple(zip(names, spatial, strict=True))
+    to = Emitter(Program())
+    x = to.run(net, Features((Block(to.program.data("u", axes, channels="d"), channels),), axes), "")
+    if not isinstance(x, Features):
+        raise SpecError(f"the net ends in {len(x)} branches; join them by FanInSum, FanInConcat or FanInProd")
+    for block, share in zip(x.blocks, x.shares, strict=True):
+        to.program.output(to.readable(block), share)
+    to.settle_widths()
+    return to.program
+
+
+class Emitter:
+    """Appends a net's lines to ``program``; knows the path of the layer at work for its errors."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._steps: list[tuple[str, Layer]] = []
+        self._widths: set[int] = set()
+        self._made: dict[str, int] = {}
+
+    # layers ----------------------------------------------------------------------------------------
+
+    def run(self, layer: Layer, x: Any, step: str) -> Any:
+        """Emit a layer that is reached by ``step``, e.g. "layers[2]"."""
+        self._steps.append((step, layer))
+        try:
+            if isinstance(x, tuple) and not layer.branching:
+                raise self.error(
+                    f"it acts on one input but gets {len(x)} branches; use parallel or a FanIn before it"
+                )
+            return layer.emit(self, x)
+        finally:
+            self._steps.pop()
+
+    def error(self, message: str) -> SpecError:
+        """The error of the layer at work, which names its path."""
+        path = ".".join(step for step, _ in self._steps if step)
+        op = self._steps[-1][1].op
+        return SpecError(f"{path} ({op}): {message}" if path else f"{op}: {message}")
+
+    # widths ----------------------------------------------------------------------------------------
+
+    def cdc(self, width: int) -> str:
+        """The CDC of all vectors of ``width`` channels: equal widths may be summed, as in a real network."""
+        self._widths.add(width)
+        return f"n{width}"
+
+    def settle_widths(self) -> None:
+        """Declare the ratios of the CDCs: widths relative to the largest."""
+        for width in sorted(self._widths, reverse=True):
+            self.program.dim(f"n{width}", width / max(self._widths))
+
+    # lines -----------------------------------------------------------------------------------------
+
+    def _name(self, prefix: str) -> str:
+        self._made[prefix] = self._made.get(prefix, 0) + 1
+        return f"{prefix}{self._made[prefix]}"
+
+    def matrix(
+        self, rows: str, cols: str, var: float, tangent: float, axes: Axes = (), prefix: str = "W"
+    ) -> MatrixVar:
+        return self.program.matrix(self._name(prefix), var, rows, cols, axes, tangent=tangent)
+
+    def bias(self, dim: str, var: float, tangent: float) -> Vector:
+        """A bias, the same for every example and position; ``tangent`` scales its direction's variance."""
+        return self.program.vector(self._name("b"), 0.0, var, dim, trained=tangent)
+
+    def ones(self, dim: str, axes: Axes = ()) -> Vector:
+        if not axes:
+            return self.program.ones(dim)
+        return self.program.vector(self._name("one"), 1.0, 0.0, dim, axes)
+
+    def total(self, vectors: Iterable[Vector]) -> Vector:
+        """The sum, as one line."""
+        return _settled(self.program.lincomb([(1.0, vector) for vector in vectors]))
+
+    def product(self, vectors: Sequence[Vector]) -> Vector:
+        """The product channel by channel."""
+        made = vectors[0]
+        for vector in vectors[1:]:
+            made = _settled(made * vector)
+        return made
+
+    def apply(self, fn: Function, vector: Vector) -> Vector:
+        """fn(vector), or fn(vector; E vector^2) for a function that takes a scalar."""
+        scalars = [self.moment_of_square(vector)] if fn.n_scalars else []
+        return self.program.apply(fn, vector, *scalars)
+
+    def moment_of_square(self, vector: Vector) -> Scalar:
+        return self.program.moment("square", vector)
+
+    def shift(self, vector: Vector, by: Scalar) -> Vector:
+        """Take ``by`` away, coordinate by coordinate."""
+        return _settled(vector - by)
+
+    def scale(self, vector: Vector, by: Scalar) -> Vector:
+        return _settled(vector * by)
+
+    def mask(self, vector: Vector, threshold: float, scale: float) -> Vector:
+        """The product scale * vector * 1[z > 0], z ~ N(threshold, 1) fresh per example and index."""
+        z = self.program.vector(self._name("z"), threshold, 1.0, vector.dim, vector.axes, fresh=True)
+        kept = self.program.apply("step", z)
+        return _settled(_settled(vector * kept) * scale)
+
+    def readable(self, block: Block) -> Vector:
+        """The block as an output: what is flattened, or raw data, by an untrained matrix of variance 1.
+
+        Its kernel is that of the block: the mean over flattened positions, the Gram matrix of data.
+        """
+        if not block.flat and block.vector.kind != "D":
+            return block.vector
+        matrix = self.matrix("out", block.vector.dim, 1.0 / block.copies, 0.0, block.flat, "R")
+        return (matrix @ block.vector).sum(*(name for name, _ in block.flat))
+
+
+def _settled(vector: Vector) -> Vector:
+    """The vector with its line appended now: one line per result of a layer, whoever uses it."""
+    vector.name  # noqa: B018  (reading the name appends a pending line)
+    return vector

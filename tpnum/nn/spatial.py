@@ -1,0 +1,307 @@
+"""Layers that see the spatial axes: convolutions, pooling, slicing and resizing.
+
+A convolution is a map of the index (position -> position and filter offset), one independent matrix per
+offset, and a sum over offsets; the rest are maps alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from tpnum.nn.arguments import (
+    Accepts,
+    Deviation,
+    Flag,
+    OptionalDeviation,
+    OptionalSizes,
+    Padding,
+    Parameterization,
+    ResizeMethod,
+    Scales,
+    Shape,
+    Size,
+    Sizes,
+    TransposePadding,
+)
+from tpnum.nn.base import Block, Features, Layer
+from tpnum.nn.resample import resize_rows, transposed_rows
+from tpnum.nn.weights import Weights
+
+if TYPE_CHECKING:
+    from tpnum.nn.emitter import Emitter
+    from tpnum.program import Vector
+    from tpnum.program.lines import Axes
+
+
+def _need_axes(to: Emitter, x: Features) -> None:
+    if not x.axes:
+        raise to.error(
+            "it needs a spatial axis and gets none; give inputs of shape (.., channels) with a "
+            "spatial axis before the channels, and put Flatten after it"
+        )
+
+
+def _per_axis(to: Emitter, x: Features, name: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """``sizes`` if there is one for each spatial axis."""
+    _need_axes(to, x)
+    if len(sizes) != len(x.axes):
+        axes = tuple(x.sizes().values())
+        raise to.error(
+            f"{name} is {sizes} but the features have {len(x.axes)} spatial axes {axes}; give one number "
+            "per axis"
+        )
+    return sizes
+
+
+def _fitting(
+    to: Emitter,
+    x: Features,
+    name: str,
+    window: tuple[int, ...],
+    strides: tuple[int, ...] | None,
+    padding: str,
+) -> list[tuple[str, int, int]]:
+    """(axis, window, stride) per spatial axis, or the complaint that they do not fit."""
+    _per_axis(to, x, name, window)
+    steps = _per_axis(to, x, "strides", strides or (1,) * len(window))
+    for (axis, size), width in zip(x.axes, window, strict=True):
+        if width > size and padding == "VALID":
+            raise to.error(
+                f"{name} {window} is larger than the input {tuple(x.sizes().values())} along axis {axis!r}; "
+                "take a smaller one or padding='SAME'"
+            )
+    return [(axis, width, step) for (axis, _), width, step in zip(x.axes, window, steps, strict=True)]
+
+
+def _positions(vector: Vector, x: Features) -> Axes:
+    """The spatial axes that ``vector`` has now."""
+    sizes = dict(vector.axes)
+    return tuple((axis, sizes[axis]) for axis, _ in x.axes)
+
+
+class _Convolution(Layer):
+    """What the convolutions share: the windows are theirs, the weights here."""
+
+    local: ClassVar[bool] = False
+    out_chan: int
+    filter_shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    padding: str
+    W_std: float
+    b_std: float | None
+    parameterization: str
+    s: tuple[float, float]
+
+    def emit(self, to: Emitter, x: Features) -> Features:
+        reads = _fitting(to, x, "filter_shape", self.filter_shape, self.strides, self.padding)
+        seen = []
+        for block in x.blocks:
+            vector = block.vector
+            for axis, width, step in reads:
+                vector = self.windows(vector, axis, width, step)
+            seen.append(vector)
+        window = tuple((_offset(axis), width) for axis, width, _ in reads)
+        axes = _positions(seen[0], x)
+        weights = Weights(self.W_std, self.b_std, self.parameterization, self.s[0])
+        vector = weights.affine(to, x, to.cdc(self.out_chan), window, axes if self.local else (), seen)
+        return Features((Block(vector, self.out_chan),), axes)
+
+    def windows(self, vector: Vector, axis: str, width: int, step: int) -> Vector:
+        """``vector`` with ``axis`` replaced by (position, offset in the filter)."""
+        return vector.windows(axis, width, step, self.padding, _offset(axis))
+
+
+def _offset(axis: str) -> str:
+    """The name of the axis of filter offsets along ``axis``."""
+    return f"{axis}_f"
+
+
+@dataclass(frozen=True, repr=False)
+class Conv(_Convolution):
+    """Convolution: sum over filter offsets o of W_o h[p stride + o], W_o entries N(0, W_std^2 / fan_in), + b.
+
+    fan_in = channels x prod(filter_shape); padding "VALID", "SAME" (TensorFlow's) or "CIRCULAR".
+    """
+
+    out_chan: Size
+    filter_shape: Sizes
+    strides: OptionalSizes = None
+    padding: Padding = "VALID"
+    W_std: Deviation = 1.0
+    b_std: OptionalDeviation = None
+    parameterization: Parameterization = "ntk"
+    s: Scales = (1.0, 1.0)
+
+
+@dataclass(frozen=True, repr=False)
+class ConvLocal(_Convolution):
+    """As `Conv`, but weights and biases are independent at every position."""
+
+    local: ClassVar[bool] = True
+    out_chan: Size
+    filter_shape: Sizes
+    strides: OptionalSizes = None
+    padding: Padding = "VALID"
+    W_std: Deviation = 1.0
+    b_std: OptionalDeviation = None
+    parameterization: Parameterization = "ntk"
+    s: Scales = (1.0, 1.0)
+
+
+@dataclass(frozen=True, repr=False)
+class ConvTranspose(_Convolution):
+    """Transposed convolution, the positions of jax.lax.conv_transpose."""
+
+    out_chan: Size
+    filter_shape: Sizes
+    strides: OptionalSizes = None
+    padding: TransposePadding = "VALID"
+    W_std: Deviation = 1.0
+    b_std: OptionalDeviation = None
+    parameterization: Parameterization = "ntk"
+    s: Scales = (1.0, 1.0)
+
+    def windows(self, vector: Vector, axis: str, width: int, step: int) -> Vector:
+        positions, rows = transposed_rows(dict(vector.axes)[axis], width, step, self.padding)
+        return vector.map(axis, ((axis, positions), (_offset(axis), width)), rows)
+
+
+def _pooled(
+    to: Emitter, x: Features, reads: list[tuple[str, int, int]], padding: str, scaled: str
+) -> Features:
+    vectors = []
+    for block in x.blocks:
+        vector = block.vector
+        for axis, width, step in reads:
+            scale = {"sum": 1.0, "average": 1.0 / width, "inside": None}[scaled]
+            vector = vector.pool(axis, width, step, padding, scale)
+        vectors.append(vector)
+    return x.replace(vectors, _positions(vectors[0], x))
+
+
+@dataclass(frozen=True, repr=False)
+class AvgPool(Layer):
+    """Mean over windows; at SAME borders by the window's size, or (normalize_edges) the positions inside."""
+
+    window_shape: Sizes
+    strides: OptionalSizes = None
+    padding: Padding = "VALID"
+    normalize_edges: Flag = False
+
+    def emit(self, to: Emitter, x: Features) -> Features:
+        reads = _fitting(to, x, "window_shape", self.window_shape, self.strides, self.padding)
+        return _pooled(to, x, reads, self.padding, "inside" if self.normalize_edges else "average")
+
+
+@dataclass(frozen=True, repr=False)
+class SumPool(Layer):
+    """Sum over windows."""
+
+    window_shape: Sizes
+    strides: OptionalSizes = None
+    padding: Padding = "VALID"
+
+    def emit(self, to: Emitter, x: Features) -> Features:
+        reads = _fitting(to, x, "window_shape", self.window_shape, self.strides, self.padding)
+        return _pooled(to, x, reads, self.padding, "sum")
+
+
+@dataclass(frozen=True, repr=False)
+class GlobalAvgPool(Layer):
+    """Mean over all positions."""
+
+    def emit(self, to: Emitter, x: Features) -> Features:
+        _need_axes(to, x)
+        return x.replace([block.vector.mean(*x.sizes()) for block in x.blocks], ())
+
+
+@dataclass(frozen=True, repr=False)
+class GlobalSumPool(Layer):
+    """Sum over all positions."""
+
+    def emit(self, to: Emitter, x: Features) -> Features:
+        _need_axes(to, x)
+        return x.replace([block.vector.sum(*x.sizes()) for block in x.blocks], ())
+
+
+@dataclass(frozen=True, repr=False)
+class ImageResize(Layer):
+    """jax.image.resize of the spatial axes; ``shape`` has all axes, -1 for batch, channels and what stays."""
+
+    shape: Shape
+    method: ResizeMethod
+    antialias: Flag = True
+
+    def emit(self, to: Emitter, x: Features) -> Features:
+        _need_axes(to, x)
+        rank = len(x.axes) + 2
+        if len(self.shape) != rank or self.shape[0] != -1 or self.shape[-1] not in (-1, x.channels):
+            raise to.error(
+                f"shape is {self.shape}; it must have {rank} entries, -1 for the batch axis and the channels"
+            )
+        method = "nearest" if self.method == "nearest" else "linear"
+        vectors = []
+        for block in x.blocks:
+            vector = block.vector
+            for (axis, size), new in zip(x.axes, self.shape[1:-1], strict=True):
+                if new not in (-1, size):
+                    vector = vector.map(axis, ((axis, new),), resize_rows(size, new, method, self.antialias))
+            vectors.append(vector)
+        return x.replace(vectors, _positions(vectors[0], x))
+
+
+def _index(value: Any) -> tuple[Any, ...]:
+    entries = (value,) if isinstance(value, (int, slice, str, EllipsisType)) else tuple(value)
+    return tuple(_entry(entry) for entry in entries)
+
+
+def _entry(value: Any) -> Any:
+    """An int, Ellipsis ("..." in JSON), or (start, stop, step)."""
+    value = ... if value == "..." else value
+    if isinstance(value, EllipsisType) or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    parts = (value.start, value.stop, value.step) if isinstance(value, slice) else tuple(value)
+    if (
+        not 1 <= len(parts) <= 3
+        or not all(part is None or type(part) is int for part in parts)
+        or parts[2:] == (0,)
+    ):
+        raise ValueError
+    return (None, *parts, None) if len(parts) == 1 else parts + (None,) * (3 - len(parts))
+
+
+@dataclass(frozen=True, repr=False)
+class Index(Layer):
+    """Slices of the spatial axes: ``idx`` as for the input array, batch axis first.
+
+    Entries are ints (the axis goes), slices or [start, stop, step], or ``...``.
+    """
+
+    idx: Annotated[tuple[Any, ...], Accepts("ints, slices or [start, stop, step], one per axis", _index)]
+
+    def emit(self, to: Emitter, x: Features) -> Features:
+        places: tuple[Any, ...] = self.idx
+        rank = len(x.axes) + 2
+        if places.count(...) == 1:
+            at = places.index(...)
+            places = places[:at] + ((None,) * 3,) * (rank - len(places) + 1) + places[at + 1 :]
+        if len(places) > rank or ... in places:
+            raise to.error(
+                f"idx has {len(places)} entries for an array with {rank} axes, the batch axis included"
+            )
+        places += ((None,) * 3,) * (rank - len(places))
+        if any(place != (None, None, None) for place in (places[0], places[-1])):
+            raise to.error("idx can slice spatial axes only; slice examples and channels of the array before")
+        vectors = [block.vector for block in x.blocks]
+        kept = []
+        for (axis, size), place in zip(x.axes, places[1:-1], strict=True):
+            picks = [place] if isinstance(place, int) else list(range(*slice(*place).indices(size)))
+            if not picks or not -size <= picks[0] < size:
+                raise to.error(f"idx selects nothing along axis {axis!r} of size {size}")
+            if not isinstance(place, int):
+                kept.append((axis, len(picks)))
+            if picks != list(range(size)) or isinstance(place, int):
+                vectors = [v.take(**{axis: place if isinstance(place, int) else picks}) for v in vectors]
+        return x.replace(vectors, tuple(kept))

@@ -1,0 +1,96 @@
+"""Weights and biases: the lines of W h + b for every layer that has parameters, in each parametrisation.
+
+A matrix that multiplies h has entries N(0, W_std^2 / fan_in).  What differs is the law of its direction
+in the tangent program (`tpnum.program.lines.Matrix.tangent`), i.e. how the NTK weighs it:
+
+========  =====================================  ======================
+ntk       W_std^2                                b_std^2
+standard  fan_in / s[0] (the width is finite)    1
+raw       1: the parameters carry W_std          1
+========  =====================================  ======================
+
+*raw* is W h / sqrt(fan_in) with W ~ N(0, W_std^2), b ~ N(0, b_std^2): the NTK over these parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tpnum.nn.base import Features
+
+if TYPE_CHECKING:
+    from tpnum.nn.emitter import Emitter
+    from tpnum.program import Vector
+    from tpnum.program.lines import Axes
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The law of the parameters of one layer."""
+
+    W_std: float
+    b_std: float | None
+    parameterization: str = "ntk"
+    scale: float = 1.0
+
+    def product(
+        self,
+        to: Emitter,
+        x: Features,
+        dim: str,
+        window: Axes = (),
+        local: Axes = (),
+        vectors: Sequence[Vector] | None = None,
+    ) -> list[Vector]:
+        """The vectors W_i h_i over the blocks of ``x``, to be summed.
+
+        ``window`` are the axes over which the weights differ and which are summed (filter offsets);
+        over ``local`` the weights differ too, but the positions stay.  ``vectors`` stand in for
+        those of ``x``.
+        """
+        fan_in = x.channels * math.prod(size for _, size in window)
+        sums = []
+        held = [block.vector for block in x.blocks] if vectors is None else vectors
+        for block, share, vector in zip(x.blocks, x.shares, held, strict=True):
+            contracted = block.flat + window
+            part = share / math.prod(size for _, size in contracted)
+            var = self.W_std**2 * part
+            tangent = {"ntk": var, "standard": fan_in / self.scale * part, "raw": part}[self.parameterization]
+            matrix = to.matrix(dim, vector.dim, var, tangent, contracted + local)
+            sums.append((matrix @ vector).sum(*(name for name, _ in contracted)))
+        return sums
+
+    def bias(self, to: Emitter, dim: str, local: Axes = ()) -> list[Vector]:
+        """The bias to add: none or one vector, the same for every example; independent over ``local``.
+
+        Where an input with a scaled direction cannot say it (a variance of 0 that is trained, a bias per
+        position), the bias is a matrix times the vector of ones.
+        """
+        if self.b_std is None:
+            return []
+        var = self.b_std**2
+        tangent = var if self.parameterization == "ntk" else 1.0
+        if var == tangent == 0.0:
+            return []
+        if var > 0.0 and not local:
+            return [to.bias(dim, var, tangent / var)]
+        return [to.matrix(dim, ONE, var, tangent, local, "B") @ to.ones(ONE, local)]
+
+    def affine(
+        self,
+        to: Emitter,
+        x: Features,
+        dim: str,
+        window: Axes = (),
+        local: Axes = (),
+        vectors: Sequence[Vector] | None = None,
+    ) -> Vector:
+        """W h + b."""
+        return to.total(self.product(to, x, dim, window, local, vectors) + self.bias(to, dim, local))
+
+
+ONE = "one"
+"""The CDC of the constant vector that carries biases which are matrices."""

@@ -1,0 +1,29 @@
+"""Arrays for the data lines of a program, those split along a scan's axis included."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tpnum.program.expand import origins
+from tpnum.program.lines import Data
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tpnum.program import Program
+
+
+def bind(program: Program, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """(N, *axes, channels) for each data line of an unrolled program, views where possible."""
+    split = origins(program)
+    bound = {}
+    for line in program.lines:
+        if not isinstance(line, Data):
+            continue
+        if line.name in split:
+            family, axes, at = split[line.name]
+            index = tuple(at.get(axis, slice(None)) for axis, _ in axes)
+            bound[line.name] = arrays[family][(slice(None), *index)]
+        else:
+            bound[line.name] = arrays[line.name]
+    return bound

@@ -1,0 +1,463 @@
+"""The general path: any graph of pair nodes on a tile of inputs, by NumPy, one rule per node.
+
+Every node's value is K; where the node has increments also D = E (Z - Z')^2, bilinear like K and
+exact for nearly equal inputs.  The fast path (`tpnum.plan.machine`) is held to this one.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatchmethod
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tpnum.errors import LimitError
+from tpnum.gauss.pair import evaluate
+from tpnum.law import graph
+from tpnum.plan import labels
+from tpnum.plan.profile import joint_expectation
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from tpnum.plan.profile import ProfileValues
+    from tpnum.program.lines import Axes, Map
+
+NEAR = 0.5
+"""Correlations above this are taken from the increments."""
+
+REFINE = 1e-2
+"""Squared relative distances below this are recomputed from differences of the data."""
+
+
+class Block(NamedTuple):
+    """K and D of a node on a tile, dimensions as `dims` names them."""
+
+    k: np.ndarray
+    d: np.ndarray | None
+
+
+def dims(node: graph.Pair) -> list[Hashable]:
+    """(tied..., examples of the rows, row axes..., examples of the columns, column axes...)."""
+    return [
+        *((name, 2) for name, _ in node.tied),
+        ("", 0),
+        *((name, 0) for name, _ in node.rows),
+        ("", 1),
+        *((name, 1) for name, _ in node.cols),
+    ]
+
+
+def shape(node: graph.Pair, r: int, c: int) -> tuple[int, ...]:
+    sizes = [[size for _, size in axes] for axes in (node.tied, node.rows, node.cols)]
+    return (*sizes[0], r, *sizes[1], c, *sizes[2])
+
+
+class PairValues:
+    """Evaluates pair nodes for the inputs ``r`` of one profile against ``c`` of another.
+
+    ``same`` says that both profiles are of one data set, so that equal positions are the same example.
+    """
+
+    def __init__(self, rows: ProfileValues, cols: ProfileValues, r: slice, c: slice, same: bool):
+        self.profiles = (rows, cols)
+        self.slices = (r, c)
+        self.counts = (len(range(rows.size)[r]), len(range(cols.size)[c]))
+        self.same = same
+        self._memo: dict[int, Block] = {}
+        self._calls: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def run(self, outputs: list[graph.Pair]) -> None:
+        """Compute the outputs and what they stand on, each block dropped behind its last reader."""
+        order = graph.schedule(outputs)
+        readers: dict[int, int] = {}
+        for node in order:
+            for operand in graph.operands(node):
+                readers[id(operand)] = readers.get(id(operand), 0) + 1
+        kept = {id(node) for node in outputs}
+        for node in order:
+            self(node)
+            for operand in graph.operands(node):
+                readers[id(operand)] -= 1
+                if readers[id(operand)] == 0 and id(operand) not in kept:
+                    self._memo.pop(id(operand), None)
+
+    def __call__(self, node: graph.Pair) -> Block:
+        if id(node) not in self._memo:
+            self._memo[id(node)] = self._compute(node)
+        return self._memo[id(node)]
+
+    def full(self, node: graph.Pair) -> np.ndarray:
+        """K with every dimension of the tile."""
+        return np.broadcast_to(self(node).k, shape(node, *self.counts))
+
+    def profile(self, node: graph.Profile, side: int, frame: graph.Pair) -> np.ndarray:
+        """A profile along the rows (0) or columns (1) of ``frame``."""
+        source = self.profiles[side]
+        values = source(node)[self.slices[side]]
+        axes = source._own(node).axes
+        tied = {name for name, _ in frame.tied}
+        own = [("", side), *((name, 2 if name in tied else side) for name, _ in axes)]
+        return labels.align(values, own, dims(frame))
+
+    def inner(self, node: graph.Pair, frame: graph.Pair) -> Block:
+        """A node's block aligned to the dimensions of ``frame``."""
+        block = self(node)
+        own, target = dims(node), dims(frame)
+        d = None if block.d is None else labels.align(block.d, own, target)
+        return Block(labels.align(block.k, own, target), d)
+
+    @singledispatchmethod
+    def _compute(self, node: graph.Pair) -> Block:
+        raise TypeError(f"no rule for {type(node).__name__}")
+
+    @_compute.register
+    def _(self, node: graph.Gram) -> Block:
+        x, y = (
+            p.data[name][s].astype(np.float64)
+            for name, p, s in zip(node.data, self.profiles, self.slices, strict=True)
+        )
+        channels = x.shape[-1]
+        names = [name for name, _ in self.profiles[0].site.lines.axes(node.data[0])]
+        letters = {key: chr(97 + k) for k, key in enumerate(dims(node))}
+        tied = {name for name, _ in node.tied}
+
+        def spell(side: int) -> str:
+            return letters[("", side)] + "".join(letters[(n, 2 if n in tied else side)] for n in names) + "z"
+
+        k = np.einsum(f"{spell(0)},{spell(1)}->{''.join(letters.values())}", x, y, optimize=True) / channels
+        norms = [np.einsum("...c,...c->...", v, v) / channels for v in (x, y)]
+        own = [[("", s), *((n, 2 if n in tied else s) for n in names)] for s in (0, 1)]
+        q, q2 = (labels.align(v, o, dims(node)) for v, o in zip(norms, own, strict=True))
+        d = q + q2 - 2.0 * k
+        near = np.argwhere(d < REFINE * (q + q2))
+        order = dims(node)
+        if len(near):
+            pick = [tuple(near[:, order.index(key)] for key in o) for o in own]
+            difference = x[pick[0]] - y[pick[1]]
+            d[tuple(near.T)] = np.einsum("nc,nc->n", difference, difference) / channels
+        return Block(k, np.maximum(d, 0.0))
+
+    @_compute.register
+    def _(self, node: graph.Shared) -> Block:
+        ones = np.ones((1,) * len(dims(node)))
+        return Block(node.value * ones, 0.0 * ones if node.increments else None)
+
+    @_compute.register
+    def _(self, node: graph.Fresh) -> Block:
+        same = np.ones((1,) * len(dims(node)))
+        same = same * self._coincide(node)
+        value = same
+        for factor in node.same:
+            value = value * self.profile(factor, 0, node)
+        if node.other is not None:
+            first, second = (self.profile(f, s, node) for s, f in enumerate(node.other))
+            value = value + (1.0 - same) * first * second
+        return Block(value, None)
+
+    def _coincide(self, node: graph.Pair) -> np.ndarray:
+        """1 where example and every free index agree on both sides, else 0."""
+        positions = dims(node)
+        total: np.ndarray = np.ones((1,) * len(positions))
+        if not self.same:
+            return 0.0 * total
+        ids = [np.arange(p.size)[s] for p, s in zip(self.profiles, self.slices, strict=True)]
+        pairs = [("", ids[0], ids[1])]
+        cols = dict(node.cols)
+        pairs += [(n, np.arange(size), np.arange(cols[n])) for n, size in node.rows if n in cols]
+        for name, left, right in pairs:
+            equal = (left[:, None] == right[None, :]).astype(np.float64)
+            total = total * labels.align(equal, [(name, 0), (name, 1)], positions)
+        return total
+
+    # -- sums ----------------------------------------------------------------------------------
+
+    @_compute.register
+    def _(self, node: graph.Sum) -> Block:
+        k: np.ndarray | float = 0.0
+        d: np.ndarray | float = 0.0
+        for part in node.parts:
+            blocks = [self.inner(pair, node) for pair in part.pairs]
+            rows = self._product(part.rows, 0, node)
+            cols = self._product(part.cols, 1, node)
+            value = part.coef * rows * cols
+            for block in blocks:
+                value = value * block.k
+            k = k + value
+            if node.increments:
+                d = d + part.coef * self._increment(part, blocks, rows, cols, node)
+        return Block(np.asarray(k), np.asarray(d) if node.increments else None)
+
+    def _product(self, factors: tuple[graph.Profile, ...], side: int, frame: graph.Pair) -> np.ndarray:
+        total = np.ones((1,) * len(dims(frame)))
+        for factor in factors:
+            total = total * self.profile(factor, side, frame)
+        return total
+
+    def _increment(
+        self, part: graph.Part, blocks: list[Block], rows: np.ndarray, cols: np.ndarray, frame: graph.Pair
+    ) -> np.ndarray:
+        """A part's share of E (Z - Z')^2, each a sum of terms without cancellation."""
+        if not part.pairs:  # means: (m_k - m_k')(m_l - m_l')
+            left, right = part.rows[0], part.cols[0]
+            first = rows - self.profile(left, 1, frame)
+            second = self.profile(right, 0, frame) - cols
+            return first * second
+        if len(blocks) == 1:  # E (s Z - s' Z')^2 = s s' D + (s - s') (s q - s' q')
+            d = blocks[0].d
+            assert d is not None
+            if not part.rows:
+                return d
+            q, q2 = self._seconds(part.pairs[0], frame)
+            return rows * cols * d + (rows - cols) * (rows * q - cols * q2)
+        (a, b) = blocks  # independent factors: 1 - rho_a rho_b = (1 - rho_a) + rho_a (1 - rho_b)
+        qa, qa2 = self._seconds(part.pairs[0], frame)
+        qb, qb2 = self._seconds(part.pairs[1], frame)
+        assert a.d is not None
+        assert b.d is not None
+        return 0.5 * (a.d * (qb + qb2) + b.d * (qa + qa2) - a.d * b.d) + 0.5 * (qa - qa2) * (qb - qb2)
+
+    def _seconds(self, pair: graph.Pair, frame: graph.Pair) -> tuple[np.ndarray, np.ndarray]:
+        """E Z^2 of an own node at the two inputs."""
+        assert pair.norms is not None
+        first, second = (self.profile(norm, side, frame) for side, norm in enumerate(pair.norms))
+        return first, second
+
+    # -- expectations --------------------------------------------------------------------------
+
+    @_compute.register
+    def _(self, node: graph.Dual) -> Block:
+        call = node.call
+        e, slope = self._call(call, node)
+        if node.what == "slope":
+            return Block(slope, None)
+        first, second = (self.profile(moment, side, node) for side, moment in enumerate(call.moments))
+        scale = np.sqrt(first * second)
+        rho = np.copysign(1.0 - np.abs(e), e)
+        if not node.increments:
+            return Block(scale * rho, None)
+        apart = (first - second) / (np.sqrt(first) + np.sqrt(second) + (first + second == 0.0))
+        return Block(scale * rho, apart**2 + 2.0 * scale * np.where(np.signbit(e), 1.0 + np.abs(rho), np.abs(e)))
+
+    def _call(self, call: graph.DualCall, frame: graph.Pair) -> tuple[np.ndarray, np.ndarray]:
+        if id(call) in self._calls:
+            return self._calls[id(call)]
+        target = shape(frame, *self.counts)
+        e = np.broadcast_to(self._correlation(call, frame), target)
+        tied = int(np.prod([size for _, size in frame.tied], initial=1))
+        r = self.counts[0] * int(np.prod([size for _, size in frame.rows], initial=1))
+        c = self.counts[1] * int(np.prod([size for _, size in frame.cols], initial=1))
+        stack = np.ascontiguousarray(e).reshape(tied, r, c)
+        value, slope = np.empty_like(stack), np.empty_like(stack)
+        sides = [self._prepared(call, side, frame) for side in (0, 1)]
+        for t in range(tied):
+            left, right = (prepared.rows(index[t]) for prepared, index in sides)
+            value[t], made = evaluate(left, right, stack[t], want_derivative="slope" in call.wanted)
+            if made is not None:
+                slope[t] = made
+        self._calls[id(call)] = value.reshape(target), slope.reshape(target)
+        return self._calls[id(call)]
+
+    def _prepared(self, call: graph.DualCall, side: int, frame: graph.Pair):
+        """One side's one-dimensional integrals and, per tied index, the positions of its rows in them."""
+        fn, scalars = (call.f, call.f_scalars) if side == 0 else (call.g, call.g_scalars)
+        source = self.profiles[side]
+        nodes = (call.means[side], call.vars[side], *scalars)
+        free = frame.rows if side == 0 else frame.cols
+        axes: Axes = (*frame.tied, *free)
+        index = source.index(axes, *nodes)[self.slices[side]]
+        k = len(frame.tied)
+        index = np.moveaxis(index, 0, k).reshape(int(np.prod([s for _, s in frame.tied], initial=1)), -1)
+        return source.prepared(fn, nodes[0], call.vars[side], scalars), index
+
+    def _correlation(self, call: graph.DualCall, frame: graph.Pair) -> np.ndarray:
+        """The signed co-correlation copysign(1 - |rho|, rho), from D where rho is near 1."""
+        block = self.inner(call.cov, frame)
+        q, q2 = self.profile(call.vars[0], 0, frame), self.profile(call.vars[1], 1, frame)
+        scale = np.sqrt(q) * np.sqrt(q2)
+        silent = scale == 0.0
+        safe = np.where(silent, 1.0, scale)
+        rho = np.where(silent, 1.0, block.k / safe)
+        e = np.copysign(np.clip(1.0 - np.abs(rho), 0.0, 1.0), rho)
+        if block.d is not None:
+            apart = (q - q2) / (np.sqrt(q) + np.sqrt(q2) + (q + q2 == 0.0))
+            exact = np.maximum(block.d - apart**2, 0.0) / (2.0 * safe)
+            e = np.where((rho > NEAR) & ~silent, np.minimum(exact, 1.0), e)
+        return e
+
+    @_compute.register
+    def _(self, node: graph.PairExpect) -> Block:
+        full = shape(node, *self.counts)
+        d = len(node.sites)
+        means, cov = np.zeros((*full, d)), np.zeros((*full, d, d))
+        for i, site in enumerate(node.sites):
+            mean = node.means[i]
+            if mean is not None:
+                means[..., i] = self.profile(mean, site, node)
+            for j in range(d):
+                entry = node.cov[i][j]
+                if isinstance(entry, graph.Profile):
+                    cov[..., i, j] = self.profile(entry, site, node)
+                elif entry is not None:
+                    cov[..., i, j] = self.inner(entry, node).k
+        scalars = [
+            [self.profile(s, node.sites[atom[1][0]], node) for s in atom[2]] for atom in node.atoms
+        ]
+        return Block(joint_expectation(node.atoms, scalars, means, cov), None)
+
+    # -- index maps ----------------------------------------------------------------------------
+
+    @_compute.register
+    def _(self, node: graph.Mapped) -> Block:
+        block = self(node.operand)
+        source = node.row_map or node.col_map
+        assert source is not None
+        if source.axis in dict(node.operand.tied):
+            return self._map_tied(node, block)
+        return self._map_free(node, block)
+
+    def _map_tied(self, node: graph.Mapped, block: Block) -> Block:
+        """Ties carried through a gather, or summed over where they are independent."""
+        assert node.row_map is not None
+        assert node.col_map is not None
+        own = dims(node.operand)
+        place = own.index((node.row_map.axis, 2))
+        size = block.k.shape[place]
+        weights = labels.map_matrix(node.row_map, size) * labels.map_matrix(node.col_map, size)
+        sizes = [s for _, s in node.row_map.out]
+        new = [*own[:place], *((name, 2) for name, _ in node.row_map.out), *own[place + 1 :]]
+
+        def along(values: np.ndarray) -> np.ndarray:
+            return labels.align(labels.apply_matrix(weights, values, place, sizes), new, dims(node))
+
+        return Block(along(block.k), along(block.d) if node.increments and block.d is not None else None)
+
+    def _map_free(self, node: graph.Mapped, block: Block) -> Block:
+        """R K R'^T over free positions; tied new axes are looped over."""
+        own = dims(node.operand)
+        line = node.row_map or node.col_map
+        assert line is not None
+        tied = [axis for axis in line.out if axis in node.tied]
+        full = np.broadcast_to(block.k, shape(node.operand, *self.counts))
+        d = block.d
+        keep = node.increments and d is not None
+        full_d = np.broadcast_to(d, full.shape) if keep and d is not None else None
+        pieces: list[Block] = []
+        for chosen in np.ndindex(*(size for _, size in tied)):
+            names = list(own)
+            k, inc = full, full_d
+            present = []
+            for side, one in ((0, node.row_map), (1, node.col_map)):
+                if one is None:
+                    continue
+                place = names.index((one.axis, side))
+                matrix, free = self._rows(one, k.shape[place], tied, chosen)
+                present.append((side, one, matrix))
+                k = labels.apply_matrix(matrix, k, place, [s for _, s in free])
+                if inc is not None:
+                    inc = labels.apply_matrix(matrix, inc, place, [s for _, s in free])
+                names[place : place + 1] = [(name, side) for name, _ in free]
+            if inc is not None:
+                inc = inc + self._padding(node, present, tied, chosen, names)
+            pieces.append(Block(labels.align(k, names, self._untied(node, tied)), None if inc is None else
+                                labels.align(inc, names, self._untied(node, tied))))
+        target = dims(node)
+        stacked = [*((name, 2) for name, _ in tied), *self._untied(node, tied)]
+
+        def join(arrays: list[np.ndarray]) -> np.ndarray:
+            joined = np.stack(arrays).reshape(*(size for _, size in tied), *arrays[0].shape)
+            return labels.align(joined, stacked, target)
+
+        return Block(
+            join([p.k for p in pieces]), join([p.d for p in pieces if p.d is not None]) if keep else None
+        )
+
+    @staticmethod
+    def _untied(node: graph.Pair, tied: list) -> list[Hashable]:
+        names = {(name, 2) for name, _ in tied}
+        return [key for key in dims(node) if key not in names]
+
+    @staticmethod
+    def _rows(line: Map, size: int, tied: list, chosen: tuple[int, ...]) -> tuple[np.ndarray, list]:
+        """The rows of a map at chosen indices of its tied axes, and the axes that remain."""
+        matrix = labels.map_matrix(line, size).reshape(*(s for _, s in line.out), size)
+        names = [name for name, _ in line.out]
+        index: list = [slice(None)] * len(names)
+        for (name, _), at in zip(tied, chosen, strict=True):
+            index[names.index(name)] = at
+        free = [axis for axis in line.out if axis not in tied]
+        return matrix[tuple(index)].reshape(-1, size), free
+
+    def _padding(self, node: graph.Mapped, present: list, tied: list, chosen: tuple, names: list) -> np.ndarray:
+        """What gathered increments owe to padding: E (Z - 0)^2 where one side falls outside."""
+        operand = node.operand
+        assert operand.norms is not None
+        inside, moments = [], []
+        for side, line, matrix in present:
+            q = self.profile(operand.norms[side], side, operand)
+            place = dims(operand).index((line.axis, side))
+            q = np.broadcast_to(
+                q, [matrix.shape[1] if k == place else s for k, s in enumerate(q.shape)]
+            )
+            free = [axis for axis in line.out if axis not in tied]
+            here = list(dims(operand))
+            q = labels.apply_matrix(matrix**2, q, place, [s for _, s in free])
+            here[place : place + 1] = [(name, side) for name, _ in free]
+            # the other side's mapped axis is still its source axis, of length one: name it as it will be
+            for other, two, _ in present:
+                if other != side:
+                    at = here.index((two.axis, other))
+                    left = [(name, other) for name, _ in two.out if (name, dict(two.out)[name]) not in tied]
+                    here[at : at + 1] = left
+                    q = q.reshape([*q.shape[:at], *(1 for _ in left), *q.shape[at + 1 :]])
+            moments.append(labels.align(q, here, names))
+            has = (matrix != 0.0).any(axis=1).astype(np.float64).reshape([s for _, s in free])
+            inside.append(labels.align(has, [(name, side) for name, _ in free], names))
+        return moments[0] * (1.0 - inside[1]) + moments[1] * (1.0 - inside[0])
+
+    @_compute.register
+    def _(self, node: graph.Embedded) -> Block:
+        block = self(node.operand)
+        own, target = dims(node.operand), dims(node)
+        frame = shape(node, *self.counts)
+        # a tied axis becomes a row axis, and the other side's index must agree with it
+        renamed = [(key[0], 0) if key[1] == 2 and key[0] in dict(node.axes) else key for key in own]
+        same: np.ndarray = np.ones((1,) * len(target))
+        for name, size in node.axes:
+            same = same * labels.align(np.eye(size), [(name, 0), (name, 1)], target)
+        k = np.broadcast_to(labels.align(block.k, renamed, target) * same, frame)
+        if not node.increments or block.d is None:
+            return Block(k, None)
+        q, q2 = self._seconds(node.operand, node)
+        d = labels.align(block.d, renamed, target) * same + (1.0 - same) * (q + q2)
+        return Block(k, np.broadcast_to(d, frame))
+
+    @_compute.register
+    def _(self, node: graph.Diagonal) -> Block:
+        block = self(node.operand)
+        own = dims(node.operand)
+        values = np.broadcast_to(block.k, shape(node.operand, *self.counts))
+        for name, _ in node.axes:
+            if (name, 0) in own and (name, 1) in own:
+                first, second = own.index((name, 0)), own.index((name, 1))
+                values = np.diagonal(values, axis1=first, axis2=second)
+                own = [key for key in own if key not in ((name, 0), (name, 1))] + [(name, 2)]
+            else:
+                own = [(name, 2) if key in ((name, 0), (name, 1)) else key for key in own]
+        return Block(labels.align(values, own, dims(node)), None)
+
+
+def same_input(values: ProfileValues, pair: graph.Pair, axes: Axes) -> np.ndarray:
+    """The p = p' entries of a pair node with both inputs the same, for every input: (N, *axes)."""
+    out = np.empty((values.size, *(size for _, size in axes)))
+    for n in range(values.size):
+        at = slice(n, n + 1)
+        tile = PairValues(values, values, at, at, same=True)
+        block = tile.full(pair)
+        if pair.rows or pair.cols:
+            raise LimitError("a variance over positions was left untied")
+        names = dims(pair)
+        order = [names.index((name, 2)) for name, _ in axes]
+        squeezed = np.squeeze(block, axis=(names.index(("", 0)), names.index(("", 1))))
+        out[n] = squeezed.transpose([sum(1 for other in order if other < o) for o in order])
+    return out

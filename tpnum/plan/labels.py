@@ -1,0 +1,49 @@
+"""Arrays whose dimensions have names: aligning them, and linear maps along one of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from tpnum.program.lines import Axes, Map
+
+
+def lift(values: np.ndarray, own: Axes, target: Axes) -> np.ndarray:
+    """An (N, *own) array as (N, *target): reordered, with unit dimensions for what it lacks."""
+    names = [name for name, _ in own]
+    wanted = [name for name, _ in target]
+    return align(values, ["", *names], ["", *wanted])
+
+
+def align(values: np.ndarray, dims: Sequence[Hashable], target: Sequence[Hashable]) -> np.ndarray:
+    """Reorder the dimensions ``dims`` to ``target``; missing ones become of length one."""
+    dims = list(dims)
+    order = [dims.index(d) for d in target if d in dims]
+    assert len(order) == len(dims), (dims, target)
+    moved = values.transpose(order)
+    shape = iter(moved.shape)
+    return moved.reshape([next(shape) if d in dims else 1 for d in target])
+
+
+def map_matrix(line: Map, size: int) -> np.ndarray:
+    """The dense matrix (out indices x axis) of a linear index map."""
+    matrix = np.zeros((len(line.rows), size))
+    for o, row in enumerate(line.rows):
+        for i, w in row:
+            matrix[o, i] += w
+    return matrix
+
+
+def apply_map(line: Map, values: np.ndarray, place: int) -> np.ndarray:
+    """The map along dimension ``place``, whose place the new axes take."""
+    return apply_matrix(map_matrix(line, values.shape[place]), values, place, [s for _, s in line.out])
+
+
+def apply_matrix(matrix: np.ndarray, values: np.ndarray, place: int, sizes: Sequence[int]) -> np.ndarray:
+    """``matrix`` along dimension ``place``; its rows are spread over new dimensions of the given sizes."""
+    out: Any = np.moveaxis(np.tensordot(values, matrix, axes=([place], [1])), -1, place)
+    return out.reshape(*out.shape[:place], *sizes, *out.shape[place + 1 :])

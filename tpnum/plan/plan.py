@@ -1,0 +1,154 @@
+"""What a kernel matrix demands of a program: pair nodes for each entry of the outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.errors import InputError, ProgramError
+from tpnum.law.pairs import Pairs
+from tpnum.law.site import Lines
+from tpnum.plan.data import bind
+from tpnum.plan.general import PairValues, shape
+from tpnum.plan.profile import ProfileValues
+from tpnum.plan.recursion import deeply
+
+if TYPE_CHECKING:
+    from tpnum.law import graph
+    from tpnum.program import Program
+
+KINDS = ("nngp", "ntk")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """weight * node at position (index_rows, index_cols) of the output axes."""
+
+    weight: float
+    node: graph.Pair
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The demanded nodes per kind, over the pair rules that made them.
+
+    ``axes`` are the output axes of the rows and of the columns: those that a scan was split along,
+    then those that the output variables keep.
+    """
+
+    pairs: Pairs
+    entries: dict[str, tuple[Entry, ...]]
+    axes: tuple[tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def programs(self) -> tuple[Program, Program]:
+        """The unrolled programs of the rows and of the columns."""
+        return self.pairs.lines[0].program, self.pairs.lines[1].program
+
+    def profiles(
+        self, x1: dict[str, np.ndarray], x2: dict[str, np.ndarray] | None
+    ) -> tuple[ProfileValues, ProfileValues]:
+        """The profile passes of the data: arrays (N, *axes, channels) by data line of the original program."""
+        first = ProfileValues(self.pairs, 0, bind(self.programs[0], x1))
+        return first, first if x2 is None else ProfileValues(self.pairs, 1, bind(self.programs[1], x2))
+
+    def tile(self, values: PairValues) -> dict[str, np.ndarray]:
+        """Every demanded kind on one tile by the general path: (n1, n2, *row axes, *column axes)."""
+        made = {}
+        values.run([entry.node for entries in self.entries.values() for entry in entries])
+        for kind, entries in self.entries.items():
+            full = np.zeros((*values.counts, *self.axes[0], *self.axes[1]))
+            for entry in entries:
+                block = np.broadcast_to(values(entry.node).k, shape(entry.node, *values.counts))
+                free = len(entry.node.rows)
+                place = 1 + free
+                moved = np.moveaxis(block, place, 1)
+                at = self._index(entry, free)
+                full[(slice(None), slice(None), *at)] += entry.weight * moved
+            made[kind] = full
+        return made
+
+    def diagonal(self, kind: str) -> list[tuple[float, graph.Profile]]:
+        """Profiles of the outputs' own kernel at one input, with their weights."""
+        found = []
+        program, site = self.programs[0], self.pairs.sites[0]
+        for weight, name in program.outputs:
+            own = name if kind == "nngp" else program.tangents.get(name)
+            node = own and site.second(own, own)
+            if node:
+                found.append((weight, node))
+        return found
+
+    def _index(self, entry: Entry, free: int) -> tuple:
+        whole = (slice(None),) * free
+        return (*entry.rows, *whole, *entry.cols, *(slice(None),) * len(entry.node.cols))
+
+
+def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan:
+    """The plan of a program at two input shapes (twice the same program where they agree)."""
+    lines = sum(len(p.lines) for p in programs)
+    return deeply(6 * lines, lambda: _make_plan(programs, kinds))
+
+
+def _make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan:
+    first, second = programs
+    scan_free = [_prepared(p, "ntk" in kinds) for p in ((first,) if second is first else programs)]
+    lines = [Lines(p) for p in scan_free]
+    pairs = Pairs(*lines)
+    rows, cols = scan_free[0], scan_free[-1]
+    entries: dict[str, tuple[Entry, ...]] = {}
+    for kind in kinds:
+        found = []
+        for w, a in rows.outputs:
+            for v, b in cols.outputs:
+                if not _same_output(a, b, rows, cols) or w != v:
+                    continue
+                node = _node(kind, pairs, a, b)
+                if node is not None:
+                    found.append(Entry(w, node, _index(rows, a), _index(cols, b)))
+        entries[kind] = tuple(found)
+    return Plan(pairs, entries, (_axes(rows), _axes(cols)))
+
+
+def _prepared(program: Program, tangent: bool) -> Program:
+    if not program.outputs:
+        raise ProgramError("the program declares no output: call p.output(v) with the vector whose kernel is meant")
+    return program.tangent() if tangent else program.unrolled()
+
+
+def _node(kind: str, pairs: Pairs, a: str, b: str) -> graph.Pair | None:
+    if kind == "nngp":
+        return pairs.second(a, b)
+    tangents = [lines.program.tangents for lines in pairs.lines]
+    if a not in tangents[0] or b not in tangents[1]:
+        return None
+    return pairs.second(tangents[0][a], tangents[1][b])
+
+
+def _index(program: Program, name: str) -> tuple[int, ...]:
+    return program.output_index.get(name, ())
+
+
+def _same_output(a: str, b: str, rows: Program, cols: Program) -> bool:
+    """Outputs that an axis was split into pair with each other; channel blocks only with themselves."""
+    return a == b or (a in rows.output_index and b in cols.output_index and _stem(a) == _stem(b))
+
+
+def _stem(name: str) -> str:
+    return name.partition("[")[0]
+
+
+def _split(program: Program) -> tuple[int, ...]:
+    indices = list(program.output_index.values())
+    return tuple(int(n) + 1 for n in np.max(indices, axis=0)) if indices else ()
+
+
+def _axes(program: Program) -> tuple[int, ...]:
+    own = {tuple(size for _, size in program.vars[name].axes) for _, name in program.outputs}
+    if len(own) != 1:
+        raise InputError("net: its outputs have different index axes; give each its own kernel call")
+    return (*_split(program), *own.pop())

@@ -1,0 +1,199 @@
+"""The profile pass: every quantity of one input, for all inputs of a data set at once, O(N)."""
+
+from __future__ import annotations
+
+from functools import singledispatchmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.errors import InputError, LimitError
+from tpnum.gauss.pair import Prepared, prepare
+from tpnum.law import graph
+from tpnum.plan import labels
+
+if TYPE_CHECKING:
+    from tpnum.law.pairs import Pairs
+    from tpnum.program.lines import Axes
+
+
+class ProfileValues:
+    """Arrays (N, *axes) of profile nodes over one data set, each computed once.
+
+    ``data`` maps a data line to its array (N, *axes, channels), float64 or float32.
+    """
+
+    def __init__(self, pairs: Pairs, side: int, data: dict[str, np.ndarray]):
+        self.pairs, self.side, self.data = pairs, side, data
+        self.site = pairs.sites[side]
+        self.size = len(next(iter(data.values()))) if data else 1
+        self._values: dict[tuple, np.ndarray] = {}
+        self._prepared: dict[tuple, Prepared] = {}
+
+    def __call__(self, node: graph.Profile) -> np.ndarray:
+        """The (N, *node.axes) array of a node; rows and columns of a pair name it by its key."""
+        if node.key not in self._values:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                value = np.asarray(self._compute(self._own(node)), dtype=np.float64)
+            self._check(node, value)
+            self._values[node.key] = np.broadcast_to(value, (self.size, *self._own(node).axes_shape))
+        return self._values[node.key]
+
+    def _own(self, node: graph.Profile) -> graph.Profile:
+        """This side's node of the same key (the shapes of two inputs may differ)."""
+        return self.site.keys.get(node.key, node)
+
+    def _check(self, node: graph.Profile, value: np.ndarray) -> None:
+        if np.isfinite(value).all():
+            return
+        name = next((part for part in node.key if isinstance(part, str) and part in self.site.lines.number), "")
+        where = f"line {self.site.lines.number[name]} ({name})" if name else "a line"
+        example = int(np.argwhere(~np.isfinite(value))[0][0]) if value.ndim else 0
+        raise LimitError(
+            f"{where}: its {node.key[0]} overflows or does not exist at input {example}; scale the inputs "
+            "or the weights down, or use a function that grows more slowly"
+        )
+
+    @singledispatchmethod
+    def _compute(self, node: graph.Profile) -> np.ndarray:
+        raise TypeError(f"no value for {type(node).__name__}")
+
+    @_compute.register
+    def _(self, node: graph.Constant) -> np.ndarray:
+        return np.full((1,) * (1 + len(node.axes)), node.value)
+
+    @_compute.register
+    def _(self, node: graph.Norm) -> np.ndarray:
+        return squared_norms(self.data[node.data])
+
+    @_compute.register
+    def _(self, node: graph.Expect1) -> np.ndarray:
+        prepared = self.prepared(node.fn, node.mean, node.var, node.scalars)
+        return getattr(prepared, node.what).reshape(self._shape(node.mean, node.var, *node.scalars))
+
+    @_compute.register
+    def _(self, node: graph.ExpectN) -> np.ndarray:
+        shape = (self.size, *node.axes_shape)
+        d = len(node.means)
+        means = np.zeros((*shape, d))
+        cov = np.zeros((*shape, d, d))
+        for i, mean in enumerate(node.means):
+            if mean is not None:
+                means[..., i] = self.along(mean, node.axes)
+            for j in range(d):
+                entry = node.cov[i][j]
+                if entry is not None:
+                    cov[..., i, j] = self.along(entry, node.axes)
+        scalars = [[self.along(s, node.axes) for s in atom[2]] for atom in node.atoms]
+        return joint_expectation(node.atoms, scalars, means, cov)
+
+    @_compute.register
+    def _(self, node: graph.Polynomial) -> np.ndarray:
+        total = np.zeros((1,) * (1 + len(node.axes)))
+        for coef, factors in node.terms:
+            term = np.asarray(coef)
+            for factor in factors:
+                term = term * self.along(factor, node.axes)
+            total = total + term
+        return total
+
+    @_compute.register
+    def _(self, node: graph.Arithmetic) -> np.ndarray:
+        return np.asarray(node.fn(*(self.along(arg, node.axes) for arg in node.args)))
+
+    @_compute.register
+    def _(self, node: graph.Mapped1) -> np.ndarray:
+        inner = self(node.operand)
+        axes = self._own(node.operand).axes
+        place = 1 + [name for name, _ in axes].index(node.map.axis)
+        return labels.apply_map(node.map, inner, place)
+
+    @_compute.register
+    def _(self, node: graph.Reduced) -> np.ndarray:
+        from tpnum.plan.general import same_input
+
+        return same_input(self, node.pair, node.axes)
+
+    def prepared(
+        self, fn: object, mean: graph.Profile | None, var: graph.Profile, scalars: tuple[graph.Profile, ...]
+    ) -> Prepared:
+        """What one-dimensional integrals of fn over these variances give, flattened over (N, *axes)."""
+        key = (fn, mean and mean.key, var.key, tuple(s.key for s in scalars))
+        if key not in self._prepared:
+            shape = self._shape(mean, var, *scalars)
+            axes = self._axes(mean, var, *scalars)
+
+            def flat(node: graph.Profile) -> np.ndarray:
+                return np.ascontiguousarray(np.broadcast_to(self.along(node, axes), shape)).ravel()
+
+            self._prepared[key] = prepare(
+                fn,
+                flat(var),
+                mean=None if mean is None else flat(mean),
+                scalars=tuple(flat(s) for s in scalars),
+            )
+        return self._prepared[key]
+
+    def index(self, axes: Axes, *nodes: graph.Profile | None) -> np.ndarray:
+        """Positions in the flattened `prepared` arrays, as an array (N, *axes)."""
+        own = self._axes(*nodes)
+        shape = self._shape(*nodes)
+        flat = np.arange(int(np.prod(shape))).reshape(shape)
+        return np.broadcast_to(labels.lift(flat, own, axes), (self.size, *(size for _, size in axes)))
+
+    def along(self, node: graph.Profile, axes: Axes) -> np.ndarray:
+        """A node's values with unit dimensions for the axes that it lacks."""
+        return labels.lift(self(node), self._own(node).axes, axes)
+
+    def _axes(self, *nodes: graph.Profile | None) -> Axes:
+        merged: dict[str, int] = {}
+        for node in nodes:
+            if node is not None:
+                merged.update(dict(self._own(node).axes))
+        return tuple(merged.items())
+
+    def _shape(self, *nodes: graph.Profile | None) -> tuple[int, ...]:
+        return (self.size, *(size for _, size in self._axes(*nodes)))
+
+
+def squared_norms(x: np.ndarray) -> np.ndarray:
+    """|x|^2 / channels in float64."""
+    norms = np.einsum("...c,...c->...", x, x, dtype=np.float64)
+    if not np.isfinite(norms).all():
+        example = int(np.argwhere(~np.isfinite(norms))[0][0])
+        raise InputError(f"x: the squared norm of input {example} overflows; scale the data down")
+    return norms / x.shape[-1]
+
+
+def joint_expectation(atoms: tuple, scalars: list, means: np.ndarray, cov: np.ndarray) -> np.ndarray:
+    """E prod_k f_k(u[args_k]; scalars_k) for a batch of Gaussians, to `JOINT_RTOL`."""
+    from tpnum.gauss.expect import expect
+
+    shape = means.shape[:-1]
+    d = means.shape[-1]
+    flat_means, flat_cov = means.reshape(-1, d), cov.reshape(-1, d, d)
+    if not any(scalars):
+
+        def product(*u: np.ndarray) -> np.ndarray:
+            out = np.ones_like(u[0])
+            for fn, args, _ in atoms:
+                out = out * fn(*(u[i] for i in args))
+            return out
+
+        return np.asarray(expect(product, flat_means, flat_cov, rtol=JOINT_RTOL).value).reshape(shape)
+    values = np.empty(len(flat_means))
+    flat_scalars = [[np.broadcast_to(s, shape).ravel() for s in group] for group in scalars]
+    for n in range(len(flat_means)):
+
+        def product_at(*u: np.ndarray, n: int = n) -> np.ndarray:
+            out = np.ones_like(u[0])
+            for (fn, args, _), group in zip(atoms, flat_scalars, strict=True):
+                out = out * fn(*(u[i] for i in args), *(s[n] for s in group))
+            return out
+
+        values[n] = expect(product_at, flat_means[n], flat_cov[n], rtol=JOINT_RTOL).value
+    return values.reshape(shape)
+
+
+JOINT_RTOL = 1e-6
+"""Relative accuracy asked of expectations in more than two dimensions."""

@@ -1,0 +1,316 @@
+"""`Program`: straight-line tensor programs written with operators (MATH: SL sec. 3).
+
+>>> p = Program()
+>>> x = p.vector("x")
+>>> W = p.matrix("W", var=2.0)
+>>> g = W @ x
+>>> h = p.apply("relu", g)
+>>> b = W.T @ h
+>>> m = p.mean(h * b)
+>>> print(p)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tpnum import functions
+from tpnum.errors import ProgramError
+from tpnum.program import expand as expansion
+from tpnum.program import serial
+from tpnum.program import tangent as differentiated
+from tpnum.program.calls import as_axes, as_function, is_named
+from tpnum.program.handle import Handle, is_number
+from tpnum.program.lines import (
+    Arith,
+    Axes,
+    Data,
+    Input,
+    LinComb,
+    Map,
+    MatMul,
+    Matrix,
+    Moment,
+    Nonlin,
+    Term,
+    Transpose,
+)
+from tpnum.program.scan import Loop
+from tpnum.program.state import State
+from tpnum.program.text import program_text
+from tpnum.program.values import MatrixVar, Scalar, Vector
+
+if TYPE_CHECKING:
+    from tpnum.functions import Function
+
+
+class Program(State):
+    """An append-only list of checked lines, with operators to write them."""
+
+    # --- readings
+
+    @property
+    def output_index(self) -> dict[str, tuple[int, ...]]:
+        """For outputs split by `expand`: name -> index in its family."""
+        return expansion.output_index(self)
+
+    def __str__(self) -> str:
+        return program_text(self)
+
+    def digest(self) -> str:
+        """A hash of the content that is the same in every process."""
+        return serial.digest(self)
+
+    def to_json(self) -> str:
+        """The program as JSON text."""
+        return serial.to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Program:
+        """The program that `to_json` wrote, checked again."""
+        return serial.from_json(text, cls.from_lines)
+
+    def unrolled(self) -> Program:
+        """The same program without scans: their axes are split everywhere (`tpnum.program.expand`)."""
+        return expansion.unrolled(self)
+
+    def expand(self, axes: Iterable[str] | None = None) -> Program:
+        """The scalar lines of every family (or of the given axes)."""
+        return expansion.expand(self, axes)
+
+    def tangent(self) -> Program:
+        """The program with its tangent lines, whose law is the NTK; `tangents` names them (MATH 5)."""
+        return differentiated.tangent(self)
+
+    # --- inputs
+
+    def vectors(
+        self,
+        *names: str,
+        mean: Sequence[float] | float = 0.0,
+        cov: Any = None,
+        dim: str = "n",
+        axes: Any = (),
+        fresh: bool = False,
+        trained: bool | float = False,
+    ) -> tuple[Vector, ...]:
+        """Jointly Gaussian input G-vars (independent with variance 1 by default)."""
+        k = len(names)
+        means = tuple(float(mean) for _ in names) if is_number(mean) else tuple(float(m) for m in mean)  # type: ignore
+        if cov is None:
+            cov = [[float(i == j) for j in range(k)] for i in range(k)]
+        try:
+            table = tuple(tuple(float(c) for c in row) for row in cov)
+        except (TypeError, ValueError):
+            raise ProgramError(f"cov of {', '.join(names)} must be a {k} x {k} table of numbers") from None
+        line = Input(names, dim, means, table, as_axes(axes), bool(fresh), float(trained))
+        self._append(line, self._scope if fresh else self._root)
+        return tuple(Vector(self, n) for n in names)
+
+    def vector(
+        self,
+        name: str,
+        mean: float = 0.0,
+        var: float = 1.0,
+        dim: str = "n",
+        axes: Any = (),
+        fresh: bool = False,
+        trained: bool | float = False,
+    ) -> Vector:
+        """One input G-var: a seed, a bias (``trained=True``), noise (``fresh=True``)."""
+        (v,) = self.vectors(name, mean=[mean], cov=[[var]], dim=dim, axes=axes, fresh=fresh, trained=trained)
+        return v
+
+    def ones(self, dim: str = "n") -> Vector:
+        """The vector of ones of a CDC (one line, made once)."""
+        return self._constant("ones", 1.0, dim, ())
+
+    def zeros(self, dim: str = "n", axes: Any = ()) -> Vector:
+        """The zero vector of a CDC (one line, made once)."""
+        return self._constant("zeros", 0.0, dim, as_axes(axes))
+
+    def _constant(self, name: str, value: float, dim: str, axes: Axes) -> Vector:
+        for line in self._root.lines:
+            if (
+                isinstance(line, Input)
+                and (line.mean, line.cov, line.dim, line.axes) == ((value,), ((0.0,),), dim, axes)
+                and not line.fresh
+            ):
+                return Vector(self, line.names[0])
+        name = self._auto("_".join([name, *([dim] if dim != "n" else []), *(a for a, _ in axes)]), bare=True)
+        return self.vector(name, mean=value, var=0.0, dim=dim, axes=axes)
+
+    def data(self, name: str, axes: Any = (), channels: str = "d") -> Vector:
+        """Data: enters through matrices whose columns are ``channels``.  Axes: {"t": 5} or (("t", 5),)."""
+        self._append(Data(name, channels, as_axes(axes)), self._root)
+        return Vector(self, name)
+
+    def matrix(
+        self,
+        name: str,
+        var: float = 1.0,
+        rows: str = "n",
+        cols: str = "n",
+        axes: Any = (),
+        trained: bool = True,
+        tangent: float | None = None,
+    ) -> MatrixVar:
+        """A rows x cols matrix with entries N(0, var / cols); ``tangent``: the variance of its direction."""
+        if tangent is None:
+            tangent = float(var) if trained else 0.0
+        self._append(Matrix(name, rows, cols, float(var), float(tangent), as_axes(axes)), self._root)
+        return MatrixVar(self, name)
+
+    # --- lines
+
+    def __getitem__(self, name: str) -> Any:
+        """The handle of a variable."""
+        return self._handle(name)
+
+    def matmul(self, matrix: MatrixVar, vector: Handle, name: str | None = None) -> Vector:
+        """``matrix @ vector``."""
+        self._own(matrix, vector)
+        operand = vector.name
+        made = name or self._auto("g")
+        self._append(MatMul(made, matrix.name, operand))
+        return Vector(self, made)
+
+    def lincomb(self, terms: Iterable[tuple[Any, ...]], name: str | None = None) -> Vector:
+        """Sum of (number or Scalar, vector) or (number, vector, Scalar)."""
+        made: list[Term] = []
+        for coef, v, *more in terms:
+            self._own(v)
+            part = coef * v if not more else float(coef) * (more[0] * v)
+            made += part._terms()
+        out = self._lincomb(tuple(made))
+        return out.named(name) if name else out
+
+    def apply(
+        self,
+        f: str | Function | Callable[..., Any],
+        *args: Any,
+        derivative: Any = None,
+        kinks: Sequence[float] = (),
+        name: str | None = None,
+    ) -> Any:
+        """f(*vectors, *scalars), coordinatewise: a function of the library by name, or your own.
+
+        ``derivative`` and ``kinks`` belong to a function of your own.  Of scalars alone it is a scalar.
+        """
+        vectors, scalars = self._arguments(f, args)
+        if not vectors:
+            fn = as_function(f, len(scalars), 0, derivative, kinks)
+            out = self._arith(fn, tuple(s.name for s in scalars))
+            return out.named(name) if name else out
+        fn = as_function(f, len(vectors), len(scalars), derivative, kinks)
+        names = tuple(v.name for v in vectors), tuple(s.name for s in scalars)
+        made = name or self._auto("h")
+        self._append(Nonlin(made, fn, *names))
+        return Vector(self, made)
+
+    def moment(
+        self, f: Any, *args: Any, name: str | None = None, derivative: Any = None, kinks: Sequence[float] = ()
+    ) -> Scalar:
+        """The scalar (1/n) sum_a f(args_a...; scalars...)."""
+        vectors, scalars = self._arguments(f, args)
+        fn = as_function(f, len(vectors), len(scalars), derivative, kinks)
+        names = tuple(v.name for v in vectors), tuple(s.name for s in scalars)
+        made = name or self._auto("m")
+        self._append(Moment(made, fn, *names))
+        return Scalar(self, made)
+
+    def mean(self, vector: Handle, name: str | None = None) -> Scalar:
+        """The average over coordinates, E Z in the limit; of a product h * b without a line for it."""
+        self._own(vector)
+        line = vector.pending if isinstance(vector, Vector) else None
+        if isinstance(line, LinComb) and len(line.terms) == 1 and not name:
+            (t,) = line.terms
+            inner = t.coef * self.mean(Vector(self, t.vector))
+            return Scalar(self, t.scalar) * inner if t.scalar else inner
+        if isinstance(line, Nonlin):
+            made = name or self._auto("m")
+            self._append(Moment(made, line.fn, line.args, line.scalars))
+            return Scalar(self, made)
+        operand = vector.name
+        made = name or self._auto("m")
+        self._append(Moment(made, functions.get("identity"), (operand,)))
+        return Scalar(self, made)
+
+    def map(self, operand: Any, axis: str, out: Any, rows: Any, name: str | None = None) -> Any:
+        """A linear map of one index axis of a vector or scalar family."""
+        self._own(operand)
+        source = operand.name
+        table = tuple(tuple((int(i), float(w)) for i, w in row) for row in rows)
+        made = name or self._auto({"S": "s", "H": "h", "D": "d"}.get(operand.kind, "g"))
+        self._append(Map(made, source, axis, as_axes(out), table))
+        return type(operand)(self, made)
+
+    def constant(self, value: float, dim: str = "n") -> Scalar:
+        """A number as a scalar variable, for functions that take scalars."""
+        return self.moment(functions.get("constant", c=float(value)), self.ones(dim))
+
+    def scan(self, axis: str, size: int | None = None) -> Loop:
+        """A recurrence along an axis, for a ``with`` statement (`tpnum.program.scan.Loop`)."""
+        return Loop(self, axis, size)
+
+    # --- what the operators call
+
+    def _handle(self, name: str) -> Any:
+        kind = self._var(name).kind
+        return (MatrixVar if kind == "A" else Scalar if kind == "S" else Vector)(self, name)
+
+    def _lincomb(self, terms: tuple[Term, ...]) -> Vector:
+        merged: dict[tuple[str, str], float] = {}
+        for t in terms:
+            merged[t.vector, t.scalar] = merged.get((t.vector, t.scalar), 0.0) + t.coef
+        kept = {key: c for key, c in merged.items() if c != 0.0}
+
+        def axes_of(keys: Iterable[tuple[str, str]]) -> set[Any]:
+            return {a for key in keys for n in key if n for a in self._var(n).axes}
+
+        if not kept or axes_of(kept) != axes_of(merged):
+            kept = merged
+        line = LinComb("", tuple(Term(c, v, s) for (v, s), c in kept.items()))
+        return Vector(self, "", line, self._scope)
+
+    def _product(self, a: Vector, b: Vector) -> Vector:
+        x, y = a.name, b.name
+        fn, args = (functions.get("square"), (x,)) if x == y else (functions.get("mul"), (x, y))
+        return Vector(self, "", Nonlin("", fn, args), self._scope)
+
+    def _arith(self, fn: Function, scalars: tuple[str, ...]) -> Scalar:
+        made = self._auto("s")
+        self._append(Arith(made, fn, scalars))
+        return Scalar(self, made)
+
+    def _transpose(self, matrix: str) -> str:
+        for line in self._root.lines:
+            if isinstance(line, Transpose):
+                if line.matrix == matrix:
+                    return line.name
+                if line.name == matrix:
+                    return line.matrix
+        name = self._auto(f"{matrix}.T", bare=True)
+        self._append(Transpose(name, matrix), self._root)
+        return name
+
+    def _arguments(self, f: Any, args: Sequence[Any]) -> tuple[list[Vector | MatrixVar], list[Scalar]]:
+        """Vectors first, then scalars; numbers and scalars in the place of a vector are made one."""
+        for a in args:
+            if not is_number(a):
+                self._own(a)
+        ks = [k for k, a in enumerate(args) if isinstance(a, (Vector, MatrixVar))]
+        dim = next((a.dim for a in args if isinstance(a, Vector)), "n")
+        if ks and is_named(f):
+            ks += [k for k, a in enumerate(args[: functions.get(f).arity]) if is_number(a)]
+        last = max(ks, default=-1)
+        vectors = [
+            a if isinstance(a, (Vector, MatrixVar)) else self._filled(a, dim) for a in args[: last + 1]
+        ]
+        scalars = [a if isinstance(a, Scalar) else self.constant(float(a), dim) for a in args[last + 1 :]]
+        return vectors, scalars
+
+    def _filled(self, value: Any, dim: str) -> Vector:
+        """A number or a scalar as a vector of equal coordinates."""
+        return self.zeros(dim) if is_number(value) and not value else value * self.ones(dim)

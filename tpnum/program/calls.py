@@ -1,0 +1,66 @@
+"""Arguments of the builder in the forms that lines hold, and the functions `apply` and `mean`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum import functions
+from tpnum.errors import ProgramError
+from tpnum.program.handle import Handle
+from tpnum.program.lines import Axes
+
+if TYPE_CHECKING:
+    from tpnum.functions import Function
+    from tpnum.program.values import Scalar
+
+
+def as_axes(axes: Any) -> Axes:
+    """Axes from {"t": 5}, (("t", 5),) or ()."""
+    items = axes.items() if isinstance(axes, Mapping) else axes
+    try:
+        return tuple((a, int(n)) for a, n in items)
+    except (TypeError, ValueError):
+        raise ProgramError(
+            f'axes {axes!r} are not pairs of a name and a size: write {{"t": 5}} or (("t", 5),)'
+        ) from None
+
+
+def is_named(f: Any) -> bool:
+    """Whether ``f`` is a function of the library rather than a user's own."""
+    if isinstance(f, (str, functions.Function)) or hasattr(f, "__tpnum_function__"):
+        return True
+    return isinstance(f, np.ufunc) and functions.get(f).user is None
+
+
+def as_function(
+    f: Any, arity: int, n_scalars: int, derivative: Any = None, kinks: Sequence[float] = ()
+) -> Function:
+    """The `Function` of a name, a Function or a user's callable."""
+    if not is_named(f):
+        return functions.get(f, derivative=derivative, kinks=kinks, arity=arity, n_scalars=n_scalars)
+    if derivative is not None or len(kinks):
+        raise ProgramError("derivative= and kinks= belong to a function of your own, not to a named one")
+    fn = functions.get(f)
+    if arity and fn.arity + fn.n_scalars == arity + n_scalars and fn.n_scalars != n_scalars:
+        return fn.with_scalars(n_scalars)
+    return fn
+
+
+def mean(vector: Any, name: str | None = None) -> Scalar:
+    """`Program.mean` of the vector's own program."""
+    if not isinstance(vector, Handle):
+        raise ProgramError(f"tp.mean takes a vector of a program, not {type(vector).__name__}")
+    return vector.program.mean(vector, name=name)
+
+
+def apply(
+    f: Any, *args: Any, derivative: Any = None, kinks: Sequence[float] = (), name: str | None = None
+) -> Any:
+    """`Program.apply` of the arguments' own program: f(*vectors, *scalars), coordinatewise."""
+    for a in args:
+        if isinstance(a, Handle):
+            return a.program.apply(f, *args, derivative=derivative, kinks=kinks, name=name)
+    raise ProgramError("tp.apply needs at least one vector or scalar of a program")

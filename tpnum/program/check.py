@@ -1,0 +1,394 @@
+"""What each line may be: one rule per instruction gives the variables that it makes, or says what is wrong.
+
+An error is one sentence followed by the offending line as `print` shows it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.errors import ProgramError
+from tpnum.program.lines import (
+    Arith,
+    Axes,
+    Data,
+    Input,
+    LinComb,
+    Line,
+    Map,
+    MatMul,
+    Matrix,
+    Moment,
+    Nonlin,
+    Scan,
+    Transpose,
+    Var,
+)
+from tpnum.program.scope import Fault, Scope
+from tpnum.program.text import line_text, made_by
+
+if TYPE_CHECKING:
+    from tpnum.functions import Function
+
+NAME = re.compile(r"[^\W\d][\w.,:/\[\]'-]*\Z")
+KIND = {"A": "a matrix", "G": "a G-var", "H": "an H-var", "S": "a scalar", "D": "data"}
+
+
+def infer(line: Line, scope: Scope, label: str | None = None) -> list[Var]:
+    """The variables that ``line`` makes in ``scope``, or a `ProgramError` that quotes it."""
+    rule = RULES.get(type(line))
+    label = scope.label() if label is None else label
+    if rule is None:
+        raise ProgramError(f"{line!r} is not a line of a program: use the records of tpnum.program.lines")
+    try:
+        for name in made_by(line):
+            _name(name, scope)
+        return list(rule(line, scope))
+    except Fault as fault:
+        raise quoted(str(fault), line, label, scope) from None
+
+
+def quoted(sentence: str, line: Line, label: str, scope: Scope | None = None) -> ProgramError:
+    """The error that says ``sentence`` about a numbered line."""
+    try:
+        text = line_text(line, label, scope.vars if scope else None)
+    except (AttributeError, TypeError, ValueError):  # fields of the wrong types have no other text
+        text = f"{label:>2}  ?  {line!r}"
+    return ProgramError(f"{sentence}\n{text}")
+
+
+def check(
+    lines: Iterable[Line], dims: Mapping[str, float] | None = None, outputs: Iterable[tuple[float, str]] = ()
+) -> Scope:
+    """Check a whole program from its lines alone; the names that it makes."""
+    scope = Scope()
+    for line in lines:
+        scope.add(line, infer(line, scope))
+    for dim, ratio in (dims or {}).items():
+        check_ratio(dim, ratio)
+    for weight, name in outputs:
+        check_output(weight, name, scope)
+    return scope
+
+
+def check_output(weight: float, name: str, scope: Scope) -> None:
+    """An output is a vector that the program makes, with a finite weight."""
+    var = scope.find(name)
+    if var is None:
+        raise ProgramError(f"output {name!r} is not made by any line of the program")
+    if var.kind not in "GH":
+        raise ProgramError(f"output {name!r} is {KIND[var.kind]}: an output is a G-var or an H-var")
+    if not (isinstance(weight, (int, float)) and math.isfinite(weight) and weight >= 0):
+        raise ProgramError(f"output {name!r} has weight {weight!r}: a weight is finite and not negative")
+
+
+def check_ratio(dim: str, ratio: float) -> None:
+    if not (isinstance(ratio, (int, float)) and math.isfinite(ratio) and ratio > 0):
+        raise ProgramError(f"CDC {dim!r} has ratio {ratio!r}: a ratio of widths is finite and positive")
+
+
+# --- pieces of the rules ------------------------------------------------------------------------------------
+
+
+def _name(name: Any, scope: Scope) -> None:
+    if not isinstance(name, str) or not NAME.match(name):
+        raise Fault(f"{name!r} is not a name: use a letter followed by letters, digits and _ . : / [ ]")
+    if scope.taken(name):
+        raise Fault(f"the name {name!r} is used twice")
+
+
+def _axes(axes: Axes) -> Axes:
+    seen = set()
+    for item in axes:
+        if len(item) != 2 or not isinstance(item[0], str) or not item[0]:
+            raise Fault(f"axes {axes!r} are not pairs of a name and a size")
+        if not isinstance(item[1], int) or item[1] < 1:
+            raise Fault(f"axis {item[0]!r} has size {item[1]!r}: a size is a positive integer")
+        if item[0] in seen:
+            raise Fault(f"axis {item[0]!r} appears twice in one variable")
+        seen.add(item[0])
+    return axes
+
+
+def _merge(variables: Iterable[Var]) -> Axes:
+    """Union of axes by name, in order of appearance."""
+    sizes: dict[str, tuple[int, str]] = {}
+    for v in variables:
+        for axis, n in v.axes:
+            if sizes.setdefault(axis, (n, v.name))[0] != n:
+                m, other = sizes[axis]
+                raise Fault(f"axes do not match: {axis!r} has size {m} in {other!r} and {n} in {v.name!r}")
+    return tuple((a, n) for a, (n, _) in sizes.items())
+
+
+def _finite(value: Any, what: str) -> float:
+    if isinstance(value, complex) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise Fault(f"{what} is {value!r}: it must be a finite real number")
+    return value
+
+
+def _not_negative(value: Any, what: str) -> float:
+    if _finite(value, what) < 0:
+        raise Fault(f"{what} is {value!r}: a variance is not negative")
+    return value
+
+
+def _vectors(names: Iterable[str], scope: Scope, what: str) -> list[Var]:
+    """G- and H-vars of one CDC."""
+    out = [scope.get(n) for n in names]
+    for v in out:
+        if v.kind == "D":
+            raise Fault(
+                f"{what} of data {v.name!r}: data enters through matrices only, so preprocess the numbers "
+                f"themselves or multiply by a matrix first"
+            )
+        if v.kind not in "GH":
+            raise Fault(f"{what} of {v.name!r}, which is {KIND[v.kind]}: its arguments are vectors")
+    _same_dim(out)
+    return out
+
+
+def _same_dim(variables: list[Var]) -> None:
+    for v in variables[1:]:
+        if v.dim != variables[0].dim:
+            first = variables[0]
+            raise Fault(f"CDCs do not match: {first.name!r} is in {first.dim!r} and {v.name!r} in {v.dim!r}")
+
+
+def _scalars(names: Iterable[str], scope: Scope) -> list[Var]:
+    out = []
+    for n in names:
+        v = scope.find(n)
+        if v is None and not scope.taken(n):
+            raise Fault(f"the scalar {n!r} is used before it exists")
+        v = scope.get(n)
+        if v.kind != "S":
+            raise Fault(f"{n!r} stands where a scalar is needed, but it is {KIND[v.kind]}")
+        out.append(v)
+    return out
+
+
+def _arity(fn: Function, args: tuple[str, ...], scalars: tuple[str, ...]) -> None:
+    if len(args) != fn.arity or len(scalars) != fn.n_scalars:
+        want = f"{fn.arity} vector(s)" + (f" and {fn.n_scalars} scalar(s)" if fn.n_scalars else "")
+        got = f"{len(args)}" + (f" and {len(scalars)}" if fn.n_scalars or scalars else "")
+        raise Fault(f"wrong number of arguments: {fn.name} takes {want}, not {got}")
+
+
+def _no_vector_in_channels(dim: str, scope: Scope) -> None:
+    if dim in scope.root.channels:
+        raise Fault(f"{dim!r} counts the channels of data, which stay finite: a vector needs its own CDC")
+
+
+# --- one rule per instruction -------------------------------------------------------------------------------
+
+
+def _input(line: Input, scope: Scope) -> list[Var]:
+    k = len(line.names)
+    if not line.dim or not k:
+        raise Fault("an input needs names and a CDC")
+    _no_vector_in_channels(line.dim, scope)
+    if len(set(line.names)) < k:
+        raise Fault("an input names a variable twice")
+    if len(line.mean) != k or len(line.cov) != k or any(len(row) != k for row in line.cov):
+        raise Fault(f"{k} inputs need {k} means and a {k} x {k} covariance")
+    for m in line.mean:
+        _finite(m, "a mean")
+    for row in line.cov:
+        for c in row:
+            _finite(c, "a covariance")
+    for i in range(k):
+        _not_negative(line.cov[i][i], f"the variance of {line.names[i]!r}")
+    cov = np.asarray(line.cov, dtype=float)
+    scale = float(np.max(np.abs(cov), initial=0.0))
+    if not np.allclose(cov, cov.T, rtol=0, atol=1e-12 * scale):
+        raise Fault("the covariance of the inputs is not symmetric")
+    if k > 1 and float(np.linalg.eigvalsh(cov)[0]) < -1e-10 * scale:
+        raise Fault("the covariance of the inputs is not positive semidefinite")
+    _not_negative(line.tangent, "the tangent scale")
+    if isinstance(scope.parent, Scope) and not line.fresh:
+        raise Fault("inside a scan only a fresh input may be made: make a shared one before the scan")
+    return [Var(n, "G", line.dim, _axes(line.axes)) for n in line.names]
+
+
+def _data(line: Data, scope: Scope) -> list[Var]:
+    if scope.parent is not None:
+        raise Fault("data belongs before the scan: inside, use loop.slice")
+    if not line.channels:
+        raise Fault("data needs a name for its channels")
+    if any(v.kind in "GH" and v.dim == line.channels for v in scope.vars.values()):
+        raise Fault(f"{line.channels!r} is the CDC of vectors: the channels of data need a name of their own")
+    return [Var(line.name, "D", line.channels, _axes(line.axes))]
+
+
+def _matrix(line: Matrix, scope: Scope) -> list[Var]:
+    if scope.parent is not None:
+        raise Fault("a matrix belongs before the scan, so that every step shares it")
+    if not line.rows or not line.cols:
+        raise Fault("a matrix needs the CDCs of its rows and of its columns")
+    _not_negative(line.var, f"the variance of {line.name!r}")
+    _not_negative(line.tangent, f"the tangent variance of {line.name!r}")
+    return [Var(line.name, "A", line.rows, _axes(line.axes), line.cols)]
+
+
+def _transpose(line: Transpose, scope: Scope) -> list[Var]:
+    if scope.parent is not None:
+        raise Fault("a transpose belongs before the scan")
+    a = scope.get(line.matrix)
+    if a.kind != "A":
+        raise Fault(
+            f"only a matrix has a transpose, and {a.name!r} is {KIND[a.kind]}: "
+            f"for a product of vectors use tp.mean(x * y)"
+        )
+    if any(isinstance(other, Transpose) and other.name == a.name for other in scope.lines):
+        raise Fault(f"{a.name!r} is a transpose already: use the matrix that it came from")
+    return [Var(line.name, "A", a.cols, a.axes, a.dim)]
+
+
+def _matmul(line: MatMul, scope: Scope) -> list[Var]:
+    a, h = scope.get(line.matrix), scope.get(line.vector)
+    if a.kind != "A":
+        raise Fault(f"{a.name!r} is {KIND[a.kind]}, not a matrix")
+    if h.kind not in "GHD":
+        raise Fault(f"a matrix multiplies vectors, and {h.name!r} is {KIND[h.kind]}")
+    if a.cols != h.dim:
+        raise Fault(f"CDCs do not match: {a.name!r} is {a.dim} x {a.cols}, but {h.name!r} is in {h.dim!r}")
+    for axis in a.axes:
+        if axis[0] not in dict(h.axes):
+            raise Fault(f"the matrix {a.name!r} has the axis {axis[0]!r}, which the vector {h.name!r} lacks")
+    _merge((a, h))
+    _no_vector_in_channels(a.dim, scope)
+    return [Var(line.name, "G", a.dim, h.axes)]
+
+
+def _lincomb(line: LinComb, scope: Scope) -> list[Var]:
+    if not line.terms:
+        raise Fault("a sum needs a term: use p.zeros(dim) for the zero vector")
+    operands, kinds = [], set()
+    for t in line.terms:
+        _finite(t.coef, f"the coefficient of {t.vector!r}")
+        v = scope.get(t.vector)
+        if v.kind not in "GHD":
+            raise Fault(f"a sum of vectors cannot contain {v.name!r}, which is {KIND[v.kind]}")
+        kinds.add(v.kind)
+        operands += [v, *_scalars((t.scalar,) if t.scalar else (), scope)]
+    if "D" in kinds and kinds != {"D"}:
+        raise Fault("a sum mixes data with vectors: multiply the data by a matrix first")
+    _same_dim([v for v in operands if v.kind != "S"])
+    kind = "D" if "D" in kinds else "H" if "H" in kinds else "G"
+    return [Var(line.name, kind, operands[0].dim, _merge(operands))]
+
+
+def _nonlin(line: Nonlin, scope: Scope) -> list[Var]:
+    if not line.args:
+        raise Fault("a nonlinearity needs at least one vector")
+    args = _vectors(line.args, scope, "a nonlinearity")
+    scalars = _scalars(line.scalars, scope)
+    _arity(line.fn, line.args, line.scalars)
+    return [Var(line.name, "H", args[0].dim, _merge([*args, *scalars]))]
+
+
+def _moment(line: Moment, scope: Scope) -> list[Var]:
+    if not line.args:
+        raise Fault("a moment needs at least one vector")
+    args = _vectors(line.args, scope, "a moment")
+    scalars = _scalars(line.scalars, scope)
+    _arity(line.fn, line.args, line.scalars)
+    return [Var(line.name, "S", "", _merge([*args, *scalars]))]
+
+
+def _arith(line: Arith, scope: Scope) -> list[Var]:
+    scalars = _scalars(line.scalars, scope)
+    if not scalars or len(scalars) != line.fn.arity + line.fn.n_scalars:
+        raise Fault(
+            f"wrong number of arguments: {line.fn.name} takes {line.fn.arity + line.fn.n_scalars} scalar(s), "
+            f"not {len(scalars)}"
+        )
+    return [Var(line.name, "S", "", _merge(scalars))]
+
+
+def _map(line: Map, scope: Scope) -> list[Var]:
+    v = scope.get(line.operand)
+    if v.kind == "A":
+        raise Fault(f"{v.name!r} is a matrix: only vectors and scalars are mapped along an axis")
+    sizes = dict(v.axes)
+    if line.axis not in sizes:
+        raise Fault(f"{v.name!r} has no axis {line.axis!r}; its axes are {[a for a, _ in v.axes]}")
+    out: list[tuple[str, int]] = []
+    for axis, n in v.axes:
+        out += _axes(line.out) if axis == line.axis else [(axis, n)]
+    rows = math.prod(n for _, n in line.out)
+    if len(line.rows) != rows:
+        raise Fault(f"a map to {rows} indices needs {rows} rows, not {len(line.rows)}")
+    for row in line.rows:
+        for i, w in row:
+            _finite(w, "a weight of the map")
+            if not isinstance(i, int) or not 0 <= i < sizes[line.axis]:
+                raise Fault(f"index {i!r} lies outside the axis {line.axis!r} of size {sizes[line.axis]}")
+    return [Var(line.name, v.kind, v.dim, _axes(tuple(out)))]
+
+
+def _scan(line: Scan, scope: Scope) -> list[Var]:
+    axis, size = _axes((line.axis,))[0]
+    body = Scope(scope, axis)
+    for inner, outer in line.inputs:
+        v = scope.get(outer)
+        if dict(v.axes).get(axis) != size:
+            raise Fault(f"{outer!r} cannot be sliced along {axis!r}:{size}; its axes are {v.axes}")
+        _name(inner, body)
+        body.vars[inner] = Var(inner, v.kind, v.dim, tuple(a for a in v.axes if a[0] != axis))
+    for carry in line.carries:
+        v = scope.get(carry.init)
+        if v.kind not in "GH":
+            raise Fault(f"the carried state {carry.name!r} starts at {carry.init!r}, which is {KIND[v.kind]}")
+        _name(carry.name, body)
+        # the kind of its later values is not known yet, and H is right for all of them
+        body.vars[carry.name] = Var(carry.name, "H", v.dim, v.axes)
+    for inner_line in line.body:
+        body.add(inner_line, infer_inside(inner_line, body))
+    for carry in line.carries:
+        state, after = body.vars[carry.name], body.get(carry.next)
+        if after.kind not in "GH" or (after.dim, after.axes) != (state.dim, state.axes):
+            raise Fault(
+                f"the carried state {carry.name!r} (CDC {state.dim!r}, axes {state.axes}) cannot "
+                f"be followed by {after.name!r} (CDC {after.dim!r}, axes {after.axes})"
+            )
+    made = [*body.vars.values(), *body.hidden.values()]
+    for outer, inner in line.outputs:
+        v = body.get(inner)
+        if v.kind == "A":
+            raise Fault(f"{inner!r} is a matrix and cannot be stacked")
+        if axis in dict(v.axes):
+            raise Fault(f"{inner!r} has the axis {axis!r} already")
+        made.append(Var(outer, v.kind, v.dim, ((axis, size), *v.axes)))
+    return made
+
+
+def infer_inside(line: Line, body: Scope) -> list[Var]:
+    """`infer` for a line in the body of a scan, whose axis it must not have."""
+    made = infer(line, body)
+    for v in made:
+        if body.axis in dict(v.axes):
+            sentence = f"{v.name!r} has the axis {body.axis!r} of the scan around it: use loop.slice"
+            raise quoted(sentence, line, body.label(), body)
+    return made
+
+
+RULES: dict[type, Any] = {
+    Input: _input,
+    Data: _data,
+    Matrix: _matrix,
+    Transpose: _transpose,
+    MatMul: _matmul,
+    LinComb: _lincomb,
+    Nonlin: _nonlin,
+    Moment: _moment,
+    Arith: _arith,
+    Map: _map,
+    Scan: _scan,
+}

@@ -1,0 +1,357 @@
+"""A program with index axes split into separate lines: unrolled scans, scalar lines.
+
+Splitting an axis turns every family over it into one variable per index, named ``h[3]`` or ``h[1,2]``.
+A shared input stays one vector; fresh inputs, data and matrices become separate ones.  A map along
+a split axis becomes a sum; where it only picks an entry, the entry's own name is used.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from tpnum import functions
+from tpnum.errors import ProgramError
+from tpnum.program.lines import (
+    Arith,
+    Axes,
+    Data,
+    Input,
+    LinComb,
+    Line,
+    Map,
+    MatMul,
+    Matrix,
+    Moment,
+    Nonlin,
+    Scan,
+    Term,
+    Transpose,
+    Var,
+)
+
+if TYPE_CHECKING:
+    from tpnum.program.builder import Program
+
+Index: TypeAlias = dict[str, int]
+Key: TypeAlias = frozenset[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where a split family went: ``names`` in C order over its ``split`` axes (in the order of ``axes``)."""
+
+    axes: Axes
+    split: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def indices(self) -> Iterator[tuple[int, ...]]:
+        """The index of each name."""
+        sizes = dict(self.axes)
+        return itertools.product(*(range(sizes[a]) for a in self.split))
+
+
+def origins(program: Program) -> dict[str, tuple[str, Axes, Index]]:
+    """For each variable made by splitting: (family, the family's axes, its index along those split)."""
+    out: dict[str, tuple[str, Axes, Index]] = {}
+    for family, parts in program.parts.items():
+        for index, name in zip(parts.indices(), parts.names, strict=True):
+            at = dict(zip(parts.split, index, strict=True))
+            if name == _named(family, parts.axes, at):
+                out[name] = (family, parts.axes, at)
+    return out
+
+
+def output_index(program: Program) -> dict[str, tuple[int, ...]]:
+    """Name -> index in its family, for the outputs that `expand` has split."""
+    out: dict[str, tuple[int, ...]] = {}
+    names = {name for _, name in program.outputs}
+    for name, (_, _, at) in origins(program).items():
+        if name in names:
+            out[name] = tuple(at.values())
+    return out
+
+
+def unrolled(program: Program) -> Program:
+    """The same program without scans (itself if it has none)."""
+    axes = set(_scan_axes(program.lines))
+    return _Splitter(program, axes).run() if axes else program
+
+
+def expand(program: Program, axes: Iterable[str] | None = None) -> Program:
+    """Split the given axes (None: all), those of the scans always, and those that maps make of them."""
+    everything = {a for v in program.vars.values() for a, _ in v.axes} | set(_scan_axes(program.lines))
+    if axes is None:
+        wanted = everything
+    else:
+        wanted = {axes} if isinstance(axes, str) else set(axes)
+        unknown = wanted - everything
+        if unknown:
+            missing = sorted(unknown)[0]
+            raise ProgramError(f"the program has no axis {missing!r}; its axes are {sorted(everything)}")
+        wanted |= set(_scan_axes(program.lines))
+    return _Splitter(program, wanted).run() if wanted else program
+
+
+def _scan_axes(lines: Iterable[Line]) -> Iterator[str]:
+    for line in lines:
+        if isinstance(line, Scan):
+            yield line.axis[0]
+            yield from _scan_axes(line.body)
+
+
+def _all_lines(lines: Iterable[Line]) -> Iterator[Line]:
+    for line in lines:
+        yield line
+        if isinstance(line, Scan):
+            yield from _all_lines(line.body)
+
+
+def _closure(program: Program, axes: set[str]) -> set[str]:
+    """Split axes whose image under a map must be split too."""
+    maps = [line for line in _all_lines(program.lines) if isinstance(line, Map)]
+    while True:
+        more = {a for m in maps if m.axis in axes for a, _ in m.out} - axes
+        if not more:
+            return axes
+        axes = axes | more
+
+
+def _named(family: str, axes: Axes, at: Index) -> str:
+    return f"{family}[{','.join(str(at[a]) for a, _ in axes if a in at)}]"
+
+
+class _Splitter:
+    """Writes the lines of ``program`` with the axes ``split`` taken apart."""
+
+    def __init__(self, program: Program, split: set[str]) -> None:
+        self.old = program
+        self.vars = program.vars
+        self.split = _closure(program, split)
+        self.new = type(program)()
+        for dim, ratio in program.dims.items():
+            self.new.dim(dim, ratio)
+        self.origin = origins(program)
+        self.table: dict[str, dict[Key, str]] = {}
+        self.record: dict[str, tuple[Axes, dict[Key, str]]] = {}
+        self.steps: list[tuple[str, int, int]] = []  # (axis, size, step) of the scans around
+        self.null: set[str] = set()  # zero vectors of the new program
+
+    def run(self) -> Program:
+        for line in self.old.lines:
+            self.line(line)
+        for weight, name in self.old.outputs:
+            for index in self.indices(self.vars[name].axes):
+                self.new.output(self.at(name, index), weight)
+        self._tangents()
+        self.new.parts = self._parts()
+        return self.new
+
+    # --- names
+
+    def indices(self, axes: Axes) -> Iterator[Index]:
+        """All indices along the split axes among ``axes``."""
+        cut = [(a, n) for a, n in axes if a in self.split]
+        for values in itertools.product(*(range(n) for _, n in cut)):
+            yield dict(zip((a for a, _ in cut), values, strict=True))
+
+    def key(self, var: Var, index: Index) -> Key:
+        return frozenset((a, index[a]) for a, _ in var.axes if a in self.split)
+
+    def at(self, name: str, index: Index) -> str:
+        """The new name of ``name`` at an index."""
+        return self.table[name][self.key(self.vars[name], index)]
+
+    def rest(self, axes: Axes) -> Axes:
+        return tuple(a for a in axes if a[0] not in self.split)
+
+    def axes(self, terms: list[Term]) -> Axes:
+        """The axes of a sum in the new program."""
+        names = (n for t in terms for n in (t.vector, t.scalar) if n)
+        return tuple(dict.fromkeys(a for n in names for a in self.new._var(n).axes))
+
+    def make(self, var: Var, index: Index) -> str:
+        """The name of a new variable for ``var`` at an index."""
+        steps = tuple((a, n) for a, n, _ in self.steps)
+        full = {**{a: i for a, _, i in self.steps}, **index}
+        family, axes, fixed = self.origin.get(var.name, (var.name, (*steps, *var.axes), {}))
+        full = {**fixed, **full}
+        return _named(family, axes, full) if full else family
+
+    def put(self, var: Var, index: Index, name: str) -> None:
+        """Record that ``var`` at ``index`` is the new variable ``name``."""
+        self.table.setdefault(var.name, {})[self.key(var, index)] = name
+        steps = tuple((a, n) for a, n, _ in self.steps)
+        full = frozenset({*((a, i) for a, _, i in self.steps), *self.key(var, index)})
+        self.record.setdefault(var.name, ((*steps, *var.axes), {}))[1][full] = name
+
+    # --- lines
+
+    def line(self, line: Line) -> None:
+        match line:
+            case Scan():
+                self.scan(line)
+            case Map():
+                self.map(line)
+            case Input():
+                self.input(line)
+            case _:
+                var = self.vars[line.name]
+                for index in self.indices(var.axes):
+                    name = self.make(var, index)
+                    self.new.append(self.renamed(line, name, index))
+                    self.put(var, index, name)
+
+    def renamed(self, line: Line, name: str, index: Index) -> Line:
+        """The line at an index of the split axes."""
+        match line:
+            case Data():
+                return Data(name, line.channels, self.rest(line.axes))
+            case Matrix():
+                return Matrix(name, line.rows, line.cols, line.var, line.tangent, self.rest(line.axes))
+            case Transpose():
+                return Transpose(name, self.at(line.matrix, index))
+            case MatMul():
+                return MatMul(name, self.at(line.matrix, index), self.at(line.vector, index))
+            case LinComb():
+                terms = [
+                    Term(t.coef, self.at(t.vector, index), self.at(t.scalar, index) if t.scalar else "")
+                    for t in line.terms
+                ]
+                live = [t for t in terms if t.vector not in self.null]
+                if live and self.axes(live) == self.axes(terms):
+                    terms = live
+                return LinComb(name, tuple(terms))
+            case Nonlin() | Moment():
+                args = tuple(self.at(a, index) for a in line.args)
+                return type(line)(name, line.fn, args, tuple(self.at(s, index) for s in line.scalars))
+            case Arith():
+                return Arith(name, line.fn, tuple(self.at(s, index) for s in line.scalars))
+        raise ProgramError(f"{line!r} is not a line of a tensor program")
+
+    def input(self, line: Input) -> None:
+        variables = [self.vars[n] for n in line.names]
+        axes = self.rest(line.axes)
+        for index in self.indices(line.axes) if line.fresh else [{}]:
+            names = tuple(self.make(v, index) for v in variables) if line.fresh else line.names
+            self.new.append(Input(names, line.dim, line.mean, line.cov, axes, line.fresh, line.tangent))
+            facts = zip(names, line.mean, line.cov, strict=True)
+            self.null |= {n for n, mean, row in facts if mean == 0 and not any(row)}
+            for place in [index] if line.fresh else self.indices(line.axes):
+                for v, name in zip(variables, names, strict=True):
+                    self.put(v, place, name)
+
+    def map(self, line: Map) -> None:
+        var, operand = self.vars[line.name], self.vars[line.operand]
+        for index in self.indices(var.axes):
+            if line.axis in self.split:
+                (row,) = self.rows(line, index)
+                self.put(var, index, self.total(var, operand, line.axis, row, index))
+            else:
+                name = self.make(var, index)
+                out = self.rest(line.out)
+                source = self.at(line.operand, index)
+                self.new.append(Map(name, source, line.axis, out, tuple(self.rows(line, index))))
+                self.put(var, index, name)
+
+    def rows(self, line: Map, index: Index) -> Iterator[tuple[tuple[int, float], ...]]:
+        """The rows of a map at an index of the split axes among its ``out``."""
+        ranges = [[index[a]] if a in self.split else range(n) for a, n in line.out]
+        for place in itertools.product(*ranges):
+            flat = 0
+            for i, (_, n) in zip(place, line.out, strict=True):
+                flat = flat * n + i
+            yield line.rows[flat]
+
+    def total(
+        self, var: Var, operand: Var, axis: str, row: tuple[tuple[int, float], ...], index: Index
+    ) -> str:
+        """The new variable for the weighted sum of entries of ``operand`` along a split axis."""
+        entries: dict[str, float] = {}
+        for i, w in row:
+            entry = self.at(operand.name, {**index, axis: i})
+            if entry not in self.null:
+                entries[entry] = entries.get(entry, 0.0) + w
+        if list(entries.values()) == [1.0]:
+            return next(iter(entries))
+        if not entries and var.kind in "GH":
+            zero = self.new.zeros(var.dim, self.rest(var.axes)).name
+            self.null.add(zero)
+            return zero
+        if not entries:
+            entries = {self.at(operand.name, {**index, axis: 0}): 0.0}
+        name = self.make(var, index)
+        if var.kind == "S":
+            fn = functions.get("affine", coefs=tuple(entries.values()), constant=0.0)
+            self.new.append(Arith(name, fn, tuple(entries)))
+        else:
+            self.new.append(LinComb(name, tuple(Term(w, entry) for entry, w in entries.items())))
+        return name
+
+    def scan(self, line: Scan) -> None:
+        axis, size = line.axis
+        state = {c.name: dict(self.table[c.init]) for c in line.carries}
+        for step in range(size):
+            for inner, outer in line.inputs:
+                v = self.vars[inner]
+                self.table[inner] = {
+                    self.key(v, at): self.at(outer, {**at, axis: step}) for at in self.indices(v.axes)
+                }
+            self.steps.append((axis, size, step))
+            for c in line.carries:
+                v = self.vars[c.name]
+                for at in self.indices(v.axes):
+                    self.put(v, at, state[c.name][self.key(v, at)])
+            for inner_line in line.body:
+                self.line(inner_line)
+            state = {c.name: dict(self.table[c.next]) for c in line.carries}
+            self.steps.pop()
+            for outer, inner in line.outputs:
+                v = self.vars[outer]
+                for at in self.indices(self.vars[inner].axes):
+                    self.put(v, {**at, axis: step}, self.at(inner, at))
+
+    # --- what became of the old names
+
+    def _parts(self) -> dict[str, Parts]:
+        out: dict[str, Parts] = {}
+        for family, (axes, names) in self.record.items():
+            split = tuple(a for a, _ in axes if a in self.split)
+            if family not in self.origin and (split or names[frozenset()] != family):
+                out[family] = _ordered(axes, split, names)
+        for family, old in self.old.parts.items():
+            found: dict[Key, str] = {}
+            split = old.split
+            for index, name in zip(old.indices(), old.names, strict=True):
+                fixed = dict(zip(old.split, index, strict=True))
+                var = self.vars[name]
+                more = {a for a, _ in var.axes if a in self.split}
+                split = tuple(a for a, _ in old.axes if a in old.split or a in more)
+                for at in self.indices(var.axes):
+                    found[frozenset({**fixed, **at}.items())] = self.at(name, at)
+            out[family] = _ordered(old.axes, split, found)
+        return out
+
+    def _tangents(self) -> None:
+        for name, tangent in self.old.tangents.items():
+            for key, made in self.table[name].items():
+                if self.table[tangent][key] != made:  # both zero
+                    self.new.tangents[made] = self.table[tangent][key]
+
+
+def _ordered(axes: Axes, split: tuple[str, ...], names: dict[Key, str]) -> Parts:
+    sizes = dict(axes)
+    places = itertools.product(*(range(sizes[a]) for a in split))
+    return Parts(axes, split, tuple(names[frozenset(zip(split, place, strict=True))] for place in places))
+
+
+def scalar_names(name: str, axes: Axes, origin: tuple[str, Axes, Index] | None) -> list[str]:
+    """The names, in C order over ``axes``, that a variable's scalar lines have after `expand`."""
+    family, full, fixed = origin or (name, axes, {})
+    out = []
+    for place in itertools.product(*(range(n) for _, n in axes)):
+        at = {**fixed, **dict(zip((a for a, _ in axes), place, strict=True))}
+        out.append(_named(family, full, at) if at else family)
+    return out

@@ -1,0 +1,164 @@
+"""What the handles of vectors and scalars have in common: NumPy's functions and maps of index axes."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeGuard
+
+import numpy as np
+
+from tpnum.errors import ProgramError
+from tpnum.program import axes as rows_of
+from tpnum.program.lines import Axes, Var
+
+if TYPE_CHECKING:
+    from tpnum.functions import Function
+    from tpnum.program.builder import Program
+    from tpnum.program.scope import Scope
+
+_UFUNC_OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": lambda a, b: a + b,
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda a, b: a * b,
+    "true_divide": lambda a, b: a / b,
+    "divide": lambda a, b: a / b,
+    "power": lambda a, b: a**b,
+    "negative": lambda a: -a,
+    "positive": lambda a: a,
+    "matmul": lambda a, b: a @ b,
+}
+
+
+def is_number(x: object) -> TypeGuard[float]:
+    """Whether ``x`` is a real number (not an array)."""
+    return isinstance(x, numbers.Real) or (
+        isinstance(x, np.ndarray) and x.ndim == 0 and x.dtype.kind in "fiu"
+    )
+
+
+class Handle:
+    """A variable of a program: what the operators of vectors and scalars have in common."""
+
+    __slots__ = ("__weakref__", "_name", "program")
+    program: Program
+    _name: str
+
+    @property
+    def name(self) -> str:
+        """The variable's name."""
+        return self._name
+
+    @property
+    def var(self) -> Var:
+        """The variable's record."""
+        return self.program._var(self.name)
+
+    @property
+    def made_in(self) -> Scope | None:
+        """The scope of a sum or product that is not a line yet."""
+        return None
+
+    @property
+    def kind(self) -> str:
+        """One of "AGHSD"."""
+        return self.var.kind
+
+    @property
+    def axes(self) -> Axes:
+        """Named index axes."""
+        return self.var.axes
+
+    def __repr__(self) -> str:
+        v = self.var
+        index = "[" + ",".join(f"{a}:{n}" for a, n in v.axes) + "]" if v.axes else ""
+        return f"<{type(self).__name__} {v.kind} {self.name}{index}>"
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self is other or (self.program is other.program and self._key() == other._key())
+
+    def __hash__(self) -> int:
+        return hash((id(self.program), self._key()))
+
+    def _key(self) -> object:
+        return self.name
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__" or kwargs:
+            raise ProgramError(f"np.{ufunc.__name__} on a variable of a program takes no options")
+        clean = [float(x) if is_number(x) else x for x in inputs]
+        for x in clean:
+            if not isinstance(x, Handle) and not is_number(x):
+                raise ProgramError(f"np.{ufunc.__name__} mixes a program's variable with {type(x).__name__}")
+        if ufunc.__name__ in _UFUNC_OPERATORS:
+            return _UFUNC_OPERATORS[ufunc.__name__](*clean)
+        return self.program.apply(ufunc.__name__, *clean)
+
+    def __tpnum_apply__(self, fn: Function, args: Sequence[Any], scalars: Sequence[Any] = ()) -> Any:
+        """Called by a `Function` that meets this handle among its arguments."""
+        return self.program.apply(fn, *args, *scalars)
+
+    # --- linear maps on index axes
+
+    def _size(self, axis: str) -> int:
+        sizes = dict(self.axes)
+        if axis not in sizes:
+            raise ProgramError(f"{self.name!r} has no axis {axis!r}; its axes are {list(sizes)}")
+        return sizes[axis]
+
+    def map(self, axis: str, out: Any, rows: Any, name: str | None = None) -> Any:
+        """A linear map of one axis to the axes ``out``; ``rows`` as in `tpnum.program.lines.Map`."""
+        return self.program.map(self, axis, out, rows, name=name)
+
+    def shift(self, boundary: str = "zero", **by: int) -> Any:
+        """``h.shift(t=1)``: the value at t is the previous one, zero (or wrapped) at the border."""
+        v: Any = self
+        for axis, n in by.items():
+            size = v._size(axis)
+            v = v.map(axis, ((axis, size),), rows_of.shift_rows(size, n, boundary))
+        return v
+
+    def take(self, **index: SupportsIndex | slice | Sequence[int]) -> Any:
+        """``h.take(t=2)`` drops the axis; ``h.take(t=[0, 3])`` and slices keep it."""
+        v: Any = self
+        for axis, pick in index.items():
+            length, rows = rows_of.take_rows(v._size(axis), pick)
+            v = v.map(axis, () if length is None else ((axis, length),), rows)
+        return v
+
+    def sum(self, *axes: str) -> Any:
+        """Sum over index axes."""
+        v: Any = self
+        for axis in axes:
+            v = v.map(axis, (), rows_of.sum_rows(v._size(axis)))
+        return v
+
+    def mean(self, *axes: str) -> Any:
+        """Average over index axes (`tp.mean` averages over coordinates)."""
+        v: Any = self
+        for axis in axes:
+            size = v._size(axis)
+            v = v.map(axis, (), rows_of.sum_rows(size, 1.0 / size))
+        return v
+
+    def rename(self, **names: str) -> Any:
+        """``h.rename(t="r")``: the same family over an axis of another name."""
+        v: Any = self
+        for axis, new in names.items():
+            size = v._size(axis)
+            v = v.map(axis, ((new, size),), tuple(((i, 1.0),) for i in range(size)))
+        return v
+
+    def windows(self, axis: str, size: int, stride: int = 1, padding: str = "VALID", offset: str = "") -> Any:
+        """Windows of an axis: the axes become (axis, axis + "_f"), the second the offset in the window."""
+        n, rows = rows_of.window_rows(self._size(axis), size, stride, padding)
+        return self.map(axis, ((axis, n), (offset or f"{axis}_f", size)), rows)
+
+    def pool(
+        self, axis: str, size: int, stride: int = 1, padding: str = "VALID", scale: float | None = None
+    ) -> Any:
+        """``scale`` times the sum over each window; None divides by the entries inside."""
+        n, rows = rows_of.pool_rows(self._size(axis), size, stride, padding, scale)
+        return self.map(axis, ((axis, n),), rows)

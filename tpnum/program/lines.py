@@ -1,0 +1,191 @@
+"""The instruction set: every line of a tensor program is one of these frozen records.
+
+A program is a list of lines; each line makes one variable (an `Input` may make several, jointly
+Gaussian ones) out of earlier ones, which it names.  Kinds of variables (SL sec. 3):
+
+====  =========================================================================================
+A     a matrix of independent Gaussian entries, or the transpose of one
+G     a vector that is Gaussian in the limit while no transpose is involved
+H     a vector: a coordinatewise function of vectors and scalars
+S     a scalar with a deterministic limit
+D     data: enters through matrices only; its Gram matrix x.x'/channels is known per pair of inputs
+====  =========================================================================================
+
+Variables are families over named index axes ("t", "y", "x"); a line stands for one scalar line per
+index.  Weight sharing is a linear map of the index (`Map`), so no line knows about convolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from tpnum.functions import Function
+
+Axes: TypeAlias = tuple[tuple[str, int], ...]
+"""Named index axes with their sizes, in order, e.g. (("y", 32), ("x", 32))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Var:
+    """A variable: its kind (one of "AGHSD"), common dimension class and index axes.
+
+    ``dim`` is the CDC of a vector, the row CDC of a matrix, "" for a scalar; ``cols`` is the column
+    CDC of a matrix.
+    """
+
+    name: str
+    kind: str
+    dim: str
+    axes: Axes = ()
+    cols: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Input G-vars: coordinates i.i.d., jointly Gaussian over ``names`` with ``mean`` and ``cov``.
+
+    A *shared* input (a bias, a seed) is the same vector at every index of ``axes`` and for every
+    example.  A *fresh* one is an independent copy per index and example (dropout noise).
+    ``tangent`` scales the covariance of its parameter direction: 1 trained, 0 untrained.
+    """
+
+    names: tuple[str, ...]
+    dim: str
+    mean: tuple[float, ...]
+    cov: tuple[tuple[float, ...], ...]
+    axes: Axes = ()
+    fresh: bool = False
+    tangent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Data u: one vector of ``channels`` coordinates per example and index."""
+
+    name: str
+    channels: str
+    axes: Axes = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """An A-var ``rows`` x ``cols`` with entries N(0, var / cols); independent for every index of ``axes``.
+
+    ``tangent`` is the variance (again over cols) of its parameter direction in the tangent program:
+    ``var`` in ntk parametrisation, 0 untrained.
+    """
+
+    name: str
+    rows: str
+    cols: str
+    var: float
+    tangent: float
+    axes: Axes = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose:
+    """The transpose of an A-var."""
+
+    name: str
+    matrix: str
+
+
+@dataclass(frozen=True, slots=True)
+class MatMul:
+    """g[i] = A[i_A] h[i]: the matrix's own axes must be among those of the vector."""
+
+    name: str
+    matrix: str
+    vector: str
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """``coef * scalar * vector``; ``scalar`` is "" where there is none."""
+
+    coef: float
+    vector: str
+    scalar: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinComb:
+    """sum of terms; a term lacking some of the axes is the same along them.  G if all terms are, else H."""
+
+    name: str
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nonlin:
+    """h = fn(args...; scalars...), coordinatewise; axes broadcast by name."""
+
+    name: str
+    fn: Function
+    args: tuple[str, ...]
+    scalars: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A linear map on one index axis of a vector or scalar family.
+
+    ``out`` replaces ``axis``, at its place (``out = ()`` sums it away).  ``rows`` has one entry per
+    index of ``out`` in C order: the pairs (index along ``axis``, weight) that are summed; an empty
+    one gives the zero vector (padding).
+    """
+
+    name: str
+    operand: str
+    axis: str
+    out: Axes
+    rows: tuple[tuple[tuple[int, float], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The scalar (1/n) sum_a fn(args_a...; scalars...)."""
+
+    name: str
+    fn: Function
+    args: tuple[str, ...]
+    scalars: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Arith:
+    """Arithmetic on scalars: a `Function` of scalars only."""
+
+    name: str
+    fn: Function
+    scalars: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """A state carried along a scan: inside the body ``name``; ``init`` outside at first; then ``next``."""
+
+    name: str
+    init: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A recurrence along ``axis``: ``body`` once per index, with carried states.
+
+    ``inputs`` pairs (name in the body, outer family over ``axis``) gives each step its slice; ``outputs``
+    pairs (outer family over ``axis``, name in the body) collects every step.
+    """
+
+    axis: tuple[str, int]
+    carries: tuple[Carry, ...]
+    inputs: tuple[tuple[str, str], ...]
+    body: tuple[Line, ...]
+    outputs: tuple[tuple[str, str], ...]
+
+
+Line: TypeAlias = Input | Data | Matrix | Transpose | MatMul | LinComb | Nonlin | Map | Moment | Arith | Scan

@@ -1,0 +1,380 @@
+"""A program at finite width, in plain NumPy: the slow and obvious reading that checks the others."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum import functions
+from tpnum.errors import InputError
+from tpnum.program.expand import origins, scalar_names
+from tpnum.program.handle import Handle
+from tpnum.program.lines import (
+    Arith,
+    Axes,
+    Data,
+    Input,
+    LinComb,
+    Line,
+    Map,
+    MatMul,
+    Matrix,
+    Moment,
+    Nonlin,
+    Scan,
+    Transpose,
+    Var,
+)
+
+if TYPE_CHECKING:
+    from tpnum.program.builder import Program
+
+
+def simulate(
+    program: Program,
+    width: int | Mapping[str, int] = 1000,
+    seed: int = 0,
+    data: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> Sample:
+    """Draw the inputs and matrices of ``program`` and run its lines.
+
+    Parameters
+    ----------
+    width : a number (times the ratio of each CDC) or {"n": 1500, "m": 3000}.
+    seed : every random variable has its own stream, seeded by its name, so a family and its `expand` ed
+        lines, or two programs with lines in common, get the same numbers.
+    data : for each data variable an array (axes..., channels), or (examples, axes..., channels); the
+        examples share matrices and shared inputs.
+    given : arrays (as `Sample` returns them) that replace what would be drawn, by name.
+    """
+    run = _Run(program, width, seed, data or {}, given or {})
+    for line in program.lines:
+        run.line(line)
+    return Sample(program, run.values, run.examples, run.widths)
+
+
+class Sample:
+    """The values of every variable of a program at one draw.
+
+    Arrays are (axes..., n) for vectors, (axes..., rows, cols) for matrices, (axes...) for scalars; with
+    several examples vectors and scalars have the axis of examples first.
+    """
+
+    def __init__(
+        self, program: Program, values: dict[str, np.ndarray], examples: int | None, widths: dict[str, int]
+    ) -> None:
+        self.program, self.examples, self.widths = program, examples, widths
+        self._values = values
+        self._vars = program.vars
+
+    def vector(self, which: str | Handle) -> np.ndarray:
+        """The array of a vector, matrix or scalar; a family that `expand` has split is put together."""
+        name = which if isinstance(which, str) else which.name
+        if name in self.program.parts:
+            return self._assembled(name)
+        if name not in self._values:
+            raise InputError(f"{name!r} is not a variable of the program outside its scans")
+        return self._own(name)
+
+    def _own(self, name: str) -> np.ndarray:
+        value = self._values[name]
+        if self._vars[name].kind == "A":
+            return value
+        if self.examples is None:
+            return value[0]
+        return np.broadcast_to(value, (self.examples, *value.shape[1:]))
+
+    __getitem__ = vector
+    matrix = vector
+    scalar = vector
+
+    def _assembled(self, name: str) -> np.ndarray:
+        parts = self.program.parts[name]
+        sizes = dict(parts.axes)
+        matrix = self._vars[parts.names[0]].kind == "A"
+        lead = 0 if matrix or self.examples is None else 1
+        stacked = np.stack([self._own(n) for n in parts.names], axis=lead)
+        shape = (*stacked.shape[:lead], *(sizes[a] for a in parts.split), *stacked.shape[lead + 1 :])
+        made = stacked.reshape(shape)
+        order = [*parts.split, *(a for a, _ in parts.axes if a not in parts.split)]
+        perm = [lead + order.index(a) for a, _ in parts.axes]
+        return made.transpose(*range(lead), *perm, *range(lead + len(perm), made.ndim))
+
+    def expect(self, f: str | Callable[..., Any], *which: str | Handle) -> Any:
+        """(1/n) sum_a f(x_a, y_a, ..): axes are matched by name, those of the first variable first."""
+        names = [w if isinstance(w, str) else w.name for w in which]
+        variables = [self._vars[n] for n in names]
+        axes = _union(variables)
+        vectors = {v.dim for v in variables if v.kind != "S"}
+        if len(vectors) != 1:
+            raise InputError(f"expect needs vectors of one CDC, not of {sorted(vectors)}")
+        fn = functions.get(f) if isinstance(f, str) else f
+        arrays = [_aligned(self._values[n], v, axes) for n, v in zip(names, variables, strict=True)]
+        lead = np.broadcast_shapes((self.examples or 1, *(1 for _ in axes)), *(a.shape[:-1] for a in arrays))
+        value = np.asarray(fn(*arrays)).mean(axis=-1)
+        value = np.broadcast_to(value, np.broadcast_shapes(value.shape, lead))
+        if self.examples is None:
+            value = np.take(value, 0, axis=value.ndim - len(lead))
+        return value[()]
+
+    def mean(self, which: str | Handle) -> Any:
+        """(1/n) sum_a x_a."""
+        return self.expect(lambda x: x, which)
+
+    def moment(self, *which: str | Handle) -> Any:
+        """(1/n) sum_a of the product."""
+        return self.expect(lambda *xs: math.prod(xs[1:], start=xs[0]), *which)
+
+
+class _Run:
+    def __init__(
+        self,
+        program: Program,
+        width: int | Mapping[str, int],
+        seed: int,
+        data: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> None:
+        self.program, self.seed, self.given = program, seed, given
+        self.vars = program.vars
+        self.origins = origins(program)
+        self.values: dict[str, np.ndarray] = {}
+        self.steps: list[tuple[str, int, int]] = []
+        self.widths = _widths(program.dims, width)
+        self.data, self.examples = self._data(data)
+        unknown = set(given) - set(self.vars)
+        if unknown:
+            raise InputError(f"given names {sorted(unknown)[0]!r}, which the program does not make")
+
+    # --- data
+
+    def _data(self, data: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int | None]:
+        """Arrays (examples or 1, axes..., channels) by the name of the data line."""
+        lines = {line.name: line for line in self.program.lines if isinstance(line, Data)}
+        families = {self.origins[n][0] if n in self.origins else n for n in lines}
+        if set(data) != families:
+            raise InputError(f"data= must have one array for each of {sorted(families)}, not {sorted(data)}")
+        out: dict[str, np.ndarray] = {}
+        examples: set[int | None] = set()
+        for name, line in lines.items():
+            family, axes, fixed = self.origins.get(name, (name, line.axes, {}))
+            x = np.asarray(data[family], dtype=float)
+            shape = tuple(n for _, n in axes)
+            if x.shape[-1 - len(shape) : -1] != shape or x.ndim not in (len(shape) + 1, len(shape) + 2):
+                raise InputError(
+                    f"data {family!r} has shape {x.shape}, not (examples,) + {shape} + (channels,)"
+                )
+            many = x.ndim == len(shape) + 2
+            examples.add(len(x) if many else None)
+            x = x if many else x[None]
+            out[name] = x[(slice(None), *(fixed.get(a, slice(None)) for a, _ in axes))]
+            channels = self.widths.setdefault(line.channels, x.shape[-1])
+            if channels != x.shape[-1]:
+                raise InputError(f"data {family!r} has {x.shape[-1]} channels, other data {channels}")
+        if len(examples) > 1:
+            raise InputError("the data variables have different numbers of examples")
+        return out, examples.pop() if examples else None
+
+    # --- random numbers
+
+    def normal(self, key: str, *shape: int) -> np.ndarray:
+        words = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=16).digest(), dtype=np.uint32)
+        return np.random.default_rng([self.seed, *words.tolist()]).standard_normal(shape)
+
+    def keys(self, name: str, axes: Axes) -> list[str]:
+        """The scalar names of a family, inside the current scan steps."""
+        origin = self.origins.get(name)
+        if self.steps:
+            steps = tuple((a, n) for a, n, _ in self.steps)
+            origin = (name, (*steps, *axes), {a: i for a, _, i in self.steps})
+        return scalar_names(name, axes, origin)
+
+    # --- lines
+
+    def line(self, line: Line) -> None:
+        match line:
+            case Input():
+                self.input(line)
+            case Data():
+                self.values[line.name] = self.data[line.name]
+            case Matrix():
+                self.matrix(line)
+            case Transpose():
+                self.values[line.name] = self.values[line.matrix].swapaxes(-1, -2)
+            case Scan():
+                self.scan(line)
+            case _:
+                self.values[line.name] = self.value(line)
+
+    def input(self, line: Input) -> None:
+        n, shape, k = self.widths[line.dim], tuple(s for _, s in line.axes), len(line.names)
+        root = _root(np.asarray(line.cov, dtype=float))
+        mean = np.asarray(line.mean)[:, None]
+        if line.fresh:
+            keys = self.keys(line.names[0], line.axes)
+            count = self.examples or 1
+            draws = [mean + root @ self.normal(f"{key}#{e}", k, n) for e in range(count) for key in keys]
+            values = np.stack(draws, axis=1).reshape(k, count, *shape, n)
+        else:
+            one = (mean + root @ self.normal(line.names[0], k, n)).reshape(k, 1, *(1 for _ in shape), n)
+            values = np.broadcast_to(one, (k, 1, *shape, n))
+        for name, value in zip(line.names, values, strict=True):
+            self.values[name] = self.replaced(name, value, lead=1)
+
+    def matrix(self, line: Matrix) -> None:
+        rows, cols = self.widths[line.rows], self.widths[line.cols]
+        shape = tuple(s for _, s in line.axes)
+        scale = math.sqrt(line.var / cols)
+        draws = [scale * self.normal(key, rows, cols) for key in self.keys(line.name, line.axes)]
+        self.values[line.name] = self.replaced(line.name, np.stack(draws).reshape(*shape, rows, cols), lead=0)
+
+    def replaced(self, name: str, value: np.ndarray, lead: int) -> np.ndarray:
+        if name not in self.given:
+            return value
+        array = np.asarray(self.given[name], dtype=float)
+        shape = value.shape[lead:]
+        if array.shape not in (shape, value.shape):
+            raise InputError(f"given[{name!r}] has shape {array.shape}, not {shape}")
+        return array.reshape(*value.shape[:lead], *shape)
+
+    def value(self, line: Line) -> np.ndarray:
+        match line:
+            case MatMul():
+                return self.product(line)
+            case LinComb():
+                return self.sum(line)
+            case Nonlin():
+                return self.call(line, self.vars[line.name].axes)
+            case Moment():
+                variables = [self.vars[n] for n in (*line.args, *line.scalars)]
+                value = self.call(line, _union(variables))
+                return value.mean(axis=-1)
+            case Arith():
+                axes = self.vars[line.name].axes
+                args = [_aligned(self.values[s], self.vars[s], axes)[..., 0] for s in line.scalars]
+                return self.whole(np.asarray(line.fn(*args)), axes, ())
+            case Map():
+                return self.map(line)
+        raise InputError(f"{line!r} cannot be run")
+
+    def whole(self, value: np.ndarray, axes: Axes, tail: tuple[int, ...]) -> np.ndarray:
+        """``value`` with every axis at its full size."""
+        shape = (value.shape[0] if value.ndim else 1, *(n for _, n in axes), *tail)
+        return np.broadcast_to(value, shape)
+
+    def product(self, line: MatMul) -> np.ndarray:
+        a, h = self.values[line.matrix], self.values[line.vector]
+        own, axes = self.vars[line.matrix].axes, self.vars[line.vector].axes
+        if not own:
+            return h @ a.T
+        order = [k for k, axis in enumerate(axes) if axis not in own]
+        first = [1 + axes.index(axis) for axis in own]
+        moved = h.transpose(*first, 0, *(1 + k for k in order), h.ndim - 1)
+        flat = moved.reshape(*moved.shape[: len(own)], -1, moved.shape[-1])
+        made = (flat @ a.swapaxes(-1, -2)).reshape(*moved.shape[:-1], a.shape[-2])
+        back = np.argsort([*first, 0, *(1 + k for k in order), h.ndim - 1])
+        return made.transpose(*back)
+
+    def sum(self, line: LinComb) -> np.ndarray:
+        var = self.vars[line.name]
+        total: Any = 0.0
+        for t in line.terms:
+            part = t.coef * _aligned(self.values[t.vector], self.vars[t.vector], var.axes)
+            if t.scalar:
+                part = part * _aligned(self.values[t.scalar], self.vars[t.scalar], var.axes)
+            total = total + part
+        return self.whole(total, var.axes, (total.shape[-1],))
+
+    def call(self, line: Nonlin | Moment, axes: Axes) -> np.ndarray:
+        args = [_aligned(self.values[n], self.vars[n], axes) for n in (*line.args, *line.scalars)]
+        value = np.asarray(line.fn(*args))
+        shape = np.broadcast_shapes(value.shape, *(a.shape for a in args))
+        return self.whole(value, axes, (shape[-1],))
+
+    def map(self, line: Map) -> np.ndarray:
+        var, x = self.vars[line.operand], self.values[line.operand]
+        at = 1 + [a for a, _ in var.axes].index(line.axis)
+        table = np.zeros((len(line.rows), x.shape[at]))
+        for r, row in enumerate(line.rows):
+            for i, w in row:
+                table[r, i] += w
+        made = np.tensordot(x, table, axes=(at, 1))
+        made = np.moveaxis(made, -1, at)
+        return made.reshape(*x.shape[:at], *(n for _, n in line.out), *x.shape[at + 1 :])
+
+    def scan(self, line: Scan) -> None:
+        axis, size = line.axis
+        stacks: dict[str, list[np.ndarray]] = {outer: [] for outer, _ in line.outputs}
+        state = {c.name: self.values[c.init] for c in line.carries}
+        for step in range(size):
+            self.steps.append((axis, size, step))
+            self.values.update(state)
+            for inner, outer in line.inputs:
+                at = 1 + [a for a, _ in self.vars[outer].axes].index(axis)
+                self.values[inner] = np.take(self.values[outer], step, axis=at)
+            for inner_line in line.body:
+                self.line(inner_line)
+            for outer, inner in line.outputs:
+                stacks[outer].append(self.values[inner])
+            state = {c.name: self.values[c.next] for c in line.carries}
+            self.steps.pop()
+        for outer, values in stacks.items():
+            self.values[outer] = np.stack(np.broadcast_arrays(*values), axis=1)
+        inside = {c.name for c in line.carries} | {inner for inner, _ in line.inputs} | _made_inside(line)
+        for name in inside:
+            self.values.pop(name, None)
+
+
+def _made_inside(scan: Scan) -> set[str]:
+    names: set[str] = set()
+    for line in scan.body:
+        match line:
+            case Scan():
+                names |= {outer for outer, _ in line.outputs}
+            case Input():
+                names |= set(line.names)
+            case _:
+                names.add(line.name)
+    return names
+
+
+def _widths(dims: Mapping[str, float], width: int | Mapping[str, int]) -> dict[str, int]:
+    if isinstance(width, Mapping):
+        unknown, missing = set(width) - set(dims), set(dims) - set(width)
+        if unknown or missing:
+            raise InputError(f"width= must name the CDCs {sorted(dims)}, not {sorted(width)}")
+        out = {d: int(n) for d, n in width.items()}
+    else:
+        out = {d: round(ratio * width) for d, ratio in dims.items()}
+    for d, n in out.items():
+        if n < 1:
+            raise InputError(f"the width of CDC {d!r} is {n}: a width is at least 1")
+    return out
+
+
+def _root(cov: np.ndarray) -> np.ndarray:
+    """A root of a positive semidefinite matrix, triangular where it is regular."""
+    try:
+        return np.linalg.cholesky(cov)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(cov)
+        return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def _union(variables: list[Var]) -> Axes:
+    return tuple(dict.fromkeys(a for v in variables for a in v.axes))
+
+
+def _aligned(value: np.ndarray, var: Var, axes: Axes) -> np.ndarray:
+    """(examples, axes..., n) with the given axes, size 1 where the variable lacks one; n = 1 for scalars."""
+    tail = value.shape[-1:] if var.kind != "S" else (1,)
+    own = [a for a, _ in var.axes]
+    order = [own.index(a) for a, _ in axes if a in own]
+    value = value.reshape(value.shape[0], *(n for _, n in var.axes), *tail)
+    value = value.transpose(0, *(1 + k for k in order), value.ndim - 1)
+    return value.reshape(value.shape[0], *(n if a in own else 1 for a, n in axes), *tail)

@@ -1,0 +1,144 @@
+"""Programs as JSON, and a hash of their content that is the same in every process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from tpnum import functions
+from tpnum.errors import ProgramError
+from tpnum.program.expand import Parts
+from tpnum.program.lines import (
+    Arith,
+    Carry,
+    Data,
+    Input,
+    LinComb,
+    Line,
+    Map,
+    MatMul,
+    Matrix,
+    Moment,
+    Nonlin,
+    Scan,
+    Term,
+    Transpose,
+)
+
+if TYPE_CHECKING:
+    from tpnum.program.builder import Program
+
+FORMAT, VERSION = "tpnum.program", 1
+_CLASSES = (Input, Data, Matrix, Transpose, MatMul, LinComb, Nonlin, Map, Moment, Arith, Scan)
+LINES = {c.__name__: c for c in _CLASSES}
+INNER: dict[str, type] = {"terms": Term, "carries": Carry}
+
+
+def to_json(program: Program) -> str:
+    """The program as JSON text; a function that other processes cannot find by name is refused."""
+    return json.dumps(_document(program, lambda fn: fn.spec()), indent=1, allow_nan=False)
+
+
+def from_json(text: str, build: Callable[..., Program]) -> Program:
+    """The program of a JSON text, checked line by line."""
+    try:
+        doc = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise ProgramError(f"this is not JSON: {error}") from None
+    if not isinstance(doc, dict) or doc.get("format") != FORMAT:
+        raise ProgramError(f'this JSON is not a program: it lacks "format": "{FORMAT}"')
+    if doc.get("version") != VERSION:
+        raise ProgramError(f"the version {doc.get('version')!r} cannot be read: {VERSION} is known")
+    try:
+        parts = {k: Parts(**{name: _tuples(v) for name, v in d.items()}) for k, d in doc["parts"].items()}
+        lines = [_line(d, str(k)) for k, d in enumerate(doc["lines"], 1)]
+        outputs = [(float(w), str(name)) for w, name in doc["outputs"]]
+        return build(lines, doc["dims"], outputs, doc["tangents"], parts)
+    except ProgramError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProgramError(f"this JSON is not a program: {type(error).__name__}: {error}") from None
+
+
+def digest(program: Program) -> str:
+    """SHA-256 of the content.  With a function that only this process knows it holds in this process."""
+    text = json.dumps(_document(program, _function_key), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _function_key(fn: functions.Function) -> Any:
+    if fn.portable:
+        return fn.spec()
+    return {"local": repr(fn), "identity": list(_identities(fn))}
+
+
+def _identities(fn: functions.Function) -> Iterator[int]:
+    """Addresses of a user's callables; those inside a composed function too."""
+    if fn.user is not None:
+        yield from (id(call) for call in (fn.user.call, *fn.user.slopes) if call is not None)
+    stack: list[Any] = [value for _, value in fn.params]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, functions.Function):
+            yield from _identities(value)
+        elif isinstance(value, tuple):
+            stack.extend(value)
+
+
+def _document(program: Program, function: Callable[[functions.Function], Any]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "dims": program.dims,
+        "lines": [_plain(line, function) for line in program.lines],
+        "outputs": [list(o) for o in program.outputs],
+        "tangents": program.tangents,
+        "parts": {
+            k: {"axes": p.axes, "split": p.split, "names": p.names} for k, p in program.parts.items()
+        },
+    }  # fmt: skip
+
+
+def _plain(line: Line | Term | Carry, function: Callable[[functions.Function], Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {"op": type(line).__name__} if type(line).__name__ in LINES else {}
+    for f in fields(line):
+        value = getattr(line, f.name)
+        if isinstance(value, functions.Function):
+            value = function(value)
+        elif f.name == "body" or f.name in INNER:
+            value = [_plain(v, function) for v in value]
+        out[f.name] = value
+    return out
+
+
+def _line(entry: Any, label: str) -> Line:
+    op = entry.get("op") if isinstance(entry, dict) else None
+    if op not in LINES:
+        raise ProgramError(f"line {label} of the JSON is {op!r}, which is not one of {', '.join(LINES)}")
+    cls = LINES[op]
+    wanted = {f.name for f in fields(cls)}
+    got = set(entry) - {"op"}
+    if wanted != got:
+        wrong = sorted(wanted ^ got)[0]
+        problem = "lacks" if wrong in wanted else "has an unknown entry"
+        raise ProgramError(f"line {label} of the JSON ({op}) {problem} {wrong!r}")
+    values: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key == "op":
+            continue
+        if key == "fn":
+            values[key] = functions.from_spec(value)
+        elif key == "body":
+            values[key] = tuple(_line(v, f"{label}.{k}") for k, v in enumerate(value, 1))
+        elif key in INNER:
+            values[key] = tuple(INNER[key](**v) for v in value)
+        else:
+            values[key] = _tuples(value)
+    return cls(**values)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

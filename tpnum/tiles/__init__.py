@@ -1,0 +1,1 @@
+"""Kernel matrices by tiles: the grid, the threads, where the tiles go."""

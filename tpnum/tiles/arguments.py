@@ -1,0 +1,122 @@
+"""Checks of what a user hands to `tpnum.kernel`: one sentence per mistake, naming the argument."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KINDS = ("nngp", "ntk")
+CHUNK = 1 << 22
+"""Entries checked for finiteness at a time."""
+
+
+def kinds_of(get: Any) -> tuple[str, ...]:
+    """The kinds asked for, in order."""
+    kinds = (get,) if isinstance(get, str) else tuple(get) if isinstance(get, (tuple, list)) else ()
+    if not kinds or any(kind not in KINDS for kind in kinds) or len(set(kinds)) != len(kinds):
+        raise InputError(f'get: {get!r} is not known; ask for "nngp", "ntk" or the tuple ("nngp", "ntk")')
+    return kinds
+
+
+def dtype_of(dtype: Any) -> np.dtype:
+    try:
+        found = np.dtype(np.float64 if dtype is None else dtype)
+    except TypeError:
+        raise InputError(f"dtype: {dtype!r} is not a dtype; use float64 or float32") from None
+    if found not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise InputError(f"dtype: {found} is not supported; use float64 or float32")
+    return found
+
+
+def array_of(x: Any, name: str) -> np.ndarray:
+    """A real finite array of examples along its first axis, float32 kept, the rest as float64."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name}: an array of real numbers is needed, not one of dtype {array.dtype}")
+    if array.ndim < 2:
+        raise InputError(
+            f"{name}: shape {array.shape} has no feature axis; give (examples, features), x[:, None] for one feature"
+        )
+    if 0 in array.shape:
+        raise InputError(f"{name}: shape {array.shape} is empty; at least one example and one feature are needed")
+    if array.dtype != np.float32:
+        array = array.astype(np.float64, copy=False)
+    rows = max(1, CHUNK // max(1, array[0].size))
+    for start in range(0, len(array), rows):
+        block = array[start : start + rows]
+        if not np.isfinite(block).all():
+            bad = start + int(np.argwhere(~np.isfinite(block))[0][0])
+            raise InputError(f"{name}: example {bad} holds NaN or infinity; clean the data first")
+    return array
+
+
+def matching(x1: np.ndarray, x2: np.ndarray) -> None:
+    if x1.ndim != x2.ndim or x1.shape[-1] != x2.shape[-1]:
+        raise InputError(
+            f"x2: shape {x2.shape} does not go with x1 of shape {x1.shape}; both need the same number of axes "
+            "and of features (the last axis)"
+        )
+
+
+def inputs_of(x1: Any, x2: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+    """The arrays by data line ("" for the one of a net), checked and of equal lengths."""
+    first = _arrays(x1, "x1")
+    if x2 is None:
+        return first, None
+    second = _arrays(x2, "x2")
+    if set(first) != set(second):
+        raise InputError("x2: give the same data lines as in x1")
+    for name in first:
+        matching(first[name], second[name])
+    return first, second
+
+
+def _arrays(x: Any, name: str) -> dict[str, np.ndarray]:
+    if not isinstance(x, dict):
+        return {"": array_of(x, name)}
+    arrays = {key: array_of(value, f"{name}[{key!r}]") for key, value in x.items()}
+    if len({len(array) for array in arrays.values()}) != 1:
+        raise InputError(f"{name}: its arrays must hold equally many examples, and at least one is needed")
+    return arrays
+
+
+def jobs_of(n_jobs: Any) -> int:
+    """A number of threads as joblib counts them: -1 is all processors, 0 nothing."""
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, (int, np.integer)) or n_jobs == 0:
+        raise InputError(f"n_jobs: {n_jobs!r} is not a number of threads; use 1, 2, .. or -1 for all processors")
+    return int(n_jobs)
+
+
+def count_of(value: Any, name: str, low: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+        raise InputError(f"{name}: {value!r} is not a whole number of at least {low}")
+    return int(value)
+
+
+def outputs_of(
+    out: Any, kinds: Sequence[str], shape: tuple[int, ...], dtype: np.dtype, single: bool
+) -> dict[str, np.ndarray]:
+    """The arrays to fill: fresh ones, or the user's, checked."""
+    if out is None:
+        return {kind: np.empty(shape, dtype) for kind in kinds}
+    if isinstance(out, dict):
+        given = dict(out)
+    elif single:
+        given = {kinds[0]: out}
+    elif isinstance(out, (tuple, list)) and len(out) == len(kinds):
+        given = dict(zip(kinds, out, strict=True))
+    else:
+        raise InputError(f"out: give one array per kind asked for, {len(kinds)} of them, in the order of get")
+    for kind in kinds:
+        array = given.get(kind)
+        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
+            raise InputError(f"out: the array for {kind!r} must be a {dtype} array of shape {shape}")
+        if not array.flags.writeable:
+            raise InputError(f"out: the array for {kind!r} is read-only; open it for writing")
+    return given

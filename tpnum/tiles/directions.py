@@ -1,0 +1,47 @@
+"""Rows of data as unit vectors, for Gram panels by the BLAS."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tpnum.errors import InputError
+from tpnum.kernels.gram import normalise_rows
+
+WHOLE = 48 << 20
+"""Bytes up to which all unit rows are kept; beyond, each panel normalises its own."""
+
+
+class Directions:
+    """The rows of one data line: as given, with their frames, and as unit vectors of the working dtype."""
+
+    def __init__(self, x: np.ndarray, dtype: np.dtype, argument: str):
+        self.x = np.ascontiguousarray(x)
+        self.dtype = dtype
+        count, channels = self.x.shape
+        self.frame = np.empty((2, count))
+        self._unit = None
+        if count * channels * dtype.itemsize <= WHOLE:
+            self._unit = np.empty((count, channels), dtype)
+        step = count if self._unit is not None else max(1, (4 << 20) // (channels * dtype.itemsize))
+        scratch = self._unit if self._unit is not None else np.empty((step, channels), dtype)
+        for start in range(0, count, step):
+            rows = slice(start, min(start + step, count))
+            unit = scratch[: rows.stop - rows.start]
+            bad = self._normalise(rows, unit, self.frame)
+            if bad >= 0:
+                raise InputError(f"{argument}: the norm of example {start + bad} overflows; scale the data down")
+
+    def _normalise(self, rows: slice, unit: np.ndarray, frame: np.ndarray) -> int:
+        size = rows.stop - rows.start
+        target = np.empty((2, size))
+        bad = normalise_rows(self.x[rows], unit, np.empty(size), np.empty(size), target)
+        frame[:, rows] = target
+        return int(bad)
+
+    def unit(self, rows: slice) -> np.ndarray:
+        """The unit vectors of some rows."""
+        if self._unit is not None:
+            return self._unit[rows]
+        unit = np.empty((rows.stop - rows.start, self.x.shape[1]), self.dtype)
+        self._normalise(rows, unit, np.empty_like(self.frame))
+        return unit

@@ -1,0 +1,134 @@
+"""`tpnum.kernel`: NNGP and NTK matrices of a net over arrays of inputs."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum import nn
+from tpnum.errors import InputError
+from tpnum.plan.plan import Plan, make_plan
+from tpnum.program import Program
+from tpnum.program.lines import Data
+from tpnum.tiles import arguments
+from tpnum.tiles.pool import run
+from tpnum.tiles.workers import make_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tpnum.nn.base import Layer
+
+Kernels = namedtuple("Kernels", ["nngp", "ntk"])
+"""What `kernel` returns for get=("nngp", "ntk"), whichever order they were asked in."""
+
+
+def kernel(
+    net: Layer | Program,
+    x1: Any,
+    x2: Any = None,
+    *,
+    get: str | tuple[str, ...] = "nngp",
+    dtype: Any = None,
+    n_jobs: int | None = None,
+    tile: int | None = None,
+    out: Any = None,
+    progress: bool | Callable[[int, int], None] | None = None,
+) -> Any:
+    r"""The infinite-width kernels of a net between the examples of ``x1`` and of ``x2``.
+
+    ``"nngp"`` is the second moment E[Z Z'] of the output (SL Thm 4.3), ``"ntk"`` the neural tangent
+    kernel Theta, the law of the tangent program.  Data enter as q(x, x') = x . x' / features.
+
+    Parameters
+    ----------
+    net
+        Layers of `tpnum.nn`, or a `Program` with data lines and declared outputs.
+    x1, x2
+        (examples, *index axes, features); ``x2=None`` is x1 against itself, with the symmetric work
+        done once and an exact diagonal.  For a program with several data lines, a dict by name.
+    get
+        "nngp", "ntk" or both as a tuple.
+    dtype
+        float64 (default) or float32, of the result and of the arithmetic per pair.
+    n_jobs
+        Threads over tiles; all processors by default.
+    tile
+        Rows of a tile; chosen from the memory budget by default.
+    out
+        Arrays to fill instead of fresh ones: one, a tuple in the order of ``get``, or a dict.
+    progress
+        True for a progress bar, or a function called with (tiles done, tiles in all).
+
+    Returns
+    -------
+    ndarray or named tuple
+        Shape (N1, N2, *axes1, *axes2), the axes being those the output has left (time steps, pixels);
+        for a tuple ``get`` a named tuple with fields ``nngp`` and ``ntk``.
+
+    Raises
+    ------
+    InputError
+        An argument that cannot be used; the message names it.
+    LimitError
+        A variance that overflows or a line that has no limit law here; the message names the line.
+    """
+    kinds = arguments.kinds_of(get)
+    work = arguments.dtype_of(dtype)
+    jobs = None if n_jobs is None else arguments.jobs_of(n_jobs)
+    side = None if tile is None else arguments.count_of(tile, "tile")
+    first, second = arguments.inputs_of(x1, x2)
+    plan = plan_of(net, first, second, kinds)
+    n1 = len(next(iter(first.values())))
+    n2 = n1 if second is None else len(next(iter(second.values())))
+    shape = (n1, n2, *plan.axes[0], *plan.axes[1])
+    outs = arguments.outputs_of(out, kinds, shape, work, isinstance(get, str))
+    worker = make_worker(plan, first, second, outs, work, side)
+    run(worker, jobs, progress)
+    if isinstance(get, str):
+        return outs[get]
+    return Kernels(outs.get("nngp"), outs.get("ntk")) if len(kinds) == 2 else namedtuple("Kernels", kinds)(*outs.values())
+
+
+def plan_of(
+    net: Layer | Program, x1: dict[str, np.ndarray], x2: dict[str, np.ndarray] | None, kinds: tuple[str, ...]
+) -> Plan:
+    """The plan of a net or a program at the shapes of the inputs, whose arrays get the names of its data lines."""
+    alike = x2 is None or all(x1[name].shape[1:] == x2[name].shape[1:] for name in x1)
+    first = _program(net, x1)
+    second = first if alike else _program(net, x2)
+    _name_data(first, x1, "x1")
+    if x2 is not None:
+        _name_data(second, x2, "x2")
+    return make_plan((first, second), kinds)
+
+
+def _program(net: Layer | Program, x: dict[str, np.ndarray] | None) -> Program:
+    if isinstance(net, Program):
+        return net
+    if not isinstance(net, nn.Layer):
+        raise InputError(
+            f"net: a layer of tpnum.nn or a Program is needed, not {type(net).__name__}; nn.from_spec reads a JSON form"
+        )
+    if x is None or list(x) != [""]:
+        raise InputError("x1: a dict of arrays goes with a Program; a net of layers takes one array")
+    return nn.program(net, x[""].shape[1:])
+
+
+def _name_data(program: Program, given: dict[str, np.ndarray], argument: str) -> None:
+    names = [line.name for line in program.lines if isinstance(line, Data)]
+    if not names:
+        raise InputError("net: the program has no data line; p.data(...) makes one, tp.limit reads programs without")
+    if list(given) == [""] and len(names) == 1:
+        given[names[0]] = given.pop("")
+    if set(given) != set(names):
+        raise InputError(f"{argument}: the program's data lines are {', '.join(names)}; give a dict with these")
+    for name in names:
+        axes = tuple(size for _, size in program.vars[name].axes)
+        if given[name].shape[1:-1] != axes:
+            expected = ", ".join(["examples", *map(str, axes), "channels"])
+            raise InputError(
+                f"{argument}: shape {given[name].shape} does not fit the data line {name}, which is ({expected})"
+            )

@@ -1,0 +1,145 @@
+"""Tiles by the machine: a Gram panel from the BLAS, then every layer of the net strip by strip in L1."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.kernels import machine as kernels
+from tpnum.kernels.gram import mirror
+from tpnum.tiles.directions import Directions
+from tpnum.tiles.grid import Tile, panels
+
+if TYPE_CHECKING:
+    from tpnum.plan.machine import Machine
+    from tpnum.plan.plan import Plan
+    from tpnum.plan.profile import ProfileValues
+
+HEIGHT = 256
+PANEL = 8 << 20
+"""Bytes of Gram panels per thread."""
+REGISTERS = 24 << 10
+"""Bytes of registers, half of a first-level cache."""
+NEAR = {np.dtype(np.float64): 1e-3, np.dtype(np.float32): 1e-2}
+"""Where cosines are computed again from the rows (1 - |c| below this)."""
+
+
+class MachineWorker:
+    """Panels of a plan without index axes, into the outputs of the working dtype."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        machine: Machine,
+        profiles: tuple[ProfileValues, ProfileValues],
+        outs: dict[str, np.ndarray],
+        dtype: np.dtype,
+        tile: int | None,
+    ):
+        self.plan, self.machine, self.profiles, self.outs, self.dtype = plan, machine, profiles, outs, dtype
+        rows, cols = profiles
+        self.symmetric = rows is cols
+        self._place(rows, cols)
+        self.params = [np.ascontiguousarray(p, dtype=dtype) for p in (machine.rows, machine.cols)]
+        strip = REGISTERS // (machine.registers * dtype.itemsize) // 64 * 64
+        self.strip = int(np.clip(strip, 64, 4096 // dtype.itemsize))
+        height = tile or HEIGHT
+        per_row = max(1, len(machine.grams)) * dtype.itemsize
+        height = max(1, min(height, PANEL // per_row))
+        width = max(1, PANEL // (height * per_row))
+        if width > self.strip:
+            width = width // self.strip * self.strip
+        self.tiles = panels(rows.size, cols.size, height, width, self.symmetric)
+        self._local = threading.local()
+
+    def _place(self, rows: ProfileValues, cols: ProfileValues) -> None:
+        """Stack the data that the Gram panels are of, and say where each panel finds it."""
+        grams = self.machine.grams
+        names = [list(dict.fromkeys(pair[side] for pair in grams)) for side in (0, 1)]
+        self.grams = np.array(
+            [[names[0].index(a), names[1].index(b)] for a, b in grams] or np.empty((0, 2)), dtype=np.int64
+        ).reshape(-1, 2)
+        self.sides: list[list[Directions]] = []
+        for side, profile in enumerate((rows, cols)):
+            if side == 1 and self.symmetric and names[0] == names[1]:
+                self.sides.append(self.sides[0])
+                continue
+            self.sides.append([Directions(profile.data[n], self.dtype, f"x{side + 1}") for n in names[side]])
+        self.x = [_stack([d.x for d in side]) for side in self.sides]
+        self.frames = [_stack([d.frame for d in side]) for side in self.sides]
+
+    def prepare(self) -> None:
+        """Nothing is left to do before the threads start."""
+
+    def tile(self, tile: Tile) -> None:
+        height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
+        count = len(self.machine.grams)
+        panel = self._buffer("panel", (count, height, width))
+        for k, (a, b) in enumerate(self.grams):
+            np.dot(self.sides[0][a].unit(tile.rows), self.sides[1][b].unit(tile.cols).T, out=panel[k])
+        direct = self._direct()
+        many = self._buffer("many", (0, 1, 1) if direct else (len(self.machine.outputs), height, width))
+        first, second = direct if direct else (np.empty((0, 0), self.dtype),) * 2
+        kernels.run(
+            self.machine.code, panel, self.grams, *self.x, *self.frames, NEAR[self.dtype], *self.params,
+            self._buffer("registers", (self.machine.registers, self.strip)), first, second, many,
+            tile.rows.start, tile.cols.start,
+        )  # fmt: skip
+        if direct is None:
+            self._collect(tile, many)
+        elif tile.mirror:
+            for out in self.outs.values():
+                mirror(out[tile.rows, tile.cols], out, tile.rows.start, tile.cols.start)
+
+    def _direct(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The arrays that outputs 0 and 1 can be written to, if nothing else is stored."""
+        kinds = [kind for kind, _ in self.machine.outputs]
+        arrays = [self.outs[kind] for kind in kinds]
+        if len(set(kinds)) != len(kinds) or any(a.ndim != 2 or not a.flags.c_contiguous for a in arrays):
+            return None
+        arrays = [np.asarray(a) for a in arrays]
+        if not arrays:
+            return None
+        return arrays[0], arrays[1] if len(arrays) > 1 else np.empty((0, 0), self.dtype)
+
+    def _collect(self, tile: Tile, many: np.ndarray) -> None:
+        """Entries of output axes or channel blocks, put and added where they belong."""
+        half = len(self.plan.axes[0])
+        blocks: dict[str, np.ndarray] = {}
+        for n, (kind, k) in enumerate(self.machine.outputs):
+            entry = self.plan.entries[kind][k]
+            if kind not in blocks:
+                shape = (*many.shape[1:], *self.plan.axes[0], *self.plan.axes[1])
+                blocks[kind] = np.zeros(shape, self.dtype)
+            blocks[kind][(slice(None), slice(None), *entry.rows, *entry.cols)] += many[n]
+        for kind, block in blocks.items():
+            out = self.outs[kind]
+            out[tile.rows, tile.cols] = block
+            if tile.mirror:
+                order = (1, 0, *range(2 + half, block.ndim), *range(2, 2 + half))
+                out[tile.cols, tile.rows] = block.transpose(order)
+
+    def finish(self) -> None:
+        from tpnum.tiles.workers import write_diagonal
+
+        for kind in self.outs:
+            if not self.plan.entries[kind]:
+                self.outs[kind][...] = 0.0
+        if self.symmetric and not self.plan.axes[0]:
+            write_diagonal(self.plan, self.profiles[0], self.outs)
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """This thread's scratch array of a given shape, C-contiguous."""
+        size = int(np.prod(shape))
+        flat = getattr(self._local, name, None)
+        if flat is None or flat.size < size:
+            flat = np.empty(size, self.dtype)
+            setattr(self._local, name, flat)
+        return flat[:size].reshape(shape)
+
+
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+    """One array (D, ...) of several; of one, a view."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)

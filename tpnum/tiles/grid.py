@@ -1,0 +1,38 @@
+"""How a kernel matrix is cut into tiles, each written once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows x columns of the matrix; ``mirror`` where its transpose is to be written too."""
+
+    rows: slice
+    cols: slice
+    mirror: bool
+
+    @property
+    def entries(self) -> int:
+        return (self.rows.stop - self.rows.start) * (self.cols.stop - self.cols.start)
+
+
+def squares(n1: int, n2: int, side: int, symmetric: bool) -> list[Tile]:
+    """Square tiles; of a symmetric matrix the upper half, the diagonal ones whole."""
+    tiles = []
+    for r in range(0, n1, side):
+        for c in range(r if symmetric else 0, n2, side):
+            rows, cols = slice(r, min(r + side, n1)), slice(c, min(c + side, n2))
+            tiles.append(Tile(rows, cols, mirror=symmetric and c != r))
+    return tiles
+
+
+def panels(n1: int, n2: int, height: int, width: int, symmetric: bool) -> list[Tile]:
+    """Low wide tiles for the BLAS; of a symmetric matrix those right of the diagonal, largest first."""
+    tiles = []
+    for r in range(0, n1, height):
+        for c in range(r if symmetric else 0, n2, width):
+            rows, cols = slice(r, min(r + height, n1)), slice(c, min(c + width, n2))
+            tiles.append(Tile(rows, cols, mirror=symmetric))
+    return sorted(tiles, key=lambda tile: -tile.entries)

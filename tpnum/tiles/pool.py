@@ -1,0 +1,76 @@
+"""Threads over tiles by joblib, the BLAS held at one thread inside them, and progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tpnum.tiles.grid import Tile
+
+
+class Worker(Protocol):
+    """Computes tiles into the outputs; `prepare` runs once, before any thread."""
+
+    tiles: list[Tile]
+
+    def prepare(self) -> None: ...
+
+    def tile(self, tile: Tile) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+def run(worker: Worker, n_jobs: int | None, progress: bool | Callable[[int, int], None] | None) -> None:
+    """Every tile of the worker once."""
+    from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+    from threadpoolctl import threadpool_limits
+
+    jobs = cpu_count() if n_jobs is None else effective_n_jobs(n_jobs)
+    jobs = max(1, min(jobs, len(worker.tiles)))
+    report = _reporter(progress, len(worker.tiles))
+    with threadpool_limits(limits=1, user_api="blas"):
+        worker.prepare()
+        if jobs == 1:
+            for tile in worker.tiles:
+                worker.tile(tile)
+                report()
+        else:
+            calls = (delayed(worker.tile)(tile) for tile in worker.tiles)
+            parallel = Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered", batch_size=1)
+            for _ in parallel(calls):
+                report()
+        worker.finish()
+
+
+def _reporter(progress: bool | Callable[[int, int], None] | None, total: int) -> Callable[[], None]:
+    if not progress:
+        return lambda: None
+    show: Callable[[int, int], Any] = _bar() if progress is True else progress
+    done = 0
+
+    def report() -> None:
+        nonlocal done
+        done += 1
+        show(done, total)
+
+    return report
+
+
+def _bar() -> Callable[[int, int], None]:
+    """A line on stderr, redrawn at most ten times a second."""
+    started = time.monotonic()
+    last = 0.0
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and now - last < 0.1:
+            return
+        last = now
+        left = (now - started) * (total - done) / done
+        end = "\n" if done == total else ""
+        print(f"\r{done}/{total} tiles, {left:5.0f} s left", end=end, file=sys.stderr, flush=True)
+
+    return show

@@ -1,0 +1,111 @@
+"""Who computes a tile: the compiled machine where the plan allows it, else the general path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.errors import LimitError
+from tpnum.plan.general import PairValues
+from tpnum.plan.recursion import deeply
+from tpnum.tiles.grid import Tile, squares
+
+if TYPE_CHECKING:
+    from tpnum.plan.plan import Plan
+    from tpnum.plan.profile import ProfileValues
+    from tpnum.tiles.pool import Worker
+
+BUDGET = 1 << 23
+"""Numbers that the general path may hold per node and tile."""
+
+
+def make_worker(
+    plan: Plan,
+    x1: dict[str, np.ndarray],
+    x2: dict[str, np.ndarray] | None,
+    outs: dict[str, np.ndarray],
+    dtype: np.dtype,
+    tile: int | None,
+) -> Worker:
+    """The fast worker if the plan has no index axes left and its duals have series, the general one otherwise."""
+    profiles = plan.profiles(x1, x2)
+    import os
+    if os.environ.get("GENERAL"):
+        return GeneralWorker(plan, profiles, outs, tile)
+    from tpnum.plan.machine import Unsupported, compile_plan
+    from tpnum.tiles.fast import MachineWorker
+    lines = sum(len(program.lines) for program in plan.programs)
+    if not any(plan.axes) or all(len(entry.node.rows) == 0 for e in plan.entries.values() for entry in e):
+        try:
+            machine = deeply(6 * lines, lambda: compile_plan(plan, *profiles))
+        except Unsupported:
+            pass
+        else:
+            return MachineWorker(plan, machine, profiles, outs, dtype, tile)
+    return GeneralWorker(plan, profiles, outs, tile)
+
+
+class GeneralWorker:
+    """`tpnum.plan.general` on square tiles, in float64."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        profiles: tuple[ProfileValues, ProfileValues],
+        outs: dict[str, np.ndarray],
+        tile: int | None,
+    ):
+        self.plan, self.outs = plan, outs
+        self.rows, self.cols = profiles
+        self.symmetric = self.rows is self.cols
+        side = tile or self._side()
+        self.tiles = squares(self.rows.size, self.cols.size, side, self.symmetric)
+
+    def _side(self) -> int:
+        """Examples per tile such that the largest family of pairs fits the budget."""
+        largest = 1
+        for side in (0, 1):
+            lines = self.plan.pairs.lines[side]
+            sizes = [int(np.prod([s for _, s in var.axes], initial=1)) for var in lines.vars.values()]
+            largest *= max(sizes, default=1)
+        return int(np.clip(np.sqrt(BUDGET / largest), 1, 512))
+
+    def prepare(self) -> None:
+        """The profile pass: one pair touches every profile, before threads could race for them."""
+        one = slice(0, 1)
+        lines = sum(len(program.lines) for program in self.plan.programs)
+        deeply(6 * lines, lambda: self.plan.tile(PairValues(self.rows, self.cols, one, one, self.symmetric)))
+
+    def tile(self, tile: Tile) -> None:
+        values = PairValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric)
+        half = len(self.plan.axes[0])
+        for kind, block in self.plan.tile(values).items():
+            check_finite(block, kind, tile)
+            out = self.outs[kind]
+            out[tile.rows, tile.cols] = block
+            if tile.mirror:
+                order = (1, 0, *range(2 + half, block.ndim), *range(2, 2 + half))
+                out[tile.cols, tile.rows] = block.transpose(order)
+
+    def finish(self) -> None:
+        if self.symmetric and not self.plan.axes[0]:
+            write_diagonal(self.plan, self.rows, self.outs)
+
+
+def write_diagonal(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray]) -> None:
+    """The diagonal of a symmetric matrix from the profile pass: exact, no rounding of pairs."""
+    for kind, out in outs.items():
+        total = np.zeros(profile.size)
+        for weight, node in plan.diagonal(kind):
+            total += weight * profile(node)
+        np.fill_diagonal(out, total)
+
+
+def check_finite(block: np.ndarray, kind: str, tile: Tile) -> None:
+    if not np.isfinite(block).all():
+        bad = np.argwhere(~np.isfinite(block))[0]
+        raise LimitError(
+            f"the {kind} of examples {tile.rows.start + bad[0]} and {tile.cols.start + bad[1]} is not finite; "
+            "scale the inputs or the weights down"
+        )
