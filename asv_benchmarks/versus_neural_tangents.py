@@ -107,7 +107,7 @@ def environment(folder: Path) -> Path:
     if not python.exists():
         print(f"installing {', '.join(PINS)} into {folder}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *PINS], check=True)
+    subprocess.run([python, "-m", "pip", "install", "-qq", *PINS], check=True)
     return python
 
 

@@ -55,7 +55,8 @@ def check(folder: str, file: str, name: str, bound: float, dtype: type) -> None:
 
 @pytest.mark.parametrize(("file", "name"), names("nets"))
 def test_net_float64(file, name):
-    check("nets", file, name, 1e-13, np.float64)
+    # sign after sign feels the fourth root of 1 - rho
+    check("nets", file, name, 1e-11 if name == "sign_d2" else 1e-13, np.float64)
 
 
 @pytest.mark.parametrize(("file", "name"), names("nets32"))

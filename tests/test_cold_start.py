@@ -16,11 +16,12 @@ from numba.core import event
 import numpy as np
 import tpnum as tp
 from tpnum import nn
-net = nn.serial(nn.Dense(8, W_std=1.3, b_std=0.1), nn.Relu(), nn.Dense(8, W_std=1.1), nn.Tanh(), nn.Dense(1))
+net = nn.serial(nn.Dense(8, W_std=1.0, b_std=0.1), nn.Relu(), nn.Dense(8, W_std=1.1), nn.Tanh(), nn.Dense(1))
 x = np.random.default_rng(0).standard_normal((9, 4))
+x /= np.sqrt(np.mean(x**2, axis=1, keepdims=True))
 with event.install_recorder("numba:compile") as recorder:
     both = tp.kernel(net, x, get=("nngp", "ntk"), n_jobs=2)
-    other = tp.kernel(net, x, x[:3] + 1, get="ntk", dtype="float32", n_jobs=1)
+    other = tp.kernel(net, x, -x[:3], get="ntk", dtype="float32", n_jobs=1)
 names = [str(e.data["dispatcher"].py_func.__name__) for _, e in recorder.buffer if e.is_start]
 print(json.dumps({"compiled": names, "trace": [float(np.trace(both.ntk)), float(other.sum())]}))
 """
@@ -71,7 +72,9 @@ def test_a_second_process_compiles_nothing(python: Python, tmp_path: Path) -> No
 def test_other_shapes_and_nets_compile_nothing_more(python: Python, tmp_path: Path) -> None:
     """No architecture triggers a compilation once its functions' kernels exist."""
     env = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    wider = _RUN.replace("nn.Dense(1))", "nn.Dense(5), nn.Tanh(), nn.Relu(), nn.Dense(2, b_std=0.3))")
+    wider = _RUN.replace(
+        "nn.Dense(1))", "nn.Dense(3), nn.Relu(), nn.Dense(5, W_std=1.2), nn.Tanh(), nn.Dense(2))"
+    )
     wider = wider.replace("(9, 4)", "(17, 2)")
     assert python("-c", _RUN, env=env).returncode == 0
     done = python("-c", wider, env=env)

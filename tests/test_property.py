@@ -37,6 +37,8 @@ NETS = {
         nn.Dense(1),
     ),
 }
+ROUNDING = {id(net): (2e-12 if name == "tanh" else 20 * EPS) for name, net in NETS.items()}
+"""What a reordering may change: rounding; a computed dual (tanh) is asked for 1e-10 and holds much more."""
 every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS.keys())
 
 
@@ -79,7 +81,7 @@ def test_permutation_of_inputs(net, seed):
     x = data(seed)
     order = np.random.default_rng(seed + 1).permutation(len(x))
     for k, moved in zip(tp.kernel(net, x, get=BOTH), tp.kernel(net, x[order], get=BOTH), strict=True):
-        close(moved, k[np.ix_(order, order)], moved, 20 * EPS)
+        close(moved, k[np.ix_(order, order)], moved, ROUNDING[id(net)])
 
 
 @few
@@ -104,17 +106,17 @@ def test_block_of_two_arrays_is_block_of_the_stack(net, seed, cut):
     for k, part in zip(whole, block, strict=True):
         full = k.copy()
         full[:cut, cut:] = part
-        close(full, k, k, 20 * EPS)
+        close(full, k, k, ROUNDING[id(net)])
 
 
 @every_net
 def test_duplicates_have_the_diagonal(net):
     x = data(5)
     for k in tp.kernel(net, x, get=BOTH):
-        assert k[0, 2] == pytest.approx(k[0, 0], rel=4 * EPS)
-        assert k[2, 2] == pytest.approx(k[0, 0], rel=4 * EPS)
+        assert k[0, 2] == pytest.approx(k[0, 0], rel=ROUNDING[id(net)])
+        assert k[2, 2] == pytest.approx(k[0, 0], rel=ROUNDING[id(net)])
     for k, own in zip(tp.kernel(net, x, x, get=BOTH), tp.kernel(net, x, get=BOTH), strict=True):
-        np.testing.assert_allclose(k.diagonal(), own.diagonal(), rtol=4 * EPS)
+        np.testing.assert_allclose(k.diagonal(), own.diagonal(), rtol=ROUNDING[id(net)])
 
 
 @every_net
@@ -123,7 +125,7 @@ def test_tiles_do_not_matter(net):
     whole = tp.kernel(net, x, get=BOTH)
     for tile in (7, 16, 64):
         for k, part in zip(whole, tp.kernel(net, x, get=BOTH, tile=tile), strict=True):
-            close(part, k, k, 4 * EPS * 8)
+            close(part, k, k, ROUNDING[id(net)])
 
 
 @every_net
@@ -142,8 +144,8 @@ def test_threads_give_the_same_bits(net, dtype):
 def test_one_kernel_is_the_kernel_of_both(net):
     x = data(8)
     both = tp.kernel(net, x, get=BOTH)
-    np.testing.assert_array_equal(tp.kernel(net, x, get="nngp"), both.nngp)
-    np.testing.assert_array_equal(tp.kernel(net, x, get="ntk"), both.ntk)
+    close(tp.kernel(net, x, get="nngp"), both.nngp, both.nngp, ROUNDING[id(net)])
+    close(tp.kernel(net, x, get="ntk"), both.ntk, both.ntk, ROUNDING[id(net)])
     np.testing.assert_array_equal(tp.kernel(net, x, get=("ntk", "nngp")).ntk, both.ntk)
 
 
@@ -193,6 +195,7 @@ def test_random_nets_against_mpmath(chosen, seed):
     spec = {"op": "serial", "layers": net}
     x = data(seed, n=6) / 2
     mine = tp.kernel(nn.from_spec(spec), x, get=BOTH)
+    bound = 1e-12 if any(how == "after" for _, how, _ in chosen) else 1e-13  # E h h' - m m' cancels
     for k, truth in zip(mine, mp_net.kernels(spec, x), strict=True):
         truth = np.array(truth, dtype=float)
-        close(k, truth, truth, 1e-13)
+        close(k, truth, truth, bound)

@@ -30,9 +30,9 @@ _HOMES = {
     "apply": "tpnum.program",
     "mean": "tpnum.program",
     "simulate": "tpnum.program",
-    "limit": "tpnum.law",
-    "expect": "tpnum.gauss",
-    "dual": "tpnum.gauss",
+    "limit": "tpnum.plan.limit",
+    "expect": "tpnum.gauss.expect",
+    "dual": "tpnum.gauss.dual",
     "kernel": "tpnum.tiles.driver",
 }
 _HOMES |= dict.fromkeys(_FUNCTIONS, "tpnum.functions")

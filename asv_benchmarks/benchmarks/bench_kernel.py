@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .common import Ratio, interleaved, ratio
-from .jobs import SIZE, gram, inputs, net, pairs, product
+from .jobs import HELD, SIZE, gram, inputs, net, pairs, product, variance_held
 
 DTYPES = ("float64", "float32")
 CLOCKS = ("cpu", "wall")
@@ -27,10 +27,12 @@ def layer_to_relu(layer: str, dtype: str) -> Ratio:
     return ratio(gram(net(3, layer, weight=1.0), x), gram(net(3, weight=1.0), x))
 
 
-def nanoseconds(layer: str, dtype: str, weight: float = 2**0.5, bias: float = 0.1, added: int = 10) -> float:
+def nanoseconds(layer: str, dtype: str, added: int = 10) -> float:
     """One thread's processor time for an entry and a layer: what `added` more layers cost."""
-    x = inputs(64, dtype)
-    jobs = [gram(net(depth, layer, weight, bias), x, n_jobs=1) for depth in (1 + added, 1)]
+    held = layer == "Tanh"
+    x = variance_held(64, dtype) if held else inputs(64, dtype)
+    spread = HELD if held else (2**0.5, 0.1)
+    jobs = [gram(net(depth, layer, *spread), x, n_jobs=1) for depth in (1 + added, 1)]
     deep, shallow = interleaved(*jobs)
     return 1e9 * (deep.cpu - shallow.cpu) / (added * pairs(SIZE))
 
@@ -76,5 +78,4 @@ class Recursion:
     unit = "ns"
 
     def track_nanoseconds(self, layer: str, dtype: str) -> float:
-        # tanh: variances up to 1.2, whatever the depth
-        return nanoseconds(layer, dtype, *((2**0.5, 0.1) if layer == "Relu" else (1.0, 0.1)))
+        return nanoseconds(layer, dtype)

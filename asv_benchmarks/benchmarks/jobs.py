@@ -12,12 +12,21 @@ from tpnum import nn
 
 SIZE = 4096
 GET = ("nngp", "ntk")
+# W_std and b_std that lead tanh's variance to 1.19: W^2 E tanh(u)^2 + b^2 = 1.19 at u ~ N(0, 1.19)
+HELD = (1.664, 0.1)
 Job = Callable[[], object]
 
 
 def inputs(features: int, dtype: str, size: int = SIZE) -> np.ndarray:
     """Return Gaussian examples, one a row."""
     return np.random.default_rng(0).standard_normal((size, features)).astype(dtype)
+
+
+def variance_held(features: int, dtype: str, size: int = SIZE) -> np.ndarray:
+    """Return inputs for which a net of `HELD` keeps every variance between 0.6 and 1.2."""
+    x = np.random.default_rng(0).standard_normal((size, features))
+    x /= np.sqrt(np.mean(x**2, axis=1, keepdims=True))
+    return (x * np.linspace(0.47, 0.65, size)[:, None]).astype(dtype)
 
 
 def net(depth: int, layer: str = "Relu", weight: float = 2**0.5, bias: float = 0.1) -> Any:

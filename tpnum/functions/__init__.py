@@ -36,7 +36,8 @@ ALIASES = {
 """Other names of the same functions."""
 
 _UFUNCS = {
-    np.tanh: "tanh", np.sin: "sin", np.cos: "cos", np.exp: "exp", np.abs: "abs", np.fabs: "abs", np.sign: "sign",
+    np.tanh: "tanh", np.sin: "sin", np.cos: "cos", np.exp: "exp", np.abs: "abs", np.fabs: "abs",
+    np.sign: "sign",
     np.square: "square", np.sqrt: "sqrt", np.log: "log", np.reciprocal: "reciprocal", np.arctan: "arctan",
     np.cbrt: "cbrt", np.positive: "identity", np.add: "add", np.subtract: "sub", np.multiply: "mul",
     np.divide: "div", np.maximum: "maximum", np.minimum: "minimum",
@@ -57,7 +58,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(f: Any, **params: Any) -> Function:
-    """The `Function` of a name (case and underscores do not matter), a NumPy ufunc, a callable or a Function."""
+    """The `Function` of a name (case does not matter), a NumPy ufunc, a callable or a Function."""
     if isinstance(f, Function):
         own = f
     elif isinstance(f, str):
@@ -98,6 +99,7 @@ def _named(name: str, given: dict[str, Any]) -> Function:
 
 def _checked(name: str, key: str, value: Any) -> Any:
     """A parameter as a hashable Python value: numbers finite, degrees whole."""
+    made: Any
     try:
         if isinstance(value, (bool, np.bool_)):
             return bool(value)
@@ -128,7 +130,14 @@ def from_spec(spec: dict[str, Any]) -> Function:
         u = spec["user"]
         slopes = tuple(None if s is None else _found(s) for s in u["slopes"])
         made = Function.from_callable(
-            _found(u["call"]), slopes, u["kinks"], spec["name"], u["arity"], u["scalars"], u["parity"], u["growth"]
+            _found(u["call"]),
+            slopes,
+            u["kinks"],
+            spec["name"],
+            u["arity"],
+            u["scalars"],
+            u["parity"],
+            u["growth"],
         )
         return Function(made.name, made.params, order, split, made.user)
     if spec.get("name") not in TABLE:

@@ -15,7 +15,9 @@ def _like(value: float) -> Any:
 
 def _take(i: int, k: int = 2) -> Any:
     """The i-th of several arguments, with the shape of all of them."""
-    return lambda *args, **_: np.broadcast_to(args[i], np.broadcast_shapes(*(np.shape(a) for a in args))) + 0.0
+    return lambda *args, **_: (
+        np.broadcast_to(args[i], np.broadcast_shapes(*(np.shape(a) for a in args))) + 0.0
+    )
 
 
 def _where(test: Any, yes: float, no: float) -> Any:
@@ -53,7 +55,8 @@ SEVERAL: dict[str, Record] = {
     ),
     "div": Record(
         {(): lambda x, y: x / y, (0,): lambda x, y: 1.0 / y + 0.0 * x, (1,): lambda x, y: -x / (y * y),
-         (0, 0): _like(0.0), (0, 1): lambda x, y: -1.0 / (y * y) + 0.0 * x, (1, 1): lambda x, y: 2.0 * x / y**3},
+         (0, 0): _like(0.0), (0, 1): lambda x, y: -1.0 / (y * y) + 0.0 * x,
+         (1, 1): lambda x, y: 2.0 * x / y**3},
         arity=2, parity=1, parities=(-1, -1), degree=0.0,
     ),
     "maximum": Record(

@@ -60,7 +60,9 @@ def affine(f: Function, scale: float = 1.0, shift: float = 0.0) -> Function:
 IDENTITY = Function("identity")
 
 
-def _values(f: Function, inners: tuple[Function, ...], scalars: tuple[float, ...]) -> dict[tuple[int, ...], Any]:
+def _values(
+    f: Function, inners: tuple[Function, ...], scalars: tuple[float, ...]
+) -> dict[tuple[int, ...], Any]:
     def value(u: Any, **_: Any) -> Any:
         return f(*(g(u) for g in inners), *scalars)
 
@@ -101,7 +103,9 @@ def _crossings(level: Any, points: np.ndarray) -> list[float]:
 def _kinks(f: Function, inners: tuple[Function, ...], scalars: tuple[float, ...]) -> tuple[float, ...]:
     found = {k for g in inners for k in g.kinks}
     if f.arity == 1:
-        line = dict(inners[0].params).get("coef", ()) if inners[0].name == "polynomial" else ()
+        line: tuple[float, ...] = (
+            dict(inners[0].params).get("coef", ()) if inners[0].name == "polynomial" else ()
+        )
         for kink in f.kinks:
             if len(line) == 2 and line[1] != 0:
                 found.add((kink - line[0]) / line[1])
@@ -142,7 +146,8 @@ COMPOSITIONS: dict[str, Record] = {
     ),
     "elementwise_numerical": Record(
         lambda fn, deg: {(): lambda u, **_: fn(u), (0,): lambda u, **_: fn.derivative()(u)},
-        (("fn", REQUIRED), ("deg", REQUIRED)), kinks=lambda fn, deg: fn.kinks, parity=lambda fn, deg: fn.parity,
+        (("fn", REQUIRED), ("deg", REQUIRED)), kinks=lambda fn, deg: fn.kinks,
+        parity=lambda fn, deg: fn.parity,
         degree=lambda fn, deg: fn.degree, growth=lambda fn, deg: fn.growth,
     ),
 }  # fmt: skip

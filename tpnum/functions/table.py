@@ -140,9 +140,12 @@ UNARY: dict[str, Record] = {
         closed=lambda alpha: ("abrelu", (alpha, 1.0)),
     ),
     "sign": Record(
-        unary(np.sign, _zero, _zero), kinks=(0.0,), parity=-1, degree=0.0, growth="bounded", closed=("sign", ())
+        unary(np.sign, _zero, _zero), kinks=(0.0,), parity=-1, degree=0.0, growth="bounded",
+        closed=("sign", ()),
     ),
-    "step": Record(unary(_step, _zero, _zero), kinks=(0.0,), degree=0.0, growth="bounded", closed=("step", ())),
+    "step": Record(
+        unary(_step, _zero, _zero), kinks=(0.0,), degree=0.0, growth="bounded", closed=("step", ())
+    ),
     "hard_tanh": Record(
         unary(lambda u: np.clip(u, -1.0, 1.0), lambda u: np.where(np.abs(u) < 1.0, 1.0, 0.0), _zero),
         kinks=(-1.0, 1.0), parity=-1, growth="bounded",
@@ -209,7 +212,8 @@ UNARY: dict[str, Record] = {
         rate=lambda a, b: max(b, 0.0), closed=lambda a, b: ("gauss", (a, b)),
     ),
     "gabor": Record(
-        unary(*(partial(v.gabor, order=k) for k in range(3))), parity=-1, growth="bounded", closed=("gabor", ())
+        unary(*(partial(v.gabor, order=k) for k in range(3))), parity=-1, growth="bounded",
+        closed=("gabor", ()),
     ),
     "exp_normalized": Record(
         unary(*(partial(v.exp_normalized, order=k) for k in range(3))), (("gamma", 1.0), ("shift", -1.0)),
@@ -222,8 +226,9 @@ UNARY: dict[str, Record] = {
         closed=lambda coef: ("poly", coef),
     ),
     "monomial": Record(
-        lambda degree: _poly(_monomial(degree)), (("degree", REQUIRED),), parity=lambda degree: (-1) ** degree,
-        degree=lambda degree: degree, closed=lambda degree: ("poly", _monomial(degree)),
+        lambda degree: _poly(_monomial(degree)), (("degree", REQUIRED),),
+        parity=lambda degree: (-1) ** degree, degree=lambda degree: degree,
+        closed=lambda degree: ("poly", _monomial(degree)),
     ),
     "hermite": Record(
         lambda degree: unary(*(_drop(partial(v.hermite, degree=degree, order=k)) for k in range(degree + 2))),

@@ -187,7 +187,7 @@ def hermite(u: Array, variance: Array, degree: int, order: int = 0) -> Array:
 
 
 def exp_normalized(u: Array, variance: Array, gamma: float, shift: float, order: int = 0) -> Array:
-    """A function whose dual is sqrt(v v') e^{gamma (rho + shift)}: sqrt(v) e^{gamma (shift - 1)/2 + sqrt(gamma/v) u}."""
+    """sqrt(v) e^{gamma (shift - 1)/2 + sqrt(gamma/v) u}, whose dual is sqrt(v v') e^{gamma (rho + shift)}."""
     root = np.sqrt(variance)
     slope = math.sqrt(gamma) / root
     return root * np.exp(0.5 * gamma * (shift - 1.0) + slope * u) * slope**order

@@ -14,7 +14,8 @@ from tpnum.errors import InputError, ProgramError
 from tpnum.functions import Function, get
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.moments import distinct
-from tpnum.gauss.pair import _SCALING, Prepared, entries, levels, prepare
+from tpnum.gauss.pair import Prepared, entries, levels, prepare
+from tpnum.gauss.prepared import SCALING
 
 _CHUNK = 4096
 _ROUNDING = 4e-15
@@ -50,7 +51,7 @@ class Dual:
         step = size if rows <= 2 * _CHUNK else _CHUNK
         for begin in range(0, size, max(step, 1)):
             part = slice(begin, begin + step)
-            chunk = _evaluate(self.f, *(a[part] for a in flat), derivative=derivative)
+            chunk = _evaluate(self.f, [a[part] for a in flat], derivative)
             value[part], error[part] = chunk[0], chunk[1]
             methods |= chunk[2]
             cost += chunk[3]
@@ -59,10 +60,12 @@ class Dual:
 
 
 def dual(phi: Any) -> Dual:
-    """The dual activation of a named nonlinearity, a Function, a layer or a NumPy-style function of one array."""
+    """The dual activation of a name, a Function, a layer or a NumPy-style function of one array."""
     f = get(phi)
-    if f.arity != 1 or (f.n_scalars and f.name not in _SCALING):
-        raise ProgramError(f"dual needs a function of one vector, {f} has {f.arity} and {f.n_scalars} scalar(s)")
+    if f.arity != 1 or (f.n_scalars and f.name not in SCALING):
+        raise ProgramError(
+            f"dual needs a function of one vector, {f} has {f.arity} and {f.n_scalars} scalar(s)"
+        )
     return Dual(f)
 
 
@@ -105,10 +108,10 @@ def gap(q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def _evaluate(
-    f: Function, q1: np.ndarray, q2: np.ndarray, c: np.ndarray, mean1: np.ndarray, mean2: np.ndarray,
-    derivative: bool,
-) -> tuple[np.ndarray, np.ndarray, set[str], int]:  # fmt: skip
+    f: Function, flat: list[np.ndarray], derivative: bool
+) -> tuple[np.ndarray, np.ndarray, set[str], int]:
     """(value, error, methods, cost) for flat arrays."""
+    q1, q2, c, mean1, mean2 = flat
     e = gap(q1, q2, c)
     if not e.size:
         return e, e, set(), 0

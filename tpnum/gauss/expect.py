@@ -19,7 +19,11 @@ from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.sampling import control_variates, sobol
 
 METHODS = ("auto", "closed", "quadrature", "qmc", "mc")
-_ORDERS = {1: (10, 16, 24, 36, 54, 80, 120, 180), 2: (8, 12, 18, 28, 42, 64, 96, 144, 216), 3: (6, 9, 14, 21, 32, 48)}
+_ORDERS = {
+    1: (10, 16, 24, 36, 54, 80, 120, 180),
+    2: (8, 12, 18, 28, 42, 64, 96, 144, 216),
+    3: (6, 9, 14, 21, 32, 48),
+}
 _BLOCK = 1 << 19
 
 Batched = Callable[[np.ndarray], np.ndarray]
@@ -48,7 +52,10 @@ def expect(f: Any, mean: Any, cov: Any, rtol: float = 1e-6, method: str = "auto"
     if not count:
         return Estimate(np.empty(shape), np.empty(shape), "none", 0)
 
-    value, size, error, used, cost = None, None, None, "", 0
+    value: Any = None
+    size: Any = None
+    error: Any = None
+    used, cost = "", 0
     if isinstance(function, Function) and d == 1 and method in ("auto", "closed"):
         value, used = _known(function, mean[:, 0], cov[:, 0, 0]), "closed"
         if value is not None:
@@ -72,7 +79,10 @@ def expect(f: Any, mean: Any, cov: Any, rtol: float = 1e-6, method: str = "auto"
             value, error, size, used = made[0], made[1], made[2], method if method == "mc" else "qmc"
         else:
             better = made[1] < error[left]
-            value[left], error[left] = np.where(better, made[0], value[left]), np.where(better, made[1], error[left])
+            value[left], error[left] = (
+                np.where(better, made[0], value[left]),
+                np.where(better, made[1], error[left]),
+            )
             used = "quadrature+qmc"
     missed = np.any(error > rtol * size * (1 + 1e-9), axis=1)
     if np.any(missed):
@@ -84,7 +94,7 @@ def expect(f: Any, mean: Any, cov: Any, rtol: float = 1e-6, method: str = "auto"
             AccuracyWarning,
             stacklevel=2,
         )
-    components = f_at.components  # type: ignore[attr-defined]
+    components = f_at.components
     out = shape if components is None else (*shape, components)
     return Estimate(value.reshape(out)[()], error.reshape(out)[()], used, cost)
 
@@ -115,7 +125,7 @@ def _validated(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, 
     mean = np.broadcast_to(mean, (*shape, d)).reshape(-1, d)
     cov = np.broadcast_to(cov, (*shape, d, d)).reshape(-1, d, d)
     for name, array in (("mean", mean), ("cov", cov)):
-        bad = ~np.all(np.isfinite(array.reshape(array.shape[0], -1)), axis=1)
+        bad = ~np.all(np.isfinite(array), axis=tuple(range(1, array.ndim)))
         if np.any(bad):
             raise InputError(f"{name}{_of(int(np.argmax(bad)), shape)} is not finite")
     skew = np.max(np.abs(cov - cov.transpose(0, 2, 1)), axis=(1, 2), initial=0.0)
@@ -160,7 +170,8 @@ class _evaluator:
             made = np.broadcast_to(made, (length,))
         if made.ndim not in (1, 2) or made.shape[-1] != length:
             raise InputError(
-                f"f returned shape {made.shape} for {d} array(s) of length {length}: it must be ({length},) or (k, {length})"
+                f"f returned shape {made.shape} for {d} array(s) of length {length}: "
+                f"it must be ({length},) or (k, {length})"
             )
         if not self.known:
             self.components, self.known = (made.shape[0] if made.ndim == 2 else None), True
@@ -178,22 +189,26 @@ def _tensor(
     """Tensor Gauss-Hermite rules of growing order, each entry until two of them agree."""
     count, _, rank = factor.shape
     todo = np.arange(count)
-    results: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-    cost, before = 0, None
+    results: Any = None
+    cost, last = 0, np.empty(0)
+    before: np.ndarray | None = None
     for order in _ORDERS[rank]:
         z, w = _rule(order, rank)
         cost += z.shape[1] * todo.size
         value, size = _weighted(f_at, mean[todo], factor[todo], z, w)
         if results is None:
-            results = tuple(np.empty((count, value.shape[1])) for _ in range(3))  # type: ignore[assignment]
+            last = np.zeros_like(value)
+            results = tuple(np.empty((count, value.shape[1])) for _ in range(3))
             results[1][:] = np.inf
         assert results is not None
         results[0][todo], results[2][todo] = value, size
         if before is not None:
+            # a kink makes the changes erratic: one small one is not believed
             change = np.abs(value - before)
-            results[1][todo] = np.maximum(change, np.minimum(results[1][todo], change * 4) * 0.25) + 2e-15 * size
+            results[1][todo] = np.maximum(3.0 * change, 0.1 * last) + 2e-15 * size
+            last = change
         open_ = np.any(results[1][todo] > 0.1 * rtol * size, axis=1)
-        todo, before = todo[open_], value[open_]
+        todo, before, last = todo[open_], value[open_], last[open_]
         if not todo.size:
             break
     assert results is not None
@@ -231,7 +246,9 @@ def _known(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray | None:
     with np.errstate(over="ignore", invalid="ignore"):
         made = np.asarray(FAMILIES[f.closed[0]].mean(q, f.closed[1]), dtype=np.float64)
     if not np.all(np.isfinite(made)):
-        raise LimitError(f"E {f} overflows or does not exist at variance {float(q[~np.isfinite(made)][0]):.6g}")
+        raise LimitError(
+            f"E {f} overflows or does not exist at variance {float(q[~np.isfinite(made)][0]):.6g}"
+        )
     return np.broadcast_to(made, q.shape)[:, None].copy()
 
 

@@ -26,45 +26,56 @@ _DROP = 80.0  # coefficients of high degree see f against e^{-z^2/4}
 class Series:
     """Coefficients for distinct rows, relative to the root of the second moment (of f, of f').
 
-    ``value[i, k] = a_k/sqrt(E f^2)``, ``slope[i, k]`` the coefficients of f' over sqrt(E f'^2); ``tail`` and
-    ``slope_tail`` (rows, ladder) hold the sums of squares from each ladder degree on, what lies beyond
-    the computed degrees included.
+    ``value[i, k] = a_k/sqrt(E f^2)``; ``slope[i, k]`` the coefficients of f' over sqrt(E f'^2), None where
+    f has no jumps and they follow from those of f; ``tail`` and ``slope_tail`` (rows, ladder) hold the
+    sums of squares from each ladder degree on, what lies beyond the computed degrees included.
     """
 
     profile: Profile
     value: np.ndarray
-    slope: np.ndarray
+    slope: np.ndarray | None
     ladder: np.ndarray
     tail: np.ndarray
     slope_tail: np.ndarray
 
     @classmethod
-    def of(cls, columns: np.ndarray, value: np.ndarray, slope: np.ndarray) -> Series:
-        """From profile columns and plain coefficients."""
+    def of(cls, q: np.ndarray, columns: np.ndarray, value: np.ndarray, slope: np.ndarray | None) -> Series:
+        """From variances, profile columns and plain coefficients."""
         second, slope_second = columns[1], columns[4]
-        root = np.sqrt(np.where(second > 0, second, 1.0))[:, None]
-        slope_root = np.sqrt(np.where(slope_second > 0, slope_second, 1.0))[:, None]
-        value, slope = value / root, slope / slope_root
+        some, steep = np.where(second > 0, second, 1.0), np.where(slope_second > 0, slope_second, 1.0)
+        value = value / np.sqrt(some)[:, None]
         ladder = np.array([k for k in LADDER if k <= value.shape[1]])
-        tail = _tails(value, ladder, (second > 0).astype(float), 1e-13)
-        slope_tail = _tails(slope, ladder, (slope_second > 0).astype(float), 1e-12)
+        squares = value * value
+        tail = _tails(squares, ladder, (second > 0).astype(float), 1e-13)
+        if slope is not None:
+            slope = slope / np.sqrt(steep)[:, None]
+            squares = slope * slope
+        else:
+            ratio = np.divide(some, q * steep, out=np.zeros_like(some), where=q > 0)
+            squares *= np.arange(value.shape[1])
+            squares *= ratio[:, None]
+        flat = (slope_second == 0) | (q == 0)
+        slope_tail = _tails(squares, ladder, np.where(flat, 0.0, 1.0), 1e-12)
         return cls(Profile(*columns), value, slope, ladder, tail, slope_tail)
 
 
-def coefficients(f: Function, mean: np.ndarray, q: np.ndarray, degrees: int) -> tuple[np.ndarray, ...]:
-    """(profile columns, a_k, coefficients of f'), one row per (mean, q), by direct quadrature."""
+def coefficients(
+    f: Function, mean: np.ndarray, q: np.ndarray, degrees: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """(profile columns, a_k, coefficients of f' if f jumps), one row per (mean, q), by direct quadrature."""
     from tpnum.kernels.hermite import hermite_rows
 
     made = np.empty((5, q.size))
-    value, slope = np.zeros((q.size, degrees)), np.zeros((q.size, degrees))
+    value = np.zeros((q.size, degrees))
     point = q == 0.0
     if np.any(point):
         made[:, point] = _at_point(f, mean[point])
-        value[point, 0], slope[point, 0] = made[0, point], made[2, point]
+        value[point, 0] = made[0, point]
     spread = np.flatnonzero(~point)
     if not spread.size:
-        return made, value, slope
+        return made, value, None
     rows = rows_of(f, mean[spread], q[spread], 2, _DROP)
+    slope = np.zeros((q.size, degrees)) if rows.table.jumps else None
     # psi_k turns by sqrt(k) radians per unit of z: keep each panel within what its nodes resolve
     for block, z, w in rows.nodes(ORDER, min(1.0, 10.0 / np.sqrt(degrees))):
         u = rows.at(block, z)
@@ -72,7 +83,7 @@ def coefficients(f: Function, mean: np.ndarray, q: np.ndarray, degrees: int) -> 
         lift = w * np.exp(0.25 * z * z)
         at, derived = values(f, u), table_slope(rows, block, z)
         for source, target in ((at, value), (derived, slope)):
-            if source is derived and not rows.table.jumps:
+            if target is None:
                 continue
             part = np.empty((z.shape[0], degrees))
             hermite_rows(z, np.ascontiguousarray(source * lift), part)
@@ -83,19 +94,21 @@ def coefficients(f: Function, mean: np.ndarray, q: np.ndarray, degrees: int) -> 
         made[2, out] = np.einsum("ij,ij->i", derived, w)
         made[3, out] = value[out, 1] / rows.root[block]
         made[4, out] = np.einsum("ij,ij,ij->i", derived, derived, w)
-    if not rows.table.jumps:
-        k = np.arange(1, degrees)
-        slope[spread, :-1] = value[spread, 1:] * np.sqrt(k) / rows.root[:, None]
-        made[2, spread] = made[3, spread] = slope[spread, 0]
+    if slope is None:
+        made[2, spread] = made[3, spread]
     return made, value, slope
 
 
-def series(f: Function, mean: np.ndarray, q: np.ndarray, most: int = 1024, tolerance: float = 1e-16) -> Series:
-    """The `Series` of f over distinct rows, of the degree at which the tails of a few probes are negligible."""
-    probe = np.unique(np.concatenate([np.argsort(q)[[0, q.size // 2, -1]], [np.argmin(mean), np.argmax(mean)]]))
+def series(
+    f: Function, mean: np.ndarray, q: np.ndarray, most: int = 1024, tolerance: float = 1e-16
+) -> Series:
+    """The `Series` of f over distinct rows, of the degree at which a few probes have negligible tails."""
+    probe = np.unique(
+        np.concatenate([np.argsort(q)[[0, q.size // 2, -1]], [np.argmin(mean), np.argmax(mean)]])
+    )
     degrees = _FIRST
     while True:
-        made = Series.of(*coefficients(f, mean[probe], q[probe], degrees))
+        made = Series.of(q[probe], *coefficients(f, mean[probe], q[probe], degrees))
         worst = np.maximum(made.tail.max(axis=0), 1e-3 * made.slope_tail.max(axis=0))
         enough = np.flatnonzero(worst <= tolerance)
         if enough.size or degrees >= most:
@@ -103,25 +116,36 @@ def series(f: Function, mean: np.ndarray, q: np.ndarray, most: int = 1024, toler
         degrees = min(most, 2 * degrees)
     if enough.size:
         degrees = int(made.ladder[enough[0]])
-    return Series.of(*_rows(f, mean, q, degrees))
+    return Series.of(q, *_rows(f, mean, q, degrees))
 
 
-def _rows(f: Function, mean: np.ndarray, q: np.ndarray, degrees: int) -> tuple[np.ndarray, ...]:
+def _rows(
+    f: Function, mean: np.ndarray, q: np.ndarray, degrees: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """`coefficients`, interpolated in the variance where the rows are many and their means one."""
     if np.any(mean != mean[0]) or not np.any(q > 0):
         return coefficients(f, mean, q, degrees)
 
     def work(variances: np.ndarray) -> np.ndarray:
         columns, value, slope = coefficients(f, np.full(variances.size, mean[0]), variances, degrees)
         # all coefficients in units of the function's size: small ones need no relative accuracy
-        root, slope_root = np.sqrt(columns[1])[:, None], np.sqrt(columns[4])[:, None]
-        value = np.divide(value, root, out=np.zeros_like(value), where=root > 0) + 2.0
-        slope = np.divide(slope, slope_root, out=np.zeros_like(slope), where=slope_root > 0) + 2.0
-        return np.concatenate([_compact(columns), value, slope], axis=1)
+        parts = [_compact(columns), _relative(value, columns[1]) + 2.0]
+        if slope is not None:
+            parts.append(_relative(slope, columns[4]) + 2.0)
+        return np.concatenate(parts, axis=1)
 
     made = over_variance(work, q)
     columns = _expand(made[:, :5])
-    root, slope_root = np.sqrt(columns[1])[:, None], np.sqrt(columns[4])[:, None]
-    return columns, (made[:, 5 : 5 + degrees] - 2.0) * root, (made[:, 5 + degrees :] - 2.0) * slope_root
+    value = (made[:, 5 : 5 + degrees] - 2.0) * np.sqrt(columns[1])[:, None]
+    slope = (
+        (made[:, 5 + degrees :] - 2.0) * np.sqrt(columns[4])[:, None] if made.shape[1] > 5 + degrees else None
+    )
+    return columns, value, slope
+
+
+def _relative(coef: np.ndarray, second: np.ndarray) -> np.ndarray:
+    root = np.sqrt(second)[:, None]
+    return np.divide(coef, root, out=np.zeros_like(coef), where=root > 0)
 
 
 def _compact(columns: np.ndarray) -> np.ndarray:
@@ -129,7 +153,9 @@ def _compact(columns: np.ndarray) -> np.ndarray:
     root, slope_root = np.sqrt(columns[1]), np.sqrt(columns[4])
     one = np.where(slope_root > 0, slope_root, 1.0)
     safe = np.where(root > 0, root, 1.0)
-    return np.stack([columns[0] / safe + 2.0, root, columns[2] / one + 2.0, columns[3] / one + 2.0, slope_root], 1)
+    return np.stack(
+        [columns[0] / safe + 2.0, root, columns[2] / one + 2.0, columns[3] / one + 2.0, slope_root], 1
+    )
 
 
 def _expand(made: np.ndarray) -> np.ndarray:
@@ -137,23 +163,30 @@ def _expand(made: np.ndarray) -> np.ndarray:
     one = np.where(slope_root > 0, slope_root, 1.0)
     safe = np.where(root > 0, root, 1.0)
     return np.stack(
-        [(made[:, 0] - 2.0) * safe, root**2, (made[:, 2] - 2.0) * one, (made[:, 3] - 2.0) * one, slope_root**2]
+        [
+            (made[:, 0] - 2.0) * safe,
+            root**2,
+            (made[:, 2] - 2.0) * one,
+            (made[:, 3] - 2.0) * one,
+            slope_root**2,
+        ]
     )
 
 
-def _tails(coef: np.ndarray, ladder: np.ndarray, total: np.ndarray, floor: float) -> np.ndarray:
+def _tails(squares: np.ndarray, ladder: np.ndarray, total: np.ndarray, floor: float) -> np.ndarray:
     """Sums of squares from each ladder degree on.
 
     Beyond the last degree it is Parseval's difference where that can be measured, else the geometric
     continuation of the last two sixteenths.
     """
-    squares = coef * coef
-    degrees = coef.shape[1]
+    degrees = squares.shape[1]
     step = max(degrees // 16, 2)
     last, before = squares[:, -step:].sum(1), squares[:, -2 * step : -step].sum(1)
     ratio = np.clip(np.divide(last, before, out=np.zeros_like(last), where=before > 0), 0.0, 0.95)
     measured = total - squares.sum(1)
     beyond = np.where(measured > floor, measured, last * ratio / (1.0 - ratio))
-    sums = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1]
-    within = np.concatenate([sums, np.zeros((coef.shape[0], 1))], axis=1)[:, ladder]
-    return within + beyond[:, None]
+    starts = ladder[ladder < degrees]
+    blocks = np.zeros((squares.shape[0], ladder.size))
+    if starts.size:
+        blocks[:, : starts.size] = np.add.reduceat(squares, starts, axis=1)
+    return np.cumsum(blocks[:, ::-1], axis=1)[:, ::-1] + beyond[:, None]

@@ -17,10 +17,9 @@ Work = Callable[[np.ndarray], np.ndarray]
 
 
 def over_variance(work: Work, q: np.ndarray) -> np.ndarray:
-    """``work(q)``, (rows, columns) for distinct variances, directly or by interpolation where that is accurate.
+    """``work(q)``, (rows, columns), for distinct variances; by interpolation where that is accurate.
 
-    The error is judged column by column against the row sizes of that column's neighbourhood: `work` must
-    return columns that are comparable (it normalises them).
+    The error is judged column by column against the largest entry, so `work` returns well scaled columns.
     """
     positive = q > 0
     used = q[positive]

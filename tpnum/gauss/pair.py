@@ -9,163 +9,17 @@ truncation bound sqrt(t_i t_j)|rho|^K is met at an affordable degree; panels for
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from tpnum.errors import InputError, LimitError
-from tpnum.functions import Function
-from tpnum.gauss.hermite import Series, coefficients, series
-from tpnum.gauss.moments import Profile, bound, distinct
-from tpnum.gauss.panels import Tabled, pairs, tabled
-from tpnum.gauss.rules import check_growth
+from tpnum.errors import InputError
+from tpnum.gauss.panels import pairs
+from tpnum.gauss.prepared import Prepared, gauss_hermite, prepare, series_rows
 
-SMOOTH_DEGREE = 512
-KINKED_DEGREE = 1024
-"""Highest degrees of the series; beyond, panels are cheaper."""
+__all__ = ["TOLERANCE", "Prepared", "entries", "evaluate", "levels", "prepare", "reach"]
 
-_TOLERANCE = {np.dtype(np.float64): (3e-14, 3e-12), np.dtype(np.float32): (1e-8, 1e-7)}
-
-
-@dataclass
-class _Cache:
-    tables: Tabled | None = None
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a pair needs to know of its rows; entry i of every array belongs to row i.
-
-    ``first`` E f, ``second`` E f^2, ``slope`` E f' (almost everywhere), ``stein`` Cov(f, u)/q,
-    ``slope_second`` E f'^2.  ``kind``: "closed", "series" or "rule".
-    """
-
-    f: Function
-    kind: str
-    q: np.ndarray
-    mean: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    slope: np.ndarray
-    stein: np.ndarray
-    slope_second: np.ndarray
-    params: np.ndarray  # (k, rows) of the closed family's strip
-    series: Series | None = None  # of distinct rows
-    where: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.intp))  # row -> distinct row
-    distinct: tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(0))  # their mean and variance
-    cache: _Cache = field(default_factory=_Cache, compare=False)
-
-    def __len__(self) -> int:
-        return int(self.q.size)
-
-    def rows(self, which: Any) -> Prepared:
-        """The same for some of the rows (a slice or an index array)."""
-        names = ("q", "mean", "first", "second", "slope", "stein", "slope_second")
-        part = {name: getattr(self, name)[which] for name in names}
-        where = self.where[which] if self.where.size else self.where
-        return replace(self, **part, params=self.params[:, which], where=where)
-
-    def tables(self) -> Tabled:
-        """The distinct rows for the panel kernel; a row without variance stands as the smallest one."""
-        if self.cache.tables is None:
-            mean, q = self.distinct
-            smallest = q[q > 0].min() if np.any(q > 0) else 1.0
-            self.cache.tables = tabled(self.f, mean, np.where(q > 0, q, smallest))
-        return self.cache.tables
-
-
-def prepare(f: Function, q: Any, mean: Any = None, scalars: Sequence[Any] = (), closed: bool = True) -> Prepared:
-    """Rows u ~ N(mean, q) of f(u; scalars) for `evaluate`: ``q``, ``mean``, each scalar 1-d or a number.
-
-    Scalars that differ from row to row are allowed for functions with f(u; s) = s^p f(u/sqrt(s); 1)
-    only; ``closed=False`` refuses closed forms (the general path).
-    """
-    q = np.atleast_1d(np.asarray(q, dtype=np.float64))
-    centred = mean is None or not np.any(mean)
-    mean = np.zeros(q.size) if mean is None else np.broadcast_to(np.asarray(mean, dtype=np.float64), q.shape)
-    if not (np.all(np.isfinite(q)) and np.all(q >= 0) and np.all(np.isfinite(mean))):
-        raise LimitError(f"the variances and means that enter {f} must be finite, variances not negative")
-    check_growth(f, q, 2)
-    if f.name == "elementwise_numerical" and not f.order:
-        return _rule_rows(f, q, mean)
-    own = not scalars or (len(scalars) == 1 and np.array_equal(np.broadcast_to(scalars[0], q.shape), q))
-    if closed and centred and own and _has_family(f):
-        return _closed_rows(f, q, mean)
-    if scalars:
-        return _scaled_rows(f, q, mean, scalars)
-    return _series_rows(f, q, mean)
-
-
-def _has_family(f: Function) -> bool:
-    from tpnum.gauss.closed import FAMILIES
-
-    return f.closed is not None and f.closed[0] in FAMILIES
-
-
-def _closed_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
-    from tpnum.gauss.closed import FAMILIES
-
-    assert f.closed is not None
-    family, params = FAMILIES[f.closed[0]], f.closed[1]
-    with np.errstate(over="ignore", invalid="ignore"):
-        made = [np.asarray(g(q, params)) for g in (family.mean, family.moment, family.slope, family.slope_moment)]
-        strip_params = np.ascontiguousarray(family.profile(q, params), dtype=np.float64)
-    if not all(np.all(np.isfinite(m)) for m in made):
-        raise LimitError(f"the second moment of {f} overflows at variance {float(q.max()):.6g}")
-    first, second, stein, slope_second = made
-    slope = np.where(slope_second > 0, stein, 0.0)  # of step and sign: zero almost everywhere
-    return Prepared(f, "closed", q, mean, first, second, slope, stein, slope_second, strip_params)
-
-
-def _series_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
-    (rows_q, rows_mean), where = distinct(q, mean)
-    most = KINKED_DEGREE if f.kinks else SMOOTH_DEGREE
-    made = series(bound(f, ()), rows_mean, rows_q, most, 1e-16)
-    return _with(f, made, q, mean, where, (rows_mean, rows_q))
-
-
-def _with(f: Function, made: Series, q: Any, mean: Any, where: Any, rows: Any) -> Prepared:
-    p = made.profile
-    each = [np.asarray(a)[where] for a in (p.mean, p.second, p.slope, p.stein, p.slope_second)]
-    return Prepared(f, "series", q, mean, *each, params=np.zeros((0, q.size)), series=made, where=where, distinct=rows)
-
-
-_SCALING = {"exp_normalized": 0.5, "hermite": 0.0}
-"""p where f(u; s) = s^p f(u/sqrt(s); 1)."""
-
-
-def _scaled_rows(f: Function, q: np.ndarray, mean: np.ndarray, scalars: Sequence[Any]) -> Prepared:
-    columns = [np.broadcast_to(np.asarray(s, dtype=np.float64), q.shape) for s in scalars]
-    if f.primitive is None and f.name in _SCALING:
-        s = columns[0]
-        if np.any(s <= 0):
-            raise LimitError(f"{f} needs a positive second moment")
-        unit = _series_rows(bound(f, (1.0,)), q / s, mean / np.sqrt(s))
-        factor = s ** _SCALING[f.name]
-        steep = factor / np.sqrt(s)
-        return replace(
-            unit, q=q, mean=mean, first=unit.first * factor, second=unit.second * factor**2,
-            slope=unit.slope * steep, stein=unit.stein * steep, slope_second=unit.slope_second * steep**2,
-        )  # fmt: skip
-    if all(np.all(c == c[0]) for c in columns):
-        return _series_rows(bound(f, [float(c[0]) for c in columns]), q, mean)
-    return _each_own(f, q, mean, columns)
-
-
-def _each_own(f: Function, q: np.ndarray, mean: np.ndarray, columns: list[np.ndarray]) -> Prepared:
-    """Every row has its own scalars, hence its own function: series only, one row after another."""
-    rows, where = distinct(q, mean, *columns)
-    parts = [
-        coefficients(bound(f, [float(c[i]) for c in rows[2:]]), rows[1][i : i + 1], rows[0][i : i + 1], SMOOTH_DEGREE)
-        for i in range(rows[0].size)
-    ]
-    made = Series.of(*(np.concatenate([p[k] for p in parts], axis=1 if k == 0 else 0) for k in range(3)))
-    return _with(f, made, q, mean, where, (np.zeros(0), np.zeros(0)))
-
-
-# pairs ------------------------------------------------------------------------------------------
+TOLERANCE = {np.dtype(np.float64): (3e-14, 3e-12), np.dtype(np.float32): (1e-8, 1e-7)}
 
 
 def evaluate(
@@ -195,7 +49,7 @@ def evaluate(
 
 
 def _general(p: Prepared) -> Prepared:
-    return p if p.kind == "series" else _series_rows(p.f, p.q, p.mean)
+    return p if p.kind == "series" else series_rows(p.f, p.q, p.mean)
 
 
 def _evaluate_closed(
@@ -231,7 +85,7 @@ def reach(rows: Prepared, cols: Prepared, dtype: np.dtype[Any], slope: bool) -> 
     count = min(rows.series.ladder.size, cols.series.ladder.size)
     degrees = rows.series.ladder[:count]
     a, b = np.unique(rows.where), np.unique(cols.where)
-    wanted, wanted_slope = _TOLERANCE[dtype]
+    wanted, wanted_slope = TOLERANCE[dtype]
 
     def largest(left: np.ndarray, right: np.ndarray, tolerance: float) -> np.ndarray:
         tail = np.sqrt(np.maximum(left[a, :count].max(axis=0) * right[b, :count].max(axis=0), 1e-300))
@@ -247,7 +101,8 @@ def _evaluate_strips(
     rows: Prepared, cols: Prepared, e: np.ndarray, dtype: np.dtype[Any], want_derivative: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Strip by strip through `tpnum.kernels.series`; the pairs beyond the series' reach again by panels."""
-    from tpnum.kernels.series import EVEN, NONE, ODD, series as strip
+    from tpnum.kernels.series import EVEN, NONE, ODD
+    from tpnum.kernels.series import series as strip
 
     r, c = rows.series, cols.series
     assert r is not None and c is not None
@@ -275,20 +130,33 @@ def _evaluate_strips(
             terms = degree // 2 if parity else degree
             strip(e[i, part], a, b, rs, cs, i, j, terms, kind, same, out[i, part], d[i, part])
     if np.any(far):
-        i, j = np.nonzero(far)
-        out[i, j], steep = entries(rows, cols, i, j, e[i, j].astype(np.float64), dtype, want_derivative)
+        a_far, b_far = np.nonzero(far)
+        left = e[a_far, b_far].astype(np.float64)
+        out[a_far, b_far], steep = entries(rows, cols, a_far, b_far, left, dtype, want_derivative)
         if want_derivative:
-            d[i, j] = steep
+            d[a_far, b_far] = steep
     return out, d if want_derivative else None
 
 
 def entries(
-    rows: Prepared, cols: Prepared, i: np.ndarray, j: np.ndarray, e: np.ndarray, dtype: Any, want_derivative: bool
+    rows: Prepared,
+    cols: Prepared,
+    i: np.ndarray,
+    j: np.ndarray,
+    e: np.ndarray,
+    dtype: Any,
+    want_derivative: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pairs (i[n], j[n]) of two "series" blocks: series where its bound allows, panels elsewhere."""
     out, d = np.empty(e.size), np.empty(e.size if want_derivative else 0)
+    ground = (rows.q[i] == 0) | (cols.q[j] == 0)
+    if np.any(ground):
+        out[ground] = _constants(rows, cols, i[ground], j[ground])
+        if want_derivative:
+            d[ground] = rows.slope[i[ground]] * cols.slope[j[ground]]
     level, degrees = levels(rows, cols, i, j, e, np.dtype(dtype), want_derivative)
-    for at in np.unique(level):
+    level[ground] = -1
+    for at in np.unique(level[~ground]):
         chosen = np.flatnonzero(level == at)
         if at < degrees.size:
             out[chosen], part = _series(rows, cols, i[chosen], j[chosen], e[chosen], int(at), want_derivative)
@@ -300,22 +168,36 @@ def entries(
     return out, d
 
 
+def _constants(rows: Prepared, cols: Prepared, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Pairs of which one has no variance: E f(u) g(v) = E f(u) E g(v)."""
+    unit = np.sqrt(rows.second[i]) * np.sqrt(cols.second[j])
+    ratio = np.divide(rows.first[i] * cols.first[j], unit, out=np.zeros_like(unit), where=unit > 0)
+    away = np.where(
+        (rows.q[i] == 0) & (cols.q[j] == 0) & (unit > 0), 0.0, 1.0 - np.minimum(np.abs(ratio), 1.0)
+    )
+    return np.copysign(away, ratio)
+
+
 def levels(
-    rows: Prepared, cols: Prepared, i: np.ndarray, j: np.ndarray, e: np.ndarray, dtype: np.dtype[Any], slope: bool
+    rows: Prepared,
+    cols: Prepared,
+    i: np.ndarray,
+    j: np.ndarray,
+    e: np.ndarray,
+    dtype: np.dtype[Any],
+    slope: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """For every pair the place of its degree in the ladder, len(ladder) where it needs panels."""
     assert rows.series is not None and cols.series is not None
     count = min(rows.series.ladder.size, cols.series.ladder.size)
     degrees = rows.series.ladder[:count]
-    wanted, wanted_slope = _TOLERANCE[dtype]
+    wanted, wanted_slope = TOLERANCE[dtype]
     log_rho = np.log1p(-np.minimum(np.abs(e), 1.0), where=np.abs(e) < 1.0, out=np.full(e.shape, -800.0))
     level = np.full(e.size, count)
     a, b = rows.where[i], cols.where[j]
-    ground = (rows.q[i] == 0) | (cols.q[j] == 0)
     no_tables = rows.distinct[0].size == 0 or cols.distinct[0].size == 0
     if no_tables:
         level[:] = count - 1
-    level[ground] = 0
     with np.errstate(divide="ignore"):
         for at in range(count - 1, -1, -1):
             tail = 0.5 * (np.log(rows.series.tail[a, at]) + np.log(cols.series.tail[b, at]))
@@ -328,46 +210,41 @@ def levels(
 
 
 def _series(
-    rows: Prepared, cols: Prepared, i: np.ndarray, j: np.ndarray, e: np.ndarray, at: int, want_derivative: bool
+    rows: Prepared,
+    cols: Prepared,
+    i: np.ndarray,
+    j: np.ndarray,
+    e: np.ndarray,
+    at: int,
+    want_derivative: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     from tpnum.kernels.hermite import series_pairs
 
     r, c = rows.series, cols.series
     assert r is not None and c is not None
     out, d = np.empty(e.size), np.empty(e.size if want_derivative else 0)
+    none = np.empty((0, 0))
+    mixed = r.slope is not None and c.slope is not None
     series_pairs(
         e, rows.where[i], cols.where[j], int(r.ladder[at]), r.value, c.value,
-        np.maximum(r.tail[:, at], 0.0), np.maximum(c.tail[:, at], 0.0), r.slope, c.slope, out, d,
+        np.maximum(r.tail[:, at], 0.0), np.maximum(c.tail[:, at], 0.0),
+        r.slope if mixed else none, c.slope if mixed else none,
+        out, d,
     )  # fmt: skip
-    if want_derivative:
+    if want_derivative and mixed:
         d *= np.sqrt(rows.slope_second[i] * cols.slope_second[j])
+    elif want_derivative:
+        d *= np.sqrt(rows.second[i] / rows.q[i]) * np.sqrt(cols.second[j] / cols.q[j])
     return out, d
 
 
 # the peer's fixed rule --------------------------------------------------------------------------
 
 
-def _hermgauss(deg: int) -> tuple[np.ndarray, np.ndarray]:
-    x, w = np.polynomial.hermite.hermgauss(deg)
-    return math.sqrt(2.0) * x, w / math.sqrt(math.pi)
-
-
-def _rule_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
-    params = dict(f.params)
-    fn, (z, w) = params["fn"], _hermgauss(params["deg"])
-    u = mean[:, None] + np.sqrt(q)[:, None] * z
-    value, slope = fn(u), fn.derivative()(u)
-    profile = Profile(value @ w, value**2 @ w, slope @ w, slope @ w, slope**2 @ w)
-    return Prepared(
-        f, "rule", q, mean, profile.mean, profile.second, profile.slope, profile.stein, profile.slope_second,
-        np.zeros((0, q.size)),
-    )  # fmt: skip
-
-
 def _evaluate_rule(rows: Prepared, cols: Prepared, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """LAYERS.md, ElementwiseNumerical: u and v | u both on the nodes of the same Gauss-Hermite rule."""
     params = dict(rows.f.params)
-    fn, (z, w) = params["fn"], _hermgauss(params["deg"])
+    fn, (z, w) = params["fn"], gauss_hermite(params["deg"])
     slope = fn.derivative()
     out, d = np.empty(e.shape), np.empty(e.shape)
     step = max(1, (1 << 20) // (z.size * z.size))

@@ -1,4 +1,4 @@
-"""Pairs of Gaussians by panel quadrature: E f(u) g(v) and E f'(u) g'(v) for kinked or badly resolved functions.
+"""Pairs of Gaussians by panel quadrature: E f(u) g(v), E f'(u) g'(v) for kinked and badly resolved functions.
 
 The functions enter the kernel as piecewise polynomials (`Table`); any correlation is allowed, +-1
 included, and the co-correlation of (f(u), g(v)) keeps its digits where f(u) and g(v) nearly agree.

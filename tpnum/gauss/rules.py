@@ -111,8 +111,8 @@ def _exists(f: Function, lost: np.ndarray, made: np.ndarray, mean: np.ndarray, r
         u = mean[i] + root[i] * _GRID[j]
         what = "undefined (NaN)" if np.isnan(made[i, j]) else "infinite"
         raise LimitError(
-            f"{f} is {what} at u = {u:.6g}, within reach of mean {mean[i]:.6g} and variance {root[i] ** 2:.6g}: "
-            "its expectation overflows or does not exist"
+            f"{f} is {what} at u = {u:.6g}, within reach of mean {mean[i]:.6g} and variance "
+            f"{root[i] ** 2:.6g}: its expectation overflows or does not exist"
         )
 
 
@@ -121,8 +121,8 @@ def check_growth(f: Function, variance: np.ndarray, power: int) -> None:
     if f.growth == "exp2" and f.rate > 0 and np.any(2.0 * power * f.rate * variance >= 1.0):
         worst = float(np.max(variance))
         raise LimitError(
-            f"E {f}{_power(power)} does not exist at variance {worst:.6g}: it grows like exp({f.rate:g} u^2), "
-            f"so the variance must stay below {1.0 / (2.0 * power * f.rate):.6g}"
+            f"E {f}{_power(power)} does not exist at variance {worst:.6g}: it grows like "
+            f"exp({f.rate:g} u^2), so the variance must stay below {1.0 / (2.0 * power * f.rate):.6g}"
         )
 
 
@@ -142,9 +142,11 @@ def rows_of(f: Function, mean: np.ndarray, variance: np.ndarray, power: int = 2,
     far, near = float(extent.max()), float(extent.min())
     steps = near * 16.0 ** np.arange(max(0, int(np.ceil(np.log(far / near) / np.log(16.0)))))
     grades = float(np.median(mean)) + np.concatenate([-steps[::-1], steps]) if far > 16.0 * near else None
+    bulk = np.abs(values(f, float(np.median(mean)) + near * np.linspace(-1.0, 1.0, 65)))
     table = build(
-        lambda u: values(f, u), slope, np.asarray(f.kinks, dtype=float), reach_low, reach_high, str(f), grades
-    )
+        lambda u: values(f, u), slope, np.asarray(f.kinks, dtype=float), reach_low, reach_high,
+        str(f), grades, float(np.max(bulk, where=np.isfinite(bulk), initial=0.0)),
+    )  # fmt: skip
     return Rows(f, mean, root, low, high, table, np.exp(peak))
 
 

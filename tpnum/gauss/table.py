@@ -75,27 +75,32 @@ def _sample(f: Value, low: np.ndarray, high: np.ndarray, name: str) -> np.ndarra
         made = np.asarray(f(u.reshape(-1)), dtype=np.float64).reshape(u.shape)
     if not np.all(np.isfinite(made)):
         at = u[~np.isfinite(made)][0]
-        raise LimitError(f"{name} is not finite at u = {at:.6g}, so its Gaussian expectation cannot be computed")
+        raise LimitError(
+            f"{name} is not finite at u = {at:.6g}, so its Gaussian expectation cannot be computed"
+        )
     return made @ _TO_CHEBYSHEV.T
 
 
 def build(
     f: Value, slope: Value | None, kinks: np.ndarray, low: float, high: float, name: str = "f",
-    grades: np.ndarray | None = None,
+    grades: np.ndarray | None = None, scale: float = 0.0,
 ) -> Table:  # fmt: skip
     """The table of f, and of its derivative, on [low, high]; undeclared kinks are found and split at.
 
-    ``grades`` are further break points, so that pieces are no larger than the rows that use them.
+    ``grades`` are further break points, so that pieces are no larger than the rows that use them;
+    below 1e-18 of ``scale`` nothing is resolved.
     """
     steps = np.empty(0) if grades is None else grades[(grades > low) & (grades < high)]
     inside = np.unique(kinks[(kinks > low) & (kinks < high)])
-    edges, cuts, coef, derived, resolved = _bisect(f, slope, start_of(low, np.union1d(inside, steps), high), name)
+    start = np.concatenate([[low], np.union1d(inside, steps), [high]])
+    edges, cuts, coef, derived, resolved = _bisect(f, slope, start, name, scale)
     found = _undeclared(edges, inside)
     if found.size:
         inside = np.union1d(inside, found)
-        edges, cuts, coef, derived, resolved = _bisect(f, slope, start_of(low, np.union1d(inside, steps), high), name)
+        start = np.concatenate([[low], np.union1d(inside, steps), [high]])
+        edges, cuts, coef, derived, resolved = _bisect(f, slope, start, name, scale)
     half = 0.5 * np.diff(edges)
-    cuts = np.union1d(cuts, start_of(low, np.union1d(inside, steps), high))
+    cuts = np.union1d(cuts, start)
     kinked = np.isin(cuts, inside)
     left, right = coef.sum(axis=1), (coef * (-1.0) ** np.arange(DEGREE + 1)).sum(axis=1)
     size = np.abs(coef).sum(axis=1)
@@ -109,13 +114,8 @@ def build(
     return Table(edges, coef @ _TO_MONOMIAL, derived @ _TO_MONOMIAL, cuts, kinked, jumps, resolved)
 
 
-def start_of(low: float, kinks: np.ndarray, high: float) -> np.ndarray:
-    """The intervals between kinks, as edges."""
-    return np.concatenate([[low], kinks, [high]])
-
-
 def _bisect(
-    f: Value, slope: Value | None, start: np.ndarray, name: str
+    f: Value, slope: Value | None, start: np.ndarray, name: str, scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, float]:
     """Halve intervals until f (and f') are resolved: edges, coarse edges, Chebyshev coefficients of both."""
     low, high = start[:-1], start[1:]
@@ -128,11 +128,11 @@ def _bisect(
         derived = None if slope is None else _sample(slope, low, high, f"the derivative of {name}")
         size = np.abs(coef).max(axis=1)
         biggest = max(biggest, float(size.max()))
-        tail = _tail(coef, size, 1e-40 * biggest)
+        tail = _tail(coef, size, max(1e-40 * biggest, 1e-18 * scale))
         if derived is not None:
             # f' may be far below f, as in the saturated parts of tanh: there f sets the scale
             of = np.maximum(np.abs(derived).max(axis=1), size)
-            tail = np.maximum(tail, _tail(derived, of, 1e-40 * biggest))
+            tail = np.maximum(tail, _tail(derived, of, max(1e-40 * biggest, 1e-18 * scale)))
         noise = (tail < _NOISE) & (tail > before / 3.0)
         width = high - low
         small = width < 1e-14 * np.maximum(np.abs(low), np.abs(high)) + 1e-290
@@ -147,9 +147,10 @@ def _bisect(
         low, high, before = low[~stop], high[~stop], tail[~stop]
         if not low.size:
             break
-        middle = 0.5 * (low + high)
+        middle = np.asarray(0.5 * (low + high))
         cuts.append(middle[before > _COARSE])
-        low, high = np.stack([low, middle], 1).ravel(), np.stack([middle, high], 1).ravel()
+        ends = np.stack([low, middle, middle, high], 1).reshape(-1, 2)
+        low, high = ends[:, 0], ends[:, 1]
         before = np.repeat(before, 2)
     edges = np.concatenate([d[0] for d in done])
     order = np.argsort(edges)
@@ -179,10 +180,11 @@ def _undeclared(edges: np.ndarray, known: np.ndarray) -> np.ndarray:
         if np.any((known >= a) & (known <= b)):
             continue
         finest = begin + int(np.argmin(width[begin:end]))
-        point = 0.5 * (edges[finest] + edges[finest + 1])
-        for digits in range(12):
-            nice = round(point, digits)
-            if a <= nice <= b:
+        low, high = edges[finest], edges[finest + 1]
+        point = 0.5 * (low + high)
+        for digits in range(13):  # people put kinks at short decimals
+            nice = round(float(point), digits)
+            if 2 * low - high <= nice <= 2 * high - low:
                 point = nice
                 break
         found.append(point)

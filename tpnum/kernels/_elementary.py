@@ -158,7 +158,7 @@ _FLOOR_32, _BIAS_32 = np.float32(-86.0), np.int32(127 << 23)
 
 @fused
 def _reduced_64(x: Any) -> Any:
-    """2^n and e^r - 1 with x = n log 2 + r; adding the shift rounds to the integer n and leaves it in the low bits."""
+    """2^n and e^r - 1, x = n log 2 + r; adding the shift rounds to the integer n, left in the low bits."""
     x = x if x > _FLOOR_64 else _FLOOR_64
     t = x * _LOG2E_64 + _SHIFT_64
     n = t - _SHIFT_64

@@ -76,15 +76,15 @@ def normalise_rows(
 
 
 @reduction
-def _fold(c: np.ndarray, bound: Any) -> Any:
-    """Turn c into copysign(1 - |c|, c) in place and count the entries below ``bound``."""
+def _fold(c: np.ndarray, e: np.ndarray, bound: Any) -> Any:
+    """e = copysign(1 - |c|, c); counts the entries below ``bound``."""
     one = c.dtype.type(1)
     zero = c.dtype.type(0)
     near = zero  # of the same type: a sum of floats becomes SIMD, a running minimum does not
     for k in range(c.size):
         y = one - abs(c[k])
         near += one if y < bound else zero
-        c[k] = math.copysign(y if y > zero else zero, c[k])
+        e[k] = math.copysign(y if y > zero else zero, c[k])
     return near
 
 
@@ -109,6 +109,7 @@ def _separation(a: np.ndarray, b: np.ndarray, frame_a: Any, frame_b: Any, side: 
 @kernel
 def correlate_strip(
     c: np.ndarray,
+    e: np.ndarray,
     x1: np.ndarray,
     x2: np.ndarray,
     frame1: np.ndarray,
@@ -117,21 +118,21 @@ def correlate_strip(
     j0: int,
     threshold: float,
 ) -> None:
-    """In place, from cosines to co-correlations: c[k] of rows x1[i] and x2[j0 + k], original rows.
+    """From cosines c to co-correlations e, which may be c: c[k] of rows x1[i] and x2[j0 + k], original rows.
 
     Pairs with 1 - |c| below ``threshold`` are computed again from the rows: equal rows give 0.0 and
     opposite ones -0.0, exactly.  A zero row has e = 1.
     """
     bound = c.dtype.type(threshold)
-    if _fold(c, bound) == 0:
+    if _fold(c, e, bound) == 0:
         return
-    for k in range(c.size):
-        if abs(c[k]) < bound:
+    for k in range(e.size):
+        if abs(e[k]) < bound:
             j = j0 + k
-            side = math.copysign(1.0, c[k])
+            side = math.copysign(1.0, e[k])
             first = (frame1[0, i], frame1[1, i])
             second = (frame2[0, j], frame2[1, j])
-            c[k] = math.copysign(_separation(x1[i], x2[j], first, second, side), side)
+            e[k] = math.copysign(_separation(x1[i], x2[j], first, second, side), side)
 
 
 @kernel
@@ -150,7 +151,8 @@ def correlate(
     for r in range(panel.shape[0]):
         for start in range(0, width, 1024):
             stop = min(start + 1024, width)
-            correlate_strip(panel[r, start:stop], x1, x2, frame1, frame2, row0 + r, col0 + start, threshold)
+            strip = panel[r, start:stop]
+            correlate_strip(strip, strip, x1, x2, frame1, frame2, row0 + r, col0 + start, threshold)
 
 
 @kernel

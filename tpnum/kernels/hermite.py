@@ -54,6 +54,7 @@ def series_pairs(e, row, col, degree, value1, value2, tail1, tail2, slope1, slop
         1 - |rho'| = sum_k (a_k - s_k b_k)^2/2 + s_k a_k b_k (1 - r^k),   s_k = s sign(rho)^k,
 
     keeps all digits where f(u) and g(v) nearly agree; ``tail`` is what the squares beyond ``degree`` sum to.
+    ``out_d`` is d rho'/d rho where ``slope1`` is empty, else the sum over the coefficients of f' and g'.
     """
     for n in range(e.shape[0]):
         a, b = value1[row[n]], value2[col[n]]
@@ -88,7 +89,18 @@ def series_pairs(e, row, col, degree, value1, value2, tail1, tail2, slope1, slop
             x, y = math.sqrt(tail1[row[n]]), math.sqrt(tail2[col[n]])
             lost += 0.5 * (x - y) * (x - y) + x * y * missing
             out_e[n] = math.copysign(max(lost, 0.0), total)
-        if out_d.shape[0] > 0:
+        if out_d.shape[0] > 0 and slope1.shape[0] == 0:
+            # E f' g' is the derivative in rho: sum_k k a_k b_k rho^(k-1)
+            t1 = a[1] * b[1]
+            t2, t3, t0, power = 2.0 * (a[2] * b[2]), 3.0 * (a[3] * b[3]), 0.0, 1.0
+            for k in range(4, degree, 4):
+                t0 += power * (k * (a[k] * b[k]))
+                power *= rho4
+                t1 += power * ((k + 1) * (a[k + 1] * b[k + 1]))
+                t2 += power * ((k + 2) * (a[k + 2] * b[k + 2]))
+                t3 += power * ((k + 3) * (a[k + 3] * b[k + 3]))
+            out_d[n] = (t1 + rho * t2) + rho2 * (t3 + rho * t0)
+        elif out_d.shape[0] > 0:
             c, d = slope1[row[n]], slope2[col[n]]
             t0, t1, t2, t3, power = 0.0, 0.0, 0.0, 0.0, 1.0
             for k in range(0, degree, 4):

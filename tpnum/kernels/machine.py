@@ -1,6 +1,6 @@
 """The machine: a short program of strip operations, run over a panel of pairs in L1.
 
-Registers are strips of at most `STRIP` pairs; one instruction reads and writes whole registers, so the
+Registers are strips of pairs; one instruction reads and writes whole registers, so the
 dispatch costs nothing and no architecture triggers a compilation.  Row r of the panel is input row0 + r,
 column c is input col0 + c; ``rp`` and ``cp`` hold the parameters of every instruction per input.
 
@@ -12,27 +12,33 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
-from tpnum.kernels.gram import correlate_strip
+from tpnum.kernels.gram import correlate_strip, mirror
 from tpnum.kernels.piecewise import (
     abrelu,
     abrelu_layer,
     covariance,
     dense_layer,
+    first_layer,
     rectpow,
     relu_bias_layer,
     relu_layer,
     sign,
     step,
 )
-#SERIES from tpnum.kernels.series import series
-from tpnum.kernels.smooth import erf, exp, gabor, gauss, gelu, sin  #SMOOTH
+from tpnum.kernels.series import series
+from tpnum.kernels.smooth import erf, exp, gabor, gauss, gelu, sin
 
-STRIP = 512
+BLOCK = 64
+"""Rows that are finished, mirrored ones included, before the next columns."""
 
 OPERATIONS = (
     "gram",  # a <- co-correlation of the data, panel n
     "zero",  # a <- 0
+    "first",  # dense layer on data in place, ntk parametrisation: b <- the same kernel
     "relu",  # layer in place: a co-correlation, b tangent or -1; n: correlations may be negative
     "relu_bias",  # the same with a bias, parameters p
     "abrelu_layer",  # the same for any piecewise linear function, parameters p
@@ -62,15 +68,14 @@ OPERATIONS = (
     "exp",
     "gauss",
     "gabor",
-    "exp_normalized",
     "series",
 )
 """In the order of their codes; from "abrelu" on duals: a <- e of b, c <- derivative kernel or -1."""
 
 (
-    GRAM, ZERO, RELU, RELU_BIAS, ABRELU_LAYER, DENSE, MULTIPLY, ADD, ADD_PRODUCT, ADD_OUTER, START, COLLECT, CROSS,
+    GRAM, ZERO, FIRST, RELU, RELU_BIAS, ABRELU_LAYER, DENSE, MULTIPLY, ADD, ADD_PRODUCT, ADD_OUTER, START, COLLECT, CROSS,
     JOIN, BOTH, NORMAL, PLAIN, COPY, STORE, STORE_COVARIANCE, STORE_SCALED, ABRELU, RECTPOW, STEP, SIGN, ERF, GELU, SIN, EXP, GAUSS,
-    GABOR, EXP_NORMALIZED, SERIES,
+    GABOR, SERIES,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 
@@ -181,104 +186,177 @@ def normal(out, t, rp, cp, p, i, j0):
 
 
 @kernel
-def run(code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, regs, out0, out1, many, row0, col0):
+def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e, out_d):
+    """A dual by its Hermite series, with as many terms as the strip's largest |rho| needs.
+
+    Returns 1 if some pair is closer than all terms can serve (duplicates apart, which are exact), else 0.
+    """
+    start, count, parity, same, at, limits = entry[0], entry[1], entry[2], entry[3], entry[4], entry[5]
+    one = e.dtype.type(1)
+    closest = one
+    duplicates = 0
+    for k in range(e.size):
+        y = abs(e[k])
+        if y == 0 and same:
+            duplicates += 1
+        elif y < closest:
+            closest = y
+    if duplicates:
+        twins = np.empty(e.size, np.bool_)
+        for k in range(e.size):
+            twins[k] = e[k] == 0 and (parity != 0 or math.copysign(one, e[k]) > 0)
+    used, missed = count, 1
+    for n in range(at, at + limits):
+        if closest >= least[n]:
+            used, missed = terms[n], 0
+            break
+    a = row_coefs[:, start : start + count]
+    b = col_coefs[start : start + count]
+    series(e, a, b, rp[p], cp[p], i, j0, used, parity, same != 0, out_e, out_d)
+    if duplicates and out_d.size > 0:
+        steep = cp[p + 1, j0 : j0 + e.size]
+        for k in range(e.size):
+            if twins[k]:
+                d = rp[p + 1, i] * steep[k]
+                out_d[k] = d if out_d[k] >= 0 else -d
+    return missed
+
+
+@kernel
+def _strips(
+    code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, entries, terms, least, row_coefs, col_coefs, regs, out0, out1, many, row0, col0, top, bottom,
+    s, n,
+):  # fmt: skip
+    """Rows top..bottom of the columns s..s+n; how many strips held pairs that their series miss."""
+    missed = 0
+    j = col0 + s
+    for r in range(top, bottom):
+        i = row0 + r
+        for k in range(code.shape[0]):
+            op = code[k, 0]
+            a = regs[code[k, 1], :n]
+            b = regs[max(code[k, 2], 0), : n if code[k, 2] >= 0 else 0]
+            c = regs[max(code[k, 3], 0), : n if code[k, 3] >= 0 else 0]
+            p = code[k, 4]
+            m = code[k, 5]
+            if op == RELU_BIAS:
+                relu_bias_layer(a, b, rp, cp, p, i, j, m != 0)
+            elif op == RELU:
+                relu_layer(a, b, m != 0)
+            elif op == GRAM:
+                source = panels[m, r, s : s + n]
+                g, h = grams[m, 0], grams[m, 1]
+                correlate_strip(source, a, x1[g], x2[h], frame1[g], frame2[h], i, j, threshold)
+            elif op == FIRST:
+                first_layer(a, b, rp, cp, p, i, j)
+            elif op == ZERO:
+                a[:] = 0
+            elif op == ABRELU_LAYER:
+                abrelu_layer(a, b, rp, cp, p, i, j)
+            elif op == DENSE:
+                dense_layer(a, b, rp, cp, p, i, j)
+            elif op == MULTIPLY:
+                for t in range(n):
+                    a[t] *= b[t]
+            elif op == ADD:
+                add(a, b, rp, cp, p, i, j)
+            elif op == ADD_PRODUCT:
+                add_product(a, b, c, rp, cp, p, i, j)
+            elif op == ADD_OUTER:
+                add_outer(a, rp, cp, p, m, i, j)
+            elif op == START:
+                a[:] = 0
+                b[:] = 0
+            elif op == COLLECT:
+                collect(a, b, c, rp, cp, p, i, j)
+            elif op == CROSS:
+                cross(a, b, rp, cp, p, m, i, j)
+            elif op == JOIN:
+                join(a, b)
+            elif op == BOTH:
+                both(a, b, c)
+            elif op == NORMAL:
+                normal(a, b, rp, cp, p, i, j)
+            elif op == PLAIN:
+                covariance(b, rp, cp, p, i, j, a)
+            elif op == COPY:
+                for t in range(n):
+                    a[t] = b[t]
+            elif op == STORE or op == STORE_COVARIANCE or op == STORE_SCALED:
+                if m == 0 and out0.size > 0:
+                    goal = out0[i, j : j + n]
+                elif m == 1 and out1.size > 0:
+                    goal = out1[i, j : j + n]
+                else:
+                    goal = many[m, r, s : s + n]
+                if op == STORE:
+                    for t in range(n):
+                        goal[t] = a[t]
+                elif op == STORE_SCALED:
+                    scaled(a, rp, cp, p, i, j, goal)
+                else:
+                    covariance(a, rp, cp, p, i, j, goal)
+            elif op == ABRELU:
+                abrelu(b, rp, cp, p, i, j, a, c)
+            elif op == RECTPOW:
+                rectpow(b, rp, cp, p, i, j, a, c)
+            elif op == STEP:
+                step(b, rp, cp, p, i, j, a, c)
+            elif op == SIGN:
+                sign(b, rp, cp, p, i, j, a, c)
+            elif op == ERF:
+                erf(b, rp, cp, p, i, j, a, c)
+            elif op == GELU:
+                gelu(b, rp, cp, p, i, j, a, c)
+            elif op == SIN:
+                sin(b, rp, cp, p, i, j, a, c)
+            elif op == EXP:
+                exp(b, rp, cp, p, i, j, a, c)
+            elif op == GAUSS:
+                gauss(b, rp, cp, p, i, j, a, c)
+            elif op == GABOR:
+                gabor(b, rp, cp, p, i, j, a, c)
+            else:
+                missed += expand(b, entries[m], terms, least, row_coefs, col_coefs, rp, cp, p, i, j, a, c)
+    return missed
+
+
+@kernel
+def run(
+    code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, entries, terms, least, row_coefs, col_coefs,
+    regs, out0, out1, many, row0, col0, symmetric,
+):  # fmt: skip
     """Run ``code`` over panels (G, R, C) of cosines, which it may overwrite.
 
-    Outputs 0 and 1 go to ``out0`` and ``out1`` at (row0 + r, col0 + c), later ones to ``many`` at (n - 2, r, c);
-    an output whose array is empty goes to ``many`` too.  ``grams`` (G, 2) says which data each panel is of.
+    Outputs 0 and 1 go to ``out0`` and ``out1`` at (row0 + r, col0 + c), and for a ``symmetric`` matrix to their
+    mirrored place while they are still in the cache; outputs whose array is empty go to ``many`` (n, r, c).
+    ``grams`` (G, 2) says which data each panel is of; ``entries`` to ``col_coefs`` are the series
+    (`tpnum.plan.tables`).  Returns how many strips held pairs that their series miss.
     """
+    code, panels, grams, rp, cp, regs = (
+        borrow(code), borrow(panels), borrow(grams), borrow(rp), borrow(cp), borrow(regs)
+    )  # fmt: skip
+    entries, terms, least = borrow(entries), borrow(terms), borrow(least)
+    row_coefs, col_coefs = borrow(row_coefs), borrow(col_coefs)
+    x1, x2, frame1, frame2 = borrow(x1), borrow(x2), borrow(frame1), borrow(frame2)
+    out0, out1, many = borrow(out0), borrow(out1), borrow(many)
     height, width = panels.shape[1], panels.shape[2]
     strip = regs.shape[1]
-    for s in range(0, width, strip):
-        n = min(strip, width - s)
-        j = col0 + s
-        for r in range(height):
-            i = row0 + r
-            for k in range(code.shape[0]):
-                op = code[k, 0]
-                a = regs[code[k, 1], :n]
-                b = regs[max(code[k, 2], 0), : n if code[k, 2] >= 0 else 0]
-                c = regs[max(code[k, 3], 0), : n if code[k, 3] >= 0 else 0]
-                p = code[k, 4]
-                m = code[k, 5]
-                if op == RELU_BIAS:
-                    relu_bias_layer(a, b, rp, cp, p, i, j, m != 0)
-                elif op == RELU:
-                    relu_layer(a, b, m != 0)
-                elif op == GRAM:
-                    source = panels[m, r, s : s + n]
-                    g, h = grams[m, 0], grams[m, 1]
-                    correlate_strip(source, x1[g], x2[h], frame1[g], frame2[h], i, j, threshold)
-                    for t in range(n):
-                        a[t] = source[t]
-                elif op == ZERO:
-                    a[:] = 0
-                elif op == ABRELU_LAYER:
-                    abrelu_layer(a, b, rp, cp, p, i, j)
-                elif op == DENSE:
-                    dense_layer(a, b, rp, cp, p, i, j)
-                elif op == MULTIPLY:
-                    for t in range(n):
-                        a[t] *= b[t]
-                elif op == ADD:
-                    add(a, b, rp, cp, p, i, j)
-                elif op == ADD_PRODUCT:
-                    add_product(a, b, c, rp, cp, p, i, j)
-                elif op == ADD_OUTER:
-                    add_outer(a, rp, cp, p, m, i, j)
-                elif op == START:
-                    a[:] = 0
-                    b[:] = 0
-                elif op == COLLECT:
-                    collect(a, b, c, rp, cp, p, i, j)
-                elif op == CROSS:
-                    cross(a, b, rp, cp, p, m, i, j)
-                elif op == JOIN:
-                    join(a, b)
-                elif op == BOTH:
-                    both(a, b, c)
-                elif op == NORMAL:
-                    normal(a, b, rp, cp, p, i, j)
-                elif op == PLAIN:
-                    covariance(b, rp, cp, p, i, j, a)
-                elif op == COPY:
-                    for t in range(n):
-                        a[t] = b[t]
-                elif op == STORE or op == STORE_COVARIANCE or op == STORE_SCALED:
-                    if m == 0 and out0.size > 0:
-                        goal = out0[i, j : j + n]
-                    elif m == 1 and out1.size > 0:
-                        goal = out1[i, j : j + n]
-                    else:
-                        goal = many[m, r, s : s + n]
-                    if op == STORE:
-                        for t in range(n):
-                            goal[t] = a[t]
-                    elif op == STORE_SCALED:
-                        scaled(a, rp, cp, p, i, j, goal)
-                    else:
-                        covariance(a, rp, cp, p, i, j, goal)
-                elif op == ABRELU:
-                    abrelu(b, rp, cp, p, i, j, a, c)
-                elif op == RECTPOW:
-                    rectpow(b, rp, cp, p, i, j, a, c)
-                elif op == STEP:
-                    step(b, rp, cp, p, i, j, a, c)
-                elif op == SIGN:
-                    sign(b, rp, cp, p, i, j, a, c)
-                elif op == ERF:
-                    erf(b, rp, cp, p, i, j, a, c)
-                elif op == GELU:
-                    gelu(b, rp, cp, p, i, j, a, c)
-                elif op == SIN:
-                    sin(b, rp, cp, p, i, j, a, c)
-                elif op == EXP:
-                    exp(b, rp, cp, p, i, j, a, c)
-                elif op == GAUSS:
-                    gauss(b, rp, cp, p, i, j, a, c)
-                elif op == GABOR:
-                    gabor(b, rp, cp, p, i, j, a, c)
-                elif op == EXP_NORMALIZED:
-                    a[:] = 0  #EXPN
-                else:
-                    a[:] = 0  #SERIES
+    missed = 0
+    for top in range(0, height, BLOCK):
+        bottom = min(top + BLOCK, height)
+        for s in range(0, width, strip):
+            n = min(strip, width - s)
+            if symmetric and col0 + s + n <= row0 + top:
+                continue
+            missed += _strips(
+                code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, entries, terms, least, row_coefs, col_coefs, regs, out0, out1, many, row0, col0,
+                top, bottom, s, n,
+            )  # fmt: skip
+            if symmetric:
+                i, j = row0 + top, col0 + s
+                if out0.size > 0:
+                    mirror(out0[i : i + bottom - top, j : j + n], out0, i, j)
+                if out1.size > 0:
+                    mirror(out1[i : i + bottom - top, j : j + n], out1, i, j)
+    return missed

@@ -17,11 +17,11 @@ _X16, _W16 = np.polynomial.legendre.leggauss(16)
 _XH, _WH = np.polynomial.hermite_e.hermegauss(16)
 _WH = _WH / math.sqrt(2.0 * math.pi)
 _DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
-_AROUND = np.array([-9.0, -6.5, -4.5, -2.75, -1.25, 0.0, 1.25, 2.75, 4.5, 6.5, 9.0])
+_AROUND = np.array([-9.0, -5.5, -2.5, 0.0, 2.5, 5.5, 9.0])
 
 _CERTAIN = 1e-9  # below this standard deviation of v | u, v is a function of u
-_PANEL = 1.25  # width of a panel in standard deviations of u
-_INNER = 2.5  # and of v | u
+_PANEL = 2.0  # width of a panel in standard deviations of u
+_INNER = 4.0  # and of v | u
 
 
 @helper
@@ -42,6 +42,13 @@ def _locate(breaks, u, piece):
     while piece < breaks.shape[0] - 2 and u >= breaks[piece + 1]:
         piece += 1
     return piece
+
+
+@helper
+def _local(breaks, piece, u):
+    """u as t in [-1, 1] on its piece."""
+    low, high = breaks[piece], breaks[piece + 1]
+    return ((u - low) + (u - high)) / (high - low)
 
 
 @helper
@@ -109,8 +116,9 @@ def panel_pairs(
         reach = reach2[j]
         spread = root2[j] * sigma
         count = _edges(
-            edges, rho, sigma, low1[i], high1[i], cuts1, mean1[i], root1[i], cuts2, kinked2, mean2[j], root2[j]
-        )
+            edges, rho, sigma, low1[i], high1[i], cuts1, mean1[i], root1[i],
+            cuts2, kinked2, mean2[j], root2[j],
+        )  # fmt: skip
         total, minus, plus, slopes = 0.0, 0.0, 0.0, 0.0
         p1 = 0
         for panel in range(count - 1):
@@ -123,14 +131,14 @@ def panel_pairs(
                 weight = half * _W16[a] * _DENSITY * math.exp(-0.5 * z * z)
                 u = mean1[i] + root1[i] * z
                 p1 = _locate(breaks1, u, p1)
-                t = (2.0 * u - breaks1[p1] - breaks1[p1 + 1]) / (breaks1[p1 + 1] - breaks1[p1])
+                t = _local(breaks1, p1, u)
                 f = _polynomial(coef1[p1], t) * unit1[i]
                 f1 = _polynomial(slope1[p1], t)
                 centre = mean2[j] + root2[j] * rho * z
                 g_sum, g_minus, g_plus, g_slope = 0.0, 0.0, 0.0, 0.0
                 if sigma <= _CERTAIN:
                     p2 = _search(breaks2, centre)
-                    t = (2.0 * centre - breaks2[p2] - breaks2[p2 + 1]) / (breaks2[p2 + 1] - breaks2[p2])
+                    t = _local(breaks2, p2, centre)
                     g = _polynomial(coef2[p2], t) * unit2[j]
                     g_sum, g_slope = g, _polynomial(slope2[p2], t)
                     g_minus, g_plus = (f - g) * (f - g), (f + g) * (f + g)
@@ -150,7 +158,7 @@ def panel_pairs(
                         for b in range(16):
                             v = centre + spread * _XH[b]
                             p2 = _locate(breaks2, v, p2)
-                            t = (2.0 * v - breaks2[p2] - breaks2[p2 + 1]) / (breaks2[p2 + 1] - breaks2[p2])
+                            t = _local(breaks2, p2, v)
                             g = _polynomial(coef2[p2], t) * unit2[j]
                             g_sum += _WH[b] * g
                             g_minus += _WH[b] * (f - g) * (f - g)
@@ -171,7 +179,7 @@ def panel_pairs(
                                     w = h * _W16[b] * _DENSITY * math.exp(-0.5 * x * x)
                                     v = centre + spread * x
                                     p2 = _locate(breaks2, v, p2)
-                                    t = (2.0 * v - breaks2[p2] - breaks2[p2 + 1]) / (breaks2[p2 + 1] - breaks2[p2])
+                                    t = _local(breaks2, p2, v)
                                     g = _polynomial(coef2[p2], t) * unit2[j]
                                     g_sum += w * g
                                     g_minus += w * (f - g) * (f - g)

@@ -359,6 +359,21 @@ def dense_layer(
 
 
 @kernel
+def first_layer(
+    e: np.ndarray, t: np.ndarray, rp: np.ndarray, cp: np.ndarray, p: int, i: int, j0: int
+) -> None:
+    """A dense layer on data in ntk parametrisation, where t' = rho': rows a, b of `relu_bias_layer`."""
+    a_i, b_i = rp[p, i], rp[p + 1, i]
+    a = cp[p, j0 : j0 + e.size]
+    b = cp[p + 1, j0 : j0 + e.size]
+    one = e.dtype.type(1)
+    for k in range(e.size):
+        gap = _gap(one, abs(e[k]), math.copysign(one, e[k]), a_i, b_i, a[k], b[k])
+        e[k] = gap
+        t[k] = math.copysign(one - abs(gap), gap)
+
+
+@kernel
 def covariance(
     e: np.ndarray, rp: np.ndarray, cp: np.ndarray, p: int, i: int, j0: int, out: np.ndarray
 ) -> None:

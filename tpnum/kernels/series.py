@@ -24,10 +24,13 @@ import numpy as np
 
 from tpnum.kernels._elementary import half
 from tpnum.kernels._jit import kernel
-from tpnum.kernels.smooth import in_place, near_piece
+from tpnum.kernels._strip import in_place, near_piece
 
 NONE, EVEN, ODD = 0, 1, -1
 """Parities: coefficient k belongs to h_k, h_{2k}, h_{2k+1}."""
+
+FLAT = 0.992
+"""A function with this share of its norm in h_0 is almost constant: rho' is near 1 for any rho."""
 
 _BLOCK = 1024
 
@@ -50,7 +53,8 @@ def _horner(x, p, d, a, b, j, terms):
             p[m] = q * x[m] + a0 * b0[m]
     while k > 0:
         k -= 8
-        a0, a1, a2, a3, a4, a5, a6, a7 = a[k], a[k + 1], a[k + 2], a[k + 3], a[k + 4], a[k + 5], a[k + 6], a[k + 7]
+        a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
+        a4, a5, a6, a7 = a[k + 4], a[k + 5], a[k + 6], a[k + 7]
         b0, b1, b2, b3 = b[k, j : j + n], b[k + 1, j : j + n], b[k + 2, j : j + n], b[k + 3, j : j + n]
         b4, b5, b6, b7 = b[k + 4, j : j + n], b[k + 5, j : j + n], b[k + 6, j : j + n], b[k + 7, j : j + n]
         for m in range(n):
@@ -166,7 +170,7 @@ def _near_state(e, p, gap, rise, parity):
         s = math.copysign(one, e[m])
         y = abs(e[m])
         if parity == NONE:
-            y = gap[m] + y * rise[m] if s > 0 else one - p[m]
+            y = gap[m] + (y if s > 0 else two - y) * rise[m]
             s = one
         else:
             y = gap[m] + (y * p[m] if parity == ODD else zero) + y * (two - y) * rise[m]
@@ -185,6 +189,7 @@ def series(e, a, b, rs, cs, i, j0, terms, parity, same, out_e, out_d):
     """
     in_place(e, out_e)
     row = a[i]
+    flat = parity != ODD and abs(row[0]) > FLAT
     work = np.empty((5, min(e.size, _BLOCK)), e.dtype)
     for low in range(0, e.size, _BLOCK):
         high = min(low + _BLOCK, e.size)
@@ -192,6 +197,8 @@ def series(e, a, b, rs, cs, i, j0, terms, parity, same, out_e, out_d):
         n = high - low
         x, p, d = work[0, :n], work[1, :n], work[2, :n]
         first, last = near_piece(block) if same else (0, 0)
+        if same and flat:
+            first, last = 0, n
         near = last > first
         _variable(block, x, parity)
         _horner(x, p, d, row, b, j0 + low, row.size if near else terms)

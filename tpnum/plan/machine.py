@@ -15,6 +15,7 @@ import numpy as np
 from tpnum.gauss.closed import FAMILIES
 from tpnum.kernels import machine as kernels
 from tpnum.law import graph
+from tpnum.plan.tables import SeriesTables
 
 if TYPE_CHECKING:
     from tpnum.gauss.pair import Prepared
@@ -37,6 +38,7 @@ class Machine:
     rows: np.ndarray
     cols: np.ndarray
     registers: int
+    tables: SeriesTables
     grams: tuple[tuple[str, str], ...]
     outputs: tuple[tuple[str, int], ...]
 
@@ -48,7 +50,7 @@ class Machine:
         )
 
 
-def compile_plan(plan: Plan, rows: ProfileValues, cols: ProfileValues) -> Machine:
+def compile_plan(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np.dtype) -> Machine:
     """The machine's program for every entry of the plan; raises `Unsupported` with the reason."""
     nodes = [entry.node for entries in plan.entries.values() for entry in entries]
     for node in graph.schedule(nodes):
@@ -56,7 +58,7 @@ def compile_plan(plan: Plan, rows: ProfileValues, cols: ProfileValues) -> Machin
             raise Unsupported("some variables are families over index axes")
     keys = [(kind, k) for kind, entries in plan.entries.items() for k in range(len(entries))]
     forward = [entry.node for entry in plan.entries.get("nngp", ())]
-    compiler = _Compiler(rows, cols, nodes, forward)
+    compiler = _Compiler(rows, cols, nodes, forward, dtype)
     # tangent kernels first: they pull the layers along, so that few registers live at a time
     for kind, k in sorted(keys, key=lambda key: (key[0] != "ntk", key[1])):
         entry = plan.entries[kind][k]
@@ -98,9 +100,16 @@ class _Tangent:
 
 class _Compiler:
     def __init__(
-        self, rows: ProfileValues, cols: ProfileValues, outputs: list[graph.Pair], forward: list[graph.Pair]
+        self,
+        rows: ProfileValues,
+        cols: ProfileValues,
+        outputs: list[graph.Pair],
+        forward: list[graph.Pair],
+        dtype: np.dtype,
     ):
         self.profiles = (rows, cols)
+        self.dtype = dtype
+        self.tables = SeriesTables()
         self.ops: list[tuple[str, int, int, int, int, int]] = []
         self.registers = 0
         self.params: dict[object, int] = {}
@@ -141,7 +150,7 @@ class _Compiler:
         first, second = (
             np.array([pair[s] for pair in self.columns]).reshape(len(self.columns), sizes[s]) for s in (0, 1)
         )
-        return Machine(code, first, second, count, tuple(self.grams), outputs)
+        return Machine(code, first, second, count, self.tables, tuple(self.grams), outputs)
 
     # -- co-correlations -----------------------------------------------------------------------
 
@@ -225,16 +234,30 @@ class _Compiler:
         """(co-correlation of the values, derivative kernel or -1)."""
         if id(call) not in self._calls:
             first, second = (self._prepared(call, side) for side in (0, 1))
-            if not (first.kind == second.kind == "closed" and first.f == second.f):
-                raise Unsupported(f"{call.f} at these variances needs quadrature per pair")
-            name, left, right = FAMILIES[first.f.closed[0]].strip, first.params, second.params
             e = self.corr(call.cov, call.vars)
             slope = self.register() if "slope" in call.wanted else -1
-            p = self.block(left, right)
             out = self.register()
-            self.emit(name, out, e, slope, p=p, n=len(left))
+            if first.kind == second.kind == "closed" and first.f == second.f and first.f.closed is not None:
+                name = FAMILIES[first.f.closed[0]].strip
+                self.emit(name, out, e, slope, p=self.block(first.params, second.params))
+            else:
+                self._series(first, second, out, e, slope)
             self._calls[id(call)] = out, slope
         return self._calls[id(call)]
+
+    def _series(self, first: Prepared, second: Prepared, out: int, e: int, slope: int) -> None:
+        """Parameters: |alpha|/sqrt(q) for the slope, and the root of E f'^2 for duplicates."""
+        if first.kind != "series" or second.kind != "series":
+            raise Unsupported(f"{first.f} and {second.f} have no common series")
+        for prepared in (first, second):
+            assert prepared.series is not None
+            if slope >= 0 and prepared.series.slope is not None:
+                raise Unsupported(f"{prepared.f} jumps: its derivative has a series of its own")
+        sides = [
+            np.array([np.sqrt(p.second) * _inverse(np.sqrt(p.q)), np.sqrt(p.slope_second)]) for p in (first, second)
+        ]
+        number = self.tables.add(first, second, slope >= 0, self.dtype)
+        self.emit("series", out, e, slope, p=self.block(*sides), n=number)
 
     def _prepared(self, call: graph.DualCall, side: int) -> Prepared:
         fn, scalars = ((call.f, call.f_scalars), (call.g, call.g_scalars))[side]
@@ -450,7 +473,12 @@ class _Compiler:
         slope, value, constant = (tangent.slope, tangent.value, tangent.constant) if tangent else (0.0, 0.0, 0.0)
         if isinstance(layer.source, graph.Gram):
             e = self._gram(layer.source)
-            t = self.emit("zero", self.register()) if tangent else -1
+            t = self.register() if tangent else -1
+            if tangent and value == layer.weight and constant == layer.bias and inner is None:
+                self.emit("first", e, t, p=self._bias_params(node, layer))
+                return self._placed(node, target, e, t)
+            if tangent:
+                self.emit("zero", t)
             source = tuple(
                 graph.Norm(("second", n, n, False), (), data=n) for n in layer.source.data
             )
@@ -517,7 +545,8 @@ class _Compiler:
             new = self.value(node.norms, side)
             silent = new == 0.0
             safe = np.where(silent, 1.0, new)
-            moment = self.value(layer.source.norms, side)
+            norms = layer.source.norms
+            moment = self.value(norms, side)
             a = np.sqrt(np.where(silent, 1.0, layer.weight * moment / safe))
             b = np.sqrt(np.where(silent, 0.0, layer.bias / safe))
             sides.append(np.array([a, b]))

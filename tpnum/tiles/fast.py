@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.kernels import machine as kernels
-from tpnum.kernels.gram import mirror
 from tpnum.tiles.directions import Directions
-from tpnum.tiles.grid import Tile, panels
+from tpnum.plan.general import PairValues
+from tpnum.tiles.grid import Tile, panels, put
 
 if TYPE_CHECKING:
     from tpnum.plan.machine import Machine
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tpnum.plan.profile import ProfileValues
 
 HEIGHT = 256
-PANEL = 8 << 20
+PANEL = 2 << 20
 """Bytes of Gram panels per thread."""
 REGISTERS = 24 << 10
 """Bytes of registers, half of a first-level cache."""
@@ -42,6 +42,7 @@ class MachineWorker:
         rows, cols = profiles
         self.symmetric = rows is cols
         self._place(rows, cols)
+        self.tables = machine.tables.arrays(dtype, (rows.size, cols.size))
         self.params = [np.ascontiguousarray(p, dtype=dtype) for p in (machine.rows, machine.cols)]
         strip = REGISTERS // (machine.registers * dtype.itemsize) // 64 * 64
         self.strip = int(np.clip(strip, 64, 4096 // dtype.itemsize))
@@ -82,16 +83,21 @@ class MachineWorker:
         direct = self._direct()
         many = self._buffer("many", (0, 1, 1) if direct else (len(self.machine.outputs), height, width))
         first, second = direct if direct else (np.empty((0, 0), self.dtype),) * 2
-        kernels.run(
+        missed = kernels.run(
             self.machine.code, panel, self.grams, *self.x, *self.frames, NEAR[self.dtype], *self.params,
-            self._buffer("registers", (self.machine.registers, self.strip)), first, second, many,
-            tile.rows.start, tile.cols.start,
+            *self.tables, self._buffer("registers", (self.machine.registers, self.strip)), first, second, many,
+            tile.rows.start, tile.cols.start, tile.mirror,
         )  # fmt: skip
-        if direct is None:
+        if missed:
+            self._general(tile)
+        elif direct is None:
             self._collect(tile, many)
-        elif tile.mirror:
-            for out in self.outs.values():
-                mirror(out[tile.rows, tile.cols], out, tile.rows.start, tile.cols.start)
+
+    def _general(self, tile: Tile) -> None:
+        """A tile with pairs so close that their series do not converge: quadrature, by the general path."""
+        values = PairValues(*self.profiles, tile.rows, tile.cols, self.symmetric)
+        for kind, block in self.plan.tile(values).items():
+            put(self.outs[kind], tile, block, len(self.plan.axes[0]))
 
     def _direct(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The arrays that outputs 0 and 1 can be written to, if nothing else is stored."""
@@ -115,11 +121,7 @@ class MachineWorker:
                 blocks[kind] = np.zeros(shape, self.dtype)
             blocks[kind][(slice(None), slice(None), *entry.rows, *entry.cols)] += many[n]
         for kind, block in blocks.items():
-            out = self.outs[kind]
-            out[tile.rows, tile.cols] = block
-            if tile.mirror:
-                order = (1, 0, *range(2 + half, block.ndim), *range(2, 2 + half))
-                out[tile.cols, tile.rows] = block.transpose(order)
+            put(self.outs[kind], tile, block, half)
 
     def finish(self) -> None:
         from tpnum.tiles.workers import write_diagonal

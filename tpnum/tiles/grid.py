@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -36,3 +40,11 @@ def panels(n1: int, n2: int, height: int, width: int, symmetric: bool) -> list[T
             rows, cols = slice(r, min(r + height, n1)), slice(c, min(c + width, n2))
             tiles.append(Tile(rows, cols, mirror=symmetric))
     return sorted(tiles, key=lambda tile: -tile.entries)
+
+
+def put(out: np.ndarray, tile: Tile, block: np.ndarray, half: int) -> None:
+    """Write a block (rows, cols, *row axes, *column axes), ``half`` row axes, and its mirror image."""
+    out[tile.rows, tile.cols] = block
+    if tile.mirror:
+        order = (1, 0, *range(2 + half, block.ndim), *range(2, 2 + half))
+        out[tile.cols, tile.rows] = block.transpose(order)

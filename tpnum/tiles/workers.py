@@ -9,7 +9,7 @@ import numpy as np
 from tpnum.errors import LimitError
 from tpnum.plan.general import PairValues
 from tpnum.plan.recursion import deeply
-from tpnum.tiles.grid import Tile, squares
+from tpnum.tiles.grid import Tile, put, squares
 
 if TYPE_CHECKING:
     from tpnum.plan.plan import Plan
@@ -38,7 +38,7 @@ def make_worker(
     lines = sum(len(program.lines) for program in plan.programs)
     if not any(plan.axes) or all(len(entry.node.rows) == 0 for e in plan.entries.values() for entry in e):
         try:
-            machine = deeply(6 * lines, lambda: compile_plan(plan, *profiles))
+            machine = deeply(6 * lines, lambda: compile_plan(plan, *profiles, dtype))
         except Unsupported:
             pass
         else:
@@ -82,11 +82,7 @@ class GeneralWorker:
         half = len(self.plan.axes[0])
         for kind, block in self.plan.tile(values).items():
             check_finite(block, kind, tile)
-            out = self.outs[kind]
-            out[tile.rows, tile.cols] = block
-            if tile.mirror:
-                order = (1, 0, *range(2 + half, block.ndim), *range(2, 2 + half))
-                out[tile.cols, tile.rows] = block.transpose(order)
+            put(self.outs[kind], tile, block, half)
 
     def finish(self) -> None:
         if self.symmetric and not self.plan.axes[0]:

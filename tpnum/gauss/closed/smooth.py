@@ -1,4 +1,4 @@
-"""Smooth functions with a closed-form dual: erf, gelu, sin, exp, Gaussians, Gabor (W96; RR07; this table is MATH).
+"""Smooth functions with a closed-form dual: erf (W96), gelu, sin, exp, Gaussians, Gabor.
 
 Everything is a function of q = E u^2, in float64; 1 - x is written so that it keeps its digits.
 """
@@ -196,7 +196,8 @@ def _exp_slope_moment(q: np.ndarray, params: Params) -> np.ndarray:
     return params[1] ** 2 * _exp_moment(q, params)
 
 
-# f with Hermite coefficients a_k^2 = q e^{gamma shift} gamma^k/k!: E f f' = sqrt(q q') e^{gamma (rho + shift)}
+# f with Hermite coefficients a_k^2 = q e^{gamma shift} gamma^k/k!:
+# E f f' = sqrt(q q') e^{gamma (rho + shift)}
 
 
 def _exp_normalized_profile(q: np.ndarray, params: Params) -> np.ndarray:
@@ -233,7 +234,8 @@ def _gauss_room(q: np.ndarray, b: float) -> np.ndarray:
     room = 1.0 - 4.0 * b * q
     if np.any(room <= 0):
         raise LimitError(
-            f"gaussian: E exp(2 b u^2) is infinite for b = {b:g} and E u^2 = {np.max(q):g}; it needs 4 b E u^2 < 1"
+            f"gaussian: E exp(2 b u^2) is infinite for b = {b:g} and E u^2 = {np.max(q):g}; "
+            "it needs 4 b E u^2 < 1"
         )
     return room
 
@@ -300,7 +302,9 @@ def _gabor_slope_moment(q: np.ndarray, params: Params) -> np.ndarray:
     room = 1.0 + 4.0 * q
     lam = q / room
     grow = lam * (4.0 + 2.0 * (1.0 + 1.0 / room))
-    return np.exp(-lam) / np.sqrt(room) * (np.sinh(lam) * grow + np.cosh(lam) * (1.0 / room + 8.0 * lam * lam))
+    return (
+        np.exp(-lam) / np.sqrt(room) * (np.sinh(lam) * grow + np.cosh(lam) * (1.0 / room + 8.0 * lam * lam))
+    )
 
 
 def _erf_mean(q: np.ndarray, params: Params) -> np.ndarray:

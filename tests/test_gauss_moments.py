@@ -1,0 +1,126 @@
+"""One-dimensional expectations against mpmath: smooth, kinked, jumping and growing functions."""
+
+from __future__ import annotations
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+from tpnum import functions
+from tpnum.errors import LimitError
+from tpnum.gauss.hermite import series
+from tpnum.gauss.moments import expectation, profile
+
+EXACT = {
+    "tanh": mp.tanh,
+    "softplus": lambda u: mp.log1p(mp.exp(u)),
+    "sigmoid": lambda u: 1 / (1 + mp.exp(-u)),
+    "silu": lambda u: u / (1 + mp.exp(-u)),
+    "relu": lambda u: max(u, mp.mpf(0)),
+    "hard_tanh": lambda u: max(mp.mpf(-1), min(mp.mpf(1), u)),
+    "gabor": lambda u: mp.exp(-u * u) * mp.sin(u),
+    "elu": lambda u: u if u > 0 else mp.expm1(u),
+    "exp": mp.exp,
+}
+CASES = [(0.0, 1e-6), (0.0, 1.0), (0.5, 4.0), (0.0, 100.0), (1.0, 1e4)]
+
+
+def oracle(g, mean, q, kinks=(), reach=16):
+    """E g(mean + sqrt(q) z) with the range split at kinks and at the scale of g."""
+    root = mp.sqrt(mp.mpf(q))
+    inner = [s * 2.0**k for s in (-1, 1) for k in range(-1, 6)]
+    cuts = {float((k - mean) / root) for k in [*kinks, *inner, 0.0]} | set(
+        map(float, range(-reach, reach + 1))
+    )
+    points = sorted(c for c in cuts if abs(c) <= reach)
+    return mp.quad(lambda z: g(mean + root * z) * mp.npdf(z), points)
+
+
+@pytest.mark.parametrize("name", sorted(set(EXACT) - {"exp"}))
+def test_profiles_to_rounding_level(name):
+    f, g = functions.get(name), EXACT[name]
+    mean, q = map(np.array, zip(*CASES, strict=True))
+    made = profile(f, q, mean)
+    with mp.workdps(22):
+        for i, (m, v) in enumerate(CASES):
+            first, second = oracle(g, m, v, f.kinks), oracle(lambda u: g(u) ** 2, m, v, f.kinks)
+            stein = oracle(lambda u, m=m, v=v: g(u) * (u - m) / v, m, v, f.kinks)
+            unit = float(mp.sqrt(second))
+            assert abs(made.mean[i] - float(first)) < 3e-15 * unit
+            assert abs(made.second[i] / float(second) - 1) < 1e-14
+            # the oracle divides by sqrt(v), which costs it digits at tiny variances, not us
+            assert abs(made.slope[i] - float(stein)) < 2e-14 * np.sqrt(made.slope_second[i])
+
+
+def test_growing_functions_reach_beyond_the_bulk():
+    made = expectation("exp", np.array([1.0, 9.0, 49.0]), power=2)
+    np.testing.assert_allclose(made.value, np.exp(2 * np.array([1.0, 9.0, 49.0])), rtol=1e-13)
+    b = 0.2
+    made = expectation(functions.get("gaussian", b=b), 1.0)
+    np.testing.assert_allclose(made.value, (1 - 2 * b) ** -0.5, rtol=1e-13)
+
+
+def test_jumps_have_an_ordinary_and_a_stein_slope():
+    f = functions.get(lambda u: np.where(u > 0.37, 1.0 + u, 0.0), kinks=(0.37,))
+    made = profile(f, 1.0)
+    density, above = np.exp(-0.5 * 0.37**2) / np.sqrt(2 * np.pi), float(mp.ncdf(-0.37))
+    np.testing.assert_allclose(made.slope, above, rtol=1e-13)
+    np.testing.assert_allclose(made.stein, above + 1.37 * density, rtol=1e-13)
+    np.testing.assert_allclose(made.slope_second, above, rtol=1e-13)
+
+
+def test_undeclared_kinks_and_jumps_are_found():
+    bent = expectation(lambda u: np.abs(u - 0.3), 1.0)
+    exact = 2 * np.exp(-0.045) / np.sqrt(2 * np.pi) + 0.3 * (2 * float(mp.ncdf(0.3)) - 1)
+    assert abs(bent.value - exact) < 1e-14
+    jump = expectation(lambda u: (u > np.pi / 4) * 1.0, 2.0)
+    assert abs(jump.value - float(mp.ncdf(-mp.pi / 4 / mp.sqrt(2)))) < 1e-12
+
+
+def test_no_variance_is_the_value_at_the_mean():
+    made = profile(functions.tanh, np.array([0.0, 1.0]), np.array([0.7, 0.7]))
+    np.testing.assert_allclose(made.mean[0], np.tanh(0.7), rtol=1e-15)
+    np.testing.assert_allclose(made.slope_second[0], (1 - np.tanh(0.7) ** 2) ** 2, rtol=1e-14)
+
+
+def test_errors_cover_the_truth():
+    for name in sorted(EXACT):
+        for mean, q in ((0.0, 1.0), (-0.4, 30.0)):
+            made = expectation(name, q, mean)
+            with mp.workdps(22):
+                exact = oracle(EXACT[name], mean, q, functions.get(name).kinks, 30)
+            assert abs(made.value - float(exact)) <= made.error <= 1e-12 * max(abs(float(exact)), 1.0)
+
+
+def test_many_variances_by_interpolation_equal_one_by_one():
+    q = np.random.default_rng(0).uniform(0.5, 2.0, 400)
+    for name in ("tanh", "hard_tanh", "softplus"):
+        f = functions.get(name)
+        many = series(f, np.zeros(q.size), q, 128)
+        few = series(f, np.zeros(3), q[:3], 128)
+        k = min(many.value.shape[1], few.value.shape[1])
+        np.testing.assert_allclose(many.value[:3, :k], few.value[:, :k], atol=5e-14)
+        np.testing.assert_allclose(many.profile.second[:3], few.profile.second, rtol=5e-14)
+
+
+def test_series_tails_are_what_is_missing():
+    made = series(functions.relu, np.zeros(1), np.ones(1), 256)
+    k = made.ladder
+    missing = 1.0 - np.cumsum(made.value[0] ** 2)[k - 1]
+    np.testing.assert_allclose(made.tail[0], missing, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: expectation(functions.get("gaussian", b=0.3), 2.0), "must stay below 1.66667"),
+        (lambda: expectation(lambda u: np.exp(u * u), 1.0), "does not exist"),
+        (lambda: expectation("log", 1.0), "undefined"),
+        (lambda: expectation("exp", 1e4), "overflows"),
+        (lambda: expectation("reciprocal", 1.0), "infinite at u = 0"),
+        (lambda: expectation(lambda u: u[:2], 1.0), "elementwise"),
+    ],
+)
+def test_expectations_that_do_not_exist(call, words):
+    with pytest.raises(LimitError, match=words):
+        call()

@@ -1,0 +1,203 @@
+"""`prepare`: what a second moment of a pair needs to know of each of its two inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tpnum.errors import LimitError
+from tpnum.functions import Function
+from tpnum.gauss.hermite import Series, coefficients, series
+from tpnum.gauss.moments import Profile, bound, distinct
+from tpnum.gauss.panels import Tabled, tabled
+from tpnum.gauss.rules import check_growth
+
+SMOOTH_DEGREE = 512
+KINKED_DEGREE = 1024
+"""Highest degrees of the series; beyond, panels are cheaper."""
+
+
+@dataclass
+class _Cache:
+    tables: Tabled | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a pair needs to know of its rows; entry i of every array belongs to row i.
+
+    ``first`` E f, ``second`` E f^2, ``slope`` E f' (almost everywhere), ``stein`` Cov(f, u)/q,
+    ``slope_second`` E f'^2.  ``kind``: "closed", "series" or "rule".
+    """
+
+    f: Function
+    kind: str
+    q: np.ndarray
+    mean: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    slope: np.ndarray
+    stein: np.ndarray
+    slope_second: np.ndarray
+    params: np.ndarray  # (k, rows) of the closed family's strip
+    series: Series | None = None  # of distinct rows
+    where: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.intp))  # row -> distinct row
+    distinct: tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(0))  # their mean and variance
+    cache: _Cache = field(default_factory=_Cache, compare=False)
+
+    def __len__(self) -> int:
+        return int(self.q.size)
+
+    def rows(self, which: Any) -> Prepared:
+        """The same for some of the rows (a slice or an index array)."""
+        names = ("q", "mean", "first", "second", "slope", "stein", "slope_second")
+        part = {name: getattr(self, name)[which] for name in names}
+        where = self.where[which] if self.where.size else self.where
+        return replace(self, **part, params=self.params[:, which], where=where)
+
+    def tables(self) -> Tabled:
+        """The distinct rows for the panel kernel; a row without variance stands as the smallest one."""
+        if self.cache.tables is None:
+            mean, q = self.distinct
+            smallest = q[q > 0].min() if np.any(q > 0) else 1.0
+            self.cache.tables = tabled(self.f, mean, np.where(q > 0, q, smallest))
+        return self.cache.tables
+
+
+def prepare(
+    f: Function, q: Any, mean: Any = None, scalars: Sequence[Any] = (), closed: bool = True
+) -> Prepared:
+    """Rows u ~ N(mean, q) of f(u; scalars) for `evaluate`: ``q``, ``mean``, each scalar 1-d or a number.
+
+    Scalars that differ from row to row are allowed for functions with f(u; s) = s^p f(u/sqrt(s); 1)
+    only; ``closed=False`` refuses closed forms (the general path).
+    """
+    q = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    centred = mean is None or not np.any(mean)
+    mean = np.zeros(q.size) if mean is None else np.broadcast_to(np.asarray(mean, dtype=np.float64), q.shape)
+    if not (np.all(np.isfinite(q)) and np.all(q >= 0) and np.all(np.isfinite(mean))):
+        raise LimitError(f"the variances and means that enter {f} must be finite, variances not negative")
+    check_growth(f, q, 2)
+    if f.name == "elementwise_numerical" and not f.order:
+        return _rule_rows(f, q, mean)
+    own = not scalars or (len(scalars) == 1 and np.array_equal(np.broadcast_to(scalars[0], q.shape), q))
+    if closed and centred and own and _has_family(f):
+        return _closed_rows(f, q, mean)
+    if scalars:
+        return _scaled_rows(f, q, mean, scalars)
+    return series_rows(f, q, mean)
+
+
+def _has_family(f: Function) -> bool:
+    from tpnum.gauss.closed import FAMILIES
+
+    return f.closed is not None and f.closed[0] in FAMILIES
+
+
+def _closed_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
+    from tpnum.gauss.closed import FAMILIES
+
+    assert f.closed is not None
+    family, params = FAMILIES[f.closed[0]], f.closed[1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = [
+            np.asarray(g(q, params)) for g in (family.mean, family.moment, family.slope, family.slope_moment)
+        ]
+        strip_params = np.ascontiguousarray(family.profile(q, params), dtype=np.float64)
+    if not all(np.all(np.isfinite(m)) for m in made):
+        raise LimitError(f"the second moment of {f} overflows at variance {float(q.max()):.6g}")
+    first, second, stein, slope_second = made
+    slope = np.where(slope_second > 0, stein, 0.0)  # of step and sign: zero almost everywhere
+    return Prepared(f, "closed", q, mean, first, second, slope, stein, slope_second, strip_params)
+
+
+def series_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
+    (rows_q, rows_mean), where = distinct(q, mean)
+    most = KINKED_DEGREE if f.kinks else SMOOTH_DEGREE
+    made = series(bound(f, ()), rows_mean, rows_q, most, 1e-16)
+    return _with(f, made, q, mean, where, (rows_mean, rows_q))
+
+
+def _with(f: Function, made: Series, q: Any, mean: Any, where: Any, rows: Any) -> Prepared:
+    p = made.profile
+    first, second, slope, stein, steep = (
+        np.asarray(a)[where] for a in (p.mean, p.second, p.slope, p.stein, p.slope_second)
+    )
+    return Prepared(
+        f,
+        "series",
+        q,
+        mean,
+        first,
+        second,
+        slope,
+        stein,
+        steep,
+        params=np.zeros((0, q.size)),
+        series=made,
+        where=where,
+        distinct=rows,
+    )
+
+
+SCALING = {"exp_normalized": 0.5, "hermite": 0.0}
+"""p where f(u; s) = s^p f(u/sqrt(s); 1)."""
+
+
+def _scaled_rows(f: Function, q: np.ndarray, mean: np.ndarray, scalars: Sequence[Any]) -> Prepared:
+    columns = [np.broadcast_to(np.asarray(given, dtype=np.float64), q.shape) for given in scalars]
+    if f.primitive is None and f.name in SCALING:
+        s = columns[0]
+        if np.any(s <= 0):
+            raise LimitError(f"{f} needs a positive second moment")
+        unit = series_rows(bound(f, (1.0,)), q / s, mean / np.sqrt(s))
+        factor = s ** SCALING[f.name]
+        steep = factor / np.sqrt(s)
+        return replace(
+            unit, q=q, mean=mean, first=unit.first * factor, second=unit.second * factor**2,
+            slope=unit.slope * steep, stein=unit.stein * steep, slope_second=unit.slope_second * steep**2,
+        )  # fmt: skip
+    if all(np.all(c == c[0]) for c in columns):
+        return series_rows(bound(f, [float(c[0]) for c in columns]), q, mean)
+    return _each_own(f, q, mean, columns)
+
+
+def _each_own(f: Function, q: np.ndarray, mean: np.ndarray, columns: list[np.ndarray]) -> Prepared:
+    """Every row has its own scalars, hence its own function: series only, one row after another."""
+    rows, where = distinct(q, mean, *columns)
+    parts = [
+        coefficients(
+            bound(f, [float(c[i]) for c in rows[2:]]), rows[1][i : i + 1], rows[0][i : i + 1], SMOOTH_DEGREE
+        )
+        for i in range(rows[0].size)
+    ]
+    profiles = np.concatenate([p[0] for p in parts], axis=1)
+    value = np.concatenate([p[1] for p in parts])
+    # one row that jumps makes the coefficients of f' needed for all
+    roots = np.sqrt(np.where(rows[0] > 0, rows[0], 1.0))
+    shifted = [np.append(p[1][0, 1:] * np.sqrt(np.arange(1, p[1].shape[1])), 0.0) for p in parts]
+    own = [p[2][0] if p[2] is not None else t / r for p, t, r in zip(parts, shifted, roots, strict=True)]
+    slope = np.stack(own) if any(p[2] is not None for p in parts) else None
+    made = Series.of(rows[0], profiles, value, slope)
+    return _with(f, made, q, mean, where, (np.zeros(0), np.zeros(0)))
+
+
+def gauss_hermite(deg: int) -> tuple[np.ndarray, np.ndarray]:
+    x, w = np.polynomial.hermite.hermgauss(deg)
+    return math.sqrt(2.0) * x, w / math.sqrt(math.pi)
+
+
+def _rule_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
+    params = dict(f.params)
+    fn, (z, w) = params["fn"], gauss_hermite(params["deg"])
+    u = mean[:, None] + np.sqrt(q)[:, None] * z
+    value, slope = fn(u), fn.derivative()(u)
+    profile = Profile(value @ w, value**2 @ w, slope @ w, slope @ w, slope**2 @ w)
+    return Prepared(
+        f, "rule", q, mean, profile.mean, profile.second, profile.slope, profile.stein, profile.slope_second,
+        np.zeros((0, q.size)),
+    )  # fmt: skip

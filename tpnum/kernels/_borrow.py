@@ -1,0 +1,21 @@
+"""Arrays without reference counts: a slice of a counted array costs two atomic operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+
+@intrinsic
+def borrow(typing: Any, array: Any) -> Any:
+    """The same array, not owned: whoever holds the original must outlive it."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = cgutils.create_struct_proxy(array)(context, builder, value=args[0])
+        view.meminfo = cgutils.get_null_value(view.meminfo.type)
+        view.parent = cgutils.get_null_value(view.parent.type)
+        return view._getvalue()
+
+    return array(array), emit

@@ -1,0 +1,85 @@
+"""Hermite series for the machine: coefficients per input, and how many terms a correlation needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.gauss.pair import TOLERANCE
+
+if TYPE_CHECKING:
+    from tpnum.gauss.pair import Prepared
+
+
+@dataclass
+class SeriesTables:
+    """What `tpnum.kernels.machine.run` reads for its series: all of them, one after the other.
+
+    ``entries`` are rows (first coefficient, count, parity, same, first limit, limits); ``terms`` and ``least``
+    say that pairs with 1 - |rho| of at least ``least[l]`` need ``terms[l]`` coefficients.
+    """
+
+    entries: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)
+    cols: list[np.ndarray] = field(default_factory=list)
+    terms: list[int] = field(default_factory=list)
+    least: list[float] = field(default_factory=list)
+
+    def add(self, first: Prepared, second: Prepared, slope: bool, dtype: np.dtype) -> int:
+        """The number of a new series."""
+        assert first.series is not None
+        assert second.series is not None
+        parity = _parity(first, second)
+        degrees = min(first.series.value.shape[1], second.series.value.shape[1])
+        kept = slice(0 if parity >= 0 else 1, degrees, 2 if parity else 1)
+        left = first.series.value[:, kept][first.where]
+        right = second.series.value[:, kept][second.where]
+        start = sum(part.shape[1] for part in self.rows)
+        at = len(self.terms)
+        for terms, least in _limits(first, second, slope, dtype):
+            self.terms.append(min(-(-terms // 2) if parity else terms, left.shape[1]))
+            self.least.append(least)
+        same = int(first.f == second.f)
+        self.entries.append((start, left.shape[1], parity, same, at, len(self.terms) - at))
+        self.rows.append(left)
+        self.cols.append(right)
+        return len(self.entries) - 1
+
+    def arrays(self, dtype: np.dtype, counts: tuple[int, int]) -> tuple[np.ndarray, ...]:
+        """(entries, terms, least, row coefficients (R, K), column coefficients (K, C))."""
+        rows = np.concatenate([np.zeros((counts[0], 0)), *self.rows], axis=1)
+        cols = np.concatenate([np.zeros((counts[1], 0)), *self.cols], axis=1)
+        return (
+            np.array(self.entries, dtype=np.int64).reshape(-1, 6),
+            np.array(self.terms, dtype=np.int64),
+            np.array(self.least),
+            np.ascontiguousarray(rows, dtype=dtype),
+            np.ascontiguousarray(cols.T, dtype=dtype),
+        )
+
+
+def _parity(first: Prepared, second: Prepared) -> int:
+    """The common parity of both functions under zero means, 0 if they have none."""
+    if np.any(first.mean) or np.any(second.mean) or first.f.parity != second.f.parity:
+        return 0
+    return first.f.parity
+
+
+def _limits(first: Prepared, second: Prepared, slope: bool, dtype: np.dtype) -> list[tuple[int, float]]:
+    """(degree, least 1 - |rho| at which the truncation bound sqrt(t_i t_j) |rho|^K is met), by rising degree."""
+    a, b = first.series, second.series
+    assert a is not None
+    assert b is not None
+    value, steep = TOLERANCE[dtype]
+    found = []
+    for k, degree in enumerate(a.ladder[: min(a.ladder.size, b.ladder.size)]):
+        bounds = [(a.tail, b.tail, value)] + ([(a.slope_tail, b.slope_tail, steep)] if slope else [])
+        rho = 1.0
+        for left, right, wanted in bounds:
+            tail = np.sqrt(left[:, k].max() * right[:, k].max())
+            if tail > wanted:
+                rho = min(rho, (wanted / tail) ** (1.0 / degree))
+        found.append((int(degree), 1.0 - rho))
+    return found
