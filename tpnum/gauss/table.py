@@ -119,7 +119,7 @@ def _bisect(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, float]:
     """Halve intervals until f (and f') are resolved: edges, coarse edges, Chebyshev coefficients of both."""
     low, high = start[:-1], start[1:]
-    before = np.full(low.shape, np.inf)  # the unresolved part of the parent
+    before: np.ndarray = np.full(low.shape, np.inf)  # the unresolved part of the parent
     done: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]] = []
     cuts = [start]
     count, largest, biggest = 0, 0.0, 0.0
@@ -147,7 +147,7 @@ def _bisect(
         low, high, before = low[~stop], high[~stop], tail[~stop]
         if not low.size:
             break
-        middle = np.asarray(0.5 * (low + high))
+        middle = 0.5 * (low + high)
         cuts.append(middle[before > _COARSE])
         ends = np.stack([low, middle, middle, high], 1).reshape(-1, 2)
         low, high = ends[:, 0], ends[:, 1]

@@ -36,12 +36,13 @@ class Entry:
 class Plan:
     """The demanded nodes per kind, over the pair rules that made them.
 
-    ``axes`` are the output axes of the rows and of the columns: those that a scan was split along,
+    ``diagonals`` are the outputs' own kernels at one input, with their weights; ``axes`` are the output axes of the rows and of the columns: those that a scan was split along,
     then those that the output variables keep.
     """
 
     pairs: Pairs
     entries: dict[str, tuple[Entry, ...]]
+    diagonals: dict[str, tuple[tuple[float, graph.Profile], ...]]
     axes: tuple[tuple[int, ...], tuple[int, ...]]
 
     @property
@@ -72,17 +73,6 @@ class Plan:
             made[kind] = full
         return made
 
-    def diagonal(self, kind: str) -> list[tuple[float, graph.Profile]]:
-        """Profiles of the outputs' own kernel at one input, with their weights."""
-        found = []
-        program, site = self.programs[0], self.pairs.sites[0]
-        for weight, name in program.outputs:
-            own = name if kind == "nngp" else program.tangents.get(name)
-            node = own and site.second(own, own)
-            if node:
-                found.append((weight, node))
-        return found
-
     def _index(self, entry: Entry, free: int) -> tuple:
         whole = (slice(None),) * free
         return (*entry.rows, *whole, *entry.cols, *(slice(None),) * len(entry.node.cols))
@@ -111,7 +101,8 @@ def _make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Pla
                 if node is not None:
                     found.append(Entry(w, node, _index(rows, a), _index(cols, b)))
         entries[kind] = tuple(found)
-    return Plan(pairs, entries, (_axes(rows), _axes(cols)))
+    diagonals = {kind: _diagonal(kind, pairs, rows) for kind in kinds}
+    return Plan(pairs, entries, diagonals, (_axes(rows), _axes(cols)))
 
 
 def _prepared(program: Program, tangent: bool) -> Program:
@@ -127,6 +118,16 @@ def _node(kind: str, pairs: Pairs, a: str, b: str) -> graph.Pair | None:
     if a not in tangents[0] or b not in tangents[1]:
         return None
     return pairs.second(tangents[0][a], tangents[1][b])
+
+
+def _diagonal(kind: str, pairs: Pairs, program: Program) -> tuple[tuple[float, graph.Profile], ...]:
+    found = []
+    for weight, name in program.outputs:
+        own = name if kind == "nngp" else program.tangents.get(name)
+        node = pairs.sites[0].second(own, own) if own else None
+        if node is not None:
+            found.append((weight, node))
+    return tuple(found)
 
 
 def _index(program: Program, name: str) -> tuple[int, ...]:

@@ -91,10 +91,11 @@ class GeneralWorker:
 
 def write_diagonal(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray]) -> None:
     """The diagonal of a symmetric matrix from the profile pass: exact, no rounding of pairs."""
+    lines = len(plan.programs[0].lines)
     for kind, out in outs.items():
         total = np.zeros(profile.size)
-        for weight, node in plan.diagonal(kind):
-            total += weight * profile(node)
+        for weight, node in plan.diagonals[kind]:
+            total += weight * deeply(6 * lines, lambda node=node: profile(node))
         np.fill_diagonal(out, total)
 
 
