@@ -91,14 +91,15 @@ def test_dual(name):
     assert np.max(np.abs(dual.derivative(q1, q2, c) - d) / scale / bound) < 1
 
 
+@pytest.mark.parametrize("scales", [(0.5, 2.0, -1.0), (4.0, 8.0, -(2.0**-10))], ids=["narrow", "wide"])
+@pytest.mark.parametrize("near", [(), (1e-12, 1e-7, 1e-2)], ids=["apart", "near"])
 @pytest.mark.parametrize("name", sorted(quadrature.FUNCTIONS))
-def test_net_without_closed_form(name):
+def test_net_without_closed_form(name, near, scales):
     """One hidden layer through tp.kernel: unequal variances, exactly collinear and nearly equal inputs."""
     rng = np.random.default_rng(3)
     a, b, noise = rng.standard_normal((3, 12))
-    x = np.array(
-        [a, 4 * a, -2 * a, a / 1024, 8 * a, b, 0.1 * b] + [a + d * noise for d in (1e-12, 1e-7, 1e-2)]
-    )
+    rows = [a, *(s * a for s in scales), b, noise]
+    x = np.array(rows + [a + d * noise for d in near])
     k = tp.kernel(nn.serial(nn.Dense(8), nn.Elementwise(name), nn.Dense(1)), x, get=("nngp", "ntk"))
     q = x @ x.T / 12
     n = len(x)

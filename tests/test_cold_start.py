@@ -6,6 +6,9 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -58,25 +61,34 @@ def test_importing_kernels_compiles_nothing(python: Python, tmp_path: Path) -> N
     assert not list(tmp_path.rglob("*.nbc"))
 
 
-def test_a_second_process_compiles_nothing(python: Python, tmp_path: Path) -> None:
-    env = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    first, second = (python("-c", _RUN, env=env) for _ in range(2))
-    assert first.returncode == 0, first.stderr
-    assert second.returncode == 0, second.stderr
-    cold, warm = json.loads(first.stdout), json.loads(second.stdout)
+@pytest.fixture(scope="module")
+def first(python: Python, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict[str, Any]]:
+    """A process that finds an empty cache: the environment that leads to it, and what the process did."""
+    env = {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+    return env, _result(python("-c", _RUN, env=env))
+
+
+def _result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_a_second_process_compiles_nothing(
+    python: Python, first: tuple[dict[str, str], dict[str, Any]]
+) -> None:
+    env, cold = first
+    warm = _result(python("-c", _RUN, env=env))
     assert cold["compiled"], "the first process should have compiled into the empty cache"
     assert warm["compiled"] == []
     assert warm["trace"] == cold["trace"]
 
 
-def test_other_shapes_and_nets_compile_nothing_more(python: Python, tmp_path: Path) -> None:
+def test_other_shapes_and_nets_compile_nothing_more(
+    python: Python, first: tuple[dict[str, str], dict[str, Any]]
+) -> None:
     """No architecture triggers a compilation once its functions' kernels exist."""
-    env = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    wider = _RUN.replace(
-        "nn.Dense(1))", "nn.Dense(3), nn.Relu(), nn.Dense(5, W_std=1.2), nn.Tanh(), nn.Dense(2))"
-    )
-    wider = wider.replace("(9, 4)", "(17, 2)")
-    assert python("-c", _RUN, env=env).returncode == 0
-    done = python("-c", wider, env=env)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["compiled"] == []
+    more = "nn.Dense(3), nn.Relu(), nn.Dense(5, W_std=1.2), nn.Tanh(), nn.Dense(2))"
+    wider = _RUN.replace("nn.Dense(1))", more).replace("(9, 4)", "(17, 2)")
+    assert wider != _RUN
+    assert _result(python("-c", wider, env=first[0]))["compiled"] == []

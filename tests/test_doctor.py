@@ -83,9 +83,9 @@ def test_environment_that_slows_down_is_told(python: Python) -> None:
     assert "-> NUMBA_CPU_NAME" in done.stdout
 
 
-def test_warm_compiles_once(python: Python, tmp_path: Path) -> None:
-    cold, warm = (python("-m", "tpnum", "warm", env={"NUMBA_CACHE_DIR": str(tmp_path)}) for _ in range(2))
-    assert cold.returncode == 0, cold.stderr
-    assert re.match(r"compiled [1-9]\d* functions in ", cold.stdout)
-    assert str(tmp_path) in cold.stdout
-    assert warm.stdout.startswith("nothing to compile in ")
+def test_warm_leaves_nothing_to_compile(python: Python) -> None:
+    first, second = (python("-m", "tpnum", "warm") for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert re.match(r"(compiled [1-9]\d* functions|nothing to compile) in \d", first.stdout)
+    assert os.environ["NUMBA_CACHE_DIR"] in first.stdout
+    assert second.stdout.startswith("nothing to compile in ")

@@ -78,8 +78,8 @@ def normalise_rows(
 @reduction
 def _fold(c: np.ndarray, e: np.ndarray, bound: Any) -> Any:
     """e = copysign(1 - |c|, c); counts the entries below ``bound``."""
-    one = c.dtype.type(1)
-    zero = c.dtype.type(0)
+    one = e.dtype.type(1)
+    zero = e.dtype.type(0)
     near = zero  # of the same type: a sum of floats becomes SIMD, a running minimum does not
     for k in range(c.size):
         y = one - abs(c[k])
@@ -123,7 +123,7 @@ def correlate_strip(
     Pairs with 1 - |c| below ``threshold`` are computed again from the rows: equal rows give 0.0 and
     opposite ones -0.0, exactly.  A zero row has e = 1.
     """
-    bound = c.dtype.type(threshold)
+    bound = e.dtype.type(threshold)
     if _fold(c, e, bound) == 0:
         return
     for k in range(e.size):

@@ -195,16 +195,19 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
     one = e.dtype.type(1)
     closest = one
     duplicates = 0
+    r0, r1 = rp[p, i], rp[p + 1, i]
+    c0, c1 = cp[p, j0 : j0 + e.size], cp[p + 1, j0 : j0 + e.size]
     for k in range(e.size):
-        y = abs(e[k])
-        if y == 0 and same:
-            duplicates += 1
-        elif y < closest:
-            closest = y
-    if duplicates:
-        twins = np.empty(e.size, np.bool_)
+        closest = min(closest, abs(e[k]))
+    if closest == 0 and same:
+        closest = one
+        twins = np.zeros(e.size, np.bool_)
         for k in range(e.size):
-            twins[k] = e[k] == 0 and (parity != 0 or math.copysign(one, e[k]) > 0)
+            if e[k] == 0 and (parity != 0 or math.copysign(one, e[k]) > 0) and r0 == c0[k] and r1 == c1[k]:
+                twins[k] = True
+                duplicates += 1
+            else:
+                closest = min(closest, abs(e[k]))
     used, missed = count, 1
     for n in range(at, at + limits):
         if closest >= least[n]:
@@ -214,10 +217,9 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
     b = col_coefs[start : start + count]
     series(e, a, b, rp[p], cp[p], i, j0, used, parity, same != 0, out_e, out_d)
     if duplicates and out_d.size > 0:
-        steep = cp[p + 1, j0 : j0 + e.size]
         for k in range(e.size):
             if twins[k]:
-                d = rp[p + 1, i] * steep[k]
+                d = r1 * c1[k]
                 out_d[k] = d if out_d[k] >= 0 else -d
     return missed
 

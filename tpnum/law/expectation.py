@@ -90,18 +90,27 @@ class Expectation:
         if all(len(atom[1]) == 1 for atom in atoms):
             if len(refs) == 1:
                 return self._single(refs[0], atoms)
-            linear = [atom for atom in atoms if atom[0] == IDENTITY]
+            linear = self._linear(atoms)
             if len(refs) == 2 and len(atoms) == 2 and len(linear) == 2:
                 return self._bilinear(refs[0], refs[1])
             if linear:
                 return self._stein(linear[0], atoms)
             if len(refs) == 2 and {ref[0] for ref in refs} == {0, 1}:
                 return self._dual(sorted(refs), atoms)
-        elif any(atom[0] == IDENTITY for atom in atoms):
-            return self._stein(next(a for a in atoms if a[0] == IDENTITY), atoms)
+        elif self._linear(atoms):
+            return self._stein(self._linear(atoms)[0], atoms)
         index = {ref: k for k, ref in enumerate(refs)}
         flat = tuple((site, fn, tuple(index[r] for r in args), scalars) for fn, args, site, scalars in atoms)
         return self.law.joint(flat, refs)
+
+    @staticmethod
+    def _linear(atoms: list[Placed]) -> list[Placed]:
+        """The G-vars that occur once, as a factor of their own."""
+        count: dict[Ref, int] = {}
+        for atom in atoms:
+            for ref in atom[1]:
+                count[ref] = count.get(ref, 0) + 1
+        return [atom for atom in atoms if atom[0] == IDENTITY and count[atom[1][0]] == 1]
 
     def _single(self, ref: Ref, atoms: list[Placed]) -> list[Piece]:
         site, name = ref

@@ -38,9 +38,9 @@ class Constant(Profile):
 
 @dataclass(frozen=True, eq=False)
 class Norm(Profile):
-    """|x|^2 / channels of a data line."""
+    """x . y / channels of two data lines at one input, the squared norm where they are one."""
 
-    data: str
+    data: tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,6 +86,8 @@ class Pairs:
             return self._mapped(a, b, tied, centred)
         if isinstance(la, Data) and isinstance(lb, Data):
             return graph.Gram(*self._frame(a, b, tied), increments=own, data=(a, b))
+        if isinstance(la, Data) or isinstance(lb, Data):
+            return None
         if isinstance(la, MatMul) and isinstance(lb, MatMul):
             return self._matmul(la, lb, tied, own) if la.matrix == lb.matrix else None
         if isinstance(la, Input) and isinstance(lb, Input):
@@ -344,12 +346,12 @@ def _has_increments(parts: list[graph.Part]) -> bool:
         if part.own:
             if not all(pair.increments for pair in part.pairs) or len(part.pairs) > 2:
                 return False
-            if not part.pairs and len(part.rows) != 1:
+            if not part.pairs and not part.rows:
                 return False
             if len(part.pairs) == 2 and part.rows:
                 return False
             if (part.rows or len(part.pairs) == 2) and any(pair.norms is None for pair in part.pairs):
                 return False
-        elif part.pairs or len(part.rows) != 1 or len(part.cols) != 1:
+        elif part.pairs or not part.rows or not part.cols:
             return False
     return True

@@ -117,8 +117,10 @@ class Site:
             return self._lincomb(key, la, lambda vector: self.second(vector, b, centred))
         if isinstance(la, Map) or isinstance(lb, Map):
             return self._mapped(key, a, b, centred)
-        if isinstance(la, Data) and isinstance(lb, Data) and a == b:
-            return self._register(graph.Norm(key, self.lines.axes(a), data=a))
+        if isinstance(la, Data) and isinstance(lb, Data):
+            return self._register(graph.Norm(key, union(self.lines.axes(a), self.lines.axes(b)), data=(a, b)))
+        if isinstance(la, Data) or isinstance(lb, Data):
+            return None
         if isinstance(la, MatMul) and isinstance(lb, MatMul):
             if la.matrix != lb.matrix:
                 return None

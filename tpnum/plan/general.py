@@ -199,9 +199,8 @@ class PairValues:
     ) -> np.ndarray:
         """A part's share of E (Z - Z')^2, each a sum of terms without cancellation."""
         if not part.pairs:  # means: (m_k - m_k')(m_l - m_l')
-            left, right = part.rows[0], part.cols[0]
-            first = rows - self.profile(left, 1, frame)
-            second = self.profile(right, 0, frame) - cols
+            first = rows - self._product(part.rows, 1, frame)
+            second = self._product(part.cols, 0, frame) - cols
             return first * second
         if len(blocks) == 1:  # E (s Z - s' Z')^2 = s s' D + (s - s') (s q - s' q')
             d = blocks[0].d
@@ -283,6 +282,8 @@ class PairValues:
             apart = (q - q2) / (np.sqrt(q) + np.sqrt(q2) + (q + q2 == 0.0))
             exact = np.maximum(block.d - apart**2, 0.0) / (2.0 * safe)
             e = np.where((rho > NEAR) & ~silent, np.minimum(exact, 1.0), e)
+        if call.own and self.same:
+            e = np.where(self._coincide(frame) == 1.0, 0.0, e)
         return e
 
     @_compute.register

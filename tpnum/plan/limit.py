@@ -117,4 +117,5 @@ class Law:
         return np.squeeze(block, axis=(names.index(("", 0)), names.index(("", 1))))
 
     def _error(self, node: Any) -> float:
-        return self._profiles.error
+        """Rounding, or what sampling left where an expectation had more than two dimensions."""
+        return max(self._profiles.error, 1e-12)

@@ -282,10 +282,7 @@ class _Compiler:
                 "plain", self.register(), self.call(node.call)[0], p=self.deviations(node.call.moments, 1.0)
             )
         if isinstance(node, graph.Gram):
-            names = [("second", n, n, False) for n in node.data]
-            norms = tuple(
-                graph.Norm(key, (), data=name) for key, name in zip(names, node.data, strict=True)
-            )
+            norms = _norms(node)
             return self.emit("plain", self.register(), self.corr(node, norms), p=self.deviations(norms, 1.0))
         if isinstance(node, graph.Shared):
             return self._constant(node.value)
@@ -479,9 +476,7 @@ class _Compiler:
                 return self._placed(node, target, e, t)
             if tangent:
                 self.emit("zero", t)
-            source = tuple(
-                graph.Norm(("second", n, n, False), (), data=n) for n in layer.source.data
-            )
+            source = _norms(layer.source)
             self.emit("dense", e, t, p=self._dense_params(node, layer, source, None, slope, value, constant))
             return self._placed(node, target, e, t)
         call = layer.source.call  # type: ignore[attr-defined]
@@ -645,6 +640,12 @@ def _readers(order: list[graph.Pair], outputs: list[graph.Pair]) -> dict[int, in
 
 def _constant(term: _Term) -> bool:
     return len(term.pairs) == 1 and isinstance(term.pairs[0], graph.Shared)
+
+
+def _norms(node: graph.Gram) -> tuple[graph.Profile, graph.Profile]:
+    """The squared norms of the data of a Gram node."""
+    first, second = (graph.Norm(("second", n, n, False), (), data=(n, n)) for n in node.data)
+    return first, second
 
 
 def _inverse(x: np.ndarray) -> np.ndarray:

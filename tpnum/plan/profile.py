@@ -27,6 +27,7 @@ class ProfileValues:
         self.pairs, self.side, self.data = pairs, side, data
         self.site = pairs.sites[side]
         self.size = len(next(iter(data.values()))) if data else 1
+        self.error = 0.0  # of the sampled expectations, relative; the rest is good to rounding
         self._values: dict[tuple, np.ndarray] = {}
         self._prepared: dict[tuple, Prepared] = {}
 
@@ -64,12 +65,22 @@ class ProfileValues:
 
     @_compute.register
     def _(self, node: graph.Norm) -> np.ndarray:
-        return squared_norms(self.data[node.data])
+        first, second = node.data
+        axes = [self.site.lines.axes(name) for name in node.data]
+        x, y = self.data[first], self.data[second]
+        if first == second:
+            return squared_norms(x)
+        both = [
+            labels.align(v, ["", *(n for n, _ in own), " "], ["", *(n for n, _ in node.axes), " "])
+            for v, own in zip((x, y), axes, strict=True)
+        ]
+        return np.einsum("...c,...c->...", *both, dtype=np.float64) / x.shape[-1]
 
     @_compute.register
     def _(self, node: graph.Expect1) -> np.ndarray:
-        prepared = self.prepared(node.fn, node.mean, node.var, node.scalars)
-        return getattr(prepared, node.what).reshape(self._shape(node.mean, node.var, *node.scalars))
+        sources = (node.mean, node.var, *node.scalars)
+        values = getattr(self.prepared(node.fn, node.mean, node.var, node.scalars), node.what)
+        return labels.lift(values.reshape(self._shape(*sources)), self._axes(*sources), self._own(node).axes)
 
     @_compute.register
     def _(self, node: graph.ExpectN) -> np.ndarray:
@@ -103,8 +114,8 @@ class ProfileValues:
 
     @_compute.register
     def _(self, node: graph.Mapped1) -> np.ndarray:
-        inner = self(node.operand)
-        axes = self._own(node.operand).axes
+        axes = self.site.lines.axes(node.map.operand)
+        inner = np.broadcast_to(self.along(node.operand, axes), (self.size, *(size for _, size in axes)))
         place = 1 + [name for name, _ in axes].index(node.map.axis)
         return labels.apply_map(node.map, inner, place)
 

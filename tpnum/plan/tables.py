@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.gauss.pair import TOLERANCE
+from tpnum.gauss.pair import reach
 
 if TYPE_CHECKING:
     from tpnum.gauss.pair import Prepared
@@ -38,10 +38,11 @@ class SeriesTables:
         right = second.series.value[:, kept][second.where]
         start = sum(part.shape[1] for part in self.rows)
         at = len(self.terms)
-        for terms, least in _limits(first, second, slope, dtype):
-            self.terms.append(min(-(-terms // 2) if parity else terms, left.shape[1]))
-            self.least.append(least)
-        same = int(first.f == second.f)
+        terms, rho = reach(first, second, dtype, slope)
+        self.terms += np.minimum(-(-terms // 2) if parity else terms, left.shape[1]).tolist()
+        self.least += (1.0 - rho).tolist()
+        # the form without cancellation counts what was truncated as fully correlated: not with a kink's tail
+        same = int(first.f == second.f and rho[-1] == 1.0)
         self.entries.append((start, left.shape[1], parity, same, at, len(self.terms) - at))
         self.rows.append(left)
         self.cols.append(right)
@@ -65,21 +66,3 @@ def _parity(first: Prepared, second: Prepared) -> int:
     if np.any(first.mean) or np.any(second.mean) or first.f.parity != second.f.parity:
         return 0
     return first.f.parity
-
-
-def _limits(first: Prepared, second: Prepared, slope: bool, dtype: np.dtype) -> list[tuple[int, float]]:
-    """(degree, least 1 - |rho| at which the truncation bound sqrt(t_i t_j) |rho|^K is met), by rising degree."""
-    a, b = first.series, second.series
-    assert a is not None
-    assert b is not None
-    value, steep = TOLERANCE[dtype]
-    found = []
-    for k, degree in enumerate(a.ladder[: min(a.ladder.size, b.ladder.size)]):
-        bounds = [(a.tail, b.tail, value)] + ([(a.slope_tail, b.slope_tail, steep)] if slope else [])
-        rho = 1.0
-        for left, right, wanted in bounds:
-            tail = np.sqrt(left[:, k].max() * right[:, k].max())
-            if tail > wanted:
-                rho = min(rho, (wanted / tail) ** (1.0 / degree))
-        found.append((int(degree), 1.0 - rho))
-    return found

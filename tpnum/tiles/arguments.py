@@ -36,7 +36,10 @@ def dtype_of(dtype: Any) -> np.dtype:
 
 def array_of(x: Any, name: str) -> np.ndarray:
     """A real finite array of examples along its first axis, float32 kept, the rest as float64."""
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise InputError(f"{name}: its rows have different lengths; an array of one shape is needed") from None
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name}: an array of real numbers is needed, not one of dtype {array.dtype}")
     if array.ndim < 2:

@@ -28,7 +28,7 @@ def squares(n1: int, n2: int, side: int, symmetric: bool) -> list[Tile]:
     for r in range(0, n1, side):
         for c in range(r if symmetric else 0, n2, side):
             rows, cols = slice(r, min(r + side, n1)), slice(c, min(c + side, n2))
-            tiles.append(Tile(rows, cols, mirror=symmetric and c != r))
+            tiles.append(Tile(rows, cols, mirror=symmetric))
     return tiles
 
 
@@ -43,8 +43,18 @@ def panels(n1: int, n2: int, height: int, width: int, symmetric: bool) -> list[T
 
 
 def put(out: np.ndarray, tile: Tile, block: np.ndarray, half: int) -> None:
-    """Write a block (rows, cols, *row axes, *column axes), ``half`` row axes, and its mirror image."""
+    """Write a block (rows, cols, *row axes, *column axes), ``half`` row axes, and its mirror image.
+
+    Of a symmetric matrix only what the block has above the diagonal is kept, so that it is symmetric to the bit.
+    """
     out[tile.rows, tile.cols] = block
-    if tile.mirror:
-        order = (1, 0, *range(2 + half, block.ndim), *range(2, 2 + half))
-        out[tile.cols, tile.rows] = block.transpose(order)
+    if not tile.mirror:
+        return
+    order = (1, 0, *range(2 + half, block.ndim), *range(2, 2 + half))
+    flipped = block.transpose(order)
+    past = max(tile.rows.stop, tile.cols.start)
+    out[past : tile.cols.stop, tile.rows] = flipped[past - tile.cols.start :]
+    for i in range(max(tile.rows.start, tile.cols.start) + 1, min(tile.rows.stop, tile.cols.stop)):
+        left = slice(max(tile.rows.start, tile.cols.start), i)
+        source = flipped[i - tile.cols.start, left.start - tile.rows.start : i - tile.rows.start]
+        out[i, left] = source
