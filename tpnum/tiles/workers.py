@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.errors import LimitError
+from tpnum.plan.compiler import Unsupported, compile_plan
 from tpnum.plan.general import PairValues
 from tpnum.plan.recursion import deeply
+from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile, put, squares
 
 if TYPE_CHECKING:
@@ -30,13 +32,9 @@ def make_worker(
 ) -> Worker:
     """The fast worker if the plan has no index axes left and its duals have series, the general one otherwise."""
     profiles = plan.profiles(x1, x2)
-    import os
-    if os.environ.get("GENERAL"):
-        return GeneralWorker(plan, profiles, outs, tile)
-    from tpnum.plan.machine import Unsupported, compile_plan
-    from tpnum.tiles.fast import MachineWorker
     lines = sum(len(program.lines) for program in plan.programs)
     if not any(plan.axes) or all(len(entry.node.rows) == 0 for e in plan.entries.values() for entry in e):
+        check_range(plan, profiles, dtype)
         try:
             machine = deeply(6 * lines, lambda: compile_plan(plan, *profiles, dtype))
         except Unsupported:
@@ -60,7 +58,8 @@ class GeneralWorker:
         self.rows, self.cols = profiles
         self.symmetric = self.rows is self.cols
         side = tile or self._side()
-        self.tiles = squares(self.rows.size, self.cols.size, side, self.symmetric)
+        mirrored = self.symmetric and plan.mirrored
+        self.tiles = squares(self.rows.size, self.cols.size, side, mirrored)
 
     def _side(self) -> int:
         """Examples per tile such that the largest family of pairs fits the budget."""
@@ -97,6 +96,21 @@ def write_diagonal(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarra
         for weight, node in plan.diagonals[kind]:
             total += weight * deeply(6 * lines, lambda node=node: profile(node))
         np.fill_diagonal(out, total)
+
+
+def check_range(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype) -> None:
+    """Kernels that do not fit the dtype of the result are refused before any tile is computed."""
+    limit = np.finfo(dtype).max
+    lines = len(plan.programs[0].lines)
+    for side, profile in enumerate(profiles):
+        for kind, nodes in plan.diagonals.items():
+            for _, node in nodes:
+                largest = deeply(6 * lines, lambda p=profile, n=node: float(np.max(p(n))))
+                if largest > limit:
+                    raise LimitError(
+                        f"x{side + 1}: the {kind} reaches {largest:.3g}, which overflows {dtype}; "
+                        "scale the data down or ask for float64"
+                    )
 
 
 def check_finite(block: np.ndarray, kind: str, tile: Tile) -> None:

@@ -1,0 +1,51 @@
+"""The closed-form dual strips by name, as functions that the machine calls through pointers.
+
+So a net compiles the strips that it uses and nothing else, once for all processes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import from_dtype, types
+from numba.experimental.function_type import _get_wrapper_address
+
+HOMES = {
+    **dict.fromkeys(("abrelu", "rectpow", "step", "sign"), "piecewise"),
+    **dict.fromkeys(("erf", "gelu", "sin", "exp", "gauss", "gabor"), "smooth"),
+}
+"""Strip -> the module in this folder that defines it."""
+
+
+def strip(name: str) -> Any:
+    """The jitted strip (e, rp, cp, p, i, j0, out_e, out_d)."""
+    return getattr(importlib.import_module(f"tpnum.kernels.{HOMES[name]}"), name)
+
+
+class Pointer(types.WrapperAddressProtocol):
+    """A compiled strip that kernels take as a first-class function."""
+
+    def __init__(self, dispatcher: Any, signature: Any):
+        self._signature = signature
+        self._keep = dispatcher
+        dispatcher.compile(signature.args)
+        self._address = _get_wrapper_address(dispatcher, signature)
+
+    def __wrapper_address__(self) -> int:
+        return int(self._address)
+
+    def signature(self) -> Any:
+        """The type of the strip."""
+        return self._signature
+
+
+@cache
+def pointer(name: str, dtype: np.dtype) -> Pointer:
+    """The strip for registers of a dtype."""
+    number = from_dtype(dtype)
+    line, table = types.Array(number, 1, "C"), types.Array(number, 2, "C")
+    signature = types.none(line, table, table, types.intp, types.intp, types.intp, line, line)
+    return Pointer(strip(name), signature)
