@@ -135,7 +135,14 @@ class Pairs:
                 if rows is None or cols is None:
                     continue
                 coef = (s.coef if s else 1.0) * (t.coef if t else 1.0)
-                parts.append(graph.Part(coef, rows, cols, (inner,), a == b and i == j))
+                own = a == b and i == j
+                if isinstance(inner, graph.Sum) and not any(part.pairs for part in inner.parts):
+                    # products of means stay in sight of the increments
+                    parts += [
+                        graph.Part(coef * p.coef, rows + p.rows, cols + p.cols, (), own and p.own) for p in inner.parts
+                    ]
+                else:
+                    parts.append(graph.Part(coef, rows, cols, (inner,), own))
         return self._sum(a, b, tied, parts)
 
     def _matmul(self, la: MatMul, lb: MatMul, tied: Axes, own: bool) -> graph.Pair | None:
@@ -346,12 +353,10 @@ def _has_increments(parts: list[graph.Part]) -> bool:
         if part.own:
             if not all(pair.increments for pair in part.pairs) or len(part.pairs) > 2:
                 return False
-            if not part.pairs and not part.rows:
-                return False
             if len(part.pairs) == 2 and part.rows:
                 return False
             if (part.rows or len(part.pairs) == 2) and any(pair.norms is None for pair in part.pairs):
                 return False
-        elif part.pairs or not part.rows or not part.cols:
+        elif part.pairs:
             return False
     return True

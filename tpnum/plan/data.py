@@ -20,7 +20,7 @@ def bind(program: Program, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarra
     for line in program.lines:
         if not isinstance(line, Data):
             continue
-        if line.name in split:
+        if line.name not in arrays:
             family, axes, at = split[line.name]
             index = tuple(at.get(axis, slice(None)) for axis, _ in axes)
             bound[line.name] = arrays[family][(slice(None), *index)]

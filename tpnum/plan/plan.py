@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 KINDS = ("nngp", "ntk")
 
 
+Diagonals = dict[str, tuple[tuple[float, graph.Profile], ...]]
+"""Per kind the weighted sum of profiles that the diagonal is."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """weight * node at position (index_rows, index_cols) of the output axes."""
@@ -36,15 +40,15 @@ class Entry:
 class Plan:
     """The demanded nodes per kind, over the pair rules that made them.
 
-    ``diagonals`` are the outputs' own kernels at one input, with their weights; ``axes`` the output axes of
-    the rows and of the columns: those that a scan was split along, then those that the variables keep.
+    ``diagonals`` are, for rows and columns, the outputs' own kernels at one input, with their weights; ``axes``
+    the output axes of the rows and of the columns: those that a scan was split along, then those that the variables keep.
     ``mirrored`` is False where K[i, j] and K[j, i] differ: a fixed quadrature rule treats its two
     inputs differently.
     """
 
     pairs: Pairs
     entries: dict[str, tuple[Entry, ...]]
-    diagonals: dict[str, tuple[tuple[float, graph.Profile], ...]]
+    diagonals: tuple[Diagonals, Diagonals]
     axes: tuple[tuple[int, ...], tuple[int, ...]]
     mirrored: bool
 
@@ -104,10 +108,10 @@ def _make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Pla
                 if node is not None:
                     found.append(Entry(w, node, _index(rows, a), _index(cols, b)))
         entries[kind] = tuple(found)
-    diagonals = {kind: _diagonal(kind, pairs, rows) for kind in kinds}
+    diagonals = tuple({kind: _diagonal(kind, pairs, side) for kind in kinds} for side in (0, 1))
     nodes = graph.schedule([entry.node for found in entries.values() for entry in found])
     fixed = any(isinstance(n, graph.Dual) and n.call.f.name == "elementwise_numerical" for n in nodes)
-    return Plan(pairs, entries, diagonals, (_axes(rows), _axes(cols)), mirrored=not fixed)
+    return Plan(pairs, entries, (diagonals[0], diagonals[1]), (_axes(rows), _axes(cols)), mirrored=not fixed)
 
 
 def _prepared(program: Program, tangent: bool) -> Program:
@@ -125,11 +129,12 @@ def _node(kind: str, pairs: Pairs, a: str, b: str) -> graph.Pair | None:
     return pairs.second(tangents[0][a], tangents[1][b])
 
 
-def _diagonal(kind: str, pairs: Pairs, program: Program) -> tuple[tuple[float, graph.Profile], ...]:
+def _diagonal(kind: str, pairs: Pairs, side: int) -> tuple[tuple[float, graph.Profile], ...]:
     found = []
+    program = pairs.lines[side].program
     for weight, name in program.outputs:
         own = name if kind == "nngp" else program.tangents.get(name)
-        node = pairs.sites[0].second(own, own) if own else None
+        node = pairs.sites[side].second(own, own) if own else None
         if node is not None:
             found.append((weight, node))
     return tuple(found)

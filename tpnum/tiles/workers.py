@@ -93,7 +93,7 @@ def write_diagonal(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarra
     lines = len(plan.programs[0].lines)
     for kind, out in outs.items():
         total = np.zeros(profile.size)
-        for weight, node in plan.diagonals[kind]:
+        for weight, node in plan.diagonals[0][kind]:
             total += weight * deeply(6 * lines, lambda node=node: profile(node))
         np.fill_diagonal(out, total)
 
@@ -103,10 +103,10 @@ def check_range(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], dtype
     limit = np.finfo(dtype).max
     lines = len(plan.programs[0].lines)
     for side, profile in enumerate(profiles):
-        for kind, nodes in plan.diagonals.items():
+        for kind, nodes in plan.diagonals[side].items():
             for _, node in nodes:
                 largest = deeply(6 * lines, lambda p=profile, n=node: float(np.max(p(n))))
-                if largest > limit:
+                if largest > float(limit):
                     raise LimitError(
                         f"x{side + 1}: the {kind} reaches {largest:.3g}, which overflows {dtype}; "
                         "scale the data down or ask for float64"
