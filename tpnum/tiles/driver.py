@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,25 +97,39 @@ def plan_of(
     net: Layer | Program, x1: dict[str, np.ndarray], x2: dict[str, np.ndarray] | None, kinds: tuple[str, ...]
 ) -> Plan:
     """The plan of a net or a program at the shapes of the inputs, whose arrays get the names of its data lines."""
-    alike = x2 is None or all(x1[name].shape[1:] == x2[name].shape[1:] for name in x1)
-    first = _program(net, x1)
-    second = first if alike else _program(net, x2)
-    _name_data(first, x1, "x1")
+    shapes = tuple(
+        tuple((name, array.shape[1:]) for name, array in x.items()) for x in (x1, x1 if x2 is None else x2)
+    )
+    try:
+        programs, plan = _plans(net, shapes, kinds)
+    except TypeError:  # a layer that holds something unhashable
+        programs, plan = _plans.__wrapped__(net, shapes, kinds)
+    _name_data(programs[0], x1, "x1")
     if x2 is not None:
-        _name_data(second, x2, "x2")
-    return make_plan((first, second), kinds)
+        _name_data(programs[1], x2, "x2")
+    return plan
 
 
-def _program(net: Layer | Program, x: dict[str, np.ndarray] | None) -> Program:
+@lru_cache(maxsize=32)
+def _plans(
+    net: Layer | Program, shapes: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...], kinds: tuple[str, ...]
+) -> tuple[tuple[Program, Program], Plan]:
+    """The program at either shape and their plan, which depend on nothing else."""
+    first = _program(net, shapes[0])
+    second = first if shapes[0] == shapes[1] else _program(net, shapes[1])
+    return (first, second), make_plan((first, second), kinds)
+
+
+def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Program:
     if isinstance(net, Program):
         return net
     if not isinstance(net, nn.Layer):
         raise InputError(
             f"net: a layer of tpnum.nn or a Program is needed, not {type(net).__name__}; nn.from_spec reads a JSON form"
         )
-    if x is None or list(x) != [""]:
+    if [name for name, _ in shapes] != [""]:
         raise InputError("x1: a dict of arrays goes with a Program; a net of layers takes one array")
-    return nn.program(net, x[""].shape[1:])
+    return nn.program(net, shapes[0][1])
 
 
 def _name_data(program: Program, given: dict[str, np.ndarray], argument: str) -> None:

@@ -23,7 +23,7 @@ PANEL = 2 << 20
 """Bytes of Gram panels per thread."""
 REGISTERS = 24 << 10
 """Bytes of registers, half of a first-level cache."""
-SINGLE = 8
+SINGLE = 16
 """Steps of a deeper program add up to more than float32 allows: it runs in float64 between float32 panels."""
 NEAR = {np.dtype(np.float64): 1e-3, np.dtype(np.float32): 1e-2}
 """Where cosines are computed again from the rows (1 - |c| below this)."""
