@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from benchmarks import bench_kernel, bench_process  # noqa: E402  (the tree beside this file is measured)
+from benchmarks import bench_kernel, bench_process, bench_strips  # noqa: E402  (the tree beside this file is measured)
 from benchmarks.common import Ratio  # noqa: E402
 
 DTYPES = ("float64", "float32")
@@ -61,13 +61,23 @@ def layers(width: int) -> Iterator[str]:
 
 def recursion(width: int) -> Iterator[str]:
     """Yield nanoseconds an entry and layer on one thread."""
-    targets = {"Relu": {"float64": 0.8, "float32": 0.2}, "Tanh": {"float64": 6.5, "float32": 2.0}}
-    for layer, by_dtype in targets.items():
-        for dtype, target in by_dtype.items():
+    for layer in ("Relu", "Tanh"):
+        for dtype in DTYPES:
             found = bench_kernel.nanoseconds(layer, dtype)
-            yield _row(
-                f"{layer.lower()}, one more layer, {dtype}, one thread", f"{found:.2f} ns", "", target, found
-            )
+            yield _row(f"{layer.lower()}, one more layer of a matrix, {dtype}, one thread", f"{found:.2f} ns")
+
+
+def cache(width: int) -> Iterator[str]:
+    """Yield nanoseconds an entry and layer with the strip in the first-level cache, one thread."""
+    targets = {
+        "relu": {"float64": 0.8, "float32": 0.2},
+        "relu with bias": {"float64": None, "float32": None},
+        "tanh, variance 0.6 to 1.2": {"float64": 6.5, "float32": 2.0},
+    }
+    for name, by_dtype in targets.items():
+        for dtype, target in by_dtype.items():
+            found = bench_strips.nanoseconds(name, dtype)
+            yield _row(f"{name}, layer in L1, {dtype}", f"{found:.2f} ns", "", target, found)
 
 
 def process(width: int) -> Iterator[str]:
@@ -90,7 +100,7 @@ def memory(width: int) -> Iterator[str]:
 
 
 PARTS: dict[str, Callable[[int], Iterator[str]]] = {
-    part.__name__: part for part in (products, depths, layers, recursion, process, memory)
+    part.__name__: part for part in (products, depths, layers, cache, recursion, process, memory)
 }
 
 

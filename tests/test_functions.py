@@ -12,6 +12,7 @@ from tpnum import functions
 from tpnum.errors import ProgramError
 from tpnum.functions.function import TABLE
 from tpnum.functions.record import REQUIRED
+from tpnum.law.substitution import substitute
 
 PARAMETERS = {
     "a": -0.3, "b": 1.2, "alpha": 0.1, "degree": 3, "coef": [1, 2.0, 0, 0.5], "c": 0.7, "exponent": 2.5,
@@ -85,6 +86,19 @@ def test_tails_keep_their_digits(name, low, high):
     with np.errstate(all="raise", under="ignore"):
         assert np.all(np.isfinite(f(np.array([-700.0, 700.0]))))
         assert np.all(np.isfinite(f.derivative()(np.array([-700.0, 700.0]))))
+
+
+def test_combinators_have_no_name():
+    """`compose` and the law's `substitution` are made by the package only, of functions that have one."""
+    for name in ("compose", "substitution"):
+        assert name in TABLE
+        assert name not in functions.names()
+        with pytest.raises(ProgramError, match="no function is named"):
+            functions.get(name)
+    twice_relu = ((2.0, (), ((functions.relu, (0,), ()),)),)
+    made = substitute(functions.tanh, (twice_relu,), (), arity=1, n_scalars=0)
+    np.testing.assert_allclose(made(np.array([-1.0, 0.5])), np.tanh([0.0, 1.0]), rtol=1e-15)
+    assert functions.from_spec(json.loads(json.dumps(made.spec()))) == made
 
 
 def test_names_ufuncs_and_parameters():

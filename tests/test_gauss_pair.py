@@ -5,6 +5,7 @@ from __future__ import annotations
 import mpmath as mp
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from tpnum import functions
 from tpnum.errors import InputError, LimitError, ProgramError
@@ -262,3 +263,36 @@ def test_the_peers_fixed_rule():
 def test_refusals(call, error, words):
     with pytest.raises(error, match=words):
         call(dual("tanh"))
+
+
+def test_functions_of_several_kinds_meet():
+    """A closed form with a scalar against another one: both by their series."""
+    q = np.array([0.5, 2.0])
+    f = functions.get("exp_normalized")
+    rows, cols = prepare(f, q, scalars=(q,)), prepare(functions.relu, q)
+    e = np.array([[0.4, -0.7], [0.9, 0.2]])
+    out, _ = evaluate(rows, cols, e)
+    z, w = np.polynomial.hermite_e.hermegauss(150)
+    for i, j in np.ndindex(2, 2):
+        rho = rho_of(e[i, j])
+        sd = np.sqrt(q[j] * (1 - rho * rho))
+        m = rho * np.sqrt(q[j]) * z
+        ramp = m * ndtr(m / sd) + sd * np.exp(-((m / sd) ** 2) / 2) / np.sqrt(2 * np.pi)
+        truth = (f(np.sqrt(q[i]) * z, q[i]) * ramp) @ w / w.sum()
+        made = rho_of(out[i, j]) * np.sqrt(rows.second[i] * cols.second[j])
+        assert made == pytest.approx(truth, rel=1e-11)
+
+
+def test_fixed_rules_of_two_functions():
+    """E f(u) g(v) by one Gauss-Hermite rule, of smooth functions that it integrates well."""
+    q, e = np.array([0.5, 1.0]), np.array([[0.4, -0.7], [0.9, 0.2]])
+    f, g = functions.get("sin"), functions.get("sin", c=0.3)
+    rule = [functions.get("elementwise_numerical", fn=h, deg=40) for h in (f, g)]
+    out, d = evaluate(prepare(rule[0], q), prepare(rule[1], q), e)
+    exact, slope = evaluate(prepare(f, q), prepare(g, q), e)
+    np.testing.assert_allclose(rho_of(out), rho_of(exact), atol=1e-12)
+    np.testing.assert_allclose(d, slope, atol=1e-12)
+    i, j = np.array([0, 1, 1]), np.array([1, 0, 1])
+    some, steep = entries(prepare(rule[0], q), prepare(rule[1], q), i, j, e[i, j], np.float64, True)
+    np.testing.assert_allclose(some, out[i, j], rtol=1e-14)
+    np.testing.assert_allclose(steep, d[i, j], rtol=1e-14)

@@ -27,7 +27,7 @@ def layer_to_relu(layer: str, dtype: str) -> Ratio:
     return ratio(gram(net(3, layer, weight=1.0), x), gram(net(3, weight=1.0), x))
 
 
-def nanoseconds(layer: str, dtype: str, added: int = 10) -> float:
+def nanoseconds(layer: str, dtype: str, added: int = 5) -> float:
     """One thread's processor time for an entry and a layer: what `added` more layers cost."""
     held = layer == "Tanh"
     x = variance_held(64, dtype) if held else inputs(64, dtype)

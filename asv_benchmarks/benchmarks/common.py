@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+SETTLE = 0.12
+"""Seconds for which the BLAS's threads may spin after a product, on the account of what comes next."""
+
 REPEATS = 5
 
 
@@ -39,7 +42,8 @@ class Ratio:
 
 
 def timed(action: Callable[[], object]) -> Seconds:
-    """Return what one call takes."""
+    """Return what one call takes, once the threads of whatever ran before have gone to sleep."""
+    time.sleep(SETTLE)
     wall, cpu = time.perf_counter(), time.process_time()
     action()
     return Seconds(time.process_time() - cpu, time.perf_counter() - wall)

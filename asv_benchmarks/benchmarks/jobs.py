@@ -29,7 +29,7 @@ def variance_held(features: int, dtype: str, size: int = SIZE) -> np.ndarray:
     return (x * np.linspace(0.47, 0.65, size)[:, None]).astype(dtype)
 
 
-def net(depth: int, layer: str = "Relu", weight: float = 2**0.5, bias: float = 0.1) -> Any:
+def net(depth: int, layer: str = "Relu", weight: float = 2**0.5, bias: float | None = 0.1) -> Any:
     """Return Dense and a nonlinearity, `depth` times, and a Dense readout; every Dense has a bias."""
     dense = {"op": "Dense", "out_dim": 512, "W_std": weight, "b_std": bias}
     return nn.from_spec({"op": "serial", "layers": [dense, {"op": layer}] * depth + [dense]})

@@ -48,13 +48,13 @@ def _key(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
-_BY_KEY = {name.replace("_", ""): name for name in TABLE if name != "compose"}
+_BY_KEY = {name.replace("_", ""): name for name, record in TABLE.items() if record.named}
 _BY_KEY |= {alias.replace("_", ""): name for alias, name in ALIASES.items()}
 
 
 def names() -> tuple[str, ...]:
     """The names that `get` knows."""
-    return tuple(sorted(name for name in TABLE if name != "compose"))
+    return tuple(sorted(name for name, record in TABLE.items() if record.named))
 
 
 def get(f: Any, **params: Any) -> Function:
@@ -143,8 +143,8 @@ def from_spec(spec: dict[str, Any]) -> Function:
     if spec.get("name") not in TABLE:
         return get(str(spec.get("name")))
     params = {k: _unplain(v) for k, v in spec.get("params", {}).items()}
-    if spec["name"] == "compose":
-        return Function("compose", tuple(params.items()), order, split)
+    if not TABLE[spec["name"]].named:
+        return Function(spec["name"], tuple(params.items()), order, split)
     return Function(spec["name"], _named(spec["name"], params).params, order, split)
 
 
@@ -166,7 +166,8 @@ def _found(address: list[str]) -> Callable[..., Any]:
 
 
 def __getattr__(name: str) -> Function:
-    if name in TABLE and name != "compose" and all(d is not REQUIRED for _, d in TABLE[name].params):
+    record = TABLE.get(name)
+    if record is not None and record.named and all(d is not REQUIRED for _, d in record.params):
         made = globals()[name] = _named(name, {})
         return made
     if name in ALIASES:

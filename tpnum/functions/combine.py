@@ -142,7 +142,7 @@ def _growth(f: Function, inners: tuple[Function, ...], scalars: tuple[float, ...
 COMPOSITIONS: dict[str, Record] = {
     "compose": Record(
         _values, (("f", REQUIRED), ("inners", REQUIRED), ("scalars", ())), kinks=_kinks, parity=_parity,
-        growth=_growth,
+        growth=_growth, named=False,
     ),
     "elementwise_numerical": Record(
         lambda fn, deg: {(): lambda u, **_: fn(u), (0,): lambda u, **_: fn.derivative()(u)},

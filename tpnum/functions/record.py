@@ -31,6 +31,7 @@ class Record:
     rate: Any = 0.0  # b where growth "exp2" is e^{b u^2}
     closed: Any = None  # (family, params) of the closed-form dual
     switch: Value | None = None  # kinks lie where this function of the arguments changes sign
+    named: bool = True  # False for combinators, whose parameters are functions: nobody asks for them by name
 
     def look(self, field: str, params: Params) -> Any:
         """The property at these parameters."""

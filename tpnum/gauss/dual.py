@@ -119,13 +119,11 @@ def _evaluate(
     i, j = where[: q1.size], where[q1.size :]
     scalars = (q + mean * mean,) if f.n_scalars else ()
     rows = prepare(f, q, mean, scalars)
-    if rows.kind == "closed":
-        out, d = _closed(rows, i, j, e, derivative)
-        methods, cost, bound = {"closed"}, e.size, np.full(e.size, _ROUNDING)
-    elif rows.kind == "rule":
+    if rows.kind == "rule":
         raise ProgramError(f"{f} is a rule for whole kernels: take the dual of the function in it")
-    else:
-        out, d = entries(rows, rows, i, j, e, np.float64, derivative)
+    out, d = entries(rows, rows, i, j, e, np.float64, derivative)
+    methods, cost, bound = {"closed"}, e.size, np.full(e.size, _ROUNDING)
+    if rows.kind != "closed":
         methods, cost, bound = _certificate(rows, i, j, e, derivative)
     unit = np.sqrt(rows.second[i]) * np.sqrt(rows.second[j])
     steep = np.sqrt(rows.slope_second[i] * rows.slope_second[j])
@@ -150,29 +148,3 @@ def _certificate(
     bound = np.where(panels, _PANELS, truncated + rounding)
     methods = ({"panels"} if np.any(panels) else set()) | ({"series"} if not np.all(panels) else set())
     return methods, int(degrees[at][~panels].sum() + 20_000 * panels.sum()), bound
-
-
-def _closed(
-    rows: Prepared, i: np.ndarray, j: np.ndarray, e: np.ndarray, derivative: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """The family's strip kernel over the entries of each distinct row (the sparser side leads)."""
-    from tpnum.gauss.closed import strip
-
-    assert rows.f.closed is not None
-    kernel = strip(rows.f.closed[0])
-    if np.unique(j).size < np.unique(i).size:
-        i, j = j, i
-    order = np.argsort(i, kind="stable")
-    starts = np.flatnonzero(np.diff(i[order], prepend=-1))
-    out, d = np.empty(e.size), np.empty(e.size if derivative else 0)
-    rp = rows.params
-    for begin, end in zip(starts, np.append(starts[1:], e.size), strict=True):
-        for low in range(begin, end, 1024):
-            at = order[low : min(low + 1024, end)]
-            cp = np.ascontiguousarray(rp[:, j[at]])
-            made, steep = np.empty(at.size), np.empty(at.size if derivative else 0)
-            kernel(e[at], rp, cp, 0, int(i[order[begin]]), 0, made, steep)
-            out[at] = made
-            if derivative:
-                d[at] = steep
-    return out, d

@@ -15,7 +15,7 @@ import numpy as np
 
 from tpnum.errors import InputError
 from tpnum.gauss.panels import pairs
-from tpnum.gauss.prepared import Prepared, gauss_hermite, prepare, series_rows
+from tpnum.gauss.prepared import Prepared, gauss_hermite, prepare, scaled_rows, series_rows
 
 __all__ = ["TOLERANCE", "Prepared", "entries", "evaluate", "levels", "prepare", "reach"]
 
@@ -49,7 +49,10 @@ def evaluate(
 
 
 def _general(p: Prepared) -> Prepared:
-    return p if p.kind == "series" else series_rows(p.f, p.q, p.mean)
+    if p.kind == "series":
+        return p
+    # a closed form with a scalar is of zero-mean rows whose scalar is their variance
+    return scaled_rows(p.f, p.q, p.mean, (p.q,)) if p.f.n_scalars else series_rows(p.f, p.q, p.mean)
 
 
 def _evaluate_closed(
@@ -147,7 +150,15 @@ def entries(
     dtype: Any,
     want_derivative: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs (i[n], j[n]) of two "series" blocks: series where its bound allows, panels elsewhere."""
+    """The pairs (i[n], j[n]) of two blocks, of co-correlation e[n], as `evaluate` does whole blocks.
+
+    In general: the series where its bound allows, panels elsewhere.
+    """
+    if rows.kind == cols.kind == "closed" and rows.f == cols.f:
+        return _closed_entries(rows, cols, i, j, e, want_derivative)
+    if rows.kind == cols.kind == "rule":
+        return _rule_entries(rows, cols, i, j, e)
+    rows, cols = _general(rows), _general(cols)
     out, d = np.empty(e.size), np.empty(e.size if want_derivative else 0)
     ground = (rows.q[i] == 0) | (cols.q[j] == 0)
     if np.any(ground):
@@ -165,6 +176,42 @@ def entries(
             out[chosen], part = pairs(rows.tables(), cols.tables(), a, b, e[chosen])
         if want_derivative:
             d[chosen] = part
+    return out, d
+
+
+def _closed_entries(
+    rows: Prepared, cols: Prepared, i: np.ndarray, j: np.ndarray, e: np.ndarray, want_derivative: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The family's strip kernel over the entries of each distinct row (the sparser side leads)."""
+    from tpnum.gauss.closed import strip
+
+    assert rows.f.closed is not None
+    kernel = strip(rows.f.closed[0])
+    if np.unique(j).size < np.unique(i).size:
+        rows, cols, i, j = cols, rows, j, i
+    order = np.argsort(i, kind="stable")
+    starts = np.flatnonzero(np.diff(i[order], prepend=-1))
+    out, d = np.empty(e.size), np.empty(e.size if want_derivative else 0)
+    for begin, end in zip(starts, np.append(starts[1:], e.size), strict=True):
+        for low in range(begin, end, 1024):
+            at = order[low : min(low + 1024, end)]
+            cp = np.ascontiguousarray(cols.params[:, j[at]])
+            made, steep = np.empty(at.size), np.empty(at.size if want_derivative else 0)
+            kernel(e[at], rows.params, cp, 0, int(i[order[begin]]), 0, made, steep)
+            out[at] = made
+            if want_derivative:
+                d[at] = steep
+    return out, d
+
+
+def _rule_entries(
+    rows: Prepared, cols: Prepared, i: np.ndarray, j: np.ndarray, e: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    out, d = np.empty(e.size), np.empty(e.size)
+    for row in np.unique(i):
+        at = np.flatnonzero(i == row)
+        made, steep = _evaluate_rule(rows.rows([row]), cols.rows(j[at]), e[None, at])
+        out[at], d[at] = made[0], steep[0]
     return out, d
 
 
@@ -243,9 +290,10 @@ def _series(
 
 def _evaluate_rule(rows: Prepared, cols: Prepared, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """LAYERS.md, ElementwiseNumerical: u and v | u both on the nodes of the same Gauss-Hermite rule."""
-    params = dict(rows.f.params)
-    fn, (z, w) = params["fn"], gauss_hermite(params["deg"])
-    slope = fn.derivative()
+    first, second = dict(rows.f.params), dict(cols.f.params)
+    z, w = gauss_hermite(first["deg"])
+    fn, fn2 = first["fn"], second["fn"]
+    slope, slope2 = fn.derivative(), fn2.derivative()
     out, d = np.empty(e.shape), np.empty(e.shape)
     step = max(1, (1 << 20) // (z.size * z.size))
     for i in range(e.shape[0]):
@@ -258,8 +306,8 @@ def _evaluate_rule(rows: Prepared, cols: Prepared, e: np.ndarray) -> tuple[np.nd
             v = cols.mean[part, None, None] + root[:, None, None] * (
                 rho[:, None, None] * z[:, None] + sigma[:, None, None] * z
             )
-            total = (fn(v) @ w) @ f
-            d[i, part] = (slope(v) @ w) @ f1
+            total = (fn2(v) @ w) @ f
+            d[i, part] = (slope2(v) @ w) @ f1
             unit = np.sqrt(rows.second[i] * cols.second[part])
             ratio = np.divide(total, unit, out=np.zeros_like(total), where=unit > 0)
             out[i, part] = np.copysign(np.abs(1.0 - np.abs(ratio)), ratio)

@@ -88,7 +88,7 @@ def prepare(
     if closed and centred and own and _has_family(f):
         return _closed_rows(f, q, mean)
     if scalars:
-        return _scaled_rows(f, q, mean, scalars)
+        return scaled_rows(f, q, mean, scalars)
     return series_rows(f, q, mean)
 
 
@@ -148,7 +148,7 @@ SCALING = {"exp_normalized": 0.5, "hermite": 0.0}
 """p where f(u; s) = s^p f(u/sqrt(s); 1)."""
 
 
-def _scaled_rows(f: Function, q: np.ndarray, mean: np.ndarray, scalars: Sequence[Any]) -> Prepared:
+def scaled_rows(f: Function, q: np.ndarray, mean: np.ndarray, scalars: Sequence[Any]) -> Prepared:
     columns = [np.broadcast_to(np.asarray(given, dtype=np.float64), q.shape) for given in scalars]
     if f.primitive is None and f.name in SCALING:
         s = columns[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -21,6 +22,11 @@ _GRID = np.linspace(-FARTHEST, FARTHEST, 305)
 _BLOCK = 1 << 20  # node values held at a time
 
 Value = Callable[[np.ndarray], np.ndarray]
+
+
+@cache
+def _legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(order)
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Rows:
 
     def nodes(self, order: int, width: float = 1.0) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """Blocks of rows with their nodes z and weights (the density included), each (rows, nodes)."""
-        x, w = np.polynomial.legendre.leggauss(order)
+        x, w = _legendre(order)
         step = max(1, _BLOCK // (order * (self.table.cuts.size + int(2 * FARTHEST / width))))
         for begin in range(0, self.mean.size, step):
             rows = slice(begin, min(begin + step, self.mean.size))

@@ -18,10 +18,10 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from tpnum.kernels._transpose import SIDE, transpose_square
 from tpnum.kernels._jit import kernel, reduction
 
 _SMALL, _LARGE = 1e-200, 1e200
-_TILE = 64
 
 
 @intrinsic
@@ -159,27 +159,16 @@ def correlate(
 def mirror(block: np.ndarray, out: np.ndarray, r0: int, c0: int) -> None:
     """Copy what a block at (r0, c0) has above the diagonal to its place below it, out[c, r] = block[r, c].
 
-    The buffer's odd row length keeps a column of it out of one and the same cache set.
+    Squares are turned in registers, those that go to the same rows of ``out`` one after the other.
     """
     rows, cols = block.shape
-    buffer = np.empty((_TILE, _TILE + 1), block.dtype)
-    for top in range(0, rows, _TILE):
-        height = min(_TILE, rows - top)
-        first = r0 + top
-        for left in range(0, cols, _TILE):
-            width = min(_TILE, cols - left)
-            if height == _TILE and width == _TILE and c0 + left >= first + _TILE:
-                for r in range(_TILE):
-                    source = block[top + r, left : left + _TILE]
-                    target = buffer[r]
-                    for c in range(_TILE):
-                        target[c] = source[c]
-                for c in range(_TILE):
-                    goal = out[c0 + left + c, first : first + _TILE]
-                    for r in range(_TILE):
-                        goal[r] = buffer[r, c]
+    for left in range(0, cols, SIDE):
+        column = c0 + left
+        for top in range(0, rows, SIDE):
+            row = r0 + top
+            if left + SIDE <= cols and top + SIDE <= rows and column >= row + SIDE:
+                transpose_square(out, column, row, block, top, left)
             else:
-                for c in range(width):
-                    column = c0 + left + c
-                    for r in range(min(height, column - first)):
-                        out[column, first + r] = block[top + r, left + c]
+                for c in range(min(SIDE, cols - left)):
+                    for r in range(min(SIDE, rows - top, column + c - row)):
+                        out[column + c, row + r] = block[top + r, left + c]

@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._jit import kernel
+from tpnum.kernels._jit import fast_kernel, kernel
 from tpnum.kernels.gram import correlate_strip, mirror
 from tpnum.kernels.piecewise import (
     abrelu_layer,
@@ -173,6 +173,15 @@ def normal(out, t, rp, cp, p, i, j0):
         out[k] = math.copysign(max(one - abs(rho), zero), rho)
 
 
+@fast_kernel
+def _least(e):
+    """The smallest |e|."""
+    least = e.dtype.type(1)
+    for k in range(e.size):
+        least = min(least, abs(e[k]))
+    return least
+
+
 @kernel
 def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e, out_d):
     """A dual by its Hermite series, with as many terms as the strip's largest |rho| needs.
@@ -181,21 +190,24 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
     """
     start, count, parity, same, at, limits = entry[0], entry[1], entry[2], entry[3], entry[4], entry[5]
     one = e.dtype.type(1)
-    closest = one
-    duplicates = 0
     r0, r1 = rp[p, i], rp[p + 1, i]
-    c0, c1 = cp[p, j0 : j0 + e.size], cp[p + 1, j0 : j0 + e.size]
-    for k in range(e.size):
-        closest = min(closest, abs(e[k]))
+    closest = _least(e)
+    found = 0
     if closest == 0 and same:
-        closest = one
-        twins = np.zeros(e.size, np.bool_)
+        c0, c1 = cp[p, j0 : j0 + e.size], cp[p + 1, j0 : j0 + e.size]
+        where = np.empty(e.size, np.intp)
+        turned = np.empty(e.size, np.bool_)
         for k in range(e.size):
-            if e[k] == 0 and (parity != 0 or math.copysign(one, e[k]) > 0) and r0 == c0[k] and r1 == c1[k]:
-                twins[k] = True
-                duplicates += 1
-            else:
-                closest = min(closest, abs(e[k]))
+            if e[k] == 0 and r0 == c0[k] and r1 == c1[k]:
+                turned[found] = math.copysign(one, e[k]) < 0
+                if parity != 0 or not turned[found]:
+                    where[found] = k
+                    found += 1
+        for k in range(e.size):
+            out_e[k] = e[k]
+        for k in range(found):
+            out_e[where[k]] = one
+        closest = _least(out_e)
     used, missed = count, 1
     for n in range(at, at + limits):
         if closest >= least[n]:
@@ -203,12 +215,15 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
             break
     a = row_coefs[:, start : start + count]
     b = col_coefs[start : start + count]
-    series(e, a, b, rp[p], cp[p], i, j0, used, parity, same != 0, out_e, out_d)
-    if duplicates and out_d.size > 0:
-        for k in range(e.size):
-            if twins[k]:
-                d = r1 * c1[k]
-                out_d[k] = d if out_d[k] >= 0 else -d
+    if found == 0:
+        series(e, a, b, rp[p], cp[p], i, j0, used, parity, same != 0, out_e, out_d)
+        return missed
+    series(out_e, a, b, rp[p], cp[p], i, j0, used, parity, same != 0, out_e, out_d)
+    for k in range(found):
+        m = where[k]
+        out_e[m] = -(one - one) if turned[k] and parity < 0 else one - one
+        if out_d.size > 0:
+            out_d[m] = -r1 * c1[m] if turned[k] and parity > 0 else r1 * c1[m]
     return missed
 
 
@@ -220,13 +235,16 @@ def _strips(
     """Rows top..bottom of the columns s..s+n; how many strips held pairs that their series miss."""
     missed = 0
     j = col0 + s
+    flat = regs.reshape(regs.size)
+    work = flat[: regs.shape[0] * n].reshape((regs.shape[0], n))
+    none = flat[:0]
     for r in range(top, bottom):
         i = row0 + r
         for k in range(code.shape[0]):
             op = code[k, 0]
-            a = regs[code[k, 1], :n]
-            b = regs[max(code[k, 2], 0), : n if code[k, 2] >= 0 else 0]
-            c = regs[max(code[k, 3], 0), : n if code[k, 3] >= 0 else 0]
+            a = work[code[k, 1]]
+            b = work[code[k, 2]] if code[k, 2] >= 0 else none
+            c = work[code[k, 3]] if code[k, 3] >= 0 else none
             p = code[k, 4]
             m = code[k, 5]
             if op == RELU_BIAS:
@@ -318,10 +336,9 @@ def run(
     missed = 0
     for top in range(0, height, BLOCK):
         bottom = min(top + BLOCK, height)
-        for s in range(0, width, strip):
+        start = max(0, row0 + top - col0) // BLOCK * BLOCK if symmetric else 0
+        for s in range(start, width, strip):
             n = min(strip, width - s)
-            if symmetric and col0 + s + n <= row0 + top:
-                continue
             missed += _strips(
                 code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, entries, terms, least, row_coefs, col_coefs, regs, out0, out1, many, row0, col0,
                 top, bottom, s, n, first, second, third, fourth,

@@ -2,27 +2,38 @@
 
 The G-vars that occur fall into components that are independent of each other (from the program's text);
 the expectation is the product over components.  A component of one G-var is a one-dimensional integral,
-one with a G-var at either input is a dual activation; a linear factor is removed by Stein's lemma
-E[v F(u)] = E[v] E[F] + sum_k Cov(v, u_k) E[d_k F]; the rest is a d-dimensional expectation.
+one of two, each in functions of its own, is a dual activation; a linear factor is removed by Stein's
+lemma E[v F(u)] = E[v] E[F] + sum_k Cov(v, u_k) E[d_k F]; the rest is a d-dimensional expectation.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from tpnum.functions.combine import product
+from tpnum.law import graph
 from tpnum.law.forms import IDENTITY, Atom
 from tpnum.law.substitution import substitute
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
-    from tpnum.law import graph
+    from tpnum.law.site import Site
 
-Ref = tuple[int, str]
+    Side: TypeAlias = tuple[Function, tuple[str, ...]]
+    """A function and the scalars that it takes."""
+
+Ref: TypeAlias = tuple[int, str]
 """(site 0 or 1, name of a G-var)."""
 
-Placed = tuple["Function", tuple[Ref, ...], int, tuple[str, ...]]
+
+@dataclass(frozen=True)
+class Placed:
+    """fn(args; scalars) with all of its G-vars at one input."""
+
+    fn: Function
+    args: tuple[Ref, ...]
+    scalars: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -30,9 +41,9 @@ class Piece:
     """coef * product of row profiles * column profiles * pair nodes."""
 
     coef: float
-    rows: tuple[graph.Profile, ...]
-    cols: tuple[graph.Profile, ...]
-    pairs: tuple[Any, ...]
+    rows: tuple[graph.Profile, ...] = ()
+    cols: tuple[graph.Profile, ...] = ()
+    pairs: tuple[graph.Pair, ...] = ()
 
     def times(self, other: Piece) -> Piece:
         return Piece(
@@ -40,22 +51,42 @@ class Piece:
         )
 
 
-ONE = Piece(1.0, (), (), ())
+ONE = Piece(1.0)
 
 
-def at(site: int, profile: graph.Profile, coef: float = 1.0) -> Piece:
-    return Piece(coef, () if site else (profile,), (profile,) if site else (), ())
+def at(site: int, profile: graph.Profile) -> Piece:
+    return Piece(1.0, () if site else (profile,), (profile,) if site else ())
+
+
+class Law(Protocol):
+    """What `Expectation` asks for: the rules at one input (`Site`) or at two (`tpnum.law.pairs`)."""
+
+    def site(self, index: int) -> Site:
+        """The rules at the first or the second input."""
+
+    def ref_cov(self, a: Ref, b: Ref) -> graph.Profile | graph.Pair | None:
+        """The covariance of two G-vars, None where the text says that it is zero."""
+
+    def dual(self, refs: tuple[Ref, Ref], sides: tuple[Side, Side]) -> Piece:
+        """E f(u) g(v) of two correlated G-vars."""
+
+    def joint(self, atoms: list[Placed], refs: list[Ref]) -> Piece:
+        """An expectation that is left in all of its dimensions."""
 
 
 class Expectation:
-    """Expands products of atoms in the terms of a `Site` (one input) or of `Pairs` (two)."""
+    """Expands products of atoms in the terms of a law."""
 
-    def __init__(self, law: Any):
+    def __init__(self, law: Law):
         self.law = law
 
     def product(self, placed: list[tuple[int, Atom]]) -> list[Piece]:
         """The expectation as a sum of pieces; an empty list is a structural zero."""
-        atoms = [(a.fn, tuple((site, g) for g in a.args), site, a.scalars) for site, a in placed]
+        return self._product(
+            [Placed(a.fn, tuple((site, g) for g in a.args), a.scalars) for site, a in placed]
+        )
+
+    def _product(self, atoms: list[Placed]) -> list[Piece]:
         total = [ONE]
         for component in self._components(atoms):
             pieces = self._component(component)
@@ -65,7 +96,7 @@ class Expectation:
         return total
 
     def _components(self, atoms: list[Placed]) -> list[list[Placed]]:
-        refs = list(dict.fromkeys(ref for atom in atoms for ref in atom[1]))
+        refs = list(dict.fromkeys(ref for atom in atoms for ref in atom.args))
         root = {ref: ref for ref in refs}
 
         def find(ref: Ref) -> Ref:
@@ -74,48 +105,44 @@ class Expectation:
             return ref
 
         for atom in atoms:
-            for ref in atom[1][1:]:
-                root[find(ref)] = find(atom[1][0])
+            for ref in atom.args[1:]:
+                root[find(ref)] = find(atom.args[0])
         for i, a in enumerate(refs):
             for b in refs[:i]:
                 if find(a) != find(b) and self.law.ref_cov(a, b) is not None:
                     root[find(a)] = find(b)
         groups: dict[Ref, list[Placed]] = {}
         for atom in atoms:
-            groups.setdefault(find(atom[1][0]), []).append(atom)
+            groups.setdefault(find(atom.args[0]), []).append(atom)
         return list(groups.values())
 
     def _component(self, atoms: list[Placed]) -> list[Piece]:
-        refs = list(dict.fromkeys(ref for atom in atoms for ref in atom[1]))
-        if all(len(atom[1]) == 1 for atom in atoms):
-            if len(refs) == 1:
-                return self._single(refs[0], atoms)
-            linear = self._linear(atoms)
-            if len(refs) == 2 and len(atoms) == 2 and len(linear) == 2:
-                return self._bilinear(refs[0], refs[1])
-            if linear:
-                return self._stein(linear[0], atoms)
-            if len(refs) == 2 and {ref[0] for ref in refs} == {0, 1}:
-                return self._dual(sorted(refs), atoms)
-        elif self._linear(atoms):
-            return self._stein(self._linear(atoms)[0], atoms)
-        index = {ref: k for k, ref in enumerate(refs)}
-        flat = tuple((site, fn, tuple(index[r] for r in args), scalars) for fn, args, site, scalars in atoms)
-        return self.law.joint(flat, refs)
+        refs = list(dict.fromkeys(ref for atom in atoms for ref in atom.args))
+        linear = self._linear(atoms)
+        apart = all(len(atom.args) == 1 for atom in atoms)
+        if apart and len(refs) == 1:
+            return self._single(refs[0], atoms)
+        if len(refs) == 2 and len(atoms) == 2 and len(linear) == 2:
+            return self._bilinear(refs[0], refs[1])
+        if linear:
+            return self._stein(linear[0], atoms)
+        if apart and len(refs) == 2:
+            return self._dual(refs, atoms)
+        return [self.law.joint(atoms, refs)]
 
     @staticmethod
     def _linear(atoms: list[Placed]) -> list[Placed]:
         """The G-vars that occur once, as a factor of their own."""
         count: dict[Ref, int] = {}
         for atom in atoms:
-            for ref in atom[1]:
+            for ref in atom.args:
                 count[ref] = count.get(ref, 0) + 1
-        return [atom for atom in atoms if atom[0] == IDENTITY and count[atom[1][0]] == 1]
+        return [atom for atom in atoms if atom.fn == IDENTITY and count[atom.args[0]] == 1]
 
     def _single(self, ref: Ref, atoms: list[Placed]) -> list[Piece]:
         site, name = ref
         law = self.law.site(site)
-        if len(atoms) == 1 and atoms[0][0] == IDENTITY:
+        if len(atoms) == 1 and atoms[0].fn == IDENTITY:
             mean = law.mean(name)
             return [at(site, mean)] if mean is not None else []
         fn, what, scalars = self._merged(atoms)
@@ -128,30 +155,29 @@ class Expectation:
                 return []
             if fn.closed is not None and fn.closed[0] == "const":
                 value = fn.closed[1][0] if what == "first" else 0.0
-                return [Piece(value, (), (), ())] if value else []
+                return [Piece(value)] if value else []
         profile = law.single(fn, what, name, scalars)
         return [at(site, profile)] if profile is not None else []
 
     @staticmethod
     def _merged(atoms: list[Placed]) -> tuple[Function, str, tuple[str, ...]]:
         """One function for a product of atoms at one G-var, and which integral of it is meant."""
-        fns = [atom[0] for atom in atoms]
-        scalars = atoms[0][3]
-        weak = [fn.primitive for fn in fns]
-        if len(fns) == 1:
-            return (weak[0][0], "slope", scalars) if weak[0] else (fns[0], "first", scalars)
-        if len(fns) == 2 and fns[0] == fns[1] and atoms[0][3] == atoms[1][3]:
-            return (weak[0][0], "slope_second", scalars) if weak[0] else (fns[0], "second", scalars)
-        fn, scalars = Expectation._product(atoms)
+        fn, scalars = atoms[0].fn, atoms[0].scalars
+        primitive = fn.primitive
+        if len(atoms) == 1:
+            return (primitive[0], "slope", scalars) if primitive else (fn, "first", scalars)
+        if len(atoms) == 2 and atoms[0] == atoms[1]:
+            return (primitive[0], "slope_second", scalars) if primitive else (fn, "second", scalars)
+        fn, scalars = Expectation._one_function(atoms)
         return fn, "first", scalars
 
     @staticmethod
-    def _product(atoms: list[Placed]) -> tuple[Function, tuple[str, ...]]:
+    def _one_function(atoms: list[Placed]) -> Side:
         """Several functions of one G-var as one."""
-        if not any(atom[3] for atom in atoms):
-            return product(*(atom[0] for atom in atoms)), ()
-        scalars = tuple(dict.fromkeys(s for atom in atoms for s in atom[3]))
-        factors = tuple((fn, (0,), tuple(scalars.index(s) for s in own)) for fn, _, _, own in atoms)
+        if not any(atom.scalars for atom in atoms):
+            return product(*(atom.fn for atom in atoms)), ()
+        scalars = tuple(dict.fromkeys(s for atom in atoms for s in atom.scalars))
+        factors = tuple((atom.fn, (0,), tuple(scalars.index(s) for s in atom.scalars)) for atom in atoms)
         return substitute(IDENTITY, (((1.0, (), factors),),), (), arity=1, n_scalars=len(scalars)), scalars
 
     def _bilinear(self, a: Ref, b: Ref) -> list[Piece]:
@@ -160,63 +186,75 @@ class Expectation:
         pieces = []
         cov = self.law.ref_cov(first, second)
         if cov is not None:
-            pieces.append(self._covariance(cov, first, second))
+            pieces.append(self._covariance(cov, first[0]))
         means = self.law.site(first[0]).mean(first[1]), self.law.site(second[0]).mean(second[1])
         if means[0] is not None and means[1] is not None:
             pieces.append(at(first[0], means[0]).times(at(second[0], means[1])))
         return pieces
 
     @staticmethod
-    def _covariance(cov: Any, a: Ref, b: Ref) -> Piece:
-        return at(a[0], cov) if a[0] == b[0] else Piece(1.0, (), (), (cov,))
+    def _covariance(cov: graph.Profile | graph.Pair, site: int) -> Piece:
+        return at(site, cov) if isinstance(cov, graph.Profile) else Piece(1.0, pairs=(cov,))
 
     def _stein(self, linear: Placed, atoms: list[Placed]) -> list[Piece]:
-        ref = linear[1][0]
+        ref = linear.args[0]
         rest = list(atoms)
         rest.remove(linear)
         pieces: list[Piece] = []
         mean = self.law.site(ref[0]).mean(ref[1])
         if mean is not None:
-            pieces += [at(ref[0], mean).times(p) for p in self._again(rest)]
-        if len(rest) == 1 and len(rest[0][1]) == 1:
+            pieces += [at(ref[0], mean).times(p) for p in self._product(rest)]
+        if len(rest) == 1 and len(rest[0].args) == 1:
             return pieces + self._stein_single(ref, rest[0])
-        for k, (fn, args, site, scalars) in enumerate(rest):
-            for i, other in enumerate(args):
+        for k, atom in enumerate(rest):
+            for i, other in enumerate(atom.args):
                 first, second = sorted((ref, other))
                 cov = self.law.ref_cov(first, second)
                 if cov is None:
                     continue
                 others = rest[:k] + rest[k + 1 :]
-                if fn != IDENTITY:
-                    others.append((fn.derivative(i), args, site, scalars))
-                factor = self._covariance(cov, first, second)
-                pieces += [factor.times(p) for p in self._again(others)]
+                if atom.fn != IDENTITY:
+                    others.append(Placed(atom.fn.derivative(i), atom.args, atom.scalars))
+                factor = self._covariance(cov, first[0])
+                pieces += [factor.times(p) for p in self._product(others)]
         return pieces
 
     def _stein_single(self, ref: Ref, atom: Placed) -> list[Piece]:
         """Cov(v, u) E[f(u)(u - m)] / Var u, which is right at jumps of f too."""
-        fn, (other,), site, scalars = atom
+        (other,) = atom.args
         first, second = sorted((ref, other))
         cov = self.law.ref_cov(first, second)
-        law = self.law.site(site)
-        if cov is None or (fn.parity == 1 and law.mean(other[1]) is None):
+        law = self.law.site(other[0])
+        if cov is None or (atom.fn.parity == 1 and law.mean(other[1]) is None):
             return []
-        slope = law.single(fn, "stein", other[1], scalars)
-        return [self._covariance(cov, first, second).times(at(site, slope))]
-
-    def _again(self, atoms: list[Placed]) -> list[Piece]:
-        total = [ONE]
-        for component in self._components(atoms):
-            pieces = self._component(component)
-            total = [t.times(p) for t in total for p in pieces]
-        return total
+        slope = law.single(atom.fn, "stein", other[1], atom.scalars)
+        return [self._covariance(cov, first[0]).times(at(other[0], slope))]
 
     def _dual(self, refs: list[Ref], atoms: list[Placed]) -> list[Piece]:
-        sides = []
-        for ref in refs:
-            own = [atom for atom in atoms if atom[1][0] == ref]
-            sides.append((own[0][0], own[0][3]) if len(own) == 1 else self._product(own))
+        first, second = sorted(refs)
+        f, g = (self._side([atom for atom in atoms if atom.args == (ref,)]) for ref in (first, second))
         centred = all(self.law.site(s).mean(name) is None for s, name in refs)
-        if centred and sides[0][0].parity * sides[1][0].parity == -1:
+        if centred and f[0].parity * g[0].parity == -1:
             return []
-        return self.law.dual(refs[0][1], refs[1][1], *sides)
+        return [self.law.dual((first, second), (f, g))]
+
+    def _side(self, atoms: list[Placed]) -> Side:
+        return (atoms[0].fn, atoms[0].scalars) if len(atoms) == 1 else self._one_function(atoms)
+
+
+def factors(law: Law, atoms: list[Placed], refs: list[Ref]) -> tuple[graph.Factor, ...]:
+    """The atoms of a joint expectation over ``refs``."""
+    index = {ref: k for k, ref in enumerate(refs)}
+    made = []
+    for atom in atoms:
+        site = law.site(atom.args[0][0])
+        args = tuple(index[ref] for ref in atom.args)
+        made.append(graph.Factor(atom.fn, args, tuple(site.scalar(s) for s in atom.scalars)))
+    return tuple(made)
+
+
+def shared(f: Function, g: Function) -> tuple[Function, Function, str]:
+    """E f'(u) g'(v) is the "slope" of the call that has E f(u) g(v) for its "value"."""
+    if f.primitive and g.primitive:
+        return f.primitive[0], g.primitive[0], "slope"
+    return f, g, "value"

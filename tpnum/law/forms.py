@@ -9,11 +9,15 @@ one composite function of the G-vars underneath (substitution down to G-vars, SL
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from tpnum.errors import LimitError
 from tpnum.functions import Function, get
-from tpnum.law.substitution import substitute
+from tpnum.law.substitution import Factor, Inner, Slots, substitute
 from tpnum.program.lines import Input, LinComb, Moment, Nonlin
+
+if TYPE_CHECKING:
+    from tpnum.program.lines import Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Monomial:
         return Monomial(self.coef * other.coef, self.scalars + other.scalars, self.atoms + other.atoms)
 
 
-Form = tuple[Monomial, ...]
+Form: TypeAlias = tuple[Monomial, ...]
 IDENTITY = get("identity")
 MUL = get("mul")
 SQUARE = get("square")
@@ -46,7 +50,7 @@ SQUARE = get("square")
 class Forms:
     """Normal forms of the vectors of one program, each computed once."""
 
-    def __init__(self, lines: dict[str, object], kinds: dict[str, str], numbers: dict[str, int]):
+    def __init__(self, lines: dict[str, Line], kinds: dict[str, str], numbers: dict[str, int]):
         self._lines, self._kinds, self._numbers = lines, kinds, numbers
         self._memo: dict[str, Form] = {}
 
@@ -96,26 +100,32 @@ class Forms:
         leaves: list[str] = []
         scalars: list[str] = []
 
-        def slot(items: list[str], name: str) -> int:
-            if name not in items:
-                items.append(name)
-            return items.index(name)
+        def slots(items: list[str], names: tuple[str, ...]) -> Slots:
+            items += [name for name in dict.fromkeys(names) if name not in items]
+            return tuple(items.index(name) for name in names)
 
-        inner = []
-        for arg in line.args:
-            inner.append(
-                tuple(
-                    (
-                        m.coef,
-                        tuple(slot(scalars, s) for s in m.scalars),
-                        tuple(
-                            (a.fn, tuple(slot(leaves, g) for g in a.args), tuple(slot(scalars, s) for s in a.scalars))
-                            for a in m.atoms
-                        ),
-                    )
-                    for m in self(arg)
-                )
+        def polynomial(form: Form) -> Inner:
+            return tuple(
+                (m.coef, slots(scalars, m.scalars), tuple(factor(atom) for atom in m.atoms)) for m in form
             )
-        outer_scalars = tuple(slot(scalars, s) for s in line.scalars)
-        fn = substitute(line.fn, tuple(inner), outer_scalars, arity=len(leaves), n_scalars=len(scalars))
+
+        def factor(atom: Atom) -> Factor:
+            return atom.fn, slots(leaves, atom.args), slots(scalars, atom.scalars)
+
+        inner = tuple(polynomial(self(arg)) for arg in line.args)
+        if not leaves:  # constants all: a function of a vector nevertheless
+            leaves.append(self._below(line.args[0]))
+        outer_scalars = slots(scalars, line.scalars)
+        fn = substitute(line.fn, inner, outer_scalars, arity=len(leaves), n_scalars=len(scalars))
         return Atom(fn, tuple(leaves), tuple(scalars))
+
+    def _below(self, name: str) -> str:
+        """A G-var that a vector is made of."""
+        while self._kinds[name] != "G":
+            line = self._lines[name]
+            if isinstance(line, LinComb):
+                name = line.terms[0].vector
+            else:
+                assert isinstance(line, Nonlin)
+                name = line.args[0]
+        return name

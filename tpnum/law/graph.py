@@ -1,8 +1,9 @@
 """What the law demands of a program: a graph of per-input and of pairwise quantities.
 
-The rules (`tpnum.law.rules`) turn a program's text into these nodes; evaluators (`tpnum.plan`) turn
-nodes into arrays.  A *profile* node is a function of one input (variances, means, scalars): array
-(N, *axes).  A *pair* node is a function of two inputs: K(a, b) = E[Z^a Z^b'] or a factor of it.
+The rules (`tpnum.law.site`, `tpnum.law.pairs`) turn a program's text into these nodes; evaluators
+(`tpnum.plan`) turn nodes into arrays.  A *profile* node is a function of one input (variances, means,
+scalars): array (N, *axes).  A *pair* node is a function of two inputs: K(a, b) = E[Z^a Z^b'] or a factor
+of it.
 
 A pair node over index axes keeps an axis either *tied* (only p = p' is stored) or free on both sides.
 Where ``increments`` is true the node also has D = E (Z^a - Z^a')^2, which keeps all digits for nearly
@@ -12,18 +13,22 @@ equal inputs where K has lost half of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from tpnum.functions import Function
     from tpnum.program.lines import Axes, Map
+
+    Key: TypeAlias = tuple[Hashable, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
     """A quantity of one input; ``key`` names it alike for both inputs of a pair."""
 
-    key: tuple
+    key: Key
     axes: Axes
 
     @property
@@ -45,7 +50,7 @@ class Norm(Profile):
 
 @dataclass(frozen=True, eq=False)
 class Expect1(Profile):
-    """A one-dimensional integral of f over N(mean, var): ``what`` names a field of `tpnum.gauss.pair.Prepared`."""
+    """An integral of fn(u; scalars), u ~ N(mean, var); ``what`` is a field of `tpnum.gauss.pair.Prepared`."""
 
     fn: Function
     what: str
@@ -55,10 +60,39 @@ class Expect1(Profile):
 
 
 @dataclass(frozen=True, eq=False)
-class ExpectN(Profile):
-    """E prod_k f_k over correlated Gaussians of one input: ``atoms`` index into ``means`` and ``cov``."""
+class Marginal:
+    """A function of one of two correlated Gaussians: fn(u; scalars), u ~ N(mean, var)."""
 
-    atoms: tuple[tuple[Function, tuple[int, ...], tuple[Profile, ...]], ...]
+    fn: Function
+    mean: Profile | None
+    var: Profile
+    scalars: tuple[Profile, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Expect2(Profile):
+    """E f(u) g(v) (``what`` = "value") or E f'(u) g'(v) ("slope") of two Gaussians at one input."""
+
+    sides: tuple[Marginal, Marginal]
+    cov: Profile
+    what: str
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """fn(u[args]; scalars), a factor of a joint expectation over Gaussians u."""
+
+    fn: Function
+    args: tuple[int, ...]
+    scalars: tuple[Profile, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectN(Profile):
+    """E prod of factors over correlated Gaussians of one input, the G-vars ``names``; None is zero."""
+
+    names: tuple[str, ...]
+    factors: tuple[Factor, ...]
     means: tuple[Profile | None, ...]
     cov: tuple[tuple[Profile | None, ...], ...]
 
@@ -172,14 +206,15 @@ class Dual(Pair):
 
 @dataclass(frozen=True, eq=False)
 class PairExpect(Pair):
-    """E prod_k f_k over correlated Gaussians of both inputs, for what does not factor into two dimensions.
+    """E prod of factors over correlated Gaussians of both inputs, for what has more than two dimensions.
 
-    ``refs`` are (site, mean, variance row) triples; ``cov[i][j]`` is a profile where both sit at one
-    input, else a pair node (``None`` is zero; transposed pairs are marked by ``flip``).
+    Gaussian i is the G-var ``names[i]`` at input ``sites[i]``; ``cov[i][j]`` is a profile where both sit
+    at one input, else a pair node, None where it is zero.
     """
 
-    atoms: tuple[tuple[Function, tuple[int, ...], tuple[Profile, ...]], ...]
+    names: tuple[str, ...]
     sites: tuple[int, ...]
+    factors: tuple[Factor, ...]
     means: tuple[Profile | None, ...]
     cov: tuple[tuple[Profile | Pair | None, ...], ...]
 

@@ -11,16 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tpnum.law import graph
-from tpnum.law.expectation import Expectation, Piece, Ref
+from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared
+from tpnum.law.forms import Atom
 from tpnum.law.site import Lines, Site, union
 from tpnum.program.lines import Axes, Data, Input, LinComb, Map, MatMul
 
 if TYPE_CHECKING:
-    from tpnum.functions import Function
-
-
-Side = tuple["Function", tuple[str, ...]]
-"""A function and the scalars it takes."""
+    from tpnum.law.expectation import Side
 
 
 class _Tied:
@@ -38,11 +35,33 @@ class _Tied:
         (_, first), (_, second) = sorted((a, b))
         return self.pairs.second(first, second, self.tied, centred=True)
 
-    def dual(self, a: str, b: str, f: Side, g: Side) -> list[Piece]:
-        return [Piece(1.0, (), (), (self.pairs.dual(a, b, (f, g), self.tied),))]
+    def dual(self, refs: tuple[Ref, Ref], sides: tuple[Side, Side]) -> Piece:
+        (first, a), (second, b) = refs
+        if first == second:
+            return self._placed(self.site(first).dual(refs, sides), first)
+        return Piece(1.0, pairs=(self.pairs.dual(a, b, sides, self.tied),))
 
-    def joint(self, atoms: tuple, refs: list[Ref]) -> list[Piece]:
-        return self.pairs.joint(atoms, refs, self.tied)
+    def joint(self, atoms: list[Placed], refs: list[Ref]) -> Piece:
+        sites = {site for site, _ in refs}
+        if len(sites) == 1:
+            (site,) = sites
+            return self._placed(self.site(site).joint(atoms, refs), site)
+        rows, cols = (union(*(self.pairs.lines[s].axes(n) for s, n in refs if s == side)) for side in (0, 1))
+        node = graph.PairExpect(
+            *frame(rows, cols, self.tied),
+            increments=False,
+            names=tuple(name for _, name in refs),
+            sites=tuple(site for site, _ in refs),
+            factors=factors(self, atoms, refs),
+            means=tuple(self.site(s).mean(n) for s, n in refs),
+            cov=tuple(tuple(self.ref_cov(p, q) for q in refs) for p in refs),
+        )
+        return Piece(1.0, pairs=(node,))
+
+    @staticmethod
+    def _placed(piece: Piece, site: int) -> Piece:
+        """A piece of one input as a factor of the rows or of the columns."""
+        return Piece(piece.coef, cols=piece.rows) if site else piece
 
 
 class Pairs:
@@ -55,8 +74,8 @@ class Pairs:
         self.sites = (first, first if cols is rows else Site(cols))
         for site in self.sites:
             site.pairs = self if cols is rows else Pairs(site.lines)
-        self._memo: dict[tuple, graph.Pair | None] = {}
-        self._calls: dict[tuple, graph.DualCall] = {}
+        self._memo: dict[graph.Key, graph.Pair | None] = {}
+        self._calls: dict[graph.Key, graph.DualCall] = {}
 
     def second(self, a: str, b: str, tied: Axes = (), centred: bool = False) -> graph.Pair | None:
         """E[Z^a(x) Z^b(x')] (``centred``: the covariance, for G-vars); None is a structural zero."""
@@ -82,8 +101,12 @@ class Pairs:
         own = a == b
         if isinstance(la, LinComb) or isinstance(lb, LinComb):
             return self._lincomb(a, b, tied, centred)
-        if isinstance(la, Map) or isinstance(lb, Map):
-            return self._mapped(a, b, tied, centred)
+        if isinstance(la, Map) and isinstance(lb, Map) and (la.axis, la.out) == (lb.axis, lb.out):
+            return self._mapped(la, lb, tied, centred)
+        if isinstance(la, Map):
+            return self._one_sided(la, b, 0, tied, centred)
+        if isinstance(lb, Map):
+            return self._one_sided(lb, a, 1, tied, centred)
         if isinstance(la, Data) and isinstance(lb, Data):
             return graph.Gram(*self._frame(a, b, tied), increments=own, data=(a, b))
         if isinstance(la, Data) or isinstance(lb, Data):
@@ -139,7 +162,8 @@ class Pairs:
                 if isinstance(inner, graph.Sum) and not any(part.pairs for part in inner.parts):
                     # products of means stay in sight of the increments
                     parts += [
-                        graph.Part(coef * p.coef, rows + p.rows, cols + p.cols, (), own and p.own) for p in inner.parts
+                        graph.Part(coef * p.coef, rows + p.rows, cols + p.cols, (), own and p.own)
+                        for p in inner.parts
                     ]
                 else:
                     parts.append(graph.Part(coef, rows, cols, (inner,), own))
@@ -157,19 +181,12 @@ class Pairs:
         return self._embed(node, la.name, lb.name, tied, loose) if loose and node else node
 
     def _embed(self, node: graph.Pair, a: str, b: str, tied: Axes, loose: Axes) -> graph.Pair:
-        return graph.Embedded(
-            *self._frame(a, b, tied), increments=node.increments, operand=node, axes=loose
-        )
+        return graph.Embedded(*self._frame(a, b, tied), increments=node.increments, operand=node, axes=loose)
 
     # -- index maps ----------------------------------------------------------------------------
 
-    def _mapped(self, a: str, b: str, tied: Axes, centred: bool) -> graph.Pair | None:
+    def _mapped(self, la: Map, lb: Map, tied: Axes, centred: bool) -> graph.Pair | None:
         """Both sides at once where they are mapped alike, so that ties and independence carry through."""
-        la, lb = self.lines[0].by_name[a], self.lines[1].by_name[b]
-        own = a == b
-        alike = isinstance(la, Map) and isinstance(lb, Map) and (la.axis, la.out) == (lb.axis, lb.out)
-        if not alike:
-            return self._one_sided(a, b, tied, centred)
         out = dict(la.out)
         source = (la.axis, dict(self.lines[0].axes(la.operand))[la.axis])
         outer = tuple(axis for axis in tied if axis[0] not in out)
@@ -187,30 +204,29 @@ class Pairs:
         weights = {w for row in la.rows for _, w in row}
         uniform = sums_tied or (gathers and len(weights) <= 1)
         return graph.Mapped(
-            *self._frame(a, b, tied),
-            increments=own and inner.increments and uniform,
+            *self._frame(la.name, lb.name, tied),
+            increments=la.name == lb.name and inner.increments and uniform,
             operand=inner,
             row_map=la,
             col_map=lb,
         )
 
-    def _one_sided(self, a: str, b: str, tied: Axes, centred: bool) -> graph.Pair | None:
+    def _one_sided(self, line: Map, other: str, side: int, tied: Axes, centred: bool) -> graph.Pair | None:
         """A map on one side: what it makes or consumes cannot stay tied underneath."""
-        la, lb = self.lines[0].by_name[a], self.lines[1].by_name[b]
-        on_rows = isinstance(la, Map)
-        line = la if on_rows else lb
+        a, b = (line.name, other) if side == 0 else (other, line.name)
         touched = {line.axis, *(name for name, _ in line.out)}
         loose = tuple(axis for axis in tied if axis[0] in touched)
         free = tuple(axis for axis in tied if axis[0] not in touched)
-        inner = self.second(line.operand if on_rows else a, b if on_rows else line.operand, free, centred)
+        below = (line.operand, b) if side == 0 else (a, line.operand)
+        inner = self.second(*below, free, centred)
         if inner is None:
             return None
         node: graph.Pair = graph.Mapped(
             *self._frame(a, b, free),
             increments=False,
             operand=inner,
-            row_map=line if on_rows else None,
-            col_map=None if on_rows else line,
+            row_map=line if side == 0 else None,
+            col_map=line if side == 1 else None,
         )
         if loose:
             node = graph.Diagonal(*self._frame(a, b, tied), increments=False, operand=node, axes=loose)
@@ -255,13 +271,11 @@ class Pairs:
         """E f(u) g(v), u = a(x), v = b(x'); derivatives share the call of their primitives."""
         cov = self.second(a, b, tied, centred=True)
         assert cov is not None
-        (f, fs), (g, gs) = sides
-        what = "value"
-        if f.primitive and g.primitive:
-            (f, _), (g, _), what = f.primitive, g.primitive, "slope"
-        own = a == b and f == g and fs == gs
         if isinstance(cov, graph.Fresh):
-            return self._fresh(cov, a, f, g, what, fs)
+            return self._fresh(cov, a, b, sides)
+        (f, fs), (g, gs) = sides
+        f, g, what = shared(f, g)
+        own = a == b and f == g and fs == gs
         key = (a, b, f, g, fs, gs, tied)
         if key not in self._calls:
             first, second = self.sites
@@ -292,32 +306,19 @@ class Pairs:
         assert node is not None
         return node
 
-    def _fresh(self, cov: graph.Fresh, name: str, f: Function, g: Function, what: str, fs: tuple) -> graph.Pair:
-        """Noise: the second moment where both are the same draw, the product of means elsewhere."""
-        whole, part = ("second", "first") if what == "value" else ("slope_second", "slope")
-        same = self.sites[0].single(f, whole, name, fs)
-        first, second = (site.single(h, part, name, fs) for site, h in zip(self.sites, (f, g), strict=True))
-        return graph.Fresh(cov.tied, cov.rows, cov.cols, increments=False, same=(same,), other=(first, second))
-
-    def joint(self, atoms: tuple, refs: list[Ref], tied: Axes) -> list[Piece]:
-        """An expectation that does not reduce to two dimensions."""
-        axes = [[self.lines[s].axes(n) for s, n in refs if s == side] for side in (0, 1)]
-        for side in (0, 1):
-            if not axes[1 - side]:
-                pieces = self.sites[side].joint(atoms, refs)
-                return pieces if side == 0 else [Piece(p.coef, (), p.rows, ()) for p in pieces]
-        law = _Tied(self, tied)
-        node = graph.PairExpect(
-            *frame(union(*axes[0]), union(*axes[1]), tied),
+    def _fresh(self, cov: graph.Fresh, a: str, b: str, sides: tuple[Side, Side]) -> graph.Pair:
+        """Noise: the expectation over one draw where both are the same, the product of means elsewhere."""
+        (f, fs), (g, gs) = sides
+        left, right = Atom(f, (a,), fs), Atom(g, (b,), gs)
+        first, second = self.sites[0].expectation(left), self.sites[1].expectation(right)
+        return graph.Fresh(
+            cov.tied,
+            cov.rows,
+            cov.cols,
             increments=False,
-            atoms=tuple(
-                (f, args, tuple(self.sites[site].scalar(s) for s in scalars)) for site, f, args, scalars in atoms
-            ),
-            sites=tuple(ref[0] for ref in refs),
-            means=tuple(self.sites[s].mean(n) for s, n in refs),
-            cov=tuple(tuple(law.ref_cov(p, q) for q in refs) for p in refs),
+            same=(self.sites[0].expectation(left, right) or self.sites[0].zero(),),
+            other=(first, second) if first is not None and second is not None else None,
         )
-        return [Piece(1.0, (), (), (node,))]
 
     # -- nodes ---------------------------------------------------------------------------------
 

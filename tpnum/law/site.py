@@ -7,12 +7,12 @@ s^2 E[Z^h Z^h'], LinComb is bilinear, Nonlin is an expectation that factors over
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 from tpnum.errors import LimitError
 from tpnum.law import graph
-from tpnum.law.expectation import Expectation, Piece, Ref
-from tpnum.law.forms import Forms
+from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared
+from tpnum.law.forms import Atom, Form, Forms, Monomial
 from tpnum.program.lines import (
     Arith,
     Axes,
@@ -24,14 +24,20 @@ from tpnum.program.lines import (
     Matrix,
     Moment,
     Nonlin,
+    Scan,
     Transpose,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tpnum.functions import Function
+    from tpnum.law.expectation import Side
     from tpnum.law.pairs import Pairs
     from tpnum.program import Program
+    from tpnum.program.lines import Line
+
+P = ParamSpec("P")
 
 
 class Lines:
@@ -40,19 +46,24 @@ class Lines:
     def __init__(self, program: Program):
         self.program = program
         self.vars = program.vars
-        self.by_name: dict[str, object] = {}
+        self.by_name: dict[str, Line] = {}
         self.number: dict[str, int] = {}
         for number, line in enumerate(program.lines, 1):
+            assert not isinstance(line, Scan)
             for name in line.names if isinstance(line, Input) else (line.name,):
                 self.by_name[name] = line
                 self.number[name] = number
             if isinstance(line, Transpose):
                 raise LimitError(
-                    f"line {number} ({line.name}) transposes a matrix: kernels and this limit are for programs "
+                    f"{self.where(line.name)} transposes a matrix: kernels and this limit are for programs "
                     "without transposes; the tangent program gives the NTK without any"
                 )
         kinds = {name: var.kind for name, var in self.vars.items()}
         self.form = Forms(self.by_name, kinds, self.number)
+
+    def where(self, name: str) -> str:
+        """The line that makes a variable, as errors quote it."""
+        return f"line {self.number[name]} ({name})"
 
     def matrix(self, name: str) -> Matrix:
         line = self.by_name[name]
@@ -69,8 +80,8 @@ class Site:
     def __init__(self, lines: Lines):
         self.lines = lines
         self.pairs: Pairs | None = None  # set by Pairs, which stands on two sites
-        self._memo: dict[tuple, graph.Profile | None] = {}
-        self.keys: dict[tuple, graph.Profile] = {}
+        self._memo: dict[graph.Key, graph.Profile | None] = {}
+        self.keys: dict[graph.Key, graph.Profile] = {}
 
     # -- means ---------------------------------------------------------------------------------
 
@@ -87,7 +98,9 @@ class Site:
             return self._lincomb(("mean", name), line, self.mean)
         if isinstance(line, Map):
             inner = self.mean(line.operand)
-            return inner and self._register(
+            if inner is None:
+                return None
+            return self._register(
                 graph.Mapped1(("mean", name), self.lines.axes(name), operand=inner, map=line)
             )
         if isinstance(line, Nonlin):
@@ -106,15 +119,18 @@ class Site:
         return self.second(a, b, centred=True)
 
     def variance(self, name: str) -> graph.Profile:
-        return self.cov(name, name) or self._register(graph.Constant(("zero",), (), value=0.0))
+        return self.cov(name, name) or self.zero()
+
+    def zero(self) -> graph.Profile:
+        return self._register(graph.Constant(("zero",), (), value=0.0))
 
     def _second(self, a: str, b: str, centred: bool) -> graph.Profile | None:
         la, lb = self.lines.by_name[a], self.lines.by_name[b]
         key = ("second", a, b, centred)
         if isinstance(la, LinComb) or isinstance(lb, LinComb):
-            if not isinstance(la, LinComb):
-                a, b, la, lb = b, a, lb, la
-            return self._lincomb(key, la, lambda vector: self.second(vector, b, centred))
+            line, other = (la, b) if isinstance(la, LinComb) else (lb, a)
+            assert isinstance(line, LinComb)
+            return self._lincomb(key, line, lambda vector: self.second(vector, other, centred))
         if isinstance(la, Map) or isinstance(lb, Map):
             return self._mapped(key, a, b, centred)
         if isinstance(la, Data) and isinstance(lb, Data):
@@ -139,7 +155,7 @@ class Site:
         return self._expand(key, form)
 
     def _lincomb(
-        self, key: tuple, line: LinComb, of: Callable[[str], graph.Profile | None]
+        self, key: graph.Key, line: LinComb, of: Callable[[str], graph.Profile | None]
     ) -> graph.Profile | None:
         terms = []
         for t in line.terms:
@@ -149,7 +165,7 @@ class Site:
                 terms.append((t.coef, (*factors, inner)))
         return self.polynomial(key, terms)
 
-    def _mapped(self, key: tuple, a: str, b: str, centred: bool) -> graph.Profile | None:
+    def _mapped(self, key: graph.Key, a: str, b: str, centred: bool) -> graph.Profile | None:
         """Gathered variances stay profiles; sums over positions need the covariances between positions."""
         line = self.lines.by_name[a]
         if a == b and isinstance(line, Map):
@@ -163,7 +179,7 @@ class Site:
                 return self._register(graph.Mapped1(key, self.lines.axes(a), operand=inner, map=square))
         axes = union(self.lines.axes(a), self.lines.axes(b))
         pair = self._pairs().second(a, b, tied=axes, centred=centred)
-        return pair and self._register(graph.Reduced(key, axes, pair=pair))
+        return self._register(graph.Reduced(key, axes, pair=pair)) if pair is not None else None
 
     def _pairs(self) -> Pairs:
         assert self.pairs is not None
@@ -173,7 +189,7 @@ class Site:
 
     def scalar(self, name: str) -> graph.Profile:
         value = self._once(("scalar", name), self._scalar, name)
-        return value if value is not None else self._register(graph.Constant(("zero",), (), value=0.0))
+        return value if value is not None else self.zero()
 
     def _scalar(self, name: str) -> graph.Profile | None:
         line = self.lines.by_name[name]
@@ -190,12 +206,17 @@ class Site:
 
     def factors(self, names: tuple[str, ...]) -> tuple[graph.Profile, ...] | None:
         """Scalars as factors of a product; None if one of them is a structural zero."""
-        found = tuple(self._once(("scalar", name), self._scalar, name) for name in names)
-        return None if None in found else found  # type: ignore[return-value]
+        found: list[graph.Profile] = []
+        for name in names:
+            factor = self._once(("scalar", name), self._scalar, name)
+            if factor is None:
+                return None
+            found.append(factor)
+        return tuple(found)
 
     # -- expectations --------------------------------------------------------------------------
 
-    def _expand(self, key: tuple, form: tuple) -> graph.Profile | None:
+    def _expand(self, key: graph.Key, form: Form) -> graph.Profile | None:
         terms: list[tuple[float, tuple[graph.Profile, ...]]] = []
         for monomial in form:
             scalars = self.factors(monomial.scalars)
@@ -205,43 +226,66 @@ class Site:
             terms += [(monomial.coef * p.coef, (*scalars, *p.rows)) for p in pieces]
         return self.polynomial(key, terms)
 
+    def expectation(self, *atoms: Atom) -> graph.Profile | None:
+        """The expectation of a product of functions of G-vars; None is a structural zero."""
+        return self._once(("expect", *atoms), self._expand, ("expect", *atoms), (Monomial(1.0, (), atoms),))
+
     def ref_cov(self, a: Ref, b: Ref) -> graph.Profile | None:
         return self.cov(a[1], b[1])
 
     def site(self, index: int) -> Site:
         return self
 
-    def joint(self, atoms: tuple, refs: list[Ref]) -> list[Piece]:
-        """An expectation in more than one dimension at one input."""
-        names = [ref[1] for ref in refs]
-        key = ("joint", atoms, tuple(names))
-        axes = union(*(self.lines.axes(n) for n in names))
+    def dual(self, refs: tuple[Ref, Ref], sides: tuple[Side, Side]) -> Piece:
+        """E f(u) g(v) of two G-vars at one input."""
+        (_, a), (_, b) = refs
+        (f, fs), (g, gs) = sides
+        f, g, what = shared(f, g)
+        key = ("dual", a, b, f, g, fs, gs, what)
+        if key not in self.keys:
+            cov = self.cov(a, b)
+            assert cov is not None
+            first, second = self._marginal(f, a, fs), self._marginal(g, b, gs)
+            used = (*first.scalars, *second.scalars)
+            axes = union(self.lines.axes(a), self.lines.axes(b), *(s.axes for s in used))
+            self._register(graph.Expect2(key, axes, sides=(first, second), cov=cov, what=what))
+        return Piece(1.0, (self.keys[key],))
+
+    def joint(self, atoms: list[Placed], refs: list[Ref]) -> Piece:
+        """An expectation in more than two dimensions at one input, or of functions of several G-vars."""
+        names = tuple(name for _, name in refs)
+        made = factors(self, atoms, refs)
+        key = ("joint", *names, *((f.fn, f.args, a.scalars) for f, a in zip(made, atoms, strict=True)))
         node = graph.ExpectN(
             key,
-            axes,
-            atoms=tuple((f, args, tuple(self.scalar(s) for s in scalars)) for _, f, args, scalars in atoms),
+            union(*(self.lines.axes(n) for n in names), *(s.axes for f in made for s in f.scalars)),
+            names=names,
+            factors=made,
             means=tuple(self.mean(n) for n in names),
             cov=tuple(tuple(self.cov(a, b) for b in names) for a in names),
         )
-        return [Piece(1.0, (self._register(node),), (), ())]
+        return Piece(1.0, (self._register(node),))
 
-    def single(self, fn: object, what: str, name: str, scalars: tuple[str, ...]) -> graph.Profile | None:
+    def single(self, fn: Function, what: str, name: str, scalars: tuple[str, ...]) -> graph.Profile:
         """E f(u), E f'(u), E f(u)^2 or E f'(u)^2 of one G-var."""
         key = ("single", fn, what, name, scalars)
-
-        def make() -> graph.Profile:
-            variance = self.variance(name)
-            values = tuple(self.scalar(s) for s in scalars)
-            axes = union(self.lines.axes(name), *(v.axes for v in values))
-            return self._register(
-                graph.Expect1(key, axes, fn=fn, what=what, mean=self.mean(name), var=variance, scalars=values)
+        if key not in self.keys:
+            side = self._marginal(fn, name, scalars)
+            axes = union(self.lines.axes(name), *(s.axes for s in side.scalars))
+            self._register(
+                graph.Expect1(key, axes, fn=fn, what=what, mean=side.mean, var=side.var, scalars=side.scalars)
             )
+        return self.keys[key]
 
-        return self._once(key, make)
+    def _marginal(self, fn: Function, name: str, scalars: tuple[str, ...]) -> graph.Marginal:
+        values = tuple(self.scalar(s) for s in scalars)
+        return graph.Marginal(fn, self.mean(name), self.variance(name), values)
 
     # -- nodes ---------------------------------------------------------------------------------
 
-    def polynomial(self, key: tuple, terms: list) -> graph.Profile | None:
+    def polynomial(
+        self, key: graph.Key, terms: list[tuple[float, tuple[graph.Profile, ...]]]
+    ) -> graph.Profile | None:
         terms = [(c, f) for c, f in terms if c != 0.0]
         if not terms:
             return None
@@ -256,16 +300,17 @@ class Site:
     def _register(self, node: graph.Profile) -> graph.Profile:
         return self.keys.setdefault(node.key, node)
 
-    def _once(self, key: tuple, make, *args) -> graph.Profile | None:
+    def _once(
+        self, key: graph.Key, make: Callable[P, graph.Profile | None], *args: P.args, **kwargs: P.kwargs
+    ) -> graph.Profile | None:
         if key not in self._memo:
-            self._memo[key] = make(*args)
+            self._memo[key] = make(*args, **kwargs)
         return self._memo[key]
 
     def _no_rule(self, name: str) -> LimitError:
-        line = self.lines.by_name[name]
+        kind = type(self.lines.by_name[name]).__name__
         return LimitError(
-            f"line {self.lines.number[name]} ({name}): {type(line).__name__} has no rule here; "
-            "data enter through matrices only"
+            f"{self.lines.where(name)}: {kind} has no rule here; data enter through matrices only"
         )
 
 

@@ -6,7 +6,8 @@ Each p_j is a polynomial in coordinatewise functions of the G-vars (`tpnum.law.f
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,14 +15,25 @@ from tpnum.functions import Function
 from tpnum.functions.function import TABLE
 from tpnum.functions.record import Record
 
-Inner = tuple[tuple[float, tuple[int, ...], tuple[tuple[Function, tuple[int, ...], tuple[int, ...]], ...]], ...]
-"""A polynomial: (coefficient, scalars, atoms (function, G-var slots, scalar slots))."""
+Slots: TypeAlias = tuple[int, ...]
+"""Places among the G-vars or the scalars of the whole function."""
+
+Factor: TypeAlias = tuple[Function, Slots, Slots]
+"""A function with the G-vars and the scalars that it takes."""
+
+Inner: TypeAlias = tuple[tuple[float, Slots, tuple[Factor, ...]], ...]
+"""A polynomial: terms coefficient * product of scalars * product of factors."""
+
+Values: TypeAlias = tuple[Any, ...]
+"""Arrays, or numbers for scalars."""
 
 RANGE, GRID = 40.0, 8001
 """Where kinks made by the inner functions are looked for."""
 
 
-def substitute(outer: Function, inner: tuple[Inner, ...], outer_scalars: tuple[int, ...], arity: int, n_scalars: int) -> Function:
+def substitute(
+    outer: Function, inner: tuple[Inner, ...], outer_scalars: Slots, arity: int, n_scalars: int
+) -> Function:
     """phi with polynomials in functions of ``arity`` G-vars and ``n_scalars`` scalars for its arguments."""
     params = (
         ("outer", outer),
@@ -32,51 +44,52 @@ def substitute(outer: Function, inner: tuple[Inner, ...], outer_scalars: tuple[i
     return Function("substitution", params, split=n_scalars)
 
 
-def _polynomial(form: Inner, vectors: tuple, scalars: tuple) -> Any:
-    total: Any = 0.0
-    for coef, factors, atoms in form:
-        term: Any = coef
-        for s in factors:
-            term = term * scalars[s]
-        for fn, args, own in atoms:
-            term = term * fn(*(vectors[i] for i in args), *(scalars[s] for s in own))
-        total = total + term
-    return total
+def _at(factor: Factor, vectors: Values, scalars: Values) -> Any:
+    fn, args, own = factor
+    return fn(*(vectors[i] for i in args), *(scalars[s] for s in own))
 
 
-def _slope(form: Inner, vectors: tuple, scalars: tuple, i: int) -> Any:
+def _product(coef: float, slots: Slots, factors: tuple[Factor, ...], vectors: Values, scalars: Values) -> Any:
+    made: Any = coef
+    for s in slots:
+        made = made * scalars[s]
+    for factor in factors:
+        made = made * _at(factor, vectors, scalars)
+    return made
+
+
+def _polynomial(form: Inner, vectors: Values, scalars: Values) -> Any:
+    return sum((_product(*term, vectors, scalars) for term in form), 0.0)
+
+
+def _slope(form: Inner, vectors: Values, scalars: Values, i: int) -> Any:
+    """The derivative of a polynomial in its i-th G-var."""
     total: Any = 0.0
-    for coef, factors, atoms in form:
-        for k, (fn, args, own) in enumerate(atoms):
-            for place, slot in enumerate(args):
-                if slot != i:
-                    continue
-                term: Any = coef
-                for s in factors:
-                    term = term * scalars[s]
-                for j, (other, slots, owned) in enumerate(atoms):
-                    f = other.derivative(place) if j == k else other
-                    term = term * f(*(vectors[x] for x in slots), *(scalars[s] for s in owned))
-                total = total + term
+    for coef, slots, factors in form:
+        for k, (fn, args, own) in enumerate(factors):
+            for place in (place for place, slot in enumerate(args) if slot == i):
+                derived = (*factors[:k], (fn.derivative(place), args, own), *factors[k + 1 :])
+                total = total + _product(coef, slots, derived, vectors, scalars)
     return total
 
 
 def _values(
-    outer: Function, inner: tuple[Inner, ...], outer_scalars: tuple[int, ...], slots: tuple[int, int]
-) -> dict[tuple[int, ...], Any]:
+    outer: Function, inner: tuple[Inner, ...], outer_scalars: Slots, slots: tuple[int, int]
+) -> dict[Slots, Callable[..., Any]]:
     arity, _ = slots
 
-    def split(arguments: tuple) -> tuple[tuple, tuple, list, tuple]:
+    def split(arguments: Values) -> tuple[Values, Values, Values, Values]:
         vectors, scalars = arguments[:arity], arguments[arity:]
-        middle = [_polynomial(form, vectors, scalars) + 0.0 * vectors[0] for form in inner]
+        # 0 * u: a polynomial without G-vars is as long as the others
+        middle = tuple(_polynomial(form, vectors, scalars) + 0.0 * vectors[0] for form in inner)
         return vectors, scalars, middle, tuple(scalars[s] for s in outer_scalars)
 
-    def value(*arguments: Any, **_: Any) -> Any:
+    def value(*arguments: Any, **params: Any) -> Any:
         _, _, middle, own = split(arguments)
         return outer(*middle, *own)
 
-    def slope(i: int) -> Any:
-        def derivative(*arguments: Any, **_: Any) -> Any:
+    def slope(i: int) -> Callable[..., Any]:
+        def derivative(*arguments: Any, **params: Any) -> Any:
             vectors, scalars, middle, own = split(arguments)
             return sum(
                 outer.derivative(j)(*middle, *own) * _slope(form, vectors, scalars, i)
@@ -88,12 +101,13 @@ def _values(
     return {(): value, **{(i,): slope(i) for i in range(arity)}}
 
 
-def _kinks(outer: Function, inner: tuple[Inner, ...], outer_scalars: tuple[int, ...], slots: tuple[int, int]) -> tuple:
+def _kinks(
+    outer: Function, inner: tuple[Inner, ...], outer_scalars: Slots, slots: tuple[int, int]
+) -> tuple[float, ...]:
     """Break points of a function of one G-var: those of the inner functions, and preimages of the outer's."""
-    arity, n_scalars = slots
-    if arity != 1 or n_scalars:
+    if slots != (1, 0):
         return ()
-    points = {k for form in inner for _, _, atoms in form for fn, _, _ in atoms for k in fn.kinks}
+    points = {float(k) for form in inner for _, _, factors in form for fn, _, _ in factors for k in fn.kinks}
     if outer.arity == 1 and outer.kinks:
         grid = np.linspace(-RANGE, RANGE, GRID)
         grid = np.unique(np.concatenate([grid, *([k - 1e-9, k, k + 1e-9] for k in points)]))
@@ -120,4 +134,5 @@ TABLE["substitution"] = Record(
     kinks=_kinks,
     parities=(0,) * 64,
     growth=lambda outer, **_: outer.growth,
+    named=False,
 )

@@ -90,7 +90,9 @@ class ElementwiseNumerical(Activation):
 def _function(layer: Layer, fn: Any, **given: Any) -> Function:
     """``fn`` as a function of one vector; complaints name the layer."""
     try:
-        function = functions.get(fn, **{key: value for key, value in given.items() if value not in (None, ())})
+        function = functions.get(
+            fn, **{key: value for key, value in given.items() if value not in (None, ())}
+        )
     except TpnumError as problem:
         raise layer.error(f"fn: {problem}") from problem
     if function.arity != 1 or function.n_scalars:

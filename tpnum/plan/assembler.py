@@ -12,6 +12,8 @@ from tpnum.law import graph
 from tpnum.plan.tables import SeriesTables
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from tpnum.plan.profile import ProfileValues
 
 CODE = {name: k for k, name in enumerate(kernels.OPERATIONS)}
@@ -43,7 +45,8 @@ class Machine:
     def listing(self) -> str:
         """The instructions, one per line."""
         return "\n".join(
-            f"{kernels.OPERATIONS[op]:16s} " + " ".join(f"{v:3d}" for v in rest) for op, *rest in self.code.tolist()
+            f"{kernels.OPERATIONS[op]:16s} " + " ".join(f"{v:3d}" for v in rest)
+            for op, *rest in self.code.tolist()
         )
 
 
@@ -56,14 +59,16 @@ class Assembler:
         self.tables = SeriesTables()
         self.ops: list[tuple[str, int, int, int, int, int]] = []
         self.registers = 0
-        self.params: dict[object, int] = {}
+        self.params: dict[Hashable, int] = {}
         self.columns: list[tuple[np.ndarray, np.ndarray]] = []
         self.duals: list[str] = []
         self.grams: list[tuple[str, str]] = []
 
     def finish(self, outputs: tuple[tuple[str, int], ...]) -> Machine:
         physical, count = _allocate(self.ops)
-        code = np.array([(CODE[op[0]], *physical[k], *op[4:]) for k, op in enumerate(self.ops)], dtype=np.int64)
+        code = np.array(
+            [(CODE[op[0]], *physical[k], *op[4:]) for k, op in enumerate(self.ops)], dtype=np.int64
+        )
         sizes = [v.size for v in self.profiles]
         first, second = (
             np.array([pair[s] for pair in self.columns]).reshape(len(self.columns), sizes[s]) for s in (0, 1)
@@ -78,7 +83,8 @@ class Assembler:
         self.registers += 1
         return self.registers - 1
 
-    def param(self, key: object, row: np.ndarray, col: np.ndarray) -> int:
+    def param(self, key: Hashable | None, row: np.ndarray, col: np.ndarray) -> int:
+        """The number of a parameter per row and per column; what has a key is kept once."""
         if key is not None and key in self.params:
             return self.params[key]
         self.columns.append((row, col))
@@ -92,18 +98,19 @@ class Assembler:
         self.columns += list(zip(rows, cols, strict=True))
         return first
 
-    def deviations(self, norms: tuple[graph.Profile, graph.Profile], factor: float) -> int:
+    def deviations(self, norms: Norms, factor: float) -> int:
+        """The number of the roots of the second moments, times a factor."""
         sides = []
         for side in (0, 1):
             root = np.sqrt(self.value(norms, side))
             sides.append(np.where(root == 0.0, 0.0, root) * factor)
         return self.param(("deviation", norms[0].key, norms[1].key, factor), *sides)
 
-    def inverse_deviations(self, norms: tuple[graph.Profile, graph.Profile]) -> int:
+    def inverse_deviations(self, norms: Norms) -> int:
         sides = [inverse(np.sqrt(self.value(norms, side))) for side in (0, 1)]
         return self.param(("inverse", norms[0].key, norms[1].key), *sides)
 
-    def value(self, norms: tuple[graph.Profile, graph.Profile] | None, side: int) -> np.ndarray:
+    def value(self, norms: Norms | None, side: int) -> np.ndarray:
         assert norms is not None
         return self.values(norms[side], side)
 

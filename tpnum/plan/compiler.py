@@ -105,7 +105,9 @@ class _Compiler(Assembler):
         assert node.norms is not None
         terms = self.layers.terms(node, own_only=True)
         corrs = [
-            self.corr(t.pairs[0], t.pairs[0].norms or node.norms) if len(t.pairs) == 1 and not _constant(t) else -1
+            self.corr(t.pairs[0], t.pairs[0].norms or node.norms)
+            if len(t.pairs) == 1 and not _constant(t)
+            else -1
             for t in terms
         ]
         for k, term in enumerate(terms):
@@ -129,7 +131,9 @@ class _Compiler(Assembler):
         for side in (0, 1):
             value = np.full(self.profiles[side].size, term.coef)
             for pair in term.pairs:
-                value = value * (pair.value if isinstance(pair, graph.Shared) else self.value(pair.norms, side))
+                value = value * (
+                    pair.value if isinstance(pair, graph.Shared) else self.value(pair.norms, side)
+                )
             factor = np.ones(self.profiles[side].size)
             for profile in (term.rows, term.cols)[side]:
                 factor = factor * self.values(profile, side)
@@ -182,7 +186,8 @@ class _Compiler(Assembler):
             if slope >= 0 and prepared.series.slope is not None:
                 raise Unsupported(f"{prepared.f} jumps: its derivative has a series of its own")
         sides = [
-            np.array([np.sqrt(p.second) * inverse(np.sqrt(p.q)), np.sqrt(p.slope_second)]) for p in (first, second)
+            np.array([np.sqrt(p.second) * inverse(np.sqrt(p.q)), np.sqrt(p.slope_second)])
+            for p in (first, second)
         ]
         number = self.tables.add(first, second, slope >= 0, self.dtype)
         self.emit("series", out, e, slope, p=self.block(*sides), n=number)
@@ -219,7 +224,9 @@ class _Compiler(Assembler):
             return self._fresh(node)
         if isinstance(node, graph.Sum):
             if node.increments and node.norms is not None and id(node) in self._corr:
-                return self.emit("plain", self.register(), self._corr[id(node)], p=self.deviations(node.norms, 1.0))
+                return self.emit(
+                    "plain", self.register(), self._corr[id(node)], p=self.deviations(node.norms, 1.0)
+                )
             return self._sum_plain(node)
         raise Unsupported("an expectation in more than two dimensions")
 
@@ -270,8 +277,8 @@ class _Compiler(Assembler):
             step = self.layers.of_tangent(node)
             assert step is not None
             tangent, layer = step
-            if self.layers.of_tangent(tangent.inner):
-                self.scaled(tangent.inner)  # type: ignore[arg-type]
+            if tangent.inner is not None and self.layers.of_tangent(tangent.inner):
+                self.scaled(tangent.inner)
             self.corr(layer.node, layer.norms)
         return self._scaled[id(node)]
 
@@ -361,7 +368,9 @@ class _Compiler(Assembler):
     def _dense_params(self, layer: Layer, moments: Norms, variances: Norms | None, size: float = 1.0) -> int:
         """Rows a, b, c, x, y of `dense_layer`; tangent kernels are over the deviations on either side."""
         tangent = self.layers.tangent(layer)
-        slope, value, constant = (tangent.slope, tangent.value, tangent.constant) if tangent else (0.0, 0.0, 0.0)
+        slope, value, constant = (
+            (tangent.slope, tangent.value, tangent.constant) if tangent else (0.0, 0.0, 0.0)
+        )
         sides = []
         for side in (0, 1):
             inverted = inverse(np.sqrt(self.value(layer.norms, side)))

@@ -1,56 +1,34 @@
 """The general path: any graph of pair nodes on a tile of inputs, by NumPy, one rule per node.
 
 Every node's value is K; where the node has increments also D = E (Z - Z')^2, bilinear like K and
-exact for nearly equal inputs.  The fast path (`tpnum.plan.machine`) is held to this one.
+exact for nearly equal inputs.  The fast path (`tpnum.plan.compiler`) is held to this one.
 """
 
 from __future__ import annotations
 
 from functools import singledispatchmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpnum.errors import LimitError
 from tpnum.gauss.pair import evaluate
 from tpnum.law import graph
-from tpnum.plan import labels
-from tpnum.plan.profile import joint_expectation
+from tpnum.plan import labels, maps
+from tpnum.plan.blocks import Block, dims, shape
+from tpnum.plan.joint import joint_expectation
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
+    from tpnum.gauss.pair import Prepared
+    from tpnum.plan.blocks import Dim
     from tpnum.plan.profile import ProfileValues
-    from tpnum.program.lines import Axes, Map
+    from tpnum.program.lines import Axes
 
 NEAR = 0.5
 """Correlations above this are taken from the increments."""
 
 REFINE = 1e-2
 """Squared relative distances below this are recomputed from differences of the data."""
-
-
-class Block(NamedTuple):
-    """K and D of a node on a tile, dimensions as `dims` names them."""
-
-    k: np.ndarray
-    d: np.ndarray | None
-
-
-def dims(node: graph.Pair) -> list[Hashable]:
-    """(tied..., examples of the rows, row axes..., examples of the columns, column axes...)."""
-    return [
-        *((name, 2) for name, _ in node.tied),
-        ("", 0),
-        *((name, 0) for name, _ in node.rows),
-        ("", 1),
-        *((name, 1) for name, _ in node.cols),
-    ]
-
-
-def shape(node: graph.Pair, r: int, c: int) -> tuple[int, ...]:
-    sizes = [[size for _, size in axes] for axes in (node.tied, node.rows, node.cols)]
-    return (*sizes[0], r, *sizes[1], c, *sizes[2])
 
 
 class PairValues:
@@ -95,9 +73,8 @@ class PairValues:
         """A profile along the rows (0) or columns (1) of ``frame``."""
         source = self.profiles[side]
         values = source(node)[self.slices[side]]
-        axes = source._own(node).axes
         tied = {name for name, _ in frame.tied}
-        own = [("", side), *((name, 2 if name in tied else side) for name, _ in axes)]
+        own = [("", side), *((name, 2 if name in tied else side) for name, _ in source.axes(node))]
         return labels.align(values, own, dims(frame))
 
     def inner(self, node: graph.Pair, frame: graph.Pair) -> Block:
@@ -121,13 +98,13 @@ class PairValues:
         names = [name for name, _ in self.profiles[0].site.lines.axes(node.data[0])]
         letters = {key: chr(97 + k) for k, key in enumerate(dims(node))}
         tied = {name for name, _ in node.tied}
+        own: list[list[Dim]] = [[("", s), *((n, 2 if n in tied else s) for n in names)] for s in (0, 1)]
 
         def spell(side: int) -> str:
-            return letters[("", side)] + "".join(letters[(n, 2 if n in tied else side)] for n in names) + "z"
+            return "".join(letters[key] for key in own[side]) + "z"
 
         k = np.einsum(f"{spell(0)},{spell(1)}->{''.join(letters.values())}", x, y, optimize=True) / channels
         norms = [np.einsum("...c,...c->...", v, v) / channels for v in (x, y)]
-        own = [[("", s), *((n, 2 if n in tied else s) for n in names)] for s in (0, 1)]
         q, q2 = (labels.align(v, o, dims(node)) for v, o in zip(norms, own, strict=True))
         d = q + q2 - 2.0 * k
         near = np.argwhere(d < REFINE * (q + q2))
@@ -207,16 +184,16 @@ class PairValues:
             assert d is not None
             if not part.rows:
                 return d
-            q, q2 = self._seconds(part.pairs[0], frame)
+            q, q2 = self.seconds(part.pairs[0], frame)
             return rows * cols * d + (rows - cols) * (rows * q - cols * q2)
         (a, b) = blocks  # independent factors: 1 - rho_a rho_b = (1 - rho_a) + rho_a (1 - rho_b)
-        qa, qa2 = self._seconds(part.pairs[0], frame)
-        qb, qb2 = self._seconds(part.pairs[1], frame)
+        qa, qa2 = self.seconds(part.pairs[0], frame)
+        qb, qb2 = self.seconds(part.pairs[1], frame)
         assert a.d is not None
         assert b.d is not None
         return 0.5 * (a.d * (qb + qb2) + b.d * (qa + qa2) - a.d * b.d) + 0.5 * (qa - qa2) * (qb - qb2)
 
-    def _seconds(self, pair: graph.Pair, frame: graph.Pair) -> tuple[np.ndarray, np.ndarray]:
+    def seconds(self, pair: graph.Pair, frame: graph.Pair) -> tuple[np.ndarray, np.ndarray]:
         """E Z^2 of an own node at the two inputs."""
         assert pair.norms is not None
         first, second = (self.profile(norm, side, frame) for side, norm in enumerate(pair.norms))
@@ -236,7 +213,9 @@ class PairValues:
         if not node.increments:
             return Block(scale * rho, None)
         apart = (first - second) / (np.sqrt(first) + np.sqrt(second) + (first + second == 0.0))
-        return Block(scale * rho, apart**2 + 2.0 * scale * np.where(np.signbit(e), 1.0 + np.abs(rho), np.abs(e)))
+        return Block(
+            scale * rho, apart**2 + 2.0 * scale * np.where(np.signbit(e), 1.0 + np.abs(rho), np.abs(e))
+        )
 
     def _call(self, call: graph.DualCall, frame: graph.Pair) -> tuple[np.ndarray, np.ndarray]:
         if id(call) in self._calls:
@@ -257,7 +236,7 @@ class PairValues:
         self._calls[id(call)] = value.reshape(target), slope.reshape(target)
         return self._calls[id(call)]
 
-    def _prepared(self, call: graph.DualCall, side: int, frame: graph.Pair):
+    def _prepared(self, call: graph.DualCall, side: int, frame: graph.Pair) -> tuple[Prepared, np.ndarray]:
         """One side's one-dimensional integrals and, per tied index, the positions of its rows in them."""
         fn, scalars = (call.f, call.f_scalars) if side == 0 else (call.g, call.g_scalars)
         source = self.profiles[side]
@@ -302,150 +281,28 @@ class PairValues:
                 elif entry is not None:
                     cov[..., i, j] = self.inner(entry, node).k
         scalars = [
-            [self.profile(s, node.sites[atom[1][0]], node) for s in atom[2]] for atom in node.atoms
+            [self.profile(s, node.sites[factor.args[0]], node) for s in factor.scalars]
+            for factor in node.factors
         ]
-        return Block(joint_expectation(node.atoms, scalars, means, cov), None)
+        value, error = joint_expectation(node.factors, scalars, means, cov)
+        placed = zip(node.names, node.sites, strict=True)
+        where = ", ".join(self.profiles[s].site.lines.where(name) + "'" * s for name, s in placed)
+        self.profiles[0].account.note(error, where)
+        return Block(value, None)
 
     # -- index maps ----------------------------------------------------------------------------
 
     @_compute.register
     def _(self, node: graph.Mapped) -> Block:
-        block = self(node.operand)
-        source = node.row_map or node.col_map
-        assert source is not None
-        if source.axis in dict(node.operand.tied):
-            return self._map_tied(node, block)
-        return self._map_free(node, block)
-
-    def _map_tied(self, node: graph.Mapped, block: Block) -> Block:
-        """Ties carried through a gather, or summed over where they are independent."""
-        assert node.row_map is not None
-        assert node.col_map is not None
-        own = dims(node.operand)
-        place = own.index((node.row_map.axis, 2))
-        size = block.k.shape[place]
-        weights = labels.map_matrix(node.row_map, size) * labels.map_matrix(node.col_map, size)
-        sizes = [s for _, s in node.row_map.out]
-        new = [*own[:place], *((name, 2) for name, _ in node.row_map.out), *own[place + 1 :]]
-
-        def along(values: np.ndarray) -> np.ndarray:
-            return labels.align(labels.apply_matrix(weights, values, place, sizes), new, dims(node))
-
-        return Block(along(block.k), along(block.d) if node.increments and block.d is not None else None)
-
-    def _map_free(self, node: graph.Mapped, block: Block) -> Block:
-        """R K R'^T over free positions; tied new axes are looped over."""
-        own = dims(node.operand)
-        line = node.row_map or node.col_map
-        assert line is not None
-        tied = [axis for axis in line.out if axis in node.tied]
-        full = np.broadcast_to(block.k, shape(node.operand, *self.counts))
-        d = block.d
-        keep = node.increments and d is not None
-        full_d = np.broadcast_to(d, full.shape) if keep and d is not None else None
-        pieces: list[Block] = []
-        for chosen in np.ndindex(*(size for _, size in tied)):
-            names = list(own)
-            k, inc = full, full_d
-            present = []
-            for side, one in ((0, node.row_map), (1, node.col_map)):
-                if one is None:
-                    continue
-                place = names.index((one.axis, side))
-                matrix, free = self._rows(one, k.shape[place], tied, chosen)
-                present.append((side, one, matrix))
-                k = labels.apply_matrix(matrix, k, place, [s for _, s in free])
-                if inc is not None:
-                    inc = labels.apply_matrix(matrix, inc, place, [s for _, s in free])
-                names[place : place + 1] = [(name, side) for name, _ in free]
-            if inc is not None:
-                inc = inc + self._padding(node, present, tied, chosen, names)
-            pieces.append(Block(labels.align(k, names, self._untied(node, tied)), None if inc is None else
-                                labels.align(inc, names, self._untied(node, tied))))
-        target = dims(node)
-        stacked = [*((name, 2) for name, _ in tied), *self._untied(node, tied)]
-
-        def join(arrays: list[np.ndarray]) -> np.ndarray:
-            joined = np.stack(arrays).reshape(*(size for _, size in tied), *arrays[0].shape)
-            return labels.align(joined, stacked, target)
-
-        return Block(
-            join([p.k for p in pieces]), join([p.d for p in pieces if p.d is not None]) if keep else None
-        )
-
-    @staticmethod
-    def _untied(node: graph.Pair, tied: list) -> list[Hashable]:
-        names = {(name, 2) for name, _ in tied}
-        return [key for key in dims(node) if key not in names]
-
-    @staticmethod
-    def _rows(line: Map, size: int, tied: list, chosen: tuple[int, ...]) -> tuple[np.ndarray, list]:
-        """The rows of a map at chosen indices of its tied axes, and the axes that remain."""
-        matrix = labels.map_matrix(line, size).reshape(*(s for _, s in line.out), size)
-        names = [name for name, _ in line.out]
-        index: list = [slice(None)] * len(names)
-        for (name, _), at in zip(tied, chosen, strict=True):
-            index[names.index(name)] = at
-        free = [axis for axis in line.out if axis not in tied]
-        return matrix[tuple(index)].reshape(-1, size), free
-
-    def _padding(self, node: graph.Mapped, present: list, tied: list, chosen: tuple, names: list) -> np.ndarray:
-        """What gathered increments owe to padding: E (Z - 0)^2 where one side falls outside."""
-        operand = node.operand
-        assert operand.norms is not None
-        inside, moments = [], []
-        for side, line, matrix in present:
-            q = self.profile(operand.norms[side], side, operand)
-            place = dims(operand).index((line.axis, side))
-            q = np.broadcast_to(
-                q, [matrix.shape[1] if k == place else s for k, s in enumerate(q.shape)]
-            )
-            free = [axis for axis in line.out if axis not in tied]
-            here = list(dims(operand))
-            q = labels.apply_matrix(matrix**2, q, place, [s for _, s in free])
-            here[place : place + 1] = [(name, side) for name, _ in free]
-            # the other side's mapped axis is still its source axis, of length one: name it as it will be
-            for other, two, _ in present:
-                if other != side:
-                    at = here.index((two.axis, other))
-                    left = [(name, other) for name, _ in two.out if (name, dict(two.out)[name]) not in tied]
-                    here[at : at + 1] = left
-                    q = q.reshape([*q.shape[:at], *(1 for _ in left), *q.shape[at + 1 :]])
-            moments.append(labels.align(q, here, names))
-            has = (matrix != 0.0).any(axis=1).astype(np.float64).reshape([s for _, s in free])
-            inside.append(labels.align(has, [(name, side) for name, _ in free], names))
-        return moments[0] * (1.0 - inside[1]) + moments[1] * (1.0 - inside[0])
+        return maps.mapped(self, node)
 
     @_compute.register
     def _(self, node: graph.Embedded) -> Block:
-        block = self(node.operand)
-        own, target = dims(node.operand), dims(node)
-        frame = shape(node, *self.counts)
-        # a tied axis becomes a row axis, and the other side's index must agree with it
-        renamed = [(key[0], 0) if key[1] == 2 and key[0] in dict(node.axes) else key for key in own]
-        same: np.ndarray = np.ones((1,) * len(target))
-        for name, size in node.axes:
-            same = same * labels.align(np.eye(size), [(name, 0), (name, 1)], target)
-        k = np.broadcast_to(labels.align(block.k, renamed, target) * same, frame)
-        if not node.increments or block.d is None:
-            return Block(k, None)
-        q, q2 = self._seconds(node.operand, node)
-        d = labels.align(block.d, renamed, target) * same + (1.0 - same) * (q + q2)
-        return Block(k, np.broadcast_to(d, frame))
+        return maps.embedded(self, node)
 
     @_compute.register
     def _(self, node: graph.Diagonal) -> Block:
-        block = self(node.operand)
-        own = dims(node.operand)
-        values = np.broadcast_to(block.k, shape(node.operand, *self.counts))
-        for name, _ in node.axes:
-            if (name, 0) in own and (name, 1) in own:
-                first, second = own.index((name, 0)), own.index((name, 1))
-                values = np.diagonal(values, axis1=first, axis2=second)
-                own = [key for key in own if key not in ((name, 0), (name, 1))] + [(name, 2)]
-            else:
-                own = [(name, 2) if key in ((name, 0), (name, 1)) else key for key in own]
-        return Block(labels.align(values, own, dims(node)), None)
+        return maps.diagonal(self, node)
 
 
 def same_input(values: ProfileValues, pair: graph.Pair, axes: Axes) -> np.ndarray:

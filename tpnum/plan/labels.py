@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -45,5 +45,5 @@ def apply_map(line: Map, values: np.ndarray, place: int) -> np.ndarray:
 
 def apply_matrix(matrix: np.ndarray, values: np.ndarray, place: int, sizes: Sequence[int]) -> np.ndarray:
     """``matrix`` along dimension ``place``; its rows are spread over new dimensions of the given sizes."""
-    out: Any = np.moveaxis(np.tensordot(values, matrix, axes=([place], [1])), -1, place)
+    out = np.moveaxis(np.tensordot(values, matrix, axes=([place], [1])), -1, place)
     return out.reshape(*out.shape[:place], *sizes, *out.shape[place + 1 :])

@@ -84,7 +84,7 @@ class Layers:
     def of_tangent(self, node: graph.Pair | None) -> tuple[Tangent, Layer] | None:
         """The step that computes a tangent kernel, if it is part of one."""
         found = self._by_node.get(id(node))
-        return found and (found, self._layers[found.key])
+        return None if found is None else (found, self._layers[found.key])
 
     def alone(self, node: graph.Pair) -> bool:
         """Whether at most one node reads this one."""
@@ -95,13 +95,9 @@ class Layers:
         made = []
         for part in node.parts:
             inner = part.pairs[0] if len(part.pairs) == 1 else None
-            nested = isinstance(inner, graph.Sum) and self.uses[id(inner)] == 1 and id(inner) not in self._by_node
-            if own_only and nested:
-                nested = inner.increments and part.own
-            if not nested:
+            if not isinstance(inner, graph.Sum) or not self._nested(inner, part, own_only):
                 made.append(Term(part.coef, part.rows, part.cols, part.pairs, part.own))
                 continue
-            assert isinstance(inner, graph.Sum)
             for term in self.terms(inner, own_only):
                 made.append(
                     Term(
@@ -113,6 +109,10 @@ class Layers:
                     )
                 )
         return made
+
+    def _nested(self, inner: graph.Sum, part: graph.Part, own_only: bool) -> bool:
+        private = self.uses[id(inner)] == 1 and id(inner) not in self._by_node
+        return private and (not own_only or (inner.increments and part.own))
 
     def _layer(self, node: graph.Pair) -> Layer | None:
         """node = w X + b with X a Gram or the value of a dual."""

@@ -10,9 +10,11 @@ from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.pairs import Pairs
 from tpnum.law.site import Lines, Site
+from tpnum.plan.blocks import dims, shape
 from tpnum.plan.data import bind
-from tpnum.plan.general import PairValues, dims, shape
+from tpnum.plan.general import PairValues
 from tpnum.plan.profile import ProfileValues
+from tpnum.plan.recursion import deeply
 from tpnum.program.lines import Data
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from tpnum.law import graph
     from tpnum.program import Program, Scalar, Vector
+
+ROUNDING = 1e-12
+"""What a recursion without sampling loses, relative to its result."""
 
 
 def limit(p: Program, *, data: dict[str, Any] | None = None) -> Law:
@@ -50,7 +55,9 @@ class Law:
         needed = [line.name for line in p.lines if isinstance(line, Data)]
         if set(needed) != set(self._data):
             listed = ", ".join(needed) or "none"
-            raise InputError(f"data: one example for each data line is needed; the program's data lines: {listed}")
+            raise InputError(
+                f"data: one example for each data line is needed; the program's data lines: {listed}"
+            )
         self._read(p.unrolled())
 
     def _read(self, program: Program) -> None:
@@ -64,16 +71,19 @@ class Law:
     def mean(self, v: Vector | str) -> Estimate:
         """E Z^v, per index of the family."""
         name = self._name(v)
-        return self._estimate(self._site.mean(name), name)
+        return self._estimate(self._site.mean, name)
 
     def moment(self, a: Vector | str, b: Vector | str) -> Estimate:
         """E Z^a Z^b, shape (*axes of a, *axes of b)."""
         first, second = self._name(a), self._name(b)
-        node = self._pairs.second(first, second)
-        axes = [tuple(size for _, size in self._pairs.lines[0].axes(n)) for n in (first, second)]
-        if node is None:
-            return Estimate(np.zeros((*axes[0], *axes[1]))[()], 0.0, "structural zero", 0)
-        return Estimate(self._pair(node, first, second)[()], self._error(node), "recursion", 1)
+        lines = self._pairs.lines[0]
+        sizes = tuple(size for name in (first, second) for _, size in lines.axes(name))
+
+        def work() -> np.ndarray | None:
+            node = self._pairs.second(first, second)
+            return None if node is None else self._pair(node)
+
+        return self._known(work, sizes)
 
     def cov(self, a: Vector | str, b: Vector | str) -> Estimate:
         """Cov(Z^a, Z^b), shape (*axes of a, *axes of b)."""
@@ -82,7 +92,9 @@ class Law:
         value = np.asarray(second.value) - np.multiply.outer(first.value, last.value)
         return Estimate(value[()], second.error, second.method, second.cost)
 
-    def expect(self, f: Callable[..., Any], *vectors: Vector | str, kinks: tuple[float, ...] = ()) -> Estimate:
+    def expect(
+        self, f: Callable[..., Any], *vectors: Vector | str, kinks: tuple[float, ...] = ()
+    ) -> Estimate:
         """E f(Z^1, .., Z^k); f takes one array per vector, ``kinks`` are its break points where k = 1."""
         extended = self.program.copy()
         handles = [extended[v if isinstance(v, str) else v.name] for v in vectors]
@@ -91,31 +103,41 @@ class Law:
 
     def scalar(self, s: Scalar | str) -> Estimate:
         """The limit of a scalar, per index of its family."""
-        name = s if isinstance(s, str) else s.name
-        return self._estimate(self._site.scalar(name), name)
+        name = self._name(s)
+        return self._estimate(self._site.scalar, name)
 
     # ------------------------------------------------------------------------------------------
 
-    def _name(self, v: Vector | str) -> str:
+    def _name(self, v: Vector | Scalar | str) -> str:
         name = v if isinstance(v, str) else v.name
         if name not in self._pairs.lines[0].by_name:
-            raise InputError(f"{name!r} is not a vector of the unrolled program; inside a scan ask for its steps")
+            raise InputError(
+                f"{name!r} is not a variable of the unrolled program; inside a scan ask for its steps"
+            )
         return name
 
-    def _estimate(self, node: graph.Profile | None, name: str) -> Estimate:
+    def _estimate(self, rule: Callable[[str], graph.Profile | None], name: str) -> Estimate:
         axes = self._pairs.lines[0].axes(name)
-        if node is None:
-            return Estimate(np.zeros(tuple(size for _, size in axes))[()], 0.0, "structural zero", 0)
-        value = np.broadcast_to(self._profiles.along(node, axes)[0], tuple(size for _, size in axes))
-        return Estimate(value[()], self._error(node), "recursion", 1)
 
-    def _pair(self, node: graph.Pair, a: str, b: str) -> np.ndarray:
+        def work() -> np.ndarray | None:
+            node = rule(name)
+            return None if node is None else self._profiles.along(node, axes)[0]
+
+        return self._known(work, tuple(size for _, size in axes))
+
+    def _known(self, work: Callable[[], np.ndarray | None], sizes: tuple[int, ...]) -> Estimate:
+        """What ``work`` finds: up to rounding, or to the error of a joint expectation."""
+        found = deeply(len(self._pairs.lines[0].program.lines), work)
+        if found is None:
+            return Estimate(np.zeros(sizes)[()], 0.0, "structural zero", 0)
+        account = self._profiles.account
+        account.warn()
+        value = np.broadcast_to(found, sizes).copy()[()]
+        return Estimate(value, max(account.error, ROUNDING) * np.abs(value), "recursion", 1)
+
+    def _pair(self, node: graph.Pair) -> np.ndarray:
         one = slice(0, 1)
         values = PairValues(self._profiles, self._profiles, one, one, same=True)
         block = np.broadcast_to(values(node).k, shape(node, 1, 1))
         names = dims(node)
         return np.squeeze(block, axis=(names.index(("", 0)), names.index(("", 1))))
-
-    def _error(self, node: Any) -> float:
-        """Rounding, or what sampling left where an expectation had more than two dimensions."""
-        return max(self._profiles.error, 1e-12)

@@ -11,12 +11,13 @@ from tpnum.errors import InputError, ProgramError
 from tpnum.law import graph
 from tpnum.law.pairs import Pairs
 from tpnum.law.site import Lines
+from tpnum.plan.blocks import shape
 from tpnum.plan.data import bind
-from tpnum.plan.general import PairValues, shape
 from tpnum.plan.profile import ProfileValues
 from tpnum.plan.recursion import deeply
 
 if TYPE_CHECKING:
+    from tpnum.plan.general import PairValues
     from tpnum.program import Program
 
 KINDS = ("nngp", "ntk")
@@ -40,10 +41,10 @@ class Entry:
 class Plan:
     """The demanded nodes per kind, over the pair rules that made them.
 
-    ``diagonals`` are, for rows and columns, the outputs' own kernels at one input, with their weights; ``axes``
-    the output axes of the rows and of the columns: those that a scan was split along, then those that the variables keep.
-    ``mirrored`` is False where K[i, j] and K[j, i] differ: a fixed quadrature rule treats its two
-    inputs differently.
+    ``diagonals`` are, for rows and columns, the outputs' own kernels at one input, with their weights.
+    ``axes`` are the output axes of the rows and of the columns: those that a scan was split along, then
+    those that the variables keep.  ``mirrored`` is False where K[i, j] and K[j, i] differ: a fixed
+    quadrature rule treats its two inputs differently.
     """
 
     pairs: Pairs
@@ -60,9 +61,11 @@ class Plan:
     def profiles(
         self, x1: dict[str, np.ndarray], x2: dict[str, np.ndarray] | None
     ) -> tuple[ProfileValues, ProfileValues]:
-        """The profile passes of the data: arrays (N, *axes, channels) by data line of the original program."""
+        """The profile passes of data (N, *axes, channels), by data line of the original program."""
         first = ProfileValues(self.pairs, 0, bind(self.programs[0], x1))
-        return first, first if x2 is None else ProfileValues(self.pairs, 1, bind(self.programs[1], x2))
+        if x2 is None:
+            return first, first
+        return first, ProfileValues(self.pairs, 1, bind(self.programs[1], x2), first.account)
 
     def tile(self, values: PairValues) -> dict[str, np.ndarray]:
         """Every demanded kind on one tile by the general path: (n1, n2, *row axes, *column axes)."""
@@ -80,7 +83,7 @@ class Plan:
             made[kind] = full
         return made
 
-    def _index(self, entry: Entry, free: int) -> tuple:
+    def _index(self, entry: Entry, free: int) -> tuple[int | slice, ...]:
         whole = (slice(None),) * free
         return (*entry.rows, *whole, *entry.cols, *(slice(None),) * len(entry.node.cols))
 
@@ -88,7 +91,7 @@ class Plan:
 def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan:
     """The plan of a program at two input shapes (twice the same program where they agree)."""
     lines = sum(len(p.lines) for p in programs)
-    return deeply(6 * lines, lambda: _make_plan(programs, kinds))
+    return deeply(lines, lambda: _make_plan(programs, kinds))
 
 
 def _make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan:
@@ -116,7 +119,9 @@ def _make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Pla
 
 def _prepared(program: Program, tangent: bool) -> Program:
     if not program.outputs:
-        raise ProgramError("the program declares no output: call p.output(v) with the vector whose kernel is meant")
+        raise ProgramError(
+            "the program declares no output: call p.output(v) with the vector whose kernel is meant"
+        )
     return program.tangent() if tangent else program.unrolled()
 
 

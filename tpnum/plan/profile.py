@@ -8,28 +8,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.errors import InputError, LimitError
-from tpnum.gauss.pair import Prepared, prepare
+from tpnum.gauss.dual import gap
+from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.law import graph
 from tpnum.plan import labels
+from tpnum.plan.joint import Account, joint_expectation
 
 if TYPE_CHECKING:
+    from tpnum.functions import Function
     from tpnum.law.pairs import Pairs
     from tpnum.program.lines import Axes
+
+
+CHUNK = 1 << 18
+"""Pairs of Gaussians at a time."""
 
 
 class ProfileValues:
     """Arrays (N, *axes) of profile nodes over one data set, each computed once.
 
-    ``data`` maps a data line to its array (N, *axes, channels), float64 or float32.
+    ``data`` maps a data line to its array (N, *axes, channels), float64 or float32; ``account`` takes
+    the errors of joint expectations.
     """
 
-    def __init__(self, pairs: Pairs, side: int, data: dict[str, np.ndarray]):
+    def __init__(self, pairs: Pairs, side: int, data: dict[str, np.ndarray], account: Account | None = None):
         self.pairs, self.side, self.data = pairs, side, data
         self.site = pairs.sites[side]
         self.size = len(next(iter(data.values()))) if data else 1
-        self.error = 0.0  # of the sampled expectations, relative; the rest is good to rounding
-        self._values: dict[tuple, np.ndarray] = {}
-        self._prepared: dict[tuple, Prepared] = {}
+        self.account = account or Account()
+        self._values: dict[graph.Key, np.ndarray] = {}
+        self._prepared: dict[graph.Key, Prepared] = {}
 
     def __call__(self, node: graph.Profile) -> np.ndarray:
         """The (N, *node.axes) array of a node; rows and columns of a pair name it by its key."""
@@ -47,13 +55,20 @@ class ProfileValues:
     def _check(self, node: graph.Profile, value: np.ndarray) -> None:
         if np.isfinite(value).all():
             return
-        name = next((part for part in node.key if isinstance(part, str) and part in self.site.lines.number), "")
-        where = f"line {self.site.lines.number[name]} ({name})" if name else "a line"
+        lines = self.site.lines
+        where = next(
+            (lines.where(part) for part in node.key if isinstance(part, str) and part in lines.number),
+            "a line",
+        )
         example = int(np.argwhere(~np.isfinite(value))[0][0]) if value.ndim else 0
         raise LimitError(
-            f"{where}: its {node.key[0]} overflows or does not exist at input {example}; scale the inputs "
+            f"{where}: a moment of it overflows or does not exist at input {example}; scale the inputs "
             "or the weights down, or use a function that grows more slowly"
         )
+
+    def axes(self, node: graph.Profile) -> Axes:
+        """The axes of a node's array."""
+        return self._own(node).axes
 
     @singledispatchmethod
     def _compute(self, node: graph.Profile) -> np.ndarray:
@@ -83,6 +98,26 @@ class ProfileValues:
         return labels.lift(values.reshape(self._shape(*sources)), self._axes(*sources), self._own(node).axes)
 
     @_compute.register
+    def _(self, node: graph.Expect2) -> np.ndarray:
+        (left, i), (right, j) = (self._marginal(side, node.axes) for side in node.sides)
+        shape = (self.size, *node.axes_shape)
+        cov = np.broadcast_to(self.along(node.cov, node.axes), shape).ravel()
+        steep = node.what == "slope"
+        made = np.empty(cov.size)
+        for begin in range(0, cov.size, CHUNK):
+            part = slice(begin, begin + CHUNK)
+            a, b = i[part], j[part]
+            e, d = entries(left, right, a, b, gap(left.q[a], right.q[b], cov[part]), np.float64, steep)
+            rho = np.copysign(1.0 - np.abs(e), e)
+            made[part] = d if steep else rho * np.sqrt(left.second[a]) * np.sqrt(right.second[b])
+        return made.reshape(shape)
+
+    def _marginal(self, side: graph.Marginal, axes: Axes) -> tuple[Prepared, np.ndarray]:
+        """The integrals of one of two Gaussians, and the place of every (input, *axes) among them."""
+        index = self.index(axes, side.mean, side.var, *side.scalars).ravel()
+        return self.prepared(side.fn, side.mean, side.var, side.scalars), index
+
+    @_compute.register
     def _(self, node: graph.ExpectN) -> np.ndarray:
         shape = (self.size, *node.axes_shape)
         d = len(node.means)
@@ -95,8 +130,10 @@ class ProfileValues:
                 entry = node.cov[i][j]
                 if entry is not None:
                     cov[..., i, j] = self.along(entry, node.axes)
-        scalars = [[self.along(s, node.axes) for s in atom[2]] for atom in node.atoms]
-        return joint_expectation(node.atoms, scalars, means, cov)
+        scalars = [[self.along(s, node.axes) for s in factor.scalars] for factor in node.factors]
+        value, error = joint_expectation(node.factors, scalars, means, cov)
+        self.account.note(error, ", ".join(map(self.site.lines.where, node.names)))
+        return value
 
     @_compute.register
     def _(self, node: graph.Polynomial) -> np.ndarray:
@@ -126,7 +163,11 @@ class ProfileValues:
         return same_input(self, node.pair, node.axes)
 
     def prepared(
-        self, fn: object, mean: graph.Profile | None, var: graph.Profile, scalars: tuple[graph.Profile, ...]
+        self,
+        fn: Function,
+        mean: graph.Profile | None,
+        var: graph.Profile,
+        scalars: tuple[graph.Profile, ...],
     ) -> Prepared:
         """What one-dimensional integrals of fn over these variances give, flattened over (N, *axes)."""
         key = (fn, mean and mean.key, var.key, tuple(s.key for s in scalars))
@@ -174,37 +215,3 @@ def squared_norms(x: np.ndarray) -> np.ndarray:
         example = int(np.argwhere(~np.isfinite(norms))[0][0])
         raise InputError(f"x: the squared norm of input {example} overflows; scale the data down")
     return norms / x.shape[-1]
-
-
-def joint_expectation(atoms: tuple, scalars: list, means: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    """E prod_k f_k(u[args_k]; scalars_k) for a batch of Gaussians, to `JOINT_RTOL`."""
-    from tpnum.gauss.expect import expect
-
-    shape = means.shape[:-1]
-    d = means.shape[-1]
-    flat_means, flat_cov = means.reshape(-1, d), cov.reshape(-1, d, d)
-    if not any(scalars):
-
-        def product(*u: np.ndarray) -> np.ndarray:
-            out = np.ones_like(u[0])
-            for fn, args, _ in atoms:
-                out = out * fn(*(u[i] for i in args))
-            return out
-
-        return np.asarray(expect(product, flat_means, flat_cov, rtol=JOINT_RTOL).value).reshape(shape)
-    values = np.empty(len(flat_means))
-    flat_scalars = [[np.broadcast_to(s, shape).ravel() for s in group] for group in scalars]
-    for n in range(len(flat_means)):
-
-        def product_at(*u: np.ndarray, n: int = n) -> np.ndarray:
-            out = np.ones_like(u[0])
-            for (fn, args, _), group in zip(atoms, flat_scalars, strict=True):
-                out = out * fn(*(u[i] for i in args), *(s[n] for s in group))
-            return out
-
-        values[n] = expect(product_at, flat_means[n], flat_cov[n], rtol=JOINT_RTOL).value
-    return values.reshape(shape)
-
-
-JOINT_RTOL = 1e-6
-"""Relative accuracy asked of expectations in more than two dimensions."""

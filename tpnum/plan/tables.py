@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class SeriesTables:
     """What `tpnum.kernels.machine.run` reads for its series: all of them, one after the other.
 
-    ``entries`` are rows (first coefficient, count, parity, same, first limit, limits); ``terms`` and ``least``
-    say that pairs with 1 - |rho| of at least ``least[l]`` need ``terms[l]`` coefficients.
+    ``entries`` are rows (first coefficient, count, parity, same, first limit, limits); ``terms`` and
+    ``least`` say that pairs with 1 - |rho| of at least ``least[l]`` need ``terms[l]`` coefficients.
     """
 
     entries: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
@@ -51,13 +51,18 @@ class SeriesTables:
     def arrays(self, dtype: np.dtype, counts: tuple[int, int]) -> tuple[np.ndarray, ...]:
         """(entries, terms, least, row coefficients (R, K), column coefficients (K, C))."""
         rows = np.concatenate([np.zeros((counts[0], 0)), *self.rows], axis=1)
-        cols = np.concatenate([np.zeros((counts[1], 0)), *self.cols], axis=1)
+        cols = np.empty((sum(part.shape[1] for part in self.cols), counts[1]), dtype)
+        start = 0
+        for part in self.cols:
+            for low in range(0, counts[1], 128):  # in pieces that a cache holds, or transposing is slow
+                cols[start : start + part.shape[1], low : low + 128] = part[low : low + 128].T
+            start += part.shape[1]
         return (
             np.array(self.entries, dtype=np.int64).reshape(-1, 6),
             np.array(self.terms, dtype=np.int64),
             np.array(self.least),
             np.ascontiguousarray(rows, dtype=dtype),
-            np.ascontiguousarray(cols.T, dtype=dtype),
+            cols,
         )
 
 

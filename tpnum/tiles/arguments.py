@@ -39,15 +39,20 @@ def array_of(x: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(x)
     except ValueError:
-        raise InputError(f"{name}: its rows have different lengths; an array of one shape is needed") from None
+        raise InputError(
+            f"{name}: its rows have different lengths; an array of one shape is needed"
+        ) from None
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name}: an array of real numbers is needed, not one of dtype {array.dtype}")
     if array.ndim < 2:
         raise InputError(
-            f"{name}: shape {array.shape} has no feature axis; give (examples, features), x[:, None] for one feature"
+            f"{name}: shape {array.shape} has no feature axis; give (examples, features), "
+            "x[:, None] for one feature"
         )
     if 0 in array.shape:
-        raise InputError(f"{name}: shape {array.shape} is empty; at least one example and one feature are needed")
+        raise InputError(
+            f"{name}: shape {array.shape} is empty; at least one example and one feature are needed"
+        )
     if array.dtype != np.float32:
         array = array.astype(np.float64, copy=False)
     rows = max(1, CHUNK // max(1, array[0].size))
@@ -62,8 +67,8 @@ def array_of(x: Any, name: str) -> np.ndarray:
 def matching(x1: np.ndarray, x2: np.ndarray) -> None:
     if x1.ndim != x2.ndim or x1.shape[-1] != x2.shape[-1]:
         raise InputError(
-            f"x2: shape {x2.shape} does not go with x1 of shape {x1.shape}; both need the same number of axes "
-            "and of features (the last axis)"
+            f"x2: shape {x2.shape} does not go with x1 of shape {x1.shape}; both need the same number of "
+            "axes and of features (the last axis)"
         )
 
 
@@ -92,7 +97,9 @@ def _arrays(x: Any, name: str) -> dict[str, np.ndarray]:
 def jobs_of(n_jobs: Any) -> int:
     """A number of threads as joblib counts them: -1 is all processors, 0 nothing."""
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, (int, np.integer)) or n_jobs == 0:
-        raise InputError(f"n_jobs: {n_jobs!r} is not a number of threads; use 1, 2, .. or -1 for all processors")
+        raise InputError(
+            f"n_jobs: {n_jobs!r} is not a number of threads; use 1, 2, .. or -1 for all processors"
+        )
     return int(n_jobs)
 
 

@@ -29,7 +29,9 @@ class Directions:
             unit = scratch[: rows.stop - rows.start]
             bad = self._normalise(rows, unit, self.frame)
             if bad >= 0:
-                raise InputError(f"{argument}: the norm of example {start + bad} overflows; scale the data down")
+                raise InputError(
+                    f"{argument}: the norm of example {start + bad} overflows; scale the data down"
+                )
 
     def _normalise(self, rows: slice, unit: np.ndarray, frame: np.ndarray) -> int:
         size = rows.stop - rows.start

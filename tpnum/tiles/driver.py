@@ -14,7 +14,7 @@ from tpnum.plan.plan import Plan, make_plan
 from tpnum.program import Program
 from tpnum.program.lines import Data
 from tpnum.tiles import arguments
-from tpnum.tiles.pool import run
+from tpnum.tiles.pool import one_blas_thread, run
 from tpnum.tiles.workers import make_worker
 
 if TYPE_CHECKING:
@@ -86,24 +86,28 @@ def kernel(
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, n2, *plan.axes[0], *plan.axes[1])
     outs = arguments.outputs_of(out, kinds, shape, work, isinstance(get, str))
-    worker = make_worker(plan, first, second, outs, work, side)
-    run(worker, jobs, progress)
+    profiles = plan.profiles(first, second)
+    with one_blas_thread():
+        run(make_worker(plan, profiles, outs, work, side), jobs, progress)
+    profiles[0].account.warn()
     if isinstance(get, str):
         return outs[get]
-    return Kernels(outs.get("nngp"), outs.get("ntk")) if len(kinds) == 2 else namedtuple("Kernels", kinds)(*outs.values())
+    return (
+        Kernels(outs.get("nngp"), outs.get("ntk"))
+        if len(kinds) == 2
+        else namedtuple("Kernels", kinds)(*outs.values())
+    )
 
 
 def plan_of(
     net: Layer | Program, x1: dict[str, np.ndarray], x2: dict[str, np.ndarray] | None, kinds: tuple[str, ...]
 ) -> Plan:
-    """The plan of a net or a program at the shapes of the inputs, whose arrays get the names of its data lines."""
+    """The plan of a net or a program at the shapes of its inputs, which get its data lines' names."""
     shapes = tuple(
         tuple((name, array.shape[1:]) for name, array in x.items()) for x in (x1, x1 if x2 is None else x2)
     )
-    try:
-        programs, plan = _plans(net, shapes, kinds)
-    except TypeError:  # a layer that holds something unhashable
-        programs, plan = _plans.__wrapped__(net, shapes, kinds)
+    plans = _plans if _is_hashable(net) else _plans.__wrapped__
+    programs, plan = plans(net, shapes, kinds)
     _name_data(programs[0], x1, "x1")
     if x2 is not None:
         _name_data(programs[1], x2, "x2")
@@ -120,12 +124,21 @@ def _plans(
     return (first, second), make_plan((first, second), kinds)
 
 
+def _is_hashable(net: Layer | Program) -> bool:
+    try:
+        hash(net)
+    except TypeError:
+        return False
+    return True
+
+
 def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Program:
     if isinstance(net, Program):
         return net
     if not isinstance(net, nn.Layer):
         raise InputError(
-            f"net: a layer of tpnum.nn or a Program is needed, not {type(net).__name__}; nn.from_spec reads a JSON form"
+            f"net: a layer of tpnum.nn or a Program is needed, not {type(net).__name__}; "
+            "nn.from_spec reads a JSON form"
         )
     if [name for name, _ in shapes] != [""]:
         raise InputError("x1: a dict of arrays goes with a Program; a net of layers takes one array")
@@ -135,15 +148,20 @@ def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ..
 def _name_data(program: Program, given: dict[str, np.ndarray], argument: str) -> None:
     names = [line.name for line in program.lines if isinstance(line, Data)]
     if not names:
-        raise InputError("net: the program has no data line; p.data(...) makes one, tp.limit reads programs without")
+        raise InputError(
+            "net: the program has no data line; p.data(...) makes one, tp.limit reads programs without"
+        )
     if list(given) == [""] and len(names) == 1:
         given[names[0]] = given.pop("")
     if set(given) != set(names):
-        raise InputError(f"{argument}: the program's data lines are {', '.join(names)}; give a dict with these")
+        raise InputError(
+            f"{argument}: the program's data lines are {', '.join(names)}; give a dict with these"
+        )
     for name in names:
         axes = tuple(size for _, size in program.vars[name].axes)
         if given[name].shape[1:-1] != axes:
             expected = ", ".join(["examples", *map(str, axes), "channels"])
             raise InputError(
-                f"{argument}: shape {given[name].shape} does not fit the data line {name}, which is ({expected})"
+                f"{argument}: shape {given[name].shape} does not fit the data line {name}, "
+                f"which is ({expected})"
             )

@@ -32,6 +32,8 @@ NEAR = {np.dtype(np.float64): 1e-3, np.dtype(np.float32): 1e-2}
 class MachineWorker:
     """Panels of a plan without index axes, into the outputs of the working dtype."""
 
+    grain = 1 << 18
+
     def __init__(
         self,
         plan: Plan,

@@ -45,7 +45,7 @@ def panels(n1: int, n2: int, height: int, width: int, symmetric: bool) -> list[T
 def put(out: np.ndarray, tile: Tile, block: np.ndarray, half: int) -> None:
     """Write a block (rows, cols, *row axes, *column axes), ``half`` row axes, and its mirror image.
 
-    Of a symmetric matrix only what the block has above the diagonal is kept, so that it is symmetric to the bit.
+    Of a symmetric matrix only what the block has above the diagonal is kept: it is symmetric to the bit.
     """
     out[tile.rows, tile.cols] = block
     if not tile.mirror:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from tpnum.tiles.grid import Tile
@@ -14,6 +16,7 @@ class Worker(Protocol):
     """Computes tiles into the outputs; `prepare` runs once, before any thread."""
 
     tiles: list[Tile]
+    grain: int  # entries below which a thread more costs what it saves
 
     def prepare(self) -> None: ...
 
@@ -22,26 +25,47 @@ class Worker(Protocol):
     def finish(self) -> None: ...
 
 
-def run(worker: Worker, n_jobs: int | None, progress: bool | Callable[[int, int], None] | None) -> None:
-    """Every tile of the worker once."""
-    from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+def one_blas_thread() -> AbstractContextManager[object]:
+    """The BLAS at one thread: tiles are the parallelism, and its own threads would spin beside them."""
     from threadpoolctl import threadpool_limits
 
+    return threadpool_limits(limits=1, user_api="blas")
+
+
+def run(worker: Worker, n_jobs: int | None, progress: bool | Callable[[int, int], None] | None) -> None:
+    """Every tile of the worker once, by this thread and ``n_jobs - 1`` others that take what is next."""
+    from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+
     jobs = cpu_count() if n_jobs is None else effective_n_jobs(n_jobs)
-    jobs = max(1, min(jobs, len(worker.tiles)))
+    work = sum(tile.entries for tile in worker.tiles) // worker.grain
+    jobs = max(1, min(jobs, len(worker.tiles), work))
     report = _reporter(progress, len(worker.tiles))
-    with threadpool_limits(limits=1, user_api="blas"):
-        worker.prepare()
-        if jobs == 1:
-            for tile in worker.tiles:
+    waiting = deque(worker.tiles)
+
+    def drain() -> None:
+        while True:
+            try:
+                tile = waiting.popleft()
+            except IndexError:
+                return
+            try:
                 worker.tile(tile)
-                report()
-        else:
-            calls = (delayed(worker.tile)(tile) for tile in worker.tiles)
-            parallel = Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered", batch_size=1)
-            for _ in parallel(calls):
-                report()
-        worker.finish()
+            except BaseException:
+                waiting.clear()
+                raise
+            report()
+
+    worker.prepare()
+    others: Any = ()
+    if jobs > 1:
+        parallel = Parallel(n_jobs=jobs, backend="threading", return_as="generator")
+        others = parallel(delayed(drain)() for _ in range(jobs - 1))
+    try:
+        drain()
+    finally:
+        for _ in others:
+            pass
+    worker.finish()
 
 
 def _reporter(progress: bool | Callable[[int, int], None] | None, total: int) -> Callable[[], None]:

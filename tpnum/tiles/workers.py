@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,19 +25,17 @@ BUDGET = 1 << 23
 
 def make_worker(
     plan: Plan,
-    x1: dict[str, np.ndarray],
-    x2: dict[str, np.ndarray] | None,
+    profiles: tuple[ProfileValues, ProfileValues],
     outs: dict[str, np.ndarray],
     dtype: np.dtype,
     tile: int | None,
 ) -> Worker:
-    """The fast worker if the plan has no index axes left and its duals have series, the general one otherwise."""
-    profiles = plan.profiles(x1, x2)
+    """The fast worker if the plan has no index axes left and its duals have series, else the general one."""
     lines = sum(len(program.lines) for program in plan.programs)
     if not any(plan.axes) or all(len(entry.node.rows) == 0 for e in plan.entries.values() for entry in e):
         check_range(plan, profiles, dtype)
         try:
-            machine = deeply(6 * lines, lambda: compile_plan(plan, *profiles, dtype))
+            machine = deeply(lines, lambda: compile_plan(plan, *profiles, dtype))
         except Unsupported:
             pass
         else:
@@ -46,6 +45,8 @@ def make_worker(
 
 class GeneralWorker:
     """`tpnum.plan.general` on square tiles, in float64."""
+
+    grain = 1 << 6
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class GeneralWorker:
         """The profile pass: one pair touches every profile, before threads could race for them."""
         one = slice(0, 1)
         lines = sum(len(program.lines) for program in self.plan.programs)
-        deeply(6 * lines, lambda: self.plan.tile(PairValues(self.rows, self.cols, one, one, self.symmetric)))
+        deeply(lines, lambda: self.plan.tile(PairValues(self.rows, self.cols, one, one, self.symmetric)))
 
     def tile(self, tile: Tile) -> None:
         values = PairValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric)
@@ -94,7 +95,7 @@ def write_diagonal(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarra
     for kind, out in outs.items():
         total = np.zeros(profile.size)
         for weight, node in plan.diagonals[0][kind]:
-            total += weight * deeply(6 * lines, lambda node=node: profile(node))
+            total += weight * deeply(lines, partial(profile, node))
         np.fill_diagonal(out, total)
 
 
@@ -105,7 +106,7 @@ def check_range(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], dtype
     for side, profile in enumerate(profiles):
         for kind, nodes in plan.diagonals[side].items():
             for _, node in nodes:
-                largest = deeply(6 * lines, lambda p=profile, n=node: float(np.max(p(n))))
+                largest = float(np.max(deeply(lines, partial(profile, node))))
                 if largest > float(limit):
                     raise LimitError(
                         f"x{side + 1}: the {kind} reaches {largest:.3g}, which overflows {dtype}; "
@@ -117,6 +118,6 @@ def check_finite(block: np.ndarray, kind: str, tile: Tile) -> None:
     if not np.isfinite(block).all():
         bad = np.argwhere(~np.isfinite(block))[0]
         raise LimitError(
-            f"the {kind} of examples {tile.rows.start + bad[0]} and {tile.cols.start + bad[1]} is not finite; "
-            "scale the inputs or the weights down"
+            f"the {kind} of examples {tile.rows.start + bad[0]} and {tile.cols.start + bad[1]} is not "
+            "finite; scale the inputs or the weights down"
         )

@@ -1,0 +1,193 @@
+"""`tp.limit` at one input: joint moments of nonlinear vectors, fresh noise, and what is said of errors."""
+
+from __future__ import annotations
+
+import warnings
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+import tpnum as tp
+from tpnum import functions
+from tpnum.errors import AccuracyWarning, InputError
+
+MEANS = [(0.0, 0.0), (0.7, -0.4)]
+Q1, Q2, C = 1.3, 0.6, 0.55
+
+
+def two(m1: float = 0.0, m2: float = 0.0, c: float = C, fresh: bool = False):
+    p = tp.Program()
+    return p, *p.vectors("x", "y", mean=[m1, m2], cov=[[Q1, c], [c, Q2]], fresh=fresh)
+
+
+def given(u, m1, m2):
+    """Mean and standard deviation of y given x = u."""
+    return m2 + C / Q1 * (u - m1), mp.sqrt(Q2 - C * C / Q1)
+
+
+def over(integrand, m1):
+    """E integrand(x)."""
+    with mp.workdps(25):
+        root = mp.sqrt(Q1)
+        cuts = [m1 + k * root for k in (-14, -7, -3, -1, 0, 1, 3, 7, 14)]
+        return float(mp.quad(lambda u: integrand(u) * mp.npdf(u, m1, root), cuts))
+
+
+def ramp(m, s):
+    """E relu of N(m, s^2)."""
+    return m * mp.ncdf(m / s) + s * mp.npdf(m / s)
+
+
+def test_erf_erf_is_the_arcsine():
+    p, x, y = two()
+    m = p.moment(functions.mul, tp.erf(x), tp.erf(y))
+    truth = 2 / np.pi * np.arcsin(2 * C / np.sqrt((1 + 2 * Q1) * (1 + 2 * Q2)))
+    assert tp.limit(p).scalar(m).value == pytest.approx(truth, rel=1e-13)
+
+
+@pytest.mark.parametrize("c", [C, -0.3, 0.8])
+def test_jumps_keep_their_angle(c):
+    p, x, y = two(c=c)
+    m = p.moment(functions.mul, functions.step(x), functions.step(y))
+    truth = 0.25 + np.arcsin(c / np.sqrt(Q1 * Q2)) / (2 * np.pi)
+    assert tp.limit(p).scalar(m).value == pytest.approx(truth, rel=1e-13)
+
+
+@pytest.mark.parametrize(("m1", "m2"), MEANS)
+def test_two_nonlinear_vectors_at_one_input(m1, m2):
+    """E tanh(x) relu(y), the moment that the variance of W (tanh(x) + relu(y)) asks for."""
+    p, x, y = two(m1, m2)
+    h, k = tp.tanh(x), tp.relu(y)
+    m = p.moment(functions.mul, h, k)
+    g = p.matrix("W", var=1.0) @ (h + k)
+    law = tp.limit(p)
+    truth = over(lambda u: mp.tanh(u) * ramp(*given(u, m1, m2)), m1)
+    assert law.scalar(m).value == pytest.approx(truth, rel=1e-12)
+    assert law.moment(h, k).value == pytest.approx(truth, rel=1e-12)
+    squares = law.moment(h, h).value + law.moment(k, k).value
+    assert law.cov(g, g).value == pytest.approx(squares + 2 * truth, rel=1e-12)
+
+
+@pytest.mark.parametrize(("m1", "m2"), MEANS)
+def test_two_slopes_at_one_input(m1, m2):
+    p, x, y = two(m1, m2)
+    m = p.moment(functions.mul, functions.tanh.derivative()(x), functions.relu.derivative()(y))
+
+    def integrand(u):
+        mean, sd = given(u, m1, m2)
+        return mp.sech(u) ** 2 * mp.ncdf(mean / sd)
+
+    assert tp.limit(p).scalar(m).value == pytest.approx(over(integrand, m1), rel=1e-12)
+
+
+def test_scalars_of_the_functions():
+    """He_2(x; q) / sqrt(2!) at the scale of x: E he_2(x) he_2(y) is the squared correlation."""
+    p, x, y = two()
+    q1, q2 = p.moment(functions.square, x), p.moment(functions.square, y)
+    he = functions.get("hermite", degree=2)
+    m = p.moment(functions.mul, he(x, q1), he(y, q2))
+    assert tp.limit(p).scalar(m).value == pytest.approx(C**2 / (Q1 * Q2), rel=1e-12)
+
+
+def test_vectors_that_coincide():
+    """x and 2 x: correlated fully, which an unlucky rounding may not deny."""
+    p = tp.Program()
+    x = p.vector("x", var=Q1)
+    w = p.matrix("W", var=1.0)
+    g = w @ tp.relu(x)
+    m = p.moment(functions.mul, functions.step(g), functions.step(2.0 * g))
+    n = p.moment(functions.mul, functions.step(g), functions.step(-1.0 * g))
+    law = tp.limit(p)
+    assert law.scalar(m).value == pytest.approx(0.5, rel=1e-12)
+    assert law.scalar(n).value == pytest.approx(0.0, abs=1e-12)
+
+
+def test_fresh_noise_in_two_functions():
+    """Between examples the draws are independent, within one they are the same."""
+    p, x, y = two(0.3, -0.2, fresh=True)
+    u = p.data("u", channels="d")
+    w = p.matrix("W", var=1.0, cols="d", rows=x.dim)
+    g = w @ u
+    h = functions.tanh(x) * g + functions.relu(y) * g
+    p.output(h)
+    a = np.random.default_rng(0).standard_normal((3, 4))
+    k = tp.kernel(p, a)
+    product = over(lambda t: mp.tanh(t) * ramp(*given(t, 0.3, -0.2)), 0.3)
+    tanh, square = over(mp.tanh, 0.3), over(lambda t: mp.tanh(t) ** 2, 0.3)
+    with mp.workdps(25):
+        sd = mp.sqrt(Q2)
+        relu = float(ramp(mp.mpf(-0.2), sd))
+        relu2 = float((0.04 + Q2) * mp.ncdf(-0.2 / sd) - 0.2 * sd * mp.npdf(-0.2 / sd))
+    gram = a @ a.T / 4
+    truth = gram * np.where(np.eye(3) == 1, square + relu2 + 2 * product, (tanh + relu) ** 2)
+    np.testing.assert_allclose(k, truth, rtol=1e-12)
+    np.testing.assert_allclose(tp.kernel(p, a, a.copy())[0, 1], truth[0, 1], rtol=1e-12)
+
+
+def three():
+    p = tp.Program()
+    cov = [[1.0, 0.5, -0.2], [0.5, 1.0, 0.3], [-0.2, 0.3, 1.0]]
+    step = functions.step
+    x, y, z = p.vectors("x", "y", "z", mean=[0.0] * 3, cov=cov)
+    m = p.moment(functions.mul, step(x) * step(y), step(z))
+    return p, m, 0.125 + np.arcsin([0.5, -0.2, 0.3]).sum() / (4 * np.pi)
+
+
+def test_three_dimensions_come_with_their_error():
+    p, m, truth = three()
+    law = tp.limit(p)
+    with pytest.warns(AccuracyWarning, match=r"line 1 \(x\), line 1 \(y\), line 1 \(z\).* 1e-06") as caught:
+        made = law.scalar(m)
+    assert [w.filename for w in caught] == [__file__]
+    assert 1e-6 * truth < made.error < 1e-2 * truth
+    assert abs(made.value - truth) < 2 * made.error
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert law.scalar(m).value == made.value  # said once
+
+
+def test_two_dimensions_come_without_a_warning():
+    p, x, y = two()
+    m = p.moment(functions.mul, tp.tanh(x), tp.relu(y))
+    made = tp.limit(p).scalar(m)
+    assert 0 < made.error < 1e-11 * abs(made.value)
+
+
+def test_a_kernel_warns_once_of_what_it_samples():
+    p = tp.Program()
+    u = p.data("u", channels="d")
+    g, k = (p.matrix(name, var=1.0, cols="d") @ u for name in "WV")
+    p.output(functions.maximum(g, 0.5 * g + k))
+    a = np.random.default_rng(1).standard_normal((3, 4))
+    with pytest.warns(AccuracyWarning, match=r"line \d+ \(g\d\)") as caught:
+        made = tp.kernel(p, a)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    # max^2 + min^2 = g^2 + (g/2 + k)^2, and max and -min have one law
+    q = np.einsum("ij,ij->i", a, a) / 4
+    np.testing.assert_allclose(np.diagonal(made), (q + 1.25 * q) / 2, rtol=1e-4)
+    np.testing.assert_allclose(made, made.T, rtol=0)
+
+
+def test_unknown_names_are_refused():
+    law = tp.limit(two()[0])
+    for ask in (law.mean, law.scalar):
+        with pytest.raises(InputError, match="'z' is not a variable"):
+            ask("z")
+
+
+def test_a_function_of_constants():
+    p = tp.Program()
+    x = p.vector("x", mean=0.8, var=0.0)
+    m = p.moment(functions.identity, tp.tanh(x * x))
+    assert tp.limit(p).scalar(m).value == pytest.approx(np.tanh(0.64), rel=1e-14)
+
+
+def test_a_thousand_layers():
+    p = tp.Program()
+    w = p.matrix("W", var=2.0)
+    g = p.vector("x", var=0.7)
+    for _ in range(1000):
+        g = w @ tp.relu(g)
+    assert tp.limit(p).cov(g, g).value == pytest.approx(0.7, rel=1e-11)

@@ -1,0 +1,51 @@
+"""Transposed copies of small squares, in registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+SIDE = 8
+"""Rows and columns of a square."""
+
+
+@intrinsic
+def transpose_square(typing: Any, goal: Any, i: Any, j: Any, source: Any, k: Any, m: Any) -> Any:
+    """goal[i + c, j + r] = source[k + r, m + c] for r, c < SIDE; rows of both are contiguous."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to, i, j, origin, k, m = args
+        to = context.make_array(goal)(context, builder, to)
+        origin = context.make_array(source)(context, builder, origin)
+        vector = ir.VectorType(context.get_data_type(source.dtype), SIDE).as_pointer()
+        size = context.get_abi_sizeof(context.get_data_type(source.dtype))
+
+        def address(array: Any, row: Any, column: Any, step: int) -> Any:
+            stride = builder.extract_value(array.strides, 0)
+            row = builder.add(row, ir.Constant(row.type, step))
+            offset = builder.add(builder.mul(row, stride), builder.mul(column, ir.Constant(column.type, size)))
+            base = builder.bitcast(array.data, ir.IntType(8).as_pointer())
+            return builder.bitcast(builder.gep(base, [offset]), vector)
+
+        rows = [builder.load(address(origin, k, m, r), align=size) for r in range(SIDE)]
+        step = 1
+        while step < SIDE:  # exchange the off-diagonal squares of side ``step``
+            low = [c if c & step == 0 else SIDE + c - step for c in range(SIDE)]
+            high = [c + step if c & step == 0 else SIDE + c for c in range(SIDE)]
+            made = list(rows)
+            for r in range(SIDE):
+                if r & step == 0:
+                    pair = rows[r], rows[r + step]
+                    for place, mask in ((r, low), (r + step, high)):
+                        constant = ir.Constant(ir.VectorType(ir.IntType(32), SIDE), mask)
+                        made[place] = builder.shuffle_vector(*pair, constant)
+            rows = made
+            step *= 2
+        for c in range(SIDE):
+            builder.store(rows[c], address(to, i, j, c), align=size)
+        return context.get_dummy_value()
+
+    return types.void(goal, types.intp, types.intp, source, types.intp, types.intp), emit

@@ -1,0 +1,89 @@
+"""Expectations that do not reduce to two Gaussians: by `tpnum.gauss.expect`, their errors kept account of."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.errors import AccuracyWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tpnum.law import graph
+
+RTOL = 1e-6
+"""Relative accuracy asked of these expectations; everything else is good to rounding."""
+
+
+class Account:
+    """The largest error, relative to E|f|, of a calculation's joint expectations, and where it arose."""
+
+    def __init__(self) -> None:
+        self.error = 0.0
+        self._where = ""
+        self._warned = 0.0
+
+    def note(self, error: float, where: str) -> None:
+        if error > self.error:
+            self.error, self._where = error, where
+
+    def warn(self) -> None:
+        """One warning if an expectation missed `RTOL`, none again unless a later one is worse."""
+        if self.error > max(RTOL * (1.0 + 1e-9), self._warned):
+            self._warned = self.error
+            warnings.warn(
+                f"the joint expectation over {self._where} is known to {self.error:.1e} of E|f| only, "
+                f"not to {RTOL:g}",
+                AccuracyWarning,
+                stacklevel=_outside(),
+            )
+
+
+def _outside() -> int:
+    """The stack level, as `Account.warn` sees it, of the caller of this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "tpnum":
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def joint_expectation(
+    factors: Sequence[graph.Factor],
+    scalars: Sequence[Sequence[np.ndarray]],
+    means: np.ndarray,
+    cov: np.ndarray,
+) -> tuple[np.ndarray, float]:
+    """E prod_k f_k(u[args_k]; scalars_k) for a batch of Gaussians, and the largest relative error."""
+    from tpnum.gauss.expect import certified
+
+    *shape, d = means.shape
+    if not any(scalars):
+
+        def product(*u: np.ndarray) -> np.ndarray:
+            out = np.ones_like(u[0])
+            for factor in factors:
+                out = out * factor.fn(*(u[i] for i in factor.args))
+            return out
+
+        made, relative = certified(product, means, cov, rtol=RTOL)
+        return np.asarray(made.value), float(np.max(relative, initial=0.0))
+    values = np.empty(int(np.prod(shape)))
+    flat_means, flat_cov = means.reshape(-1, d), cov.reshape(-1, d, d)
+    flat = [[np.broadcast_to(s, shape).ravel() for s in group] for group in scalars]
+    worst = 0.0
+    for n in range(len(values)):
+
+        def product_at(*u: np.ndarray, n: int = n) -> np.ndarray:
+            out = np.ones_like(u[0])
+            for factor, group in zip(factors, flat, strict=True):
+                out = out * factor.fn(*(u[i] for i in factor.args), *(s[n] for s in group))
+            return out
+
+        one, relative = certified(product_at, flat_means[n], flat_cov[n], rtol=RTOL)
+        values[n] = one.value
+        worst = max(worst, float(relative))
+    return values.reshape(shape), worst
