@@ -26,7 +26,9 @@ def transpose_square(typing: Any, goal: Any, i: Any, j: Any, source: Any, k: Any
         def address(array: Any, row: Any, column: Any, step: int) -> Any:
             stride = builder.extract_value(array.strides, 0)
             row = builder.add(row, ir.Constant(row.type, step))
-            offset = builder.add(builder.mul(row, stride), builder.mul(column, ir.Constant(column.type, size)))
+            offset = builder.add(
+                builder.mul(row, stride), builder.mul(column, ir.Constant(column.type, size))
+            )
             base = builder.bitcast(array.data, ir.IntType(8).as_pointer())
             return builder.bitcast(builder.gep(base, [offset]), vector)
 

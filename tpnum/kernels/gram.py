@@ -18,8 +18,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from tpnum.kernels._transpose import SIDE, transpose_square
 from tpnum.kernels._jit import kernel, reduction
+from tpnum.kernels._transpose import SIDE, transpose_square
 
 _SMALL, _LARGE = 1e-200, 1e200
 

@@ -62,8 +62,8 @@ OPERATIONS = (
 """In the order of their codes."""
 
 (
-    GRAM, ZERO, FIRST, RELU, RELU_BIAS, ABRELU_LAYER, DENSE, MULTIPLY, ADD, ADD_PRODUCT, ADD_OUTER, START, COLLECT, CROSS,
-    JOIN, BOTH, NORMAL, PLAIN, COPY, STORE, STORE_COVARIANCE, STORE_SCALED, DUAL, SERIES,
+    GRAM, ZERO, FIRST, RELU, RELU_BIAS, ABRELU_LAYER, DENSE, MULTIPLY, ADD, ADD_PRODUCT, ADD_OUTER, START, COLLECT,
+    CROSS, JOIN, BOTH, NORMAL, PLAIN, COPY, STORE, STORE_COVARIANCE, STORE_SCALED, DUAL, SERIES,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def cross(near, far, rp, cp, p, q, i, j0):
     half = near.dtype.type(0.5)
     m_i, l_i = rp[p, i], rp[q, i]
     m = cp[p, j0 : j0 + near.size]
-    l = cp[q, j0 : j0 + near.size]  # noqa: E741
+    l = cp[q, j0 : j0 + near.size]
     for k in range(near.size):
         near[k] += half * ((m_i - m[k]) * (l_i - l[k]))
         far[k] += half * ((m_i + m[k]) * (l_i + l[k]))
@@ -228,16 +228,16 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
 
 
 @kernel
-def _strips(
-    code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, entries, terms, least, row_coefs, col_coefs,
-    regs, out0, out1, many, row0, col0, top, bottom, s, n, first, second, third, fourth,
-):  # fmt: skip
+def _strips(code, panels, grams, data, threshold, params, tables, work, outs, place, d0, d1, d2, d3):
     """Rows top..bottom of the columns s..s+n; how many strips held pairs that their series miss."""
+    x1, x2, frame1, frame2 = data
+    rp, cp = params
+    entries, terms, least, row_coefs, col_coefs = tables
+    out0, out1, many = outs
+    row0, col0, top, bottom, s, n = place
     missed = 0
     j = col0 + s
-    flat = regs.reshape(regs.size)
-    work = flat[: regs.shape[0] * n].reshape((regs.shape[0], n))
-    none = flat[:0]
+    none = work[0, :0]
     for r in range(top, bottom):
         i = row0 + r
         for k in range(code.shape[0]):
@@ -305,7 +305,7 @@ def _strips(
                 else:
                     covariance(a, rp, cp, p, i, j, goal)
             elif op == DUAL:
-                dual = first if m == 0 else second if m == 1 else third if m == 2 else fourth
+                dual = d0 if m == 0 else d1 if m == 1 else d2 if m == 2 else d3
                 dual(b, rp, cp, p, i, j, a, c)
             else:
                 missed += expand(b, entries[m], terms, least, row_coefs, col_coefs, rp, cp, p, i, j, a, c)
@@ -314,39 +314,41 @@ def _strips(
 
 @kernel
 def run(
-    code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, entries, terms, least, row_coefs, col_coefs,
-    regs, out0, out1, many, row0, col0, symmetric, first, second, third, fourth,
-):  # fmt: skip
-    """Run ``code`` over panels (G, R, C) of cosines, which it may overwrite.
+    code, panels, grams, data, threshold, params, tables, registers, outs, corner, symmetric, d0, d1, d2, d3
+):
+    """Run ``code`` over panels (G, R, C) of cosines whose first entry is at ``corner`` of the matrix.
 
-    Outputs 0 and 1 go to ``out0`` and ``out1`` at (row0 + r, col0 + c), and for a ``symmetric`` matrix to their
-    mirrored place while they are still in the cache; outputs whose array is empty go to ``many`` (n, r, c).
-    ``grams`` (G, 2) says which data each panel is of; ``entries`` to ``col_coefs`` are the series
-    (`tpnum.plan.tables`), the last four the dual strips in their slots.  Returns how many strips held pairs that their series miss.
+    ``data`` are the rows and the columns that the panels are of, stacked, and their frames (`kernels.gram`);
+    ``grams`` (G, 2) says which of them each panel needs; pairs closer than ``threshold`` are computed again.
+    ``params`` are (P, N) per row input and per column input, ``tables`` the series (`plan.tables`), the last
+    four the dual strips in their slots (`kernels.duals`).  Of ``outs``, outputs 0 and 1 are whole matrices,
+    of a ``symmetric`` one the mirrored place too while it is in the cache; where they are empty, everything goes
+    to the third, (n, R, C).  Returns how many strips held pairs that their series miss.
     """
-    code, panels, grams, rp, cp, regs = (
-        borrow(code), borrow(panels), borrow(grams), borrow(rp), borrow(cp), borrow(regs)
-    )  # fmt: skip
-    entries, terms, least = borrow(entries), borrow(terms), borrow(least)
-    row_coefs, col_coefs = borrow(row_coefs), borrow(col_coefs)
-    x1, x2, frame1, frame2 = borrow(x1), borrow(x2), borrow(frame1), borrow(frame2)
-    out0, out1, many = borrow(out0), borrow(out1), borrow(many)
+    code, panels, grams = borrow(code), borrow(panels), borrow(grams)
+    data = borrow(data[0]), borrow(data[1]), borrow(data[2]), borrow(data[3])
+    params = borrow(params[0]), borrow(params[1])
+    tables = borrow(tables[0]), borrow(tables[1]), borrow(tables[2]), borrow(tables[3]), borrow(tables[4])
+    outs = borrow(outs[0]), borrow(outs[1]), borrow(outs[2])
+    count, strip = registers.shape
+    flat = borrow(registers).reshape(registers.size)
+    row0, col0 = corner
     height, width = panels.shape[1], panels.shape[2]
-    strip = regs.shape[1]
     missed = 0
     for top in range(0, height, BLOCK):
         bottom = min(top + BLOCK, height)
-        start = max(0, row0 + top - col0) // BLOCK * BLOCK if symmetric else 0
+        i = row0 + top
+        start = max(0, i - col0) // BLOCK * BLOCK if symmetric else 0
         for s in range(start, width, strip):
             n = min(strip, width - s)
+            j = col0 + s
+            work = flat[: count * n].reshape((count, n))
+            place = row0, col0, top, bottom, s, n
             missed += _strips(
-                code, panels, grams, x1, x2, frame1, frame2, threshold, rp, cp, entries, terms, least, row_coefs, col_coefs, regs, out0, out1, many, row0, col0,
-                top, bottom, s, n, first, second, third, fourth,
-            )  # fmt: skip
-            if symmetric:
-                i, j = row0 + top, col0 + s
-                if out0.size > 0:
-                    mirror(out0[i : i + bottom - top, j : j + n], out0, i, j)
-                if out1.size > 0:
-                    mirror(out1[i : i + bottom - top, j : j + n], out1, i, j)
+                code, panels, grams, data, threshold, params, tables, work, outs, place, d0, d1, d2, d3
+            )
+            if symmetric and outs[0].size > 0:
+                mirror(outs[0][i : i + bottom - top, j : j + n], outs[0], i, j)
+            if symmetric and outs[1].size > 0:
+                mirror(outs[1][i : i + bottom - top, j : j + n], outs[1], i, j)
     return missed

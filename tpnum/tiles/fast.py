@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum.kernels import machine as kernels
 from tpnum.kernels.duals import pointer
-from tpnum.tiles.directions import Directions
 from tpnum.plan.general import PairValues
+from tpnum.tiles.diagonal import write_diagonal
+from tpnum.tiles.directions import Directions
 from tpnum.tiles.grid import Tile, panels, put
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class MachineWorker:
         self.work = dtype if machine.steps <= SINGLE else np.dtype(np.float64)
         self.tables = machine.tables.arrays(self.work, (rows.size, cols.size))
         with np.errstate(over="ignore"):
-            self.params = [np.ascontiguousarray(p, dtype=self.work) for p in (machine.rows, machine.cols)]
+            self.params = tuple(np.ascontiguousarray(p, self.work) for p in (machine.rows, machine.cols))
         names = (*machine.duals, *["step"] * kernels.SLOTS)[: kernels.SLOTS]
-        self.duals = [pointer(name, self.work) for name in names]
+        self.duals = tuple(pointer(name, self.work) for name in names)
         strip = REGISTERS // (machine.registers * self.work.itemsize) // 64 * 64
         self.strip = int(np.clip(strip, 64, 4096 // self.work.itemsize))
         height = tile or HEIGHT
@@ -91,12 +92,21 @@ class MachineWorker:
             np.dot(self.sides[0][a].unit(tile.rows), self.sides[1][b].unit(tile.cols).T, out=panel[k])
         direct = self._direct()
         many = self._buffer("many", (0, 1, 1) if direct else (len(self.machine.outputs), height, width))
-        first, second = direct if direct else (np.empty((0, 0), self.dtype),) * 2
+        empty = np.empty((0, 0), self.dtype)
         missed = kernels.run(
-            self.machine.code, panel, self.grams, *self.x, *self.frames, NEAR[self.dtype], *self.params,
-            *self.tables, self._buffer("registers", (self.machine.registers, self.strip), self.work), first, second, many,
-            tile.rows.start, tile.cols.start, tile.mirror, *self.duals,
-        )  # fmt: skip
+            self.machine.code,
+            panel,
+            self.grams,
+            (*self.x, *self.frames),
+            NEAR[self.dtype],
+            self.params,
+            self.tables,
+            self._buffer("registers", (self.machine.registers, self.strip), self.work),
+            (*(direct or (empty, empty)), many),
+            (tile.rows.start, tile.cols.start),
+            tile.mirror,
+            *self.duals,
+        )
         if missed:
             self._general(tile)
         elif direct is None:
@@ -128,13 +138,12 @@ class MachineWorker:
             if kind not in blocks:
                 shape = (*many.shape[1:], *self.plan.axes[0], *self.plan.axes[1])
                 blocks[kind] = np.zeros(shape, self.dtype)
-            blocks[kind][(slice(None), slice(None), *entry.rows, *entry.cols)] += many[n]
+            at: tuple[Any, ...] = (slice(None), slice(None), *entry.rows, *entry.cols)
+            blocks[kind][at] += many[n]
         for kind, block in blocks.items():
             put(self.outs[kind], tile, block, half)
 
     def finish(self) -> None:
-        from tpnum.tiles.workers import write_diagonal
-
         for kind in self.outs:
             if not self.plan.entries[kind]:
                 self.outs[kind][...] = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ from tpnum.errors import LimitError
 from tpnum.plan.compiler import Unsupported, compile_plan
 from tpnum.plan.general import PairValues
 from tpnum.plan.recursion import deeply
+from tpnum.tiles.diagonal import check_range, write_diagonal
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile, put, squares
 
@@ -87,31 +87,6 @@ class GeneralWorker:
     def finish(self) -> None:
         if self.symmetric and not self.plan.axes[0]:
             write_diagonal(self.plan, self.rows, self.outs)
-
-
-def write_diagonal(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray]) -> None:
-    """The diagonal of a symmetric matrix from the profile pass: exact, no rounding of pairs."""
-    lines = len(plan.programs[0].lines)
-    for kind, out in outs.items():
-        total = np.zeros(profile.size)
-        for weight, node in plan.diagonals[0][kind]:
-            total += weight * deeply(lines, partial(profile, node))
-        np.fill_diagonal(out, total)
-
-
-def check_range(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype) -> None:
-    """Kernels that do not fit the dtype of the result are refused before any tile is computed."""
-    limit = np.finfo(dtype).max
-    lines = len(plan.programs[0].lines)
-    for side, profile in enumerate(profiles):
-        for kind, nodes in plan.diagonals[side].items():
-            for _, node in nodes:
-                largest = float(np.max(deeply(lines, partial(profile, node))))
-                if largest > float(limit):
-                    raise LimitError(
-                        f"x{side + 1}: the {kind} reaches {largest:.3g}, which overflows {dtype}; "
-                        "scale the data down or ask for float64"
-                    )
 
 
 def check_finite(block: np.ndarray, kind: str, tile: Tile) -> None:
