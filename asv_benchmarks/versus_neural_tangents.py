@@ -29,7 +29,7 @@ PINS = ("neural_tangents==0.6.5", "jax==0.4.30", "jaxlib==0.4.30", "numpy==1.26.
 JOBS: dict[str, tuple[int, int, int, str, float, float, float]] = {
     "relu3": (4096, 784, 3, "Relu", 2**0.5, 0.1, 6.0),
     "relu10": (4096, 64, 10, "Relu", 2**0.5, 0.1, 40.0),
-    "tanh1": (1024, 64, 1, "Tanh", 1.0, 0.1, 1500.0),
+    "tanh1": (2048, 64, 1, "Tanh", 1.0, 0.1, 1500.0),
 }
 
 PEER = r"""

@@ -62,8 +62,8 @@ OPERATIONS = (
 """In the order of their codes."""
 
 (
-    GRAM, ZERO, FIRST, RELU, RELU_BIAS, ABRELU_LAYER, DENSE, MULTIPLY, ADD, ADD_PRODUCT, ADD_OUTER, START, COLLECT,
-    CROSS, JOIN, BOTH, NORMAL, PLAIN, COPY, STORE, STORE_COVARIANCE, STORE_SCALED, DUAL, SERIES,
+    GRAM, ZERO, FIRST, RELU, RELU_BIAS, ABRELU_LAYER, DENSE, MULTIPLY, ADD, ADD_PRODUCT, ADD_OUTER, START,
+    COLLECT, CROSS, JOIN, BOTH, NORMAL, PLAIN, COPY, STORE, STORE_COVARIANCE, STORE_SCALED, DUAL, SERIES,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 
@@ -322,8 +322,8 @@ def run(
     ``grams`` (G, 2) says which of them each panel needs; pairs closer than ``threshold`` are computed again.
     ``params`` are (P, N) per row input and per column input, ``tables`` the series (`plan.tables`), the last
     four the dual strips in their slots (`kernels.duals`).  Of ``outs``, outputs 0 and 1 are whole matrices,
-    of a ``symmetric`` one the mirrored place too while it is in the cache; where they are empty, everything goes
-    to the third, (n, R, C).  Returns how many strips held pairs that their series miss.
+    of a ``symmetric`` one the mirrored place too while it is in the cache; where they are empty, everything
+    goes to the third, (n, R, C).  Returns how many strips held pairs that their series miss.
     """
     code, panels, grams = borrow(code), borrow(panels), borrow(grams)
     data = borrow(data[0]), borrow(data[1]), borrow(data[2]), borrow(data[3])

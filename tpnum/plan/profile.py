@@ -55,16 +55,18 @@ class ProfileValues:
     def _check(self, node: graph.Profile, value: np.ndarray) -> None:
         if np.isfinite(value).all():
             return
-        lines = self.site.lines
-        where = next(
-            (lines.where(part) for part in node.key if isinstance(part, str) and part in lines.number),
-            "a line",
-        )
+        where = self._where(node)
         example = int(np.argwhere(~np.isfinite(value))[0][0]) if value.ndim else 0
         raise LimitError(
             f"{where}: a moment of it overflows or does not exist at input {example}; scale the inputs "
             "or the weights down, or use a function that grows more slowly"
         )
+
+    def _where(self, node: graph.Profile) -> str:
+        """The line that a node's key names, as a message quotes it."""
+        lines = self.site.lines
+        named = (lines.where(part) for part in node.key if isinstance(part, str) and part in lines.number)
+        return next(named, "a line")
 
     def axes(self, node: graph.Profile) -> Axes:
         """The axes of a node's array."""
@@ -178,12 +180,11 @@ class ProfileValues:
             def flat(node: graph.Profile) -> np.ndarray:
                 return np.ascontiguousarray(np.broadcast_to(self.along(node, axes), shape)).ravel()
 
-            self._prepared[key] = prepare(
-                fn,
-                flat(var),
-                mean=None if mean is None else flat(mean),
-                scalars=tuple(flat(s) for s in scalars),
-            )
+            variances, means = flat(var), None if mean is None else flat(mean)
+            try:
+                self._prepared[key] = prepare(fn, variances, means, tuple(flat(s) for s in scalars))
+            except LimitError as error:
+                raise LimitError(f"{self._where(var)} has no limit behind it: {error}") from None
         return self._prepared[key]
 
     def index(self, axes: Axes, *nodes: graph.Profile | None) -> np.ndarray:
