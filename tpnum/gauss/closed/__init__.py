@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from tpnum.gauss.closed.family import Family
@@ -16,5 +15,6 @@ FAMILIES: dict[str, Family] = _PIECEWISE | _SMOOTH
 
 def strip(family: str) -> Any:
     """The strip kernel of a family."""
-    module = "piecewise" if family in _PIECEWISE else "smooth"
-    return getattr(importlib.import_module(f"tpnum.kernels.{module}"), FAMILIES[family].strip)
+    from tpnum.kernels import duals
+
+    return duals.strip(FAMILIES[family].strip)
