@@ -19,7 +19,7 @@ from tpnum.gauss.table import Table, build
 
 FARTHEST = 38.0  # the Gaussian density underflows beyond
 _GRID = np.linspace(-FARTHEST, FARTHEST, 305)
-_BLOCK = 1 << 20  # node values held at a time
+_BLOCK = 1 << 17  # node values held at a time
 
 Value = Callable[[np.ndarray], np.ndarray]
 

@@ -69,7 +69,7 @@ class GeneralWorker:
             lines = self.plan.pairs.lines[side]
             sizes = [int(np.prod([s for _, s in var.axes], initial=1)) for var in lines.vars.values()]
             largest *= max(sizes, default=1)
-        return int(np.clip(np.sqrt(BUDGET / largest), 1, 512))
+        return int(np.clip(np.sqrt(BUDGET / largest), 1, 256))
 
     def prepare(self) -> None:
         """The profile pass: one pair touches every profile, before threads could race for them."""
