@@ -228,7 +228,12 @@ def test_being_stopped_leaves_nothing(
     before = sorted(folder.rglob("*"))
     words = ["kernel", "net.json", "x.npy", "--out", "K.npy"]
     process = subprocess.Popen(
-        [sys.executable, "-c", _SLOW, *words], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", _SLOW, *words],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # whoever started the tests in the background may have them ignore interrupts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + 60
     while not list(folder.glob(".K.npy.*")) and process.poll() is None and time.monotonic() < end:
