@@ -19,10 +19,6 @@ def _zero(u: Any, **_: Any) -> Any:
     return np.zeros_like(u)
 
 
-def _one(u: Any, **_: Any) -> Any:
-    return np.ones_like(u)
-
-
 def _step(u: Any) -> Any:
     return np.where(u > 0, 1.0, 0.0)
 

@@ -53,7 +53,6 @@ OPERATIONS = (
     "normal",  # a <- co-correlation of the plain covariance b, inverse deviations p
     "plain",  # a <- r_i c_j rho(b), parameter p
     "copy",  # a <- b
-    "store",  # output n <- plain a
     "store_covariance",  # output n <- r_i c_j rho(a), parameter p
     "store_scaled",  # output n <- r_i c_j a, parameter p
     "dual",  # a <- e of b, c <- derivative kernel or -1, by the function in slot n
@@ -63,7 +62,7 @@ OPERATIONS = (
 
 (
     GRAM, ZERO, FIRST, RELU, RELU_BIAS, ABRELU_LAYER, DENSE, MULTIPLY, ADD, ADD_PRODUCT, ADD_OUTER, START,
-    COLLECT, CROSS, JOIN, BOTH, NORMAL, PLAIN, COPY, STORE, STORE_COVARIANCE, STORE_SCALED, DUAL, SERIES,
+    COLLECT, CROSS, JOIN, BOTH, NORMAL, PLAIN, COPY, STORE_COVARIANCE, STORE_SCALED, DUAL, SERIES,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 
@@ -290,17 +289,14 @@ def _strips(code, panels, grams, data, threshold, params, tables, work, outs, pl
             elif op == COPY:
                 for t in range(n):
                     a[t] = b[t]
-            elif op == STORE or op == STORE_COVARIANCE or op == STORE_SCALED:
+            elif op == STORE_COVARIANCE or op == STORE_SCALED:
                 if m == 0 and out0.size > 0:
                     goal = out0[i, j : j + n]
                 elif m == 1 and out1.size > 0:
                     goal = out1[i, j : j + n]
                 else:
                     goal = many[m, r, s : s + n]
-                if op == STORE:
-                    for t in range(n):
-                        goal[t] = a[t]
-                elif op == STORE_SCALED:
+                if op == STORE_SCALED:
                     scaled(a, rp, cp, p, i, j, goal)
                 else:
                     covariance(a, rp, cp, p, i, j, goal)

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from tpnum.plan.general import PairValues
     from tpnum.program import Program
 
-KINDS = ("nngp", "ntk")
-
-
 Diagonals = dict[str, tuple[tuple[float, graph.Profile], ...]]
 """Per kind the weighted sum of profiles that the diagonal is."""
 

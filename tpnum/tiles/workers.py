@@ -32,15 +32,12 @@ def make_worker(
 ) -> Worker:
     """The fast worker if the plan has no index axes left and its duals have series, else the general one."""
     lines = sum(len(program.lines) for program in plan.programs)
-    if not any(plan.axes) or all(len(entry.node.rows) == 0 for e in plan.entries.values() for entry in e):
-        check_range(plan, profiles, dtype)
-        try:
-            machine = deeply(lines, lambda: compile_plan(plan, *profiles, dtype))
-        except Unsupported:
-            pass
-        else:
-            return MachineWorker(plan, machine, profiles, outs, dtype, tile)
-    return GeneralWorker(plan, profiles, outs, tile)
+    check_range(plan, profiles, dtype)
+    try:
+        machine = deeply(lines, lambda: compile_plan(plan, *profiles, dtype))
+    except Unsupported:
+        return GeneralWorker(plan, profiles, outs, tile)
+    return MachineWorker(plan, machine, profiles, outs, dtype, tile)
 
 
 class GeneralWorker:
