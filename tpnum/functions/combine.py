@@ -7,6 +7,7 @@ Function takes them: quadrature, series, programs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ def affine(f: Function, scale: float = 1.0, shift: float = 0.0) -> Function:
 IDENTITY = Function("identity")
 
 
+@lru_cache(maxsize=4096)  # parts may be compositions themselves, asked again and again
 def _values(
     f: Function, inners: tuple[Function, ...], scalars: tuple[float, ...]
 ) -> dict[tuple[int, ...], Any]:

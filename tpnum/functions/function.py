@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from tpnum.errors import ProgramError
 from tpnum.functions.record import Record, unary
+
+_NEAR, _JUMP = 1e-12, 1e-3
+"""At what distance of a kink a function is looked at, and what difference is a jump (a root has less)."""
 
 TABLE: dict[str, Record] = {}
 """Every named nonlinearity; filled by `tpnum.functions`."""
@@ -84,6 +88,11 @@ class Function:
     def kinks(self) -> tuple[float, ...]:
         """Points of u where f or one of its derivatives jumps (functions of one vector)."""
         return tuple(sorted(float(k) for k in self._look("kinks")))
+
+    @property
+    def continuous(self) -> bool:
+        """Whether f has no jumps, as far as can be known: at its kinks, and at those of its parts."""
+        return _continuous(self)
 
     @property
     def parity(self) -> int:
@@ -255,6 +264,21 @@ class Function:
             module, qualname = getattr(f, "__module__", None), getattr(f, "__qualname__", None)
             name = f"{module}.{qualname}" if module and qualname else repr(f)
         return cls(name=name, user=_User(f, slopes, points, arity, n_scalars, int(parity), growth))
+
+
+@lru_cache(maxsize=4096)
+def _continuous(f: Function) -> bool:
+    if f.order and f.record.switch is not None:
+        return False
+    if not all(g.continuous for g in _parts(tuple(v for _, v in f.params))):
+        return False
+    points = np.array(f.kinks)
+    if not points.size or f.arity != 1 or f.n_scalars or not f.has_values:
+        return True
+    near = _NEAR * np.maximum(1.0, np.abs(points))
+    with np.errstate(all="ignore"):
+        left, right = (np.asarray(f(points + s * near), dtype=float) for s in (-1.0, 1.0))
+    return bool(np.all(np.abs(right - left) <= _JUMP * (1.0 + np.abs(left) + np.abs(right))))
 
 
 def _is_float(a: Any) -> bool:

@@ -124,8 +124,9 @@ class Expectation:
             return self._single(refs[0], atoms)
         if len(refs) == 2 and len(atoms) == 2 and len(linear) == 2:
             return self._bilinear(refs[0], refs[1])
-        if linear:
-            return self._stein(linear[0], atoms)
+        for factor in linear:
+            if self._smooth(factor, atoms):
+                return self._stein(factor, atoms)
         if apart and len(refs) == 2:
             return self._dual(refs, atoms)
         return [self.law.joint(atoms, refs)]
@@ -195,6 +196,18 @@ class Expectation:
     @staticmethod
     def _covariance(cov: graph.Profile | graph.Pair, site: int) -> Piece:
         return at(site, cov) if isinstance(cov, graph.Profile) else Piece(1.0, pairs=(cov,))
+
+    def _smooth(self, linear: Placed, atoms: list[Placed]) -> bool:
+        """Whether Stein's lemma may differentiate what a linear factor is correlated with.
+
+        At a jump the derivative has a point mass, which only the lemma for one function of one G-var sees.
+        """
+        rest = [atom for atom in atoms if atom is not linear]
+        if len(rest) == 1 and len(rest[0].args) == 1:
+            return True
+        (ref,) = linear.args
+        tied = (a for a in rest if any(self.law.ref_cov(*sorted((ref, r))) is not None for r in a.args))
+        return all(atom.fn.continuous for atom in tied)
 
     def _stein(self, linear: Placed, atoms: list[Placed]) -> list[Piece]:
         ref = linear.args[0]

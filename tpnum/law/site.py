@@ -35,31 +35,43 @@ if TYPE_CHECKING:
     from tpnum.law.expectation import Side
     from tpnum.law.pairs import Pairs
     from tpnum.program import Program
-    from tpnum.program.lines import Line
+    from tpnum.program.lines import Line, Var
 
 P = ParamSpec("P")
 
 
 class Lines:
-    """A program without scans and transposes, indexed by the names that its lines make."""
+    """A program without scans and transposes, indexed by the names that its lines make.
+
+    A program that grows is indexed further by `refresh`; what is known of the lines before stays.
+    """
 
     def __init__(self, program: Program):
         self.program = program
-        self.vars = program.vars
+        self.vars: dict[str, Var] = {}
         self.by_name: dict[str, Line] = {}
         self.number: dict[str, int] = {}
-        for number, line in enumerate(program.lines, 1):
+        self._kinds: dict[str, str] = {}
+        self._seen = 0
+        self.form = Forms(self.by_name, self._kinds, self.number)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Index the lines that were appended since the last time."""
+        lines = self.program.lines
+        self.vars = self.program.vars
+        for number, line in enumerate(lines[self._seen :], self._seen + 1):
             assert not isinstance(line, Scan)
             for name in line.names if isinstance(line, Input) else (line.name,):
                 self.by_name[name] = line
                 self.number[name] = number
+                self._kinds[name] = self.vars[name].kind
             if isinstance(line, Transpose):
                 raise LimitError(
-                    f"{self.where(line.name)} transposes a matrix: kernels and this limit are for programs "
-                    "without transposes; the tangent program gives the NTK without any"
+                    f"{self.where(line.name)} transposes a matrix: kernels are for programs without; "
+                    "the tangent program gives the NTK without any, and tp.limit the law of any program"
                 )
-        kinds = {name: var.kind for name, var in self.vars.items()}
-        self.form = Forms(self.by_name, kinds, self.number)
+        self._seen = len(lines)
 
     def where(self, name: str) -> str:
         """The line that makes a variable, as errors quote it."""

@@ -16,7 +16,6 @@ from tpnum.gauss.pair import evaluate
 from tpnum.law import graph
 from tpnum.plan import labels, maps
 from tpnum.plan.blocks import Block, dims, shape
-from tpnum.plan.joint import joint_expectation
 
 if TYPE_CHECKING:
     from tpnum.gauss.pair import Prepared
@@ -284,10 +283,9 @@ class PairValues:
             [self.profile(s, node.sites[factor.args[0]], node) for s in factor.scalars]
             for factor in node.factors
         ]
-        value, error = joint_expectation(node.factors, scalars, means, cov)
         placed = zip(node.names, node.sites, strict=True)
         where = ", ".join(self.profiles[s].site.lines.where(name) + "'" * s for name, s in placed)
-        self.profiles[0].account.note(error, where)
+        value = self.profiles[0].account.expectation(node.factors, scalars, means, cov, where)
         return Block(value, None)
 
     # -- index maps ----------------------------------------------------------------------------

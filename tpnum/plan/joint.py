@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.errors import AccuracyWarning
+from tpnum.errors import AccuracyWarning, LimitError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,25 +19,49 @@ RTOL = 1e-6
 """Relative accuracy asked of these expectations; everything else is good to rounding."""
 
 
-class Account:
-    """The largest error, relative to E|f|, of a calculation's joint expectations, and where it arose."""
+class TooWide(LimitError):
+    """An expectation has more correlated dimensions than the caller wants to pay for."""
 
-    def __init__(self) -> None:
+
+class Account:
+    """The largest error, relative to E|f|, of a calculation's joint expectations, and where it arose.
+
+    ``rtol`` is the accuracy asked of them; one over more than ``most`` dimensions raises `TooWide`.
+    """
+
+    def __init__(self, rtol: float = RTOL, most: int | None = None) -> None:
+        self.rtol, self.most = rtol, most
         self.error = 0.0
         self._where = ""
         self._warned = 0.0
+
+    def expectation(
+        self,
+        factors: Sequence[graph.Factor],
+        scalars: Sequence[Sequence[np.ndarray]],
+        means: np.ndarray,
+        cov: np.ndarray,
+        where: str,
+    ) -> np.ndarray:
+        """`joint_expectation` with its error noted."""
+        width = int(np.max(np.count_nonzero(np.diagonal(cov, axis1=-2, axis2=-1), axis=-1), initial=0))
+        if self.most is not None and width > self.most:
+            raise TooWide(f"an expectation over {width} correlated Gaussians: {where}")
+        value, error = joint_expectation(factors, scalars, means, cov, self.rtol)
+        self.note(error, where)
+        return value
 
     def note(self, error: float, where: str) -> None:
         if error > self.error:
             self.error, self._where = error, where
 
     def warn(self) -> None:
-        """One warning if an expectation missed `RTOL`, none again unless a later one is worse."""
-        if self.error > max(RTOL * (1.0 + 1e-9), self._warned):
+        """One warning if an expectation missed ``rtol``, none again unless a later one is worse."""
+        if self.error > max(self.rtol * (1.0 + 1e-9), self._warned):
             self._warned = self.error
             warnings.warn(
                 f"the joint expectation over {self._where} is known to {self.error:.1e} of E|f| only, "
-                f"not to {RTOL:g}",
+                f"not to {self.rtol:g}",
                 AccuracyWarning,
                 stacklevel=_outside(),
             )
@@ -56,6 +80,7 @@ def joint_expectation(
     scalars: Sequence[Sequence[np.ndarray]],
     means: np.ndarray,
     cov: np.ndarray,
+    rtol: float = RTOL,
 ) -> tuple[np.ndarray, float]:
     """E prod_k f_k(u[args_k]; scalars_k) for a batch of Gaussians, and the largest relative error."""
     from tpnum.gauss.expect import certified
@@ -69,7 +94,7 @@ def joint_expectation(
                 out = out * factor.fn(*(u[i] for i in factor.args))
             return out
 
-        made, relative = certified(product, means, cov, rtol=RTOL)
+        made, relative = certified(product, means, cov, rtol=rtol)
         return np.asarray(made.value), float(np.max(relative, initial=0.0))
     values = np.empty(int(np.prod(shape)))
     flat_means, flat_cov = means.reshape(-1, d), cov.reshape(-1, d, d)
@@ -83,7 +108,7 @@ def joint_expectation(
                 out = out * factor.fn(*(u[i] for i in factor.args), *(s[n] for s in group))
             return out
 
-        one, relative = certified(product_at, flat_means[n], flat_cov[n], rtol=RTOL)
+        one, relative = certified(product_at, flat_means[n], flat_cov[n], rtol=rtol)
         values[n] = one.value
         worst = max(worst, float(relative))
     return values.reshape(shape), worst

@@ -1,56 +1,108 @@
-"""`tpnum.limit`: the law of a program's vectors and scalars at infinite width (SL Thm 4.3)."""
+"""`tpnum.limit`: the law of any program's vectors and scalars at infinite width (SL Thm 4.3, 5.1, 6.3)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
-from tpnum.law.pairs import Pairs
-from tpnum.law.site import Lines, Site
-from tpnum.plan.blocks import dims, shape
+from tpnum.law.independence import independence
+from tpnum.law.onsager import Correction, free, independent
 from tpnum.plan.data import bind
-from tpnum.plan.general import PairValues
-from tpnum.plan.profile import ProfileValues
-from tpnum.plan.recursion import deeply
-from tpnum.program.lines import Data
+from tpnum.plan.joint import RTOL, Account, TooWide
+from tpnum.plan.reading import Families, Recursion
+from tpnum.plan.report import Choice, IndependenceReport, choices
+from tpnum.program.lines import Data, Transpose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from tpnum.law import graph
     from tpnum.program import Program, Scalar, Vector
 
-ROUNDING = 1e-12
-"""What a recursion without sampling loses, relative to its result."""
+METHODS = ("auto", "exact", "ensemble")
+TREATMENTS = ("check", "assume", "exact")
+WIDEST = 3
+"""Correlated Gaussians in one expectation up to which "auto" integrates; beyond, it draws an ensemble."""
+
+SAMPLES = 1 << 17
 
 
-def limit(p: Program, *, data: dict[str, Any] | None = None) -> Law:
-    """The law of ``p`` as all widths go to infinity together, for programs without transposes.
+@dataclass(frozen=True)
+class Options:
+    """How `limit` works."""
 
-    (1/n) sum_a psi(x1_a, .., xk_a) -> E psi(Z^1, .., Z^k) almost surely, Z^g Gaussian for G-vars
-    (SL Thm 4.3; scalars as in TP2).
+    method: str = "auto"
+    independence: str = "check"
+    samples: int = SAMPLES
+    rtol: float = RTOL
+    seed: int = 0
+
+
+def limit(
+    p: Program,
+    *,
+    method: str = "auto",
+    independence: str = "check",
+    samples: int | None = None,
+    rtol: float | None = None,
+    seed: int = 0,
+    data: Mapping[str, Any] | None = None,
+) -> Law:
+    """The law of ``p`` as all widths go to infinity together, transposes anywhere.
+
+    (1/n) sum_a psi(x1_a, .., xk_a) -> E psi(Z^1, .., Z^k) almost surely (SL Thm 4.3 without transposes,
+    6.3 with; scalars as in TP2).
 
     Parameters
     ----------
     p
         The program; it may have data lines, whose arrays (*axes, channels) then come in ``data`` by name.
+    method
+        "exact": closed forms, quadrature, exact fractions where every function is a polynomial; expectations
+        over many correlated Gaussians by randomised quasi-Monte Carlo.  "ensemble": ``samples`` draws of
+        every limit variable.  "auto": exact while no expectation has more than 3 correlated Gaussians,
+        otherwise the ensemble; `Law.choices` says what was picked and why, line by line.
+    independence
+        "check": transposes count as independent matrices where that is proven from the program's text
+        (SL Thm 5.1), otherwise they are corrected for (SL Thm 6.3).  "assume": independent, proven or not.
+        "exact": always corrected.  `Law.independence` is the report.
+    samples, seed
+        Of the ensemble; the seed fixes the result whatever the number of threads.
+    rtol
+        Accuracy asked of expectations that are not closed; an `AccuracyWarning` where it is missed.
 
     Raises
     ------
     LimitError
-        A line without a limit here (a transpose), or whose moments do not exist; the message names it.
+        A line whose moments do not exist; the message quotes it.
+    InputError
+        An option that does not exist, data that do not fit.
     """
-    return Law(p, data)
+    for name, value, known in (("method", method, METHODS), ("independence", independence, TREATMENTS)):
+        if value not in known:
+            raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    if rtol is not None and not 0 < rtol < 1:
+        raise InputError(f"rtol must be between 0 and 1, not {rtol!r}")
+    if samples is not None and samples < 256:
+        raise InputError(f"samples must be at least 256, not {samples!r}")
+    options = Options(method, independence, samples or SAMPLES, rtol or RTOL, seed)
+    return Law(p, options, data)
 
 
 class Law:
-    """Means, covariances, moments and scalars of a program in the limit, computed when asked for."""
+    """Means, covariances, moments and scalars of a program in the limit, computed when asked for.
 
-    def __init__(self, p: Program, data: dict[str, Any] | None = None):
-        self.program = p
+    ``method`` says how they are found and ``why``, `choices` line by line; ``independence`` is the report of
+    the gradient independence check; ``corrections`` are the products whose transposes matter, with the
+    vectors and coefficients of their dots.
+    """
+
+    def __init__(self, p: Program, options: Options = Options(), data: Mapping[str, Any] | None = None):
+        self.program = p.copy()
+        self.options = options
         self._data = {name: np.asarray(x, dtype=np.float64)[None] for name, x in (data or {}).items()}
         needed = [line.name for line in p.lines if isinstance(line, Data)]
         if set(needed) != set(self._data):
@@ -58,86 +110,99 @@ class Law:
             raise InputError(
                 f"data: one example for each data line is needed; the program's data lines: {listed}"
             )
-        self._read(p.unrolled())
+        self._plain = self.program.unrolled()
+        self.independence = IndependenceReport(
+            independence(self._plain), lambda how: Law(p, replace(options, independence=how), data)
+        )
+        self.corrections: tuple[Correction, ...] = ()
+        self.method, self.why = "", ""
+        self._reading = self._read()
 
-    def _read(self, program: Program) -> None:
-        self._pairs = Pairs(Lines(program))
-        self._profiles = ProfileValues(self._pairs, 0, bind(program, self._data))
+    # --- which road
+
+    def _read(self) -> Recursion | Families:
+        transposes = any(isinstance(line, Transpose) for line in self._plain.lines)
+        treated, proven = self.options.independence, self.independence.holds
+        corrected = transposes and (treated == "exact" or (treated == "check" and not proven))
+        if self.options.method == "ensemble":
+            return self._ensemble(corrected, "asked for")
+        if not corrected:
+            how = "assumed" if treated == "assume" else "proven to be"
+            self.method = "recursion"
+            self.why = f"transposes are {how} independent" if transposes else "there are no transposes"
+            plain = independent(self._plain) if transposes else self._plain.copy()
+            return Recursion(plain, self._data, self._account())
+        expanded = self._plain.expand()
+        return self._freed(expanded)
+
+    def _account(self, most: int | None = None) -> Account:
+        return Account(self.options.rtol, most)
+
+    def _freed(self, expanded: Program) -> Families:
+        """Corrections by quadrature; an ensemble where "auto" finds that they have too many dimensions."""
+        account = self._account(WIDEST if self.options.method == "auto" else None)
+        try:
+            made, reading = free(expanded, lambda p: Recursion(p, self._data, account, "corrected recursion"))
+        except TooWide as wide:
+            return self._ensemble(True, str(wide))
+        account.most = None
+        self.method, self.why = "corrected recursion", f"no expectation has more than {WIDEST} dimensions"
+        self.corrections = made.corrections
+        assert isinstance(reading, Recursion)
+        return Families(self.program, expanded, reading)
+
+    def _ensemble(self, corrected: bool, why: str) -> Families:
+        expanded = self._plain.expand()
+        self.method, self.why = "ensemble", why
+        arrays = {name: x[0] for name, x in bind(expanded, self._data).items()}
+        o = self.options
+        from tpnum.law.ensemble import Ensemble
+
+        made = Ensemble(expanded, samples=o.samples, seed=o.seed, corrections=corrected, data=arrays)
+        return Families(self.program, expanded, made)
 
     @property
-    def _site(self) -> Site:
-        return self._pairs.sites[0]
+    def choices(self) -> tuple[Choice, ...]:
+        """How the expectation of each product and Moment is found; none for an ensemble or for fractions."""
+        reading = self._reading.reading if isinstance(self._reading, Families) else self._reading
+        return choices(reading) if isinstance(reading, Recursion) else ()
+
+    # --- answers
 
     def mean(self, v: Vector | str) -> Estimate:
         """E Z^v, per index of the family."""
-        name = self._name(v)
-        return self._estimate(self._site.mean, name)
+        return self._reading.mean(self._name(v))
 
     def moment(self, a: Vector | str, b: Vector | str) -> Estimate:
         """E Z^a Z^b, shape (*axes of a, *axes of b)."""
-        first, second = self._name(a), self._name(b)
-        lines = self._pairs.lines[0]
-        sizes = tuple(size for name in (first, second) for _, size in lines.axes(name))
-
-        def work() -> np.ndarray | None:
-            node = self._pairs.second(first, second)
-            return None if node is None else self._pair(node)
-
-        return self._known(work, sizes)
+        return self._reading.moment(self._name(a), self._name(b))
 
     def cov(self, a: Vector | str, b: Vector | str) -> Estimate:
         """Cov(Z^a, Z^b), shape (*axes of a, *axes of b)."""
         second = self.moment(a, b)
         first, last = self.mean(a), self.mean(b)
         value = np.asarray(second.value) - np.multiply.outer(first.value, last.value)
-        return Estimate(value[()], second.error, second.method, second.cost)
+        exact = None
+        if second.exact is not None:
+            exact = second.exact - np.multiply.outer(first.exact, last.exact)
+        return Estimate(value[()], second.error, second.method, second.cost, exact)
 
     def expect(
         self, f: Callable[..., Any], *vectors: Vector | str, kinks: tuple[float, ...] = ()
     ) -> Estimate:
         """E f(Z^1, .., Z^k); f takes one array per vector, ``kinks`` are its break points where k = 1."""
-        extended = self.program.copy()
-        handles = [extended[v if isinstance(v, str) else v.name] for v in vectors]
-        name = extended.moment(f, *handles, kinks=kinks).name
-        return Law(extended, {k: x[0] for k, x in self._data.items()}).scalar(name)
+        return self._reading.expect(f, *(self._name(v) for v in vectors), kinks=kinks)
 
     def scalar(self, s: Scalar | str) -> Estimate:
         """The limit of a scalar, per index of its family."""
-        name = self._name(s)
-        return self._estimate(self._site.scalar, name)
+        return self._reading.scalar(self._name(s))
 
-    # ------------------------------------------------------------------------------------------
+    # --- inside
 
     def _name(self, v: Vector | Scalar | str) -> str:
         name = v if isinstance(v, str) else v.name
-        if name not in self._pairs.lines[0].by_name:
+        if name not in self._plain.vars and name not in self._plain.parts:
             raise InputError(
                 f"{name!r} is not a variable of the unrolled program; inside a scan ask for its steps"
             )
         return name
-
-    def _estimate(self, rule: Callable[[str], graph.Profile | None], name: str) -> Estimate:
-        axes = self._pairs.lines[0].axes(name)
-
-        def work() -> np.ndarray | None:
-            node = rule(name)
-            return None if node is None else self._profiles.along(node, axes)[0]
-
-        return self._known(work, tuple(size for _, size in axes))
-
-    def _known(self, work: Callable[[], np.ndarray | None], sizes: tuple[int, ...]) -> Estimate:
-        """What ``work`` finds: up to rounding, or to the error of a joint expectation."""
-        found = deeply(len(self._pairs.lines[0].program.lines), work)
-        if found is None:
-            return Estimate(np.zeros(sizes)[()], 0.0, "structural zero", 0)
-        account = self._profiles.account
-        account.warn()
-        value = np.broadcast_to(found, sizes).copy()[()]
-        return Estimate(value, max(account.error, ROUNDING) * np.abs(value), "recursion", 1)
-
-    def _pair(self, node: graph.Pair) -> np.ndarray:
-        one = slice(0, 1)
-        values = PairValues(self._profiles, self._profiles, one, one, same=True)
-        block = np.broadcast_to(values(node).k, shape(node, 1, 1))
-        names = dims(node)
-        return np.squeeze(block, axis=(names.index(("", 0)), names.index(("", 1))))

@@ -13,8 +13,8 @@ from tpnum.law.pairs import Pairs
 from tpnum.law.site import Lines
 from tpnum.plan.blocks import shape
 from tpnum.plan.data import bind
+from tpnum.plan.deep import deeply
 from tpnum.plan.profile import ProfileValues
-from tpnum.plan.recursion import deeply
 
 if TYPE_CHECKING:
     from tpnum.plan.general import PairValues

@@ -12,7 +12,7 @@ from tpnum.gauss.dual import gap
 from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.law import graph
 from tpnum.plan import labels
-from tpnum.plan.joint import Account, joint_expectation
+from tpnum.plan.joint import Account
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -133,9 +133,8 @@ class ProfileValues:
                 if entry is not None:
                     cov[..., i, j] = self.along(entry, node.axes)
         scalars = [[self.along(s, node.axes) for s in factor.scalars] for factor in node.factors]
-        value, error = joint_expectation(node.factors, scalars, means, cov)
-        self.account.note(error, ", ".join(map(self.site.lines.where, node.names)))
-        return value
+        where = ", ".join(map(self.site.lines.where, node.names))
+        return self.account.expectation(node.factors, scalars, means, cov, where)
 
     @_compute.register
     def _(self, node: graph.Polynomial) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.errors import LimitError
-from tpnum.plan.recursion import deeply
+from tpnum.plan.deep import deeply
 
 if TYPE_CHECKING:
     from tpnum.plan.plan import Plan

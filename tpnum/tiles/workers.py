@@ -8,8 +8,8 @@ import numpy as np
 
 from tpnum.errors import LimitError
 from tpnum.plan.compiler import Unsupported, compile_plan
+from tpnum.plan.deep import deeply
 from tpnum.plan.general import PairValues
-from tpnum.plan.recursion import deeply
 from tpnum.tiles.diagonal import check_range, write_diagonal
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile, put, squares

@@ -1,0 +1,311 @@
+"""When A^T may be treated as independent of A: the gradient independence check, on a program's text.
+
+Backward lines multiply by transposes.  With an independent copy in the place of A^T (the *gradient
+independence assumption*) a program has the law of section 2; that this is its true law follows (SL Thm
+5.1, TP2) from four conditions on the text:
+
+1. the gradient seeds are input G-vars, zero-mean, jointly independent of all other inputs, and used
+   nowhere in the forward part;
+2. A^T appears only in lines that descend from seeds;
+3. every vector that descends from seeds is odd in the seeds jointly, every scalar even or constant;
+4. no forward vector descends from a seed.
+
+Then E[d Z^y / d Zhat^{A x}] = 0 for every backward y, and every correction of the general limit vanishes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from tpnum.program.lines import (
+    Arith,
+    Data,
+    Input,
+    LinComb,
+    Map,
+    MatMul,
+    Matrix,
+    Moment,
+    Nonlin,
+    Transpose,
+)
+from tpnum.program.text import line_text, made_by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tpnum.functions import Function
+    from tpnum.program import Program
+    from tpnum.program.lines import Line
+
+CONDITIONS = {
+    1: "gradient seeds are zero-mean input G-vars, independent of all other inputs and unused forward",
+    2: "a transpose appears only in lines that descend from seeds",
+    3: "what descends from seeds is odd in them, scalars even",
+    4: "no forward vector descends from a seed",
+}
+
+CONSTANT, EVEN, ODD, NEITHER, ZERO = None, 1, -1, 0, 2
+"""Parities in the seeds jointly.  What does not descend from a seed is constant; averages of what is odd
+vanish in the limit, and with them their products."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether gradients may be treated as independent of the forward weights.
+
+    ``line`` and ``name`` are the first offending line where they may not, ``condition`` the number of
+    the broken condition (`CONDITIONS`), ``reason`` one sentence that quotes the line.
+    """
+
+    holds: bool
+    reason: str
+    seeds: tuple[str, ...] = ()
+    line: int | None = None
+    name: str = ""
+    condition: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.holds
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def independence(program: Program) -> Verdict:
+    """The verdict for a program without scans; families are judged line by line."""
+    return _Check(program).verdict()
+
+
+class _Check:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.lines = program.lines
+        self.maker: dict[str, Line] = {name: line for line in self.lines for name in made_by(line)}
+        self.number = {name: k for k, line in enumerate(self.lines, 1) for name in made_by(line)}
+        self.ancestors: dict[str, frozenset[str]] = {}  # input G-vars behind a vector or scalar
+        for line in self.lines:
+            self._trace(line)
+
+    def verdict(self) -> Verdict:
+        backward = self._backward()
+        if not backward:
+            return Verdict(True, "no matrix is used together with its transpose: nothing to assume")
+        forward = self._forward_operands(backward)
+        seeds = self._seeds(forward)
+        for line in backward:
+            behind = self.ancestors[line.vector]
+            if not behind & seeds:
+                return self._blame(line, behind, forward)
+        broken = self._parities(seeds)
+        if broken is not None:
+            return broken
+        return Verdict(
+            True,
+            f"proven from the text: the seeds {', '.join(sorted(seeds))} are independent of the forward part "
+            "and everything that descends from them is odd in them",
+            tuple(sorted(seeds)),
+        )
+
+    # --- the two directions of a matrix
+
+    def _root(self, matrix: str) -> tuple[str, bool]:
+        line = self.maker[matrix]
+        return (line.matrix, True) if isinstance(line, Transpose) else (matrix, False)
+
+    def _products(self) -> Iterable[MatMul]:
+        return (line for line in self.lines if isinstance(line, MatMul))
+
+    def _backward(self) -> list[MatMul]:
+        """Products in the direction that a matrix is not used in at first, for matrices used in both."""
+        first: dict[str, bool] = {}
+        back = []
+        for line in self._products():
+            root, transposed = self._root(line.matrix)
+            if first.setdefault(root, transposed) != transposed:
+                back.append(line)
+        return back
+
+    def _forward_operands(self, backward: Sequence[MatMul]) -> list[MatMul]:
+        """Products of the same matrices in their first direction."""
+        both = {self._root(line.matrix)[0] for line in backward}
+        back = {line.name for line in backward}
+        return [
+            line for line in self._products() if self._root(line.matrix)[0] in both and line.name not in back
+        ]
+
+    # --- descent
+
+    def _operands(self, line: Line) -> tuple[str, ...]:
+        match line:
+            case MatMul():
+                return (line.vector,)
+            case LinComb():
+                return tuple(n for t in line.terms for n in (t.vector, t.scalar) if n)
+            case Nonlin() | Moment():
+                return line.args + line.scalars
+            case Arith():
+                return line.scalars
+            case Map():
+                return (line.operand,)
+        return ()
+
+    def _trace(self, line: Line) -> None:
+        match line:
+            case Input():
+                for k, name in enumerate(line.names):
+                    random = line.cov[k][k] > 0
+                    self.ancestors[name] = frozenset([name]) if random else frozenset()
+            case Matrix() | Transpose() | Data():
+                self.ancestors[line.name] = frozenset()
+            case _:
+                behind = (self.ancestors[n] for n in self._operands(line))
+                for name in made_by(line):
+                    self.ancestors[name] = frozenset().union(*behind)
+
+    # --- seeds
+
+    def _inputs(self) -> Iterable[tuple[Input, int, str]]:
+        for line in self.lines:
+            if isinstance(line, Input):
+                for k, name in enumerate(line.names):
+                    if line.cov[k][k] > 0:
+                        yield line, k, name
+
+    def _seeds(self, forward: Sequence[MatMul]) -> frozenset[str]:
+        """The input G-vars that meet condition 1; those behind a forward operand are none (condition 4)."""
+        used = frozenset().union(*(self.ancestors[line.vector] for line in forward))
+        seeds = {name for line, k, name in self._inputs() if name not in used and line.mean[k] == 0}
+        while True:
+            tied = {
+                name
+                for line, k, name in self._inputs()
+                if name in seeds
+                and any(
+                    c and other not in seeds
+                    for c, other, mean in zip(line.cov[k], line.names, line.mean, strict=True)
+                    if other != name
+                )
+            }
+            if not tied:
+                return frozenset(seeds)
+            seeds -= tied
+
+    def _blame(self, line: MatMul, behind: frozenset[str], forward: Sequence[MatMul]) -> Verdict:
+        """Why the operand of a backward product has no seed behind it."""
+        users = {name: f for f in reversed(forward) for name in self.ancestors[f.vector]}
+        root, _ = self._root(line.matrix)
+        for maker, k, name in self._inputs():
+            if name in behind and name not in users:
+                wrong = (
+                    f"has mean {maker.mean[k]:g}"
+                    if maker.mean[k]
+                    else "is correlated with one that is no seed"
+                )
+                return self._broken(line, 1, f"its input {name!r} {wrong}")
+        later = self._later(line, forward)
+        if later is not None:
+            return self._broken(
+                line, 4, f"the forward operand {later.vector!r} of {later.name!r} descends from it"
+            )
+        source = (
+            f"only from {sorted(behind)[0]!r}, which is used forward" if behind else "from no random input"
+        )
+        return self._broken(line, 2, f"it multiplies by the transpose of {root!r} and descends {source}")
+
+    def _later(self, line: MatMul, forward: Sequence[MatMul]) -> MatMul | None:
+        """The first forward product whose operand descends from the backward product ``line``."""
+        reach = {line.name}
+        for other in self.lines:
+            if any(n in reach for n in self._operands(other)):
+                reach.update(made_by(other))
+        return next((f for f in forward if f.vector in reach), None)
+
+    # --- parity
+
+    def _parities(self, seeds: frozenset[str]) -> Verdict | None:
+        """The first line behind a backward product that has not the parity that condition 3 asks for."""
+        parity: dict[str, int | None] = {}
+        operands = {line.vector for line in self._backward()}
+        wanted = {name for operand in operands for name in self._behind(operand)}
+        for line in self.lines:
+            for name in made_by(line):
+                parity[name] = self._parity(line, name in seeds, parity)
+                fine = (CONSTANT, ZERO, ODD) if name in operands else (CONSTANT, ZERO, ODD, EVEN)
+                if name in wanted and parity[name] not in fine:
+                    what = (
+                        "an even function" if parity[name] == EVEN else "neither an odd nor an even function"
+                    )
+                    return self._broken(
+                        line, 3, f"{name!r} is {what} of the seeds {', '.join(sorted(seeds))}"
+                    )
+        return None
+
+    def _behind(self, name: str) -> set[str]:
+        """A variable and everything that it is made of."""
+        found, todo = set(), [name]
+        while todo:
+            one = todo.pop()
+            if one not in found:
+                found.add(one)
+                todo += self._operands(self.maker[one])
+        return found
+
+    def _parity(self, line: Line, seed: bool, known: dict[str, int | None]) -> int | None:
+        match line:
+            case Input():
+                return ODD if seed else CONSTANT
+            case MatMul():
+                return known[line.vector]
+            case Map():
+                return known[line.operand]
+            case LinComb():
+                terms = {_times([known[n] for n in (t.vector, t.scalar) if n]) for t in line.terms}
+                terms = terms - {ZERO} or {ZERO}
+                return terms.pop() if len(terms) == 1 else NEITHER
+            case Nonlin() | Moment():
+                made = _applied(line.fn, [known[a] for a in line.args], [known[s] for s in line.scalars])
+                return ZERO if made == ODD and isinstance(line, Moment) else made
+            case Arith():
+                return _applied(line.fn, (), [known[s] for s in line.scalars])
+        return CONSTANT
+
+    def _broken(self, line: Line, condition: int, why: str) -> Verdict:
+        name = made_by(line)[0]
+        number = self.number[name]
+        text = line_text(line, str(number), self.program.vars)
+        return Verdict(
+            False,
+            f"line {number} ({name}): {why}; broken: {condition}. {CONDITIONS[condition]}\n{text}",
+            line=number,
+            name=name,
+            condition=condition,
+        )
+
+
+def _times(parities: Sequence[int | None]) -> int | None:
+    real = [p for p in parities if p is not CONSTANT]
+    return ZERO if ZERO in real else prod(real) if real else CONSTANT
+
+
+def _applied(fn: Function, args: Sequence[int | None], scalars: Sequence[int | None]) -> int | None:
+    """The parity of fn(args; scalars): each odd argument flips by fn's parity in it alone."""
+    if fn.name == "mul" and not fn.order and ZERO in (*args, *scalars):
+        return ZERO
+    args, scalars = ([CONSTANT if p == ZERO else p for p in group] for group in (args, scalars))
+    if all(p is CONSTANT for p in (*args, *scalars)):
+        return CONSTANT
+    if ODD in scalars or NEITHER in (*args, *scalars):
+        return NEITHER
+    odd = [i for i, p in enumerate(args) if p == ODD]
+    if not odd:
+        return EVEN
+    if fn.name == "mul" and not fn.order and not scalars:
+        return _times(args)
+    if fn.name in ("identity", "add", "sub") and not fn.order:
+        return ODD if len(odd) == len(args) else NEITHER
+    if len(odd) == len(args) and fn.parity:
+        return int(fn.parity)
+    return prod(fn.parities[i] for i in odd)

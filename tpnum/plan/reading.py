@@ -1,0 +1,254 @@
+"""Readings of a program's law: who answers for means, moments and scalars, and how.
+
+`Recursion` evaluates the rules of `tpnum.law.site` line by line (programs without transposes, families
+included); `Families` asks any reading of the scalar lines of an expanded program and assembles families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from tpnum.errors import InputError
+from tpnum.functions import get
+from tpnum.gauss.estimate import Estimate
+from tpnum.law.pairs import Pairs
+from tpnum.law.site import Lines, Site
+from tpnum.plan.blocks import dims, shape
+from tpnum.plan.data import bind
+from tpnum.plan.deep import deeply
+from tpnum.plan.general import PairValues
+from tpnum.plan.joint import Account
+from tpnum.plan.profile import ProfileValues
+
+if TYPE_CHECKING:
+    from tpnum.law import graph
+    from tpnum.law.rational import Rational
+    from tpnum.program import Program
+    from tpnum.program.lines import Axes
+
+ROUNDING = 1e-12
+"""What a recursion without sampling loses, relative to its result."""
+
+
+class Reading(Protocol):
+    """What the law of a program is asked for, by the names of its variables."""
+
+    def mean(self, name: str) -> Estimate:
+        """E Z."""
+
+    def moment(self, a: str, b: str) -> Estimate:
+        """E Z^a Z^b."""
+
+    def scalar(self, name: str) -> Estimate:
+        """The limit of a scalar."""
+
+    def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
+        """E f(Z^1, .., Z^k)."""
+
+
+class Recursion:
+    """The law of section 2 of a program without transposes and scans, whose lines may still grow.
+
+    ``data`` holds (1, *axes, channels) arrays by data line; ``most`` and ``rtol``: see `Account`.
+    """
+
+    def __init__(
+        self, program: Program, data: dict[str, np.ndarray], account: Account, method: str = "recursion"
+    ) -> None:
+        self.program, self.account, self.method = program, account, method
+        self._data = data
+        self._lines = Lines(program)
+        self._pairs = Pairs(self._lines)
+        self._profiles = ProfileValues(self._pairs, 0, bind(program, data), account)
+
+    @property
+    def site(self) -> Site:
+        """The rules at the program's one input."""
+        return self._pairs.sites[0]
+
+    def axes(self, name: str) -> Axes:
+        """The index axes of a variable."""
+        return self._lines.axes(name)
+
+    # --- estimates
+
+    def mean(self, name: str) -> Estimate:
+        """E Z^v, per index of the family."""
+        return self._estimate(self.site.mean, name)
+
+    def scalar(self, name: str) -> Estimate:
+        """The limit of a scalar, per index of its family."""
+        return self._estimate(self.site.scalar, name)
+
+    def moment(self, a: str, b: str) -> Estimate:
+        """E Z^a Z^b, shape (*axes of a, *axes of b)."""
+        self._refresh()
+        sizes = tuple(size for name in (a, b) for _, size in self.axes(name))
+        if not sizes:
+            return self._known(lambda: self._single(self.site.second(a, b), ()), ())
+
+        def work() -> np.ndarray | None:
+            node = self._pairs.second(a, b)
+            return None if node is None else self._pair(node)
+
+        return self._known(work, sizes)
+
+    def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
+        """E f(Z^1, .., Z^k): a Moment is appended to the program, and read."""
+        program = self.program
+        return self.scalar(program.moment(f, *(program[n] for n in names), kinks=kinks).name)
+
+    # --- numbers, for those who write the program while it is read; nobody is warned yet
+
+    def scalar_value(self, name: str) -> float:
+        """`scalar` as a number."""
+        return self._number(lambda: self.site.scalar(name))
+
+    def mean_value(self, name: str) -> float:
+        """`mean` as a number."""
+        return self._number(lambda: self.site.mean(name))
+
+    def moment_value(self, a: str, b: str) -> float:
+        """`moment` as a number."""
+        return self._number(lambda: self.site.second(a, b))
+
+    def accuracy(self) -> float:
+        """The largest relative error of the joint expectations so far."""
+        return self.account.error
+
+    # --- inside
+
+    def _number(self, rule: Callable[[], graph.Profile | None]) -> float:
+        self._refresh()
+        found = deeply(len(self.program.lines), lambda: self._single(rule(), ()))
+        return 0.0 if found is None else float(found)
+
+    def _refresh(self) -> None:
+        self._lines.refresh()
+        self._profiles.data.update(bind(self.program, self._data))
+
+    def _estimate(self, rule: Callable[[str], graph.Profile | None], name: str) -> Estimate:
+        self._refresh()
+        axes = self.axes(name)
+        return self._known(lambda: self._single(rule(name), axes), tuple(size for _, size in axes))
+
+    def _single(self, node: graph.Profile | None, axes: Axes) -> np.ndarray | None:
+        return None if node is None else self._profiles.along(node, axes)[0]
+
+    def _known(self, work: Callable[[], np.ndarray | None], sizes: tuple[int, ...]) -> Estimate:
+        """What ``work`` finds: up to rounding, or to the error of a joint expectation."""
+        found = deeply(len(self.program.lines), work)
+        if found is None:
+            return Estimate(np.zeros(sizes)[()], 0.0, "structural zero", 0)
+        self.account.warn()
+        value = np.broadcast_to(found, sizes).copy()[()]
+        return Estimate(value, max(self.account.error, ROUNDING) * np.abs(value), self.method, 1)
+
+    def _pair(self, node: graph.Pair) -> np.ndarray:
+        one = slice(0, 1)
+        values = PairValues(self._profiles, self._profiles, one, one, same=True)
+        block = np.broadcast_to(values(node).k, shape(node, 1, 1))
+        names = dims(node)
+        return np.squeeze(block, axis=(names.index(("", 0)), names.index(("", 1))))
+
+
+class FractionReading:
+    """The exact law of a polynomial program, as estimates without error."""
+
+    def __init__(self, rational: Rational) -> None:
+        self._rational = rational
+
+    def mean(self, name: str) -> Estimate:
+        """E Z."""
+        return _fraction(self._rational.mean(name))
+
+    def moment(self, a: str, b: str) -> Estimate:
+        """E Z^a Z^b."""
+        return _fraction(self._rational.moment(a, b))
+
+    def scalar(self, name: str) -> Estimate:
+        """The limit of a scalar."""
+        return _fraction(self._rational.scalar(name))
+
+    def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
+        """E f(Z^1, .., Z^k) of a polynomial f of the library."""
+        return _fraction(self._rational.expect(get(f), *names))
+
+
+def _fraction(value: Fraction) -> Estimate:
+    return Estimate(float(value), 0.0, "fractions", 1, value)
+
+
+class Families:
+    """A reading of the scalar lines of an expanded program, by the names of the original families."""
+
+    def __init__(self, original: Program, expanded: Program, reading: Reading) -> None:
+        self.reading = reading
+        self._vars = {**expanded.vars, **original.vars}
+        self._parts = expanded.parts
+
+    def axes(self, name: str) -> Axes:
+        """The index axes of a family."""
+        return self._parts[name].axes if name in self._parts else ()
+
+    def _names(self, name: str) -> np.ndarray:
+        """The scalar names of a family, an array over its axes."""
+        if name not in self._parts:
+            return np.array(name, dtype=object)
+        parts = self._parts[name]
+        return np.array(parts.names, dtype=object).reshape([size for _, size in parts.axes])
+
+    def mean(self, name: str) -> Estimate:
+        """E Z^v, per index of the family."""
+        return _assembled(self._names(name), self.reading.mean)
+
+    def scalar(self, name: str) -> Estimate:
+        """The limit of a scalar, per index of its family."""
+        return _assembled(self._names(name), self.reading.scalar)
+
+    def moment(self, a: str, b: str) -> Estimate:
+        """E Z^a Z^b, shape (*axes of a, *axes of b)."""
+        first, second = self._names(a), self._names(b)
+        pairs = np.empty((*first.shape, *second.shape), dtype=object)
+        for i in np.ndindex(first.shape):
+            for j in np.ndindex(second.shape):
+                pairs[(*i, *j)] = (first[i], second[j])
+        return _assembled(pairs, lambda pair: self.reading.moment(*pair))
+
+    def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
+        """E f(Z^1, .., Z^k), axes matched by name."""
+        merged: dict[str, int] = {}
+        for name in names:
+            merged.update(dict(self.axes(name)))
+        groups = np.empty(tuple(merged.values()), dtype=object)
+        for at in np.ndindex(groups.shape):
+            place = dict(zip(merged, at, strict=True))
+            groups[at] = tuple(self._names(n)[tuple(place[a] for a, _ in self.axes(n))] for n in names)
+        return _assembled(groups, lambda group: self.reading.expect(f, *group, kinks=kinks))
+
+
+def _assembled(keys: np.ndarray, ask: Callable[[Any], Estimate]) -> Estimate:
+    """One estimate per entry of an array, as one."""
+    if keys.ndim == 0:
+        return ask(keys[()])
+    made = [ask(key) for key in keys.ravel()]
+    if not made:
+        raise InputError("a family without members has no law")
+    exact = [e.exact for e in made]
+    return Estimate(
+        np.array([e.value for e in made], dtype=np.float64).reshape(keys.shape),
+        np.array([e.error for e in made], dtype=np.float64).reshape(keys.shape),
+        "+".join(dict.fromkeys(e.method for e in made)),
+        sum(e.cost for e in made),
+        None if any(x is None for x in exact) else _objects(exact, keys.shape),
+    )
+
+
+def _objects(values: list[Fraction | None], sizes: tuple[int, ...]) -> np.ndarray:
+    made = np.empty(len(values), dtype=object)
+    made[:] = values
+    return made.reshape(sizes)
