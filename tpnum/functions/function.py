@@ -255,8 +255,10 @@ class Function:
             raise ProgramError(f"a function is needed, not {type(f).__name__}")
         slopes = tuple(derivative) if isinstance(derivative, (tuple, list)) else (derivative,)
         slopes += (None,) * (arity - len(slopes))
-        if len(slopes) > arity or not all(s is None or callable(s) for s in slopes):
-            raise ProgramError(f"derivative= must be one callable per vector argument ({arity})")
+        if len(slopes) > arity + n_scalars or not all(s is None or callable(s) for s in slopes):
+            raise ProgramError(
+                f"derivative= must be one callable per vector argument ({arity}), then per scalar"
+            )
         points = tuple(sorted(float(k) for k in np.atleast_1d(np.asarray(kinks, dtype=float))))
         if not np.all(np.isfinite(points)):
             raise ProgramError("kinks= must be finite numbers")

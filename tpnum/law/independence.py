@@ -31,7 +31,7 @@ from tpnum.program.lines import (
     Nonlin,
     Transpose,
 )
-from tpnum.program.text import line_text, made_by
+from tpnum.program.text import line_text, made_by, used_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -138,20 +138,6 @@ class _Check:
 
     # --- descent
 
-    def _operands(self, line: Line) -> tuple[str, ...]:
-        match line:
-            case MatMul():
-                return (line.vector,)
-            case LinComb():
-                return tuple(n for t in line.terms for n in (t.vector, t.scalar) if n)
-            case Nonlin() | Moment():
-                return line.args + line.scalars
-            case Arith():
-                return line.scalars
-            case Map():
-                return (line.operand,)
-        return ()
-
     def _trace(self, line: Line) -> None:
         match line:
             case Input():
@@ -161,7 +147,7 @@ class _Check:
             case Matrix() | Transpose() | Data():
                 self.ancestors[line.name] = frozenset()
             case _:
-                behind = (self.ancestors[n] for n in self._operands(line))
+                behind = (self.ancestors[n] for n in used_by(line))
                 for name in made_by(line):
                     self.ancestors[name] = frozenset().union(*behind)
 
@@ -219,7 +205,7 @@ class _Check:
         """The first forward product whose operand descends from the backward product ``line``."""
         reach = {line.name}
         for other in self.lines:
-            if any(n in reach for n in self._operands(other)):
+            if any(n in reach for n in used_by(other)):
                 reach.update(made_by(other))
         return next((f for f in forward if f.vector in reach), None)
 
@@ -250,7 +236,7 @@ class _Check:
             one = todo.pop()
             if one not in found:
                 found.add(one)
-                todo += self._operands(self.maker[one])
+                todo += used_by(self.maker[one])
         return found
 
     def _parity(self, line: Line, seed: bool, known: dict[str, int | None]) -> int | None:

@@ -12,11 +12,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tpnum import functions
 from tpnum.errors import ProgramError
+from tpnum.program import backward as reverse
 from tpnum.program import expand as expansion
 from tpnum.program import serial
 from tpnum.program import tangent as differentiated
@@ -43,6 +44,7 @@ from tpnum.program.values import MatrixVar, Scalar, Vector
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
+    from tpnum.program.backward import Gradients
 
 
 class Program(State):
@@ -82,6 +84,32 @@ class Program(State):
     def tangent(self) -> Program:
         """The program with its tangent lines, whose law is the NTK; `tangents` names them (MATH 5)."""
         return differentiated.tangent(self)
+
+    def backward(
+        self, seeds: Mapping[Any, Any], wrt: Iterable[Any] | None = None, stop: Iterable[Any] = ()
+    ) -> Gradients:
+        """Append the gradient program (MATH 3) and return the gradients by variable.
+
+        Parameters
+        ----------
+        seeds : {g: v}, vectors or scalars of this program with their seeds (variables or numbers), for the
+            loss L = sum over seeds of sum_a v_a g_a; a scalar m with seed w adds n w m to it, n the width of
+            a CDC of ratio 1.
+        wrt : the variables whose gradients are wanted; None: all that random inputs and trained matrices
+            enter through.
+        stop : vectors and scalars that count as constants.
+
+        Returns
+        -------
+        Gradients : ``grads[x]`` is the vector dL/dx, ``grads[W]`` an `Outer`, ``grads[s]`` the scalar
+            (1/n) dL/ds.
+
+        Raises
+        ------
+        ProgramError : a function without a derivative (the line is quoted), a seed of another CDC or axis,
+            a matrix as a seed, a program with scans (differentiate ``p.unrolled()``).
+        """
+        return reverse.backward(self, seeds, wrt, stop)
 
     # --- inputs
 

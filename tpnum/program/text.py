@@ -152,6 +152,24 @@ def made_by(line: Line) -> tuple[str, ...]:
     return (line.name,)
 
 
+def used_by(line: Line) -> tuple[str, ...]:
+    """Names of earlier variables that a line (no scan) is made from."""
+    match line:
+        case MatMul():
+            return (line.matrix, line.vector)
+        case LinComb():
+            return tuple(n for t in line.terms for n in (t.vector, t.scalar) if n)
+        case Nonlin() | Moment():
+            return line.args + line.scalars
+        case Arith():
+            return line.scalars
+        case Map():
+            return (line.operand,)
+        case Transpose():
+            return (line.matrix,)
+    return ()
+
+
 def line_text(line: Line, label: str, variables: Mapping[str, Var] | None = None, width: int = 2) -> str:
     """One line as `print` shows it: number, kind, text."""
     known = [variables[n] for n in made_by(line) if variables and n in variables]
