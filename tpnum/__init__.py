@@ -31,6 +31,7 @@ _HOMES = {
     "mean": "tpnum.program",
     "simulate": "tpnum.program",
     "limit": "tpnum.plan.limit",
+    "ntk": "tpnum.plan.ntk",
     "expect": "tpnum.gauss.expect",
     "dual": "tpnum.gauss.dual",
     "kernel": "tpnum.tiles.driver",

@@ -15,6 +15,7 @@ from tpnum.plan.data import bind
 from tpnum.plan.joint import RTOL, Account, TooWide
 from tpnum.plan.reading import Families, Recursion
 from tpnum.plan.report import Choice, IndependenceReport, choices
+from tpnum.program.expand import origins
 from tpnum.program.lines import Data, Transpose
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ class Law:
         self.program = p.copy()
         self.options = options
         self._data = {name: np.asarray(x, dtype=np.float64)[None] for name, x in (data or {}).items()}
-        needed = [line.name for line in p.lines if isinstance(line, Data)]
+        split = origins(p)
+        lines = [line.name for line in p.lines if isinstance(line, Data)]
+        needed = dict.fromkeys(n if n in self._data or n not in split else split[n][0] for n in lines)
         if set(needed) != set(self._data):
             listed = ", ".join(needed) or "none"
             raise InputError(
@@ -149,7 +152,7 @@ class Law:
         self.method, self.why = "corrected recursion", f"no expectation has more than {WIDEST} dimensions"
         self.corrections = made.corrections
         assert isinstance(reading, Recursion)
-        return Families(self.program, expanded, reading)
+        return Families(expanded, reading)
 
     def _ensemble(self, corrected: bool, why: str) -> Families:
         expanded = self._plain.expand()
@@ -159,7 +162,7 @@ class Law:
         from tpnum.law.ensemble import Ensemble
 
         made = Ensemble(expanded, samples=o.samples, seed=o.seed, corrections=corrected, data=arrays)
-        return Families(self.program, expanded, made)
+        return Families(expanded, made)
 
     @property
     def choices(self) -> tuple[Choice, ...]:

@@ -23,6 +23,7 @@ from tpnum.plan.deep import deeply
 from tpnum.plan.general import PairValues
 from tpnum.plan.joint import Account
 from tpnum.plan.profile import ProfileValues
+from tpnum.program.expand import members
 
 if TYPE_CHECKING:
     from tpnum.law import graph
@@ -186,21 +187,16 @@ def _fraction(value: Fraction) -> Estimate:
 class Families:
     """A reading of the scalar lines of an expanded program, by the names of the original families."""
 
-    def __init__(self, original: Program, expanded: Program, reading: Reading) -> None:
+    def __init__(self, expanded: Program, reading: Reading) -> None:
         self.reading = reading
-        self._vars = {**expanded.vars, **original.vars}
-        self._parts = expanded.parts
+        self._expanded = expanded
 
     def axes(self, name: str) -> Axes:
         """The index axes of a family."""
-        return self._parts[name].axes if name in self._parts else ()
+        return self._expanded.parts[name].axes if name in self._expanded.parts else ()
 
     def _names(self, name: str) -> np.ndarray:
-        """The scalar names of a family, an array over its axes."""
-        if name not in self._parts:
-            return np.array(name, dtype=object)
-        parts = self._parts[name]
-        return np.array(parts.names, dtype=object).reshape([size for _, size in parts.axes])
+        return members(self._expanded, name)
 
     def mean(self, name: str) -> Estimate:
         """E Z^v, per index of the family."""

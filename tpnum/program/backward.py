@@ -69,7 +69,7 @@ class Gradients(Mapping[Any, Any]):
         name = which if isinstance(which, str) else which.name
         if name not in self._found:
             raise ProgramError(
-                f"there is no gradient of {name!r}: the seeds do not depend on it, or wrt=, stop= leave it out"
+                f"there is no gradient of {name!r}: no seed depends on it, or wrt=, stop= leave it out"
             )
         return self._found[name]
 
@@ -144,7 +144,8 @@ class _Reverse:
                 )
             if value.var.dim != of.var.dim:
                 raise ProgramError(
-                    f"CDCs do not match: {of.name!r} is in {of.var.dim!r}, its seed {value.name!r} in {value.var.dim!r}"
+                    f"CDCs do not match: {of.name!r} is in {of.var.dim!r}, "
+                    f"its seed {value.name!r} in {value.var.dim!r}"
                 )
             extra = [a for a in value.axes if a not in of.axes]
             if extra:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from tpnum import functions
 from tpnum.errors import ProgramError
 from tpnum.program.lines import (
@@ -62,6 +64,14 @@ def origins(program: Program) -> dict[str, tuple[str, Axes, Index]]:
             if name == _named(family, parts.axes, at):
                 out[name] = (family, parts.axes, at)
     return out
+
+
+def members(expanded: Program, name: str) -> np.ndarray:
+    """The names of the scalar lines of a family in an expanded program, an array over the family's axes."""
+    if name not in expanded.parts:
+        return np.array(name, dtype=object)
+    parts = expanded.parts[name]
+    return np.array(parts.names, dtype=object).reshape([size for _, size in parts.axes])
 
 
 def output_index(program: Program) -> dict[str, tuple[int, ...]]:
