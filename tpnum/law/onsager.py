@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -74,6 +74,9 @@ class Numbers(Protocol):
         """The largest relative error so far."""
 
 
+N = TypeVar("N", bound=Numbers)
+
+
 @dataclass(frozen=True)
 class Correction:
     """The dot of the product ``name``: the sum of ``coef`` times the vectors that it consists of."""
@@ -112,7 +115,7 @@ def _copy_of(line: Transpose, matrices: dict[str, Matrix], program: Program) -> 
     return Matrix(line.name, of.cols, of.rows, of.var * ratio, 0.0, of.axes)
 
 
-def free(program: Program, numbers: Callable[[Program], Numbers]) -> tuple[Free, Numbers]:
+def free(program: Program, numbers: Callable[[Program], N]) -> tuple[Free, N]:
     """Write the free program of an expanded one (no scans, no axes), and the law that it was written with.
 
     Raises
@@ -133,8 +136,8 @@ def _first(line: Line) -> str:
     return line.names[0] if isinstance(line, Input) else getattr(line, "name", "scan")
 
 
-class _Writer:
-    def __init__(self, program: Program, numbers: Callable[[Program], Numbers]) -> None:
+class _Writer(Generic[N]):
+    def __init__(self, program: Program, numbers: Callable[[Program], N]) -> None:
         self.old, self.new = program, type(program)()
         for dim, ratio in program.dims.items():
             self.new.dim(dim, ratio)

@@ -10,10 +10,11 @@ import numpy as np
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
-from tpnum.law.onsager import Correction, free, independent
+from tpnum.law.onsager import Correction, Free, free, independent
+from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.plan.data import bind
 from tpnum.plan.joint import RTOL, Account, TooWide
-from tpnum.plan.reading import Families, Recursion
+from tpnum.plan.reading import Families, FractionReading, Recursion
 from tpnum.plan.report import Choice, IndependenceReport, choices
 from tpnum.program.expand import origins
 from tpnum.program.lines import Data, Transpose
@@ -136,29 +137,47 @@ class Law:
             plain = independent(self._plain) if transposes else self._plain.copy()
             return Recursion(plain, self._data, self._account())
         expanded = self._plain.expand()
-        return self._freed(expanded)
+        return self._fractions(expanded) or self._freed(expanded)
 
     def _account(self, most: int | None = None) -> Account:
         return Account(self.options.rtol, most)
 
+    def _fractions(self, expanded: Program) -> Families | None:
+        """Exact arithmetic, where every line is a polynomial."""
+        try:
+            rational = Rational(expanded, data=self._arrays(expanded))
+        except NotPolynomial:
+            return None
+        self.method, self.why = "fractions", "every function is a polynomial: exact arithmetic"
+        return Families(expanded, FractionReading(rational, lambda: self._written(expanded, None)[1]))
+
+    def _arrays(self, expanded: Program) -> dict[str, np.ndarray]:
+        """One array of channels per data line of the expanded program."""
+        return {name: x[0] for name, x in bind(expanded, self._data).items()}
+
     def _freed(self, expanded: Program) -> Families:
         """Corrections by quadrature; an ensemble where "auto" finds that they have too many dimensions."""
-        account = self._account(WIDEST if self.options.method == "auto" else None)
+        auto = self.options.method == "auto"
         try:
-            made, reading = free(expanded, lambda p: Recursion(p, self._data, account, "corrected recursion"))
+            made, reading = self._written(expanded, WIDEST if auto else None)
         except TooWide as wide:
             return self._ensemble(True, str(wide))
-        account.most = None
-        self.method, self.why = "corrected recursion", f"no expectation has more than {WIDEST} dimensions"
+        self.method = reading.method
+        self.why = f"no expectation has more than {WIDEST} dimensions" if auto else "asked for"
         self.corrections = made.corrections
-        assert isinstance(reading, Recursion)
         return Families(expanded, reading)
+
+    def _written(self, expanded: Program, most: int | None) -> tuple[Free, Recursion]:
+        """The program with corrections for lines, and its recursion."""
+        account = self._account(most)
+        made, reading = free(expanded, lambda p: Recursion(p, self._data, account, "corrected recursion"))
+        account.most = None
+        return made, reading
 
     def _ensemble(self, corrected: bool, why: str) -> Families:
         expanded = self._plain.expand()
         self.method, self.why = "ensemble", why
-        arrays = {name: x[0] for name, x in bind(expanded, self._data).items()}
-        o = self.options
+        o, arrays = self.options, self._arrays(expanded)
         from tpnum.law.ensemble import Ensemble
 
         made = Ensemble(expanded, samples=o.samples, seed=o.seed, corrections=corrected, data=arrays)

@@ -16,6 +16,7 @@ from tpnum.errors import InputError
 from tpnum.functions import get
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.pairs import Pairs
+from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.law.site import Lines, Site
 from tpnum.plan.blocks import dims, shape
 from tpnum.plan.data import bind
@@ -27,7 +28,6 @@ from tpnum.program.expand import members
 
 if TYPE_CHECKING:
     from tpnum.law import graph
-    from tpnum.law.rational import Rational
     from tpnum.program import Program
     from tpnum.program.lines import Axes
 
@@ -158,10 +158,14 @@ class Recursion:
 
 
 class FractionReading:
-    """The exact law of a polynomial program, as estimates without error."""
+    """The exact law of a polynomial program, as estimates without error.
 
-    def __init__(self, rational: Rational) -> None:
+    ``other`` makes the reading that is asked for expectations of functions that are no polynomials.
+    """
+
+    def __init__(self, rational: Rational, other: Callable[[], Reading]) -> None:
         self._rational = rational
+        self._other = other
 
     def mean(self, name: str) -> Estimate:
         """E Z."""
@@ -176,8 +180,11 @@ class FractionReading:
         return _fraction(self._rational.scalar(name))
 
     def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
-        """E f(Z^1, .., Z^k) of a polynomial f of the library."""
-        return _fraction(self._rational.expect(get(f), *names))
+        """E f(Z^1, .., Z^k)."""
+        try:
+            return _fraction(self._rational.expect(get(f), *names))
+        except NotPolynomial:
+            return self._other().expect(f, *names, kinks=kinks)
 
 
 def _fraction(value: Fraction) -> Estimate:

@@ -269,13 +269,13 @@ class Scalar(Handle):
             return NotImplemented
         self.program._own(other)
         ratio = self.program._arith(functions.get("div"), (self.base, other.base))
-        return Scalar(self.program, ratio.base, self.coef / other.coef)
+        return Scalar(self.program, ratio.base, self.coef / _divisor(other.coef))
 
     def __rtruediv__(self, other: object) -> Scalar:
         if not is_number(other):
             return NotImplemented
         inverse = self.program._arith(functions.get("reciprocal"), (self.base,))
-        return Scalar(self.program, inverse.base, float(other) / self.coef)
+        return Scalar(self.program, inverse.base, float(other) / _divisor(self.coef))
 
     def __pow__(self, exponent: object) -> Scalar:
         return _power(self, exponent)
