@@ -172,7 +172,7 @@ def test_agrees_with_the_recursion():
     law = tp.limit(p, rtol=1e-3)
     other = tp.limit(p, independence="exact", method="exact")
     assert law.method == "fractions"
-    free = other._written(p, None)[1]
+    free = other._corrected(p, None)[1]
     for u, v in [(h, h), (h, x), (h, y), (k, k), (k, g)]:
         assert law.moment(u, v).value == pytest.approx(
             free.moment(u.name, v.name).value, rel=1e-10, abs=1e-12

@@ -198,6 +198,9 @@ class Function:
     # identity -----------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
+        if self.user is None and not self.record.named:  # functions of functions: the outermost says enough
+            outer = next((f for f in _parts(tuple(v for _, v in self.params))), None)
+            return f"{outer!r}(...)" + chr(39) * len(self.order)
         inside = ", ".join(f"{k}={v!r}" for k, v in self.params)
         marks = "".join(f"_{i + 1}" for i in self.order) if self.arity > 1 else ""
         return f"{self.name}{chr(39) * len(self.order)}{marks}" + (f"({inside})" if inside else "")

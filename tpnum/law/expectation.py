@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from tpnum.errors import ProgramError
 from tpnum.functions.combine import product
 from tpnum.law import graph
 from tpnum.law.forms import IDENTITY, Atom
@@ -206,8 +207,11 @@ class Expectation:
         if len(rest) == 1 and len(rest[0].args) == 1:
             return True
         (ref,) = linear.args
-        tied = (a for a in rest if any(self.law.ref_cov(*sorted((ref, r))) is not None for r in a.args))
-        return all(atom.fn.continuous for atom in tied)
+        for atom in rest:
+            for i, other in enumerate(atom.args):
+                if self.law.ref_cov(*sorted((ref, other))) is not None and not _differentiable(atom.fn, i):
+                    return False
+        return True
 
     def _stein(self, linear: Placed, atoms: list[Placed]) -> list[Piece]:
         ref = linear.args[0]
@@ -253,6 +257,13 @@ class Expectation:
 
     def _side(self, atoms: list[Placed]) -> Side:
         return (atoms[0].fn, atoms[0].scalars) if len(atoms) == 1 else self._one_function(atoms)
+
+
+def _differentiable(fn: Function, i: int) -> bool:
+    try:
+        return fn == IDENTITY or (fn.continuous and fn.derivative(i) is not None)
+    except ProgramError:
+        return False
 
 
 def factors(law: Law, atoms: list[Placed], refs: list[Ref]) -> tuple[graph.Factor, ...]:

@@ -45,6 +45,9 @@ CANCELLED = 1e-12
 COLLINEAR = 1e-10
 """Hats whose covariance has a smaller eigenvalue, relative to the largest, span one direction less."""
 
+HAT = ".hat"
+"""What the Gaussian part of a corrected product is called after."""
+
 ONE = ""
 """The constant 1 among the vectors of a combination."""
 
@@ -111,8 +114,12 @@ def independent(program: Program) -> Program:
 def _copy_of(line: Transpose, matrices: dict[str, Matrix], program: Program) -> Matrix:
     """An independent matrix of the law of a transpose: entries N(0, s^2/m) = N(0, (s^2 n/m)/n)."""
     of = matrices[line.matrix]
-    ratio = program.dims[of.rows] / program.dims[of.cols]
-    return Matrix(line.name, of.cols, of.rows, of.var * ratio, 0.0, of.axes)
+    return Matrix(line.name, of.cols, of.rows, of.var * transposed_ratio(program, of), 0.0, of.axes)
+
+
+def transposed_ratio(program: Program, matrix: Matrix) -> float:
+    """n/m of an n x m matrix."""
+    return program.dims[matrix.rows] / program.dims[matrix.cols]
 
 
 def free(program: Program, numbers: Callable[[Program], N]) -> tuple[Free, N]:
@@ -231,7 +238,7 @@ class _Writer(Generic[N]):
             self._is_base(line.name, frozenset([line.name]))
             return
         dots = self.dots(line.vector, (root, not transposed), self._variance(direction))
-        hat = self.fresh(f"{line.name}.hat") if dots else line.name
+        hat = self.fresh(f"{line.name}{HAT}") if dots else line.name
         self.new.append(MatMul(hat, line.matrix, line.vector))
         self._is_base(hat, frozenset([hat]))
         self.products.setdefault(direction, []).append((hat, line.vector))
@@ -241,8 +248,7 @@ class _Writer(Generic[N]):
 
     def _variance(self, direction: Direction) -> float:
         of = self.matrices[direction[0]]
-        ratio = self.old.dims[of.rows] / self.old.dims[of.cols]
-        return of.var * (ratio if direction[1] else 1.0)
+        return of.var * (transposed_ratio(self.old, of) if direction[1] else 1.0)
 
     def dots(self, x: str, opposite: Direction, variance: float) -> list[tuple[str, float]]:
         """(y, s^2 E[d Z^x / d hat]) for the earlier products of ``opposite`` that Z^x depends on."""

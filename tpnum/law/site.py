@@ -44,10 +44,12 @@ class Lines:
     """A program without scans and transposes, indexed by the names that its lines make.
 
     A program that grows is indexed further by `refresh`; what is known of the lines before stays.
+    ``written`` says where a variable comes from in the program that the user wrote, for messages.
     """
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program, written: Callable[[str], str | None] = lambda name: None):
         self.program = program
+        self._written = written
         self.vars: dict[str, Var] = {}
         self.by_name: dict[str, Line] = {}
         self.number: dict[str, int] = {}
@@ -75,7 +77,7 @@ class Lines:
 
     def where(self, name: str) -> str:
         """The line that makes a variable, as errors quote it."""
-        return f"line {self.number[name]} ({name})"
+        return self._written(name) or f"line {self.number[name]} ({name})"
 
     def matrix(self, name: str) -> Matrix:
         line = self.by_name[name]

@@ -10,7 +10,7 @@ import numpy as np
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
-from tpnum.law.onsager import Correction, Free, free, independent
+from tpnum.law.onsager import HAT, Correction, Free, free, independent
 from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.plan.data import bind
 from tpnum.plan.joint import RTOL, Account, TooWide
@@ -18,6 +18,7 @@ from tpnum.plan.reading import Families, FractionReading, Recursion
 from tpnum.plan.report import Choice, IndependenceReport, choices
 from tpnum.program.expand import origins
 from tpnum.program.lines import Data, Transpose
+from tpnum.program.text import made_by, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -135,7 +136,7 @@ class Law:
             self.method = "recursion"
             self.why = f"transposes are {how} independent" if transposes else "there are no transposes"
             plain = independent(self._plain) if transposes else self._plain.copy()
-            return Recursion(plain, self._data, self._account())
+            return Recursion(plain, self._data, self._account(), self._written(plain))
         expanded = self._plain.expand()
         return self._fractions(expanded) or self._freed(expanded)
 
@@ -149,7 +150,7 @@ class Law:
         except NotPolynomial:
             return None
         self.method, self.why = "fractions", "every function is a polynomial: exact arithmetic"
-        return Families(expanded, FractionReading(rational, lambda: self._written(expanded, None)[1]))
+        return Families(expanded, FractionReading(rational, lambda: self._corrected(expanded, None)[1]))
 
     def _arrays(self, expanded: Program) -> dict[str, np.ndarray]:
         """One array of channels per data line of the expanded program."""
@@ -159,7 +160,7 @@ class Law:
         """Corrections by quadrature; an ensemble where "auto" finds that they have too many dimensions."""
         auto = self.options.method == "auto"
         try:
-            made, reading = self._written(expanded, WIDEST if auto else None)
+            made, reading = self._corrected(expanded, WIDEST if auto else None)
         except TooWide as wide:
             return self._ensemble(True, str(wide))
         self.method = reading.method
@@ -167,12 +168,26 @@ class Law:
         self.corrections = made.corrections
         return Families(expanded, reading)
 
-    def _written(self, expanded: Program, most: int | None) -> tuple[Free, Recursion]:
+    def _corrected(self, expanded: Program, most: int | None) -> tuple[Free, Recursion]:
         """The program with corrections for lines, and its recursion."""
-        account = self._account(most)
-        made, reading = free(expanded, lambda p: Recursion(p, self._data, account, "corrected recursion"))
+        account, written = self._account(most), self._written(expanded)
+        made, reading = free(
+            expanded, lambda p: Recursion(p, self._data, account, written, "corrected recursion")
+        )
         account.most = None
         return made, reading
+
+    def _written(self, derived: Program) -> Callable[[str], str | None]:
+        """Where the user's program makes a variable of a program derived from it, as errors say it."""
+        number = {name: k for k, line in numbered(self.program.lines) for name in made_by(line)}
+        family = {name: of for name, (of, _, _) in origins(derived).items()}
+
+        def where(name: str) -> str | None:
+            own = name.removesuffix(HAT)
+            line = number.get(family.get(own, own))
+            return None if line is None else f"line {line} ({own})"
+
+        return where
 
     def _ensemble(self, corrected: bool, why: str) -> Families:
         expanded = self._plain.expand()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tpnum.program.lines import Axes
 
 
+UNNAMED = "a line"
+
 CHUNK = 1 << 18
 """Pairs of Gaussians at a time."""
 
@@ -66,7 +68,7 @@ class ProfileValues:
         """The line that a node's key names, as a message quotes it."""
         lines = self.site.lines
         named = (lines.where(part) for part in node.key if isinstance(part, str) and part in lines.number)
-        return next(named, "a line")
+        return next(named, UNNAMED)
 
     def axes(self, node: graph.Profile) -> Axes:
         """The axes of a node's array."""
@@ -96,12 +98,12 @@ class ProfileValues:
     @_compute.register
     def _(self, node: graph.Expect1) -> np.ndarray:
         sources = (node.mean, node.var, *node.scalars)
-        values = getattr(self.prepared(node.fn, node.mean, node.var, node.scalars), node.what)
+        values = getattr(self.prepared(node.fn, node.mean, node.var, node.scalars, node), node.what)
         return labels.lift(values.reshape(self._shape(*sources)), self._axes(*sources), self._own(node).axes)
 
     @_compute.register
     def _(self, node: graph.Expect2) -> np.ndarray:
-        (left, i), (right, j) = (self._marginal(side, node.axes) for side in node.sides)
+        (left, i), (right, j) = (self._marginal(side, node) for side in node.sides)
         shape = (self.size, *node.axes_shape)
         cov = np.broadcast_to(self.along(node.cov, node.axes), shape).ravel()
         steep = node.what == "slope"
@@ -114,10 +116,10 @@ class ProfileValues:
             made[part] = d if steep else rho * np.sqrt(left.second[a]) * np.sqrt(right.second[b])
         return made.reshape(shape)
 
-    def _marginal(self, side: graph.Marginal, axes: Axes) -> tuple[Prepared, np.ndarray]:
+    def _marginal(self, side: graph.Marginal, node: graph.Profile) -> tuple[Prepared, np.ndarray]:
         """The integrals of one of two Gaussians, and the place of every (input, *axes) among them."""
-        index = self.index(axes, side.mean, side.var, *side.scalars).ravel()
-        return self.prepared(side.fn, side.mean, side.var, side.scalars), index
+        index = self.index(node.axes, side.mean, side.var, *side.scalars).ravel()
+        return self.prepared(side.fn, side.mean, side.var, side.scalars, node), index
 
     @_compute.register
     def _(self, node: graph.ExpectN) -> np.ndarray:
@@ -169,8 +171,12 @@ class ProfileValues:
         mean: graph.Profile | None,
         var: graph.Profile,
         scalars: tuple[graph.Profile, ...],
+        node: graph.Profile | None = None,
     ) -> Prepared:
-        """What one-dimensional integrals of fn over these variances give, flattened over (N, *axes)."""
+        """What one-dimensional integrals of fn over these variances give, flattened over (N, *axes).
+
+        ``node`` is the quantity that asks, for messages where the variance belongs to no line.
+        """
         key = (fn, mean and mean.key, var.key, tuple(s.key for s in scalars))
         if key not in self._prepared:
             shape = self._shape(mean, var, *scalars)
@@ -183,7 +189,9 @@ class ProfileValues:
             try:
                 self._prepared[key] = prepare(fn, variances, means, tuple(flat(s) for s in scalars))
             except LimitError as error:
-                raise LimitError(f"{self._where(var)} has no limit behind it: {error}") from None
+                named = (self._where(n) for n in (var, node) if n is not None)
+                where = next((w for w in named if w != UNNAMED), UNNAMED)
+                raise LimitError(f"{where} has no limit behind it: {error}") from None
         return self._prepared[key]
 
     def index(self, axes: Axes, *nodes: graph.Profile | None) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tpnum.errors import InputError
+from tpnum.errors import InputError, LimitError
 from tpnum.functions import get
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.pairs import Pairs
@@ -54,15 +54,20 @@ class Reading(Protocol):
 class Recursion:
     """The law of section 2 of a program without transposes and scans, whose lines may still grow.
 
-    ``data`` holds (1, *axes, channels) arrays by data line; ``most`` and ``rtol``: see `Account`.
+    ``data`` holds (1, *axes, channels) arrays by data line; ``written`` see `Lines`.
     """
 
     def __init__(
-        self, program: Program, data: dict[str, np.ndarray], account: Account, method: str = "recursion"
+        self,
+        program: Program,
+        data: dict[str, np.ndarray],
+        account: Account,
+        written: Callable[[str], str | None],
+        method: str = "recursion",
     ) -> None:
         self.program, self.account, self.method = program, account, method
         self._data = data
-        self._lines = Lines(program)
+        self._lines = Lines(program, written)
         self._pairs = Pairs(self._lines)
         self._profiles = ProfileValues(self._pairs, 0, bind(program, data), account)
 
@@ -188,7 +193,10 @@ class FractionReading:
 
 
 def _fraction(value: Fraction) -> Estimate:
-    return Estimate(float(value), 0.0, "fractions", 1, value)
+    try:
+        return Estimate(float(value), 0.0, "fractions", 1, value)
+    except OverflowError:
+        raise LimitError("the exact value is too large for a float: scale the variances down") from None
 
 
 class Families:
