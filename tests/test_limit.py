@@ -191,3 +191,42 @@ def test_a_thousand_layers():
     for _ in range(1000):
         g = w @ tp.relu(g)
     assert tp.limit(p).cov(g, g).value == pytest.approx(0.7, rel=1e-11)
+
+
+@pytest.mark.parametrize("means", [(0.3, -0.2, 0.5), (0.0, 0.0, 0.0)])
+def test_linear_factors_beside_a_jump(means):
+    """E a b 1{g>0} and the like: Stein's lemma with the weak derivatives of the jump."""
+    cov = np.array([[1.0, 0.5, 0.3], [0.5, 1.2, 0.4], [0.3, 0.4, 0.8]])
+    p = tp.Program()
+    a, b, g = p.vectors("a", "b", "g", mean=means, cov=cov)
+    step, times = functions.step(g), functions.mul
+    asked = [
+        p.moment(times, a * b, step),
+        p.moment(times, a * a * b, step),
+        p.moment(times, a * a * b * b, step * g),
+    ]
+    asked.append(p.moment(times, a * a * b, b * g * g))
+    q = cov[2, 2]
+    slope, spread = cov[:2, 2] / q, cov[:2, :2] - np.outer(cov[:2, 2], cov[:2, 2]) / q
+    (va, vab), (_, vb) = spread
+
+    def over_g(f, low):
+        cuts = [low, *(means[2] + k for k in (-9, -4, -1, 1, 4, 9) if means[2] + k > low)]
+        return float(mp.quad(lambda t: f(t) * mp.npdf(t, means[2], mp.sqrt(q)), cuts))
+
+    def two(t):
+        return [means[i] + slope[i] * (t - means[2]) for i in range(2)]
+
+    def quartic(t):
+        ea, eb = two(t)
+        return (ea**2 + va) * (eb**2 + vb) + 2 * vab**2 + 4 * vab * ea * eb
+
+    truth = [
+        over_g(lambda t: two(t)[0] * two(t)[1] + vab, 0),
+        over_g(lambda t: (two(t)[0] ** 2 + va) * two(t)[1] + 2 * two(t)[0] * vab, 0),
+        over_g(lambda t: t * quartic(t), 0),
+        over_g(lambda t: t * t * quartic(t), -10),
+    ]
+    law = tp.limit(p)
+    assert [law.scalar(m).value for m in asked] == pytest.approx(truth, rel=1e-9, abs=1e-10)
+    assert all("one-dimensional" in c.how or "no integral" in c.how for c in law.choices)

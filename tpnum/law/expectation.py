@@ -9,6 +9,7 @@ lemma E[v F(u)] = E[v] E[F] + sum_k Cov(v, u_k) E[d_k F]; the rest is a d-dimens
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb, factorial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from tpnum.errors import ProgramError
@@ -128,6 +129,9 @@ class Expectation:
         for factor in linear:
             if self._smooth(factor, atoms):
                 return self._stein(factor, atoms)
+        bent = {atom.args[0] for atom in atoms if atom.fn != IDENTITY}
+        if apart and (len(bent) == 1 or (not bent and len(refs) > 2)):
+            return self._weak(atoms, bent.pop() if bent else refs[-1])
         if apart and len(refs) == 2:
             return self._dual(refs, atoms)
         return [self.law.joint(atoms, refs)]
@@ -246,6 +250,53 @@ class Expectation:
             return []
         slope = law.single(atom.fn, "stein", other[1], atom.scalars)
         return [self._covariance(cov, first[0]).times(at(other[0], slope))]
+
+    def _weak(self, atoms: list[Placed], ref: Ref) -> list[Piece]:
+        """E[v1 .. vl f(u)]: Stein's lemma with weak derivatives of f, whose means need no derivative."""
+        side = self._side([atom for atom in atoms if atom.args == (ref,)])
+        linear = tuple(atom.args[0] for atom in atoms if atom.args != (ref,))
+        return self._weak_product(linear, ref, side, 0)
+
+    def _weak_product(self, linear: tuple[Ref, ...], ref: Ref, side: Side, order: int) -> list[Piece]:
+        """E[v1 .. vl f^(order)(u)]."""
+        if not linear:
+            return self._weak_mean(ref, side, order)
+        first, rest = linear[0], linear[1:]
+        pieces: list[Piece] = []
+        mean = self.law.site(first[0]).mean(first[1])
+        if mean is not None:
+            pieces += [at(first[0], mean).times(p) for p in self._weak_product(rest, ref, side, order)]
+        for i, other in enumerate((*rest, ref)):
+            a, b = sorted((first, other))
+            cov = self.law.ref_cov(a, b)
+            if cov is not None:
+                last = i == len(rest)
+                left = rest if last else rest[:i] + rest[i + 1 :]
+                inner = self._weak_product(left, ref, side, order + last)
+                pieces += [self._covariance(cov, a[0]).times(p) for p in inner]
+        return pieces
+
+    def _weak_mean(self, ref: Ref, side: Side, order: int) -> list[Piece]:
+        """E f^(k)(u) = sum_i (-1)^i k!/(2^i i! (k-2i)!) E[f(u) (u - m)^(k-2i)] / q^(k-i), u ~ N(m, q)."""
+        site, name = ref
+        law = self.law.site(site)
+        mean, inverse = law.mean(name), at(site, law.inverse_variance(name))
+        pieces: list[Piece] = []
+        for i in range(order // 2 + 1):
+            j = order - 2 * i
+            coef = (-1) ** i * factorial(order) / (2**i * factorial(i) * factorial(j))
+            scale = Piece(coef)
+            for _ in range(order - i):
+                scale = scale.times(inverse)
+            for k in range(j + 1) if mean is not None else (j,):
+                shift = Piece(float(comb(j, k) * (-1) ** (j - k)))
+                for _ in range(j - k):
+                    assert mean is not None
+                    shift = shift.times(at(site, mean))
+                power = [Placed(IDENTITY, (ref,), ())] * k
+                inner = self._single(ref, [Placed(side[0], (ref,), side[1]), *power])
+                pieces += [scale.times(shift).times(p) for p in inner]
+        return pieces
 
     def _dual(self, refs: list[Ref], atoms: list[Placed]) -> list[Piece]:
         first, second = sorted(refs)

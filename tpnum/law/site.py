@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ParamSpec
 
+import numpy as np
+
 from tpnum.errors import LimitError
+from tpnum.functions import Function
 from tpnum.law import graph
 from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared
 from tpnum.law.forms import Atom, Form, Forms, Monomial
@@ -31,13 +34,19 @@ from tpnum.program.lines import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tpnum.functions import Function
     from tpnum.law.expectation import Side
     from tpnum.law.pairs import Pairs
     from tpnum.program import Program
     from tpnum.program.lines import Line, Var
 
 P = ParamSpec("P")
+
+
+def _inverse(q: np.ndarray) -> np.ndarray:
+    return np.divide(1.0, q, out=np.zeros_like(q), where=q > 0)
+
+
+INVERSE = Function.from_callable(_inverse)
 
 
 class Lines:
@@ -134,6 +143,11 @@ class Site:
 
     def variance(self, name: str) -> graph.Profile:
         return self.cov(name, name) or self.zero()
+
+    def inverse_variance(self, name: str) -> graph.Profile:
+        """1/q, zero where q is."""
+        q = self.variance(name)
+        return self._register(graph.Arithmetic(("inverse", *q.key), q.axes, fn=INVERSE, args=(q,)))
 
     def zero(self) -> graph.Profile:
         return self._register(graph.Constant(("zero",), (), value=0.0))
