@@ -68,6 +68,7 @@ from tpnum.nn.spatial import (
     SumPool,
 )
 from tpnum.nn.spec import from_spec, ops
+from tpnum.nn.training import Training, sgd
 
 __all__ = [
     "ABRelu",
@@ -125,10 +126,12 @@ __all__ = [
     "SumPool",
     "Swish",
     "Tanh",
+    "Training",
     "from_spec",
     "ops",
     "parallel",
     "program",
     "repeat",
     "serial",
+    "sgd",
 ]

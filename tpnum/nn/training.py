@@ -1,0 +1,373 @@
+"""Unrolled training as a program: T steps of SGD on a fully connected net, written line by line.
+
+`sgd` writes what gradient descent does to a net in one of three abc-parametrisations (TP4, arXiv:2011.14522),
+with effective weights W, entries N(0, s^2/n), and a readout f = sum_a v_a h_a / n^e:
+
+========  ===  ==========================================================================================
+mu        1    features move: W_t h = W_0 h - eta sum_s err_s dg_s (h_s.h/n), the transpose likewise
+ntk       1/2  parameters scaled by s/sqrt(n): features stand still, f moves by the NTK
+standard  1/2  the parameters are W itself, learning rate eta/n: as ntk, without the first layer and biases,
+               and without the factors s^2
+========  ===  ==========================================================================================
+
+In *mu* every line is what the finite net computes, at any width.  In *ntk* and *standard* the corrections of
+the features are of order 1/sqrt(n) and are left out: the lines are the kernel regime, whose limit is right.
+The loss is a sum over the batch, 1/2 (f - y)^2 unless given, and dg_s is the gradient of n^e f.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tpnum import functions
+from tpnum.errors import InputError, ProgramError, SpecError
+from tpnum.functions import Function
+from tpnum.nn.activations import Activation
+from tpnum.nn.base import Layer
+from tpnum.nn.combinators import Serial
+from tpnum.nn.dense import Dense
+from tpnum.program import Program, Scalar, Vector
+
+PARAMETRISATIONS = ("mu", "ntk", "standard")
+Term: TypeAlias = tuple[Any, Vector]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A program of unrolled training and what its variables are.
+
+    ``outputs[t][i]`` is f on example i before step t, ``losses[t]`` the loss of step t's batch there,
+    ``features[t][l][i]`` the vector after the l-th nonlinearity; examples are those of ``x``, then of
+    ``x_test``.  ``outputs`` and ``features`` have an entry more than there are steps.
+    """
+
+    program: Program
+    outputs: tuple[tuple[Scalar, ...], ...]
+    losses: tuple[Scalar, ...]
+    features: tuple[tuple[tuple[Vector, ...], ...], ...]
+
+    def trajectory(self, law: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(losses (T,), outputs (T + 1, examples)) of a law or of a sample of the program."""
+
+        def number(s: Scalar) -> float:
+            found = law.scalar(s)
+            return float(getattr(found, "value", found))
+
+        losses = np.array([number(s) for s in self.losses])
+        return losses, np.array([[number(f) for f in row] for row in self.outputs])
+
+
+def sgd(
+    net: Layer,
+    x: Any,
+    y: Any,
+    steps: int,
+    lr: float | Sequence[float],
+    *,
+    parametrisation: str = "mu",
+    batches: Sequence[Sequence[int]] | None = None,
+    x_test: Any = None,
+    initial: Any = None,
+    loss: tuple[Any, Any] | None = None,
+) -> Training:
+    """Write ``steps`` steps of SGD on ``net`` as a program.
+
+    Parameters
+    ----------
+    net : serial(Dense, nonlinearity, Dense, ..., Dense(1)) with at least one nonlinearity; the readout has
+        no bias in mu.
+    x, y : examples (N, d) and labels (N,); inputs enter as x.x'/d.
+    lr : the learning rate, or one per step.
+    batches : the examples of each step (all by default).
+    x_test : further examples (M, d), not trained on.
+    initial : in ntk and standard the outputs f_0 of all examples, which are random there; zero by default.
+    loss : two functions of (f, y), the loss and its slope in f; names, callables or Functions.
+
+    Returns
+    -------
+    Training : the program, whose `tpnum.limit` is the infinite-width trajectory, and its outputs by step.
+
+    Raises
+    ------
+    SpecError : a net of another form.
+    InputError : shapes, batches or rates that do not fit.
+    """
+    if parametrisation not in PARAMETRISATIONS:
+        raise InputError(
+            f"parametrisation must be one of {', '.join(PARAMETRISATIONS)}, not {parametrisation!r}"
+        )
+    dense, activations = _layers(net, parametrisation)
+    data = _Data(x, y, x_test, steps, lr, batches)
+    if parametrisation == "mu":
+        if initial is not None:
+            raise InputError("initial: in mu the outputs at the start are 0 in the limit, none can be given")
+        for k, phi in enumerate(activations):
+            if not phi.derivative().has_values:
+                raise ProgramError(
+                    f"sgd: nonlinearity {k}, {phi}, has no derivative: pass derivative= with it"
+                )
+        return _Mu(dense, activations, data, _loss(loss)).run()
+    start = np.zeros(data.examples) if initial is None else np.asarray(initial, dtype=np.float64)
+    if start.shape != (data.examples,) or not np.all(np.isfinite(start)):
+        raise InputError(f"initial must be {data.examples} finite numbers, one for each example")
+    return _Kernel(dense, activations, data, _loss(loss)).run(start.tolist(), parametrisation == "standard")
+
+
+# --- what is given
+
+
+def _layers(net: Layer, parametrisation: str) -> tuple[list[Dense], list[Function]]:
+    layers = list(net.layers) if isinstance(net, Serial) else [net]
+    dense, between = layers[::2], layers[1::2]
+    if len(layers) % 2 == 0 or len(dense) < 2 or not all(isinstance(d, Dense) for d in dense):
+        raise SpecError("sgd: the net must be serial(Dense, nonlinearity, Dense, ..., Dense(1))")
+    if not all(isinstance(a, Activation) for a in between):
+        raise SpecError("sgd: between two Dense layers there must be one nonlinearity")
+    if dense[-1].b_std is not None and parametrisation == "mu":
+        raise SpecError("sgd: the readout of a net in mu has no bias: leave b_std of the last Dense out")
+    return dense, [a.as_function() for a in between]  # type: ignore[attr-defined]
+
+
+class _Data:
+    def __init__(self, x: Any, y: Any, x_test: Any, steps: int, lr: Any, batches: Any) -> None:
+        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        if x.ndim != 2 or y.shape != x.shape[:1] or not x.size:
+            raise InputError(f"x must be (N, d) and y (N,), not {x.shape} and {y.shape}")
+        extra = np.empty((0, x.shape[1])) if x_test is None else np.asarray(x_test, dtype=np.float64)
+        if extra.ndim != 2 or extra.shape[1] != x.shape[1]:
+            raise InputError(f"x_test must be (M, {x.shape[1]}), not {extra.shape}")
+        if not all(np.all(np.isfinite(a)) for a in (x, y, extra)):
+            raise InputError("x, y and x_test must be finite")
+        if int(steps) != steps or steps < 0:
+            raise InputError(f"steps must be a whole number, 0 or more, not {steps!r}")
+        rates = (
+            np.broadcast_to(np.asarray(lr, dtype=np.float64), (steps,))
+            if np.ndim(lr) == 0
+            else np.asarray(lr)
+        )
+        if rates.shape != (steps,) or not np.all(np.isfinite(rates)):
+            raise InputError(f"lr must be a number or {steps} of them")
+        self.y, self.trained, self.steps = y, len(x), int(steps)
+        self.rates: list[float] = rates.tolist()
+        every = np.concatenate([x, extra])
+        self.gram = every @ every.T / x.shape[1]
+        self.batches = [tuple(range(len(x)))] * steps if batches is None else [tuple(b) for b in batches]
+        if len(self.batches) != steps or any(not 0 <= i < len(x) for b in self.batches for i in b):
+            raise InputError(f"batches must be {steps} tuples of indices below {len(x)}")
+
+    @property
+    def examples(self) -> int:
+        return len(self.gram)
+
+
+def _loss(given: tuple[Any, Any] | None) -> tuple[Function, Function]:
+    if given is None:
+        return Function.from_callable(_square, arity=2), Function.from_callable(_difference, arity=2)
+    made = []
+    for f in given:
+        known = isinstance(f, (str, Function))
+        made.append(functions.get(f) if known else Function.from_callable(f, arity=2))
+    if len(made) != 2 or any(f.arity + f.n_scalars != 2 for f in made):
+        raise InputError("loss must be two functions of (f, y): the loss and its slope in f")
+    return made[0], made[1]
+
+
+def _square(f: Any, y: Any) -> Any:
+    return 0.5 * (f - y) ** 2
+
+
+def _difference(f: Any, y: Any) -> Any:
+    return f - y
+
+
+# --- the lines
+
+
+@dataclass(frozen=True)
+class _Update:
+    """One example of one step: err dg of each layer, the input of each layer, err times the rate."""
+
+    example: int
+    rate: Scalar
+    pulls: tuple[Vector, ...]  # eta err dg, by layer
+    inputs: tuple[Vector, ...]  # the input of every layer but the first, the readout's last
+
+
+class _Writer:
+    """The lines that the parametrisations have in common."""
+
+    def __init__(
+        self, dense: list[Dense], activations: list[Function], data: _Data, loss: tuple[Function, Function]
+    ) -> None:
+        self.p, self.data = Program(), data
+        self.dense, self.activations, (self.loss, self.slope) = dense, activations, loss
+        p, depth = self.p, len(dense) - 1
+        first = dense[0].W_std ** 2 * data.gram
+        names = [self.name("u", i) for i in range(data.examples)]
+        self.first = p.vectors(*names, cov=first.tolist())
+        self.matrices = [p.matrix(f"W{k}", var=dense[k].W_std ** 2) for k in range(1, depth)]
+        self.biases = [
+            p.vector(f"b{k}", var=d.b_std**2, trained=True) if d.b_std else None
+            for k, d in enumerate(dense[:-1])
+        ]
+        self.readout = p.vector("v", var=dense[-1].W_std ** 2)
+        self.labels = [p.constant(float(value)) for value in data.y]
+
+    @staticmethod
+    def name(stem: str, *index: int) -> str:
+        return f"{stem}[{','.join(map(str, index))}]"
+
+    def errors(self, outputs: Sequence[Scalar], batch: Iterable[int], step: int) -> dict[int, Scalar]:
+        """The slope of the loss at every example of a batch."""
+        return {
+            i: self.p.apply(self.slope, outputs[i], self.labels[i], name=self.name("err", step, i))
+            for i in batch
+        }
+
+    def total(self, outputs: Sequence[Scalar], batch: Sequence[int], step: int) -> Scalar:
+        """The loss of a batch."""
+        made: Any = None
+        for i in batch:
+            one = self.p.apply(self.loss, outputs[i], self.labels[i])
+            made = one if made is None else made + one
+        return self.p.constant(0.0) if made is None else (1.0 * made).named(self.name("loss", step))
+
+    def backward(
+        self, layers: Sequence[Vector], of: Callable[[int, Vector], Vector], top: Vector
+    ) -> list[Vector]:
+        """dg of every layer: phi'(g) dh, where ``of(k, dg)`` multiplies by the transpose of layer k."""
+        pulls: list[Vector] = []
+        above = top
+        for k in range(len(layers) - 1, -1, -1):
+            pulls.insert(0, self.p.apply(self.activations[k].derivative(), layers[k]) * above)
+            if k:
+                above = of(k, pulls[0])
+        return pulls
+
+
+class _Mu(_Writer):
+    """Maximal update: the weights of step t are those of the start and rank-one updates since."""
+
+    def run(self) -> Training:
+        updates: list[_Update] = []
+        outputs, losses, features = [], [], []
+        for t in range(self.data.steps + 1):
+            layers, states, found = self.forward(updates, t)
+            outputs.append(tuple(found))
+            features.append(tuple(zip(*states, strict=True)))
+            if t == self.data.steps:
+                break
+            batch = self.data.batches[t]
+            errors = self.errors(found, batch, t)
+            losses.append(self.total(found, batch, t))
+            top = self.readouts(updates)
+            made = []
+            for i in batch:
+                pulls = self.backward(layers[i], partial(self.transposed, updates), top)
+                rate = self.data.rates[t] * errors[i]
+                scaled = tuple((rate * dg).named(self.name(f"d{k}", t, i)) for k, dg in enumerate(pulls))
+                made.append(_Update(i, rate, scaled, tuple(states[i])))
+            updates += made
+        return Training(self.p, tuple(outputs), tuple(losses), tuple(features))
+
+    def forward(
+        self, updates: list[_Update], t: int
+    ) -> tuple[list[list[Vector]], list[list[Vector]], list[Scalar]]:
+        """Pre-activations and states of every example and layer, and the outputs."""
+        p = self.p
+        layers, states, outputs = [], [], []
+        readout = self.readouts(updates)
+        for i in range(self.data.examples):
+            g, h = [], []
+            for k, phi in enumerate(self.activations):
+                terms: list[Term] = []
+                if k == 0:
+                    terms.append((1.0, self.first[i]))
+                    terms += [(-self.data.gram[u.example, i], u.pulls[0]) for u in updates]
+                else:
+                    terms.append((1.0, self.matrices[k - 1] @ h[-1]))
+                    terms += [(-1.0 * p.mean(u.inputs[k - 1] * h[-1]), u.pulls[k]) for u in updates]
+                bias = self.biases[k]
+                if bias is not None:
+                    terms.append((1.0, bias))
+                    terms += [(-1.0, u.pulls[k]) for u in updates]
+                g.append(p.lincomb(terms, name=self.name(f"g{k}", t, i)))
+                h.append(p.apply(phi, g[-1], name=self.name(f"h{k}", t, i)))
+            layers.append(g)
+            states.append(h)
+            outputs.append(p.mean(readout * h[-1], name=self.name("f", t, i)))
+        return layers, states, outputs
+
+    def readouts(self, updates: list[_Update]) -> Vector:
+        """v_t = v_0 - eta sum err h."""
+        if not updates:
+            return self.readout
+        terms: list[Term] = [(1.0, self.readout), *((-1.0 * u.rate, u.inputs[-1]) for u in updates)]
+        return self.p.lincomb(terms)
+
+    def transposed(self, updates: list[_Update], k: int, dg: Vector) -> Vector:
+        """W_t^T dg of layer k."""
+        p = self.p
+        terms: list[Term] = [(1.0, self.matrices[k - 1].T @ dg)]
+        terms += [(-1.0 * p.mean(u.pulls[k] * dg), u.inputs[k - 1]) for u in updates]
+        return p.lincomb(terms)
+
+
+class _Kernel(_Writer):
+    """The kernel regime: one forward and one backward pass, then linear dynamics of the outputs."""
+
+    def run(self, start: list[float], standard: bool) -> Training:
+        p, data = self.p, self.data
+        layers, states, pulls = [], [], []
+        for i in range(data.examples):
+            g, h = [], []
+            for k, phi in enumerate(self.activations):
+                into: Any = self.matrices[k - 1] @ h[-1] if k else self.first[i]
+                bias = self.biases[k]
+                g.append(into if bias is None else into + bias)
+                h.append(p.apply(phi, g[-1], name=self.name(f"h{k}", i)))
+            layers.append(g)
+            states.append(h)
+            pulls.append(self.backward(g, lambda k, dg: self.matrices[k - 1].T @ dg, self.readout))
+        theta = {
+            (i, j): self.theta(i, j, states, pulls, standard)
+            for i in range(data.examples)
+            for j in range(data.trained)
+        }
+        found = [p.constant(value) for value in start]
+        outputs, losses = [tuple(found)], []
+        for t in range(data.steps):
+            batch = data.batches[t]
+            errors = self.errors(found, batch, t)
+            losses.append(self.total(found, batch, t))
+            for i in range(data.examples):
+                for j in batch:
+                    found[i] = found[i] - data.rates[t] * (theta[i, j] * errors[j])
+                found[i] = (1.0 * found[i]).named(self.name("f", t + 1, i)) if batch else found[i]
+            outputs.append(tuple(found))
+        features = tuple(zip(*states, strict=True))
+        return Training(p, tuple(outputs), tuple(losses), (features,) * (data.steps + 1))
+
+    def theta(
+        self, i: int, j: int, states: list[list[Vector]], pulls: list[list[Vector]], standard: bool
+    ) -> Scalar:
+        """The NTK of two examples: the sum over layers of backward times forward second moments."""
+        p, last = self.p, self.dense[-1]
+        weight = [1.0 if standard else d.W_std**2 for d in self.dense]
+        total: Any = weight[-1] * p.mean(states[i][-1] * states[j][-1])
+        if last.b_std and not standard:
+            total = total + last.b_std**2
+        for k, dense in enumerate(self.dense[:-1]):
+            back = p.mean(pulls[i][k] * pulls[j][k])
+            if k:
+                total = total + weight[k] * (p.mean(states[i][k - 1] * states[j][k - 1]) * back)
+            elif not standard:
+                total = total + weight[0] * float(self.data.gram[i, j]) * back
+            if dense.b_std and not standard:
+                total = total + dense.b_std**2 * back
+        return total
