@@ -29,10 +29,12 @@ ARROWS = {
 }
 _BELOW = LANGUAGE | {"kernels", "gauss", "law", "plan", "nn", "tiles"}
 ARROWS |= {
+    "pictures": {"errors", "finite"},
+    "finite": _BELOW | {"pictures"},
     "predict": _BELOW,
     "spectra": _BELOW,
     "interop": _BELOW | {"predict"},
-    "cli": _BELOW | {"predict", "spectra", "interop", "tpnum"},
+    "cli": _BELOW | {"pictures", "finite", "predict", "spectra", "interop", "tpnum"},
     "__main__": {"cli"},
     "tpnum": set(),
 }

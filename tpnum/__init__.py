@@ -30,6 +30,8 @@ _HOMES = {
     "apply": "tpnum.program",
     "mean": "tpnum.program",
     "simulate": "tpnum.program",
+    "simulations": "tpnum.finite.simulations",
+    "compare": "tpnum.finite.compare",
     "limit": "tpnum.plan.limit",
     "ntk": "tpnum.plan.ntk",
     "expect": "tpnum.gauss.expect",

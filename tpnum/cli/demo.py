@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     for name, valid_score, test_score, chosen in rows:
         print(f"{name:<28}{valid_score:>11.2%} {test_score:>11.2%}   {chosen}")
 
-    from tpnum.cli.picture import draw_by_class
+    from tpnum.pictures import draw_by_class
 
     title = f"NTK of a relu net: {DEPTH} hidden layers, $\\sigma_w^2={W_STD**2:g}$, $\\sigma_b={B_STD:g}$"
     draw_by_class(ntk, labels, images, title, out)

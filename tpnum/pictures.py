@@ -1,13 +1,16 @@
-"""A kernel matrix as a picture, its rows sorted by class."""
+"""Pictures: a kernel matrix sorted by class, the convergence of finite widths to the limit."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum.errors import InputError
+
+if TYPE_CHECKING:
+    from tpnum.finite.compare import Comparison
 
 
 def draw_by_class(matrix: np.ndarray, labels: np.ndarray, images: np.ndarray, title: str, out: Path) -> None:
@@ -64,3 +67,30 @@ def _by_class(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
         typical = matrix[np.ix_(members, members)].mean(axis=1) / np.sqrt(np.diag(matrix)[members])
         order.extend(members[np.argsort(-typical, kind="stable")])
     return np.array(order)
+
+
+def draw_convergence(comparison: Comparison, ax: Any = None) -> Any:
+    """|value - limit| at every width, its standard error, and 1/n for the eye, on logarithmic axes."""
+    if ax is None:
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise InputError("the picture needs matplotlib: pip install 'tpnum[demo]'") from None
+        figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        ax = figure.add_subplot()
+    widths = np.array(comparison.widths)
+    for row in comparison.rows:
+        away = np.abs(np.array(row.values) - row.limit)
+        if np.any(away > 0):
+            ax.errorbar(widths, away, yerr=row.errors, marker="o", capsize=2, linewidth=1, label=row.label)
+    largest = max((abs(row.values[0] - row.limit) for row in comparison.rows), default=1.0)
+    ax.plot(widths, (largest or 1.0) * widths[0] / widths, color="black", linestyle=":", label="1/n")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("width n")
+    ax.set_ylabel("|average - limit|")
+    if len(comparison.rows) <= 12:
+        ax.legend(fontsize=8)
+    return ax

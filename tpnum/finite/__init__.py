@@ -1,0 +1,1 @@
+"""Programs at finite width: many draws, and their distance to the limit."""

@@ -1,0 +1,146 @@
+"""`tpnum.compare`: a program's limit against finite widths, extrapolated in 1/n."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.errors import InputError
+from tpnum.finite.simulations import Quantity, line_fit, quantity, simulations, unit
+from tpnum.plan.limit import Law, limit
+
+if TYPE_CHECKING:
+    from tpnum.program import Program
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number: its limit, and what finite widths say of it.
+
+    ``z`` is (extrapolated - limit) over the root of both errors squared; ``slope`` is c of limit + c/n;
+    ``values`` and ``errors`` belong to the widths.
+    """
+
+    label: str
+    limit: float
+    limit_error: float
+    extrapolated: float
+    error: float
+    z: float
+    slope: float
+    values: tuple[float, ...]
+    errors: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.label:<24}{self.limit:>13.6g}{self.extrapolated:>13.6g}{self.error:>10.1e}{self.z:>8.2f}"
+            + "".join(f"{v:>12.5g}" for v in self.values)
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The rows of `tpnum.compare`; printing it shows the table."""
+
+    widths: tuple[float, ...]
+    seeds: int
+    rows: tuple[Row, ...]
+    law: Law
+
+    @property
+    def worst(self) -> Row:
+        """The row of the largest |z|."""
+        return max(self.rows, key=lambda row: abs(row.z))
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __str__(self) -> str:
+        head = f"{'quantity':<24}{'limit':>13}{'from widths':>13}{'error':>10}{'z':>8}"
+        head += "".join(f"{f'n = {w:g}':>12}" for w in self.widths)
+        return "\n".join([head, *map(str, self.rows)])
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw |value - limit| against the width with its errors; the axes (matplotlib's) are returned."""
+        from tpnum.pictures import draw_convergence
+
+        return draw_convergence(self, ax)
+
+
+def compare(
+    p: Program,
+    widths: Sequence[int | Mapping[str, int]] = (256, 512, 1024),
+    quantities: Sequence[Any] | None = None,
+    *,
+    seeds: int = 32,
+    data: Mapping[str, Any] | None = None,
+    n_jobs: int | None = None,
+    **options: Any,
+) -> Comparison:
+    """Fit value(n) = limit + c/n to simulations at several widths and hold it against `tpnum.limit`.
+
+    Parameters
+    ----------
+    widths : two or more; a number times the ratio of each CDC, or {"n": .., "m": ..}.
+    quantities : scalars, vectors (their second moments), pairs of vectors, (f, vector, ..); by default every
+        scalar and the second moment of every vector.
+    seeds : draws at each width, independent between widths.
+    options : of `tpnum.limit` (``method``, ``independence``, ``samples``, ``rtol``, ``seed``).
+
+    Raises
+    ------
+    InputError : fewer than two widths, quantities that the program does not have.
+    """
+    sizes = np.array([unit(w, p.dims) for w in widths])
+    if len(sizes) < 2 or len(set(sizes)) < len(sizes):
+        raise InputError(f"widths must be at least two different ones, not {list(widths)!r}")
+    law = limit(p, data=data, **options)
+    wanted = _everything(p) if quantities is None else [quantity(p, q) for q in quantities]
+    if not wanted:
+        raise InputError("the program has no scalar and no vector to compare")
+    limits = [q.law(law) for q in wanted]
+    finite = []
+    for k, width in enumerate(widths):
+        chosen = range(k * 1_000_003, k * 1_000_003 + seeds)
+        finite.append(simulations(p, width, list(chosen), data=data, n_jobs=n_jobs).table(wanted))
+    rows = []
+    for k, (q, exact) in enumerate(zip(wanted, limits, strict=True)):
+        rows += _rows(q, exact, [found[k] for found in finite], sizes)
+    return Comparison(tuple(sizes.tolist()), seeds, tuple(rows), law)
+
+
+def _everything(p: Program) -> list[Quantity]:
+    """Every scalar, and the second moment of every vector that the program shows outside its scans."""
+    shown = {name: v for name, v in p.vars.items() if name in p}
+    return [
+        Quantity("scalar", (name,)) if v.kind == "S" else Quantity("moment", (name, name))
+        for name, v in shown.items()
+        if v.kind in "GHS"
+    ]
+
+
+def _rows(q: Quantity, exact: Any, found: list[Any], sizes: np.ndarray) -> Iterator[Row]:
+    limits = np.asarray(exact.value, dtype=np.float64)
+    errors = np.broadcast_to(np.asarray(exact.error, dtype=np.float64), limits.shape).ravel()
+    values = np.stack([np.asarray(e.value).ravel() for e in found])
+    spread = np.stack([np.asarray(e.error).ravel() for e in found])
+    far, error, slope = line_fit(sizes, values, spread)
+    for j, at in enumerate(np.ndindex(limits.shape)):
+        gap = far[j] - limits[at]
+        whole = np.hypot(error[j], errors[j])
+        z = 0.0 if gap == 0 else gap / whole if whole > 0 else np.copysign(np.inf, gap)
+        label = str(q) + (f"[{','.join(map(str, at))}]" if at else "")
+        yield Row(
+            label,
+            float(limits[at]),
+            float(errors[j]),
+            float(far[j]),
+            float(error[j]),
+            float(z),
+            float(slope[j]),
+            tuple(values[:, j].tolist()),
+            tuple(spread[:, j].tolist()),
+        )

@@ -1,0 +1,185 @@
+"""`tpnum.simulations`: averages over many draws of a program at finite width, with standard errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.errors import InputError
+from tpnum.gauss.estimate import Estimate
+from tpnum.program import Scalar, Vector, simulate
+from tpnum.program.sample import Sample
+
+if TYPE_CHECKING:
+    from tpnum.program import Program
+
+CHUNK = 16
+"""Draws whose numbers are held before they join the running averages."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is averaged: a "scalar", a "mean", a "moment" of vectors, or "expect" of a function of them."""
+
+    kind: str
+    names: tuple[str, ...]
+    f: Callable[..., Any] | None = None
+
+    def of(self, sample: Sample) -> np.ndarray:
+        """Its value in one draw."""
+        if self.kind == "scalar":
+            return np.asarray(sample.scalar(self.names[0]))
+        if self.kind == "mean":
+            return np.asarray(sample.mean(self.names[0]))
+        if self.kind == "expect":
+            assert self.f is not None
+            return np.asarray(sample.expect(self.f, *self.names))
+        a, b = (np.asarray(sample.vector(n)) for n in self.names)
+        made = np.tensordot(a, b, axes=(-1, -1)) / a.shape[-1]
+        return np.asarray(made)
+
+    def law(self, law: Any) -> Estimate:
+        """Its limit."""
+        if self.kind == "expect":
+            return law.expect(self.f, *self.names)
+        return getattr(law, self.kind)(*self.names)
+
+    def __str__(self) -> str:
+        inside = ", ".join(self.names)
+        name = getattr(self.f, "__name__", str(self.f))
+        return {"scalar": inside, "mean": f"E {inside}", "moment": f"E {' '.join(self.names)}"}.get(
+            self.kind, f"E {name}({inside})"
+        )
+
+
+def quantity(p: Program, asked: Any) -> Quantity:
+    """A `Quantity` from a scalar, a vector (its second moment), two vectors, or (f, vector, ..)."""
+    if isinstance(asked, Quantity):
+        return asked
+    parts = asked if isinstance(asked, tuple) else (asked,)
+    f, vectors = (parts[0], parts[1:]) if _is_function(parts[0]) else (None, parts)
+    names = tuple(v if isinstance(v, str) else v.name for v in vectors)
+    if not names or any(n not in p.vars and n not in p.parts for n in names):
+        raise InputError(f"quantity {asked!r} does not name variables of the program")
+    if f is not None:
+        return Quantity("expect", names, f)
+    kinds = [p.vars[n].kind if n in p.vars else "?" for n in names]
+    if kinds == ["S"]:
+        return Quantity("scalar", names)
+    if len(names) > 2 or "S" in kinds or "A" in kinds:
+        raise InputError(f"quantity {asked!r} is neither a scalar, a vector, two vectors nor (f, vector, ..)")
+    return Quantity("moment", names * (3 - len(names)) if len(names) == 1 else names)
+
+
+def _is_function(x: Any) -> bool:
+    return callable(x) and not isinstance(x, (Vector, Scalar))
+
+
+def simulations(
+    p: Program,
+    width: int | Mapping[str, int] = 1000,
+    seeds: int | Sequence[int] = 32,
+    *,
+    data: Mapping[str, Any] | None = None,
+    n_jobs: int | None = None,
+) -> Simulations:
+    """Draw ``p`` at finite width many times; averages and standard errors are computed when asked for.
+
+    Parameters
+    ----------
+    width : a number (times the ratio of each CDC) or {"n": 1500, "m": 3000}.
+    seeds : how many (0, 1, ..), or which.
+    data : as in `tpnum.simulate`, one example.
+    n_jobs : threads over seeds, all processors by default; the result does not depend on it.
+    """
+    chosen = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
+    if len(chosen) < 2 or len(set(chosen)) < len(chosen):
+        raise InputError(f"seeds must be at least two different numbers, or their count, not {seeds!r}")
+    return Simulations(p.copy(), width, chosen, dict(data or {}), n_jobs)
+
+
+class Simulations:
+    """Averages over draws: no draw is kept, so memory does not grow with their number."""
+
+    def __init__(
+        self, p: Program, width: Any, seeds: list[int], data: dict[str, Any], n_jobs: int | None
+    ) -> None:
+        self.program, self.width, self.seeds = p, width, seeds
+        self._data, self._jobs = data, n_jobs
+
+    def scalar(self, s: Scalar | str) -> Estimate:
+        """The average of a scalar, per index of its family."""
+        return self.table([Quantity("scalar", (_name(s),))])[0]
+
+    def mean(self, v: Vector | str) -> Estimate:
+        """The average of (1/n) sum_a v_a."""
+        return self.table([Quantity("mean", (_name(v),))])[0]
+
+    def moment(self, a: Vector | str, b: Vector | str) -> Estimate:
+        """The average of (1/n) sum_a a_a b_a, shape (*axes of a, *axes of b)."""
+        return self.table([Quantity("moment", (_name(a), _name(b)))])[0]
+
+    def expect(self, f: Callable[..., Any], *vectors: Vector | str) -> Estimate:
+        """The average of (1/n) sum_a f(x_a, ..), axes matched by name."""
+        return self.table([Quantity("expect", tuple(map(_name, vectors)), f)])[0]
+
+    def table(self, asked: Sequence[Any]) -> list[Estimate]:
+        """Several quantities from one pass over the seeds: see `quantity` for what may be asked."""
+        wanted = [quantity(self.program, a) for a in asked]
+        count = 0
+        mean: list[np.ndarray] = []
+        square: list[np.ndarray] = []
+        for values in self._draws(wanted):
+            count += 1
+            if count == 1:
+                mean, square = [np.array(v, dtype=np.float64) for v in values], [0.0 * v for v in values]
+                continue
+            for k, v in enumerate(values):  # Welford's update
+                away = v - mean[k]
+                mean[k] = mean[k] + away / count
+                square[k] = square[k] + away * (v - mean[k])
+        method = f"simulation, width {self.width}, {count} seeds"
+        made = []
+        for m, s in zip(mean, square, strict=True):
+            made.append(Estimate(m[()], np.sqrt(s / (count * (count - 1)))[()], method, count))
+        return made
+
+    def _draws(self, wanted: list[Quantity]) -> Iterator[list[np.ndarray]]:
+        from joblib import Parallel, delayed
+
+        def one(seed: int) -> list[np.ndarray]:
+            sample = simulate(self.program, self.width, seed, self._data or None)
+            return [q.of(sample) for q in wanted]
+
+        jobs = Parallel(n_jobs=self._jobs or -1, backend="threading")
+        for begin in range(0, len(self.seeds), CHUNK):
+            yield from jobs(delayed(one)(s) for s in self.seeds[begin : begin + CHUNK])
+
+
+def _name(v: Vector | Scalar | str) -> str:
+    return v if isinstance(v, str) else v.name
+
+
+def line_fit(
+    widths: np.ndarray, values: np.ndarray, errors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(limit, its standard error, c) of value = limit + c/width by weighted least squares, per column."""
+    scale = np.max(np.abs(values), axis=0, initial=0.0)
+    weights = 1.0 / np.maximum(errors, 1e-13 * scale + 1e-300) ** 2
+    x = 1.0 / widths[:, None]
+    total, first, second = (np.sum(weights * x**k, axis=0) for k in range(3))
+    det = total * second - first**2
+    up, down = np.sum(weights * values, axis=0), np.sum(weights * x * values, axis=0)
+    error = np.sqrt(second / det)
+    return (second * up - first * down) / det, error, (total * down - first * up) / det
+
+
+def unit(width: int | Mapping[str, int], dims: Mapping[str, float]) -> float:
+    """The width of a CDC of ratio 1."""
+    if isinstance(width, Mapping):
+        return math.exp(sum(math.log(n / dims.get(d, 1.0)) for d, n in width.items()) / len(width))
+    return float(width)
