@@ -1,0 +1,472 @@
+"""The ensemble: known sequences, state evolution, nets in training, honest errors, one seed one law."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.polynomial.hermite_e import hermegauss
+from threadpoolctl import threadpool_limits
+
+import tpnum as tp
+from tests.oracle.training import program, task, train
+from tpnum import functions
+from tpnum.errors import InputError, LimitError, ProgramError
+from tpnum.kernels import ensemble as kernels
+from tpnum.law import ensemble
+from tpnum.law.ensemble import Ensemble
+from tpnum.law.replicate import FUSED
+
+BOTH = pytest.mark.parametrize("points", ["sobol", "random"])
+
+
+def within(estimate, truth, sigmas=5.0):
+    return abs(estimate.value - truth) <= sigmas * estimate.error
+
+
+def squares():
+    """phi(z) = z^2 and its backpropagation from the vector of ones (MATH 3)."""
+    p = tp.Program()
+    x, w = p.vector("x"), p.matrix("W")
+    h = x * x
+    back = w.T @ (2.0 * (w @ h))
+    return p, back.name, h.name
+
+
+def powers(p, v, times):
+    """E v.M^k v / n for a linear map M given by its product."""
+    w, found = v, []
+    for _ in range(times[0]):
+        w = times[1](w)
+        found.append(p.mean(v * w).name)
+    return found
+
+
+def catalan():
+    p = tp.Program()
+    v, a = p.vector("v"), p.matrix("A", var=0.5)
+    return p, powers(p, v, (8, lambda w: a @ w + a.T @ w)), [0, 1, 0, 2, 0, 5, 0, 14]
+
+
+def narayana(ratio):
+    p = tp.Program()
+    p.dim("m", ratio)
+    v, a = p.vector("v"), p.matrix("A", rows="m", cols="n")
+    truth = [ratio, ratio + ratio**2, ratio + 3 * ratio**2 + ratio**3]
+    return p, powers(p, v, (3, lambda w: a.T @ (a @ w))), truth
+
+
+def jacobian():
+    """J = D2 W2 D1 W1 of a relu net at s_w^2 = 2: moments of J'J (P17)."""
+    p = tp.Program()
+    x, w1, w2 = p.vector("x"), p.matrix("W1", var=2.0), p.matrix("W2", var=2.0)
+    g1 = w1 @ x
+    g2 = w2 @ tp.relu(g1)
+    d1, d2 = functions.step(g1), functions.step(g2)
+    v = p.vector("v")
+    return p, powers(p, v, (3, lambda w: w1.T @ (d1 * (w2.T @ (d2 * (w2 @ (d1 * (w1 @ w)))))))), [1, 5, 33]
+
+
+def wide_jacobian(ratio):
+    """J = D W, W of (ratio n) x n: half of the rows live, 2 x Marchenko-Pastur of half the ratio."""
+    p = tp.Program()
+    p.dim("m", ratio)
+    w = p.matrix("W", var=2.0, rows="m", cols="n")
+    d = functions.step(w @ p.vector("x"))
+    c = ratio / 2
+    truth = [2 * c, 4 * (c + c**2), 8 * (c + 3 * c**2 + c**3)]
+    return p, powers(p, p.vector("v"), (3, lambda u: w.T @ (d * (w @ u)))), truth
+
+
+def tied():
+    """s <- tanh(W' tanh(W s)) + x/2."""
+    p = tp.Program()
+    x, w = p.vector("x"), p.matrix("W", var=1.3)
+    s, found = x, []
+    for _ in range(3):
+        s = tp.tanh(w.T @ tp.tanh(w @ s)) + 0.5 * x
+        found.append(p.mean(s * s).name)
+    return p, found, [tied_first(), 1.1806, 1.2016]
+
+
+def tied_first():
+    """The first round by quadrature: s = tanh(hat + 1.3 E[tanh'] x) + x/2."""
+    z, w = hermegauss(200)
+    w = w / w.sum()
+    g = math.sqrt(1.3) * z
+    x, hat = np.meshgrid(z, math.sqrt(1.3 * w @ np.tanh(g) ** 2) * z, indexing="ij")
+    return (np.outer(w, w) * (np.tanh(hat + 1.3 * (w @ np.cosh(g) ** -2) * x) + 0.5 * x) ** 2).sum()
+
+
+@BOTH
+def test_gradients_that_are_not_independent(points):
+    p, back, h = squares()
+    law = Ensemble(p, points=points)
+    assert within(law.moment(back, back), 24)
+    assert within(law.moment(back, h), 6)
+    assert within(law.cov(back, h), 6 - 2)
+    assert within(law.mean(back), 2)
+    gia = Ensemble(p, points=points, corrections=False)
+    assert within(gia.moment(back, back), 12)
+    assert within(gia.moment(back, h), 0)
+    assert gia.moment(back, h).error < 0.03
+
+
+PROGRAMS = {
+    "Catalan": catalan,
+    "Narayana 2": lambda: narayana(2.0),
+    "Narayana 1/2": lambda: narayana(0.5),
+    "Jacobian": jacobian,
+    "wide Jacobian": lambda: wide_jacobian(3.0),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_known_moments(name, points):
+    p, found, truth = PROGRAMS[name]()
+    law = Ensemble(p, points=points, seed=1)
+    for scalar, value in zip(found, truth, strict=True):
+        estimate = law.scalar(scalar)
+        assert within(estimate, value)
+        assert estimate.error < (0.05 if points == "random" else 2e-3) * max(truth)
+
+
+def test_the_tied_program_and_what_sobol_points_gain():
+    p, found, truth = tied()
+    sobol, random = Ensemble(p), Ensemble(p, points="random")
+    assert sobol.scalar(found[0]).error < 1e-4
+    assert within(sobol.scalar(found[0]), truth[0])
+    for scalar, value in zip(found, truth, strict=True):
+        assert sobol.scalar(scalar).value == pytest.approx(value, abs=1e-3)
+        assert 20 * sobol.scalar(scalar).error < random.scalar(scalar).error
+    assert sobol.scalar(found[0]).method == "ensemble, S = 131072, R = 8, sobol"
+    assert sobol.scalar(found[0]).cost == 131072
+
+
+def test_message_passing_is_state_evolution():
+    """The Onsager term of the program cancels the dot (MATH 11)."""
+    delta, sigma = 0.6, 0.1
+    p = tp.Program()
+    p.dim("m", delta)
+    signal = tp.tanh(2.0 * p.vector("u"))
+    a = p.matrix("A", rows="m", cols="n", var=1 / delta)
+    y = a @ signal + p.vector("noise", var=sigma**2, dim="m")
+    x, z, found = None, y, []
+    for _ in range(6):
+        r = a.T @ z if x is None else a.T @ z + x
+        x = tp.tanh(r)
+        found.append(p.mean((x - signal) * (x - signal)).name)
+        z = y - a @ x + (1 / delta) * p.moment(functions.tanh.derivative(), r) * z
+    law = Ensemble(p)
+    nodes, weights = hermegauss(160)
+    weights = np.outer(weights, weights) / weights.sum() ** 2
+    u, g = np.meshgrid(nodes, nodes, indexing="ij")
+    tau = sigma**2 + (weights * np.tanh(2 * u) ** 2).sum() / delta
+    for scalar in found:
+        error = (weights * (np.tanh(np.tanh(2 * u) + np.sqrt(tau) * g) - np.tanh(2 * u)) ** 2).sum()
+        assert within(law.scalar(scalar), error)
+        assert law.scalar(scalar).error < 2e-3 * error
+        tau = sigma**2 + error / delta
+
+
+def test_training_of_finite_nets():
+    """A three-layer net in maximal-update parametrisation; widths 512 and 2048, extrapolated in 1/n."""
+    job, seeds = task(4, 4), 16
+    p, data, found = program(job)
+    law = Ensemble(p, data=data, samples=1 << 16)
+    limit = np.array([law.scalar(f).value for f in found])
+    error = np.array([law.scalar(f).error for f in found])
+    with threadpool_limits(1, "blas"):
+        runs = {n: np.array([train(job, n, seed).ravel() for seed in range(seeds)]) for n in (512, 2048)}
+    finite = (4 * runs[2048].mean(axis=0) - runs[512].mean(axis=0)) / 3
+    spread = np.sqrt((16 * runs[2048].var(axis=0, ddof=1) + runs[512].var(axis=0, ddof=1)) / 9 / seeds)
+    z = (limit - finite) / np.hypot(spread, error)
+    assert np.abs(z).max() < 4.5
+    assert np.sqrt((z**2).mean()) < 1.6
+    assert np.median(runs[2048].std(axis=0, ddof=1) / error) > 4
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["squares", "Catalan", "tied", "Jacobian"])
+def test_errors_are_honest(name, points):
+    """Over 40 seeds the error is what the deviations are, in the mean square and without a common part."""
+    if name == "squares":
+        p, back, h = squares()
+        found = [p.mean(p[back] * p[h]).name]
+        truth = [6.0]
+    else:
+        p, found, truth = {**PROGRAMS, "tied": tied}[name]()
+        found, truth = ([found[0]], [truth[0]]) if name == "tied" else (found[1:3], truth[1:3])
+    laws = [Ensemble(p, samples=1 << 15, seed=seed, points=points, n_jobs=1) for seed in range(40)]
+    for scalar, value in zip(found, truth, strict=True):
+        made = [law.scalar(scalar) for law in laws]
+        deviation = np.array([e.value for e in made]) - value
+        error = np.array([e.error for e in made])
+        ratio = np.sqrt((deviation**2).mean() / (error**2).mean())
+        assert 0.45 < ratio < 1.5
+        assert np.mean(np.abs(deviation) < 2 * error) > 0.82
+        assert abs(deviation.mean()) < 4 * deviation.std() / np.sqrt(40)
+
+
+@BOTH
+def test_one_seed_one_result(points):
+    p, found, _ = jacobian()
+
+    def values(**options):
+        law = Ensemble(p, samples=1 << 12, points=points, **options)
+        return [law.scalar(f).value for f in found]
+
+    one = values(n_jobs=1)
+    assert one == values(n_jobs=3) == values()
+    assert one != values(seed=1)
+
+
+@BOTH
+def test_answers_about_vectors_when_there_is_little_room(points, monkeypatch):
+    p, back, h = squares()
+    law = Ensemble(p, samples=1 << 12, points=points)
+    before = [law.moment(back, h).value, law.mean(back).value, law.expect(np.maximum, back, h).value]
+    monkeypatch.setattr(ensemble, "ROOM", 0)
+    small = Ensemble(p, samples=1 << 12, points=points)
+    after = [small.moment(back, h).value, small.mean(back).value, small.expect(np.maximum, back, h).value]
+    assert before == pytest.approx(after, rel=1e-12)
+    x = small.mean("x").value
+    assert small.mean("x").value == x
+
+
+def test_expectations_of_several_components():
+    p, back, h = squares()
+    law = Ensemble(p, samples=1 << 14)
+    both = law.expect(lambda u, v: np.stack([u * v, u]), back, h)
+    assert both.value.shape == both.error.shape == (2,)
+    assert both.value[0] == pytest.approx(law.moment(back, h).value, rel=1e-12)
+    assert both.value[1] == pytest.approx(law.mean(back).value, rel=1e-12)
+
+
+def test_inputs_of_any_covariance():
+    p = tp.Program()
+    cov = np.array([[1.0, 0.6, 1.6], [0.6, 2.0, 2.6], [1.6, 2.6, 4.2]])  # the third is the sum of the others
+    x, y, z = p.vectors("x", "y", "z", mean=[0.5, -1.0, -0.5], cov=cov)
+    law = Ensemble(p)
+    mean = np.array([0.5, -1.0, -0.5])
+    for i, a in enumerate("xyz"):
+        assert within(law.mean(a), mean[i])
+        for j, b in enumerate("xyz"):
+            assert within(law.cov(a, b), cov[i, j])
+    zero = Ensemble((p, p.mean((x + y - z) * (x + y - z)))[0])
+    assert zero.scalar(p.lines[-1].name).value == pytest.approx(0, abs=1e-12)
+
+
+def test_collinear_hats_and_zeros():
+    """W(2x) follows W x, W 0 is 0, a matrix of variance 0 gives 0; the exact recursion agrees."""
+    p = tp.Program()
+    x, w = p.vector("x"), p.matrix("W", var=0.8)
+    none = p.matrix("N", var=0.0)
+    g, twice, nothing = w @ x, w @ (2.0 * x), w @ (x - 1.0 * x)
+    b = w.T @ (functions.step(g + 0.5) * twice + none @ x)
+    found = [p.mean(twice * g), p.mean(nothing * nothing), p.mean(b * b), p.mean(b * x)]
+    found.append(p.mean((w @ b) * g))
+    law = Ensemble(p)
+    exact = tp.limit(p, method="exact")
+    for scalar in found:
+        truth = float(exact.scalar(scalar).value)
+        assert abs(law.scalar(scalar.name).value - truth) <= 5 * law.scalar(scalar.name).error + 1e-9
+    assert law.scalar(found[1].name).value == 0
+
+
+def test_a_batch_that_does_not_mix():
+    """Many inputs, each with few hats of its own: the dots are regressed on these alone."""
+    p = tp.Program()
+    w = p.matrix("W", var=1.2)
+    backs = [w.T @ tp.relu(w @ p.vector(f"x{i}")) for i in range(12)]
+    found = [p.mean(b * p[f"x{i}"]).name for i, b in enumerate(backs)]
+    q = tp.Program()
+    one = q.vector("x")
+    m = q.matrix("W", var=1.2)
+    single = m.T @ tp.relu(m @ one)
+    truth = float(tp.limit(q).moment(single, one).value)
+    law = Ensemble(p)
+    assert all(within(law.scalar(f), truth) for f in found)
+
+
+def test_data_come_through_matrices():
+    p = tp.Program()
+    u0, u1 = p.data("u0"), p.data("u1")
+    first = p.matrix("U", var=1.5, cols="d")
+    w = p.matrix("W")
+    s = p.vector("c")
+    g0, g1 = first @ u0, first @ u1
+    back = w.T @ tp.tanh(w @ tp.tanh(g0) + s)
+    arrays = {"u0": np.array([1.0, 0.5, -1.0]), "u1": np.array([0.2, 1.0, 0.3])}
+    exact = tp.limit(p, data=arrays, method="exact")
+    g2 = first @ (u0 - 2.0 * u1)  # collinear with the others
+    left = p.mean((g0 - 2.0 * g1 - g2) * (g0 - 2.0 * g1 - g2))
+    law = Ensemble(p, data=arrays)
+    assert law.scalar(left.name).value == pytest.approx(0, abs=1e-12)
+    for a, b in [(g0, g1), (g1, g1), (back, g1), (back, back)]:
+        assert within(law.moment(a.name, b.name), float(exact.moment(a, b).value))
+    assert law.moment(g0.name, g1.name).value == pytest.approx(
+        1.5 * arrays["u0"] @ arrays["u1"] / 3, abs=5e-3
+    )
+    with pytest.raises(ProgramError, match="channels of data"):
+        first.T @ back
+
+
+def test_functions_with_kernels_of_their_own():
+    rng = np.random.default_rng(0)
+    for (name, order), kernel in FUSED.items():
+        fn = functions.get(name)
+        for i in order:
+            fn = fn.derivative(i)
+        x = np.concatenate([rng.standard_normal((4, 501)) * 3, np.zeros((2, 501))])
+        x[0, :6] = [0.0, -0.0, 1e-9, -700.0, 800.0, 1e-300]
+        args = np.array([[0, 1], [2, 3]])[: fn.arity]
+        kernel(x, args, np.array([4, 5]))
+        with np.errstate(under="ignore"):
+            wanted = np.stack([fn(*x[args[:, i]]) for i in range(2)])
+        np.testing.assert_allclose(x[4:], wanted, rtol=3e-15, atol=1e-300, err_msg=name)
+
+
+class TestKernels:
+    """Odd sizes, shared rows, pieces of streams."""
+
+    @pytest.fixture
+    def x(self):
+        return np.random.default_rng(1).standard_normal((16, 2500))
+
+    @pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 5), (4, 8), (6, 2)])
+    def test_products_and_sums(self, x, n, m):
+        left, right = np.arange(n), np.arange(7, 7 + m)
+        out = np.empty((n, m))
+        kernels.inner(x, left, right, out)
+        np.testing.assert_allclose(out, x[left] @ x[right].T / 2500, atol=1e-13)
+        pair = np.empty(n)
+        kernels.dots(x, left, left, pair)
+        np.testing.assert_allclose(pair, (x[:n] ** 2).mean(axis=1), rtol=1e-13)
+        coefs = np.random.default_rng(2).standard_normal((n, m))
+        whole, made = x.copy(), x.copy()
+        kernels.combine(made, right, coefs, left)
+        whole[left] = coefs @ x[right]
+        np.testing.assert_allclose(made, whole, atol=1e-13)
+        scale, made = np.linspace(1.0, 2.0, n), x.copy()
+        kernels.remove(made, right, coefs, scale, left)
+        whole[left] = scale[:, None] * (x[left] - coefs @ x[right])
+        np.testing.assert_allclose(made, whole, atol=1e-13)
+
+    def test_normal_numbers(self):
+        from scipy.stats import kstest
+
+        keys = np.array([3, 2**63 + 11, 2**64 - 1], dtype=np.uint64)
+        x = np.empty((3, 200_001))
+        kernels.normals(x, np.arange(3), keys, 0)
+        piece = np.empty((3, 777))
+        kernels.normals(piece, np.arange(3), keys, 5000)
+        np.testing.assert_array_equal(piece, x[:, 5000:5777])
+        for row in x:
+            assert kstest(row, "norm").pvalue > 1e-3
+            assert kstest(row[:-1:2] * row[1::2], (x[0, ::2] * x[1, ::2])).pvalue > 1e-3
+            lags = [row[k:] @ row[: row.size - k] / row.size for k in (1, 2, 3, 1024)]
+            assert np.abs(lags).max() < 4.5 / math.sqrt(row.size)
+        assert np.abs(np.corrcoef(x) - np.eye(3)).max() < 4.5 / math.sqrt(x.shape[1])
+
+    def test_gaussians_given_others(self, x):
+        rows = np.concatenate([x[:4], [x[0] - 2 * x[3]], x[5:6], np.zeros((1, 2500)), x[6:7]])
+        gram = rows @ rows.T / 2500
+        factor, pivots = np.zeros((8, 8)), np.zeros(8, dtype=np.int64)
+        rank = kernels.condition(gram, 1.7, factor, pivots, 0, 0, 3, 1e-10)
+        rank = kernels.condition(gram, 1.7, factor, pivots, rank, 3, 8, 1e-10)
+        assert pivots[:rank].tolist() == [0, 1, 2, 3, 5, 7]
+        np.testing.assert_allclose(factor[:, :rank] @ factor[:, :rank].T, 1.7 * gram, atol=1e-12)
+        right = np.random.default_rng(3).standard_normal((2, rank))
+        solved = right.copy()
+        kernels.back_substitute(factor, pivots[:rank], np.array([rank, 4]), solved)
+        lower = factor[pivots[:rank], :rank]
+        np.testing.assert_allclose(lower.T @ solved[0], right[0], atol=1e-12)
+        np.testing.assert_allclose(lower[:4, :4].T @ solved[1, :4], right[1, :4], atol=1e-12)
+        assert not solved[1, 4:].any()
+
+
+class TestRefusals:
+    def test_arguments(self):
+        p, back, _ = squares()
+        for options in ({"replicates": 1}, {"samples": 100}, {"points": "best"}, {"data": {"u": [1.0]}}):
+            with pytest.raises(InputError, match=next(iter(options))):
+                Ensemble(p, **options)
+        q = tp.Program()
+        q.matrix("W") @ q.vector("x", axes={"t": 3}, fresh=True)
+        with pytest.raises(InputError, match="expand"):
+            Ensemble(q)
+
+    def test_data(self):
+        p = tp.Program()
+        u = p.matrix("U", cols="d")
+        u @ p.data("a")
+        u @ p.data("b")
+        with pytest.raises(InputError, match="a, b"):
+            Ensemble(p)
+        with pytest.raises(InputError, match="'b' has 2 channels"):
+            Ensemble(p, data={"a": np.ones(3), "b": np.ones(2)})
+        with pytest.raises(InputError, match="'a' must be a 1-d array"):
+            Ensemble(p, data={"a": np.ones((2, 3)), "b": np.ones(2)})
+
+    def test_questions(self):
+        p = tp.Program()
+        p.dim("m", 2.0)
+        x, y = p.vector("x"), p.vector("y", dim="m")
+        law = Ensemble(p)
+        with pytest.raises(InputError, match="one common dimension class"):
+            law.moment(x.name, y.name)
+        with pytest.raises(InputError, match="'z' is not a vector"):
+            law.mean("z")
+        with pytest.raises(InputError, match="'x' is not a scalar"):
+            law.scalar("x")
+
+    def test_moments_that_do_not_exist(self):
+        p = tp.Program()
+        x, w = p.vector("x", var=4.0), p.matrix("W")
+        h = p.apply(lambda u: np.exp(u**6), x, name="h")
+        w @ h
+        m = p.mean(x)
+        with pytest.raises(LimitError, match=r"line 3 \(h\): E Z\^2 is inf"):
+            Ensemble(p, samples=1 << 12).scalar(m.name)
+        with pytest.raises(LimitError, match=r"line 3 \(h\): E Z\^2"):
+            Ensemble(p, samples=1 << 12, written=lambda name: None).scalar(m.name)
+        with pytest.raises(LimitError, match=r"the line of h: E Z\^2"):
+            Ensemble(p, samples=1 << 12, written=lambda name: f"the line of {name}").scalar(m.name)
+        q = tp.Program()
+        x = q.vector("x")
+        s = 1.0 / (q.mean(x * x) - q.mean(x * x))
+        with pytest.raises(LimitError, match=rf"\({s.name}\): its value is"):
+            Ensemble(q, samples=1 << 12).scalar(s.name)
+
+
+def test_sums_that_need_no_rows():
+    """Multiples take their factor along, equal sums are one row; what is asked for does not change them."""
+    p = tp.Program()
+    x, y, w = p.vector("x"), p.vector("y"), p.matrix("W")
+    h = tp.tanh(w @ x)
+    s = p.mean(h * h)
+    scaled = (2.0 * h).named("scaled")
+    twice = (s * scaled).named("twice")
+    thrice = (s * twice).named("thrice")  # two scalars
+    found = {
+        p.mean(twice * h): lambda m: 2 * m**2,
+        p.mean(twice * twice): lambda m: 4 * m**3,
+        p.mean(thrice * scaled): lambda m: 4 * m**3,
+    }
+    a, b = (h + s * y).named("a"), (h + s * y).named("b")
+    found[p.mean(a * b)] = lambda m: m + m**2
+    found[p.mean(p.apply(np.tanh, b) * (a - b))] = lambda m: 0
+    c = w.T @ (twice + 1.0 * thrice)
+    q = p.mean(c * x)
+    law, other = Ensemble(p), Ensemble(p)
+    assert other.moment(twice.name, thrice.name).value > 0  # keeps all vectors as rows
+    m = law.scalar(s.name).value
+    for scalar, value in found.items():
+        assert law.scalar(scalar.name).value == pytest.approx(value(m), rel=1e-3, abs=1e-3)
+        assert law.scalar(scalar.name).value == pytest.approx(other.scalar(scalar.name).value, rel=1e-10)
+    truth = float(tp.limit(p, method="exact").scalar(q).value)
+    assert within(law.scalar(q.name), truth)
+    assert law.scalar(q.name).value == pytest.approx(other.scalar(q.name).value, rel=1e-10)

@@ -1,0 +1,248 @@
+"""The general limit by sampling (SL Thm 6.3): every limit variable held as an ensemble of samples."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.errors import InputError, LimitError
+from tpnum.gauss.estimate import Estimate
+from tpnum.law.draws import Draws, Random, Sobol
+from tpnum.law.replicate import Replicate, average
+from tpnum.law.schedule import schedule
+from tpnum.program.lines import Data, Map, Scan
+
+if TYPE_CHECKING:
+    from tpnum.law.steps import Schedule
+    from tpnum.program import Program
+
+POINTS = ("auto", "sobol", "random")
+ROOM = 1 << 28
+"""Bytes of samples that are kept for questions about vectors."""
+
+PART = 4
+"""The bias is seen on this part of the first replicate, run whole and in two halves."""
+
+
+class Ensemble:
+    """The law of an expanded program (no scans, no axes), transposes anywhere, by sampling.
+
+    For W in R^{n x m} with entries N(0, s^2/m), Z^{W x} = hat + dot: the hat is drawn from the Gaussian with
+    Cov(hat, hat') = s^2 E[Z^x Z^x'] given the earlier hats, the dot is s^2 sum over earlier W^T y of
+    Z^y E[d Z^x / d hat^{W^T y}], by Stein's lemma (MATH: SL Thm 6.3; `tpnum.law.hats`).  All expectations are
+    means over the samples.  Vectors of different common dimension classes have independent samples.
+
+    Every replicate is an ensemble of its own, of ``samples / replicates`` samples, with its own moments and
+    scalars.  An answer is the mean over replicates; its error is half of Student's 95 % interval, together
+    with the bias of order 1 / samples, as a part of a replicate shows it that is run whole and in halves.
+
+    Parameters
+    ----------
+    program
+        The expanded program.
+    samples, replicates
+        All samples together, and the number of parts; rounded up to replicates of 2^k with Sobol points.
+    seed
+        Fixes the result, whatever the number of threads.
+    corrections
+        False: no dots, as if transposes were independent matrices.
+    points
+        "random", "sobol" (scrambled; one coordinate per Gaussian of a sample space), or "auto": Sobol points
+        while no sample space has more than 32 Gaussians.
+    n_jobs
+        Threads over replicates; None: one per processor.
+    data
+        An array of channels for each data line.
+    written
+        How errors name the line that makes a variable, None for "line 6 (g2)" of this program.
+
+    Raises
+    ------
+    InputError
+        An argument that does not fit, a question about a name that the program lacks.
+    LimitError
+        A moment that is not finite; the message quotes the line.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        samples: int = 1 << 17,
+        replicates: int = 8,
+        seed: int = 0,
+        corrections: bool = True,
+        points: str = "auto",
+        n_jobs: int | None = None,
+        data: Mapping[str, Any] | None = None,
+        written: Callable[[str], str | None] | None = None,
+    ) -> None:
+        if any(isinstance(line, Map | Scan) for line in program.lines) or any(
+            v.axes for v in program.vars.values()
+        ):
+            raise InputError("program: an ensemble holds scalar lines; call its expand() first")
+        if replicates < 2:
+            raise InputError(f"replicates must be at least 2, not {replicates!r}: the error comes from them")
+        if samples < 32 * replicates:
+            raise InputError(f"samples must be at least 32 per replicate, {32 * replicates}, not {samples!r}")
+        if points not in POINTS:
+            raise InputError(f"points must be one of {', '.join(POINTS)}, not {points!r}")
+        self.program, self.vars = program, program.vars
+        self.seed, self.replicates, self.n_jobs = seed, replicates, n_jobs
+        self._corrections, self._written = corrections, written
+        self._data = _arrays(program, data or {})
+        self._widths = {self.vars[name].dim: x.size for name, x in self._data.items()}
+        self._vectors = [name for name, v in self.vars.items() if v.kind in "GH"]
+        self.points = "sobol" if points == "auto" else points
+        each = samples / replicates
+        self.size = 1 << round(math.log2(each)) if self.points == "sobol" else 2 * math.ceil(each / 2)
+        self.samples = self.size * replicates
+        self._asked: dict[str, None] = {}
+        self._runs: list[Replicate] = []
+
+    # --- answers
+
+    def mean(self, name: str) -> Estimate:
+        """E Z."""
+        self._need(name)
+        return self._estimate(lambda run: run.kept[name].mean())
+
+    def moment(self, a: str, b: str) -> Estimate:
+        """E Z^a Z^b."""
+        self._need(a, b)
+        return self._estimate(lambda run: run.kept[a] @ run.kept[b] / run.size)
+
+    def cov(self, a: str, b: str) -> Estimate:
+        """Cov(Z^a, Z^b)."""
+        self._need(a, b)
+
+        def value(run: Replicate) -> Any:
+            x, y = run.kept[a], run.kept[b]
+            return x @ y / run.size - x.mean() * y.mean()
+
+        return self._estimate(value)
+
+    def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
+        """E f(Z^1, .., Z^k), one value per component of f; where its ``kinks`` are does not matter."""
+        self._need(*names)
+        return self._estimate(lambda run: average(f, [run.kept[name] for name in names]))
+
+    def scalar(self, name: str) -> Estimate:
+        """The limit of a scalar."""
+        if name not in self.vars or self.vars[name].kind != "S":
+            raise InputError(f"{name!r} is not a scalar of the program")
+        if not self._runs:
+            self._run()
+        return self._estimate(lambda run: run.values[run.plan.scalars[name]])
+
+    # --- runs
+
+    def _plan(self, keep: list[str]) -> Schedule:
+        return schedule(self.program, self._corrections, keep, self._widths, self._written)
+
+    def _need(self, *names: str) -> None:
+        """See that the samples of these vectors are there."""
+        for name in names:
+            if name not in self.vars or self.vars[name].kind not in "GH":
+                raise InputError(f"{name!r} is not a vector of the program")
+        dims = {self.vars[name].dim for name in names}
+        if len(dims) != 1:
+            raise InputError(
+                f"one expectation needs vectors of one common dimension class, not {sorted(dims)}"
+            )
+        if self._runs and all(name in self._runs[0].kept for name in names):
+            return
+        for name in names:
+            self._asked.pop(name, None)
+            self._asked[name] = None
+        self._run()
+
+    def _run(self) -> None:
+        """Run all replicates, and keep what was asked for last and as many others as there is room for."""
+        most = max(ROOM // (8 * self.samples), 2)
+        recent = list(self._asked)[::-1]
+        first = self._vectors.index(recent[0]) if recent else 0
+        keep = list(dict.fromkeys([*recent, *self._vectors[first:], *self._vectors[:first]]))
+        if not recent and len(keep) > most:
+            keep = []
+        plan = self._plan(keep[:most])
+        part = self.size // (4 * PART) * 4
+        pieces = [(r, 0, self.size) for r in range(self.replicates)]
+        pieces += [(0, 0, part), (0, 0, part // 2), (0, part // 2, part // 2)]
+
+        arenas: deque[dict[str, np.ndarray]] = deque()
+
+        def one(replicate: int, first: int, size: int) -> Replicate:
+            draws = self._draws(plan, replicate, first)
+            own = _taken(arenas) if size == self.size else None
+            own = own or plan.arenas(size, draws.room)
+            made = Replicate(plan, own, size, draws, self._data).run()
+            if size == self.size:
+                arenas.append(own)
+            return made
+
+        from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+
+        jobs = cpu_count() if self.n_jobs is None else effective_n_jobs(self.n_jobs)
+        jobs = min(jobs, len(pieces))
+        if jobs == 1:
+            self._runs = [one(*piece) for piece in pieces]
+        else:
+            self._runs = Parallel(n_jobs=jobs, backend="threading")(delayed(one)(*p) for p in pieces)
+
+    def _draws(self, plan: Schedule, replicate: int, first: int) -> Draws:
+        if self.points == "random":
+            return Random(self.seed, replicate, first)
+        return Sobol(self.seed, replicate, first, self.size, plan.gaussians)
+
+    def _estimate(self, of: Callable[[Replicate], Any]) -> Estimate:
+        """The mean of what ``of`` gives over replicates, and its error."""
+        with np.errstate(all="ignore"):
+            each = np.array([of(run) for run in self._runs], dtype=np.float64)
+        if not np.isfinite(each).all():
+            raise LimitError(
+                f"the answer is not finite in an ensemble of {self.size} samples: the moment does not exist "
+                "or overflows"
+            )
+        whole, (part, first, second) = each[: self.replicates], each[self.replicates :]
+        bias = (0.5 * (first + second) - part) / PART
+        spread = whole.std(axis=0, ddof=1) / math.sqrt(self.replicates)
+        error = np.hypot(_student(self.replicates - 1) * spread, bias)
+        method = f"ensemble, S = {self.samples}, R = {self.replicates}, {self.points}"
+        return Estimate(whole.mean(axis=0)[()], error[()], method, self.samples)
+
+
+def _student(freedom: int) -> float:
+    """Half of the half-width of the 95 % interval of Student's distribution."""
+    from scipy.stats import t
+
+    return 0.5 * float(t.ppf(0.975, freedom))
+
+
+def _arrays(program: Program, data: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """One array of channels per data line."""
+    needed = [line for line in program.lines if isinstance(line, Data)]
+    if {line.name for line in needed} != set(data):
+        listed = ", ".join(line.name for line in needed) or "none"
+        raise InputError(f"data: one array of channels for each data line is needed: {listed}")
+    made = {line.name: np.asarray(data[line.name], dtype=np.float64) for line in needed}
+    sizes: dict[str, int] = {}
+    for line in needed:
+        x = made[line.name]
+        if x.ndim != 1 or not x.size or not np.isfinite(x).all():
+            raise InputError(f"data: {line.name!r} must be a 1-d array of finite numbers, one per channel")
+        if sizes.setdefault(line.channels, x.size) != x.size:
+            raise InputError(f"data: {line.name!r} has {x.size} channels, other data {sizes[line.channels]}")
+    return made
+
+
+def _taken(waiting: deque[dict[str, np.ndarray]]) -> dict[str, np.ndarray] | None:
+    """One of the arenas that are free, if any."""
+    try:
+        return waiting.pop()
+    except IndexError:
+        return None

@@ -1,0 +1,426 @@
+"""The order of work for an ensemble: lines of one kind that do not wait for each other, side by side.
+
+A vector is either a row of samples or a combination of rows that nobody has needed as samples yet (inputs,
+hats, sums).  The rows of a common dimension class are one arena, and a row is given to another vector after
+its last use.  All of this is known from the program's text and is the same for every replicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.law.rows import Scaled, Stage, allocate, is_product, ones, roles, scalars_of, vectors_of
+from tpnum.law.steps import (
+    Add,
+    AddData,
+    Apply,
+    Average,
+    Channel,
+    Compute,
+    Direction,
+    Gaussians,
+    Multiply,
+    Products,
+    Recall,
+    Schedule,
+    Step,
+    Store,
+)
+from tpnum.program.lines import Arith, Input, LinComb, MatMul, Matrix, Moment, Nonlin, Transpose
+
+if TYPE_CHECKING:
+    from tpnum.program import Program
+    from tpnum.program.lines import Line
+
+ORDER = {Input: 0, Nonlin: 1, MatMul: 2, LinComb: 3, Moment: 5, Arith: 6}
+"""Which lines come first among those that could be computed at the same time; 4 is for `Store`."""
+
+
+def schedule(
+    program: Program,
+    corrections: bool,
+    keep: Iterable[str],
+    widths: Mapping[str, int],
+    written: Callable[[str], str | None] | None = None,
+) -> Schedule:
+    """Plan the work on an expanded program (no scans, no axes) at whose end the rows ``keep`` are there.
+
+    All lines are computed, used or not, so that the Gaussians drawn are the same whatever is kept.
+    ``widths`` are the numbers of channels of the data.  Without ``corrections`` transposes are independent
+    matrices.
+    """
+    planner = _Planner(program, corrections, list(keep), widths)
+    planner.stages()
+    return planner.finished(written or (lambda name: None))
+
+
+def _hat(name: str) -> str:
+    """The innovation of a product; no variable has a blank in its name."""
+    return f"{name} innovation"
+
+
+def _hats(direction: Direction) -> str:
+    """All innovations of a channel."""
+    return f"{direction} hats"
+
+
+def _operands(direction: Direction) -> str:
+    return f"{direction} operands"
+
+
+def _opposite(direction: Direction) -> Direction:
+    return direction[0], not direction[1]
+
+
+def _array(items: Iterable[object]) -> np.ndarray:
+    return np.array(list(items), dtype=np.int64)
+
+
+def _chosen(mask: int, bits: np.ndarray) -> np.ndarray:
+    """Which of the bits are set in a mask."""
+    if not mask or not bits.size:
+        return np.zeros(bits.size, dtype=bool)
+    packed = np.frombuffer(mask.to_bytes(int(bits[-1]) // 8 + mask.bit_length() // 8 + 1, "little"), np.uint8)
+    return (packed[bits >> 3] >> (bits & 7).astype(np.uint8)) & 1 > 0
+
+
+class _Planner:
+    def __init__(
+        self, program: Program, corrections: bool, keep: list[str], widths: Mapping[str, int]
+    ) -> None:
+        self.program, self.keep, self.widths = program, keep, widths
+        self.corrections = corrections
+        self.vars = program.vars
+        self.line_of: dict[str, Line] = {}
+        self.number: dict[str, int] = {}
+        self.direction: dict[str, Direction] = {}
+        self.channels: dict[Direction, Channel] = {}
+        self.scalars: dict[str, int] = {}
+        self._index()
+        self.made: list[Stage] = []
+        self.roles = roles(program.lines, self.vars, keep)
+        self.gaussians: dict[str, int] = {}
+        self.behind: dict[str, set[str]] = {}  # the rows that a combination consists of
+        self.groups_of: dict[str, list[str]] = {}  # row -> the groups of rows that it lives as long as
+        self.place: dict[str, dict[Direction, int]] = {}  # operand -> its number among a channel's
+        self.reach: dict[str, int] = {}  # the products whose hats a vector depends on, as bits
+        self.bits: dict[Direction, list[int]] = {}
+        self.prefix: dict[Direction, list[int]] = {}  # what the first k operands depend on
+        self.count = 0
+        self.rows: dict[str, int] = {}
+
+    def _index(self) -> None:
+        matrices: dict[str, Matrix] = {}
+        for number, line in enumerate(self.program.lines, 1):
+            names = line.names if isinstance(line, Input) else (line.name,)  # type: ignore[union-attr]
+            for name in names:
+                self.line_of[name] = line
+                self.number[name] = number
+            match line:
+                case Matrix():
+                    matrices[line.name] = line
+                    self.direction[line.name] = (line.name, False)
+                    self.channels[line.name, False] = Channel(
+                        line.var, line.cols, line.rows, line.cols in self.widths
+                    )
+                case Transpose():
+                    root = matrices[line.matrix]
+                    ratio = self.program.dims[root.rows] / self.program.dims.get(root.cols, 1.0)
+                    self.direction[line.name] = (root.name, True)
+                    self.channels[root.name, True] = Channel(root.var * ratio, root.rows, root.cols, False)
+                case Moment() | Arith():
+                    self.scalars[line.name] = len(self.scalars)
+
+    # --- stages
+
+    def stages(self) -> None:
+        """Choose the order of work."""
+        lines = self.program.lines
+        level: dict[str, int] = {}
+        groups: dict[tuple[int, int, object], list[Line]] = {}
+        for line in lines:
+            if isinstance(line, Input):
+                groups.setdefault((0, 0, line.dim), []).append(line)
+                level.update(dict.fromkeys(line.names, 0))
+                continue
+            if not isinstance(line, MatMul | LinComb | Nonlin | Moment | Arith):
+                level[line.name] = 0  # type: ignore[union-attr]
+                continue
+            at = 1 + max((level[n] for n in (*vectors_of(line), *scalars_of(line))), default=0)
+            level[line.name] = at
+            groups.setdefault((at, ORDER[type(line)], self._key(line)), []).append(line)
+        order = sorted(range(len(groups)), key=lambda k: keys[k][:2]) if (keys := list(groups)) else []
+        waiting: dict[str, list[str]] = {}
+        now = 0
+        for k in order:
+            at, kind, _ = keys[k]
+            if at != now or kind > 4:
+                self._store(waiting)
+                now = at
+            self._stage(groups[keys[k]], waiting)
+        self._store(waiting)
+
+    def _key(self, line: Line) -> object:
+        match line:
+            case MatMul():
+                return self.direction[line.matrix]
+            case LinComb():
+                var = self.vars[line.name]
+                return line.name if var.kind == "D" else var.dim
+            case Nonlin():
+                return self.vars[line.name].dim, line.fn
+            case Moment():
+                dim = self.vars[line.args[0]].dim
+                return (dim, None) if is_product(line.fn) else (dim, line.fn)
+            case Arith():
+                return line.fn
+        raise AssertionError(line)
+
+    def _stage(self, lines: list[Line], waiting: dict[str, list[str]]) -> None:
+        match lines[0]:
+            case Input(dim=dim):
+                names = [n for line in lines if isinstance(line, Input) for n in line.names]
+                self._gaussians(dim, names)
+                self._add_inputs(dim, [n for n in names if n not in self.roles.alias], waiting)
+            case Nonlin():
+                self._apply([line for line in lines if isinstance(line, Nonlin)])
+            case MatMul():
+                self._multiply([line for line in lines if isinstance(line, MatMul)], waiting)
+            case LinComb(name=name) if self.vars[name].kind == "D":
+                self._add_data(lines[0])
+            case LinComb():
+                self._add([line for line in lines if isinstance(line, LinComb)], waiting)
+            case Moment(fn=fn):
+                moments = [line for line in lines if isinstance(line, Moment)]
+                self._products(moments) if is_product(fn) else self._average(moments)
+            case Arith():
+                self._compute([line for line in lines if isinstance(line, Arith)])
+
+    def _append(
+        self, build: Callable[[], Step], reads: Iterable[str] = (), makes: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        self.made.append(Stage(build, {self.roles.row(n) for n in reads}, list(makes)))
+
+    def _number(self, scalar: str) -> int:
+        return self.scalars[scalar] if scalar else len(self.scalars)
+
+    def _row(self, name: str) -> int:
+        return self.rows[self.roles.row(name)]
+
+    def _rows(self, names: Iterable[str]) -> np.ndarray:
+        return _array(self._row(n) for n in names)
+
+    # --- inputs
+
+    def _gaussians(self, dim: str, names: list[str]) -> None:
+        parts = list(dict.fromkeys(part for n in names for part, _ in self.roles.latent[n]))
+        normals = [p for p in parts if p != ones(dim)]
+        places = _array(self._coordinate(dim) for _ in normals)
+        constant = [p for p in parts if p == ones(dim)]
+        self._append(
+            lambda: Gaussians(dim, normals, self._rows(normals), places, self._rows(constant)),
+            makes=((dim, p) for p in parts),
+        )
+
+    def _coordinate(self, dim: str) -> int:
+        self.gaussians[dim] = self.gaussians.get(dim, 0) + 1
+        return self.gaussians[dim] - 1
+
+    def _add_inputs(self, dim: str, names: list[str], waiting: dict[str, list[str]]) -> None:
+        terms = [(i, part, c) for i, n in enumerate(names) for part, c in self.roles.latent[n]]
+        for n in names:
+            self.behind[n] = {part for part, _ in self.roles.latent[n]}
+        one = len(self.scalars)
+        self._append(
+            lambda: Add(
+                dim,
+                names,
+                _array(i for i, _, _ in terms),
+                self._rows(part for _, part, _ in terms),
+                np.array([c for _, _, c in terms]),
+                np.full((2, len(terms)), one),
+                [],
+            )
+        )
+        waiting.setdefault(dim, []).extend(n for n in names if n in self.roles.stored)
+
+    # --- sums and rows
+
+    def _add(self, lines: list[LinComb], waiting: dict[str, list[str]]) -> None:
+        dim = self.vars[lines[0].name].dim
+        rows: list[tuple[int, str, float, int, int]] = []
+        others: list[tuple[int, str, float, int]] = []
+        for line in lines:
+            self.reach[line.name] = reduce(or_, (self.reach.get(t.vector, 0) for t in line.terms))
+        done = self.roles.scaled.keys() | self.roles.alias.keys()
+        lines = [line for line in lines if line.name not in done]
+        for i, line in enumerate(lines):
+            behind = self.behind[line.name] = set[str]()
+            for t in line.terms:
+                row, coef, scalar = self.roles.part(t.vector)
+                if row in self.roles.stored:
+                    rows.append((i, row, coef * t.coef, self._number(t.scalar), self._number(scalar)))
+                    behind.add(self.roles.row(row))
+                else:
+                    others.append((i, row, t.coef, self._number(t.scalar)))
+                    behind |= self.behind[row]
+        if not lines:
+            return
+        names = [line.name for line in lines]
+        at, coefs = _array(r[0] for r in rows), np.array([r[2] for r in rows], dtype=float)
+        scalars = _array(r[3:] for r in rows).reshape(-1, 2).T.copy()
+        self._append(lambda: Add(dim, names, at, self._rows(r[1] for r in rows), coefs, scalars, others))
+        waiting.setdefault(dim, []).extend(n for n in names if n in self.roles.stored)
+
+    def _add_data(self, line: Line) -> None:
+        assert isinstance(line, LinComb)
+        terms = [(t.coef, t.vector, self._number(t.scalar)) for t in line.terms]
+        self._append(lambda: AddData(line.name, terms))
+
+    def _store(self, waiting: dict[str, list[str]]) -> None:
+        """Turn the combinations that were made into rows."""
+        for dim, names in waiting.items():
+            if names:
+                self._append_store(dim, names)
+        waiting.clear()
+
+    def _append_store(self, dim: str, names: list[str]) -> None:
+        reads = set().union(*(self.behind[n] for n in names))
+        self._append(lambda: Store(dim, names, self._rows(names)), reads, ((dim, n) for n in names))
+
+    # --- functions, moments, scalars
+
+    def _apply(self, lines: list[Nonlin]) -> None:
+        dim, fn = self.vars[lines[0].name].dim, lines[0].fn
+        names = [line.name for line in lines]
+        scalars = self._scalar_table(lines)
+        for line in lines:
+            reach = 0
+            for a in line.args:
+                reach |= self.reach.get(a, 0)
+            self.reach[line.name] = reach
+        self._append(
+            lambda: Apply(dim, fn, names, self._arguments(lines), scalars, self._rows(names)),
+            (a for line in lines for a in line.args),
+            ((dim, n) for n in names),
+        )
+
+    def _arguments(self, lines: list[Nonlin] | list[Moment]) -> np.ndarray:
+        return np.array([[self._row(a) for a in line.args] for line in lines], dtype=np.int64).T.copy()
+
+    def _scalar_table(self, lines: list[Nonlin] | list[Moment] | list[Arith]) -> np.ndarray:
+        return np.array([[self.scalars[s] for s in line.scalars] for line in lines], dtype=np.int64).T.copy()
+
+    def _products(self, lines: list[Moment]) -> None:
+        """Moments of a product: recalled where one matrix has both factors as operands."""
+        dim = self.vars[lines[0].args[0]].dim
+        groups: dict[Direction | None, list[tuple[Moment, Scaled, Scaled]]] = {}
+        for line in lines:
+            left, right = self.roles.part(line.args[0]), self.roles.part(line.args[-1])
+            known = self.place.get(left[0], {}).keys() & self.place.get(right[0], {}).keys()
+            groups.setdefault(min(known, default=None), []).append((line, left, right))
+        for direction, found in groups.items():
+            self._append_products(dim, direction, found)
+
+    def _append_products(
+        self, dim: str, direction: Direction | None, found: list[tuple[Moment, Scaled, Scaled]]
+    ) -> None:
+        names = [line.name for line, _, _ in found]
+        left, right = [f[1][0] for f in found], [f[2][0] for f in found]
+        coefs = np.array([a[1] * b[1] for _, a, b in found])
+        factors = [[self._number(a[2]) for _, a, _ in found], [self._number(b[2]) for _, _, b in found]]
+        scalars = np.array(factors, dtype=np.int64)
+        out = _array(self.scalars[n] for n in names)
+        if direction is None:
+            self._append(
+                lambda: Products(names, dim, self._rows(left), self._rows(right), coefs, scalars, out),
+                (*left, *right),
+            )
+        else:
+            first, second = (_array(self.place[n][direction] for n in side) for side in (left, right))
+            self._append(lambda: Recall(names, direction, first, second, coefs, scalars, out))
+
+    def _average(self, lines: list[Moment]) -> None:
+        dim, names = self.vars[lines[0].args[0]].dim, [line.name for line in lines]
+        scalars, out = self._scalar_table(lines), _array(self.scalars[n] for n in names)
+        self._append(
+            lambda: Average(names, dim, lines[0].fn, self._arguments(lines), scalars, out),
+            (a for line in lines for a in line.args),
+        )
+
+    def _compute(self, lines: list[Arith]) -> None:
+        names = [line.name for line in lines]
+        step = Compute(names, lines[0].fn, self._scalar_table(lines), _array(self.scalars[n] for n in names))
+        self._append(lambda: step)
+
+    # --- products
+
+    def _multiply(self, lines: list[MatMul], waiting: dict[str, list[str]]) -> None:
+        direction = self.direction[lines[0].matrix]
+        channel = self.channels[direction]
+        names, operands = [line.name for line in lines], [line.vector for line in lines]
+        begin = len(channel.names)
+        upto, reached = self._dots(direction, operands)
+        dots = bool(upto.any())
+        opposite = _opposite(direction)
+        bits = self.bits.setdefault(direction, [])
+        prefix = self.prefix.setdefault(direction, [0])
+        dependent = self.prefix.get(opposite, [0])
+        for k, (name, operand) in enumerate(zip(names, operands, strict=True)):
+            self.reach[name] = (1 << self.count) | dependent[upto[k]]
+            bits.append(self.count)
+            prefix.append(prefix[-1] | self.reach.get(operand, 0))
+            self.count += 1
+            self.behind[name] = {_hats(direction), *([_operands(opposite)] if dots else [])}
+            self.groups_of.setdefault(_hat(name), []).append(_hats(direction))
+            if not channel.data:
+                stored = self.roles.row(operand)
+                self.groups_of.setdefault(stored, []).append(_operands(direction))
+                self.place.setdefault(operand, {})[direction] = begin + k
+            if not channel.data or begin + k < self.widths[channel.source]:
+                channel.places.append(self._coordinate(channel.target))
+        channel.names += names
+        channel.operands += operands
+        step = Multiply(direction, names, operands, begin, begin + len(names), upto, reached)
+        reads = set() if channel.data else {*operands, _operands(direction)}
+        if dots:
+            reads.add(_hats(opposite))
+        self._append(lambda: step, reads, ((channel.target, _hat(n)) for n in names))
+        waiting.setdefault(channel.target, []).extend(n for n in names if n in self.roles.stored)
+
+    def _dots(self, direction: Direction, operands: list[str]) -> tuple[np.ndarray, list[np.ndarray | None]]:
+        """For each operand the opposite products whose hats it depends on."""
+        upto = np.zeros(len(operands), dtype=np.int64)
+        reached: list[np.ndarray | None] = [None] * len(operands)
+        bits = _array(self.bits.get(_opposite(direction), []) if self.corrections else [])
+        for k, operand in enumerate(operands):
+            hit = np.flatnonzero(_chosen(self.reach.get(operand, 0), bits))
+            if hit.size:
+                upto[k] = hit[-1] + 1
+                reached[k] = hit if 2 * hit.size < upto[k] else None
+        return upto, reached
+
+    # --- rows
+
+    def finished(self, written: Callable[[str], str | None]) -> Schedule:
+        """Give out the rows, and write the steps with them."""
+        keep = [self.roles.row(n) for n in self.keep]
+        self.rows, heights = allocate(self.made, keep, self.groups_of)
+        for channel in self.channels.values():
+            if not channel.data:
+                channel.operand_rows = self._rows(channel.operands)
+            channel.hat_rows = self._rows(_hat(n) for n in channel.names)
+        return Schedule(
+            [stage.build() for stage in self.made],
+            self.channels,
+            heights,
+            self.gaussians,
+            self.scalars,
+            {n: (self.vars[n].dim, self._row(n)) for n in self.keep},
+            lambda name: written(name) or f"line {self.number[name]} ({name})",
+        )
