@@ -1,0 +1,125 @@
+"""The integral over s that replaces powers of |x|: quadrature rules and what they need of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from tpnum.errors import LimitError
+from tpnum.gauss.estimate import Estimate
+from tpnum.gauss.special.inputs import report
+
+Rule = tuple[str, int]
+RULES: tuple[Rule, ...] = (
+    *(("angle", order) for order in (12, 16, 24, 36, 54)),
+    *(("panels", order) for order in (8, 12, 16, 24)),
+)
+"""Gauss-Legendre nodes a dimension, or a panel where the eigenvalues are far apart, until two rules agree."""
+
+Integral = Callable[[Rule], tuple[np.ndarray, int]]
+"""The value by a rule, and how many matrices were evaluated."""
+
+Nodes = Iterator[tuple[np.ndarray, np.ndarray]]
+
+_PANEL = 3.0  # width in log s
+_NOTHING = 1e-13  # eigenvalues below this share of the largest are none
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The centred covariances' eigenvalues (n, B), ascending, and vectors (n, B, B)."""
+
+    values: np.ndarray
+    vectors: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return self.values.shape[1]
+
+    def nodes(self, rule: Rule) -> Nodes:
+        """(s, weight) of each problem, the normaliser det(I + 2 s S)^{-1/2} included."""
+        kind, order = rule
+        for s, step in _RULES[kind](self.values, order):
+            determinant = np.sum(np.log1p(2.0 * s[:, None] * self.values), axis=1)
+            yield s, step * np.exp(-0.5 * determinant)
+
+    def weighted(self, s: np.ndarray) -> np.ndarray:
+        """K = S (I + 2 s S)^{-1}."""
+        shrunk = self.values / (1.0 + 2.0 * s[:, None] * self.values)
+        return np.matmul(self.vectors * shrunk[:, None, :], self.vectors.transpose(0, 2, 1))
+
+
+def centred_sides(matrix: np.ndarray) -> np.ndarray:
+    """G matrix G', G the centring of either side."""
+    matrix = matrix - matrix.mean(axis=1, keepdims=True)
+    return matrix - matrix.mean(axis=2, keepdims=True)
+
+
+def eigen(centred: np.ndarray) -> Batch:
+    """A centred covariance's axes; those without variance are exactly so."""
+    values, vectors = np.linalg.eigh(0.5 * (centred + centred.transpose(0, 2, 1)))
+    return Batch(np.where(values > _NOTHING * values[:, -1:], values, 0.0), vectors)
+
+
+def batch_of(cov: np.ndarray) -> Batch:
+    """The batch of covariances (n, B, B), centred; one whose examples coincide is refused."""
+    made = eigen(centred_sides(cov))
+    still = made.values[:, -1] <= _NOTHING * np.max(np.abs(cov), axis=(1, 2), initial=0.0)
+    if np.any(still):
+        raise LimitError(
+            f"the examples of batch {int(np.argmax(still))} coincide: their batch normalisation is 0/0"
+        )
+    return made
+
+
+@cache
+def _legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on (0, 1)."""
+    x, w = np.polynomial.legendre.leggauss(order)
+    return 0.5 * (x + 1.0), 0.5 * w
+
+
+def _angle(values: np.ndarray, order: int) -> Nodes:
+    """s = c tan^2 over an angle in (0, pi/2), c = rank/(2 tr S): analytic at both ends."""
+    ranks, total = np.sum(values > 0.0, axis=1), values.sum(axis=1)
+    scale = ranks / (2.0 * total)
+    for x, w in zip(*_legendre(order), strict=True):
+        tangent = np.tan(0.5 * np.pi * x)
+        yield scale * tangent**2, scale * w * np.pi * tangent * (1.0 + tangent**2)
+
+
+def _panels(values: np.ndarray, order: int) -> Nodes:
+    """Panels in log s between the eigenvalues' scales, s itself before them and s^{-1/2} beyond."""
+    low = 0.5 / values[:, -1]
+    high = 0.5 / np.min(np.where(values > 0.0, values, values[:, -1:]), axis=1)
+    count = 1 + int(np.max(np.log(high / low)) / _PANEL)
+    width = np.log(high / low) / count
+    x, w = _legendre(order)
+    for at, weight in zip(x, w, strict=True):
+        yield low * at, low * weight
+    for k in range(count):
+        for at, weight in zip(x, w, strict=True):
+            s = low * np.exp((k + at) * width)
+            yield s, s * width * weight
+    for at, weight in zip(x, w, strict=True):
+        yield high / at**2, high * 2.0 * weight / at**3
+
+
+_RULES = {"angle": _angle, "panels": _panels}
+
+
+def refined(name: str, integral: Integral, shape: tuple[int, ...], atol: float) -> Estimate:
+    """The first rule that agrees with the one before within ``atol``."""
+    value, cost = integral(RULES[0])
+    error = np.full(value.shape, np.inf)
+    for rule in RULES[1:]:
+        made, used = integral(rule)
+        error, value, cost = np.abs(made - value) + 1e-15 * np.abs(made), made, cost + used
+        if not np.any(error > atol):
+            break
+    report(name, error, atol)
+    tail = value.shape[1:]
+    return Estimate(value.reshape(shape + tail), error.reshape(shape + tail), "quadrature", cost)

@@ -1,0 +1,74 @@
+"""What all special integrals share about their input: laws as batches, tolerances, and missed ones."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tpnum.errors import AccuracyWarning, InputError
+from tpnum.gauss.expect import _factors, _validated
+
+
+def law(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """(mean (n, d), cov (n, d, d), leading shape), checked; a number ``mean`` stands for all coordinates."""
+    try:
+        mean, cov = np.asarray(mean, dtype=np.float64), np.asarray(cov, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError("mean and cov must be real arrays") from None
+    if mean.ndim == 0 and cov.ndim:
+        mean = np.broadcast_to(mean, cov.shape[-1:])
+    mean, cov, shape = _validated(mean, cov)
+    top = np.max(np.einsum("nii->ni", cov), axis=1, initial=0.0)
+    try:  # ten times cheaper than the eigenvalues, and as a rule enough
+        np.linalg.cholesky(cov + 1e-10 * top[:, None, None] * np.eye(cov.shape[1]))
+    except np.linalg.LinAlgError:
+        factors(cov, shape)
+    return mean, cov, shape
+
+
+def factors(cov: np.ndarray, shape: tuple[int, ...] = ()) -> np.ndarray:
+    """L with L L' = cov, principal axes first; an indefinite cov is refused."""
+    return _factors(cov, shape)
+
+
+def split(first: int | None, d: int) -> int:
+    """The size of the first of two blocks that make d coordinates: half of them by default."""
+    if first is None:
+        if d % 2:
+            raise InputError(f"first must be given: {d} coordinates have no halves")
+        return d // 2
+    if not 0 < first < d:
+        raise InputError(f"first must be between 1 and {d - 1}, not {first!r}")
+    return first
+
+
+def centring(sizes: Sequence[int]) -> np.ndarray:
+    """The projection that takes the mean away from each of the blocks."""
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    same = owner[:, None] == owner
+    return np.eye(owner.size) - same / same.sum(axis=1)
+
+
+def tolerance(atol: float) -> float:
+    """``atol``, checked."""
+    if not (isinstance(atol, (int, float)) and atol > 0):
+        raise InputError(f"atol must be a positive number, not {atol!r}")
+    return float(atol)
+
+
+def report(name: str, error: np.ndarray, atol: float) -> None:
+    """Warn where the error is above the tolerance: `AccuracyWarning`, on the account of the user's call."""
+    worst = float(np.max(error, initial=0.0))
+    if worst > atol:
+        level, frame = 1, sys._getframe()
+        while frame.f_back is not None and frame.f_globals["__name__"].startswith("tpnum."):
+            level, frame = level + 1, frame.f_back
+        warnings.warn(
+            f"{name}: atol = {atol:g} was not reached; the worst error is {worst:.1e}",
+            AccuracyWarning,
+            stacklevel=level,
+        )

@@ -1,0 +1,176 @@
+"""Maxima of Gaussian vectors: E max, E max^2, E[max u max v] and who the maxima are (max pooling)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tpnum.gauss.estimate import Estimate
+from tpnum.gauss.special import tails
+from tpnum.gauss.special.inputs import centring, factors, law, report, split, tolerance
+from tpnum.gauss.special.orthants import probability
+from tpnum.gauss.special.randomised import SETS, adaptive, normal_sets
+from tpnum.kernels.maximum import max_pairs
+
+_EXACT = 4
+"""Orthants of up to this dimension are quadratures; larger ones are sampled."""
+
+Part = tuple[np.ndarray, np.ndarray]
+
+
+def expected_max(mean: Any, cov: Any, atol: float = 1e-6) -> Estimate:
+    """E max_i u_i, u ~ N(mean, cov); ``mean`` (..., d) or a number, ``cov`` (..., d, d).
+
+    By integration by parts, with P_i = P(u_i is the maximum),
+
+        E max u = sum_i mean_i P_i + sum_{i<k} Var(u_i - u_k) p_ik(0) P(u_l < u_i for all l | u_i = u_k),
+
+    p_ik the density of u_i - u_k (d = 2: Clark 1961; d <= 5: one-dimensional quadrature).  Larger
+    windows are sampled as in `max_second`.  Coordinates that are equal almost surely count once.
+    """
+    atol = tolerance(atol)
+    mean, cov, shape = law(mean, cov)
+    n, d = mean.shape
+    if d - 1 > _EXACT:
+        joint, wide = np.zeros((n, d + 1, d + 1)), np.ones((n, d + 1))
+        joint[:, :d, :d], wide[:, :d] = cov, mean
+        made = _sampled(wide, joint, d, atol)
+        return _estimate("expected_max", (made[0][:, 0], made[1][:, 0]), shape, "smoothed qmc", made[2], atol)
+    means, covs = _against_others(mean, cov, (d,))
+    first, error, cost = tails.first_moments(*_flat(means, covs), d - 1, atol / d)
+    value = first[:, 0].reshape(n, d).sum(axis=1), error[:, 0].reshape(n, d).sum(axis=1)
+    return _estimate("expected_max", value, shape, "integration by parts", cost, atol)
+
+
+def max_square(mean: Any, cov: Any, atol: float = 1e-6) -> Estimate:
+    """E (max_i u_i)^2, u ~ N(mean, cov), `max_second` of a window with itself; see `expected_max`."""
+    atol = tolerance(atol)
+    mean, cov, shape = law(mean, cov)
+    n, d = mean.shape
+    if d - 1 > _EXACT:
+        twice = np.concatenate([mean, mean], axis=1)
+        made = _sampled(twice, np.tile(cov, (1, 2, 2)), d, atol)
+        return _estimate("max_square", (made[0][:, 0], made[1][:, 0]), shape, "smoothed qmc", made[2], atol)
+    means, covs = _against_others(mean, cov, (d,))
+    (_, _, second), cost = tails.moments(*_flat(means, covs), d - 1, atol / d)
+    value = second[0][:, 0, 0].reshape(n, d).sum(axis=1), second[1][:, 0, 0].reshape(n, d).sum(axis=1)
+    return _estimate("max_square", value, shape, "integration by parts", cost, atol)
+
+
+def max_second(mean: Any, cov: Any, first: int | None = None, atol: float = 1e-6) -> Estimate:
+    """E[max_i u_i max_j v_j] for two windows, (u, v) ~ N(mean, cov), u the ``first`` coordinates (half).
+
+    Windows of together at most six coordinates: E[u_i v_j 1{u_i, v_j are the maxima}] by integration by
+    parts (`tail_moments`), one-dimensional quadratures of orthant probabilities at most; two windows of
+    two need bivariate ones only.  Larger ones: the principal axis of the differences within the windows is
+    integrated exactly, along the upper envelopes of lines, which leaves a smooth integrand of the other
+    axes for scrambled Sobol points.
+    """
+    atol = tolerance(atol)
+    mean, cov, shape = law(mean, cov)
+    n, d = mean.shape
+    first = split(first, d)
+    if d - 2 > _EXACT:
+        made = _sampled(mean, cov, first, atol)
+        return _estimate("max_second", (made[0][:, 0], made[1][:, 0]), shape, "smoothed qmc", made[2], atol)
+    means, covs = _against_others(mean, cov, (first, d - first))
+    count = means.shape[1]
+    (_, _, second), cost = tails.moments(*_flat(means, covs), d - 2, atol / count)
+    value = second[0][:, 0, 1].reshape(n, -1).sum(axis=1), second[1][:, 0, 1].reshape(n, -1).sum(axis=1)
+    return _estimate("max_second", value, shape, "integration by parts", cost, atol)
+
+
+def argmax_joint(mean: Any, cov: Any, first: int | None = None, atol: float = 1e-6) -> Estimate:
+    """P(argmax u = i, argmax v = j), (..., first, d - first): the derivative kernel of max pooling.
+
+    E[d max u/d u_i d max v/d v_j] is this probability, of an orthant in d - 2 dimensions; arguments and
+    methods as in `max_second`.  Of coordinates that are equal almost surely the earliest is the maximum.
+    """
+    atol = tolerance(atol)
+    mean, cov, shape = law(mean, cov)
+    n, d = mean.shape
+    first = split(first, d)
+    if d - 2 > _EXACT:
+        value, error, cost = _sampled(mean, cov, first, atol)
+        value, error, method = value[:, 1:], error[:, 1:], "smoothed qmc"
+    else:
+        means, covs = _against_others(mean, cov, (first, d - first))
+        m = d - 2
+        flat_mean, flat_cov = _flat(means, covs)
+        value, error, cost = probability(flat_mean[:, :m], flat_cov[:, :m, :m], atol)
+        method = "quadrature"
+    out = (n, first, d - first)
+    return _estimate("argmax_joint", (value.reshape(out), error.reshape(out)), shape, method, cost, atol)
+
+
+def _estimate(name: str, part: Part, shape: tuple[int, ...], method: str, cost: int, atol: float) -> Estimate:
+    value, error = part
+    report(name, error, atol)
+    tail = value.shape[1:]
+    return Estimate(value.reshape(shape + tail)[()], error.reshape(shape + tail)[()], method, cost)
+
+
+def _flat(means: np.ndarray, covs: np.ndarray) -> Part:
+    d = means.shape[2]
+    return means.reshape(-1, d), covs.reshape(-1, d, d)
+
+
+def _against_others(mean: np.ndarray, cov: np.ndarray, sizes: tuple[int, ...]) -> Part:
+    """The laws of (leads over the others .., leaders ..) for each choice of one leader per window.
+
+    (n, choices, d) and (n, choices, d, d): a lead is u_i - u_k, and where it is zero almost surely its
+    mean is set to +-1 so that the earlier coordinate leads.
+    """
+    d = mean.shape[1]
+    begins = np.cumsum((0, *sizes))[:-1]
+    choices = np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), axis=-1).reshape(-1, len(sizes))
+    maps = np.zeros((len(choices), d, d))
+    earlier = np.zeros((len(choices), d - len(sizes)))
+    for number, leaders in enumerate(choices):
+        row = 0
+        for begin, size, leader in zip(begins, sizes, leaders, strict=True):
+            for k in range(size):
+                if k != leader:
+                    maps[number, row, begin + leader], maps[number, row, begin + k] = 1.0, -1.0
+                    earlier[number, row] = 1.0 if leader < k else -1.0
+                    row += 1
+        for window, (begin, leader) in enumerate(zip(begins, leaders, strict=True)):
+            maps[number, row + window, begin + leader] = 1.0
+    means = np.einsum("cij,nj->nci", maps, mean)
+    covs = np.einsum("cij,njk,clk->ncil", maps, cov, maps, optimize=True)
+    m = earlier.shape[1]
+    size = np.einsum("cij,nj->nci", np.abs(maps), np.einsum("njj->nj", cov))[:, :, :m]
+    still = np.einsum("ncii->nci", covs)[:, :, :m] <= 1e-14 * size
+    tied = still & (np.abs(means[:, :, :m]) <= 1e-7 * np.sqrt(size))
+    leads = means[:, :, :m]
+    leads[tied] = np.broadcast_to(earlier, leads.shape)[tied]
+    moving = np.ones(means.shape, dtype=bool)
+    moving[:, :, :m] = ~still
+    return means, np.where(moving[:, :, :, None] & moving[:, :, None, :], covs, 0.0)
+
+
+def _sampled(
+    mean: np.ndarray, cov: np.ndarray, first: int, atol: float
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """(E[max max] and the argmax probabilities (n, 1 + pairs), error, cost) for windows of any size."""
+    d = mean.shape[1]
+    factor = factors(cov)
+    # the axis along which the coordinates of a window part most is integrated, the others by their variance
+    _, _, axes = np.linalg.svd(centring([first, d - first]) @ factor)
+    factor = factor @ axes.transpose(0, 2, 1)
+    slope = factor[:, :, 0]
+    across, size, _ = np.linalg.svd(factor[:, :, 1:], full_matrices=False)
+    factor = np.ascontiguousarray(np.concatenate([slope[:, :, None], across * size[:, None, :]], axis=2))
+    order = np.concatenate(
+        [np.argsort(slope[:, :first], axis=1, kind="stable"),
+         first + np.argsort(slope[:, first:], axis=1, kind="stable")], axis=1
+    )  # fmt: skip
+    pairs = first * (d - first)
+
+    def run(rows: np.ndarray, log2: int) -> np.ndarray:
+        out = np.empty((rows.size, SETS, 1 + pairs))
+        max_pairs(mean[rows], factor[rows], order[rows], first, normal_sets(d - 1, log2), out)
+        return out
+
+    return adaptive(run, mean.shape[0], atol)

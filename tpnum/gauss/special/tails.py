@@ -1,0 +1,182 @@
+"""Moments of a Gaussian vector on an orthant, by integration by parts: E[1{Y > 0} w w'].
+
+For (Y, w) jointly Gaussian with mean m and covariance C, C_ai = Cov(w_a, Y_i) (Stein; Tallis 1961):
+
+    E[w_a 1{Y>0}]     = m_a P + sum_i C_ai p_i(0) P(Y_{-i} > 0 | Y_i = 0)
+    E[w_a w_b 1{Y>0}] = m_a E[w_b 1] + C_ab P + sum_i C_ai p_i(0) E[w_b 1{Y_{-i} > 0} | Y_i = 0]
+
+p_i the density of Y_i.  Dimensions fall by one with each integration, so that up to four coordinates
+need one-dimensional quadrature at most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tpnum.errors import InputError
+from tpnum.gauss.estimate import Estimate
+from tpnum.gauss.special.inputs import law, report, tolerance
+from tpnum.gauss.special.orthants import gated, probability
+
+_FLAT = 1e-13  # a conditional variance below this share of the variance is none
+_TIE = 1e-7  # and a mean below this share of the deviation is zero
+
+
+@dataclass(frozen=True)
+class Tail:
+    """E[1{Y > 0}], E[w 1{Y > 0}] (..., k) and E[w w' 1{Y > 0}] (..., k, k)."""
+
+    probability: Estimate
+    first: Estimate
+    second: Estimate
+
+
+def tail_moments(mean: Any, cov: Any, m: int, atol: float = 1e-6) -> Tail:
+    """Moments of w = Z_{m+1..d} where Y = Z_{1..m} is positive, Z ~ N(mean, cov) (formula above).
+
+    ``mean`` (..., d) or a number, ``cov`` (..., d, d).  Raises InputError for a law that is none.
+    """
+    atol = tolerance(atol)
+    mean, cov, shape = law(mean, cov)
+    if not 0 <= m < mean.shape[1]:
+        raise InputError(f"m must be between 0 and {mean.shape[1] - 1}, not {m!r}")
+    return _packed("tail_moments", mean, cov, m, shape, atol)
+
+
+def cdf_moments(a: Any, cov: Any, mean: Any = 0.0, atol: float = 1e-6) -> Tail:
+    """E prod_i Phi(a_i z_i), times z_j, and times z_j z_k; arguments as in `product_of_cdfs`.
+
+    What gated units need: E[z_j prod Phi] with sigmoid-like gates Phi; zero entries of ``a`` are not
+    gates, they contribute factors 1/2 that are divided out.
+    """
+    atol = tolerance(atol)
+    y_mean, y_cov, shape = gated(a, cov, mean)
+    z_mean, z_cov, a = _broadcast(a, cov, mean, shape)
+    d = z_mean.shape[1]
+    joint = np.empty((z_mean.shape[0], 2 * d, 2 * d))
+    joint[:, :d, :d], joint[:, d:, d:] = y_cov, z_cov
+    joint[:, :d, d:] = a[:, :, None] * z_cov
+    joint[:, d:, :d] = joint[:, :d, d:].transpose(0, 2, 1)
+    kept = np.flatnonzero(np.any(a != 0.0, axis=0))
+    index = np.concatenate([kept, np.arange(d, 2 * d)])
+    mean = np.concatenate([y_mean, z_mean], axis=1)[:, index]
+    return _packed("cdf_moments", mean, joint[:, index[:, None], index], kept.size, shape, atol)
+
+
+def _broadcast(a: Any, cov: Any, mean: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    cov = np.asarray(cov, dtype=np.float64)
+    d = max(1, np.shape(cov)[-1] if np.ndim(cov) else 1)
+    z_mean = np.broadcast_to(np.asarray(mean, dtype=np.float64), (*shape, d)).reshape(-1, d)
+    z_cov = np.broadcast_to(cov, (*shape, d, d)).reshape(-1, d, d)
+    slopes = np.broadcast_to(np.asarray(a, dtype=np.float64), (*shape, d)).reshape(-1, d)
+    return z_mean, z_cov, slopes
+
+
+def _packed(
+    name: str, mean: np.ndarray, cov: np.ndarray, m: int, shape: tuple[int, ...], atol: float
+) -> Tail:
+    parts, cost = moments(mean, cov, m, atol)
+    for _, error in parts:
+        report(name, error, atol)
+    made = [
+        Estimate(value.reshape(shape + value.shape[1:])[()], error.reshape(shape + error.shape[1:])[()],
+                 "integration by parts", cost)
+        for value, error in parts
+    ]  # fmt: skip
+    return Tail(*made)
+
+
+Part = tuple[np.ndarray, np.ndarray]
+
+
+def moments(mean: np.ndarray, cov: np.ndarray, m: int, atol: float) -> tuple[tuple[Part, Part, Part], int]:
+    """((P, error), (first, error), (second, error)) and the cost, for arrays (n, d) and (n, d, d)."""
+    floor = _FLAT * np.einsum("nii->ni", cov)
+    p, p_error, cost = _positive(mean, cov, m, floor, atol)
+    each = _conditioned(mean, cov, m, floor)
+    first, first_error, more = _first(mean, cov, m, (p, p_error), each, atol)
+    cost += more
+    second = mean[:, m:, None] * first[:, None, :] + cov[:, m:, m:] * p[:, None, None]
+    second_error = np.abs(mean[:, m:, None]) * first_error[:, None, :]
+    second_error += np.abs(cov[:, m:, m:]) * p_error[:, None, None]
+    for i, (density, given_mean, given_cov, given_floor) in enumerate(each):
+        q, q_error, more = _positive(given_mean, given_cov, m - 1, given_floor, atol)
+        inner = _conditioned(given_mean, given_cov, m - 1, given_floor)
+        made, wrong, extra = _first(given_mean, given_cov, m - 1, (q, q_error), inner, atol)
+        cost += more + extra
+        weight = cov[:, m:, i] * density[:, None]
+        second += weight[:, :, None] * made[:, None, :]
+        second_error += np.abs(weight)[:, :, None] * wrong[:, None, :]
+    second = 0.5 * (second + second.transpose(0, 2, 1))
+    return ((p, p_error), (first, first_error), (second, second_error)), cost
+
+
+Given = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def first_moments(
+    mean: np.ndarray, cov: np.ndarray, m: int, atol: float
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """E[w 1{Y > 0}] alone, its error and its cost."""
+    floor = _FLAT * np.einsum("nii->ni", cov)
+    p, p_error, cost = _positive(mean, cov, m, floor, atol)
+    each = _conditioned(mean, cov, m, floor)
+    first, error, more = _first(mean, cov, m, (p, p_error), each, atol)
+    return first, error, cost + more
+
+
+def _first(
+    mean: np.ndarray, cov: np.ndarray, m: int, p: Part, each: list[Given], atol: float
+) -> tuple[np.ndarray, np.ndarray, int]:
+    first = mean[:, m:] * p[0][:, None]
+    error = np.abs(mean[:, m:]) * p[1][:, None]
+    cost = 0
+    for i, (density, given_mean, given_cov, given_floor) in enumerate(each):
+        q, q_error, more = _positive(given_mean, given_cov, m - 1, given_floor, atol)
+        weight = cov[:, m:, i] * density[:, None]
+        first += weight * q[:, None]
+        error += np.abs(weight) * q_error[:, None]
+        cost += more
+    return first, error, cost
+
+
+def _positive(
+    mean: np.ndarray, cov: np.ndarray, m: int, floor: np.ndarray, atol: float
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """P(Y > 0); a Y_i without variance is its mean, and fails at zero."""
+    bound, block = mean[:, :m], cov[:, :m, :m]
+    still = np.einsum("nii->ni", block) <= floor[:, :m]
+    block = np.where(still[:, :, None] | still[:, None, :], 0.0, block)
+    return probability(np.where(still & (bound <= 0.0), -1.0, bound), block, atol)
+
+
+def _conditioned(mean: np.ndarray, cov: np.ndarray, m: int, floor: np.ndarray) -> list[Given]:
+    """For each Y_i: its density at zero, and the law of the others given that it is zero.
+
+    Coordinates that are zero with Y_i are multiples of it.  Positive ones bound the orthant by the same
+    face, which they share; with a negative one the orthant has no inside, and its faces cancel.
+    """
+    made = []
+    d = mean.shape[1]
+    for i in range(m):
+        others = np.delete(np.arange(d), i)
+        variance = cov[:, i, i]
+        moves = variance > floor[:, i]
+        safe = np.where(moves, variance, 1.0)
+        at = mean[:, i] / np.sqrt(safe)
+        density = np.where(moves, np.exp(-0.5 * at * at) / np.sqrt(2.0 * np.pi * safe), 0.0)
+        slope = np.where(moves[:, None], cov[:, others, i] / safe[:, None], 0.0)
+        given_mean = mean[:, others] - slope * mean[:, i : i + 1]
+        given_cov = cov[:, others[:, None], others] - slope[:, :, None] * cov[:, i, others][:, None, :]
+        lower = floor[:, others]
+        tied = (np.einsum("njj->nj", given_cov) <= lower) & (slope != 0.0)
+        tied &= np.abs(given_mean) <= _TIE / np.sqrt(_FLAT) * np.sqrt(lower)
+        tied[:, m - 1 :] = False
+        share = 1.0 / (1.0 + tied.sum(axis=1))
+        density *= np.where(np.any(tied & (slope < 0.0), axis=1), 0.0, share)
+        given_mean[tied] = 1.0
+        made.append((density, given_mean, given_cov, lower))
+    return made
