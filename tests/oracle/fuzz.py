@@ -19,7 +19,7 @@ import tpnum as tp
 from tests.oracle.batch import extrapolated
 from tests.oracle.random_programs import random_program
 from tpnum.law import onsager
-from tpnum.program.lines import LinComb, MatMul, Matrix, Moment
+from tpnum.program.lines import LinComb, MatMul, Moment
 
 CAUGHT = 5.0
 PRECISION = 0.01
@@ -163,9 +163,8 @@ def main(count: int) -> None:
                 score[1] += 1
     print(f"{count} programs: largest |z| {worst:.2f}; {dull} scalars left out, not known to 1 %")
     for m, (hits, touched) in caught.items():
-        print(
-            f"mutant {m!r}: caught in {hits} of {touched} programs that it touches ({hits / max(touched, 1):.0%})"
-        )
+        share = hits / max(touched, 1)
+        print(f"mutant {m!r}: caught in {hits} of {touched} programs that it touches ({share:.0%})")
 
 
 if __name__ == "__main__":

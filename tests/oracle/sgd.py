@@ -1,7 +1,8 @@
 """Gradient descent on real weight matrices of a finite net, in plain NumPy: what `nn.sgd` must reproduce.
 
 f = v.h/n in mu, v.h/sqrt(n) otherwise, with effective weights of entries of order 1/sqrt(n) (the first
-layer multiplies x/sqrt(d)); the tables say what a step of the parametrisation's parameters does to them (TP4).
+layer multiplies x/sqrt(d)); the tables say what a step of the parametrisation's parameters does to them
+(TP4).
 """
 
 from __future__ import annotations

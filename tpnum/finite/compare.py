@@ -106,7 +106,7 @@ def compare(
     for k, width in enumerate(widths):
         chosen = range(k * 1_000_003, k * 1_000_003 + seeds)
         finite.append(simulations(p, width, list(chosen), data=data, n_jobs=n_jobs).table(wanted))
-    rows = []
+    rows: list[Row] = []
     for k, (q, exact) in enumerate(zip(wanted, limits, strict=True)):
         rows += _rows(q, exact, [found[k] for found in finite], sizes)
     return Comparison(tuple(sizes.tolist()), seeds, tuple(rows), law)

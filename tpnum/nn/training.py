@@ -123,14 +123,15 @@ def sgd(
 
 def _layers(net: Layer, parametrisation: str) -> tuple[list[Dense], list[Function]]:
     layers = list(net.layers) if isinstance(net, Serial) else [net]
-    dense, between = layers[::2], layers[1::2]
-    if len(layers) % 2 == 0 or len(dense) < 2 or not all(isinstance(d, Dense) for d in dense):
+    dense = [d for d in layers[::2] if isinstance(d, Dense)]
+    between = [a for a in layers[1::2] if isinstance(a, Activation)]
+    if len(layers) % 2 == 0 or len(layers) < 3 or len(dense) <= len(layers) // 2:
         raise SpecError("sgd: the net must be serial(Dense, nonlinearity, Dense, ..., Dense(1))")
-    if not all(isinstance(a, Activation) for a in between):
+    if len(between) < len(layers) // 2:
         raise SpecError("sgd: between two Dense layers there must be one nonlinearity")
     if dense[-1].b_std is not None and parametrisation == "mu":
         raise SpecError("sgd: the readout of a net in mu has no bias: leave b_std of the last Dense out")
-    return dense, [a.as_function() for a in between]  # type: ignore[attr-defined]
+    return dense, [a.as_function() for a in between]
 
 
 class _Data:
@@ -270,7 +271,7 @@ class _Mu(_Writer):
             for i in batch:
                 pulls = self.backward(layers[i], partial(self.transposed, updates), top)
                 rate = self.data.rates[t] * errors[i]
-                scaled = tuple((rate * dg).named(self.name(f"d{k}", t, i)) for k, dg in enumerate(pulls))
+                scaled = tuple((dg * rate).named(self.name(f"d{k}", t, i)) for k, dg in enumerate(pulls))
                 made.append(_Update(i, rate, scaled, tuple(states[i])))
             updates += made
         return Training(self.p, tuple(outputs), tuple(losses), tuple(features))
@@ -280,10 +281,13 @@ class _Mu(_Writer):
     ) -> tuple[list[list[Vector]], list[list[Vector]], list[Scalar]]:
         """Pre-activations and states of every example and layer, and the outputs."""
         p = self.p
-        layers, states, outputs = [], [], []
+        layers: list[list[Vector]] = []
+        states: list[list[Vector]] = []
+        outputs: list[Scalar] = []
         readout = self.readouts(updates)
         for i in range(self.data.examples):
-            g, h = [], []
+            g: list[Vector] = []
+            h: list[Vector] = []
             for k, phi in enumerate(self.activations):
                 terms: list[Term] = []
                 if k == 0:
@@ -323,9 +327,12 @@ class _Kernel(_Writer):
 
     def run(self, start: list[float], standard: bool) -> Training:
         p, data = self.p, self.data
-        layers, states, pulls = [], [], []
+        layers: list[list[Vector]] = []
+        states: list[list[Vector]] = []
+        pulls: list[list[Vector]] = []
         for i in range(data.examples):
-            g, h = [], []
+            g: list[Vector] = []
+            h: list[Vector] = []
             for k, phi in enumerate(self.activations):
                 into: Any = self.matrices[k - 1] @ h[-1] if k else self.first[i]
                 bias = self.biases[k]
