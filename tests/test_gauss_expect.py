@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -90,3 +92,12 @@ def test_refusals(call, error, words):
 def test_an_expectation_that_vanishes_is_no_failure():
     made = expect("sin", 0.0, 1.0)
     assert (made.value, made.error, made.method) == (0.0, 0.0, "closed")
+
+
+@pytest.mark.filterwarnings("ignore::tpnum.errors.AccuracyWarning")
+@pytest.mark.parametrize("means", [(0.2,), (0.4, -0.2), (0.3, -0.2, 0.25)])
+def test_rules_of_one_parity_are_not_believed_at_jumps(means):
+    """E sign(u_1 .. u_d), a product of error functions: 0 to every even rule along the axes."""
+    made = expect(lambda *u: np.sign(np.prod(u, axis=0)), means, 1.4 * np.eye(len(means)), rtol=1e-3)
+    exact = np.prod([math.erf(m / math.sqrt(2.8)) for m in means])
+    assert abs(made.value - exact) <= max(2 * made.error, 1e-12)
