@@ -244,7 +244,8 @@ def _rule(order: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
 def _turned(order: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """A rule of the next order along other axes.
 
-    Rules of one parity along the same axes are fooled together by jumps: E sign(u) at a small mean is 0 to all.
+    Rules of one parity along the same axes are fooled together by jumps: all even ones have E sign(u) = 0 at
+    a small mean.
     """
     z, w = _rule(order + 1, rank)
     for k in range(1, rank):
