@@ -1,92 +1,86 @@
-"""Expectations by sampling: scrambled Sobol points, and Monte Carlo with Hermite control variates."""
+"""Expectations by scrambled Sobol points.
+
+The factor of the covariance is turned so that the first, best distributed coordinates of the points meet
+the directions in which f varies most (`tpnum.gauss.directions`); along the first two of them the points
+are spread by `STRETCH` and weighted back, for the tails of f along a single axis would otherwise decide
+the error (importance sampling from N(0, s^2): w = s exp(-(s^2 - 1) z^2/2), bounded by s).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
-
 import numpy as np
 
-SCRAMBLES = 8
-_STUDENT = 2.36  # 95 % of Student's distribution with 7 degrees of freedom
-_SMALLEST, _LARGEST = 10, 15  # log2 of the number of points
-_BLOCK = 1 << 19
+from tpnum.gauss.controls import control_variates
+from tpnum.gauss.directions import Batched, turned
+from tpnum.gauss.points import normal_points
 
-Batched = Callable[[np.ndarray], np.ndarray]
+__all__ = ["SCRAMBLES", "Batched", "Sampled", "control_variates", "normal_points", "sobol"]
+
+SCRAMBLES = 8
+STRETCH = (1.3, 1.15)
+_STUDENT = 2.3646  # 95 % of Student's distribution with SCRAMBLES - 1 degrees of freedom
+_LEAST, _SMALLEST, _LARGEST = 3, 10, 15  # log2 of the number of points
+_PILOT = 8  # the pilot takes at most this part of the first level, on top of it
+_BLOCK = 1 << 15
+
 Sampled = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 
 
-@lru_cache(maxsize=32)
-def normal_points(d: int, log2: int, scramble: int) -> np.ndarray:
-    """2^log2 scrambled Sobol points as standard normals, (d, points), shared and read-only."""
-    from scipy.special import ndtri
-    from scipy.stats import qmc
+def sobol(
+    f_at: Batched,
+    mean: np.ndarray,
+    factor: np.ndarray,
+    rtol: float,
+    budget: int | None = None,
+    seed: int = 0,
+) -> Sampled:
+    """(value, error, E|f|, evaluations) by randomised quasi-Monte Carlo, doubling until ``rtol`` of E|f|.
 
-    points = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(scramble)).random_base2(log2)
-    made = np.ascontiguousarray(ndtri(np.clip(points, 1e-16, 1.0 - 1e-16)).T)
-    made.setflags(write=False)
-    return made
-
-
-def _apply(f_at: Batched, mean: np.ndarray, factor: np.ndarray, z: np.ndarray) -> np.ndarray:
-    return f_at(mean[:, :, None] + factor @ z)
-
-
-def sobol(f_at: Batched, mean: np.ndarray, factor: np.ndarray, rtol: float) -> Sampled:
-    """(value, error, E|f|, evaluations) by randomised quasi-Monte Carlo, doubling until ``rtol`` of E|f|."""
-    count, d = mean.shape[0], factor.shape[2]
+    mean (count, d), factor (count, d, rank) with factor factor' = cov, principal axes first; value, error
+    and size are (count, components).  The points are the same for all entries.  ``budget`` bounds the
+    evaluations of f for an entry, up to an eighth on top for the pilot.
+    """
+    count = mean.shape[0]
+    last = _LARGEST if budget is None else max(_LEAST, (budget // SCRAMBLES).bit_length() - 1)
+    first = min(_SMALLEST, last)
+    seed *= SCRAMBLES + 1
+    factor, cost, spread = turned(f_at, mean, factor, (SCRAMBLES << first) // _PILOT, seed + SCRAMBLES)
+    stretch = np.array(STRETCH[: factor.shape[2]] if spread else ())
+    if stretch.size:
+        factor = factor.copy()
+        factor[:, :, : stretch.size] *= stretch
     todo = np.arange(count)
-    value = error = size = np.zeros((count, 0))
-    cost = 0
-    for log2 in range(_SMALLEST, _LARGEST + 1):
-        step = max(1, _BLOCK >> log2)
-        for begin in range(0, todo.size, step):
-            part = todo[begin : begin + step]
-            each, scale = [], []
-            for scramble in range(SCRAMBLES):
-                made = _apply(f_at, mean[part], factor[part], normal_points(d, log2, scramble))
-                each.append(made.mean(axis=2))
-                scale.append(np.abs(made).mean(axis=2))
-                cost += made.shape[0] * made.shape[2]
-            if not value.shape[1]:
-                value, error, size = (np.zeros((count, made.shape[1])) for _ in range(3))
-            stack = np.stack(each)
-            value[part], size[part] = stack.mean(axis=0), np.mean(scale, axis=0)
-            error[part] = _STUDENT * stack.std(axis=0, ddof=1) / np.sqrt(SCRAMBLES) + 1e-15 * size[part]
+    weight = np.zeros((SCRAMBLES, 1))
+    total = np.zeros((count, SCRAMBLES, 0))
+    value = error = size = scale = total
+    for log2 in range(first, last + 1):
+        new = slice(0 if log2 == first else 1 << (log2 - 1), None)
+        for scramble in range(SCRAMBLES):
+            z = normal_points(factor.shape[2], log2, seed + scramble)[:, new]
+            w = _weights(z, stretch)
+            weight[scramble] += w.sum()
+            step = max(1, _BLOCK // w.size)
+            for begin in range(0, todo.size, step):
+                part = todo[begin : begin + step]
+                for cut in range(0, w.size, _BLOCK):
+                    at = slice(cut, cut + _BLOCK)
+                    made = f_at(mean[part, :, None] + factor[part] @ z[:, at])
+                    if not total.shape[2]:
+                        total, scale = np.zeros((2, count, SCRAMBLES, made.shape[1]))
+                        value, error, size = np.zeros((3, count, made.shape[1]))
+                    total[part, scramble] += made @ w[at]
+                    scale[part, scramble] += np.abs(made) @ w[at]
+            cost += todo.size * w.size
+        each = total[todo] / weight
+        value[todo], size[todo] = each.mean(axis=1), (scale[todo] / weight).mean(axis=1)
+        error[todo] = _STUDENT * each.std(axis=1, ddof=1) / np.sqrt(SCRAMBLES) + 1e-15 * size[todo]
         todo = todo[np.any(error[todo] > rtol * size[todo], axis=1)]
         if not todo.size:
             break
     return value, error, size, cost
 
 
-def control_variates(f_at: Batched, mean: np.ndarray, factor: np.ndarray, rtol: float) -> Sampled:
-    """Monte Carlo with Hermite products of degree 1 and 2 as controls.
-
-    Each half of the sample takes its coefficients from the other half, so the estimate is unbiased.
-    """
-    count, d = mean.shape[0], factor.shape[2]
-    rng = np.random.default_rng(0)
-    half = 1 << 14
-    z = rng.standard_normal((2, d, half))
-    i, j = np.triu_indices(d)
-    products = z[:, i] * z[:, j]
-    products[:, i == j] = (products[:, i == j] - 1.0) / np.sqrt(2.0)
-    controls = np.concatenate([np.ones((2, 1, half)), z, products], axis=1)
-    value = error = size = np.zeros((count, 0))
-    cost = 0
-    for row in range(count):
-        part = slice(row, row + 1)
-        made = [_apply(f_at, mean[part], factor[part], z[k])[0] for k in range(2)]
-        if not value.shape[1]:
-            value, error, size = (np.zeros((count, made[0].shape[0])) for _ in range(3))
-        means, spread = [], []
-        for k in range(2):
-            fitted = np.linalg.lstsq(controls[1 - k].T, made[1 - k].T, rcond=None)[0]
-            left = made[k] - fitted[1:].T @ controls[k, 1:]
-            means.append(left.mean(axis=1))
-            spread.append(left.var(axis=1, ddof=1) / half)
-        value[row] = 0.5 * (means[0] + means[1])
-        error[row] = 1.96 * 0.5 * np.sqrt(spread[0] + spread[1])
-        size[row] = 0.5 * (np.abs(made[0]).mean(axis=1) + np.abs(made[1]).mean(axis=1))
-        cost += 2 * half
-    return value, error, size, cost
+def _weights(z: np.ndarray, stretch: np.ndarray) -> np.ndarray:
+    """Density of N(0, I) over that of N(0, diag(stretch^2)) at the points stretch z."""
+    lead = z[: stretch.size]
+    return np.prod(stretch) * np.exp(-0.5 * ((stretch**2 - 1.0) @ lead**2))

@@ -1,0 +1,189 @@
+"""Functions of a Gaussian vector whose means are known: the controls of `tpnum.gauss.controls`.
+
+For u = mean + factor z, z standard normal, in four groups:
+
+    Hermite     products of Hermite polynomials of the z_a, orthonormal, mean zero: all of degree 2 and,
+                the fewer axes the higher, up to degree 5
+    rows        relu(u_i), Phi(u_i), Phi(2 u_i), for every coordinate
+    products    of any two rows, squares included (duals of two functions, kernels/products.py)
+    differences |u_i - u_j|
+
+so that they know gates and kinks of nets, and nothing of the function that is integrated.  Groups are
+limited in size: the coordinates of the largest variances, the leading axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import combinations_with_replacement
+from typing import NamedTuple
+
+import numpy as np
+
+DEGREES = ((32, 2), (8, 3), (4, 4), (3, 5))
+"""Hermite products of all degrees up to the second number, in as many leading axes as the first."""
+COORDINATES = 32
+DIFFERENCES = 16
+_ROWS = ((1, 1.0, 0.0), (0, 1.0, 1.0), (0, 2.0, 1.0))
+"""(power, slope, variance): the row is E X+^power over X ~ N(slope u, variance), 1{X > 0} for power 0."""
+_FLAT = 1e-12
+
+
+class Features(NamedTuple):
+    """Values of the controls at n points, without the products of rows: (controls, n) each."""
+
+    hermite: np.ndarray
+    rows: np.ndarray
+    differences: np.ndarray
+
+
+@lru_cache(maxsize=64)
+def _indices(rank: int) -> np.ndarray:
+    """Which rows of the table of one-dimensional polynomials make a product; row 0 is constant."""
+    high = max(degree for _, degree in DEGREES)
+    made: list[tuple[int, ...]] = []
+    for degree in range(1, 1 + high):
+        axes = min(rank, max(most for most, upto in DEGREES if upto >= degree))
+        made += combinations_with_replacement(range(axes), degree)
+    table = np.zeros((len(made), max(len(set(product)) for product in made)), dtype=np.int64)
+    for row, product in zip(table, made, strict=True):
+        for place, axis in enumerate(sorted(set(product))):
+            row[place] = axis * high + product.count(axis)
+    return table
+
+
+def hermite(z: np.ndarray) -> np.ndarray:
+    """The Hermite products at z (rank, n), by degree: the leading z_a themselves come first."""
+    from tpnum.kernels.products import hermite_products
+
+    table = _indices(z.shape[0])
+    axes = min(z.shape[0], max(most for most, _ in DEGREES))
+    made = np.empty((table.shape[0], z.shape[1]))
+    hermite_products(z[:axes], max(degree for _, degree in DEGREES), table, made)
+    return made
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """The controls of one law N(mean, factor factor'); columns are numbered group after group."""
+
+    mean: np.ndarray
+    factor: np.ndarray
+
+    @cached_property
+    def coordinates(self) -> np.ndarray:
+        """Those that have rows."""
+        variance = np.sum(self.factor**2, axis=1)
+        order = np.argsort(-variance, kind="stable")[:COORDINATES]
+        return np.sort(order[variance[order] > _FLAT * variance[order[:1]]])
+
+    @cached_property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """How many controls a group has."""
+        rows = self.coordinates.size * len(_ROWS)
+        few = min(self.coordinates.size, DIFFERENCES)
+        hermites = _indices(self.factor.shape[1]).shape[0]
+        return hermites, rows, rows * (rows + 1) // 2, few * (few - 1) // 2
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where the groups start, and the number of all controls."""
+        return np.cumsum((0, *self.sizes))
+
+    @cached_property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The two rows of a product."""
+        first, second = np.triu_indices(self.sizes[1])
+        return first, second
+
+    @cached_property
+    def contrasts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The two coordinates of a difference."""
+        few = self.coordinates[:DIFFERENCES]
+        first, second = np.triu_indices(few.size, 1)
+        return few[first], few[second]
+
+    def features(self, z: np.ndarray, hermites: np.ndarray) -> Features:
+        """The controls at z (rank, n); ``hermites`` are `hermite` (z), which do not depend on the law."""
+        from scipy.special import ndtr
+
+        u = self.mean[:, None] + self.factor @ z
+        own = u[self.coordinates]
+        rows = np.concatenate([np.maximum(own, 0.0) if p else ndtr(a * own) for p, a, _ in _ROWS])
+        first, second = self.contrasts
+        return Features(hermites, rows, np.abs(u[first] - u[second]))
+
+    def means(self) -> np.ndarray:
+        """The mean of every control."""
+        from tpnum.kernels.products import product_means
+
+        m, root = self.mean[self.coordinates], self.factor[self.coordinates]
+        slope = np.repeat([a for _, a, _ in _ROWS], m.size)
+        power = np.repeat([p for p, _, _ in _ROWS], m.size)
+        own = np.repeat([v for _, _, v in _ROWS], m.size)
+        mean, root = slope * np.tile(m, len(_ROWS)), slope[:, None] * np.tile(root, (len(_ROWS), 1))
+        cov = root @ root.T
+        scale = np.sqrt(np.diagonal(cov) + own)
+        products = np.empty(self.sizes[2])
+        if products.size:
+            product_means(mean, scale, power, cov, *self.pairs, products)
+        i, j = self.contrasts
+        shift = self.mean[i] - self.mean[j]
+        gap = np.sqrt(np.sum((self.factor[i] - self.factor[j]) ** 2, axis=1))
+        apart = 2.0 * _ramp(shift, gap, np.ones(i.size)) - shift
+        return np.concatenate([np.zeros(self.sizes[0]), _ramp(mean, scale, power), products, apart])
+
+    def columns(self, features: Features, which: np.ndarray, out: np.ndarray) -> None:
+        """The controls ``which`` into out (which.size, n)."""
+        group = np.searchsorted(self.starts, which, side="right") - 1
+        first, second = self.pairs
+        at = which - self.starts[group]
+        for kind, values in ((0, features.hermite), (1, features.rows), (3, features.differences)):
+            out[group == kind] = values[at[group == kind]]
+        pair = at[group == 2]
+        out[group == 2] = features.rows[first[pair]] * features.rows[second[pair]]
+
+    def deviations(self, features: Features) -> np.ndarray:
+        """Standard deviation of every control in the sample, infinite where there is none to speak of."""
+        first, second = self.pairs
+        n = features.rows.shape[1]
+        product = (features.rows @ features.rows.T / n)[first, second]
+        square = features.rows**2
+        squares = (square @ square.T / n)[first, second]
+        mean = np.concatenate([features.rows.mean(axis=1), product, features.differences.mean(axis=1)])
+        second_moment = np.concatenate(
+            [square.mean(axis=1), squares, np.mean(features.differences**2, axis=1)]
+        )
+        variance = second_moment - mean**2
+        flat = variance <= _FLAT * second_moment
+        scale = np.sqrt(np.where(flat, np.inf, variance))
+        return np.concatenate([np.ones(self.sizes[0]), scale])
+
+    def correlate(self, features: Features, values: np.ndarray) -> np.ndarray:
+        """Sums over the points of values (k, n) times every control: (k, controls)."""
+        first, second = self.pairs
+        rows = features.rows
+        products = ((values[:, None] * rows) @ rows.T)[:, first, second]
+        return np.concatenate(
+            [values @ features.hermite.T, values @ rows.T, products, values @ features.differences.T], axis=1
+        )
+
+    def combine(self, features: Features, coefs: np.ndarray) -> np.ndarray:
+        """The combinations (k, n) of the controls with coefficients (k, controls)."""
+        a, b, c, d = (coefs[:, i:j] for i, j in zip(self.starts, self.starts[1:], strict=False))
+        rows = features.rows
+        form = np.zeros((coefs.shape[0], rows.shape[0], rows.shape[0]))
+        form[:, self.pairs[0], self.pairs[1]] = c
+        made = a @ features.hermite + b @ rows + d @ features.differences
+        made += np.einsum("kan,an->kn", form @ rows, rows)
+        return made
+
+
+def _ramp(mean: np.ndarray, scale: np.ndarray, power: np.ndarray) -> np.ndarray:
+    """E X+^power of X ~ N(mean, scale^2)."""
+    from scipy.special import ndtr
+
+    h = mean / np.where(scale > 0, scale, 1e-300)
+    first = mean * ndtr(h) + scale * np.exp(-0.5 * np.minimum(h * h, 1400.0)) / np.sqrt(2.0 * np.pi)
+    return np.where(power > 0, first, ndtr(h))

@@ -1,0 +1,50 @@
+"""Normal points for sampling, made once and shared: scrambled Sobol sequences and pseudo-random numbers."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+
+KEPT_BYTES = 1 << 28
+"""Points are kept up to this size, the least recently used are forgotten first."""
+
+_kept: OrderedDict[tuple[object, ...], np.ndarray] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _shared(key: tuple[object, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
+    with _lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    made = np.ascontiguousarray(make())
+    made.setflags(write=False)
+    with _lock:
+        _kept[key] = made
+        size = sum(array.nbytes for array in _kept.values())
+        while size > KEPT_BYTES and len(_kept) > 1:
+            size -= _kept.popitem(last=False)[1].nbytes
+    return made
+
+
+def normal_points(d: int, log2: int, scramble: int) -> np.ndarray:
+    """2^log2 scrambled Sobol points as standard normals, (d, points), shared and read-only.
+
+    The points of a smaller ``log2`` are the first ones of a larger.
+    """
+    from scipy.special import ndtri
+    from scipy.stats import qmc
+
+    def make() -> np.ndarray:
+        points = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(scramble)).random_base2(log2)
+        return ndtri(np.clip(points, 1e-16, 1.0 - 1e-16)).T
+
+    return _shared(("sobol", d, log2, scramble), make)
+
+
+def normal_sample(d: int, size: int, *seed: int) -> np.ndarray:
+    """Independent standard normals (d, size), shared and read-only."""
+    return _shared(("sample", d, size, *seed), lambda: np.random.default_rng(seed).standard_normal((d, size)))
