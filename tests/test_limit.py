@@ -230,3 +230,43 @@ def test_linear_factors_beside_a_jump(means):
     law = tp.limit(p)
     assert [law.scalar(m).value for m in asked] == pytest.approx(truth, rel=1e-9, abs=1e-10)
     assert all("one-dimensional" in c.how or "no integral" in c.how for c in law.choices)
+
+
+def test_scans():
+    """A recurrence written as a scan: the law of its lines one by one, by the names of the families."""
+    p = tp.Program()
+    w, x = p.matrix("W", var=1.2), p.vector("x", axes={"t": 3, "i": 2}, fresh=True)
+    with p.scan("t") as loop:
+        s = loop.carry("n", axes=(("i", 2),))
+        new = tp.tanh(w @ s + loop.slice(x))
+        m = tp.mean(new * new)
+        loop.next(s, new)
+        out, sizes, last = loop.stack(new), loop.stack(m), loop.last(s)
+    law = tp.limit(p)
+    state, steps = 0.0, []
+    for _ in range(3):
+        state = tp.expect(lambda u: np.tanh(u) ** 2, 0.0, 1.2 * state + 1.0).value
+        steps.append(state)
+    np.testing.assert_allclose(law.scalar(sizes).value, np.repeat(steps, 2).reshape(3, 2), rtol=1e-12)
+    np.testing.assert_allclose(law.moment(last, last).value, state * np.eye(2), rtol=1e-12, atol=1e-15)
+    assert law.moment(out, x).value.shape == (3, 2, 3, 2)
+    np.testing.assert_allclose(
+        law.expect(lambda u: np.tanh(u) ** 2, x).value, np.full((3, 2), steps[0]), rtol=1e-12
+    )
+
+
+def test_functions_without_a_derivative_of_functions():
+    """The chain rule stops at a user's function of which only the values are known."""
+
+    def law(**slopes):
+        p = tp.Program()
+        g, y = p.vectors("g", "y", cov=[[1.0, 0.5], [0.5, 1.0]])
+        h = tp.apply(lambda u: u * np.tanh(u), tp.tanh(g), **slopes)
+        k = tp.tanh(y)
+        found = tp.limit(p)
+        return [found.moment(h, y), found.moment(h, h), found.moment(h, k), found.mean(h)], found, h
+
+    known, _, _ = law(derivative=lambda u: np.tanh(u) + u / np.cosh(u) ** 2)
+    blind, found, h = law()
+    np.testing.assert_allclose([e.value for e in blind], [e.value for e in known], rtol=1e-9, atol=1e-15)
+    assert found.expect(lambda u: u * u, h).value == pytest.approx(blind[1].value, rel=1e-9)

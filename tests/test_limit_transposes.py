@@ -285,6 +285,22 @@ class TestIndependence:
         w.T @ ((w @ x) * v)
         assert tp.limit(q).independence.verdict.condition == 1
 
+    def test_inputs_after_the_last_product_are_no_seeds(self):
+        """The last input of a recurrence and a gate: both meet condition 1, and neither is the seed."""
+        p = tp.Program()
+        w, gate, v = p.matrix("W"), p.vector("gate"), p.vector("v")
+        s = p.zeros()
+        for t in range(3):
+            s = tp.tanh(w @ s + p.vector(f"x{t}"))
+        p.backward({s * gate: v})
+        law = tp.limit(p)
+        assert law.independence.verdict.seeds == ("v",)
+        exact = tp.limit(p, independence="exact", method="exact")
+        back = [line.name for line in p.lines if getattr(line, "matrix", "") == "W.T"]
+        assert len(back) == 2
+        for name in back:
+            assert law.moment(name, name).value == pytest.approx(exact.moment(name, name).value, rel=1e-9)
+
     def test_odd_averages_vanish(self):
         """Backpropagation through a layernorm subtracts averages of seeds times forward vectors."""
         p = tp.Program()

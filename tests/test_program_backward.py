@@ -7,10 +7,10 @@ import pytest
 
 from tests.test_program_expand import data_for
 from tests.test_program_tangent import PROGRAMS, gate
-from tpnum import functions
+from tpnum import functions, limit
 from tpnum.errors import ProgramError
 from tpnum.program import Program, apply, mean, simulate
-from tpnum.program.lines import Input, Matrix
+from tpnum.program.lines import Input, Matrix, Scan
 
 EPS = 1e-4
 STENCIL = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
@@ -180,6 +180,94 @@ def test_a_scalar_loss_is_the_mean_s():
     np.testing.assert_allclose(sample[gradient], 1 - np.tanh(sample[g]) ** 2, rtol=1e-12)
 
 
+def every_instruction():
+    """Data, inputs of all kinds, matrix families, a transpose, sums with scalars, maps, Moments, a scan."""
+    p = Program()
+    p.dim("m", 2.0)
+    u = p.data("u", {"t": 3}, channels="d")
+    a, b = p.vectors("a", "b", mean=[0.3, 0.0], cov=[[1.0, 0.5], [0.5, 1.0]])
+    y = p.vector("y", dim="m", axes={"t": 3}, fresh=True)
+    bias = p.vector("bias", var=0.5, trained=True)
+    into, w = p.matrix("U", cols="d"), p.matrix("W", var=1.3)
+    up, filters = p.matrix("A", rows="m"), p.matrix("F", axes={"f": 2})
+    g = into @ u
+    q = mean(g * g)
+    with p.scan("t") as loop:
+        state, memory = loop.carry(init=b), loop.carry("m")
+        noise = p.vector("noise", var=0.2, fresh=True)
+        size = mean(state * state) + loop.slice(q)
+        new = np.tanh(w @ state + loop.slice(g) / size + bias + noise) - 0.3 * a
+        kept = 0.5 * memory + up @ new * loop.slice(y)
+        loop.next(state, new)
+        loop.next(memory, kept)
+        states, sizes, last = loop.stack(new), loop.stack(size), loop.last(memory)
+    h = (filters @ states.windows("t", 2, padding="SAME", offset="f")).sum("f")
+    back = up.T @ np.sin(last)
+    k = apply(gate, h, back, sizes.mean("t"), derivative=(gate_u, gate_v, gate_m))
+    r = p.moment(gate, k, states, sizes, derivative=(gate_u, gate_v, gate_m))
+    out = k - r * states / (1.0 + q.sum("t"))
+    seeds = {out: p.vector("v", axes={"t": 3}, fresh=True), r: 0.7, mean(last * last): 1.5}
+    return p, seeds, {"u": np.random.default_rng(4).standard_normal((3, 5))}
+
+
+def test_every_instruction_at_once():
+    p, seeds, data = every_instruction()
+    kinds = {type(line).__name__ for line in p.lines}
+    assert kinds >= {"Data", "Input", "Matrix", "Transpose", "MatMul", "LinComb", "Nonlin"}
+    assert kinds >= {"Map", "Moment", "Arith", "Scan"}
+    check(p, seeds, data, least=8)
+
+
+def test_a_scan_is_differentiated_by_a_scan():
+    """The same as line by line, noise inside included; the limits agree too."""
+    p, seeds, data = every_instruction()
+    q = p.unrolled().copy()
+    grads = p.backward(seeds)
+    assert sum(isinstance(line, Scan) for line in p.lines) == 2
+    plain = q.backward({q[name]: seed for name, seed in named(q, seeds)})
+    widths = {"n": 9, "m": 18}
+    a, b = simulate(p, widths, 3, data), simulate(q, widths, 3, data)
+    for name in ("a", "b", "y", "noise"):
+        parts = q.parts[name].names if name in q.parts else (name,)
+        each = np.stack([b[plain[n]] for n in parts])
+        np.testing.assert_allclose(np.reshape(a[grads[name]], each.shape), each, rtol=1e-11, atol=1e-12)
+    assert Program.from_json(p.to_json()) == p
+    p.check()
+
+
+def named(unrolled, seeds):
+    """The same seeds for the scalar lines of a program whose scans are unrolled."""
+    for of, seed in seeds.items():
+        if of.name not in unrolled.parts:
+            yield of.name, seed if isinstance(seed, float) else unrolled[seed.name]
+            continue
+        for t, name in enumerate(unrolled.parts[of.name].names):
+            yield name, seed if isinstance(seed, float) else unrolled[unrolled.parts[seed.name].names[t]]
+
+
+def test_a_recurrent_net_has_the_law_of_its_unrolled_lines():
+    def build(p):
+        w, x = p.matrix("W", var=1.2), p.vector("x", axes={"t": 3}, fresh=True)
+        with p.scan("t") as loop:
+            s = loop.carry("n")
+            new = np.tanh(w @ s + loop.slice(x))
+            loop.next(s, new)
+            last = loop.last(s)
+        return x, last, p.vector("v")
+
+    p, q = Program(), Program()
+    x, last, v = build(p)
+    gradient = p.backward({last: v})[x]
+    _, last, v = build(q)
+    q = q.unrolled().copy()
+    lines = q.backward({q[q.parts[last.name].names[0]] if last.name in q.parts else q[last.name]: q["v"]})
+    whole = [lines[f"x[{t}]"] for t in range(3)]
+    law, other = limit(p), limit(q)
+    assert law.independence.holds
+    expected = [[other.moment(a, b).value for b in whole] for a in whole]
+    np.testing.assert_allclose(law.moment(gradient, gradient).value, expected, rtol=1e-10, atol=1e-14)
+
+
 def test_what_is_asked_for_and_what_is_constant():
     p = Program()
     x, y = p.vectors("x", "y")
@@ -238,11 +326,22 @@ def test_refusals():
         with pytest.raises(ProgramError, match=words):
             p.backward(seeds)
     q = Program()
-    u, v = q.data("u", {"t": 2}), q.matrix("V", cols="d")
-    with q.scan("t") as loop:
+    with q.scan("t", 2) as loop:
         s = loop.carry("n")
-        new = np.tanh(v @ loop.slice(u) + s)
+        with q.scan("r", 2) as inner:
+            r = inner.carry(init=s)
+            inner.next(r, np.tanh(r + q.vector("e", fresh=True)))
+            new = inner.last(r)
         loop.next(s, new)
         out = loop.stack(new)
-    with pytest.raises(ProgramError, match="unrolled"):
+    with pytest.raises(ProgramError, match="(?s)a scan inside a scan.*unrolled.*2.1 "):
+        q.backward({out: 1.0})
+    q = Program()
+    x = q.vector("x")
+    with q.scan("t", 2) as loop:
+        s = loop.carry("n")
+        new = apply(lambda a, b: a * b, s + x, x)
+        loop.next(s, new)
+        out = loop.stack(new)
+    with pytest.raises(ProgramError, match=r"(?s)no gradient.* in its argument 1: pass.*3\.2  H  h2 = "):
         q.backward({out: 1.0})

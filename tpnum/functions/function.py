@@ -142,6 +142,11 @@ class Function:
         return None if not self.order else (replace(self, order=self.order[:-1]), self.order[-1])
 
     @property
+    def names(self) -> frozenset[str]:
+        """Its name and those of the functions that it is made of."""
+        return frozenset([self.name]).union(*(f.names for f in _parts(tuple(v for _, v in self.params))))
+
+    @property
     def portable(self) -> bool:
         """Whether another process can find this function by its name."""
         inner = _parts(self.params)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from math import comb, factorial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from tpnum.errors import ProgramError
 from tpnum.functions.combine import product
 from tpnum.law import graph
 from tpnum.law.forms import IDENTITY, Atom
-from tpnum.law.substitution import substitute
+from tpnum.law.substitution import has_slope, substitute
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -213,7 +212,7 @@ class Expectation:
         (ref,) = linear.args
         for atom in rest:
             for i, other in enumerate(atom.args):
-                if self.law.ref_cov(*sorted((ref, other))) is not None and not _differentiable(atom.fn, i):
+                if self.law.ref_cov(*sorted((ref, other))) is not None and not differentiable(atom.fn, i):
                     return False
         return True
 
@@ -310,11 +309,9 @@ class Expectation:
         return (atoms[0].fn, atoms[0].scalars) if len(atoms) == 1 else self._one_function(atoms)
 
 
-def _differentiable(fn: Function, i: int) -> bool:
-    try:
-        return fn == IDENTITY or (fn.continuous and fn.derivative(i) is not None)
-    except ProgramError:
-        return False
+def differentiable(fn: Function, i: int) -> bool:
+    """Whether E of the derivative in argument i is the integral of what `Function.derivative` gives."""
+    return fn == IDENTITY or (fn.continuous and has_slope(fn, i))
 
 
 def factors(law: Law, atoms: list[Placed], refs: list[Ref]) -> tuple[graph.Factor, ...]:

@@ -17,6 +17,8 @@ from tpnum.law.substitution import Factor, Inner, Slots, substitute
 from tpnum.program.lines import Input, LinComb, Moment, Nonlin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tpnum.program.lines import Line
 
 
@@ -50,8 +52,8 @@ SQUARE = get("square")
 class Forms:
     """Normal forms of the vectors of one program, each computed once."""
 
-    def __init__(self, lines: dict[str, Line], kinds: dict[str, str], numbers: dict[str, int]):
-        self._lines, self._kinds, self._numbers = lines, kinds, numbers
+    def __init__(self, lines: dict[str, Line], kinds: dict[str, str], where: Callable[[str], str]):
+        self._lines, self._kinds, self._where = lines, kinds, where
         self._memo: dict[str, Form] = {}
 
     def __call__(self, name: str) -> Form:
@@ -75,7 +77,7 @@ class Forms:
             return self._nonlin(line)
         if self._kinds[name] == "H":
             raise LimitError(
-                f"line {self._numbers[name]} ({name}): a nonlinearity of a sum over index positions of an "
+                f"{self._where(name)}: a nonlinearity of a sum over index positions of an "
                 "H-var has no two-dimensional limit law; put a matrix product between the two"
             )
         if isinstance(line, Input) and not any(map(any, line.cov)):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from tpnum.program.expand import sources
 from tpnum.program.lines import (
     Arith,
     Data,
@@ -31,7 +32,7 @@ from tpnum.program.lines import (
     Nonlin,
     Transpose,
 )
-from tpnum.program.text import line_text, made_by, used_by
+from tpnum.program.text import line_text, made_by, place, used_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,6 +53,10 @@ CONSTANT, EVEN, ODD, NEITHER, ZERO = None, 1, -1, 0, 2
 vanish in the limit, and with them their products."""
 
 
+MOST_TRIED = 64
+"""Choices of the seeds."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether gradients may be treated as independent of the forward weights.
@@ -63,7 +68,7 @@ class Verdict:
     holds: bool
     reason: str
     seeds: tuple[str, ...] = ()
-    line: int | None = None
+    line: int | str | None = None
     name: str = ""
     condition: int | None = None
 
@@ -74,14 +79,18 @@ class Verdict:
         return self.reason
 
 
-def independence(program: Program) -> Verdict:
-    """The verdict for a program without scans; families are judged line by line."""
-    return _Check(program).verdict()
+def independence(program: Program, written: Program | None = None) -> Verdict:
+    """The verdict for a program without scans; families are judged line by line.
+
+    Messages quote the lines of ``written``, the program that it was derived from.
+    """
+    return _Check(program, written or program).verdict()
 
 
 class _Check:
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, written: Program) -> None:
+        self.written = written
+        self.sources = sources(program, written)
         self.lines = program.lines
         self.maker: dict[str, Line] = {name: line for line in self.lines for name in made_by(line)}
         self.number = {name: k for k, line in enumerate(self.lines, 1) for name in made_by(line)}
@@ -94,12 +103,11 @@ class _Check:
         if not backward:
             return Verdict(True, "no matrix is used together with its transpose: nothing to assume")
         forward = self._forward_operands(backward)
-        seeds = self._seeds(forward)
+        first = self._seeds(forward)
         for line in backward:
-            behind = self.ancestors[line.vector]
-            if not behind & seeds:
-                return self._blame(line, behind, forward)
-        broken = self._parities(seeds)
+            if not self.ancestors[line.vector] & first:
+                return self._blame(line, self.ancestors[line.vector], forward)
+        seeds, broken = self._odd(first, backward)
         if broken is not None:
             return broken
         return Verdict(
@@ -108,6 +116,32 @@ class _Check:
             "and everything that descends from them is odd in them",
             tuple(sorted(seeds)),
         )
+
+    def _odd(
+        self, first: frozenset[str], backward: Sequence[MatMul]
+    ) -> tuple[frozenset[str], Verdict | None]:
+        """Some of the seeds in which everything behind ``backward`` is odd, or why there are none.
+
+        Not every input that may be a seed is one: what enters after the last forward product of a net
+        (the last input of a recurrence, a gate) meets condition 1 too.
+        """
+        broken: Verdict | None = None
+        todo = [first]
+        tried: set[frozenset[str]] = set()
+        while todo and len(tried) < MOST_TRIED:
+            seeds = todo.pop()
+            if seeds in tried or any(not self.ancestors[line.vector] & seeds for line in backward):
+                continue
+            tried.add(seeds)
+            found = self._parities(seeds)
+            if found is None:
+                return seeds, None
+            line, parity, broken = found
+            behind = self.ancestors[made_by(line)[0]] & seeds
+            last_first = sorted(behind, key=self.number.__getitem__, reverse=True)
+            parts = [frozenset([name]) for name in last_first] if parity == EVEN else [behind]
+            todo += [self._untied(seeds - part) for part in parts]
+        return first, broken
 
     # --- the two directions of a matrix
 
@@ -163,7 +197,12 @@ class _Check:
     def _seeds(self, forward: Sequence[MatMul]) -> frozenset[str]:
         """The input G-vars that meet condition 1; those behind a forward operand are none (condition 4)."""
         used = frozenset().union(*(self.ancestors[line.vector] for line in forward))
-        seeds = {name for line, k, name in self._inputs() if name not in used and line.mean[k] == 0}
+        return self._untied(
+            frozenset(name for line, k, name in self._inputs() if name not in used and line.mean[k] == 0)
+        )
+
+    def _untied(self, seeds: frozenset[str]) -> frozenset[str]:
+        """Those of ``seeds`` that are not correlated with other inputs."""
         while True:
             tied = {
                 name
@@ -176,7 +215,7 @@ class _Check:
                 )
             }
             if not tied:
-                return frozenset(seeds)
+                return seeds
             seeds -= tied
 
     def _blame(self, line: MatMul, behind: frozenset[str], forward: Sequence[MatMul]) -> Verdict:
@@ -193,12 +232,12 @@ class _Check:
                 return self._broken(line, 1, f"its input {name!r} {wrong}")
         later = self._later(line, forward)
         if later is not None:
-            return self._broken(
-                line, 4, f"the forward operand {later.vector!r} of {later.name!r} descends from it"
-            )
-        source = (
-            f"only from {sorted(behind)[0]!r}, which is used forward" if behind else "from no random input"
-        )
+            operand = f"{later.vector!r}, the forward operand of {self._place(later.name)}"
+            return self._broken(line, 4, f"{operand}, descends from it")
+        source = "from no random input"
+        if behind:
+            used = sorted(behind)[0]
+            source = f"only from {used!r}, which is used forward in {self._place(users[used].name)}"
         return self._broken(line, 2, f"it multiplies by the transpose of {root!r} and descends {source}")
 
     def _later(self, line: MatMul, forward: Sequence[MatMul]) -> MatMul | None:
@@ -211,7 +250,7 @@ class _Check:
 
     # --- parity
 
-    def _parities(self, seeds: frozenset[str]) -> Verdict | None:
+    def _parities(self, seeds: frozenset[str]) -> tuple[Line, int | None, Verdict] | None:
         """The first line behind a backward product that has not the parity that condition 3 asks for."""
         parity: dict[str, int | None] = {}
         operands = {line.vector for line in self._backward()}
@@ -224,9 +263,8 @@ class _Check:
                     what = (
                         "an even function" if parity[name] == EVEN else "neither an odd nor an even function"
                     )
-                    return self._broken(
-                        line, 3, f"{name!r} is {what} of the seeds {', '.join(sorted(seeds))}"
-                    )
+                    behind = ", ".join(sorted(self.ancestors[name] & seeds))
+                    return line, parity[name], self._broken(line, 3, f"{name!r} is {what} of {behind}")
         return None
 
     def _behind(self, name: str) -> set[str]:
@@ -258,14 +296,17 @@ class _Check:
                 return _applied(line.fn, (), [known[s] for s in line.scalars])
         return CONSTANT
 
+    def _place(self, name: str) -> str:
+        return place(self.sources[name][0], name)
+
     def _broken(self, line: Line, condition: int, why: str) -> Verdict:
         name = made_by(line)[0]
-        number = self.number[name]
-        text = line_text(line, str(number), self.program.vars)
+        label, source = self.sources[name]
         return Verdict(
             False,
-            f"line {number} ({name}): {why}; broken: {condition}. {CONDITIONS[condition]}\n{text}",
-            line=number,
+            f"{self._place(name)}: {why}; broken: {condition}. {CONDITIONS[condition]}\n"
+            f"{line_text(source, label, self.written.vars)}",
+            line=int(label) if label.isdigit() else label,
             name=name,
             condition=condition,
         )

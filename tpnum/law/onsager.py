@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import numpy as np
 
 from tpnum.errors import LimitError, ProgramError
-from tpnum.functions import Function, get
+from tpnum.functions import get
+from tpnum.law.expectation import differentiable
 from tpnum.program.lines import (
     Input,
     LinComb,
@@ -34,6 +35,7 @@ from tpnum.program.lines import (
     Term,
     Transpose,
 )
+from tpnum.program.text import place
 
 if TYPE_CHECKING:
     from tpnum.program import Program
@@ -122,8 +124,14 @@ def transposed_ratio(program: Program, matrix: Matrix) -> float:
     return program.dims[matrix.rows] / program.dims[matrix.cols]
 
 
-def free(program: Program, numbers: Callable[[Program], N]) -> tuple[Free, N]:
+def free(
+    program: Program,
+    numbers: Callable[[Program], N],
+    written: Callable[[str], str | None] = lambda name: None,
+) -> tuple[Free, N]:
     """Write the free program of an expanded one (no scans, no axes), and the law that it was written with.
+
+    ``written`` says where a variable comes from in the program that the user wrote, for messages.
 
     Raises
     ------
@@ -135,7 +143,8 @@ def free(program: Program, numbers: Callable[[Program], N]) -> tuple[Free, N]:
         try:
             writer.line(line, number)
         except ProgramError as error:
-            raise LimitError(f"line {number} ({_first(line)}): no correction: {error}") from None
+            where = written(_first(line)) or place(number, _first(line))
+            raise LimitError(f"{where}: no correction: {error}") from None
     return Free(writer.new, tuple(writer.corrections)), writer.numbers
 
 
@@ -326,7 +335,7 @@ class _Writer(Generic[N]):
         line = self.base[base]
         for i, arg in enumerate(line.args):
             below = [b for b in self.sums[arg] if hat in self.behind[b]]
-            if below and (not _differentiable(line.fn, i) or any(self.rough(b, hat) for b in below)):
+            if below and (not differentiable(line.fn, i) or any(self.rough(b, hat) for b in below)):
                 return True
         return False
 
@@ -342,11 +351,3 @@ class _Writer(Generic[N]):
         norm = np.sqrt(sum(c * d * self.numbers.moment_value(a, b) for c, a in x for d, b in x))
         root = np.sqrt(np.diag(cov))
         return made, np.divide(norm, root, out=np.zeros(count), where=root > 0)
-
-
-def _differentiable(fn: Function, i: int) -> bool:
-    """Whether E of the derivative in argument i is the integral of what `derivative` gives."""
-    try:
-        return fn.continuous and fn.derivative(i).has_values
-    except ProgramError:
-        return False

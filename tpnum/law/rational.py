@@ -8,7 +8,7 @@ of combinatorics for moments.  A float stands for the fraction that `tpnum.law.p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from tpnum.program.lines import (
     Nonlin,
     Transpose,
 )
-from tpnum.program.text import made_by
+from tpnum.program.text import made_by, place
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -44,7 +44,7 @@ class Rational:
     """The law of an expanded program (no scans, no axes) as fractions.
 
     ``corrections=False`` treats transposes as independent matrices; ``data`` holds one array of channels per
-    data line.
+    data line; ``written`` as in `tpnum.law.onsager.free`.
 
     Raises
     ------
@@ -55,7 +55,11 @@ class Rational:
     """
 
     def __init__(
-        self, program: Program, corrections: bool = True, data: Mapping[str, Any] | None = None
+        self,
+        program: Program,
+        corrections: bool = True,
+        data: Mapping[str, Any] | None = None,
+        written: Callable[[str], str | None] = lambda name: None,
     ) -> None:
         self._program, self._corrections = program, corrections
         self._data = {name: [exact(float(v)) for v in x] for name, x in (data or {}).items()}
@@ -67,12 +71,12 @@ class Rational:
         for number, line in enumerate(program.lines, 1):
             try:
                 self._line(line)
-            except (NotPolynomial, TooLarge) as error:
-                raise NotPolynomial(f"line {number} ({made_by(line)[0]}): {error}") from None
-            except ZeroDivisionError:
-                raise LimitError(
-                    f"line {number} ({made_by(line)[0]}) divides by a scalar that is 0"
-                ) from None
+            except (NotPolynomial, TooLarge, ZeroDivisionError) as error:
+                name = made_by(line)[0]
+                where = written(name) or place(number, name)
+                if isinstance(error, ZeroDivisionError):
+                    raise LimitError(f"{where} divides by a scalar that is 0") from None
+                raise NotPolynomial(f"{where}: {error}") from None
 
     # --- answers
 

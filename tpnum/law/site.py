@@ -30,6 +30,7 @@ from tpnum.program.lines import (
     Scan,
     Transpose,
 )
+from tpnum.program.text import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,7 @@ class Lines:
         self.number: dict[str, int] = {}
         self._kinds: dict[str, str] = {}
         self._seen = 0
-        self.form = Forms(self.by_name, self._kinds, self.number)
+        self.form = Forms(self.by_name, self._kinds, self.where)
         self.refresh()
 
     def refresh(self) -> None:
@@ -86,7 +87,7 @@ class Lines:
 
     def where(self, name: str) -> str:
         """The line that makes a variable, as errors quote it."""
-        return self._written(name) or f"line {self.number[name]} ({name})"
+        return self._written(name) or place(self.number[name], name)
 
     def matrix(self, name: str) -> Matrix:
         line = self.by_name[name]

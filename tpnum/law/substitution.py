@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tpnum.errors import ProgramError
 from tpnum.functions import Function
 from tpnum.functions.function import TABLE
 from tpnum.functions.record import Record
@@ -98,7 +99,30 @@ def _values(
 
         return derivative
 
-    return {(): value, **{(i,): slope(i) for i in range(arity)}}
+    known = (i for i in range(arity) if _differentiable(outer, inner, i))
+    return {(): value, **{(i,): slope(i) for i in known}}
+
+
+def _differentiable(outer: Function, inner: tuple[Inner, ...], i: int) -> bool:
+    """Whether the chain rule for the i-th G-var finds values of every derivative that it asks for."""
+    needed = [
+        (fn, place)
+        for form in inner
+        for _, _, factors in form
+        for fn, args, _ in factors
+        for place, slot in enumerate(args)
+        if slot == i
+    ]
+    needed += [(outer, j) for j in range(len(inner))]
+    return all(has_slope(fn, place) for fn, place in needed)
+
+
+def has_slope(fn: Function, i: int) -> bool:
+    """Whether the values of a function's derivative are known."""
+    try:
+        return fn.derivative(i).has_values
+    except ProgramError:
+        return False
 
 
 def _kinks(

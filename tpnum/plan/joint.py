@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from tpnum.law import graph
 
+UNKNOWN = 0.5
+"""A relative error from which on nothing is known: the moments of what is averaged blow up."""
+
 RTOL = 1e-6
 """Relative accuracy asked of these expectations; everything else is good to rounding."""
 
@@ -47,7 +50,16 @@ class Account:
         width = int(np.max(np.count_nonzero(np.diagonal(cov, axis1=-2, axis2=-1), axis=-1), initial=0))
         if self.most is not None and width > self.most:
             raise TooWide(f"an expectation over {width} correlated Gaussians: {where}")
-        value, error = joint_expectation(factors, scalars, means, cov, self.rtol)
+        try:
+            value, error = joint_expectation(factors, scalars, means, cov, self.rtol)
+        except LimitError as failed:
+            raise LimitError(f"the joint expectation over {where} has no limit: {failed}") from None
+        if not error < UNKNOWN:
+            raise LimitError(
+                f"the joint expectation over {where} is not known to one digit (its error is {error:.1e} of "
+                "E|f|): its moments do not exist or are beyond the reach of sampling; use a function that "
+                "grows more slowly, or smaller variances"
+            )
         self.note(error, where)
         return value
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.errors import InputError
+from tpnum.errors import InputError, LimitError
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
 from tpnum.law.onsager import HAT, Correction, Free, free, independent
@@ -16,12 +17,12 @@ from tpnum.plan.data import bind
 from tpnum.plan.joint import RTOL, Account, TooWide
 from tpnum.plan.reading import Families, FractionReading, Recursion
 from tpnum.plan.report import Choice, IndependenceReport, choices
-from tpnum.program.expand import origins
+from tpnum.program.expand import origins, sources
 from tpnum.program.lines import Data, Transpose
-from tpnum.program.text import made_by, numbered
+from tpnum.program.text import place, quoted_places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tpnum.program import Program, Scalar, Vector
 
@@ -117,11 +118,13 @@ class Law:
             )
         self._plain = self.program.unrolled()
         self.independence = IndependenceReport(
-            independence(self._plain), lambda how: Law(p, replace(options, independence=how), data)
+            independence(self._plain, self.program),
+            lambda how: Law(p, replace(options, independence=how), data),
         )
         self.corrections: tuple[Correction, ...] = ()
         self.method, self.why = "", ""
-        self._reading = self._read()
+        with self._quoting():
+            self._reading = self._read()
 
     # --- which road
 
@@ -135,10 +138,16 @@ class Law:
             how = "assumed" if treated == "assume" else "proven to be"
             self.method = "recursion"
             self.why = f"transposes are {how} independent" if transposes else "there are no transposes"
-            plain = independent(self._plain) if transposes else self._plain.copy()
-            return Recursion(plain, self._data, self._account(), self._written(plain))
+            return self._recursion(independent(self._plain) if transposes else self._plain.copy())
         expanded = self._plain.expand()
         return self._fractions(expanded) or self._freed(expanded)
+
+    def _recursion(self, plain: Program) -> Recursion | Families:
+        """Families as such; where an axis was split (by a scan) all of them line by line."""
+        split = bool(plain.parts)
+        lines = plain.expand() if split else plain
+        reading = Recursion(lines, self._data, self._account(), self._written(lines))
+        return Families(lines, reading) if split else reading
 
     def _account(self, most: int | None = None) -> Account:
         return Account(self.options.rtol, most)
@@ -146,7 +155,7 @@ class Law:
     def _fractions(self, expanded: Program) -> Families | None:
         """Exact arithmetic, where every line is a polynomial."""
         try:
-            rational = Rational(expanded, data=self._arrays(expanded))
+            rational = Rational(expanded, data=self._arrays(expanded), written=self._written(expanded))
         except NotPolynomial:
             return None
         self.method, self.why = "fractions", "every function is a polynomial: exact arithmetic"
@@ -172,20 +181,18 @@ class Law:
         """The program with corrections for lines, and its recursion."""
         account, written = self._account(most), self._written(expanded)
         made, reading = free(
-            expanded, lambda p: Recursion(p, self._data, account, written, "corrected recursion")
+            expanded, lambda p: Recursion(p, self._data, account, written, "corrected recursion"), written
         )
         account.most = None
         return made, reading
 
     def _written(self, derived: Program) -> Callable[[str], str | None]:
         """Where the user's program makes a variable of a program derived from it, as errors say it."""
-        number = {name: k for k, line in numbered(self.program.lines) for name in made_by(line)}
-        family = {name: of for name, (of, _, _) in origins(derived).items()}
+        found = sources(derived, self.program)
 
         def where(name: str) -> str | None:
             own = name.removesuffix(HAT)
-            line = number.get(family.get(own, own))
-            return None if line is None else f"line {line} ({own})"
+            return place(found[own][0], own) if own in found else None
 
         return where
 
@@ -195,7 +202,14 @@ class Law:
         o, arrays = self.options, self._arrays(expanded)
         from tpnum.law.ensemble import Ensemble
 
-        made = Ensemble(expanded, samples=o.samples, seed=o.seed, corrections=corrected, data=arrays)
+        made = Ensemble(
+            expanded,
+            samples=o.samples,
+            seed=o.seed,
+            corrections=corrected,
+            data=arrays,
+            written=self._written(expanded),
+        )
         return Families(expanded, made)
 
     @property
@@ -208,11 +222,13 @@ class Law:
 
     def mean(self, v: Vector | str) -> Estimate:
         """E Z^v, per index of the family."""
-        return self._reading.mean(self._name(v))
+        with self._quoting():
+            return self._reading.mean(self._name(v))
 
     def moment(self, a: Vector | str, b: Vector | str) -> Estimate:
         """E Z^a Z^b, shape (*axes of a, *axes of b)."""
-        return self._reading.moment(self._name(a), self._name(b))
+        with self._quoting():
+            return self._reading.moment(self._name(a), self._name(b))
 
     def cov(self, a: Vector | str, b: Vector | str) -> Estimate:
         """Cov(Z^a, Z^b), shape (*axes of a, *axes of b)."""
@@ -228,13 +244,23 @@ class Law:
         self, f: Callable[..., Any], *vectors: Vector | str, kinks: tuple[float, ...] = ()
     ) -> Estimate:
         """E f(Z^1, .., Z^k); f takes one array per vector, ``kinks`` are its break points where k = 1."""
-        return self._reading.expect(f, *(self._name(v) for v in vectors), kinks=kinks)
+        with self._quoting():
+            return self._reading.expect(f, *(self._name(v) for v in vectors), kinks=kinks)
 
     def scalar(self, s: Scalar | str) -> Estimate:
         """The limit of a scalar, per index of its family."""
-        return self._reading.scalar(self._name(s))
+        with self._quoting():
+            return self._reading.scalar(self._name(s))
 
     # --- inside
+
+    @contextmanager
+    def _quoting(self) -> Iterator[None]:
+        """Errors quote the line that they name."""
+        try:
+            yield
+        except LimitError as error:
+            raise type(error)(quoted_places(str(error), self.program)) from None
 
     def _name(self, v: Vector | Scalar | str) -> str:
         name = v if isinstance(v, str) else v.name

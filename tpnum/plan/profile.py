@@ -13,6 +13,7 @@ from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.law import graph
 from tpnum.plan import labels
 from tpnum.plan.joint import Account
+from tpnum.program.lines import Moment, Nonlin
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -58,9 +59,11 @@ class ProfileValues:
         if np.isfinite(value).all():
             return
         where = self._where(node)
-        example = int(np.argwhere(~np.isfinite(value))[0][0]) if value.ndim else 0
+        at = f" at input {np.argwhere(~np.isfinite(value))[0][0]}" if self.size > 1 else ""
+        if isinstance(node, graph.Arithmetic):
+            raise LimitError(f"{where} is not finite{at}: it divides by zero or overflows")
         raise LimitError(
-            f"{where}: a moment of it overflows or does not exist at input {example}; scale the inputs "
+            f"{where}: a moment of it overflows or does not exist{at}; scale the inputs "
             "or the weights down, or use a function that grows more slowly"
         )
 
@@ -69,6 +72,15 @@ class ProfileValues:
         lines = self.site.lines
         named = (lines.where(part) for part in node.key if isinstance(part, str) and part in lines.number)
         return next(named, UNNAMED)
+
+    def _user(self, fn: Function, *nodes: graph.Profile | None) -> str:
+        """The line that applies a function to the Gaussian of ``nodes``, or the Gaussian's own."""
+        lines = self.site.lines
+        names = [p for n in nodes if n for p in n.key if isinstance(p, str) and p in lines.number]
+        for line in lines.by_name.values():
+            if isinstance(line, Nonlin | Moment) and line.fn.name in fn.names and {*line.args} & {*names}:
+                return lines.where(line.name)
+        return lines.where(names[0]) if names else UNNAMED
 
     def axes(self, node: graph.Profile) -> Axes:
         """The axes of a node's array."""
@@ -189,9 +201,7 @@ class ProfileValues:
             try:
                 self._prepared[key] = prepare(fn, variances, means, tuple(flat(s) for s in scalars))
             except LimitError as error:
-                named = (self._where(n) for n in (var, node) if n is not None)
-                where = next((w for w in named if w != UNNAMED), UNNAMED)
-                raise LimitError(f"{where} has no limit behind it: {error}") from None
+                raise LimitError(f"{self._user(fn, var, node)} has no limit: {error}") from None
         return self._prepared[key]
 
     def index(self, axes: Axes, *nodes: graph.Profile | None) -> np.ndarray:

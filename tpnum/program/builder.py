@@ -107,7 +107,7 @@ class Program(State):
         Raises
         ------
         ProgramError : a function without a derivative (the line is quoted), a seed of another CDC or axis,
-            a matrix as a seed, a program with scans (differentiate ``p.unrolled()``).
+            a matrix as a seed, a scan inside a scan (differentiate ``p.unrolled()``).
         """
         return reverse.backward(self, seeds, wrt, stop)
 

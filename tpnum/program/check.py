@@ -50,13 +50,13 @@ def infer(line: Line, scope: Scope, label: str | None = None) -> list[Var]:
             _name(name, scope)
         return list(rule(line, scope))
     except Fault as fault:
-        raise quoted(str(fault), line, label, scope) from None
+        raise quoted(str(fault), line, label, scope.vars) from None
 
 
-def quoted(sentence: str, line: Line, label: str, scope: Scope | None = None) -> ProgramError:
+def quoted(sentence: str, line: Line, label: str, variables: Mapping[str, Var] | None = None) -> ProgramError:
     """The error that says ``sentence`` about a numbered line."""
     try:
-        text = line_text(line, label, scope.vars if scope else None)
+        text = line_text(line, label, variables)
     except (AttributeError, TypeError, ValueError):  # fields of the wrong types have no other text
         text = f"{label:>2}  ?  {line!r}"
     return ProgramError(f"{sentence}\n{text}")
@@ -208,8 +208,11 @@ def _input(line: Input, scope: Scope) -> list[Var]:
     scale = float(np.max(np.abs(cov), initial=0.0))
     if not np.allclose(cov, cov.T, rtol=0, atol=1e-12 * scale):
         raise Fault("the covariance of the inputs is not symmetric")
-    if k > 1 and float(np.linalg.eigvalsh(cov)[0]) < -1e-10 * scale:
-        raise Fault("the covariance of the inputs is not positive semidefinite")
+    least = float(np.linalg.eigvalsh(cov)[0])
+    if least < -1e-10 * scale:
+        raise Fault(
+            f"the covariance of the inputs is not positive semidefinite: it has the eigenvalue {least:.6g}"
+        )
     _not_negative(line.tangent, "the tangent scale")
     if isinstance(scope.parent, Scope) and not line.fresh:
         raise Fault("inside a scan only a fresh input may be made: make a shared one before the scan")
@@ -375,7 +378,7 @@ def infer_inside(line: Line, body: Scope) -> list[Var]:
     for v in made:
         if body.axis in dict(v.axes):
             sentence = f"{v.name!r} has the axis {body.axis!r} of the scan around it: use loop.slice"
-            raise quoted(sentence, line, body.label(), body)
+            raise quoted(sentence, line, body.label(), body.vars)
     return made
 
 

@@ -33,6 +33,7 @@ from tpnum.program.lines import (
     Transpose,
     Var,
 )
+from tpnum.program.text import made_by, numbered
 
 if TYPE_CHECKING:
     from tpnum.program.builder import Program
@@ -64,6 +65,14 @@ def origins(program: Program) -> dict[str, tuple[str, Axes, Index]]:
             if name == _named(family, parts.axes, at):
                 out[name] = (family, parts.axes, at)
     return out
+
+
+def sources(derived: Program, program: Program) -> dict[str, tuple[str, Line]]:
+    """Where ``program`` makes the variables that a program derived from it has: (label, line)."""
+    made = {name: (label, line) for label, line in numbered(program.lines) for name in made_by(line)}
+    families = {name: family for name, (family, _, _) in origins(derived).items()}
+    found = {name: name if name in made else families.get(name, name) for name in derived.vars}
+    return {name: made[family] for name, family in found.items() if family in made}
 
 
 def members(expanded: Program, name: str) -> np.ndarray:
@@ -147,7 +156,7 @@ class _Splitter:
         self.table: dict[str, dict[Key, str]] = {}
         self.record: dict[str, tuple[Axes, dict[Key, str]]] = {}
         self.steps: list[tuple[str, int, int]] = []  # (axis, size, step) of the scans around
-        self.null: set[str] = set()  # zero vectors of the new program
+        self.null: set[str] = set()  # zero vectors and scalars of the new program
 
     def run(self) -> Program:
         for line in self.old.lines:
@@ -230,7 +239,9 @@ class _Splitter:
                     Term(t.coef, self.at(t.vector, index), self.at(t.scalar, index) if t.scalar else "")
                     for t in line.terms
                 ]
-                live = [t for t in terms if t.vector not in self.null]
+                live = [t for t in terms if not {t.vector, t.scalar} & self.null]
+                if not live and any(t.scalar in self.null for t in terms):
+                    self.null.add(name)
                 if live and self.axes(live) == self.axes(terms):
                     terms = live
                 return LinComb(name, tuple(terms))
@@ -238,6 +249,8 @@ class _Splitter:
                 args = tuple(self.at(a, index) for a in line.args)
                 return type(line)(name, line.fn, args, tuple(self.at(s, index) for s in line.scalars))
             case Arith():
+                if line.fn.name == "affine" and not any(np.hstack([v for _, v in line.fn.params])):
+                    self.null.add(name)
                 return Arith(name, line.fn, tuple(self.at(s, index) for s in line.scalars))
         raise ProgramError(f"{line!r} is not a line of a tensor program")
 
@@ -290,9 +303,11 @@ class _Splitter:
             zero = self.new.zeros(var.dim, self.rest(var.axes)).name
             self.null.add(zero)
             return zero
+        name = self.make(var, index)
         if not entries:
             entries = {self.at(operand.name, {**index, axis: 0}): 0.0}
-        name = self.make(var, index)
+            if var.kind == "S":
+                self.null.add(name)
         if var.kind == "S":
             fn = functions.get("affine", coefs=tuple(entries.values()), constant=0.0)
             self.new.append(Arith(name, fn, tuple(entries)))

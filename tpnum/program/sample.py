@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum import functions
-from tpnum.errors import InputError
+from tpnum.errors import InputError, ProgramError
+from tpnum.program.check import quoted
 from tpnum.program.expand import origins, scalar_names
 from tpnum.program.handle import Handle
 from tpnum.program.lines import (
@@ -51,10 +52,18 @@ def simulate(
     data : for each data variable an array (axes..., channels), or (examples, axes..., channels); the
         examples share matrices and shared inputs.
     given : arrays (as `Sample` returns them) that replace what would be drawn, by name.
+
+    Raises
+    ------
+    InputError : widths, data or given arrays that do not fit the program.
+    ProgramError : a line that has no values, the derivative of a function of which none is known.
     """
     run = _Run(program, width, seed, data or {}, given or {})
-    for line in program.lines:
-        run.line(line)
+    for number, line in enumerate(program.lines, 1):
+        try:
+            run.line(line)
+        except ProgramError as error:
+            raise quoted(str(error), line, str(number), program.vars) from None
     return Sample(program, run.values, run.examples, run.widths)
 
 

@@ -222,6 +222,21 @@ class State:
     def _declare(self, name: str, kind: str, like: Var, axes: Axes) -> None:
         self._scope.vars[name] = Var(name, kind, like.dim, axes, like.cols)
 
+    def _stacked(self, scan: Scan, inner: str) -> str:
+        """The family of a variable inside a closed scan, which stacks it from now on."""
+        lines = self._root.lines
+        k = next(k for k, line in enumerate(lines) if isinstance(line, Scan) and line.body is scan.body)
+        line = lines[k]
+        assert isinstance(line, Scan)
+        for outer, name in line.outputs:
+            if name == inner:
+                return outer
+        outer, v = self._auto(f"{inner}s", bare=True), self._var(inner)
+        lines[k] = replace(line, outputs=(*line.outputs, (outer, inner)))
+        self._root.vars[outer] = Var(outer, v.kind, v.dim, (line.axis, *v.axes))
+        self._root.version += 1
+        return outer
+
     def _outer_name(self, handle: Handle, body: Scope | None) -> str:
         """The name of a handle that must live outside ``body``."""
         self._own(handle)

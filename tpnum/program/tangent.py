@@ -133,7 +133,7 @@ class _Writer:
                 slope = fn.derivative(i)
             except ProgramError as error:
                 label = next(str(k) for k, o in enumerate(self.new.lines, 1) if o is line)
-                raise quoted(f"no tangent: {error}", line, label) from None
+                raise quoted(f"no tangent: {error}", line, label, self.vars) from None
             made = self.fresh(f"{line.name}.d{i + 1}")
             self.new.append(Nonlin(made, slope, line.args, line.scalars))
             parts.append(Nonlin("", mul, (made, t)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tpnum.functions import Function
     from tpnum.program.builder import Program
 
+PLACE = re.compile(r"\bline (\d+(?:\.\d+)*) \(")
 INFIX = {"mul": "*", "add": " + ", "sub": " - ", "div": " / "}
 
 
@@ -140,6 +142,20 @@ def body_text(line: Line, axes: Mapping[str, Axes] | None = None) -> str:
             parts += [f"{inner} = {outer}[{line.axis[0]}]" for inner, outer in line.inputs]
             parts += [f"{outer}[{line.axis[0]}] = {inner}" for outer, inner in line.outputs]
             return f"{outs or '()'} = scan {line.axis[0]}:{line.axis[1]} of " + "; ".join(parts)
+
+
+def place(label: str | int, name: str) -> str:
+    """How messages name the line that makes a variable."""
+    return f"line {label} ({name})"
+
+
+def quoted_places(message: str, program: Program) -> str:
+    """A message and under it, as `print` shows it, the first line of ``program`` that it names."""
+    found = PLACE.search(message)
+    lines = dict(numbered(program.lines)) if found else {}
+    if not found or found[1] not in lines or "\n" in message:
+        return message
+    return f"{message}\n{line_text(lines[found[1]], found[1], program.vars)}"
 
 
 def made_by(line: Line) -> tuple[str, ...]:
