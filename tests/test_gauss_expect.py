@@ -31,7 +31,7 @@ def test_vector_valued_and_batched():
 def test_singular_covariances_lose_their_axes():
     made = expect(lambda u, v, w: np.exp(0.3 * (u + v + w)), np.zeros(3), np.ones((3, 3)))
     np.testing.assert_allclose(made.value, np.exp(0.045 * 9), rtol=1e-12)
-    assert made.cost < 200
+    assert made.cost < 2000
     np.testing.assert_allclose(expect(lambda u, v: u + 2 * v, [1.0, 2.0], np.zeros((2, 2))).value, 5.0)
 
 
@@ -52,12 +52,17 @@ def test_auto_takes_sobol_in_high_dimension():
     assert abs(made.value - 1.1629644736) < max(2.5 * made.error, 1e-9)
 
 
-def test_a_kink_in_two_dimensions_is_settled_or_admitted():
-    made = expect(np.maximum, np.zeros(2), [[1, 0.5], [0.5, 1]], rtol=1e-3)
-    assert abs(made.value - np.sqrt(0.5 / np.pi)) < max(made.error, 1e-12)
-    with pytest.warns(AccuracyWarning, match="rtol = 1e-12 was not reached"):
-        made = expect(np.maximum, np.zeros(2), [[1, 0.5], [0.5, 1]], rtol=1e-12)
-    assert abs(made.value - np.sqrt(0.5 / np.pi)) < 2 * made.error
+def test_kinks_in_two_dimensions_are_settled():
+    for rtol in (1e-3, 1e-12):
+        made = expect(np.maximum, np.zeros(2), [[1, 0.5], [0.5, 1]], rtol=rtol)
+        assert abs(made.value - np.sqrt(0.5 / np.pi)) < max(made.error, 1e-12) <= max(rtol, 1e-12)
+
+
+def test_what_is_not_reached_is_said():
+    with pytest.warns(AccuracyWarning, match="rtol = 1e-09 was not reached"):
+        made = expect(lambda *u: np.max(u, axis=0), np.zeros(5), np.eye(5), rtol=1e-9)
+    assert 1e-9 < made.error < 1e-3
+    assert abs(made.value - 1.1629644736) < 2 * made.error
 
 
 def test_empty_batch():
@@ -80,7 +85,7 @@ def test_empty_batch():
         (lambda: expect("tanh", 0, 1, method="magic"), InputError, "method must be one of"),
         (lambda: expect("tanh", 0, 1, rtol=0), InputError, "rtol must be positive"),
         (lambda: expect("tanh", 0, 1, method="closed"), LimitError, "no closed form"),
-        (lambda: expect(lambda *u: u[0], np.zeros(4), np.eye(4), method="quadrature"), LimitError,
+        (lambda: expect(lambda *u: np.max(u, axis=0), np.zeros(4), np.eye(4), method="quadrature"), LimitError,
          "dimension 3"),
     ],
 )  # fmt: skip

@@ -61,3 +61,8 @@ def by_dtype(single: Callable[..., Any], double: Callable[..., Any]) -> Callable
 def reduction(function: Callable[..., Any]) -> Any:
     """An array kernel whose sums may be regrouped: without that they do not become SIMD."""
     return numba.njit(fastmath={"contract", "reassoc", "nsz"}, **_OPTIONS)(function)
+
+
+def elementwise(function: Callable[..., Any], d: int) -> Any:
+    """A ufunc of d float64 arrays from a jitted function of d numbers; compiled here, not cached."""
+    return numba.vectorize([numba.float64(*[numba.float64] * d)])(getattr(function, "py_func", function))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tpnum.errors import AccuracyWarning, InputError
-from tpnum.gauss.expect import _factors, _validated
+from tpnum.gauss.laws import principal_factors, validated
 
 
 def law(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
@@ -21,7 +21,7 @@ def law(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
         raise InputError("mean and cov must be real arrays") from None
     if mean.ndim == 0 and cov.ndim:
         mean = np.broadcast_to(mean, cov.shape[-1:])
-    mean, cov, shape = _validated(mean, cov)
+    mean, cov, shape = validated(mean, cov)
     top = np.max(np.einsum("nii->ni", cov), axis=1, initial=0.0)
     try:  # ten times cheaper than the eigenvalues, and as a rule enough
         np.linalg.cholesky(cov + 1e-10 * top[:, None, None] * np.eye(cov.shape[1]))
@@ -32,7 +32,7 @@ def law(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
 
 def factors(cov: np.ndarray, shape: tuple[int, ...] = ()) -> np.ndarray:
     """L with L L' = cov, principal axes first; an indefinite cov is refused."""
-    return _factors(cov, shape)
+    return principal_factors(cov, shape)
 
 
 def split(first: int | None, d: int) -> int:

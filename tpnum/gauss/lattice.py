@@ -1,0 +1,202 @@
+"""The trapezoidal rule for E f(Z) in up to three dimensions: a lattice under the Gaussian density.
+
+With Z = mean + L z and points z on the lattice h Z^r, the rule's error is the Fourier transform of f times the
+density, F(k) = E f e^{ik.z}, summed over the other points of the dual lattice, |k| >= 2 pi/h: exponentially
+small in 1/h wherever f is analytic, poles near the real axis included (where Gauss-Hermite rules are slow),
+and below rounding at h = 0.75 for polynomials.  The same values give F at smaller k.  Its decay from half the
+Nyquist frequency pi/h to near it, continued to 2 pi/h, is the error estimate: a second rule is not needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+
+from tpnum.gauss.integrand import Integrand
+from tpnum.gauss.adaptive import PANEL
+from tpnum.gauss.scout import finest
+
+Settled = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+"""(value (n, k), error (n, k), E|f| (n, k), evaluations of f)."""
+
+_STEPS = tuple(0.84**k for k in range(40))
+_MOST = {1: 1 << 14, 2: 1 << 16, 3: 1 << 18}
+"""Points of the largest lattice, by rank."""
+_BALL = {1: 1.0, 2: 0.79, 3: 0.53}  # the part of a cube that its ball fills
+_FEATURE = 1.6
+"""Steps to half the shortest panel that lines through f need: waves of such panels are not stepped over."""
+_WIDER = (1.0, 1.4, 2.0, 2.8, 4.0)
+_LOW, _HIGH = 0.5, 0.875  # of the Nyquist frequency
+_ROUGH = 0.2
+"""A decay above this from low to high frequencies is no exponential one that a few finer lattices would end."""
+_PATIENCE = 6  # steps before a rough function is given up
+_SAFETY = 10.0
+_ROUNDING = 6e-15
+_BLOCK = 1 << 15  # values of f held at a time: they stay in the cache
+_PILOTS = 16
+_SURE = 1e-13
+"""What is asked in one dimension, where digits cost next to nothing."""
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Points (r, P), their normalised weights (P,), and columns (P, c) that probe frequencies.
+
+    The first column is the weight; then cosines and sines at the low and at the high frequency of each
+    direction.  ``rims`` (P, 3) are the weights, those of the outermost and of the last but one shell.
+    """
+
+    points: np.ndarray
+    columns: np.ndarray
+    rims: np.ndarray
+
+
+@lru_cache(maxsize=64)
+def lattice(rank: int, step: float, radius: float) -> Lattice:
+    """The points of step Z^rank within a ball."""
+    count = int(radius / step)
+    axis = step * np.arange(-count, count + 1)
+    z = np.stack([a.ravel() for a in np.meshgrid(*[axis] * rank, indexing="ij")])
+    norm = np.sqrt(np.sum(z * z, axis=0))
+    z, norm = np.ascontiguousarray(z[:, norm <= radius]), norm[norm <= radius]
+    weight = np.exp(-0.5 * norm * norm)
+    weight /= weight.sum()
+    columns = [weight]
+    for direction in product((-1, 0, 1), repeat=rank):
+        if next((x for x in direction if x), 0) == 1:  # one of each pair of opposites
+            phase = np.pi / step * (np.array(direction) @ z)
+            columns += [weight * g(s * phase) for s in (_LOW, _HIGH) for g in (np.cos, np.sin)]
+    rims = np.stack([weight, weight * (norm > radius - 1), weight * (np.abs(norm - radius + 1.5) < 0.5)])
+    made = Lattice(z, np.ascontiguousarray(np.array(columns).T), np.ascontiguousarray(rims.T))
+    for array in (made.points, made.columns, made.rims):
+        array.setflags(write=False)
+    return made
+
+
+def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float) -> Settled:
+    """E f at mean (n, d) and factor (n, d, r), r <= 3; the error is infinite or large where f is not smooth."""
+    count, rank = factor.shape[0], factor.shape[2]
+    rtol = min(rtol, _SURE) if rank == 1 else rtol
+    run = _Run(f_at, mean, factor, rtol)
+    pilots = np.unique(np.linspace(0, count - 1, _PILOTS).astype(int))
+    needed = run.scout(pilots)
+    level = run.settle(pilots, needed)
+    if pilots.size < count:
+        rest = np.setdiff1d(np.arange(count), pilots)
+        rough = not np.all(run.error[pilots] <= rtol * run.size[pilots])
+        run.settle(rest, run.scout(rest) if rough else np.full(rest.size, run.coarsest(pilots, level)))
+    return run.value, run.error, run.size, run.cost
+
+
+class _Run:
+    """The state of a batch: every entry's best answer so far."""
+
+    def __init__(self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float) -> None:
+        self.f_at, self.mean, self.factor, self.rtol = f_at, mean, factor, rtol
+        self.radius = float(np.sqrt(-2.0 * np.log(min(0.01 * rtol, 1e-4)))) + 0.5
+        self.value = self.size = self.error = np.empty((0, 0))
+        self.cost = 0
+
+    def scout(self, rows: np.ndarray) -> np.ndarray:
+        """The first level fine enough for what lines through each law show; beyond the last for kinks."""
+        half, cost = finest(self.f_at, self.mean[rows], self.factor[rows])
+        self.cost += cost
+        return np.searchsorted(-np.array(_STEPS), -np.minimum(half, PANEL) / _FEATURE)
+
+    def coarsest(self, rows: np.ndarray, level: np.ndarray) -> int:
+        """The coarsest level for entries like ``rows``: from it on, lattices agree with the settled values."""
+        value, size = self.value[rows].copy(), self.size[rows]
+        enough = np.zeros(rows.size, dtype=int)
+        for s in range(int(level.max())):
+            found, _ = self.sums(rows, lattice(self.factor.shape[2], _STEPS[s], self.radius))
+            agree = np.all(np.abs(found[..., 0] - value) <= 0.5 * self.rtol * size, axis=1)
+            enough = np.where(agree, enough, s + 1)
+        return int(np.percentile(np.minimum(enough, level), 75))
+
+    def fits(self, level: int, radius: float) -> bool:
+        """Whether there is such a level and its lattice has no more points than are worth it."""
+        rank = self.factor.shape[2]
+        return level < len(_STEPS) and (2.0 * radius / _STEPS[level]) ** rank * _BALL[rank] <= _MOST[rank]
+
+    def settle(self, rows: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """Finer or wider lattices until the tolerance is met or f turns out rough; the level of each row."""
+        if not self.value.size:
+            self.reserve()
+        rank = self.factor.shape[2]
+        step = start.copy()
+        rough = rows[[not self.fits(int(s), self.radius) for s in step]]
+        self.evaluate(rough, lattice(rank, _STEPS[_PATIENCE], self.radius))  # for E|f|
+        self.error[rough] = np.inf
+        wide = np.zeros(rows.size, dtype=int)
+        todo = np.arange(rows.size)
+        while todo.size:
+            keys, group = np.unique(np.stack([step[todo], wide[todo]]), axis=1, return_inverse=True)
+            left = []
+            for g, (s, w) in enumerate(keys.T):
+                which = todo[group.reshape(-1) == g]
+                radius = self.radius * _WIDER[w]
+                if not self.fits(s, radius):
+                    continue
+                aliased, cut, rough = self.evaluate(rows[which], lattice(rank, _STEPS[s], radius))
+                goal = 0.5 * self.rtol
+                finer = (aliased > goal) & ~(rough & (s >= _PATIENCE))
+                wider = (cut > goal) & (w + 1 < len(_WIDER))
+                more = np.where(cut > goal, wider, finer)
+                more &= (aliased > goal) | (cut > goal)
+                step[which] += more & finer & ~wider
+                wide[which] += more & wider
+                left.append(which[more])
+            todo = np.concatenate(left) if left else np.empty(0, dtype=int)
+        return step
+
+    def reserve(self) -> None:
+        """Room for the answers, once the number of components is known."""
+        shape = (self.mean.shape[0], self.f_at.components or 1)
+        self.value, self.size, self.error = np.zeros(shape), np.zeros(shape), np.full(shape, np.inf)
+
+    def sums(self, rows: np.ndarray, rule: Lattice) -> tuple[np.ndarray, np.ndarray]:
+        """f and |f| at the points of a rule, weighted with its columns and rims: (rows, components, columns)."""
+        points = rule.points.shape[1]
+        chunk = max(1, _BLOCK // points)
+        found: list[tuple[np.ndarray, ...]] = []
+        for begin in range(0, rows.size, chunk):
+            part = rows[begin : begin + chunk]
+            columns = [
+                self.mean[part, k, None] + self.factor[part, k] @ rule.points
+                for k in range(self.mean.shape[1])
+            ]
+            made = self.f_at.columns(columns)
+            flat = made.reshape(-1, points)  # one matrix product, not one per entry
+            spectrum = flat @ rule.columns
+            rims = np.abs(flat) @ rule.rims
+            found.append(tuple(a.reshape(*made.shape[:2], -1) for a in (spectrum, rims)))
+        self.cost += rows.size * points
+        spectrum, rims = (np.concatenate(a) for a in zip(*found, strict=True))
+        return spectrum, rims
+
+    def evaluate(self, rows: np.ndarray, rule: Lattice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Relative errors of the step and of the radius, and whether f looks rough, per row."""
+        if not rows.size:
+            return np.empty(0), np.empty(0), np.empty(0, dtype=bool)
+        spectrum, rims = self.sums(rows, rule)
+        value, size = spectrum[..., 0], rims[..., 0]
+        waves = spectrum[..., 1:].reshape(*value.shape, -1, 2, 2)
+        low, high = np.sqrt(np.sum(waves * waves, axis=(-1, -3))).transpose(2, 0, 1)
+        decay = np.minimum(1.0, np.divide(high, low, out=np.ones_like(high), where=low > 0))
+        # from low to high the frequency grows by 3/8 of Nyquist's, from high to the first alias by 9/8
+        aliased = _SAFETY * high * decay**3
+        inner, outer = rims[..., 2], rims[..., 1]
+        fall = np.divide(outer, inner, out=np.ones_like(outer), where=inner > 0)
+        cut = np.where(fall < 0.5, 2.0 * outer * fall / (1.0 - np.minimum(fall, 0.5)), np.where(outer > 0, size, 0))
+        error = aliased + cut + _ROUNDING * size
+        lost = ~np.isfinite(value) | ~np.isfinite(size) | (size == 0.0)
+        error[lost] = np.inf
+        better = error < self.error[rows]
+        for kept, new in ((self.value, value), (self.size, size), (self.error, error)):
+            kept[rows] = np.where(better, new, kept[rows])
+        unit = np.where(size > 0, size, 1.0)
+        rough = np.any((decay > _ROUGH) & (high > 1e-13 * unit), axis=1) | np.any(lost, axis=1)
+        return np.max(aliased / unit, axis=1), np.max(np.where(lost, 0, cut / unit), axis=1), rough

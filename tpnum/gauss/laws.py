@@ -1,0 +1,88 @@
+"""Gaussian laws as arguments: means and covariances with leading batch axes, checked, and their factors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tpnum.errors import InputError
+
+_SKEW = 1e-10
+_NEGATIVE = 1e-10
+"""An eigenvalue above minus this share of the largest is rounding."""
+_FLAT = 1e-15
+"""And an eigenvalue below this share is none,"""
+_CONDITIONAL = 4e-16
+"""nor is such a share of a coordinate's variance that the coordinates before it leave."""
+
+
+def validated(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """(mean (n, d), cov (n, d, d), leading shape) of real, finite, symmetric arrays; two numbers are d = 1."""
+    try:
+        mean, cov = np.asarray(mean, dtype=np.float64), np.asarray(cov, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError("mean and cov must be real arrays") from None
+    if mean.ndim == 0 and cov.ndim == 0:
+        mean, cov = mean[None], cov[None, None]
+    if mean.ndim < 1 or cov.ndim < 2 or cov.shape[-1] != cov.shape[-2] or cov.shape[-1] != mean.shape[-1]:
+        raise InputError(f"mean must be (..., d) and cov (..., d, d), not {mean.shape} and {cov.shape}")
+    d = mean.shape[-1]
+    if d == 0:
+        raise InputError("mean and cov must have at least one coordinate")
+    try:
+        shape = np.broadcast_shapes(mean.shape[:-1], cov.shape[:-2])
+    except ValueError:
+        raise InputError(
+            f"the leading axes of mean {mean.shape[:-1]} and cov {cov.shape[:-2]} do not broadcast"
+        ) from None
+    mean = np.broadcast_to(mean, (*shape, d)).reshape(-1, d)
+    cov = np.broadcast_to(cov, (*shape, d, d)).reshape(-1, d, d)
+    for name, array in (("mean", mean), ("cov", cov)):
+        bad = ~np.all(np.isfinite(array), axis=tuple(range(1, array.ndim)))
+        if np.any(bad):
+            raise InputError(f"{name}{of_entry(int(np.argmax(bad)), shape)} is not finite")
+    skew = np.max(np.abs(cov - cov.transpose(0, 2, 1)), axis=(1, 2), initial=0.0)
+    bad = skew > _SKEW * np.max(np.abs(cov), axis=(1, 2), initial=0.0)
+    if np.any(bad):
+        raise InputError(f"cov{of_entry(int(np.argmax(bad)), shape)} is not symmetric")
+    return mean, 0.5 * (cov + cov.transpose(0, 2, 1)), shape
+
+
+def of_entry(i: int, shape: tuple[int, ...]) -> str:
+    """Which entry of the batch, nothing where there is only one."""
+    return f" of batch entry {tuple(int(k) for k in np.unravel_index(i, shape))}" if shape else ""
+
+
+def principal_factors(cov: np.ndarray, shape: tuple[int, ...] = ()) -> np.ndarray:
+    """L (n, d, d) with L L' = cov, principal axes first; axes without variance are zero columns.
+
+    Raises InputError with the eigenvalue where a covariance is indefinite beyond rounding.
+    """
+    values, vectors = np.linalg.eigh(cov)
+    top = np.maximum(values[:, -1:], 0.0)
+    bad = values[:, 0] < -_NEGATIVE * top[:, 0] - 1e-300
+    if np.any(bad):
+        i = int(np.argmax(bad))
+        raise InputError(f"cov{of_entry(i, shape)} has the negative eigenvalue {values[i, 0]:.6g}")
+    values = np.where(values > _FLAT * top, values, 0.0)
+    return (vectors * np.sqrt(values)[:, None, :])[:, :, ::-1]
+
+
+def triangular_factors(cov: np.ndarray) -> np.ndarray:
+    """L (n, d, r) with L L' = cov, L_ij = 0 for i < j before the columns without variance are dropped.
+
+    Accurate relative to each conditional variance, in extended precision: cov may be nearly singular.
+    """
+    count, d = cov.shape[:2]
+    wide = cov.astype(np.longdouble)
+    made = np.zeros((count, d, d), dtype=np.longdouble)
+    for j in range(d):
+        left = wide[:, j, j] - np.sum(made[:, j, :j] ** 2, axis=1)
+        root = np.sqrt(np.where(left > _CONDITIONAL * wide[:, j, j], left, 0.0))[:, None]
+        rest = wide[:, j:, j] - np.einsum("nik,nk->ni", made[:, j:, :j], made[:, j, :j])
+        made[:, j:, j] = np.divide(rest, root, out=np.zeros_like(rest), where=root > 0)
+        made[:, j, j] = root[:, 0]
+    used = np.any(made != 0, axis=(0, 1))
+    used[0] |= not np.any(used)
+    return np.ascontiguousarray(made[:, :, used], dtype=np.float64)

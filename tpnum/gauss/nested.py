@@ -1,0 +1,119 @@
+"""Adaptive panels in several dimensions, one coordinate inside another: kinks, jumps, oscillation, growth.
+
+Z_i = mean_i + L_i1 z_1 + .. + L_ii z_i with L triangular, so a break of f at a value of one coordinate is a
+break in z_i alone once the coordinates before it are given: integrals over z_d are nested in those over
+z_{d-1}, and so on.  All lines of one level are halved together (`adaptive`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tpnum.errors import LimitError
+from tpnum.gauss.adaptive import FIRST, adapt
+from tpnum.gauss.integrand import Integrand
+from tpnum.gauss.lattice import Settled
+
+_BLOCK = 1 << 17
+"""Values of f held at a time."""
+_BESIDE = 1e-9
+"""Panels end that close to where a coordinate is zero, where functions like to break: a layer there is seen."""
+
+
+def cheapest(rank: int) -> int:
+    """Evaluations of f where no panel is halved."""
+    return int(FIRST**rank)
+
+
+def nested(
+    f_at: Integrand, mean: np.ndarray, factor: np.ndarray, size: np.ndarray, rtol: float, budget: int,
+    name: Callable[[int], str],
+) -> Settled:  # fmt: skip
+    """E f at mean (n, d) and triangular factor (n, d, r) to ``rtol`` of E|f|, of which ``size`` (n,) is a guess.
+
+    ``budget`` bounds the evaluations of f for an entry.  Where f is not finite it counts as zero, and as an
+    error of its largest value weighted with the density there; LimitError, with ``name`` of the entry, where
+    that matters.
+    """
+    made = []
+    cost = 0
+    for i in range(mean.shape[0]):
+        run = _Nest(f_at, factor[i], budget)
+        scale = float(size[i])
+        while True:
+            value, error, total = run.integrate(0, mean[i : i + 1], np.array([0.5 * rtol * scale if scale > 0 else np.inf]))
+            smallest = float(np.min(total, where=total > 0, initial=np.inf))
+            # a guess of E|f| that was too large made the tolerance too loose
+            if run.cost > budget or smallest == np.inf or (scale > 0 and smallest > 0.2 * scale):
+                break
+            scale = smallest
+        if run.lost is not None and np.any(error > rtol * total):
+            raise LimitError(f_at.lost(run.lost, name(i)))
+        cost += run.cost
+        made.append((value, error, total))
+    value, error, total = (np.concatenate(a) for a in zip(*made, strict=True))
+    return value, error, total, cost
+
+
+class _Nest:
+    """The nested integrals of one entry of the batch."""
+
+    def __init__(self, f_at: Integrand, factor: np.ndarray, budget: int) -> None:
+        self.f_at, self.budget = f_at, budget
+        used = [k for k in range(factor.shape[1]) if np.any(factor[:, k])]
+        self.directions = [factor[:, k] for k in used]
+        last = [max((j for j, k in enumerate(used) if row[k]), default=-1) for row in factor]
+        self.settled = [np.flatnonzero(np.equal(last, j)) for j in range(len(used))]
+        """The coordinates that the z of a level settles."""
+        self.cost = 0
+        self.largest = 0.0
+        self.lost: np.ndarray | None = None  # a point at which f is not finite
+
+    def integrate(self, level: int, start: np.ndarray, tolerance: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(E f, error, E|f|) over z_level, z_level+1, .. from points (lines, d); (lines, components) each."""
+        if level == len(self.directions):
+            return self.leaves(start)
+        innermost = level + 1 == len(self.directions)
+        step = _BLOCK // FIRST if innermost else 1
+        parts = []
+        for begin in range(0, start.shape[0], step):
+            some = slice(begin, begin + step)
+            made = self.lines(level, start[some], tolerance[some])
+            parts.append(made)
+        value, error, total = (np.concatenate(a) for a in zip(*parts, strict=True))
+        return value, error, total
+
+    def lines(self, level: int, start: np.ndarray, tolerance: np.ndarray) -> tuple[np.ndarray, ...]:
+        direction = self.directions[level]
+
+        def evaluate(line: np.ndarray, z: np.ndarray, density: np.ndarray) -> tuple[np.ndarray, ...]:
+            points = start[line][:, None, :] + z[:, :, None] * direction
+            # what an inner line may be off grows where the density that weighs it is small
+            loose = np.minimum(np.maximum(1.0, 0.1 / np.maximum(density, 1e-300)), 1e60)
+            allowed = 0.3 * tolerance[line][:, None] * loose
+            found = self.integrate(level + 1, points.reshape(-1, points.shape[2]), allowed.reshape(-1))
+            return tuple(a.reshape(*z.shape, -1) for a in found)
+
+        own = self.settled[level]
+        zero = -start[:, own] / direction[own]
+        near = _BESIDE * np.maximum(1.0, np.abs(zero))
+        beside = np.concatenate([zero - near, zero + near], axis=1)
+        made = adapt(evaluate, tolerance, beside, lambda: self.cost < self.budget)
+        return made.value, made.error, made.size
+
+    def leaves(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+        """f itself at points (lines, d)."""
+        columns = [np.ascontiguousarray(points[None, :, k]) for k in range(points.shape[1])]
+        value = self.f_at.columns(columns)[0].T
+        self.cost += points.shape[0]
+        error = np.zeros_like(value)
+        lost = ~np.isfinite(value)
+        if np.any(lost):
+            value = np.where(lost, 0.0, value)
+            self.lost = points[int(np.argmax(np.any(lost, axis=1)))]
+        size = np.abs(value)
+        self.largest = max(self.largest, float(np.max(size, initial=0.0)))
+        error[lost] = self.largest
+        return value, error, size
