@@ -65,6 +65,116 @@ def test_what_is_not_reached_is_said():
     assert abs(made.value - 1.1629644736) < 2 * made.error
 
 
+SMOOTH = {
+    "exponential": (
+        lambda u, v: np.exp(0.8 * u - 0.3 * v), lambda q, r, c: np.exp((0.64 * q + 0.09 * r - 0.48 * c) / 2),
+    ),
+    "polynomial": (lambda u, v: u**3 * v, lambda q, r, c: 3 * q * c),
+    "waves": (lambda u, v: np.cos(3 * u + v), lambda q, r, c: np.exp(-(9 * q + r + 6 * c) / 2)),
+    "bump": (
+        lambda u, v: np.exp(-3 * u * u) * v * v,
+        lambda q, r, c: (1 + 6 * q) ** -0.5 * (r - 6 * c * c / (1 + 6 * q)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_smooth_batches_are_settled_by_one_lattice(name):
+    f, exact = SMOOTH[name]
+    rng = np.random.default_rng(0)
+    q, r = rng.uniform(0.5, 1.5, (2, 300))
+    c = rng.uniform(-0.9, 0.9, 300) * np.sqrt(q * r)
+    cov = np.moveaxis(np.array([[q, c], [c, r]]), -1, 0)
+    for rtol in (1e-4, 1e-9):
+        made = expect(f, np.zeros(2), cov, rtol=rtol)
+        off = np.abs(made.value - exact(q, r, c))
+        assert np.all(off <= made.error)
+        assert made.cost < 300 * 6000
+
+
+ROUGH = {
+    "relu": (
+        lambda u, v: np.maximum(u, 0) * np.maximum(v, 0),
+        lambda t: (np.sin(t) + (np.pi - t) * np.cos(t)) / (2 * np.pi),
+    ),
+    "sign": (lambda u, v: np.sign(u) * np.sign(v), lambda t: 1 - 2 * t / np.pi),
+    "step": (lambda u, v: (u > 0) & (v > 0), lambda t: (np.pi - t) / (2 * np.pi)),
+    "abs": (lambda u, v: np.abs(u * v), lambda t: (np.sin(t) + (np.pi / 2 - t) * np.cos(t)) * 2 / np.pi),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("gap", [0.5, 1e-3, 1e-8, 1e-13])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("name", ROUGH)
+def test_kinks_and_jumps_close_to_the_diagonal(name, sign, gap):
+    """Thin wedges between the breaks of two coordinates are seen."""
+    f, exact = ROUGH[name]
+    rho = sign * (1.0 - gap)
+    angle = 2.0 * np.arcsin(np.sqrt((1.0 - abs(rho)) / 2.0))
+    truth = exact(angle if sign > 0 else np.pi - angle)
+    made = expect(f, np.zeros(2), [[1.0, rho], [rho, 1.0]], rtol=1e-7)
+    assert abs(made.value - truth) <= made.error + 1e-14
+    assert made.error <= 1e-7
+
+
+def test_waves_are_not_taken_for_constants():
+    """sin(100 u) on a lattice of step 1 looks slow."""
+    made = expect(lambda u, v: np.sin(u) ** 2 + 0 * v, np.zeros(2), [[1e4, 10], [10, 1.0]])
+    assert abs(made.value - 0.5) <= made.error < 1e-6
+
+
+@pytest.mark.parametrize("method", ["auto", "quadrature"])
+def test_independent_blocks_are_split(method):
+    pair = np.array([[1.0, 0.4], [0.4, 1.2]])
+    cov = np.zeros((6, 6))
+    for k in range(0, 6, 2):
+        cov[k : k + 2, k : k + 2] = pair
+    cov = cov[np.ix_([0, 2, 4, 1, 3, 5], [0, 2, 4, 1, 3, 5])]
+
+    def product(u, v, w, x, y, z):
+        return np.tanh(u * x) * np.maximum(v, y) * (1 + np.exp(w - z))
+
+    def both(u, v, w, x, y, z):
+        return np.stack([product(u, v, w, x, y, z), np.maximum(u, x) + np.maximum(v, y) + w * z])
+
+    maximum = np.sqrt((1.0 + 1.2 - 0.8) / (2 * np.pi))
+    tanh = expect(lambda u, x: np.tanh(u * x), [0, 0], pair, rtol=1e-11).value
+    made = expect(both, np.zeros(6), cov, rtol=1e-7, method=method)
+    assert made.method == "quadrature"
+    truth = tanh * maximum * (1 + np.exp(0.7)), 2 * maximum + 0.4
+    assert np.all(np.abs(made.value - truth) <= made.error)
+    assert np.all(made.error < 1e-6)
+    apart = expect(lambda *u: np.max(u, axis=0), np.zeros(6), cov, rtol=1e-2)
+    assert apart.method == "qmc"
+
+
+def test_jitted_functions_of_numbers_and_of_arrays():
+    import numba
+
+    @numba.njit
+    def number(u, v):
+        return u * v if u > 0.0 else 0.0
+
+    @numba.njit
+    def array(u, v):
+        out = np.empty_like(u)
+        for i in range(u.size):
+            out[i] = max(u[i], 0.0) * v[i]
+        return out
+
+    cov = [[1.0, 0.3], [0.3, 1.0]]
+    for f in (number, array):
+        made = expect(f, [0.0, 0.0], cov, rtol=1e-9)
+        assert abs(made.value - 0.15) <= made.error < 1e-9
+
+
+def test_tails_that_overflow_are_dropped_where_they_cannot_matter():
+    made = expect(lambda u: np.exp(u) / (1.0 + np.exp(u)), 0.0, 1600.0, rtol=1e-9)  # NaN beyond u = 709
+    assert abs(made.value - 0.5) <= made.error < 1e-9
+    with pytest.raises(LimitError, match=r"f is not finite at .* of batch entry \(1,\)"):
+        expect(lambda u: np.sqrt(u), [[40.0], [1.0]], np.ones((2, 1, 1)))
+
+
 def test_empty_batch():
     assert expect(lambda u, v: u * v, np.zeros((0, 2)), np.eye(2)).value.shape == (0,)
 
@@ -82,10 +192,17 @@ def test_empty_batch():
         (lambda: expect(lambda u: u[:3], 0, 1.0), InputError, "returned shape"),
         (lambda: expect(lambda u, v: u, 0, 1.0), InputError, "f failed on 1 array"),
         (lambda: expect(lambda u: np.exp(u * u), 0, 1.0), LimitError, "does not exist"),
+        (lambda: expect(lambda u, v: np.exp(u * v), np.zeros((2, 2)), [np.eye(2) / 9, 4 * np.eye(2)]),
+         LimitError,
+         r"batch entry \(1,\) does not exist"),
+        (lambda: expect(lambda *u: np.exp(u[0] * u[1]), np.zeros(6), 4 * np.eye(6)), LimitError, "not exist"),
+        (lambda: expect("exp", [0, 0.0], np.eye(2)), InputError, "takes 1 vector"),
+        (lambda: expect(lambda u: 1j * u, 0, 1.0), InputError, "real numbers"),
+        (lambda: expect(lambda *u: np.log(u[0]), np.zeros((2, 5)), np.eye(5)), LimitError, r"entry \(0,\)"),
         (lambda: expect("tanh", 0, 1, method="magic"), InputError, "method must be one of"),
         (lambda: expect("tanh", 0, 1, rtol=0), InputError, "rtol must be positive"),
         (lambda: expect("tanh", 0, 1, method="closed"), LimitError, "no closed form"),
-        (lambda: expect(lambda *u: np.max(u, axis=0), np.zeros(4), np.eye(4), method="quadrature"), LimitError,
+        (lambda: expect(lambda *u: np.max(u, 0), np.zeros(4), np.eye(4), method="quadrature"), LimitError,
          "dimension 3"),
     ],
 )  # fmt: skip

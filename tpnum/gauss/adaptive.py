@@ -41,7 +41,7 @@ FIRST = NODES.size * (EDGES.size + 1)
 """Evaluations of a line with two more ends where no panel is halved."""
 
 Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
-"""(value, error, size) (panels, nodes, components) of g at ``line`` (panels,), z and density (panels, nodes)."""
+"""(value, error, size) (panels, nodes, components) of g; line is (panels,), z and density (panels, nodes)."""
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,9 @@ class _Run:
     def solve(self, f_at: Integrand, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
         """E f at means (n, d) and covariances (n, d, d)."""
         principal = principal_factors(cov, self.shape)
-        principal = np.ascontiguousarray(principal[:, :, : max(1, np.count_nonzero(principal.any(axis=(0, 1))))])
+        principal = np.ascontiguousarray(
+            principal[:, :, : max(1, np.count_nonzero(principal.any(axis=(0, 1))))]
+        )
         factor = triangular_factors(cov)
         rank = factor.shape[2]
         known = self.closed(f_at.function, mean, cov)

@@ -1,10 +1,10 @@
 """The trapezoidal rule for E f(Z) in up to three dimensions: a lattice under the Gaussian density.
 
-With Z = mean + L z and points z on the lattice h Z^r, the rule's error is the Fourier transform of f times the
-density, F(k) = E f e^{ik.z}, summed over the other points of the dual lattice, |k| >= 2 pi/h: exponentially
-small in 1/h wherever f is analytic, poles near the real axis included (where Gauss-Hermite rules are slow),
-and below rounding at h = 0.75 for polynomials.  The same values give F at smaller k.  Its decay from half the
-Nyquist frequency pi/h to near it, continued to 2 pi/h, is the error estimate: a second rule is not needed.
+With Z = mean + L z and points z on the lattice h Z^r, the rule's error is the Fourier transform of f times
+the density, F(k) = E f e^{ik.z}, summed over the other points of the dual lattice, |k| >= 2 pi/h.  It is
+exponentially small in 1/h wherever f is analytic, poles near the real axis included (where Gauss-Hermite
+rules are slow), and below rounding at h = 0.75 for polynomials.  The same values give F at smaller k.  Its
+decay up to the Nyquist frequency pi/h, continued to 2 pi/h, is the error estimate: no second rule is needed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from itertools import product
 
 import numpy as np
 
-from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.adaptive import PANEL
+from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.scout import finest
 
 Settled = tuple[np.ndarray, np.ndarray, np.ndarray, int]
@@ -29,16 +29,16 @@ _BALL = {1: 1.0, 2: 0.79, 3: 0.53}  # the part of a cube that its ball fills
 _FEATURE = 1.6
 """Steps to half the shortest panel that lines through f need: waves of such panels are not stepped over."""
 _WIDER = (1.0, 1.4, 2.0, 2.8, 4.0)
-_LOW, _HIGH = 0.5, 0.875  # of the Nyquist frequency
+_PROBES = (0.5, 0.7, 0.9)  # of the Nyquist frequency
 _ROUGH = 0.2
-"""A decay above this from low to high frequencies is no exponential one that a few finer lattices would end."""
+"""A decay above this from low to high frequencies is none that a few finer lattices would end."""
 _PATIENCE = 6  # steps before a rough function is given up
-_SAFETY = 10.0
+_SAFETY, _SLOWER = 5.0, 0.85
 _ROUNDING = 6e-15
 _BLOCK = 1 << 15  # values of f held at a time: they stay in the cache
 _PILOTS = 16
-_SURE = 1e-13
-"""What is asked in one dimension, where digits cost next to nothing."""
+_SURE = {1: 1e-13, 2: 1e-10, 3: 1e-6}
+"""What is asked, by rank, of an entry or a few: digits cost next to nothing there."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def lattice(rank: int, step: float, radius: float) -> Lattice:
     for direction in product((-1, 0, 1), repeat=rank):
         if next((x for x in direction if x), 0) == 1:  # one of each pair of opposites
             phase = np.pi / step * (np.array(direction) @ z)
-            columns += [weight * g(s * phase) for s in (_LOW, _HIGH) for g in (np.cos, np.sin)]
+            columns += [weight * g(s * phase) for s in _PROBES for g in (np.cos, np.sin)]
     rims = np.stack([weight, weight * (norm > radius - 1), weight * (np.abs(norm - radius + 1.5) < 0.5)])
     made = Lattice(z, np.ascontiguousarray(np.array(columns).T), np.ascontiguousarray(rims.T))
     for array in (made.points, made.columns, made.rims):
@@ -77,14 +77,16 @@ def lattice(rank: int, step: float, radius: float) -> Lattice:
 
 
 def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float) -> Settled:
-    """E f at mean (n, d) and factor (n, d, r), r <= 3; the error is infinite or large where f is not smooth."""
+    """E f at mean (n, d) and factor (n, d, r), r <= 3; the error is infinite or large where f is rough.
+
+    Some entries of a large batch are settled first, beyond ``rtol``; they tell which lattice the others need.
+    """
     count, rank = factor.shape[0], factor.shape[2]
-    rtol = min(rtol, _SURE) if rank == 1 else rtol
-    run = _Run(f_at, mean, factor, rtol)
+    run = _Run(f_at, mean, factor, min(rtol, _SURE[rank]))
     pilots = np.unique(np.linspace(0, count - 1, _PILOTS).astype(int))
-    needed = run.scout(pilots)
-    level = run.settle(pilots, needed)
+    level = run.settle(pilots, run.scout(pilots))
     if pilots.size < count:
+        run.ask(rtol if rank > 1 else run.rtol)
         rest = np.setdiff1d(np.arange(count), pilots)
         rough = not np.all(run.error[pilots] <= rtol * run.size[pilots])
         run.settle(rest, run.scout(rest) if rough else np.full(rest.size, run.coarsest(pilots, level)))
@@ -95,10 +97,14 @@ class _Run:
     """The state of a batch: every entry's best answer so far."""
 
     def __init__(self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float) -> None:
-        self.f_at, self.mean, self.factor, self.rtol = f_at, mean, factor, rtol
-        self.radius = float(np.sqrt(-2.0 * np.log(min(0.01 * rtol, 1e-4)))) + 0.5
+        self.f_at, self.mean, self.factor = f_at, mean, factor
         self.value = self.size = self.error = np.empty((0, 0))
         self.cost = 0
+        self.ask(rtol)
+
+    def ask(self, rtol: float) -> None:
+        self.rtol = rtol
+        self.radius = float(np.sqrt(-2.0 * np.log(min(0.01 * rtol, 1e-4)))) + 0.5
 
     def scout(self, rows: np.ndarray) -> np.ndarray:
         """The first level fine enough for what lines through each law show; beyond the last for kinks."""
@@ -107,7 +113,7 @@ class _Run:
         return np.searchsorted(-np.array(_STEPS), -np.minimum(half, PANEL) / _FEATURE)
 
     def coarsest(self, rows: np.ndarray, level: np.ndarray) -> int:
-        """The coarsest level for entries like ``rows``: from it on, lattices agree with the settled values."""
+        """The coarsest level for entries like ``rows``: from it on lattices agree with what was settled."""
         value, size = self.value[rows].copy(), self.size[rows]
         enough = np.zeros(rows.size, dtype=int)
         for s in range(int(level.max())):
@@ -127,7 +133,8 @@ class _Run:
             self.reserve()
         rank = self.factor.shape[2]
         step = start.copy()
-        rough = rows[[not self.fits(int(s), self.radius) for s in step]]
+        levels, which = np.unique(step, return_inverse=True)
+        rough = rows[~np.array([self.fits(int(s), self.radius) for s in levels])[which]]
         self.evaluate(rough, lattice(rank, _STEPS[_PATIENCE], self.radius))  # for E|f|
         self.error[rough] = np.inf
         wide = np.zeros(rows.size, dtype=int)
@@ -158,7 +165,7 @@ class _Run:
         self.value, self.size, self.error = np.zeros(shape), np.zeros(shape), np.full(shape, np.inf)
 
     def sums(self, rows: np.ndarray, rule: Lattice) -> tuple[np.ndarray, np.ndarray]:
-        """f and |f| at the points of a rule, weighted with its columns and rims: (rows, components, columns)."""
+        """Sums of f with a rule's columns and of |f| with its rims, (rows, components, columns)."""
         points = rule.points.shape[1]
         chunk = max(1, _BLOCK // points)
         found: list[tuple[np.ndarray, ...]] = []
@@ -183,14 +190,14 @@ class _Run:
             return np.empty(0), np.empty(0), np.empty(0, dtype=bool)
         spectrum, rims = self.sums(rows, rule)
         value, size = spectrum[..., 0], rims[..., 0]
-        waves = spectrum[..., 1:].reshape(*value.shape, -1, 2, 2)
-        low, high = np.sqrt(np.sum(waves * waves, axis=(-1, -3))).transpose(2, 0, 1)
-        decay = np.minimum(1.0, np.divide(high, low, out=np.ones_like(high), where=low > 0))
-        # from low to high the frequency grows by 3/8 of Nyquist's, from high to the first alias by 9/8
-        aliased = _SAFETY * high * decay**3
+        waves = spectrum[..., 1:].reshape(*value.shape, -1, len(_PROBES), 2)
+        heights = np.sqrt(np.sum(waves * waves, axis=(-1, -3)))
+        aliased = _SAFETY * _continued(heights)
         inner, outer = rims[..., 2], rims[..., 1]
         fall = np.divide(outer, inner, out=np.ones_like(outer), where=inner > 0)
-        cut = np.where(fall < 0.5, 2.0 * outer * fall / (1.0 - np.minimum(fall, 0.5)), np.where(outer > 0, size, 0))
+        cut = np.where(
+            fall < 0.5, 2.0 * outer * fall / (1.0 - np.minimum(fall, 0.5)), np.where(outer > 0, size, 0)
+        )
         error = aliased + cut + _ROUNDING * size
         lost = ~np.isfinite(value) | ~np.isfinite(size) | (size == 0.0)
         error[lost] = np.inf
@@ -198,5 +205,21 @@ class _Run:
         for kept, new in ((self.value, value), (self.size, size), (self.error, error)):
             kept[rows] = np.where(better, new, kept[rows])
         unit = np.where(size > 0, size, 1.0)
-        rough = np.any((decay > _ROUGH) & (high > 1e-13 * unit), axis=1) | np.any(lost, axis=1)
+        slow = (heights[..., -1] > _ROUGH * heights[..., 0]) & (heights[..., -1] > 1e-13 * unit)
+        rough = np.any(slow, axis=1) | np.any(lost, axis=1)
         return np.max(aliased / unit, axis=1), np.max(np.where(lost, 0, cut / unit), axis=1), rough
+
+
+def _continued(heights: np.ndarray) -> np.ndarray:
+    """|F| at the first alias, twice Nyquist's frequency, from its heights at the probes.
+
+    The exponential through two of them is continued, a little slower since some decay like exp(-sqrt k); by
+    the last and by the middle probe, as F may have a zero at one of them.
+    """
+    made = np.zeros(heights.shape[:-1])
+    for k in range(1, len(_PROBES)):
+        first, last = heights[..., 0], heights[..., k]
+        decay = np.minimum(1.0, np.divide(last, first, out=np.ones_like(last), where=first > 0))
+        further = (2.0 - _PROBES[k]) / (_PROBES[k] - _PROBES[0])
+        np.maximum(made, last * decay ** (_SLOWER * further), out=made)
+    return made

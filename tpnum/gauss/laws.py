@@ -18,7 +18,7 @@ _CONDITIONAL = 4e-16
 
 
 def validated(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """(mean (n, d), cov (n, d, d), leading shape) of real, finite, symmetric arrays; two numbers are d = 1."""
+    """(mean (n, d), cov (n, d, d), leading shape), real, finite, symmetric; two numbers are d = 1."""
     try:
         mean, cov = np.asarray(mean, dtype=np.float64), np.asarray(cov, dtype=np.float64)
     except (TypeError, ValueError):

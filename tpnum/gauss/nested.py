@@ -19,7 +19,7 @@ from tpnum.gauss.lattice import Settled
 _BLOCK = 1 << 17
 """Values of f held at a time."""
 _BESIDE = 1e-9
-"""Panels end that close to where a coordinate is zero, where functions like to break: a layer there is seen."""
+"""Panels end that close to where a coordinate is zero: functions like to break there, in thin layers too."""
 
 
 def cheapest(rank: int) -> int:
@@ -31,7 +31,7 @@ def nested(
     f_at: Integrand, mean: np.ndarray, factor: np.ndarray, size: np.ndarray, rtol: float, budget: int,
     name: Callable[[int], str],
 ) -> Settled:  # fmt: skip
-    """E f at mean (n, d) and triangular factor (n, d, r) to ``rtol`` of E|f|, of which ``size`` (n,) is a guess.
+    """E f at mean (n, d), triangular factor (n, d, r), to ``rtol`` of E|f|, which ``size`` (n,) guesses.
 
     ``budget`` bounds the evaluations of f for an entry.  Where f is not finite it counts as zero, and as an
     error of its largest value weighted with the density there; LimitError, with ``name`` of the entry, where
@@ -43,7 +43,9 @@ def nested(
         run = _Nest(f_at, factor[i], budget)
         scale = float(size[i])
         while True:
-            value, error, total = run.integrate(0, mean[i : i + 1], np.array([0.5 * rtol * scale if scale > 0 else np.inf]))
+            value, error, total = run.integrate(
+                0, mean[i : i + 1], np.array([0.5 * rtol * scale if scale > 0 else np.inf])
+            )
             smallest = float(np.min(total, where=total > 0, initial=np.inf))
             # a guess of E|f| that was too large made the tolerance too loose
             if run.cost > budget or smallest == np.inf or (scale > 0 and smallest > 0.2 * scale):

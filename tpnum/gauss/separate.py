@@ -30,7 +30,7 @@ Solve = Callable[[Any, np.ndarray, np.ndarray, float], Settled]
 
 
 def blocks(cov: np.ndarray) -> list[np.ndarray]:
-    """The independent blocks of coordinates, common to a batch; coordinates without variance join the first."""
+    """The independent blocks of coordinates, common to a batch; those without variance join the first."""
     d = cov.shape[1]
     tied = np.any(cov != 0.0, axis=0)
     still = ~np.diagonal(tied)
@@ -47,7 +47,7 @@ def blocks(cov: np.ndarray) -> list[np.ndarray]:
 def separated(
     f_at: Integrand, mean: np.ndarray, cov: np.ndarray, first: np.ndarray, rtol: float, solve: Solve
 ) -> Settled | None:
-    """E f, coordinates ``first`` being independent of the others; None where f is no short sum of products."""
+    """E f, coordinates ``first`` independent of the others; None where f is no short sum of products."""
     rest = np.setdiff1d(np.arange(mean.shape[1]), first)
     parts: list[Settled] = []
     k = 0
