@@ -64,7 +64,11 @@ def test_the_kernel_regime(parametrisation):
     assert law.independence.holds
     losses, outputs = made.trajectory(law)
     if parametrisation == "ntk":
-        theta = tp.kernel(NET, ALL, get="ntk")
+        p = tp.Program()
+        u = p.data("u", axes={"i": 4}, channels="d")
+        h = tp.tanh(p.matrix("U", var=1.2**2, cols="d") @ u + p.vector("b", var=0.25, trained=True))
+        g = p.matrix("V", var=0.81) @ tp.erf(p.matrix("W", var=1.5**2) @ h)
+        theta = tp.ntk(p, g, data={"u": ALL}).value
     else:
         p = tp.Program()
         u = p.vectors(*(f"u{i}" for i in range(4)), cov=(1.2**2 * ALL @ ALL.T / 4).tolist())
@@ -96,7 +100,7 @@ def test_the_kernel_regime(parametrisation):
 def test_wide_nets_reach_the_kernel_regime(parametrisation):
     """Real training from random weights, given the outputs that it starts from."""
     gaps = {}
-    for n in (256, 2048):
+    for n in (128, 1024):
         rng, found = np.random.default_rng(n), []
         for _ in range(4):
             weights = [1.2 * rng.standard_normal((n, 4)), 1.5 / np.sqrt(n) * rng.standard_normal((n, n))]
@@ -110,8 +114,8 @@ def test_wide_nets_reach_the_kernel_regime(parametrisation):
             )  # fmt: skip
             found.append(np.abs(made.trajectory(tp.limit(made.program))[1] - outputs).max())
         gaps[n] = np.mean(found)
-    assert gaps[2048] < 0.06
-    assert gaps[2048] < 0.6 * gaps[256]  # as n^-1/2, a factor of 2.8
+    assert gaps[1024] < 0.06
+    assert gaps[1024] < 0.6 * gaps[128]  # as n^-1/2, a factor of 2.8
 
 
 def test_a_loss_of_ones_own():
@@ -123,9 +127,13 @@ def test_a_loss_of_ones_own():
     law = tp.limit(made.program, method="exact", rtol=1e-4)
     losses, outputs = made.trajectory(law)
     assert losses[0] == pytest.approx(3 * np.log(2), rel=1e-12)
-    n = 3000
-    finite = np.mean([made.trajectory(tp.simulate(made.program, n, s))[1][1] for s in range(20)], axis=0)
-    np.testing.assert_allclose(outputs[1], finite, atol=5 / np.sqrt(20 * n))
+    far = np.array([
+        2.0 * made.trajectory(tp.simulate(made.program, 800, s))[1][1]
+        - made.trajectory(tp.simulate(made.program, 400, s))[1][1]
+        for s in range(40)
+    ])  # fmt: skip
+    z = (far.mean(axis=0) - outputs[1]) / (far.std(axis=0, ddof=1) / np.sqrt(len(far)))
+    assert np.max(np.abs(z)) < 4.5
 
 
 def test_no_steps_and_empty_batches():
