@@ -74,6 +74,32 @@ def test_families_pairs_and_functions():
     assert abs(made.worst.z) < 4.5
 
 
+def test_what_vanishes_at_every_width_has_no_score():
+    p = tp.Program()
+    g = p.matrix("W") @ p.zeros()
+    (row,) = tp.compare(p, [20, 40], [g], seeds=4).rows
+    assert (row.limit, row.extrapolated, row.z) == (0, 0, 0)
+
+
+def test_a_scan_and_its_gradients():
+    """Gradients through Moments are not independent: the corrected limit, by the names of the families."""
+    p = tp.Program()
+    w, x = p.matrix("W", var=1.2), p.vector("x", axes={"t": 3}, fresh=True)
+    with p.scan("t") as loop:
+        s = loop.carry("n")
+        new = tp.tanh(w @ s + loop.slice(x))
+        overlap = tp.mean(new * s)
+        loop.next(s, new)
+        last, overlaps = loop.last(s), loop.stack(overlap)
+    gradient = p.backward({last: p.vector("v"), overlaps: 1.0})[x]
+    assert gradient.name == "grad.x"
+    made = tp.compare(p, [50, 100, 200], [gradient, (gradient, x), last], seeds=40)
+    assert made.law.corrections
+    assert len(made.rows) == 19
+    assert abs(made.worst.z) < 4.5
+    assert len({len(line) for line in str(made).splitlines()}) == 1
+
+
 def test_widths_by_dimension():
     p, *_, m = tied()
     made = tp.compare(p, [{"n": 40, "m": 80}, {"n": 80, "m": 160}], [m], seeds=20)
@@ -84,8 +110,13 @@ def test_the_picture(tmp_path):
     p, *_, b, m = tied()
     made = tp.compare(p, [40, 80], [m, b], seeds=8)
     ax = made.plot()
-    assert ax.get_xscale() == ax.get_yscale() == "log"
-    assert len(ax.containers) == 2
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["\u221e", "40", "80"]
+    points, end = ax.containers[:2]  # of the quantity with the largest |z|
+    size = max(abs(made.worst.limit), *map(abs, made.worst.values))
+    expected = (np.array(made.worst.values) - made.worst.limit) / size
+    np.testing.assert_allclose(points[0].get_ydata(), expected)
+    assert end[0].get_ydata()[0] == pytest.approx((made.worst.extrapolated - made.worst.limit) / size)
+    assert f"z = {made.worst.z:+.1f}" in ax.get_legend().get_texts()[0].get_text()
     ax.figure.savefig(tmp_path / "c.png")
     assert (tmp_path / "c.png").stat().st_size > 1000
     assert made.plot(ax) is ax

@@ -69,28 +69,53 @@ def _by_class(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.array(order)
 
 
+MOST = 8
+"""Quantities in one picture of convergence."""
+
+
 def draw_convergence(comparison: Comparison, ax: Any = None) -> Any:
-    """|value - limit| at every width, its standard error, and 1/n for the eye, on logarithmic axes."""
+    """(value - limit) / size against 1/n with standard errors, and the fitted lines down to 1/n = 0.
+
+    ``size`` is the largest of the limit and the values.  Of many quantities those of largest |z| are drawn.
+    """
     if ax is None:
         try:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
         except ImportError:
             raise InputError("the picture needs matplotlib: pip install 'tpnum[demo]'") from None
-        figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+        figure = Figure(figsize=(8.0, 4.6), layout="constrained")
         FigureCanvasAgg(figure)
         ax = figure.add_subplot()
-    widths = np.array(comparison.widths)
-    for row in comparison.rows:
-        away = np.abs(np.array(row.values) - row.limit)
-        if np.any(away > 0):
-            ax.errorbar(widths, away, yerr=row.errors, marker="o", capsize=2, linewidth=1, label=row.label)
-    largest = max((abs(row.values[0] - row.limit) for row in comparison.rows), default=1.0)
-    ax.plot(widths, (largest or 1.0) * widths[0] / widths, color="black", linestyle=":", label="1/n")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlabel("width n")
-    ax.set_ylabel("|average - limit|")
-    if len(comparison.rows) <= 12:
-        ax.legend(fontsize=8)
+    steps = 1.0 / np.array(comparison.widths)
+    shown = sorted(comparison.rows, key=lambda row: -abs(row.z))[:MOST]
+    ax.axhline(0.0, color="black", linewidth=1)
+    for k, row in enumerate(shown):
+        size = max(abs(row.limit), *map(abs, row.values)) or 1.0
+        aside = 0.012 * (k - (len(shown) - 1) / 2) * steps.max()  # so that the bars stand side by side
+        away = (np.array(row.values) - row.limit) / size
+        bars = ax.errorbar(
+            steps + aside,
+            away,
+            yerr=np.array(row.errors) / size,
+            fmt="o",
+            markersize=4,
+            capsize=2,
+            linewidth=1,
+            label=f"{row.label}   z = {row.z:+.1f}",
+        )
+        line = np.array([0.0, steps.max()])
+        fitted = (row.extrapolated - row.limit + row.slope * line) / size
+        color = bars[0].get_color()
+        ax.plot(line + aside, fitted, color=color, linewidth=1, alpha=0.6)
+        ax.errorbar(
+            [aside], fitted[:1], yerr=[row.error / size], fmt="s", markersize=4, color=color, capsize=2
+        )
+    ax.set_xticks([0.0, *steps], ["\u221e", *(f"{w:g}" for w in comparison.widths)])
+    ax.set_xlabel("width n, on the scale of 1/n")
+    ax.set_ylabel("(average - limit) / size")
+    if len(shown) < len(comparison.rows):
+        ax.set_title(f"the {len(shown)} of {len(comparison.rows)} quantities farthest from their limits")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax

@@ -35,8 +35,12 @@ class Row:
     errors: tuple[float, ...]
 
     def __str__(self) -> str:
+        return self.text(24)
+
+    def text(self, width: int) -> str:
+        """A line of the table, its label ``width`` characters wide."""
         return (
-            f"{self.label:<24}{self.limit:>13.6g}{self.extrapolated:>13.6g}{self.error:>10.1e}{self.z:>8.2f}"
+            f"{self.label:<{width}}{self.limit:>13.6g}{self.extrapolated:>13.6g}{self.error:>10.1e}{self.z:>8.2f}"
             + "".join(f"{v:>12.5g}" for v in self.values)
         )
 
@@ -59,12 +63,13 @@ class Comparison:
         return iter(self.rows)
 
     def __str__(self) -> str:
-        head = f"{'quantity':<24}{'limit':>13}{'from widths':>13}{'error':>10}{'z':>8}"
+        width = max([24, *(len(row.label) + 2 for row in self.rows)])
+        head = f"{'quantity':<{width}}{'limit':>13}{'from widths':>13}{'error':>10}{'z':>8}"
         head += "".join(f"{f'n = {w:g}':>12}" for w in self.widths)
-        return "\n".join([head, *map(str, self.rows)])
+        return "\n".join([head, *(row.text(width) for row in self.rows)])
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw |value - limit| against the width with its errors; the axes (matplotlib's) are returned."""
+        """Draw value - limit against 1/n with errors and fitted lines; matplotlib's axes are returned."""
         from tpnum.pictures import draw_convergence
 
         return draw_convergence(self, ax)

@@ -169,7 +169,7 @@ def line_fit(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(limit, its standard error, c) of value = limit + c/width by weighted least squares, per column."""
     scale = np.max(np.abs(values), axis=0, initial=0.0)
-    weights = 1.0 / np.maximum(errors, 1e-13 * scale + 1e-300) ** 2
+    weights = 1.0 / np.maximum(errors, 1e-13 * np.where(scale > 0, scale, 1.0)) ** 2
     x = 1.0 / widths[:, None]
     total, first, second = (np.sum(weights * x**k, axis=0) for k in range(3))
     det = total * second - first**2

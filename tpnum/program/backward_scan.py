@@ -64,14 +64,14 @@ class _Body(Rules):
             return self.program[self.slices[name]]
         return self.program[self.program._stacked(self.scan, name)]
 
-    def _flipped(self, family: Any) -> Any:
-        """A family in the opposite order of steps; a line before the scan, made once."""
+    def _flipped(self, family: Any, name: str = "") -> Any:
+        """A family in the opposite order of steps; a line outside of the scan, made once."""
         p, rows = self.program, tuple(((i, 1.0),) for i in reversed(range(self.size)))
         out = ((self.axis, self.size),)
         for line in reversed(p._root.lines):
             if isinstance(line, Map) and (line.operand, line.out, line.rows) == (family.name, out, rows):
                 return p[line.name]
-        made = p._auto(f"{family.name}.flip", bare=True)
+        made = p._auto(name or f"{family.name}.flip", bare=True)
         p._append(Map(made, family.name, self.axis, out, rows), p._root)
         return p[made]
 
@@ -119,10 +119,10 @@ class _Body(Rules):
             if name in self.live:
                 self.outside.add(name, part)
         for name, family in passed:
-            self.outside.add(name, self._flipped(family))
+            self.outside.add(name, self._flipped(family, f"grad.{name}"))
         for matrix, made in pairs.items():
             self.outside.outer.setdefault(matrix, []).extend(made)
-        return {name: self._flipped(family) for name, family in found.items()}
+        return {name: self._flipped(family, f"grad.{name}s") for name, family in found.items()}
 
     def _steps(self) -> dict[str, Any]:
         """The lines of one step, backwards; the gradients that are asked for."""
