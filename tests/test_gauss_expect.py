@@ -89,7 +89,7 @@ def test_smooth_batches_are_settled_by_one_lattice(name):
         made = expect(f, np.zeros(2), cov, rtol=rtol)
         off = np.abs(made.value - exact(q, r, c))
         assert np.all(off <= made.error)
-        assert made.cost < 300 * 9000
+        assert made.cost < 300 * 25_000
 
 
 ROUGH = {
