@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpnum.gauss.dictionary import Dictionary, Features, hermite
+from tpnum.gauss.dictionary import Dictionary, Features, polynomials
 from tpnum.gauss.directions import Batched, turned
 from tpnum.gauss.points import normal_sample
 
 _HALF = 1 << 12
 """Points of a half that coefficients are fitted on, and of a block afterwards."""
 _LARGEST = 1 << 15
+_ENTRIES = 256  # whose coefficients are held at a time
 _FEWEST = 64
 _ROUNDS = 3
 _MOST = 320
@@ -43,18 +44,30 @@ def control_variates(
     (count, components).  The standard normal points are the same for all entries.  ``budget`` bounds the
     evaluations of f for an entry, up to a sixteenth on top for the pilot that turns the axes.
     """
-    count, _, rank = factor.shape
     most = _LARGEST if budget is None else max(1, budget // 2)
+    parts = [
+        _block(f_at, mean[i : i + _ENTRIES], factor[i : i + _ENTRIES], rtol, most, seed)
+        for i in range(0, mean.shape[0], _ENTRIES)
+    ]
+    value, error, size, cost = zip(*parts, strict=True)
+    return np.concatenate(value), np.concatenate(error), np.concatenate(size), sum(cost)
+
+
+def _block(
+    f_at: Batched, mean: np.ndarray, factor: np.ndarray, rtol: float, most: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """`control_variates` for a few entries, up to ``most`` points in each half."""
+    count, _, rank = factor.shape
     half = min(_HALF, most)
     factor, cost, _ = turned(f_at, mean, factor, 2 * half // _PILOT, 2 * seed + 1)
     sums = _Sums(count)
     fits: list[tuple[_Fit, _Fit]] = []
     points = [normal_sample(rank, half, seed, side, 0) for side in (0, 1)]
-    hermites = [hermite(z) for z in points]
+    products = [polynomials(z) for z in points]
     for row in range(count):
         law = Dictionary(mean[row], factor[row])
         values = [f_at(mean[row : row + 1, :, None] + factor[row : row + 1] @ z)[0] for z in points]
-        features = [law.features(z, h) for z, h in zip(points, hermites, strict=True)]
+        features = [law.features(z, p) for z, p in zip(points, products, strict=True)]
         both = _fit(law, features[1], values[1]), _fit(law, features[0], values[0])
         fits.append(both)
         for side in (0, 1):
@@ -67,11 +80,11 @@ def control_variates(
         size = min(half, most - done)
         for side in (0, 1):
             z = normal_sample(rank, half, seed, side, part)[:, :size]
-            products = hermite(z)
+            common = polynomials(z)
             for row in todo:
                 made = f_at(mean[row : row + 1, :, None] + factor[row : row + 1] @ z)[0]
                 fit = fits[row][side]
-                sums.add(row, side, fit.left(fit.law.features(z, products), made), made)
+                sums.add(row, side, fit.left(fit.law.features(z, common), made), made)
         done += size
         cost += 2 * size * todo.size
         todo = sums.open(todo, done, rtol)
@@ -141,7 +154,7 @@ def _fit(law: Dictionary, features: Features, values: np.ndarray) -> _Fit:
     if not np.any(size > 0):
         return nothing
 
-    chosen = np.arange(min(features.hermite.shape[0], law.factor.shape[1], most))
+    chosen = np.arange(min(features.polynomials.shape[0], law.factor.shape[1], most))
     columns = np.empty((most, n))
     gram = np.empty((most, most))
     best = judge.var(axis=1)

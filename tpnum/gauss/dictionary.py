@@ -2,14 +2,15 @@
 
 For u = mean + factor z, z standard normal, in four groups:
 
-    Hermite     products of Hermite polynomials of the z_a, orthonormal, mean zero: all of degree 2 and,
-                the fewer axes the higher, up to degree 5
+    polynomials products of orthonormal functions of the z_a: of z, t^2, t^3, .. for t = c tanh(z/c), all of
+                degree 2 and, the fewer axes the higher, up to degree 5; their means are zero
     rows        relu(u_i), Phi(u_i), Phi(2 u_i), for every coordinate
     products    of any two rows, squares included (duals of two functions, kernels/products.py)
     differences |u_i - u_j|
 
-so that they know gates and kinks of nets, and nothing of the function that is integrated.  Groups are
-limited in size: the coordinates of the largest variances, the leading axes.
+so that they know gates and kinks of nets, and nothing of the function that is integrated.  (Powers of z in
+place of t live on few far points, which spoil the fit: residual variances are up to four times as large.)
+Groups are limited in size: the coordinates of the largest variances, the leading axes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from typing import NamedTuple
 import numpy as np
 
 DEGREES = ((32, 2), (8, 3), (4, 4), (3, 5))
-"""Hermite products of all degrees up to the second number, in as many leading axes as the first."""
+"""Products of all degrees up to the second number, in as many leading axes as the first."""
+BOUND = 2.5
+"""c of t = c tanh(z/c)."""
 COORDINATES = 32
 DIFFERENCES = 16
 _ROWS = ((1, 1.0, 0.0), (0, 1.0, 1.0), (0, 2.0, 1.0))
@@ -33,7 +36,7 @@ _FLAT = 1e-12
 class Features(NamedTuple):
     """Values of the controls at n points, without the products of rows: (controls, n) each."""
 
-    hermite: np.ndarray
+    polynomials: np.ndarray
     rows: np.ndarray
     differences: np.ndarray
 
@@ -53,14 +56,31 @@ def _indices(rank: int) -> np.ndarray:
     return table
 
 
-def hermite(z: np.ndarray) -> np.ndarray:
-    """The Hermite products at z (rank, n), by degree: the leading z_a themselves come first."""
-    from tpnum.kernels.products import hermite_products
+@lru_cache(maxsize=64)
+def _pairs(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.triu_indices(rows)
+    return first, second
+
+
+@lru_cache(maxsize=1)
+def _orthonormal() -> np.ndarray:
+    """Coefficients (functions, powers) of the orthonormal functions of one axis in 1, z, t^2, t^3, .."""
+    x = np.linspace(-9.0, 9.0, 1801)
+    t = BOUND * np.tanh(x / BOUND)
+    powers = np.stack([np.ones_like(x), x, *(t**k for k in range(2, 1 + max(d for _, d in DEGREES)))])
+    weight = np.exp(-0.5 * x**2)
+    triangle = np.linalg.qr((powers * np.sqrt(weight / weight.sum())).T, mode="r")
+    return np.linalg.inv(triangle * np.sign(np.diagonal(triangle))[:, None]).T[1:]
+
+
+def polynomials(z: np.ndarray) -> np.ndarray:
+    """The products of the first group at z (rank, n), by degree: the leading z_a themselves come first."""
+    from tpnum.kernels.products import polynomial_products
 
     table = _indices(z.shape[0])
     axes = min(z.shape[0], max(most for most, _ in DEGREES))
     made = np.empty((table.shape[0], z.shape[1]))
-    hermite_products(z[:axes], max(degree for _, degree in DEGREES), table, made)
+    polynomial_products(np.ascontiguousarray(z[:axes]), BOUND, _orthonormal(), table, made)
     return made
 
 
@@ -83,19 +103,18 @@ class Dictionary:
         """How many controls a group has."""
         rows = self.coordinates.size * len(_ROWS)
         few = min(self.coordinates.size, DIFFERENCES)
-        hermites = _indices(self.factor.shape[1]).shape[0]
-        return hermites, rows, rows * (rows + 1) // 2, few * (few - 1) // 2
+        products = _indices(self.factor.shape[1]).shape[0]
+        return products, rows, rows * (rows + 1) // 2, few * (few - 1) // 2
 
     @cached_property
     def starts(self) -> np.ndarray:
         """Where the groups start, and the number of all controls."""
         return np.cumsum((0, *self.sizes))
 
-    @cached_property
+    @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """The two rows of a product."""
-        first, second = np.triu_indices(self.sizes[1])
-        return first, second
+        return _pairs(self.sizes[1])
 
     @cached_property
     def contrasts(self) -> tuple[np.ndarray, np.ndarray]:
@@ -104,15 +123,15 @@ class Dictionary:
         first, second = np.triu_indices(few.size, 1)
         return few[first], few[second]
 
-    def features(self, z: np.ndarray, hermites: np.ndarray) -> Features:
-        """The controls at z (rank, n); ``hermites`` are `hermite` (z), which do not depend on the law."""
+    def features(self, z: np.ndarray, products: np.ndarray) -> Features:
+        """The controls at z (rank, n); ``products`` are `polynomials` (z), which do not depend on the law."""
         from scipy.special import ndtr
 
         u = self.mean[:, None] + self.factor @ z
         own = u[self.coordinates]
         rows = np.concatenate([np.maximum(own, 0.0) if p else ndtr(a * own) for p, a, _ in _ROWS])
         first, second = self.contrasts
-        return Features(hermites, rows, np.abs(u[first] - u[second]))
+        return Features(products, rows, np.abs(u[first] - u[second]))
 
     def means(self) -> np.ndarray:
         """The mean of every control."""
@@ -139,7 +158,7 @@ class Dictionary:
         group = np.searchsorted(self.starts, which, side="right") - 1
         first, second = self.pairs
         at = which - self.starts[group]
-        for kind, values in ((0, features.hermite), (1, features.rows), (3, features.differences)):
+        for kind, values in ((0, features.polynomials), (1, features.rows), (3, features.differences)):
             out[group == kind] = values[at[group == kind]]
         pair = at[group == 2]
         out[group == 2] = features.rows[first[pair]] * features.rows[second[pair]]
@@ -166,7 +185,8 @@ class Dictionary:
         rows = features.rows
         products = ((values[:, None] * rows) @ rows.T)[:, first, second]
         return np.concatenate(
-            [values @ features.hermite.T, values @ rows.T, products, values @ features.differences.T], axis=1
+            [values @ features.polynomials.T, values @ rows.T, products, values @ features.differences.T],
+            axis=1,
         )
 
     def combine(self, features: Features, coefs: np.ndarray) -> np.ndarray:
@@ -175,7 +195,7 @@ class Dictionary:
         rows = features.rows
         form = np.zeros((coefs.shape[0], rows.shape[0], rows.shape[0]))
         form[:, self.pairs[0], self.pairs[1]] = c
-        made = a @ features.hermite + b @ rows + d @ features.differences
+        made = a @ features.polynomials + b @ rows + d @ features.differences
         made += np.einsum("kan,an->kn", form @ rows, rows)
         return made
 

@@ -53,4 +53,6 @@ def turned(
         change = change.transpose(0, 2, 1, 3).reshape(change.shape[0], axes, -1)
         vectors = np.linalg.eigh(change @ change.transpose(0, 2, 1))[1][:, :, ::-1]
         made[part, :, :axes] = factor[part, :, :axes] @ vectors
+        # an eigenvector's sign is arbitrary, the sign of an axis is not: like laws are sampled alike
+        made[part] *= np.where(made[part].sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
     return made, count * z.shape[1], True

@@ -15,7 +15,8 @@ _kept: OrderedDict[tuple[object, ...], np.ndarray] = OrderedDict()
 _lock = threading.Lock()
 
 
-def _shared(key: tuple[object, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
+def shared(key: tuple[object, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What ``make`` gives, read-only, made once for a key as long as it is kept."""
     with _lock:
         if key in _kept:
             _kept.move_to_end(key)
@@ -35,16 +36,25 @@ def normal_points(d: int, log2: int, scramble: int) -> np.ndarray:
 
     The points of a smaller ``log2`` are the first ones of a larger.
     """
+    return shared(("sobol", d, log2, scramble), lambda: _sobol(d, log2, scramble))
+
+
+def normal_sets(d: int, log2: int, last: int, scrambles: range) -> np.ndarray:
+    """The ``last`` points of some `normal_points` sets, (d, sets, last), shared and read-only."""
+    return shared(
+        ("sets", d, log2, last, scrambles),
+        lambda: np.stack([_sobol(d, log2, scramble)[:, -last:] for scramble in scrambles], axis=1),
+    )
+
+
+def _sobol(d: int, log2: int, scramble: int) -> np.ndarray:
     from scipy.special import ndtri
     from scipy.stats import qmc
 
-    def make() -> np.ndarray:
-        points = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(scramble)).random_base2(log2)
-        return ndtri(np.clip(points, 1e-16, 1.0 - 1e-16)).T
-
-    return _shared(("sobol", d, log2, scramble), make)
+    points = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(scramble)).random_base2(log2)
+    return ndtri(np.clip(points, 1e-16, 1.0 - 1e-16)).T
 
 
 def normal_sample(d: int, size: int, *seed: int) -> np.ndarray:
     """Independent standard normals (d, size), shared and read-only."""
-    return _shared(("sample", d, size, *seed), lambda: np.random.default_rng(seed).standard_normal((d, size)))
+    return shared(("sample", d, size, *seed), lambda: np.random.default_rng(seed).standard_normal((d, size)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from tpnum.gauss.controls import control_variates
 from tpnum.gauss.directions import Batched, turned
-from tpnum.gauss.points import normal_points
+from tpnum.gauss.points import normal_points, normal_sets, shared
 
 __all__ = ["SCRAMBLES", "Batched", "Sampled", "control_variates", "normal_points", "sobol"]
 
@@ -21,7 +21,7 @@ STRETCH = (1.3, 1.15)
 _STUDENT = 2.3646  # 95 % of Student's distribution with SCRAMBLES - 1 degrees of freedom
 _LEAST, _SMALLEST, _LARGEST = 3, 10, 15  # log2 of the number of points
 _PILOT = 8  # the pilot takes at most this part of the first level, on top of it
-_BLOCK = 1 << 15
+_BLOCK = 1 << 13  # points that f takes at once: what it makes on the way stays in the caches
 
 Sampled = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 
@@ -54,23 +54,26 @@ def sobol(
     total = np.zeros((count, SCRAMBLES, 0))
     value = error = size = scale = total
     for log2 in range(first, last + 1):
-        new = slice(0 if log2 == first else 1 << (log2 - 1), None)
-        for scramble in range(SCRAMBLES):
-            z = normal_points(factor.shape[2], log2, seed + scramble)[:, new]
-            w = _weights(z, stretch)
-            weight[scramble] += w.sum()
+        n = 1 << (first if log2 == first else log2 - 1)  # new points of a set, after the old ones
+        for lead in range(0, SCRAMBLES, max(1, _BLOCK // n)):
+            sets = slice(lead, lead + max(1, _BLOCK // n))
+            scrambles = range(seed, seed + SCRAMBLES)[sets]
+            z = normal_sets(factor.shape[2], log2, n, scrambles)
+            w = _weights(z, stretch, ("weights", factor.shape[2], log2, n, scrambles))
+            weight[sets] += w.sum(axis=1, keepdims=True)
             step = max(1, _BLOCK // w.size)
             for begin in range(0, todo.size, step):
                 part = todo[begin : begin + step]
-                for cut in range(0, w.size, _BLOCK):
+                for cut in range(0, n, _BLOCK):
                     at = slice(cut, cut + _BLOCK)
-                    made = f_at(mean[part, :, None] + factor[part] @ z[:, at])
+                    u = factor[part] @ z[:, :, at].reshape(z.shape[0], -1) + mean[part, :, None]
+                    made = f_at(u).reshape(part.size, -1, *w[:, at].shape)
                     if not total.shape[2]:
                         total, scale = np.zeros((2, count, SCRAMBLES, made.shape[1]))
                         value, error, size = np.zeros((3, count, made.shape[1]))
-                    total[part, scramble] += made @ w[at]
-                    scale[part, scramble] += np.abs(made) @ w[at]
-            cost += todo.size * w.size
+                    total[part, sets] += np.einsum("bksn,sn->bsk", made, w[:, at])
+                    scale[part, sets] += np.einsum("bksn,sn->bsk", np.abs(made), w[:, at])
+        cost += todo.size * SCRAMBLES * n
         each = total[todo] / weight
         value[todo], size[todo] = each.mean(axis=1), (scale[todo] / weight).mean(axis=1)
         error[todo] = _STUDENT * each.std(axis=1, ddof=1) / np.sqrt(SCRAMBLES) + 1e-15 * size[todo]
@@ -80,7 +83,13 @@ def sobol(
     return value, error, size, cost
 
 
-def _weights(z: np.ndarray, stretch: np.ndarray) -> np.ndarray:
-    """Density of N(0, I) over that of N(0, diag(stretch^2)) at the points stretch z."""
-    lead = z[: stretch.size]
-    return np.prod(stretch) * np.exp(-0.5 * ((stretch**2 - 1.0) @ lead**2))
+def _weights(z: np.ndarray, stretch: np.ndarray, key: tuple[object, ...]) -> np.ndarray:
+    """Density of N(0, I) over that of N(0, diag(stretch^2)) at the points stretch z, z (rank, sets, n)."""
+    if not stretch.size:
+        return np.ones(z.shape[1:])
+
+    def make() -> np.ndarray:
+        exponent = np.tensordot(stretch**2 - 1.0, z[: stretch.size] ** 2, axes=1)
+        return np.prod(stretch) * np.exp(-0.5 * exponent)
+
+    return shared(key, make)

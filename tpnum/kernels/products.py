@@ -1,4 +1,4 @@
-"""Controls of Gaussian sampling: products of Hermite polynomials, means of products of ramps and steps."""
+"""Controls of Gaussian sampling: products of functions of one axis, means of products of ramps and steps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tpnum.kernels._elementary import decay, decline
 from tpnum.kernels._jit import kernel
 from tpnum.kernels.normal import bivariate, cdf, complement, density
 
@@ -13,24 +14,33 @@ BLOCK = 512
 
 
 @kernel
-def hermite_products(z, high, table, out):
-    """out[i] = the product over k of row table[i, k] of the one-dimensional polynomials of z (axes, n).
+def polynomial_products(z, bound, coefs, table, out):
+    """out[i] = the product over k of row table[i, k] of functions of one axis, at points z (axes, n).
 
-    Row 0 is one, row a * high + m the orthonormal Hermite polynomial of degree m of z[a].
+    Row 0 is one, row a * len(coefs) + m is sum_j coefs[m - 1, j] x^j of z[a], where x is z itself for j = 1
+    and bound tanh(z/bound) above; zeros end a product.
     """
     axes, n = z.shape
+    high = coefs.shape[0]
     work = np.ones((1 + axes * high, BLOCK))
+    held = np.empty(BLOCK)
     for begin in range(0, n, BLOCK):
         size = min(BLOCK, n - begin)
+        t = held[:size]
         for a in range(axes):
             x = z[a, begin : begin + size]
-            one, last = work[0, :size], work[0, :size]
+            for s in range(size):
+                v = -2.0 / bound * abs(x[s])
+                t[s] = math.copysign(bound * decline(v) / (1.0 + decay(v)), x[s])
             for m in range(high):
+                c = coefs[m]
                 row = work[a * high + m + 1, :size]
-                up, down = 1.0 / math.sqrt(m + 1.0), math.sqrt(m / (m + 1.0))
+                row[:] = 0.0
+                for j in range(m + 1, 1, -1):
+                    for s in range(size):
+                        row[s] = (row[s] + c[j]) * t[s]
                 for s in range(size):
-                    row[s] = up * x[s] * one[s] - down * last[s]
-                one, last = row, one
+                    row[s] = row[s] * t[s] + c[1] * x[s] + c[0]
         for i in range(out.shape[0]):
             made = out[i, begin : begin + size]
             made[:] = work[table[i, 0], :size]
