@@ -13,10 +13,13 @@ import tpnum as tp
 from tests.oracle.training import program, task, train
 from tpnum import functions
 from tpnum.errors import InputError, LimitError, ProgramError
-from tpnum.kernels import ensemble as kernels
+from tpnum.kernels.conditional import back_substitute, condition
+from tpnum.kernels.ensemble import BLOCK
 from tpnum.law import ensemble
 from tpnum.law.ensemble import Ensemble
 from tpnum.law.replicate import FUSED
+from tpnum.law.samples import Samples
+from tpnum.law.sobol import scrambled
 
 BOTH = pytest.mark.parametrize("points", ["sobol", "random"])
 
@@ -199,7 +202,7 @@ def test_errors_are_honest(name, points):
     else:
         p, found, truth = {**PROGRAMS, "tied": tied}[name]()
         found, truth = ([found[0]], [truth[0]]) if name == "tied" else (found[1:3], truth[1:3])
-    laws = [Ensemble(p, samples=1 << 15, seed=seed, points=points, n_jobs=1) for seed in range(40)]
+    laws = [Ensemble(p, samples=1 << 13, seed=seed, points=points, n_jobs=1) for seed in range(40)]
     for scalar, value in zip(found, truth, strict=True):
         made = [law.scalar(scalar) for law in laws]
         deviation = np.array([e.value for e in made]) - value
@@ -314,23 +317,41 @@ def test_data_come_through_matrices():
         first.T @ back
 
 
+def samples_of(values):
+    """Samples with given rows."""
+    rows, size = values.shape
+    blocks = np.full((-(-size // BLOCK), rows, BLOCK), np.nan)
+    for begin in range(0, size, BLOCK):
+        piece = values[:, begin : begin + BLOCK]
+        blocks[begin // BLOCK, :, : piece.shape[1]] = piece
+    return Samples(blocks, size, 0)
+
+
+def rows_of(samples):
+    return np.stack([samples.row(r) for r in range(samples.height)])
+
+
 def test_functions_with_kernels_of_their_own():
     rng = np.random.default_rng(0)
-    for (name, order), kernel in FUSED.items():
+    for (name, order), kind in FUSED.items():
         fn = functions.get(name)
         for i in order:
             fn = fn.derivative(i)
-        x = np.concatenate([rng.standard_normal((4, 501)) * 3, np.zeros((2, 501))])
+        x = np.concatenate([rng.standard_normal((4, 801)) * 3, np.zeros((2, 801))])
         x[0, :6] = [0.0, -0.0, 1e-9, -700.0, 800.0, 1e-300]
         args = np.array([[0, 1], [2, 3]])[: fn.arity]
-        kernel(x, args, np.array([4, 5]))
+        made, slow = samples_of(x), samples_of(x)
+        made.apply(kind, args, np.array([4, 5]))
         with np.errstate(under="ignore"):
-            wanted = np.stack([fn(*x[args[:, i]]) for i in range(2)])
-        np.testing.assert_allclose(x[4:], wanted, rtol=3e-15, atol=1e-300, err_msg=name)
+            for i in range(2):
+                slow.map(fn, args[:, i], np.zeros(0), 4 + i)
+        np.testing.assert_allclose(
+            rows_of(made)[4:], rows_of(slow)[4:], rtol=3e-15, atol=1e-300, err_msg=name
+        )
 
 
-class TestKernels:
-    """Odd sizes, shared rows, pieces of streams."""
+class TestSamples:
+    """Odd sizes, shared rows, operations that wait, pieces of streams."""
 
     @pytest.fixture
     def x(self):
@@ -339,31 +360,40 @@ class TestKernels:
     @pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 5), (4, 8), (6, 2)])
     def test_products_and_sums(self, x, n, m):
         left, right = np.arange(n), np.arange(7, 7 + m)
-        out = np.empty((n, m))
-        kernels.inner(x, left, right, out)
-        np.testing.assert_allclose(out, x[left] @ x[right].T / 2500, atol=1e-13)
-        pair = np.empty(n)
-        kernels.dots(x, left, left, pair)
-        np.testing.assert_allclose(pair, (x[:n] ** 2).mean(axis=1), rtol=1e-13)
-        coefs = np.random.default_rng(2).standard_normal((n, m))
-        whole, made = x.copy(), x.copy()
-        kernels.combine(made, right, coefs, left)
-        whole[left] = coefs @ x[right]
-        np.testing.assert_allclose(made, whole, atol=1e-13)
-        scale, made = np.linspace(1.0, 2.0, n), x.copy()
-        kernels.remove(made, right, coefs, scale, left)
-        whole[left] = scale[:, None] * (x[left] - coefs @ x[right])
-        np.testing.assert_allclose(made, whole, atol=1e-13)
+        coefs, own = np.random.default_rng(2).standard_normal((n, m)), np.linspace(0.0, 2.0, n)
+        made = samples_of(x)
+        before = made.inner(left, right)
+        made.combine(left, right, coefs, own)
+        after, pairs = made.inner(left, right), made.dots(left, left)
+        np.testing.assert_allclose(before.value(), x[left] @ x[right].T / 2500, atol=1e-13)
+        x[left] = own[:, None] * x[left] + coefs @ x[right]
+        np.testing.assert_allclose(after.value(), x[left] @ x[right].T / 2500, atol=1e-13)
+        np.testing.assert_allclose(pairs.value(), (x[left] ** 2).mean(axis=1), rtol=1e-13)
+        made.combine(left, right, coefs)
+        made.constant(np.array([15]), 3.0)
+        x[left], x[15] = coefs @ x[right], 3.0
+        np.testing.assert_allclose(rows_of(made), x, atol=1e-13)
 
-    def test_normal_numbers(self):
+    def test_users_functions(self, x):
+        made = samples_of(x)
+        made.map(lambda u, v, t: t * u + np.exp(v), np.array([1, 2]), np.array([0.5]), 3)
+        made.map(lambda u: 2.0, np.array([1]), np.zeros(0), 4)
+        np.testing.assert_allclose(made.row(3), 0.5 * x[1] + np.exp(x[2]), rtol=1e-15)
+        assert (made.row(4) == 2.0).all()
+        mean = made.average(lambda u, v: u * v, np.array([1, 2]), np.zeros(0))
+        assert mean == pytest.approx((x[1] * x[2]).mean(), rel=1e-12)
+
+    def test_pseudo_random_normals(self):
         from scipy.stats import kstest
 
-        keys = np.array([3, 2**63 + 11, 2**64 - 1], dtype=np.uint64)
-        x = np.empty((3, 200_001))
-        kernels.normals(x, np.arange(3), keys, 0)
-        piece = np.empty((3, 777))
-        kernels.normals(piece, np.arange(3), keys, 5000)
-        np.testing.assert_array_equal(piece, x[:, 5000:5777])
+        keys = [3, 2**63 + 11, 2**64 - 1]
+        whole = samples_of(np.empty((3, 200_001)))
+        whole.normals(np.arange(3), keys)
+        x = rows_of(whole)
+        piece = samples_of(np.empty((3, 777)))
+        piece.first = 5000
+        piece.normals(np.arange(3), keys)
+        np.testing.assert_array_equal(rows_of(piece), x[:, 5000:5777])
         for row in x:
             assert kstest(row, "norm").pvalue > 1e-3
             assert kstest(row[:-1:2] * row[1::2], (x[0, ::2] * x[1, ::2])).pvalue > 1e-3
@@ -371,17 +401,39 @@ class TestKernels:
             assert np.abs(lags).max() < 4.5 / math.sqrt(row.size)
         assert np.abs(np.corrcoef(x) - np.eye(3)).max() < 4.5 / math.sqrt(x.shape[1])
 
+    def test_sobol_normals(self):
+        from scipy.special import ndtr
+        from scipy.stats import qmc
+
+        d, m = 6, 12
+        whole = samples_of(np.empty((d, 1 << m)))
+        whole.quasi(np.arange(d), scrambled(d, m, 7))
+        u = ndtr(rows_of(whole))
+        cells = np.sort(np.floor(u * (1 << m)), axis=1)
+        np.testing.assert_array_equal(cells, np.tile(np.arange(1 << m), (d, 1)))
+        assert qmc.discrepancy(u.T) < 2 * qmc.discrepancy(qmc.Sobol(d, rng=1).random_base2(m))
+        piece = samples_of(np.empty((d, 700)))
+        piece.first = 1100
+        piece.quasi(np.arange(d), scrambled(d, m, 7))
+        np.testing.assert_array_equal(ndtr(rows_of(piece)), u[:, 1100:1800])
+        means = []
+        for seed in range(200):
+            few = samples_of(np.empty((1, 4)))
+            few.quasi(np.arange(1), scrambled(1, 2, seed))
+            means.append(ndtr(few.row(0)).mean())
+        assert np.mean(means) == pytest.approx(0.5, abs=0.02)
+
     def test_gaussians_given_others(self, x):
         rows = np.concatenate([x[:4], [x[0] - 2 * x[3]], x[5:6], np.zeros((1, 2500)), x[6:7]])
         gram = rows @ rows.T / 2500
         factor, pivots = np.zeros((8, 8)), np.zeros(8, dtype=np.int64)
-        rank = kernels.condition(gram, 1.7, factor, pivots, 0, 0, 3, 1e-10)
-        rank = kernels.condition(gram, 1.7, factor, pivots, rank, 3, 8, 1e-10)
+        rank = condition(gram, 1.7, factor, pivots, 0, 0, 3, 1e-10)
+        rank = condition(gram, 1.7, factor, pivots, rank, 3, 8, 1e-10)
         assert pivots[:rank].tolist() == [0, 1, 2, 3, 5, 7]
         np.testing.assert_allclose(factor[:, :rank] @ factor[:, :rank].T, 1.7 * gram, atol=1e-12)
         right = np.random.default_rng(3).standard_normal((2, rank))
         solved = right.copy()
-        kernels.back_substitute(factor, pivots[:rank], np.array([rank, 4]), solved)
+        back_substitute(factor, pivots[:rank], np.array([rank, 4]), solved)
         lower = factor[pivots[:rank], :rank]
         np.testing.assert_allclose(lower.T @ solved[0], right[0], atol=1e-12)
         np.testing.assert_allclose(lower[:4, :4].T @ solved[1, :4], right[1, :4], atol=1e-12)

@@ -7,12 +7,14 @@ the order of work.  A piece of a replicate's samples gets the same numbers as th
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from tpnum.gauss.sampling import normal_points
-from tpnum.kernels import ensemble as kernels
+from tpnum.law.sobol import scrambled
+
+if TYPE_CHECKING:
+    from tpnum.law.samples import Samples
 
 LEADING = 16
 """Gaussians of a sample space that take Sobol points: beyond, pairs of coordinates are ill distributed."""
@@ -24,8 +26,8 @@ class Draws(Protocol):
     def room(self, dim: str) -> int:
         """How many rows of its own this needs below the vectors of a sample space."""
 
-    def fill(self, dim: str, x: np.ndarray, rows: np.ndarray, names: list[str], places: np.ndarray) -> None:
-        """Rows of ``x``, an arena of the sample space ``dim``, become the Gaussians of these names."""
+    def fill(self, dim: str, x: Samples, rows: np.ndarray, names: list[str], places: np.ndarray) -> None:
+        """Rows of the sample space ``dim`` become the Gaussians of these names."""
 
 
 def _number(*words: object) -> int:
@@ -36,17 +38,16 @@ def _number(*words: object) -> int:
 class Random:
     """Independent numbers: one stream per seed, replicate and name."""
 
-    def __init__(self, seed: int, replicate: int, first: int) -> None:
-        self.key, self.first = (seed, replicate), first
+    def __init__(self, seed: int, replicate: int) -> None:
+        self.key = (seed, replicate)
 
     def room(self, dim: str) -> int:
         """See `Draws`."""
         return 0
 
-    def fill(self, dim: str, x: np.ndarray, rows: np.ndarray, names: list[str], places: np.ndarray) -> None:
+    def fill(self, dim: str, x: Samples, rows: np.ndarray, names: list[str], places: np.ndarray) -> None:
         """See `Draws`."""
-        keys = np.array([_number(*self.key, dim, name) for name in names], dtype=np.uint64)
-        kernels.normals(x, rows, keys, self.first)
+        x.normals(rows, [_number(*self.key, dim, name) for name in names])
 
 
 class Sobol(Random):
@@ -57,46 +58,42 @@ class Sobol(Random):
     this removes what the others would add by being correlated with them by chance.
     """
 
-    def __init__(self, seed: int, replicate: int, first: int, size: int, gaussians: dict[str, int]) -> None:
-        super().__init__(seed, replicate, first)
+    def __init__(self, seed: int, replicate: int, size: int, gaussians: dict[str, int]) -> None:
+        super().__init__(seed, replicate)
         self.log2 = size.bit_length() - 1
         most = min(LEADING, size // 16)
         self.leading = {dim: min(count, most) for dim, count in gaussians.items()}
         self.cleaned = {dim for dim, count in gaussians.items() if count > most}
+        self._found: dict[str, np.ndarray] = {}
         self._inverse: dict[str, np.ndarray] = {}
 
     def room(self, dim: str) -> int:
         """See `Draws`."""
         return self.leading[dim] + 1 if dim in self.cleaned else 0
 
-    def fill(self, dim: str, x: np.ndarray, rows: np.ndarray, names: list[str], places: np.ndarray) -> None:
+    def fill(self, dim: str, x: Samples, rows: np.ndarray, names: list[str], places: np.ndarray) -> None:
         """See `Draws`."""
         leads = places < self.leading[dim]
         if leads.any():
-            x[rows[leads]] = self._points(dim, x.shape[1])[places[leads]]
+            x.quasi(rows[leads], self._numbers(dim)[places[leads]])
         if not leads.all():
-            rest = rows[~leads]
             names = [name for name, lead in zip(names, leads, strict=True) if not lead]
-            super().fill(dim, x, rest, names, places[~leads])
-            self._clean(dim, x, rest)
+            super().fill(dim, x, rows[~leads], names, places[~leads])
+            self._clean(dim, x, rows[~leads])
 
-    def _points(self, dim: str, size: int) -> np.ndarray:
-        scramble = _number(*self.key, dim) >> 1
-        points = normal_points(self.leading[dim], self.log2, scramble)
-        return points[:, self.first : self.first + size]
+    def _numbers(self, dim: str) -> np.ndarray:
+        if dim not in self._found:
+            self._found[dim] = scrambled(self.leading[dim], self.log2, _number(*self.key, dim))
+        return self._found[dim]
 
-    def _clean(self, dim: str, x: np.ndarray, rows: np.ndarray) -> None:
-        own = np.arange(x.shape[0] - self.room(dim), x.shape[0])
+    def _clean(self, dim: str, x: Samples, rows: np.ndarray) -> None:
+        own = np.arange(x.height - self.room(dim), x.height)
         if dim not in self._inverse:
-            x[own[0]] = 1.0
-            x[own[1:]] = self._points(dim, x.shape[1])
-            gram = np.empty((own.size, own.size))
-            kernels.inner(x, own, own, gram)
-            self._inverse[dim] = np.linalg.inv(gram)
-        moments = np.empty((rows.size, own.size))
-        kernels.inner(x, rows, own, moments)
-        second = np.empty(rows.size)
-        kernels.dots(x, rows, rows, second)
+            x.constant(own[:1], 1.0)
+            x.quasi(own[1:], self._numbers(dim))
+            self._inverse[dim] = np.linalg.inv(x.inner(own, own).value())
+        found, second = x.inner(rows, own), x.dots(rows, rows)
+        moments = found.value()
         coefs = moments @ self._inverse[dim]
-        scale = 1.0 / np.sqrt(second - (coefs * moments).sum(axis=1))
-        kernels.remove(x, own, coefs, scale, rows)
+        scale = 1.0 / np.sqrt(second.value() - (coefs * moments).sum(axis=1))
+        x.combine(rows, own, -scale[:, None] * coefs, scale)

@@ -12,7 +12,7 @@ import numpy as np
 from tpnum.errors import InputError, LimitError
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.draws import Draws, Random, Sobol
-from tpnum.law.replicate import Replicate, average
+from tpnum.law.replicate import Replicate
 from tpnum.law.schedule import schedule
 from tpnum.program.lines import Data, Map, Scan
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 POINTS = ("auto", "sobol", "random")
 ROOM = 1 << 28
 """Bytes of samples that are kept for questions about vectors."""
+
+PIECE = 1 << 14
+"""Samples that a user's function is called with at a time."""
 
 PART = 4
 """The bias is seen on this part of the first replicate, run whole and in two halves."""
@@ -129,7 +132,7 @@ class Ensemble:
     def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
         """E f(Z^1, .., Z^k), one value per component of f; where its ``kinks`` are does not matter."""
         self._need(*names)
-        return self._estimate(lambda run: average(f, [run.kept[name] for name in names]))
+        return self._estimate(lambda run: _average(f, [run.kept[name] for name in names]))
 
     def scalar(self, name: str) -> Estimate:
         """The limit of a scalar."""
@@ -166,10 +169,8 @@ class Ensemble:
         most = max(ROOM // (8 * self.samples), 2)
         recent = list(self._asked)[::-1]
         first = self._vectors.index(recent[0]) if recent else 0
-        keep = list(dict.fromkeys([*recent, *self._vectors[first:], *self._vectors[:first]]))
-        if not recent and len(keep) > most:
-            keep = []
-        plan = self._plan(keep[:most])
+        others = [*self._vectors[first:], *self._vectors[:first]] if recent else []
+        plan = self._plan(list(dict.fromkeys([*recent, *others]))[:most])
         part = self.size // (4 * PART) * 4
         pieces = [(r, 0, self.size) for r in range(self.replicates)]
         pieces += [(0, 0, part), (0, 0, part // 2), (0, part // 2, part // 2)]
@@ -177,10 +178,10 @@ class Ensemble:
         arenas: deque[dict[str, np.ndarray]] = deque()
 
         def one(replicate: int, first: int, size: int) -> Replicate:
-            draws = self._draws(plan, replicate, first)
+            draws = self._draws(plan, replicate)
             own = _taken(arenas) if size == self.size else None
             own = own or plan.arenas(size, draws.room)
-            made = Replicate(plan, own, size, draws, self._data).run()
+            made = Replicate(plan, own, size, first, draws, self._data).run()
             if size == self.size:
                 arenas.append(own)
             return made
@@ -194,10 +195,10 @@ class Ensemble:
         else:
             self._runs = Parallel(n_jobs=jobs, backend="threading")(delayed(one)(*p) for p in pieces)
 
-    def _draws(self, plan: Schedule, replicate: int, first: int) -> Draws:
+    def _draws(self, plan: Schedule, replicate: int) -> Draws:
         if self.points == "random":
-            return Random(self.seed, replicate, first)
-        return Sobol(self.seed, replicate, first, self.size, plan.gaussians)
+            return Random(self.seed, replicate)
+        return Sobol(self.seed, replicate, self.size, plan.gaussians)
 
     def _estimate(self, of: Callable[[Replicate], Any]) -> Estimate:
         """The mean of what ``of`` gives over replicates, and its error."""
@@ -216,11 +217,25 @@ class Ensemble:
         return Estimate(whole.mean(axis=0)[()], error[()], method, self.samples)
 
 
+def _average(f: Callable[..., Any], rows: list[np.ndarray]) -> Any:
+    """The mean of f(*rows), a piece of the samples at a time; of k components, k means."""
+    size = rows[0].size
+    total: Any = 0.0
+    for begin in range(0, size, PIECE):
+        pieces = [row[begin : begin + PIECE] for row in rows]
+        made = np.asarray(f(*pieces), dtype=np.float64)
+        if made.ndim and made.shape[-1] == pieces[0].size:
+            total = total + made.sum(axis=-1)
+        else:
+            total = total + made * pieces[0].size
+    return total / size
+
+
 def _student(freedom: int) -> float:
     """Half of the half-width of the 95 % interval of Student's distribution."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return 0.5 * float(t.ppf(0.975, freedom))
+    return 0.5 * float(stdtrit(freedom, 0.975))
 
 
 def _arrays(program: Program, data: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.kernels import ensemble as kernels
+from tpnum.kernels import conditional as kernels
 
 if TYPE_CHECKING:
     from tpnum.law.steps import Channel, Multiply
@@ -51,7 +51,7 @@ class Hats:
     def slopes(self, moments: np.ndarray, step: Multiply) -> np.ndarray:
         """E[d Z^x / d hat] for the vectors of an opposite step, by product; ``moments`` are E[Z^x eps]."""
         made = np.zeros((len(moments), len(self.channel.names)))
-        pivots = self.pivots[: self.rank]
+        pivots = self.pivots[: moments.shape[1]]
         within = np.searchsorted(pivots, step.upto)
         solved = moments.copy()
         kernels.back_substitute(self.factor, pivots, within, solved)

@@ -2,7 +2,7 @@
 
 A vector is a row where a function, a matrix or a moment needs its samples, or where several sums would have
 to work it out again.  Inputs, hats and sums are combinations of rows until then.  A sum of one term is that
-term, scaled: moments and other sums take its factor along.
+term, scaled: moments, products and other sums take its factor along.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def roles(lines: Sequence[Line], variables: Mapping[str, Var], keep: Iterable[st
         if isinstance(line, LinComb):
             for t in line.terms:
                 uses[t.vector] = uses.get(t.vector, 0) + 1
-        elif isinstance(line, Moment) and is_product(line.fn):
-            paired.update(line.args)
+        elif isinstance(line, MatMul) or (isinstance(line, Moment) and is_product(line.fn)):
+            paired.update(vectors_of(line))
         else:
             taken.update(vectors_of(line))
     for line in lines:

@@ -1,4 +1,4 @@
-"""The order of work for an ensemble: lines of one kind that do not wait for each other, side by side.
+"""The steps of an ensemble, from the program's text: which rows they read and make, with which numbers.
 
 A vector is either a row of samples or a combination of rows that nobody has needed as samples yet (inputs,
 hats, sums).  The rows of a common dimension class are one arena, and a row is given to another vector after
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.law.rows import Scaled, Stage, allocate, is_product, ones, roles, scalars_of, vectors_of
+from tpnum.law.order import OPERANDS, ROWS, order
+from tpnum.law.rows import Scaled, Stage, allocate, is_product, ones, roles
 from tpnum.law.steps import (
     Add,
     AddData,
@@ -24,21 +25,20 @@ from tpnum.law.steps import (
     Compute,
     Direction,
     Gaussians,
+    Measure,
     Multiply,
     Products,
     Recall,
     Schedule,
     Step,
     Store,
+    opposite,
 )
 from tpnum.program.lines import Arith, Input, LinComb, MatMul, Matrix, Moment, Nonlin, Transpose
 
 if TYPE_CHECKING:
     from tpnum.program import Program
     from tpnum.program.lines import Line
-
-ORDER = {Input: 0, Nonlin: 1, MatMul: 2, LinComb: 3, Moment: 5, Arith: 6}
-"""Which lines come first among those that could be computed at the same time; 4 is for `Store`."""
 
 
 def schedule(
@@ -73,10 +73,6 @@ def _operands(direction: Direction) -> str:
     return f"{direction} operands"
 
 
-def _opposite(direction: Direction) -> Direction:
-    return direction[0], not direction[1]
-
-
 def _array(items: Iterable[object]) -> np.ndarray:
     return np.array(list(items), dtype=np.int64)
 
@@ -96,7 +92,6 @@ class _Planner:
         self.program, self.keep, self.widths = program, keep, widths
         self.corrections = corrections
         self.vars = program.vars
-        self.line_of: dict[str, Line] = {}
         self.number: dict[str, int] = {}
         self.direction: dict[str, Direction] = {}
         self.channels: dict[Direction, Channel] = {}
@@ -111,6 +106,7 @@ class _Planner:
         self.reach: dict[str, int] = {}  # the products whose hats a vector depends on, as bits
         self.bits: dict[Direction, list[int]] = {}
         self.prefix: dict[Direction, list[int]] = {}  # what the first k operands depend on
+        self.measured: dict[str, tuple[int, np.ndarray, list[np.ndarray | None]]] = {}
         self.count = 0
         self.rows: dict[str, int] = {}
 
@@ -119,7 +115,6 @@ class _Planner:
         for number, line in enumerate(self.program.lines, 1):
             names = line.names if isinstance(line, Input) else (line.name,)  # type: ignore[union-attr]
             for name in names:
-                self.line_of[name] = line
                 self.number[name] = number
             match line:
                 case Matrix():
@@ -140,46 +135,17 @@ class _Planner:
 
     def stages(self) -> None:
         """Choose the order of work."""
-        lines = self.program.lines
-        level: dict[str, int] = {}
-        groups: dict[tuple[int, int, object], list[Line]] = {}
-        for line in lines:
-            if isinstance(line, Input):
-                groups.setdefault((0, 0, line.dim), []).append(line)
-                level.update(dict.fromkeys(line.names, 0))
-                continue
-            if not isinstance(line, MatMul | LinComb | Nonlin | Moment | Arith):
-                level[line.name] = 0  # type: ignore[union-attr]
-                continue
-            at = 1 + max((level[n] for n in (*vectors_of(line), *scalars_of(line))), default=0)
-            level[line.name] = at
-            groups.setdefault((at, ORDER[type(line)], self._key(line)), []).append(line)
-        order = sorted(range(len(groups)), key=lambda k: keys[k][:2]) if (keys := list(groups)) else []
         waiting: dict[str, list[str]] = {}
         now = 0
-        for k in order:
-            at, kind, _ = keys[k]
-            if at != now or kind > 4:
+        for at, kind, lines in order(self.program.lines, self.vars, self.direction, self.roles):
+            if at != now or kind > ROWS:
                 self._store(waiting)
                 now = at
-            self._stage(groups[keys[k]], waiting)
+            if kind == OPERANDS:
+                self._measure([line for line in lines if isinstance(line, MatMul)])
+            else:
+                self._stage(lines, waiting)
         self._store(waiting)
-
-    def _key(self, line: Line) -> object:
-        match line:
-            case MatMul():
-                return self.direction[line.matrix]
-            case LinComb():
-                var = self.vars[line.name]
-                return line.name if var.kind == "D" else var.dim
-            case Nonlin():
-                return self.vars[line.name].dim, line.fn
-            case Moment():
-                dim = self.vars[line.args[0]].dim
-                return (dim, None) if is_product(line.fn) else (dim, line.fn)
-            case Arith():
-                return line.fn
-        raise AssertionError(line)
 
     def _stage(self, lines: list[Line], waiting: dict[str, list[str]]) -> None:
         match lines[0]:
@@ -283,14 +249,16 @@ class _Planner:
         self._append(lambda: AddData(line.name, terms))
 
     def _store(self, waiting: dict[str, list[str]]) -> None:
-        """Turn the combinations that were made into rows."""
+        """Turn the combinations that were made into rows, those of the same rows together."""
         for dim, names in waiting.items():
-            if names:
-                self._append_store(dim, names)
+            alike: dict[frozenset[str], list[str]] = {}
+            for name in names:
+                alike.setdefault(frozenset(self.behind[name]), []).append(name)
+            for reads, some in alike.items():
+                self._append_store(dim, some, reads)
         waiting.clear()
 
-    def _append_store(self, dim: str, names: list[str]) -> None:
-        reads = set().union(*(self.behind[n] for n in names))
+    def _append_store(self, dim: str, names: list[str], reads: Iterable[str]) -> None:
         self._append(lambda: Store(dim, names, self._rows(names)), reads, ((dim, n) for n in names))
 
     # --- functions, moments, scalars
@@ -360,44 +328,67 @@ class _Planner:
 
     # --- products
 
+    def _measure(self, lines: list[MatMul]) -> None:
+        """The operands of products meet each other and the opposite hats that they depend on."""
+        direction = self.direction[lines[0].matrix]
+        channel, back = self.channels[direction], opposite(direction)
+        operands = [self.roles.part(line.vector)[0] for line in lines]
+        begin = len(channel.operands)
+        upto, reached = self._dots(direction, operands)
+        self.measured[lines[0].name] = begin, upto, reached
+        channel.operands += operands
+        if channel.data:
+            return
+        for operand in operands:
+            self.groups_of.setdefault(self.roles.row(operand), []).append(_operands(direction))
+        dots = bool(upto.any())
+        step = Measure(direction, begin, begin + len(lines), dots)
+        reads = {*operands, _operands(direction), *([_hats(back)] if dots else [])}
+        self._append(lambda: step, reads)
+
     def _multiply(self, lines: list[MatMul], waiting: dict[str, list[str]]) -> None:
         direction = self.direction[lines[0].matrix]
-        channel = self.channels[direction]
-        names, operands = [line.name for line in lines], [line.vector for line in lines]
-        begin = len(channel.names)
-        upto, reached = self._dots(direction, operands)
-        dots = bool(upto.any())
-        opposite = _opposite(direction)
+        channel, back = self.channels[direction], opposite(direction)
+        names, operands = [line.name for line in lines], [self.roles.part(line.vector) for line in lines]
+        begin, upto, reached = self.measured.pop(names[0])
         bits = self.bits.setdefault(direction, [])
         prefix = self.prefix.setdefault(direction, [0])
-        dependent = self.prefix.get(opposite, [0])
-        for k, (name, operand) in enumerate(zip(names, operands, strict=True)):
+        dependent = self.prefix.get(back, [0])
+        behind = {_hats(direction), *([_operands(back)] if upto.any() else [])}
+        for k, (name, (operand, _, _)) in enumerate(zip(names, operands, strict=True)):
             self.reach[name] = (1 << self.count) | dependent[upto[k]]
             bits.append(self.count)
             prefix.append(prefix[-1] | self.reach.get(operand, 0))
             self.count += 1
-            self.behind[name] = {_hats(direction), *([_operands(opposite)] if dots else [])}
+            self.behind[name] = behind
             self.groups_of.setdefault(_hat(name), []).append(_hats(direction))
-            if not channel.data:
-                stored = self.roles.row(operand)
-                self.groups_of.setdefault(stored, []).append(_operands(direction))
-                self.place.setdefault(operand, {})[direction] = begin + k
+            self.place.setdefault(operand, {})[direction] = begin + k
             if not channel.data or begin + k < self.widths[channel.source]:
                 channel.places.append(self._coordinate(channel.target))
         channel.names += names
-        channel.operands += operands
-        step = Multiply(direction, names, operands, begin, begin + len(names), upto, reached)
-        reads = set() if channel.data else {*operands, _operands(direction)}
-        if dots:
-            reads.add(_hats(opposite))
-        self._append(lambda: step, reads, ((channel.target, _hat(n)) for n in names))
+        coefs = np.array([coef for _, coef, _ in operands])
+        scalars = np.array(
+            [[self._number(scalar) for _, _, scalar in operands], [self._number("")] * len(names)]
+        )
+        step = Multiply(
+            direction,
+            names,
+            channel.operands[begin : begin + len(names)],
+            begin,
+            begin + len(names),
+            upto,
+            reached,
+            coefs,
+            scalars,
+        )
+        self._append(lambda: step, (), ((channel.target, _hat(n)) for n in names))
         waiting.setdefault(channel.target, []).extend(n for n in names if n in self.roles.stored)
 
     def _dots(self, direction: Direction, operands: list[str]) -> tuple[np.ndarray, list[np.ndarray | None]]:
         """For each operand the opposite products whose hats it depends on."""
         upto = np.zeros(len(operands), dtype=np.int64)
         reached: list[np.ndarray | None] = [None] * len(operands)
-        bits = _array(self.bits.get(_opposite(direction), []) if self.corrections else [])
+        bits = _array(self.bits.get(opposite(direction), []) if self.corrections else [])
         for k, operand in enumerate(operands):
             hit = np.flatnonzero(_chosen(self.reach.get(operand, 0), bits))
             if hit.size:

@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from tpnum.kernels.ensemble import BLOCK
+
 if TYPE_CHECKING:
     from tpnum.functions import Function
 
 Direction: TypeAlias = tuple[str, bool]
 """A matrix and whether it is transposed."""
+
+
+def opposite(direction: Direction) -> Direction:
+    """The transpose."""
+    return direction[0], not direction[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +50,21 @@ class Apply:
 
 
 @dataclass(frozen=True, eq=False)
+class Measure:
+    """The second moments that the products ``begin`` .. ``end`` of one matrix in one direction need.
+
+    Of their operands with all so far and, where one depends on opposite hats (``dots``), with these.
+    """
+
+    direction: Direction
+    begin: int
+    end: int
+    dots: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Multiply:
-    """The products ``begin`` .. ``end`` of one matrix in one direction.
+    """The products ``begin`` .. ``end`` of one matrix in one direction, with factors as in `Add`.
 
     The i-th operand depends on the hats of opposite products among the first ``upto[i]``: on those in
     ``reached[i]``, or (None) on most of them.
@@ -57,6 +77,8 @@ class Multiply:
     end: int
     upto: np.ndarray
     reached: list[np.ndarray | None]
+    coefs: np.ndarray
+    scalars: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +162,9 @@ class Compute:
     out: np.ndarray
 
 
-Step: TypeAlias = Gaussians | Apply | Multiply | Add | AddData | Store | Recall | Products | Average | Compute
+Step: TypeAlias = (
+    Gaussians | Apply | Measure | Multiply | Add | AddData | Store | Recall | Products | Average | Compute
+)
 
 
 @dataclass(eq=False)
@@ -180,5 +204,6 @@ class Schedule:
     where: Callable[[str], str]
 
     def arenas(self, size: int, more: Callable[[str], int]) -> dict[str, np.ndarray]:
-        """Room for ``size`` samples of every row, and for ``more`` rows, by sample space."""
-        return {dim: np.empty((height + more(dim), size)) for dim, height in self.heights.items()}
+        """Room for ``size`` samples of every row, and for ``more`` rows, in blocks, by sample space."""
+        count = -(-size // BLOCK)
+        return {dim: np.empty((count, height + more(dim), BLOCK)) for dim, height in self.heights.items()}

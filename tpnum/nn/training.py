@@ -210,7 +210,7 @@ class _Writer:
         p, depth = self.p, len(dense) - 1
         first = dense[0].W_std ** 2 * data.gram
         names = [self.name("u", i) for i in range(data.examples)]
-        self.first = p.vectors(*names, cov=first.tolist())
+        self.first = list(p.vectors(*names, cov=first.tolist()))
         self.matrices = [p.matrix(f"W{k}", var=dense[k].W_std ** 2) for k in range(1, depth)]
         self.biases = [
             p.vector(f"b{k}", var=d.b_std**2, trained=True) if d.b_std else None
@@ -266,15 +266,33 @@ class _Mu(_Writer):
             batch = self.data.batches[t]
             errors = self.errors(found, batch, t)
             losses.append(self.total(found, batch, t))
-            top = self.readouts(updates)
             made = []
             for i in batch:
-                pulls = self.backward(layers[i], partial(self.transposed, updates), top)
+                pulls = self.backward(layers[i], partial(self.transposed, updates), self.readout)
                 rate = self.data.rates[t] * errors[i]
                 scaled = tuple((dg * rate).named(self.name(f"d{k}", t, i)) for k, dg in enumerate(pulls))
                 made.append(_Update(i, rate, scaled, tuple(states[i])))
             updates += made
+            if made:
+                self.move(made, t + 1)
         return Training(self.p, tuple(outputs), tuple(losses), tuple(features))
+
+    def move(self, made: list[_Update], t: int) -> None:
+        """What a step does to everything but the matrices: U x of every example x, biases, readout."""
+        gram = self.data.gram
+        for i, g in enumerate(self.first):
+            terms = [(-gram[u.example, i], u.pulls[0]) for u in made]
+            self.first[i] = self.moved(g, terms, self.name("u", t, i))
+        for k, b in enumerate(self.biases):
+            if b is not None:
+                self.biases[k] = self.moved(b, [(-1.0, u.pulls[k]) for u in made], self.name(f"b{k}", t))
+        self.readout = self.moved(
+            self.readout, [(-1.0 * u.rate, u.inputs[-1]) for u in made], self.name("v", t)
+        )
+
+    def moved(self, v: Vector, by: list[Term], name: str) -> Vector:
+        """A line of its own: the next step starts from it."""
+        return self.p.lincomb([(1.0, v), *by], name=name)
 
     def forward(
         self, updates: list[_Update], t: int
@@ -284,35 +302,22 @@ class _Mu(_Writer):
         layers: list[list[Vector]] = []
         states: list[list[Vector]] = []
         outputs: list[Scalar] = []
-        readout = self.readouts(updates)
         for i in range(self.data.examples):
             g: list[Vector] = []
             h: list[Vector] = []
             for k, phi in enumerate(self.activations):
-                terms: list[Term] = []
-                if k == 0:
-                    terms.append((1.0, self.first[i]))
-                    terms += [(-self.data.gram[u.example, i], u.pulls[0]) for u in updates]
-                else:
-                    terms.append((1.0, self.matrices[k - 1] @ h[-1]))
+                terms: list[Term] = [(1.0, self.matrices[k - 1] @ h[-1] if k else self.first[i])]
+                if k:
                     terms += [(-1.0 * p.mean(u.inputs[k - 1] * h[-1]), u.pulls[k]) for u in updates]
                 bias = self.biases[k]
                 if bias is not None:
                     terms.append((1.0, bias))
-                    terms += [(-1.0, u.pulls[k]) for u in updates]
                 g.append(p.lincomb(terms, name=self.name(f"g{k}", t, i)))
                 h.append(p.apply(phi, g[-1], name=self.name(f"h{k}", t, i)))
             layers.append(g)
             states.append(h)
-            outputs.append(p.mean(readout * h[-1], name=self.name("f", t, i)))
+            outputs.append(p.mean(self.readout * h[-1], name=self.name("f", t, i)))
         return layers, states, outputs
-
-    def readouts(self, updates: list[_Update]) -> Vector:
-        """v_t = v_0 - eta sum err h."""
-        if not updates:
-            return self.readout
-        terms: list[Term] = [(1.0, self.readout), *((-1.0 * u.rate, u.inputs[-1]) for u in updates)]
-        return self.p.lincomb(terms)
 
     def transposed(self, updates: list[_Update], k: int, dg: Vector) -> Vector:
         """W_t^T dg of layer k."""
