@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 
 class TpnumError(Exception):
     """Base of every error that tpnum raises on purpose."""
@@ -29,3 +31,11 @@ class StoreError(TpnumError, OSError):
 
 class AccuracyWarning(UserWarning):
     """A requested tolerance was not met; the estimate says what was reached."""
+
+
+def outside() -> int:
+    """The stack level, as the function that warns sees it, of the caller of this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "tpnum":
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,4 +1,4 @@
-"""Standard normal numbers that are known without the ones before them: pseudo-random streams, Sobol points."""
+"""Standard normal numbers, each known without the ones before it: pseudo-random streams and Sobol points."""
 
 from __future__ import annotations
 

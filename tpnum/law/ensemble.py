@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.errors import InputError, LimitError
+from tpnum.errors import AccuracyWarning, InputError, LimitError, outside
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.draws import Draws, Random, Sobol
 from tpnum.law.replicate import Replicate
 from tpnum.law.schedule import schedule
+from tpnum.law.steps import Average, Multiply, Products, Recall
 from tpnum.program.lines import Data, Map, Scan
 
 if TYPE_CHECKING:
     from tpnum.law.steps import Schedule
     from tpnum.program import Program
 
-POINTS = ("auto", "sobol", "random")
+POINTS = ("sobol", "random")
 ROOM = 1 << 28
 """Bytes of samples that are kept for questions about vectors."""
 
+ARENA, SMALLEST = 1 << 28, 1 << 10
+"""Bytes of a replicate's samples; beyond, replicates get smaller (down to so many samples) and more."""
+
+GROWTH, MOST = 4, 64
+"""With ``rtol`` samples become so many times more, up to so many times those at first."""
+
 PIECE = 1 << 14
 """Samples that a user's function is called with at a time."""
+
+TINY = 1e-300
 
 PART = 4
 """The bias is seen on this part of the first replicate, run whole and in two halves."""
@@ -51,11 +61,13 @@ class Ensemble:
         All samples together, and the number of parts; rounded up to replicates of 2^k with Sobol points.
     seed
         Fixes the result, whatever the number of threads.
+    rtol
+        Samples are multiplied until the error of what is asked for is below this part of E|f|, of a scalar's
+        value, up to 64 times those at first; then an `AccuracyWarning` says what was reached.
     corrections
         False: no dots, as if transposes were independent matrices.
     points
-        "random", "sobol" (scrambled; one coordinate per Gaussian of a sample space), or "auto": Sobol points
-        while no sample space has more than 32 Gaussians.
+        "random", or "sobol": scrambled, for the first 16 Gaussians of a sample space; the others are random.
     n_jobs
         Threads over replicates; None: one per processor.
     data
@@ -79,7 +91,8 @@ class Ensemble:
         replicates: int = 8,
         seed: int = 0,
         corrections: bool = True,
-        points: str = "auto",
+        points: str = "sobol",
+        rtol: float | None = None,
         n_jobs: int | None = None,
         data: Mapping[str, Any] | None = None,
         written: Callable[[str], str | None] | None = None,
@@ -88,6 +101,10 @@ class Ensemble:
             v.axes for v in program.vars.values()
         ):
             raise InputError("program: an ensemble holds scalar lines; call its expand() first")
+        if int(samples) != samples or int(replicates) != replicates:
+            raise InputError(
+                f"samples and replicates must be whole numbers, not {samples!r} and {replicates!r}"
+            )
         if replicates < 2:
             raise InputError(f"replicates must be at least 2, not {replicates!r}: the error comes from them")
         if samples < 32 * replicates:
@@ -100,77 +117,114 @@ class Ensemble:
         self._data = _arrays(program, data or {})
         self._widths = {self.vars[name].dim: x.size for name, x in self._data.items()}
         self._vectors = [name for name, v in self.vars.items() if v.kind in "GH"]
-        self.points = "sobol" if points == "auto" else points
-        each = samples / replicates
-        self.size = 1 << round(math.log2(each)) if self.points == "sobol" else 2 * math.ceil(each / 2)
-        self.samples = self.size * replicates
+        self.points, self.rtol = points, rtol
+        self._first, self._least = samples, replicates
+        self._resize(samples)
         self._asked: dict[str, None] = {}
         self._runs: list[Replicate] = []
+        self._warned = 0.0
+
+    def _resize(self, samples: int) -> None:
+        self.replicates = self._least
+        each = samples / self.replicates
+        self.size = 1 << round(math.log2(each)) if self.points == "sobol" else 2 * math.ceil(each / 2)
+        self.samples = self.size * self.replicates
 
     # --- answers
 
     def mean(self, name: str) -> Estimate:
         """E Z."""
-        self._need(name)
-        return self._estimate(lambda run: run.kept[name].mean())
+        return self.expect(lambda x: x, name)
 
     def moment(self, a: str, b: str) -> Estimate:
         """E Z^a Z^b."""
-        self._need(a, b)
-        return self._estimate(lambda run: run.kept[a] @ run.kept[b] / run.size)
+        return self.expect(lambda x, y: x * y, a, b)
 
     def cov(self, a: str, b: str) -> Estimate:
         """Cov(Z^a, Z^b)."""
-        self._need(a, b)
 
         def value(run: Replicate) -> Any:
             x, y = run.kept[a], run.kept[b]
-            return x @ y / run.size - x.mean() * y.mean()
+            return _average(lambda u, v: u * v, [x, y]) - x.mean() * y.mean()
 
-        return self._estimate(value)
+        def scale(run: Replicate) -> Any:
+            return _average(lambda u, v: np.abs(u * v), [run.kept[a], run.kept[b]])
+
+        self._need(a, b)
+        return self._estimate(value, scale, a, b)
 
     def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
         """E f(Z^1, .., Z^k), one value per component of f; where its ``kinks`` are does not matter."""
+
+        def of(f: Callable[..., Any]) -> Callable[[Replicate], Any]:
+            return lambda run: _average(f, [run.kept[name] for name in names])
+
         self._need(*names)
-        return self._estimate(lambda run: _average(f, [run.kept[name] for name in names]))
+        return self._estimate(of(f), of(lambda *x: np.abs(f(*x))), *names)
 
     def scalar(self, name: str) -> Estimate:
         """The limit of a scalar."""
         if name not in self.vars or self.vars[name].kind != "S":
             raise InputError(f"{name!r} is not a scalar of the program")
-        if not self._runs:
-            self._run()
-        return self._estimate(lambda run: run.values[run.plan.scalars[name]])
+
+        def value(run: Replicate) -> Any:
+            return run.values[run.plan.scalars[name]]
+
+        return self._estimate(value, lambda run: abs(value(run)), name)
+
+    def how(self) -> dict[str, str]:
+        """How each product and each Moment is found."""
+        made: dict[str, str] = {}
+        for step in self._plan([]).steps:
+            match step:
+                case Multiply():
+                    for k, name in enumerate(step.names, step.begin):
+                        upto = int(step.upto[k - step.begin])
+                        dot = f", its dot on {upto} of the transpose" if upto else ""
+                        made[name] = f"samples: its hat given {k} earlier{dot}"
+                case Recall():
+                    made |= dict.fromkeys(step.names, "samples: a second moment that a product needed")
+                case Products() | Average():
+                    made |= dict.fromkeys(step.names, "samples: their mean")
+        return made
 
     # --- runs
 
     def _plan(self, keep: list[str]) -> Schedule:
         return schedule(self.program, self._corrections, keep, self._widths, self._written)
 
+    def _where(self, name: str) -> str:
+        """How errors name a variable."""
+        return self._runs[0].plan.where(name) if self._runs else self._plan([]).where(name)
+
     def _need(self, *names: str) -> None:
-        """See that the samples of these vectors are there."""
+        """Note that the samples of these vectors are asked for."""
         for name in names:
             if name not in self.vars or self.vars[name].kind not in "GH":
                 raise InputError(f"{name!r} is not a vector of the program")
         dims = {self.vars[name].dim for name in names}
-        if len(dims) != 1:
+        if len(dims) > 1:
             raise InputError(
                 f"one expectation needs vectors of one common dimension class, not {sorted(dims)}"
             )
-        if self._runs and all(name in self._runs[0].kept for name in names):
-            return
         for name in names:
             self._asked.pop(name, None)
             self._asked[name] = None
-        self._run()
 
-    def _run(self) -> None:
-        """Run all replicates, and keep what was asked for last and as many others as there is room for."""
-        most = max(ROOM // (8 * self.samples), 2)
+    def _run(self, least: int) -> None:
+        """Run all replicates; keep the ``least`` vectors asked for last, others as far as there is room."""
         recent = list(self._asked)[::-1]
         first = self._vectors.index(recent[0]) if recent else 0
         others = [*self._vectors[first:], *self._vectors[:first]] if recent else []
+        most = max(ROOM // (8 * self.samples), least)
         plan = self._plan(list(dict.fromkeys([*recent, *others]))[:most])
+
+        from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+
+        jobs = cpu_count() if self.n_jobs is None else effective_n_jobs(self.n_jobs)
+        while self.size > SMALLEST and 8 * self.size * sum(plan.heights.values()) > ARENA:
+            self.size, self.replicates = self.size // 2, 2 * self.replicates
+        self.samples = self.size * self.replicates
         part = self.size // (4 * PART) * 4
         pieces = [(r, 0, self.size) for r in range(self.replicates)]
         pieces += [(0, 0, part), (0, 0, part // 2), (0, part // 2, part // 2)]
@@ -186,9 +240,6 @@ class Ensemble:
                 arenas.append(own)
             return made
 
-        from joblib import Parallel, cpu_count, delayed, effective_n_jobs
-
-        jobs = cpu_count() if self.n_jobs is None else effective_n_jobs(self.n_jobs)
         jobs = min(jobs, len(pieces))
         if jobs == 1:
             self._runs = [one(*piece) for piece in pieces]
@@ -200,14 +251,43 @@ class Ensemble:
             return Random(self.seed, replicate)
         return Sobol(self.seed, replicate, self.size, plan.gaussians)
 
-    def _estimate(self, of: Callable[[Replicate], Any]) -> Estimate:
-        """The mean of what ``of`` gives over replicates, and its error."""
+    def _estimate(
+        self, of: Callable[[Replicate], Any], scale: Callable[[Replicate], Any], *names: str
+    ) -> Estimate:
+        """The mean of what ``of`` gives over replicates, and its error; ``scale`` is what ``rtol`` is of."""
+        what = ", ".join(map(self._where, dict.fromkeys(names)))
+        while True:
+            if not self._runs or any(self.vars[n].kind != "S" and n not in self._runs[0].kept for n in names):
+                self._run(len(names))
+            made = self._now(of, what)
+            if self.rtol is None:
+                return made
+            size = np.mean([scale(run) for run in self._runs[: self.replicates]], axis=0)
+            reached = float(np.max(made.error / np.maximum(size, TINY)))
+            if reached <= self.rtol:
+                return made
+            if self.samples >= MOST * self._first:
+                break
+            self._runs = []
+            self._resize(GROWTH * self.samples)
+        if reached > self._warned:
+            self._warned = reached
+            warnings.warn(
+                f"the expectation of {what} is known to {reached:.1e} of its size only with {self.samples} "
+                f"samples, not to {self.rtol:g}; give more samples",
+                AccuracyWarning,
+                stacklevel=outside(),
+            )
+        return made
+
+    def _now(self, of: Callable[[Replicate], Any], what: str) -> Estimate:
+        """`_estimate` from the samples that there are."""
         with np.errstate(all="ignore"):
             each = np.array([of(run) for run in self._runs], dtype=np.float64)
         if not np.isfinite(each).all():
             raise LimitError(
-                f"the answer is not finite in an ensemble of {self.size} samples: the moment does not exist "
-                "or overflows"
+                f"the expectation of {what} is not finite in an ensemble of {self.size} samples: it does not "
+                "exist or overflows; use a function that grows more slowly, or smaller variances"
             )
         whole, (part, first, second) = each[: self.replicates], each[self.replicates :]
         bias = (0.5 * (first + second) - part) / PART

@@ -8,13 +8,12 @@ its last use.  All of this is known from the program's text and is the same for 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import reduce
-from operator import or_
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpnum.law.order import OPERANDS, ROWS, order
+from tpnum.law.reach import Reach
 from tpnum.law.rows import Scaled, Stage, allocate, is_product, ones, roles
 from tpnum.law.steps import (
     Add,
@@ -77,20 +76,11 @@ def _array(items: Iterable[object]) -> np.ndarray:
     return np.array(list(items), dtype=np.int64)
 
 
-def _chosen(mask: int, bits: np.ndarray) -> np.ndarray:
-    """Which of the bits are set in a mask."""
-    if not mask or not bits.size:
-        return np.zeros(bits.size, dtype=bool)
-    packed = np.frombuffer(mask.to_bytes(int(bits[-1]) // 8 + mask.bit_length() // 8 + 1, "little"), np.uint8)
-    return (packed[bits >> 3] >> (bits & 7).astype(np.uint8)) & 1 > 0
-
-
 class _Planner:
     def __init__(
         self, program: Program, corrections: bool, keep: list[str], widths: Mapping[str, int]
     ) -> None:
         self.program, self.keep, self.widths = program, keep, widths
-        self.corrections = corrections
         self.vars = program.vars
         self.number: dict[str, int] = {}
         self.direction: dict[str, Direction] = {}
@@ -103,11 +93,8 @@ class _Planner:
         self.behind: dict[str, set[str]] = {}  # the rows that a combination consists of
         self.groups_of: dict[str, list[str]] = {}  # row -> the groups of rows that it lives as long as
         self.place: dict[str, dict[Direction, int]] = {}  # operand -> its number among a channel's
-        self.reach: dict[str, int] = {}  # the products whose hats a vector depends on, as bits
-        self.bits: dict[Direction, list[int]] = {}
-        self.prefix: dict[Direction, list[int]] = {}  # what the first k operands depend on
+        self.reach = Reach(corrections)
         self.measured: dict[str, tuple[int, np.ndarray, list[np.ndarray | None]]] = {}
-        self.count = 0
         self.rows: dict[str, int] = {}
 
     def _index(self) -> None:
@@ -222,7 +209,7 @@ class _Planner:
         rows: list[tuple[int, str, float, int, int]] = []
         others: list[tuple[int, str, float, int]] = []
         for line in lines:
-            self.reach[line.name] = reduce(or_, (self.reach.get(t.vector, 0) for t in line.terms))
+            self.reach.join(line.name, (t.vector for t in line.terms))
         done = self.roles.scaled.keys() | self.roles.alias.keys()
         lines = [line for line in lines if line.name not in done]
         for i, line in enumerate(lines):
@@ -268,10 +255,7 @@ class _Planner:
         names = [line.name for line in lines]
         scalars = self._scalar_table(lines)
         for line in lines:
-            reach = 0
-            for a in line.args:
-                reach |= self.reach.get(a, 0)
-            self.reach[line.name] = reach
+            self.reach.join(line.name, line.args)
         self._append(
             lambda: Apply(dim, fn, names, self._arguments(lines), scalars, self._rows(names)),
             (a for line in lines for a in line.args),
@@ -334,7 +318,7 @@ class _Planner:
         channel, back = self.channels[direction], opposite(direction)
         operands = [self.roles.part(line.vector)[0] for line in lines]
         begin = len(channel.operands)
-        upto, reached = self._dots(direction, operands)
+        upto, reached = self.reach.hats(direction, operands)
         self.measured[lines[0].name] = begin, upto, reached
         channel.operands += operands
         if channel.data:
@@ -351,15 +335,9 @@ class _Planner:
         channel, back = self.channels[direction], opposite(direction)
         names, operands = [line.name for line in lines], [self.roles.part(line.vector) for line in lines]
         begin, upto, reached = self.measured.pop(names[0])
-        bits = self.bits.setdefault(direction, [])
-        prefix = self.prefix.setdefault(direction, [0])
-        dependent = self.prefix.get(back, [0])
         behind = {_hats(direction), *([_operands(back)] if upto.any() else [])}
         for k, (name, (operand, _, _)) in enumerate(zip(names, operands, strict=True)):
-            self.reach[name] = (1 << self.count) | dependent[upto[k]]
-            bits.append(self.count)
-            prefix.append(prefix[-1] | self.reach.get(operand, 0))
-            self.count += 1
+            self.reach.product(name, direction, operand, upto[k])
             self.behind[name] = behind
             self.groups_of.setdefault(_hat(name), []).append(_hats(direction))
             self.place.setdefault(operand, {})[direction] = begin + k
@@ -383,18 +361,6 @@ class _Planner:
         )
         self._append(lambda: step, (), ((channel.target, _hat(n)) for n in names))
         waiting.setdefault(channel.target, []).extend(n for n in names if n in self.roles.stored)
-
-    def _dots(self, direction: Direction, operands: list[str]) -> tuple[np.ndarray, list[np.ndarray | None]]:
-        """For each operand the opposite products whose hats it depends on."""
-        upto = np.zeros(len(operands), dtype=np.int64)
-        reached: list[np.ndarray | None] = [None] * len(operands)
-        bits = _array(self.bits.get(opposite(direction), []) if self.corrections else [])
-        for k, operand in enumerate(operands):
-            hit = np.flatnonzero(_chosen(self.reach.get(operand, 0), bits))
-            if hit.size:
-                upto[k] = hit[-1] + 1
-                reached[k] = hit if 2 * hit.size < upto[k] else None
-        return upto, reached
 
     # --- rows
 

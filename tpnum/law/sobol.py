@@ -1,4 +1,4 @@
-"""Sobol sequences, scrambled by random linear matrices and a digital shift (Matousek 1998), as numbers to add.
+"""Sobol sequences, scrambled by random linear matrices and a digital shift (Matousek 1998).
 
 Point i is the sum without carry of the direction numbers at the ones of i's Gray code, and of the shift.
 """

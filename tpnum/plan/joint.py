@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.errors import AccuracyWarning, LimitError
+from tpnum.errors import AccuracyWarning, LimitError, outside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,16 +74,8 @@ class Account:
                 f"the joint expectation over {self._where} is known to {self.error:.1e} of E|f| only, "
                 f"not to {self.rtol:g}",
                 AccuracyWarning,
-                stacklevel=_outside(),
+                stacklevel=outside(),
             )
-
-
-def _outside() -> int:
-    """The stack level, as `Account.warn` sees it, of the caller of this package."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "tpnum":
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def joint_expectation(

@@ -16,7 +16,7 @@ from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.plan.data import bind
 from tpnum.plan.joint import RTOL, Account, TooWide
 from tpnum.plan.reading import Families, FractionReading, Recursion
-from tpnum.plan.report import Choice, IndependenceReport, choices
+from tpnum.plan.report import Choice, IndependenceReport, choices, sampled
 from tpnum.program.expand import origins, sources
 from tpnum.program.lines import Data, Transpose
 from tpnum.program.text import place, quoted_places
@@ -24,6 +24,7 @@ from tpnum.program.text import place, quoted_places
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from tpnum.law.ensemble import Ensemble
     from tpnum.program import Program, Scalar, Vector
 
 METHODS = ("auto", "exact", "ensemble")
@@ -41,7 +42,7 @@ class Options:
     method: str = "auto"
     independence: str = "check"
     samples: int = SAMPLES
-    rtol: float = RTOL
+    rtol: float | None = None
     seed: int = 0
 
 
@@ -76,7 +77,8 @@ def limit(
     samples, seed
         Of the ensemble; the seed fixes the result whatever the number of threads.
     rtol
-        Accuracy asked of expectations that are not closed; an `AccuracyWarning` where it is missed.
+        Accuracy asked of expectations that are not closed (1e-6 by default); an `AccuracyWarning` where it
+        is missed.  An ensemble, to which it applies only if given, takes up to 64 times its ``samples``.
 
     Raises
     ------
@@ -90,9 +92,12 @@ def limit(
             raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
     if rtol is not None and not 0 < rtol < 1:
         raise InputError(f"rtol must be between 0 and 1, not {rtol!r}")
+    for name, number in (("samples", samples), ("seed", seed)):
+        if number is not None and int(number) != number:
+            raise InputError(f"{name} must be a whole number, not {number!r}")
     if samples is not None and samples < 256:
         raise InputError(f"samples must be at least 256, not {samples!r}")
-    options = Options(method, independence, samples or SAMPLES, rtol or RTOL, seed)
+    options = Options(method, independence, int(samples or SAMPLES), rtol, int(seed))
     return Law(p, options, data)
 
 
@@ -123,6 +128,7 @@ class Law:
         )
         self.corrections: tuple[Correction, ...] = ()
         self.method, self.why = "", ""
+        self._drawn: Ensemble | None = None
         with self._quoting():
             self._reading = self._read()
 
@@ -150,7 +156,7 @@ class Law:
         return Families(lines, reading) if split else reading
 
     def _account(self, most: int | None = None) -> Account:
-        return Account(self.options.rtol, most)
+        return Account(self.options.rtol or RTOL, most)
 
     def _fractions(self, expanded: Program) -> Families | None:
         """Exact arithmetic, where every line is a polynomial."""
@@ -202,21 +208,27 @@ class Law:
         o, arrays = self.options, self._arrays(expanded)
         from tpnum.law.ensemble import Ensemble
 
-        made = Ensemble(
+        self._drawn = Ensemble(
             expanded,
             samples=o.samples,
             seed=o.seed,
             corrections=corrected,
             data=arrays,
+            rtol=o.rtol,
             written=self._written(expanded),
         )
-        return Families(expanded, made)
+        return Families(expanded, self._drawn)
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """How the expectation of each product and Moment is found; none for an ensemble or for fractions."""
+        """How the expectation of each product and Moment is found; none for fractions."""
         reading = self._reading.reading if isinstance(self._reading, Families) else self._reading
-        return choices(reading) if isinstance(reading, Recursion) else ()
+        if isinstance(reading, Recursion):
+            return choices(reading)
+        return () if self._drawn is None else sampled(self._drawn.program, self._drawn.how())
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.method}: {self.why}", *map(str, self.choices)])
 
     # --- answers
 
@@ -232,6 +244,9 @@ class Law:
 
     def cov(self, a: Vector | str, b: Vector | str) -> Estimate:
         """Cov(Z^a, Z^b), shape (*axes of a, *axes of b)."""
+        if self._drawn is not None and isinstance(self._reading, Families):
+            with self._quoting():
+                return self._reading.pairs(self._name(a), self._name(b), self._drawn.cov)
         second = self.moment(a, b)
         first, last = self.mean(a), self.mean(b)
         value = np.asarray(second.value) - np.multiply.outer(first.value, last.value)

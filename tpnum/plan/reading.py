@@ -223,12 +223,16 @@ class Families:
 
     def moment(self, a: str, b: str) -> Estimate:
         """E Z^a Z^b, shape (*axes of a, *axes of b)."""
+        return self.pairs(a, b, self.reading.moment)
+
+    def pairs(self, a: str, b: str, ask: Callable[[str, str], Estimate]) -> Estimate:
+        """What is asked of every pair of members, shape (*axes of a, *axes of b)."""
         first, second = self._names(a), self._names(b)
         pairs = np.empty((*first.shape, *second.shape), dtype=object)
         for i in np.ndindex(first.shape):
             for j in np.ndindex(second.shape):
                 pairs[(*i, *j)] = (first[i], second[j])
-        return _assembled(pairs, lambda pair: self.reading.moment(*pair))
+        return _assembled(pairs, lambda pair: ask(*pair))
 
     def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
         """E f(Z^1, .., Z^k), axes matched by name."""

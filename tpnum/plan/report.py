@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tpnum.law.independence import Verdict
     from tpnum.plan.limit import Law
     from tpnum.plan.reading import Recursion
+    from tpnum.program import Program
 
 INTEGRALS = ("no integral", "one-dimensional integrals", "two-dimensional expectations")
 
@@ -44,6 +45,16 @@ def choices(recursion: Recursion) -> tuple[Choice, ...]:
             continue
         found.append(Choice(number, line.name, _how(node)))
     return tuple(found)
+
+
+def sampled(program: Program, how: Mapping[str, str]) -> tuple[Choice, ...]:
+    """The choices of an ensemble of an expanded program."""
+    numbered = enumerate(program.lines, 1)
+    return tuple(
+        Choice(number, line.name, how[line.name])
+        for number, line in numbered
+        if isinstance(line, MatMul | Moment) and line.name in how
+    )
 
 
 def _how(node: graph.Profile | None) -> str:
