@@ -60,28 +60,33 @@ def variance_of(row: Integrand) -> float:
     return float(second - first**2)
 
 
-def reduction(sampler: Callable[..., tuple], row: Integrand, log2: int, count: int) -> tuple[float, float]:
-    """Return the variance of one evaluation of f over that of ``sampler``, and the latter."""
+def replicates(sampler: Callable[..., tuple], row: Integrand, log2: int, count: int) -> np.ndarray:
+    """Return (value, error, evaluations) of independent randomisations, (count, 3)."""
     factor = factor_of(row.cov)[None]
     made = [sampler(blockwise(row), row.mean[None], factor, NEVER, 1 << log2, seed) for seed in range(count)]
-    variance = float(np.var([m[0][0, 0] for m in made], ddof=1))
-    return variance_of(row) / made[0][3] / variance, variance * made[0][3]
+    return np.array([(value[0, 0], error[0, 0], cost) for value, error, _, cost in made])
 
 
 def variances(count: int) -> None:
     """Print the table of the twelve integrands."""
-    print(f"variance of plain Monte Carlo over that of the method, {count} randomisations")
-    print(f"{'':<22}{'d':>3}  {'controls':^17}  {'Sobol':^17}  {'auto / better, s.e.':^19}")
-    print(f"{'evaluations':<25}" + "".join(f"  {'2^' + str(n):>8}" for n in (SMALL, LARGE) * 3))
+    print(f"variance of plain Monte Carlo over that of the method, {count} randomisations, and the share of")
+    print("95 % errors that cover the truth")
+    heads = ("controls", "Sobol", "auto / better, s.e.", "covered: controls", "Sobol")
+    print(f"{'':<25}" + "".join(f"  {head:^18}" for head in heads))
+    print(f"{'evaluations':<25}" + "".join(f"  {'2^' + str(n):>8}" for n in (SMALL, LARGE) * 5))
+    covered = np.zeros(4)
     for row in INTEGRANDS:
-        mc, points, auto = [], [], []
-        for log2 in (SMALL, LARGE):
-            one, other = (reduction(s, row, log2, count) for s in (control_variates, sobol))
-            mc.append(one[0])
-            points.append(other[0])
-            auto.append(math.sqrt(other[1] / min(one[1], other[1])))  # auto takes Sobol points
-        cells = "".join(f"  {x:>8.1f}" for x in mc + points) + "".join(f"  {x:>8.2f}" for x in auto)
+        made = np.stack(
+            [replicates(s, row, n, count) for s in (control_variates, sobol) for n in (SMALL, LARGE)]
+        )
+        variance = np.var(made[:, :, 0], axis=1, ddof=1) * made[:, 0, 2]  # of one evaluation
+        auto = np.sqrt(np.maximum(variance[2:] / variance[:2], 1.0))  # it takes Sobol points
+        inside = np.mean(np.abs(made[:, :, 0] - made[3, :, 0].mean()) <= made[:, :, 1], axis=1)
+        covered += inside / len(INTEGRANDS)
+        cells = "".join(f"  {x:>8.1f}" for x in variance_of(row) / variance)
+        cells += "".join(f"  {x:>8.2f}" for x in (*auto, *inside))
         print(f"{row.name:<22}{row.d:>3}{cells}", flush=True)
+    print(f"{'':<85}" + "".join(f"  {x:>8.2f}" for x in covered))
 
 
 def scipy_quad(row: Integrand, cov: np.ndarray, n: int, seed: int | None = None) -> tuple[float, float]:
@@ -113,11 +118,7 @@ def beside_scipy(rtol: float = 5e-4, batch: int = 64) -> Iterator[tuple[str, flo
     """Yield (what, milliseconds an expectation takes, SciPy's points, times faster) in eight dimensions."""
     for row in (row for row in INTEGRANDS if row.d == 8):
         made = tp.expect(row.f, row.mean, row.cov, method="qmc", rtol=rtol)
-        factor = factor_of(row.cov)[None]
-        again = [
-            sobol(blockwise(row), row.mean[None], factor, rtol, made.cost, seed)[1][0, 0]
-            for seed in range(12)
-        ]
+        again = replicates(sobol, row, (made.cost // SCRAMBLES).bit_length() + 2, 12)[:, 1]
         n = points_for(row, math.sqrt(np.mean(np.square(again))) / STUDENT)
         ours, theirs = interleaved(
             lambda row=row: tp.expect(row.f, row.mean, row.cov, method="qmc", rtol=rtol),

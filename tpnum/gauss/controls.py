@@ -64,11 +64,12 @@ def _block(
     fits: list[tuple[_Fit, _Fit]] = []
     points = [normal_sample(rank, half, seed, side, 0) for side in (0, 1)]
     products = [polynomials(z) for z in points]
+    work = np.empty((_MOST, half))
     for row in range(count):
         law = Dictionary(mean[row], factor[row])
         values = [f_at(mean[row : row + 1, :, None] + factor[row : row + 1] @ z)[0] for z in points]
         features = [law.features(z, p) for z, p in zip(points, products, strict=True)]
-        both = _fit(law, features[1], values[1]), _fit(law, features[0], values[0])
+        both = _fit(law, features[1], values[1], work), _fit(law, features[0], values[0], work)
         fits.append(both)
         for side in (0, 1):
             sums.add(row, side, both[side].left(features[side], values[side]), values[side])
@@ -138,8 +139,11 @@ class _Fit:
         return values - (self.law.combine(features, self.coefs) - self.mean[:, None])
 
 
-def _fit(law: Dictionary, features: Features, values: np.ndarray) -> _Fit:
-    """Choose controls and coefficients on the first seven eighths of the points, judged by the rest."""
+def _fit(law: Dictionary, features: Features, values: np.ndarray, columns: np.ndarray) -> _Fit:
+    """Choose controls and coefficients on the first seven eighths of the points, judged by the rest.
+
+    The chosen ones are written into ``columns`` (_MOST, n).
+    """
     k, n = values.shape
     train = n - n // _ASIDE
     most = min(_MOST, train // _POINTS_EACH)
@@ -155,7 +159,6 @@ def _fit(law: Dictionary, features: Features, values: np.ndarray) -> _Fit:
         return nothing
 
     chosen = np.arange(min(features.polynomials.shape[0], law.factor.shape[1], most))
-    columns = np.empty((most, n))
     gram = np.empty((most, most))
     best = judge.var(axis=1)
     coefs = np.zeros((k, law.starts[-1]))
