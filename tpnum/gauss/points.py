@@ -39,7 +39,7 @@ def normal_points(d: int, log2: int, scramble: int) -> np.ndarray:
     return shared(("sobol", d, log2, scramble), lambda: _sobol(d, log2, scramble))
 
 
-def normal_sets(d: int, log2: int, last: int, scrambles: range) -> np.ndarray:
+def point_sets(d: int, log2: int, last: int, scrambles: range) -> np.ndarray:
     """The ``last`` points of some `normal_points` sets, (d, sets, last), shared and read-only."""
     return shared(
         ("sets", d, log2, last, scrambles),

@@ -8,13 +8,16 @@ the error (importance sampling from N(0, s^2): w = s exp(-(s^2 - 1) z^2/2), boun
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import numpy as np
 
 from tpnum.gauss.controls import control_variates
 from tpnum.gauss.directions import Batched, turned
-from tpnum.gauss.points import normal_points, normal_sets, shared
+from tpnum.gauss.points import point_sets, shared
 
-__all__ = ["SCRAMBLES", "Batched", "Sampled", "control_variates", "normal_points", "sobol"]
+__all__ = ["SCRAMBLES", "Batched", "Sampled", "control_variates", "sobol"]
 
 SCRAMBLES = 8
 STRETCH = (1.3, 1.15)
@@ -55,11 +58,7 @@ def sobol(
     value = error = size = scale = total
     for log2 in range(first, last + 1):
         n = 1 << (first if log2 == first else log2 - 1)  # new points of a set, after the old ones
-        for lead in range(0, SCRAMBLES, max(1, _BLOCK // n)):
-            sets = slice(lead, lead + max(1, _BLOCK // n))
-            scrambles = range(seed, seed + SCRAMBLES)[sets]
-            z = normal_sets(factor.shape[2], log2, n, scrambles)
-            w = _weights(z, stretch, ("weights", factor.shape[2], log2, n, scrambles))
+        for sets, z, w in _groups(factor.shape[2], log2, n, seed, stretch):
             weight[sets] += w.sum(axis=1, keepdims=True)
             step = max(1, _BLOCK // w.size)
             for begin in range(0, todo.size, step):
@@ -83,13 +82,22 @@ def sobol(
     return value, error, size, cost
 
 
-def _weights(z: np.ndarray, stretch: np.ndarray, key: tuple[object, ...]) -> np.ndarray:
-    """Density of N(0, I) over that of N(0, diag(stretch^2)) at the points stretch z, z (rank, sets, n)."""
-    if not stretch.size:
-        return np.ones(z.shape[1:])
+def _groups(
+    rank: int, log2: int, n: int, seed: int, stretch: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """As many sets at a time as f takes: which, their ``n`` last points (rank, sets, n), weights (sets, n).
 
-    def make() -> np.ndarray:
-        exponent = np.tensordot(stretch**2 - 1.0, z[: stretch.size] ** 2, axes=1)
-        return np.prod(stretch) * np.exp(-0.5 * exponent)
+    The weight is the density of N(0, I) over that of N(0, diag(stretch^2)) at the points stretch z.
+    """
+    together = max(1, _BLOCK // n)
+    for lead in range(0, SCRAMBLES, together):
+        sets = slice(lead, lead + together)
+        scrambles = range(seed, seed + SCRAMBLES)[sets]
+        z = point_sets(rank, log2, n, scrambles)
+        w = shared(("weights", rank, log2, n, scrambles, *stretch), partial(_weights, z, stretch))
+        yield sets, z, w
 
-    return shared(key, make)
+
+def _weights(z: np.ndarray, stretch: np.ndarray) -> np.ndarray:
+    exponent = np.tensordot(stretch**2 - 1.0, z[: stretch.size] ** 2, axes=1)
+    return np.prod(stretch) * np.exp(-0.5 * exponent)

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tpnum.gauss.sampling import normal_points
+from tpnum.gauss.points import normal_points
 
 SETS = 8
 """Scrambled point sets, independent of each other."""
