@@ -109,6 +109,16 @@ def residual(layers: int) -> Made:
     return p, [p.mean(x * x), p.mean(x * start)]
 
 
+def separate(layers: int) -> Made:
+    """Build x <- x + W' tanh(W x)/layers, W new in every layer."""
+    p = tp.Program()
+    x = p.vector("x")
+    for k in range(layers):
+        w = p.matrix(f"W{k}")
+        x = x + (1.0 / layers) * (w.T @ tp.tanh(w @ x))
+    return p, [p.mean(x * x)]
+
+
 def catalan(powers: int) -> Made:
     """Build moments of a Wigner matrix."""
     p = tp.Program()
