@@ -58,7 +58,8 @@ class Ensemble:
     program
         The expanded program.
     samples, replicates
-        All samples together, and the number of parts; rounded up to replicates of 2^k with Sobol points.
+        All samples together, and the number of parts; with Sobol points each has 2^k samples, and there are
+        as many more or fewer of them as that takes.
     seed
         Fixes the result, whatever the number of threads.
     rtol
@@ -125,9 +126,12 @@ class Ensemble:
         self._warned = 0.0
 
     def _resize(self, samples: int) -> None:
-        self.replicates = self._least
-        each = samples / self.replicates
-        self.size = 1 << round(math.log2(each)) if self.points == "sobol" else 2 * math.ceil(each / 2)
+        each = samples / self._least
+        if self.points == "sobol":
+            self.size = 1 << round(math.log2(each))
+            self.replicates = math.ceil(samples / self.size)
+        else:
+            self.size, self.replicates = 2 * math.ceil(each / 2), self._least
         self.samples = self.size * self.replicates
 
     # --- answers
