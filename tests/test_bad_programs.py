@@ -150,7 +150,7 @@ def divides_by_zero_exactly(p, x, w):
 NO_LIMIT = {
     grows_too_fast: r"line 3 \(h1\) has no limit: .*\n 3  H  h1 = .*\(x\)",
     grows_too_fast_under_a_transpose: r"line 5 \(h1\) has no limit: .*\n 5  H  h1 = .*\(g1\)",
-    grows_too_fast_together: r"expectation over line 5 \(g2\), line 4 \(g1\) has no limit.*\n 5  G  g2 = 2\*x",
+    grows_too_fast_together: r"over line 5 \(g2\), line 4 \(g1\) has no limit.*\n 5  G  g2 = 2\*x",
     has_a_pole: r"line 3 \(h1\) has no limit: reciprocal is infinite at u = 0.*\n 3  H  h1 = reciprocal\(x\)",
     towers: r"line 5 \(h2\) has no limit: the second moment of exp.* overflows.*\n 5  H  h2 = exp",
     overflows: r"line \d+ \(g\d\): a moment of it overflows or does not exist.*\n\d+  G  g\d = W @ h\d",

@@ -283,3 +283,20 @@ def test_functions_without_a_derivative_of_functions():
     blind, found, h = law()
     np.testing.assert_allclose([e.value for e in blind], [e.value for e in known], rtol=1e-9, atol=1e-15)
     assert found.expect(lambda u: u * u, h).value == pytest.approx(blind[1].value, rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::tpnum.errors.AccuracyWarning")
+def test_errors_where_parts_cancel():
+    """The error of E f is relative to E|f|: it does not shrink with the value."""
+
+    def f(a, b):
+        return np.sign(a - 0.3 * b) * (1.0 + np.abs(a * b))
+
+    p = tp.Program()
+    a, b = p.vector("a", mean=1e-3), p.vector("b", var=1.4)
+    half = 0.5 * p.moment(f, a, b)
+    law = tp.limit(p, rtol=1e-3)
+    made, direct = law.scalar(half.base), tp.expect(f, [1e-3, 0.0], [[1.0, 0.0], [0.0, 1.4]], rtol=1e-3)
+    assert abs(made.value) < 1e-2
+    assert made.error == pytest.approx(direct.error, rel=1e-6)
+    assert made.error > 10 * 1e-12

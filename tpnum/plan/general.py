@@ -285,7 +285,7 @@ class PairValues:
         ]
         placed = zip(node.names, node.sites, strict=True)
         where = ", ".join(self.profiles[s].site.lines.where(name) + "'" * s for name, s in placed)
-        value = self.profiles[0].account.expectation(node.factors, scalars, means, cov, where)
+        value, _ = self.profiles[0].account.expectation(node.factors, scalars, means, cov, where)
         return Block(value, None)
 
     # -- index maps ----------------------------------------------------------------------------

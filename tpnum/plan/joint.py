@@ -44,13 +44,13 @@ class Account:
         means: np.ndarray,
         cov: np.ndarray,
         where: str,
-    ) -> np.ndarray:
-        """`joint_expectation` with its error noted."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values and errors of `joint_expectation`; the largest relative one is noted."""
         width = int(np.max(np.count_nonzero(np.diagonal(cov, axis1=-2, axis2=-1), axis=-1), initial=0))
         if self.most is not None and width > self.most:
             raise TooWide(f"an expectation over {width} correlated Gaussians: {where}")
         try:
-            value, error = joint_expectation(factors, scalars, means, cov, self.rtol)
+            value, spread, error = joint_expectation(factors, scalars, means, cov, self.rtol)
         except LimitError as failed:
             raise LimitError(f"the joint expectation over {where} has no limit: {failed}") from None
         if not error < UNKNOWN:
@@ -60,7 +60,7 @@ class Account:
                 "grows more slowly, or smaller variances"
             )
         self.note(error, where)
-        return value
+        return value, spread
 
     def note(self, error: float, where: str) -> None:
         if error > self.error:
@@ -84,8 +84,8 @@ def joint_expectation(
     means: np.ndarray,
     cov: np.ndarray,
     rtol: float = RTOL,
-) -> tuple[np.ndarray, float]:
-    """E prod_k f_k(u[args_k]; scalars_k) for a batch of Gaussians, and the largest relative error."""
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """E prod_k f_k(u[args_k]; scalars_k) for a batch of Gaussians, errors, the largest relative to E|f|."""
     from tpnum.gauss.expect import certified
 
     *shape, d = means.shape
@@ -98,8 +98,8 @@ def joint_expectation(
             return out
 
         made, relative = certified(product, means, cov, rtol=rtol)
-        return np.asarray(made.value), float(np.max(relative, initial=0.0))
-    values = np.empty(int(np.prod(shape)))
+        return np.asarray(made.value), np.asarray(made.error), float(np.max(relative, initial=0.0))
+    values, errors = np.empty((2, int(np.prod(shape))))
     flat_means, flat_cov = means.reshape(-1, d), cov.reshape(-1, d, d)
     flat = [[np.broadcast_to(s, shape).ravel() for s in group] for group in scalars]
     worst = 0.0
@@ -112,6 +112,6 @@ def joint_expectation(
             return out
 
         one, relative = certified(product_at, flat_means[n], flat_cov[n], rtol=rtol)
-        values[n] = one.value
+        values[n], errors[n] = one.value, one.error
         worst = max(worst, float(relative))
-    return values.reshape(shape), worst
+    return values.reshape(shape), errors.reshape(shape), worst

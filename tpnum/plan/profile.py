@@ -41,6 +41,7 @@ class ProfileValues:
         self.account = account or Account()
         self._values: dict[graph.Key, np.ndarray] = {}
         self._prepared: dict[graph.Key, Prepared] = {}
+        self._errors: dict[graph.Key, np.ndarray] = {}  # of the joint expectations
 
     def __call__(self, node: graph.Profile) -> np.ndarray:
         """The (N, *node.axes) array of a node; rows and columns of a pair name it by its key."""
@@ -50,6 +51,21 @@ class ProfileValues:
             self._check(node, value)
             self._values[node.key] = np.broadcast_to(value, (self.size, *self._own(node).axes_shape))
         return self._values[node.key]
+
+    def error(self, node: graph.Profile) -> np.ndarray:
+        """What the errors of joint expectations leave in a node that is a sum of products with them."""
+        total = np.zeros((1,) * (1 + len(self.axes(node))))
+        if isinstance(node, graph.ExpectN):
+            self(node)
+            return self._errors.get(node.key, total)
+        for coef, factors in node.terms if isinstance(node, graph.Polynomial) else ():
+            for factor in factors:
+                part = abs(coef) * labels.lift(self.error(factor), self.axes(factor), node.axes)
+                for other in factors:
+                    if other is not factor:
+                        part = part * np.abs(self.along(other, node.axes))
+                total = total + part
+        return total
 
     def _own(self, node: graph.Profile) -> graph.Profile:
         """This side's node of the same key (the shapes of two inputs may differ)."""
@@ -148,7 +164,8 @@ class ProfileValues:
                     cov[..., i, j] = self.along(entry, node.axes)
         scalars = [[self.along(s, node.axes) for s in factor.scalars] for factor in node.factors]
         where = ", ".join(map(self.site.lines.where, node.names))
-        return self.account.expectation(node.factors, scalars, means, cov, where)
+        value, self._errors[node.key] = self.account.expectation(node.factors, scalars, means, cov, where)
+        return value
 
     @_compute.register
     def _(self, node: graph.Polynomial) -> np.ndarray:

@@ -18,6 +18,7 @@ from tpnum.gauss.estimate import Estimate
 from tpnum.law.pairs import Pairs
 from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.law.site import Lines, Site
+from tpnum.plan import labels
 from tpnum.plan.blocks import dims, shape
 from tpnum.plan.data import bind
 from tpnum.plan.deep import deeply
@@ -95,11 +96,11 @@ class Recursion:
         self._refresh()
         sizes = tuple(size for name in (a, b) for _, size in self.axes(name))
         if not sizes:
-            return self._known(lambda: self._single(self.site.second(a, b), ()), ())
+            return self._known(lambda: self._both(self.site.second(a, b), ()), ())
 
-        def work() -> np.ndarray | None:
+        def work() -> tuple[np.ndarray, np.ndarray] | None:
             node = self._pairs.second(a, b)
-            return None if node is None else self._pair(node)
+            return None if node is None else (self._pair(node), np.zeros(()))
 
         return self._known(work, sizes)
 
@@ -140,19 +141,33 @@ class Recursion:
     def _estimate(self, rule: Callable[[str], graph.Profile | None], name: str) -> Estimate:
         self._refresh()
         axes = self.axes(name)
-        return self._known(lambda: self._single(rule(name), axes), tuple(size for _, size in axes))
+        return self._known(lambda: self._both(rule(name), axes), tuple(size for _, size in axes))
 
     def _single(self, node: graph.Profile | None, axes: Axes) -> np.ndarray | None:
         return None if node is None else self._profiles.along(node, axes)[0]
 
-    def _known(self, work: Callable[[], np.ndarray | None], sizes: tuple[int, ...]) -> Estimate:
-        """What ``work`` finds: up to rounding, or to the error of a joint expectation."""
+    def _both(self, node: graph.Profile | None, axes: Axes) -> tuple[np.ndarray, np.ndarray] | None:
+        """A node's value and the error that its own joint expectations leave in it."""
+        if node is None:
+            return None
+        value = self._profiles.along(node, axes)
+        return value[0], labels.lift(self._profiles.error(node), self._profiles.axes(node), axes)[0]
+
+    def _known(
+        self, work: Callable[[], tuple[np.ndarray, np.ndarray] | None], sizes: tuple[int, ...]
+    ) -> Estimate:
+        """What ``work`` finds: up to rounding, or to the errors of joint expectations.
+
+        Those that went into it count by the largest error relative to E|f|, its own by their absolute ones:
+        where positive and negative parts of f cancel, these are larger.
+        """
         found = deeply(len(self.program.lines), work)
         if found is None:
             return Estimate(np.zeros(sizes)[()], 0.0, "structural zero", 0)
         self.account.warn()
-        value = np.broadcast_to(found, sizes).copy()[()]
-        return Estimate(value, max(self.account.error, ROUNDING) * np.abs(value), self.method, 1)
+        value, own = (np.broadcast_to(x, sizes).copy()[()] for x in found)
+        relative = max(self.account.error, ROUNDING)
+        return Estimate(value, np.maximum(relative * np.abs(value), own), self.method, 1)
 
     def _pair(self, node: graph.Pair) -> np.ndarray:
         one = slice(0, 1)
