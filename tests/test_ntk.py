@@ -41,6 +41,18 @@ def recurrent(p):
     return w @ s, np.random.default_rng(1).standard_normal((2, 3, 4))
 
 
+def scanned(p):
+    """The same as a scan, its last state read out."""
+    u = p.data("u", axes={"i": 2, "t": 3}, channels="d")
+    w, b = p.matrix("W", var=1.2), p.vector("b", var=0.1, trained=True)
+    g = p.matrix("U", cols="d", var=0.5) @ u
+    with p.scan("t") as loop:
+        s = loop.carry("n", axes=(("i", 2),))
+        loop.next(s, tp.erf(w @ s + loop.slice(g) + b))
+        last = loop.last(s)
+    return w @ last, np.random.default_rng(1).standard_normal((2, 3, 4))
+
+
 def convolution(p):
     u = p.data("u", axes={"x": 4}, channels="d")
     h = (p.matrix("W1", cols="d", axes={"x_f": 3}) @ u.windows("x", 3, padding="SAME")).sum("x_f")
@@ -57,7 +69,7 @@ def attention(p):
     return ((e / e.sum("s")) * v.rename(t="s")).sum("s"), np.random.default_rng(3).standard_normal((3, 4))
 
 
-@pytest.mark.parametrize("build", [mlp, residual, recurrent, convolution, attention])
+@pytest.mark.parametrize("build", [mlp, residual, recurrent, scanned, convolution, attention])
 def test_two_roads(build):
     p = tp.Program()
     g, data = build(p)
@@ -66,6 +78,15 @@ def test_two_roads(build):
     assert np.all(np.asarray(first.value) > 0.01)
     np.testing.assert_allclose(second.value, first.value, rtol=1e-9)
     assert second.method == "gradients, recursion"  # independence is proven from the text
+
+
+def test_a_scan_is_the_recurrence_written_out():
+    values = []
+    for build in (recurrent, scanned):
+        p = tp.Program()
+        g, data = build(p)
+        values.append(tp.ntk(p, g, data={"u": data}).value)
+    np.testing.assert_allclose(*values, rtol=1e-12)
 
 
 def test_the_same_as_the_kernel_of_a_net():

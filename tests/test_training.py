@@ -49,6 +49,7 @@ def test_maximal_update_is_sgd_at_any_width():
     for t in range(4):
         last = np.stack([sample[v] for v in made.features[t][-1]], axis=1)
         np.testing.assert_allclose(last, features[t], rtol=1e-10)
+        np.testing.assert_allclose(made.kernels(sample)[t], last.T @ last / n, rtol=1e-10)
     square = [0.5 * sum((outputs[t][i] - Y[i]) ** 2 for i in batch) for t, batch in enumerate(BATCHES)]
     np.testing.assert_allclose(losses, square, rtol=1e-10)
 
@@ -63,6 +64,11 @@ def test_the_kernel_regime(parametrisation):
     law = tp.limit(made.program)
     assert law.independence.holds
     losses, outputs = made.trajectory(law)
+    kernels = made.kernels(law, layer=0)  # features do not move: tanh's kernel at every step
+    first = 1.2**2 * ALL @ ALL.T / 4 + 0.25
+    variance = np.diag(first)
+    one = tp.dual(tp.tanh)(variance[:, None], variance[None, :], first)
+    np.testing.assert_allclose(kernels, np.broadcast_to(one, (4, 4, 4)), rtol=1e-9)
     if parametrisation == "ntk":
         p = tp.Program()
         u = p.data("u", axes={"i": 4}, channels="d")

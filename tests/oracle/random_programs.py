@@ -86,6 +86,55 @@ class Writer:
         return "m" if self.vectors["m"] and self.pick(3) == 0 else "n"
 
 
+def random_gradients(pick):
+    """(program, pairs of vectors): a random net, then lines that multiply by its transposes.
+
+    They start from zero-mean vectors, as gradients do, but may do anything afterwards: whether they are
+    independent of the weights is left to chance.
+    """
+
+    def choose(items):
+        return items[pick(len(items))]
+
+    def bent(v):
+        return choose((*BOUNDED, functions.relu, functions.sign))(v)
+
+    p = tp.Program()
+    p.dim("m", choose((0.5, 1.0, 2.0)))
+    x, y = p.vector("x", mean=choose((0.0, 0.4))), p.vector("y")
+    w, a = p.matrix("W", var=choose((0.8, 1.2))), p.matrix("A", rows="m", var=1.1)
+    forward = [x]
+    for _ in range(2 + pick(3)):
+        kind = pick(5)
+        if kind == 0:
+            a @ choose(forward)
+        elif kind == 1:
+            forward.append(w @ bent(choose(forward)))
+        elif kind == 2:
+            forward.append(choose(forward) + choose((1.0, -0.5)) * choose([y, *forward]))
+        else:
+            forward.append(bent(choose(forward)))
+    v, u = p.vector("v", mean=choose((0.0, 0.0, 0.0, 0.5))), p.vector("u", dim="m")
+    back = [v, v * bent(choose(forward))]
+    for _ in range(2 + pick(4)):
+        kind = pick(7)
+        if kind < 3:
+            back.append(w.T @ choose(back))
+        elif kind == 3:
+            back.append(a.T @ u)
+        elif kind == 4:
+            back.append(choose(back) * choose((bent(choose(forward)), choose(back))))
+        elif kind == 5:
+            average = p.mean(choose(back) * choose(forward + back))
+            back.append(choose(back) - average * choose(forward + back))
+        else:
+            back.append(tp.tanh(choose(back)))
+        if pick(8) == 0:
+            forward.append(w @ bent(choose(back)))
+    late = (forward + back)[-6:]
+    return p, [(s, t) for k, s in enumerate(late) for t in late[: k + 1]]
+
+
 def random_program(pick, steps=9):
     """(program, names of the scalars to compare): second moments of late vectors with each other."""
     w = Writer(pick)

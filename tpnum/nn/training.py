@@ -53,13 +53,23 @@ class Training:
 
     def trajectory(self, law: Any) -> tuple[np.ndarray, np.ndarray]:
         """(losses (T,), outputs (T + 1, examples)) of a law or of a sample of the program."""
+        losses = np.array([_number(law.scalar(s)) for s in self.losses])
+        return losses, np.array([[_number(law.scalar(f)) for f in row] for row in self.outputs])
 
-        def number(s: Scalar) -> float:
-            found = law.scalar(s)
-            return float(getattr(found, "value", found))
+    def kernels(self, law: Any, layer: int = -1) -> np.ndarray:
+        """E Z_i Z_j of a layer's features before every step, (T + 1, examples, examples)."""
+        steps = [step[layer] for step in self.features]
+        made = np.empty((len(steps), len(steps[0]), len(steps[0])))
+        for t, h in enumerate(steps):
+            for i in range(len(h)):
+                for j in range(i + 1):
+                    made[t, i, j] = made[t, j, i] = _number(law.moment(h[i], h[j]))
+        return made
 
-        losses = np.array([number(s) for s in self.losses])
-        return losses, np.array([[number(f) for f in row] for row in self.outputs])
+
+def _number(found: Any) -> float:
+    """Of an estimate, or of a sample."""
+    return float(getattr(found, "value", found))
 
 
 def sgd(

@@ -153,7 +153,7 @@ class Law:
         split = bool(plain.parts)
         lines = plain.expand() if split else plain
         reading = Recursion(lines, self._data, self._account(), self._written(lines))
-        return Families(lines, reading) if split else reading
+        return Families(lines, reading, self.program) if split else reading
 
     def _account(self, most: int | None = None) -> Account:
         return Account(self.options.rtol or RTOL, most)
@@ -165,7 +165,8 @@ class Law:
         except NotPolynomial:
             return None
         self.method, self.why = "fractions", "every function is a polynomial: exact arithmetic"
-        return Families(expanded, FractionReading(rational, lambda: self._corrected(expanded, None)[1]))
+        exact = FractionReading(rational, lambda: self._corrected(expanded, None)[1])
+        return Families(expanded, exact, self.program)
 
     def _arrays(self, expanded: Program) -> dict[str, np.ndarray]:
         """One array of channels per data line of the expanded program."""
@@ -181,7 +182,7 @@ class Law:
         self.method = reading.method
         self.why = f"no expectation has more than {WIDEST} dimensions" if auto else "asked for"
         self.corrections = made.corrections
-        return Families(expanded, reading)
+        return Families(expanded, reading, self.program)
 
     def _corrected(self, expanded: Program, most: int | None) -> tuple[Free, Recursion]:
         """The program with corrections for lines, and its recursion."""
@@ -217,7 +218,7 @@ class Law:
             rtol=o.rtol,
             written=self._written(expanded),
         )
-        return Families(expanded, self._drawn)
+        return Families(expanded, self._drawn, self.program)
 
     @property
     def choices(self) -> tuple[Choice, ...]:

@@ -215,18 +215,23 @@ def _fraction(value: Fraction) -> Estimate:
 
 
 class Families:
-    """A reading of the scalar lines of an expanded program, by the names of the original families."""
+    """A reading of the scalar lines of an expanded program, by the names of the families of ``original``.
 
-    def __init__(self, expanded: Program, reading: Reading) -> None:
+    A shared input has one scalar line, of the family's own name; it is a family if it was one.
+    """
+
+    def __init__(self, expanded: Program, reading: Reading, original: Program) -> None:
         self.reading = reading
         self._expanded = expanded
+        self._single = {n for n, v in original.vars.items() if not v.axes and n in expanded.vars}
 
     def axes(self, name: str) -> Axes:
         """The index axes of a family."""
-        return self._expanded.parts[name].axes if name in self._expanded.parts else ()
+        split = name in self._expanded.parts and name not in self._single
+        return self._expanded.parts[name].axes if split else ()
 
     def _names(self, name: str) -> np.ndarray:
-        return members(self._expanded, name)
+        return np.array(name, dtype=object) if name in self._single else members(self._expanded, name)
 
     def mean(self, name: str) -> Estimate:
         """E Z^v, per index of the family."""
