@@ -281,6 +281,7 @@ def test_points_are_shared_nested_and_bounded(monkeypatch: pytest.MonkeyPatch) -
     assert points.normal_points(5, 6, 3) is few and not few.flags.writeable
     np.testing.assert_array_equal(many[:, :64], few)
     assert not np.array_equal(points.normal_points(5, 6, 4), few)
+    np.testing.assert_array_equal(points.point_sets(5, 8, 128, range(3, 5))[:, 0], many[:, 128:])
     monkeypatch.setattr(points, "_kept", type(points._kept)())
     monkeypatch.setattr(points, "KEPT_BYTES", 3 * few.nbytes)
     for scramble in range(6):

@@ -59,6 +59,7 @@ def _block(
     """`control_variates` for a few entries, up to ``most`` points in each half."""
     count, _, rank = factor.shape
     half = min(_HALF, most)
+    factor = np.ascontiguousarray(factor)  # BLAS takes no reversed axes
     factor, cost, _ = turned(f_at, mean, factor, 2 * half // _PILOT, 2 * seed + 1)
     sums = _Sums(count)
     fits: list[tuple[_Fit, _Fit]] = []

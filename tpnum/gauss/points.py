@@ -36,23 +36,26 @@ def normal_points(d: int, log2: int, scramble: int) -> np.ndarray:
 
     The points of a smaller ``log2`` are the first ones of a larger.
     """
-    return shared(("sobol", d, log2, scramble), lambda: _sobol(d, log2, scramble))
+    return shared(("sobol", d, log2, scramble), lambda: _sobol(d, log2, scramble, 1 << log2))
 
 
 def point_sets(d: int, log2: int, last: int, scrambles: range) -> np.ndarray:
     """The ``last`` points of some `normal_points` sets, (d, sets, last), shared and read-only."""
     return shared(
         ("sets", d, log2, last, scrambles),
-        lambda: np.stack([_sobol(d, log2, scramble)[:, -last:] for scramble in scrambles], axis=1),
+        lambda: np.stack([_sobol(d, log2, scramble, last) for scramble in scrambles], axis=1),
     )
 
 
-def _sobol(d: int, log2: int, scramble: int) -> np.ndarray:
+def _sobol(d: int, log2: int, scramble: int, last: int) -> np.ndarray:
     from scipy.special import ndtri
     from scipy.stats import qmc
 
-    points = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(scramble)).random_base2(log2)
-    return ndtri(np.clip(points, 1e-16, 1.0 - 1e-16)).T
+    sequence = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(scramble))
+    before = (1 << log2) - last
+    if before:
+        sequence.fast_forward(before)
+    return ndtri(np.clip(sequence.random(last), 1e-16, 1.0 - 1e-16)).T
 
 
 def normal_sample(d: int, size: int, *seed: int) -> np.ndarray:

@@ -47,6 +47,7 @@ def sobol(
     last = _LARGEST if budget is None else max(_LEAST, (budget // SCRAMBLES).bit_length() - 1)
     first = min(_SMALLEST, last)
     seed *= SCRAMBLES + 1
+    factor = np.ascontiguousarray(factor)  # BLAS takes no reversed axes
     factor, cost, spread = turned(f_at, mean, factor, (SCRAMBLES << first) // _PILOT, seed + SCRAMBLES)
     stretch = np.array(STRETCH[: factor.shape[2]] if spread else ())
     if stretch.size:
