@@ -66,7 +66,8 @@ def sobol(
                 part = todo[begin : begin + step]
                 for cut in range(0, n, _BLOCK):
                     at = slice(cut, cut + _BLOCK)
-                    u = factor[part] @ z[:, :, at].reshape(z.shape[0], -1) + mean[part, :, None]
+                    u = factor[part] @ z[:, :, at].reshape(z.shape[0], -1)
+                    u += mean[part, :, None]
                     made = f_at(u).reshape(part.size, -1, *w[:, at].shape)
                     if not total.shape[2]:
                         total, scale = np.zeros((2, count, SCRAMBLES, made.shape[1]))
