@@ -92,6 +92,28 @@ def test_smooth_batches_are_settled_by_one_lattice(name):
         assert made.cost < 300 * 25_000
 
 
+@pytest.mark.parametrize("name", SMOOTH)
+def test_one_grid_for_many_laws_agrees_with_a_lattice_for_each(name):
+    """Means, several components and nearly singular covariances included."""
+    f = SMOOTH[name][0]
+    rng = np.random.default_rng(3)
+    root = rng.standard_normal((200, 2, 2)) / np.sqrt(2)
+    cov, mean = root @ root.transpose(0, 2, 1), 0.5 * rng.standard_normal((200, 2))
+    both = expect(lambda u, v: np.stack([f(u, v), np.tanh(u + v)]), mean, cov, rtol=1e-8)
+    for i in range(0, 200, 20):
+        one = expect(f, mean[i], cov[i], rtol=1e-8)
+        assert abs(both.value[i, 0] - one.value) <= both.error[i, 0] + one.error
+
+
+def test_grids_are_not_tried_over_variances_too_far_apart():
+    q = np.logspace(-8, 4, 40)
+    cov = q[:, None, None] * np.array([[1.0, 0.3], [0.3, 1.0]])
+    made = expect(lambda u, v: np.tanh(u) * np.tanh(v), np.zeros(2), cov, rtol=1e-7)
+    assert np.all(np.abs(made.value[q < 1e-3] / q[q < 1e-3] - 0.3) < 1e-3)
+    sign = 2 * np.arcsin(0.3) / np.pi
+    assert abs(made.value[-1] - sign) < 0.01
+
+
 ROUGH = {
     "relu": (
         lambda u, v: np.maximum(u, 0) * np.maximum(v, 0),

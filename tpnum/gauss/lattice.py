@@ -17,7 +17,9 @@ import numpy as np
 
 from tpnum.gauss.adaptive import PANEL
 from tpnum.gauss.integrand import Integrand
+from tpnum.gauss.plane import on_one_grid
 from tpnum.gauss.scout import finest
+from tpnum.gauss.spectrum import PROBES, SAFETY, continued, cut_off
 
 Settled = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 """(value (n, k), error (n, k), E|f| (n, k), evaluations of f)."""
@@ -29,11 +31,9 @@ _BALL = {1: 1.0, 2: 0.79, 3: 0.53}  # the part of a cube that its ball fills
 _FEATURE = 1.6
 """Steps to half the shortest panel that lines through f need: waves of such panels are not stepped over."""
 _WIDER = (1.0, 1.4, 2.0, 2.8, 4.0)
-_PROBES = (0.5, 0.7, 0.9)  # of the Nyquist frequency
 _ROUGH = 0.2
 """A decay above this from low to high frequencies is none that a few finer lattices would end."""
 _PATIENCE = 6  # steps before a rough function is given up
-_SAFETY, _SLOWER = 5.0, 0.85
 _ROUNDING = 6e-15
 _BLOCK = 1 << 15  # values of f held at a time: they stay in the cache
 _PILOTS = 16
@@ -68,7 +68,7 @@ def lattice(rank: int, step: float, radius: float) -> Lattice:
     for direction in product((-1, 0, 1), repeat=rank):
         if next((x for x in direction if x), 0) == 1:  # one of each pair of opposites
             phase = np.pi / step * (np.array(direction) @ z)
-            columns += [weight * g(s * phase) for s in _PROBES for g in (np.cos, np.sin)]
+            columns += [weight * g(s * phase) for s in PROBES for g in (np.cos, np.sin)]
     rims = np.stack([weight, weight * (norm > radius - 1), weight * (np.abs(norm - radius + 1.5) < 0.5)])
     made = Lattice(z, np.ascontiguousarray(np.array(columns).T), np.ascontiguousarray(rims.T))
     for array in (made.points, made.columns, made.rims):
@@ -88,8 +88,12 @@ def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: flo
     if pilots.size < count:
         run.ask(rtol if rank > 1 else run.rtol)
         rest = np.setdiff1d(np.arange(count), pilots)
-        rough = not np.all(run.error[pilots] <= rtol * run.size[pilots])
-        run.settle(rest, run.scout(rest) if rough else np.full(rest.size, run.coarsest(pilots, level)))
+        if np.any(run.error[pilots] > rtol * run.size[pilots]):
+            run.settle(rest, run.scout(rest))
+        else:
+            rest = run.share(pilots, rest)
+            if rest.size:
+                run.settle(rest, np.full(rest.size, run.coarsest(pilots, level)))
     return run.value, run.error, run.size, run.cost
 
 
@@ -111,6 +115,24 @@ class _Run:
         half, cost = finest(self.f_at, self.mean[rows], self.factor[rows])
         self.cost += cost
         return np.searchsorted(-np.array(_STEPS), -np.minimum(half, PANEL) / _FEATURE)
+
+    def share(self, pilots: np.ndarray, rest: np.ndarray) -> np.ndarray:
+        """Settle ``rest`` on one grid, if it agrees with what was found for the pilots; which are left."""
+        if self.factor.shape[1:] != (2, 2) or not np.all(self.factor[:, [0, 1], [0, 1]]):
+            return rest
+        rows = np.concatenate([pilots, rest])
+        value, error, size, cost = on_one_grid(
+            self.f_at, self.mean[rows], self.factor[rows], self.rtol, pilots.size
+        )
+        self.cost += cost
+        done = np.all(np.isfinite(error), axis=1)
+        wrong = np.abs(value[: pilots.size] - self.value[pilots]) > self.rtol * self.size[pilots]
+        if np.any(wrong[done[: pilots.size]]):
+            return rest
+        done[: pilots.size] = False
+        kept = rows[done]
+        self.value[kept], self.error[kept], self.size[kept] = value[done], error[done], size[done]
+        return rest[np.any(self.error[rest] > self.rtol * self.size[rest], axis=1)]
 
     def coarsest(self, rows: np.ndarray, level: np.ndarray) -> int:
         """The coarsest level for entries like ``rows``: from it on lattices agree with what was settled."""
@@ -190,14 +212,10 @@ class _Run:
             return np.empty(0), np.empty(0), np.empty(0, dtype=bool)
         spectrum, rims = self.sums(rows, rule)
         value, size = spectrum[..., 0], rims[..., 0]
-        waves = spectrum[..., 1:].reshape(*value.shape, -1, len(_PROBES), 2)
+        waves = spectrum[..., 1:].reshape(*value.shape, -1, len(PROBES), 2)
         heights = np.sqrt(np.sum(waves * waves, axis=(-1, -3)))
-        aliased = _SAFETY * _continued(heights)
-        inner, outer = rims[..., 2], rims[..., 1]
-        fall = np.divide(outer, inner, out=np.ones_like(outer), where=inner > 0)
-        cut = np.where(
-            fall < 0.5, 2.0 * outer * fall / (1.0 - np.minimum(fall, 0.5)), np.where(outer > 0, size, 0)
-        )
+        aliased = SAFETY * continued(heights)
+        cut = cut_off(rims[..., 1], rims[..., 2], size)
         error = aliased + cut + _ROUNDING * size
         lost = ~np.isfinite(value) | ~np.isfinite(size) | (size == 0.0)
         error[lost] = np.inf
@@ -208,18 +226,3 @@ class _Run:
         slow = (heights[..., -1] > _ROUGH * heights[..., 0]) & (heights[..., -1] > 1e-13 * unit)
         rough = np.any(slow, axis=1) | np.any(lost, axis=1)
         return np.max(aliased / unit, axis=1), np.max(np.where(lost, 0, cut / unit), axis=1), rough
-
-
-def _continued(heights: np.ndarray) -> np.ndarray:
-    """|F| at the first alias, twice Nyquist's frequency, from its heights at the probes.
-
-    The exponential through two of them is continued, a little slower since some decay like exp(-sqrt k); by
-    the last and by the middle probe, as F may have a zero at one of them.
-    """
-    made = np.zeros(heights.shape[:-1])
-    for k in range(1, len(_PROBES)):
-        first, last = heights[..., 0], heights[..., k]
-        decay = np.minimum(1.0, np.divide(last, first, out=np.ones_like(last), where=first > 0))
-        further = (2.0 - _PROBES[k]) / (_PROBES[k] - _PROBES[0])
-        np.maximum(made, last * decay ** (_SLOWER * further), out=made)
-    return made
