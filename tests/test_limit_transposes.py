@@ -199,6 +199,11 @@ def test_families_share_their_matrix():
     back = w.T @ tp.relu(g + g.mean("t"))
     law = tp.limit(p)
     assert law.moment(back, back).value.shape == (3, 3)
+    lines = {line.name: str(k) for k, line in enumerate(p.lines, 1) if hasattr(line, "name")}
+    corrected = [(f"{back.name}[{t}]", lines[back.name]) for t in range(3)]
+    assert [(c.name, c.line) for c in law.corrections] == corrected
+    law.expect(lambda u: u**4, back)  # appends to the law's own program, not to the user's
+    assert {c.line for c in law.choices} == {lines[g.name], lines[back.name]}
     q = p.expand()
     scalar = tp.limit(q)
     names = q.parts[back.name].names

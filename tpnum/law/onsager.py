@@ -87,7 +87,7 @@ class Correction:
     """The dot of the product ``name``: the sum of ``coef`` times the vectors that it consists of."""
 
     name: str
-    line: int
+    line: str
     dots: tuple[tuple[str, float], ...]
 
 
@@ -252,7 +252,7 @@ class _Writer(Generic[N]):
         self._is_base(hat, frozenset([hat]))
         self.products.setdefault(direction, []).append((hat, line.vector))
         if dots:
-            self.corrections.append(Correction(line.name, number, tuple(dots)))
+            self.corrections.append(Correction(line.name, str(number), tuple(dots)))
             self.total(line.name, self._flat([(1.0, hat), *((c, vector) for vector, c in dots)]))
 
     def _variance(self, direction: Direction) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from tpnum.law.ensemble import Ensemble
     from tpnum.program import Program, Scalar, Vector
+
+N = TypeVar("N", Choice, Correction)
 
 METHODS = ("auto", "exact", "ensemble")
 TREATMENTS = ("check", "assume", "exact")
@@ -181,7 +183,7 @@ class Law:
             return self._ensemble(True, str(wide))
         self.method = reading.method
         self.why = f"no expectation has more than {WIDEST} dimensions" if auto else "asked for"
-        self.corrections = made.corrections
+        self.corrections = self._numbered(made.program, made.corrections)
         return Families(expanded, reading, self.program)
 
     def _corrected(self, expanded: Program, most: int | None) -> tuple[Free, Recursion]:
@@ -202,6 +204,12 @@ class Law:
             return place(found[own][0], own) if own in found else None
 
         return where
+
+    def _numbered(self, derived: Program, notes: tuple[N, ...]) -> tuple[N, ...]:
+        """Notes on the lines of a derived program, numbered as the user's program is."""
+        found = sources(derived, self.program)
+        own = ((note, note.name.removesuffix(HAT)) for note in notes)
+        return tuple(replace(note, name=name, line=found[name][0]) for note, name in own if name in found)
 
     def _ensemble(self, corrected: bool, why: str) -> Families:
         expanded = self._plain.expand()
@@ -225,8 +233,10 @@ class Law:
         """How the expectation of each product and Moment is found; none for fractions."""
         reading = self._reading.reading if isinstance(self._reading, Families) else self._reading
         if isinstance(reading, Recursion):
-            return choices(reading)
-        return () if self._drawn is None else sampled(self._drawn.program, self._drawn.how())
+            return self._numbered(reading.program, choices(reading))
+        if self._drawn is None:
+            return ()
+        return self._numbered(self._drawn.program, sampled(self._drawn.program, self._drawn.how()))
 
     def __str__(self) -> str:
         return "\n".join([f"{self.method}: {self.why}", *map(str, self.choices)])

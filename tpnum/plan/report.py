@@ -24,7 +24,7 @@ INTEGRALS = ("no integral", "one-dimensional integrals", "two-dimensional expect
 class Choice:
     """How the expectation that a line stands for is found."""
 
-    line: int
+    line: str
     name: str
     how: str
 
@@ -43,7 +43,7 @@ def choices(recursion: Recursion) -> tuple[Choice, ...]:
             node = site.scalar(line.name)
         else:
             continue
-        found.append(Choice(number, line.name, _how(node)))
+        found.append(Choice(str(number), line.name, _how(node)))
     return tuple(found)
 
 
@@ -51,7 +51,7 @@ def sampled(program: Program, how: Mapping[str, str]) -> tuple[Choice, ...]:
     """The choices of an ensemble of an expanded program."""
     numbered = enumerate(program.lines, 1)
     return tuple(
-        Choice(number, line.name, how[line.name])
+        Choice(str(number), line.name, how[line.name])
         for number, line in numbered
         if isinstance(line, MatMul | Moment) and line.name in how
     )

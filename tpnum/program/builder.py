@@ -90,6 +90,9 @@ class Program(State):
     ) -> Gradients:
         """Append the gradient program (MATH 3) and return the gradients by variable.
 
+        The gradient of a scan is a scan in the other direction; what is asked for inside of it (fresh noise)
+        comes as a family over its axis.
+
         Parameters
         ----------
         seeds : {g: v}, vectors or scalars of this program with their seeds (variables or numbers), for the
