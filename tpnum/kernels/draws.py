@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from tpnum.kernels._jit import fused, kernel
-from tpnum.kernels.normal import quantile
+from tpnum.kernels.normal import central, quantile
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -107,10 +107,11 @@ def normals(key, first, work, out):
 
 
 @kernel
-def quasi_normals(numbers, first, out):
+def quasi_normals(numbers, first, work, out):
     """``out`` becomes the points ``first``, .. of one coordinate of a Sobol sequence, made normal.
 
-    ``numbers`` are its direction numbers and its shift (`tpnum.law.sobol`), of 52 digits.
+    ``numbers`` are its direction numbers and its shift (`tpnum.law.sobol`), of 52 digits; ``work`` (1 or
+    more, out.size) is scratch.  Quantiles in the middle are one loop without branches, the tails another.
     """
     count = numbers.size - 1
     digits = numbers[count]
@@ -118,11 +119,18 @@ def quasi_normals(numbers, first, out):
     for k in range(count):
         if (gray >> k) & 1:
             digits ^= numbers[k]
+    centred = work[0, : out.size]
     for i in range(out.size):
-        out[i] = quantile((np.float64(np.int64(digits)) + 0.5) * 2.0**-52)
+        centred[i] = (np.float64(np.int64(digits)) + 0.5) * 2.0**-52 - 0.5
         k, rest = 0, first + i + 1
         while rest & 1 == 0:
             rest >>= 1
             k += 1
         if k < count:
             digits ^= numbers[k]
+    for i in range(out.size):
+        q = centred[i]
+        out[i] = q * central(0.180625 - q * q)
+    for i in range(out.size):
+        if abs(centred[i]) > 0.425:
+            out[i] = quantile(centred[i] + 0.5)

@@ -197,7 +197,7 @@ def run(x, size, first, ops, rows, numbers, keys, sums):
                 each = np.int64(keys[place])
                 for i in range(n):
                     begin = place + 1 + i * each
-                    quasi_normals(keys[begin : begin + each], first + b * BLOCK, y[one[i], :width])
+                    quasi_normals(keys[begin : begin + each], first + b * BLOCK, work, y[one[i], :width])
             elif kind == CONSTANT:
                 for i in range(n):
                     _fill(numbers[place], y[one[i], :width])

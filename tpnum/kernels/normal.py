@@ -30,7 +30,7 @@ def cdf(x):
 
 
 @helper
-def _central(r):
+def central(r):
     """Quantile for p = 1/2 + q, |q| <= 0.425, over q; r = 0.425^2 - q^2 (Wichura 1988, AS 241)."""
     top = 2.5090809287301226727e3 * r + 3.3430575583588128105e4
     top = (top * r + 6.7265770927008700853e4) * r + 4.5921953931549871457e4
@@ -75,7 +75,7 @@ def quantile(p):
     """The inverse of `cdf` (AS 241, about 1e-16), held within +-38."""
     q = p - 0.5
     if abs(q) <= 0.425:
-        return q * _central(0.180625 - q * q)
+        return q * central(0.180625 - q * q)
     if q < 0.0:
         return -_tail(max(p, 1e-300))
     return _tail(max(1.0 - p, 1e-17))

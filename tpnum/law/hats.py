@@ -18,8 +18,12 @@ from tpnum.kernels import conditional as kernels
 if TYPE_CHECKING:
     from tpnum.law.steps import Channel, Multiply
 
-COLLINEAR = 1e-10
-"""A hat of which the earlier ones leave a smaller part of its variance has no innovation."""
+COLLINEAR = 1e-8
+"""A hat of which the earlier ones leave a smaller part of its variance has no innovation.
+
+Slopes along an innovation are known to 1 over its size and the root of the samples: far smaller ones, as in
+many small residual steps, add nothing but noise.
+"""
 
 
 class Hats:
