@@ -5,58 +5,71 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tpnum.errors import InputError, ProgramError
+from tpnum.errors import LimitError, ProgramError
 from tpnum.functions import Function, get
+from tpnum.gauss.arrange import Grid, arguments, arrange, refuse
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.moments import distinct
+from tpnum.gauss.expansion import Expansion, expand, knows_slope
 from tpnum.gauss.pair import Prepared, entries, levels, prepare
 from tpnum.gauss.prepared import SCALING
 
-_CHUNK = 4096
+_CHUNK = 1 << 12
 _ROUNDING = 4e-15
 _PANELS = 2e-13
+_WANTED = 3e-14  # truncation of the series, relative to the roots of the second moments
+_FEW = 16  # rows of a grid from which on it is cheaper to transpose the coefficients of its columns
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """What the entries of a grid came to, in their order."""
+
+    value: np.ndarray
+    error: np.ndarray | None
+    methods: frozenset[str]
+    cost: int
 
 
 @dataclass(frozen=True)
 class Dual:
-    """The dual activation of ``f``: call it for E f(u) f(v), `derivative` for E f'(u) f'(v)."""
+    """The dual activation of ``f``: call it for E f(u) f(v), `derivative` for E f'(u) f'(v).
+
+    Arguments are taken at their word: a covariance that differs from sqrt(q1 q2) by a rounding error is a
+    correlation below one, which a function with a jump can tell (by 1e-8) from one.
+    """
 
     f: Function
+    _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, q1: Any, q2: Any, c: Any, mean1: Any = 0.0, mean2: Any = 0.0) -> Any:
         """E f(u) f(v) for broadcast arrays of variances, covariances and means."""
-        return self.estimate(q1, q2, c, mean1, mean2).value
+        return _evaluate(self, (q1, q2, c, mean1, mean2), False, False).value
 
     def derivative(self, q1: Any, q2: Any, c: Any, mean1: Any = 0.0, mean2: Any = 0.0) -> Any:
         """E f'(u) f'(v) with the almost-everywhere derivative (a jump contributes nothing)."""
-        return self.estimate(q1, q2, c, mean1, mean2, derivative=True).value
+        return _evaluate(self, (q1, q2, c, mean1, mean2), True, False).value
 
     def estimate(
         self, q1: Any, q2: Any, c: Any, mean1: Any = 0.0, mean2: Any = 0.0, derivative: bool = False
     ) -> Estimate:
         """The value with its error bound, the methods used and the number of terms and points."""
-        given = _validated(q1, q2, c, mean1, mean2)
-        shape = given[0].shape
-        flat = [a.ravel() for a in given]
-        size = flat[0].size
-        value, error = np.empty(size), np.empty(size)
-        methods: set[str] = set()
-        cost = 0
-        rows = distinct(np.concatenate(flat[:2]), np.concatenate(flat[3:]))[0][0].size if size else 0
-        step = size if rows <= 2 * _CHUNK else _CHUNK
-        for begin in range(0, size, max(step, 1)):
-            part = slice(begin, begin + step)
-            chunk = _evaluate(self.f, [a[part] for a in flat], derivative)
-            value[part], error[part] = chunk[0], chunk[1]
-            methods |= chunk[2]
-            cost += chunk[3]
-        method = "+".join(m for m in ("closed", "series", "panels") if m in methods)
-        return Estimate(value.reshape(shape)[()], error.reshape(shape)[()], method, cost)
+        return _evaluate(self, (q1, q2, c, mean1, mean2), derivative, True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dual, (self.f,)
+
+    def _once(self, name: str, grid: Grid, work: Callable[[], Any]) -> Any:
+        """``work()``, or what it was the last time if the rows are the same."""
+        key = grid.q.tobytes(), grid.mean.tobytes()
+        if self._kept.get(name, (None,))[0] != key:
+            self._kept[name] = key, work()
+        return self._kept[name][1]
 
 
 def dual(phi: Any) -> Dual:
@@ -69,67 +82,180 @@ def dual(phi: Any) -> Dual:
     return Dual(f)
 
 
-def _validated(q1: Any, q2: Any, c: Any, mean1: Any, mean2: Any) -> list[np.ndarray]:
-    names = ("q1", "q2", "c", "mean1", "mean2")
-    arrays = []
-    for name, given in zip(names, (q1, q2, c, mean1, mean2), strict=True):
-        try:
-            array = np.asarray(given, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise InputError(f"{name} must be a real number or array, not {given!r}") from None
-        if not np.all(np.isfinite(array)):
-            raise InputError(f"{name} must be finite")
-        arrays.append(array)
-    for name, array in zip(names[:2], arrays, strict=False):
-        if np.any(array < 0):
-            raise InputError(f"{name} is a variance and cannot be negative ({array.min():.6g})")
-    try:
-        arrays = list(np.broadcast_arrays(*arrays))
-    except ValueError:
-        shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(names, arrays, strict=True))
-        raise InputError(f"the arguments do not broadcast together: {shapes}") from None
-    most = np.sqrt(arrays[0]) * np.sqrt(arrays[1])
-    over = np.abs(arrays[2]) > most * (1.0 + 1e-12) + 1e-300
-    if np.any(over):
-        at = np.unravel_index(int(np.argmax(over)), over.shape)
-        raise InputError(f"c = {arrays[2][at]:.6g} exceeds sqrt(q1 q2) = {most[at]:.6g} in absolute value")
-    return arrays
-
-
 def gap(q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """The co-correlation copysign(1 - |rho|, rho) of covariances that passed validation."""
-    wide = np.longdouble
-    most = np.sqrt(q1.astype(wide)) * np.sqrt(q2.astype(wide))
-    rho = np.divide(np.abs(c).astype(wide), most, out=np.zeros(c.shape, wide), where=most > 0)
-    away = np.clip(1.0 - rho, 0.0, 1.0)
-    # 1 - 1e-16 has no double: what is within rounding of the boundary is on it
-    away = np.where(away < 1.2e-16, 0.0, away).astype(np.float64)
-    return np.where(c < 0, -away, away)
+    """The co-correlation copysign(1 - |rho|, rho) of covariances of data, which carry rounding errors.
+
+    1 - 1e-16 has no double: what is within rounding of the boundary is on it.
+    """
+    away = co_correlation(q1, q2, c)
+    return np.where(np.abs(away) < 1.2e-16, np.copysign(0.0, away), away)
 
 
-def _evaluate(
-    f: Function, flat: list[np.ndarray], derivative: bool
-) -> tuple[np.ndarray, np.ndarray, set[str], int]:
-    """(value, error, methods, cost) for flat arrays."""
-    q1, q2, c, mean1, mean2 = flat
-    e = gap(q1, q2, c)
-    if not e.size:
-        return e, e, set(), 0
-    (q, mean), where = distinct(np.concatenate([q1, q2]), np.concatenate([mean1, mean2]))
-    i, j = where[: q1.size], where[q1.size :]
-    scalars = (q + mean * mean,) if f.n_scalars else ()
-    rows = prepare(f, q, mean, scalars)
+def co_correlation(q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """copysign(1 - |rho|, rho) of exact numbers, to its last digits: q1 q2 - c^2 without cancellation."""
+    from tpnum.kernels.grids import co_correlations
+
+    shape = np.broadcast_shapes(q1.shape, q2.shape, c.shape)
+    flat = [np.broadcast_to(a, shape).reshape(-1) for a in (q1, q2, c)]
+    out = np.empty(flat[0].size)
+    co_correlations(*(np.ascontiguousarray(a, dtype=np.float64) for a in flat), out)
+    return out.reshape(shape)
+
+
+# a grid of entries ------------------------------------------------------------------------------------
+
+
+def _evaluate(d: Dual, given: tuple[Any, ...], derivative: bool, certify: bool) -> Estimate:
+    arrays = arguments(*given)
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    size = int(np.prod(shape))
+    grid = arrange(arrays) if size else None
+    if grid is not None:
+        made = [_grid(d, grid, arrays, derivative, certify)]
+    else:
+        flat = [np.broadcast_to(a, shape).reshape(-1) for a in arrays]
+        made = []
+        for begin in range(0, size, _CHUNK):
+            part = [a[begin : begin + _CHUNK] for a in flat]
+            grid = arrange(part)
+            assert grid is not None
+            made.append(_grid(d, grid, part, derivative, certify))
+    value = np.concatenate([m.value.reshape(-1) for m in made]) if len(made) != 1 else made[0].value
+    errors = [m.error.reshape(-1) for m in made if m.error is not None]
+    error = np.concatenate(errors).reshape(shape)[()] if errors else np.zeros(shape)[()]
+    methods = frozenset().union(*(m.methods for m in made))
+    method = "+".join(m for m in ("closed", "series", "panels") if m in methods)
+    return Estimate(value.reshape(shape)[()], error, method, sum(m.cost for m in made))
+
+
+def _grid(d: Dual, grid: Grid, arrays: list[np.ndarray], derivative: bool, certify: bool) -> _Sum:
+    try:
+        if not d.f.n_scalars and d.f.closed is None:
+            expansion = d._once(
+                "slope" if derivative else "value", grid,
+                lambda: expand(d.f, grid.mean, grid.q, derivative),
+            )  # fmt: skip
+            if expansion is not None:
+                return _by_series(d, grid, arrays, expansion, derivative, certify)
+        if np.any(_outside(grid)):
+            refuse(arrays)
+        return _by_entries(d, grid, *grid.flat(), derivative)
+    except LimitError as error:
+        raise LimitError(_located(d, grid, str(error))) from None
+
+
+def _outside(grid: Grid) -> np.ndarray:
+    """Entries with |c| > sqrt(q1 q2), or NaN."""
+    root = np.sqrt(grid.q)
+    most = root[grid.left] * root[grid.right]
+    return ~(np.abs(grid.c) <= most * (1.0 + 1e-12) + 1e-300)
+
+
+def _located(d: Dual, grid: Grid, message: str) -> str:
+    """The message with the first entry of the batch to which it applies."""
+    if grid.c.size < 2:
+        return message
+    for row in [*np.argsort(-grid.q)[:8], int(np.argmin(grid.mean)), int(np.argmax(grid.mean))]:
+        try:
+            q, mean = grid.q[[row]], grid.mean[[row]]
+            prepare(d.f, q, mean, (q + mean * mean,) if d.f.n_scalars else ())
+        except LimitError as error:
+            hit = (grid.left == row) | (grid.right == row)
+            at = np.unravel_index(int(np.argmax(np.broadcast_to(hit, grid.c.shape))), grid.shape)
+            return f"{error} (entry {[int(k) for k in at]})"
+    return message
+
+
+def _by_series(
+    d: Dual, grid: Grid, arrays: list[np.ndarray], s: Expansion, derivative: bool, certify: bool
+) -> _Sum:
+    from tpnum.kernels.grids import BLOCK, series_scattered, series_strips
+
+    root, wanted = np.sqrt(grid.q), float(np.log(_WANTED))
+    rows, columns = grid.c.shape
+    out = np.empty(grid.c.shape)
+    lead, follow = grid.left, grid.right
+    if lead.shape[1] > 1 or follow.shape[0] > 1:
+        lead, follow = follow, lead
+    one_row = lead.shape[1] == 1 and follow.shape[1] == 1
+    if one_row:  # both sides are constant along a row: their product leads, and nothing follows
+        i, j = (np.broadcast_to(a, (max(lead.size, follow.size), 1))[:, 0] for a in (lead, follow))
+        c = grid.c.reshape(i.size, -1)
+        unit, tail = np.ones(BLOCK), np.zeros((BLOCK, s.ladder.size))
+        bad, far = series_strips(
+            c, root[i] * root[j], s.unit[i] * s.unit[j], s.coef[i] * s.coef[j], s.tail[i] + s.tail[j],
+            unit, unit, np.empty((0, 0)), tail, s.ladder, wanted, s.parity, 0,
+            c.shape[1], out.reshape(c.shape),
+        )  # fmt: skip
+    elif lead.shape[1] == 1 and follow.shape[0] == 1 and rows >= _FEW:
+        i = np.broadcast_to(lead, (rows, 1))[:, 0]
+        bad, far = -1, 0
+        for begin in range(0, columns, _CHUNK):
+            j = follow[0, begin : begin + _CHUNK]
+            hit, beyond = series_strips(
+                grid.c, root[i], s.unit[i], s.coef[i], s.tail[i], root[j], s.unit[j],
+                np.ascontiguousarray(s.coef[j].T), s.tail[j], s.ladder, wanted, s.parity, begin,
+                begin + j.size, out,
+            )  # fmt: skip
+            bad, far = max(bad, hit), far + beyond
+    else:
+        i, j, c = grid.flat()
+        bad, far = series_scattered(
+            c, np.ascontiguousarray(i), np.ascontiguousarray(j), root, s.unit, s.coef, s.tail, s.ladder,
+            wanted, s.parity, out.reshape(-1),
+        )  # fmt: skip
+    if bad >= 0:
+        refuse(arrays)
+    error, cost = None, int(s.ladder[-1]) * out.size
+    if certify:
+        error = _series_error(grid, s, root)
+    methods = {"series"} if far < out.size else set()
+    if far:
+        i, j, c = grid.flat()
+        at = np.flatnonzero(np.isnan(out))
+        rest = _by_entries(d, grid, i[at], j[at], c[at], derivative)
+        out.reshape(-1)[at] = rest.value
+        if error is not None:
+            assert rest.error is not None
+            error.reshape(-1)[at] = rest.error
+        methods |= rest.methods
+        cost += rest.cost
+    return _Sum(out, error, frozenset(methods), cost)
+
+
+def _series_error(grid: Grid, s: Expansion, root: np.ndarray) -> np.ndarray:
+    """Truncation and rounding of every entry."""
+    i, j, c = grid.flat()
+    most = root[i] * root[j]
+    rho = np.minimum(np.abs(np.divide(c, most, out=np.zeros_like(c), where=most > 0)), 1.0)
+    log_rho = np.log(np.maximum(rho, 1e-300))
+    bound = np.full(c.shape, np.inf)
+    for at, degree in enumerate(s.ladder):
+        made = s.tail[i, at] + s.tail[j, at] + degree * log_rho
+        bound = np.where(bound > np.log(_WANTED), np.minimum(bound, made), bound)
+    noise = _ROUNDING * np.maximum(s.noise[i], s.noise[j])
+    return ((np.exp(bound) + noise) * (s.unit[i] * s.unit[j])).reshape(grid.c.shape)
+
+
+def _by_entries(d: Dual, grid: Grid, i: np.ndarray, j: np.ndarray, c: np.ndarray, derivative: bool) -> _Sum:
+    """Pair by pair: closed forms, series of their own degree, panels."""
+    f = d.f
+    weak = derivative and (f.closed is not None or f.n_scalars > 0 or not knows_slope(f))
+    f = f if weak or not derivative else f.derivative()
+    scalars = (grid.q + grid.mean * grid.mean,) if f.n_scalars else ()
+    rows = d._once("rows of f'" if f is not d.f else "rows", grid, lambda: prepare(f, grid.q, grid.mean, scalars))
     if rows.kind == "rule":
         raise ProgramError(f"{f} is a rule for whole kernels: take the dual of the function in it")
-    out, d = entries(rows, rows, i, j, e, np.float64, derivative)
+    e = co_correlation(grid.q[i], grid.q[j], c)
+    out, slope = entries(rows, rows, i, j, e, np.float64, weak)
     methods, cost, bound = {"closed"}, e.size, np.full(e.size, _ROUNDING)
     if rows.kind != "closed":
-        methods, cost, bound = _certificate(rows, i, j, e, derivative)
+        methods, cost, bound = _certificate(rows, i, j, e, weak)
     unit = np.sqrt(rows.second[i]) * np.sqrt(rows.second[j])
-    steep = np.sqrt(rows.slope_second[i] * rows.slope_second[j])
-    if derivative:
-        return d, bound * steep, methods, cost
-    return np.copysign(1.0 - np.abs(out), out) * unit, bound * unit, methods, cost
+    if weak:
+        steep = np.sqrt(rows.slope_second[i]) * np.sqrt(rows.slope_second[j])
+        return _Sum(slope, bound * steep, frozenset(methods), cost)
+    return _Sum(np.copysign(1.0 - np.abs(out), out) * unit, bound * unit, frozenset(methods), cost)
 
 
 def _certificate(

@@ -12,14 +12,17 @@ import numpy as np
 
 from tpnum.functions import Function
 from tpnum.gauss.interp import over_variance
-from tpnum.gauss.moments import ORDER, Profile, _at_point, table_slope
+from tpnum.gauss.moments import ORDER, Profile, at_point, table_slope
 from tpnum.gauss.rules import rows_of, values
 
-LADDER = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+LADDER = (
+    8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256, 320, 384, 512, 768, 1024,
+    1536, 2048,
+)  # fmt: skip
 """Truncation degrees at which the tails are kept."""
 
 _FIRST = 32
-_DROP = 80.0  # coefficients of high degree see f against e^{-z^2/4}
+DROP = 80.0  # coefficients of high degree see f against e^{-z^2/4}
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Series:
         value = value / np.sqrt(some)[:, None]
         ladder = np.array([k for k in LADDER if k <= value.shape[1]])
         squares = value * value
-        tail = _tails(squares, ladder, (second > 0).astype(float), 1e-13)
+        tail = tails(squares, ladder, (second > 0).astype(float), 1e-13)
         if slope is not None:
             slope = slope / np.sqrt(steep)[:, None]
             squares = slope * slope
@@ -55,7 +58,7 @@ class Series:
             squares *= np.arange(value.shape[1])
             squares *= ratio[:, None]
         flat = (slope_second == 0) | (q == 0)
-        slope_tail = _tails(squares, ladder, np.where(flat, 0.0, 1.0), 1e-12)
+        slope_tail = tails(squares, ladder, np.where(flat, 0.0, 1.0), 1e-12)
         return cls(Profile(*columns), value, slope, ladder, tail, slope_tail)
 
 
@@ -69,12 +72,12 @@ def coefficients(
     value = np.zeros((q.size, degrees))
     point = q == 0.0
     if np.any(point):
-        made[:, point] = _at_point(f, mean[point])
+        made[:, point] = at_point(f, mean[point])
         value[point, 0] = made[0, point]
     spread = np.flatnonzero(~point)
     if not spread.size:
         return made, value, None
-    rows = rows_of(f, mean[spread], q[spread], 2, _DROP)
+    rows = rows_of(f, mean[spread], q[spread], 2, DROP)
     slope = np.zeros((q.size, degrees)) if rows.table.jumps else None
     # psi_k turns by sqrt(k) radians per unit of z: keep each panel within what its nodes resolve
     for block, z, w in rows.nodes(ORDER, min(1.0, 10.0 / np.sqrt(degrees))):
@@ -129,17 +132,15 @@ def _rows(
     def work(variances: np.ndarray) -> np.ndarray:
         columns, value, slope = coefficients(f, np.full(variances.size, mean[0]), variances, degrees)
         # all coefficients in units of the function's size: small ones need no relative accuracy
-        parts = [_compact(columns), _relative(value, columns[1]) + 2.0]
+        parts = [_compact(columns), _relative(value, columns[1])]
         if slope is not None:
-            parts.append(_relative(slope, columns[4]) + 2.0)
+            parts.append(_relative(slope, columns[4]))
         return np.concatenate(parts, axis=1)
 
     made = over_variance(work, q)
     columns = _expand(made[:, :5])
-    value = (made[:, 5 : 5 + degrees] - 2.0) * np.sqrt(columns[1])[:, None]
-    slope = (
-        (made[:, 5 + degrees :] - 2.0) * np.sqrt(columns[4])[:, None] if made.shape[1] > 5 + degrees else None
-    )
+    value = made[:, 5 : 5 + degrees] * np.sqrt(columns[1])[:, None]
+    slope = made[:, 5 + degrees :] * np.sqrt(columns[4])[:, None] if made.shape[1] > 5 + degrees else None
     return columns, value, slope
 
 
@@ -149,31 +150,22 @@ def _relative(coef: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _compact(columns: np.ndarray) -> np.ndarray:
-    """Second moments as they are, first ones relative to their roots: well scaled over the rows."""
+    """Second moments by the logarithms of their roots, first ones relative to them: well scaled."""
     root, slope_root = np.sqrt(columns[1]), np.sqrt(columns[4])
     one = np.where(slope_root > 0, slope_root, 1.0)
     safe = np.where(root > 0, root, 1.0)
-    return np.stack(
-        [columns[0] / safe + 2.0, root, columns[2] / one + 2.0, columns[3] / one + 2.0, slope_root], 1
-    )
+    logs = [np.log(np.maximum(r, 1e-300)) for r in (root, slope_root)]
+    return np.stack([columns[0] / safe, logs[0], columns[2] / one, columns[3] / one, logs[1]], 1)
 
 
 def _expand(made: np.ndarray) -> np.ndarray:
-    root, slope_root = made[:, 1], made[:, 4]
+    root, slope_root = (np.where(made[:, k] < -690.0, 0.0, np.exp(made[:, k])) for k in (1, 4))
     one = np.where(slope_root > 0, slope_root, 1.0)
     safe = np.where(root > 0, root, 1.0)
-    return np.stack(
-        [
-            (made[:, 0] - 2.0) * safe,
-            root**2,
-            (made[:, 2] - 2.0) * one,
-            (made[:, 3] - 2.0) * one,
-            slope_root**2,
-        ]
-    )
+    return np.stack([made[:, 0] * safe, root**2, made[:, 2] * one, made[:, 3] * one, slope_root**2])
 
 
-def _tails(squares: np.ndarray, ladder: np.ndarray, total: np.ndarray, floor: float) -> np.ndarray:
+def tails(squares: np.ndarray, ladder: np.ndarray, total: np.ndarray, floor: float) -> np.ndarray:
     """Sums of squares from each ladder degree on.
 
     Beyond the last degree it is Parseval's difference where that can be measured, else the geometric

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-_SIZES = (24, 48, 96)
+_SIZES = (16, 32, 64, 128)
 _TOLERANCE = 3e-15
 
 Work = Callable[[np.ndarray], np.ndarray]
@@ -19,25 +19,40 @@ Work = Callable[[np.ndarray], np.ndarray]
 def over_variance(work: Work, q: np.ndarray) -> np.ndarray:
     """``work(q)``, (rows, columns), for distinct variances; by interpolation where that is accurate.
 
-    The error is judged column by column against the largest entry, so `work` returns well scaled columns.
+    The error of a column is judged against its largest entry, or 1 if that is smaller: `work` returns
+    well scaled columns.
     """
     positive = q > 0
     used = q[positive]
+    known: dict[int, np.ndarray] = {}  # by place on the finest grid
     for size in _SIZES:
         if used.size < 3 * size:
             break
         low, high = np.log(used.min()), np.log(used.max())
-        angle = (np.arange(size) + 0.5) * np.pi / size
         middle, half = 0.5 * (low + high), max(0.5 * (high - low), 1e-300)
-        at = work(np.exp(middle + half * np.cos(angle)))
-        coef = 2.0 / size * np.cos(np.outer(np.arange(size), angle)) @ at
-        coef[0] *= 0.5
-        scale = np.max(np.abs(at), axis=0) + 1e-300
+        places = np.arange(0, _SIZES[-1] + 1, _SIZES[-1] // size)
+        new = [k for k in places if k not in known]
+        nodes = np.cos(np.pi / _SIZES[-1] * np.array(new))
+        known.update(zip(new, work(np.exp(middle + half * nodes)), strict=True))
+        at = np.stack([known[k] for k in places])
+        coef = _chebyshev(at)
+        scale = np.maximum(np.max(np.abs(at), axis=0), 1.0)
         if np.all(np.max(np.abs(coef[-max(3, size // 8) :]), axis=0) <= _TOLERANCE * scale):
             made = np.empty((q.size, at.shape[1]))
             x = np.clip((np.log(used) - middle) / half, -1.0, 1.0)
-            made[positive] = np.polynomial.chebyshev.chebvander(x, size - 1) @ coef
+            made[positive] = np.polynomial.chebyshev.chebvander(x, size) @ coef
             if not np.all(positive):
                 made[~positive] = work(q[~positive])
             return made
     return work(q)
+
+
+def _chebyshev(at: np.ndarray) -> np.ndarray:
+    """Chebyshev coefficients from the values at cos(pi k/n), k = 0..n."""
+    n = at.shape[0] - 1
+    weight = np.full(n + 1, 2.0 / n)
+    weight[[0, -1]] = 1.0 / n
+    angle = np.pi / n * (np.outer(np.arange(n + 1), np.arange(n + 1)) % (2 * n))
+    coef = (np.cos(angle) * weight) @ at
+    coef[[0, -1]] *= 0.5
+    return coef

@@ -96,7 +96,7 @@ def _profile(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray:
     made = np.empty((5, q.size))
     point = q == 0.0
     if np.any(point):
-        made[:, point] = _at_point(f, mean[point])
+        made[:, point] = at_point(f, mean[point])
     spread = np.flatnonzero(~point)
     if spread.size:
         rows = rows_of(f, mean[spread], q[spread])
@@ -121,7 +121,7 @@ def _profile(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray:
     return made
 
 
-def _at_point(f: Function, mean: np.ndarray) -> np.ndarray:
+def at_point(f: Function, mean: np.ndarray) -> np.ndarray:
     """The rows without variance: u is its mean."""
     value = values(f, mean)
     try:

@@ -51,13 +51,29 @@ class Rows:
             count = int(np.ceil(np.max(high - low) / width))
             even = low + (high - low) * np.linspace(0.0, 1.0, count + 1)
             cuts = (self.table.cuts[1:-1] - self.mean[rows, None]) / self.root[rows, None]
-            used = np.any((cuts > low) & (cuts < high), axis=0)
+            # a cut between pieces wider than the panels marks nothing that these do not resolve
+            rough = self.table.kinked[1:-1] | (self.table.finest < width * self.root[rows].max())
+            used = np.any((cuts > low) & (cuts < high), axis=0) & rough
             edges = np.sort(np.concatenate([even, np.clip(cuts[:, used], low, high)], axis=1), axis=1)
             half, middle = 0.5 * np.diff(edges, axis=1), 0.5 * (edges[:, 1:] + edges[:, :-1])
             z = middle[:, :, None] + half[:, :, None] * x
             weight = half[:, :, None] * w * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
             count = z.shape[0]
             yield rows, z.reshape(count, -1), weight.reshape(count, -1)
+
+    def shared(self, order: int, width: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """One rule (nodes, weights) for all rows, where f needs no cut within panels of this width."""
+        rough = self.table.kinked[1:-1] | (self.table.finest < width * self.root.max())
+        inner = self.table.cuts[1:-1][rough]
+        low, high = float(self.low.min()), float(self.high.max())
+        first, last = (float(g(self.mean + self.root * z)) for g, z in ((np.min, low), (np.max, high)))
+        if np.any((inner > first) & (inner < last)):
+            return None
+        x, w = _legendre(order)
+        edges = np.linspace(low, high, int(np.ceil((high - low) / width)) + 1)
+        half, middle = 0.5 * np.diff(edges)[:, None], 0.5 * (edges[1:] + edges[:-1])[:, None]
+        z = (middle + half * x).ravel()
+        return z, (half * w).ravel() * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
 
     def at(self, rows: slice, z: np.ndarray) -> np.ndarray:
         """The points u = mean + sqrt(variance) z."""
@@ -97,6 +113,7 @@ def effective_range(
         _exists(f, lost & ((flat + power * 700.0) > top[:, None] - drop), made, mean[rows], root[rows])
         log[lost] = -np.inf
         reach = np.max(log[:, [0, -1]], axis=1) - top
+        reach[top < -690.0] = -np.inf  # it underflows
         if np.any(reach > -30.0):
             i = int(np.argmax(reach))
             raise LimitError(
@@ -136,10 +153,23 @@ def _power(power: int) -> str:
     return f"^{power}" if power > 1 else ""
 
 
-def rows_of(f: Function, mean: np.ndarray, variance: np.ndarray, power: int = 2, drop: float = 43.0) -> Rows:
-    """The rows of (mean, variance > 0) with the range and the table of f over all of them."""
+def rows_of(
+    f: Function,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    power: int = 2,
+    drop: float = 43.0,
+    table: Table | None = None,
+) -> Rows:
+    """The rows of (mean, variance > 0) with the range and the table of f over all of them.
+
+    A ``table`` made for other rows is used again if it reaches as far.
+    """
     root = np.sqrt(variance)
     low, high, peak = effective_range(f, mean, root, power, drop)
+    if table is not None:
+        if np.min(mean + root * low) >= table.breaks[0] and np.max(mean + root * high) <= table.breaks[-1]:
+            return Rows(f, mean, root, low, high, table, np.exp(peak))
     slope = None
     if f.primitive is None:
         slope = _slope(f)
@@ -151,7 +181,7 @@ def rows_of(f: Function, mean: np.ndarray, variance: np.ndarray, power: int = 2,
     bulk = np.abs(values(f, float(np.median(mean)) + near * np.linspace(-1.0, 1.0, 65)))
     table = build(
         lambda u: values(f, u), slope, np.asarray(f.kinks, dtype=float), reach_low, reach_high,
-        str(f), grades, float(np.max(bulk, where=np.isfinite(bulk), initial=0.0)),
+        str(f), grades, float(np.max(bulk, where=np.isfinite(bulk), initial=0.0)), float(np.median(mean)),
     )  # fmt: skip
     return Rows(f, mean, root, low, high, table, np.exp(peak))
 

@@ -21,6 +21,7 @@ DEGREE = 15
 _TOLERANCE = 2e-15
 _COARSE = 1e-8  # resolved so far, sixteen Gauss-Legendre nodes integrate the piece to rounding level
 _NOISE = 1e-9  # unresolved parts below this are taken for rounding noise when bisection stops helping
+_MISMATCH = 1e-11  # of a piece's polynomial at the ends and probes of the piece, relative to its size
 _DEEPEST = 48
 _MOST = 50_000
 
@@ -48,6 +49,12 @@ class Table:
         """The cuts with a kink."""
         return self.cuts[self.kinked]
 
+    @cached_property
+    def finest(self) -> np.ndarray:
+        """The smaller one of the gaps beside each inner cut."""
+        gaps = np.diff(self.cuts)
+        return np.minimum(gaps[1:], gaps[:-1])
+
 
 def _vandermonde() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Chebyshev nodes, values -> Chebyshev coefficients, Chebyshev -> monomial coefficients."""
@@ -68,54 +75,116 @@ for _k in range(1, DEGREE + 1):
     _DIFFERENTIATE[_k, :_k] = np.polynomial.chebyshev.chebder(np.eye(DEGREE + 1)[_k, : _k + 1])
 
 
-def _sample(f: Value, low: np.ndarray, high: np.ndarray, name: str) -> np.ndarray:
+_POINTS = np.concatenate([_NODES, [-1.0, 1.0]])
+
+
+def _sample(f: Value, low: np.ndarray, high: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Chebyshev coefficients on the intervals, and by how much they miss f at the two ends."""
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
-    u = middle[:, None] + half[:, None] * _NODES
+    u = middle[:, None] + half[:, None] * _POINTS
+    u[:, -2], u[:, -1] = low, high
     with np.errstate(all="ignore"):
         made = np.asarray(f(u.reshape(-1)), dtype=np.float64).reshape(u.shape)
-    if not np.all(np.isfinite(made)):
-        at = u[~np.isfinite(made)][0]
+    if not np.all(np.isfinite(made[:, :-2])):
+        at = u[:, :-2][~np.isfinite(made[:, :-2])][0]
         raise LimitError(
             f"{name} is not finite at u = {at:.6g}, so its Gaussian expectation cannot be computed"
         )
-    return made @ _TO_CHEBYSHEV.T
+    coef = made[:, :-2] @ _TO_CHEBYSHEV.T
+    ends = np.stack([(coef * _SIGNS).sum(axis=1), coef.sum(axis=1)], axis=1)
+    return coef, np.abs(made[:, -2:] - ends)
+
+
+_SIGNS = (-1.0) ** np.arange(DEGREE + 1)
 
 
 def build(
     f: Value, slope: Value | None, kinks: np.ndarray, low: float, high: float, name: str = "f",
-    grades: np.ndarray | None = None, scale: float = 0.0,
+    grades: np.ndarray | None = None, scale: float = 0.0, centre: float = 0.0,
 ) -> Table:  # fmt: skip
     """The table of f, and of its derivative, on [low, high]; undeclared kinks are found and split at.
 
     ``grades`` are further break points, so that pieces are no larger than the rows that use them;
-    below 1e-18 of ``scale`` nothing is resolved.
+    below 1e-18 of ``scale`` nothing is resolved; probes around 0 and ``centre`` find what is narrow there.
     """
     steps = np.empty(0) if grades is None else grades[(grades > low) & (grades < high)]
     inside = np.unique(kinks[(kinks > low) & (kinks < high)])
     start = np.concatenate([[low], np.union1d(inside, steps), [high]])
-    edges, cuts, coef, derived, resolved = _bisect(f, slope, start, name, scale)
+    probes = _probes(f, low, high, centre)
+    edges, cuts, coef, derived, resolved = _bisect(f, slope, start, inside, probes, name, scale)
     found = _undeclared(edges, inside)
     if found.size:
         inside = np.union1d(inside, found)
         start = np.concatenate([[low], np.union1d(inside, steps), [high]])
-        edges, cuts, coef, derived, resolved = _bisect(f, slope, start, name, scale)
+        edges, cuts, coef, derived, resolved = _bisect(f, slope, start, inside, probes, name, scale)
     half = 0.5 * np.diff(edges)
     cuts = np.union1d(cuts, start)
-    kinked = np.isin(cuts, inside)
-    left, right = coef.sum(axis=1), (coef * (-1.0) ** np.arange(DEGREE + 1)).sum(axis=1)
-    size = np.abs(coef).sum(axis=1)
-    jumps = False
-    for k in np.flatnonzero(np.isin(edges[1:-1], inside)):
-        near = np.abs(edges[1:] - edges[k + 1]) <= 0.02 * (high - low)
-        near[k : k + 2] = True
-        jumps |= bool(abs(left[k] - right[k + 1]) > 1e-9 * max(float(size[near].max()), 1e-290))
+    rough, jump = _rough(coef, half, max(1e-40 * float(np.abs(coef).max()), 1e-18 * scale))
+    declared = np.isin(edges[1:-1], inside)
+    kinked = np.isin(cuts, np.concatenate([inside, edges[1:-1][rough]]))
+    cuts, kinked = _with(cuts, kinked, edges[1:-1][rough])
     if derived is None:
         derived = coef @ _DIFFERENTIATE / half[:, None]
+    jumps = bool(np.any(jump & (declared | rough)))
     return Table(edges, coef @ _TO_MONOMIAL, derived @ _TO_MONOMIAL, cuts, kinked, jumps, resolved)
 
 
+def _with(cuts: np.ndarray, kinked: np.ndarray, more: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cuts and marks with further kinked cuts."""
+    new = np.setdiff1d(more, cuts)
+    order = np.argsort(np.concatenate([cuts, new]), kind="stable")
+    return np.concatenate([cuts, new])[order], np.concatenate([kinked, np.ones(new.size, bool)])[order]
+
+
+def _probes(f: Value, low: float, high: float, centre: float) -> tuple[np.ndarray, np.ndarray]:
+    """Points where the pieces are held against f: all over, and ever denser around 0 and the centre."""
+    steps = 1.37e-3 * 1.6 ** np.arange(40)
+    even = low + (high - low) * ((0.5 + np.arange(96)) * 0.6180339887498949 % 1.0)
+    u = np.concatenate([even, steps, -steps, centre + steps, centre - steps])
+    u = np.unique(u[(u > low) & (u < high)])
+    with np.errstate(all="ignore"):
+        made = np.asarray(f(u), dtype=np.float64)
+    sound = np.isfinite(made)
+    return u[sound], made[sound]
+
+
+def _missed(
+    coef: np.ndarray, low: np.ndarray, high: np.ndarray, probes: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """By how much the polynomials of sorted, disjoint intervals miss f at the probes within them."""
+    u, value = probes
+    at = np.searchsorted(low, u, side="right") - 1
+    held = (at >= 0) & (u <= high[np.maximum(at, 0)])
+    at, u, value = at[held], u[held], value[held]
+    t = ((u - low[at]) + (u - high[at])) / (high[at] - low[at])
+    basis = np.cos(np.arange(DEGREE + 1) * np.arccos(np.clip(t, -1.0, 1.0))[:, None])
+    missed = np.zeros(low.size)
+    np.maximum.at(missed, at, np.abs(np.einsum("ij,ij->i", basis, coef[at]) - value))
+    return missed
+
+
+def _rough(coef: np.ndarray, half: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """At which inner edges the pieces do not join smoothly, and at which f jumps."""
+    size = np.abs(coef).sum(axis=1)
+    slope = coef @ _DIFFERENTIATE / half[:, None]
+    left, right = coef.sum(axis=1)[:-1], (coef * _SIGNS).sum(axis=1)[1:]
+    up, down = slope.sum(axis=1)[:-1], (slope * _SIGNS).sum(axis=1)[1:]
+    near = np.maximum(np.maximum(size[:-1], size[1:]), floor)
+    for _ in range(4):  # beside a kink the pieces are small: the neighbours' size counts
+        near = np.maximum(near, np.maximum(np.append(near[1:], 0.0), np.append(0.0, near[:-1])))
+    jump = np.abs(left - right) > 1e-9 * np.maximum(near, 1e-290)
+    width = np.minimum(half[:-1], half[1:])
+    return jump | (np.abs(up - down) * width > 1e-8 * np.maximum(near, 1e-290)), jump
+
+
 def _bisect(
-    f: Value, slope: Value | None, start: np.ndarray, name: str, scale: float
+    f: Value,
+    slope: Value | None,
+    start: np.ndarray,
+    kinks: np.ndarray,
+    probes: tuple[np.ndarray, np.ndarray],
+    name: str,
+    scale: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, float]:
     """Halve intervals until f (and f') are resolved: edges, coarse edges, Chebyshev coefficients of both."""
     low, high = start[:-1], start[1:]
@@ -124,11 +193,17 @@ def _bisect(
     cuts = [start]
     count, largest, biggest = 0, 0.0, 0.0
     for depth in range(_DEEPEST + 1):
-        coef = _sample(f, low, high, name)
-        derived = None if slope is None else _sample(slope, low, high, f"the derivative of {name}")
+        coef, ends = _sample(f, low, high, name)
+        derived = None if slope is None else _sample(slope, low, high, f"the derivative of {name}")[0]
         size = np.abs(coef).max(axis=1)
         biggest = max(biggest, float(size.max()))
         tail = _tail(coef, size, max(1e-40 * biggest, 1e-18 * scale))
+        # at a kink f has the value of one side, or none
+        ends[np.isin(low, kinks), 0] = 0.0
+        ends[np.isin(high, kinks), 1] = 0.0
+        missed = np.maximum(np.nanmax(ends, axis=1), _missed(coef, low, high, probes))
+        missed /= np.maximum(size, max(1e-40 * biggest, 1e-18 * scale, 1e-300))
+        tail = np.where(missed > _MISMATCH, np.maximum(tail, missed), tail)
         if derived is not None:
             # f' may be far below f, as in the saturated parts of tanh: there f sets the scale
             of = np.maximum(np.abs(derived).max(axis=1), size)

@@ -46,6 +46,19 @@ def hermite_rows(z, weighted, out):
 
 
 @kernel
+def hermite_functions(z, out):
+    """out[k, j] = psi_k(z[j])."""
+    for j in range(z.size):
+        out[0, j] = np.exp(-0.25 * z[j] * z[j])
+    for k in range(1, out.shape[0]):
+        up = 1.0 / np.sqrt(float(k))
+        down = np.sqrt(k - 1.0) * up
+        now, last, made = out[k - 1], out[max(k - 2, 0)], out[k]
+        for j in range(z.size):
+            made[j] = up * z[j] * now[j] - down * last[j]
+
+
+@kernel
 def series_pairs(e, row, col, degree, value1, value2, tail1, tail2, slope1, slope2, out_e, out_d):
     """Sum the Hermite series of the pairs (row[n], col[n]) of co-correlation e[n] up to ``degree``.
 
