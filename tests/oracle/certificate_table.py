@@ -20,10 +20,10 @@ class Case:
 
     ``given``: the name of a tpnum function (with ``params``) or a NumPy-style callable (with ``kinks``);
     ``kind``: smooth, kinked, jumping, oscillating, growing or singular; ``numpy``: f and f' for arrays of
-    any precision; ``special``: (point, scale) pairs, the function being rough (kinks, complex singularities, decay)
-    on this scale around this point; ``slope``: whether E f'^2 is finite; ``reach``: the range of the oracle's
-    quadrature in standard deviations; ``exists(q, mean)``: whether E f^2 is finite in float64 and f(u) is
-    finite wherever it matters.
+    any precision; ``special``: (point, scale) pairs, the function being rough (kinks, complex singularities,
+    decay) on this scale around this point; ``slope``: whether E f'^2 is finite; ``reach``: the range of the
+    oracle's quadrature in standard deviations; ``exists(q, mean)``: whether E f^2 is finite in float64 and
+    f(u) is finite wherever it matters.
     """
 
     name: str

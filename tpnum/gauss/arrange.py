@@ -18,7 +18,7 @@ NAMES = ("q1", "q2", "c", "mean1", "mean2")
 
 @dataclass(frozen=True)
 class Grid:
-    """Entries as a (rows, columns) array ``c``; ``left`` and ``right`` (rows or 1, columns or 1) number (q, mean).
+    """Entries as an array ``c`` (rows, columns); ``left`` and ``right`` (or 1 for either) number (q, mean).
 
     ``q`` and ``mean`` are the distinct rows of both sides, in the order of their appearance.
     """

@@ -17,11 +17,13 @@ from tpnum.gauss.arrange import Grid, arguments, arrange, refuse
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.expansion import Expansion, expand, knows_slope
 from tpnum.gauss.pair import Prepared, entries, levels, prepare
-from tpnum.gauss.prepared import SCALING
+from tpnum.gauss.prepared import SCALING, has_family
+from tpnum.gauss.rules import Kept
 
 _CHUNK = 1 << 12
 _ROUNDING = 4e-15
 _PANELS = 2e-13
+_RESOLVED = 2e-13  # a table is as good as exact below
 _WANTED = 3e-14  # truncation of the series, relative to the roots of the second moments
 _FEW = 16  # rows of a grid from which on it is cheaper to transpose the coefficients of its columns
 
@@ -63,6 +65,12 @@ class Dual:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Dual, (self.f,)
+
+    def _table(self, derivative: bool) -> Kept:
+        """The pieces of f, or of its derivative where that is known."""
+        return self._kept.setdefault(
+            "pieces of f'" if derivative and knows_slope(self.f) else "pieces", Kept()
+        )
 
     def _once(self, name: str, grid: Grid, work: Callable[[], Any]) -> Any:
         """``work()``, or what it was the last time if the rows are the same."""
@@ -130,18 +138,22 @@ def _evaluate(d: Dual, given: tuple[Any, ...], derivative: bool, certify: bool) 
 
 def _grid(d: Dual, grid: Grid, arrays: list[np.ndarray], derivative: bool, certify: bool) -> _Sum:
     try:
-        if not d.f.n_scalars and d.f.closed is None:
+        if not d.f.n_scalars and not _exact(d.f, grid):
             expansion = d._once(
                 "slope" if derivative else "value", grid,
-                lambda: expand(d.f, grid.mean, grid.q, derivative),
+                lambda: expand(d.f, grid.mean, grid.q, derivative, d._table(derivative)),
             )  # fmt: skip
             if expansion is not None:
                 return _by_series(d, grid, arrays, expansion, derivative, certify)
         if np.any(_outside(grid)):
             refuse(arrays)
-        return _by_entries(d, grid, *grid.flat(), derivative)
+        return _by_entries(d, grid, *grid.flat(), derivative, certify)
     except LimitError as error:
         raise LimitError(_located(d, grid, str(error))) from None
+
+
+def _exact(f: Function, grid: Grid) -> bool:
+    return has_family(f) and not np.any(grid.mean)
 
 
 def _outside(grid: Grid) -> np.ndarray:
@@ -213,7 +225,7 @@ def _by_series(
     if far:
         i, j, c = grid.flat()
         at = np.flatnonzero(np.isnan(out))
-        rest = _by_entries(d, grid, i[at], j[at], c[at], derivative)
+        rest = _by_entries(d, grid, i[at], j[at], c[at], derivative, certify)
         out.reshape(-1)[at] = rest.value
         if error is not None:
             assert rest.error is not None
@@ -234,16 +246,27 @@ def _series_error(grid: Grid, s: Expansion, root: np.ndarray) -> np.ndarray:
         made = s.tail[i, at] + s.tail[j, at] + degree * log_rho
         bound = np.where(bound > np.log(_WANTED), np.minimum(bound, made), bound)
     noise = _ROUNDING * np.maximum(s.noise[i], s.noise[j])
-    return ((np.exp(bound) + noise) * (s.unit[i] * s.unit[j])).reshape(grid.c.shape)
+    noise += _left(s.unresolved)
+    return ((1.1 * np.exp(bound) + noise) * (s.unit[i] * s.unit[j])).reshape(grid.c.shape)
 
 
-def _by_entries(d: Dual, grid: Grid, i: np.ndarray, j: np.ndarray, c: np.ndarray, derivative: bool) -> _Sum:
+def _left(unresolved: float) -> float:
+    return unresolved if unresolved > _RESOLVED else 0.0
+
+
+def _by_entries(
+    d: Dual, grid: Grid, i: np.ndarray, j: np.ndarray, c: np.ndarray, derivative: bool, certify: bool
+) -> _Sum:
     """Pair by pair: closed forms, series of their own degree, panels."""
     f = d.f
-    weak = derivative and (f.closed is not None or f.n_scalars > 0 or not knows_slope(f))
+    weak = derivative and (_exact(f, grid) or f.n_scalars > 0 or not knows_slope(f))
     f = f if weak or not derivative else f.derivative()
     scalars = (grid.q + grid.mean * grid.mean,) if f.n_scalars else ()
-    rows = d._once("rows of f'" if f is not d.f else "rows", grid, lambda: prepare(f, grid.q, grid.mean, scalars))
+    rows = d._once(
+        "rows of f'" if f is not d.f else "rows",
+        grid,
+        lambda: prepare(f, grid.q, grid.mean, scalars, kept=d._table(f is not d.f)),
+    )
     if rows.kind == "rule":
         raise ProgramError(f"{f} is a rule for whole kernels: take the dual of the function in it")
     e = co_correlation(grid.q[i], grid.q[j], c)
@@ -251,11 +274,17 @@ def _by_entries(d: Dual, grid: Grid, i: np.ndarray, j: np.ndarray, c: np.ndarray
     methods, cost, bound = {"closed"}, e.size, np.full(e.size, _ROUNDING)
     if rows.kind != "closed":
         methods, cost, bound = _certificate(rows, i, j, e, weak)
-    unit = np.sqrt(rows.second[i]) * np.sqrt(rows.second[j])
-    if weak:
-        steep = np.sqrt(rows.slope_second[i]) * np.sqrt(rows.slope_second[j])
-        return _Sum(slope, bound * steep, frozenset(methods), cost)
-    return _Sum(np.copysign(1.0 - np.abs(out), out) * unit, bound * unit, frozenset(methods), cost)
+    if not weak:
+        unit = np.sqrt(rows.second[i]) * np.sqrt(rows.second[j])
+        return _Sum(np.copysign(1.0 - np.abs(out), out) * unit, bound * unit, frozenset(methods), cost)
+    steep = np.sqrt(rows.slope_second)
+    error = bound * (steep[i] * steep[j])
+    if rows.kind == "series" and certify:  # the slopes are made of values
+        table = rows.tables().rows
+        noise = np.zeros(rows.q.size)
+        noise[rows.q > 0] = table.table.slope_noise(table.mean, table.root)[rows.where][rows.q > 0]
+        error += noise[i] * steep[j] + noise[j] * steep[i] + noise[i] * noise[j]
+    return _Sum(slope, error, frozenset(methods), cost)
 
 
 def _certificate(
@@ -270,7 +299,6 @@ def _certificate(
     tail = s.slope_tail if derivative else s.tail
     a, b = rows.where[i], rows.where[j]
     truncated = np.sqrt(np.maximum(tail[a, at] * tail[b, at], 0.0)) * (1.0 - np.abs(e)) ** degrees[at]
-    rounding = 10.0 * _ROUNDING if derivative else _ROUNDING
-    bound = np.where(panels, _PANELS, truncated + rounding)
+    bound = np.where(panels, _PANELS + 4.0 * s.unresolved, 1.1 * truncated + _ROUNDING) + _left(s.unresolved)
     methods = ({"panels"} if np.any(panels) else set()) | ({"series"} if not np.all(panels) else set())
     return methods, int(degrees[at][~panels].sum() + 20_000 * panels.sum()), bound

@@ -15,7 +15,7 @@ from tpnum.functions import Function
 from tpnum.gauss.hermite import DROP, LADDER, tails
 from tpnum.gauss.interp import over_variance
 from tpnum.gauss.moments import ORDER, at_point
-from tpnum.gauss.rules import Rows, rows_of, values
+from tpnum.gauss.rules import Kept, Rows, rows_of, values
 from tpnum.gauss.table import Table
 
 _MOST = 512
@@ -29,7 +29,7 @@ class Expansion:
     """Rows of coefficients relative to ``unit``, without the zeros of the ``parity``.
 
     ``tail`` (rows, ladder) holds half the logarithms of the sums of squares from each degree on; ``noise``
-    how many units of rounding a coefficient may carry.
+    how many units of rounding a coefficient may carry, ``unresolved`` what the table of f left over.
     """
 
     coef: np.ndarray
@@ -38,22 +38,23 @@ class Expansion:
     tail: np.ndarray
     parity: int
     noise: np.ndarray
+    unresolved: float
 
 
 class _Nodes:
     """Coefficients and second moments of one function by quadrature; its table is made once."""
 
-    def __init__(self, f: Function) -> None:
+    def __init__(self, f: Function, kept: Kept) -> None:
         self.f = f
-        self.table: Table | None = None
+        self.kept = kept
+        self.low = self.high = 0.0
         self.rule: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # nodes, weights, basis
 
     def __call__(
         self, mean: np.ndarray, q: np.ndarray, degrees: int, kept: slice = slice(None)
     ) -> tuple[np.ndarray, np.ndarray]:
         """(coefficients relative to the roots of the second moments, these roots); only the degrees kept."""
-        rows = rows_of(self.f, mean, q, 2, DROP, self.table)
-        self.table = rows.table
+        rows = rows_of(self.f, mean, q, 2, DROP, self.kept)
         if self._shared(rows, degrees):
             assert self.rule is not None
             z, w, basis = self.rule
@@ -64,6 +65,12 @@ class _Nodes:
                 made = (at * w) @ basis[:degrees][kept].T
                 return made / np.where(root > 0, root, 1.0)[:, None], root * rows.size
         return self._each(rows, degrees, kept)
+
+    @property
+    def table(self) -> Table:
+        """The function's pieces over the rows seen last."""
+        assert self.kept.table is not None
+        return self.kept.table
 
     def _shared(self, rows: Rows, degrees: int) -> bool:
         """Whether one rule serves all rows: f needs no cuts within its panels, and it reaches far enough."""
@@ -100,7 +107,9 @@ def _width(degrees: int) -> float:
     return float(min(1.0, 12.0 / np.sqrt(degrees)))
 
 
-def expand(f: Function, mean: np.ndarray, q: np.ndarray, derivative: bool) -> Expansion | None:
+def expand(
+    f: Function, mean: np.ndarray, q: np.ndarray, derivative: bool, kept: Kept | None = None
+) -> Expansion | None:
     """The expansion of f, or of its derivative, over distinct rows (mean, q); None where f has kinks."""
     price = derivative and not knows_slope(f)
     if f.kinks:
@@ -109,9 +118,9 @@ def expand(f: Function, mean: np.ndarray, q: np.ndarray, derivative: bool) -> Ex
         f = f.derivative()
     spread = q > 0
     parity, degrees, root = 0, 8, np.zeros(0)
-    coef = np.zeros((0, 8))
+    coef, unresolved = np.zeros((0, 8)), 0.0
     if np.any(spread):
-        nodes = _Nodes(f)
+        nodes = _Nodes(f, kept or Kept())
         found = _probed(nodes, mean[spread], q[spread], price)
         if found is None:
             return None
@@ -120,6 +129,7 @@ def expand(f: Function, mean: np.ndarray, q: np.ndarray, derivative: bool) -> Ex
         if np.any(mean):
             parity = 0
         coef, root = _over(nodes, mean[spread], q[spread], degrees, _KEPT[parity])
+        unresolved = nodes.table.resolved
     degree = np.arange(degrees)[_KEPT[parity]]
     if price:
         # b_{k-1} = sqrt(k) a_k/sqrt(q); the zeroth coefficient has no part in it
@@ -138,7 +148,7 @@ def expand(f: Function, mean: np.ndarray, q: np.ndarray, derivative: bool) -> Ex
         value = at_point(f, mean[~spread])[2 if price else 0]
         unit[~spread] = np.abs(value) if parity >= 0 else 0.0
         made[~spread, 0] = np.sign(value)
-    return _packed(made, unit, noise, parity, degrees)
+    return _packed(made, unit, noise, parity, degrees, unresolved)
 
 
 _KEPT = {0: slice(None), 1: slice(0, None, 2), -1: slice(1, None, 2)}
@@ -159,7 +169,6 @@ def _probed(nodes: _Nodes, mean: np.ndarray, q: np.ndarray, price: bool) -> tupl
     degrees = 64
     while True:
         probe, _ = nodes(mean[ends], q[ends], degrees)
-        assert nodes.table is not None
         if nodes.table.kinks.size or nodes.table.jumps:
             return None
         squares = probe * probe
@@ -189,7 +198,9 @@ def _over(
     return made[:, :-1], np.exp(made[:, -1])
 
 
-def _packed(made: np.ndarray, unit: np.ndarray, noise: np.ndarray, parity: int, degrees: int) -> Expansion:
+def _packed(
+    made: np.ndarray, unit: np.ndarray, noise: np.ndarray, parity: int, degrees: int, unresolved: float
+) -> Expansion:
     """With tails, and as many coefficients as the last place of the ladder."""
     step = 2 if parity else 1
     ladder = np.array([k for k in LADDER if k <= degrees])
@@ -197,4 +208,4 @@ def _packed(made: np.ndarray, unit: np.ndarray, noise: np.ndarray, parity: int, 
     used = int(ladder[-1]) // step
     coef = np.zeros((made.shape[0], -(-used // 8) * 8))
     coef[:, : min(used, made.shape[1])] = made[:, :used]
-    return Expansion(coef, unit, ladder, 0.5 * np.log(np.maximum(tail, _FLOOR)), parity, noise)
+    return Expansion(coef, unit, ladder, 0.5 * np.log(np.maximum(tail, _FLOOR)), parity, noise, unresolved)

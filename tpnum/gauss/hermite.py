@@ -13,7 +13,7 @@ import numpy as np
 from tpnum.functions import Function
 from tpnum.gauss.interp import over_variance
 from tpnum.gauss.moments import ORDER, Profile, at_point, table_slope
-from tpnum.gauss.rules import rows_of, values
+from tpnum.gauss.rules import Kept, rows_of, values
 
 LADDER = (
     8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256, 320, 384, 512, 768, 1024,
@@ -31,7 +31,8 @@ class Series:
 
     ``value[i, k] = a_k/sqrt(E f^2)``; ``slope[i, k]`` the coefficients of f' over sqrt(E f'^2), None where
     f has no jumps and they follow from those of f; ``tail`` and ``slope_tail`` (rows, ladder) hold the
-    sums of squares from each ladder degree on, what lies beyond the computed degrees included.
+    sums of squares from each ladder degree on, what lies beyond the computed degrees included;
+    ``unresolved`` is the largest part of f that its table could not resolve, relative to f nearby.
     """
 
     profile: Profile
@@ -40,18 +41,28 @@ class Series:
     ladder: np.ndarray
     tail: np.ndarray
     slope_tail: np.ndarray
+    unresolved: float = 0.0
 
     @classmethod
-    def of(cls, q: np.ndarray, columns: np.ndarray, value: np.ndarray, slope: np.ndarray | None) -> Series:
+    def of(
+        cls,
+        q: np.ndarray,
+        columns: np.ndarray,
+        value: np.ndarray,
+        slope: np.ndarray | None,
+        unresolved: float = 0.0,
+    ) -> Series:
         """From variances, profile columns and plain coefficients."""
         second, slope_second = columns[1], columns[4]
-        some, steep = np.where(second > 0, second, 1.0), np.where(slope_second > 0, slope_second, 1.0)
+        infinite = ~np.isfinite(slope_second)  # as for a cube root
+        some = np.where(second > 0, second, 1.0)
+        steep = np.where((slope_second > 0) & ~infinite, slope_second, 1.0)
         value = value / np.sqrt(some)[:, None]
         ladder = np.array([k for k in LADDER if k <= value.shape[1]])
         squares = value * value
         tail = tails(squares, ladder, (second > 0).astype(float), 1e-13)
         if slope is not None:
-            slope = slope / np.sqrt(steep)[:, None]
+            slope = np.where(infinite[:, None], 0.0, slope) / np.sqrt(steep)[:, None]
             squares = slope * slope
         else:
             ratio = np.divide(some, q * steep, out=np.zeros_like(some), where=q > 0)
@@ -59,13 +70,14 @@ class Series:
             squares *= ratio[:, None]
         flat = (slope_second == 0) | (q == 0)
         slope_tail = tails(squares, ladder, np.where(flat, 0.0, 1.0), 1e-12)
-        return cls(Profile(*columns), value, slope, ladder, tail, slope_tail)
+        slope_tail[infinite] = np.inf
+        return cls(Profile(*columns), value, slope, ladder, tail, slope_tail, unresolved)
 
 
 def coefficients(
-    f: Function, mean: np.ndarray, q: np.ndarray, degrees: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """(profile columns, a_k, coefficients of f' if f jumps), one row per (mean, q), by direct quadrature."""
+    f: Function, mean: np.ndarray, q: np.ndarray, degrees: int, kept: Kept | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, float]:
+    """(profile columns, a_k, coefficients of f' if f jumps, unresolved part), one row per (mean, q)."""
     from tpnum.kernels.hermite import hermite_rows
 
     made = np.empty((5, q.size))
@@ -76,20 +88,22 @@ def coefficients(
         value[point, 0] = made[0, point]
     spread = np.flatnonzero(~point)
     if not spread.size:
-        return made, value, None
-    rows = rows_of(f, mean[spread], q[spread], 2, DROP)
+        return made, value, None, 0.0
+    rows = rows_of(f, mean[spread], q[spread], 2, DROP, kept)
     slope = np.zeros((q.size, degrees)) if rows.table.jumps else None
     # psi_k turns by sqrt(k) radians per unit of z: keep each panel within what its nodes resolve
     for block, z, w in rows.nodes(ORDER, min(1.0, 10.0 / np.sqrt(degrees))):
         u = rows.at(block, z)
         out = spread[block]
         lift = w * np.exp(0.25 * z * z)
-        at, derived = values(f, u), table_slope(rows, block, z)
+        at = values(f, u)
+        derived = np.where(w > 0, table_slope(rows, block, z), 0.0)  # not where a panel has no width
         for source, target in ((at, value), (derived, slope)):
             if target is None:
                 continue
             part = np.empty((z.shape[0], degrees))
-            hermite_rows(z, np.ascontiguousarray(source * lift), part)
+            with np.errstate(invalid="ignore"):
+                hermite_rows(z, np.ascontiguousarray(source * lift), part)
             target[out] = part
         made[0, out] = np.einsum("ij,ij->i", at, w)
         small = at / rows.size[block, None]
@@ -99,19 +113,25 @@ def coefficients(
         made[4, out] = np.einsum("ij,ij,ij->i", derived, derived, w)
     if slope is None:
         made[2, spread] = made[3, spread]
-    return made, value, slope
+    return made, value, slope, rows.table.resolved
 
 
 def series(
-    f: Function, mean: np.ndarray, q: np.ndarray, most: int = 1024, tolerance: float = 1e-16
+    f: Function,
+    mean: np.ndarray,
+    q: np.ndarray,
+    most: int = 1024,
+    tolerance: float = 1e-16,
+    kept: Kept | None = None,
 ) -> Series:
     """The `Series` of f over distinct rows, of the degree at which a few probes have negligible tails."""
     probe = np.unique(
         np.concatenate([np.argsort(q)[[0, q.size // 2, -1]], [np.argmin(mean), np.argmax(mean)]])
     )
     degrees = _FIRST
+    kept = kept or Kept()
     while True:
-        made = Series.of(q[probe], *coefficients(f, mean[probe], q[probe], degrees))
+        made = Series.of(q[probe], *coefficients(f, mean[probe], q[probe], degrees, kept))
         worst = np.maximum(made.tail.max(axis=0), 1e-3 * made.slope_tail.max(axis=0))
         enough = np.flatnonzero(worst <= tolerance)
         if enough.size or degrees >= most:
@@ -119,18 +139,22 @@ def series(
         degrees = min(most, 2 * degrees)
     if enough.size:
         degrees = int(made.ladder[enough[0]])
-    return Series.of(q, *_rows(f, mean, q, degrees))
+    return Series.of(q, *_rows(f, mean, q, degrees, kept))
 
 
 def _rows(
-    f: Function, mean: np.ndarray, q: np.ndarray, degrees: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    f: Function, mean: np.ndarray, q: np.ndarray, degrees: int, kept: Kept
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, float]:
     """`coefficients`, interpolated in the variance where the rows are many and their means one."""
     if np.any(mean != mean[0]) or not np.any(q > 0):
-        return coefficients(f, mean, q, degrees)
+        return coefficients(f, mean, q, degrees, kept)
+
+    unresolved = [0.0]
 
     def work(variances: np.ndarray) -> np.ndarray:
-        columns, value, slope = coefficients(f, np.full(variances.size, mean[0]), variances, degrees)
+        means = np.full(variances.size, mean[0])
+        columns, value, slope, left = coefficients(f, means, variances, degrees, kept)
+        unresolved.append(left)
         # all coefficients in units of the function's size: small ones need no relative accuracy
         parts = [_compact(columns), _relative(value, columns[1])]
         if slope is not None:
@@ -141,7 +165,7 @@ def _rows(
     columns = _expand(made[:, :5])
     value = made[:, 5 : 5 + degrees] * np.sqrt(columns[1])[:, None]
     slope = made[:, 5 + degrees :] * np.sqrt(columns[4])[:, None] if made.shape[1] > 5 + degrees else None
-    return columns, value, slope
+    return columns, value, slope, max(unresolved)
 
 
 def _relative(coef: np.ndarray, second: np.ndarray) -> np.ndarray:

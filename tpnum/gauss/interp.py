@@ -30,7 +30,7 @@ def over_variance(work: Work, q: np.ndarray) -> np.ndarray:
             break
         low, high = np.log(used.min()), np.log(used.max())
         middle, half = 0.5 * (low + high), max(0.5 * (high - low), 1e-300)
-        places = np.arange(0, _SIZES[-1] + 1, _SIZES[-1] // size)
+        places = list(range(0, _SIZES[-1] + 1, _SIZES[-1] // size))
         new = [k for k in places if k not in known]
         nodes = np.cos(np.pi / _SIZES[-1] * np.array(new))
         known.update(zip(new, work(np.exp(middle + half * nodes)), strict=True))

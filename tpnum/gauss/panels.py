@@ -12,7 +12,7 @@ import numpy as np
 
 from tpnum.functions import Function
 from tpnum.gauss.moments import ORDER
-from tpnum.gauss.rules import Rows, rows_of, values
+from tpnum.gauss.rules import Kept, Rows, rows_of, values
 
 _DROP = 64.0  # half of it is left for each factor of a product
 
@@ -26,9 +26,9 @@ class Tabled:
     reach: np.ndarray
 
 
-def tabled(f: Function, mean: np.ndarray, q: np.ndarray) -> Tabled:
+def tabled(f: Function, mean: np.ndarray, q: np.ndarray, kept: Kept | None = None) -> Tabled:
     """The rows (mean, q > 0) of f for `pairs`."""
-    rows = rows_of(f, mean, q, 2, _DROP)
+    rows = rows_of(f, mean, q, 2, _DROP, kept)
     second = np.empty(q.size)
     for block, z, w in rows.nodes(ORDER):
         small = values(f, rows.at(block, z)) / rows.size[block, None]

@@ -14,7 +14,7 @@ from tpnum.functions import Function
 from tpnum.gauss.hermite import Series, coefficients, series
 from tpnum.gauss.moments import Profile, bound, distinct
 from tpnum.gauss.panels import Tabled, tabled
-from tpnum.gauss.rules import check_growth
+from tpnum.gauss.rules import Kept, check_growth
 
 SMOOTH_DEGREE = 512
 KINKED_DEGREE = 1024
@@ -24,6 +24,7 @@ KINKED_DEGREE = 1024
 @dataclass
 class _Cache:
     tables: Tabled | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,17 @@ class Prepared:
         if self.cache.tables is None:
             mean, q = self.distinct
             smallest = q[q > 0].min() if np.any(q > 0) else 1.0
-            self.cache.tables = tabled(self.f, mean, np.where(q > 0, q, smallest))
+            self.cache.tables = tabled(self.f, mean, np.where(q > 0, q, smallest), self.cache.kept)
         return self.cache.tables
 
 
 def prepare(
-    f: Function, q: Any, mean: Any = None, scalars: Sequence[Any] = (), closed: bool = True
+    f: Function,
+    q: Any,
+    mean: Any = None,
+    scalars: Sequence[Any] = (),
+    closed: bool = True,
+    kept: Kept | None = None,
 ) -> Prepared:
     """Rows u ~ N(mean, q) of f(u; scalars) for `evaluate`: ``q``, ``mean``, each scalar 1-d or a number.
 
@@ -85,14 +91,15 @@ def prepare(
     if f.name == "elementwise_numerical" and not f.order:
         return _rule_rows(f, q, mean)
     own = not scalars or (len(scalars) == 1 and np.array_equal(np.broadcast_to(scalars[0], q.shape), q))
-    if closed and centred and own and _has_family(f):
+    if closed and centred and own and has_family(f):
         return _closed_rows(f, q, mean)
     if scalars:
         return scaled_rows(f, q, mean, scalars)
-    return series_rows(f, q, mean)
+    return series_rows(f, q, mean, kept)
 
 
-def _has_family(f: Function) -> bool:
+def has_family(f: Function) -> bool:
+    """Whether pairs of zero-mean rows of f have a closed form."""
     from tpnum.gauss.closed import FAMILIES
 
     return f.closed is not None and f.closed[0] in FAMILIES
@@ -115,11 +122,11 @@ def _closed_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
     return Prepared(f, "closed", q, mean, first, second, slope, stein, slope_second, strip_params)
 
 
-def series_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
+def series_rows(f: Function, q: np.ndarray, mean: np.ndarray, kept: Kept | None = None) -> Prepared:
     (rows_q, rows_mean), where = distinct(q, mean)
     most = KINKED_DEGREE if f.kinks else SMOOTH_DEGREE
-    made = series(bound(f, ()), rows_mean, rows_q, most, 1e-16)
-    return _with(f, made, q, mean, where, (rows_mean, rows_q))
+    made = series(bound(f, ()), rows_mean, rows_q, most, 1e-16, kept)
+    return replace(_with(f, made, q, mean, where, (rows_mean, rows_q)), cache=_Cache(kept=kept))
 
 
 def _with(f: Function, made: Series, q: Any, mean: Any, where: Any, rows: Any) -> Prepared:

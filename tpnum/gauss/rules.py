@@ -19,6 +19,7 @@ from tpnum.gauss.table import Table, build
 
 FARTHEST = 38.0  # the Gaussian density underflows beyond
 _GRID = np.linspace(-FARTHEST, FARTHEST, 305)
+_MUCH = 4.0  # a table this much wider than the rows is resolved for others
 _BLOCK = 1 << 17  # node values held at a time
 
 Value = Callable[[np.ndarray], np.ndarray]
@@ -27,6 +28,13 @@ Value = Callable[[np.ndarray], np.ndarray]
 @cache
 def _legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(order)
+
+
+@dataclass
+class Kept:
+    """The last table of a function, for all who ask about the same rows again."""
+
+    table: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -159,21 +167,22 @@ def rows_of(
     variance: np.ndarray,
     power: int = 2,
     drop: float = 43.0,
-    table: Table | None = None,
+    kept: Kept | None = None,
 ) -> Rows:
     """The rows of (mean, variance > 0) with the range and the table of f over all of them.
 
-    A ``table`` made for other rows is used again if it reaches as far.
+    A table that is ``kept`` of other rows is used again if it reaches as far, and not much farther.
     """
     root = np.sqrt(variance)
     low, high, peak = effective_range(f, mean, root, power, drop)
-    if table is not None:
-        if np.min(mean + root * low) >= table.breaks[0] and np.max(mean + root * high) <= table.breaks[-1]:
-            return Rows(f, mean, root, low, high, table, np.exp(peak))
+    reach_low, reach_high = float(np.min(mean + root * low)), float(np.max(mean + root * high))
+    if kept is not None and kept.table is not None:
+        first, last = kept.table.breaks[[0, -1]]
+        if first <= reach_low and reach_high <= last and last - first <= _MUCH * (reach_high - reach_low):
+            return Rows(f, mean, root, low, high, kept.table, np.exp(peak))
     slope = None
     if f.primitive is None:
         slope = _slope(f)
-    reach_low, reach_high = float(np.min(mean + root * low)), float(np.max(mean + root * high))
     extent = root * np.maximum(-low, high)
     far, near = float(extent.max()), float(extent.min())
     steps = near * 16.0 ** np.arange(max(0, int(np.ceil(np.log(far / near) / np.log(16.0)))))
@@ -183,6 +192,8 @@ def rows_of(
         lambda u: values(f, u), slope, np.asarray(f.kinks, dtype=float), reach_low, reach_high,
         str(f), grades, float(np.max(bulk, where=np.isfinite(bulk), initial=0.0)), float(np.median(mean)),
     )  # fmt: skip
+    if kept is not None:
+        kept.table = table
     return Rows(f, mean, root, low, high, table, np.exp(peak))
 
 

@@ -55,6 +55,15 @@ class Table:
         gaps = np.diff(self.cuts)
         return np.minimum(gaps[1:], gaps[:-1])
 
+    def slope_noise(self, mean: np.ndarray, root: np.ndarray) -> np.ndarray:
+        """sqrt E (rounding error of the slopes of the pieces)^2 over u ~ N(mean, root^2), roughly."""
+        half, middle = 0.5 * np.diff(self.breaks), 0.5 * (self.breaks[1:] + self.breaks[:-1])
+        noise = 3e-14 * np.abs(self.coef[:, :4]).sum(axis=1) / half
+        width = half / root[:, None]
+        near = np.maximum(np.abs(middle - mean[:, None]) / root[:, None] - width, 0.0)
+        share = np.minimum(1.0, 0.8 * width) * np.exp(-0.5 * near * near)
+        return np.sqrt(share @ (noise * noise))
+
 
 def _vandermonde() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Chebyshev nodes, values -> Chebyshev coefficients, Chebyshev -> monomial coefficients."""
@@ -118,6 +127,7 @@ def build(
         start = np.concatenate([[low], np.union1d(inside, steps), [high]])
         edges, cuts, coef, derived, resolved = _bisect(f, slope, start, inside, probes, name, scale)
     half = 0.5 * np.diff(edges)
+    resolved = max(resolved, _singular(coef, half, name, edges))
     cuts = np.union1d(cuts, start)
     rough, jump = _rough(coef, half, max(1e-40 * float(np.abs(coef).max()), 1e-18 * scale))
     declared = np.isin(edges[1:-1], inside)
@@ -127,6 +137,25 @@ def build(
         derived = coef @ _DIFFERENTIATE / half[:, None]
     jumps = bool(np.any(jump & (declared | rough)))
     return Table(edges, coef @ _TO_MONOMIAL, derived @ _TO_MONOMIAL, cuts, kinked, jumps, resolved)
+
+
+def _singular(coef: np.ndarray, half: np.ndarray, name: str, edges: np.ndarray) -> float:
+    """The share of the integral of |f| on the pieces at which bisection gave up.
+
+    Raises LimitError where it is f^2 that has a share there: that integral does not converge.
+    """
+    size = np.abs(coef).max(axis=1)
+    size = size / max(float(size.max()), 1e-300)
+    tiny = half < 1e-12 * half.sum()
+    if not np.any(tiny):
+        return 0.0
+    mass, square = size * half, size * size * half
+    if square[tiny].sum() > 1e-4 * square.sum():
+        at = edges[:-1][tiny][np.argmax(size[tiny])]
+        raise LimitError(
+            f"the square of {name} has no integral around u = {at:.6g}: its expectation is infinite"
+        )
+    return float(mass[tiny].sum() / mass.sum())
 
 
 def _with(cuts: np.ndarray, kinked: np.ndarray, more: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -218,7 +247,8 @@ def _bisect(
         count += int(stop.sum())
         sound = stop & ~small
         if depth < _DEEPEST and np.any(sound):
-            largest = max(largest, float(tail[sound].max()))
+            weight = np.minimum(size[sound] / scale, 1.0) if scale > 0 else 1.0
+            largest = max(largest, float((tail[sound] * weight).max()))
         low, high, before = low[~stop], high[~stop], tail[~stop]
         if not low.size:
             break
