@@ -15,10 +15,12 @@ from tpnum.functions import Function
 from tpnum.gauss.hermite import DROP, LADDER, tails
 from tpnum.gauss.interp import over_variance
 from tpnum.gauss.moments import ORDER, at_point
-from tpnum.gauss.rules import Kept, Rows, rows_of, values
-from tpnum.gauss.table import Table
+from tpnum.gauss.rules import Kept, Rows, effective_range, rows_of, values
+from tpnum.gauss.table import blank
 
 _MOST = 512
+
+_NARROW = 4.0  # variances below which panels of one width leave no gaps
 _ENOUGH = 2e-14  # the share of the norm that is left beyond the highest degree
 _SILENT = 1e-28  # a parity's share of the norm that is rounding noise
 _FLOOR = 1e-300
@@ -42,11 +44,17 @@ class Expansion:
 
 
 class _Nodes:
-    """Coefficients and second moments of one function by quadrature; its table is made once."""
+    """Coefficients and second moments of one function by quadrature.
 
-    def __init__(self, f: Function, kept: Kept) -> None:
+    ``plain``: over panels of one width, which leave no gaps at variances about 1; else over those that the
+    function's table suggests, which is made once.
+    """
+
+    def __init__(self, f: Function, kept: Kept, plain: bool) -> None:
         self.f = f
         self.kept = kept
+        self.plain = plain
+        self.doubt = 0.0
         self.low = self.high = 0.0
         self.rule: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # nodes, weights, basis
 
@@ -54,7 +62,7 @@ class _Nodes:
         self, mean: np.ndarray, q: np.ndarray, degrees: int, kept: slice = slice(None)
     ) -> tuple[np.ndarray, np.ndarray]:
         """(coefficients relative to the roots of the second moments, these roots); only the degrees kept."""
-        rows = rows_of(self.f, mean, q, 2, DROP, self.kept)
+        rows = self._rows(mean, q)
         if self._shared(rows, degrees):
             assert self.rule is not None
             z, w, basis = self.rule
@@ -66,11 +74,33 @@ class _Nodes:
                 return made / np.where(root > 0, root, 1.0)[:, None], root * rows.size
         return self._each(rows, degrees, kept)
 
+    def _rows(self, mean: np.ndarray, q: np.ndarray) -> Rows:
+        if not self.plain:
+            return rows_of(self.f, mean, q, 2, DROP, self.kept)
+        root = np.sqrt(q)
+        low, high, peak = effective_range(self.f, mean, root, 2, DROP)
+        return Rows(self.f, mean, root, low, high, blank(-np.inf, np.inf), np.exp(peak))
+
     @property
-    def table(self) -> Table:
-        """The function's pieces over the rows seen last."""
-        assert self.kept.table is not None
-        return self.kept.table
+    def rough(self) -> bool:
+        """Whether the table found kinks or jumps."""
+        table = self.kept.table
+        return not self.plain and table is not None and bool(table.kinks.size or table.jumps)
+
+    @property
+    def unresolved(self) -> float:
+        """What the quadrature may have left over, relative to f."""
+        return self.doubt if self.plain or self.kept.table is None else self.kept.table.resolved
+
+    def agree(self, mean: np.ndarray, q: np.ndarray, degrees: int, root: np.ndarray) -> bool:
+        """Whether another rule on the same panels finds the same second moments."""
+        rows = self._rows(mean, q)
+        rule = rows.shared(ORDER - 4, _width(degrees))
+        assert rule is not None
+        at = values(self.f, rows.at(slice(None), rule[0])) / rows.size[:, None]
+        other = np.sqrt((at * at) @ rule[1]) * rows.size
+        self.doubt = float(np.max(np.abs(other - root) / np.where(root > 0, root, 1.0)))
+        return self.doubt <= 1e-12
 
     def _shared(self, rows: Rows, degrees: int) -> bool:
         """Whether one rule serves all rows: f needs no cuts within its panels, and it reaches far enough."""
@@ -120,7 +150,7 @@ def expand(
     parity, degrees, root = 0, 8, np.zeros(0)
     coef, unresolved = np.zeros((0, 8)), 0.0
     if np.any(spread):
-        nodes = _Nodes(f, kept or Kept())
+        nodes = _Nodes(f, kept or Kept(), bool(np.max(q) <= _NARROW))
         found = _probed(nodes, mean[spread], q[spread], price)
         if found is None:
             return None
@@ -129,7 +159,7 @@ def expand(
         if np.any(mean):
             parity = 0
         coef, root = _over(nodes, mean[spread], q[spread], degrees, _KEPT[parity])
-        unresolved = nodes.table.resolved
+        unresolved = nodes.unresolved
     degree = np.arange(degrees)[_KEPT[parity]]
     if price:
         # b_{k-1} = sqrt(k) a_k/sqrt(q); the zeroth coefficient has no part in it
@@ -168,8 +198,8 @@ def _probed(nodes: _Nodes, mean: np.ndarray, q: np.ndarray, price: bool) -> tupl
     ends = np.unique([*order[[0, order.size // 2, -1]], np.argmin(mean), np.argmax(mean)])
     degrees = 64
     while True:
-        probe, _ = nodes(mean[ends], q[ends], degrees)
-        if nodes.table.kinks.size or nodes.table.jumps:
+        probe, root = nodes(mean[ends], q[ends], degrees)
+        if nodes.rough:
             return None
         squares = probe * probe
         even, odd = squares[:, ::2].sum(axis=1).max(), squares[:, 1::2].sum(axis=1).max()
@@ -178,7 +208,12 @@ def _probed(nodes: _Nodes, mean: np.ndarray, q: np.ndarray, price: bool) -> tupl
             squares = squares * np.arange(degrees)
         left = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1].max(axis=0)
         short = [k for k in LADDER if k <= degrees - degrees // 8 and left[k] <= _ENOUGH]
-        if degrees >= _MOST or (whole and short):
+        done = bool(whole and short)
+        if nodes.plain and (degrees >= _MOST or done):
+            if not (done and nodes.agree(mean[ends], q[ends], degrees, root)):
+                nodes.plain, nodes.rule, degrees = False, None, 64
+                continue
+        if degrees >= _MOST or done:
             return min([degrees, *short]), 1 if odd <= _SILENT else -1 if even <= _SILENT else 0
         degrees = min(4 * degrees, _MOST)
 

@@ -158,6 +158,12 @@ def _singular(coef: np.ndarray, half: np.ndarray, name: str, edges: np.ndarray) 
     return float(mass[tiny].sum() / mass.sum())
 
 
+def blank(low: float, high: float) -> Table:
+    """A table that knows of nothing on [low, high]."""
+    none = np.zeros((1, DEGREE + 1))
+    return Table(np.array([low, high]), none, none, np.array([low, high]), np.zeros(2, bool), False, 0.0)
+
+
 def _with(cuts: np.ndarray, kinked: np.ndarray, more: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The cuts and marks with further kinked cuts."""
     new = np.setdiff1d(more, cuts)
