@@ -29,6 +29,24 @@ names = [str(e.data["dispatcher"].py_func.__name__) for _, e in recorder.buffer 
 print(json.dumps({"compiled": names, "trace": [float(np.trace(both.ntk)), float(other.sum())]}))
 """
 
+_DUAL = """
+import json
+from numba.core import event
+import numpy as np
+import tpnum as tp
+q, rho = np.linspace(0.5, 1.5, 40), np.linspace(-1, 1, 1600).reshape(40, 40)
+c = rho * np.sqrt(q[:, None] * q)
+total = 0.0
+with event.install_recorder("numba:compile") as recorder:
+    for f in (FUNCTIONS):
+        d = tp.dual(f)
+        total += float(d(q[:, None], q, c).sum() + d.derivative(q[:, None], q, c).sum())
+        total += float(d(q, q[::-1], c).sum() + d.estimate(1.0, 1.3, 0.4, 0.1, -0.2).value)
+names = [str(e.data["dispatcher"].py_func.__name__) for _, e in recorder.buffer if e.is_start]
+print(json.dumps({"compiled": names, "trace": total}))
+"""
+_USERS = "lambda u: np.tanh(u) * np.exp(-u * u / 8), lambda u: np.maximum(u, 0.1), 'gelu'"
+
 
 def test_importing_takes_numpy_s_time_and_a_tenth_of_a_second(python: Python) -> None:
     best = {"numpy": 1e9, "tpnum": 1e9}
@@ -82,6 +100,16 @@ def test_a_second_process_compiles_nothing(
     assert cold["compiled"], "the first process should have compiled into the empty cache"
     assert warm["compiled"] == []
     assert warm["trace"] == cold["trace"]
+
+
+def test_duals_of_new_functions_compile_nothing(python: Python, tmp_path: Path) -> None:
+    env = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    cold = _result(python("-c", _DUAL.replace("FUNCTIONS", _USERS), env=env))
+    warm = _result(python("-c", _DUAL.replace("FUNCTIONS", _USERS), env=env))
+    assert cold["compiled"]
+    assert warm == {"compiled": [], "trace": cold["trace"]}
+    others = "np.arctan, lambda u: np.abs(u - 0.2), 'gelu', 'softplus'"
+    assert _result(python("-c", _DUAL.replace("FUNCTIONS", others), env=env))["compiled"] == []
 
 
 def test_other_shapes_and_nets_compile_nothing_more(

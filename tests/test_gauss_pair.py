@@ -219,6 +219,54 @@ def test_estimates_cover_and_say_how():
         assert set(also.method.split("+")) <= {"series", "panels"}
 
 
+def test_layouts_are_one_another():
+    """Grids, grids written out, transposed, scattered, in one variance, in many: the same entries."""
+    rng = np.random.default_rng(0)
+    q1, q2, rho = rng.uniform(0.5, 1.5, 40), rng.uniform(0.5, 1.5, 300), rng.uniform(-1, 1, (40, 300))
+    q1[3], rho[0, :4] = 0.0, [1.0, -1.0, 0.0, 1 - 1e-15]
+    c = rho * np.sqrt(q1[:, None] * q2)
+    for f in (lambda u: np.tanh(u) + 0.1 * u * u, np.tanh, lambda u: np.cos(u), "elu", "gelu"):
+        d = dual(f)
+        for g in (d, d.derivative):
+            made = g(q1[:, None], q2, c)
+            one_by_one = [g(q1[i], q2[j], c[i, j]) for i, j in ((0, 0), (0, 3), (3, 5), (39, 299), (7, 8))]
+            np.testing.assert_allclose(one_by_one, made[[0, 0, 3, 39, 7], [0, 3, 5, 299, 8]], atol=1e-13)
+            full = np.broadcast_arrays(q1[:, None], q2)
+            order = rng.permutation(c.size)
+            flat = [a.ravel()[order] for a in (*full, c)]
+            np.testing.assert_allclose(g(*full, c), made, atol=1e-13)
+            np.testing.assert_allclose(g(q2, q1[:, None], c), made, atol=1e-13)
+            np.testing.assert_allclose(g(q2[:, None], q1, c.T), made.T, atol=1e-13)
+            np.testing.assert_allclose(g(*flat), made.ravel()[order], atol=1e-13)
+            np.testing.assert_allclose(g(q1[:, None, None], q2[:10], c[:, None, :10])[:, 0], made[:, :10])
+            same = rho[:, :60] * q1[5]
+            np.testing.assert_allclose(g(q1[5], q1[5], same), g(np.full(60, q1[5]), q1[5], same), atol=1e-13)
+    assert dual("tanh")(np.ones((0, 3)), 1.0, 0.5).shape == (0, 3)
+
+
+def test_more_variances_than_are_numbered():
+    rng = np.random.default_rng(0)
+    q = rng.uniform(0.5, 1.5, 10_000)
+    d = dual(lambda u: np.log1p(np.exp(u)))
+    made = d(q, q[::-1], 0.3)
+    at = [0, 4095, 4096, 9999]
+    np.testing.assert_allclose(made[at], [d(q[k], q[-1 - k], 0.3) for k in at], rtol=1e-13)
+    with pytest.raises(InputError, match=r"c = 2 exceeds .* entry"):
+        d(q, q[::-1], np.where(np.arange(q.size) == 5000, 2.0, 0.3))
+
+
+def test_narrow_places_at_large_variances():
+    """A bump of width 1 is seen at variance 1e4, and steps of undeclared kinks at dyadic points."""
+    bump = dual(lambda u: np.exp(-0.5 * u * u))
+    for q, c in ((1e4, 5e3), (1e4, 1e4), (1e6, -1e6)):
+        exact = 1.0 / np.sqrt((1 + q) ** 2 - c * c)
+        made = bump.estimate(q, q, c)
+        assert abs(made.value - exact) <= made.error < 1e-10
+    for step in (0.375, 0.0, -1.25):
+        made = dual(lambda u, s=step: (u > s) * 1.0).estimate(1.0, 1.0, 0.0)
+        assert abs(made.value - ndtr(-step) ** 2) <= made.error < 1e-12
+
+
 def test_co_correlation_of_the_boundary():
     np.testing.assert_array_equal(
         gap(np.ones(3), np.ones(3), np.array([1.0, -1.0, 1.0 - 1e-17])), [0.0, -0.0, 0.0]
@@ -250,6 +298,21 @@ def test_the_peers_fixed_rule():
         (lambda d: d(-1, 1, 0), InputError, "q1 is a variance"),
         (lambda d: d(1, 1, 1.1), InputError, "c = 1.1 exceeds"),
         (lambda d: d(1, np.nan, 0), InputError, "q2 must be finite"),
+        (lambda d: d([1, 1], [[1], [np.nan]], 0), InputError, r"q2 must be finite: entry \[1, 0\] is nan"),
+        (lambda d: d([1, -2], 1, 0), InputError, r"q1 is a variance .*: entry \[1\] is -2"),
+        (lambda d: d([1, 1], [[1], [1]], [[0, 0], [1.1, 0]]), InputError, r"c = 1.1 .* at entry \[1, 0\]"),
+        (
+            lambda d: d(np.ones((40, 1)), np.ones(40), np.full((40, 40), np.nan)),
+            InputError,
+            "c must be finite",
+        ),
+        (lambda d: dual("relu")([1, 1], 1, [0.5, -1.5]), InputError, r"c = -1.5 .* at entry \[1\]"),
+        (lambda d: dual(lambda u: u[:3])(1, 1, 0), LimitError, "elementwise"),
+        (lambda d: dual(lambda u: float(u))(1, 1, 0), LimitError, "raised TypeError"),
+        (lambda d: dual(lambda u: 1j * u)(1, 1, 0), LimitError, "real"),
+        (lambda d: dual(lambda u: np.exp(u * u))([0.1, 0.1], [0.1, 3.0], 0), LimitError, r"entry \[1\]"),
+        (lambda d: dual("exp")([1.0, 2000.0], 1.0, 0.0), LimitError, r"overflows .*entry \[1\]"),
+        (lambda d: dual("cbrt").derivative(1, 1, 0.5), LimitError, "infinite"),
         (lambda d: d(1, 1, 0, mean2=np.inf), InputError, "mean2 must be finite"),
         (lambda d: d([1, 2], [1, 2, 3], 0), InputError, "broadcast"),
         (lambda d: d("a", 1, 0), InputError, "q1 must be a real number"),

@@ -20,15 +20,17 @@ NAMES = ("q1", "q2", "c", "mean1", "mean2")
 class Grid:
     """Entries as an array ``c`` (rows, columns); ``left`` and ``right`` (or 1 for either) number (q, mean).
 
-    ``q`` and ``mean`` are the distinct rows of both sides, in the order of their appearance.
+    ``q`` and ``mean`` are the distinct rows of both sides, in the order of their appearance.  Its entries
+    are those from ``begin`` on of arguments of the shape ``whole``.
     """
 
-    shape: tuple[int, ...]
     c: np.ndarray
     left: np.ndarray
     right: np.ndarray
     q: np.ndarray
     mean: np.ndarray
+    whole: tuple[int, ...]
+    begin: int = 0
 
     def flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(left, right, c), one entry after another."""
@@ -75,7 +77,7 @@ def arrange(arrays: list[np.ndarray]) -> Grid | None:
     two = (int(np.prod(shape[:-1])), shape[-1]) if shape else (1, 1)
     values = np.ascontiguousarray(np.broadcast_to(c, shape)).reshape(two)
     left, right = (_two(a, shape) for a in numbers)
-    return Grid(shape, values, left, right, rows[:, 0].copy(), rows[:, 1].copy())
+    return Grid(values, left, right, rows[:, 0].copy(), rows[:, 1].copy(), shape)
 
 
 def _side(q: np.ndarray, mean: np.ndarray, axes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -127,8 +127,9 @@ def _evaluate(d: Dual, given: tuple[Any, ...], derivative: bool, certify: bool) 
             part = [a[begin : begin + _CHUNK] for a in flat]
             grid = arrange(part)
             assert grid is not None
-            made.append(_grid(d, grid, part, derivative, certify))
-    value = np.concatenate([m.value.reshape(-1) for m in made]) if len(made) != 1 else made[0].value
+            grid = replace(grid, whole=shape, begin=begin)
+            made.append(_grid(d, grid, arrays, derivative, certify))
+    value = made[0].value if len(made) == 1 else np.concatenate([[], *(m.value.reshape(-1) for m in made)])
     errors = [m.error.reshape(-1) for m in made if m.error is not None]
     error = np.concatenate(errors).reshape(shape)[()] if errors else np.zeros(shape)[()]
     methods = frozenset().union(*(m.methods for m in made))
@@ -173,7 +174,8 @@ def _located(d: Dual, grid: Grid, message: str) -> str:
             prepare(d.f, q, mean, (q + mean * mean,) if d.f.n_scalars else ())
         except LimitError as error:
             hit = (grid.left == row) | (grid.right == row)
-            at = np.unravel_index(int(np.argmax(np.broadcast_to(hit, grid.c.shape))), grid.shape)
+            first = grid.begin + int(np.argmax(np.broadcast_to(hit, grid.c.shape)))
+            at = np.unravel_index(first, grid.whole)
             return f"{error} (entry {[int(k) for k in at]})"
     return message
 

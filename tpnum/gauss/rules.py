@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from tpnum.errors import LimitError
+from tpnum.errors import LimitError, TpnumError
 from tpnum.functions import Function
 from tpnum.gauss.table import Table, build
 
@@ -90,8 +90,16 @@ class Rows:
 
 def values(f: Function, u: np.ndarray) -> np.ndarray:
     """f(u) as float64 of u's shape, whatever the user's function returns for it."""
-    with np.errstate(all="ignore"):
-        made = np.asarray(f(u.reshape(-1)), dtype=np.float64)
+    try:
+        with np.errstate(all="ignore"):
+            made = np.asarray(f(u.reshape(-1)), dtype=np.float64)
+    except TpnumError:
+        raise
+    except Exception as error:
+        raise LimitError(
+            f"{f} raised {type(error).__name__} ({error}) for an array of {u.size} points: it must work "
+            "elementwise on NumPy arrays and return real numbers"
+        ) from error
     if made.ndim == 0:
         made = np.broadcast_to(made, (u.size,))
     if made.shape != (u.size,):
