@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import fast_kernel, helper, kernel
+from tpnum.kernels._jit import fast_kernel, fused, helper, kernel
 
 BLOCK = 128
 LIMIT = 1 << 13
@@ -233,6 +233,76 @@ def series_scattered(c, row, col, root, unit, a, tail, ladder, wanted, parity, o
         high = (lanes[4] + z * lanes[5]) + z2 * (lanes[6] + z * lanes[7])
         total = low + z4 * high
         out[n] = (total * rho if parity < 0 else total) * (unit[i] * unit[j])
+    return bad, far
+
+
+@fused
+def _cubic(t):
+    """Lagrange's weights of the nodes -1, 0, 1, 2 at t."""
+    a, b, c, d = t + 1.0, t, t - 1.0, t - 2.0
+    return -b * c * d / 6.0, 0.5 * a * c * d, -0.5 * a * b * d, a * b * c / 6.0
+
+
+@kernel
+def _mixed(a, g, w, out):
+    """out = sum_m w_m a[g + m]."""
+    w0, w1, w2, w3 = w
+    a0, a1, a2, a3 = a[g], a[g + 1], a[g + 2], a[g + 3]
+    for k in range(out.size):
+        out[k] = (w0 * a0[k] + w1 * a1[k]) + (w2 * a2[k] + w3 * a3[k])
+
+
+@kernel
+def series_interpolated(c, q1, q2, low, step, unit, a, tail, ladder, wanted, parity, out):
+    """The same for as many variances as entries: rows by cubic interpolation in log q.
+
+    Row k of ``unit``, ``a`` and ``tail`` is that of log q = low + (k - 1) step.
+    """
+    bad, far = -1, 0
+    left, right, lanes = np.empty(a.shape[1]), np.empty(a.shape[1]), np.empty(8)
+    eight = np.uintp(8)
+    last = a.shape[0] - 4
+    for n in range(c.size):
+        most = math.sqrt(q1[n]) * math.sqrt(q2[n])
+        if not abs(c[n]) <= most * (1.0 + 1e-12) + 1e-300:
+            bad = n
+            continue
+        rho = min(max(c[n] / most, -1.0), 1.0)
+        x, y = (math.log(q1[n]) - low) / step, (math.log(q2[n]) - low) / step
+        i, j = min(max(int(x), 0), last), min(max(int(y), 0), last)
+        log_rho = math.log(max(abs(rho), 1e-300))
+        at = 0
+        while at < ladder.size:
+            t1, t2 = max(tail[i + 1, at], tail[i + 2, at]), max(tail[j + 1, at], tail[j + 2, at])
+            if t1 + t2 + ladder[at] * log_rho <= wanted:
+                break
+            at += 1
+        if at == ladder.size:
+            far += 1
+            out[n] = np.nan
+            continue
+        terms = ladder[at] if parity == 0 else ladder[at] // 2
+        terms = (terms + 7) // 8 * 8
+        w, v = _cubic(x - i), _cubic(y - j)
+        _mixed(a, i, w, left[:terms])
+        _mixed(a, j, v, right[:terms])
+        size1 = w[0] * unit[i] + w[1] * unit[i + 1] + w[2] * unit[i + 2] + w[3] * unit[i + 3]
+        size2 = v[0] * unit[j] + v[1] * unit[j + 1] + v[2] * unit[j + 2] + v[3] * unit[j + 3]
+        z = rho if parity == 0 else rho * rho
+        z2 = z * z
+        z4 = z2 * z2
+        z8 = z4 * z4
+        for l in range(eight):
+            lanes[l] = 0.0
+        k = np.uintp(terms)
+        while k > np.uintp(0):
+            k -= eight
+            for l in range(eight):
+                lanes[l] = lanes[l] * z8 + left[k + l] * right[k + l]
+        near = (lanes[0] + z * lanes[1]) + z2 * (lanes[2] + z * lanes[3])
+        high = (lanes[4] + z * lanes[5]) + z2 * (lanes[6] + z * lanes[7])
+        total = near + z4 * high
+        out[n] = (total * rho if parity < 0 else total) * (size1 * size2)
     return bad, far
 
 
