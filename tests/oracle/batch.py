@@ -69,7 +69,11 @@ def statistics(program, names, width, draws, seed):
 
 
 def extrapolated(program, names, widths=(64, 128, 256), draws=800, seed=0):
-    """(limits, standard errors) of scalars by a weighted fit of limit + c/n; ``draws`` at the first width."""
+    """(limits, standard errors, misfits) of scalars by a weighted fit of limit + c/n.
+
+    ``draws`` are made at the first width, fewer where a draw costs more.  The misfit is the root of the
+    weighted squared residuals: with three widths one standard normal where the values lie on a line.
+    """
     means, errors = [], []
     for n in widths:
         m, e = statistics(program, names, n, max(40, draws * widths[0] ** 2 // n**2), seed)
@@ -80,4 +84,6 @@ def extrapolated(program, names, widths=(64, 128, 256), draws=800, seed=0):
     total, first, second = weights.sum(0), (weights * x).sum(0), (weights * x * x).sum(0)
     det = total * second - first**2
     limit = (second * (weights * means).sum(0) - first * (weights * x * means).sum(0)) / det
-    return limit, np.sqrt(second / det)
+    slope = (total * (weights * x * means).sum(0) - first * (weights * means).sum(0)) / det
+    misfit = np.sqrt((weights * (means - limit - slope * x) ** 2).sum(0))
+    return limit, np.sqrt(second / det), misfit
