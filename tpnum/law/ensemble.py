@@ -197,9 +197,9 @@ class Ensemble:
     def _plan(self, keep: list[str]) -> Schedule:
         return schedule(self.program, self._corrections, keep, self._widths, self._written)
 
-    def _where(self, name: str) -> str:
-        """How errors name a variable."""
-        return self._runs[0].plan.where(name) if self._runs else self._plan([]).where(name)
+    def _where(self, names: tuple[str, ...]) -> str:
+        """How errors name variables."""
+        return ", ".join(map(self._runs[0].plan.where, dict.fromkeys(names)))
 
     def _need(self, *names: str) -> None:
         """Note that the samples of these vectors are asked for."""
@@ -259,11 +259,10 @@ class Ensemble:
         self, of: Callable[[Replicate], Any], scale: Callable[[Replicate], Any], *names: str
     ) -> Estimate:
         """The mean of what ``of`` gives over replicates, and its error; ``scale`` is what ``rtol`` is of."""
-        what = ", ".join(map(self._where, dict.fromkeys(names)))
         while True:
             if not self._runs or any(self.vars[n].kind != "S" and n not in self._runs[0].kept for n in names):
                 self._run(len(names))
-            made = self._now(of, what)
+            made = self._now(of, names)
             if self.rtol is None:
                 return made
             size = np.mean([scale(run) for run in self._runs[: self.replicates]], axis=0)
@@ -277,21 +276,22 @@ class Ensemble:
         if reached > self._warned:
             self._warned = reached
             warnings.warn(
-                f"the expectation of {what} is known to {reached:.1e} of its size only with {self.samples} "
-                f"samples, not to {self.rtol:g}; give more samples",
+                f"the expectation of {self._where(names)} is known to {reached:.1e} of its size only with "
+                f"{self.samples} samples, not to {self.rtol:g}; give more samples",
                 AccuracyWarning,
                 stacklevel=outside(),
             )
         return made
 
-    def _now(self, of: Callable[[Replicate], Any], what: str) -> Estimate:
+    def _now(self, of: Callable[[Replicate], Any], names: tuple[str, ...]) -> Estimate:
         """`_estimate` from the samples that there are."""
         with np.errstate(all="ignore"):
             each = np.array([of(run) for run in self._runs], dtype=np.float64)
         if not np.isfinite(each).all():
             raise LimitError(
-                f"the expectation of {what} is not finite in an ensemble of {self.size} samples: it does not "
-                "exist or overflows; use a function that grows more slowly, or smaller variances"
+                f"the expectation of {self._where(names)} is not finite in an ensemble of {self.size} "
+                "samples: it does not exist or overflows; use a function that grows more slowly, or smaller "
+                "variances"
             )
         whole, (part, first, second) = each[: self.replicates], each[self.replicates :]
         bias = (0.5 * (first + second) - part) / PART
