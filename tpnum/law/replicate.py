@@ -117,7 +117,7 @@ class Replicate:
         self.data[step.name] = np.sum([c * self.values[s] * self.data[v] for c, v, s in step.terms], axis=0)
 
     def store(self, step: Store) -> None:
-        coefs = np.stack([self.combinations[name] for name in step.names])
+        coefs = np.array([self.combinations[name] for name in step.names])
         rows = np.flatnonzero(coefs.any(axis=0))
         if rows.size:
             self.samples[step.dim].combine(step.rows, rows, coefs[:, rows])

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from tpnum.program.lines import Line
 
 
+NEAR = 4
+"""Groups among which a sum looks for others of about the same rows."""
+
+
 def schedule(
     program: Program,
     corrections: bool,
@@ -236,13 +240,20 @@ class _Planner:
         self._append(lambda: AddData(line.name, terms))
 
     def _store(self, waiting: dict[str, list[str]]) -> None:
-        """Turn the combinations that were made into rows, those of the same rows together."""
+        """Turn the combinations that were made into rows, those of about the same rows together."""
         for dim, names in waiting.items():
-            alike: dict[frozenset[str], list[str]] = {}
+            groups: list[tuple[list[str], set[str]]] = []
             for name in names:
-                alike.setdefault(frozenset(self.behind[name]), []).append(name)
-            for reads, some in alike.items():
-                self._append_store(dim, some, reads)
+                own = self.behind[name]
+                for some, rows in groups[-NEAR:]:
+                    if len(rows | own) <= 2 * min(len(own), len(self.behind[some[0]])):
+                        some.append(name)
+                        rows |= own
+                        break
+                else:
+                    groups.append(([name], set(own)))
+            for some, rows in groups:
+                self._append_store(dim, some, rows)
         waiting.clear()
 
     def _append_store(self, dim: str, names: list[str], reads: Iterable[str]) -> None:
