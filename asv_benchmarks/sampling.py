@@ -26,8 +26,9 @@ from scipy.stats import qmc  # noqa: E402
 
 import tpnum as tp  # noqa: E402
 from tests.oracle.integrands import INTEGRANDS, Integrand  # noqa: E402
+from tpnum.gauss.controls import control_variates  # noqa: E402
 from tpnum.gauss.points import normal_points  # noqa: E402
-from tpnum.gauss.sampling import SCRAMBLES, control_variates, sobol  # noqa: E402
+from tpnum.gauss.sampling import SCRAMBLES, sobol  # noqa: E402
 
 NEVER = 1e-15
 STUDENT = 2.3646

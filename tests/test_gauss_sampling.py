@@ -9,9 +9,10 @@ import pytest
 
 from tests.oracle.integrands import INTEGRANDS, Array, Integrand
 from tpnum.gauss import dictionary, points
+from tpnum.gauss.controls import control_variates
 from tpnum.gauss.dictionary import Dictionary, polynomials
 from tpnum.gauss.directions import turned
-from tpnum.gauss.sampling import SCRAMBLES, control_variates, sobol
+from tpnum.gauss.sampling import SCRAMBLES, sobol
 
 SAMPLERS = {"sobol": sobol, "mc": control_variates}
 NAMED = {row.name: row for row in INTEGRANDS}

@@ -101,7 +101,7 @@ def adapt(
         ends = np.stack([low[split], middle[split], high[split]], axis=1)
         low, high = ends[:, :2].reshape(-1), ends[:, 1:].reshape(-1)
     assert sums is not None
-    return Lines(sums[0], sums[1] + 2e-15 * sums[2], sums[2], shortest)
+    return Lines(sums[0], sums[1] + 5e-15 * sums[2], sums[2], shortest)
 
 
 def _honest(difference: np.ndarray, spread: np.ndarray) -> np.ndarray:

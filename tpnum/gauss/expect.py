@@ -6,7 +6,7 @@
 | any, blocks of independent coordinates | a short sum of products, each block by itself (`separate`) |
 | up to 3, f smooth | trapezoidal rule (`lattice`) |
 | up to 3, f with kinks, jumps, oscillation | nested adaptive panels (`nested`) |
-| above | scrambled Sobol points along the principal axes, or Monte Carlo with control variates (`sampling`) |
+| above | scrambled Sobol points (`sampling`), or Monte Carlo with control variates (`controls`) |
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import numpy as np
 
 from tpnum.errors import AccuracyWarning, InputError, LimitError
 from tpnum.functions import Function
+from tpnum.gauss.controls import control_variates
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.existence import check_growth
 from tpnum.gauss.integrand import Integrand, NotFinite
 from tpnum.gauss.lattice import Settled, trapezoidal
 from tpnum.gauss.laws import of_entry, principal_factors, triangular_factors, validated
 from tpnum.gauss.nested import cheapest, nested
-from tpnum.gauss.sampling import control_variates, sobol
+from tpnum.gauss.sampling import sobol
 from tpnum.gauss.separate import blocks, separated
 
 METHODS = ("auto", "closed", "quadrature", "qmc", "mc")

@@ -19,7 +19,7 @@ from tpnum.gauss.adaptive import PANEL
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.plane import on_one_grid
 from tpnum.gauss.scout import finest
-from tpnum.gauss.spectrum import PROBES, SAFETY, continued, cut_off
+from tpnum.gauss.spectrum import PROBES, SAFETY, continued, cut_off, rounding
 
 Settled = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 """(value (n, k), error (n, k), E|f| (n, k), evaluations of f)."""
@@ -34,7 +34,6 @@ _WIDER = (1.0, 1.4, 2.0, 2.8, 4.0)
 _ROUGH = 0.2
 """A decay above this from low to high frequencies is none that a few finer lattices would end."""
 _PATIENCE = 6  # steps before a rough function is given up
-_ROUNDING = 6e-15
 _BLOCK = 1 << 15  # values of f held at a time: they stay in the cache
 _PILOTS = 16
 _SURE = {1: 1e-13, 2: 1e-10, 3: 1e-6}
@@ -216,7 +215,7 @@ class _Run:
         heights = np.sqrt(np.sum(waves * waves, axis=(-1, -3)))
         aliased = SAFETY * continued(heights)
         cut = cut_off(rims[..., 1], rims[..., 2], size)
-        error = aliased + cut + _ROUNDING * size
+        error = aliased + cut + rounding(rule.points.shape[1]) * size
         lost = ~np.isfinite(value) | ~np.isfinite(size) | (size == 0.0)
         error[lost] = np.inf
         better = error < self.error[rows]

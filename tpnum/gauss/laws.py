@@ -13,8 +13,10 @@ _NEGATIVE = 1e-10
 """An eigenvalue above minus this share of the largest is rounding."""
 _FLAT = 1e-15
 """And an eigenvalue below this share is none,"""
-_CONDITIONAL = 4e-16
-"""nor is such a share of a coordinate's variance that the coordinates before it leave."""
+_CONDITIONAL = {2: 1e-18, 3: 1e-18}
+_ROUNDED = 4e-16
+"""nor is such a share of a coordinate's variance that the coordinates before it leave, by dimension: a few
+coordinates are taken at their word, where many leave what rounding made of a singular covariance."""
 
 
 def validated(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
@@ -75,11 +77,11 @@ def triangular_factors(cov: np.ndarray) -> np.ndarray:
     Accurate relative to each conditional variance, in extended precision: cov may be nearly singular.
     """
     count, d = cov.shape[:2]
-    wide = cov.astype(np.longdouble)
+    wide, least = cov.astype(np.longdouble), _CONDITIONAL.get(d, _ROUNDED)
     made = np.zeros((count, d, d), dtype=np.longdouble)
     for j in range(d):
         left = wide[:, j, j] - np.sum(made[:, j, :j] ** 2, axis=1)
-        root = np.sqrt(np.where(left > _CONDITIONAL * wide[:, j, j], left, 0.0))[:, None]
+        root = np.sqrt(np.where(left > least * wide[:, j, j], left, 0.0))[:, None]
         rest = wide[:, j:, j] - np.einsum("nik,nk->ni", made[:, j:, :j], made[:, j, :j])
         made[:, j:, j] = np.divide(rest, root, out=np.zeros_like(rest), where=root > 0)
         made[:, j, j] = root[:, 0]

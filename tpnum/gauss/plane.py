@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from tpnum.gauss.integrand import Integrand
-from tpnum.gauss.spectrum import PROBES, SAFETY, continued
+from tpnum.gauss.spectrum import PROBES, SAFETY, continued, rounding
 from tpnum.kernels.plane import PAD, SUMS, plane_sums
 
 _LARGEST = 1 << 22
@@ -18,7 +18,6 @@ _LARGEST = 1 << 22
 _WORTH = 4
 """A grid may have this many times a hundred points for each law, about the price of a small lattice."""
 _BLOCK = 1 << 15
-_ROUNDING = 6e-15
 _RATIO = 2.0**-0.5
 
 
@@ -74,7 +73,7 @@ class _Run:
             waves = found[..., SUMS:].reshape(*value.shape, 4, len(PROBES), 2)
             aliased = SAFETY * continued(np.sqrt(np.sum(waves * waves, axis=(2, 4))))
             self.value[now], self.size[now] = value, size
-            self.error[now] = aliased + rim + _ROUNDING * size
+            self.error[now] = aliased + rim + rounding(values.shape[1] * values.shape[2]) * size
             again = np.any(aliased > 0.5 * self.rtol * size, axis=1)
             self.level[now[again]] += 1
             rows = np.setdiff1d(rows, now[~again])

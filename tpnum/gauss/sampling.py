@@ -13,11 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from tpnum.gauss.controls import control_variates
 from tpnum.gauss.directions import Batched, turned
 from tpnum.gauss.points import point_sets, shared
-
-__all__ = ["SCRAMBLES", "Batched", "Sampled", "control_variates", "sobol"]
 
 SCRAMBLES = 8
 STRETCH = (1.3, 1.15)

@@ -6,6 +6,8 @@ give F below it cost no evaluation of f.
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 
 PROBES = (0.5, 0.7, 0.9)
@@ -17,16 +19,21 @@ _SLOWER = 0.85
 def continued(heights: np.ndarray) -> np.ndarray:
     """|F| at the first alias, twice Nyquist's frequency, from its heights (.., probes) at the probes.
 
-    The exponential through two of them is continued, a little slower since some decay like exp(-sqrt k); by
-    the last and by the middle probe, as F may have a zero at one of them.
+    The exponential through two of them is continued, a little slower since some decay like exp(-sqrt k) or a
+    power; the worst of all pairs, as F may have a zero at one of them and a slow tail may show at the last.
     """
     made = np.zeros(heights.shape[:-1])
-    for k in range(1, len(PROBES)):
-        first, last = heights[..., 0], heights[..., k]
+    for i, j in combinations(range(len(PROBES)), 2):
+        first, last = heights[..., i], heights[..., j]
         decay = np.minimum(1.0, np.divide(last, first, out=np.ones_like(last), where=first > 0))
-        further = (2.0 - PROBES[k]) / (PROBES[k] - PROBES[0])
+        further = (2.0 - PROBES[j]) / (PROBES[j] - PROBES[i])
         np.maximum(made, last * decay ** (_SLOWER * further), out=made)
     return made
+
+
+def rounding(points: float) -> float:
+    """The rounding error of a sum of so many values, relative to the sum of their sizes."""
+    return 2e-14 + 1.5e-16 * float(np.sqrt(points))
 
 
 def cut_off(outer: np.ndarray, inner: np.ndarray, size: np.ndarray) -> np.ndarray:
