@@ -2,7 +2,9 @@
 
 ``pick(k)`` chooses a number below k; everything else follows, so that any source of choices will do
 (hypothesis, or a generator of random numbers).  Functions are bounded or polynomials, and no vector grows
-faster than quadratically in Gaussians: its moments at small widths then tell of its limit.
+faster than quadratically in Gaussians: its moments at small widths then tell of its limit.  Nothing
+bends or jumps at an atom of its argument's law: relu(relu(g) + m x), where the scalar m tends to zero,
+converges like n^-1/2, and sign(..) of the same not at all.
 """
 
 from __future__ import annotations
@@ -28,12 +30,15 @@ class Writer:
         ]
         self.operands = {}  # (matrix, transposed) -> largest degree of an operand
         self.scalars = []
+        self.atoms = set()  # vectors that may be constant on a part of the probability space
 
     def choose(self, items):
         return items[self.pick(len(items))]
 
-    def keep(self, v, degree):
+    def keep(self, v, degree, *parts):
         self.degree[v.name] = degree
+        if any(part.name in self.atoms for part in parts):
+            self.atoms.add(v.name)
         self.vectors[v.dim].append(v)
 
     def recent(self, dim):
@@ -53,19 +58,22 @@ class Writer:
 
     def bounded(self):
         v = self.recent(self.dim())
-        self.keep(self.choose(BOUNDED)(v), 0)
+        self.keep(self.choose(BOUNDED)(v), 0, v)
 
     def rough(self):
         v = self.recent(self.dim())
-        self.keep((functions.relu, functions.sign)[self.pick(2)](v), self.degree[v.name])
+        smooth = v.name in self.atoms
+        made = ((tp.tanh, tp.sin) if smooth else (functions.relu, functions.sign))[self.pick(2)](v)
+        self.atoms.add(made.name)
+        self.keep(made, 0 if smooth else self.degree[v.name])
 
     def product_of_vectors(self):
         dim = self.dim()
         a, b = self.recent(dim), self.recent(dim)
         if self.degree[a.name] + self.degree[b.name] <= 2:
-            self.keep(a * b, self.degree[a.name] + self.degree[b.name])
+            self.keep(a * b, self.degree[a.name] + self.degree[b.name], a, b)
         else:
-            self.keep(tp.tanh(a) * b, self.degree[b.name])
+            self.keep(tp.tanh(a) * b, self.degree[b.name], a, b)
 
     def sum(self):
         dim = self.dim()
@@ -75,7 +83,7 @@ class Writer:
             if not self.scalars or self.pick(2):
                 self.scalars.append(self.p.mean(self.choose(BOUNDED)(b) * self.recent(dim)))
             made = self.choose(COEFS) * a - self.choose(COEFS) * (self.scalars[-1] * b)
-        self.keep(made, max(self.degree[a.name], self.degree[b.name]))
+        self.keep(made, max(self.degree[a.name], self.degree[b.name]), a, b)
 
     def scalar(self):
         dim = self.dim()
