@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -18,6 +20,14 @@ class Estimate:
     method: str
     cost: int
     exact: Any = None
+
+    def __repr__(self) -> str:
+        if np.ndim(self.value):
+            value, error = f"array of shape {np.shape(self.value)}", f"up to {np.max(self.error, initial=0.0):.1e}"
+        else:
+            value, error = f"{float(self.value):.17g}", f"{float(self.error):.1e}"
+        exact = "" if self.exact is None or np.ndim(self.exact) else f" = {self.exact}"
+        return f"Estimate({value}{exact}, error {error}, {self.method}, cost {self.cost})"
 
     def __float__(self) -> float:
         return float(self.value)
