@@ -23,7 +23,8 @@ class Estimate:
 
     def __repr__(self) -> str:
         if np.ndim(self.value):
-            value, error = f"array of shape {np.shape(self.value)}", f"up to {np.max(self.error, initial=0.0):.1e}"
+            worst = float(np.max(self.error, initial=0.0))
+            value, error = f"array of shape {np.shape(self.value)}", f"up to {worst:.1e}"
         else:
             value, error = f"{float(self.value):.17g}", f"{float(self.error):.1e}"
         exact = "" if self.exact is None or np.ndim(self.exact) else f" = {self.exact}"
