@@ -13,6 +13,8 @@ from tpnum.gauss.laws import of_entry
 _FAR = np.array([12.0, 20.0, 28.0, 33.0, 38.0])
 """Standard deviations; the density underflows beyond."""
 _SIGNS = 8
+_AXES = 32
+"""Of many dimensions so many principal axes and coordinates are looked at."""
 _BLOCK = 1 << 15
 
 
@@ -23,11 +25,12 @@ def check_growth(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, shape: t
     density underflows: what still grows there has no expectation, or one beyond the range of float64.
     """
     count, d, rank = factor.shape
+    seen = min(d, _AXES)
     ends = _directions(rank)
-    step = max(1, _BLOCK // ((ends.shape[1] + 2 * d) * _FAR.size))
+    step = max(1, _BLOCK // ((ends.shape[1] + 2 * seen) * _FAR.size))
     for begin in range(0, count, step):
         part = slice(begin, begin + step)
-        own = factor[part].transpose(0, 2, 1)  # the direction of steepest growth of each coordinate
+        own = factor[part, :seen].transpose(0, 2, 1)  # the direction of steepest growth of each coordinate
         norm = np.sqrt(np.sum(own * own, axis=1, keepdims=True))
         own = np.divide(own, norm, out=np.zeros_like(own), where=norm > 0)
         axes = np.concatenate([np.broadcast_to(ends, (own.shape[0], *ends.shape)), own, -own], axis=2)
@@ -61,4 +64,5 @@ def _directions(rank: int) -> np.ndarray:
     signs = np.array(list(islice(product((1.0, -1.0), repeat=min(rank, 16)), _SIGNS))).T
     diagonals = np.zeros((rank, signs.shape[1]))
     diagonals[: signs.shape[0]] = signs / np.sqrt(signs.shape[0])
-    return np.concatenate([np.eye(rank), -np.eye(rank), diagonals], axis=1)
+    axes = np.eye(rank, min(rank, _AXES))
+    return np.concatenate([axes, -axes, diagonals], axis=1)

@@ -79,7 +79,7 @@ def certified(
     f_at = Integrand(f, mean.shape[1])
     if not mean.shape[0]:
         return Estimate(np.empty(shape), np.empty(shape), "none", 0), np.empty(shape)
-    run = _Run(rtol, method, shape)
+    run = _Run(method, shape)
     value, error, size, cost = run.solve(f_at, mean, cov, rtol)
     relative = np.max(error / (size + 1e-300), axis=1).reshape(shape)
     out = shape if f_at.components is None else (*shape, f_at.components)
@@ -90,21 +90,20 @@ def certified(
 class _Run:
     """One call: the choice of methods, and which were used."""
 
-    def __init__(self, rtol: float, method: str, shape: tuple[int, ...]) -> None:
-        self.rtol, self.method, self.shape = rtol, method, shape
+    def __init__(self, method: str, shape: tuple[int, ...]) -> None:
+        self.method, self.shape = method, shape
         self.used: dict[str, None] = {}
 
     def solve(self, f_at: Integrand, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
         """E f at means (n, d) and covariances (n, d, d)."""
         principal = principal_factors(cov, self.shape)
-        principal = np.ascontiguousarray(
-            principal[:, :, : max(1, np.count_nonzero(principal.any(axis=(0, 1))))]
-        )
-        factor = triangular_factors(cov)
-        rank = factor.shape[2]
+        used = max(1, int(np.count_nonzero(principal.any(axis=(0, 1)))))
+        principal = np.ascontiguousarray(principal[:, :, :used])
         known = self.closed(f_at.function, mean, cov)
         if known is not None:
             return known
+        factor = triangular_factors(cov) if used <= _LARGEST else principal
+        rank = factor.shape[2]
         check_growth(f_at, mean, factor, self.shape)
         if self.method in ("auto", "quadrature"):
             apart = blocks(cov) if rank >= _LARGEST else []

@@ -44,8 +44,8 @@ _SURE = {1: 1e-13, 2: 1e-10, 3: 1e-6}
 class Lattice:
     """Points (r, P), their normalised weights (P,), and columns (P, c) that probe frequencies.
 
-    The first column is the weight; then cosines and sines at the low and at the high frequency of each
-    direction.  ``rims`` (P, 3) are the weights, those of the outermost and of the last but one shell.
+    The first column is the weight; then cosines and sines at the probes of each direction.  ``rims``
+    (P, 3) are the weights, those of the outermost and of the last but one shell.
     """
 
     points: np.ndarray
