@@ -36,6 +36,8 @@ _ROUGH = 0.2
 _PATIENCE = 6  # steps before a rough function is given up
 _BLOCK = 1 << 15  # values of f held at a time: they stay in the cache
 _PILOTS = 16
+_FAINT = 0.02
+"""A kink too faint to be seen so far may have an error of this part of the last height of a spectrum."""
 _SURE = {1: 1e-13, 2: 1e-10, 3: 1e-6}
 """What is asked, by rank, of an entry or a few: digits cost next to nothing there."""
 
@@ -81,11 +83,11 @@ def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: flo
     Some entries of a large batch are settled first, beyond ``rtol``; they tell which lattice the others need.
     """
     count, rank = factor.shape[0], factor.shape[2]
-    run = _Run(f_at, mean, factor, min(rtol, _SURE[rank]))
+    run = _Run(f_at, mean, factor, min(rtol, _SURE[rank]), _FAINT)
     pilots = np.unique(np.linspace(0, count - 1, _PILOTS).astype(int))
     level = run.settle(pilots, run.scout(pilots))
     if pilots.size < count:
-        run.ask(rtol if rank > 1 else run.rtol)
+        run.ask(rtol if rank > 1 else run.rtol, 0.0)
         rest = np.setdiff1d(np.arange(count), pilots)
         if np.any(run.error[pilots] > rtol * run.size[pilots]):
             run.settle(rest, run.scout(rest))
@@ -99,14 +101,17 @@ def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: flo
 class _Run:
     """The state of a batch: every entry's best answer so far."""
 
-    def __init__(self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float) -> None:
+    def __init__(
+        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float, faint: float
+    ) -> None:
         self.f_at, self.mean, self.factor = f_at, mean, factor
         self.value = self.size = self.error = np.empty((0, 0))
         self.cost = 0
-        self.ask(rtol)
+        self.ask(rtol, faint)
 
-    def ask(self, rtol: float) -> None:
-        self.rtol = rtol
+    def ask(self, rtol: float, faint: float) -> None:
+        """Set the tolerance, and the part of the last height of a spectrum that must be below it too."""
+        self.rtol, self.faint = rtol, faint
         self.radius = float(np.sqrt(-2.0 * np.log(min(0.01 * rtol, 1e-4)))) + 0.5
 
     def scout(self, rows: np.ndarray) -> np.ndarray:
@@ -218,10 +223,11 @@ class _Run:
         error = aliased + cut + rounding(rule.points.shape[1]) * size
         lost = ~np.isfinite(value) | ~np.isfinite(size) | (size == 0.0)
         error[lost] = np.inf
-        better = error < self.error[rows]
+        # a finer lattice is believed also where it is less sure of itself
         for kept, new in ((self.value, value), (self.size, size), (self.error, error)):
-            kept[rows] = np.where(better, new, kept[rows])
+            kept[rows] = np.where(lost, kept[rows], new)
         unit = np.where(size > 0, size, 1.0)
         slow = (heights[..., -1] > _ROUGH * heights[..., 0]) & (heights[..., -1] > 1e-13 * unit)
         rough = np.any(slow, axis=1) | np.any(lost, axis=1)
-        return np.max(aliased / unit, axis=1), np.max(np.where(lost, 0, cut / unit), axis=1), rough
+        doubt = np.maximum(aliased, self.faint * heights[..., -1])
+        return np.max(doubt / unit, axis=1), np.max(np.where(lost, 0, cut / unit), axis=1), rough
