@@ -1,8 +1,8 @@
 """Many two-dimensional laws and one smooth function: its values on one grid serve all of them.
 
 The trapezoidal rule in the coordinates u, v of f, not in those of each law: f is evaluated once per point of
-a grid that covers every law, and a law costs a sum of values times its density (`kernels.plane`), about a
-nanosecond a point.  The error is that of `lattice`: the decay of the spectrum of f times the density.
+a grid that covers every law, and a law costs a sum of values times its density (`kernels.plane`), a few
+nanoseconds a point.  The error is that of `lattice`: the decay of the spectrum of f times the density.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def finest(f_at: Integrand, mean: np.ndarray, factor: np.ndarray) -> tuple[np.nd
     cost = 0
 
     def at(points: np.ndarray) -> np.ndarray:
-        """The root mean square of the components, finite, at points (.., d)."""
+        """The components of f at points (.., d), zero where they are not finite."""
         nonlocal cost
         flat = points.reshape(-1, d)
         cost += flat.shape[0]

@@ -26,13 +26,8 @@ def law(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     try:  # ten times cheaper than the eigenvalues, and as a rule enough
         np.linalg.cholesky(cov + 1e-10 * top[:, None, None] * np.eye(cov.shape[1]))
     except np.linalg.LinAlgError:
-        factors(cov, shape)
+        principal_factors(cov, shape)
     return mean, cov, shape
-
-
-def factors(cov: np.ndarray, shape: tuple[int, ...] = ()) -> np.ndarray:
-    """L with L L' = cov, principal axes first; an indefinite cov is refused."""
-    return principal_factors(cov, shape)
 
 
 def split(first: int | None, d: int) -> int:

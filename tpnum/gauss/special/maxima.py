@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from tpnum.gauss.estimate import Estimate
+from tpnum.gauss.laws import principal_factors
 from tpnum.gauss.special import tails
-from tpnum.gauss.special.inputs import centring, factors, law, report, split, tolerance
+from tpnum.gauss.special.inputs import centring, law, report, split, tolerance
 from tpnum.gauss.special.orthants import probability
 from tpnum.gauss.special.randomised import SETS, adaptive, normal_sets
 from tpnum.kernels.maximum import max_pairs
@@ -155,7 +156,7 @@ def _sampled(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """(E[max max] and the argmax probabilities (n, 1 + pairs), error, cost) for windows of any size."""
     d = mean.shape[1]
-    factor = factors(cov)
+    factor = principal_factors(cov)
     # the axis along which the coordinates of a window part most is integrated, the others by their variance
     _, _, axes = np.linalg.svd(centring([first, d - first]) @ factor)
     factor = factor @ axes.transpose(0, 2, 1)

@@ -31,23 +31,10 @@ def normal_cdf(upper: Any, mean: Any, cov: Any, atol: float = 1e-6) -> Estimate:
     Raises InputError for arrays that are no such law, warns with AccuracyWarning where ``atol`` is missed.
     """
     atol = tolerance(atol)
-    mean, cov, shape = law(mean, cov)
-    d = mean.shape[1]
-    try:
-        upper = np.asarray(upper, dtype=np.float64)
-        upper = np.broadcast_to(upper, (*upper.shape[:-1], d))
-        full = np.broadcast_shapes(upper.shape[:-1], shape)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"upper must be real, (..., {d}), its leading axes like those of cov {shape}, "
-            f"not {np.shape(upper)}"
-        ) from None
+    upper, mean, cov, full = _beside("upper", upper, mean, cov)
     if np.any(np.isnan(upper)):
         raise InputError("upper is not a number somewhere")
-    upper = np.broadcast_to(upper, (*full, d))
-    bound = (upper - np.broadcast_to(mean.reshape(*shape, d), (*full, d))).reshape(-1, d)
-    cov = np.broadcast_to(cov.reshape(*shape, d, d), (*full, d, d)).reshape(-1, d, d)
-    return _estimate("normal_cdf", bound, cov, full, atol)
+    return _estimate("normal_cdf", upper - mean, cov, full, atol)
 
 
 def orthant(cov: Any, mean: Any = 0.0, atol: float = 1e-6) -> Estimate:
@@ -74,22 +61,31 @@ def product_of_cdfs(a: Any, cov: Any, mean: Any = 0.0, atol: float = 1e-6) -> Es
 
 def gated(a: Any, cov: Any, mean: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """The law of y = a z + e, whose orthant probability is E prod Phi(a_i z_i)."""
+    a, mean, cov, full = _beside("a", a, mean, cov)
+    if not np.all(np.isfinite(a)):
+        raise InputError("a is not finite somewhere")
+    return a * mean, np.eye(a.shape[1]) + a[:, :, None] * cov * a[:, None, :], full
+
+
+def _beside(
+    name: str, given: Any, mean: Any, cov: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]:
+    """(given (n, d), mean (n, d), cov (n, d, d), leading shape) of an argument that broadcasts with a law."""
     mean, cov, shape = law(mean, cov)
     d = mean.shape[1]
     try:
-        a = np.asarray(a, dtype=np.float64)
-        a = np.broadcast_to(a, (*a.shape[:-1], d))
-        full = np.broadcast_shapes(a.shape[:-1], shape)
+        given = np.asarray(given, dtype=np.float64)
+        given = np.broadcast_to(given, (*given.shape[:-1], d))
+        full = np.broadcast_shapes(given.shape[:-1], shape)
     except (TypeError, ValueError):
         raise InputError(
-            f"a must be real, (..., {d}), its leading axes like those of cov {shape}, not {np.shape(a)}"
+            f"{name} must be real, (..., {d}), its leading axes like those of cov {shape}, "
+            f"not {np.shape(given)}"
         ) from None
-    if not np.all(np.isfinite(a)):
-        raise InputError("a is not finite somewhere")
-    a = np.broadcast_to(a, (*full, d)).reshape(-1, d)
+    given = np.broadcast_to(given, (*full, d)).reshape(-1, d)
     mean = np.broadcast_to(mean.reshape(*shape, d), (*full, d)).reshape(-1, d)
     cov = np.broadcast_to(cov.reshape(*shape, d, d), (*full, d, d)).reshape(-1, d, d)
-    return a * mean, np.eye(d) + a[:, :, None] * cov * a[:, None, :], full
+    return given, mean, cov, full
 
 
 def _estimate(name: str, bound: np.ndarray, cov: np.ndarray, shape: tuple[int, ...], atol: float) -> Estimate:

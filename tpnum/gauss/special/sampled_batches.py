@@ -9,8 +9,9 @@ import numpy as np
 from tpnum.errors import InputError, LimitError
 from tpnum.functions import get
 from tpnum.gauss.estimate import Estimate
+from tpnum.gauss.laws import principal_factors
 from tpnum.gauss.rules import values
-from tpnum.gauss.special.inputs import centring, factors, law, report, split, tolerance
+from tpnum.gauss.special.inputs import centring, law, report, split, tolerance
 from tpnum.gauss.special.randomised import adaptive, normal_sets
 
 _BLOCK = 1 << 20  # coordinates of points held at a time
@@ -40,7 +41,7 @@ def batchnorm_sampled(
     top = np.max(np.einsum("nii->ni", cov), axis=1, initial=0.0)
     if eps == 0.0 and any(np.any(variance[:, span].sum(axis=1) <= 1e-13 * top) for span in spans):
         raise LimitError("a batch has coinciding examples only: its batch normalisation is 0/0")
-    factor = factors(0.5 * (centred + centred.transpose(0, 2, 1)))[:, :, : d - len(sizes)]
+    factor = principal_factors(0.5 * (centred + centred.transpose(0, 2, 1)))[:, :, : d - len(sizes)]
 
     def run(rows: np.ndarray, log2: int) -> np.ndarray:
         sets = normal_sets(factor.shape[2], log2)

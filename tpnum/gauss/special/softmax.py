@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.special.inputs import centring, factors, law, report, split, tolerance
+from tpnum.gauss.laws import principal_factors
+from tpnum.gauss.special.inputs import centring, law, report, split, tolerance
 from tpnum.gauss.special.randomised import SETS, adaptive, normal_sets
 from tpnum.kernels.softmax import softmax_sums
 
@@ -40,7 +41,7 @@ def softmax_moments(mean: Any, cov: Any, first: int | None = None, atol: float =
     first = split(first, d)
     within = centring([first, d - first])
     centred = within @ cov @ within
-    factor = factors(0.5 * (centred + centred.transpose(0, 2, 1)))
+    factor = principal_factors(0.5 * (centred + centred.transpose(0, 2, 1)))
     rank = max(1, int(np.max(np.sum(np.any(factor != 0.0, axis=1), axis=1), initial=0)))
     factor = np.ascontiguousarray(factor[:, :, : min(rank, max(1, d - 2))])
     size = d + first * (d - first)
