@@ -84,7 +84,9 @@ class Pairs:
         centred = centred and self.sites[0].mean(a) is not None and self.sites[1].mean(b) is not None
         key = ("second", a, b, tied, centred)
         if key not in self._memo:
-            self._memo[key] = self._normed(self._second(a, b, tied, centred), a, centred)
+            node = self._normed(self._second(a, b, tied, centred), a, centred)
+            assert node is None or not node.increments or a == b
+            self._memo[key] = node
         return self._memo[key]
 
     def _normed(self, node: graph.Pair | None, name: str, centred: bool) -> graph.Pair | None:
@@ -120,6 +122,9 @@ class Pairs:
                 parts += [graph.Part(1.0, (), (), (cov,), own)] if cov is not None else []
             if not centred:
                 parts += self._means(a, b, own)
+            noise = parts[0].pairs if len(parts) == 1 else ()
+            if noise and isinstance(noise[0], graph.Fresh):
+                return noise[0]
             return self._sum(a, b, tied, parts)
         if centred:
             return None
@@ -323,15 +328,21 @@ class Pairs:
     # -- nodes ---------------------------------------------------------------------------------
 
     def _sum(self, a: str, b: str, tied: Axes, parts: list[graph.Part]) -> graph.Pair | None:
+        """The pair node of a and b: norms, increments and axes belong to it, not to what it is made of.
+
+        The node of another variable with itself is handed on where it has all of these alike.
+        """
         parts = [part for part in parts if part.coef != 0.0]
         if not parts:
             return None
-        if len(parts) == 1 and parts[0].coef == 1.0 and not parts[0].rows and not parts[0].cols:
-            if len(parts[0].pairs) == 1:
-                return parts[0].pairs[0]
-        return graph.Sum(
-            *self._frame(a, b, tied), increments=a == b and _has_increments(parts), parts=tuple(parts)
-        )
+        increments = a == b and _has_increments(parts)
+        node = graph.Sum(*self._frame(a, b, tied), increments=increments, parts=tuple(parts))
+        (part, *more) = parts
+        if more or part.coef != 1.0 or part.rows or part.cols or len(part.pairs) != 1:
+            return node
+        (inner,) = part.pairs
+        alike = (inner.tied, inner.rows, inner.cols) == (node.tied, node.rows, node.cols)
+        return inner if increments and inner.increments and alike else node
 
     def _frame(self, a: str, b: str, tied: Axes) -> tuple[Axes, Axes, Axes]:
         return frame(self.lines[0].axes(a), self.lines[1].axes(b), tied)

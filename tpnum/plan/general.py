@@ -94,10 +94,12 @@ class PairValues:
             for name, p, s in zip(node.data, self.profiles, self.slices, strict=True)
         )
         channels = x.shape[-1]
-        names = [name for name, _ in self.profiles[0].site.lines.axes(node.data[0])]
         letters = {key: chr(97 + k) for k, key in enumerate(dims(node))}
         tied = {name for name, _ in node.tied}
-        own: list[list[Dim]] = [[("", s), *((n, 2 if n in tied else s) for n in names)] for s in (0, 1)]
+        own: list[list[Dim]] = [
+            [("", s), *((n, 2 if n in tied else s) for n, _ in p.site.lines.axes(name))]
+            for s, (name, p) in enumerate(zip(node.data, self.profiles, strict=True))
+        ]
 
         def spell(side: int) -> str:
             return "".join(letters[key] for key in own[side]) + "z"

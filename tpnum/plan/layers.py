@@ -86,10 +86,6 @@ class Layers:
         found = self._by_node.get(id(node))
         return None if found is None else (found, self._layers[found.key])
 
-    def alone(self, node: graph.Pair) -> bool:
-        """Whether at most one node reads this one."""
-        return self.uses.get(id(node), 0) <= 1
-
     def terms(self, node: graph.Sum, own_only: bool) -> list[Term]:
         """The parts of a sum, sums that nobody else reads multiplied out."""
         made = []
