@@ -21,7 +21,7 @@ CODE = {name: k for k, name in enumerate(kernels.OPERATIONS)}
 SLOTS = {
     "gram": "w", "zero": "w", "first": "mw", "relu": "mm", "relu_bias": "mm", "abrelu_layer": "mm",
     "dense": "mm", "multiply": "mr", "add": "mr", "add_product": "mrr", "add_outer": "m", "start": "ww",
-    "collect": "mmr", "cross": "mm", "join": "mr", "both": "wrr", "normal": "wr", "plain": "wr",
+    "collect": "mmr", "join": "mr", "both": "wrr", "normal": "wr", "plain": "wr",
     "copy": "wr", "store_covariance": "r", "store_scaled": "r", "dual": "wrw", "series": "wrw",
 }  # fmt: skip
 """What each operation does to its registers a, b, c: reads, writes, or modifies them in place."""

@@ -106,15 +106,12 @@ class _Compiler(Assembler):
 
     def _sum_corr(self, node: graph.Sum) -> int:
         assert node.norms is not None
-        terms = self.layers.terms(node, own_only=True)
+        terms = self.layers.terms(node)
         corrs = [self._term_corr(term) for term in terms]
         near, far = self.emit("start")
         for term, e in zip(terms, corrs, strict=True):
-            if term.own:
-                near, far = self.emit("collect", near, far, e, p=self._weights(term, node.norms))
-            else:
-                p, q = self._mean_weights(term, node.norms)
-                near, far = self.emit("cross", near, far, p=p, n=q)
+            p, n = self._weights(term, node.norms)
+            near, far = self.emit("collect", near, far, e, p=p, n=n)
         return self.value_of("join", near, far)
 
     def _term_corr(self, term: Term) -> int:
@@ -131,33 +128,25 @@ class _Compiler(Assembler):
             e = self.value_of("both", e, other)
         return e
 
-    def _weights(self, term: Term, norms: Norms) -> int:
-        """sqrt(coef * norm of the term / norm of the sum), times the term's own factors."""
-        sides = []
-        for side in (0, 1):
-            value = np.full(self.profiles[side].size, term.coef)
-            for pair in term.pairs:
-                value = value * (
-                    pair.value if isinstance(pair, graph.Shared) else self.value(pair.norms, side)
-                )
-            factor = np.ones(self.profiles[side].size)
-            for profile in (term.rows, term.cols)[side]:
-                factor = factor * self.values(profile, side)
-            sides.append(np.sqrt(value) * factor * inverse(np.sqrt(self.value(norms, side))))
-        return self.param(None, *sides)
-
-    def _mean_weights(self, term: Term, norms: Norms) -> tuple[int, int]:
-        """The two means of a cross term, each known at both inputs by its key."""
+    def _weights(self, term: Term, norms: Norms) -> tuple[int, int]:
+        """The two factors of a term over the deviation of the sum, each at both inputs; one if they agree."""
+        coef = term.coef
+        root = np.sqrt(abs(coef))
+        alike = coef > 0.0 and [f.key for f in term.rows] == [f.key for f in term.cols]
         numbers = []
-        for factors, coef in ((term.rows, term.coef), (term.cols, 1.0)):
+        for factors, weight in ((term.rows, root), (term.cols, np.copysign(root, coef))):
             sides = []
             for side in (0, 1):
-                value = np.full(self.profiles[side].size, coef)
+                value = np.full(self.profiles[side].size, weight)
                 for factor in factors:
                     value = value * self.values(factor, side)
+                for pair in term.pairs:
+                    value = value * np.sqrt(self.value(pair.norms, side))
                 sides.append(value * inverse(np.sqrt(self.value(norms, side))))
             numbers.append(self.param(None, *sides))
-        return numbers[0], numbers[1]
+            if alike:
+                break
+        return numbers[0], numbers[-1]
 
     # -- duals ---------------------------------------------------------------------------------
 
@@ -243,7 +232,7 @@ class _Compiler(Assembler):
         return out
 
     def _sum_plain(self, node: graph.Sum) -> int:
-        terms = self.layers.terms(node, own_only=False)
+        terms = self.layers.terms(node)
         (only, *more) = terms
         if not more and only.coef == 1.0 and not only.rows and not only.cols and len(only.pairs) == 1:
             return self.plain(only.pairs[0])
