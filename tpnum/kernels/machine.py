@@ -46,8 +46,7 @@ OPERATIONS = (
     "add_product",  # a <- a + r_i c_j b c, parameter p
     "add_outer",  # a <- a + r_i c_j, row parameter p, column parameter n
     "start",  # a, b <- 0: numerators of 1 - rho and 1 + rho
-    "collect",  # a, b gain the share of a term with co-correlation c (-1: one) and weights p
-    "cross",  # a, b gain the share of a product of differences, parameters p and n
+    "collect",  # a, b gain the share of a term with co-correlation c (-1: one), parameters p and n
     "join",  # a <- the co-correlation from a, b
     "both",  # a <- co-correlation of the product of independent factors b, c
     "normal",  # a <- co-correlation of the plain covariance b, inverse deviations p
@@ -62,7 +61,7 @@ OPERATIONS = (
 
 (
     GRAM, ZERO, FIRST, RELU, RELU_BIAS, ABRELU_LAYER, DENSE, MULTIPLY, ADD, ADD_PRODUCT, ADD_OUTER, START,
-    COLLECT, CROSS, JOIN, BOTH, NORMAL, PLAIN, COPY, STORE_COVARIANCE, STORE_SCALED, DUAL, SERIES,
+    COLLECT, JOIN, BOTH, NORMAL, PLAIN, COPY, STORE_COVARIANCE, STORE_SCALED, DUAL, SERIES,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 
@@ -103,42 +102,29 @@ def scaled(a, rp, cp, p, i, j0, out):
 
 
 @kernel
-def collect(near, far, e, rp, cp, p, i, j0):
-    """A term of weights w_i, w in a normalised sum: 1 -+ rho gain (w_i - w)^2 / 2 + w_i w (1 -+ rho_k).
+def collect(near, far, e, rp, cp, p, q, i, j0):
+    """A term c s rho_k of a normalised sum, with factors c_i, s_i of the row and c, s of the columns.
 
-    An empty ``e`` is a term of correlation one (a shared bias, a mean).
+    1 -+ rho gain (c_i - c)(s_i - s) / 2 + (c_i s + c s_i)(1 -+ rho_k) / 2, which is (c_i +- c)(s_i +- s) / 2
+    for an empty ``e``, a term of correlation one (a shared bias, a mean).
     """
     one = near.dtype.type(1)
     half = near.dtype.type(0.5)
-    w_i = rp[p, i]
-    w = cp[p, j0 : j0 + near.size]
+    c_i, s_i = rp[p, i], rp[q, i]
+    c = cp[p, j0 : j0 + near.size]
+    s = cp[q, j0 : j0 + near.size]
     if e.size == 0:
         for k in range(near.size):
-            down = w_i - w[k]
-            up = w_i + w[k]
-            near[k] += half * (down * down)
-            far[k] += half * (up * up)
+            near[k] += half * ((c_i - c[k]) * (s_i - s[k]))
+            far[k] += half * ((c_i + c[k]) * (s_i + s[k]))
         return
     for k in range(near.size):
         y = abs(e[k])
         right = math.copysign(one, e[k]) > 0
-        down = w_i - w[k]
-        apart = half * (down * down)
-        weight = w_i * w[k]
+        apart = half * ((c_i - c[k]) * (s_i - s[k]))
+        weight = half * (c_i * s[k] + c[k] * s_i)
         near[k] += apart + weight * (y if right else one + (one - y))
         far[k] += apart + weight * (one + (one - y) if right else y)
-
-
-@kernel
-def cross(near, far, rp, cp, p, q, i, j0):
-    """Products of means across terms: 1 -+ rho gain (m_i -+ m)(l_i -+ l) / 2."""
-    half = near.dtype.type(0.5)
-    m_i, l_i = rp[p, i], rp[q, i]
-    m = cp[p, j0 : j0 + near.size]
-    l = cp[q, j0 : j0 + near.size]
-    for k in range(near.size):
-        near[k] += half * ((m_i - m[k]) * (l_i - l[k]))
-        far[k] += half * ((m_i + m[k]) * (l_i + l[k]))
 
 
 @kernel
@@ -275,9 +261,7 @@ def _strips(code, panels, grams, data, threshold, params, tables, work, outs, pl
                 a[:] = 0
                 b[:] = 0
             elif op == COLLECT:
-                collect(a, b, c, rp, cp, p, i, j)
-            elif op == CROSS:
-                cross(a, b, rp, cp, p, m, i, j)
+                collect(a, b, c, rp, cp, p, m, i, j)
             elif op == JOIN:
                 join(a, b)
             elif op == BOTH:

@@ -165,14 +165,21 @@ class Fresh(Pair):
 class Part:
     """coef * product of row profiles * product of column profiles * product of pair nodes.
 
-    ``own`` marks the part of a variable with itself (row and column factors are the same quantity).
+    With c and s the row and column factors at one input, k the pairs' product, q that at one input and
+    d = q + q' - 2 k, its share of E (Z - Z')^2 is, free of cancellation,
+
+        coef [(c s' + c' s) d + (c - c') (s q - s' q') + (s - s') (c q - c' q')] / 2.
     """
 
     coef: float
     rows: tuple[Profile, ...]
     cols: tuple[Profile, ...]
     pairs: tuple[Pair, ...]
-    own: bool = False
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is the multiple of a pair node."""
+        return len(self.pairs) == 1 and not self.rows and not self.cols
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,8 @@ from tpnum.law.site import Lines, Site, union
 from tpnum.program.lines import Axes, Data, Input, LinComb, Map, MatMul
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tpnum.law.expectation import Side
 
 
@@ -98,7 +100,6 @@ class Pairs:
 
     def _second(self, a: str, b: str, tied: Axes, centred: bool) -> graph.Pair | None:
         la, lb = self.lines[0].by_name[a], self.lines[1].by_name[b]
-        own = a == b
         if isinstance(la, LinComb) or isinstance(lb, LinComb):
             return self._lincomb(a, b, tied, centred)
         if isinstance(la, Map) and isinstance(lb, Map) and (la.axis, la.out) == (lb.axis, lb.out):
@@ -108,37 +109,42 @@ class Pairs:
         if isinstance(lb, Map):
             return self._one_sided(lb, a, 1, tied, centred)
         if isinstance(la, Data) and isinstance(lb, Data):
-            return graph.Gram(*self._frame(a, b, tied), increments=own, data=(a, b))
+            return graph.Gram(*self._frame(a, b, tied), increments=a == b, data=(a, b))
         if isinstance(la, Data) or isinstance(lb, Data):
             return None
         if isinstance(la, MatMul) and isinstance(lb, MatMul):
-            return self._matmul(la, lb, tied, own) if la.matrix == lb.matrix else None
+            return self._matmul(la, lb, tied) if la.matrix == lb.matrix else None
         if isinstance(la, Input) and isinstance(lb, Input):
             parts = []
             if la.names == lb.names:
-                cov = self._input_cov(la, la.names.index(a), la.names.index(b), tied, own)
-                parts += [graph.Part(1.0, (), (), (cov,), own)] if cov is not None else []
+                cov = self._input_cov(la, la.names.index(a), la.names.index(b), tied)
+                parts += [graph.Part(1.0, (), (), (cov,))] if cov is not None else []
             if not centred:
-                parts += self._means(a, b, own)
+                parts += self._means(a, b)
+            noise = parts[0].pairs if len(parts) == 1 else ()
+            if noise and isinstance(noise[0], graph.Fresh):
+                return noise[0]
             return self._sum(a, b, tied, parts)
         if centred:
             return None
         if self.lines[0].vars[a].kind == "G" and self.lines[1].vars[b].kind == "G":
-            return self._sum(a, b, tied, self._means(a, b, own))
+            return self._sum(a, b, tied, self._means(a, b))
         return self._expand(a, b, tied)
 
-    def _means(self, a: str, b: str, own: bool) -> list[graph.Part]:
+    def _means(self, a: str, b: str) -> list[graph.Part]:
         first, second = self.sites[0].mean(a), self.sites[1].mean(b)
         if first is None or second is None:
             return []
-        return [graph.Part(1.0, (first,), (second,), (), own)]
+        return [graph.Part(1.0, (first,), (second,), ())]
 
-    def _input_cov(self, line: Input, i: int, j: int, tied: Axes, own: bool) -> graph.Pair | None:
+    def _input_cov(self, line: Input, i: int, j: int, tied: Axes) -> graph.Pair | None:
         value = line.cov[i][j]
         if value == 0.0:
             return None
         if not line.fresh:
-            return graph.Shared((), (), (), increments=own, value=value)
+            norms = [site.variance(line.names[i]) for site in self.sites] if i == j else None
+            norms = (norms[0], norms[1]) if norms else None
+            return graph.Shared((), (), (), increments=i == j, norms=norms, value=value)
         constant = graph.Constant(("constant", value), (), value=value)
         frame = self._frame(line.names[i], line.names[j], tied)
         return graph.Fresh(*frame, increments=False, same=(constant,), other=None)
@@ -158,24 +164,22 @@ class Pairs:
                 if rows is None or cols is None:
                     continue
                 coef = (s.coef if s else 1.0) * (t.coef if t else 1.0)
-                own = a == b and i == j
-                if isinstance(inner, graph.Sum) and not any(part.pairs for part in inner.parts):
-                    # products of means stay in sight of the increments
+                if isinstance(inner, graph.Sum) and not inner.increments and _has_increments(inner.parts):
+                    # what keeps its digits stays in sight of the increments
                     parts += [
-                        graph.Part(coef * p.coef, rows + p.rows, cols + p.cols, (), own and p.own)
-                        for p in inner.parts
+                        graph.Part(coef * p.coef, rows + p.rows, cols + p.cols, p.pairs) for p in inner.parts
                     ]
                 else:
-                    parts.append(graph.Part(coef, rows, cols, (inner,), own))
+                    parts.append(graph.Part(coef, rows, cols, (inner,)))
         return self._sum(a, b, tied, parts)
 
-    def _matmul(self, la: MatMul, lb: MatMul, tied: Axes, own: bool) -> graph.Pair | None:
+    def _matmul(self, la: MatMul, lb: MatMul, tied: Axes) -> graph.Pair | None:
         """Cov(A h, A h') = s^2 E[Z^h Z^h'], zero between different members of a matrix family."""
         matrix = self.lines[0].matrix(la.matrix)
         inner = self.second(la.vector, lb.vector, union(tied, matrix.axes))
         if inner is None:
             return None
-        node = self._sum(la.name, lb.name, inner.tied, [graph.Part(matrix.var, (), (), (inner,), own)])
+        node = self._sum(la.name, lb.name, inner.tied, [graph.Part(matrix.var, (), (), (inner,))])
         node = self._normed(node, la.name, centred=False)
         loose = tuple(axis for axis in matrix.axes if axis not in tied)
         return self._embed(node, la.name, lb.name, tied, loose) if loose and node else node
@@ -261,10 +265,9 @@ class Pairs:
                 if rows is None or cols is None:
                     continue
                 placed = [(0, atom) for atom in x.atoms] + [(1, atom) for atom in y.atoms]
-                own = a == b and i == j and len(x.atoms) > 0
                 for piece in expectation.product(placed):
                     coef = x.coef * y.coef * piece.coef
-                    parts.append(graph.Part(coef, rows + piece.rows, cols + piece.cols, piece.pairs, own))
+                    parts.append(graph.Part(coef, rows + piece.rows, cols + piece.cols, piece.pairs))
         return self._sum(a, b, tied, parts)
 
     def dual(self, a: str, b: str, sides: tuple[Side, Side], tied: Axes) -> graph.Pair:
@@ -323,15 +326,21 @@ class Pairs:
     # -- nodes ---------------------------------------------------------------------------------
 
     def _sum(self, a: str, b: str, tied: Axes, parts: list[graph.Part]) -> graph.Pair | None:
+        """The pair node of a and b: norms, increments and axes belong to it, not to what it is made of.
+
+        The node of another variable with itself is handed on where it has all of these alike.
+        """
         parts = [part for part in parts if part.coef != 0.0]
         if not parts:
             return None
-        if len(parts) == 1 and parts[0].coef == 1.0 and not parts[0].rows and not parts[0].cols:
-            if len(parts[0].pairs) == 1:
-                return parts[0].pairs[0]
-        return graph.Sum(
-            *self._frame(a, b, tied), increments=a == b and _has_increments(parts), parts=tuple(parts)
-        )
+        increments = a == b and _has_increments(parts)
+        node = graph.Sum(*self._frame(a, b, tied), increments=increments, parts=tuple(parts))
+        (part, *more) = parts
+        if more or part.coef != 1.0 or not part.bare:
+            return node
+        (inner,) = part.pairs
+        alike = (inner.tied, inner.rows, inner.cols) == (node.tied, node.rows, node.cols)
+        return inner if increments and inner.increments and alike else node
 
     def _frame(self, a: str, b: str, tied: Axes) -> tuple[Axes, Axes, Axes]:
         return frame(self.lines[0].axes(a), self.lines[1].axes(b), tied)
@@ -348,16 +357,8 @@ def frame(a: Axes, b: Axes, tied: Axes) -> tuple[Axes, Axes, Axes]:
     )
 
 
-def _has_increments(parts: list[graph.Part]) -> bool:
-    """E (Z - Z')^2 of a sum: own parts with increments of their own, and products of means across."""
-    for part in parts:
-        if part.own:
-            if not all(pair.increments for pair in part.pairs) or len(part.pairs) > 2:
-                return False
-            if len(part.pairs) == 2 and part.rows:
-                return False
-            if (part.rows or len(part.pairs) == 2) and any(pair.norms is None for pair in part.pairs):
-                return False
-        elif part.pairs:
-            return False
-    return True
+def _has_increments(parts: Iterable[graph.Part]) -> bool:
+    """Whether E (Z - Z')^2 of a variable with such parts is known without cancellation."""
+    return all(
+        pair.increments and (part.bare or pair.norms is not None) for part in parts for pair in part.pairs
+    )

@@ -17,8 +17,32 @@ if TYPE_CHECKING:
     from tpnum.plan.profile import ProfileValues
 
 CODE = {name: k for k, name in enumerate(kernels.OPERATIONS)}
+
+SLOTS = {
+    "gram": "w", "zero": "w", "first": "mw", "relu": "mm", "relu_bias": "mm", "abrelu_layer": "mm",
+    "dense": "mm", "multiply": "mr", "add": "mr", "add_product": "mrr", "add_outer": "m", "start": "ww",
+    "collect": "mmr", "join": "mr", "both": "wrr", "normal": "wr", "plain": "wr",
+    "copy": "wr", "store_covariance": "r", "store_scaled": "r", "dual": "wrw", "series": "wrw",
+}  # fmt: skip
+"""What each operation does to its registers a, b, c: reads, writes, or modifies them in place."""
+
 Norms = tuple[graph.Profile, graph.Profile]
 """The second moments of a variable at the first and at the second input."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """An operation on values: it reads some and makes new ones, slot by slot, -1 where there is none.
+
+    No value ever changes.  Where the kernel works in place, the slot has both the value that it reads and
+    the one that stands there afterwards.
+    """
+
+    op: str
+    reads: tuple[int, ...]
+    makes: tuple[int, ...]
+    p: int
+    n: int
 
 
 @dataclass(frozen=True)
@@ -51,37 +75,51 @@ class Machine:
 
 
 class Assembler:
-    """Collects instructions on virtual registers, and the parameters that they read per input."""
+    """Collects instructions on values, and the parameters that they read per input."""
 
     def __init__(self, rows: ProfileValues, cols: ProfileValues, dtype: np.dtype):
         self.profiles = (rows, cols)
         self.dtype = dtype
         self.tables = SeriesTables()
-        self.ops: list[tuple[str, int, int, int, int, int]] = []
-        self.registers = 0
+        self.instructions: list[Instruction] = []
+        self.values_made = 0
         self.params: dict[Hashable, int] = {}
         self.columns: list[tuple[np.ndarray, np.ndarray]] = []
         self.duals: list[str] = []
         self.grams: list[tuple[str, str]] = []
 
     def finish(self, outputs: tuple[tuple[str, int], ...]) -> Machine:
-        physical, count = _allocate(self.ops)
-        code = np.array(
-            [(CODE[op[0]], *physical[k], *op[4:]) for k, op in enumerate(self.ops)], dtype=np.int64
-        )
+        rows, count = allocate(self.instructions)
+        code = np.array([(CODE[op], *rest) for op, *rest in rows], dtype=np.int64)
         sizes = [v.size for v in self.profiles]
         first, second = (
             np.array([pair[s] for pair in self.columns]).reshape(len(self.columns), sizes[s]) for s in (0, 1)
         )
         return Machine(code, first, second, count, self.tables, tuple(self.duals), tuple(self.grams), outputs)
 
-    def emit(self, op: str, a: int, b: int = -1, c: int = -1, p: int = 0, n: int = 0) -> int:
-        self.ops.append((op, a, b, c, p, n))
-        return a
+    def emit(self, op: str, *operands: int, p: int = 0, n: int = 0, makes: int = 2) -> tuple[int, int]:
+        """Append an operation on values, -1 for those it can do without; the two that it makes, or -1.
 
-    def register(self) -> int:
-        self.registers += 1
-        return self.registers - 1
+        Of what it would write afresh it writes the first ``makes``.
+        """
+        given = iter(operands)
+        reads = [-1 if slot == "w" else next(given) for slot in SLOTS[op]]
+        made = []
+        for slot, read in zip(SLOTS[op], reads, strict=True):
+            wanted = read >= 0 if slot == "m" else slot == "w" and len(made) - made.count(-1) < makes
+            made.append(self._value() if wanted else -1)
+        assert next(given, None) is None
+        self.instructions.append(Instruction(op, tuple(reads), tuple(made), p, n))
+        first, second, *_ = (*(v for v, slot in zip(made, SLOTS[op], strict=True) if slot != "r"), -1, -1)
+        return first, second
+
+    def value_of(self, op: str, *operands: int, p: int = 0, n: int = 0) -> int:
+        """The one value that an operation makes."""
+        return self.emit(op, *operands, p=p, n=n, makes=1)[0]
+
+    def _value(self) -> int:
+        self.values_made += 1
+        return self.values_made - 1
 
     def param(self, key: Hashable | None, row: np.ndarray, col: np.ndarray) -> int:
         """The number of a parameter per row and per column; what has a key is kept once."""
@@ -122,31 +160,43 @@ def inverse(x: np.ndarray) -> np.ndarray:
     return np.where(x == 0.0, 0.0, 1.0 / np.where(x == 0.0, 1.0, x))
 
 
-def _allocate(ops: list[tuple[str, int, int, int, int, int]]) -> tuple[list[tuple[int, int, int]], int]:
-    """Registers by linear scan: a virtual register lives from its first mention to its last."""
+Row = tuple[str, int, int, int, int, int]
+"""An operation on registers: (name, a, b, c, p, n)."""
+
+
+def allocate(instructions: list[Instruction]) -> tuple[list[Row], int]:
+    """Registers by linear scan, and how many: a value keeps its register until its last reader.
+
+    A result that is made in place takes the register of its operand if nobody reads the operand again,
+    else the register of a copy.
+    """
     last: dict[int, int] = {}
-    for k, op in enumerate(ops):
-        for register in op[1:4]:
-            if register >= 0:
-                last[register] = k
+    for k, one in enumerate(instructions):
+        last |= dict.fromkeys((v for v in (*one.makes, *one.reads) if v >= 0), k)
     free: list[int] = []
     where: dict[int, int] = {}
     count = 0
-    placed = []
-    for k, op in enumerate(ops):
-        row = []
-        for register in op[1:4]:
-            if register < 0:
-                row.append(-1)
-                continue
-            if register not in where:
-                if free:
-                    where[register] = free.pop()
-                else:
-                    where[register] = count
-                    count += 1
-            row.append(where[register])
-        placed.append((row[0], row[1], row[2]))
-        for register in {r for r in op[1:4] if r >= 0 and last[r] == k}:
-            free.append(where[register])
-    return placed, max(count, 1)
+    rows: list[Row] = []
+
+    def fresh() -> int:
+        nonlocal count
+        if free:
+            return free.pop()
+        count += 1
+        return count - 1
+
+    for k, one in enumerate(instructions):
+        places = []
+        for read, made in zip(one.reads, one.makes, strict=True):
+            if read >= 0 and made >= 0 and (last[read] > k or one.reads.count(read) > 1):
+                where[made] = fresh()
+                rows.append(("copy", where[made], where[read], -1, 0, 0))
+            elif made >= 0:
+                where[made] = where[read] if read >= 0 else fresh()
+            places.append(where.get(made, where.get(read, -1)))
+        a, b, c = (*places, -1, -1, -1)[:3]
+        rows.append((one.op, a, b, c, one.p, one.n))
+        mentioned = [v for v in (*one.reads, *one.makes) if v >= 0]
+        kept = {where[v] for v in mentioned if last[v] > k}
+        free += sorted({where[v] for v in mentioned} - kept)
+    return rows, max(count, 1)

@@ -1,8 +1,9 @@
 """From a plan without index axes to a program for the machine (`tpnum.kernels.machine`).
 
-A node whose 1 - rho matters (what a dual reads) lives in a register of co-correlations, everything else
-as a plain covariance.  A dense layer behind a nonlinearity, with its tangent kernel, is one or three
-instructions in place; sums, products and residual branches are spelled out.
+A node whose 1 - rho matters (what a dual reads) is a value of co-correlations, everything else
+a plain covariance.  A dense layer behind a nonlinearity, with its tangent kernel, is one or three
+instructions; sums, products and residual branches are spelled out.  Values never change, so any number of
+readers may ask for one; which of them share a register is found afterwards (`tpnum.plan.assembler`).
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class _Compiler(Assembler):
         self._scaled: dict[int, int] = {}  # tangent kernels over the deviations of their variable
         self._calls: dict[int, tuple[int, int]] = {}
         self._positive: set[int] = set()
+        self._grams: dict[tuple[str, str], int] = {}
 
     def output(self, node: graph.Pair, weight: float, number: int) -> None:
         root = float(np.sqrt(weight))
@@ -66,17 +68,17 @@ class _Compiler(Assembler):
         if step is not None:
             self.emit("store_scaled", self.scaled(node), p=self.deviations(step[1].norms, root), n=number)
         elif node.increments and node.norms is not None:
-            register = self.corr(node, node.norms)
-            self.emit("store_covariance", register, p=self.deviations(node.norms, root), n=number)
+            e = self.corr(node, node.norms)
+            self.emit("store_covariance", e, p=self.deviations(node.norms, root), n=number)
         else:
-            register = self.plain(node)
+            k = self.plain(node)
             p = self.param(("constant", root), *(np.full(v.size, root) for v in self.profiles))
-            self.emit("store_scaled", register, p=p, n=number)
+            self.emit("store_scaled", k, p=p, n=number)
 
     # -- co-correlations -----------------------------------------------------------------------
 
     def corr(self, node: graph.Pair, norms: Norms) -> int:
-        """The register of the node's co-correlation, ``norms`` the second moments that normalise it."""
+        """The value of the node's co-correlation, ``norms`` the second moments that normalise it."""
         if id(node) not in self._corr:
             self._corr[id(node)] = self._make_corr(node, norms)
         return self._corr[id(node)]
@@ -85,73 +87,66 @@ class _Compiler(Assembler):
         layer = self.layers.layer(node)
         if layer is not None:
             return self._dense(layer)
-        if isinstance(node, graph.Gram):
-            return self._gram(node)
-        if isinstance(node, graph.Dual) and node.what == "value":
-            return self.call(node.call)[0]
-        if isinstance(node, graph.Shared) and node.increments:
-            return self.emit("zero", self.register())
-        if isinstance(node, graph.Sum) and node.increments:
-            return self._sum_corr(node)
-        plain = self.plain(node)
-        return self.emit("normal", self.register(), plain, p=self.inverse_deviations(norms))
+        if node.increments:
+            if isinstance(node, graph.Gram):
+                return self._gram(node)
+            if isinstance(node, graph.Dual):
+                return self.call(node.call)[0]
+            if isinstance(node, graph.Shared):
+                return self.value_of("zero")
+            if isinstance(node, graph.Sum):
+                return self._sum_corr(node)
+        return self.value_of("normal", self.plain(node), p=self.inverse_deviations(norms))
 
     def _gram(self, node: graph.Gram) -> int:
-        if node.data not in self.grams:
+        if node.data not in self._grams:
             self.grams.append(node.data)
-        return self.emit("gram", self.register(), n=self.grams.index(node.data))
+            self._grams[node.data] = self.value_of("gram", n=len(self.grams) - 1)
+        return self._grams[node.data]
 
     def _sum_corr(self, node: graph.Sum) -> int:
         assert node.norms is not None
-        terms = self.layers.terms(node, own_only=True)
-        corrs = [
-            self.corr(t.pairs[0], t.pairs[0].norms or node.norms)
-            if len(t.pairs) == 1 and not _constant(t)
-            else -1
-            for t in terms
-        ]
-        for k, term in enumerate(terms):
-            if len(term.pairs) == 2:
-                a, b = (self.corr(pair, pair.norms) for pair in term.pairs if pair.norms)
-                corrs[k] = self.emit("both", self.register(), a, b)
-        near, far = self.register(), self.register()
-        self.emit("start", near, far)
-        for term, register in zip(terms, corrs, strict=True):
-            if term.own:
-                self.emit("collect", near, far, register, p=self._weights(term, node.norms))
-            else:
-                p, q = self._mean_weights(term, node.norms)
-                self.emit("cross", near, far, p=p, n=q)
-        self.emit("join", near, far)
-        return near
+        terms = self.layers.terms(node)
+        corrs = [self._term_corr(term) for term in terms]
+        near, far = self.emit("start")
+        for term, e in zip(terms, corrs, strict=True):
+            p, n = self._weights(term, node.norms)
+            near, far = self.emit("collect", near, far, e, p=p, n=n)
+        return self.value_of("join", near, far)
 
-    def _weights(self, term: Term, norms: Norms) -> int:
-        """sqrt(coef * norm of the term / norm of the sum), times the term's own factors."""
-        sides = []
-        for side in (0, 1):
-            value = np.full(self.profiles[side].size, term.coef)
-            for pair in term.pairs:
-                value = value * (
-                    pair.value if isinstance(pair, graph.Shared) else self.value(pair.norms, side)
-                )
-            factor = np.ones(self.profiles[side].size)
-            for profile in (term.rows, term.cols)[side]:
-                factor = factor * self.values(profile, side)
-            sides.append(np.sqrt(value) * factor * inverse(np.sqrt(self.value(norms, side))))
-        return self.param(None, *sides)
+    def _term_corr(self, term: Term) -> int:
+        """The co-correlation of a term's pairs, -1 where it is one: a constant, a mean."""
+        factors = []
+        for pair in term.pairs:
+            if not isinstance(pair, graph.Shared):
+                assert pair.norms is not None
+                factors.append(self.corr(pair, pair.norms))
+        if not factors:
+            return -1
+        (e, *more) = factors
+        for other in more:
+            e = self.value_of("both", e, other)
+        return e
 
-    def _mean_weights(self, term: Term, norms: Norms) -> tuple[int, int]:
-        """The two means of a cross term, each known at both inputs by its key."""
+    def _weights(self, term: Term, norms: Norms) -> tuple[int, int]:
+        """The two factors of a term over the deviation of the sum, each at both inputs; one if they agree."""
+        coef = term.coef
+        root = np.sqrt(abs(coef))
+        alike = coef > 0.0 and [f.key for f in term.rows] == [f.key for f in term.cols]
         numbers = []
-        for factors, coef in ((term.rows, term.coef), (term.cols, 1.0)):
+        for factors, weight in ((term.rows, root), (term.cols, np.copysign(root, coef))):
             sides = []
             for side in (0, 1):
-                value = np.full(self.profiles[side].size, coef)
+                value = np.full(self.profiles[side].size, weight)
                 for factor in factors:
                     value = value * self.values(factor, side)
+                for pair in term.pairs:
+                    value = value * np.sqrt(self.value(pair.norms, side))
                 sides.append(value * inverse(np.sqrt(self.value(norms, side))))
             numbers.append(self.param(None, *sides))
-        return numbers[0], numbers[1]
+            if alike:
+                break
+        return numbers[0], numbers[-1]
 
     # -- duals ---------------------------------------------------------------------------------
 
@@ -160,37 +155,36 @@ class _Compiler(Assembler):
         if id(call) not in self._calls:
             first, second = (self._prepared(call, side) for side in (0, 1))
             e = self.corr(call.cov, call.vars)
-            slope = self.register() if "slope" in call.wanted else -1
-            out = self.register()
+            steep = "slope" in call.wanted
             if first.kind == second.kind == "closed" and first.f == second.f and first.f.closed is not None:
-                self._closed(FAMILIES[first.f.closed[0]].strip, first, second, out, e, slope)
+                made = self._closed(FAMILIES[first.f.closed[0]].strip, first, second, e, steep)
             else:
-                self._series(first, second, out, e, slope)
-            self._calls[id(call)] = out, slope
+                made = self._series(first, second, e, steep)
+            self._calls[id(call)] = made
         return self._calls[id(call)]
 
-    def _closed(self, strip: str, first: Prepared, second: Prepared, out: int, e: int, slope: int) -> None:
+    def _closed(self, strip: str, first: Prepared, second: Prepared, e: int, steep: bool) -> tuple[int, int]:
         if strip not in self.duals:
             if len(self.duals) == kernels.SLOTS:
                 raise Unsupported(f"more than {kernels.SLOTS} kinds of closed-form duals in one net")
             self.duals.append(strip)
         p = self.block(first.params, second.params)
-        self.emit("dual", out, e, slope, p=p, n=self.duals.index(strip))
+        return self.emit("dual", e, p=p, n=self.duals.index(strip), makes=1 + steep)
 
-    def _series(self, first: Prepared, second: Prepared, out: int, e: int, slope: int) -> None:
+    def _series(self, first: Prepared, second: Prepared, e: int, steep: bool) -> tuple[int, int]:
         """Parameters: |alpha|/sqrt(q) for the slope, and the root of E f'^2 for duplicates."""
         if first.kind != "series" or second.kind != "series":
             raise Unsupported(f"{first.f} and {second.f} have no common series")
         for prepared in (first, second):
             assert prepared.series is not None
-            if slope >= 0 and prepared.series.slope is not None:
+            if steep and prepared.series.slope is not None:
                 raise Unsupported(f"{prepared.f} jumps: its derivative has a series of its own")
         sides = [
             np.array([np.sqrt(p.second) * inverse(np.sqrt(p.q)), np.sqrt(p.slope_second)])
             for p in (first, second)
         ]
-        number = self.tables.add(first, second, slope >= 0, self.dtype)
-        self.emit("series", out, e, slope, p=self.block(*sides), n=number)
+        number = self.tables.add(first, second, steep, self.dtype)
+        return self.emit("series", e, p=self.block(*sides), n=number, makes=1 + steep)
 
     def _prepared(self, call: graph.DualCall, side: int) -> Prepared:
         fn, scalars = ((call.f, call.f_scalars), (call.g, call.g_scalars))[side]
@@ -206,48 +200,45 @@ class _Compiler(Assembler):
     def _make_plain(self, node: graph.Pair) -> int:
         step = self.layers.of_tangent(node)
         if step is not None:
-            register = self.scaled(node)
-            out = self.emit("zero", self.register())
-            return self.emit("add", out, register, p=self.deviations(step[1].norms, 1.0))
+            t = self.scaled(node)
+            return self.value_of("add", self.value_of("zero"), t, p=self.deviations(step[1].norms, 1.0))
         if isinstance(node, graph.Dual):
+            e, slope = self.call(node.call)
             if node.what == "slope":
-                return self.call(node.call)[1]
-            return self.emit(
-                "plain", self.register(), self.call(node.call)[0], p=self.deviations(node.call.moments, 1.0)
-            )
+                return slope
+            return self.value_of("plain", e, p=self.deviations(node.call.moments, 1.0))
         if isinstance(node, graph.Gram):
-            norms = _norms(node)
-            return self.emit("plain", self.register(), self.corr(node, norms), p=self.deviations(norms, 1.0))
+            return self.value_of("plain", self._gram(node), p=self.deviations(_norms(node), 1.0))
         if isinstance(node, graph.Shared):
             return self._constant(node.value)
         if isinstance(node, graph.Fresh):
             return self._fresh(node)
         if isinstance(node, graph.Sum):
             if node.increments and node.norms is not None and id(node) in self._corr:
-                return self.emit(
-                    "plain", self.register(), self._corr[id(node)], p=self.deviations(node.norms, 1.0)
-                )
+                return self.value_of("plain", self._corr[id(node)], p=self.deviations(node.norms, 1.0))
             return self._sum_plain(node)
         raise Unsupported("an expectation in more than two dimensions")
 
     def _constant(self, value: float) -> int:
-        out = self.emit("zero", self.register())
         p = self.param(None, *(np.full(v.size, x) for v, x in zip(self.profiles, (value, 1.0), strict=True)))
-        return self.emit("add_outer", out, p=p, n=p)
+        return self.value_of("add_outer", self.value_of("zero"), p=p, n=p)
 
     def _fresh(self, node: graph.Fresh) -> int:
         """Noise between different examples; the diagonal of a symmetric matrix comes from the profile."""
-        out = self.emit("zero", self.register())
+        out = self.value_of("zero")
         if node.other is not None:
             p = self.param(None, *(self.values(f, side) for side, f in enumerate(node.other)))
-            self.emit("add_outer", out, p=p, n=p)
+            out = self.value_of("add_outer", out, p=p, n=p)
         return out
 
     def _sum_plain(self, node: graph.Sum) -> int:
-        terms = self.layers.terms(node, own_only=False)
+        terms = self.layers.terms(node)
+        (only, *more) = terms
+        if not more and only.coef == 1.0 and not only.rows and not only.cols and len(only.pairs) == 1:
+            return self.plain(only.pairs[0])
         deep = [[self.plain(pair) for pair in reversed(t.pairs)] for t in terms]
-        out = self.emit("zero", self.register())
-        for term, registers in zip(terms, deep, strict=True):
+        out = self.value_of("zero")
+        for term, values in zip(terms, deep, strict=True):
             sides = []
             for side, factors in enumerate((term.rows, term.cols)):
                 value = np.full(self.profiles[side].size, term.coef if side == 0 else 1.0)
@@ -255,102 +246,81 @@ class _Compiler(Assembler):
                     value = value * self.values(factor, side)
                 sides.append(value)
             p = self.param(None, *sides)
-            if not registers:
-                self.emit("add_outer", out, p=p, n=p)
-            elif len(registers) == 1:
-                self.emit("add", out, registers[0], p=p)
+            if not values:
+                out = self.value_of("add_outer", out, p=p, n=p)
+            elif len(values) == 1:
+                out = self.value_of("add", out, values[0], p=p)
             else:
-                first, second, *more = registers
-                if more:
-                    product = self.emit("copy", self.register(), first)
-                    for other in (second, *more[:-1]):
-                        self.emit("multiply", product, other)
-                    first, second = product, more[-1]
-                self.emit("add_product", out, first, second, p=p)
+                first, *others, second = values
+                for other in others:
+                    first = self.value_of("multiply", first, other)
+                out = self.value_of("add_product", out, first, second, p=p)
         return out
 
-    # -- dense layers in place -----------------------------------------------------------------
+    # -- dense layers ----------------------------------------------------------------------------
 
     def scaled(self, node: graph.Pair) -> int:
-        """The register of a layer's tangent kernel over the deviations of the layer's variable."""
+        """The value of a layer's tangent kernel over the deviations of the layer's variable."""
         if id(node) not in self._scaled:
             step = self.layers.of_tangent(node)
             assert step is not None
-            tangent, layer = step
-            if tangent.inner is not None and self.layers.of_tangent(tangent.inner):
-                self.scaled(tangent.inner)
+            _, layer = step
             self.corr(layer.node, layer.norms)
         return self._scaled[id(node)]
 
     def _dense(self, layer: Layer) -> int:
-        """One layer, in place: relu in one instruction, other functions as dual, product, dense."""
+        """The co-correlation of a layer; its tangent kernel is made with it."""
         tangent = self.layers.tangent(layer)
-        trained = tangent is None or tangent.follows(layer)
-        t = self._tangent_register(tangent)
+        inner = tangent.inner if tangent is not None else None
+        t = self.scaled(inner) if inner is not None else -1  # first, so that few values live at a time
         if isinstance(layer.source, graph.Gram):
-            e = self._gram(layer.source)
-            if tangent is not None and trained:
-                self.emit("first", e, t, p=self._bias_params(layer))
-            else:
-                self._clear(tangent, t)
-                self.emit("dense", e, t, p=self._dense_params(layer, _norms(layer.source), None))
-            return self._placed(layer, e, t)
-        assert isinstance(layer.source, graph.Dual)
-        call = layer.source.call
+            e, t = self._on_data(layer, tangent)
+        else:
+            assert isinstance(layer.source, graph.Dual)
+            e, t = self._on_dual(layer, layer.source.call, tangent, t)
+        if tangent is not None:
+            self._scaled[id(tangent.node)] = t
+        return e
+
+    def _on_data(self, layer: Layer, tangent: Tangent | None) -> tuple[int, int]:
+        assert isinstance(layer.source, graph.Gram)
+        e = self._gram(layer.source)
+        if tangent is not None and tangent.follows(layer):
+            return self.emit("first", e, p=self._bias_params(layer))
+        t = self._grown(tangent, -1)
+        return self.emit("dense", e, t, p=self._dense_params(layer, _norms(layer.source), None))
+
+    def _on_dual(
+        self, layer: Layer, call: graph.DualCall, tangent: Tangent | None, t: int
+    ) -> tuple[int, int]:
+        """Relu is one instruction, other piecewise linear functions too, the rest dual, product, dense."""
         slopes = _slopes(call)
         if slopes is None:
             e, d = self.call(call)
-            e = self._owned(e, layer.source)
-            self._clear(tangent, t)
-            if tangent is not None and tangent.inner is not None:
-                self.emit("multiply", t, d)
-            self.emit("dense", e, t, p=self._dense_params(layer, call.moments, call.vars))
-            return self._placed(layer, e, t)
-        e = self._owned(self.corr(call.cov, call.vars), call.cov)
-        self._clear(tangent, t)
+            if t >= 0:
+                t = self.value_of("multiply", t, d)
+            t = self._grown(tangent, t)
+            return self.emit("dense", e, t, p=self._dense_params(layer, call.moments, call.vars))
+        e = self.corr(call.cov, call.vars)
+        trained = tangent is None or (tangent.follows(layer) and tangent.inner is not None)
+        t = self._grown(tangent, t)
         signed = int(id(call.cov) not in self._positive)
         if slopes == (0.0, 1.0):
             self._positive.add(id(layer.node))
-        if slopes == (0.0, 1.0) and trained and (tangent is None or tangent.inner is not None):
+        if slopes == (0.0, 1.0) and trained:
             if layer.bias == 0.0:
-                self.emit("relu", e, t, n=signed)
-            else:
-                self.emit("relu_bias", e, t, p=self._bias_params(layer), n=signed)
-            return self._placed(layer, e, t)
+                return self.emit("relu", e, t, n=signed)
+            return self.emit("relu_bias", e, t, p=self._bias_params(layer), n=signed)
         left, right = slopes
         size = 0.5 * (left * left + right * right)  # alpha^2 + beta^2
         linear = (0.5 * (left + right)) ** 2 / size if size else 1.0
         p = self.block(*(np.tile([[linear], [1.0 - linear]], v.size) for v in self.profiles))
         self._dense_params(layer, call.moments, call.vars, size)
-        self.emit("abrelu_layer", e, t, p=p)
-        return self._placed(layer, e, t)
+        return self.emit("abrelu_layer", e, t, p=p)
 
-    def _tangent_register(self, tangent: Tangent | None) -> int:
-        """The register in which the tangent kernel grows, -1 where there is none."""
-        if tangent is None:
-            return -1
-        if self.layers.of_tangent(tangent.inner):
-            assert tangent.inner is not None
-            return self._owned(self.scaled(tangent.inner), tangent.inner)
-        return self.register()
-
-    def _clear(self, tangent: Tangent | None, t: int) -> None:
-        """A tangent kernel that starts here starts at zero."""
-        if tangent is not None and not self.layers.of_tangent(tangent.inner):
-            self.emit("zero", t)
-
-    def _placed(self, layer: Layer, e: int, t: int) -> int:
-        tangent = self.layers.tangent(layer)
-        if tangent is not None:
-            self._scaled[id(tangent.node)] = t
-        self._corr[id(layer.node)] = e
-        return e
-
-    def _owned(self, register: int, node: graph.Pair) -> int:
-        """The register itself if nobody else reads the node, else a copy to work in."""
-        if self.layers.alone(node):
-            return register
-        return self.emit("copy", self.register(), register)
+    def _grown(self, tangent: Tangent | None, t: int) -> int:
+        """The tangent kernel that a layer's grows from: one that starts here starts at zero."""
+        return self.value_of("zero") if tangent is not None and t < 0 else t
 
     def _bias_params(self, layer: Layer) -> int:
         """Rows a, b of `relu_bias_layer`."""
@@ -394,10 +364,6 @@ def _slopes(call: graph.DualCall) -> tuple[float, float] | None:
     if closed is None or closed[0] != "abrelu" or call.f != call.g or any(call.means):
         return None
     return closed[1][0], closed[1][1]
-
-
-def _constant(term: Term) -> bool:
-    return len(term.pairs) == 1 and isinstance(term.pairs[0], graph.Shared)
 
 
 def _norms(node: graph.Gram) -> Norms:

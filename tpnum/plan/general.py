@@ -94,10 +94,12 @@ class PairValues:
             for name, p, s in zip(node.data, self.profiles, self.slices, strict=True)
         )
         channels = x.shape[-1]
-        names = [name for name, _ in self.profiles[0].site.lines.axes(node.data[0])]
         letters = {key: chr(97 + k) for k, key in enumerate(dims(node))}
         tied = {name for name, _ in node.tied}
-        own: list[list[Dim]] = [[("", s), *((n, 2 if n in tied else s) for n in names)] for s in (0, 1)]
+        own: list[list[Dim]] = [
+            [("", s), *((n, 2 if n in tied else s) for n, _ in p.site.lines.axes(name))]
+            for s, (name, p) in enumerate(zip(node.data, self.profiles, strict=True))
+        ]
 
         def spell(side: int) -> str:
             return "".join(letters[key] for key in own[side]) + "z"
@@ -154,14 +156,12 @@ class PairValues:
         d: np.ndarray | float = 0.0
         for part in node.parts:
             blocks = [self.inner(pair, node) for pair in part.pairs]
-            rows = self._product(part.rows, 0, node)
-            cols = self._product(part.cols, 1, node)
-            value = part.coef * rows * cols
+            value = part.coef * self._product(part.rows, 0, node) * self._product(part.cols, 1, node)
             for block in blocks:
                 value = value * block.k
             k = k + value
             if node.increments:
-                d = d + part.coef * self._increment(part, blocks, rows, cols, node)
+                d = d + part.coef * self._increment(part, blocks, node)
         return Block(np.asarray(k), np.asarray(d) if node.increments else None)
 
     def _product(self, factors: tuple[graph.Profile, ...], side: int, frame: graph.Pair) -> np.ndarray:
@@ -170,27 +170,25 @@ class PairValues:
             total = total * self.profile(factor, side, frame)
         return total
 
-    def _increment(
-        self, part: graph.Part, blocks: list[Block], rows: np.ndarray, cols: np.ndarray, frame: graph.Pair
-    ) -> np.ndarray:
-        """A part's share of E (Z - Z')^2, each a sum of terms without cancellation."""
-        if not part.pairs:  # means: (m_k - m_k')(m_l - m_l')
-            first = rows - self._product(part.rows, 1, frame)
-            second = self._product(part.cols, 0, frame) - cols
-            return first * second
-        if len(blocks) == 1:  # E (s Z - s' Z')^2 = s s' D + (s - s') (s q - s' q')
-            d = blocks[0].d
-            assert d is not None
-            if not part.rows:
-                return d
-            q, q2 = self.seconds(part.pairs[0], frame)
-            return rows * cols * d + (rows - cols) * (rows * q - cols * q2)
-        (a, b) = blocks  # independent factors: 1 - rho_a rho_b = (1 - rho_a) + rho_a (1 - rho_b)
-        qa, qa2 = self.seconds(part.pairs[0], frame)
-        qb, qb2 = self.seconds(part.pairs[1], frame)
-        assert a.d is not None
-        assert b.d is not None
-        return 0.5 * (a.d * (qb + qb2) + b.d * (qa + qa2) - a.d * b.d) + 0.5 * (qa - qa2) * (qb - qb2)
+    def _increment(self, part: graph.Part, blocks: list[Block], frame: graph.Pair) -> np.ndarray:
+        """A part's share of E (Z - Z')^2 over its coefficient (`graph.Part`)."""
+        if part.bare:
+            (block,) = blocks
+            assert block.d is not None
+            return block.d
+        q = q2 = np.ones((1,) * len(dims(frame)))
+        d = 0.0 * q
+        for pair, block in zip(part.pairs, blocks, strict=True):
+            # independent factors: 1 - rho_a rho_b = (1 - rho_a) + rho_a (1 - rho_b)
+            p, p2 = self.seconds(pair, frame)
+            assert block.d is not None
+            d = 0.5 * (d * (p + p2) + block.d * (q + q2) - d * block.d) + 0.5 * (q - q2) * (p - p2)
+            q, q2 = q * p, q2 * p2
+        (c, c2), (s, s2) = (
+            [self._product(factors, side, frame) for side in (0, 1)] for factors in (part.rows, part.cols)
+        )
+        means = (c - c2) * (s * q - s2 * q2) + (s - s2) * (c * q - c2 * q2)
+        return 0.5 * ((c * s2 + c2 * s) * d + means)
 
     def seconds(self, pair: graph.Pair, frame: graph.Pair) -> tuple[np.ndarray, np.ndarray]:
         """E Z^2 of an own node at the two inputs."""

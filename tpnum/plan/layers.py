@@ -23,7 +23,6 @@ class Term:
     rows: tuple[graph.Profile, ...]
     cols: tuple[graph.Profile, ...]
     pairs: tuple[graph.Pair, ...]
-    own: bool
 
 
 @dataclass(frozen=True)
@@ -86,33 +85,28 @@ class Layers:
         found = self._by_node.get(id(node))
         return None if found is None else (found, self._layers[found.key])
 
-    def alone(self, node: graph.Pair) -> bool:
-        """Whether at most one node reads this one."""
-        return self.uses.get(id(node), 0) <= 1
-
-    def terms(self, node: graph.Sum, own_only: bool) -> list[Term]:
+    def terms(self, node: graph.Sum) -> list[Term]:
         """The parts of a sum, sums that nobody else reads multiplied out."""
         made = []
         for part in node.parts:
             inner = part.pairs[0] if len(part.pairs) == 1 else None
-            if not isinstance(inner, graph.Sum) or not self._nested(inner, part, own_only):
-                made.append(Term(part.coef, part.rows, part.cols, part.pairs, part.own))
+            if not isinstance(inner, graph.Sum) or not self._nested(node, inner):
+                made.append(Term(part.coef, part.rows, part.cols, part.pairs))
                 continue
-            for term in self.terms(inner, own_only):
+            for term in self.terms(inner):
                 made.append(
                     Term(
                         part.coef * term.coef,
                         part.rows + term.rows,
                         part.cols + term.cols,
                         term.pairs,
-                        part.own and term.own,
                     )
                 )
         return made
 
-    def _nested(self, inner: graph.Sum, part: graph.Part, own_only: bool) -> bool:
+    def _nested(self, node: graph.Sum, inner: graph.Sum) -> bool:
         private = self.uses[id(inner)] == 1 and id(inner) not in self._by_node
-        return private and (not own_only or (inner.increments and part.own))
+        return private and (inner.increments or not node.increments)
 
     def _layer(self, node: graph.Pair) -> Layer | None:
         """node = w X + b with X a Gram or the value of a dual."""
@@ -121,8 +115,8 @@ class Layers:
             return Layer(node, node, 1.0, 0.0) if node.norms is not None else None
         if not isinstance(node, graph.Sum) or not node.increments:
             return None
-        for term in self.terms(node, own_only=True):
-            if term.rows or term.cols or len(term.pairs) != 1 or not term.own:
+        for term in self.terms(node):
+            if term.rows or term.cols or len(term.pairs) != 1:
                 return None
             (pair,) = term.pairs
             if isinstance(pair, graph.Shared):
@@ -135,7 +129,7 @@ class Layers:
                 return None
         if source is None or not source.increments or source.norms is None and isinstance(source, graph.Dual):
             return None
-        return Layer(node, source, weight, bias)
+        return Layer(node, source, weight, max(bias, 0.0)) if weight > 0.0 else None
 
     def _match_layers(self, correlated: set[int]) -> dict[int, Layer]:
         """The dense layers among the nodes that are read as correlations, by the source they stand on."""
@@ -170,7 +164,7 @@ class Layers:
     def _match(self, node: graph.Sum) -> Tangent | None:
         """node = c slope(X) T + t X + s."""
         key, inner, slope, value, constant = None, None, 0.0, 0.0, 0.0
-        for term in self.terms(node, own_only=False):
+        for term in self.terms(node):
             pairs = term.pairs
             duals = [pair for pair in pairs if isinstance(pair, graph.Dual)]
             if term.rows or term.cols:
