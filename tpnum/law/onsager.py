@@ -107,8 +107,7 @@ def independent(program: Program) -> Program:
     matrices = {line.name: line for line in program.lines if isinstance(line, Matrix)}
     for line in program.lines:
         made.append(_copy_of(line, matrices, program) if isinstance(line, Transpose) else line)
-    for weight, name in program.outputs:
-        made.output(name, weight)
+    made._outputs_of(program)
     made.tangents, made.parts = dict(program.tangents), dict(program.parts)
     return made
 

@@ -235,11 +235,11 @@ class Families:
 
     def mean(self, name: str) -> Estimate:
         """E Z^v, per index of the family."""
-        return _assembled(self._names(name), self.reading.mean)
+        return assembled(self._names(name), self.reading.mean)
 
     def scalar(self, name: str) -> Estimate:
         """The limit of a scalar, per index of its family."""
-        return _assembled(self._names(name), self.reading.scalar)
+        return assembled(self._names(name), self.reading.scalar)
 
     def moment(self, a: str, b: str) -> Estimate:
         """E Z^a Z^b, shape (*axes of a, *axes of b)."""
@@ -252,7 +252,7 @@ class Families:
         for i in np.ndindex(first.shape):
             for j in np.ndindex(second.shape):
                 pairs[(*i, *j)] = (first[i], second[j])
-        return _assembled(pairs, lambda pair: ask(*pair))
+        return assembled(pairs, lambda pair: ask(*pair))
 
     def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
         """E f(Z^1, .., Z^k), axes matched by name."""
@@ -263,10 +263,10 @@ class Families:
         for at in np.ndindex(groups.shape):
             place = dict(zip(merged, at, strict=True))
             groups[at] = tuple(self._names(n)[tuple(place[a] for a, _ in self.axes(n))] for n in names)
-        return _assembled(groups, lambda group: self.reading.expect(f, *group, kinks=kinks))
+        return assembled(groups, lambda group: self.reading.expect(f, *group, kinks=kinks))
 
 
-def _assembled(keys: np.ndarray, ask: Callable[[Any], Estimate]) -> Estimate:
+def assembled(keys: np.ndarray, ask: Callable[[Any], Estimate]) -> Estimate:
     """One estimate per entry of an array, as one."""
     if keys.ndim == 0:
         return ask(keys[()])
