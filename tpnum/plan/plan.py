@@ -13,7 +13,6 @@ from tpnum.law.pairs import Pairs
 from tpnum.law.site import Lines
 from tpnum.plan.blocks import shape
 from tpnum.plan.data import bind
-from tpnum.plan.deep import deeply
 from tpnum.plan.profile import ProfileValues
 
 if TYPE_CHECKING:
@@ -80,11 +79,6 @@ class Plan:
 
 def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan:
     """The plan of a program at two input shapes (twice the same program where they agree)."""
-    lines = sum(len(p.lines) for p in programs)
-    return deeply(lines, lambda: _make_plan(programs, kinds))
-
-
-def _make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan:
     first, second = programs
     scan_free = [_prepared(p, "ntk" in kinds) for p in ((first,) if second is first else programs)]
     lines = [Lines(p) for p in scan_free]

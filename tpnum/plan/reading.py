@@ -21,7 +21,6 @@ from tpnum.law.site import Lines, Site
 from tpnum.plan import labels
 from tpnum.plan.blocks import dims, shape
 from tpnum.plan.data import bind
-from tpnum.plan.deep import deeply
 from tpnum.plan.general import PairValues
 from tpnum.plan.joint import Account
 from tpnum.plan.profile import ProfileValues
@@ -131,7 +130,7 @@ class Recursion:
 
     def _number(self, rule: Callable[[], graph.Profile | None]) -> float:
         self._refresh()
-        found = deeply(len(self.program.lines), lambda: self._single(rule(), ()))
+        found = self._single(rule(), ())
         return 0.0 if found is None else float(found)
 
     def _refresh(self) -> None:
@@ -161,7 +160,7 @@ class Recursion:
         Those that went into it count by the largest error relative to E|f|, its own by their absolute ones:
         where positive and negative parts of f cancel, these are larger.
         """
-        found = deeply(len(self.program.lines), work)
+        found = work()
         if found is None:
             return Estimate(np.zeros(sizes)[()], 0.0, "structural zero", 0)
         self.account.warn()
@@ -172,6 +171,7 @@ class Recursion:
     def _pair(self, node: graph.Pair) -> np.ndarray:
         one = slice(0, 1)
         values = PairValues(self._profiles, self._profiles, one, one, same=True)
+        values.run([node])
         block = np.broadcast_to(values(node).k, shape(node, 1, 1))
         names = dims(node)
         return np.squeeze(block, axis=(names.index(("", 0)), names.index(("", 1))))
