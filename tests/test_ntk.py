@@ -7,7 +7,8 @@ import pytest
 
 import tpnum as tp
 from tpnum import nn
-from tpnum.errors import InputError
+from tpnum.errors import InputError, ProgramError
+from tpnum.program.lines import Data
 
 X = np.array([[1.0, 0.5, -1.0], [0.2, 1.0, 0.3]])
 
@@ -118,3 +119,100 @@ def test_refusals():
         tp.ntk(p, g, road="scenic")
     with pytest.raises(InputError, match="readout"):
         tp.ntk(p, g, p.vector("y", dim="m"))
+
+
+# --- what comes out of a scan
+
+
+def state(loop, s, h, p):
+    return loop.last(s)
+
+
+def stacked(loop, s, h, p):
+    return loop.stack(h)
+
+
+def taken(loop, s, h, p):
+    return loop.stack(h), lambda hs: hs.take(t=1)
+
+
+def picked(loop, s, h, p):
+    return loop.stack(h), lambda hs: hs.take(t=[2, 0])
+
+
+def shifted(loop, s, h, p):
+    return loop.stack(h), lambda hs: hs.shift(t=1)
+
+
+def averaged(loop, s, h, p):
+    return loop.stack(h), lambda hs: hs.mean("t")
+
+
+def transposed(loop, s, h, p):
+    """A family whose axes are not in the order of the scan."""
+    return loop.stack(h), lambda hs: p.vector("c", axes={"k": 2}, fresh=True) + 0.5 * hs
+
+
+READ = [state, stacked, taken, picked, shifted, averaged, transposed]
+INPUTS = np.random.default_rng(5).standard_normal((3, 2))
+
+
+def scan_of(read):
+    p = tp.Program()
+    u = p.data("u", axes={"t": 3})
+    w, b, into = p.matrix("W", var=1.2), p.vector("b", var=0.1, trained=True), p.matrix("U", cols="d") @ u
+    with p.scan("t") as loop:
+        s = loop.carry("n")
+        h = tp.erf(w @ s + loop.slice(into) + b)
+        loop.next(s, h)
+        found = read(loop, s, h, p)
+    if isinstance(found, tuple):
+        family, after = found
+        found = after(family)
+    p.output(found)
+    return p, found
+
+
+@pytest.mark.parametrize("read", READ)
+def test_what_comes_out_of_a_scan(read):
+    """The tangents against the gradients, and both against the kernel of the program, entry by entry."""
+    p, y = scan_of(read)
+    right = tp.ntk(p, y, road="backward", data={"u": INPUTS})
+    found = tp.ntk(p, y, data={"u": INPUTS})
+    sizes = tuple(size for _, size in y.axes)
+    assert np.shape(found.value) == (*sizes, *sizes)
+    assert np.max(found.value) > 0.2
+    np.testing.assert_allclose(found.value, right.value, rtol=1e-9, atol=1e-12)
+    second = tp.limit(p, data={"u": INPUTS}).moment(y, y).value
+    for q in (p, p.unrolled(), p.expand(), tp.Program.from_json(p.unrolled().to_json())):
+        nngp, ntk = tp.kernel(q, _data(q), get=("nngp", "ntk"))
+        assert ntk.shape == (1, 1, *sizes, *sizes)
+        np.testing.assert_allclose(ntk[0, 0], right.value, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(nngp[0, 0], second, rtol=1e-9, atol=1e-12)
+
+
+def _data(q):
+    names = [line.name for line in q.lines if isinstance(line, Data)]
+    return {n: INPUTS[None] if n == "u" else INPUTS[None, int(n[2:-1])] for n in names}
+
+
+def test_the_last_state_of_two_steps():
+    p = tp.Program()
+    d = p.matrix("U", cols="d") @ p.data("x", axes={"t": 2})
+    w = p.matrix("W")
+    with p.scan("t") as loop:
+        s = loop.carry("n")
+        loop.next(s, tp.tanh(w @ s + loop.slice(d)))
+        y = loop.last(s)
+    p.output(y)
+    right = tp.ntk(p, y, road="backward", data={"x": np.eye(2)}).value
+    assert right == pytest.approx(0.54670, abs=5e-6)
+    assert tp.ntk(p, y, data={"x": np.eye(2)}).value == pytest.approx(right, rel=1e-9)
+    np.testing.assert_allclose(tp.kernel(p, np.eye(2)[None], get="ntk"), [[right]], rtol=1e-9)
+
+
+def test_unknown_vectors_have_no_kernel():
+    p, _ = scan_of(state)
+    for name in ("nobody", "W."):
+        with pytest.raises(ProgramError, match=name):
+            tp.ntk(p, name, data={"u": INPUTS})

@@ -134,7 +134,7 @@ def test_names_and_sharing() -> None:
     assert q.outputs == ((0.5, "zeros"), (0.5, "h1[0]"), (1.0, "h3"))
     assert q.parts["b"].names == ("b", "b") and q.parts["h1"].names == ("h1[0]", "h1[1]")
     assert q.parts["h2"].names == ("zeros", "h1[0]") and q.parts["h2"].split == ("t",)
-    assert q.output_index == {"h1[0]": (0,)}
+    assert q.output_places == (("h2", (0,)), ("h2", (1,)), ("h3", ()))
     grid = p.vector("grid", axes={"t": 2, "s": 2}, fresh=True)
     assert p.expand().parts[grid.name].names == ("grid[0,0]", "grid[0,1]", "grid[1,0]", "grid[1,1]")
     assert p.expand("s").parts[grid.name].names == ("grid[0]", "grid[1]")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from tpnum.errors import LimitError
 from tpnum.functions import Function, get
 from tpnum.law.substitution import Factor, Inner, Slots, substitute
+from tpnum.law.worklist import once
 from tpnum.program.lines import Input, LinComb, Moment, Nonlin
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ class Forms:
         self._memo: dict[str, Form] = {}
 
     def __call__(self, name: str) -> Form:
-        if name not in self._memo:
-            self._memo[name] = self._form(name)
-        return self._memo[name]
+        return once(self._memo, name, self._form, name)
 
     def moment(self, line: Moment) -> Form:
         """The normal form of the function that a Moment averages."""

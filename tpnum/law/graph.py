@@ -13,15 +13,17 @@ equal inputs where K has lost half of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Container, Hashable, Iterable
 
     from tpnum.functions import Function
     from tpnum.program.lines import Axes, Map
 
     Key: TypeAlias = tuple[Hashable, ...]
+
+N = TypeVar("N")
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,15 +268,77 @@ def operands(node: Pair) -> list[Pair]:
 
 def schedule(outputs: list[Pair]) -> list[Pair]:
     """Every node once, operands first; of a product's factors the deeper chain (listed last) first."""
-    order: list[Pair] = []
-    done: set[int] = set()
-    stack: list[tuple[Pair, bool]] = [(node, False) for node in reversed(outputs)]
+    return postorder(outputs, operands, id, set())
+
+
+def postorder(
+    roots: Iterable[N], below: Callable[[N], list[N]], key: Callable[[N], Hashable], done: Container[Hashable]
+) -> list[N]:
+    """The nodes that roots are computed from and that are not ``done``, each once and behind its operands."""
+    order: list[N] = []
+    seen: set[Hashable] = set()
+    stack: list[tuple[N, bool]] = [(node, False) for node in reversed(list(roots))]
     while stack:
         node, ready = stack.pop()
+        name = key(node)
         if ready:
             order.append(node)
-        elif id(node) not in done:
-            done.add(id(node))
+        elif name not in seen and name not in done:
+            seen.add(name)
             stack.append((node, True))
-            stack += [(child, False) for child in operands(node) if id(child) not in done]
+            stack += [(child, False) for child in below(node)]
     return order
+
+
+# --- the quantities of one input that a node is computed from
+
+
+def sources(node: Profile) -> list[Profile]:
+    """The profiles that a profile is computed from."""
+    match node:
+        case Expect1():
+            return _given(node.mean, node.var, *node.scalars)
+        case Expect2():
+            sides = [p for side in node.sides for p in _given(side.mean, side.var, *side.scalars)]
+            return [*sides, node.cov]
+        case ExpectN():
+            return _given(*node.means, *_entries(node.cov), *_scalars(node.factors))
+        case Polynomial():
+            return [factor for _, factors in node.terms for factor in factors]
+        case Arithmetic():
+            return list(node.args)
+        case Mapped1():
+            return [node.operand]
+        case Reduced():
+            return [p for pair in schedule([node.pair]) for p in profiles(pair)]
+    return []
+
+
+def profiles(node: Pair) -> list[Profile]:
+    """The profiles, of either input, that a pair node is computed from."""
+    match node:
+        case Fresh():
+            return [*node.same, *(node.other or ())]
+        case Sum():
+            factors = [p for part in node.parts for p in (*part.rows, *part.cols)]
+            apart = [part for part in node.parts if node.increments and (part.rows or len(part.pairs) == 2)]
+            return factors + [p for part in apart for pair in part.pairs for p in pair.norms or ()]
+        case Dual():
+            call = node.call
+            moments = call.moments if node.what == "value" else ()
+            return _given(*call.means, *call.vars, *moments, *call.f_scalars, *call.g_scalars)
+        case PairExpect():
+            return _given(*node.means, *_entries(node.cov), *_scalars(node.factors))
+    return []
+
+
+def _given(*nodes: Profile | Pair | None) -> list[Profile]:
+    return [node for node in nodes if isinstance(node, Profile)]
+
+
+def _entries(cov: tuple[tuple[Profile | Pair | None, ...], ...]) -> list[Profile | Pair | None]:
+    return [entry for row in cov for entry in row]
+
+
+def _scalars(factors: tuple[Factor, ...]) -> list[Profile]:
+    return [s for factor in factors for s in factor.scalars]

@@ -24,6 +24,7 @@ import numpy as np
 from tpnum.errors import LimitError, ProgramError
 from tpnum.functions import get
 from tpnum.law.expectation import differentiable
+from tpnum.law.worklist import once
 from tpnum.program.lines import (
     Input,
     LinComb,
@@ -107,8 +108,7 @@ def independent(program: Program) -> Program:
     matrices = {line.name: line for line in program.lines if isinstance(line, Matrix)}
     for line in program.lines:
         made.append(_copy_of(line, matrices, program) if isinstance(line, Transpose) else line)
-    for weight, name in program.outputs:
-        made.output(name, weight)
+    made._outputs_of(program)
     made.tangents, made.parts = dict(program.tangents), dict(program.parts)
     return made
 
@@ -167,6 +167,7 @@ class _Writer(Generic[N]):
         self.base: dict[str, Nonlin] = {}  # base vectors that are functions of others
         self.behind: dict[str, frozenset[str]] = {}  # the hats that a base vector depends on
         self.slopes: dict[tuple[str, str], Combination] = {}
+        self.jumps: dict[tuple[str, str], bool] = {}
         self.corrections: list[Correction] = []
 
     def fresh(self, name: str) -> str:
@@ -295,21 +296,22 @@ class _Writer(Generic[N]):
             return {ONE: 1.0}
         if hat not in self.behind[base]:
             return {}
-        if (base, hat) not in self.slopes:
-            line = self.base[base]
-            total: Combination = {}
-            for i, arg in enumerate(line.args):
-                inner: Combination = {}
-                for b, c in self.sums[arg].items():
-                    for vector, s in self.slope(b, hat).items():
-                        inner[vector] = inner.get(vector, 0.0) + c * s
-                if inner:
-                    outer = self.partial(line, i)
-                    for vector, c in inner.items():
-                        made = outer if vector == ONE else self.times(outer, vector)
-                        total[made] = total.get(made, 0.0) + c
-            self.slopes[base, hat] = total
-        return self.slopes[base, hat]
+        return once(self.slopes, (base, hat), self._slope, base, hat)
+
+    def _slope(self, base: str, hat: str) -> Combination:
+        line = self.base[base]
+        total: Combination = {}
+        for i, arg in enumerate(line.args):
+            inner: Combination = {}
+            for b, c in self.sums[arg].items():
+                for vector, s in self.slope(b, hat).items():
+                    inner[vector] = inner.get(vector, 0.0) + c * s
+            if inner:
+                outer = self.partial(line, i)
+                for vector, c in inner.items():
+                    made = outer if vector == ONE else self.times(outer, vector)
+                    total[made] = total.get(made, 0.0) + c
+        return total
 
     def partial(self, line: Nonlin, i: int) -> str:
         """The vector (d_i phi)(args)."""
@@ -332,6 +334,9 @@ class _Writer(Generic[N]):
         """Whether a function between ``hat`` and ``base`` jumps, or comes without a derivative."""
         if hat not in self.behind[base] or base == hat:
             return False
+        return once(self.jumps, (base, hat), self._rough, base, hat)
+
+    def _rough(self, base: str, hat: str) -> bool:
         line = self.base[base]
         for i, arg in enumerate(line.args):
             below = [b for b in self.sums[arg] if hat in self.behind[b]]

@@ -14,6 +14,7 @@ from tpnum.law import graph
 from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared
 from tpnum.law.forms import Atom
 from tpnum.law.site import Lines, Site, union
+from tpnum.law.worklist import once
 from tpnum.program.lines import Axes, Data, Input, LinComb, Map, MatMul
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Pairs:
             site.pairs = self if cols is rows else Pairs(site.lines)
         self._memo: dict[graph.Key, graph.Pair | None] = {}
         self._calls: dict[graph.Key, graph.DualCall] = {}
+        self._apart: dict[graph.Key, bool] = {}
 
     def second(self, a: str, b: str, tied: Axes = (), centred: bool = False) -> graph.Pair | None:
         """E[Z^a(x) Z^b(x')] (``centred``: the covariance, for G-vars); None is a structural zero."""
@@ -85,9 +87,10 @@ class Pairs:
         tied = tuple(sorted((name, size) for name, size in tied if name in present))
         centred = centred and self.sites[0].mean(a) is not None and self.sites[1].mean(b) is not None
         key = ("second", a, b, tied, centred)
-        if key not in self._memo:
-            self._memo[key] = self._normed(self._second(a, b, tied, centred), a, centred)
-        return self._memo[key]
+        return once(self._memo, key, self._normed_second, a, b, tied, centred)
+
+    def _normed_second(self, a: str, b: str, tied: Axes, centred: bool) -> graph.Pair | None:
+        return self._normed(self._second(a, b, tied, centred), a, centred)
 
     def _normed(self, node: graph.Pair | None, name: str, centred: bool) -> graph.Pair | None:
         """A node with increments needs its second moments at either input."""
@@ -238,6 +241,9 @@ class Pairs:
 
     def independent(self, a: str, b: str, axis: str) -> bool:
         """Whether K(a, b) vanishes between different indices of ``axis``, from the text alone."""
+        return once(self._apart, (a, b, axis), self._independent, a, b, axis)
+
+    def _independent(self, a: str, b: str, axis: str) -> bool:
         la, lb = self.lines[0].by_name[a], self.lines[1].by_name[b]
         if isinstance(la, LinComb) and isinstance(lb, LinComb):
             return all(

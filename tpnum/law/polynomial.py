@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from tpnum.errors import LimitError
+from tpnum.law.worklist import once
 
 Monomial: TypeAlias = tuple[tuple[int, int], ...]
 """(symbol, power) by growing symbol."""
@@ -120,14 +121,15 @@ class Gaussians:
         return sum((x * self._moment(monomial) for monomial, x in p.items()), Fraction(0))
 
     def _moment(self, monomial: Monomial) -> Fraction:
-        if monomial not in self._memo:
-            (s, k), *others = monomial
-            rest: Monomial = (*(((s, k - 1),) if k > 1 else ()), *others)
-            total = self.means[s] * self._moment(rest) if self.means[s] else Fraction(0)
-            for t, j in rest:
-                c = self.cov[s].get(t)
-                if c:
-                    lower = tuple((u, i - (u == t)) for u, i in rest if u != t or i > 1)
-                    total += c * j * self._moment(lower)
-            self._memo[monomial] = total
-        return self._memo[monomial]
+        return once(self._memo, monomial, self._isserlis, monomial)
+
+    def _isserlis(self, monomial: Monomial) -> Fraction:
+        (s, k), *others = monomial
+        rest: Monomial = (*(((s, k - 1),) if k > 1 else ()), *others)
+        total = self.means[s] * self._moment(rest) if self.means[s] else Fraction(0)
+        for t, j in rest:
+            c = self.cov[s].get(t)
+            if c:
+                lower = tuple((u, i - (u == t)) for u, i in rest if u != t or i > 1)
+                total += c * j * self._moment(lower)
+        return total

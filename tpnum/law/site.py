@@ -7,7 +7,7 @@ s^2 E[Z^h Z^h'], LinComb is bilinear, Nonlin is an expectation that factors over
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from tpnum.functions import Function
 from tpnum.law import graph
 from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared
 from tpnum.law.forms import Atom, Form, Forms, Monomial
+from tpnum.law.worklist import once
 from tpnum.program.lines import (
     Arith,
     Axes,
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from tpnum.law.pairs import Pairs
     from tpnum.program import Program
     from tpnum.program.lines import Line, Var
-
-P = ParamSpec("P")
-
 
 def _inverse(q: np.ndarray) -> np.ndarray:
     return np.divide(1.0, q, out=np.zeros_like(q), where=q > 0)
@@ -330,11 +328,9 @@ class Site:
         return self.keys.setdefault(node.key, node)
 
     def _once(
-        self, key: graph.Key, make: Callable[P, graph.Profile | None], *args: P.args, **kwargs: P.kwargs
+        self, key: graph.Key, make: Callable[..., graph.Profile | None], *args: Any
     ) -> graph.Profile | None:
-        if key not in self._memo:
-            self._memo[key] = make(*args, **kwargs)
-        return self._memo[key]
+        return once(self._memo, key, make, *args)
 
     def _no_rule(self, name: str) -> LimitError:
         kind = type(self.lines.by_name[name]).__name__

@@ -34,6 +34,8 @@ def compile_plan(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np
     for node in graph.schedule(nodes):
         if node.tied or node.rows or node.cols:
             raise Unsupported("some variables are families over index axes")
+        if isinstance(node, graph.Fresh) and rows is cols and plan.axes[0]:
+            raise Unsupported("fresh noise at two positions of one input")
     keys = [(kind, k) for kind, entries in plan.entries.items() for k in range(len(entries))]
     forward = [entry.node for entry in plan.entries.get("nngp", ())]
     compiler = _Compiler(rows, cols, nodes, forward, dtype)

@@ -307,6 +307,7 @@ def same_input(values: ProfileValues, pair: graph.Pair, axes: Axes) -> np.ndarra
     for n in range(values.size):
         at = slice(n, n + 1)
         tile = PairValues(values, values, at, at, same=True)
+        tile.run([pair])
         block = tile.full(pair)
         if pair.rows or pair.cols:
             raise LimitError("a variance over positions was left untied")

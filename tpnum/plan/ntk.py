@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
 from tpnum.plan.limit import Law, limit
+from tpnum.plan.reading import assembled
 from tpnum.program.expand import members
 from tpnum.program.lines import Input, Matrix
 
@@ -61,10 +63,21 @@ def ntk(
 
 def _by_tangents(p: Program, g: str, h: str, options: dict[str, Any]) -> Estimate:
     q = p.tangent()
-    if g in q.tangents and h in q.tangents:
-        return limit(q, **options).moment(q.tangents[g], q.tangents[h])
-    sizes = tuple(n for name in (g, h) for _, n in p[name].axes)
-    return Estimate(np.zeros(sizes)[()], 0.0, "structural zero", 0)
+    if q.parts:  # what a scan was unrolled into is read line by line
+        q = q.expand()
+    law = limit(q, **options)
+    first, second = (members(q, name) for name in (g, h))
+    pairs = np.empty((*first.shape, *second.shape), dtype=object)
+    for (i, a), (j, b) in itertools.product(np.ndenumerate(first), np.ndenumerate(second)):
+        pairs[(*i, *j)] = (a, b)
+
+    def moment(pair: tuple[str, str]) -> Estimate:
+        if all(name in q.tangents for name in pair):
+            return law.moment(*(q.tangents[name] for name in pair))
+        sizes = tuple(size for name in pair for _, size in q[name].axes)  # no parameter reaches one of them
+        return Estimate(np.zeros(sizes)[()], 0.0, "structural zero", 0)
+
+    return assembled(pairs, moment)
 
 
 def _by_gradients(p: Program, g: str, h: str, options: dict[str, Any]) -> Estimate:

@@ -13,7 +13,6 @@ from tpnum.law.pairs import Pairs
 from tpnum.law.site import Lines
 from tpnum.plan.blocks import shape
 from tpnum.plan.data import bind
-from tpnum.plan.deep import deeply
 from tpnum.plan.profile import ProfileValues
 
 if TYPE_CHECKING:
@@ -26,12 +25,12 @@ Diagonals = dict[str, tuple[tuple[float, graph.Profile], ...]]
 
 @dataclass(frozen=True)
 class Entry:
-    """weight * node at position (index_rows, index_cols) of the output axes."""
+    """weight * node at an index of the output axes of the rows and of the columns, None along whole axes."""
 
     weight: float
     node: graph.Pair
-    rows: tuple[int, ...]
-    cols: tuple[int, ...]
+    rows: tuple[int | None, ...]
+    cols: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,7 @@ class Plan:
     """The demanded nodes per kind, over the pair rules that made them.
 
     ``diagonals`` are, for rows and columns, the outputs' own kernels at one input, with their weights.
-    ``axes`` are the output axes of the rows and of the columns: those that a scan was split along, then
-    those that the variables keep.  ``mirrored`` is False where K[i, j] and K[j, i] differ: a fixed
+    ``axes`` are the output axes of the rows and of the columns.  ``mirrored`` is False where K[i, j] and K[j, i] differ: a fixed
     quadrature rule treats its two inputs differently.
     """
 
@@ -72,26 +70,15 @@ class Plan:
             full = np.zeros((*values.counts, *self.axes[0], *self.axes[1]))
             for entry in entries:
                 block = np.broadcast_to(values(entry.node).k, shape(entry.node, *values.counts))
-                free = len(entry.node.rows)
-                place = 1 + free
-                moved = np.moveaxis(block, place, 1)
-                at = self._index(entry, free)
-                full[(slice(None), slice(None), *at)] += entry.weight * moved
+                moved = np.moveaxis(block, 1 + len(entry.node.rows), 1)
+                at = (None, None, *entry.rows, *entry.cols)
+                full[tuple(slice(None) if i is None else i for i in at)] += entry.weight * moved
             made[kind] = full
         return made
-
-    def _index(self, entry: Entry, free: int) -> tuple[int | slice, ...]:
-        whole = (slice(None),) * free
-        return (*entry.rows, *whole, *entry.cols, *(slice(None),) * len(entry.node.cols))
 
 
 def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan:
     """The plan of a program at two input shapes (twice the same program where they agree)."""
-    lines = sum(len(p.lines) for p in programs)
-    return deeply(lines, lambda: _make_plan(programs, kinds))
-
-
-def _make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan:
     first, second = programs
     scan_free = [_prepared(p, "ntk" in kinds) for p in ((first,) if second is first else programs)]
     lines = [Lines(p) for p in scan_free]
@@ -100,13 +87,13 @@ def _make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Pla
     entries: dict[str, tuple[Entry, ...]] = {}
     for kind in kinds:
         found = []
-        for w, a in rows.outputs:
-            for v, b in cols.outputs:
-                if not _same_output(a, b, rows, cols) or w != v:
+        for (w, a), at in zip(rows.outputs, rows.output_places, strict=True):
+            for (v, b), other in zip(cols.outputs, cols.output_places, strict=True):
+                if at.family != other.family or w != v:  # channel blocks pair with themselves only
                     continue
                 node = _node(kind, pairs, a, b)
                 if node is not None:
-                    found.append(Entry(w, node, _index(rows, a), _index(cols, b)))
+                    found.append(Entry(w, node, at.index, other.index))
         entries[kind] = tuple(found)
     diagonals = tuple({kind: _diagonal(kind, pairs, side) for kind in kinds} for side in (0, 1))
     nodes = graph.schedule([entry.node for found in entries.values() for entry in found])
@@ -142,26 +129,12 @@ def _diagonal(kind: str, pairs: Pairs, side: int) -> tuple[tuple[float, graph.Pr
     return tuple(found)
 
 
-def _index(program: Program, name: str) -> tuple[int, ...]:
-    return program.output_index.get(name, ())
-
-
-def _same_output(a: str, b: str, rows: Program, cols: Program) -> bool:
-    """Outputs that an axis was split into pair with each other; channel blocks only with themselves."""
-    return a == b or (a in rows.output_index and b in cols.output_index and _stem(a) == _stem(b))
-
-
-def _stem(name: str) -> str:
-    return name.partition("[")[0]
-
-
-def _split(program: Program) -> tuple[int, ...]:
-    indices = list(program.output_index.values())
-    return tuple(int(n) + 1 for n in np.max(indices, axis=0)) if indices else ()
-
-
 def _axes(program: Program) -> tuple[int, ...]:
-    own = {tuple(size for _, size in program.vars[name].axes) for _, name in program.outputs}
-    if len(own) != 1:
+    """The sizes of the axes that the outputs were declared with."""
+    made: dict[str, tuple[int, ...]] = {}
+    for (_, name), place in zip(program.outputs, program.output_places, strict=True):
+        kept = iter(program.vars[name].axes)
+        made[place.family] = tuple(next(kept)[1] if i is None else i + 1 for i in place.index)  # C order
+    if len({*made.values()}) != 1:
         raise InputError("net: its outputs have different index axes; give each its own kernel call")
-    return (*_split(program), *own.pop())
+    return next(iter(made.values()))

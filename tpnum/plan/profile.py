@@ -41,29 +41,46 @@ class ProfileValues:
         self.account = account or Account()
         self._values: dict[graph.Key, np.ndarray] = {}
         self._prepared: dict[graph.Key, Prepared] = {}
-        self._errors: dict[graph.Key, np.ndarray] = {}  # of the joint expectations
+        self._errors: dict[graph.Key, np.ndarray] = {}  # what joint expectations leave in a node
 
     def __call__(self, node: graph.Profile) -> np.ndarray:
         """The (N, *node.axes) array of a node; rows and columns of a pair name it by its key."""
         if node.key not in self._values:
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                value = np.asarray(self._compute(self._own(node)), dtype=np.float64)
-            self._check(node, value)
-            self._values[node.key] = np.broadcast_to(value, (self.size, *self._own(node).axes_shape))
+            for own in graph.postorder([self._own(node)], self._sources, lambda n: n.key, self._values):
+                with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                    value = np.asarray(self._compute(own), dtype=np.float64)
+                self._check(own, value)
+                self._values[own.key] = np.broadcast_to(value, (self.size, *own.axes_shape))
         return self._values[node.key]
+
+    def _sources(self, node: graph.Profile) -> list[graph.Profile]:
+        return [self._own(source) for source in graph.sources(node)]
 
     def error(self, node: graph.Profile) -> np.ndarray:
         """What the errors of joint expectations leave in a node that is a sum of products with them."""
-        total = np.zeros((1,) * (1 + len(self.axes(node))))
-        if isinstance(node, graph.ExpectN):
-            self(node)
-            return self._errors.get(node.key, total)
-        for coef, factors in node.terms if isinstance(node, graph.Polynomial) else ():
-            for factor in factors:
-                part = abs(coef) * labels.lift(self.error(factor), self.axes(factor), node.axes)
+        self(node)
+
+        def factors(node: graph.Profile) -> list[graph.Profile]:
+            return self._sources(node) if isinstance(node, graph.Polynomial) else []
+
+        for own in graph.postorder([self._own(node)], factors, lambda n: n.key, self._errors):
+            total = np.zeros((1,) * (1 + len(own.axes)))
+            if isinstance(own, graph.Polynomial):
+                for coef, product in own.terms:
+                    total = total + abs(coef) * self._product_error(product, own.axes)
+            self._errors[own.key] = total
+        return self._errors[node.key]
+
+    def _product_error(self, factors: tuple[graph.Profile, ...], axes: Axes) -> np.ndarray:
+        """The first-order error of a product."""
+        total = np.zeros((1,) * (1 + len(axes)))
+        for factor in factors:
+            error = self._errors[factor.key]
+            if np.any(error):
+                part = labels.lift(error, self.axes(factor), axes)
                 for other in factors:
                     if other is not factor:
-                        part = part * np.abs(self.along(other, node.axes))
+                        part = part * np.abs(self.along(other, axes))
                 total = total + part
         return total
 

@@ -21,7 +21,6 @@ from tpnum.law.site import Lines, Site
 from tpnum.plan import labels
 from tpnum.plan.blocks import dims, shape
 from tpnum.plan.data import bind
-from tpnum.plan.deep import deeply
 from tpnum.plan.general import PairValues
 from tpnum.plan.joint import Account
 from tpnum.plan.profile import ProfileValues
@@ -131,7 +130,7 @@ class Recursion:
 
     def _number(self, rule: Callable[[], graph.Profile | None]) -> float:
         self._refresh()
-        found = deeply(len(self.program.lines), lambda: self._single(rule(), ()))
+        found = self._single(rule(), ())
         return 0.0 if found is None else float(found)
 
     def _refresh(self) -> None:
@@ -161,7 +160,7 @@ class Recursion:
         Those that went into it count by the largest error relative to E|f|, its own by their absolute ones:
         where positive and negative parts of f cancel, these are larger.
         """
-        found = deeply(len(self.program.lines), work)
+        found = work()
         if found is None:
             return Estimate(np.zeros(sizes)[()], 0.0, "structural zero", 0)
         self.account.warn()
@@ -172,6 +171,7 @@ class Recursion:
     def _pair(self, node: graph.Pair) -> np.ndarray:
         one = slice(0, 1)
         values = PairValues(self._profiles, self._profiles, one, one, same=True)
+        values.run([node])
         block = np.broadcast_to(values(node).k, shape(node, 1, 1))
         names = dims(node)
         return np.squeeze(block, axis=(names.index(("", 0)), names.index(("", 1))))
@@ -235,11 +235,11 @@ class Families:
 
     def mean(self, name: str) -> Estimate:
         """E Z^v, per index of the family."""
-        return _assembled(self._names(name), self.reading.mean)
+        return assembled(self._names(name), self.reading.mean)
 
     def scalar(self, name: str) -> Estimate:
         """The limit of a scalar, per index of its family."""
-        return _assembled(self._names(name), self.reading.scalar)
+        return assembled(self._names(name), self.reading.scalar)
 
     def moment(self, a: str, b: str) -> Estimate:
         """E Z^a Z^b, shape (*axes of a, *axes of b)."""
@@ -252,7 +252,7 @@ class Families:
         for i in np.ndindex(first.shape):
             for j in np.ndindex(second.shape):
                 pairs[(*i, *j)] = (first[i], second[j])
-        return _assembled(pairs, lambda pair: ask(*pair))
+        return assembled(pairs, lambda pair: ask(*pair))
 
     def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
         """E f(Z^1, .., Z^k), axes matched by name."""
@@ -263,10 +263,10 @@ class Families:
         for at in np.ndindex(groups.shape):
             place = dict(zip(merged, at, strict=True))
             groups[at] = tuple(self._names(n)[tuple(place[a] for a, _ in self.axes(n))] for n in names)
-        return _assembled(groups, lambda group: self.reading.expect(f, *group, kinks=kinks))
+        return assembled(groups, lambda group: self.reading.expect(f, *group, kinks=kinks))
 
 
-def _assembled(keys: np.ndarray, ask: Callable[[Any], Estimate]) -> Estimate:
+def assembled(keys: np.ndarray, ask: Callable[[Any], Estimate]) -> Estimate:
     """One estimate per entry of an array, as one."""
     if keys.ndim == 0:
         return ask(keys[()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,7 @@ def sampled(program: Program, how: Mapping[str, str]) -> tuple[Choice, ...]:
 def _how(node: graph.Profile | None) -> str:
     if node is None:
         return "zero, from the program's text"
-    width = max((_width(n) for n in _nodes(node)), default=0)
+    width = max((_width(n) for n in graph.postorder([node], _parts, id, ())), default=0)
     if width < len(INTEGRALS):
         return INTEGRALS[width]
     rule = "quadrature" if width <= 3 else "quasi-Monte Carlo"
@@ -78,15 +78,9 @@ def _width(node: graph.Profile) -> int:
     return 0
 
 
-def _nodes(node: graph.Profile) -> Iterable[graph.Profile]:
-    yield node
-    match node:
-        case graph.Polynomial():
-            for _, factors in node.terms:
-                for factor in factors:
-                    yield from _nodes(factor)
-        case graph.Mapped1():
-            yield from _nodes(node.operand)
+def _parts(node: graph.Profile) -> list[graph.Profile]:
+    """What a sum or an average is made of."""
+    return graph.sources(node) if isinstance(node, (graph.Polynomial, graph.Mapped1)) else []
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,6 @@ class Program(State):
 
     # --- readings
 
-    @property
-    def output_index(self) -> dict[str, tuple[int, ...]]:
-        """For outputs split by `expand`: name -> index in its family."""
-        return expansion.output_index(self)
-
     def __str__(self) -> str:
         return program_text(self)
 

@@ -83,16 +83,6 @@ def members(expanded: Program, name: str) -> np.ndarray:
     return np.array(parts.names, dtype=object).reshape([size for _, size in parts.axes])
 
 
-def output_index(program: Program) -> dict[str, tuple[int, ...]]:
-    """Name -> index in its family, for the outputs that `expand` has split."""
-    out: dict[str, tuple[int, ...]] = {}
-    names = {name for _, name in program.outputs}
-    for name, (_, _, at) in origins(program).items():
-        if name in names:
-            out[name] = tuple(at.values())
-    return out
-
-
 def unrolled(program: Program) -> Program:
     """The same program without scans (itself if it has none)."""
     axes = set(_scan_axes(program.lines))
@@ -161,9 +151,9 @@ class _Splitter:
     def run(self) -> Program:
         for line in self.old.lines:
             self.line(line)
-        for weight, name in self.old.outputs:
+        for (weight, name), place in zip(self.old.outputs, self.old.output_places, strict=True):
             for index in self.indices(self.vars[name].axes):
-                self.new.output(self.at(name, index), weight)
+                self.new._put_out(self.at(name, index), weight, place.at(index, self.vars[name].axes))
         self._tangents()
         self.new.parts = self._parts()
         return self.new

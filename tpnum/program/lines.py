@@ -18,9 +18,11 @@ index.  Weight sharing is a linear map of the index (`Map`), so no line knows ab
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tpnum.functions import Function
 
 Axes: TypeAlias = tuple[tuple[str, int], ...]
@@ -100,6 +102,19 @@ class MatMul:
     name: str
     matrix: str
     vector: str
+
+
+class Place(NamedTuple):
+    """Where an output stands in the family that was declared: an index per axis, None along whole axes."""
+
+    family: str
+    index: tuple[int | None, ...]
+
+    def at(self, index: Mapping[str, int], axes: Axes) -> Place:
+        """The place of a member, ``index`` along some of the ``axes`` that are whole so far."""
+        left = iter(axes)
+        made = tuple(index.get(next(left)[0]) if i is None else i for i in self.index)
+        return Place(self.family, made)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,12 +55,20 @@ def from_json(text: str, build: Callable[..., Program]) -> Program:
     try:
         parts = {k: Parts(**{name: _tuples(v) for name, v in d.items()}) for k, d in doc["parts"].items()}
         lines = [_line(d, str(k)) for k, d in enumerate(doc["lines"], 1)]
-        outputs = [(float(w), str(name)) for w, name in doc["outputs"]]
+        outputs = [_output(*entry) for entry in doc["outputs"]]
         return build(lines, doc["dims"], outputs, doc["tangents"], parts)
     except ProgramError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProgramError(f"this JSON is not a program: {type(error).__name__}: {error}") from None
+
+
+def _output(weight: Any, name: Any, *place: Any) -> tuple[Any, ...]:
+    """(weight, name), with the family and the index in it where an output was split."""
+    if not place:
+        return float(weight), str(name)
+    family, index = place
+    return float(weight), str(name), str(family), tuple(None if i is None else int(i) for i in index)
 
 
 def digest(program: Program) -> str:
@@ -94,7 +102,10 @@ def _document(program: Program, function: Callable[[functions.Function], Any]) -
         "version": VERSION,
         "dims": program.dims,
         "lines": [_plain(line, function) for line in program.lines],
-        "outputs": [list(o) for o in program.outputs],
+        "outputs": [
+            [weight, name] if place.family == name else [weight, name, *place]
+            for (weight, name), place in zip(program.outputs, program.output_places, strict=True)
+        ],
         "tangents": program.tangents,
         "parts": {
             k: {"axes": p.axes, "split": p.split, "names": p.names} for k, p in program.parts.items()

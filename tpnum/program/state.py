@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tpnum.errors import ProgramError
 from tpnum.program import check as checks
 from tpnum.program.handle import Handle
-from tpnum.program.lines import Axes, Data, Input, Line, Matrix, Scan, Transpose, Var
+from tpnum.program.lines import Axes, Data, Input, Line, Matrix, Place, Scan, Transpose, Var
 from tpnum.program.scope import Scope
 from tpnum.program.text import made_by
 
@@ -27,6 +27,7 @@ class State:
         self._scope = self._root
         self._ratios: dict[str, float] = {}
         self._outputs: list[tuple[float, str]] = []
+        self._places: list[Place] = []  # of each output
         self._waiting: list[weakref.ref[Vector]] = []
         self._reserved: set[str] = set()
         self._counters: dict[str, int] = {}
@@ -68,6 +69,11 @@ class State:
         """The outputs: (weight, name)."""
         return tuple(self._outputs)
 
+    @property
+    def output_places(self) -> tuple[Place, ...]:
+        """Of each output the family that it was declared as, and its index along the axes split since."""
+        return tuple(self._places)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.lines)} lines, {len(self.outputs)} outputs>"
 
@@ -83,25 +89,26 @@ class State:
         return (type(self).from_lines, self._content())
 
     def _content(self) -> tuple[Any, ...]:
-        return (self.lines, self.dims, self.outputs, self.tangents, self.parts)
+        outputs = tuple((*out, *place) for out, place in zip(self._outputs, self._places, strict=True))
+        return (self.lines, self.dims, outputs, self.tangents, self.parts)
 
     @classmethod
     def from_lines(
         cls,
         lines: Iterable[Line],
         dims: Mapping[str, float] | None = None,
-        outputs: Iterable[tuple[float, str]] = (),
+        outputs: Iterable[tuple[Any, ...]] = (),
         tangents: Mapping[str, str] | None = None,
         parts: Mapping[str, Parts] | None = None,
     ) -> Self:
-        """A program from its records, checked line by line."""
+        """A program from its records, checked line by line; outputs are (weight, name) or with their place."""
         p = cls()
         for dim, ratio in (dims or {}).items():
             p.dim(dim, ratio)
         for line in lines:
             p.append(line)
-        for weight, name in outputs:
-            p.output(name, weight)
+        for weight, name, *place in outputs:
+            p._put_out(name, weight, Place(*place) if place else None)
         p.tangents, p.parts = dict(tangents or {}), dict(parts or {})
         return p
 
@@ -127,8 +134,17 @@ class State:
     def output(self, vector: Handle | str, weight: float = 1.0) -> None:
         """Declare an output; ``weight`` multiplies its second moment (a readout's variance)."""
         name = vector if isinstance(vector, str) else self._outer_name(vector, None)
+        self._put_out(name, weight)
+
+    def _put_out(self, name: str, weight: float, place: Place | None = None) -> None:
         checks.check_output(weight, name, self._root)
         self._outputs.append((float(weight), name))
+        self._places.append(place or Place(name, (None,) * len(self._var(name).axes)))
+
+    def _outputs_of(self, program: State) -> None:
+        """Declare the outputs of a program that has the same variables."""
+        for (weight, name), place in zip(program._outputs, program._places, strict=True):
+            self._put_out(name, weight, place)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._scope.find(name) is not None

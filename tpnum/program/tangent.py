@@ -48,8 +48,7 @@ def tangent(program: Program) -> Program:
     for line in plain.lines:
         writer.new.append(line)
         writer.differentiate(line)
-    for weight, name in plain.outputs:
-        writer.new.output(name, weight)
+    writer.new._outputs_of(plain)
     writer.new.tangents = writer.tangents
     writer.new.parts = dict(plain.parts)
     return writer.new

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpnum.errors import LimitError
-from tpnum.plan.deep import deeply
 
 if TYPE_CHECKING:
     from tpnum.plan.plan import Plan
@@ -17,22 +15,20 @@ if TYPE_CHECKING:
 
 def write_diagonal(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray]) -> None:
     """The diagonal of a symmetric matrix from the profile pass: exact, no rounding of pairs."""
-    lines = len(plan.programs[0].lines)
     for kind, out in outs.items():
         total = np.zeros(profile.size)
         for weight, node in plan.diagonals[0][kind]:
-            total += weight * deeply(lines, partial(profile, node))
+            total += weight * profile(node)
         np.fill_diagonal(out, total)
 
 
 def check_range(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype) -> None:
     """Kernels that do not fit the dtype of the result are refused before any tile is computed."""
     limit = np.finfo(dtype).max
-    lines = len(plan.programs[0].lines)
     for side, profile in enumerate(profiles):
         for kind, nodes in plan.diagonals[side].items():
             for _, node in nodes:
-                largest = float(np.max(deeply(lines, partial(profile, node))))
+                largest = float(np.max(profile(node)))
                 if largest > float(limit):
                     raise LimitError(
                         f"x{side + 1}: the {kind} reaches {largest:.3g}, which overflows {dtype}; "

@@ -8,7 +8,6 @@ import numpy as np
 
 from tpnum.errors import LimitError
 from tpnum.plan.compiler import Unsupported, compile_plan
-from tpnum.plan.deep import deeply
 from tpnum.plan.general import PairValues
 from tpnum.tiles.diagonal import check_range, write_diagonal
 from tpnum.tiles.fast import MachineWorker
@@ -31,10 +30,9 @@ def make_worker(
     tile: int | None,
 ) -> Worker:
     """The fast worker if the plan has no index axes left and its duals have series, else the general one."""
-    lines = sum(len(program.lines) for program in plan.programs)
     check_range(plan, profiles, dtype)
     try:
-        machine = deeply(lines, lambda: compile_plan(plan, *profiles, dtype))
+        machine = compile_plan(plan, *profiles, dtype)
     except Unsupported:
         return GeneralWorker(plan, profiles, outs, tile)
     return MachineWorker(plan, machine, profiles, outs, dtype, tile)
@@ -71,8 +69,7 @@ class GeneralWorker:
     def prepare(self) -> None:
         """The profile pass: one pair touches every profile, before threads could race for them."""
         one = slice(0, 1)
-        lines = sum(len(program.lines) for program in self.plan.programs)
-        deeply(lines, lambda: self.plan.tile(PairValues(self.rows, self.cols, one, one, self.symmetric)))
+        self.plan.tile(PairValues(self.rows, self.cols, one, one, self.symmetric))
 
     def tile(self, tile: Tile) -> None:
         values = PairValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric)
