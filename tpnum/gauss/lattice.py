@@ -216,8 +216,9 @@ class _Run:
             return np.empty(0), np.empty(0), np.empty(0, dtype=bool)
         spectrum, rims = self.sums(rows, rule)
         value, size = spectrum[..., 0], rims[..., 0]
-        waves = spectrum[..., 1:].reshape(*value.shape, -1, len(PROBES), 2)
-        heights = np.sqrt(np.sum(waves * waves, axis=(-1, -3)))
+        unit = np.where((size > 0) & np.isfinite(size), size, 1.0)
+        waves = (spectrum[..., 1:] / unit[..., None]).reshape(*value.shape, -1, len(PROBES), 2)
+        heights = unit[..., None] * np.sqrt(np.sum(waves * waves, axis=(-1, -3)))
         aliased = SAFETY * continued(heights)
         cut = cut_off(rims[..., 1], rims[..., 2], size)
         error = aliased + cut + rounding(rule.points.shape[1]) * size
@@ -226,7 +227,6 @@ class _Run:
         # a finer lattice is believed also where it is less sure of itself
         for kept, new in ((self.value, value), (self.size, size), (self.error, error)):
             kept[rows] = np.where(lost, kept[rows], new)
-        unit = np.where(size > 0, size, 1.0)
         slow = (heights[..., -1] > _ROUGH * heights[..., 0]) & (heights[..., -1] > 1e-13 * unit)
         rough = np.any(slow, axis=1) | np.any(lost, axis=1)
         doubt = np.maximum(aliased, self.faint * heights[..., -1])

@@ -13,6 +13,7 @@ import numpy as np
 
 from tpnum.errors import LimitError
 from tpnum.gauss.adaptive import FIRST, adapt
+from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.lattice import Settled
 
@@ -28,10 +29,10 @@ def cheapest(rank: int) -> int:
 
 
 def nested(
-    f_at: Integrand, mean: np.ndarray, factor: np.ndarray, size: np.ndarray, rtol: float, budget: int,
+    f_at: Integrand, mean: np.ndarray, factor: np.ndarray, size: np.ndarray, goal: Goal, budget: int,
     name: Callable[[int], str],
 ) -> Settled:  # fmt: skip
-    """E f at mean (n, d), triangular factor (n, d, r), to ``rtol`` of E|f|, which ``size`` (n,) guesses.
+    """E f at mean (n, d), triangular factor (n, d, r), to a goal; ``size`` (n,) guesses E|f|.
 
     ``budget`` bounds the evaluations of f for an entry.  Where f is not finite it counts as zero, and as an
     error of its largest value weighted with the density there; LimitError, with ``name`` of the entry, where
@@ -44,14 +45,14 @@ def nested(
         scale = float(size[i])
         while True:
             value, error, total = run.integrate(
-                0, mean[i : i + 1], np.array([0.5 * rtol * scale if scale > 0 else np.inf])
+                0, mean[i : i + 1], 0.5 * goal.allowed(np.array([scale])) if scale > 0 else np.array([np.inf])
             )
             smallest = float(np.min(total, where=total > 0, initial=np.inf))
             # a guess of E|f| that was too large made the tolerance too loose
             if run.cost > budget or smallest == np.inf or (scale > 0 and smallest > 0.2 * scale):
                 break
             scale = smallest
-        if run.lost is not None and np.any(error > rtol * total):
+        if run.lost is not None and np.any(goal.missed(error, total)):
             raise LimitError(f_at.lost(run.lost, name(i)))
         cost += run.cost
         made.append((value, error, total))
@@ -117,5 +118,5 @@ class _Nest:
             self.lost = points[int(np.argmax(np.any(lost, axis=1)))]
         size = np.abs(value)
         self.largest = max(self.largest, float(np.max(size, initial=0.0)))
-        error[lost] = self.largest
+        error[lost] = self.largest or 1.0
         return value, error, size

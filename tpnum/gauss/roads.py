@@ -1,0 +1,232 @@
+"""The ways to an expectation, and which of them a function and a law need.
+
+| rank of the covariance | way |
+|---|---|
+| any, f a named function of one variable | closed form |
+| any, blocks of independent coordinates | a chain of small matrices, each block by itself (`separate`) |
+| up to 3, f smooth | trapezoidal rule (`lattice`) |
+| up to 2, f with kinks, jumps, oscillation | nested adaptive panels (`nested`) |
+| above | scrambled Sobol points (`sampling`), or Monte Carlo with control variates (`controls`) |
+
+Panels cost the power of the dimension: in three dimensions they come after Sobol points, where the budget has
+room for them.  Of two ways the answer with the smaller error is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tpnum.errors import LimitError
+from tpnum.functions import Function
+from tpnum.gauss.controls import control_variates
+from tpnum.gauss.existence import beyond, check_growth
+from tpnum.gauss.goal import Goal
+from tpnum.gauss.integrand import Integrand, NotFinite
+from tpnum.gauss.lattice import Settled, trapezoidal
+from tpnum.gauss.laws import principal_factors, triangular_factors
+from tpnum.gauss.nested import cheapest, nested
+from tpnum.gauss.sampling import sobol
+from tpnum.gauss.separate import blocks, separated
+
+METHODS = ("auto", "closed", "quadrature", "qmc", "mc")
+_LARGEST = 3
+"""The largest rank of quadrature."""
+_PANELS = {1: 1 << 22, 2: 1 << 22, 3: 30_000_000}
+"""Evaluations of f by nested panels for an entry where no budget is given, by rank."""
+_REACHABLE = 1e11
+_TRIAL = 16
+"""A part of the budget that tells how fast Sobol points converge."""
+
+
+class Roads:
+    """One call: the choice of methods, which were used, and what would have been needed."""
+
+    def __init__(self, method: str, goal: Goal) -> None:
+        self.method, self.goal = method, goal
+        self.used: dict[str, None] = {}
+        self.name: Callable[[int], str] = lambda i: ""
+        self.needed = 0.0
+
+    def solve(self, f_at: Integrand, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
+        """E f at means (n, d) and covariances (n, d, d) of one rank and one pattern of zeros."""
+        known = self.closed(f_at.function, mean, cov)
+        if known is not None:
+            return known
+        if not np.any(cov):
+            return self.constant(f_at, mean)
+        principal = principal_factors(cov, self.name)
+        principal = np.ascontiguousarray(principal[:, :, : np.count_nonzero(principal.any(axis=(0, 1)))])
+        rank = principal.shape[2]
+        factor = triangular_factors(cov) if rank <= _LARGEST else principal
+        rank = factor.shape[2]
+        goal = replace(self.goal, rtol=rtol)
+        check_growth(f_at, mean, factor, self.name)
+        made: Settled | None = None
+        if self.method in ("auto", "quadrature"):
+            apart = blocks(cov) if rank >= _LARGEST else []
+            if len(apart) > 1:
+                made = separated(f_at, mean, cov, apart, rtol, self.part)
+            if made is None or np.any(goal.missed(*made[1:3])):
+                if rank <= _LARGEST:
+                    made = self.better(made, lambda: self.quadrature(f_at, mean, factor, principal, goal))
+                elif made is None and self.method == "quadrature":
+                    raise LimitError(f"quadrature reaches dimension {_LARGEST}, not {rank}: use method='qmc'")
+                elif self.method == "auto":
+                    made = self.better(made, lambda: self.sampled(f_at, mean, principal, goal))
+            return made
+        return self.sampled(f_at, mean, principal, goal)
+
+    def part(self, f: Any, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
+        return self.solve(Integrand(f, mean.shape[1]), mean, cov, rtol)
+
+    @staticmethod
+    def better(made: Settled | None, other: Callable[[], Settled]) -> Settled:
+        """Of two answers the one with the smaller error."""
+        new = other()
+        if made is None:
+            return new
+        return _merged(made, new, np.arange(made[0].shape[0]), new[1] < made[1])
+
+    def note(self, name: str) -> None:
+        self.used[name] = None
+
+    def closed(self, f: Function | None, mean: np.ndarray, cov: np.ndarray) -> Settled | None:
+        """Known means of named functions of one variable."""
+        if self.method not in ("auto", "closed"):
+            return None
+        made = None if f is None or mean.shape[1] > 1 else _known(f, mean[:, 0], cov[:, 0, 0])
+        if made is None:
+            if self.method == "closed":
+                what = "this function" if f is None else str(f)
+                raise LimitError(
+                    f"no closed form is known for E {what} in dimension {mean.shape[1]}: use method='auto'"
+                )
+            return None
+        self.note("closed")
+        return made, 4e-15 * np.abs(made), np.abs(made), 0
+
+    def constant(self, f_at: Integrand, mean: np.ndarray) -> Settled:
+        """Laws without variance: the value of f."""
+        value = f_at.columns([np.ascontiguousarray(mean[:, k, None]) for k in range(mean.shape[1])])[:, :, 0]
+        lost = ~np.all(np.isfinite(value), axis=1)
+        if np.any(lost):
+            i = int(np.argmax(lost))
+            raise LimitError(f_at.lost(mean[i], self.name(i)))
+        self.note("quadrature" if self.method == "auto" else self.method)
+        return value.copy(), 4e-16 * np.abs(value), np.abs(value), mean.shape[0]
+
+    def sampled(self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, goal: Goal) -> Settled:
+        """Sobol points, or Monte Carlo where it was asked for."""
+        self.note("mc" if self.method == "mc" else "qmc")
+        sampler = control_variates if self.method == "mc" else sobol
+        try:
+            made = sampler(f_at, mean, factor, goal.rtol, goal.budget, atol=goal.atol)
+        except NotFinite:
+            for i in range(mean.shape[0]):  # which entry was it?
+                try:
+                    sampler(f_at, mean[i : i + 1], factor[i : i + 1], goal.rtol, goal.budget)
+                except NotFinite as error:
+                    raise LimitError(f"{error}{self.name(i)}") from None
+            raise
+        value, error, size, cost = made
+        each = cost / mean.shape[0]
+        tails, _ = beyond(f_at, mean, factor, each, size)
+        error = np.maximum(error, tails)
+        if np.any(goal.missed(error, size)):
+            self.ask(f_at, mean, factor, goal, (value, error, size, cost))
+        return value, error, size, cost
+
+    def ask(self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, goal: Goal, made: Settled) -> None:
+        """Note how many evaluations the worst entry needs, by what a part of the points has reached."""
+        _, error, size, cost = made
+        excess = np.max(np.divide(error, goal.allowed(size), out=np.ones_like(error), where=error > 0), axis=1)
+        i = int(np.argmax(excess))
+        spent = cost / mean.shape[0]
+        sampler = control_variates if self.method == "mc" else sobol
+        less = sampler(f_at, mean[i : i + 1], factor[i : i + 1], goal.rtol, int(spent / _TRIAL))
+        rate = np.log(np.max(less[1] / error[i])) / np.log(_TRIAL) if np.all(error[i] > 0) else 0.5
+        rate = 0.5 if self.method == "mc" or not np.isfinite(rate) else min(max(rate, 0.5), 1.5)
+        self.needed = max(self.needed, 2.0 * spent * excess[i] ** (1.0 / rate))
+
+    def advice(self) -> str:
+        """What to do about a missed tolerance."""
+        if not self.needed:
+            return ""
+        if self.needed > _REACHABLE:
+            return "; no budget will do, ask for less"
+        digits = 10 ** max(0, int(np.log10(self.needed)) - 1)
+        return f"; it needs about {self.needed:.1e} evaluations: budget={int(-(-self.needed // digits) * digits)}"
+
+    def quadrature(
+        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, principal: np.ndarray, goal: Goal
+    ) -> Settled:
+        """The lattice; what it leaves unsettled goes to the ways that a rough function has."""
+        self.note("quadrature")
+        rank = factor.shape[2]
+        made = trapezoidal(f_at, mean, factor, goal.rtol)
+        for tried, way in enumerate(self.ways(rank)):
+            todo = np.flatnonzero(goal.missed(*made[1:3]))
+            if not todo.size:
+                break
+            if way == "qmc":
+                new = self.sampled(f_at, mean[todo], principal[todo], goal)
+            else:
+                names = self.name
+                new = nested(
+                    f_at, mean[todo], factor[todo], np.max(made[2][todo], axis=1), goal,
+                    goal.spend(_PANELS[rank]), lambda i, todo=todo: names(int(todo[i])),
+                )  # fmt: skip
+            # a lattice that failed has no error to believe
+            made = _merged(made, new, todo, (new[1] < made[1][todo]) | (tried == 0))
+        return made
+
+    def ways(self, rank: int) -> list[str]:
+        """How to go on with rough entries."""
+        if self.method == "quadrature":
+            return ["nested"]
+        if rank < _LARGEST:
+            return ["nested", "qmc"]
+        return ["qmc"] + (["nested"] if cheapest(rank) <= self.goal.spend(0) else [])
+
+    def unseen(
+        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, value: np.ndarray, error: np.ndarray,
+        size: np.ndarray, cost: int,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Errors with what no point may have met where f was 0 at all, and what they are relative to."""
+        rows = np.flatnonzero(np.any(size == 0.0, axis=1))
+        if not rows.size or self.used.keys() <= {"closed"} or not np.any(factor):
+            return error, np.where(size > 0, size, 1.0)
+        error, size = error.copy(), size.copy()
+        missed, top = beyond(f_at, mean[rows], factor[rows], cost / mean.shape[0], size[rows])
+        silent = size[rows] == 0.0
+        error[rows] = np.where(silent, np.maximum(error[rows], missed), error[rows])
+        size[rows] = np.where(silent, top, size[rows])
+        return error, size
+
+
+def _merged(made: Settled, new: Settled, rows: np.ndarray, better: np.ndarray) -> Settled:
+    """Some ``rows`` of an answer replaced where the new one is better; both were paid for."""
+    kept = []
+    for old, other in zip(made[:3], new[:3], strict=True):
+        old = old.copy()
+        old[rows] = np.where(better, other, old[rows])
+        kept.append(old)
+    return kept[0], kept[1], kept[2], made[3] + new[3]
+
+
+def _known(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray | None:
+    from tpnum.gauss.closed import FAMILIES
+
+    if f.closed is None or f.closed[0] not in FAMILIES or np.any(mean):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = np.asarray(FAMILIES[f.closed[0]].mean(q, f.closed[1]), dtype=np.float64)
+    if not np.all(np.isfinite(made)):
+        raise LimitError(
+            f"E {f} overflows or does not exist at variance {float(q[~np.isfinite(made)][0]):.6g}"
+        )
+    return np.broadcast_to(made, q.shape)[:, None].copy()
