@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -71,7 +71,13 @@ class Survey:
     single: bool  # whether all values are numbers of single precision
     missed: float  # a bound of what a feature between the points adds to E|f|
     cost: int  # evaluations
+    least: float  # the root of the narrowest law, where it is of several
     sample: tuple[np.ndarray, np.ndarray]  # some points and values: the function is the same if these are
+
+    def covers(self, mean: np.ndarray, root: np.ndarray) -> bool:
+        """Whether it serves these laws, nearly the same ones or some of them."""
+        inside = root.max() <= 1.2 * self.root and root.min() >= 0.8 * self.least
+        return bool(inside and np.max(np.abs(mean - self.mean) + 8.0 * root) <= 1.2 * REACH * self.root)
 
     @property
     def smooth(self) -> bool:
@@ -213,15 +219,14 @@ def survey(
     heights = np.concatenate([seen[at], beside])
     order = np.argsort(points, kind="stable")
     widths = [float(u[min(b, count - 1)] - u[a]) for a, b in places]
-    narrowest = min(widths, default=np.inf)
     nonzero = points[order][heights[order] != 0.0]
     spikes = max((_spike(seen[max(a - 2, 0) : b + 2]) for a, b in places), default=0.0)
     missed = _GAP * (spikes if np.any(seen) else largest)
     return Survey(
         mean, root, largest, scale,
         (float(nonzero[0]), float(nonzero[-1])) if nonzero.size else None,
-        np.union1d(declared, found), jump, u[peaks], (points[order], heights[order]), narrowest, crowded,
-        noise, dtype_single, missed, cost, (u[:: count // 61], seen[:: count // 61]),
+        np.union1d(declared, found), jump, u[peaks], (points[order], heights[order]), min(widths, default=np.inf), crowded,
+        noise, dtype_single, missed, cost, root, (u[:: count // 61], seen[:: count // 61]),
     )  # fmt: skip
 
 
@@ -238,7 +243,7 @@ def _nothing(
     step = max(1, probes[0].size // 61)
     return Survey(
         mean, root, largest, 0.0, None, kinks, none, none, probes, np.inf, False, 0.0, False,
-        _GAP * max(largest, 1.0), cost, (probes[0][::step], probes[1][::step]),
+        _GAP * max(largest, 1.0), cost, root, (probes[0][::step], probes[1][::step]),
     )  # fmt: skip
 
 
@@ -335,11 +340,11 @@ def _places(
 
 
 def _spike(values: np.ndarray) -> float:
-    """The height of a place that no more than four points see: others may stand between the points."""
+    """The height of a place that no more than two points see: others may stand between the points."""
     base = np.linspace(values[0], values[-1], values.size)
     above = np.abs(values - base)
     height = float(above.max())
-    lonely = np.count_nonzero(above > 0.5 * height) <= 4 and abs(values[-1] - values[0]) < 0.5 * height
+    lonely = np.count_nonzero(above > 0.5 * height) <= 2 and abs(values[-1] - values[0]) < 0.5 * height
     return height if lonely else 0.0
 
 
@@ -349,7 +354,7 @@ def _located(
 ) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
     """Kinks and jumps in the narrow places, by bisection: (kinks, jumps, evaluations).
 
-    Of the second difference over an interval a jump leaves all to one half, a kink half, else a quarter is left.
+    Of the second difference over an interval a jump leaves all to one half, a kink half, other functions less.
     """
     pairs = []
     for a, b in places:
@@ -412,11 +417,51 @@ def _nice(low: float, high: float) -> float:
     return point
 
 
+def over_laws(
+    owner: Any, f: Value, mean: np.ndarray, root: np.ndarray, kinks: Sequence[float] = (), name: str = "f"
+) -> Survey:
+    """What is found of f over many laws: the surveys of a few scales, from the widest law to the narrowest."""
+    centre, spread = 0.5 * (mean.min() + mean.max()), 0.5 * (mean.max() - mean.min())
+    widest, least = (float(r + spread / 3.0) for r in (root.max(), root.min()))
+    count = 1 if widest <= 1.5 * least else 2 + int(np.log(widest / least) / np.log(_LADDER) - 1e-9)
+    made = [
+        kept_survey(owner, f, float(centre), float(scale), kinks, name)
+        for scale in np.geomspace(widest, least, min(count, _SCALES))
+    ]
+    return made[0] if len(made) == 1 else _together(made)
+
+
+def _together(made: list[Survey]) -> Survey:
+    """One survey of several: whatever any of them found."""
+    points, heights = (np.concatenate([s.probes[k] for s in made]) for k in (0, 1))
+    order = np.unique(points, return_index=True)[1]
+    return replace(
+        made[0],
+        largest=max(s.largest for s in made),
+        scale=min((s.scale for s in made if s.scale > 0), default=0.0),
+        support=made[0].support or next((s.support for s in made if s.support), None),
+        kinks=_union([s.kinks for s in made]), jumps=_union([s.jumps for s in made]),
+        peaks=_union([s.peaks for s in made]), probes=(points[order], heights[order]),
+        narrowest=min(s.narrowest for s in made), crowded=any(s.crowded for s in made),
+        noise=max(s.noise for s in made), single=all(s.single for s in made),
+        missed=max(s.missed for s in made), cost=sum(s.cost for s in made), least=made[-1].root,
+    )  # fmt: skip
+
+
+def _union(parts: list[np.ndarray]) -> np.ndarray:
+    """Distinct points, those within rounding of one another taken for one."""
+    points = np.unique(np.concatenate(parts))
+    apart = np.diff(points, prepend=-np.inf) > 1e-12 * np.abs(points)
+    return points[apart]
+
+
 # kept with the function -----------------------------------------------------------------------------------
 
 _KEPT: weakref.WeakKeyDictionary[Any, list[Survey]] = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
 _MOST = 8  # surveys kept of one function
+_LADDER = 4.0  # the ratio of the scales at which a function of many laws is looked at
+_SCALES = 4
 
 
 def kept_survey(
