@@ -266,21 +266,11 @@ class _Writer(Generic[N]):
         reached = self._hats([x])
         if not reached & {hat for hat, _ in earlier}:
             return []
-        found = np.zeros(len(earlier))
-        size = np.zeros(len(earlier))
-        rough = []
+        hats = [hat for hat, _ in earlier]
+        found, size = np.zeros(len(hats)), np.zeros(len(hats))
         for base, coef in self.sums[x].items():
-            if any(self.rough(base, hat) for hat, _ in earlier):
-                rough.append((coef, base))
-                continue
-            for k, (hat, _) in enumerate(earlier):
-                for vector, c in self.slope(base, hat).items():
-                    part = coef * c * (1.0 if vector == ONE else self.numbers.mean_value(vector))
-                    found[k] += part
-                    size[k] += abs(part)
-        if rough:
-            made, scale = self.stein(rough, [hat for hat, _ in earlier])
-            found, size = found + made, size + scale
+            made, scale = self.expected_slopes(base, hats)
+            found, size = found + coef * made, size + abs(coef) * scale
         least = max(CANCELLED, 4.0 * self.numbers.accuracy())
         return [
             (y, variance * c)
@@ -344,15 +334,25 @@ class _Writer(Generic[N]):
                 return True
         return False
 
-    def stein(self, x: list[tuple[float, str]], hats: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """C^+ E[Z^x H], the expected derivative where there is none to take (Stein's lemma)."""
-        count = len(hats)
-        moments = np.array([sum(c * self.numbers.moment_value(base, hat) for c, base in x) for hat in hats])
-        cov = np.empty((count, count))
-        for i in range(count):
-            for j in range(i + 1):
-                cov[i, j] = cov[j, i] = self.numbers.moment_value(hats[i], hats[j])
-        made = np.linalg.pinv(cov, rcond=COLLINEAR, hermitian=True) @ moments
-        norm = np.sqrt(sum(c * d * self.numbers.moment_value(a, b) for c, a in x for d, b in x))
-        root = np.sqrt(np.diag(cov))
-        return made, np.divide(norm, root, out=np.zeros(count), where=root > 0)
+    def expected_slopes(self, base: str, hats: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """E[d Z^base / d hat] for every hat, and the size of the terms that it is the sum of.
+
+        By the chain rule as far as there are derivatives to take.  The hats R behind a function that jumps
+        are what Stein's lemma E[Z H] = C E[d Z / d H] leaves for them, a system no larger than it must be:
+        C_RR E[d Z / d H_R] = E[Z H_R] - sum over the others of C_Rj E[d Z / d H_j].
+        """
+        found, size = np.zeros(len(hats)), np.zeros(len(hats))
+        rough = [k for k, hat in enumerate(hats) if self.rough(base, hat)]
+        for k, hat in enumerate(hats):
+            if k not in rough:
+                for vector, c in self.slope(base, hat).items():
+                    part = c * (1.0 if vector == ONE else self.numbers.mean_value(vector))
+                    found[k] += part
+                    size[k] += abs(part)
+        if rough:
+            moments = np.array([self.numbers.moment_value(base, hats[r]) for r in rough])
+            cov = np.array([[self.numbers.moment_value(hats[r], hat) for hat in hats] for r in rough])
+            inverse = np.linalg.pinv(cov[:, rough], rcond=COLLINEAR, hermitian=True)
+            found[rough] = inverse @ (moments - cov @ found)
+            size[rough] = np.abs(inverse) @ (np.abs(moments) + np.abs(cov) @ np.abs(found))
+        return found, size
