@@ -12,7 +12,7 @@ import pytest
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
-_TIME = "import time; s = time.perf_counter(); import {0}; print(time.perf_counter() - s)"
+_TIME = "import time; s = time.process_time(); import {0}; print(time.process_time() - s)"
 _RUN = """
 import json
 from numba.core import event
