@@ -24,7 +24,7 @@ def plain(value: Any) -> Any:
     Kernels write to no array but their outputs, and outputs are writable: an array that is not is an input.
     """
     if isinstance(value, np.ndarray) and not value.flags.writeable:
-        return np.asarray(_Open(np.require(value, requirements="CA")))
+        return np.asarray(_Open(np.require(value, requirements=["C", "A"])))
     if type(value) is tuple:
         return tuple(map(plain, value))
     return value

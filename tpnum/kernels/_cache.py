@@ -31,7 +31,7 @@ from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
 from tpnum.kernels._building import notice, turn
-from tpnum.kernels._folders import candidates, complain, home
+from tpnum.kernels._folders import candidates, complain, home, lasts
 
 _HEADER = b"tpnum machine code 1\n"
 _SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT", "ENABLE_AVX")
@@ -93,7 +93,12 @@ class Cache:
     def save_overload(self, sig: Any, compiled: Any) -> None:
         """Keep compiled code, if there is a folder for it."""
         folder = home(folder_name())
-        if folder is None or compiled.library.has_dynamic_globals:
+        if folder is None:
+            complain("cannot be kept: every process compiles anew")
+            return
+        if not lasts(folder):
+            complain(f"are kept in {folder} only")
+        if compiled.library.has_dynamic_globals:  # addresses of this process
             return
         key = self._key(sig, compiled.codegen)
         body = dumps((key, compiled._reduce()))

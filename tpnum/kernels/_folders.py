@@ -32,26 +32,28 @@ def candidates(name: str) -> tuple[Path, ...]:
 
 @cache
 def home(name: str) -> Path | None:
-    """The first of the folders that can be written, made if need be; one warning if it will not last."""
+    """The first of the folders that can be written, made if need be; None where there is none."""
     for folder in candidates(name):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError:
             continue
-        if folder.parent in _temporary():
-            complain(f"are kept in {folder} only")
         _sweep(folder)
         return folder
-    complain("cannot be kept: every process compiles anew")
     return None
+
+
+def lasts(folder: Path) -> bool:
+    """Whether a folder is made to outlive this session."""
+    return folder.parent not in _temporary()
 
 
 _complained = False
 
 
 def complain(what: str) -> None:
-    """Warn once in a process that compiled kernels are not kept as they should be."""
+    """Warn, once in a process, that compiled kernels are not kept as they should be."""
     global _complained
     if not _complained:
         _complained = True
