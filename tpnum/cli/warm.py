@@ -10,7 +10,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -64,12 +64,12 @@ def _nets() -> Calls:
     nets.append(_net(*[nn.Relu(), nn.Dense(1, W_std=1.4)] * DEEP))
     for dtype in ("float64", "float32"):
         for net in nets:
-            yield lambda net=net, dtype=dtype: tp.kernel(net, x, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
-            yield lambda net=net, dtype=dtype: tp.kernel(net, x, x[:2] + 1, dtype=dtype, n_jobs=1)
+            yield partial(tp.kernel, net, x, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
+            yield partial(tp.kernel, net, x, x[:2] + 1, dtype=dtype, n_jobs=1)
     pixels = np.random.default_rng(1).standard_normal((2, 4, 2))
     for name, given in LAYERS:
         conv = nn.serial(nn.Conv(1, (2,)), getattr(nn, name)(**given), nn.Conv(1, (2,)))
-        yield lambda conv=conv: tp.kernel(conv, pixels, get=("nngp", "ntk"), n_jobs=1)
+        yield partial(tp.kernel, conv, pixels, get=("nngp", "ntk"), n_jobs=1)
 
 
 def _net(*layers: nn.Layer) -> nn.Layer:
@@ -89,30 +89,30 @@ def _duals() -> Calls:
     for f in (_smooth, _bent, "gelu", "relu"):
         d = tp.dual(f)
         for each in (d, d.derivative):
-            yield lambda each=each: each(q[:, None], q, rho * np.sqrt(q[:, None] * q))
-            yield lambda each=each: each(q, q[::-1], 0.3 * rho)
-            yield lambda each=each: each(1.0, 1.3, 0.4, 0.1, -0.2)
-        yield lambda d=d: d.estimate(1.0, 1.3, 0.4)
+            yield partial(each, q[:, None], q, rho * np.sqrt(q[:, None] * q))
+            yield partial(each, q, q[::-1], 0.3 * rho)
+            yield partial(each, 1.0, 1.3, 0.4, 0.1, -0.2)
+        yield partial(d.estimate, 1.0, 1.3, 0.4)
     many = np.linspace(0.5, 1.5, 20000)  # too many variances for a row of a table each
-    yield lambda: tp.dual(_smooth)(many, many[::-1], 0.3)
+    yield partial(tp.dual(_smooth), many, many[::-1], 0.3)
 
 
 def _expectations() -> Calls:
     rng = np.random.default_rng(2)
+    functions = (
+        lambda *u: np.tanh(sum(u)),
+        lambda *u: sum(u) ** 3,
+        lambda *u: np.maximum(sum(u), 0.1),
+        lambda *u: np.prod([np.tanh(v) for v in u], axis=0),
+    )
     for d in (1, 2, 3, 4):
         root = rng.standard_normal((d, d))
-        for f in (
-            lambda *u: np.tanh(sum(u)),
-            lambda *u: sum(u) ** 3,
-            lambda *u: np.maximum(sum(u), 0.1),
-            lambda *u: np.prod([np.tanh(v) for v in u], axis=0),
-        ):
+        for f in functions:
             for cov in (root @ root.T, np.eye(d)):
-                yield lambda f=f, d=d, cov=cov: tp.expect(f, np.zeros(d), cov, rtol=1e-2)
-    many = np.eye(2) + 0.1 * rng.random((50, 1, 1))
-    yield lambda: tp.expect(lambda u, v: np.tanh(u + v), np.zeros(2), many)
+                yield partial(tp.expect, f, np.zeros(d), cov, rtol=1e-2)
+    yield partial(tp.expect, functions[0], np.zeros(2), np.eye(2) + 0.1 * rng.random((50, 1, 1)))
     for method in ("qmc", "mc"):
-        yield lambda method=method: tp.expect(lambda u, v: np.tanh(u + v), [0, 0], np.eye(2), 1e-2, method)
+        yield partial(tp.expect, functions[0], np.zeros(2), np.eye(2), 1e-2, method)
 
 
 def _integrals() -> Calls:
@@ -120,22 +120,22 @@ def _integrals() -> Calls:
     for d in (2, 3, 4, 5, 6):
         root = rng.standard_normal((d, d + 1))
         cov = root @ root.T / d
-        yield lambda d=d, cov=cov: special.normal_cdf(np.full(d, 0.3), 0.0, cov, atol=1e-3)
-        yield lambda d=d, cov=cov: special.expected_max(np.zeros(d), cov, atol=1e-3)
+        yield partial(special.normal_cdf, np.full(d, 0.3), 0.0, cov, atol=1e-3)
+        yield partial(special.expected_max, np.zeros(d), cov, atol=1e-3)
     root = rng.standard_normal((4, 5))
     cov = root @ root.T / 4
-    yield lambda: special.cdf_moments(np.ones(4), cov, atol=1e-3)
-    yield lambda: special.tail_moments(np.zeros(4), cov, 2, atol=1e-3)
-    yield lambda: special.max_second(np.zeros(4), cov, atol=1e-3)
-    yield lambda: special.argmax_joint(np.zeros(4), cov, atol=1e-3)
-    yield lambda: special.softmax_moments(np.zeros(4), cov, atol=1e-2)
-    yield lambda: special.softmax_moments(np.zeros(8), np.eye(8), atol=1e-1)
-    yield lambda: special.batchnorm(cov, atol=1e-4)
-    yield lambda: special.batchnorm_tangent(cov, cov, atol=1e-4)
-    yield lambda: special.batchnorm_gradient(cov, cov, atol=1e-4)
-    yield lambda: special.batchnorm_pair(np.tile(cov, (2, 2)) + np.eye(8), atol=1e-4)
-    yield lambda: special.batchnorm_pair_tangent(np.tile(cov, (2, 2)) + np.eye(8), np.eye(4), atol=1e-4)
-    yield lambda: special.batchnorm_sampled("tanh", cov, atol=1e-1)
+    yield partial(special.cdf_moments, np.ones(4), cov, atol=1e-3)
+    yield partial(special.tail_moments, np.zeros(4), cov, 2, atol=1e-3)
+    yield partial(special.max_second, np.zeros(4), cov, atol=1e-3)
+    yield partial(special.argmax_joint, np.zeros(4), cov, atol=1e-3)
+    yield partial(special.softmax_moments, np.zeros(4), cov, atol=1e-2)
+    yield partial(special.softmax_moments, np.zeros(8), np.eye(8), atol=1e-1)
+    yield partial(special.batchnorm, cov, atol=1e-4)
+    yield partial(special.batchnorm_tangent, cov, cov, atol=1e-4)
+    yield partial(special.batchnorm_gradient, cov, cov, atol=1e-4)
+    yield partial(special.batchnorm_pair, np.tile(cov, (2, 2)) + np.eye(8), atol=1e-4)
+    yield partial(special.batchnorm_pair_tangent, np.tile(cov, (2, 2)) + np.eye(8), np.eye(4), atol=1e-4)
+    yield partial(special.batchnorm_sampled, "tanh", cov, atol=1e-1)
 
 
 def _ensembles() -> Calls:
@@ -147,4 +147,4 @@ def _ensembles() -> Calls:
     m = tp.mean(h * h)
     k = tp.relu(W @ tp.tanh(g - m * x) + 0.1 * h)
     for points in ("sobol", "random"):
-        yield lambda points=points: Ensemble(p, samples=1 << 12, points=points).moment(k.name, h.name)
+        yield partial(Ensemble(p, samples=1 << 12, points=points).moment, k.name, h.name)
