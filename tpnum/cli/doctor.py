@@ -186,18 +186,30 @@ def _numba(width: int) -> Iterator[str]:
     if numba.config.DISABLE_JIT:
         yield "  -> NUMBA_DISABLE_JIT is set: kernels run as plain Python, hundreds of times slower; unset it"
         return
+    yield from _cache()
+
+
+def _cache() -> Iterator[str]:
+    from tpnum.kernels._cache import folder_name
+    from tpnum.kernels._folders import candidates, lasts
+
     folder = cache_folder()
-    files = list(folder.rglob("*.nbc")) if folder.is_dir() else []
-    writable = os.access(_existing(folder), os.W_OK)
-    held = f"{len(files)} compiled kernels" if files else "empty: tpnum warm fills it"
-    yield f"kernel cache     {folder} ({'writable' if writable else 'NOT writable'}, {held})"
-    if not writable:
-        yield "  -> every process compiles anew: set NUMBA_CACHE_DIR to a folder that can be written"
+    kept = sum(len(list(each.glob("*.nbc"))) for each in candidates(folder_name()))
+    held = f"{kept} compiled kernels" if kept else "empty: tpnum warm fills it"
+    yield f"kernel cache     {folder or 'no folder can be written'} ({held})"
+    advice = "set NUMBA_CACHE_DIR to a folder that can be written"
+    if folder is None:
+        yield f"  -> what is compiled is lost with the process: {advice}"
+    elif not lasts(folder):
+        yield f"  -> a temporary folder, the only one that can be written: {advice}"
 
 
-def cache_folder() -> Path:
-    """Return where numba keeps the compiled kernels."""
-    return Path(next(dispatchers()).stats.cache_path)
+def cache_folder() -> Path | None:
+    """Return the folder that takes newly compiled kernels, or None where none can be written."""
+    from tpnum.kernels._cache import folder_name
+    from tpnum.kernels._folders import home
+
+    return home(folder_name())
 
 
 def dispatchers() -> Iterator[Any]:
@@ -210,9 +222,3 @@ def dispatchers() -> Iterator[Any]:
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, Dispatcher) and value.__module__ == module.name:
                 yield value
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder

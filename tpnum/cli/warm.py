@@ -1,38 +1,150 @@
-"""``tpnum warm``: compile what common nets need, once, so that later processes only load it."""
+"""``tpnum warm``: compile every kernel that tpnum can reach, once, so that later processes only load them.
+
+A kernel has one machine code per precision (`tpnum.kernels._jit`): one call that reaches it is enough for
+all nets, functions and numbers that come later.
+"""
 
 from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
+import tpnum as tp
 from tpnum import nn
 from tpnum.cli.doctor import cache_folder
-from tpnum.tiles.driver import kernel
+from tpnum.errors import AccuracyWarning
+from tpnum.gauss import special
+from tpnum.law.ensemble import Ensemble
 
-NONLINEARITIES = ("Relu", "LeakyRelu", "Abs", "Sign", "Erf", "Gelu", "Sin", "Exp", "Tanh", "Sigmoid")
-_ARGUMENTS = {"LeakyRelu": {"alpha": 0.1}, "Exp": {"a": 1.0, "b": 0.3}}
+# a layer for every strip of a closed dual, and one whose dual is a series
+LAYERS: tuple[tuple[str, dict[str, float]], ...] = (
+    ("Relu", {}),
+    ("RectifiedMonomial", {"degree": 2}),
+    ("Step", {}),
+    ("Sign", {}),
+    ("Erf", {}),
+    ("Gelu", {}),
+    ("Sin", {}),
+    ("Exp", {"a": 1.0, "b": 0.3}),
+    ("Gaussian", {}),
+    ("Gabor", {}),
+    ("Tanh", {}),
+)
+DEEP = 30
+"""Layers of a net that is too deep for float32 between its panels."""
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run tiny kernels over the nonlinearities and dtypes, and tell what was compiled."""
+    """Make small calls that reach every kernel, and tell what was compiled."""
     from numba.core import event
 
     start = time.perf_counter()
-    x = np.random.default_rng(0).standard_normal((5, 3))
-    with event.install_recorder("numba:compile") as recorder:
-        for name in NONLINEARITIES:
-            for dtype in ("float64", "float32"):
-                kernel(_net(name), x, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
-                kernel(_net(name), x, x[:2] + 1, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
+    with event.install_recorder("numba:compile") as recorder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)  # of these calls nothing is kept but the kernels
+        for reach in (_nets, _duals, _expectations, _integrals, _ensembles):
+            for call in reach():
+                call()
     compiled = sum(1 for _, happening in recorder.buffer if happening.is_start)
     did = f"compiled {compiled} functions" if compiled else "nothing to compile"
-    print(f"{did} in {time.perf_counter() - start:.1f} s; the cache is {cache_folder()}")
+    kept = f"the cache is {folder}" if (folder := cache_folder()) else "it is lost with this process"
+    print(f"{did} in {time.perf_counter() - start:.1f} s; {kept}")
 
 
-def _net(name: str) -> Any:
-    layer = {"op": name, **_ARGUMENTS.get(name, {})}
-    dense = {"op": "Dense", "out_dim": 1, "W_std": 1.2, "b_std": 0.1}
-    return nn.from_spec({"op": "serial", "layers": [dense, layer, dense]})
+Calls = Iterator[Callable[[], object]]
+
+
+def _nets() -> Calls:
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    nets = [_net(getattr(nn, name)(**given)) for name, given in LAYERS]
+    nets.append(_net(*[nn.Relu(), nn.Dense(1, W_std=1.4)] * DEEP))
+    for dtype in ("float64", "float32"):
+        for net in nets:
+            yield partial(tp.kernel, net, x, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
+            yield partial(tp.kernel, net, x, x[:2] + 1, dtype=dtype, n_jobs=1)
+    pixels = np.random.default_rng(1).standard_normal((2, 4, 2))
+    for name, given in LAYERS:
+        conv = nn.serial(nn.Conv(1, (2,)), getattr(nn, name)(**given), nn.Conv(1, (2,)))
+        yield partial(tp.kernel, conv, pixels, get=("nngp", "ntk"), n_jobs=1)
+
+
+def _net(*layers: nn.Layer) -> nn.Layer:
+    return nn.serial(nn.Dense(1, W_std=1.2, b_std=0.1), *layers, nn.Dense(1, W_std=1.2, b_std=0.1))
+
+
+def _bent(u: np.ndarray) -> np.ndarray:
+    return np.maximum(u, 0.1)
+
+
+def _smooth(u: np.ndarray) -> np.ndarray:
+    return np.tanh(u) * np.exp(-u * u / 8)
+
+
+def _duals() -> Calls:
+    q, rho = np.linspace(0.5, 1.5, 40), np.linspace(-1.0, 1.0, 1600).reshape(40, 40)
+    for f in (_smooth, _bent, "gelu", "relu"):
+        d = tp.dual(f)
+        for each in (d, d.derivative):
+            yield partial(each, q[:, None], q, rho * np.sqrt(q[:, None] * q))
+            yield partial(each, q, q[::-1], 0.3 * rho)
+            yield partial(each, 1.0, 1.3, 0.4, 0.1, -0.2)
+        yield partial(d.estimate, 1.0, 1.3, 0.4)
+    many = np.linspace(0.5, 1.5, 20000)  # too many variances for a row of a table each
+    yield partial(tp.dual(_smooth), many, many[::-1], 0.3)
+
+
+def _expectations() -> Calls:
+    rng = np.random.default_rng(2)
+    functions = (
+        lambda *u: np.tanh(sum(u)),
+        lambda *u: sum(u) ** 3,
+        lambda *u: np.maximum(sum(u), 0.1),
+        lambda *u: np.prod([np.tanh(v) for v in u], axis=0),
+    )
+    for d in (1, 2, 3, 4):
+        root = rng.standard_normal((d, d))
+        for f in functions:
+            for cov in (root @ root.T, np.eye(d)):
+                yield partial(tp.expect, f, np.zeros(d), cov, rtol=1e-2)
+    yield partial(tp.expect, functions[0], np.zeros(2), np.eye(2) + 0.1 * rng.random((50, 1, 1)))
+    for method in ("qmc", "mc"):
+        yield partial(tp.expect, functions[0], np.zeros(2), np.eye(2), 1e-2, method)
+
+
+def _integrals() -> Calls:
+    rng = np.random.default_rng(3)
+    for d in (2, 3, 4, 5, 6):
+        root = rng.standard_normal((d, d + 1))
+        cov = root @ root.T / d
+        yield partial(special.normal_cdf, np.full(d, 0.3), 0.0, cov, atol=1e-3)
+        yield partial(special.expected_max, np.zeros(d), cov, atol=1e-3)
+    root = rng.standard_normal((4, 5))
+    cov = root @ root.T / 4
+    yield partial(special.cdf_moments, np.ones(4), cov, atol=1e-3)
+    yield partial(special.tail_moments, np.zeros(4), cov, 2, atol=1e-3)
+    yield partial(special.max_second, np.zeros(4), cov, atol=1e-3)
+    yield partial(special.argmax_joint, np.zeros(4), cov, atol=1e-3)
+    yield partial(special.softmax_moments, np.zeros(4), cov, atol=1e-2)
+    yield partial(special.softmax_moments, np.zeros(8), np.eye(8), atol=1e-1)
+    yield partial(special.batchnorm, cov, atol=1e-4)
+    yield partial(special.batchnorm_tangent, cov, cov, atol=1e-4)
+    yield partial(special.batchnorm_gradient, cov, cov, atol=1e-4)
+    yield partial(special.batchnorm_pair, np.tile(cov, (2, 2)) + np.eye(8), atol=1e-4)
+    yield partial(special.batchnorm_pair_tangent, np.tile(cov, (2, 2)) + np.eye(8), np.eye(4), atol=1e-4)
+    yield partial(special.batchnorm_sampled, "tanh", cov, atol=1e-1)
+
+
+def _ensembles() -> Calls:
+    p = tp.Program()
+    x = p.vector("x", var=1.0)
+    W = p.matrix("W", var=1.5)
+    h = tp.tanh(W @ x)
+    g = W.T @ h
+    m = tp.mean(h * h)
+    k = tp.relu(W @ tp.tanh(g - m * x) + 0.1 * h)
+    for points in ("sobol", "random"):
+        yield partial(Ensemble(p, samples=1 << 12, points=points).moment, k.name, h.name)

@@ -10,30 +10,62 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba.core.registry import CPUDispatcher
 from numba.extending import overload
 
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+from tpnum.kernels._arrays import plain
+from tpnum.kernels._cache import Cache
+
+_OPTIONS: dict[str, Any] = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
 _FAST = {"contract", "nsz", "arcp", "nnan", "ninf"}
+
+
+class Jitted(CPUDispatcher):
+    """A jitted function with one machine code per precision, kept for all later processes.
+
+    Arrays come in as plain ones (`_arrays`), so that neither a read-only file nor its layout asks for code
+    of its own; machine code is looked for, made and kept by `_cache`.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], locals: Any = None, targetoptions: Any = None, **more: Any
+    ):
+        super().__init__(function, locals or {}, targetoptions or {}, **more)
+        self._cache = Cache(function)
+
+    def __call__(self, *args: Any) -> Any:
+        return super().__call__(*map(plain, args))
+
+    def compile(self, sig: Any) -> Any:
+        """The entry point for some types of arguments; one process at a time compiles it."""
+        with self._cache.compiling():
+            return super().compile(sig)
+
+
+def _jitted(function: Callable[..., Any], **options: Any) -> Any:
+    if numba.config.DISABLE_JIT:
+        return function
+    return Jitted(function, targetoptions={**_OPTIONS, **options})
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """An array kernel in IEEE arithmetic, contraction to fused multiply-adds apart."""
-    return numba.njit(fastmath={"contract"}, **_OPTIONS)(function)
+    return _jitted(function, fastmath={"contract"})
 
 
 def fast_kernel(function: Callable[..., Any]) -> Any:
     """An array kernel on validated (finite) input: signed zeros, NaN and infinity are not looked after."""
-    return numba.njit(fastmath=_FAST, **_OPTIONS)(function)
+    return _jitted(function, fastmath=_FAST)
 
 
 def helper(function: Callable[..., Any]) -> Any:
     """A scalar function inlined into kernels; it takes the flags of its own, none."""
-    return numba.njit(inline="never", **_OPTIONS)(function)
+    return _jitted(function, inline="never")
 
 
 def fused(function: Callable[..., Any]) -> Any:
     """A scalar function inlined into kernels whose products and sums may contract to fused multiply-adds."""
-    return numba.njit(fastmath={"contract"}, forceinline=True, **_OPTIONS)(function)
+    return _jitted(function, fastmath={"contract"}, forceinline=True)
 
 
 def by_dtype(single: Callable[..., Any], double: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,7 +92,7 @@ def by_dtype(single: Callable[..., Any], double: Callable[..., Any]) -> Callable
 
 def reduction(function: Callable[..., Any]) -> Any:
     """An array kernel whose sums may be regrouped: without that they do not become SIMD."""
-    return numba.njit(fastmath={"contract", "reassoc", "nsz"}, **_OPTIONS)(function)
+    return _jitted(function, fastmath={"contract", "reassoc", "nsz"})
 
 
 def elementwise(function: Callable[..., Any], d: int) -> Any:

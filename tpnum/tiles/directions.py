@@ -15,7 +15,7 @@ class Directions:
     """The rows of one data line: as given, with their frames, and as unit vectors of the working dtype."""
 
     def __init__(self, x: np.ndarray, dtype: np.dtype, argument: str):
-        self.x = np.ascontiguousarray(x)
+        self.x = np.require(x, np.float64, ["C", "A"])  # one type for the kernels, whatever came
         self.dtype = dtype
         count, channels = self.x.shape
         self.frame = np.empty((2, count))

@@ -1,0 +1,30 @@
+"""Arrays as compiled code takes them: one type per number and dimension, whatever their flags."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class _Open:
+    """Memory of an array that promises to be writable; it keeps the array alive."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+
+def plain(value: Any) -> Any:
+    """A read-only array (a mapped file, a broadcast) as its C-contiguous view of the usual type.
+
+    To Numba a read-only array is of another type, and a kernel would be compiled for it once more.
+    Kernels write to no array but their outputs, and outputs are writable: an array that is not is an input.
+    """
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        return np.asarray(_Open(np.require(value, requirements=["C", "A"])))
+    if type(value) is tuple:
+        return tuple(map(plain, value))
+    return value
