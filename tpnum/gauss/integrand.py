@@ -37,6 +37,12 @@ class Integrand:
             self.f = self._compiled(f)
 
     @property
+    def breaks(self) -> np.ndarray:
+        """Values of a coordinate at which f is known or likely to break."""
+        kinks = self.f.kinks if isinstance(self.f, Function) and self.d == 1 else ()
+        return np.unique([0.0, *kinks])
+
+    @property
     def function(self) -> Function | None:
         """The `Function`, where it is one."""
         return self.f if isinstance(self.f, Function) else None

@@ -18,7 +18,7 @@ import numpy as np
 from tpnum.gauss.adaptive import PANEL
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.plane import on_one_grid
-from tpnum.gauss.scout import finest
+from tpnum.gauss.scout import Scout
 from tpnum.gauss.spectrum import PROBES, SAFETY, continued, cut_off, rounding
 
 Settled = tuple[np.ndarray, np.ndarray, np.ndarray, int]
@@ -77,13 +77,15 @@ def lattice(rank: int, step: float, radius: float) -> Lattice:
     return made
 
 
-def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float) -> Settled:
+def trapezoidal(
+    f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float, scout: Scout
+) -> Settled:
     """E f at mean (n, d) and factor (n, d, r), r <= 3; the error is infinite or large where f is rough.
 
     Some entries of a large batch are settled first, beyond ``rtol``; they tell which lattice the others need.
     """
     count, rank = factor.shape[0], factor.shape[2]
-    run = _Run(f_at, mean, factor, min(rtol, _SURE[rank]), _FAINT)
+    run = _Run(f_at, mean, factor, min(rtol, _SURE[rank]), _FAINT, scout)
     pilots = np.unique(np.linspace(0, count - 1, _PILOTS).astype(int))
     level = run.settle(pilots, run.scout(pilots))
     if pilots.size < count:
@@ -95,16 +97,16 @@ def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: flo
             rest = run.share(pilots, rest)
             if rest.size:
                 run.settle(rest, np.full(rest.size, run.coarsest(pilots, level)))
-    return run.value, run.error, run.size, run.cost
+    return run.value, run.error, run.size, run.cost + scout.cost
 
 
 class _Run:
     """The state of a batch: every entry's best answer so far."""
 
     def __init__(
-        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float, faint: float
+        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float, faint: float, scout: Scout
     ) -> None:
-        self.f_at, self.mean, self.factor = f_at, mean, factor
+        self.f_at, self.mean, self.factor, self.look = f_at, mean, factor, scout
         self.value = self.size = self.error = np.empty((0, 0))
         self.cost = 0
         self.ask(rtol, faint)
@@ -116,9 +118,8 @@ class _Run:
 
     def scout(self, rows: np.ndarray) -> np.ndarray:
         """The first level fine enough for what lines through each law show; beyond the last for kinks."""
-        half, cost = finest(self.f_at, self.mean[rows], self.factor[rows])
-        self.cost += cost
-        return np.searchsorted(-np.array(_STEPS), -np.minimum(half, PANEL) / _FEATURE)
+        self.look.look(rows)
+        return np.searchsorted(-np.array(_STEPS), -np.minimum(self.look.half[rows], PANEL) / _FEATURE)
 
     def share(self, pilots: np.ndarray, rest: np.ndarray) -> np.ndarray:
         """Settle ``rest`` on one grid, if it agrees with what was found for the pilots; which are left."""

@@ -16,6 +16,8 @@ from tpnum.gauss.adaptive import FIRST, adapt
 from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.lattice import Settled
+from tpnum.gauss.look import Features, features, places
+from tpnum.gauss.scout import Scout
 
 _BLOCK = 1 << 17
 """Values of f held at a time."""
@@ -30,9 +32,12 @@ def cheapest(rank: int) -> int:
 
 def nested(
     f_at: Integrand, mean: np.ndarray, factor: np.ndarray, size: np.ndarray, goal: Goal, budget: int,
-    name: Callable[[int], str],
+    name: Callable[[int], str], scout: Scout,
 ) -> Settled:  # fmt: skip
     """E f at mean (n, d), triangular factor (n, d, r), to a goal; ``size`` (n,) guesses E|f|.
+
+    What the ``scout`` has seen of these laws tells where panels end, and how closely inner lines are looked
+    at before they are cut into panels.
 
     ``budget`` bounds the evaluations of f for an entry.  Where f is not finite it counts as zero, and as an
     error of its largest value weighted with the density there; LimitError, with ``name`` of the entry, where
@@ -41,7 +46,7 @@ def nested(
     made = []
     cost = 0
     for i in range(mean.shape[0]):
-        run = _Nest(f_at, factor[i], budget)
+        run = _Nest(f_at, factor[i], budget, goal.rtol, *scout.told(i))
         scale = float(size[i])
         while True:
             value, error, total = run.integrate(
@@ -63,8 +68,11 @@ def nested(
 class _Nest:
     """The nested integrals of one entry of the batch."""
 
-    def __init__(self, f_at: Integrand, factor: np.ndarray, budget: int) -> None:
+    def __init__(
+        self, f_at: Integrand, factor: np.ndarray, budget: int, rtol: float, ends: np.ndarray, points: int
+    ) -> None:
         self.f_at, self.budget = f_at, budget
+        self.rtol, self.ends, self.points = rtol, ends, points
         used = [k for k in range(factor.shape[1]) if np.any(factor[:, k])]
         self.directions = [factor[:, k] for k in used]
         last = [max((j for j, k in enumerate(used) if row[k]), default=-1) for row in factor]
@@ -100,11 +108,30 @@ class _Nest:
             return tuple(a.reshape(*z.shape, -1) for a in found)
 
         own = self.settled[level]
-        zero = -start[:, own] / direction[own]
+        zero = (self.f_at.breaks - start[:, own, None]) / direction[own, None]
+        zero = zero.reshape(start.shape[0], -1)
         near = _BESIDE * np.maximum(1.0, np.abs(zero))
-        beside = np.concatenate([zero - near, zero + near], axis=1)
+        more = [zero - near, zero + near]
+        if level == 0:
+            more.append(np.broadcast_to(self.ends, (start.shape[0], self.ends.size)))
+        elif self.points and level + 1 == len(self.directions):
+            more.append(self.looked(start, direction))
+        beside = np.concatenate(more, axis=1)
         made = adapt(evaluate, tolerance, beside, lambda: self.cost < self.budget)
         return made.value, made.error, made.size
+
+    def looked(self, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Where narrow features of the innermost lines begin and end (lines, m)."""
+        z = places(self.points)
+        step = max(1, _BLOCK // (4 * self.points))
+        made = []
+        for begin in range(0, start.shape[0], step):
+            points = start[begin : begin + step, None] + z[:, None] * direction
+            columns = [np.ascontiguousarray(points[None, :, :, k]).reshape(1, -1) for k in range(points.shape[2])]
+            values = self.f_at.columns(columns)[0].reshape(-1, *points.shape[:2]).transpose(1, 0, 2)
+            self.cost += points.shape[0] * points.shape[1]
+            made.append((begin, features(values, self.rtol)))
+        return Features.joined(made).ends(start.shape[0])
 
     def leaves(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
         """f itself at points (lines, d)."""

@@ -30,6 +30,7 @@ from tpnum.gauss.lattice import Settled, trapezoidal
 from tpnum.gauss.laws import principal_factors, triangular_factors
 from tpnum.gauss.nested import cheapest, nested
 from tpnum.gauss.sampling import sobol
+from tpnum.gauss.scout import Scout
 from tpnum.gauss.separate import blocks, separated
 
 METHODS = ("auto", "closed", "quadrature", "qmc", "mc")
@@ -50,6 +51,7 @@ class Roads:
         self.used: dict[str, None] = {}
         self.name: Callable[[int], str] = lambda i: ""
         self.needed = 0.0
+        self.inside = False
 
     def solve(self, f_at: Integrand, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
         """E f at means (n, d) and covariances (n, d, d) of one rank and one pattern of zeros."""
@@ -81,7 +83,12 @@ class Roads:
         return self.sampled(f_at, mean, principal, goal)
 
     def part(self, f: Any, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
-        return self.solve(Integrand(f, mean.shape[1]), mean, cov, rtol)
+        """The same for a part of f, whose narrow features were looked for in the whole."""
+        outer, self.inside = self.inside, True
+        try:
+            return self.solve(Integrand(f, mean.shape[1]), mean, cov, rtol)
+        finally:
+            self.inside = outer
 
     @staticmethod
     def better(made: Settled | None, other: Callable[[], Settled]) -> Settled:
@@ -167,7 +174,8 @@ class Roads:
         """The lattice; what it leaves unsettled goes to the ways that a rough function has."""
         self.note("quadrature")
         rank = factor.shape[2]
-        made = trapezoidal(f_at, mean, factor, goal.rtol)
+        scout = Scout(f_at, mean, factor, goal, self.inside)
+        made = trapezoidal(f_at, mean, factor, goal.rtol, scout)
         for tried, way in enumerate(self.ways(rank)):
             todo = np.flatnonzero(goal.missed(*made[1:3]))
             if not todo.size:
@@ -179,6 +187,7 @@ class Roads:
                 new = nested(
                     f_at, mean[todo], factor[todo], np.max(made[2][todo], axis=1), goal,
                     goal.spend(_PANELS[rank]), lambda i, todo=todo: names(int(todo[i])),
+                    scout.of(todo),
                 )  # fmt: skip
             # a lattice that failed has no error to believe
             made = _merged(made, new, todo, (new[1] < made[1][todo]) | (tried == 0))
