@@ -13,6 +13,8 @@ import numpy as np
 
 _HALF = (1.5, 3.5, 6.5, 12.0, 38.0)
 EDGES = np.array([*(-x for x in reversed(_HALF)), 0.0, *_HALF])
+NEAR = np.array([-10.0, *EDGES[2:-2], 10.0])
+"""Where panels end for a function that does not grow: beyond there is 1.5e-23 of the probability."""
 PANEL = 0.5 * _HALF[0]
 """Half a panel in the middle that is not halved."""
 _FINEST = 1e-14
@@ -60,14 +62,15 @@ def adapt(
     more: np.ndarray,
     go_on: Callable[[], bool],
     finest: float = _FINEST,
+    edges: np.ndarray = EDGES,
 ) -> Lines:
     """The integrals along lines, one per ``tolerance``; while ``go_on()`` panels are halved, to ``finest``.
 
-    ``more`` (lines, m): z at which panels end too.
+    Panels end at ``edges`` and at ``more`` (lines, m).
     """
     lines = tolerance.size
-    ends = np.concatenate([np.tile(EDGES, (lines, 1)), more], axis=1)
-    ends = np.sort(np.clip(ends, EDGES[0], EDGES[-1]), axis=1)
+    ends = np.concatenate([np.tile(edges, (lines, 1)), more], axis=1)
+    ends = np.sort(np.clip(ends, edges[0], edges[-1]), axis=1)
     line = np.repeat(np.arange(lines), ends.shape[1] - 1)
     low, high = ends[:, :-1].reshape(-1), ends[:, 1:].reshape(-1)
     some = high > low

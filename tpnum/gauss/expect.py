@@ -86,6 +86,7 @@ def _solved(
     if not first.size:
         return Estimate(np.empty(shape), np.empty(shape), "none", 0), np.empty(shape), roads
     factor = principal_factors(cov, lambda i: of_entry(int(first[i]), shape))
+    f_at.check(mean[0], factor[0])
     found: list[tuple[np.ndarray, ...]] = []
     order, cost = [], 0
     for group in alike(cov, factor):

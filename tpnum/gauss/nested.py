@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tpnum.errors import LimitError
-from tpnum.gauss.adaptive import FIRST, adapt
+from tpnum.gauss.adaptive import EDGES, FIRST, NEAR, adapt
 from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.lattice import Settled
@@ -21,6 +21,8 @@ from tpnum.gauss.scout import Scout
 
 _BLOCK = 1 << 17
 """Values of f held at a time."""
+_NOTHING = 1e-18
+"""Of E|f|, what f times the density may be ten deviations out and is left away."""
 _BESIDE = 1e-9
 """Panels end that close to where a coordinate is zero: functions like to break there, in thin layers too."""
 
@@ -32,12 +34,12 @@ def cheapest(rank: int) -> int:
 
 def nested(
     f_at: Integrand, mean: np.ndarray, factor: np.ndarray, size: np.ndarray, goal: Goal, budget: int,
-    name: Callable[[int], str], scout: Scout,
+    name: Callable[[int], str], scout: Scout, far: np.ndarray,
 ) -> Settled:  # fmt: skip
     """E f at mean (n, d), triangular factor (n, d, r), to a goal; ``size`` (n,) guesses E|f|.
 
     What the ``scout`` has seen of these laws tells where panels end, and how closely inner lines are looked
-    at before they are cut into panels.
+    at before they are cut into panels; ``far`` (n,), the size of f times the density far out, how far they reach.
 
     ``budget`` bounds the evaluations of f for an entry.  Where f is not finite it counts as zero, and as an
     error of its largest value weighted with the density there; LimitError, with ``name`` of the entry, where
@@ -46,8 +48,9 @@ def nested(
     made = []
     cost = 0
     for i in range(mean.shape[0]):
-        run = _Nest(f_at, factor[i], budget, goal.rtol, *scout.told(i))
         scale = float(size[i])
+        edges = NEAR if far[i] <= _NOTHING * scale else EDGES
+        run = _Nest(f_at, factor[i], budget, goal.rtol, edges, *scout.told(i))
         while True:
             value, error, total = run.integrate(
                 0, mean[i : i + 1], 0.5 * goal.allowed(np.array([scale])) if scale > 0 else np.array([np.inf])
@@ -69,9 +72,10 @@ class _Nest:
     """The nested integrals of one entry of the batch."""
 
     def __init__(
-        self, f_at: Integrand, factor: np.ndarray, budget: int, rtol: float, ends: np.ndarray, points: int
-    ) -> None:
-        self.f_at, self.budget = f_at, budget
+        self, f_at: Integrand, factor: np.ndarray, budget: int, rtol: float, edges: np.ndarray,
+        ends: np.ndarray, points: int,
+    ) -> None:  # fmt: skip
+        self.f_at, self.budget, self.edges = f_at, budget, edges
         self.rtol, self.ends, self.points = rtol, ends, points
         used = [k for k in range(factor.shape[1]) if np.any(factor[:, k])]
         self.directions = [factor[:, k] for k in used]
@@ -117,7 +121,7 @@ class _Nest:
         elif self.points and level + 1 == len(self.directions):
             more.append(self.looked(start, direction))
         beside = np.concatenate(more, axis=1)
-        made = adapt(evaluate, tolerance, beside, lambda: self.cost < self.budget)
+        made = adapt(evaluate, tolerance, beside, lambda: self.cost < self.budget, edges=self.edges)
         return made.value, made.error, made.size
 
     def looked(self, start: np.ndarray, direction: np.ndarray) -> np.ndarray:

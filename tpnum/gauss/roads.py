@@ -66,7 +66,7 @@ class Roads:
         factor = triangular_factors(cov) if rank <= _LARGEST else principal
         rank = factor.shape[2]
         goal = replace(self.goal, rtol=rtol)
-        check_growth(f_at, mean, factor, self.name)
+        far = check_growth(f_at, mean, factor, self.name)
         made: Settled | None = None
         if self.method in ("auto", "quadrature"):
             apart = blocks(cov) if rank >= _LARGEST else []
@@ -74,7 +74,7 @@ class Roads:
                 made = separated(f_at, mean, cov, apart, rtol, self.part)
             if made is None or np.any(goal.missed(*made[1:3])):
                 if rank <= _LARGEST:
-                    made = self.better(made, lambda: self.quadrature(f_at, mean, factor, principal, goal))
+                    made = self.better(made, lambda: self.quadrature(f_at, mean, factor, principal, goal, far))
                 elif made is None and self.method == "quadrature":
                     raise LimitError(f"quadrature reaches dimension {_LARGEST}, not {rank}: use method='qmc'")
                 elif self.method == "auto":
@@ -169,8 +169,9 @@ class Roads:
         return f"; it needs about {self.needed:.1e} evaluations: budget={int(-(-self.needed // digits) * digits)}"
 
     def quadrature(
-        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, principal: np.ndarray, goal: Goal
-    ) -> Settled:
+        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, principal: np.ndarray, goal: Goal,
+        far: np.ndarray,
+    ) -> Settled:  # fmt: skip
         """The lattice; what it leaves unsettled goes to the ways that a rough function has."""
         self.note("quadrature")
         rank = factor.shape[2]
@@ -187,7 +188,7 @@ class Roads:
                 new = nested(
                     f_at, mean[todo], factor[todo], np.max(made[2][todo], axis=1), goal,
                     goal.spend(_PANELS[rank]), lambda i, todo=todo: names(int(todo[i])),
-                    scout.of(todo),
+                    scout.of(todo), far[todo],
                 )  # fmt: skip
             # a lattice that failed has no error to believe
             made = _merged(made, new, todo, (new[1] < made[1][todo]) | (tried == 0))

@@ -18,12 +18,13 @@ _TOLERANCE = 1e-6
 _JUMP = 1e-6
 _BESIDE, _AROUND = 1e-9, 0.02
 """How far on both sides of a place where f may break it is compared, and a panel ends."""
-_POINTS = {1: 1 << 17, 2: 1 << 11, 3: 1 << 11}
+_POINTS = {1: 1 << 17, 2: 1 << 12, 3: 1 << 11}
 """Where f is looked at along a line, by rank."""
 _PART = 1 << 13
 """The same for one dimension of many."""
-_IMAGE, _FEW = 128, 4
-"""Rows and columns of a picture of f over two dimensions; half as many where there are more laws than a few."""
+_IMAGE, _FEW, _PICTURES = 128, 4, 8
+"""Rows and columns of a picture of f over two dimensions; half as many, and of so
+many laws, where there are more than a few."""
 _MIDDLE, _CHANGES, _SPOT = 4.5, 16, 0.1
 """Of a picture the part that matters; how many changes it may have to be told; and its part that is a spot."""
 _BLOCK = 1 << 13
@@ -165,7 +166,7 @@ class Scout:
         broken = np.any(jump & (np.abs(zeros) < 8.0)[:, :, None], axis=(1, 2))
         half = np.where(broken, 0.0, made.shortest)
         if rank > 1:
-            seen = self.seen(start, direction, self.points)
+            seen = self.seen(start, direction, self.points // (1 if count <= _FEW else 4))
             np.minimum.at(half, seen.line, 0.5 * (seen.high - seen.low))
             narrow = np.array([seen.narrowest(line) for line in range(start.shape[0])])
             narrow = np.where(narrow < _NEAR, narrow, np.inf)
@@ -173,8 +174,8 @@ class Scout:
             self.width[rows] = np.min(narrow.reshape(count, -1), axis=1)
         self.half[rows] = np.min(half.reshape(count, -1), axis=1)
         if rank == 2:
-            side = _IMAGE if rows.size <= _FEW else _IMAGE // 2
-            for i in rows:
+            side = _IMAGE if count <= _FEW else _IMAGE // 2
+            for i in rows[:: -(-count // _PICTURES)]:
                 self.picture(int(i), side)
 
     def picture(self, i: int, side: int) -> None:
