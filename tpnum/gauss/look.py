@@ -17,10 +17,11 @@ REACH = 6.5
 """Deviations to either side that are looked at: the probability beyond is 8e-11."""
 _FACTOR = 8
 """From one length of the step to the next."""
-_LONGEST = 0.06
+_LONGEST = 0.11
 _FEWEST = 48  # points that make a level
-_ASIDE = (3, 5)
-"""Steps to the differences that are compared; two, for a window may have its other edge at one of them."""
+_ASIDE = (3, 5, 7)
+"""Steps to the differences that are compared, of which all but one must be small: a window may have its other
+edge at one of them, where waves have a zero."""
 _EDGE = max(_ASIDE)
 _SHARPER = 4.0
 _WAVES = 0.25
@@ -47,6 +48,10 @@ class Features:
         """Those of several blocks of lines, each with the number of its first line."""
         moved = [(made.line + begin, made.low, made.high, made.single) for begin, made in parts]
         return cls(*(np.concatenate(a) for a in zip(*moved, strict=True)))
+
+    def where(self, some: np.ndarray) -> Features:
+        """Those of the stretches."""
+        return Features(self.line[some], self.low[some], self.high[some], self.single[some])
 
     def of(self, line: int) -> np.ndarray:
         """The ends of the stretches of one line, in order."""
@@ -148,13 +153,13 @@ def _sharp(
     if float(middle.max(initial=0.0)) * float(weight.max(initial=0.0)) <= least:
         return []
     worth = middle * weight
-    sharp = np.zeros(middle.shape, dtype=bool)
+    sharp = np.zeros(middle.shape, dtype=np.int8)
     for k in _ASIDE:
         beside = np.maximum(
             second[:, _EDGE - k : second.shape[1] - _EDGE - k], second[:, _EDGE + k : second.shape[1] - _EDGE + k]
         )
-        sharp |= middle > _SHARPER * beside
-    sharp &= worth > least
+        sharp += middle > _SHARPER * beside
+    sharp = (sharp >= len(_ASIDE) - 1) & (worth > least)
     sharp[np.mean(sharp, axis=1) > _WAVES] = False
     line, at = np.nonzero(sharp)
     return [_stretches(line, z[at], width, worth[line, at])]

@@ -23,6 +23,8 @@ _BLOCK = 1 << 17
 """Values of f held at a time."""
 _NOTHING = 1e-18
 """Of E|f|, what f times the density may be ten deviations out and is left away."""
+_OFTEN = 2e-3
+"""Of the tolerance, what an error is said to be at least: at kinks two rules may agree by chance."""
 _BESIDE = 1e-9
 """Panels end that close to where a coordinate is zero: functions like to break there, in thin layers too."""
 
@@ -63,7 +65,7 @@ def nested(
         if run.lost is not None and np.any(goal.missed(error, total)):
             raise LimitError(f_at.lost(run.lost, name(i)))
         cost += run.cost
-        made.append((value, error, total))
+        made.append((value, np.maximum(error, _OFTEN * goal.rtol * total), total))
     value, error, total = (np.concatenate(a) for a in zip(*made, strict=True))
     return value, error, total, cost
 

@@ -36,8 +36,9 @@ from tpnum.gauss.separate import blocks, separated
 METHODS = ("auto", "closed", "quadrature", "qmc", "mc")
 _LARGEST = 3
 """The largest rank of quadrature."""
-_PANELS = {1: 1 << 22, 2: 1 << 22, 3: 30_000_000}
+_PANELS = {1: 1 << 22, 2: 1 << 23, 3: 30_000_000}
 """Evaluations of f by nested panels for an entry where no budget is given, by rank."""
+_WORDS = 100  # letters quoted of a function with many parameters
 _REACHABLE = 1e11
 _TRIAL = 16
 """A part of the budget that tells how fast Sobol points converge."""
@@ -108,7 +109,7 @@ class Roads:
         made = None if f is None or mean.shape[1] > 1 else _known(f, mean[:, 0], cov[:, 0, 0])
         if made is None:
             if self.method == "closed":
-                what = "this function" if f is None else str(f)
+                what = "this function" if f is None else _short(f)
                 raise LimitError(
                     f"no closed form is known for E {what} in dimension {mean.shape[1]}: use method='auto'"
                 )
@@ -190,8 +191,10 @@ class Roads:
                     goal.spend(_PANELS[rank]), lambda i, todo=todo: names(int(todo[i])),
                     scout.of(todo), far[todo],
                 )  # fmt: skip
-            # a lattice that failed has no error to believe
+            # a lattice that failed has no error to believe, of two others each knows the other one's
+            apart = np.abs(new[0] - made[0][todo]) - new[1] - made[1][todo] if tried else -np.inf
             made = _merged(made, new, todo, (new[1] < made[1][todo]) | (tried == 0))
+            made[1][todo] = np.maximum(made[1][todo], apart)
         return made
 
     def ways(self, rank: int) -> list[str]:
@@ -237,6 +240,11 @@ def _known(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray | None:
         made = np.asarray(FAMILIES[f.closed[0]].mean(q, f.closed[1]), dtype=np.float64)
     if not np.all(np.isfinite(made)):
         raise LimitError(
-            f"E {f} overflows or does not exist at variance {float(q[~np.isfinite(made)][0]):.6g}"
+            f"E {_short(f)} overflows or does not exist at variance {float(q[~np.isfinite(made)][0]):.6g}"
         )
     return np.broadcast_to(made, q.shape)[:, None].copy()
+
+
+def _short(f: Function) -> str:
+    name = str(f)
+    return name if len(name) <= _WORDS else name[:_WORDS].rstrip() + " ..."

@@ -168,6 +168,10 @@ class Scout:
         if rank > 1:
             seen = self.seen(start, direction, self.points // (1 if count <= _FEW else 4))
             np.minimum.at(half, seen.line, 0.5 * (seen.high - seen.low))
+            foreign = np.all(
+                (zeros[seen.line] < seen.low[:, None]) | (zeros[seen.line] > seen.high[:, None]), axis=1
+            )
+            seen = seen.where(foreign)  # panels end at the others without being told
             narrow = np.array([seen.narrowest(line) for line in range(start.shape[0])])
             narrow = np.where(narrow < _NEAR, narrow, np.inf)
             half = np.where(np.isfinite(narrow), 0.0, half)
