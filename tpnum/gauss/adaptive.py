@@ -15,6 +15,8 @@ _HALF = (1.5, 3.5, 6.5, 12.0, 38.0)
 EDGES = np.array([*(-x for x in reversed(_HALF)), 0.0, *_HALF])
 NEAR = np.array([-10.0, *EDGES[2:-2], 10.0])
 """Where panels end for a function that does not grow: beyond there is 1.5e-23 of the probability."""
+WIDE = np.array([-10.0, -4.5, -1.5, 1.5, 4.5, 10.0])
+"""The same where panels are many: three dimensions."""
 PANEL = 0.5 * _HALF[0]
 """Half a panel in the middle that is not halved."""
 _FINEST = 1e-14
@@ -39,8 +41,6 @@ def _clenshaw_curtis(n: int) -> tuple[np.ndarray, np.ndarray]:
 NODES, _FINE = _clenshaw_curtis(16)
 _COARSE = np.zeros(17)
 _COARSE[::2] = _clenshaw_curtis(8)[1]
-FIRST = NODES.size * (EDGES.size + 1)
-"""Evaluations of a line with two more ends where no panel is halved."""
 
 Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
 """(value, error, size) (panels, nodes, components) of g; line is (panels,), z and density (panels, nodes)."""

@@ -12,7 +12,7 @@ from tpnum.gauss.integrand import Integrand
 
 _FAR = np.array([10.0, 20.0, 28.0, 33.0, 38.0])
 """Standard deviations; the density underflows beyond."""
-_NEAR = np.array([0.01, 0.1, 0.3, 0.6, *np.arange(1.0, 10.5, 0.5)])
+_NEAR = np.array([0.01, 0.1, 0.3, 0.6, *np.arange(1.0, 10.5, 0.5), *np.arange(11.0, 21.0)])
 _HIGH = 30.0
 _SIGNS = 8
 _AXES = 32
@@ -63,12 +63,15 @@ def beyond(
     missed, largest = [], []
     rare = 3.0 / max(points, 3.0)
     chance = np.minimum(ndtr(-_NEAR), rare)
+    slab = np.minimum(np.exp(-0.5 * _NEAR**2) * np.gradient(_NEAR) / np.sqrt(2.0 * np.pi), chance * 30.0)
     for begin, _, made in _along(f_at, mean, factor, _NEAR):
         size = np.where(np.isfinite(made), np.abs(made), 0.0)
         top = size.max(axis=(2, 3))
         typical = met[begin : begin + top.shape[0], :, None, None]
         counts = (typical == 0) | ((size > _HIGH * typical) & (ndtr(-_NEAR) < 0.1 * rare))
         tails = np.max(size * chance, axis=(2, 3), where=counts, initial=0.0)
+        along = np.sum(size * slab, axis=3, where=counts)
+        tails = np.maximum(tails, np.max(along, axis=2))
         top = np.where(top > 0, top, 1.0)
         missed.append(np.where((typical[..., 0, 0] > 0) | (tails > 0), tails, rare * top))
         largest.append(top)

@@ -155,7 +155,13 @@ class _Run:
     def fits(self, level: int, radius: float) -> bool:
         """Whether there is such a level and its lattice has no more points than are worth it."""
         rank = self.factor.shape[2]
-        return level < len(_STEPS) and (2.0 * radius / _STEPS[level]) ** rank * _BALL[rank] <= _MOST[rank]
+        most = min(_MOST[rank], self.look.goal.spend(4 * _MOST[rank]) // 4)
+        return level < len(_STEPS) and (2.0 * radius / _STEPS[level]) ** rank * _BALL[rank] <= most
+
+    def usual(self) -> Lattice:
+        """The finest lattice, up to a certain one, that may be paid for."""
+        level = next((s for s in range(_PATIENCE, 0, -1) if self.fits(s, self.radius)), 0)
+        return lattice(self.factor.shape[2], _STEPS[level], self.radius)
 
     def settle(self, rows: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Finer or wider lattices until the tolerance is met or f turns out rough; the level of each row."""
@@ -165,7 +171,7 @@ class _Run:
         step = start.copy()
         levels, which = np.unique(step, return_inverse=True)
         rough = rows[~np.array([self.fits(int(s), self.radius) for s in levels])[which]]
-        self.evaluate(rough, lattice(rank, _STEPS[_PATIENCE], self.radius))  # for E|f|
+        self.evaluate(rough, self.usual())  # for E|f|
         self.error[rough] = np.inf
         wide = np.zeros(rows.size, dtype=int)
         todo = np.arange(rows.size)

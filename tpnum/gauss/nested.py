@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tpnum.errors import LimitError
-from tpnum.gauss.adaptive import EDGES, FIRST, NEAR, adapt
+from tpnum.gauss.adaptive import EDGES, NEAR, NODES, WIDE, adapt
 from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.lattice import Settled
@@ -30,8 +30,8 @@ _BESIDE = 1e-9
 
 
 def cheapest(rank: int) -> int:
-    """Evaluations of f where no panel is halved."""
-    return int(FIRST**rank)
+    """Evaluations of f where no panel is halved and each coordinate has one break."""
+    return int((NODES.size * ((WIDE if rank > 2 else NEAR).size + 1)) ** rank)
 
 
 def nested(
@@ -51,7 +51,8 @@ def nested(
     cost = 0
     for i in range(mean.shape[0]):
         scale = float(size[i])
-        edges = NEAR if far[i] <= _NOTHING * scale else EDGES
+        near = WIDE if factor.shape[2] > 2 else NEAR
+        edges = near if far[i] <= _NOTHING * scale else EDGES
         run = _Nest(f_at, factor[i], budget, goal.rtol, edges, *scout.told(i))
         while True:
             value, error, total = run.integrate(
@@ -93,7 +94,7 @@ class _Nest:
         if level == len(self.directions):
             return self.leaves(start)
         innermost = level + 1 == len(self.directions)
-        step = _BLOCK // FIRST if innermost else 1
+        step = max(1, _BLOCK // (NODES.size * (self.edges.size + 1))) if innermost else 1
         parts = []
         for begin in range(0, start.shape[0], step):
             some = slice(begin, begin + step)

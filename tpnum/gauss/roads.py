@@ -5,11 +5,11 @@
 | any, f a named function of one variable | closed form |
 | any, blocks of independent coordinates | a chain of small matrices, each block by itself (`separate`) |
 | up to 3, f smooth | trapezoidal rule (`lattice`) |
-| up to 2, f with kinks, jumps, oscillation | nested adaptive panels (`nested`) |
+| up to 2 (3), f with kinks, jumps, oscillation | nested adaptive panels (`nested`) |
 | above | scrambled Sobol points (`sampling`), or Monte Carlo with control variates (`controls`) |
 
-Panels cost the power of the dimension: in three dimensions they come after Sobol points, where the budget has
-room for them.  Of two ways the answer with the smaller error is kept.
+Panels cost the power of the dimension: in three they are for functions that break where coordinates do; others
+get Sobol points, and panels where a budget has room for them.  Of two answers that with the smaller error is kept.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from tpnum.gauss.separate import blocks, separated
 METHODS = ("auto", "closed", "quadrature", "qmc", "mc")
 _LARGEST = 3
 """The largest rank of quadrature."""
-_PANELS = {1: 1 << 22, 2: 1 << 23, 3: 30_000_000}
+_PANELS = {1: 1 << 22, 2: 1 << 23, 3: 1 << 22}
 """Evaluations of f by nested panels for an entry where no budget is given, by rank."""
 _WORDS = 100  # letters quoted of a function with many parameters
+_FEWEST = 64  # Sobol points
 _REACHABLE = 1e11
 _TRIAL = 16
 """A part of the budget that tells how fast Sobol points converge."""
@@ -176,34 +177,39 @@ class Roads:
         """The lattice; what it leaves unsettled goes to the ways that a rough function has."""
         self.note("quadrature")
         rank = factor.shape[2]
+        believed = np.zeros(mean.shape[0], dtype=bool)
         scout = Scout(f_at, mean, factor, goal, self.inside)
         made = trapezoidal(f_at, mean, factor, goal.rtol, scout)
-        for tried, way in enumerate(self.ways(rank)):
+        for tried, way in enumerate(("nested", "qmc", "nested")):
             todo = np.flatnonzero(goal.missed(*made[1:3]))
-            if not todo.size:
-                break
+            if way == "nested":
+                todo = todo[self.panels(rank, scout.aligned[todo], tried)]
+            left = goal.spend(_PANELS[rank]) - made[3] // mean.shape[0]
+            if not todo.size or (way == "qmc" and self.method == "quadrature"):
+                continue
             if way == "qmc":
-                new = self.sampled(f_at, mean[todo], principal[todo], goal)
+                own = goal if goal.budget is None else replace(goal, budget=max(left, _FEWEST))
+                new = self.sampled(f_at, mean[todo], principal[todo], own)
+            elif left < cheapest(rank):
+                continue
             else:
                 names = self.name
                 new = nested(
-                    f_at, mean[todo], factor[todo], np.max(made[2][todo], axis=1), goal,
-                    goal.spend(_PANELS[rank]), lambda i, todo=todo: names(int(todo[i])),
-                    scout.of(todo), far[todo],
+                    f_at, mean[todo], factor[todo], np.max(made[2][todo], axis=1), goal, left,
+                    lambda i, todo=todo: names(int(todo[i])), scout.of(todo), far[todo],
                 )  # fmt: skip
             # a lattice that failed has no error to believe, of two others each knows the other one's
-            apart = np.abs(new[0] - made[0][todo]) - new[1] - made[1][todo] if tried else -np.inf
-            made = _merged(made, new, todo, (new[1] < made[1][todo]) | (tried == 0))
+            first = ~believed[todo, None]
+            apart = np.where(first, -np.inf, np.abs(new[0] - made[0][todo]) - new[1] - made[1][todo])
+            believed[todo] = True
+            made = _merged(made, new, todo, first | (new[1] < made[1][todo]))
             made[1][todo] = np.maximum(made[1][todo], apart)
         return made
 
-    def ways(self, rank: int) -> list[str]:
-        """How to go on with rough entries."""
-        if self.method == "quadrature":
-            return ["nested"]
-        if rank < _LARGEST:
-            return ["nested", "qmc"]
-        return ["qmc"] + (["nested"] if cheapest(rank) <= self.goal.spend(0) else [])
+    def panels(self, rank: int, aligned: np.ndarray, tried: int) -> np.ndarray:
+        """Which entries are for panels, before Sobol points were tried or after."""
+        early = aligned | (rank < _LARGEST) | (self.method == "quadrature")
+        return (~early & (self.goal.spend(0) > _PANELS[rank])) if tried else early
 
     def unseen(
         self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, value: np.ndarray, error: np.ndarray,

@@ -25,6 +25,8 @@ _PART = 1 << 13
 _IMAGE, _FEW, _PICTURES = 128, 4, 8
 """Rows and columns of a picture of f over two dimensions; half as many, and of so
 many laws, where there are more than a few."""
+_AMPLE = 1 << 17
+"""A budget that has room for a picture."""
 _MIDDLE, _CHANGES, _SPOT = 4.5, 16, 0.1
 """Of a picture the part that matters; how many changes it may have to be told; and its part that is a spot."""
 _BLOCK = 1 << 13
@@ -37,7 +39,8 @@ class Scout:
     """What was seen of f under the laws of a batch, each looked at once.
 
     ``half`` is half the length of the shortest panels that lines need (infinite: all long; 0: kinks, jumps),
-    ``ends`` where panels over the first axis should end, ``width`` the narrowest thing along lines.
+    ``ends`` where panels over the first axis should end, ``width`` the narrowest thing along lines, ``aligned``
+    whether f breaks, and only where a coordinate is at one of its known breaks.
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class Scout:
         self.f_at, self.mean, self.factor, self.goal = f_at, mean, factor, goal
         count = mean.shape[0]
         self.half, self.width = np.full((2, count), np.inf)
+        self.aligned = np.zeros(count, dtype=bool)
         self.ends: list[np.ndarray] = [np.zeros(0)] * count
         self.known = np.zeros(count, dtype=bool)
         rank = factor.shape[2]
         most = _PART if part and rank == 1 else _POINTS[rank]
-        self.points = min(most, 1 << max(8, (goal.spend(4 * most) // 4).bit_length() - 1))
+        share = goal.spend(64 * most) // (4 if rank == 1 else 64)
+        self.points = min(most, 1 << max(6, share.bit_length() - 1))
         self.cost = 0
 
     def look(self, rows: np.ndarray) -> None:
@@ -73,6 +78,7 @@ class Scout:
         made = Scout(self.f_at, self.mean[rows], self.factor[rows], self.goal)
         made.points = self.points
         made.half, made.width, made.known = self.half[rows], self.width[rows], self.known[rows]
+        made.aligned = self.aligned[rows]
         made.ends = [self.ends[i] for i in rows]
         return made
 
@@ -166,18 +172,23 @@ class Scout:
         broken = np.any(jump & (np.abs(zeros) < 8.0)[:, :, None], axis=(1, 2))
         half = np.where(broken, 0.0, made.shortest)
         if rank > 1:
-            seen = self.seen(start, direction, self.points // (1 if count <= _FEW else 4))
+            seen = self.seen(start, direction, max(self.points // (1 if count <= _FEW else 4), 64))
             np.minimum.at(half, seen.line, 0.5 * (seen.high - seen.low))
             foreign = np.all(
                 (zeros[seen.line] < seen.low[:, None]) | (zeros[seen.line] > seen.high[:, None]), axis=1
             )
+            oblique = np.zeros(start.shape[0], dtype=bool)
+            oblique[seen.line[foreign]] = True
+            kinked = np.isin(np.arange(start.shape[0]), seen.line) & ~oblique
+            broken = np.any((broken | kinked).reshape(count, -1), axis=1)
+            self.aligned[rows] = broken & ~np.any(oblique.reshape(count, -1), axis=1)
             seen = seen.where(foreign)  # panels end at the others without being told
             narrow = np.array([seen.narrowest(line) for line in range(start.shape[0])])
             narrow = np.where(narrow < _NEAR, narrow, np.inf)
             half = np.where(np.isfinite(narrow), 0.0, half)
             self.width[rows] = np.min(narrow.reshape(count, -1), axis=1)
         self.half[rows] = np.min(half.reshape(count, -1), axis=1)
-        if rank == 2:
+        if rank == 2 and self.goal.spend(_AMPLE) >= _AMPLE:
             side = _IMAGE if count <= _FEW else _IMAGE // 2
             for i in rows[:: -(-count // _PICTURES)]:
                 self.picture(int(i), side)
