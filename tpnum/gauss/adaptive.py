@@ -39,8 +39,8 @@ def _clenshaw_curtis(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 NODES, _FINE = _clenshaw_curtis(16)
-_COARSE = np.zeros(17)
-_COARSE[::2] = _clenshaw_curtis(8)[1]
+_COARSE = _clenshaw_curtis(8)[1]
+"""The weights of every other node."""
 
 Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
 """(value, error, size) (panels, nodes, components) of g; line is (panels,), z and density (panels, nodes)."""
@@ -80,21 +80,26 @@ def adapt(
     for turn in range(_ROUNDS):
         half, middle = 0.5 * (high - low), 0.5 * (high + low)
         z = middle[:, None] + half[:, None] * NODES
-        density = np.exp(-0.5 * z * z) / _ROOT_TURN
+        density = np.exp(-0.5 * z * z)
+        density /= _ROOT_TURN
         value, error, size = evaluate(line, z, density)
-        scale = (half[:, None] * density)[:, :, None]
-        weight = scale * _FINE[:, None]
-        fine, absolute = np.sum(weight * value, axis=1), np.sum(weight * size, axis=1)
-        coarse = np.sum(scale * _COARSE[:, None] * value, axis=1)
-        spread = np.sum(np.abs(weight * value - 0.5 * fine[:, None] * _FINE[:, None]), axis=1)
-        own = _honest(np.abs(fine - coarse), spread)
+        scale = half[:, None] * density
+        weight = scale * _FINE
+        fine = np.einsum("pn,pnk->pk", weight, value)
+        absolute = np.einsum("pn,pnk->pk", weight, size)
+        coarse = np.einsum("pn,pnk->pk", scale[:, ::2] * _COARSE, value[:, ::2])
+        spread = value * weight[:, :, None]
+        spread -= 0.5 * fine[:, None] * _FINE[:, None]
+        np.abs(spread, out=spread)
+        own = _honest(np.abs(fine - coarse), spread.sum(axis=1))
+        inner = np.einsum("pn,pnk->pk", weight, error) if error.any() else 0.0
         if sums is None:
             sums = np.zeros((3, lines, value.shape[2]))
         split = np.any(own > _SHARE * tolerance[line][:, None], axis=1)
         split &= half > finest * np.maximum(1.0, np.abs(middle))
         split &= (halved[line] < _PANELS) & (turn + 1 < _ROUNDS) & go_on()
         done = ~split
-        for k, part in enumerate((fine, own + np.sum(weight * error, axis=1), absolute)):
+        for k, part in enumerate((fine, own + inner, absolute)):
             np.add.at(sums[k], line[done], part[done])
         if not np.any(split):
             break

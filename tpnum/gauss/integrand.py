@@ -64,7 +64,6 @@ class Integrand:
         Values may be infinite or NaN.
         """
         count, points = columns[0].shape
-        length = count * points
         made = evaluate(self.f, *(c.reshape(-1) for c in columns), rows=True)
         components = made.shape[0] if made.ndim == 2 else None
         if self._known and components != self.components:

@@ -79,9 +79,7 @@ def lattice(rank: int, step: float, radius: float) -> Lattice:
     return made
 
 
-def trapezoidal(
-    f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float, scout: Scout
-) -> Settled:
+def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float, scout: Scout) -> Settled:
     """E f at mean (n, d) and factor (n, d, r), r <= 3; the error is infinite or large where f is rough.
 
     Some entries of a large batch are settled first, beyond ``rtol``; they tell which lattice the others need.

@@ -1,8 +1,8 @@
-"""Narrow features of a function of which values at equidistant points of lines are known: windows, bumps, kinks.
+"""Narrow features of a function whose values at equidistant points of lines are known: windows, bumps, kinks.
 
-A second difference that is much larger than those a few steps before and after it belongs to something about as
-wide as the step: a kink, a jump, a bump.  It is looked for with steps of many lengths.  What is smooth on the
-scale of the longest step is seen by panels and lattices without help.
+A second difference that is much larger than those a few steps before and after it belongs to something about
+as wide as the step: a kink, a jump, a bump.  It is looked for with steps of many lengths.  What is smooth on
+the scale of the longest step is seen by panels and lattices without help.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def _sharp(
     sharp = np.zeros(middle.shape, dtype=np.int8)
     for k in _ASIDE:
         beside = np.maximum(
-            second[:, _EDGE - k : second.shape[1] - _EDGE - k], second[:, _EDGE + k : second.shape[1] - _EDGE + k]
+            second[:, _EDGE - k : second.shape[1] - _EDGE - k],
+            second[:, _EDGE + k : second.shape[1] - _EDGE + k],
         )
         sharp += middle > _SHARPER * beside
     sharp = (sharp >= len(_ASIDE) - 1) & (worth > least)
@@ -165,9 +166,7 @@ def _sharp(
     return [_stretches(line, z[at], width, worth[line, at])]
 
 
-def _stretches(
-    line: np.ndarray, z: np.ndarray, width: float, weight: np.ndarray
-) -> tuple[np.ndarray, ...]:
+def _stretches(line: np.ndarray, z: np.ndarray, width: float, weight: np.ndarray) -> tuple[np.ndarray, ...]:
     """Points close to each other as one: (line, low, high, whether two at most, the largest weight)."""
     first = np.ones(line.size, dtype=bool)
     first[1:] = (line[1:] != line[:-1]) | (z[1:] - z[:-1] > 4.5 * width)

@@ -41,7 +41,7 @@ def nested(
     """E f at mean (n, d), triangular factor (n, d, r), to a goal; ``size`` (n,) guesses E|f|.
 
     What the ``scout`` has seen of these laws tells where panels end, and how closely inner lines are looked
-    at before they are cut into panels; ``far`` (n,), the size of f times the density far out, how far they reach.
+    at before they are cut into panels; ``far`` (n,), f times the density far out, how far they reach.
 
     ``budget`` bounds the evaluations of f for an entry.  Where f is not finite it counts as zero, and as an
     error of its largest value weighted with the density there; LimitError, with ``name`` of the entry, where
@@ -134,7 +134,9 @@ class _Nest:
         made = []
         for begin in range(0, start.shape[0], step):
             points = start[begin : begin + step, None] + z[:, None] * direction
-            columns = [np.ascontiguousarray(points[None, :, :, k]).reshape(1, -1) for k in range(points.shape[2])]
+            columns = [
+                np.ascontiguousarray(points[None, :, :, k]).reshape(1, -1) for k in range(points.shape[2])
+            ]
             values = self.f_at.columns(columns)[0].reshape(-1, *points.shape[:2]).transpose(1, 0, 2)
             self.cost += points.shape[0] * points.shape[1]
             made.append((begin, features(values, self.rtol)))

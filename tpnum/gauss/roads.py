@@ -6,16 +6,18 @@
 | any, blocks of independent coordinates | a chain of small matrices, each block by itself (`separate`) |
 | up to 3, f smooth | trapezoidal rule (`lattice`) |
 | up to 2 (3), f with kinks, jumps, oscillation | nested adaptive panels (`nested`) |
+| 4 to 12, f smooth | sparse Gauss-Hermite grids (`grids`) |
 | above | scrambled Sobol points (`sampling`), or Monte Carlo with control variates (`controls`) |
 
-Panels cost the power of the dimension: in three they are for functions that break where coordinates do; others
-get Sobol points, and panels where a budget has room for them.  Of two answers that with the smaller error is kept.
+Panels cost the power of the dimension: in three they are for functions that break where coordinates do;
+others get Sobol points, and panels where a budget has room for them.  Of two answers the better one is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from tpnum.functions import Function
 from tpnum.gauss.controls import control_variates
 from tpnum.gauss.existence import beyond, check_growth
 from tpnum.gauss.goal import Goal
+from tpnum.gauss.grids import grown
 from tpnum.gauss.integrand import Integrand, NotFinite
 from tpnum.gauss.lattice import Settled, trapezoidal
 from tpnum.gauss.laws import principal_factors, triangular_factors
@@ -39,6 +42,8 @@ _LARGEST = 3
 _PANELS = {1: 1 << 22, 2: 1 << 23, 3: 1 << 22}
 """Evaluations of f by nested panels for an entry where no budget is given, by rank."""
 _WORDS = 100  # letters quoted of a function with many parameters
+_GRID = 1 << 18
+"""Twice the evaluations of f on sparse grids for an entry, where no budget is given."""
 _FEWEST = 64  # Sobol points
 _REACHABLE = 1e11
 _TRIAL = 16
@@ -69,20 +74,22 @@ class Roads:
         rank = factor.shape[2]
         goal = replace(self.goal, rtol=rtol)
         far = check_growth(f_at, mean, factor, self.name)
-        made: Settled | None = None
-        if self.method in ("auto", "quadrature"):
-            apart = blocks(cov) if rank >= _LARGEST else []
-            if len(apart) > 1:
-                made = separated(f_at, mean, cov, apart, rtol, self.part)
-            if made is None or np.any(goal.missed(*made[1:3])):
-                if rank <= _LARGEST:
-                    made = self.better(made, lambda: self.quadrature(f_at, mean, factor, principal, goal, far))
-                elif made is None and self.method == "quadrature":
-                    raise LimitError(f"quadrature reaches dimension {_LARGEST}, not {rank}: use method='qmc'")
-                elif self.method == "auto":
-                    made = self.better(made, lambda: self.sampled(f_at, mean, principal, goal))
+        if self.method not in ("auto", "quadrature"):
+            return self.sampled(f_at, mean, principal, goal)
+        apart = blocks(cov) if rank >= _LARGEST else []
+        made = separated(f_at, mean, cov, apart, rtol, self.part) if len(apart) > 1 else None
+        only = rank > _LARGEST and self.method == "quadrature"
+        if made is not None and (only or not np.any(goal.missed(*made[1:3]))):
             return made
-        return self.sampled(f_at, mean, principal, goal)
+        if only:
+            raise LimitError(f"quadrature reaches dimension {_LARGEST}, not {rank}: use method='qmc'")
+        if rank <= _LARGEST:
+            new = self.quadrature(f_at, mean, factor, principal, goal, far)
+        else:
+            new = self.wide(f_at, mean, principal, goal)
+        if made is None:
+            return new
+        return _merged(made, new, np.arange(mean.shape[0]), new[1] < made[1])
 
     def part(self, f: Any, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
         """The same for a part of f, whose narrow features were looked for in the whole."""
@@ -91,14 +98,6 @@ class Roads:
             return self.solve(Integrand(f, mean.shape[1]), mean, cov, rtol)
         finally:
             self.inside = outer
-
-    @staticmethod
-    def better(made: Settled | None, other: Callable[[], Settled]) -> Settled:
-        """Of two answers the one with the smaller error."""
-        new = other()
-        if made is None:
-            return new
-        return _merged(made, new, np.arange(made[0].shape[0]), new[1] < made[1])
 
     def note(self, name: str) -> None:
         self.used[name] = None
@@ -138,8 +137,8 @@ class Roads:
             for i in range(mean.shape[0]):  # which entry was it?
                 try:
                     sampler(f_at, mean[i : i + 1], factor[i : i + 1], goal.rtol, goal.budget)
-                except NotFinite as error:
-                    raise LimitError(f"{error}{self.name(i)}") from None
+                except NotFinite as lost:
+                    raise LimitError(f"{lost}{self.name(i)}") from None
             raise
         value, error, size, cost = made
         each = cost / mean.shape[0]
@@ -149,10 +148,24 @@ class Roads:
             self.ask(f_at, mean, factor, goal, (value, error, size, cost))
         return value, error, size, cost
 
+    def wide(self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, goal: Goal) -> Settled:
+        """More than three dimensions: sparse grids while f is smooth, Sobol points for what they leave."""
+        made = grown(f_at, mean, factor, goal.rtol, goal.atol, goal.spend(_GRID) // 2)
+        todo = np.flatnonzero(goal.missed(*made[1:3]))
+        if todo.size < mean.shape[0]:
+            self.note("quadrature")
+        if not todo.size:
+            return made
+        own = goal if goal.budget is None else replace(goal, budget=max(goal.budget - made[3], _FEWEST))
+        new = self.sampled(f_at, mean[todo], factor[todo], own)
+        return _merged(made, new, todo, new[1] <= made[1][todo])
+
     def ask(self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, goal: Goal, made: Settled) -> None:
         """Note how many evaluations the worst entry needs, by what a part of the points has reached."""
         _, error, size, cost = made
-        excess = np.max(np.divide(error, goal.allowed(size), out=np.ones_like(error), where=error > 0), axis=1)
+        excess = np.max(
+            np.divide(error, goal.allowed(size), out=np.ones_like(error), where=error > 0), axis=1
+        )
         i = int(np.argmax(excess))
         spent = cost / mean.shape[0]
         sampler = control_variates if self.method == "mc" else sobol
@@ -168,7 +181,8 @@ class Roads:
         if self.needed > _REACHABLE:
             return "; no budget will do, ask for less"
         digits = 10 ** max(0, int(np.log10(self.needed)) - 1)
-        return f"; it needs about {self.needed:.1e} evaluations: budget={int(-(-self.needed // digits) * digits)}"
+        budget = int(-(-self.needed // digits) * digits)
+        return f"; it needs about {self.needed:.1e} evaluations: budget={budget}"
 
     def quadrature(
         self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, principal: np.ndarray, goal: Goal,
@@ -193,10 +207,9 @@ class Roads:
             elif left < cheapest(rank):
                 continue
             else:
-                names = self.name
                 new = nested(
                     f_at, mean[todo], factor[todo], np.max(made[2][todo], axis=1), goal, left,
-                    lambda i, todo=todo: names(int(todo[i])), scout.of(todo), far[todo],
+                    partial(self.entry, todo), scout.of(todo), far[todo],
                 )  # fmt: skip
             # a lattice that failed has no error to believe, of two others each knows the other one's
             first = ~believed[todo, None]
@@ -205,6 +218,9 @@ class Roads:
             made = _merged(made, new, todo, first | (new[1] < made[1][todo]))
             made[1][todo] = np.maximum(made[1][todo], apart)
         return made
+
+    def entry(self, rows: np.ndarray, i: int) -> str:
+        return self.name(int(rows[i]))
 
     def panels(self, rank: int, aligned: np.ndarray, tried: int) -> np.ndarray:
         """Which entries are for panels, before Sobol points were tried or after."""

@@ -1,4 +1,4 @@
-"""How finely f varies over a Gaussian law, seen along some lines: what panels and a lattice must not step over."""
+"""How finely f varies over a Gaussian law, seen along lines: what panels and a lattice must not step over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOLERANCE = 1e-6
 _JUMP = 1e-6
 _BESIDE, _AROUND = 1e-9, 0.02
 """How far on both sides of a place where f may break it is compared, and a panel ends."""
-_POINTS = {1: 1 << 17, 2: 1 << 12, 3: 1 << 11}
+_POINTS = {1: 1 << 17, 2: 1 << 11, 3: 1 << 11}
 """Where f is looked at along a line, by rank."""
 _PART = 1 << 13
 """The same for one dimension of many."""
@@ -28,7 +28,7 @@ many laws, where there are more than a few."""
 _AMPLE = 1 << 17
 """A budget that has room for a picture."""
 _MIDDLE, _CHANGES, _SPOT = 4.5, 16, 0.1
-"""Of a picture the part that matters; how many changes it may have to be told; and its part that is a spot."""
+"""Of a picture the part that matters; how many changes it may have; and which part of it is a spot."""
 _BLOCK = 1 << 13
 _NEAR = 0.5
 """Features of a line that are closer than this are hidden from most panels."""
@@ -39,8 +39,8 @@ class Scout:
     """What was seen of f under the laws of a batch, each looked at once.
 
     ``half`` is half the length of the shortest panels that lines need (infinite: all long; 0: kinks, jumps),
-    ``ends`` where panels over the first axis should end, ``width`` the narrowest thing along lines, ``aligned``
-    whether f breaks, and only where a coordinate is at one of its known breaks.
+    ``ends`` where panels over the first axis should end, ``width`` the narrowest thing along lines,
+    ``aligned`` whether f breaks, and only where a coordinate is at one of its known breaks.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Scout:
         return Features.joined(parts)
 
     def one(self, rows: np.ndarray) -> None:
-        """Laws of one dimension: those that are much alike are looked at together, over all of their range."""
+        """Laws of one dimension: those much alike are looked at together, over all of their range."""
         root = np.sqrt(np.sum(self.factor[rows, :, 0] ** 2, axis=1))
         way = self.factor[rows, :, 0] / root[:, None]
         along = np.sum(self.mean[rows] * way, axis=1)

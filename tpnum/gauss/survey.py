@@ -91,7 +91,8 @@ class Survey:
 def evaluate(f: Value, *columns: np.ndarray, name: str = "f", rows: bool = False) -> np.ndarray:
     """f(*columns) of flat arrays as real float64, (length,) or (k, length); values may be infinite or NaN.
 
-    Of one array only (length,) is taken unless ``rows`` says that f may have components.  Whatever else f does, raise included, is a FunctionError of one short sentence.
+    Of one array only (length,) is taken unless ``rows`` says that f may have components.
+    Whatever else f does, raise included, is a FunctionError of one short sentence.
     """
     length = columns[0].size
     try:
