@@ -85,7 +85,10 @@ class _Grid:
         self.sums: dict[Index, np.ndarray] = {}
         self.open: dict[Index, np.ndarray] = {}
         self.closed: dict[Index, np.ndarray] = {}
-        self.total = self.size = self.value = self.error = np.zeros(0)  # (components,)
+        self.total: np.ndarray = np.zeros((2, 0))
+        self.value: np.ndarray = np.zeros(0)
+        self.size: np.ndarray = np.zeros(0)
+        self.error: np.ndarray = np.zeros(0)
 
     def product(self, index: Index) -> np.ndarray:
         """The sum over the product of rules; (2, components), of f and |f|."""
@@ -127,6 +130,8 @@ class _Grid:
             for k in range(self.rank)
         ])  # fmt: skip
         size = np.max([self.product(self.axis(k, _TRIED))[1] for k in range(self.rank)], axis=0)
+        if not np.all(size > 0):
+            return False
         last, before = along[:, -1], np.max(along[:, 2:4], axis=1)
         falls = (last <= _DECAY * np.max(along, axis=1)) & (last <= _FALL * before)
         return bool(np.all(falls | (last <= _NONE * size)))
@@ -144,7 +149,7 @@ class _Grid:
             low = [i for i in self.open if sum(i) <= depth]
             self.value, self.size = self.total
             rim = np.array([made[0] for made in self.open.values()])
-            self.error = _SAFETY * np.sum(np.abs(rim), axis=0, keepdims=True)[0]
+            self.error = np.asarray(_SAFETY * np.sum(np.abs(rim), axis=0))
             allowed = np.maximum(0.3 * rtol * np.maximum(self.size, np.abs(self.value)), atol)
             if not low and np.all(self.error <= allowed):
                 return

@@ -23,7 +23,7 @@ _BLOCK = 1 << 17
 """Values of f held at a time."""
 _NOTHING = 1e-18
 """Of E|f|, what f times the density may be ten deviations out and is left away."""
-_OFTEN = 2e-3
+_OFTEN = 1e-2
 """Of the tolerance, what an error is said to be at least: at kinks two rules may agree by chance."""
 _BESIDE = 1e-9
 """Panels end that close to where a coordinate is zero: functions like to break there, in thin layers too."""

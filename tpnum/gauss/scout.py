@@ -20,7 +20,7 @@ _BESIDE, _AROUND = 1e-9, 0.02
 """How far on both sides of a place where f may break it is compared, and a panel ends."""
 _POINTS = {1: 1 << 17, 2: 1 << 11, 3: 1 << 11}
 """Where f is looked at along a line, by rank."""
-_PART = 1 << 13
+_PART = 1 << 11
 """The same for one dimension of many."""
 _IMAGE, _FEW, _PICTURES = 128, 4, 8
 """Rows and columns of a picture of f over two dimensions; half as many, and of so
@@ -30,6 +30,8 @@ _AMPLE = 1 << 17
 _MIDDLE, _CHANGES, _SPOT = 4.5, 16, 0.1
 """Of a picture the part that matters; how many changes it may have; and which part of it is a spot."""
 _BLOCK = 1 << 13
+_FAINT = 1e-9
+"""What features along a single line may add to E|f| unseen, whatever the tolerance; in parts (`look._SHARE`)."""
 _NEAR = 0.5
 """Features of a line that are closer than this are hidden from most panels."""
 _CLOSE = 0.5  # octaves of the deviation, and deviations of the mean, within which laws are looked at as one
@@ -56,6 +58,7 @@ class Scout:
         most = _PART if part and rank == 1 else _POINTS[rank]
         share = goal.spend(64 * most) // (4 if rank == 1 else 64)
         self.points = min(most, 1 << max(6, share.bit_length() - 1))
+        self.tolerance = min(goal.rtol, _FAINT) if rank == 1 else goal.rtol
         self.cost = 0
 
     def look(self, rows: np.ndarray) -> None:
@@ -105,7 +108,7 @@ class Scout:
                     values = np.empty((made.shape[0], made.shape[2], points))
                 values[:, :, at] = made.transpose(0, 2, 1)
             assert values is not None
-            parts.append((begin, features(values, self.goal.rtol)))
+            parts.append((begin, features(values, self.tolerance)))
         return Features.joined(parts)
 
     def one(self, rows: np.ndarray) -> None:
