@@ -10,9 +10,9 @@ import numpy as np
 from tpnum.errors import LimitError
 from tpnum.gauss.integrand import Integrand
 
-_FAR = np.array([12.0, 20.0, 28.0, 33.0, 38.0])
+_FAR = np.array([10.0, 20.0, 28.0, 33.0, 38.0])
 """Standard deviations; the density underflows beyond."""
-_NEAR = np.array([0.01, 0.1, 0.3, 0.6, *np.arange(1.0, 10.5, 0.5)])
+_NEAR = np.array([0.01, 0.1, 0.3, 0.6, *np.arange(1.0, 10.5, 0.5), *np.arange(11.0, 21.0)])
 _HIGH = 30.0
 _SIGNS = 8
 _AXES = 32
@@ -22,12 +22,13 @@ _BLOCK = 1 << 15
 
 def check_growth(
     f_at: Integrand, mean: np.ndarray, factor: np.ndarray, name: Callable[[int], str]
-) -> None:
-    """Raise LimitError, with the ``name`` of the entry, where |f| grows faster than the density falls.
+) -> np.ndarray:
+    """The largest |f| e^{-r^2/2} far out at r deviations of each entry; raise LimitError, with the ``name`` of the entry, where |f| grows faster than the density falls.
 
     Looked at along the principal axes, the coordinates and some diagonals, both ways, out to where the
     density underflows: what still grows there has no expectation, or one beyond the range of float64.
     """
+    largest = np.empty(mean.shape[0])
     for begin, columns, made in _along(f_at, mean, factor, _FAR):
         made = np.max(np.abs(made), axis=1)
         log = np.log(made, out=np.full(made.shape, -np.inf), where=made > 0) - 0.5 * _FAR**2
@@ -43,6 +44,9 @@ def check_growth(
                     "falls: values of f must be finite in float64 where they matter"
                 )
             raise LimitError(f"{where} |f| grows faster than the Gaussian density falls")
+        log = np.where(np.isfinite(made), log, np.inf)
+        largest[begin : begin + made.shape[0]] = np.exp(np.max(log, axis=(1, 2)))
+    return largest
 
 
 def beyond(
@@ -59,12 +63,15 @@ def beyond(
     missed, largest = [], []
     rare = 3.0 / max(points, 3.0)
     chance = np.minimum(ndtr(-_NEAR), rare)
+    slab = np.minimum(np.exp(-0.5 * _NEAR**2) * np.gradient(_NEAR) / np.sqrt(2.0 * np.pi), chance * 30.0)
     for begin, _, made in _along(f_at, mean, factor, _NEAR):
         size = np.where(np.isfinite(made), np.abs(made), 0.0)
         top = size.max(axis=(2, 3))
         typical = met[begin : begin + top.shape[0], :, None, None]
         counts = (typical == 0) | ((size > _HIGH * typical) & (ndtr(-_NEAR) < 0.1 * rare))
         tails = np.max(size * chance, axis=(2, 3), where=counts, initial=0.0)
+        along = np.sum(size * slab, axis=3, where=counts)
+        tails = np.maximum(tails, np.max(along, axis=2))
         top = np.where(top > 0, top, 1.0)
         missed.append(np.where((typical[..., 0, 0] > 0) | (tails > 0), tails, rare * top))
         largest.append(top)

@@ -7,6 +7,7 @@ coordinates, some thousand at a time, each by the way that `tpnum.gauss.roads` f
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,10 +72,12 @@ def certified(
     return _solved(f, mean, cov, Goal.checked(rtol, atol, budget), method)[:2]
 
 
+def _entry(rows: np.ndarray, shape: tuple[int, ...], i: int) -> str:
+    return of_entry(int(rows[i]), shape)
+
+
 @np.errstate(all="ignore")
-def _solved(
-    f: Any, mean: Any, cov: Any, goal: Goal, method: str
-) -> tuple[Estimate, np.ndarray, Roads]:
+def _solved(f: Any, mean: Any, cov: Any, goal: Goal, method: str) -> tuple[Estimate, np.ndarray, Roads]:
     """The estimates, their errors relative to E|f| (to the largest |f| where that is 0), and how."""
     if not isinstance(method, str) or method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
@@ -85,13 +88,14 @@ def _solved(
     roads = Roads(method, goal)
     if not first.size:
         return Estimate(np.empty(shape), np.empty(shape), "none", 0), np.empty(shape), roads
-    factor = principal_factors(cov, lambda i: of_entry(int(first[i]), shape))
+    factor = principal_factors(cov, partial(_entry, first, shape))
+    f_at.check(mean[0], factor[0])
     found: list[tuple[np.ndarray, ...]] = []
     order, cost = [], 0
     for group in alike(cov, factor):
         for begin in range(0, group.size, _CHUNK):
             rows = group[begin : begin + _CHUNK]
-            roads.name = lambda i, rows=rows: of_entry(int(first[rows[i]]), shape)
+            roads.name = partial(_entry, first[rows], shape)
             value, error, size, spent = roads.solve(f_at, mean[rows], cov[rows], goal.rtol)
             error, against = roads.unseen(f_at, mean[rows], factor[rows], value, error, size, spent)
             found.append((value, error, np.divide(error, against, out=np.zeros_like(error), where=error > 0)))

@@ -75,9 +75,7 @@ def distinct(mean: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def alike(cov: np.ndarray, factor: np.ndarray) -> list[np.ndarray]:
     """The rows of one rank and one pattern of zeros, group by group."""
-    pattern = np.concatenate(
-        [cov.reshape(cov.shape[0], -1) != 0.0, np.any(factor != 0.0, axis=1)], axis=1
-    )
+    pattern = np.concatenate([cov.reshape(cov.shape[0], -1) != 0.0, np.any(factor != 0.0, axis=1)], axis=1)
     if np.all(pattern == pattern[:1]):
         return [np.arange(cov.shape[0])]
     _, group = np.unique(np.packbits(pattern, axis=1), axis=0, return_inverse=True)

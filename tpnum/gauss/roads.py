@@ -5,17 +5,19 @@
 | any, f a named function of one variable | closed form |
 | any, blocks of independent coordinates | a chain of small matrices, each block by itself (`separate`) |
 | up to 3, f smooth | trapezoidal rule (`lattice`) |
-| up to 2, f with kinks, jumps, oscillation | nested adaptive panels (`nested`) |
+| up to 2 (3), f with kinks, jumps, oscillation | nested adaptive panels (`nested`) |
+| 4 to 12, f smooth | sparse Gauss-Hermite grids (`grids`) |
 | above | scrambled Sobol points (`sampling`), or Monte Carlo with control variates (`controls`) |
 
-Panels cost the power of the dimension: in three dimensions they come after Sobol points, where the budget has
-room for them.  Of two ways the answer with the smaller error is kept.
+Panels cost the power of the dimension: in three they are for functions that break where coordinates do;
+others get Sobol points, and panels where a budget has room for them.  Of two answers the better one is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,18 +27,24 @@ from tpnum.functions import Function
 from tpnum.gauss.controls import control_variates
 from tpnum.gauss.existence import beyond, check_growth
 from tpnum.gauss.goal import Goal
+from tpnum.gauss.grids import grown
 from tpnum.gauss.integrand import Integrand, NotFinite
 from tpnum.gauss.lattice import Settled, trapezoidal
 from tpnum.gauss.laws import principal_factors, triangular_factors
 from tpnum.gauss.nested import cheapest, nested
 from tpnum.gauss.sampling import sobol
+from tpnum.gauss.scout import Scout
 from tpnum.gauss.separate import blocks, separated
 
 METHODS = ("auto", "closed", "quadrature", "qmc", "mc")
 _LARGEST = 3
 """The largest rank of quadrature."""
-_PANELS = {1: 1 << 22, 2: 1 << 22, 3: 30_000_000}
+_PANELS = {1: 1 << 22, 2: 1 << 23, 3: 1 << 22}
 """Evaluations of f by nested panels for an entry where no budget is given, by rank."""
+_WORDS = 100  # letters quoted of a function with many parameters
+_GRID = 1 << 18
+"""Twice the evaluations of f on sparse grids for an entry, where no budget is given."""
+_FEWEST = 64  # Sobol points
 _REACHABLE = 1e11
 _TRIAL = 16
 """A part of the budget that tells how fast Sobol points converge."""
@@ -50,6 +58,7 @@ class Roads:
         self.used: dict[str, None] = {}
         self.name: Callable[[int], str] = lambda i: ""
         self.needed = 0.0
+        self.inside = False
 
     def solve(self, f_at: Integrand, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
         """E f at means (n, d) and covariances (n, d, d) of one rank and one pattern of zeros."""
@@ -64,32 +73,31 @@ class Roads:
         factor = triangular_factors(cov) if rank <= _LARGEST else principal
         rank = factor.shape[2]
         goal = replace(self.goal, rtol=rtol)
-        check_growth(f_at, mean, factor, self.name)
-        made: Settled | None = None
-        if self.method in ("auto", "quadrature"):
-            apart = blocks(cov) if rank >= _LARGEST else []
-            if len(apart) > 1:
-                made = separated(f_at, mean, cov, apart, rtol, self.part)
-            if made is None or np.any(goal.missed(*made[1:3])):
-                if rank <= _LARGEST:
-                    made = self.better(made, lambda: self.quadrature(f_at, mean, factor, principal, goal))
-                elif made is None and self.method == "quadrature":
-                    raise LimitError(f"quadrature reaches dimension {_LARGEST}, not {rank}: use method='qmc'")
-                elif self.method == "auto":
-                    made = self.better(made, lambda: self.sampled(f_at, mean, principal, goal))
+        far = check_growth(f_at, mean, factor, self.name)
+        if self.method not in ("auto", "quadrature"):
+            return self.sampled(f_at, mean, principal, goal)
+        apart = blocks(cov) if rank >= _LARGEST else []
+        made = separated(f_at, mean, cov, apart, rtol, self.part) if len(apart) > 1 else None
+        only = rank > _LARGEST and self.method == "quadrature"
+        if made is not None and (only or not np.any(goal.missed(*made[1:3]))):
             return made
-        return self.sampled(f_at, mean, principal, goal)
-
-    def part(self, f: Any, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
-        return self.solve(Integrand(f, mean.shape[1]), mean, cov, rtol)
-
-    @staticmethod
-    def better(made: Settled | None, other: Callable[[], Settled]) -> Settled:
-        """Of two answers the one with the smaller error."""
-        new = other()
+        if only:
+            raise LimitError(f"quadrature reaches dimension {_LARGEST}, not {rank}: use method='qmc'")
+        if rank <= _LARGEST:
+            new = self.quadrature(f_at, mean, factor, principal, goal, far)
+        else:
+            new = self.wide(f_at, mean, principal, goal)
         if made is None:
             return new
-        return _merged(made, new, np.arange(made[0].shape[0]), new[1] < made[1])
+        return _merged(made, new, np.arange(mean.shape[0]), new[1] < made[1])
+
+    def part(self, f: Any, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
+        """The same for a part of f, whose narrow features were looked for in the whole."""
+        outer, self.inside = self.inside, True
+        try:
+            return self.solve(Integrand(f, mean.shape[1]), mean, cov, rtol)
+        finally:
+            self.inside = outer
 
     def note(self, name: str) -> None:
         self.used[name] = None
@@ -101,7 +109,7 @@ class Roads:
         made = None if f is None or mean.shape[1] > 1 else _known(f, mean[:, 0], cov[:, 0, 0])
         if made is None:
             if self.method == "closed":
-                what = "this function" if f is None else str(f)
+                what = "this function" if f is None else _short(f)
                 raise LimitError(
                     f"no closed form is known for E {what} in dimension {mean.shape[1]}: use method='auto'"
                 )
@@ -129,8 +137,8 @@ class Roads:
             for i in range(mean.shape[0]):  # which entry was it?
                 try:
                     sampler(f_at, mean[i : i + 1], factor[i : i + 1], goal.rtol, goal.budget)
-                except NotFinite as error:
-                    raise LimitError(f"{error}{self.name(i)}") from None
+                except NotFinite as lost:
+                    raise LimitError(f"{lost}{self.name(i)}") from None
             raise
         value, error, size, cost = made
         each = cost / mean.shape[0]
@@ -140,10 +148,24 @@ class Roads:
             self.ask(f_at, mean, factor, goal, (value, error, size, cost))
         return value, error, size, cost
 
+    def wide(self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, goal: Goal) -> Settled:
+        """More than three dimensions: sparse grids while f is smooth, Sobol points for what they leave."""
+        made = grown(f_at, mean, factor, goal.rtol, goal.atol, goal.spend(_GRID) // 2)
+        todo = np.flatnonzero(goal.missed(*made[1:3]))
+        if todo.size < mean.shape[0]:
+            self.note("quadrature")
+        if not todo.size:
+            return made
+        own = goal if goal.budget is None else replace(goal, budget=max(goal.budget - made[3], _FEWEST))
+        new = self.sampled(f_at, mean[todo], factor[todo], own)
+        return _merged(made, new, todo, new[1] <= made[1][todo])
+
     def ask(self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, goal: Goal, made: Settled) -> None:
         """Note how many evaluations the worst entry needs, by what a part of the points has reached."""
         _, error, size, cost = made
-        excess = np.max(np.divide(error, goal.allowed(size), out=np.ones_like(error), where=error > 0), axis=1)
+        excess = np.max(
+            np.divide(error, goal.allowed(size), out=np.ones_like(error), where=error > 0), axis=1
+        )
         i = int(np.argmax(excess))
         spent = cost / mean.shape[0]
         sampler = control_variates if self.method == "mc" else sobol
@@ -159,38 +181,51 @@ class Roads:
         if self.needed > _REACHABLE:
             return "; no budget will do, ask for less"
         digits = 10 ** max(0, int(np.log10(self.needed)) - 1)
-        return f"; it needs about {self.needed:.1e} evaluations: budget={int(-(-self.needed // digits) * digits)}"
+        budget = int(-(-self.needed // digits) * digits)
+        return f"; it needs about {self.needed:.1e} evaluations: budget={budget}"
 
     def quadrature(
-        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, principal: np.ndarray, goal: Goal
-    ) -> Settled:
+        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, principal: np.ndarray, goal: Goal,
+        far: np.ndarray,
+    ) -> Settled:  # fmt: skip
         """The lattice; what it leaves unsettled goes to the ways that a rough function has."""
         self.note("quadrature")
         rank = factor.shape[2]
-        made = trapezoidal(f_at, mean, factor, goal.rtol)
-        for tried, way in enumerate(self.ways(rank)):
+        believed = np.zeros(mean.shape[0], dtype=bool)
+        scout = Scout(f_at, mean, factor, goal, self.inside)
+        made = trapezoidal(f_at, mean, factor, goal.rtol, scout)
+        for tried, way in enumerate(("nested", "qmc", "nested")):
             todo = np.flatnonzero(goal.missed(*made[1:3]))
-            if not todo.size:
-                break
+            if way == "nested":
+                todo = todo[self.panels(rank, scout.aligned[todo], tried)]
+            left = goal.spend(_PANELS[rank]) - made[3] // mean.shape[0]
+            if not todo.size or (way == "qmc" and self.method == "quadrature"):
+                continue
             if way == "qmc":
-                new = self.sampled(f_at, mean[todo], principal[todo], goal)
+                own = goal if goal.budget is None else replace(goal, budget=max(left, _FEWEST))
+                new = self.sampled(f_at, mean[todo], principal[todo], own)
+            elif left < cheapest(rank):
+                continue
             else:
-                names = self.name
                 new = nested(
-                    f_at, mean[todo], factor[todo], np.max(made[2][todo], axis=1), goal,
-                    goal.spend(_PANELS[rank]), lambda i, todo=todo: names(int(todo[i])),
+                    f_at, mean[todo], factor[todo], np.max(made[2][todo], axis=1), goal, left,
+                    partial(self.entry, todo), scout.of(todo), far[todo],
                 )  # fmt: skip
-            # a lattice that failed has no error to believe
-            made = _merged(made, new, todo, (new[1] < made[1][todo]) | (tried == 0))
+            # a lattice that failed has no error to believe, of two others each knows the other one's
+            first = ~believed[todo, None]
+            apart = np.where(first, -np.inf, np.abs(new[0] - made[0][todo]) - new[1] - made[1][todo])
+            believed[todo] = True
+            made = _merged(made, new, todo, first | (new[1] < made[1][todo]))
+            made[1][todo] = np.maximum(made[1][todo], apart)
         return made
 
-    def ways(self, rank: int) -> list[str]:
-        """How to go on with rough entries."""
-        if self.method == "quadrature":
-            return ["nested"]
-        if rank < _LARGEST:
-            return ["nested", "qmc"]
-        return ["qmc"] + (["nested"] if cheapest(rank) <= self.goal.spend(0) else [])
+    def entry(self, rows: np.ndarray, i: int) -> str:
+        return self.name(int(rows[i]))
+
+    def panels(self, rank: int, aligned: np.ndarray, tried: int) -> np.ndarray:
+        """Which entries are for panels, before Sobol points were tried or after."""
+        early = aligned | (rank < _LARGEST) | (self.method == "quadrature")
+        return (~early & (self.goal.spend(0) > _PANELS[rank])) if tried else early
 
     def unseen(
         self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, value: np.ndarray, error: np.ndarray,
@@ -227,6 +262,11 @@ def _known(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray | None:
         made = np.asarray(FAMILIES[f.closed[0]].mean(q, f.closed[1]), dtype=np.float64)
     if not np.all(np.isfinite(made)):
         raise LimitError(
-            f"E {f} overflows or does not exist at variance {float(q[~np.isfinite(made)][0]):.6g}"
+            f"E {_short(f)} overflows or does not exist at variance {float(q[~np.isfinite(made)][0]):.6g}"
         )
     return np.broadcast_to(made, q.shape)[:, None].copy()
+
+
+def _short(f: Function) -> str:
+    name = str(f)
+    return name if len(name) <= _WORDS else name[:_WORDS].rstrip() + " ..."

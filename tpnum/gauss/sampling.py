@@ -20,9 +20,9 @@ SCRAMBLES = 16
 STRETCH = (1.3, 1.15)
 _STUDENT = 2.1314  # 95 % of Student's distribution with SCRAMBLES - 1 degrees of freedom
 _LEAST, _SMALLEST, _LARGEST, _SOBOL = 2, 9, 14, 30
-"""log2 of the number of points of a set: of the smallest, of the first, of the last without a budget and with."""
+"""log2 of the points of a set: of the smallest, of the first, of the last without a budget and with one."""
 _HEAVY = 0.01
-"""A largest term of more than this part of the sum of |f| is one of a tail whose next term may be as large."""
+"""A largest term of more than this part of the sum of |f| has others as large beside it that were missed."""
 _PILOT = 8  # the pilot takes at most this part of the first level, on top of it
 _BLOCK = 1 << 13  # points that f takes at once: what it makes on the way stays in the caches
 _KEPT = 1 << 15  # points of a set that are kept for the next call

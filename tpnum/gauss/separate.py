@@ -1,15 +1,15 @@
 """Independent blocks of coordinates: f as a chain of small matrices, one for each block, proven or not used.
 
-Between the blocks before a place and those after it f is a matrix (states of the former, states of the latter).
-If its rank is r, pivots I of the former and J of the latter with M = f(I, J) invertible give every entry,
+Between the blocks before a place and those after it f is a matrix (states of the former, of the latter).  If
+its rank is r, pivots I of the former and J of the latter with M = f(I, J) invertible give every entry,
 f(a, b) = f(a, J) M^-1 f(I, b).  With pivots at every place (those on the left grown from left to right)
 
-    f(x_1, .., x_m) = G_1(x_1) M_1^-1 G_2(x_2) .. M_{m-1}^-1 G_m(x_m),    G_k(x)_ij = f(I_{k-1, i}, x, J_{k, j}),
+    f(x_1, .., x_m) = G_1(x_1) M_1^-1 G_2(x_2) .. M_{m-1}^-1 G_m(x_m),   G_k(x)_ij = f(I_{k-1, i}, x, J_{k, j}),
 
-so that E f is the same product with E G_k in place of G_k: products (rank 1), sums (2), polynomials of a sum and
-the like cost their number of blocks.  What is not of the form is told by states that had no part in the choice,
-near and far, alone and together: one value that is missed by more than rounding, or a pivot that is small, and
-the form is not used.
+so that E f is the same product with E G_k in place of G_k: products (rank 1), sums (2), polynomials of a sum
+and the like cost their number of blocks.  What is not of the form is told by states that had no part in the
+choice, near and far, alone and together: one value that is missed by more than rounding, or a pivot that is
+small, and the form is not used.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def blocks(cov: np.ndarray) -> list[np.ndarray]:
 def separated(
     f_at: Integrand, mean: np.ndarray, cov: np.ndarray, apart: Sequence[np.ndarray], rtol: float, solve: Solve
 ) -> Settled | None:
-    """E f, the blocks ``apart`` of coordinates independent; None where f is not proven to be a short chain."""
+    """E f, the blocks ``apart`` of coordinates independent; None where f is not proven a short chain."""
     states = [_states(mean, cov, block) for block in apart]
     chains = []
     for k in range(f_at.components or 1):
@@ -77,7 +77,7 @@ def separated(
 
 @dataclass(frozen=True)
 class _States:
-    """States (coordinates of a block, states) for the pivots, and for the test; the first ones are typical."""
+    """States (coordinates, states) of a block for the pivots, and for the test; the first are typical."""
 
     choice: np.ndarray
     test: np.ndarray
@@ -118,7 +118,7 @@ def _sizes(f_at: Integrand, mean: np.ndarray, cov: np.ndarray) -> tuple[np.ndarr
 
 @dataclass
 class _Chain:
-    """The pivots of one component of f: ``left[k]`` (coordinates before block k, r), ``right[k]`` (after it)."""
+    """The pivots of one component: ``left[k]`` (coordinates before block k, r), ``right[k]`` (after it)."""
 
     f_at: Integrand
     component: int
@@ -133,7 +133,12 @@ class _Chain:
 
     @classmethod
     def found(
-        cls, f_at: Integrand, component: int, apart: Sequence[np.ndarray], states: Sequence[_States], rtol: float
+        cls,
+        f_at: Integrand,
+        component: int,
+        apart: Sequence[np.ndarray],
+        states: Sequence[_States],
+        rtol: float,
     ) -> _Chain | None:
         chain = cls(f_at, component, apart, [np.empty((0, 1))], [], [])
         rng = np.random.default_rng(0)
@@ -268,7 +273,8 @@ def _pivots(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     if not np.all(np.isfinite(matrix)):
         return None
     left, top = matrix.copy(), float(np.max(np.abs(matrix)))
-    rows, columns = [], []
+    rows: list[int] = []
+    columns: list[int] = []
     while len(rows) <= _RANK:
         p, q = np.unravel_index(int(np.argmax(np.abs(left))), left.shape)
         pivot = abs(left[p, q])

@@ -88,9 +88,10 @@ class Survey:
 # calling a user's function -------------------------------------------------------------------------------
 
 
-def evaluate(f: Value, *columns: np.ndarray, name: str = "f") -> np.ndarray:
+def evaluate(f: Value, *columns: np.ndarray, name: str = "f", rows: bool = False) -> np.ndarray:
     """f(*columns) of flat arrays as real float64, (length,) or (k, length); values may be infinite or NaN.
 
+    Of one array only (length,) is taken unless ``rows`` says that f may have components.
     Whatever else f does, raise included, is a FunctionError of one short sentence.
     """
     length = columns[0].size
@@ -104,7 +105,7 @@ def evaluate(f: Value, *columns: np.ndarray, name: str = "f") -> np.ndarray:
             f"{name} raised {type(error).__name__}{quoted(error)} for {_arrays(columns)}: it must work "
             "elementwise on NumPy arrays and return real numbers"
         ) from error
-    return real(made, length, len(columns), name)
+    return real(made, length, 2 if rows else len(columns), name)
 
 
 def real(made: Any, length: int, arity: int = 1, name: str = "f") -> np.ndarray:
@@ -141,17 +142,17 @@ def _arrays(columns: Sequence[np.ndarray]) -> str:
     return f"{many} {columns[0].size} points"
 
 
-def check_elementwise(f: Value, *columns: np.ndarray, name: str = "f") -> None:
+def check_elementwise(f: Value, *columns: np.ndarray, name: str = "f", rows: bool = False) -> None:
     """Raise unless f of a shuffled part of the points is that part of f of the points.
 
     The points should be distinct; the part leaves out the largest and the smallest ones, so that sums, means,
     extremes, sorting and random numbers all tell.
     """
     size = columns[0].size
-    whole = evaluate(f, *columns, name=name)
+    whole = evaluate(f, *columns, name=name, rows=rows)
     order = np.argsort(columns[0], kind="stable")[size // 3 : size - size // 8]
     part = order[np.random.default_rng(1).permutation(order.size)]
-    again = evaluate(f, *(np.ascontiguousarray(c[part]) for c in columns), name=name)
+    again = evaluate(f, *(np.ascontiguousarray(c[part]) for c in columns), name=name, rows=rows)
     _compare(whole, again, part, name)
 
 
