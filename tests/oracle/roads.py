@@ -58,3 +58,31 @@ def two_programs(programs, first, second, get):
     worker = workers.make_worker(plan, plan.profiles(first, second), outs, np.dtype(float), None)
     pool.run(worker, 1, None)
     return outs, type(worker).__name__
+
+
+def finite_kernels(net, x, width, draws):
+    """(value, standard error) of NNGP and NTK from nets of two widths, by 2 E_{2n} - E_n."""
+    program = nn.program(net, x.shape[1:])
+    tangents = program.tangent()
+    (data,) = (line.name for line in program.lines if isinstance(line, Data))
+    results = []
+    for n in (width, 2 * width):
+        drawn = []
+        for seed in range(draws):
+            sample = tp.simulate(tangents, n, seed + 10_000 * n, {data: x})
+            drawn.append(
+                [
+                    sum(weight * _moment(sample.vector(name)) for weight, name in outputs)
+                    for outputs in (tangents.outputs, [(w, tangents.tangents[v]) for w, v in tangents.outputs])
+                ]
+            )
+        means = np.mean(drawn, axis=0)
+        results.append((means, np.std(drawn, axis=0, ddof=1) / np.sqrt(draws)))
+    (small, low), (big, high) = results
+    return list(zip(2 * big - small, np.sqrt(4 * high**2 + low**2), strict=True))
+
+
+def _moment(v):
+    """v v' of every pair of examples, (N, N, *axes, *axes)."""
+    made = np.tensordot(v, v, axes=(-1, -1)) / v.shape[-1]
+    return np.moveaxis(made, v.ndim - 1, 1)

@@ -16,6 +16,7 @@ from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shar
 from tpnum.law.forms import Atom
 from tpnum.law.site import Lines, Site, union
 from tpnum.program.lines import Axes, Data, Input, LinComb, Map, MatMul, Matrix
+from tpnum.program.text import made_by, used_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,6 +85,7 @@ class Pairs:
         self.sites = (first, first if cols is rows else Site(cols))
         for site in self.sites:
             site.pairs = self if cols is rows else Pairs(site.lines)
+        self.alike = None if cols is rows else alike(rows, cols)
         self._memo: dict[graph.Key, graph.Pair | None] = {}
         self._calls: dict[graph.Key, graph.DualCall] = {}
 
@@ -355,7 +357,7 @@ class Pairs:
         parts = [part for part in parts if part.coef != 0.0]
         if not parts:
             return None
-        increments = a == b and _has_increments(parts)
+        increments = a == b and (self.alike is None or a in self.alike) and _has_increments(parts)
         node = graph.Sum(*self._frame(a, b, tied), increments=increments, parts=tuple(parts))
         (part, *more) = parts
         if more or part.coef != 1.0 or not part.bare:
@@ -366,6 +368,17 @@ class Pairs:
 
     def _frame(self, a: str, b: str, tied: Axes) -> tuple[Axes, Axes, Axes]:
         return frame(self.lines[0].axes(a), self.lines[1].axes(b), tied)
+
+
+def alike(rows: Lines, cols: Lines) -> set[str]:
+    """The variables that two programs make of the data by the same lines."""
+    found: set[str] = set()
+    for line in rows.program.lines:
+        for name in made_by(line):
+            same = isinstance(line, Data) or line == cols.by_name.get(name)
+            if same and all(used in found for used in used_by(line)):
+                found.add(name)
+    return found
 
 
 def frame(a: Axes, b: Axes, tied: Axes) -> tuple[Axes, Axes, Axes]:
