@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tpnum.errors import InputError
 from tpnum.law import graph
 from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared
 from tpnum.law.forms import Atom
 from tpnum.law.site import Lines, Site, union
 from tpnum.law.worklist import once
-from tpnum.program.lines import Axes, Data, Input, LinComb, Map, MatMul
+from tpnum.program.lines import Axes, Data, Input, LinComb, Map, MatMul, Matrix
+from tpnum.program.text import made_by, used_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,13 +51,20 @@ class _Tied:
         if len(sites) == 1:
             (site,) = sites
             return self._placed(self.site(site).joint(atoms, refs), site)
-        rows, cols = (union(*(self.pairs.lines[s].axes(n) for s, n in refs if s == side)) for side in (0, 1))
+        made = factors(self, atoms, refs)
+        rows, cols = (
+            union(
+                *(self.pairs.lines[s].axes(n) for s, n in refs if s == side),
+                *(scalar.axes for f in made if refs[f.args[0]][0] == side for scalar in f.scalars),
+            )
+            for side in (0, 1)
+        )
         node = graph.PairExpect(
             *frame(rows, cols, self.tied),
             increments=False,
             names=tuple(name for _, name in refs),
             sites=tuple(site for site, _ in refs),
-            factors=factors(self, atoms, refs),
+            factors=made,
             means=tuple(self.site(s).mean(n) for s, n in refs),
             cov=tuple(tuple(self.ref_cov(p, q) for q in refs) for p in refs),
         )
@@ -77,6 +86,7 @@ class Pairs:
         self.sites = (first, first if cols is rows else Site(cols))
         for site in self.sites:
             site.pairs = self if cols is rows else Pairs(site.lines)
+        self.alike = None if cols is rows else alike(rows, cols)
         self._memo: dict[graph.Key, graph.Pair | None] = {}
         self._calls: dict[graph.Key, graph.DualCall] = {}
         self._apart: dict[graph.Key, bool] = {}
@@ -178,7 +188,7 @@ class Pairs:
 
     def _matmul(self, la: MatMul, lb: MatMul, tied: Axes) -> graph.Pair | None:
         """Cov(A h, A h') = s^2 E[Z^h Z^h'], zero between different members of a matrix family."""
-        matrix = self.lines[0].matrix(la.matrix)
+        matrix = self._shared_matrix(la.matrix)
         inner = self.second(la.vector, lb.vector, union(tied, matrix.axes))
         if inner is None:
             return None
@@ -186,6 +196,16 @@ class Pairs:
         node = self._normed(node, la.name, centred=False)
         loose = tuple(axis for axis in matrix.axes if axis not in tied)
         return self._embed(node, la.name, lb.name, tied, loose) if loose and node else node
+
+    def _shared_matrix(self, name: str) -> Matrix:
+        matrix, other = (lines.matrix(name) for lines in self.lines)
+        if (matrix.axes, matrix.var) != (other.axes, other.var):
+            sizes = (tuple(size for _, size in m.axes) for m in (matrix, other))
+            raise InputError(
+                f"x1, x2: the weights {name} are for a shape of the inputs, {next(sizes)} positions of x1 and "
+                f"{next(sizes)} of x2; give both the same shape"
+            )
+        return matrix
 
     def _embed(self, node: graph.Pair, a: str, b: str, tied: Axes, loose: Axes) -> graph.Pair:
         return graph.Embedded(*self._frame(a, b, tied), increments=node.increments, operand=node, axes=loose)
@@ -304,8 +324,12 @@ class Pairs:
         node_key = ("dual", key, what)
         if node_key not in self._memo:
             increments = own and what == "value"
+            axes = (
+                union(*map(lines.axes, (name, *scalars)))
+                for lines, name, scalars in zip(self.lines, (a, b), (fs, gs), strict=True)
+            )
             self._memo[node_key] = graph.Dual(
-                *self._frame(a, b, tied),
+                *frame(*axes, tied),
                 increments=increments,
                 norms=call.moments if increments else None,
                 call=call,
@@ -339,7 +363,7 @@ class Pairs:
         parts = [part for part in parts if part.coef != 0.0]
         if not parts:
             return None
-        increments = a == b and _has_increments(parts)
+        increments = a == b and (self.alike is None or a in self.alike) and _has_increments(parts)
         node = graph.Sum(*self._frame(a, b, tied), increments=increments, parts=tuple(parts))
         (part, *more) = parts
         if more or part.coef != 1.0 or not part.bare:
@@ -350,6 +374,17 @@ class Pairs:
 
     def _frame(self, a: str, b: str, tied: Axes) -> tuple[Axes, Axes, Axes]:
         return frame(self.lines[0].axes(a), self.lines[1].axes(b), tied)
+
+
+def alike(rows: Lines, cols: Lines) -> set[str]:
+    """The variables that two programs make of the data by the same lines."""
+    found: set[str] = set()
+    for line in rows.program.lines:
+        for name in made_by(line):
+            same = isinstance(line, Data) or line == cols.by_name.get(name)
+            if same and all(used in found for used in used_by(line)):
+                found.add(name)
+    return found
 
 
 def frame(a: Axes, b: Axes, tied: Axes) -> tuple[Axes, Axes, Axes]:

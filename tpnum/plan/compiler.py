@@ -43,6 +43,8 @@ def compile_plan(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np
     for kind, k in sorted(keys, key=lambda key: (key[0] != "ntk", key[1])):
         entry = plan.entries[kind][k]
         compiler.output(entry.node, entry.weight, keys.index((kind, k)))
+    if not compiler.grams:
+        raise Unsupported("no entry depends on a product of two inputs")
     return compiler.finish(tuple(keys))
 
 

@@ -62,7 +62,7 @@ class MachineWorker:
         width = max(1, PANEL // (height * per_row))
         if width > self.strip:
             width = width // self.strip * self.strip
-        self.tiles = panels(rows.size, cols.size, height, width, self.symmetric)
+        self.tiles = panels(rows.size, cols.size, height, width, self.symmetric and plan.mirrored)
         self._local = threading.local()
 
     def _place(self, rows: ProfileValues, cols: ProfileValues) -> None:
