@@ -41,6 +41,7 @@ def compile_plan(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np
     # tangent kernels first: they pull the layers along, so that few registers live at a time
     for kind, k in sorted(keys, key=lambda key: (key[0] != "ntk", key[1])):
         entry = plan.entries[kind][k]
+        compiler.below(entry.node)
         compiler.output(entry.node, entry.weight, keys.index((kind, k)))
     return compiler.finish(tuple(keys))
 
@@ -61,6 +62,31 @@ class _Compiler(Assembler):
         self._scaled: dict[int, int] = {}  # tangent kernels over the deviations of their variable
         self._calls: dict[int, tuple[int, int]] = {}
         self._positive: set[int] = set()
+
+    def below(self, output: graph.Pair) -> None:
+        """The registers that an output stands on, operands first: none has to ask for a long chain."""
+        order = graph.postorder([output], _read, id, ())
+        correlated = self._correlated(order)
+        for node in order[:-1]:
+            if self.layers.of_tangent(node):
+                self.scaled(node)
+            elif id(node) in correlated:
+                self.corr(node, correlated[id(node)])
+            elif isinstance(node, graph.Sum) and not self.layers.absorbed(node):
+                self.plain(node)
+
+    def _correlated(self, order: list[graph.Pair]) -> dict[int, Norms]:
+        """The nodes whose co-correlations are read, by duals and by sums that have one, with their norms."""
+        found: dict[int, Norms] = {}
+        for node in reversed(order):
+            if isinstance(node, graph.Dual):
+                found.setdefault(id(node.call.cov), node.call.vars)
+            elif isinstance(node, graph.Sum) and id(node) in found and node.increments and node.norms:
+                if self.layers.layer(node) is None:
+                    terms = self.layers.terms(node, own_only=True)
+                    pairs = [p for t in terms if not _constant(t) for p in t.pairs if not isinstance(p, graph.Dual)]
+                    found.update((id(p), p.norms or node.norms) for p in pairs if id(p) not in found)
+        return found
 
     def output(self, node: graph.Pair, weight: float, number: int) -> None:
         root = float(np.sqrt(weight))
@@ -396,6 +422,13 @@ def _slopes(call: graph.DualCall) -> tuple[float, float] | None:
     if closed is None or closed[0] != "abrelu" or call.f != call.g or any(call.means):
         return None
     return closed[1][0], closed[1][1]
+
+
+def _read(node: graph.Pair) -> list[graph.Pair]:
+    """The operands of a node from the last to the first read: parts in order, of each the deeper chain first."""
+    if isinstance(node, graph.Sum):
+        return [pair for part in reversed(node.parts) for pair in part.pairs]
+    return graph.operands(node)
 
 
 def _constant(term: Term) -> bool:
