@@ -74,9 +74,11 @@ class Lines:
         self.form = Forms(self.by_name, self._kinds, self.where)
         self.refresh()
 
-    def refresh(self) -> None:
-        """Index the lines that were appended since the last time."""
+    def refresh(self) -> bool:
+        """Index the lines that were appended since the last time; whether there are any."""
         lines = self.program.lines
+        if len(lines) == self._seen:
+            return False
         self.vars = self.program.vars
         for number, line in enumerate(lines[self._seen :], self._seen + 1):
             assert not isinstance(line, Scan)
@@ -92,6 +94,7 @@ class Lines:
                     "the tangent program gives the NTK without any, and tp.limit the law of any program"
                 )
         self._seen = len(lines)
+        return True
 
     def _root(self, line: Line) -> int:
         """The matrices and inputs that make a vector random, a set of bits: those of its last products."""
