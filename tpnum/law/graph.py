@@ -321,8 +321,8 @@ def profiles(node: Pair) -> list[Profile]:
             return [*node.same, *(node.other or ())]
         case Sum():
             factors = [p for part in node.parts for p in (*part.rows, *part.cols)]
-            apart = [part for part in node.parts if node.increments and (part.rows or len(part.pairs) == 2)]
-            return factors + [p for part in apart for pair in part.pairs for p in pair.norms or ()]
+            pairs = operands(node) if node.increments else []
+            return factors + [p for pair in pairs for p in pair.norms or ()]
         case Dual():
             call = node.call
             moments = call.moments if node.what == "value" else ()

@@ -113,6 +113,8 @@ class Pairs:
 
     def _second(self, a: str, b: str, tied: Axes, centred: bool) -> graph.Pair | None:
         la, lb = self.lines[0].by_name[a], self.lines[1].by_name[b]
+        if a != b and self.lines[0].apart(a, b, self.lines[1]):
+            return None if centred else self._sum(a, b, tied, self._means(a, b))
         if isinstance(la, LinComb) or isinstance(lb, LinComb):
             return self._lincomb(a, b, tied, centred)
         if isinstance(la, Map) and isinstance(lb, Map) and (la.axis, la.out) == (lb.axis, lb.out):

@@ -31,7 +31,7 @@ from tpnum.program.lines import (
     Scan,
     Transpose,
 )
-from tpnum.program.text import place
+from tpnum.program.text import place, used_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,12 +52,20 @@ class Lines:
     """A program without scans and transposes, indexed by the names that its lines make.
 
     A program that grows is indexed further by `refresh`; what is known of the lines before stays.
-    ``written`` says where a variable comes from in the program that the user wrote, for messages.
+    ``written`` says where a variable comes from in the program that the user wrote, for messages; ``bits``
+    numbers the matrices and inputs, alike for programs that are read together.
     """
 
-    def __init__(self, program: Program, written: Callable[[str], str | None] = lambda name: None):
+    def __init__(
+        self,
+        program: Program,
+        written: Callable[[str], str | None] = lambda name: None,
+        bits: dict[str, int] | None = None,
+    ):
         self.program = program
         self._written = written
+        self._bits = {} if bits is None else bits
+        self._roots: dict[str, int] = {}
         self.vars: dict[str, Var] = {}
         self.by_name: dict[str, Line] = {}
         self.number: dict[str, int] = {}
@@ -66,9 +74,11 @@ class Lines:
         self.form = Forms(self.by_name, self._kinds, self.where)
         self.refresh()
 
-    def refresh(self) -> None:
-        """Index the lines that were appended since the last time."""
+    def refresh(self) -> bool:
+        """Index the lines that were appended since the last time; whether there are any."""
         lines = self.program.lines
+        if len(lines) == self._seen:
+            return False
         self.vars = self.program.vars
         for number, line in enumerate(lines[self._seen :], self._seen + 1):
             assert not isinstance(line, Scan)
@@ -76,12 +86,30 @@ class Lines:
                 self.by_name[name] = line
                 self.number[name] = number
                 self._kinds[name] = self.vars[name].kind
+                if self._kinds[name] in "GH":
+                    self._roots[name] = self._root(line)
             if isinstance(line, Transpose):
                 raise LimitError(
                     f"{self.where(line.name)} transposes a matrix: kernels are for programs without; "
                     "the tangent program gives the NTK without any, and tp.limit the law of any program"
                 )
         self._seen = len(lines)
+        return True
+
+    def _root(self, line: Line) -> int:
+        """The matrices and inputs that make a vector random, a set of bits: those of its last products."""
+        if isinstance(line, MatMul | Input):
+            name = line.matrix if isinstance(line, MatMul) else line.names[0]
+            return 1 << self._bits.setdefault(name, len(self._bits))
+        made = 0
+        for name in used_by(line):
+            made |= self._roots.get(name, 0)  # scalars have limits that are not random
+        return made
+
+    def apart(self, a: str, b: str, other: Lines | None = None) -> bool:
+        """Whether two vectors (the second of the ``other`` lines) are independent: made of unlike Gaussians."""
+        first, second = self._roots.get(a), (other or self)._roots.get(b)
+        return first is not None and second is not None and not first & second
 
     def where(self, name: str) -> str:
         """The line that makes a variable, as errors quote it."""
@@ -154,6 +182,11 @@ class Site:
     def _second(self, a: str, b: str, centred: bool) -> graph.Profile | None:
         la, lb = self.lines.by_name[a], self.lines.by_name[b]
         key = ("second", a, b, centred)
+        if a != b and self.lines.apart(a, b):
+            if centred:
+                return None
+            means = self.mean(a), self.mean(b)
+            return self.polynomial(key, [(1.0, means)] if None not in means else [])
         if isinstance(la, LinComb) or isinstance(lb, LinComb):
             line, other = (la, b) if isinstance(la, LinComb) else (lb, a)
             assert isinstance(line, LinComb)

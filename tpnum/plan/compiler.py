@@ -42,6 +42,7 @@ def compile_plan(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np
     # tangent kernels first: they pull the layers along, so that few registers live at a time
     for kind, k in sorted(keys, key=lambda key: (key[0] != "ntk", key[1])):
         entry = plan.entries[kind][k]
+        compiler.below(entry.node)
         compiler.output(entry.node, entry.weight, keys.index((kind, k)))
     if not compiler.grams:
         raise Unsupported("no entry depends on a product of two inputs")
@@ -65,6 +66,33 @@ class _Compiler(Assembler):
         self._calls: dict[int, tuple[int, int]] = {}
         self._positive: set[int] = set()
         self._grams: dict[tuple[str, str], int] = {}
+
+    def below(self, output: graph.Pair) -> None:
+        """The registers that an output stands on, operands first: none has to ask for a long chain."""
+        order = graph.postorder([output], _read, id, ())
+        correlated = self._correlated(order)
+        for node in order[:-1]:
+            if self.layers.of_tangent(node):
+                self.scaled(node)
+            elif id(node) in correlated:
+                self.corr(node, correlated[id(node)])
+            elif isinstance(node, graph.Sum) and not self.layers.absorbed(node):
+                self.plain(node)
+
+    def _correlated(self, order: list[graph.Pair]) -> dict[int, Norms]:
+        """The nodes whose co-correlations are read, by duals and by sums that have one, with their norms."""
+        found: dict[int, Norms] = {}
+        for node in reversed(order):
+            if isinstance(node, graph.Dual):
+                found.setdefault(id(node.call.cov), node.call.vars)
+            elif isinstance(node, graph.Sum) and id(node) in found and node.increments and node.norms:
+                if self.layers.layer(node) is None:
+                    pairs = [pair for term in self.layers.terms(node) for pair in term.pairs]
+                    for pair in pairs:
+                        if not isinstance(pair, (graph.Dual, graph.Shared)):
+                            assert pair.norms is not None
+                            found.setdefault(id(pair), pair.norms)
+        return found
 
     def output(self, node: graph.Pair, weight: float, number: int) -> None:
         root = float(np.sqrt(weight))
@@ -368,6 +396,13 @@ def _slopes(call: graph.DualCall) -> tuple[float, float] | None:
     if closed is None or closed[0] != "abrelu" or call.f != call.g or any(call.means):
         return None
     return closed[1][0], closed[1][1]
+
+
+def _read(node: graph.Pair) -> list[graph.Pair]:
+    """The operands of a node from the last to the first read: parts in order, of each the deeper chain first."""
+    if isinstance(node, graph.Sum):
+        return [pair for part in reversed(node.parts) for pair in part.pairs]
+    return graph.operands(node)
 
 
 def _norms(node: graph.Gram) -> Norms:

@@ -63,6 +63,13 @@ class Layers:
     def __init__(self, outputs: list[graph.Pair], forward: list[graph.Pair]):
         self.order = graph.schedule(outputs)
         self.uses = readers(self.order, outputs)
+        self._absorbed = {
+            id(part.pairs[0])
+            for node in self.order
+            if isinstance(node, graph.Sum)
+            for part in node.parts
+            if len(part.pairs) == 1 and self.uses[id(part.pairs[0])] == 1
+        }
         self._tangents: dict[int, Tangent] = {}  # by source
         self._by_node: dict[int, Tangent] = {}
         read = [node.call.cov for node in self.order if isinstance(node, graph.Dual)]
@@ -88,21 +95,20 @@ class Layers:
     def terms(self, node: graph.Sum) -> list[Term]:
         """The parts of a sum, sums that nobody else reads multiplied out."""
         made = []
-        for part in node.parts:
+        stack = [(Term(1.0, (), (), ()), node, part) for part in reversed(node.parts)]
+        while stack:
+            outer, reader, part = stack.pop()
+            term = Term(outer.coef * part.coef, outer.rows + part.rows, outer.cols + part.cols, part.pairs)
             inner = part.pairs[0] if len(part.pairs) == 1 else None
-            if not isinstance(inner, graph.Sum) or not self._nested(node, inner):
-                made.append(Term(part.coef, part.rows, part.cols, part.pairs))
-                continue
-            for term in self.terms(inner):
-                made.append(
-                    Term(
-                        part.coef * term.coef,
-                        part.rows + term.rows,
-                        part.cols + term.cols,
-                        term.pairs,
-                    )
-                )
+            if isinstance(inner, graph.Sum) and self._nested(reader, inner):
+                stack += [(term, inner, inside) for inside in reversed(inner.parts)]
+            else:
+                made.append(term)
         return made
+
+    def absorbed(self, node: graph.Sum) -> bool:
+        """Whether a sum is multiplied out where it is read."""
+        return id(node) in self._absorbed and id(node) not in self._by_node
 
     def _nested(self, node: graph.Sum, inner: graph.Sum) -> bool:
         private = self.uses[id(inner)] == 1 and id(inner) not in self._by_node
@@ -144,15 +150,8 @@ class Layers:
     def _match_tangents(self) -> None:
         """The tangent kernel that goes with each layer: the first that stands on nothing but layers."""
         layers = {id(layer.node) for layer in self._layers.values()}
-        absorbed = {
-            id(part.pairs[0])
-            for node in self.order
-            if isinstance(node, graph.Sum)
-            for part in node.parts
-            if len(part.pairs) == 1 and self.uses[id(part.pairs[0])] == 1
-        }
         for node in self.order:
-            if not isinstance(node, graph.Sum) or id(node) in layers or id(node) in absorbed:
+            if not isinstance(node, graph.Sum) or id(node) in layers or id(node) in self._absorbed:
                 continue
             match = self._match(node)
             if match is None or match.key not in self._layers or match.key in self._tangents:

@@ -81,7 +81,8 @@ def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan
     """The plan of a program at two input shapes (twice the same program where they agree)."""
     first, second = programs
     scan_free = [_prepared(p, "ntk" in kinds) for p in ((first,) if second is first else programs)]
-    lines = [Lines(p) for p in scan_free]
+    bits: dict[str, int] = {}
+    lines = [Lines(p, bits=bits) for p in scan_free]
     pairs = Pairs(*lines)
     rows, cols = scan_free[0], scan_free[-1]
     entries: dict[str, tuple[Entry, ...]] = {}

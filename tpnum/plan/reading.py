@@ -134,8 +134,8 @@ class Recursion:
         return 0.0 if found is None else float(found)
 
     def _refresh(self) -> None:
-        self._lines.refresh()
-        self._profiles.data.update(bind(self.program, self._data))
+        if self._lines.refresh():
+            self._profiles.data.update(bind(self.program, self._data))
 
     def _estimate(self, rule: Callable[[str], graph.Profile | None], name: str) -> Estimate:
         self._refresh()
