@@ -15,10 +15,10 @@ from tpnum.errors import LimitError, ProgramError
 from tpnum.functions import Function, get
 from tpnum.gauss.arrange import Grid, arguments, arrange, refuse
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.expansion import Expansion, expand, knows_slope
+from tpnum.gauss.expansion import Expansion, expand
 from tpnum.gauss.pair import Prepared, entries, levels, prepare
 from tpnum.gauss.prepared import SCALING, has_family
-from tpnum.gauss.rules import Kept
+from tpnum.gauss.rules import Kept, knows_slope
 
 _CHUNK = 1 << 12
 _ROUNDING = 4e-15
@@ -199,7 +199,7 @@ def _grid(d: Dual, grid: Grid, arrays: list[np.ndarray], derivative: bool, certi
             refuse(arrays)
         return _by_entries(d, grid, *grid.flat(), derivative, certify)
     except LimitError as error:
-        raise LimitError(_located(d, grid, str(error))) from None
+        raise type(error)(_located(d, grid, str(error))) from None
 
 
 def _exact(f: Function, grid: Grid) -> bool:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpnum.errors import ProgramError
 from tpnum.functions import Function
 from tpnum.gauss.hermite import DROP, LADDER, tails
 from tpnum.gauss.interp import over_variance
 from tpnum.gauss.moments import ORDER, at_point
-from tpnum.gauss.rules import Kept, Rows, effective_range, rows_of, surveyed, values
+from tpnum.gauss.rules import Kept, Rows, effective_range, knows_slope, rows_of, surveyed, values
 from tpnum.gauss.table import blank
 
 _MOST = 512
@@ -123,7 +122,7 @@ class _Nodes:
 
         made, second = np.empty((rows.mean.size, degrees)), np.empty(rows.mean.size)
         for block, z, w in rows.nodes(ORDER, _width(degrees)):
-            at = values(self.f, rows.at(block, z)) / rows.size[block, None]
+            at = rows.values(block, z, w) / rows.size[block, None]
             part = np.empty((z.shape[0], degrees))
             hermite_rows(z, at * w * np.exp(0.25 * z * z), part)
             second[block] = np.einsum("ij,ij,ij->i", at, at, w)
@@ -194,14 +193,6 @@ def expand(
 
 
 _KEPT = {0: slice(None), 1: slice(0, None, 2), -1: slice(1, None, 2)}
-
-
-def knows_slope(f: Function) -> bool:
-    """Whether f' can be evaluated, not only integrated."""
-    try:
-        return f.derivative().has_values
-    except ProgramError:
-        return False
 
 
 def _probed(nodes: _Nodes, mean: np.ndarray, q: np.ndarray, price: bool) -> tuple[int, int] | None:

@@ -101,8 +101,7 @@ def _profile(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray:
     if spread.size:
         rows = rows_of(f, mean[spread], q[spread])
         for block, z, w in rows.nodes(ORDER):
-            u = rows.at(block, z)
-            value, slope = values(f, u), table_slope(rows, block, z)
+            value, slope = rows.values(block, z, w), table_slope(rows, block, z)
             scale = rows.size[block, None]
             small = value / scale
             out = spread[block]
@@ -112,7 +111,7 @@ def _profile(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray:
             # centred where a constant part would cost digits: E z = 0
             centred = value - made[0, out][:, None]
             made[3, out] = np.einsum("ij,ij,ij->i", centred, z, w) / rows.root[block]
-            made[4, out] = np.einsum("ij,ij,ij->i", slope, slope, w)
+            made[4, out] = np.einsum("ij,ij,ij->i", slope, slope, w) + rows.steep(block)
         if not rows.table.jumps:
             made[3, spread] = made[2, spread]
     if not np.all(np.isfinite(made)):
@@ -164,7 +163,7 @@ def expectation(f: Any, q: Any, mean: Any = 0.0, power: int = 1, scalars: Sequen
             for order in (ORDER, _CHECK):
                 value, size = np.empty(spread.size), np.empty(spread.size)
                 for block, z, w in rows.nodes(order):
-                    at = values(g, rows.at(block, z)) ** power
+                    at = rows.values(block, z, w) ** power
                     cost[0] += at.size
                     value[block] = np.einsum("ij,ij->i", at, w)
                     size[block] = np.einsum("ij,ij->i", np.abs(at), w)

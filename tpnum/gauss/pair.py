@@ -38,6 +38,9 @@ def evaluate(
         out, d = _evaluate_rule(rows, cols, e)
         return out.astype(dtype), d.astype(dtype) if want_derivative else None
     rows, cols = _general(rows), _general(cols)
+    if want_derivative:
+        rows.check_slope()
+        cols.check_slope()
     if _strips_apply(rows, cols):
         return _evaluate_strips(rows, cols, e, dtype, want_derivative)
     i, j = (a.ravel() for a in np.indices(e.shape))
@@ -96,6 +99,8 @@ def reach(rows: Prepared, cols: Prepared, dtype: np.dtype[Any], slope: bool) -> 
 
     made = largest(rows.series.tail, cols.series.tail, wanted)
     if slope:
+        rows.check_slope()
+        cols.check_slope()
         made = np.minimum(made, largest(rows.series.slope_tail, cols.series.slope_tail, wanted_slope))
     return degrees, made
 
@@ -159,6 +164,9 @@ def entries(
     if rows.kind == cols.kind == "rule":
         return _rule_entries(rows, cols, i, j, e)
     rows, cols = _general(rows), _general(cols)
+    if want_derivative:
+        rows.check_slope()
+        cols.check_slope()
     out, d = np.empty(e.size), np.empty(e.size if want_derivative else 0)
     ground = (rows.q[i] == 0) | (cols.q[j] == 0)
     if np.any(ground):

@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from tpnum.errors import LimitError
+from tpnum.errors import LimitError, ProgramError
 from tpnum.functions import Function
 from tpnum.gauss.survey import Survey, evaluate, over_laws
 from tpnum.gauss.table import Table, build
@@ -90,6 +90,16 @@ class Rows:
         """The points u = mean + sqrt(variance) z."""
         return self.mean[rows, None] + self.root[rows, None] * z
 
+    def values(self, rows: slice, z: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """f at the nodes, zero where a panel has no width: f need not be finite at its cuts."""
+        return np.where(w > 0, values(self.f, self.at(rows, z)), 0.0)
+
+    def steep(self, rows: slice) -> np.ndarray:
+        """Infinity for the rows within whose range the square of the slope has no integral, else 0."""
+        z = (self.table.steep - self.mean[rows, None]) / self.root[rows, None]
+        inside = (z >= self.low[rows, None]) & (z <= self.high[rows, None])
+        return np.where(np.any(inside, axis=1), np.inf, 0.0)
+
 
 def values(f: Function, u: np.ndarray) -> np.ndarray:
     """f(u) as float64 of u's shape, whatever the user's function returns for it."""
@@ -145,7 +155,9 @@ def effective_range(
         low[rows] = _GRID[np.maximum(first - 1, 0)]
         high[rows] = _GRID[np.minimum(last + 1, _GRID.size - 1)]
         seen = np.max(np.where(kept & ~lost, np.maximum(size, -700.0), -700.0), axis=1)
-        near = np.where(power * spot_size - 0.5 * z * z > np.maximum(top, top_spots)[:, None] - drop, spot_size, -700.0)
+        near = np.where(
+            power * spot_size - 0.5 * z * z > np.maximum(top, top_spots)[:, None] - drop, spot_size, -700.0
+        )
         peak[rows] = np.maximum(seen, np.max(near, axis=1, initial=-700.0))
     return low, high, peak
 
@@ -236,11 +248,16 @@ def rows_of(
     return Rows(f, mean, root, low, high, table, np.exp(peak), look)
 
 
-def _slope(f: Function) -> Value | None:
-    from tpnum.errors import ProgramError
-
+def knows_slope(f: Function) -> bool:
+    """Whether f' can be evaluated, not only integrated."""
     try:
-        derived = f.derivative()
+        return f.derivative().has_values
     except ProgramError:
+        return False
+
+
+def _slope(f: Function) -> Value | None:
+    if not knows_slope(f):
         return None
-    return (lambda u: values(derived, u)) if derived.has_values else None
+    derived = f.derivative()
+    return lambda u: values(derived, u)

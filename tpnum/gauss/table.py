@@ -8,7 +8,7 @@ evaluate the pieces where they cannot call Python.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,8 @@ _COARSE = 1e-8  # resolved so far, sixteen Gauss-Legendre nodes integrate the pi
 _NOISE = 1e-9  # unresolved parts below this are taken for rounding noise when bisection stops helping
 _MISMATCH = 1e-11  # of a piece's polynomial at the ends and probes of the piece, relative to its size
 _DEEPEST = 48
+_TINY = 1e-12  # a piece is, of the whole, that bisection gave up
+_NEARER, _FARTHER = 60, 1e4  # pieces beside a point, and widths, that tell whether f'^2 has an integral
 _MOST = 50_000
 
 Value = Callable[[np.ndarray], np.ndarray]
@@ -44,6 +46,7 @@ class Table:
     kinked: np.ndarray
     jumps: bool
     resolved: float  # the largest unresolved part, relative to the local size of f
+    steep: np.ndarray = field(default_factory=lambda: np.empty(0))  # points around which f'^2 has no integral
 
     @cached_property
     def kinks(self) -> np.ndarray:
@@ -142,10 +145,29 @@ def build(
     declared = np.isin(edges[1:-1], inside)
     kinked = np.isin(cuts, np.concatenate([inside, edges[1:-1][rough]]))
     cuts, kinked = _with(cuts, kinked, edges[1:-1][rough])
+    tiny = lost & (half < _TINY * half.sum())
+    steep = _steep(coef, half, tiny, edges)
     if derived is None:
         derived = coef @ _DIFFERENTIATE / half[:, None]
+        derived[tiny] = 0.0  # there f jumps, or has a kink
     jumps = bool(np.any(jump & (declared | rough)))
-    return Table(edges, coef @ _TO_MONOMIAL, derived @ _TO_MONOMIAL, cuts, kinked, jumps, resolved)
+    return Table(edges, coef @ _TO_MONOMIAL, derived @ _TO_MONOMIAL, cuts, kinked, jumps, resolved, steep)
+
+
+def _steep(coef: np.ndarray, half: np.ndarray, tiny: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Points around which the integral of f'^2 diverges: the shares of ever smaller pieces stay the same."""
+    slope = coef @ _DIFFERENTIATE / half[:, None]
+    square = slope[:, 0] ** 2 + 0.5 * (slope[:, 1:] ** 2).sum(axis=1)
+    square[np.sqrt(square) * half < 1e-10 * np.abs(coef).max(axis=1)] = 0.0  # rounding
+    found = []
+    for at in np.flatnonzero(tiny):
+        for side in (slice(at + 1, None), slice(at - 1 if at else None, None, -1 if at else None)):
+            width, share = half[side][:_NEARER], (square * half)[side][:_NEARER]
+            far = int(np.argmax(width > _FARTHER * width[0])) if width.size else 0
+            grows = np.all(np.diff(width[: far + 1]) >= -1e-6 * width[:far])
+            if far and grows and share[0] > 0.7 * share[far] > 0.0:
+                found.append(float(edges[at + (side.step is not None)]))
+    return np.unique(found)
 
 
 def _singular(coef: np.ndarray, half: np.ndarray, name: str, edges: np.ndarray) -> float:
@@ -155,7 +177,7 @@ def _singular(coef: np.ndarray, half: np.ndarray, name: str, edges: np.ndarray) 
     """
     size = np.abs(coef).max(axis=1)
     size = size / max(float(size.max()), 1e-300)
-    tiny = half < 1e-12 * half.sum()
+    tiny = half < _TINY * half.sum()
     if not np.any(tiny):
         return 0.0
     mass, square = size * half, size * size * half
