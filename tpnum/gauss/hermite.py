@@ -163,12 +163,13 @@ def _rows(
     made = over_variance(work, q)
     columns = _expand(made[:, :5])
     value = made[:, 5 : 5 + degrees] * np.sqrt(columns[1])[:, None]
-    slope = made[:, 5 + degrees :] * np.sqrt(columns[4])[:, None] if made.shape[1] > 5 + degrees else None
+    steep = np.where(np.isfinite(columns[4]), columns[4], 0.0)
+    slope = made[:, 5 + degrees :] * np.sqrt(steep)[:, None] if made.shape[1] > 5 + degrees else None
     return columns, value, slope, max(unresolved)
 
 
 def _relative(coef: np.ndarray, second: np.ndarray) -> np.ndarray:
-    root = np.sqrt(second)[:, None]
+    root = np.sqrt(np.where(np.isfinite(second), second, 0.0))[:, None]
     return np.divide(coef, root, out=np.zeros_like(coef), where=root > 0)
 
 

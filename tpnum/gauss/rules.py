@@ -21,6 +21,7 @@ from tpnum.gauss.table import Table, build
 FARTHEST = 38.0  # the Gaussian density underflows beyond
 _GRID = np.linspace(-FARTHEST, FARTHEST, 305)
 _MUCH = 4.0  # a table this much wider than the rows is resolved for others
+_MILD = 1e5  # the square of what grows faster than so much in 1e-9 has no integral
 _BLOCK = 1 << 17  # node values held at a time
 
 Value = Callable[[np.ndarray], np.ndarray]
@@ -178,8 +179,9 @@ def _beside(f: Function, u: np.ndarray, root: np.ndarray) -> np.ndarray:
     lost = ~np.isfinite(made)
     if np.any(lost):
         step = 1e-9 * np.broadcast_to(root[:, None], u.shape)[lost]
-        near = 0.5 * (values(f, u[lost] - step) + values(f, u[lost] + step))
-        made[lost] = np.where(np.isfinite(near), near, made[lost])
+        near = np.stack([values(f, u[lost] - step), values(f, u[lost] + step)])
+        mild = np.abs(near).max(axis=0) <= _MILD * max(1.0, float(np.median(np.abs(made[~lost]))))
+        made[lost] = np.where(mild, near.mean(axis=0), made[lost])
     return made
 
 

@@ -230,7 +230,8 @@ def survey(
         mean, root, largest, scale,
         (float(nonzero[0]), float(nonzero[-1])) if nonzero.size else None,
         np.union1d(declared, found), jump, u[peaks], (points[order], heights[order]),
-        min(widths, default=np.inf), crowded,        noise, stepped, missed, cost, root, (u[:: count // 61], seen[:: count // 61]),
+        min(widths, default=np.inf), crowded, noise, stepped, missed, cost, root,
+        (u[:: count // 61], seen[:: count // 61]),
     )  # fmt: skip
 
 

@@ -161,8 +161,11 @@ def _steep(coef: np.ndarray, half: np.ndarray, tiny: np.ndarray, edges: np.ndarr
     square[np.sqrt(square) * half < 1e-10 * np.abs(coef).max(axis=1)] = 0.0  # rounding
     found = []
     for at in np.flatnonzero(tiny):
-        for side in (slice(at + 1, None), slice(at - 1 if at else None, None, -1 if at else None)):
-            width, share = half[side][:_NEARER], (square * half)[side][:_NEARER]
+        for side in (slice(at + 1, None), slice(at, None, -1)):
+            first = 1 if side.step else 0
+            width, share = half[side][first : _NEARER + first], (square * half)[side][first : _NEARER + first]
+            if width.size and tiny[side][first]:
+                continue
             far = int(np.argmax(width > _FARTHER * width[0])) if width.size else 0
             grows = np.all(np.diff(width[: far + 1]) >= -1e-6 * width[:far])
             if far and grows and share[0] > 0.7 * share[far] > 0.0:
