@@ -20,6 +20,7 @@ from tpnum.gauss.table import Table, build
 
 FARTHEST = 38.0  # the Gaussian density underflows beyond
 _GRID = np.linspace(-FARTHEST, FARTHEST, 305)
+_FAR = 1e4  # beyond, bisection from the ends comes to scales of 1 too late
 _MUCH = 4.0  # a table this much wider than the rows is resolved for others
 _MILD = 1e5  # the square of what grows faster than so much in 1e-9 has no integral
 _BLOCK = 1 << 17  # node values held at a time
@@ -223,15 +224,15 @@ def rows_of(
     A table that is ``kept`` of other rows is used again if it reaches as far, and not much farther.
     """
     root = np.sqrt(variance)
-    look = kept.look if kept is not None else None
+    known, look = (kept.table, kept.look) if kept is not None else (None, None)
     if look is None or not look.covers(mean, root):
         look = surveyed(f, mean, root)
     low, high, peak = effective_range(f, mean, root, power, drop, look)
     reach_low, reach_high = float(np.min(mean + root * low)), float(np.max(mean + root * high))
-    if kept is not None and kept.table is not None:
-        first, last = kept.table.breaks[[0, -1]]
+    if known is not None:
+        first, last = known.breaks[[0, -1]]
         if first <= reach_low and reach_high <= last and last - first <= _MUCH * (reach_high - reach_low):
-            return Rows(f, mean, root, low, high, kept.table, np.exp(peak), look)
+            return Rows(f, mean, root, low, high, known, np.exp(peak), look)
     slope = None
     if f.primitive is None:
         slope = _slope(f)
@@ -239,6 +240,9 @@ def rows_of(
     far, near = float(extent.max()), float(extent.min())
     steps = near * 16.0 ** np.arange(max(0, int(np.ceil(np.log(far / near) / np.log(16.0)))))
     grades = float(np.median(mean)) + np.concatenate([-steps[::-1], steps]) if far > 16.0 * near else None
+    if far > _FAR:  # functions live at scales about 1
+        steps = 16.0 ** np.arange(-1, int(np.log(far) / np.log(16.0)) + 1)
+        grades = np.union1d(np.empty(0) if grades is None else grades, np.concatenate([-steps, steps]))
     bulk = np.abs(values(f, float(np.median(mean)) + near * np.linspace(-1.0, 1.0, 65)))
     scale = float(np.max(bulk, where=np.isfinite(bulk), initial=0.0))
     table = build(

@@ -443,6 +443,8 @@ def over_laws(
         kept_survey(owner, f, float(centre), float(scale), kinks, name)
         for scale in np.geomspace(widest, least, min(count, _SCALES))
     ]
+    if least > _OWN:
+        made.append(kept_survey(owner, f, 0.0, 1.0, kinks, name))
     return made[0] if len(made) == 1 else _together(made)
 
 
@@ -477,6 +479,7 @@ _LOCK = threading.Lock()
 _MOST = 8  # surveys kept of one function
 _LADDER = 4.0  # the ratio of the scales at which a function of many laws is looked at
 _SCALES = 4
+_OWN = 1e3  # laws wider than this see little of the scale 1, at which functions are written
 
 
 def kept_survey(

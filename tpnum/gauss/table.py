@@ -139,13 +139,13 @@ def build(
             f, slope, start, inside, probes, name, scale, noise
         )
     half = 0.5 * np.diff(edges)
-    resolved = max(resolved, _singular(coef, half, name, edges))
+    tiny = lost & (half < _TINY * half.sum())
+    resolved = max(resolved, _singular(coef, half, tiny, name, edges))
     cuts = np.union1d(cuts, start)
     rough, jump = _rough(coef, half, max(1e-40 * float(np.abs(coef).max()), 1e-18 * scale))
     declared = np.isin(edges[1:-1], inside)
     kinked = np.isin(cuts, np.concatenate([inside, edges[1:-1][rough]]))
     cuts, kinked = _with(cuts, kinked, edges[1:-1][rough])
-    tiny = lost & (half < _TINY * half.sum())
     steep = _steep(coef, half, tiny, edges)
     if derived is None:
         derived = coef @ _DIFFERENTIATE / half[:, None]
@@ -173,14 +173,13 @@ def _steep(coef: np.ndarray, half: np.ndarray, tiny: np.ndarray, edges: np.ndarr
     return np.unique(found)
 
 
-def _singular(coef: np.ndarray, half: np.ndarray, name: str, edges: np.ndarray) -> float:
+def _singular(coef: np.ndarray, half: np.ndarray, tiny: np.ndarray, name: str, edges: np.ndarray) -> float:
     """The share of the integral of |f| on the pieces at which bisection gave up.
 
     Raises LimitError where it is f^2 that has a share there: that integral does not converge.
     """
     size = np.abs(coef).max(axis=1)
     size = size / max(float(size.max()), 1e-300)
-    tiny = half < _TINY * half.sum()
     if not np.any(tiny):
         return 0.0
     mass, square = size * half, size * size * half
