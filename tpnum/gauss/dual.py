@@ -16,6 +16,7 @@ from tpnum.functions import Function, get
 from tpnum.gauss.arrange import Grid, arguments, arrange, refuse
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.expansion import Expansion, expand
+from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.pair import Prepared, entries, levels, prepare
 from tpnum.gauss.prepared import SCALING, has_family
 from tpnum.gauss.rules import Kept, knows_slope
@@ -120,6 +121,7 @@ def co_correlation(q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
 # a grid of entries ------------------------------------------------------------------------------------
 
 
+@underflow_is_zero
 def _evaluate(d: Dual, given: tuple[Any, ...], derivative: bool, certify: bool) -> Estimate:
     arrays = arguments(*given)
     shape = np.broadcast_shapes(*(a.shape for a in arrays))

@@ -15,6 +15,7 @@ import numpy as np
 from tpnum.errors import InputError, LimitError, ProgramError
 from tpnum.functions import Function, compose, get
 from tpnum.gauss.estimate import Estimate
+from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.rules import Rows, rows_of, values
 
 ORDER = 20
@@ -71,6 +72,7 @@ def table_slope(rows: Rows, which: slice, z: np.ndarray) -> np.ndarray:
     return made
 
 
+@underflow_is_zero
 def profile(f: Function, q: Any, mean: Any = 0.0, scalars: Sequence[Any] = ()) -> Profile:
     """The `Profile` of f at every (q, mean, scalars..) of broadcast 1-d arrays."""
     columns, where = distinct(*np.atleast_1d(q, np.asarray(mean, dtype=float)), *scalars)
@@ -140,6 +142,7 @@ def _difference(f: Function, u: np.ndarray) -> np.ndarray:
     return (8.0 * near - (values(f, u + 2 * h) - values(f, u - 2 * h))) / (12.0 * h)
 
 
+@underflow_is_zero
 def expectation(f: Any, q: Any, mean: Any = 0.0, power: int = 1, scalars: Sequence[Any] = ()) -> Estimate:
     """E f(u)^power, u ~ N(mean, q), for broadcast arrays; the error compares two quadrature orders."""
     f = get(f)

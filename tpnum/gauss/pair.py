@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tpnum.errors import InputError
+from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.panels import pairs
 from tpnum.gauss.prepared import Prepared, gauss_hermite, prepare, scaled_rows, series_rows
 
@@ -22,6 +23,7 @@ __all__ = ["TOLERANCE", "Prepared", "entries", "evaluate", "levels", "prepare", 
 TOLERANCE = {np.dtype(np.float64): (3e-14, 3e-12), np.dtype(np.float32): (1e-8, 1e-7)}
 
 
+@underflow_is_zero
 def evaluate(
     rows: Prepared, cols: Prepared, e: np.ndarray, dtype: Any = np.float64, want_derivative: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -146,6 +148,7 @@ def _evaluate_strips(
     return out, d if want_derivative else None
 
 
+@underflow_is_zero
 def entries(
     rows: Prepared,
     cols: Prepared,

@@ -11,6 +11,7 @@ import numpy as np
 
 from tpnum.errors import FunctionError, LimitError
 from tpnum.functions import Function
+from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.hermite import Series, coefficients, series
 from tpnum.gauss.moments import Profile, bound, distinct
 from tpnum.gauss.panels import Tabled, tabled
@@ -87,6 +88,7 @@ class Prepared:
         return self.cache.tables
 
 
+@underflow_is_zero
 def prepare(
     f: Function,
     q: Any,
