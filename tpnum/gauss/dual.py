@@ -24,6 +24,7 @@ from tpnum.gauss.rules import Kept, knows_slope
 _CHUNK = 1 << 12
 _ROUNDING = 4e-15
 _PANELS = 2e-13
+_NARROW = 5e-14  # of integrals over a function with narrow places, by the panels of its table
 _RESOLVED = 2e-13  # a table is as good as exact below
 _WANTED = 3e-14  # truncation of the series, relative to the roots of the second moments
 _FINE = 1 << 12  # variances between which others are interpolated
@@ -124,6 +125,11 @@ def co_correlation(q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
 @underflow_is_zero
 def _evaluate(d: Dual, given: tuple[Any, ...], derivative: bool, certify: bool) -> Estimate:
     arrays = arguments(*given)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused
+        return _evaluated(d, arrays, derivative, certify)
+
+
+def _evaluated(d: Dual, arrays: list[np.ndarray], derivative: bool, certify: bool) -> Estimate:
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     size = int(np.prod(shape))
     grid = arrange(arrays) if size else None
@@ -368,5 +374,8 @@ def _certificate(
     a, b = rows.where[i], rows.where[j]
     truncated = np.sqrt(np.maximum(tail[a, at] * tail[b, at], 0.0)) * (1.0 - np.abs(e)) ** degrees[at]
     bound = np.where(panels, _PANELS + 4.0 * s.unresolved, 1.1 * truncated + _ROUNDING) + _left(s.unresolved)
+    look = rows.cache.kept.look if rows.cache.kept is not None else None
+    if look is not None and np.isfinite(look.narrowest):
+        bound += np.where(panels, 0.0, _NARROW)
     methods = ({"panels"} if np.any(panels) else set()) | ({"series"} if not np.all(panels) else set())
     return methods, int(degrees[at][~panels].sum() + 20_000 * panels.sum()), bound

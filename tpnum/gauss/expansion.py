@@ -22,6 +22,7 @@ _MOST = 512
 _STEP = 0.08  # aliases psi_512 with a function that is analytic within 1 of the line at 1e-19
 _NARROW = 4.0  # variances below which panels of one width leave no gaps
 _ENOUGH = 2e-14  # the share of the norm that is left beyond the highest degree
+_ROUGHER = 12.0  # rounding errors of integrals over a function with narrow places
 _SILENT = 1e-28  # a parity's share of the norm that is rounding noise
 _FLOOR = 1e-300
 
@@ -185,6 +186,8 @@ def expand(
     made[spread], unit[spread] = coef, root
     if price:
         noise[spread] = np.maximum(noisy, 1.0)
+    if kept is not None and kept.look is not None and np.isfinite(kept.look.narrowest):
+        noise[spread] *= _ROUGHER
     if not np.all(spread):
         value = at_point(f, mean[~spread])[2 if price else 0]
         unit[~spread] = np.abs(value) if parity >= 0 else 0.0

@@ -32,6 +32,7 @@ SPACING = 9e-5
 """Of the points in the bulk, in standard deviations."""
 REACH = 9.0
 
+_PLACED = 1e-16  # the mass between a jump and where bisection in double precision put it
 _GAP = 0.4 * SPACING  # the mass between two points of the bulk
 
 _BULK = 4.0  # the points are even in s, z = s + (REACH - _BULK) (s/_BULK)^13
@@ -226,6 +227,7 @@ def survey(
     nonzero = points[order][heights[order] != 0.0]
     spikes = max((_spike(seen[max(a - 2, 0) : b + 2]) for a, b in places), default=0.0)
     missed = _GAP * (spikes if np.any(seen) else largest)
+    missed += largest * _PLACED * float(np.sum(1.0 + np.abs(jump - mean) / root))
     return Survey(
         mean, root, largest, scale,
         (float(nonzero[0]), float(nonzero[-1])) if nonzero.size else None,

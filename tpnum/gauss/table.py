@@ -282,8 +282,9 @@ def _bisect(
         ends[np.isin(low, kinks), 0] = 0.0
         ends[np.isin(high, kinks), 1] = 0.0
         missed = np.maximum(np.nanmax(ends, axis=1), _missed(coef, low, high, probes))
-        missed /= np.maximum(size, max(1e-40 * biggest, 1e-18 * scale, 1e-300))
-        blur = 8.0 * known / np.maximum(size, 1e-300)  # what noise does to a piece
+        unit = np.maximum(size, max(1e-40 * biggest, 1e-18 * scale, 1e-300))
+        missed /= unit
+        blur = 8.0 * known / unit  # what noise does to a piece
         tail = np.where(missed > np.maximum(_MISMATCH, blur), np.maximum(tail, missed), tail)
         if derived is not None:
             # f' may be far below f, as in the saturated parts of tanh: there f sets the scale
