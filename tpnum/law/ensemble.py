@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ ARENA, SMALLEST = 1 << 28, 1 << 10
 """Bytes of a replicate's samples; beyond, replicates get smaller (down to so many samples) and more."""
 
 GROWTH, MOST = 4, 64
-"""With ``rtol`` samples become so many times more, up to so many times those at first."""
+"""With ``rtol`` samples become so many times more, by default up to so many times those at first."""
 
 PIECE = 1 << 14
 """Samples that a user's function is called with at a time."""
@@ -62,9 +63,10 @@ class Ensemble:
         as many more or fewer of them as that takes.
     seed
         Fixes the result, whatever the number of threads.
-    rtol
+    rtol, most
         Samples are multiplied until the error of what is asked for is below this part of E|f|, of a scalar's
-        value, up to 64 times those at first; then an `AccuracyWarning` says what was reached.
+        value, up to ``most`` samples (64 times those at first by default); then an `AccuracyWarning` says
+        what was reached, and how many would do.
     corrections
         False: no dots, as if transposes were independent matrices.
     points
@@ -94,6 +96,7 @@ class Ensemble:
         corrections: bool = True,
         points: str = "sobol",
         rtol: float | None = None,
+        most: int | None = None,
         n_jobs: int | None = None,
         data: Mapping[str, Any] | None = None,
         written: Callable[[str], str | None] | None = None,
@@ -118,8 +121,10 @@ class Ensemble:
         self._data = _arrays(program, data or {})
         self._widths = {self.vars[name].dim: x.size for name, x in self._data.items()}
         self._vectors = [name for name, v in self.vars.items() if v.kind in "GH"]
+        _check_memory(samples)
         self.points, self.rtol = points, rtol
-        self._first, self._least = samples, replicates
+        self.most = MOST * samples if most is None else most
+        self._least = replicates
         self._resize(samples)
         self._asked: dict[str, None] = {}
         self._runs: list[Replicate] = []
@@ -269,7 +274,7 @@ class Ensemble:
             reached = float(np.max(made.error / np.maximum(size, TINY)))
             if reached <= self.rtol:
                 return made
-            if self.samples >= MOST * self._first:
+            if GROWTH * self.samples > self.most or not _fits(GROWTH * self.samples):
                 break
             self._runs = []
             self._resize(GROWTH * self.samples)
@@ -277,7 +282,8 @@ class Ensemble:
             self._warned = reached
             warnings.warn(
                 f"the expectation of {self._where(names)} is known to {reached:.1e} of its size only with "
-                f"{self.samples} samples, not to {self.rtol:g}; give more samples",
+                f"{self.samples} samples, not to {self.rtol:g}; give more samples or a larger budget: about "
+                f"{self.samples * (reached / self.rtol) ** 2:.0e} would do",
                 AccuracyWarning,
                 stacklevel=outside(),
             )
@@ -299,6 +305,27 @@ class Ensemble:
         error = np.hypot(_student(self.replicates - 1) * spread, bias)
         method = f"ensemble, S = {self.samples}, R = {self.replicates}, {self.points}"
         return Estimate(whole.mean(axis=0)[()], error[()], method, self.samples)
+
+
+def _fits(samples: int) -> bool:
+    """Whether the memory holds the samples of one vector and as much beside them."""
+    return 16 * samples <= _memory()
+
+
+def _check_memory(samples: int) -> None:
+    if not _fits(samples):
+        raise InputError(
+            f"samples = {samples:.3g} of one vector take {8e-9 * samples:.3g} GB; this machine has "
+            f"{1e-9 * _memory():.3g} GB: give fewer"
+        )
+
+
+def _memory() -> float:
+    """Bytes that this machine has, as far as it says so."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _average(f: Callable[..., Any], rows: list[np.ndarray]) -> Any:
