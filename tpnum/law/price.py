@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tpnum.functions import Function
 
-SMOOTH = {1: 1 << 12, 2: 1 << 13, 3: 1 << 20}
+SMOOTH = {1: 1 << 12, 2: 1 << 13, 3: 1 << 21}
 """Points for smooth integrands, by dimension."""
 
 ROUGH = {1: 1 << 14, 2: 1 << 17}

@@ -20,6 +20,9 @@ RTOL = 1e-6
 ROUNDING = 1e-15
 """What arithmetic loses, relative to the size of the terms of a sum."""
 
+RATE = 4 / 3
+"""Evaluations grow with this power of the accuracy: what Sobol points do where there are kinks."""
+
 MARGIN = 8.0
 """Covariances are sums of a few expectations: so many times their error, for every row, may be in one."""
 
@@ -77,10 +80,14 @@ class Account:
         """One warning if an expectation missed ``rtol``, none again unless a later one is worse."""
         if self.error > max(self.rtol * (1.0 + 1e-9), self._warned):
             self._warned = self.error
-            spent = f" after {self._cost} evaluations" if self._cost else ""
+            needed = ""
+            if self._cost:
+                needed = (
+                    f" after {self._cost} evaluations; a budget of about "
+                    f"{self._cost * (self.error / self.rtol) ** RATE:.0e} would do"
+                )
             warnings.warn(
-                f"{self._what} is known to {self.error:.1e} of E|f| only, not to {self.rtol:g}{spent}: "
-                "give a larger budget or rtol",
+                f"{self._what} is known to {self.error:.1e} of E|f| only, not to {self.rtol:g}{needed}",
                 AccuracyWarning,
                 stacklevel=outside(),
             )
