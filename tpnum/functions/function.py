@@ -152,6 +152,18 @@ class Function:
         return tuple(_parts(tuple(v for _, v in self.params)))
 
     @property
+    def foreign(self) -> bool:
+        """Whether it calls a user's code, of which nothing is known but its values."""
+        return self.user is not None or any(f.foreign for f in _parts(tuple(v for _, v in self.params)))
+
+    @property
+    def owner(self) -> Any:
+        """What lives as long as the function does for its user: the callable where it is one."""
+        if self.user is None or self.params or len(self.order) > 1:
+            return self
+        return self.user.slopes[self.order[0]] if self.order else self.user.call
+
+    @property
     def portable(self) -> bool:
         """Whether another process can find this function by its name."""
         inner = _parts(self.params)
