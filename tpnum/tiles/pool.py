@@ -28,7 +28,7 @@ class Worker(Protocol):
 
 
 class _Owner:
-    """The one owner of the limit on the BLAS, which is the process's: set by the first, undone by the last."""
+    """The one owner of the limit on the process's BLAS: the first user sets it, the last undoes it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
