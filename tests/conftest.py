@@ -1,8 +1,7 @@
-"""What all tests share: a compilation cache that cannot go stale, sane threads, new processes."""
+"""What all tests share: a compilation cache of their own, sane threads, new processes."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import subprocess
@@ -19,17 +18,8 @@ assert _spec is not None and _spec.origin is not None
 PACKAGE = Path(_spec.origin).parent
 
 
-def _cache_folder() -> Path:
-    """A folder named by the kernels' sources: numba does not see that a helper elsewhere has changed."""
-    digest = hashlib.sha256()
-    for source in sorted((PACKAGE / "kernels").rglob("*.py")):
-        digest.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes())
-    base = ROOT if os.access(ROOT, os.W_OK) else Path.home()
-    return base / ".numba_cache" / digest.hexdigest()[:16]
-
-
 # before anything imports numba or numpy
-os.environ["NUMBA_CACHE_DIR"] = str(_cache_folder())
+os.environ["NUMBA_CACHE_DIR"] = str((ROOT if os.access(ROOT, os.W_OK) else Path.home()) / ".numba_cache")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
 
 settings.register_profile("tpnum", deadline=None, derandomize=True, print_blob=True)

@@ -171,7 +171,7 @@ def test_map_text() -> None:
 
 def test_json_round_trip_and_pickle() -> None:
     for p in (every_line(), every_line().expand(), every_line().unrolled().tangent()):
-        again = Program.from_json(p.to_json())
+        again = Program.from_json(p.to_json(), modules=[gate.__module__])
         assert again == p and hash(again) == hash(p) and again.digest() == p.digest()
         assert again.parts == p.parts and again.tangents == p.tangents and again.outputs == p.outputs
         assert pickle.loads(pickle.dumps(p)) == p
@@ -231,7 +231,7 @@ def test_json_is_checked(change, message) -> None:
     document = json.loads(every_line().to_json())
     change(document)
     with pytest.raises(ProgramError, match=message):
-        Program.from_json(json.dumps(document))
+        Program.from_json(json.dumps(document), modules=gate.__module__)
 
 
 def test_json_that_is_none() -> None:

@@ -231,7 +231,7 @@ def test_a_scan_is_differentiated_by_a_scan():
         parts = q.parts[name].names if name in q.parts else (name,)
         each = np.stack([b[plain[n]] for n in parts])
         np.testing.assert_allclose(np.reshape(a[grads[name]], each.shape), each, rtol=1e-11, atol=1e-12)
-    assert Program.from_json(p.to_json()) == p
+    assert Program.from_json(p.to_json(), modules=[__name__, gate.__module__]) == p
     p.check()
 
 

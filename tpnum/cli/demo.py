@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tpnum import nn
-from tpnum.cli.files import refuse_existing
+from tpnum.cli.outputs import refuse_existing
 from tpnum.errors import InputError
 from tpnum.tiles.driver import kernel
 

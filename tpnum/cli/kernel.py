@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from tpnum import nn
-from tpnum.cli.files import new_arrays, read_array, read_net, refuse_existing, targets
+from tpnum.cli.files import read_array, read_net
+from tpnum.cli.outputs import new_arrays, refuse_existing, targets
 from tpnum.errors import InputError
 from tpnum.tiles.arguments import inputs_of
 from tpnum.tiles.driver import kernel, plan_of
@@ -19,7 +20,7 @@ from tpnum.tiles.driver import kernel, plan_of
 def run(args: argparse.Namespace) -> None:
     """Write the kernels asked for; every refusal comes before a file is made."""
     paths = targets(args.out, args.get)
-    refuse_existing(list(paths.values()), args.force)
+    refuse_existing(list(paths.values()), args.force, [name for name in (args.net, args.x1, args.x2) if name])
     net = nn.from_spec(read_net(args.net))
     x1 = read_array(args.x1)
     x2 = None if args.x2 is None else read_array(args.x2)
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
         first, second = inputs_of(x1, x2)
         axes = plan_of(net, first, second, args.get).axes
         shape = (len(x1), len(x1 if x2 is None else x2), *axes[0], *axes[1])
-        with new_arrays(paths, shape, np.dtype(dtype)) as out:
+        with new_arrays(paths, shape, np.dtype(dtype), args.force) as out:
             kernel(
                 net,
                 x1,
@@ -43,7 +44,8 @@ def run(args: argparse.Namespace) -> None:
                 progress=sys.stderr.isatty(),
             )
     for path in paths.values():
-        print(f"{path}: {' x '.join(map(str, shape))} {dtype}")
+        shown = str(path).encode(errors="backslashreplace").decode()
+        print(f"{shown}: {' x '.join(map(str, shape))} {dtype}")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import tpnum
 
@@ -18,6 +18,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the one line and exit with status 2."""
         self.exit(2, f"tpnum: error: {message} (see {self.prog} --help)\n")
+
+
+class Command(Parser):
+    """The parser of one command, which is the one to say that it does not know an option."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse does, but that nothing may be left over."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
 
 def _gets(text: str) -> tuple[str, ...]:
@@ -48,7 +59,7 @@ def _jobs(text: str) -> int:
         value = int(text)
     except ValueError:
         value = 0
-    if value == 0 or value < -64:
+    if value == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads (-1: all processors)")
     return value
 
@@ -61,11 +72,11 @@ def build() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"tpnum {tpnum.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Command)
 
-    def command(name: str, summary: str, description: str) -> Parser:
+    def command(name: str, summary: str, description: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
-        sub.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+        sub.add_argument("--debug", action="store_true", help="show where an error comes from")
         return sub
 
     kernel = command(

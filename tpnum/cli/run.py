@@ -9,37 +9,60 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from tpnum.cli.parser import build
 from tpnum.errors import TpnumError
 
 _INTERRUPTED = 130
-_TERMINATED = 143
+_ENDING = ("SIGTERM", "SIGHUP", "SIGQUIT")
+"""Signals that end a command: a request, a terminal that is gone, Ctrl-\\."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C."""
-    args = build().parse_args(argv)
-    with _terminable(), _short_warnings():
+    """Run one command and return its exit status.
+
+    0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C; a signal that ends it leaves by `SystemExit` with
+    128 and its number.
+    """
+    try:
+        args = build().parse_args(argv)
+        with _terminable(), _short_warnings():
+            return _run(args)
+    except KeyboardInterrupt:
+        _say("interrupted; nothing was written")
+        return _INTERRUPTED
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        # the module of a command bears its name, and is imported only when it runs
+        importlib.import_module(f"tpnum.cli.{args.command}").run(args)
+        _flush()
+    except BrokenPipeError:
+        _silence()  # the reader has left (tpnum doctor | head): nothing more to say, not even at exit
+        return 1
+    except Exception as error:
+        if args.debug:
+            raise
+        _say(f"error: {_one_line(error, args)}")
         try:
-            # the module of a command bears its name, and is imported only when it runs
-            importlib.import_module(f"tpnum.cli.{args.command}").run(args)
-            sys.stdout.flush()
-        except KeyboardInterrupt:
-            _say("interrupted; nothing was written")
-            return _INTERRUPTED
-        except BrokenPipeError:
-            # the reader has left (tpnum doctor | head): nothing more to say, not even at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        except Exception as error:
-            if args.debug:
-                raise
-            _say(f"error: {_one_line(error, args)}")
-            return 1
+            _flush()
+        except OSError:
+            _silence()
+        return 1
     return 0
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _silence() -> None:
+    """Let what could not be printed go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(error: Exception, args: argparse.Namespace) -> str:
@@ -55,7 +78,9 @@ def _one_line(error: Exception, args: argparse.Namespace) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"tpnum: {text}", file=sys.stderr)
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(f"tpnum: {text}", file=sys.stderr)
 
 
 @contextmanager
@@ -70,17 +95,20 @@ def _short_warnings() -> Iterator[None]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that temporary files go."""
+    """Let the signals that end a process unwind the stack, so that temporary files go."""
 
     def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(_TERMINATED)
+        raise SystemExit(128 + number)
 
-    try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not the main thread: signals are someone else's
-        yield
-        return
+    before = {}
+    for name in _ENDING:
+        number = getattr(signal, name, None)
+        if number is None or signal.getsignal(number) is signal.SIG_IGN:  # nohup
+            continue
+        with suppress(ValueError):  # not the main thread: signals are someone else's
+            before[number] = signal.signal(number, leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -128,14 +129,27 @@ def _checked(name: str, key: str, value: Any) -> Any:
         raise ProgramError(f"the parameter {key} of {name} must be {what}, not {value!r}") from None
 
 
-def from_spec(spec: dict[str, Any]) -> Function:
-    """The Function that `Function.spec` described."""
+def from_spec(spec: dict[str, Any], modules: Iterable[str] | None = None) -> Function:
+    """The Function that `Function.spec` described.
+
+    A user's function is imported from its module, which must be among ``modules`` (None: any), so that a
+    text from elsewhere does not choose what runs here.
+    """
+    try:
+        return _described(spec, None if modules is None else tuple(modules))
+    except ProgramError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ProgramError(f"this describes no function: {type(error).__name__}: {error}") from None
+
+
+def _described(spec: dict[str, Any], modules: tuple[str, ...] | None) -> Function:
     order, split = tuple(spec.get("order", ())), spec.get("scalars")
     if "user" in spec:
         u = spec["user"]
-        slopes = tuple(None if s is None else _found(s) for s in u["slopes"])
+        slopes = tuple(None if s is None else _found(s, modules) for s in u["slopes"])
         made = Function.from_callable(
-            _found(u["call"]),
+            _found(u["call"], modules),
             slopes,
             u["kinks"],
             spec["name"],
@@ -147,24 +161,31 @@ def from_spec(spec: dict[str, Any]) -> Function:
         return Function(made.name, made.params, order, split, made.user)
     if spec.get("name") not in TABLE:
         return get(str(spec.get("name")))
-    params = {k: _unplain(v) for k, v in spec.get("params", {}).items()}
+    params = {k: _unplain(v, modules) for k, v in spec.get("params", {}).items()}
     if not TABLE[spec["name"]].named:
         return Function(spec["name"], tuple(params.items()), order, split)
     return Function(spec["name"], _named(spec["name"], params).params, order, split)
 
 
-def _unplain(value: Any) -> Any:
+def _unplain(value: Any, modules: tuple[str, ...] | None) -> Any:
     if isinstance(value, dict):
-        return from_spec(value["function"])
-    return tuple(_unplain(v) for v in value) if isinstance(value, list) else value
+        return _described(value["function"], modules)
+    return tuple(_unplain(v, modules) for v in value) if isinstance(value, list) else value
 
 
-def _found(address: list[str]) -> Callable[..., Any]:
+def _found(address: list[str], modules: tuple[str, ...] | None) -> Callable[..., Any]:
     module, qualname = address
+    if modules is not None and module not in modules:
+        raise ProgramError(
+            f"the function {module}.{qualname} is in the module {module}, which may not be imported here; "
+            f"if you trust the text, allow it: modules=({module!r},)"
+        )
     try:
         made: Any = importlib.import_module(module)
         for part in qualname.split("."):
             made = getattr(made, part)
+            if isinstance(made, ModuleType):
+                raise AttributeError(f"{part} is a module")
     except (ImportError, AttributeError) as error:
         raise ProgramError(f"the function {module}.{qualname} cannot be found: {error}") from None
     return made

@@ -18,9 +18,7 @@ from tpnum.nn.base import Layer
 def _read_function(value: Any) -> Any:
     """A name where it says all, else the Function or callable; a JSON object as `Function.spec` makes it."""
     if isinstance(value, Mapping):
-        if "user" in value:
-            raise ValueError("a file does not name code to import")
-        value = functions.from_spec(dict(value))
+        value = functions.from_spec(dict(value), modules=())
     if isinstance(value, Function):
         return value.name if value in _plain_functions() else value
     if not isinstance(value, str) and not callable(value):

@@ -64,9 +64,14 @@ class Program(State):
         return serial.to_json(self)
 
     @classmethod
-    def from_json(cls, text: str) -> Program:
-        """The program that `to_json` wrote, checked again."""
-        return serial.from_json(text, cls.from_lines)
+    def from_json(cls, text: str, modules: Iterable[str] = ()) -> Program:
+        """The program that `to_json` wrote, checked again.
+
+        ``modules``: the names of the modules whose functions the text may name.  A user's function is stored
+        by its module and name, and reading it imports, that is runs, that module: no text can have anything
+        imported that is not allowed here.
+        """
+        return serial.from_json(text, cls.from_lines, modules)
 
     def unrolled(self) -> Program:
         """The same program without scans: their axes are split everywhere (`tpnum.program.expand`)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +42,26 @@ def to_json(program: Program) -> str:
     return json.dumps(_document(program, lambda fn: fn.spec()), indent=1, allow_nan=False)
 
 
-def from_json(text: str, build: Callable[..., Program]) -> Program:
-    """The program of a JSON text, checked line by line."""
+def parse(text: str) -> Any:
+    """The value of a JSON text, in which no object has a key twice; a byte order mark is nothing."""
+    return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is given twice in one object")
+    return made
+
+
+def from_json(text: str, build: Callable[..., Program], modules: Iterable[str] = ()) -> Program:
+    """The program of a JSON text, checked line by line; only functions of ``modules`` are imported."""
+    allowed = (modules,) if isinstance(modules, str) else tuple(modules)
     try:
-        doc = json.loads(text)
-    except (TypeError, ValueError) as error:
+        doc = parse(text)
+    except (TypeError, AttributeError, ValueError) as error:
         raise ProgramError(f"this is not JSON: {error}") from None
     if not isinstance(doc, dict) or doc.get("format") != FORMAT:
         raise ProgramError(f'this JSON is not a program: it lacks "format": "{FORMAT}"')
@@ -54,7 +69,7 @@ def from_json(text: str, build: Callable[..., Program]) -> Program:
         raise ProgramError(f"the version {doc.get('version')!r} cannot be read: {VERSION} is known")
     try:
         parts = {k: Parts(**{name: _tuples(v) for name, v in d.items()}) for k, d in doc["parts"].items()}
-        lines = [_line(d, str(k)) for k, d in enumerate(doc["lines"], 1)]
+        lines = [_line(d, str(k), allowed) for k, d in enumerate(doc["lines"], 1)]
         outputs = [_output(*entry) for entry in doc["outputs"]]
         return build(lines, doc["dims"], outputs, doc["tangents"], parts)
     except ProgramError:
@@ -125,7 +140,7 @@ def _plain(line: Line | Term | Carry, function: Callable[[functions.Function], A
     return out
 
 
-def _line(entry: Any, label: str) -> Line:
+def _line(entry: Any, label: str, modules: tuple[str, ...]) -> Line:
     op = entry.get("op") if isinstance(entry, dict) else None
     if op not in LINES:
         raise ProgramError(f"line {label} of the JSON is {op!r}, which is not one of {', '.join(LINES)}")
@@ -141,9 +156,9 @@ def _line(entry: Any, label: str) -> Line:
         if key == "op":
             continue
         if key == "fn":
-            values[key] = functions.from_spec(value)
+            values[key] = functions.from_spec(value, modules)
         elif key == "body":
-            values[key] = tuple(_line(v, f"{label}.{k}") for k, v in enumerate(value, 1))
+            values[key] = tuple(_line(v, f"{label}.{k}", modules) for k, v in enumerate(value, 1))
         elif key in INNER:
             values[key] = tuple(INNER[key](**v) for v in value)
         else:

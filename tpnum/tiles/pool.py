@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from tpnum.tiles.grid import Tile
@@ -25,18 +27,62 @@ class Worker(Protocol):
     def finish(self) -> None: ...
 
 
-def one_blas_thread() -> AbstractContextManager[object]:
-    """The BLAS at one thread: tiles are the parallelism, and its own threads would spin beside them."""
-    from threadpoolctl import threadpool_limits
+class _Owner:
+    """The one owner of the limit on the process's BLAS: the first user sets it, the last undoes it."""
 
-    return threadpool_limits(limits=1, user_api="blas")
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._limit: Any = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            if not self._users:
+                self._limit = threadpool_limits(limits=1, user_api="blas")
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._limit.restore_original_limits()
+
+    def forked(self) -> None:
+        """In a child, none of whose threads is in a block of this kind, whatever its parent was doing."""
+        if self._users:
+            self._limit.restore_original_limits()
+        self.__init__()  # type: ignore[misc]
+
+
+_owner = _Owner()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_owner.forked)
+
+
+def one_blas_thread() -> AbstractContextManager[None]:
+    """The BLAS at one thread: tiles are the parallelism, and its own threads would spin beside them.
+
+    Calls from several threads may overlap; when the last has ended the BLAS has as many threads as before.
+    """
+    return _owner.held()
+
+
+def thread_count(n_jobs: int | None) -> int:
+    """How many threads ``n_jobs`` asks for, counted as joblib counts: -1 is all processors, -2 one fewer."""
+    from joblib import cpu_count
+
+    return n_jobs if n_jobs is not None and n_jobs > 0 else max(1, cpu_count() + 1 + (n_jobs or -1))
 
 
 def run(worker: Worker, n_jobs: int | None, progress: bool | Callable[[int, int], None] | None) -> None:
     """Every tile of the worker once, by this thread and ``n_jobs - 1`` others that take what is next."""
-    from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+    from joblib import Parallel, delayed
 
-    jobs = cpu_count() if n_jobs is None else effective_n_jobs(n_jobs)
+    jobs = thread_count(n_jobs)
     work = sum(tile.entries for tile in worker.tiles) // worker.grain
     jobs = max(1, min(jobs, len(worker.tiles), work))
     report = _reporter(progress, len(worker.tiles))
