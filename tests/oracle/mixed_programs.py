@@ -1,4 +1,4 @@
-"""Random programs that mix everything: three CDCs, correlated inputs, jumps, functions of a user's own, scans.
+"""Random programs that mix everything: three CDCs, correlated inputs, jumps, a user's functions, scans.
 
 Where `random_programs` looks for a mistake in the corrections of one square and one rectangular matrix,
 these look for what nobody thought of: matrices used at several places and transposed, means that are not
@@ -295,9 +295,10 @@ class Writer:
         self.keep("n", Vec(last, max(1, start.degree, self.operands.get((w.name, True), 0))))
 
     def gradients(self) -> None:
-        """The gradient program of a late vector of n, where every function has a derivative."""
-        top = self.vectors["n"][-1]
-        seed = self.p.vector(self.p._auto("v"), var=0.9)
+        """The gradient program of a late vector; functions without a derivative have weak ones."""
+        dim = self.dim()
+        top = self.recent(dim)
+        seed = self.p.vector(self.p._auto("v"), mean=self.choose((0.0, 0.0, 0.5)), var=0.9, dim=dim)
         grads = self.p.backward({top.v: seed})
         for name in ("x", "y"):
             if name in grads:
@@ -305,38 +306,48 @@ class Writer:
         if "z" in grads:
             self.keep("m", Vec(grads["z"], 2))
 
-    def asked(self, most: int = 8) -> list[str]:
-        """Scalars to compare: the program's own and second moments of late vectors."""
+    def asked(self, most: int = 10) -> list[str]:
+        """Scalars to compare: the program's own, second moments of late vectors and a few third ones."""
         names = [s.name for s in self.scalars[-3:]]
-        pairs = [
-            (a, b)
-            for vs in self.vectors.values()
-            for k, a in enumerate(vs[-4:])
-            for b in vs[-4:][: k + 1]
-        ]
+        late = [vs[-4:] for vs in self.vectors.values()]
+        pairs = [(a, b) for vs in late for k, a in enumerate(vs) for b in vs[: k + 1]]
         while len(names) < most and pairs:
             a, b = pairs.pop(-1 - self.pick(min(5, len(pairs))))
-            small = a.degree + b.degree <= 2
-            names.append((self.p.mean(a.v * b.v) if small else self.p.mean(tp.tanh(a.v) * b.v)).name)
+            kind = self.pick(6)
+            if kind == 0:
+                made = self.p.mean(tp.tanh(a.v) * tp.sin(b.v) * self.recent(a.v.dim).v)
+            elif kind == 1 and a.solid:
+                made = self.p.mean(functions.get("step")(a.v) * b.v)
+            else:
+                small = a.degree + b.degree <= 2
+                made = self.p.mean(a.v * b.v) if small else self.p.mean(tp.tanh(a.v) * b.v)
+            names.append(made.name)
         return list(dict.fromkeys(names))
 
 
 STEPS = (
     Writer.product, Writer.product, Writer.product, Writer.named, Writer.named, Writer.own, Writer.pair,
-    Writer.square, Writer.total, Writer.scalar, Writer.scaled,
+    Writer.pair, Writer.pair, Writer.square, Writer.total, Writer.total, Writer.scalar, Writer.scaled,
 )  # fmt: skip
 
 
-def mixed_program(pick: Pick, steps: int = 8) -> tuple[tp.Program, list[str]]:
+def mixed_program(pick: Pick, steps: int = 12) -> tuple[tp.Program, list[str]]:
     """(program, names of the scalars to compare)."""
     w = Writer(pick)
     w.product()
     scan_at = pick(2 * steps) if pick(3) == 0 else -1
-    for number in range(2 + pick(steps - 1)):
+    for number in range(3 + pick(steps - 2)):
         w.scan() if number == scan_at else w.choose(STEPS)(w)
-    if pick(4) == 0:
+    if pick(2):
         try:
             w.gradients()
         except tp.errors.ProgramError:
-            pass  # a function without a derivative; nothing was appended that matters
+            return mixed_program(pick, steps)  # a second derivative that is not known
+        if pick(2):
+            w.choose(STEPS)(w)
     return w.p, w.asked()
+
+
+def readable(p: tp.Program) -> bool:
+    """Whether finite width can read it: not where it has weak derivatives."""
+    return all(line.fn.has_values for line in p.expand().lines if hasattr(line, "fn"))

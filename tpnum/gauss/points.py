@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -47,15 +48,31 @@ def point_sets(d: int, log2: int, last: int, scrambles: range) -> np.ndarray:
     )
 
 
+def in_pieces(d: int, log2: int, last: int, scramble: int, size: int) -> Iterator[np.ndarray]:
+    """The ``last`` points of `normal_points`, (d, size) at a time and not kept."""
+    sequence = _sequence(d, scramble, (1 << log2) - last)
+    for _ in range(0, last, size):
+        yield _normal(sequence.random(size))
+
+
 def _sobol(d: int, log2: int, scramble: int, last: int) -> np.ndarray:
-    from scipy.special import ndtri
+    return _normal(_sequence(d, scramble, (1 << log2) - last).random(last))
+
+
+def _sequence(d: int, scramble: int, before: int) -> Any:
+    """Scrambled Sobol points after the first ones."""
     from scipy.stats import qmc
 
     sequence = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(scramble))
-    before = (1 << log2) - last
     if before:
         sequence.fast_forward(before)
-    return ndtri(np.clip(sequence.random(last), 1e-16, 1.0 - 1e-16)).T
+    return sequence
+
+
+def _normal(uniform: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtri
+
+    return np.ascontiguousarray(ndtri(np.clip(uniform, 1e-16, 1.0 - 1e-16)).T)
 
 
 def normal_sample(d: int, size: int, *seed: int) -> np.ndarray:

@@ -1,0 +1,101 @@
+"""How accurate a special integral has to be, and what is said where it is not."""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tpnum.errors import AccuracyWarning, InputError, outside
+
+BUDGET = 1 << 18
+"""Random points a problem where nothing is said."""
+
+LEAST = 64
+
+
+@dataclass(frozen=True)
+class Goal:
+    """An error of ``atol``, or of ``rtol`` times the size of the result, is enough; ``budget`` limits it."""
+
+    atol: float
+    rtol: float
+    budget: int | None = None
+
+    @classmethod
+    def checked(cls, atol: Any, rtol: Any, budget: Any, least: float) -> Goal:
+        """What the user gave: one tolerance alone counts alone, and without any both are ``least``."""
+        if atol is None and rtol is None:
+            made = cls(least, least)
+        else:
+            made = cls(_number("atol", atol), _number("rtol", rtol))
+            if made.atol == made.rtol == 0.0:
+                name, given = ("rtol", rtol) if atol is None else ("atol", atol)
+                raise InputError(f"{name} must be a positive number, not {given!r}")
+        if budget is None:
+            return made
+        if isinstance(budget, bool) or not isinstance(budget, numbers.Real) or not float(budget) >= LEAST:
+            raise InputError(f"budget must be a number of points, at least {LEAST}, not {budget!r}")
+        return replace(made, budget=int(min(float(budget), 2.0**60)))
+
+    def enough(self, size: Any) -> Any:
+        """The error that is enough for a result of this size."""
+        return np.maximum(self.atol, self.rtol * size)
+
+    def share(self, count: float) -> Goal:
+        """The goal of each of ``count`` terms of unit weight."""
+        return replace(self, atol=self.atol / count, rtol=self.rtol / count)
+
+    def __str__(self) -> str:
+        asked = [f"{name} = {x:g}" for name, x in (("atol", self.atol), ("rtol", self.rtol)) if x]
+        return " and ".join(asked)
+
+
+def _number(name: str, given: Any) -> float:
+    """A tolerance, 0 where there is none."""
+    if given is None:
+        return 0.0
+    fine = isinstance(given, numbers.Real) and not isinstance(given, bool)
+    if not fine or not 0.0 <= given < np.inf:
+        raise InputError(f"{name} must be a positive number, not {given!r}")
+    return float(given)
+
+
+@dataclass(frozen=True)
+class Price:
+    """What was spent: evaluations in all, points a problem, and the power of these that errors fall by."""
+
+    cost: int
+    points: int = 0
+    power: float = 0.5
+
+    def advice(self, factor: float) -> str:
+        """What would make the error ``factor`` times smaller."""
+        if not self.points:
+            return "that is what its quadrature reaches"
+        more = self.points * (1.2 * factor) ** (1.0 / self.power)
+        if not more < 1e12:
+            return f"{self.points} points a problem were taken, and no budget would do"
+        digits = 10.0 ** np.floor(np.log10(more) - 1.0)
+        wanted = int(np.ceil(more / digits) * digits)
+        return f"{self.points} points a problem were taken, budget={wanted} might do"
+
+
+def report(name: str, goal: Goal, error: np.ndarray, size: Any, price: Price) -> None:
+    """Warn where an error is above the goal: `AccuracyWarning`, on the account of the user's call."""
+    enough = np.broadcast_to(goal.enough(size), error.shape)
+    missed = error > enough
+    if not np.any(missed):
+        return
+    with np.errstate(all="ignore"):
+        share = np.where(missed, error / np.where(enough > 0.0, enough, 1e-300), 0.0)
+    worst = np.unravel_index(int(np.argmax(share)), error.shape)
+    warnings.warn(
+        f"{name}: {goal} was not reached; the worst error is {error[worst]:.1e} "
+        f"where {enough[worst]:.1e} would be enough; {price.advice(float(share[worst]))}",
+        AccuracyWarning,
+        stacklevel=outside(),
+    )
