@@ -24,12 +24,17 @@ class Goal:
     atol: float
     rtol: float
     budget: int | None = None
+    slack: float = 1.0
+    """What is missed by less than this factor is not reported."""
 
     @classmethod
     def checked(cls, atol: Any, rtol: Any, budget: Any, least: float) -> Goal:
-        """What the user gave: one tolerance alone counts alone, and without any both are ``least``."""
+        """What the user gave: one tolerance alone counts alone.
+
+        Without any both are ``least``, an aim rather than a demand: it is reported missed by twenty times it.
+        """
         if atol is None and rtol is None:
-            made = cls(least, least)
+            made = cls(least, least, slack=20.0)
         else:
             made = cls(_number("atol", atol), _number("rtol", rtol))
             if made.atol == made.rtol == 0.0:
@@ -46,11 +51,13 @@ class Goal:
         return np.maximum(self.atol, self.rtol * size)
 
     def share(self, count: float) -> Goal:
-        """The goal of each of ``count`` terms of unit weight."""
+        """The goal of each of ``count`` terms."""
         return replace(self, atol=self.atol / count, rtol=self.rtol / count)
 
     def __str__(self) -> str:
-        asked = [f"{name} = {x:g}" for name, x in (("atol", self.atol), ("rtol", self.rtol)) if x]
+        asked = [
+            f"{name} = {self.slack * x:g}" for name, x in (("atol", self.atol), ("rtol", self.rtol)) if x
+        ]
         return " and ".join(asked)
 
 
@@ -76,17 +83,17 @@ class Price:
         """What would make the error ``factor`` times smaller."""
         if not self.points:
             return "that is what its quadrature reaches"
-        more = self.points * (1.2 * factor) ** (1.0 / self.power)
-        if not more < 1e12:
+        digits = float(np.log10(self.points) + np.log10(1.2 * factor) / self.power)
+        if not digits < 12.0:
             return f"{self.points} points a problem were taken, and no budget would do"
-        digits = 10.0 ** np.floor(np.log10(more) - 1.0)
-        wanted = int(np.ceil(more / digits) * digits)
+        unit = 10 ** max(0, int(digits) - 1)
+        wanted = int(np.ceil(10.0**digits / unit)) * unit
         return f"{self.points} points a problem were taken, budget={wanted} might do"
 
 
 def report(name: str, goal: Goal, error: np.ndarray, size: Any, price: Price) -> None:
     """Warn where an error is above the goal: `AccuracyWarning`, on the account of the user's call."""
-    enough = np.broadcast_to(goal.enough(size), error.shape)
+    enough = np.broadcast_to(goal.slack * goal.enough(size), error.shape)
     missed = error > enough
     if not np.any(missed):
         return

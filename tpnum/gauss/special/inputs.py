@@ -78,7 +78,7 @@ def whole(name: str, given: Any, low: int, high: int) -> int:
     except TypeError:
         made = low - 1
     if isinstance(given, (bool, np.bool_)) or not low <= made <= high:
-        raise InputError(f"{name} must be between {low} and {high}, not {given!r}")
+        raise InputError(f"{name} must be between {low} and {high}, a whole number, not {given!r}")
     return made
 
 

@@ -10,7 +10,7 @@ from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.special.goal import Goal, Price, report
 from tpnum.gauss.special.inputs import halves, integral, law, real
-from tpnum.gauss.special.randomised import Problems, adaptive
+from tpnum.gauss.special.randomised import Problems, adaptive, largest
 from tpnum.kernels.orthant import small_cdf
 from tpnum.kernels.separation import separated_sums, triangles
 
@@ -36,9 +36,11 @@ def normal_cdf(
     1e-15, |rho| near 1 included.  d = 3, 4: one-dimensional quadrature of Plackett's formula (Plackett
     1954), about 1e-14 unless the covariance of four coordinates has rank two.  d >= 5: separation of
     variables with reordering (Genz 1992) on scrambled Sobol points, doubled until an error of ``atol`` or of
-    ``rtol`` times the probability is met (1e-4 both, if none is given), up to ``budget`` points (2^18).
+    ``rtol`` times the probability is met (1e-4 both is the aim, if none is given), up to ``budget`` points
+    (2^18).
 
-    Raises InputError for arrays that are no such law, warns with AccuracyWarning where the goal is missed.
+    Raises InputError for arrays that are no such law; warns with AccuracyWarning where the goal is missed,
+    or the aim by twenty times it.
     """
     goal = Goal.checked(atol, rtol, budget, LEAST)
     upper, mean, cov, full = _beside("upper", upper, mean, cov)
@@ -160,9 +162,9 @@ def _separated(bound: np.ndarray, cov: np.ndarray, goal: Goal) -> tuple[np.ndarr
         return out[:, None]
 
     top = np.where(rank >= 0, ndtr(np.min(h, axis=1, initial=np.inf)), 0.0)
-    problems = Problems(count, d - 1, 0.3 * d * d + 50.0 * d, top[:, None])
-    value, error, price = adaptive(problems, run, goal, np.abs)
-    return value[:, 0], error[:, 0] + 1e-15, price
+    problems = Problems(count, d - 1, 1, 0.3 * d * d + 50.0 * d, top[:, None])
+    value, error, price = adaptive(problems, run, goal, largest)
+    return value[:, 0], error[:, 0] + np.where(rank >= 0, 1e-300, 1e-15), price
 
 
 def _columns(d: int, count: int) -> list[tuple[int, int]]:

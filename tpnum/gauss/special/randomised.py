@@ -21,18 +21,19 @@ SETS = 16
 _FIRST, _LAST = 8, 30
 """log2 of the points of a set: of the first look, and of all that there are."""
 _KEPT = 1 << 18  # coordinates of a set's points that are kept for the next call
+_HELD = 1 << 23  # sums that are held at a time
 _CALL = 1e8  # nanoseconds that one call may take
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Sums (problems, k) over the points (axes, points) for the problems of these numbers."""
 
-Size = Callable[[np.ndarray], np.ndarray]
-"""What errors of values (problems, k) are relative to, (problems, 1) or (problems, k)."""
+Size = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""What errors of values (rows, k) of the problems of these numbers are relative to, (rows, 1 or k)."""
 
 
 @dataclass(frozen=True)
 class Problems:
-    """``count`` integrals over ``axes`` standard normals; a point of one of them costs ``price`` nanoseconds.
+    """``count`` times ``values`` integrals over ``axes`` standard normals, ``price`` nanoseconds a point.
 
     ``top`` (count, 1) or a number: the integrands are between 0 and it.  ``steps``: they may be constant but
     for a region that no point has hit, at the top as well as at zero.
@@ -40,6 +41,7 @@ class Problems:
 
     count: int
     axes: int
+    values: int
     price: float
     top: np.ndarray | float
     steps: bool = False
@@ -51,12 +53,28 @@ def adaptive(problems: Problems, run: Run, goal: Goal, size: Size) -> tuple[np.n
     An error is the half-width of a 95 % interval, and at least what the points may have missed: where all
     values are zero, P(hit) is below 3/N in 95 % of all cases.
     """
+    step = max(1, _HELD // (SETS * problems.values))
+    made = [
+        _block(problems, np.arange(begin, min(begin + step, problems.count)), run, goal, size)
+        for begin in range(0, problems.count, step)
+    ]
+    if not made:
+        return *np.empty((2, 0, problems.values)), Price(0)
+    values, errors, prices = zip(*made, strict=True)
+    price = Price(sum(p.cost for p in prices), max(p.points for p in prices), min(p.power for p in prices))
+    return np.concatenate(values), np.concatenate(errors), price
+
+
+def _block(
+    problems: Problems, rows: np.ndarray, run: Run, goal: Goal, size: Size
+) -> tuple[np.ndarray, np.ndarray, Price]:
+    """`adaptive` for as many problems as are held at a time."""
     last = min(_LAST, max(1, (goal.budget or BUDGET) // SETS).bit_length() - 1)
     first = min(_FIRST, last)
-    top = np.broadcast_to(problems.top, (problems.count, 1))
-    todo = np.arange(problems.count)
-    total = np.zeros((problems.count, SETS, 0))
-    value = error = total[:, 0]
+    top = np.broadcast_to(problems.top, (problems.count, 1))[rows]
+    todo = np.arange(rows.size)
+    total = np.zeros((rows.size, SETS, problems.values))
+    value, error, spread = np.zeros((3, rows.size, problems.values))
     cost, points, power = 0, 0, 0.5
     for log2 in range(first, last + 1):
         new = 1 << (first if log2 == first else log2 - 1)
@@ -65,24 +83,22 @@ def adaptive(problems: Problems, run: Run, goal: Goal, size: Size) -> tuple[np.n
                 step = max(1, int(_CALL / (problems.price * z.shape[1])))
                 for begin in range(0, todo.size, step):
                     part = todo[begin : begin + step]
-                    made = run(part, z)
-                    if not total.shape[2]:
-                        total = np.zeros((problems.count, SETS, made.shape[1]))
-                        value, error = np.zeros((2, problems.count, made.shape[1]))
-                    total[part, scramble] += made
+                    total[part, scramble] += run(rows[part], z)
         cost += todo.size * SETS * new
         points = SETS << log2
         each = total[todo] / (1 << log2)
-        middle, before = each.mean(axis=1), np.max(error[todo], initial=0.0)
-        spread = student(SETS - 1) * each.std(axis=1, ddof=1) / np.sqrt(SETS)
+        middle, before = each.mean(axis=1), spread[todo]
+        # a spread may be small by luck: errors do not fall faster than 1/N
+        spread[todo] = np.maximum(student(SETS - 1) * each.std(axis=1, ddof=1) / np.sqrt(SETS), 0.5 * before)
         unseen = np.all(each == 0.0, axis=1)
         if problems.steps:
             unseen |= np.all(each == top[todo, :, None], axis=1)
         value[todo] = middle
-        error[todo] = spread + 1e-15 * np.abs(middle) + np.where(unseen, 3.0 * top[todo] / points, 0.0)
-        if log2 > first and before > 0.0:
-            power = float(np.clip(np.log2(before / max(np.max(error[todo]), 1e-300)), 0.5, 1.0))
-        todo = todo[np.any(error[todo] > goal.enough(size(value)[todo]), axis=1)]
+        error[todo] = spread[todo] + 1e-15 * np.abs(middle) + np.where(unseen, 3.0 * top[todo] / points, 0.0)
+        worst = float(np.max(spread[todo], initial=0.0))
+        if log2 > first and worst > 0.0:
+            power = float(np.clip(np.log2(np.max(before) / worst), 0.5, 1.0))
+        todo = todo[np.any(error[todo] > goal.enough(size(value[todo], rows[todo])), axis=1)]
         if not todo.size:
             break
     return value, error, Price(cost, points, power)
@@ -100,6 +116,6 @@ def _pieces(problems: Problems, log2: int, new: int, scramble: int) -> Iterator[
         yield np.array(z[:, begin : begin + size])  # writable, as the others: one compiled type
 
 
-def largest(value: np.ndarray) -> np.ndarray:
+def largest(value: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
     """The largest entry of each problem."""
     return np.max(np.abs(value), axis=1, keepdims=True, initial=0.0)

@@ -31,8 +31,8 @@ def batchnorm_sampled(
     goal, f = Goal.checked(atol, rtol, budget, 1e-3), get(phi)
     _, cov, shape = law(0.0, cov)
     n, d = cov.shape[:2]
-    if real("eps", eps).shape or not eps >= 0.0:
-        raise InputError(f"eps must be at least 0, not {eps!r}")
+    if real("eps", eps).shape or not 0.0 <= eps < np.inf:
+        raise InputError(f"eps must be at least 0 and finite, not {eps!r}")
     sizes = [d] if first is None else [split(first, d), d - first]
     if min(sizes) < 2:
         raise InputError("a batch needs at least two examples")
@@ -61,7 +61,7 @@ def batchnorm_sampled(
 
     reach = np.sqrt(max(sizes) - 1.0) * np.linspace(-1.0, 1.0, 257)  # of a normalised coordinate
     highest = float(np.max(np.abs(values(f, reach[None])), initial=0.0)) ** 2
-    problems = Problems(n, factor.shape[2], d * (d + 30.0), highest)
+    problems = Problems(n, factor.shape[2], d * d, d * (d + 30.0), highest)
     value, error, price = adaptive(problems, run, goal, largest)
     report("batchnorm_sampled", goal, error, largest(value), price)
     return Estimate(value.reshape(*shape, d, d), error.reshape(*shape, d, d), "qmc", price.cost)

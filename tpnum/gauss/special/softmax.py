@@ -46,11 +46,12 @@ def softmax_moments(
     | logits | method | error |
     |---|---|---|
     | at most two axes, moderate variances | trapezoidal rule of a step known to be enough | rounding |
-    | T = T' = 2 (gates, sigmoids of differences), any variances | panels around both steps | rounding |
+    | T, T' <= 2 (gates, sigmoids of differences), any variances | panels around both steps | rounding |
     | others | scrambled Sobol points, the whole block from each | from the scrambles |
 
-    An error of ``atol``, or of ``rtol`` times the largest entry, is enough (1e-4 both, if none is given);
-    ``budget`` bounds the points (2^18).  A missed goal is an AccuracyWarning.
+    An error of ``atol``, or of ``rtol`` times the largest entry, is enough (1e-4 both is the aim, if none is
+    given); ``budget`` bounds the points (2^18).  A missed goal is an AccuracyWarning, a missed aim only above
+    2e-3.
     """
     goal = Goal.checked(atol, rtol, budget, 1e-4)
     mean, cov, shape = law(mean, cov)
@@ -65,8 +66,8 @@ def softmax_moments(
     value, error = np.empty((n, size)), np.full((n, size), _EXACT)
     cost, left = _trapezoidal(mean, factor, first, value)
     price, method = Price(cost), "quadrature"
-    if left.size and first == d - first == 2:
-        price = Price(cost + _gates(mean, cov, left, value))
+    if left.size and max(first, d - first) <= 2:
+        price = Price(cost + _gates(mean, cov, first, left, value))
     elif left.size:
         method = "qmc"
         value[left], error[left], price = _sampled(mean[left], factor[left], first, size, goal)
@@ -116,16 +117,20 @@ def _trapezoidal(
     return cost, np.flatnonzero(~few)
 
 
-def _gates(mean: np.ndarray, cov: np.ndarray, rows: np.ndarray, value: np.ndarray) -> int:
-    """Fill the moments of two logits and two: E g(u) g(v), g the logistic function, u = m + s z; the cost.
+def _gates(mean: np.ndarray, cov: np.ndarray, first: int, rows: np.ndarray, value: np.ndarray) -> int:
+    """Fill the moments of two logits, or one, and two: E g(u) g(v), g the logistic function; the cost.
 
-    Given z, v is normal again: its gate is a function of one variable (`gate_pairs`).  What is left is an
+    With u = m + s z: given z, v is normal again: its gate is a function of one variable (`gate_pairs`).  What is left is an
     integral over z with panels that shrink towards both steps.
     """
-    turn = np.array([[1.0, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]])
+    d = mean.shape[1]
+    turn = np.zeros((2, d))
+    for row, begin, end in ((0, 0, first), (1, first, d)):
+        if end - begin == 2:
+            turn[row, begin:end] = 1.0, -1.0
     m = mean[rows] @ turn.T
-    q = np.maximum(turn @ cov[rows] @ turn.T, 0.0) * np.eye(2) + (turn @ cov[rows] @ turn.T) * (1 - np.eye(2))
-    s = np.sqrt(q[:, 0, 0])
+    q = turn @ cov[rows] @ turn.T
+    s = np.sqrt(np.maximum(q[:, 0, 0], 0.0))
     slope = np.where(s > 0.0, q[:, 0, 1] / np.where(s > 0.0, s, 1.0), 0.0)
     rest = q[:, 1, 1] - slope * slope
     rest = np.sqrt(np.where(rest > _FLAT * q[:, 1, 1], rest, 0.0))
@@ -140,9 +145,11 @@ def _gates(mean: np.ndarray, cov: np.ndarray, rows: np.ndarray, value: np.ndarra
     for begin in range(0, rows.size, _TOGETHER):
         part = slice(begin, begin + _TOGETHER)
         gate_pairs(m[part], s[part], slope[part], rest[part], edges[part], made[part], cost[part])
-    value[rows, 4:] = made
-    value[rows, 0], value[rows, 1] = made[:, 0] + made[:, 1], made[:, 2] + made[:, 3]
-    value[rows, 2], value[rows, 3] = made[:, 0] + made[:, 2], made[:, 1] + made[:, 3]
+    cross = made.reshape(-1, 2, 2)
+    cross = cross if first == 2 else cross.sum(axis=1, keepdims=True)
+    cross = cross if d - first == 2 else cross.sum(axis=2, keepdims=True)
+    parts = cross.sum(axis=2), cross.sum(axis=1), cross.reshape(rows.size, -1)
+    value[rows] = np.concatenate(parts, axis=1)
     return int(cost.sum())
 
 
@@ -169,9 +176,9 @@ def _sampled(
         softmax_sums(mean[rows], factor[rows], first, z[None], np.ones(z.shape[1]), out)
         return out[:, 0]
 
-    def sizes(value: np.ndarray) -> np.ndarray:
+    def sizes(value: np.ndarray, rows: np.ndarray) -> np.ndarray:
         parts = value[:, :first], value[:, first:d], value[:, d:]
         return np.concatenate([np.broadcast_to(largest(a), a.shape) for a in parts], axis=1)
 
     price = 0.3 * d * axes + 3.0 * d + 0.5 * first * (d - first)
-    return adaptive(Problems(n, axes, price, 1.0, steps=True), run, goal, sizes)
+    return adaptive(Problems(n, axes, size, price, 1.0, steps=True), run, goal, sizes)

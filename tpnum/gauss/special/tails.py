@@ -41,10 +41,10 @@ def tail_moments(
 ) -> Tail:  # fmt: skip
     """Moments of w = Z_{m+1..d} where Y = Z_{1..m} is positive, Z ~ N(mean, cov) (formula above).
 
-    ``mean`` (..., d) or a number, ``cov`` (..., d, d).  ``rtol`` (1e-4, as ``atol``, if none is given) is
-    relative to the probability, to the root mean square of the largest coordinate of w, and to its square;
-    ``budget`` bounds the points for each probability of more than four dimensions.  Raises InputError for a
-    law that is none.
+    ``mean`` (..., d) or a number, ``cov`` (..., d, d).  ``rtol`` (the aim is 1e-4, of ``atol`` too, if none
+    is given) is relative to the probability, to the root mean square of the largest coordinate of w, and to
+    its square; ``budget`` bounds the points for each probability of more than four dimensions.  Raises
+    InputError for a law that is none.
     """
     goal = Goal.checked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
@@ -142,8 +142,8 @@ class _Run:
 
     def __init__(self, goal: Goal, mean: np.ndarray, cov: np.ndarray, m: int) -> None:
         scale = root_mean_square(mean[:, m:], cov[:, m:, m:])
-        size = max(1.0, float(np.max(scale, initial=0.0)))
-        self.goal = Goal(min(goal.atol, goal.atol / size**2), goal.rtol, goal.budget).share(2 + 2 * m)
+        size = np.maximum(1.0, np.max(scale, initial=0.0))
+        self.goal = Goal(float(goal.atol / size**2), goal.rtol, goal.budget).share(2 + 2 * m)
         self.price = Price(0)
 
     def positive(self, mean: np.ndarray, cov: np.ndarray, m: int, floor: np.ndarray) -> Part:
