@@ -84,7 +84,10 @@ def gated(a: Any, cov: Any, mean: Any) -> tuple[np.ndarray, np.ndarray, tuple[in
     a, mean, cov, full = _beside("a", a, mean, cov)
     if not np.all(np.isfinite(a)):
         raise InputError("a is not finite somewhere")
-    return a * mean, np.eye(a.shape[1]) + a[:, :, None] * cov * a[:, None, :], full
+    made = a * mean, np.eye(a.shape[1]) + a[:, :, None] * cov * a[:, None, :]
+    if not all(np.all(np.isfinite(part)) for part in made):
+        raise InputError("a times mean and cov overflows: rescale a")
+    return *made, full
 
 
 def _beside(

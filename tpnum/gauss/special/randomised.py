@@ -22,6 +22,7 @@ _FIRST, _LAST = 8, 30
 """log2 of the points of a set: of the first look, and of all that there are."""
 _KEPT = 1 << 18  # coordinates of a set's points that are kept for the next call
 _HELD = 1 << 23  # sums that are held at a time
+_TRACE = 1e-3  # of a hit: less than that was none
 _CALL = 1e8  # nanoseconds that one call may take
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -35,8 +36,8 @@ Size = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class Problems:
     """``count`` times ``values`` integrals over ``axes`` standard normals, ``price`` nanoseconds a point.
 
-    ``top`` (count, 1) or a number: the integrands are between 0 and it.  ``steps``: they may be constant but
-    for a region that no point has hit, at the top as well as at zero.
+    ``top`` (count, 1) or a number: the integrands are between 0 and it.  ``steps``: they may be next to nothing,
+    or to the top, but for a region that no point has hit.
     """
 
     count: int
@@ -90,9 +91,10 @@ def _block(
         middle, before = each.mean(axis=1), spread[todo]
         # a spread may be small by luck: errors do not fall faster than 1/N
         spread[todo] = np.maximum(student(SETS - 1) * each.std(axis=1, ddof=1) / np.sqrt(SETS), 0.5 * before)
-        unseen = np.all(each == 0.0, axis=1)
+        trace = _TRACE * top[todo, :, None] / points if problems.steps else 0.0
+        unseen = np.all(each <= trace, axis=1)
         if problems.steps:
-            unseen |= np.all(each == top[todo, :, None], axis=1)
+            unseen |= np.all(top[todo, :, None] - each <= trace, axis=1)
         value[todo] = middle
         error[todo] = spread[todo] + 1e-15 * np.abs(middle) + np.where(unseen, 3.0 * top[todo] / points, 0.0)
         worst = float(np.max(spread[todo], initial=0.0))

@@ -10,7 +10,7 @@ import numpy as np
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.laws import principal_factors
 from tpnum.gauss.special.goal import Goal, Price, report
-from tpnum.gauss.special.inputs import centring, integral, law, split
+from tpnum.gauss.special.inputs import centring, finite, integral, law, split
 from tpnum.gauss.special.randomised import Problems, adaptive, largest
 from tpnum.kernels.softmax import gate_pairs, softmax_sums
 
@@ -73,7 +73,7 @@ def softmax_moments(
         value[left], error[left], price = _sampled(mean[left], factor[left], first, size, goal)
 
     def part(begin: int, end: int, *sides: int) -> Estimate:
-        made = [a[:, begin:end] for a in (value, error)]
+        made = [finite("softmax_moments", a[:, begin:end]) for a in (value, error)]
         report("softmax_moments", goal, made[1], largest(made[0]), price)
         whole, wrong = (a.reshape(*shape, *sides) for a in made)
         return Estimate(whole, wrong, method, price.cost)
@@ -120,8 +120,8 @@ def _trapezoidal(
 def _gates(mean: np.ndarray, cov: np.ndarray, first: int, rows: np.ndarray, value: np.ndarray) -> int:
     """Fill the moments of two logits, or one, and two: E g(u) g(v), g the logistic function; the cost.
 
-    With u = m + s z: given z, v is normal again: its gate is a function of one variable (`gate_pairs`).  What is left is an
-    integral over z with panels that shrink towards both steps.
+    With u = m + s z: given z, v is normal again and its gate a function of one variable (`gate_pairs`).
+    What is left is an integral over z with panels that shrink towards both steps.
     """
     d = mean.shape[1]
     turn = np.zeros((2, d))
