@@ -348,6 +348,60 @@ def mixed_program(pick: Pick, steps: int = 12) -> tuple[tp.Program, list[str]]:
     return w.p, w.asked()
 
 
+def family_program(pick: Pick, steps: int = 6) -> tuple[tp.Program, list[str]]:
+    """Families over an axis: shared matrices, shifts, windows, averages, products of neighbours, a scan."""
+
+    def choose(items: Any) -> Any:
+        return items[pick(len(items))]
+
+    p = tp.Program()
+    p.dim("m", choose((0.5, 1.0, 2.0)))
+    size = 2 + pick(2)
+    x = p.vector("x", mean=choose((0.0, 0.3)), var=choose((1.0, 0.6)), axes={"t": size}, fresh=True)
+    bias = p.vector("b", var=0.4)
+    w, up = p.matrix("W", var=choose((0.8, 1.3))), p.matrix("A", rows="m")
+    gaussian, families, wide = [x, x + bias], [x], []
+    for _ in range(2 + pick(steps)):
+        kind, v = pick(9), choose(families[-3:])
+        if kind <= 1:
+            gaussian.append(w @ v + choose((0.0, 0.5)) * bias)
+            families.append(gaussian[-1])
+        elif kind == 2:
+            families.append(functions.get(choose(("relu", "abs", "tanh", "erf", "gelu")))(choose(gaussian)))
+        elif kind == 3:
+            families.append(functions.get(choose(("tanh", "sin", "erf")))(v))
+        elif kind == 4:
+            families.append(choose((tp.maximum, tp.minimum))(choose(gaussian), choose(gaussian)))
+        elif kind == 5:
+            moved = choose(gaussian).shift("zero" if pick(2) else "circular", t=1)
+            gaussian.append(0.7 * moved + choose(gaussian))
+            families.append(tp.tanh(gaussian[-1]))
+        elif kind == 6:
+            s = p.mean(tp.tanh(v) * choose(families))
+            families.append(choose((s, s.mean("t"))) * v + 0.5 * choose(families))
+        elif kind == 7:
+            wide.append(up @ v)
+            families.append(up.T @ tp.tanh(wide[-1]))
+        else:
+            with p.scan("t") as loop:
+                state = loop.carry("n")
+                new = tp.tanh(w @ state + loop.slice(v))
+                loop.next(state, new)
+                families.append(loop.stack(new))
+    names = []
+    while len(names) < 6:
+        a, b = choose(families[-4:]), choose(families[-4:])
+        f = choose(("tanh", "sin", "tanh"))
+        product = functions.get(f)(a) * (tp.tanh(b) if pick(2) else b)
+        if pick(3) == 0:
+            product = tp.tanh(a.mean("t")) * b.take(t=pick(size))
+        if pick(3) == 0 and product.axes:
+            product = tp.tanh(a).take(t=0) * b.take(t=size - 1)
+        made = p.mean(product)
+        names.append((made.mean("t") if made.axes else made).named(p._auto("q")).name)
+    return p, names
+
+
 def readable(p: tp.Program) -> bool:
     """Whether finite width can read it: not where it has weak derivatives."""
     return all(line.fn.has_values for line in p.expand().lines if hasattr(line, "fn"))

@@ -36,8 +36,8 @@ Size = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class Problems:
     """``count`` times ``values`` integrals over ``axes`` standard normals, ``price`` nanoseconds a point.
 
-    ``top`` (count, 1) or a number: the integrands are between 0 and it.  ``steps``: they may be next to nothing,
-    or to the top, but for a region that no point has hit.
+    ``top`` (count, 1) or a number: the integrands are between 0 and it.  ``steps``: they may be next to
+    nothing, or to the top, but for a region that no point has hit.
     """
 
     count: int
