@@ -19,13 +19,14 @@ import numpy as np
 
 import tpnum as tp
 from tests.oracle.batch import extrapolated
-from tests.oracle.mixed_programs import family_program, mixed_program, readable
+from tests.oracle.mixed_programs import bent_program, family_program, mixed_program, readable
 from tpnum.errors import TpnumError
 
 FAR = 4.5
 WIDTHS = (64, 128, 256)
 CROOKED = 4.0
 LEFT = 1e-3
+ROUNDING = 1e-9
 TOLERANCE = 1e-3
 SAMPLES = 1 << 14
 
@@ -51,11 +52,14 @@ class Outcome:
 
 
 def numbered(seed: int) -> tuple[tp.Program, list[str]]:
-    """The random program of a seed, of 8 to 20 steps; one in three has families over an axis."""
+    """The random program of a seed: mixed ones of 8 to 20 steps, families over an axis, bends and jumps."""
     rng = np.random.default_rng([17, seed])
-    if seed % 3 == 2:
-        return family_program(lambda k: int(rng.integers(k)), 4 + seed % 5)
-    return mixed_program(lambda k: int(rng.integers(k)), 8 + seed % 13)
+
+    def pick(k: int) -> int:
+        return int(rng.integers(k))
+
+    kind = (mixed_program, mixed_program, family_program, bent_program)[seed % 4]
+    return kind(pick, 8 + seed % 13 if kind is mixed_program else 4 + seed % 5)
 
 
 def answers(p: tp.Program, names: list[str], **options: Any) -> tuple[np.ndarray, np.ndarray, str]:
@@ -68,9 +72,9 @@ def answers(p: tp.Program, names: list[str], **options: Any) -> tuple[np.ndarray
     return value, np.array([float(e.error) for e in found]) / 1.96, law.method
 
 
-def apart(one: tuple, other: tuple, scale: np.ndarray) -> float:
-    """The largest z-score between two sets of answers."""
-    spread = np.sqrt(one[1] ** 2 + other[1] ** 2 + (LEFT * scale) ** 2)
+def apart(one: tuple, other: tuple, scale: np.ndarray, left: float = LEFT) -> float:
+    """The largest z-score between two sets of answers, ``left`` of the scale allowed beside their errors."""
+    spread = np.sqrt(one[1] ** 2 + other[1] ** 2 + (left * scale) ** 2)
     z = np.abs(one[0] - other[0]) / spread
     return float(np.max(np.where(np.isfinite(z), z, np.inf), initial=0.0))
 
@@ -118,7 +122,7 @@ def outcome(p: tp.Program, names: list[str], seed: int = 0, draws: int = 2000, m
     for road, (q, options) in others.items():
         other = _road(out, road, q, names, **options)
         if other is not None:
-            out.roads[road] = apart(made, other, scale)
+            out.roads[road] = apart(made, other, scale, LEFT if road == "ensemble" else ROUNDING)
             if out.roads[road] > FAR:
                 for n, a, e, f, g in zip(names, *made[:2], *other[:2], strict=True):
                     out.notes.append(f"  {n}: {a:.6f} ({1.96 * e:.1e}), {road} {f:.6f} ({1.96 * g:.1e})")

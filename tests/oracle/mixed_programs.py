@@ -402,6 +402,45 @@ def family_program(pick: Pick, steps: int = 6) -> tuple[tp.Program, list[str]]:
     return p, names
 
 
+def bent_program(pick: Pick, steps: int = 6) -> tuple[tp.Program, list[str]]:
+    """Kinks and jumps of several correlated Gaussians: maxima of three, gates, thresholds, updates."""
+
+    def choose(items: Any) -> Any:
+        return items[pick(len(items))]
+
+    def rough(v: Any) -> Any:
+        return functions.get(choose(ROUGH))(v)
+
+    p = tp.Program()
+    r = choose((0.0, 0.5, -0.7))
+    x, y, z = p.vectors("x", "y", "z", mean=[0.2, 0.0, -0.4], cov=[[1, r, 0], [r, 1, 0.3], [0, 0.3, 0.7]])
+    w, up = p.matrix("W", var=choose((1.0, 2.0))), p.matrix("A", var=1.2)
+    gaussian, others = [x, y, z], []
+    for _ in range(2 + pick(steps)):
+        kind = pick(7)
+        a, b, c = (choose(gaussian[-4:]) for _ in range(3))
+        if kind == 0:
+            others.append(tp.maximum(tp.maximum(a, b), c))
+        elif kind == 1:
+            others.append(functions.get("step")(a) * b + functions.get("step")(-1.0 * a) * c)
+        elif kind == 2:
+            others.append(rough(a) * rough(b))
+        elif kind == 3:
+            others.append(tp.minimum(rough(a), b))
+        elif kind == 4 and others:
+            gaussian.append((choose((w, up)) @ choose(others)).named(p._auto("g")))
+        elif kind == 5:
+            gaussian.append((choose((w, up)) @ rough(a) + 0.5 * b).named(p._auto("g")))
+        else:
+            others.append(p.apply(higher, rough(a) - 0.3 * b, c))
+    made = gaussian + others
+    names = []
+    for _ in range(5):
+        a, b = choose(made[-5:]), choose(made[-5:])
+        names.append(p.mean(a * b if pick(2) else rough(choose(gaussian)) * b).name)
+    return p, list(dict.fromkeys(names))
+
+
 def readable(p: tp.Program) -> bool:
     """Whether finite width can read it: not where it has weak derivatives."""
     return all(line.fn.has_values for line in p.expand().lines if hasattr(line, "fn"))
