@@ -31,7 +31,7 @@ def test_vector_valued_and_batched():
 def test_singular_covariances_lose_their_axes():
     made = expect(lambda u, v, w: np.exp(0.3 * (u + v + w)), np.zeros(3), np.ones((3, 3)))
     np.testing.assert_allclose(made.value, np.exp(0.045 * 9), rtol=1e-12)
-    assert made.cost < 2000
+    assert made.cost < 1.01 * expect(lambda u: np.exp(0.9 * u), 0.0, 1.0).cost
     np.testing.assert_allclose(expect(lambda u, v: u + 2 * v, [1.0, 2.0], np.zeros((2, 2))).value, 5.0)
 
 
@@ -212,7 +212,7 @@ def test_empty_batch():
         (lambda: expect(lambda u, v: u, [0, 0], [[1, 0.2], [0.3, 1]]), InputError, "not symmetric"),
         (lambda: expect(lambda u, v: u, [0, 0], np.eye(3)), InputError, "mean must be"),
         (lambda: expect(lambda u: u[:3], 0, 1.0), InputError, "returned shape"),
-        (lambda: expect(lambda u, v: u, 0, 1.0), InputError, "f failed on 1 array"),
+        (lambda: expect(lambda u, v: u, 0, 1.0), InputError, "f raised TypeError"),
         (lambda: expect(lambda u: np.exp(u * u), 0, 1.0), LimitError, "does not exist"),
         (lambda: expect(lambda u, v: np.exp(u * v), np.zeros((2, 2)), [np.eye(2) / 9, 4 * np.eye(2)]),
          LimitError,

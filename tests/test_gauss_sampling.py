@@ -289,4 +289,4 @@ def test_points_are_shared_nested_and_bounded(monkeypatch: pytest.MonkeyPatch) -
         points.normal_points(5, 6, scramble)
     assert len(points._kept) == 3
     assert points.normal_sample(5, 64, 1).shape == (5, 64)
-    assert SCRAMBLES == 8
+    assert SCRAMBLES == 16

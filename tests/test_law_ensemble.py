@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from numpy.polynomial.hermite_e import hermegauss
+from scipy.special import ndtr
 from threadpoolctl import threadpool_limits
 
 import tpnum as tp
@@ -26,8 +27,8 @@ from tpnum.program.lines import MatMul
 BOTH = pytest.mark.parametrize("points", ["sobol", "random"])
 
 
-def within(estimate, truth, sigmas=5.0):
-    return abs(estimate.value - truth) <= sigmas * estimate.error
+def within(estimate, truth, widths=2.5):
+    return abs(estimate.value - truth) <= widths * estimate.error
 
 
 def squares():
@@ -115,7 +116,7 @@ def test_gradients_that_are_not_independent(points):
     gia = Ensemble(p, points=points, corrections=False)
     assert within(gia.moment(back, back), 12)
     assert within(gia.moment(back, h), 0)
-    assert gia.moment(back, h).error < 0.03
+    assert gia.moment(back, h).error < 0.06
 
 
 PROGRAMS = {
@@ -135,18 +136,18 @@ def test_known_moments(name, points):
     for scalar, value in zip(found, truth, strict=True):
         estimate = law.scalar(scalar)
         assert within(estimate, value)
-        assert estimate.error < (0.05 if points == "random" else 2e-3) * max(truth)
+        assert estimate.error < (0.1 if points == "random" else 4e-3) * max(truth)
 
 
 def test_the_tied_program_and_what_sobol_points_gain():
     p, found, truth = tied()
     sobol, random = Ensemble(p), Ensemble(p, points="random")
-    assert sobol.scalar(found[0]).error < 1e-4
+    assert sobol.scalar(found[0]).error < 2e-4
     assert within(sobol.scalar(found[0]), truth[0])
     for scalar, value in zip(found, truth, strict=True):
         assert sobol.scalar(scalar).value == pytest.approx(value, abs=1e-3)
         assert 20 * sobol.scalar(scalar).error < random.scalar(scalar).error
-    assert sobol.scalar(found[0]).method == "ensemble, S = 131072, R = 8, sobol"
+    assert sobol.scalar(found[0]).method == "ensemble, S = 131072, R = 16, sobol"
     assert sobol.scalar(found[0]).cost == 131072
 
 
@@ -188,7 +189,7 @@ def test_message_passing_is_state_evolution(name):
     for scalar in found:
         error = (weights * (eta(np.tanh(2 * u) + np.sqrt(tau) * g) - np.tanh(2 * u)) ** 2).sum()
         assert within(law.scalar(scalar), error)
-        assert law.scalar(scalar).error < 5e-3 * error
+        assert law.scalar(scalar).error < 1e-2 * error
         tau = sigma**2 + error / delta
 
 
@@ -208,16 +209,16 @@ def test_training_of_finite_nets():
         runs = {n: np.array([train(job, n, seed).ravel() for seed in range(seeds)]) for n in (512, 2048)}
     finite = (4 * runs[2048].mean(axis=0) - runs[512].mean(axis=0)) / 3
     spread = np.sqrt((16 * runs[2048].var(axis=0, ddof=1) + runs[512].var(axis=0, ddof=1)) / 9 / seeds)
-    z = (limit - finite) / np.hypot(spread, error)
+    z = (limit - finite) / np.hypot(spread, error / 2)
     assert np.abs(z).max() < 4.5
     assert np.sqrt((z**2).mean()) < 1.6
-    assert np.median(runs[2048].std(axis=0, ddof=1) / error) > 4
+    assert np.median(runs[2048].std(axis=0, ddof=1) / error) > 2
 
 
 @BOTH
 @pytest.mark.parametrize("name", ["squares", "Catalan", "tied", "Jacobian"])
 def test_errors_are_honest(name, points):
-    """Over 24 seeds the error is what the deviations are, in the mean square and without a common part."""
+    """Over 24 seeds the error is the half-width of a 95 % interval of deviations without a common part."""
     if name == "squares":
         p, back, h = squares()
         found = [p.mean(p[back] * p[h]).name]
@@ -231,14 +232,64 @@ def test_errors_are_honest(name, points):
         deviation = np.array([e.value for e in made]) - value
         error = np.array([e.error for e in made])
         ratio = np.sqrt((deviation**2).mean() / (error**2).mean())
-        assert 0.45 < ratio < 1.5
-        assert np.mean(np.abs(deviation) < 2 * error) > 0.82
+        assert 0.12 < ratio < 0.75
+        assert np.mean(np.abs(deviation) < error) > 0.82
         assert abs(deviation.mean()) < 4 * deviation.std() / np.sqrt(24)
+
+
+def one_coordinate():
+    """What stratified points see worst: jumps and tails in one coordinate, with their limits."""
+    p = tp.Program()
+    x, y = p.vector("x", mean=-0.8, var=0.348), p.vector("y")
+    lines = [p.mean(functions.step(x)), p.mean(x * x), p.mean(functions.step(x + y)), p.mean(tp.exp(x))]
+    rare = p.mean(functions.step(x - 0.6 * p.ones()))
+    down, far = -0.8 / math.sqrt(0.348), -1.4 / math.sqrt(0.348)
+    truth = [ndtr(down), 0.64 + 0.348, ndtr(-0.8 / math.sqrt(1.348)), math.exp(-0.8 + 0.174), ndtr(far)]
+    return p, [s.name for s in (*lines, rare)], truth
+
+
+def coverage(points, samples, seeds):
+    """How often the truth is within the error, and how far out it was at most, by quantity."""
+    p, found, truth = one_coordinate()
+    laws = [Ensemble(p, samples=samples, seed=seed, points=points, n_jobs=1) for seed in range(seeds)]
+    made = [[law.scalar(name) for law in laws] for name in found]
+    bars = np.array([[abs(e.value - t) / e.error for e in es] for es, t in zip(made, truth, strict=True)])
+    return (bars <= 1).mean(axis=1), bars.max(axis=1)
+
+
+@BOTH
+def test_an_error_is_the_half_width_of_a_95_percent_interval(points):
+    inside, most = coverage(points, 1 << 12, 40)
+    assert inside.min() > 0.82
+    assert most.max() < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", [1 << 12, 1 << 14, 1 << 16])
+@BOTH
+def test_coverage_over_many_seeds(points, samples):
+    inside, most = coverage(points, samples, 400)
+    assert inside.min() > 0.91
+    assert most.max() < 3
+
+
+def test_samples_that_no_memory_holds_are_refused():
+    p, _, _ = tied()
+    for refused in (lambda: Ensemble(p, samples=10**12), lambda: tp.limit(p, method="ensemble", samples=10**12)):
+        with pytest.raises(InputError, match=r"samples = 1e\+12 of one vector take 8e\+03 GB"):
+            refused()
+
+
+def test_a_budget_bounds_an_ensemble():
+    p, found, _ = tied()
+    law = tp.limit(p, method="ensemble", budget=1 << 12, rtol=1e-6)
+    with pytest.warns(AccuracyWarning, match=r"4096 samples.* about \de\+\d\d would do"):
+        assert law.scalar(found[0]).cost == 1 << 12
 
 
 def test_as_many_samples_as_asked_for():
     p, _, _ = tied()
-    for samples, size, replicates in ((100_000, 16384, 7), (1 << 17, 16384, 8), (3 << 14, 8192, 6)):
+    for samples, size, replicates in ((100_000, 8192, 13), (1 << 17, 8192, 16), (3 << 14, 4096, 12)):
         law = Ensemble(p, samples=samples)
         assert (law.size, law.replicates, law.samples) == (size, replicates, size * replicates)
         assert law.samples >= samples
@@ -267,11 +318,11 @@ def test_more_replicates_where_memory_is_short(monkeypatch):
 
 def test_samples_grow_until_the_accuracy_is_met():
     p, found, truth = tied()
-    law = tp.limit(p, method="ensemble", samples=1 << 10, rtol=2e-4)
+    law = tp.limit(p, method="ensemble", samples=1 << 10, rtol=4e-4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         made = law.scalar(found[0])
-    assert made.error <= 2e-4 * made.value
+    assert made.error <= 4e-4 * made.value
     assert 1 << 10 < made.cost <= 1 << 16
     assert within(made, truth[0])
     law = tp.limit(p, method="ensemble", samples=1 << 8, rtol=1e-6)
@@ -448,8 +499,9 @@ class TestSamples:
         made.map(lambda u: 2.0, np.array([1]), np.zeros(0), 4)
         np.testing.assert_allclose(made.row(3), 0.5 * x[1] + np.exp(x[2]), rtol=1e-15)
         assert (made.row(4) == 2.0).all()
-        mean = made.average(lambda u, v: u * v, np.array([1, 2]), np.zeros(0))
+        mean, largest = made.average(lambda u, v: u * v, np.array([1, 2]), np.zeros(0))
         assert mean == pytest.approx((x[1] * x[2]).mean(), rel=1e-12)
+        assert largest == np.abs(x[1] * x[2]).max()
 
     def test_pseudo_random_normals(self):
         from scipy.stats import kstest

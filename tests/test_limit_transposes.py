@@ -93,6 +93,43 @@ def test_jacobian_moments_of_relu():
     assert law.independence.verdict.condition == 4
 
 
+def free_moments(layers, count):
+    """tr (J'J)^k for J = D_L W_L .. D_1 W_1 with free projections of trace 1/2 and s_w^2 = 2.
+
+    By the S-transform (1 + 2z)^-L of J'J and Lagrange's inversion: 1/k [w^(k-1)] ((1 + w)(1 + 2w)^L)^k.
+    """
+    made = []
+    for k in range(1, count + 1):
+        series = np.polynomial.Polynomial([1, 1]) * np.polynomial.Polynomial([1, 2]) ** layers
+        made.append(round((series**k).coef[k - 1]) // k)
+    return made
+
+
+@pytest.mark.parametrize(("layers", "count"), [(1, 10), (2, 9), (3, 7)])
+def test_long_chains_behind_jumps_keep_their_digits(layers, count):
+    """The Krylov vectors of J'J are nearly collinear, and none of them is behind a jump."""
+    p = tp.Program()
+    h, chain = p.vector("x"), []
+    for k in range(layers):
+        w = p.matrix(f"W{k}", var=2.0)
+        g = w @ h
+        chain.append((w, functions.step(g)))
+        h = tp.relu(g)
+    y = v = p.vector("v")
+    found = []
+    for _ in range(count):
+        for w, d in chain:
+            y = d * (w @ y)
+        for w, d in chain[::-1]:
+            y = w.T @ (d * y)
+        found.append(p.mean(v * y))
+    exact = free_moments(layers, count)
+    assert exact[:3] == {1: [1, 3, 11], 2: [1, 5, 33], 3: [1, 7, 67]}[layers]
+    law = tp.limit(p)
+    assert values(law, found) == pytest.approx(exact, rel=1e-13)
+    assert all(abs(law.scalar(s).value - m) <= law.scalar(s).error for s, m in zip(found, exact, strict=True))
+
+
 def test_the_tied_program():
     p = tp.Program()
     x, w = p.vector("x"), p.matrix("W", var=1.3)

@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from tpnum.program import Program
 
 
+TWO_SIDED = 1.96
+"""Standard errors in the half-width of a 95 % interval."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One number: its limit, and what finite widths say of it.
 
-    ``z`` is (extrapolated - limit) over the root of both errors squared; ``slope`` is c of limit + c/n;
-    ``values`` and ``errors`` belong to the widths.
+    ``limit_error`` is the half-width of a 95 % interval, the other errors are standard errors.  ``z`` is
+    (extrapolated - limit) over the standard error of both; ``slope`` is c of limit + c/n; ``values`` and
+    ``errors`` belong to the widths.
     """
 
     label: str
@@ -135,7 +140,7 @@ def _rows(q: Quantity, exact: Any, found: list[Any], sizes: np.ndarray) -> Itera
     far, error, slope = line_fit(sizes, values, spread)
     for j, at in enumerate(np.ndindex(limits.shape)):
         gap = far[j] - limits[at]
-        whole = np.hypot(error[j], errors[j])
+        whole = np.hypot(error[j], errors[j] / TWO_SIDED)
         z = 0.0 if gap == 0 else gap / whole if whole > 0 else np.copysign(np.inf, gap)
         label = str(q) + (f"[{','.join(map(str, at))}]" if at else "")
         yield Row(

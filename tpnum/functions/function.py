@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -144,7 +144,24 @@ class Function:
     @property
     def names(self) -> frozenset[str]:
         """Its name and those of the functions that it is made of."""
-        return frozenset([self.name]).union(*(f.names for f in _parts(tuple(v for _, v in self.params))))
+        return frozenset([self.name]).union(*(f.names for f in self.parts))
+
+    @property
+    def parts(self) -> tuple[Function, ...]:
+        """The functions that it is made of."""
+        return tuple(_parts(tuple(v for _, v in self.params)))
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it calls a user's code, of which nothing is known but its values."""
+        return self.user is not None or any(f.foreign for f in _parts(tuple(v for _, v in self.params)))
+
+    @property
+    def owner(self) -> Any:
+        """What lives as long as the function does for its user: the callable where it is one."""
+        if self.user is None or self.params or len(self.order) > 1:
+            return self
+        return self.user.slopes[self.order[0]] if self.order else self.user.call
 
     @property
     def portable(self) -> bool:
@@ -157,8 +174,11 @@ class Function:
     @property
     def has_values(self) -> bool:
         """False for the derivative of a user's function that came without one."""
-        values = self.record.look("values", dict(self.params))
-        return self.order in values
+        return self.order in self._values
+
+    @cached_property
+    def _values(self) -> dict[tuple[int, ...], Callable[..., Any]]:
+        return dict(self.record.look("values", dict(self.params)))
 
     # what it does -------------------------------------------------------------------------------
 
@@ -173,7 +193,7 @@ class Function:
                 f"{self} takes {self.arity} vector(s) and {self.n_scalars} scalar(s), "
                 f"not {len(arguments)} argument(s)"
             )
-        values = self.record.look("values", dict(self.params))
+        values = self._values
         if self.order not in values:
             raise ProgramError(f"{self} has no values: pass derivative= with the function {self.name}")
         arrays = [np.asarray(a, dtype=None if _is_float(a) else np.float64) for a in arguments]
@@ -204,7 +224,7 @@ class Function:
 
     def __repr__(self) -> str:
         if self.user is None and not self.record.named:  # functions of functions: the outermost says enough
-            outer = next((f for f in _parts(tuple(v for _, v in self.params))), None)
+            outer = next(iter(self.parts), None)
             return f"{outer!r}(...)" + chr(39) * len(self.order)
         inside = ", ".join(f"{k}={v!r}" for k, v in self.params)
         marks = "".join(f"_{i + 1}" for i in self.order) if self.arity > 1 else ""
@@ -280,7 +300,7 @@ class Function:
 def _continuous(f: Function) -> bool:
     if f.order and f.record.switch is not None:
         return False
-    if not all(g.continuous for g in _parts(tuple(v for _, v in f.params))):
+    if not all(g.continuous for g in f.parts):
         return False
     points = np.array(f.kinks)
     if not points.size or f.arity != 1 or f.n_scalars or not f.has_values:

@@ -13,6 +13,10 @@ import numpy as np
 
 _HALF = (1.5, 3.5, 6.5, 12.0, 38.0)
 EDGES = np.array([*(-x for x in reversed(_HALF)), 0.0, *_HALF])
+NEAR = np.array([-10.0, *EDGES[2:-2], 10.0])
+"""Where panels end for a function that does not grow: beyond there is 1.5e-23 of the probability."""
+WIDE = np.array([-10.0, -4.5, -1.5, 1.5, 4.5, 10.0])
+"""The same where panels are many: three dimensions."""
 PANEL = 0.5 * _HALF[0]
 """Half a panel in the middle that is not halved."""
 _FINEST = 1e-14
@@ -35,10 +39,8 @@ def _clenshaw_curtis(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 NODES, _FINE = _clenshaw_curtis(16)
-_COARSE = np.zeros(17)
-_COARSE[::2] = _clenshaw_curtis(8)[1]
-FIRST = NODES.size * (EDGES.size + 1)
-"""Evaluations of a line with two more ends where no panel is halved."""
+_COARSE = _clenshaw_curtis(8)[1]
+"""The weights of every other node."""
 
 Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
 """(value, error, size) (panels, nodes, components) of g; line is (panels,), z and density (panels, nodes)."""
@@ -60,14 +62,15 @@ def adapt(
     more: np.ndarray,
     go_on: Callable[[], bool],
     finest: float = _FINEST,
+    edges: np.ndarray = EDGES,
 ) -> Lines:
     """The integrals along lines, one per ``tolerance``; while ``go_on()`` panels are halved, to ``finest``.
 
-    ``more`` (lines, m): z at which panels end too.
+    Panels end at ``edges`` and at ``more`` (lines, m).
     """
     lines = tolerance.size
-    ends = np.concatenate([np.tile(EDGES, (lines, 1)), more], axis=1)
-    ends = np.sort(np.clip(ends, EDGES[0], EDGES[-1]), axis=1)
+    ends = np.concatenate([np.tile(edges, (lines, 1)), more], axis=1)
+    ends = np.sort(np.clip(ends, edges[0], edges[-1]), axis=1)
     line = np.repeat(np.arange(lines), ends.shape[1] - 1)
     low, high = ends[:, :-1].reshape(-1), ends[:, 1:].reshape(-1)
     some = high > low
@@ -77,21 +80,26 @@ def adapt(
     for turn in range(_ROUNDS):
         half, middle = 0.5 * (high - low), 0.5 * (high + low)
         z = middle[:, None] + half[:, None] * NODES
-        density = np.exp(-0.5 * z * z) / _ROOT_TURN
+        density = np.exp(-0.5 * z * z)
+        density /= _ROOT_TURN
         value, error, size = evaluate(line, z, density)
-        scale = (half[:, None] * density)[:, :, None]
-        weight = scale * _FINE[:, None]
-        fine, absolute = np.sum(weight * value, axis=1), np.sum(weight * size, axis=1)
-        coarse = np.sum(scale * _COARSE[:, None] * value, axis=1)
-        spread = np.sum(np.abs(weight * value - 0.5 * fine[:, None] * _FINE[:, None]), axis=1)
-        own = _honest(np.abs(fine - coarse), spread)
+        scale = half[:, None] * density
+        weight = scale * _FINE
+        fine = np.einsum("pn,pnk->pk", weight, value)
+        absolute = np.einsum("pn,pnk->pk", weight, size)
+        coarse = np.einsum("pn,pnk->pk", scale[:, ::2] * _COARSE, value[:, ::2])
+        spread = value * weight[:, :, None]
+        spread -= 0.5 * fine[:, None] * _FINE[:, None]
+        np.abs(spread, out=spread)
+        own = _honest(np.abs(fine - coarse), spread.sum(axis=1))
+        inner = np.einsum("pn,pnk->pk", weight, error) if error.any() else 0.0
         if sums is None:
             sums = np.zeros((3, lines, value.shape[2]))
         split = np.any(own > _SHARE * tolerance[line][:, None], axis=1)
         split &= half > finest * np.maximum(1.0, np.abs(middle))
         split &= (halved[line] < _PANELS) & (turn + 1 < _ROUNDS) & go_on()
         done = ~split
-        for k, part in enumerate((fine, own + np.sum(weight * error, axis=1), absolute)):
+        for k, part in enumerate((fine, own + inner, absolute)):
             np.add.at(sums[k], line[done], part[done])
         if not np.any(split):
             break

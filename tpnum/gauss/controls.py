@@ -37,16 +37,18 @@ def control_variates(
     rtol: float,
     budget: int | None = None,
     seed: int = 0,
+    atol: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """(value, error, E|f|, evaluations) by Monte Carlo with controls, until ``rtol`` of E|f| or ``budget``.
 
     mean (count, d), factor (count, d, rank) with factor factor' = cov; value, error and size are
     (count, components).  The standard normal points are the same for all entries.  ``budget`` bounds the
-    evaluations of f for an entry, up to a sixteenth on top for the pilot that turns the axes.
+    evaluations of f for an entry, up to a sixteenth on top for the pilot that turns the axes; an error of
+    ``atol`` is enough.
     """
     most = _LARGEST if budget is None else max(1, budget // 2)
     parts = [
-        _block(f_at, mean[i : i + _ENTRIES], factor[i : i + _ENTRIES], rtol, most, seed)
+        _block(f_at, mean[i : i + _ENTRIES], factor[i : i + _ENTRIES], (rtol, atol), most, seed)
         for i in range(0, mean.shape[0], _ENTRIES)
     ]
     value, error, size, cost = zip(*parts, strict=True)
@@ -54,7 +56,7 @@ def control_variates(
 
 
 def _block(
-    f_at: Batched, mean: np.ndarray, factor: np.ndarray, rtol: float, most: int, seed: int
+    f_at: Batched, mean: np.ndarray, factor: np.ndarray, goal: tuple[float, float], most: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """`control_variates` for a few entries, up to ``most`` points in each half."""
     count, _, rank = factor.shape
@@ -75,7 +77,7 @@ def _block(
         for side in (0, 1):
             sums.add(row, side, both[side].left(features[side], values[side]), values[side])
     cost += 2 * half * count
-    todo = sums.open(np.arange(count), half, rtol)
+    todo = sums.open(np.arange(count), half, *goal)
     done, part = half, 0
     while todo.size and done < most:
         part += 1
@@ -89,7 +91,7 @@ def _block(
                 sums.add(row, side, fit.left(fit.law.features(z, common), made), made)
         done += size
         cost += 2 * size * todo.size
-        todo = sums.open(todo, done, rtol)
+        todo = sums.open(todo, done, *goal)
     return sums.value, sums.error, sums.size, cost
 
 
@@ -115,14 +117,14 @@ class _Sums:
         self.second[row, side] += np.sum(left**2, axis=1)
         self.absolute[row, side] += np.abs(values).sum(axis=1)
 
-    def open(self, rows: np.ndarray, points: int, rtol: float) -> np.ndarray:
-        """Update ``rows`` and return those whose error is above ``rtol`` of E|f|."""
+    def open(self, rows: np.ndarray, points: int, rtol: float, atol: float) -> np.ndarray:
+        """Update ``rows`` and return those whose error is above ``rtol`` of E|f| and ``atol``."""
         first, second = self.first[rows] / points, self.second[rows] / points
         spread = np.maximum(second - first**2, 0.0) / max(points - 1, 1)
         self.value[rows] = np.mean(self.origin[rows] + first, axis=1)
         self.size[rows] = np.mean(self.absolute[rows], axis=1) / points
         self.error[rows] = _NORMAL * 0.5 * np.sqrt(spread.sum(axis=1)) + 1e-15 * self.size[rows]
-        return rows[np.any(self.error[rows] > rtol * self.size[rows], axis=1)]
+        return rows[np.any(self.error[rows] > np.maximum(rtol * self.size[rows], atol), axis=1)]
 
 
 @dataclass(frozen=True)

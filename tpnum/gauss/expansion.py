@@ -15,7 +15,7 @@ from tpnum.functions import Function
 from tpnum.gauss.hermite import DROP, LADDER, tails
 from tpnum.gauss.interp import over_variance
 from tpnum.gauss.moments import ORDER, at_point
-from tpnum.gauss.rules import Kept, Rows, effective_range, rows_of, values
+from tpnum.gauss.rules import Kept, Rows, effective_range, rows_of, surveyed, values
 from tpnum.gauss.table import blank
 
 _MOST = 512
@@ -79,7 +79,7 @@ class _Nodes:
         if not self.plain:
             return rows_of(self.f, mean, q, 2, DROP, self.kept)
         root = np.sqrt(q)
-        low, high, peak = effective_range(self.f, mean, root, 2, DROP)
+        low, high, peak = effective_range(self.f, mean, root, 2, DROP, self.kept.look)
         return Rows(self.f, mean, root, low, high, blank(-np.inf, np.inf), np.exp(peak))
 
     @property
@@ -156,7 +156,13 @@ def expand(
     parity, degrees, root = 0, 8, np.zeros(0)
     coef, unresolved = np.zeros((0, 8)), 0.0
     if np.any(spread):
-        nodes = _Nodes(f, kept or Kept(), bool(np.max(q) <= _NARROW))
+        kept = kept or Kept()
+        root = np.sqrt(q[spread])
+        if kept.look is None or not kept.look.covers(mean[spread], root):
+            kept.look = surveyed(f, mean[spread], root)
+        if kept.look is not None and kept.look.kinks.size:
+            return None
+        nodes = _Nodes(f, kept, bool(np.max(q) <= _NARROW) and (kept.look is None or kept.look.smooth))
         found = _probed(nodes, mean[spread], q[spread], price)
         if found is None:
             return None

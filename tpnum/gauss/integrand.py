@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.errors import InputError, LimitError, ProgramError
+from tpnum.errors import InputError, LimitError
 from tpnum.functions import Function, get
+from tpnum.gauss.survey import check_elementwise, evaluate
+
+_TESTED = 97  # points on which f is called again, shuffled
 
 
 class NotFinite(LimitError):
@@ -37,6 +40,12 @@ class Integrand:
             self.f = self._compiled(f)
 
     @property
+    def breaks(self) -> np.ndarray:
+        """Values of a coordinate at which f is known or likely to break."""
+        kinks = self.f.kinks if isinstance(self.f, Function) and self.d == 1 else ()
+        return np.unique([0.0, *kinks])
+
+    @property
     def function(self) -> Function | None:
         """The `Function`, where it is one."""
         return self.f if isinstance(self.f, Function) else None
@@ -55,23 +64,7 @@ class Integrand:
         Values may be infinite or NaN.
         """
         count, points = columns[0].shape
-        length = count * points
-        try:
-            with np.errstate(all="ignore"):
-                made = np.asarray(self.f(*(c.reshape(-1) for c in columns)))
-        except ProgramError:
-            raise
-        except Exception as error:
-            raise InputError(f"f failed on {self.d} array(s) of length {length}: {error}") from error
-        if made.dtype != np.float64:
-            made = self._real(made)
-        if made.ndim == 0 or made.shape == (1,):
-            made = np.broadcast_to(made, (length,))
-        if made.ndim not in (1, 2) or made.shape[-1] != length:
-            raise InputError(
-                f"f returned shape {made.shape} for {self.d} array(s) of length {length}: "
-                f"it must be ({length},) or (k, {length})"
-            )
+        made = evaluate(self.f, *(c.reshape(-1) for c in columns), rows=True)
         components = made.shape[0] if made.ndim == 2 else None
         if self._known and components != self.components:
             raise InputError(
@@ -82,11 +75,11 @@ class Integrand:
             return made.reshape(count, 1, points)
         return np.ascontiguousarray(made.reshape(-1, count, points).transpose(1, 0, 2))
 
-    @staticmethod
-    def _real(made: np.ndarray) -> np.ndarray:
-        if made.dtype.kind not in "fiub":
-            raise InputError(f"f must return real numbers, not {made.dtype}")
-        return made.astype(np.float64)
+    def check(self, mean: np.ndarray, factor: np.ndarray) -> None:
+        """Raise FunctionError unless f works elementwise, on some points of the law."""
+        if self.function is None or self.function.user is not None:
+            z = np.random.default_rng(2).standard_normal((factor.shape[1], _TESTED))
+            check_elementwise(self.f, *(mean[:, None] + factor @ z), rows=True)
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """f on (batch, d, points) -> (batch, components, points), finite everywhere or `NotFinite`."""

@@ -18,7 +18,7 @@ import numpy as np
 from tpnum.gauss.adaptive import PANEL
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.plane import on_one_grid
-from tpnum.gauss.scout import finest
+from tpnum.gauss.scout import Scout
 from tpnum.gauss.spectrum import PROBES, SAFETY, continued, cut_off, rounding
 
 Settled = tuple[np.ndarray, np.ndarray, np.ndarray, int]
@@ -38,6 +38,8 @@ _BLOCK = 1 << 15  # values of f held at a time: they stay in the cache
 _PILOTS = 16
 _FAINT = 0.02
 """A kink too faint to be seen so far may have an error of this part of the last height of a spectrum."""
+_DOUBT = {1: 0.0, 2: 1e-11, 3: 1e-9}
+"""What features far out may add, by rank, relative to E|f|, whatever the spectrum says."""
 _SURE = {1: 1e-13, 2: 1e-10, 3: 1e-6}
 """What is asked, by rank, of an entry or a few: digits cost next to nothing there."""
 
@@ -77,13 +79,13 @@ def lattice(rank: int, step: float, radius: float) -> Lattice:
     return made
 
 
-def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float) -> Settled:
+def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float, scout: Scout) -> Settled:
     """E f at mean (n, d) and factor (n, d, r), r <= 3; the error is infinite or large where f is rough.
 
     Some entries of a large batch are settled first, beyond ``rtol``; they tell which lattice the others need.
     """
     count, rank = factor.shape[0], factor.shape[2]
-    run = _Run(f_at, mean, factor, min(rtol, _SURE[rank]), _FAINT)
+    run = _Run(f_at, mean, factor, min(rtol, _SURE[rank]), _FAINT, scout)
     pilots = np.unique(np.linspace(0, count - 1, _PILOTS).astype(int))
     level = run.settle(pilots, run.scout(pilots))
     if pilots.size < count:
@@ -95,16 +97,17 @@ def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: flo
             rest = run.share(pilots, rest)
             if rest.size:
                 run.settle(rest, np.full(rest.size, run.coarsest(pilots, level)))
-    return run.value, run.error, run.size, run.cost
+    error = np.maximum(run.error, min(_DOUBT[rank], 0.1 * rtol) * run.size)
+    return run.value, error, run.size, run.cost + scout.cost
 
 
 class _Run:
     """The state of a batch: every entry's best answer so far."""
 
     def __init__(
-        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float, faint: float
+        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float, faint: float, scout: Scout
     ) -> None:
-        self.f_at, self.mean, self.factor = f_at, mean, factor
+        self.f_at, self.mean, self.factor, self.look = f_at, mean, factor, scout
         self.value = self.size = self.error = np.empty((0, 0))
         self.cost = 0
         self.ask(rtol, faint)
@@ -116,9 +119,8 @@ class _Run:
 
     def scout(self, rows: np.ndarray) -> np.ndarray:
         """The first level fine enough for what lines through each law show; beyond the last for kinks."""
-        half, cost = finest(self.f_at, self.mean[rows], self.factor[rows])
-        self.cost += cost
-        return np.searchsorted(-np.array(_STEPS), -np.minimum(half, PANEL) / _FEATURE)
+        self.look.look(rows)
+        return np.searchsorted(-np.array(_STEPS), -np.minimum(self.look.half[rows], PANEL) / _FEATURE)
 
     def share(self, pilots: np.ndarray, rest: np.ndarray) -> np.ndarray:
         """Settle ``rest`` on one grid, if it agrees with what was found for the pilots; which are left."""
@@ -151,7 +153,13 @@ class _Run:
     def fits(self, level: int, radius: float) -> bool:
         """Whether there is such a level and its lattice has no more points than are worth it."""
         rank = self.factor.shape[2]
-        return level < len(_STEPS) and (2.0 * radius / _STEPS[level]) ** rank * _BALL[rank] <= _MOST[rank]
+        most = min(_MOST[rank], self.look.goal.spend(4 * _MOST[rank]) // 4)
+        return level < len(_STEPS) and (2.0 * radius / _STEPS[level]) ** rank * _BALL[rank] <= most
+
+    def usual(self) -> Lattice:
+        """The finest lattice, up to a certain one, that may be paid for."""
+        level = next((s for s in range(_PATIENCE, 0, -1) if self.fits(s, self.radius)), 0)
+        return lattice(self.factor.shape[2], _STEPS[level], self.radius)
 
     def settle(self, rows: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Finer or wider lattices until the tolerance is met or f turns out rough; the level of each row."""
@@ -161,7 +169,7 @@ class _Run:
         step = start.copy()
         levels, which = np.unique(step, return_inverse=True)
         rough = rows[~np.array([self.fits(int(s), self.radius) for s in levels])[which]]
-        self.evaluate(rough, lattice(rank, _STEPS[_PATIENCE], self.radius))  # for E|f|
+        self.evaluate(rough, self.usual())  # for E|f|
         self.error[rough] = np.inf
         wide = np.zeros(rows.size, dtype=int)
         todo = np.arange(rows.size)
@@ -216,8 +224,9 @@ class _Run:
             return np.empty(0), np.empty(0), np.empty(0, dtype=bool)
         spectrum, rims = self.sums(rows, rule)
         value, size = spectrum[..., 0], rims[..., 0]
-        waves = spectrum[..., 1:].reshape(*value.shape, -1, len(PROBES), 2)
-        heights = np.sqrt(np.sum(waves * waves, axis=(-1, -3)))
+        unit = np.where((size > 0) & np.isfinite(size), size, 1.0)
+        waves = (spectrum[..., 1:] / unit[..., None]).reshape(*value.shape, -1, len(PROBES), 2)
+        heights = unit[..., None] * np.sqrt(np.sum(waves * waves, axis=(-1, -3)))
         aliased = SAFETY * continued(heights)
         cut = cut_off(rims[..., 1], rims[..., 2], size)
         error = aliased + cut + rounding(rule.points.shape[1]) * size
@@ -226,7 +235,6 @@ class _Run:
         # a finer lattice is believed also where it is less sure of itself
         for kept, new in ((self.value, value), (self.size, size), (self.error, error)):
             kept[rows] = np.where(lost, kept[rows], new)
-        unit = np.where(size > 0, size, 1.0)
         slow = (heights[..., -1] > _ROUGH * heights[..., 0]) & (heights[..., -1] > 1e-13 * unit)
         rough = np.any(slow, axis=1) | np.any(lost, axis=1)
         doubt = np.maximum(aliased, self.faint * heights[..., -1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,17 +57,45 @@ def of_entry(i: int, shape: tuple[int, ...]) -> str:
     return f" of batch entry {tuple(int(k) for k in np.unravel_index(i, shape))}" if shape else ""
 
 
-def principal_factors(cov: np.ndarray, shape: tuple[int, ...] = ()) -> np.ndarray:
+def distinct(mean: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the first row of every different law, which of these each row is)."""
+    count = mean.shape[0]
+    if count > 1 and np.all(mean == mean[:1]) and np.all(cov == cov[:1]):
+        return np.zeros(1, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    if count < 2:
+        return np.arange(count), np.arange(count)
+    flat = np.ascontiguousarray(np.concatenate([mean, cov.reshape(count, -1)], axis=1) + 0.0)
+    keys = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1])))[:, 0]
+    _, first, again = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")  # laws stay in the order of their first rows
+    place = np.empty_like(order)
+    place[order] = np.arange(order.size)
+    return first[order], place[again.reshape(-1)]
+
+
+def alike(cov: np.ndarray, factor: np.ndarray) -> list[np.ndarray]:
+    """The rows of one rank and one pattern of zeros, group by group."""
+    pattern = np.concatenate([cov.reshape(cov.shape[0], -1) != 0.0, np.any(factor != 0.0, axis=1)], axis=1)
+    if np.all(pattern == pattern[:1]):
+        return [np.arange(cov.shape[0])]
+    _, group = np.unique(np.packbits(pattern, axis=1), axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    order = np.argsort(group, kind="stable")
+    return list(np.split(order, np.flatnonzero(np.diff(group[order])) + 1))
+
+
+def principal_factors(cov: np.ndarray, name: Callable[[int], str] = lambda i: "") -> np.ndarray:
     """L (n, d, d) with L L' = cov, principal axes first; axes without variance are zero columns.
 
-    Raises InputError with the eigenvalue where a covariance is indefinite beyond rounding.
+    Raises InputError with the eigenvalue and the ``name`` of the entry where a covariance is indefinite
+    beyond rounding.
     """
     values, vectors = np.linalg.eigh(cov)
     top = np.maximum(values[:, -1:], 0.0)
     bad = values[:, 0] < -_NEGATIVE * top[:, 0] - 1e-300
     if np.any(bad):
         i = int(np.argmax(bad))
-        raise InputError(f"cov{of_entry(i, shape)} has the negative eigenvalue {values[i, 0]:.6g}")
+        raise InputError(f"cov{name(i)} has the negative eigenvalue {values[i, 0]:.6g}")
     values = np.where(values > _FLAT * top, values, 0.0)
     return (vectors * np.sqrt(values)[:, None, :])[:, :, ::-1]
 

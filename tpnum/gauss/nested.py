@@ -12,26 +12,36 @@ from collections.abc import Callable
 import numpy as np
 
 from tpnum.errors import LimitError
-from tpnum.gauss.adaptive import FIRST, adapt
+from tpnum.gauss.adaptive import EDGES, NEAR, NODES, WIDE, adapt
+from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.lattice import Settled
+from tpnum.gauss.look import Features, features, places
+from tpnum.gauss.scout import Scout
 
 _BLOCK = 1 << 17
 """Values of f held at a time."""
+_NOTHING = 1e-18
+"""Of E|f|, what f times the density may be ten deviations out and is left away."""
+_OFTEN = 2e-3
+"""Of the tolerance, what an error is said to be at least: at kinks two rules may agree by chance."""
 _BESIDE = 1e-9
 """Panels end that close to where a coordinate is zero: functions like to break there, in thin layers too."""
 
 
 def cheapest(rank: int) -> int:
-    """Evaluations of f where no panel is halved."""
-    return int(FIRST**rank)
+    """Evaluations of f where no panel is halved and each coordinate has one break."""
+    return int((NODES.size * ((WIDE if rank > 2 else NEAR).size + 1)) ** rank)
 
 
 def nested(
-    f_at: Integrand, mean: np.ndarray, factor: np.ndarray, size: np.ndarray, rtol: float, budget: int,
-    name: Callable[[int], str],
+    f_at: Integrand, mean: np.ndarray, factor: np.ndarray, size: np.ndarray, goal: Goal, budget: int,
+    name: Callable[[int], str], scout: Scout, far: np.ndarray,
 ) -> Settled:  # fmt: skip
-    """E f at mean (n, d), triangular factor (n, d, r), to ``rtol`` of E|f|, which ``size`` (n,) guesses.
+    """E f at mean (n, d), triangular factor (n, d, r), to a goal; ``size`` (n,) guesses E|f|.
+
+    What the ``scout`` has seen of these laws tells where panels end, and how closely inner lines are looked
+    at before they are cut into panels; ``far`` (n,), f times the density far out, how far they reach.
 
     ``budget`` bounds the evaluations of f for an entry.  Where f is not finite it counts as zero, and as an
     error of its largest value weighted with the density there; LimitError, with ``name`` of the entry, where
@@ -40,21 +50,23 @@ def nested(
     made = []
     cost = 0
     for i in range(mean.shape[0]):
-        run = _Nest(f_at, factor[i], budget)
         scale = float(size[i])
+        near = WIDE if factor.shape[2] > 2 else NEAR
+        edges = near if far[i] <= _NOTHING * scale else EDGES
+        run = _Nest(f_at, factor[i], budget, goal.rtol, edges, *scout.told(i))
         while True:
             value, error, total = run.integrate(
-                0, mean[i : i + 1], np.array([0.5 * rtol * scale if scale > 0 else np.inf])
+                0, mean[i : i + 1], 0.5 * goal.allowed(np.array([scale])) if scale > 0 else np.array([np.inf])
             )
             smallest = float(np.min(total, where=total > 0, initial=np.inf))
             # a guess of E|f| that was too large made the tolerance too loose
             if run.cost > budget or smallest == np.inf or (scale > 0 and smallest > 0.2 * scale):
                 break
             scale = smallest
-        if run.lost is not None and np.any(error > rtol * total):
+        if run.lost is not None and np.any(goal.missed(error, total)):
             raise LimitError(f_at.lost(run.lost, name(i)))
         cost += run.cost
-        made.append((value, error, total))
+        made.append((value, np.maximum(error, _OFTEN * goal.rtol * total), total))
     value, error, total = (np.concatenate(a) for a in zip(*made, strict=True))
     return value, error, total, cost
 
@@ -62,8 +74,12 @@ def nested(
 class _Nest:
     """The nested integrals of one entry of the batch."""
 
-    def __init__(self, f_at: Integrand, factor: np.ndarray, budget: int) -> None:
-        self.f_at, self.budget = f_at, budget
+    def __init__(
+        self, f_at: Integrand, factor: np.ndarray, budget: int, rtol: float, edges: np.ndarray,
+        ends: np.ndarray, points: int,
+    ) -> None:  # fmt: skip
+        self.f_at, self.budget, self.edges = f_at, budget, edges
+        self.rtol, self.ends, self.points = rtol, ends, points
         used = [k for k in range(factor.shape[1]) if np.any(factor[:, k])]
         self.directions = [factor[:, k] for k in used]
         last = [max((j for j, k in enumerate(used) if row[k]), default=-1) for row in factor]
@@ -78,7 +94,7 @@ class _Nest:
         if level == len(self.directions):
             return self.leaves(start)
         innermost = level + 1 == len(self.directions)
-        step = _BLOCK // FIRST if innermost else 1
+        step = max(1, _BLOCK // (NODES.size * (self.edges.size + 1))) if innermost else 1
         parts = []
         for begin in range(0, start.shape[0], step):
             some = slice(begin, begin + step)
@@ -99,11 +115,32 @@ class _Nest:
             return tuple(a.reshape(*z.shape, -1) for a in found)
 
         own = self.settled[level]
-        zero = -start[:, own] / direction[own]
+        zero = (self.f_at.breaks - start[:, own, None]) / direction[own, None]
+        zero = zero.reshape(start.shape[0], -1)
         near = _BESIDE * np.maximum(1.0, np.abs(zero))
-        beside = np.concatenate([zero - near, zero + near], axis=1)
-        made = adapt(evaluate, tolerance, beside, lambda: self.cost < self.budget)
+        more = [zero - near, zero + near]
+        if level == 0:
+            more.append(np.broadcast_to(self.ends, (start.shape[0], self.ends.size)))
+        elif self.points and level + 1 == len(self.directions):
+            more.append(self.looked(start, direction))
+        beside = np.concatenate(more, axis=1)
+        made = adapt(evaluate, tolerance, beside, lambda: self.cost < self.budget, edges=self.edges)
         return made.value, made.error, made.size
+
+    def looked(self, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Where narrow features of the innermost lines begin and end (lines, m)."""
+        z = places(self.points)
+        step = max(1, _BLOCK // (4 * self.points))
+        made = []
+        for begin in range(0, start.shape[0], step):
+            points = start[begin : begin + step, None] + z[:, None] * direction
+            columns = [
+                np.ascontiguousarray(points[None, :, :, k]).reshape(1, -1) for k in range(points.shape[2])
+            ]
+            values = self.f_at.columns(columns)[0].reshape(-1, *points.shape[:2]).transpose(1, 0, 2)
+            self.cost += points.shape[0] * points.shape[1]
+            made.append((begin, features(values, self.rtol)))
+        return Features.joined(made).ends(start.shape[0])
 
     def leaves(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
         """f itself at points (lines, d)."""
@@ -117,5 +154,5 @@ class _Nest:
             self.lost = points[int(np.argmax(np.any(lost, axis=1)))]
         size = np.abs(value)
         self.largest = max(self.largest, float(np.max(size, initial=0.0)))
-        error[lost] = self.largest
+        error[lost] = self.largest or 1.0
         return value, error, size

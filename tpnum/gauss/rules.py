@@ -13,8 +13,9 @@ from functools import cache
 
 import numpy as np
 
-from tpnum.errors import LimitError, TpnumError
+from tpnum.errors import LimitError
 from tpnum.functions import Function
+from tpnum.gauss.survey import Survey, evaluate, over_laws
 from tpnum.gauss.table import Table, build
 
 FARTHEST = 38.0  # the Gaussian density underflows beyond
@@ -32,9 +33,10 @@ def _legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass
 class Kept:
-    """The last table of a function, for all who ask about the same rows again."""
+    """The last table of a function and the survey, for all who ask about the same rows again."""
 
     table: Table | None = None
+    look: Survey | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Rows:
     high: np.ndarray
     table: Table
     size: np.ndarray  # a scale of f over the row, so that products do not overflow
+    look: Survey | None = None  # of a user's function
 
     def nodes(self, order: int, width: float = 1.0) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """Blocks of rows with their nodes z and weights (the density included), each (rows, nodes)."""
@@ -90,25 +93,23 @@ class Rows:
 
 def values(f: Function, u: np.ndarray) -> np.ndarray:
     """f(u) as float64 of u's shape, whatever the user's function returns for it."""
-    try:
-        with np.errstate(all="ignore"):
-            made = np.asarray(f(u.reshape(-1)), dtype=np.float64)
-    except TpnumError:
-        raise
-    except Exception as error:
-        raise LimitError(
-            f"{f} raised {type(error).__name__} ({error}) for an array of {u.size} points: it must work "
-            "elementwise on NumPy arrays and return real numbers"
-        ) from error
-    if made.ndim == 0:
-        made = np.broadcast_to(made, (u.size,))
-    if made.shape != (u.size,):
-        raise LimitError(f"{f} returned shape {made.shape} for {u.size} points: it must work elementwise")
-    return made.reshape(u.shape)
+    return evaluate(f, u.reshape(-1), name=str(f)).reshape(u.shape)
+
+
+def surveyed(f: Function, mean: np.ndarray, root: np.ndarray) -> Survey | None:
+    """What a user's function looks like over these laws; None for functions that are known."""
+    if not f.foreign:
+        return None
+    return over_laws(f.owner, f, mean, root, f.kinks, str(f))
 
 
 def effective_range(
-    f: Function, mean: np.ndarray, root: np.ndarray, power: int = 2, drop: float = 43.0
+    f: Function,
+    mean: np.ndarray,
+    root: np.ndarray,
+    power: int = 2,
+    drop: float = 43.0,
+    look: Survey | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where |f|^power times the density is above e^-drop of its peak: (low, high, log peak of |f|).
 
@@ -116,10 +117,11 @@ def effective_range(
     """
     check_growth(f, root * root, power)
     low, high, peak = (np.empty(mean.size) for _ in range(3))
+    spots, spot_size = _spots(look)
     step = max(1, _BLOCK // _GRID.size)
     for begin in range(0, mean.size, step):
         rows = slice(begin, begin + step)
-        made = values(f, mean[rows, None] + root[rows, None] * _GRID)
+        made = _beside(f, mean[rows, None] + root[rows, None] * _GRID, root[rows])
         size = np.log(np.abs(made), out=np.full(made.shape, -800.0), where=np.abs(made) > 0)
         log = power * np.maximum(size, -800.0) - 0.5 * _GRID**2
         lost = ~np.isfinite(made)
@@ -136,12 +138,37 @@ def effective_range(
                 f"E {f}{_power(power)} does not exist at variance {root[rows][i] ** 2:.6g}: it grows too fast"
             )
         # the Gaussian's own bulk always belongs to it: f' and f itself may live where f^2 is small
+        z = (spots - mean[rows, None]) / root[rows, None]
+        top_spots = np.max(power * spot_size - 0.5 * z * z, axis=1, initial=-np.inf)
         kept = (log > top[:, None] - drop) | (np.abs(_GRID) <= np.sqrt(2.0 * drop) - 0.75)
         first, last = np.argmax(kept, axis=1), _GRID.size - 1 - np.argmax(kept[:, ::-1], axis=1)
         low[rows] = _GRID[np.maximum(first - 1, 0)]
         high[rows] = _GRID[np.minimum(last + 1, _GRID.size - 1)]
-        peak[rows] = np.max(np.where(kept & ~lost, np.maximum(size, -700.0), -700.0), axis=1)
+        seen = np.max(np.where(kept & ~lost, np.maximum(size, -700.0), -700.0), axis=1)
+        near = np.where(power * spot_size - 0.5 * z * z > np.maximum(top, top_spots)[:, None] - drop, spot_size, -700.0)
+        peak[rows] = np.maximum(seen, np.max(near, axis=1, initial=-700.0))
     return low, high, peak
+
+
+def _spots(look: Survey | None) -> tuple[np.ndarray, np.ndarray]:
+    """Where f is largest in its narrow places, and log |f| there."""
+    if look is None:
+        return np.empty(0), np.empty(0)
+    u, height = look.probes
+    at = np.searchsorted(u, look.peaks)
+    size = np.abs(height[at])
+    return look.peaks[size > 0], np.log(size[size > 0])
+
+
+def _beside(f: Function, u: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """f(u); at single points where it is not finite, as log|u| at 0, the mean of its values beside them."""
+    made = values(f, u)
+    lost = ~np.isfinite(made)
+    if np.any(lost):
+        step = 1e-9 * np.broadcast_to(root[:, None], u.shape)[lost]
+        near = 0.5 * (values(f, u[lost] - step) + values(f, u[lost] + step))
+        made[lost] = np.where(np.isfinite(near), near, made[lost])
+    return made
 
 
 def _exists(f: Function, lost: np.ndarray, made: np.ndarray, mean: np.ndarray, root: np.ndarray) -> None:
@@ -182,12 +209,15 @@ def rows_of(
     A table that is ``kept`` of other rows is used again if it reaches as far, and not much farther.
     """
     root = np.sqrt(variance)
-    low, high, peak = effective_range(f, mean, root, power, drop)
+    look = kept.look if kept is not None else None
+    if look is None or not look.covers(mean, root):
+        look = surveyed(f, mean, root)
+    low, high, peak = effective_range(f, mean, root, power, drop, look)
     reach_low, reach_high = float(np.min(mean + root * low)), float(np.max(mean + root * high))
     if kept is not None and kept.table is not None:
         first, last = kept.table.breaks[[0, -1]]
         if first <= reach_low and reach_high <= last and last - first <= _MUCH * (reach_high - reach_low):
-            return Rows(f, mean, root, low, high, kept.table, np.exp(peak))
+            return Rows(f, mean, root, low, high, kept.table, np.exp(peak), look)
     slope = None
     if f.primitive is None:
         slope = _slope(f)
@@ -196,13 +226,14 @@ def rows_of(
     steps = near * 16.0 ** np.arange(max(0, int(np.ceil(np.log(far / near) / np.log(16.0)))))
     grades = float(np.median(mean)) + np.concatenate([-steps[::-1], steps]) if far > 16.0 * near else None
     bulk = np.abs(values(f, float(np.median(mean)) + near * np.linspace(-1.0, 1.0, 65)))
+    scale = float(np.max(bulk, where=np.isfinite(bulk), initial=0.0))
     table = build(
         lambda u: values(f, u), slope, np.asarray(f.kinks, dtype=float), reach_low, reach_high,
-        str(f), grades, float(np.max(bulk, where=np.isfinite(bulk), initial=0.0)), float(np.median(mean)),
+        str(f), grades, scale, float(np.median(mean)), look,
     )  # fmt: skip
     if kept is not None:
-        kept.table = table
-    return Rows(f, mean, root, low, high, table, np.exp(peak))
+        kept.table, kept.look = table, look
+    return Rows(f, mean, root, low, high, table, np.exp(peak), look)
 
 
 def _slope(f: Function) -> Value | None:

@@ -14,14 +14,18 @@ from functools import partial
 import numpy as np
 
 from tpnum.gauss.directions import Batched, turned
-from tpnum.gauss.points import point_sets, shared
+from tpnum.gauss.estimate import student
+from tpnum.gauss.points import in_pieces, point_sets, shared
 
-SCRAMBLES = 8
+SCRAMBLES = 16
 STRETCH = (1.3, 1.15)
-_STUDENT = 2.3646  # 95 % of Student's distribution with SCRAMBLES - 1 degrees of freedom
-_LEAST, _SMALLEST, _LARGEST = 3, 10, 15  # log2 of the number of points
+_LEAST, _SMALLEST, _LARGEST, _SOBOL = 2, 9, 14, 30
+"""log2 of the points of a set: of the smallest, of the first, of the last without a budget and with one."""
+_HEAVY = 0.01
+"""A largest term of more than this part of the sum of |f| has others as large beside it that were missed."""
 _PILOT = 8  # the pilot takes at most this part of the first level, on top of it
 _BLOCK = 1 << 13  # points that f takes at once: what it makes on the way stays in the caches
+_KEPT = 1 << 15  # points of a set that are kept for the next call
 
 Sampled = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 
@@ -33,15 +37,23 @@ def sobol(
     rtol: float,
     budget: int | None = None,
     seed: int = 0,
+    atol: float = 0.0,
 ) -> Sampled:
     """(value, error, E|f|, evaluations) by randomised quasi-Monte Carlo, doubling until ``rtol`` of E|f|.
 
     mean (count, d), factor (count, d, rank) with factor factor' = cov, principal axes first; value, error
     and size are (count, components).  The points are the same for all entries.  ``budget`` bounds the
-    evaluations of f for an entry, up to an eighth on top for the pilot.
+    evaluations of f for an entry, up to an eighth on top for the pilot; an error of ``atol`` is enough.
+
+    The error is the half-width of a 95 % interval from the spread of the sets, at least what one more point
+    of the largest term would make where that is large, and what a jump may hide between points where the
+    sets agree to the last digit though f is not constant.
     """
     count = mean.shape[0]
-    last = _LARGEST if budget is None else max(_LEAST, (budget // SCRAMBLES).bit_length() - 1)
+    last = (
+        _LARGEST if budget is None
+        else max(_LEAST, min(_SOBOL, (max(budget, 1) // SCRAMBLES).bit_length() - 1))
+    )  # fmt: skip
     first = min(_SMALLEST, last)
     seed *= SCRAMBLES + 1
     factor = np.ascontiguousarray(factor)  # BLAS takes no reversed axes
@@ -53,7 +65,7 @@ def sobol(
     todo = np.arange(count)
     weight = np.zeros((SCRAMBLES, 1))
     total = np.zeros((count, SCRAMBLES, 0))
-    value = error = size = scale = total
+    value = error = size = scale = top = low = high = total
     for log2 in range(first, last + 1):
         n = 1 << (first if log2 == first else log2 - 1)  # new points of a set, after the old ones
         for sets, z, w in _groups(factor.shape[2], log2, n, seed, stretch):
@@ -61,21 +73,33 @@ def sobol(
             step = max(1, _BLOCK // w.size)
             for begin in range(0, todo.size, step):
                 part = todo[begin : begin + step]
-                for cut in range(0, n, _BLOCK):
+                for cut in range(0, w.shape[1], _BLOCK):
                     at = slice(cut, cut + _BLOCK)
                     u = factor[part] @ z[:, :, at].reshape(z.shape[0], -1)
                     u += mean[part, :, None]
                     made = f_at(u).reshape(part.size, -1, *w[:, at].shape)
                     if not total.shape[2]:
                         total, scale = np.zeros((2, count, SCRAMBLES, made.shape[1]))
-                        value, error, size = np.zeros((3, count, made.shape[1]))
+                        value, error, size, top = np.zeros((4, count, made.shape[1]))
+                        low, high = np.full((2, count, made.shape[1]), np.inf)
+                        high *= -1.0
                     total[part, sets] += np.einsum("bksn,sn->bsk", made, w[:, at])
-                    scale[part, sets] += np.einsum("bksn,sn->bsk", np.abs(made), w[:, at])
+                    low[part] = np.minimum(low[part], made.min(axis=(2, 3)))
+                    high[part] = np.maximum(high[part], made.max(axis=(2, 3)))
+                    sizes = np.abs(made) * w[:, at]
+                    top[part] = np.maximum(top[part], sizes.max(axis=(2, 3)))
+                    scale[part, sets] += sizes.sum(axis=3).transpose(0, 2, 1)
         cost += todo.size * SCRAMBLES * n
         each = total[todo] / weight
         value[todo], size[todo] = each.mean(axis=1), (scale[todo] / weight).mean(axis=1)
-        error[todo] = _STUDENT * each.std(axis=1, ddof=1) / np.sqrt(SCRAMBLES) + 1e-15 * size[todo]
-        todo = todo[np.any(error[todo] > rtol * size[todo], axis=1)]
+        spread = student(SCRAMBLES - 1) * each.std(axis=1, ddof=1) / np.sqrt(SCRAMBLES)
+        largest = top[todo] / weight.sum()
+        largest = np.where(largest > _HEAVY * size[todo], largest, 0.0)
+        between = (high[todo] - low[todo]) / weight.sum()
+        between = np.where(spread <= 1e-14 * size[todo], between, 0.0)
+        error[todo] = np.maximum(np.maximum(spread, 2.0 * largest), between) + 1e-15 * size[todo]
+        unmet = size[todo] == 0.0  # where nothing was found yet there may be something
+        todo = todo[np.any(unmet | (error[todo] > np.maximum(rtol * size[todo], atol)), axis=1)]
         if not todo.size:
             break
     return value, error, size, cost
@@ -87,11 +111,16 @@ def _groups(
     """As many sets at a time as f takes: which, their ``n`` last points (rank, sets, n), weights (sets, n).
 
     The weight is the density of N(0, I) over that of N(0, diag(stretch^2)) at the points stretch z.
+    Points beyond what may be kept come in pieces, made anew.
     """
     together = max(1, _BLOCK // n)
     for lead in range(0, SCRAMBLES, together):
         sets = slice(lead, lead + together)
         scrambles = range(seed, seed + SCRAMBLES)[sets]
+        if n > _KEPT:
+            for z in in_pieces(rank, log2, n, scrambles[0], _KEPT):
+                yield sets, z[:, None], _weights(z[:, None], stretch)
+            continue
         z = point_sets(rank, log2, n, scrambles)
         w = shared(("weights", rank, log2, n, scrambles, *stretch), partial(_weights, z, stretch))
         yield sets, z, w

@@ -1,62 +1,221 @@
-"""How finely f varies over a Gaussian law, seen along some lines: what a lattice must not step over."""
+"""How finely f varies over a Gaussian law, seen along lines: what panels and a lattice must not step over."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from tpnum.gauss.adaptive import adapt
+from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
+from tpnum.gauss.look import REACH, Features, features, places
 
 _RANDOM = 3  # lines besides those along the axes
 _SAMPLE = 32
-_REACH = 8.0
 _ROUGH = 1e-3
 """Panels as short as this are a kink or a jump."""
 _TOLERANCE = 1e-6
 """Of the panels: at smaller ones smooth functions need short panels as well."""
 _JUMP = 1e-6
 _BESIDE, _AROUND = 1e-9, 0.02
-"""How far on both sides of a zero of a coordinate f is compared, and a panel ends."""
+"""How far on both sides of a place where f may break it is compared, and a panel ends."""
+_POINTS = {1: 1 << 17, 2: 1 << 11, 3: 1 << 11}
+"""Where f is looked at along a line, by rank."""
+_PART = 1 << 13
+"""The same for one dimension of many."""
+_IMAGE, _FEW, _PICTURES = 128, 4, 8
+"""Rows and columns of a picture of f over two dimensions; half as many, and of so
+many laws, where there are more than a few."""
+_AMPLE = 1 << 17
+"""A budget that has room for a picture."""
+_MIDDLE, _CHANGES, _SPOT = 4.5, 16, 0.1
+"""Of a picture the part that matters; how many changes it may have; and which part of it is a spot."""
+_BLOCK = 1 << 13
+_NEAR = 0.5
+"""Features of a line that are closer than this are hidden from most panels."""
+_CLOSE = 0.5  # octaves of the deviation, and deviations of the mean, within which laws are looked at as one
 
 
-def finest(f_at: Integrand, mean: np.ndarray, factor: np.ndarray) -> tuple[np.ndarray, int]:
-    """Half the length of the shortest panels that lines through each law need (infinite: all long), and cost.
+class Scout:
+    """What was seen of f under the laws of a batch, each looked at once.
 
-    Lines run along the axes of the factor (n, d, r) and in random directions, through random points; zeros of
-    the coordinates, where functions like to break, are looked at closely.
+    ``half`` is half the length of the shortest panels that lines need (infinite: all long; 0: kinks, jumps),
+    ``ends`` where panels over the first axis should end, ``width`` the narrowest thing along lines,
+    ``aligned`` whether f breaks, and only where a coordinate is at one of its known breaks.
     """
-    count, d, rank = factor.shape
-    rng = np.random.default_rng(1)
-    ways = rng.standard_normal((_RANDOM, rank))
-    ways = np.concatenate([np.eye(rank), ways / np.linalg.norm(ways, axis=1, keepdims=True)])
-    through = rng.standard_normal(ways.shape)
-    through -= np.sum(through * ways, axis=1, keepdims=True) * ways
-    start = (mean[:, None] + np.einsum("ndr,lr->nld", factor, through)).reshape(-1, d)
-    direction = np.einsum("ndr,lr->nld", factor, ways).reshape(-1, d)
-    cost = 0
 
-    def at(points: np.ndarray) -> np.ndarray:
-        """The components of f at points (.., d), zero where they are not finite."""
-        nonlocal cost
+    def __init__(
+        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, goal: Goal, part: bool = False
+    ) -> None:
+        self.f_at, self.mean, self.factor, self.goal = f_at, mean, factor, goal
+        count = mean.shape[0]
+        self.half, self.width = np.full((2, count), np.inf)
+        self.aligned = np.zeros(count, dtype=bool)
+        self.ends: list[np.ndarray] = [np.zeros(0)] * count
+        self.known = np.zeros(count, dtype=bool)
+        rank = factor.shape[2]
+        most = _PART if part and rank == 1 else _POINTS[rank]
+        share = goal.spend(64 * most) // (4 if rank == 1 else 64)
+        self.points = min(most, 1 << max(6, share.bit_length() - 1))
+        self.cost = 0
+
+    def look(self, rows: np.ndarray) -> None:
+        """See to it that ``rows`` are known."""
+        rows = rows[~self.known[rows]]
+        if rows.size:
+            self.known[rows] = True
+            (self.one if self.factor.shape[2] == 1 else self.some)(rows)
+
+    def told(self, i: int) -> tuple[np.ndarray, int]:
+        """Where panels over the first axis end, and how many points an inner line wants (0: none)."""
+        self.look(np.array([i]))
+        if not np.isfinite(self.width[i]):
+            return self.ends[i], 0
+        points = int(2.0 * REACH / max(0.3 * self.width[i], 1e-9))
+        return self.ends[i], 1 << min(max(points.bit_length(), 8), 13)
+
+    def of(self, rows: np.ndarray) -> Scout:
+        """The same for some of the laws."""
+        made = Scout(self.f_at, self.mean[rows], self.factor[rows], self.goal)
+        made.points = self.points
+        made.half, made.width, made.known = self.half[rows], self.width[rows], self.known[rows]
+        made.aligned = self.aligned[rows]
+        made.ends = [self.ends[i] for i in rows]
+        return made
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """The components of f at points (.., d), last."""
+        d = self.mean.shape[1]
         flat = points.reshape(-1, d)
-        cost += flat.shape[0]
-        made = f_at.columns([np.ascontiguousarray(flat[None, :, k]) for k in range(d)])[0]
-        return np.where(np.isfinite(made), made, 0.0).T.reshape(*points.shape[:-1], -1)
+        self.cost += flat.shape[0]
+        made = self.f_at.columns([np.ascontiguousarray(flat[None, :, k]) for k in range(d)])[0]
+        return made.T.reshape(*points.shape[:-1], -1)
 
-    cloud = mean[:, None] + np.einsum("ndr,pr->npd", factor, rng.standard_normal((_SAMPLE, rank)))
-    scale = np.repeat(np.min(np.mean(np.abs(at(cloud)), axis=1), axis=1), ways.shape[0])
+    def seen(self, start: np.ndarray, direction: np.ndarray, points: int) -> Features:
+        """The features along lines (lines, d)."""
+        z = places(points)
+        step = max(1, _BLOCK // points)
+        parts = []
+        for begin in range(0, start.shape[0], step):
+            part = slice(begin, begin + step)
+            values: np.ndarray | None = None
+            for cut in range(0, points, _BLOCK):
+                at = slice(cut, cut + _BLOCK)
+                made = self.at(start[part, None] + z[at, None] * direction[part, None])
+                if values is None:
+                    values = np.empty((made.shape[0], made.shape[2], points))
+                values[:, :, at] = made.transpose(0, 2, 1)
+            assert values is not None
+            parts.append((begin, features(values, self.goal.rtol)))
+        return Features.joined(parts)
 
-    def evaluate(line: np.ndarray, z: np.ndarray, density: np.ndarray) -> tuple[np.ndarray, ...]:
-        value = at(start[line][:, None, :] + z[:, :, None] * direction[line][:, None, :])
-        return value, np.zeros_like(value), np.abs(value)
+    def one(self, rows: np.ndarray) -> None:
+        """Laws of one dimension: those much alike are looked at together, over all of their range."""
+        root = np.sqrt(np.sum(self.factor[rows, :, 0] ** 2, axis=1))
+        way = self.factor[rows, :, 0] / root[:, None]
+        along = np.sum(self.mean[rows] * way, axis=1)
+        rest = self.mean[rows] - along[:, None] * way
+        keys = np.stack([np.round(np.log2(root) / _CLOSE), np.round(along / root / _CLOSE)], axis=1)
+        keys = np.concatenate([keys, np.round(way, 12), np.round(rest / root[:, None], 12)], axis=1)
+        _, group = np.unique(keys, axis=0, return_inverse=True)
+        group = group.reshape(-1)
+        points = self.points
+        for g in range(int(group.max()) + 1):
+            own = np.flatnonzero(group == g)
+            wide = float(root[own].max())
+            middle = float(np.mean(along[own]))
+            spread = wide if own.size == 1 else wide * (1.0 + _CLOSE / REACH)
+            first = rest[own[0]] + middle * way[own[0]]
+            seen = self.seen(first[None], spread * way[own[:1]], points)
+            ends = middle + spread * seen.of(0)
+            for i in own:
+                z = (ends - along[i]) / root[i]
+                self.ends[rows[i]] = z[np.abs(z) < REACH + 1.0]
+                self.half[rows[i]] = 0.0 if self.ends[rows[i]].size else np.inf
+        smooth = rows[np.isinf(self.half[rows])]
+        if smooth.size:
+            self.some(smooth)
 
-    zeros = np.divide(-start, direction, out=np.full_like(start, 100.0), where=direction != 0)
-    around = np.concatenate([zeros - _AROUND, zeros + _AROUND], axis=1)
-    made = adapt(evaluate, _TOLERANCE * scale, around, lambda: True, finest=_ROUGH)
-    left, right = (
-        at(start[:, None] + (zeros + side)[:, :, None] * direction[:, None]) for side in (-_BESIDE, _BESIDE)
-    )
-    jump = np.abs(right - left) > _JUMP * np.maximum(np.abs(left) + np.abs(right), scale[:, None, None])
-    seen = np.any(jump & (np.abs(zeros) < _REACH)[:, :, None], axis=(1, 2))
-    half = np.where(seen, 0.0, made.shortest)
-    return np.min(half.reshape(count, -1), axis=1), cost
+    def some(self, rows: np.ndarray) -> None:
+        """Lines along the axes of the factor and in random directions, through random points.
+
+        The places where functions like to break are looked at closely.
+        """
+        mean, factor = self.mean[rows], self.factor[rows]
+        count, d, rank = factor.shape
+        rng = np.random.default_rng(1)
+        ways = rng.standard_normal((_RANDOM, rank))
+        ways = np.concatenate([np.eye(rank), ways / np.linalg.norm(ways, axis=1, keepdims=True)])
+        through = rng.standard_normal(ways.shape)
+        through -= np.sum(through * ways, axis=1, keepdims=True) * ways
+        start = (mean[:, None] + np.einsum("ndr,lr->nld", factor, through)).reshape(-1, d)
+        direction = np.einsum("ndr,lr->nld", factor, ways).reshape(-1, d)
+        lines = ways.shape[0]
+
+        cloud = mean[:, None] + np.einsum("ndr,pr->npd", factor, rng.standard_normal((_SAMPLE, rank)))
+        scale = np.repeat(np.min(np.mean(np.abs(self.finite(cloud)), axis=1), axis=1), lines)
+
+        def evaluate(line: np.ndarray, z: np.ndarray, density: np.ndarray) -> tuple[np.ndarray, ...]:
+            value = self.finite(start[line][:, None, :] + z[:, :, None] * direction[line][:, None, :])
+            return value, np.zeros_like(value), np.abs(value)
+
+        breaks = self.f_at.breaks - start[:, :, None]
+        zeros = np.divide(
+            breaks, direction[:, :, None], out=np.full(breaks.shape, 100.0), where=direction[:, :, None] != 0
+        ).reshape(start.shape[0], -1)
+        around = np.concatenate([zeros - _AROUND, zeros + _AROUND], axis=1)
+        made = adapt(evaluate, _TOLERANCE * scale, around, lambda: True, finest=_ROUGH)
+        left, right = (
+            self.finite(start[:, None] + (zeros + side)[:, :, None] * direction[:, None])
+            for side in (-_BESIDE, _BESIDE)
+        )
+        jump = np.abs(right - left) > _JUMP * np.maximum(np.abs(left) + np.abs(right), scale[:, None, None])
+        broken = np.any(jump & (np.abs(zeros) < 8.0)[:, :, None], axis=(1, 2))
+        half = np.where(broken, 0.0, made.shortest)
+        if rank > 1:
+            seen = self.seen(start, direction, max(self.points // (1 if count <= _FEW else 4), 64))
+            np.minimum.at(half, seen.line, 0.5 * (seen.high - seen.low))
+            foreign = np.all(
+                (zeros[seen.line] < seen.low[:, None]) | (zeros[seen.line] > seen.high[:, None]), axis=1
+            )
+            oblique = np.zeros(start.shape[0], dtype=bool)
+            oblique[seen.line[foreign]] = True
+            kinked = np.isin(np.arange(start.shape[0]), seen.line) & ~oblique
+            broken = np.any((broken | kinked).reshape(count, -1), axis=1)
+            self.aligned[rows] = broken & ~np.any(oblique.reshape(count, -1), axis=1)
+            seen = seen.where(foreign)  # panels end at the others without being told
+            narrow = np.array([seen.narrowest(line) for line in range(start.shape[0])])
+            narrow = np.where(narrow < _NEAR, narrow, np.inf)
+            half = np.where(np.isfinite(narrow), 0.0, half)
+            self.width[rows] = np.min(narrow.reshape(count, -1), axis=1)
+        self.half[rows] = np.min(half.reshape(count, -1), axis=1)
+        if rank == 2 and self.goal.spend(_AMPLE) >= _AMPLE:
+            side = _IMAGE if count <= _FEW else _IMAGE // 2
+            for i in rows[:: -(-count // _PICTURES)]:
+                self.picture(int(i), side)
+
+    def picture(self, i: int, side: int) -> None:
+        """F on a grid over two axes, larger where it vanishes: features that the lines have not met."""
+        z = places(side)
+        first, second = (self.factor[i, :, k] for k in range(2))
+        values = self.at(self.mean[i] + z[:, None, None] * first + z[:, None] * second)
+        if side < 8 * _IMAGE and not np.any(values):
+            return self.picture(i, 8 * _IMAGE)
+        middle = np.abs(z) < _MIDDLE
+        for axes in ((0, 2, 1), (1, 2, 0)):
+            seen = features(values.transpose(axes)[middle], self.goal.rtol)
+            if seen.line.size:
+                self.half[i] = min(self.half[i], 0.5 * float(np.min(seen.high - seen.low)))
+            if axes[0] == 0:  # where lines along the second axis begin and cease to meet something
+                rough = np.zeros(z.size + 2, dtype=bool)
+                rough[1 + np.flatnonzero(middle)[np.unique(seen.line)]] = True
+                change = np.flatnonzero(rough[1:] != rough[:-1])
+                if 0 < change.size <= _CHANGES:
+                    self.ends[i] = z[0] + (z[1] - z[0]) * np.unique([change - 1, change])
+                    if np.count_nonzero(rough) < _SPOT * z.size:
+                        self.width[i] = min(self.width[i], 2.0 * float(z[1] - z[0]))
+        return None
+
+    def finite(self, points: np.ndarray) -> np.ndarray:
+        """The components of f, zero where they are not finite."""
+        made = self.at(points)
+        return np.where(np.isfinite(made), made, 0.0)

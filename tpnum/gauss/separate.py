@@ -1,16 +1,21 @@
-"""Independent blocks of coordinates: f(a, b) as a short sum of products, found by cross approximation.
+"""Independent blocks of coordinates: f as a chain of small matrices, one for each block, proven or not used.
 
-With pivots a_i, b_j and M_ij = f(a_i, b_j), a function that is a sum of r products is
+Between the blocks before a place and those after it f is a matrix (states of the former, of the latter).  If
+its rank is r, pivots I of the former and J of the latter with M = f(I, J) invertible give every entry,
+f(a, b) = f(a, J) M^-1 f(I, b).  With pivots at every place (those on the left grown from left to right)
 
-    f(a, b) = f(a, b_j) (M^-1)_ji f(a_i, b)     (sums over i, j = 1 .. r),
+    f(x_1, .., x_m) = G_1(x_1) M_1^-1 G_2(x_2) .. M_{m-1}^-1 G_m(x_m),   G_k(x)_ij = f(I_{k-1, i}, x, J_{k, j}),
 
-so E f for independent a and b needs expectations over a and over b only.  Products (r = 1), sums (r = 2) and
-short polynomials are found; what is not of the form is told by its residual at random pairs.
+so that E f is the same product with E G_k in place of G_k: products (rank 1), sums (2), polynomials of a sum
+and the like cost their number of blocks.  What is not of the form is told by states that had no part in the
+choice, near and far, alone and together: one value that is missed by more than rounding, or a pivot that is
+small, and the form is not used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +24,20 @@ from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.lattice import Settled
 from tpnum.gauss.laws import principal_factors
 
-_RANK = 6
-_SAMPLE = 48
-_PAIRS = 256
-_RESIDUAL = 1e-12
-_BATCH = 8  # entries whose laws give the pivots
+_RANK = 8
+_TYPICAL = 32
+"""States of a block that are drawn from its laws, for the pivots and again for the test,"""
+_NEAR = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+_FAR = (1e-3, 0.03, 0.3, 1.25, 2.5, 3.5, 5.0, 6.5, 8.0)
+"""and those at so many deviations, both ways: for the pivots, and for the test alone."""
+_COLUMNS = 64
+_TESTS = 1 << 13
+_NOTHING = 1e-11
+"""What is left of a matrix, relative to its largest entry, that is rounding;"""
+_SMALL = 1e-7
+"""a pivot that is larger than that but below this is neither rounding nor safe to divide by."""
+_ENTRIES = 8  # whose laws give the states
+_SIZES = 256  # points that tell E|f| of an entry
 
 Solve = Callable[[Any, np.ndarray, np.ndarray, float], Settled]
 """Expectations of a function at means (n, d) and covariances (n, d, d), to a relative tolerance."""
@@ -45,106 +59,230 @@ def blocks(cov: np.ndarray) -> list[np.ndarray]:
 
 
 def separated(
-    f_at: Integrand, mean: np.ndarray, cov: np.ndarray, first: np.ndarray, rtol: float, solve: Solve
+    f_at: Integrand, mean: np.ndarray, cov: np.ndarray, apart: Sequence[np.ndarray], rtol: float, solve: Solve
 ) -> Settled | None:
-    """E f, coordinates ``first`` independent of the others; None where f is no short sum of products."""
-    rest = np.setdiff1d(np.arange(mean.shape[1]), first)
-    parts: list[Settled] = []
-    k = 0
-    while k < (f_at.components or 1):
-        one = _Cross(f_at, k, first, rest)
-        if not one.find(mean, cov):
+    """E f, the blocks ``apart`` of coordinates independent; None where f is not proven a short chain."""
+    states = [_states(mean, cov, block) for block in apart]
+    chains = []
+    for k in range(f_at.components or 1):
+        chain = _Chain.found(f_at, k, apart, states, rtol)
+        if chain is None:
             return None
-        parts.append(one.expectation(mean, cov, rtol, solve))
-        k += 1
-    value, error, size = (np.concatenate([p[i] for p in parts], axis=1) for i in range(3))
-    return value, error, size, sum(p[3] for p in parts)
+        chains.append(chain)
+    size, cost = _sizes(f_at, mean, cov)
+    parts = [chain.expectation(mean, cov, rtol, solve, size[:, k]) for k, chain in enumerate(chains)]
+    value, error, size = (np.stack([p[i] for p in parts], axis=1) for i in range(3))
+    return value, error, size, cost + sum(p[3] for p in parts)
 
 
-class _Cross:
-    """The cross approximation of one component of f between two blocks of coordinates."""
+@dataclass(frozen=True)
+class _States:
+    """States (coordinates, states) of a block for the pivots, and for the test; the first are typical."""
 
-    def __init__(self, f_at: Integrand, component: int, first: np.ndarray, rest: np.ndarray) -> None:
-        self.f_at, self.component = f_at, component
-        self.first, self.rest = first, rest
-        self.cost = 0
+    choice: np.ndarray
+    test: np.ndarray
 
-    def values(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """F at pairs: a (len(first), points), b (len(rest), points)."""
-        x = np.empty((self.first.size + self.rest.size, a.shape[1]))
-        x[self.first], x[self.rest] = a, b
-        self.cost += a.shape[1]
-        return self.f_at.columns([row[None] for row in x])[0, self.component]
 
-    def find(self, mean: np.ndarray, cov: np.ndarray) -> bool:
-        """Choose the pivots from samples of the laws; whether few of them are enough."""
+def _states(mean: np.ndarray, cov: np.ndarray, block: np.ndarray) -> _States:
+    variance = np.trace(cov[:, block[:, None], block], axis1=1, axis2=2)
+    some = np.unique(np.linspace(0, mean.shape[0] - 1, _ENTRIES).astype(int))
+    some = np.unique([*some, int(np.argmin(variance)), int(np.argmax(variance))])
+    factor = principal_factors(cov[some][:, block[:, None], block])
+    rng = np.random.default_rng(int(block[0]))
+
+    def at(distances: Sequence[float]) -> np.ndarray:
+        rows = np.resize(np.arange(some.size), _TYPICAL + 2 * len(distances))
+        z = rng.standard_normal((block.size, rows.size))
+        z[:, _TYPICAL:] /= np.sqrt(np.sum(z[:, _TYPICAL:] ** 2, axis=0))
+        z[:, _TYPICAL:] *= np.concatenate([distances, distances])
+        signs = np.sign(z[0, _TYPICAL:]) * np.repeat([1.0, -1.0], len(distances))
+        z[:, _TYPICAL:] *= np.where(signs == 0, 1.0, signs)  # one of each pair on either side
+        return mean[some][rows][:, block].T + np.einsum("nij,jn->in", factor[rows], z)
+
+    return _States(at(_NEAR), at(_FAR))
+
+
+def _sizes(f_at: Integrand, mean: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, int]:
+    """E|f| of every entry and component from a few points, and their number."""
+    z = np.random.default_rng(1).standard_normal((mean.shape[1], _SIZES))
+    factor = principal_factors(cov)
+    step = max(1, (1 << 15) // _SIZES)
+    made = []
+    for begin in range(0, mean.shape[0], step):
+        part = slice(begin, begin + step)
+        u = mean[part, :, None] + factor[part] @ z
+        values = f_at.columns([np.ascontiguousarray(u[:, k]) for k in range(u.shape[1])])
+        made.append(np.mean(np.abs(values), axis=2))
+    return np.concatenate(made), mean.shape[0] * _SIZES
+
+
+@dataclass
+class _Chain:
+    """The pivots of one component: ``left[k]`` (coordinates before block k, r), ``right[k]`` (after it)."""
+
+    f_at: Integrand
+    component: int
+    apart: Sequence[np.ndarray]
+    left: list[np.ndarray]
+    right: list[np.ndarray]
+    inverse: list[np.ndarray]
+    missed: float = 0.0
+    """The largest error of the chain at a tested point, relative to |f| there and on average;"""
+    rounding: float = 0.0
+    """what it may be off where f vanishes."""
+
+    @classmethod
+    def found(
+        cls,
+        f_at: Integrand,
+        component: int,
+        apart: Sequence[np.ndarray],
+        states: Sequence[_States],
+        rtol: float,
+    ) -> _Chain | None:
+        chain = cls(f_at, component, apart, [np.empty((0, 1))], [], [])
         rng = np.random.default_rng(0)
-        some = np.unique(np.linspace(0, mean.shape[0] - 1, _BATCH).astype(int))
-        rows = np.resize(some, _SAMPLE)
-        a, b = (self.draw(mean[rows], cov[rows], side, 1, rng)[:, :, 0].T for side in (self.first, self.rest))
-        i, j = np.divmod(np.arange(_SAMPLE * _SAMPLE), _SAMPLE)
-        matrix = self.values(a[:, i], b[:, j]).reshape(_SAMPLE, _SAMPLE)
-        if not np.all(np.isfinite(matrix)):
-            return False
-        left, top = matrix.copy(), float(np.max(np.abs(matrix)))
-        pivots: list[tuple[int, int]] = []
-        while np.max(np.abs(left)) > _RESIDUAL * top and len(pivots) < _RANK:
-            p, q = np.unravel_index(int(np.argmax(np.abs(left))), left.shape)
-            pivots.append((int(p), int(q)))
-            left -= np.outer(left[:, q], left[p]) / left[p, q]
-        if np.max(np.abs(left)) > _RESIDUAL * top:
-            return False
-        chosen = np.array(pivots or [(0, 0)])
-        self.a, self.b = a[:, chosen[:, 0]], b[:, chosen[:, 1]]
-        self.inverse = np.linalg.pinv(matrix[np.ix_(chosen[:, 0], chosen[:, 1])])
+        with np.errstate(all="ignore"):
+            if not (chain.grown(states, rng) and chain.holds(states, rng, rtol)):
+                return None
+        return chain
+
+    def grown(self, states: Sequence[_States], rng: np.random.Generator) -> bool:
+        """Choose pivots place by place; whether few are enough, and none is small."""
+        for k in range(len(self.apart) - 1):
+            after = [s.choice for s in states[k + 1 :]]
+            together = _TYPICAL + rng.permutation(after[0].shape[1] - _TYPICAL)
+            columns = np.concatenate([a[:, _drawn(rng, together, a.shape[1])] for a in after])
+            own = states[k].choice
+            rows = np.concatenate(
+                [np.repeat(self.left[k], own.shape[1], axis=1), np.tile(own, self.left[k].shape[1])]
+            )
+            i, j = np.divmod(np.arange(rows.shape[1] * _COLUMNS), _COLUMNS)
+            matrix = self.values(rows[:, i], columns[:, j]).reshape(-1, _COLUMNS)
+            pivots = _pivots(matrix)
+            if pivots is None:
+                return False
+            self.left.append(rows[:, pivots[0]])
+            self.right.append(columns[:, pivots[1]])
+            self.inverse.append(np.linalg.inv(matrix[np.ix_(*pivots)]))
+        self.right.append(np.empty((0, 1)))
         return True
 
-    @staticmethod
-    def draw(
-        mean: np.ndarray, cov: np.ndarray, side: np.ndarray, points: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Samples (n, len(side), points) of one block."""
-        factor = principal_factors(cov[:, side[:, None], side])
-        return mean[:, side, None] + factor @ rng.standard_normal((mean.shape[0], side.size, points))
+    def holds(self, states: Sequence[_States], rng: np.random.Generator, rtol: float) -> bool:
+        """Whether the chain gives f at states that had no part in the choice, and f is not constant there."""
+        which, tests = [], []
+        together = rng.integers(0, states[0].test.shape[1], _TESTS)
+        kind = np.arange(_TESTS) % 4  # typical; all at one distance, same sides and either; anything
+        for s in states:
+            count = s.test.shape[1]
+            far = (count - _TYPICAL) // 2
+            flipped = np.where(
+                (together >= _TYPICAL) & (rng.random(_TESTS) < 0.5),
+                _TYPICAL + (together - _TYPICAL + far) % (2 * far), together,
+            )  # fmt: skip
+            free = rng.integers(0, count, _TESTS)
+            own = np.choose(kind, [rng.integers(0, _TYPICAL, _TESTS), together, flipped, free])
+            which.append(own)
+            tests.append(s.test[:, own])
+        true = self.values(tests[0], np.concatenate(tests[1:]))
+        made = np.ones((_TESTS, 1))
+        for k, own in enumerate(which):
+            matrices = self.at_states(k, states[k].test)
+            made = np.einsum("nr,rsn->ns", made, matrices[:, :, own])
+            if k < len(self.inverse):
+                made = made @ self.inverse[k]
+        off = np.abs(made[:, 0] - true)
+        if not np.all(np.isfinite(off)) or np.all(true == true[0]):
+            return False
+        typical = float(np.mean(np.abs(true[kind == 0])))
+        if typical == 0.0:  # f is for the tails: there its own size counts, where it vanishes rounding
+            self.rounding = 1e-15 * float(np.max(np.abs(true)))
+            off[off <= self.rounding] = 0.0
+        scale = np.abs(true) + typical
+        self.missed = float(np.max(np.divide(off, scale, out=np.zeros_like(off), where=off > 0)))
+        return self.missed <= min(1e-9, max(1e-12, 0.01 * rtol))
 
-    def expectation(self, mean: np.ndarray, cov: np.ndarray, rtol: float, solve: Solve) -> Settled:
-        count, rank = mean.shape[0], self.inverse.shape[0]
-        residual, size = self.residual(mean, cov)
-        value = error = np.zeros(count)
+    def values(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """F at points whose coordinates are given block after block, (coordinates, points) each."""
+        stacked = np.concatenate([before, after])
+        x = np.empty_like(stacked)
+        x[np.concatenate(self.apart)] = stacked
+        return self.f_at.columns([row[None] for row in x])[0, self.component]
+
+    def at_states(self, k: int, own: np.ndarray) -> np.ndarray:
+        """G_k at states (coordinates, n): (rows, columns, n)."""
+        left, right = self.left[k], self.right[k]
+        r, s, n = left.shape[1], right.shape[1], own.shape[1]
+        before = np.repeat(left, s * n, axis=1)
+        after = np.tile(np.repeat(right, n, axis=1), r)
+        return self.values(np.concatenate([before, np.tile(own, r * s)]), after).reshape(r, s, n)
+
+    def expectation(
+        self, mean: np.ndarray, cov: np.ndarray, rtol: float, solve: Solve, size: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """(value, error, E|f|, evaluations), (n,) each, by the expectations of the matrices."""
+        cost = 0
         for share in (0.1, 1e-3):
-            sides = []
-            for side, held in ((self.first, self.b), (self.rest, self.a)):
-                made = solve(self.slice(side, held), mean[:, side], cov[:, side[:, None], side], share * rtol)
-                sides.append(made[:2])
-                self.cost += made[3] * rank
-            (left, off), (right, wrong) = sides
-            value = np.einsum("nj,ji,ni->n", left, self.inverse, right)
-            error = np.sum(off * np.abs(right @ self.inverse.T), axis=1)
-            error += np.sum(wrong * np.abs(left @ self.inverse), axis=1) + residual + 1e-15 * size
+            means, errors = [], []
+            for k, block in enumerate(self.apart):
+                shape = -1, self.left[k].shape[1], self.right[k].shape[1]
+                made = solve(self.slice(k), mean[:, block], cov[:, block[:, None], block], share * rtol)
+                means.append(made[0].reshape(shape))
+                errors.append(made[1].reshape(shape))
+                cost += made[3] * shape[1] * shape[2]
+            value, error = self.product(means, errors)
+            size = np.maximum(size, np.abs(value))
+            error = error + (self.missed + 1e-15) * size + self.rounding
             if np.all(error <= 0.5 * rtol * size):
                 break
-        return value[:, None], error[:, None], size[:, None], self.cost
+        return value, error, size, cost
 
-    def slice(self, side: np.ndarray, held: np.ndarray) -> Callable[..., np.ndarray]:
-        """F as a function of one block, the other one at its pivots: rank components."""
+    def product(self, means: list[np.ndarray], errors: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """The chain of the means, and what errors of its matrices do to it."""
+        inverse = [*self.inverse, np.eye(1)]
+        after = [np.ones((means[0].shape[0], 1, 1))]
+        for made, turn in zip(means[:0:-1], inverse[-2::-1], strict=True):
+            after.insert(0, turn @ made @ after[0])
+        before = np.ones((means[0].shape[0], 1, 1))
+        error = np.zeros(means[0].shape[0])
+        for k, made in enumerate(means):
+            error += (np.abs(before) @ errors[k] @ np.abs(after[k]))[:, 0, 0]
+            error += 1e-15 * (np.abs(before) @ np.abs(made) @ np.abs(after[k]))[:, 0, 0]
+            before = before @ made @ inverse[k]
+        return before[:, 0, 0], error
+
+    def slice(self, k: int) -> Callable[..., np.ndarray]:
+        """G_k as a function of the coordinates of its block: rows times columns components."""
 
         def at(*u: np.ndarray) -> np.ndarray:
-            own = np.stack(u)
-            rows = []
-            for pivot in held.T:
-                fixed = np.broadcast_to(pivot[:, None], (pivot.size, own.shape[1]))
-                rows.append(self.values(own, fixed) if side is self.first else self.values(fixed, own))
-            return np.stack(rows)
+            made = self.at_states(k, np.stack(u))
+            return made.reshape(-1, made.shape[2])
 
         return at
 
-    def residual(self, mean: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Root mean square of what the products miss, and E|f|, at random pairs of every entry."""
-        rng = np.random.default_rng(1)
-        count = mean.shape[0]
-        a, b = (self.draw(mean, cov, side, _PAIRS, rng) for side in (self.first, self.rest))
-        flat = [x.transpose(1, 0, 2).reshape(x.shape[1], -1) for x in (a, b)]
-        true = self.values(*flat)
-        on_a, on_b = self.slice(self.first, self.b)(*flat[0]), self.slice(self.rest, self.a)(*flat[1])
-        missed = (true - np.einsum("jp,ji,ip->p", on_a, self.inverse, on_b)).reshape(count, _PAIRS)
-        return np.sqrt(np.mean(missed**2, axis=1)), np.mean(np.abs(true.reshape(count, _PAIRS)), axis=1)
+
+def _drawn(rng: np.random.Generator, together: np.ndarray, count: int) -> np.ndarray:
+    """Which states of a block go into the columns: typical ones, all blocks at one distance, and any."""
+    typical = rng.integers(0, _TYPICAL, (_COLUMNS - together.size) // 2)
+    free = rng.integers(0, count, _COLUMNS - together.size - typical.size)
+    return np.concatenate([typical, together, free])
+
+
+def _pivots(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows and columns whose cross is the matrix; None where there are too many, or they say little."""
+    if not np.all(np.isfinite(matrix)):
+        return None
+    left, top = matrix.copy(), float(np.max(np.abs(matrix)))
+    rows: list[int] = []
+    columns: list[int] = []
+    while len(rows) <= _RANK:
+        p, q = np.unravel_index(int(np.argmax(np.abs(left))), left.shape)
+        pivot = abs(left[p, q])
+        if pivot <= _NOTHING * top:
+            return (np.array(rows), np.array(columns)) if rows else None
+        if pivot < _SMALL * top:
+            return None
+        rows.append(int(p))
+        columns.append(int(q))
+        left -= np.outer(left[:, q], left[p]) / left[p, q]
+    return None

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from tpnum.errors import LimitError
+from tpnum.gauss.survey import Survey
 
 DEGREE = 15
 """Degree of a piece: sixteen coefficients, evaluated in a few instructions."""
@@ -109,23 +110,31 @@ _SIGNS = (-1.0) ** np.arange(DEGREE + 1)
 
 def build(
     f: Value, slope: Value | None, kinks: np.ndarray, low: float, high: float, name: str = "f",
-    grades: np.ndarray | None = None, scale: float = 0.0, centre: float = 0.0,
+    grades: np.ndarray | None = None, scale: float = 0.0, centre: float = 0.0, look: Survey | None = None,
 ) -> Table:  # fmt: skip
     """The table of f, and of its derivative, on [low, high]; undeclared kinks are found and split at.
 
     ``grades`` are further break points, so that pieces are no larger than the rows that use them;
-    below 1e-18 of ``scale`` nothing is resolved; probes around 0 and ``centre`` find what is narrow there.
+    below 1e-18 of ``scale`` nothing is resolved; probes around 0 and ``centre`` find what is narrow there,
+    as do those of the survey of a user's function, below whose noise nothing is resolved either.
     """
+    noise = 0.0
+    if look is not None:
+        kinks = np.union1d(kinks, look.kinks)
+        scale = max(scale, look.scale)
+        noise = look.noise * look.scale
     steps = np.empty(0) if grades is None else grades[(grades > low) & (grades < high)]
     inside = np.unique(kinks[(kinks > low) & (kinks < high)])
     start = np.concatenate([[low], np.union1d(inside, steps), [high]])
-    probes = _probes(f, low, high, centre)
-    edges, cuts, coef, derived, resolved = _bisect(f, slope, start, inside, probes, name, scale)
-    found = _undeclared(edges, inside)
+    probes = _probes(f, low, high, centre, look)
+    edges, cuts, coef, derived, resolved, lost = _bisect(f, slope, start, inside, probes, name, scale, noise)
+    found = _undeclared(edges, inside, lost)
     if found.size:
         inside = np.union1d(inside, found)
         start = np.concatenate([[low], np.union1d(inside, steps), [high]])
-        edges, cuts, coef, derived, resolved = _bisect(f, slope, start, inside, probes, name, scale)
+        edges, cuts, coef, derived, resolved, lost = _bisect(
+            f, slope, start, inside, probes, name, scale, noise
+        )
     half = 0.5 * np.diff(edges)
     resolved = max(resolved, _singular(coef, half, name, edges))
     cuts = np.union1d(cuts, start)
@@ -171,7 +180,9 @@ def _with(cuts: np.ndarray, kinked: np.ndarray, more: np.ndarray) -> tuple[np.nd
     return np.concatenate([cuts, new])[order], np.concatenate([kinked, np.ones(new.size, bool)])[order]
 
 
-def _probes(f: Value, low: float, high: float, centre: float) -> tuple[np.ndarray, np.ndarray]:
+def _probes(
+    f: Value, low: float, high: float, centre: float, look: Survey | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Points where the pieces are held against f: all over, and ever denser around 0 and the centre."""
     steps = 1.37e-3 * 1.6 ** np.arange(40)
     even = low + (high - low) * ((0.5 + np.arange(96)) * 0.6180339887498949 % 1.0)
@@ -180,7 +191,13 @@ def _probes(f: Value, low: float, high: float, centre: float) -> tuple[np.ndarra
     with np.errstate(all="ignore"):
         made = np.asarray(f(u), dtype=np.float64)
     sound = np.isfinite(made)
-    return u[sound], made[sound]
+    u, made = u[sound], made[sound]
+    if look is not None:
+        more, values = look.probes
+        inside = (more > low) & (more < high) & ~np.isin(more, look.kinks)
+        u, at = np.unique(np.concatenate([u, more[inside]]), return_index=True)
+        made = np.concatenate([made, values[inside]])[at]
+    return u, made
 
 
 def _missed(
@@ -220,11 +237,15 @@ def _bisect(
     probes: tuple[np.ndarray, np.ndarray],
     name: str,
     scale: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, float]:
-    """Halve intervals until f (and f') are resolved: edges, coarse edges, Chebyshev coefficients of both."""
+    known: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, float, np.ndarray]:
+    """Halve intervals until f (and f') are resolved: edges, coarse edges, Chebyshev coefficients of both.
+
+    ``known`` is the noise of values.  Also what was left over, and on which pieces something was.
+    """
     low, high = start[:-1], start[1:]
     before: np.ndarray = np.full(low.shape, np.inf)  # the unresolved part of the parent
-    done: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]] = []
+    done: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]] = []
     cuts = [start]
     count, largest, biggest = 0, 0.0, 0.0
     for depth in range(_DEEPEST + 1):
@@ -238,7 +259,8 @@ def _bisect(
         ends[np.isin(high, kinks), 1] = 0.0
         missed = np.maximum(np.nanmax(ends, axis=1), _missed(coef, low, high, probes))
         missed /= np.maximum(size, max(1e-40 * biggest, 1e-18 * scale, 1e-300))
-        tail = np.where(missed > _MISMATCH, np.maximum(tail, missed), tail)
+        blur = 8.0 * known / np.maximum(size, 1e-300)  # what noise does to a piece
+        tail = np.where(missed > np.maximum(_MISMATCH, blur), np.maximum(tail, missed), tail)
         if derived is not None:
             # f' may be far below f, as in the saturated parts of tanh: there f sets the scale
             of = np.maximum(np.abs(derived).max(axis=1), size)
@@ -246,13 +268,16 @@ def _bisect(
         noise = (tail < _NOISE) & (tail > before / 3.0)
         width = high - low
         small = width < 1e-14 * np.maximum(np.abs(low), np.abs(high)) + 1e-290
-        stop = (tail <= _TOLERANCE) | noise | small
+        fine = tail <= np.maximum(_TOLERANCE, blur)
+        stop = fine | noise | small
         if depth == _DEEPEST or count + low.size > _MOST:
             stop[:] = True
-        done.append((low[stop], high[stop], coef[stop], None if derived is None else derived[stop]))
+        own = None if derived is None else derived[stop]
+        done.append((low[stop], high[stop], coef[stop], own, ~fine[stop]))
         count += int(stop.sum())
         sound = stop & ~small
         if depth < _DEEPEST and np.any(sound):
+            tail = np.maximum(tail, blur / 8.0)
             weight = np.minimum(size[sound] / scale, 1.0) if scale > 0 else 1.0
             largest = max(largest, float((tail[sound] * weight).max()))
         low, high, before = low[~stop], high[~stop], tail[~stop]
@@ -267,15 +292,16 @@ def _bisect(
     order = np.argsort(edges)
     coefs = np.concatenate([d[2] for d in done])[order]
     slopes = None if slope is None else np.concatenate([d[3] for d in done if d[3] is not None])[order]
-    return np.append(edges[order], start[-1]), np.concatenate(cuts), coefs, slopes, largest
+    lost = np.concatenate([d[4] for d in done])[order]
+    return np.append(edges[order], start[-1]), np.concatenate(cuts), coefs, slopes, largest, lost
 
 
 def _tail(coef: np.ndarray, size: np.ndarray, floor: float) -> np.ndarray:
     return np.abs(coef[:, -3:]).max(axis=1) / np.maximum(size, max(floor, 1e-300))
 
 
-def _undeclared(edges: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Points around which the bisection went on and on: kinks nobody declared."""
+def _undeclared(edges: np.ndarray, known: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    """Points around which the bisection went on and on, to no end: kinks nobody declared."""
     width = np.diff(edges)
     span = edges[-1] - edges[0]
     tiny = width < 1e-7 * span
@@ -288,7 +314,7 @@ def _undeclared(edges: np.ndarray, known: np.ndarray) -> np.ndarray:
         while end < tiny.size and tiny[end]:
             end += 1
         a, b = edges[begin], edges[end]
-        if np.any((known >= a) & (known <= b)):
+        if np.any((known >= a) & (known <= b)) or not np.any(lost[begin:end]):
             continue
         finest = begin + int(np.argmin(width[begin:end]))
         low, high = edges[finest], edges[finest + 1]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tpnum.errors import AccuracyWarning, InputError, LimitError, outside
-from tpnum.gauss.estimate import Estimate
+from tpnum.gauss.estimate import Estimate, student
 from tpnum.law.draws import Draws, Random, Sobol
 from tpnum.law.replicate import Replicate
 from tpnum.law.schedule import schedule
@@ -30,12 +31,15 @@ ARENA, SMALLEST = 1 << 28, 1 << 10
 """Bytes of a replicate's samples; beyond, replicates get smaller (down to so many samples) and more."""
 
 GROWTH, MOST = 4, 64
-"""With ``rtol`` samples become so many times more, up to so many times those at first."""
+"""With ``rtol`` samples become so many times more, by default up to so many times those at first."""
 
 PIECE = 1 << 14
 """Samples that a user's function is called with at a time."""
 
 TINY = 1e-300
+
+REPLICATES = 16
+"""Parts of the samples, half as many where these would be smaller than 32 samples."""
 
 PART = 4
 """The bias is seen on this part of the first replicate, run whole and in two halves."""
@@ -50,21 +54,23 @@ class Ensemble:
     means over the samples.  Vectors of different common dimension classes have independent samples.
 
     Every replicate is an ensemble of its own, of ``samples / replicates`` samples, with its own moments and
-    scalars.  An answer is the mean over replicates; its error is half of Student's 95 % interval, together
-    with the bias of order 1 / samples, as a part of a replicate shows it that is run whole and in halves.
+    scalars.  An answer is the mean over replicates; its error is the half-width of Student's 95 % interval,
+    together with the bias of order 1 / samples, as a part of a replicate shows it that is run whole and in
+    halves, and with what stratified points cannot tell apart (`resolution`).
 
     Parameters
     ----------
     program
         The expanded program.
     samples, replicates
-        All samples together, and the number of parts; with Sobol points each has 2^k samples, and there are
+        All samples together, and the number of parts (16 by default); with Sobol points each has 2^k samples, and there are
         as many more or fewer of them as that takes.
     seed
         Fixes the result, whatever the number of threads.
-    rtol
+    rtol, most
         Samples are multiplied until the error of what is asked for is below this part of E|f|, of a scalar's
-        value, up to 64 times those at first; then an `AccuracyWarning` says what was reached.
+        value, up to ``most`` samples (64 times those at first by default); then an `AccuracyWarning` says
+        what was reached, and how many would do.
     corrections
         False: no dots, as if transposes were independent matrices.
     points
@@ -89,11 +95,12 @@ class Ensemble:
         program: Program,
         *,
         samples: int = 1 << 17,
-        replicates: int = 8,
+        replicates: int | None = None,
         seed: int = 0,
         corrections: bool = True,
         points: str = "sobol",
         rtol: float | None = None,
+        most: int | None = None,
         n_jobs: int | None = None,
         data: Mapping[str, Any] | None = None,
         written: Callable[[str], str | None] | None = None,
@@ -102,6 +109,8 @@ class Ensemble:
             v.axes for v in program.vars.values()
         ):
             raise InputError("program: an ensemble holds scalar lines; call its expand() first")
+        if replicates is None:
+            replicates = max(REPLICATES // 2, min(REPLICATES, int(samples) // 32))
         if int(samples) != samples or int(replicates) != replicates:
             raise InputError(
                 f"samples and replicates must be whole numbers, not {samples!r} and {replicates!r}"
@@ -118,8 +127,10 @@ class Ensemble:
         self._data = _arrays(program, data or {})
         self._widths = {self.vars[name].dim: x.size for name, x in self._data.items()}
         self._vectors = [name for name, v in self.vars.items() if v.kind in "GH"]
+        _check_memory(samples)
         self.points, self.rtol = points, rtol
-        self._first, self._least = samples, replicates
+        self.most = MOST * samples if most is None else most
+        self._least = replicates
         self._resize(samples)
         self._asked: dict[str, None] = {}
         self._runs: list[Replicate] = []
@@ -141,40 +152,41 @@ class Ensemble:
         return self.expect(lambda x: x, name)
 
     def moment(self, a: str, b: str) -> Estimate:
-        """E Z^a Z^b."""
+        """E Z^a Z^b, of data the numbers themselves."""
+        if a in self._data or b in self._data:
+            x, y = self._data.get(a), self._data.get(b)
+            value = 0.0 if x is None or y is None else float(x @ y) / x.size
+            return Estimate(value, 0.0, "data", 0)
         return self.expect(lambda x, y: x * y, a, b)
 
     def cov(self, a: str, b: str) -> Estimate:
         """Cov(Z^a, Z^b)."""
 
-        def value(run: Replicate) -> Any:
+        def value(run: Replicate) -> Averages:
             x, y = run.kept[a], run.kept[b]
-            return _average(lambda u, v: u * v, [x, y]) - x.mean() * y.mean()
-
-        def scale(run: Replicate) -> Any:
-            return _average(lambda u, v: np.abs(u * v), [run.kept[a], run.kept[b]])
+            made = _averages(lambda u, v: u * v, [x, y])
+            return made._replace(value=made.value - x.mean() * y.mean())
 
         self._need(a, b)
-        return self._estimate(value, scale, a, b)
+        return self._estimate(value, a, b)
 
     def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
         """E f(Z^1, .., Z^k), one value per component of f; where its ``kinks`` are does not matter."""
 
-        def of(f: Callable[..., Any]) -> Callable[[Replicate], Any]:
-            return lambda run: _average(f, [run.kept[name] for name in names])
-
         self._need(*names)
-        return self._estimate(of(f), of(lambda *x: np.abs(f(*x))), *names)
+        return self._estimate(lambda run: _averages(f, [run.kept[name] for name in names]), *names)
 
     def scalar(self, name: str) -> Estimate:
         """The limit of a scalar."""
         if name not in self.vars or self.vars[name].kind != "S":
             raise InputError(f"{name!r} is not a scalar of the program")
 
-        def value(run: Replicate) -> Any:
-            return run.values[run.plan.scalars[name]]
+        def value(run: Replicate) -> Averages:
+            place = run.plan.scalars[name]
+            size = abs(run.values[place])
+            return Averages(run.values[place], size, run.largest.get(place, size))
 
-        return self._estimate(value, lambda run: abs(value(run)), name)
+        return self._estimate(value, name)
 
     def how(self) -> dict[str, str]:
         """How each product and each Moment is found."""
@@ -255,21 +267,18 @@ class Ensemble:
             return Random(self.seed, replicate)
         return Sobol(self.seed, replicate, self.size, plan.gaussians)
 
-    def _estimate(
-        self, of: Callable[[Replicate], Any], scale: Callable[[Replicate], Any], *names: str
-    ) -> Estimate:
-        """The mean of what ``of`` gives over replicates, and its error; ``scale`` is what ``rtol`` is of."""
+    def _estimate(self, of: Callable[[Replicate], Averages], *names: str) -> Estimate:
+        """The mean of what ``of`` gives over replicates, and its error, of whose size ``rtol`` is a part."""
         while True:
             if not self._runs or any(self.vars[n].kind != "S" and n not in self._runs[0].kept for n in names):
                 self._run(len(names))
-            made = self._now(of, names)
+            made, size = self._now(of, names)
             if self.rtol is None:
                 return made
-            size = np.mean([scale(run) for run in self._runs[: self.replicates]], axis=0)
             reached = float(np.max(made.error / np.maximum(size, TINY)))
             if reached <= self.rtol:
                 return made
-            if self.samples >= MOST * self._first:
+            if GROWTH * self.samples > self.most or not _fits(GROWTH * self.samples):
                 break
             self._runs = []
             self._resize(GROWTH * self.samples)
@@ -277,49 +286,89 @@ class Ensemble:
             self._warned = reached
             warnings.warn(
                 f"the expectation of {self._where(names)} is known to {reached:.1e} of its size only with "
-                f"{self.samples} samples, not to {self.rtol:g}; give more samples",
+                f"{self.samples} samples, not to {self.rtol:g}; give more samples or a larger budget: about "
+                f"{self.samples * (reached / self.rtol) ** 2:.0e} would do",
                 AccuracyWarning,
                 stacklevel=outside(),
             )
         return made
 
-    def _now(self, of: Callable[[Replicate], Any], names: tuple[str, ...]) -> Estimate:
-        """`_estimate` from the samples that there are."""
+    def _now(self, of: Callable[[Replicate], Averages], names: tuple[str, ...]) -> tuple[Estimate, Any]:
+        """`_estimate` from the samples that there are, and the size of what is averaged."""
         with np.errstate(all="ignore"):
-            each = np.array([of(run) for run in self._runs], dtype=np.float64)
+            made = [of(run) for run in self._runs]
+        each, sizes, largest = (np.array(a, dtype=np.float64) for a in zip(*made, strict=True))
         if not np.isfinite(each).all():
             raise LimitError(
                 f"the expectation of {self._where(names)} is not finite in an ensemble of {self.size} "
                 "samples: it does not exist or overflows; use a function that grows more slowly, or smaller "
                 "variances"
             )
-        whole, (part, first, second) = each[: self.replicates], each[self.replicates :]
-        bias = (0.5 * (first + second) - part) / PART
-        spread = whole.std(axis=0, ddof=1) / math.sqrt(self.replicates)
-        error = np.hypot(_student(self.replicates - 1) * spread, bias)
-        method = f"ensemble, S = {self.samples}, R = {self.replicates}, {self.points}"
-        return Estimate(whole.mean(axis=0)[()], error[()], method, self.samples)
+        count = self.replicates
+        whole, (part, first, second) = each[:count], each[count:]
+        error = student(count - 1) * whole.std(axis=0, ddof=1) / math.sqrt(count)
+        error = np.hypot(error, (0.5 * (first + second) - part) / PART)
+        if self.points == "sobol":
+            error = np.hypot(error, resolution(count) * largest.max(axis=0) / self.size)
+        method = f"ensemble, S = {self.samples}, R = {count}, {self.points}"
+        value = whole.mean(axis=0)
+        return Estimate(value[()], error[()], method, self.samples), sizes[:count].mean(axis=0)
 
 
-def _average(f: Callable[..., Any], rows: list[np.ndarray]) -> Any:
-    """The mean of f(*rows), a piece of the samples at a time; of k components, k means."""
-    size = rows[0].size
-    total: Any = 0.0
-    for begin in range(0, size, PIECE):
+class Averages(NamedTuple):
+    """E f, E|f| and the largest |f| of some samples."""
+
+    value: Any
+    size: Any
+    largest: Any
+
+
+def _averages(f: Callable[..., Any], rows: list[np.ndarray]) -> Averages:
+    """Of f(*rows), a piece of the samples at a time; of k components, k of them."""
+    count = rows[0].size
+    value: Any = 0.0
+    size: Any = 0.0
+    largest: Any = 0.0
+    for begin in range(0, count, PIECE):
         pieces = [row[begin : begin + PIECE] for row in rows]
         made = np.asarray(f(*pieces), dtype=np.float64)
-        if made.ndim and made.shape[-1] == pieces[0].size:
-            total = total + made.sum(axis=-1)
-        else:
-            total = total + made * pieces[0].size
-    return total / size
+        if not made.ndim or made.shape[-1] != pieces[0].size:
+            made = np.repeat(made[..., None], pieces[0].size, axis=-1)
+        value = value + made.sum(axis=-1)
+        size = size + np.abs(made).sum(axis=-1)
+        largest = np.maximum(largest, np.abs(made).max(axis=-1))
+    return Averages(value / count, size / count, largest)
 
 
-def _student(freedom: int) -> float:
-    """Half of the half-width of the 95 % interval of Student's distribution."""
-    from scipy.special import stdtrit
+def resolution(replicates: int) -> float:
+    """What stratified points may miss of a jump in one coordinate, in parts of one point's weight.
 
-    return 0.5 * float(stdtrit(freedom, 0.975))
+    One point of each replicate is in the stratum of the jump.  All of them fall on the same side of one that
+    cuts a part p off with probability (1 - p)^R; then they agree and are p of a point's weight off.  A larger
+    p than this shows itself in 95 % of all cases.
+    """
+    return 1.0 - 0.05 ** (1.0 / replicates)
+
+
+def _fits(samples: int) -> bool:
+    """Whether the memory holds the samples of one vector and as much beside them."""
+    return 16 * samples <= _memory()
+
+
+def _check_memory(samples: int) -> None:
+    if not _fits(samples):
+        raise InputError(
+            f"samples = {samples:.3g} of one vector take {8e-9 * samples:.3g} GB; this machine has "
+            f"{1e-9 * _memory():.3g} GB: give fewer"
+        )
+
+
+def _memory() -> float:
+    """Bytes that this machine has, as far as it says so."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _arrays(program: Program, data: Mapping[str, Any]) -> dict[str, np.ndarray]:

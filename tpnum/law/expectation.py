@@ -83,6 +83,9 @@ class Expectation:
 
     def product(self, placed: list[tuple[int, Atom]]) -> list[Piece]:
         """The expectation as a sum of pieces; an empty list is a structural zero."""
+        purse = self.law.site(0).purse
+        if purse is not None:
+            purse.term()
         return self._product(
             [Placed(a.fn, tuple((site, g) for g in a.args), a.scalars) for site, a in placed]
         )

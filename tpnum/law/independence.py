@@ -50,7 +50,7 @@ CONDITIONS = {
 
 CONSTANT, EVEN, ODD, NEITHER, ZERO = None, 1, -1, 0, 2
 """Parities in the seeds jointly.  What does not descend from a seed is constant; averages of what is odd
-vanish in the limit, and with them their products."""
+vanish in the limit, and with them their products, as do vectors of zeros: zero is odd and even."""
 
 
 MOST_TRIED = 64
@@ -280,7 +280,9 @@ class _Check:
     def _parity(self, line: Line, seed: bool, known: dict[str, int | None]) -> int | None:
         match line:
             case Input():
-                return ODD if seed else CONSTANT
+                if seed:
+                    return ODD
+                return ZERO if not any(line.mean) and not any(map(any, line.cov)) else CONSTANT
             case MatMul():
                 return known[line.vector]
             case Map():
@@ -321,6 +323,11 @@ def _applied(fn: Function, args: Sequence[int | None], scalars: Sequence[int | N
     """The parity of fn(args; scalars): each odd argument flips by fn's parity in it alone."""
     if fn.name == "mul" and not fn.order and ZERO in (*args, *scalars):
         return ZERO
+    linear = fn.name in ("identity", "add", "sub") and not fn.order
+    if args and not scalars and all(p == ZERO for p in args) and (linear or fn.parity == ODD):
+        return ZERO
+    if linear:
+        args = [p for p in args if p != ZERO]
     args, scalars = ([CONSTANT if p == ZERO else p for p in group] for group in (args, scalars))
     if all(p is CONSTANT for p in (*args, *scalars)):
         return CONSTANT
@@ -331,7 +338,7 @@ def _applied(fn: Function, args: Sequence[int | None], scalars: Sequence[int | N
         return EVEN
     if fn.name == "mul" and not fn.order and not scalars:
         return _times(args)
-    if fn.name in ("identity", "add", "sub") and not fn.order:
+    if linear:
         return ODD if len(odd) == len(args) else NEITHER
     if len(odd) == len(args) and fn.parity:
         return int(fn.parity)

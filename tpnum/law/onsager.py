@@ -78,6 +78,9 @@ class Numbers(Protocol):
     def accuracy(self) -> float:
         """The largest relative error so far."""
 
+    def amplified(self, factor: float, what: str) -> None:
+        """A correction is so many times as inexact as the numbers that it was solved from."""
+
 
 N = TypeVar("N", bound=Numbers)
 
@@ -138,13 +141,16 @@ def free(
     LimitError
         A correction that does not exist or cannot be computed; the message quotes the line.
     """
-    writer = _Writer(program, numbers)
+    def where(number: int) -> str:
+        name = _first(program.lines[number - 1])
+        return written(name) or place(number, name)
+
+    writer = _Writer(program, numbers, where)
     for number, line in enumerate(program.lines, 1):
         try:
             writer.line(line, number)
         except ProgramError as error:
-            where = written(_first(line)) or place(number, _first(line))
-            raise LimitError(f"{where}: no correction: {error}") from None
+            raise LimitError(f"{where(number)}: no correction: {error}") from None
     return Free(writer.new, tuple(writer.corrections)), writer.numbers
 
 
@@ -153,10 +159,11 @@ def _first(line: Line) -> str:
 
 
 class _Writer(Generic[N]):
-    def __init__(self, program: Program, numbers: Callable[[Program], N]) -> None:
-        self.old, self.new = program, type(program)()
-        for dim, ratio in program.dims.items():
-            self.new.dim(dim, ratio)
+    def __init__(
+        self, program: Program, numbers: Callable[[Program], N], where: Callable[[int], str]
+    ) -> None:
+        self.where = where
+        self.old, self.new = program, program._blank()
         self.new.parts = dict(program.parts)
         self.numbers = numbers(self.new)
         self.taken = set(program.vars)
@@ -246,7 +253,7 @@ class _Writer(Generic[N]):
             self.new.append(line)
             self._is_base(line.name, frozenset([line.name]))
             return
-        dots = self.dots(line.vector, (root, not transposed), self._variance(direction))
+        dots = self.dots(line.vector, (root, not transposed), self._variance(direction), number)
         hat = self.fresh(f"{line.name}{HAT}") if dots else line.name
         self.new.append(MatMul(hat, line.matrix, line.vector))
         self._is_base(hat, frozenset([hat]))
@@ -259,27 +266,19 @@ class _Writer(Generic[N]):
         of = self.matrices[direction[0]]
         return of.var * (transposed_ratio(self.old, of) if direction[1] else 1.0)
 
-    def dots(self, x: str, opposite: Direction, variance: float) -> list[tuple[str, float]]:
+    def dots(
+        self, x: str, opposite: Direction, variance: float, number: int
+    ) -> list[tuple[str, float]]:
         """(y, s^2 E[d Z^x / d hat]) for the earlier products of ``opposite`` that Z^x depends on."""
         earlier = self.products.get(opposite, [])
         reached = self._hats([x])
         if not reached & {hat for hat, _ in earlier}:
             return []
-        found = np.zeros(len(earlier))
-        size = np.zeros(len(earlier))
-        rough = []
+        hats = [hat for hat, _ in earlier]
+        found, size = np.zeros(len(hats)), np.zeros(len(hats))
         for base, coef in self.sums[x].items():
-            if any(self.rough(base, hat) for hat, _ in earlier):
-                rough.append((coef, base))
-                continue
-            for k, (hat, _) in enumerate(earlier):
-                for vector, c in self.slope(base, hat).items():
-                    part = coef * c * (1.0 if vector == ONE else self.numbers.mean_value(vector))
-                    found[k] += part
-                    size[k] += abs(part)
-        if rough:
-            made, scale = self.stein(rough, [hat for hat, _ in earlier])
-            found, size = found + made, size + scale
+            made, scale = self.expected_slopes(base, hats, number)
+            found, size = found + coef * made, size + abs(coef) * scale
         least = max(CANCELLED, 4.0 * self.numbers.accuracy())
         return [
             (y, variance * c)
@@ -339,15 +338,37 @@ class _Writer(Generic[N]):
                 return True
         return False
 
-    def stein(self, x: list[tuple[float, str]], hats: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """C^+ E[Z^x H], the expected derivative where there is none to take (Stein's lemma)."""
-        count = len(hats)
-        moments = np.array([sum(c * self.numbers.moment_value(base, hat) for c, base in x) for hat in hats])
-        cov = np.empty((count, count))
-        for i in range(count):
-            for j in range(i + 1):
-                cov[i, j] = cov[j, i] = self.numbers.moment_value(hats[i], hats[j])
-        made = np.linalg.pinv(cov, rcond=COLLINEAR, hermitian=True) @ moments
-        norm = np.sqrt(sum(c * d * self.numbers.moment_value(a, b) for c, a in x for d, b in x))
+    def expected_slopes(
+        self, base: str, hats: list[str], number: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """E[d Z^base / d hat] for every hat, and the size of the terms that it is the sum of.
+
+        By the chain rule as far as there are derivatives to take.  The hats R behind a function that jumps
+        are what Stein's lemma E[Z H] = C E[d Z / d H] leaves for them, a system no larger than it must be:
+        C_RR E[d Z / d H_R] = E[Z H_R] - sum over the others of C_Rj E[d Z / d H_j].
+        """
+        found, size = np.zeros(len(hats)), np.zeros(len(hats))
+        rough = [k for k, hat in enumerate(hats) if self.rough(base, hat)]
+        for k, hat in enumerate(hats):
+            if k not in rough:
+                for vector, c in self.slope(base, hat).items():
+                    part = c * (1.0 if vector == ONE else self.numbers.mean_value(vector))
+                    found[k] += part
+                    size[k] += abs(part)
+        if rough:
+            moments = np.array([self.numbers.moment_value(base, hats[r]) for r in rough])
+            cov = np.array([[self.numbers.moment_value(hats[r], hat) for hat in hats] for r in rough])
+            inverse = np.linalg.pinv(cov[:, rough], rcond=COLLINEAR, hermitian=True)
+            found[rough] = inverse @ (moments - cov @ found)
+            size[rough] = np.abs(inverse) @ (np.abs(moments) + np.abs(cov) @ np.abs(found))
+            self._note(moments, cov[:, rough], found[rough], size[rough], number)
+        return found, size
+
+    def _note(
+        self, moments: np.ndarray, cov: np.ndarray, found: np.ndarray, size: np.ndarray, number: int
+    ) -> None:
+        """How far rounding may move the dot, as a part of |Z|, which is at least E[Z H] / |H|."""
         root = np.sqrt(np.diag(cov))
-        return made, np.divide(norm, root, out=np.zeros(count), where=root > 0)
+        norm = np.max(np.maximum(np.abs(moments) / np.where(root > 0, root, np.inf), np.abs(found) * root))
+        if norm > 0:
+            self.numbers.amplified(float(np.max(size * root) / norm), f"the correction of {self.where(number)}")

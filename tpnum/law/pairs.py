@@ -8,6 +8,7 @@ Cross-line entries are not symmetric: K[a(x), b(x')] differs from K[b(x), a(x')]
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING
 
 from tpnum.law import graph
@@ -56,6 +57,12 @@ class _Tied:
             means=tuple(self.site(s).mean(n) for s, n in refs),
             cov=tuple(tuple(self.ref_cov(p, q) for q in refs) for p in refs),
         )
+        purse = self.site(0).purse
+        if purse is not None:
+            bases = [self.pairs.lines[s].bases(n for t, n in refs if t == s) for s in (0, 1)]
+            entries = prod(size for _, size in (*node.rows, *node.cols, *node.tied))
+            quoted = ", ".join(self.site(s).lines.where(n) for s, n in refs)
+            purse.joint(sum(map(len, bases)), [f.fn for f in node.factors], entries, quoted)
         return Piece(1.0, pairs=(node,))
 
     @staticmethod

@@ -46,7 +46,8 @@ FUSED: dict[tuple[str, tuple[int, ...]], int] = {
 class Replicate:
     """Runs a schedule on ``size`` samples, those from ``first`` on of their streams.
 
-    Afterwards ``values`` are the scalars, ``kept`` the vectors.
+    Afterwards ``values`` are the scalars, ``largest`` how far what they average varies within a stratum, where it
+    is not their own size, ``kept`` the vectors.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Replicate:
         self.data = dict(data)
         self.values = np.full(len(plan.scalars) + 1, np.nan)
         self.values[-1] = 1.0
+        self.largest: dict[int, float] = {}
         self.kept: dict[str, np.ndarray] = {}
         self.hats = {direction: Hats(channel) for direction, channel in plan.channels.items()}
         self.measured: dict[tuple[Direction, int], Sums] = {}
@@ -167,7 +169,7 @@ class Replicate:
     def recall(self, step: Recall) -> None:
         self.settle()
         made = self.hats[step.direction].gram[step.left, step.right]
-        self._put(step.names, step.out, made * self._factors(step))
+        self._moments(step, made * self._factors(step))
 
     def products(self, step: Products) -> None:
         self.waiting.append((step, self.samples[step.dim].dots(step.left, step.right)))
@@ -176,13 +178,22 @@ class Replicate:
         """See that the scalars so far are known."""
         waiting, self.waiting = self.waiting, []
         for step, sums in waiting:
-            self._put(step.names, step.out, sums.value() * self._factors(step))
+            self._moments(step, sums.value() * self._factors(step))
+
+    def _moments(self, step: Recall | Products, made: np.ndarray) -> None:
+        """Of products; the square of a Gaussian varies by 2 of its mean in the last stratum."""
+        square = step.left == step.right
+        largest = 2.0 * np.abs(made[square])
+        self.largest.update(zip(step.out[square].tolist(), largest.tolist(), strict=True))
+        self._put(step.names, step.out, made)
 
     def average(self, step: Average) -> None:
         x = self.samples[step.dim]
         scalars = self._scalars(step.scalars)
         made = [x.average(step.fn, args, s) for args, s in zip(step.args.T, scalars, strict=True)]
-        self._put(step.names, step.out, np.array(made))
+        values, largest = zip(*made, strict=True)
+        self.largest.update(zip(step.out.tolist(), largest, strict=True))
+        self._put(step.names, step.out, np.array(values))
 
     def compute(self, step: Compute) -> None:
         self.settle()

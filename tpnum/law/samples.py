@@ -161,13 +161,16 @@ class Samples:
             made[:size] = fn(*(piece[:, a].reshape(-1)[:size] for a in args), *scalars)
             piece[:, out] = made.reshape(-1, BLOCK)
 
-    def average(self, fn: Callable[..., Any], args: np.ndarray, scalars: np.ndarray) -> float:
-        """E fn(rows args; scalars)."""
-        total = 0.0
+    def average(
+        self, fn: Callable[..., Any], args: np.ndarray, scalars: np.ndarray
+    ) -> tuple[float, float]:
+        """E fn(rows args; scalars), and the largest |fn|."""
+        total = largest = 0.0
         for piece, size in self._pieces():
             made = fn(*(piece[:, a].reshape(-1)[:size] for a in args), *scalars)
             total += float(np.broadcast_to(made, size).sum())
-        return total / self.size
+            largest = max(largest, float(np.max(np.abs(made))))
+        return total / self.size, largest
 
     def _pieces(self) -> Iterator[tuple[np.ndarray, int]]:
         """Some blocks at a time, and how many samples there are in them."""

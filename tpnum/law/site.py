@@ -7,6 +7,7 @@ s^2 E[Z^h Z^h'], LinComb is bilinear, Nonlin is an expectation that factors over
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, ParamSpec
 
 import numpy as np
@@ -33,10 +34,11 @@ from tpnum.program.lines import (
 from tpnum.program.text import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tpnum.law.expectation import Side
     from tpnum.law.pairs import Pairs
+    from tpnum.law.price import Purse
     from tpnum.program import Program
     from tpnum.program.lines import Line, Var
 
@@ -97,6 +99,21 @@ class Lines:
     def axes(self, name: str) -> Axes:
         return self.vars[name].axes
 
+    def bases(self, names: Iterable[str]) -> set[str]:
+        """The G-vars of which others are sums."""
+        seen, found = set(names), set()
+        todo = list(seen)
+        while todo:
+            name = todo.pop()
+            line = self.by_name[name]
+            if isinstance(line, LinComb):
+                below = {term.vector for term in line.terms} - seen
+                seen |= below
+                todo += below
+            elif not isinstance(line, Input) or line.cov[(k := line.names.index(name))][k]:
+                found.add(name)
+        return found
+
 
 class Site:
     """The profile rules of one program."""
@@ -104,6 +121,7 @@ class Site:
     def __init__(self, lines: Lines):
         self.lines = lines
         self.pairs: Pairs | None = None  # set by Pairs, which stands on two sites
+        self.purse: Purse | None = None  # pays for joint expectations, None where they may cost anything
         self._memo: dict[graph.Key, graph.Profile | None] = {}
         self.keys: dict[graph.Key, graph.Profile] = {}
 
@@ -293,6 +311,10 @@ class Site:
             means=tuple(self.mean(n) for n in names),
             cov=tuple(tuple(self.cov(a, b) for b in names) for a in names),
         )
+        if self.purse is not None and key not in self.keys:
+            entries = prod(size for _, size in node.axes)
+            quoted = ", ".join(map(self.lines.where, names))
+            self.purse.joint(len(self.lines.bases(names)), [f.fn for f in made], entries, quoted)
         return Piece(1.0, (self._register(node),))
 
     def single(self, fn: Function, what: str, name: str, scalars: tuple[str, ...]) -> graph.Profile:

@@ -6,6 +6,7 @@ exact for nearly equal inputs.  The fast path (`tpnum.plan.compiler`) is held to
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import singledispatchmethod
 from typing import TYPE_CHECKING
 
@@ -285,7 +286,13 @@ class PairValues:
         ]
         placed = zip(node.names, node.sites, strict=True)
         where = ", ".join(self.profiles[s].site.lines.where(name) + "'" * s for name, s in placed)
-        value, _ = self.profiles[0].account.expectation(node.factors, scalars, means, cov, where)
+        account, value = self.profiles[0].account, np.empty(full)
+        same = np.broadcast_to(self._coincide(node) == 1.0, full)
+        for entries, (kept, group) in ((same, _merged(node)), (~same, (np.arange(d), node.factors))):
+            if entries.any():
+                own = [[s if s.size == 1 else np.broadcast_to(s, full)[entries] for s in g] for g in scalars]
+                some = cov[entries][:, kept[:, None], kept]
+                value[entries], _ = account.expectation(group, own, means[entries][:, kept], some, where)
         return Block(value, None)
 
     # -- index maps ----------------------------------------------------------------------------
@@ -301,6 +308,15 @@ class PairValues:
     @_compute.register
     def _(self, node: graph.Diagonal) -> Block:
         return maps.diagonal(self, node)
+
+
+def _merged(node: graph.PairExpect) -> tuple[np.ndarray, tuple[graph.Factor, ...]]:
+    """The Gaussians that are left where both inputs are one, and the factors as functions of them."""
+    first = [node.names.index(name) for name in node.names]
+    kept = sorted(set(first))
+    place = [kept.index(i) for i in first]
+    factors = (replace(f, args=tuple(place[i] for i in f.args)) for f in node.factors)
+    return np.array(kept), tuple(factors)
 
 
 def same_input(values: ProfileValues, pair: graph.Pair, axes: Axes) -> np.ndarray:

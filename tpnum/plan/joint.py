@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,27 +14,33 @@ if TYPE_CHECKING:
 
     from tpnum.law import graph
 
-UNKNOWN = 0.5
-"""A relative error from which on nothing is known: the moments of what is averaged blow up."""
-
 RTOL = 1e-6
 """Relative accuracy asked of these expectations; everything else is good to rounding."""
 
+ROUNDING = 1e-15
+"""What arithmetic loses, relative to the size of the terms of a sum."""
 
-class TooWide(LimitError):
-    """An expectation has more correlated dimensions than the caller wants to pay for."""
+RATE = 4 / 3
+"""Evaluations grow with this power of the accuracy: what Sobol points do where there are kinks."""
+
+MARGIN = 8.0
+"""Covariances are sums of a few expectations: so many times their error, for every row, may be in one."""
+
+NEGATIVE = 1e-10
+"""A negative eigenvalue of a covariance, relative to the largest, that rounding explains."""
 
 
 class Account:
     """The largest error, relative to E|f|, of a calculation's joint expectations, and where it arose.
 
-    ``rtol`` is the accuracy asked of them; one over more than ``most`` dimensions raises `TooWide`.
+    ``rtol`` is the accuracy asked of them, ``budget`` the evaluations that one of them may take.
     """
 
-    def __init__(self, rtol: float = RTOL, most: int | None = None) -> None:
-        self.rtol, self.most = rtol, most
+    def __init__(self, rtol: float = RTOL, budget: int | None = None) -> None:
+        self.rtol, self.budget = rtol, budget
         self.error = 0.0
-        self._where = ""
+        self._found = 0.0  # without what solving for corrections made of it
+        self._what, self._cost = "", 0
         self._warned = 0.0
 
     def expectation(
@@ -45,37 +51,66 @@ class Account:
         cov: np.ndarray,
         where: str,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Values and errors of `joint_expectation`; the largest relative one is noted."""
-        width = int(np.max(np.count_nonzero(np.diagonal(cov, axis1=-2, axis2=-1), axis=-1), initial=0))
-        if self.most is not None and width > self.most:
-            raise TooWide(f"an expectation over {width} correlated Gaussians: {where}")
+        """Values and errors of `joint_expectation`; the largest relative one is noted.
+
+        Covariances that stand on earlier ones are known up to their error, and repaired within it.
+        """
+        what = f"the joint expectation over {where}"
+        cov = repaired(cov, MARGIN * cov.shape[-1] * self.error, what)
         try:
-            value, spread, error = joint_expectation(factors, scalars, means, cov, self.rtol)
-        except LimitError as failed:
-            raise LimitError(f"the joint expectation over {where} has no limit: {failed}") from None
-        if not error < UNKNOWN:
-            raise LimitError(
-                f"the joint expectation over {where} is not known to one digit (its error is {error:.1e} of "
-                "E|f|): its moments do not exist or are beyond the reach of sampling; use a function that "
-                "grows more slowly, or smaller variances"
+            value, spread, error, cost = joint_expectation(
+                factors, scalars, means, cov, self.rtol, self.budget
             )
-        self.note(error, where)
+        except LimitError as failed:
+            raise LimitError(f"{what} has no limit: {failed}") from None
+        self._found = max(self._found, error)
+        self.note(error, what, cost)
         return value, spread
 
-    def note(self, error: float, where: str) -> None:
+    def note(self, error: float, what: str, cost: int = 0) -> None:
+        """An error relative to the size of what it is in."""
         if error > self.error:
-            self.error, self._where = error, where
+            self.error, self._what, self._cost = error, what, cost
+
+    def amplified(self, factor: float, what: str) -> None:
+        """A result so many times as inexact as what it was solved from."""
+        self.note(factor * max(self._found, ROUNDING), what)
 
     def warn(self) -> None:
         """One warning if an expectation missed ``rtol``, none again unless a later one is worse."""
         if self.error > max(self.rtol * (1.0 + 1e-9), self._warned):
             self._warned = self.error
+            needed = ""
+            if self._cost:
+                needed = (
+                    f" after {self._cost} evaluations; a budget of about "
+                    f"{self._cost * (self.error / self.rtol) ** RATE:.0e} would do"
+                )
             warnings.warn(
-                f"the joint expectation over {self._where} is known to {self.error:.1e} of E|f| only, "
-                f"not to {self.rtol:g}",
+                f"{self._what} is known to {self.error:.1e} of E|f| only, not to {self.rtol:g}{needed}",
                 AccuracyWarning,
                 stacklevel=outside(),
             )
+
+
+def repaired(cov: np.ndarray, error: float, what: str) -> np.ndarray:
+    """Covariances without their negative eigenvalues, which ``error``, relative to the largest, explains."""
+    if error <= NEGATIVE or not cov.size:
+        return cov
+    values, vectors = np.linalg.eigh(cov)
+    bad = values[..., 0] < 0.0
+    if not bad.any():
+        return cov
+    least = values[..., 0] / np.maximum(values[..., -1], np.finfo(float).tiny)
+    if least.min() < -error:
+        raise LimitError(
+            f"{what}: the covariances that it stands on are known too badly, with an eigenvalue of "
+            f"{least.min():.1e} of the largest: give a larger budget"
+        )
+    kept, axes = np.maximum(values[bad], 0.0), vectors[bad]
+    made = cov.copy()
+    made[bad] = (axes * kept[:, None, :]) @ axes.transpose(0, 2, 1)
+    return made
 
 
 def joint_expectation(
@@ -84,34 +119,39 @@ def joint_expectation(
     means: np.ndarray,
     cov: np.ndarray,
     rtol: float = RTOL,
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """E prod_k f_k(u[args_k]; scalars_k) for a batch of Gaussians, errors, the largest relative to E|f|."""
+    budget: int | None = None,
+) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """E prod_k f_k(u[args_k]; scalars_k) for a batch of Gaussians, errors, the largest relative to E|f|,
+    and the evaluations that one of the batch took.
+
+    Scalars that differ within the batch are coordinates without variance.
+    """
     from tpnum.gauss.expect import certified
 
     *shape, d = means.shape
-    if not any(scalars):
+    numbers: list[list[Any]] = []  # a scalar, or the place of the coordinate that it is
+    moving: list[np.ndarray] = []
+    for group in scalars:
+        numbers.append([])
+        for scalar in group:
+            if scalar.size == 1:
+                numbers[-1].append(("number", float(scalar.reshape(()))))
+            else:
+                numbers[-1].append(("coordinate", d + len(moving)))
+                moving.append(np.broadcast_to(scalar, shape))
+    if moving:
+        means = np.concatenate([means, np.stack(moving, axis=-1)], axis=-1)
+        wide = np.zeros((*shape, d + len(moving), d + len(moving)))
+        wide[..., :d, :d] = cov
+        cov = wide
 
-        def product(*u: np.ndarray) -> np.ndarray:
-            out = np.ones_like(u[0])
-            for factor in factors:
-                out = out * factor.fn(*(u[i] for i in factor.args))
-            return out
+    def product(*u: np.ndarray) -> np.ndarray:
+        out = np.ones_like(u[0])
+        for factor, group in zip(factors, numbers, strict=True):
+            own = (u[value] if kind == "coordinate" else value for kind, value in group)
+            out = out * factor.fn(*(u[i] for i in factor.args), *own)
+        return out
 
-        made, relative = certified(product, means, cov, rtol=rtol)
-        return np.asarray(made.value), np.asarray(made.error), float(np.max(relative, initial=0.0))
-    values, errors = np.empty((2, int(np.prod(shape))))
-    flat_means, flat_cov = means.reshape(-1, d), cov.reshape(-1, d, d)
-    flat = [[np.broadcast_to(s, shape).ravel() for s in group] for group in scalars]
-    worst = 0.0
-    for n in range(len(values)):
-
-        def product_at(*u: np.ndarray, n: int = n) -> np.ndarray:
-            out = np.ones_like(u[0])
-            for factor, group in zip(factors, flat, strict=True):
-                out = out * factor.fn(*(u[i] for i in factor.args), *(s[n] for s in group))
-            return out
-
-        one, relative = certified(product_at, flat_means[n], flat_cov[n], rtol=rtol)
-        values[n], errors[n] = one.value, one.error
-        worst = max(worst, float(relative))
-    return values.reshape(shape), errors.reshape(shape), worst
+    made, relative = certified(product, means, cov, rtol=rtol)
+    cost = made.cost // max(1, relative.size)
+    return np.asarray(made.value), np.asarray(made.error), float(np.max(relative, initial=0.0)), cost

@@ -14,7 +14,8 @@ from tpnum.law.independence import independence
 from tpnum.law.onsager import HAT, Correction, Free, free, independent
 from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.plan.data import bind
-from tpnum.plan.joint import RTOL, Account, TooWide
+from tpnum.law.price import Purse, TooWide
+from tpnum.plan.joint import RTOL, Account
 from tpnum.plan.reading import Families, FractionReading, Recursion
 from tpnum.plan.report import Choice, IndependenceReport, choices, sampled
 from tpnum.program.expand import origins, sources
@@ -24,17 +25,14 @@ from tpnum.program.text import place, quoted_places
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tpnum.law.ensemble import Ensemble
+    from tpnum.plan.reading import Reading
     from tpnum.program import Program, Scalar, Vector
 
 N = TypeVar("N", Choice, Correction)
 
 METHODS = ("auto", "exact", "ensemble")
 TREATMENTS = ("check", "assume", "exact")
-WIDEST = 3
-"""Correlated Gaussians in one expectation up to which "auto" integrates; beyond, it draws an ensemble."""
-
-SAMPLES = 1 << 17
+SAMPLES, LEAST = 1 << 17, 1 << 8
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class Options:
     samples: int = SAMPLES
     rtol: float | None = None
     seed: int = 0
+    budget: int | None = None
 
 
 def limit(
@@ -57,6 +56,7 @@ def limit(
     rtol: float | None = None,
     seed: int = 0,
     data: Mapping[str, Any] | None = None,
+    budget: int | None = None,
 ) -> Law:
     """The law of ``p`` as all widths go to infinity together, transposes anywhere.
 
@@ -70,8 +70,9 @@ def limit(
     method
         "exact": closed forms, quadrature, exact fractions where every function is a polynomial; expectations
         over many correlated Gaussians by randomised quasi-Monte Carlo.  "ensemble": ``samples`` draws of
-        every limit variable.  "auto": exact while no expectation has more than 3 correlated Gaussians,
-        otherwise the ensemble; `Law.choices` says what was picked and why, line by line.
+        every limit variable.  "auto": exact while expectations have at most 3 correlated Gaussians, or few
+        have more, and all together cost no more than a second or so (`tpnum.law.price`); otherwise the
+        ensemble.  This is decided from the program's text; `Law.choices` says what was picked and why.
     independence
         "check": transposes count as independent matrices where that is proven from the program's text
         (SL Thm 5.1), otherwise they are corrected for (SL Thm 6.3).  "assume": independent, proven or not.
@@ -81,25 +82,33 @@ def limit(
     rtol
         Accuracy asked of expectations that are not closed (1e-6 by default); an `AccuracyWarning` where it
         is missed.  An ensemble, to which it applies only if given, takes up to 64 times its ``samples``.
+    budget
+        Evaluations that one expectation may take, and samples that an ensemble may grow to.  What is not
+        reached with it has its error, and the warning says what would be needed.
 
     Raises
     ------
     LimitError
         A line whose moments do not exist; the message quotes it.
     InputError
-        An option that does not exist, data that do not fit.
+        An option that does not exist, data that do not fit, more samples than the memory holds.
     """
     for name, value, known in (("method", method, METHODS), ("independence", independence, TREATMENTS)):
         if value not in known:
             raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
     if rtol is not None and not 0 < rtol < 1:
         raise InputError(f"rtol must be between 0 and 1, not {rtol!r}")
-    for name, number in (("samples", samples), ("seed", seed)):
+    for name, number in (("samples", samples), ("seed", seed), ("budget", budget)):
         if number is not None and int(number) != number:
             raise InputError(f"{name} must be a whole number, not {number!r}")
-    if samples is not None and samples < 256:
-        raise InputError(f"samples must be at least 256, not {samples!r}")
-    options = Options(method, independence, int(samples or SAMPLES), rtol, int(seed))
+    for name, number in (("samples", samples), ("budget", budget)):
+        if number is not None and number < LEAST:
+            raise InputError(f"{name} must be at least {LEAST}, not {number!r}")
+    if samples is None:
+        samples = SAMPLES if budget is None else min(SAMPLES, int(budget))
+    options = Options(
+        method, independence, int(samples), rtol, int(seed), None if budget is None else int(budget)
+    )
     return Law(p, options, data)
 
 
@@ -130,7 +139,7 @@ class Law:
         )
         self.corrections: tuple[Correction, ...] = ()
         self.method, self.why = "", ""
-        self._drawn: Ensemble | None = None
+        self._drawn: Families | None = None
         with self._quoting():
             self._reading = self._read()
 
@@ -139,26 +148,36 @@ class Law:
     def _read(self) -> Recursion | Families:
         transposes = any(isinstance(line, Transpose) for line in self._plain.lines)
         treated, proven = self.options.independence, self.independence.holds
-        corrected = transposes and (treated == "exact" or (treated == "check" and not proven))
+        self._corrects = transposes and (treated == "exact" or (treated == "check" and not proven))
         if self.options.method == "ensemble":
-            return self._ensemble(corrected, "asked for")
-        if not corrected:
-            how = "assumed" if treated == "assume" else "proven to be"
-            self.method = "recursion"
-            self.why = f"transposes are {how} independent" if transposes else "there are no transposes"
-            return self._recursion(independent(self._plain) if transposes else self._plain.copy())
-        expanded = self._plain.expand()
-        return self._fractions(expanded) or self._freed(expanded)
+            return self._ensemble("asked for")
+        how = "assumed" if treated == "assume" else "proven to be"
+        why = f"transposes are {how} independent" if transposes else "there are no transposes"
+        try:
+            if not self._corrects:
+                self.method, self.why = "recursion", why
+                return self._recursion(independent(self._plain) if transposes else self._plain.copy())
+            expanded = self._plain.expand()
+            return self._fractions(expanded) or self._freed(expanded)
+        except TooWide as wide:
+            return self._ensemble(str(wide))
 
     def _recursion(self, plain: Program) -> Recursion | Families:
         """Families as such; where an axis was split (by a scan) all of them line by line."""
         split = bool(plain.parts)
         lines = plain.expand() if split else plain
         reading = Recursion(lines, self._data, self._account(), self._written(lines))
+        reading.site.purse = self._purse()
+        if reading.site.purse:
+            reading.plan()
         return Families(lines, reading, self.program) if split else reading
 
-    def _account(self, most: int | None = None) -> Account:
-        return Account(self.options.rtol or RTOL, most)
+    def _account(self) -> Account:
+        return Account(self.options.rtol or RTOL, self.options.budget)
+
+    def _purse(self) -> Purse | None:
+        """What "auto" may spend on the expectations of a program, or on those of a question."""
+        return Purse(len(self._plain.lines)) if self.options.method == "auto" else None
 
     def _fractions(self, expanded: Program) -> Families | None:
         """Exact arithmetic, where every line is a polynomial."""
@@ -167,7 +186,7 @@ class Law:
         except NotPolynomial:
             return None
         self.method, self.why = "fractions", "every function is a polynomial: exact arithmetic"
-        exact = FractionReading(rational, lambda: self._corrected(expanded, None)[1])
+        exact = FractionReading(rational, lambda: self._corrected(expanded)[1])
         return Families(expanded, exact, self.program)
 
     def _arrays(self, expanded: Program) -> dict[str, np.ndarray]:
@@ -175,25 +194,24 @@ class Law:
         return {name: x[0] for name, x in bind(expanded, self._data).items()}
 
     def _freed(self, expanded: Program) -> Families:
-        """Corrections by quadrature; an ensemble where "auto" finds that they have too many dimensions."""
-        auto = self.options.method == "auto"
-        try:
-            made, reading = self._corrected(expanded, WIDEST if auto else None)
-        except TooWide as wide:
-            return self._ensemble(True, str(wide))
+        """Corrections by quadrature."""
+        made, reading = self._corrected(expanded)
         self.method = reading.method
-        self.why = f"no expectation has more than {WIDEST} dimensions" if auto else "asked for"
+        auto = self.options.method == "auto"
+        self.why = "its expectations have few dimensions" if auto else "asked for"
         self.corrections = self._numbered(made.program, made.corrections)
         return Families(expanded, reading, self.program)
 
-    def _corrected(self, expanded: Program, most: int | None) -> tuple[Free, Recursion]:
+    def _corrected(self, expanded: Program) -> tuple[Free, Recursion]:
         """The program with corrections for lines, and its recursion."""
-        account, written = self._account(most), self._written(expanded)
-        made, reading = free(
-            expanded, lambda p: Recursion(p, self._data, account, written, "corrected recursion"), written
-        )
-        account.most = None
-        return made, reading
+        written = self._written(expanded)
+
+        def numbers(p: Program) -> Recursion:
+            made = Recursion(p, self._data, self._account(), written, "corrected recursion")
+            made.site.purse = self._purse()
+            return made
+
+        return free(expanded, numbers, written)
 
     def _written(self, derived: Program) -> Callable[[str], str | None]:
         """Where the user's program makes a variable of a program derived from it, as errors say it."""
@@ -211,32 +229,55 @@ class Law:
         own = ((note, note.name.removesuffix(HAT)) for note in notes)
         return tuple(replace(note, name=name, line=found[name][0]) for note, name in own if name in found)
 
-    def _ensemble(self, corrected: bool, why: str) -> Families:
-        expanded = self._plain.expand()
+    def _ensemble(self, why: str) -> Families:
         self.method, self.why = "ensemble", why
-        o, arrays = self.options, self._arrays(expanded)
+        self._drawn = self._sampled()
+        return self._drawn
+
+    def _sampled(self) -> Families:
+        expanded = self._plain.expand()
+        o = self.options
         from tpnum.law.ensemble import Ensemble
 
-        self._drawn = Ensemble(
+        drawn = Ensemble(
             expanded,
             samples=o.samples,
             seed=o.seed,
-            corrections=corrected,
-            data=arrays,
+            corrections=self._corrects,
+            data=self._arrays(expanded),
             rtol=o.rtol,
+            most=o.budget,
             written=self._written(expanded),
         )
-        return Families(expanded, self._drawn, self.program)
+        return Families(expanded, drawn, self.program)
+
+    def _ask(self, question: Callable[[Recursion | Families], Estimate]) -> Estimate:
+        """The answer of the reading, or of an ensemble where it would cost too much."""
+        with self._quoting():
+            if isinstance(self._under, Recursion):
+                self._under.site.purse = self._purse()
+            try:
+                return question(self._reading)
+            except TooWide:
+                self._drawn = self._drawn or self._sampled()
+                return question(self._drawn)
+
+    @property
+    def _under(self) -> Reading:
+        """What answers for the lines one by one."""
+        return self._reading.reading if isinstance(self._reading, Families) else self._reading
 
     @property
     def choices(self) -> tuple[Choice, ...]:
         """How the expectation of each product and Moment is found; none for fractions."""
-        reading = self._reading.reading if isinstance(self._reading, Families) else self._reading
+        from tpnum.law.ensemble import Ensemble
+
+        reading = self._under
         if isinstance(reading, Recursion):
             return self._numbered(reading.program, choices(reading))
-        if self._drawn is None:
-            return ()
-        return self._numbered(self._drawn.program, sampled(self._drawn.program, self._drawn.how()))
+        if isinstance(reading, Ensemble):
+            return self._numbered(reading.program, sampled(reading.program, reading.how()))
+        return ()
 
     def __str__(self) -> str:
         return "\n".join([f"{self.method}: {self.why}", *map(str, self.choices)])
@@ -245,38 +286,41 @@ class Law:
 
     def mean(self, v: Vector | str) -> Estimate:
         """E Z^v, per index of the family."""
-        with self._quoting():
-            return self._reading.mean(self._name(v))
+        name = self._name(v)
+        return self._ask(lambda reading: reading.mean(name))
 
     def moment(self, a: Vector | str, b: Vector | str) -> Estimate:
         """E Z^a Z^b, shape (*axes of a, *axes of b)."""
-        with self._quoting():
-            return self._reading.moment(self._name(a), self._name(b))
+        first, second = self._name(a), self._name(b)
+        return self._ask(lambda reading: reading.moment(first, second))
 
     def cov(self, a: Vector | str, b: Vector | str) -> Estimate:
         """Cov(Z^a, Z^b), shape (*axes of a, *axes of b)."""
-        if self._drawn is not None and isinstance(self._reading, Families):
+        drawn = self._drawn
+        if drawn is not None and drawn is self._reading:
             with self._quoting():
-                return self._reading.pairs(self._name(a), self._name(b), self._drawn.cov)
+                return drawn.pairs(self._name(a), self._name(b), drawn.reading.cov)
         second = self.moment(a, b)
         first, last = self.mean(a), self.mean(b)
         value = np.asarray(second.value) - np.multiply.outer(first.value, last.value)
+        error = np.asarray(second.error) + np.multiply.outer(first.error, np.abs(last.value))
+        error = error + np.multiply.outer(np.abs(first.value), last.error)
         exact = None
         if second.exact is not None:
             exact = second.exact - np.multiply.outer(first.exact, last.exact)
-        return Estimate(value[()], second.error, second.method, second.cost, exact)
+        return Estimate(value[()], error[()], second.method, second.cost, exact)
 
     def expect(
         self, f: Callable[..., Any], *vectors: Vector | str, kinks: tuple[float, ...] = ()
     ) -> Estimate:
         """E f(Z^1, .., Z^k); f takes one array per vector, ``kinks`` are its break points where k = 1."""
-        with self._quoting():
-            return self._reading.expect(f, *(self._name(v) for v in vectors), kinks=kinks)
+        names = [self._name(v) for v in vectors]
+        return self._ask(lambda reading: reading.expect(f, *names, kinks=kinks))
 
     def scalar(self, s: Scalar | str) -> Estimate:
         """The limit of a scalar, per index of its family."""
-        with self._quoting():
-            return self._reading.scalar(self._name(s))
+        name = self._name(s)
+        return self._ask(lambda reading: reading.scalar(name))
 
     # --- inside
 

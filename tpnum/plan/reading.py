@@ -16,6 +16,7 @@ from tpnum.errors import InputError, LimitError
 from tpnum.functions import get
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.pairs import Pairs
+from tpnum.law.price import TooWide
 from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.law.site import Lines, Site
 from tpnum.plan import labels
@@ -26,6 +27,7 @@ from tpnum.plan.general import PairValues
 from tpnum.plan.joint import Account
 from tpnum.plan.profile import ProfileValues
 from tpnum.program.expand import members
+from tpnum.program.lines import MatMul, Moment
 
 if TYPE_CHECKING:
     from tpnum.law import graph
@@ -81,6 +83,23 @@ class Recursion:
         """The index axes of a variable."""
         return self._lines.axes(name)
 
+    def plan(self) -> None:
+        """Write down what every product and Moment needs, for the purse to be asked before it is computed."""
+
+        def work() -> None:
+            for line in self.program.lines:
+                try:
+                    if isinstance(line, MatMul):
+                        self.site.second(line.vector, line.vector)
+                    elif isinstance(line, Moment):
+                        self.site.scalar(line.name)
+                except TooWide:
+                    raise
+                except LimitError:  # said when it is asked for
+                    continue
+
+        deeply(len(self.program.lines), work)
+
     # --- estimates
 
     def mean(self, name: str) -> Estimate:
@@ -126,6 +145,10 @@ class Recursion:
     def accuracy(self) -> float:
         """The largest relative error of the joint expectations so far."""
         return self.account.error
+
+    def amplified(self, factor: float, what: str) -> None:
+        """A correction is so many times as inexact as the numbers that it was solved from."""
+        self.account.amplified(factor, what)
 
     # --- inside
 

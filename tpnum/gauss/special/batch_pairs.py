@@ -12,7 +12,7 @@ from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.special.batch_rules import Batch, Rule, batch_of, centred_sides, eigen, refined, scaled
 from tpnum.gauss.special.batches import Slopes, homogeneous, matrix
-from tpnum.gauss.special.goal import Goal
+from tpnum.gauss.special.goal import Aim
 from tpnum.gauss.special.inputs import integral, law, split
 from tpnum.kernels.batchnorm import add_moments, pair_moments
 
@@ -27,7 +27,7 @@ def batchnorm_pair(
     ``first`` = B (half by default).  For each s the covariance of y given the weight of x is diagonalised
     once; the inner integral then costs one matrix product a node.  Accuracy as in `batchnorm`.
     """
-    goal, slopes = Goal.checked(atol, rtol, budget, 1e-9), homogeneous(phi)
+    goal, slopes = Aim.asked(atol, rtol, budget, 1e-9), homogeneous(phi)
     pair, _, shape = _pair(cov, first)
     return refined("batchnorm_pair", lambda rule: _pair_moments(pair, slopes, rule), shape, goal)
 
@@ -46,7 +46,7 @@ def batchnorm_pair_tangent(
     with N = E phi''(x_j) phi(y_k) and N' = E phi(x_j) phi''(y_k).  Accuracy as in `batchnorm`, 1e-8
     if nothing is given.
     """
-    goal, slopes = Goal.checked(atol, rtol, budget, 1e-8), homogeneous(phi)
+    goal, slopes = Aim.asked(atol, rtol, budget, 1e-8), homogeneous(phi)
     pair, powers, shape = _pair(cov, first)
     theta = matrix("theta", theta, shape, (pair.size, pair.other))
     sizes = np.frexp(np.max(np.abs(theta), axis=(1, 2), initial=0.0))[1]

@@ -10,7 +10,7 @@ import numpy as np
 
 from tpnum.errors import LimitError
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.special.goal import Goal, Price, report
+from tpnum.gauss.special.goal import Aim, Price, report
 from tpnum.gauss.special.inputs import finite, halves
 
 Rule = tuple[str, int]
@@ -119,7 +119,7 @@ _RULES = {"angle": _angle, "panels": _panels}
 
 
 def refined(
-    name: str, value_of: Integral, shape: tuple[int, ...], goal: Goal, powers: np.ndarray | None = None
+    name: str, value_of: Integral, shape: tuple[int, ...], goal: Aim, powers: np.ndarray | None = None
 ) -> Estimate:
     """The first rule that agrees with the one before within the goal, times 2^powers (n).
 

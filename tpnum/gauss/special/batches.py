@@ -25,7 +25,7 @@ from tpnum.errors import InputError, LimitError
 from tpnum.functions import get
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.special.batch_rules import Batch, Rule, batch_of, centred_sides, refined, scaled
-from tpnum.gauss.special.goal import Goal
+from tpnum.gauss.special.goal import Aim
 from tpnum.gauss.special.inputs import integral, law, real
 from tpnum.kernels.batchnorm import add_moments, pair_moments
 
@@ -59,7 +59,7 @@ def batchnorm(
     given), and ``budget`` bounds the matrices under the integral.  Raises InputError for no such phi or
     cov, LimitError for a batch whose examples coincide (0/0).
     """
-    goal, slopes = Goal.checked(atol, rtol, budget, 1e-9), homogeneous(phi)
+    goal, slopes = Aim.asked(atol, rtol, budget, 1e-9), homogeneous(phi)
     batch, _, shape = _batch(cov)
     return refined("batchnorm", lambda rule: _moments(batch, slopes, rule), shape, goal)
 
@@ -80,7 +80,7 @@ def batchnorm_tangent(
     batchnorm's gradients out, TP2 has them.  Adjoint of `batchnorm_gradient`.  Accuracy as in `batchnorm`,
     1e-8 if nothing is given.
     """
-    goal = Goal.checked(atol, rtol, budget, 1e-8)
+    goal = Aim.asked(atol, rtol, budget, 1e-8)
     return _derived("batchnorm_tangent", cov, "theta", theta, phi, goal, _tangent)
 
 
@@ -97,7 +97,7 @@ def batchnorm_gradient(
     with K, V, W, N of `batchnorm_tangent` (relu: Yang et al. 2019).  At the fixed point of a deep relu net
     the squared norm grows by 1.473 a layer for B = 256, by pi/(pi - 1) = 1.467 as B -> inf.
     """
-    goal = Goal.checked(atol, rtol, budget, 1e-8)
+    goal = Aim.asked(atol, rtol, budget, 1e-8)
     return _derived("batchnorm_gradient", cov, "delta", delta, phi, goal, _gradient)
 
 
@@ -140,7 +140,7 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _derived(
-    name: str, cov: Any, argument: str, given: Any, phi: Any, goal: Goal,
+    name: str, cov: Any, argument: str, given: Any, phi: Any, goal: Aim,
     integrand: Callable[[np.ndarray, np.ndarray, Parts, np.ndarray], np.ndarray],
 ) -> Estimate:  # fmt: skip
     slopes = homogeneous(phi)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from tpnum.errors import AccuracyWarning, InputError, outside
+from tpnum.gauss.goal import Goal
 
 BUDGET = 1 << 18
 """Random points a problem where nothing is said."""
@@ -18,17 +19,13 @@ LEAST = 64
 
 
 @dataclass(frozen=True)
-class Goal:
-    """An error of ``atol``, or of ``rtol`` times the size of the result, is enough; ``budget`` limits it."""
+class Aim(Goal):
+    """A goal that may have one tolerance only; what misses it by less than ``slack`` is not reported."""
 
-    atol: float
-    rtol: float
-    budget: int | None = None
     slack: float = 1.0
-    """What is missed by less than this factor is not reported."""
 
     @classmethod
-    def checked(cls, atol: Any, rtol: Any, budget: Any, least: float) -> Goal:
+    def asked(cls, atol: Any, rtol: Any, budget: Any, least: float) -> Aim:
         """What the user gave: one tolerance alone counts alone.
 
         Without any both are ``least``, an aim rather than a demand: it is reported missed by twenty times it.
@@ -36,21 +33,17 @@ class Goal:
         if atol is None and rtol is None:
             made = cls(least, least, slack=20.0)
         else:
-            made = cls(_number("atol", atol), _number("rtol", rtol))
+            made = cls(_tolerance("rtol", rtol), _tolerance("atol", atol))
             if made.atol == made.rtol == 0.0:
                 name, given = ("rtol", rtol) if atol is None else ("atol", atol)
                 raise InputError(f"{name} must be a positive number, not {given!r}")
         if budget is None:
             return made
-        if isinstance(budget, bool) or not isinstance(budget, numbers.Real) or not float(budget) >= LEAST:
+        if isinstance(budget, bool) or not isinstance(budget, Real) or not float(budget) >= LEAST:
             raise InputError(f"budget must be a number of points, at least {LEAST}, not {budget!r}")
         return replace(made, budget=int(min(float(budget), 2.0**60)))
 
-    def enough(self, size: Any) -> Any:
-        """The error that is enough for a result of this size."""
-        return np.maximum(self.atol, self.rtol * size)
-
-    def share(self, count: float) -> Goal:
+    def share(self, count: float) -> Aim:
         """The goal of each of ``count`` terms."""
         return replace(self, atol=self.atol / count, rtol=self.rtol / count)
 
@@ -61,12 +54,12 @@ class Goal:
         return " and ".join(asked)
 
 
-def _number(name: str, given: Any) -> float:
+def _tolerance(name: str, given: Any) -> float:
     """A tolerance, 0 where there is none."""
     if given is None:
         return 0.0
-    fine = isinstance(given, numbers.Real) and not isinstance(given, bool)
-    if not fine or not 0.0 <= given < np.inf:
+    fine = isinstance(given, Real) and not isinstance(given, bool)
+    if not fine or not 0.0 <= float(given) < np.inf:
         raise InputError(f"{name} must be a positive number, not {given!r}")
     return float(given)
 
@@ -91,9 +84,9 @@ class Price:
         return f"{self.points} points a problem were taken, budget={wanted} might do"
 
 
-def report(name: str, goal: Goal, error: np.ndarray, size: Any, price: Price) -> None:
+def report(name: str, goal: Aim, error: np.ndarray, size: Any, price: Price) -> None:
     """Warn where an error is above the goal: `AccuracyWarning`, on the account of the user's call."""
-    enough = np.broadcast_to(goal.slack * goal.enough(size), error.shape)
+    enough = np.broadcast_to(goal.slack * goal.allowed(size), error.shape)
     missed = error > enough
     if not np.any(missed):
         return

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tpnum.errors import InputError, LimitError
-from tpnum.gauss.laws import principal_factors, validated
+from tpnum.gauss.laws import of_entry, principal_factors, validated
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,7 +53,7 @@ def law(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     try:  # ten times cheaper than the eigenvalues, and as a rule enough
         np.linalg.cholesky(scaled + 1e-10 * top[:, None, None] * np.eye(cov.shape[1]))
     except np.linalg.LinAlgError:
-        principal_factors(cov, shape)
+        principal_factors(cov, lambda i: of_entry(i, shape))
     return mean, cov, shape
 
 

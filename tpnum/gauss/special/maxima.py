@@ -9,7 +9,7 @@ import numpy as np
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.laws import principal_factors
 from tpnum.gauss.special import tails
-from tpnum.gauss.special.goal import Goal, Price, report
+from tpnum.gauss.special.goal import Aim, Price, report
 from tpnum.gauss.special.inputs import centring, finite, integral, law, root_mean_square, split
 from tpnum.gauss.special.orthants import LEAST, probability
 from tpnum.gauss.special.randomised import Problems, adaptive, largest
@@ -39,7 +39,7 @@ def expected_max(
     is enough (1e-4 both is the aim, if none is given); ``budget`` bounds the points of the samples (2^18).
     A missed goal is an AccuracyWarning, a missed aim only above 2e-3.
     """
-    goal = Goal.checked(atol, rtol, budget, LEAST)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
     scale = root_mean_square(mean, cov)
@@ -60,7 +60,7 @@ def max_square(
     *, rtol: float | None = None, budget: int | None = None,
 ) -> Estimate:  # fmt: skip
     """E (max_i u_i)^2, u ~ N(mean, cov), `max_second` of a window with itself; see there."""
-    goal = Goal.checked(atol, rtol, budget, LEAST)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
     scale = root_mean_square(mean, cov) ** 2
@@ -88,7 +88,7 @@ def max_second(
     axes for scrambled Sobol points.  Accuracy as in `expected_max`, ``rtol`` relative to the
     mean square of the largest coordinate or the value.
     """
-    goal = Goal.checked(atol, rtol, budget, LEAST)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
     first = split(first, d)
@@ -114,7 +114,7 @@ def argmax_joint(
     methods as in `max_second`, ``rtol`` relative to the largest probability.  Of coordinates that
     are equal almost surely the earliest is the maximum.
     """
-    goal = Goal.checked(atol, rtol, budget, LEAST)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
     first = split(first, d)
@@ -131,7 +131,7 @@ def argmax_joint(
 
 
 def _estimate(
-    name: str, made: tuple[np.ndarray, np.ndarray, Price], shape: tuple[int, ...], method: str, goal: Goal,
+    name: str, made: tuple[np.ndarray, np.ndarray, Price], shape: tuple[int, ...], method: str, goal: Aim,
     scale: np.ndarray,
 ) -> Estimate:  # fmt: skip
     value, error, price = made
@@ -180,7 +180,7 @@ def _against_others(mean: np.ndarray, cov: np.ndarray, sizes: tuple[int, ...]) -
 
 
 def _sampled(
-    mean: np.ndarray, cov: np.ndarray, first: int, goal: Goal, scale: np.ndarray, wanted: str
+    mean: np.ndarray, cov: np.ndarray, first: int, goal: Aim, scale: np.ndarray, wanted: str
 ) -> tuple[np.ndarray, np.ndarray, Price]:
     """(value, error, price) for windows of any size: "max", E[max max] (n,), "who", the argmax (n, pairs)."""
     d = mean.shape[1]

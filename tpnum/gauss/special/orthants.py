@@ -8,7 +8,7 @@ import numpy as np
 
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.special.goal import Goal, Price, report
+from tpnum.gauss.special.goal import Aim, Price, report
 from tpnum.gauss.special.inputs import halves, integral, law, real
 from tpnum.gauss.special.randomised import Problems, adaptive, largest
 from tpnum.kernels.orthant import small_cdf
@@ -42,7 +42,7 @@ def normal_cdf(
     Raises InputError for arrays that are no such law; warns with AccuracyWarning where the goal is missed,
     or the aim by twenty times it.
     """
-    goal = Goal.checked(atol, rtol, budget, LEAST)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     upper, mean, cov, full = _beside("upper", upper, mean, cov)
     if np.any(np.isnan(upper)):
         raise InputError("upper is not a number somewhere")
@@ -58,7 +58,7 @@ def orthant(
 
     Zero means in two and three dimensions: 1/4 + asin(rho)/(2 pi), 1/8 + sum of asin(rho_ij)/(4 pi).
     """
-    goal = Goal.checked(atol, rtol, budget, LEAST)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
     still = np.einsum("nii->ni", cov) <= 0.0
     return _estimate("orthant", np.where(still & (mean <= 0.0), -1.0, mean), cov, shape, goal)
@@ -74,7 +74,7 @@ def product_of_cdfs(
     With independent standard normal e_i, Phi(a z) = P(e < a z | z), hence the orthant probability of
     N(a mean, I + diag(a) cov diag(a)).  Gates: (1 + erf x)/2 = Phi(sqrt(2) x), and 1 - Phi(x) = Phi(-x).
     """
-    goal = Goal.checked(atol, rtol, budget, LEAST)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = gated(a, cov, mean)
     return _estimate("product_of_cdfs", mean, cov, shape, goal)
 
@@ -110,14 +110,14 @@ def _beside(
     return given, mean, cov, full
 
 
-def _estimate(name: str, bound: np.ndarray, cov: np.ndarray, shape: tuple[int, ...], goal: Goal) -> Estimate:
+def _estimate(name: str, bound: np.ndarray, cov: np.ndarray, shape: tuple[int, ...], goal: Aim) -> Estimate:
     value, error, price = probability(bound, cov, goal)
     report(name, goal, error, value, price)
     method = "quadrature" if bound.shape[1] <= _EXACT else "separation of variables"
     return Estimate(value.reshape(shape)[()], error.reshape(shape)[()], method, price.cost)
 
 
-def probability(bound: np.ndarray, cov: np.ndarray, goal: Goal) -> tuple[np.ndarray, np.ndarray, Price]:
+def probability(bound: np.ndarray, cov: np.ndarray, goal: Aim) -> tuple[np.ndarray, np.ndarray, Price]:
     """(P(Z < bound), error, price), Z ~ N(0, cov), for arrays (n, d) and (n, d, d) known to be fine."""
     count, d = bound.shape
     if d == 0:
@@ -134,7 +134,7 @@ def probability(bound: np.ndarray, cov: np.ndarray, goal: Goal) -> tuple[np.ndar
     return _separated(bound, cov, goal)
 
 
-def _separated(bound: np.ndarray, cov: np.ndarray, goal: Goal) -> tuple[np.ndarray, np.ndarray, Price]:
+def _separated(bound: np.ndarray, cov: np.ndarray, goal: Aim) -> tuple[np.ndarray, np.ndarray, Price]:
     """Separation of variables; no probability is larger than the smallest of a single coordinate."""
     from scipy.special import ndtr
 

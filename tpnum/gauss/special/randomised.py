@@ -13,7 +13,7 @@ import numpy as np
 
 from tpnum.gauss.estimate import student
 from tpnum.gauss.points import in_pieces, point_sets
-from tpnum.gauss.special.goal import BUDGET, Goal, Price
+from tpnum.gauss.special.goal import BUDGET, Aim, Price
 
 SETS = 16
 """Scrambled point sets, independent of each other."""
@@ -48,7 +48,7 @@ class Problems:
     steps: bool = False
 
 
-def adaptive(problems: Problems, run: Run, goal: Goal, size: Size) -> tuple[np.ndarray, np.ndarray, Price]:
+def adaptive(problems: Problems, run: Run, goal: Aim, size: Size) -> tuple[np.ndarray, np.ndarray, Price]:
     """(values (count, k), errors (count, k), price): points are doubled until the goal is met.
 
     An error is the half-width of a 95 % interval, and at least what the points may have missed: where all
@@ -67,7 +67,7 @@ def adaptive(problems: Problems, run: Run, goal: Goal, size: Size) -> tuple[np.n
 
 
 def _block(
-    problems: Problems, rows: np.ndarray, run: Run, goal: Goal, size: Size
+    problems: Problems, rows: np.ndarray, run: Run, goal: Aim, size: Size
 ) -> tuple[np.ndarray, np.ndarray, Price]:
     """`adaptive` for as many problems as are held at a time."""
     last = min(_LAST, max(1, (goal.budget or BUDGET) // SETS).bit_length() - 1)
@@ -100,7 +100,7 @@ def _block(
         worst = float(np.max(spread[todo], initial=0.0))
         if log2 > first and worst > 0.0:
             power = float(np.clip(np.log2(np.max(before) / worst), 0.5, 1.0))
-        todo = todo[np.any(error[todo] > goal.enough(size(value[todo], rows[todo])), axis=1)]
+        todo = todo[np.any(error[todo] > goal.allowed(size(value[todo], rows[todo])), axis=1)]
         if not todo.size:
             break
     return value, error, Price(cost, points, power)

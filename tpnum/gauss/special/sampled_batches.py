@@ -11,7 +11,7 @@ from tpnum.functions import get
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.laws import principal_factors
 from tpnum.gauss.rules import values
-from tpnum.gauss.special.goal import Goal, report
+from tpnum.gauss.special.goal import Aim, report
 from tpnum.gauss.special.inputs import centring, halves, integral, law, real, split
 from tpnum.gauss.special.randomised import Problems, adaptive, largest
 
@@ -28,7 +28,7 @@ def batchnorm_sampled(
     the principal axes of the centred covariance, up to ``budget`` (2^18); an error of ``atol``, or of
     ``rtol`` times the largest entry, is enough (1e-3 both, if none is given).
     """
-    goal, f = Goal.checked(atol, rtol, budget, 1e-3), get(phi)
+    goal, f = Aim.asked(atol, rtol, budget, 1e-3), get(phi)
     _, cov, shape = law(0.0, cov)
     n, d = cov.shape[:2]
     if real("eps", eps).shape or not 0.0 <= eps < np.inf:

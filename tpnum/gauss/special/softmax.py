@@ -9,7 +9,7 @@ import numpy as np
 
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.laws import principal_factors
-from tpnum.gauss.special.goal import Goal, Price, report
+from tpnum.gauss.special.goal import Aim, Price, report
 from tpnum.gauss.special.inputs import centring, finite, integral, law, split
 from tpnum.gauss.special.randomised import Problems, adaptive, largest
 from tpnum.kernels.softmax import gate_pairs, softmax_sums
@@ -53,7 +53,7 @@ def softmax_moments(
     given); ``budget`` bounds the points (2^18).  A missed goal is an AccuracyWarning, a missed aim only above
     2e-3.
     """
-    goal = Goal.checked(atol, rtol, budget, 1e-4)
+    goal = Aim.asked(atol, rtol, budget, 1e-4)
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
     first = split(first, d)
@@ -166,7 +166,7 @@ def _graded(m: np.ndarray, s: np.ndarray, width: np.ndarray) -> np.ndarray:
 
 
 def _sampled(
-    mean: np.ndarray, factor: np.ndarray, first: int, size: int, goal: Goal
+    mean: np.ndarray, factor: np.ndarray, first: int, size: int, goal: Aim
 ) -> tuple[np.ndarray, np.ndarray, Price]:
     """Scrambled Sobol points."""
     n, d, axes = factor.shape

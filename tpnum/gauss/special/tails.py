@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.special.goal import Goal, Price, report
+from tpnum.gauss.special.goal import Aim, Price, report
 from tpnum.gauss.special.inputs import finite, integral, law, real, root_mean_square, whole
 from tpnum.gauss.special.orthants import LEAST, gated, probability
 
@@ -46,7 +46,7 @@ def tail_moments(
     its square; ``budget`` bounds the points for each probability of more than four dimensions.  Raises
     InputError for a law that is none.
     """
-    goal = Goal.checked(atol, rtol, budget, LEAST)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
     m = whole("m", m, 0, mean.shape[1] - 1)
     return _packed("tail_moments", mean, cov, m, shape, goal)
@@ -62,7 +62,7 @@ def cdf_moments(
     What gated units need: E[z_j prod Phi] with sigmoid-like gates Phi; zero entries of ``a`` are not
     gates, they contribute factors 1/2 that are divided out.  Accuracy as in `tail_moments`.
     """
-    goal = Goal.checked(atol, rtol, budget, LEAST)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     y_mean, y_cov, shape = gated(a, cov, mean)
     z_mean, z_cov, a = _broadcast(a, cov, mean, shape)
     d = z_mean.shape[1]
@@ -85,7 +85,7 @@ def _broadcast(a: Any, cov: Any, mean: Any, shape: tuple[int, ...]) -> tuple[np.
     return z_mean, z_cov, slopes
 
 
-def _packed(name: str, mean: np.ndarray, cov: np.ndarray, m: int, shape: tuple[int, ...], goal: Goal) -> Tail:
+def _packed(name: str, mean: np.ndarray, cov: np.ndarray, m: int, shape: tuple[int, ...], goal: Aim) -> Tail:
     parts, price = moments(mean, cov, m, goal)
     scale = root_mean_square(mean[:, m:], cov[:, m:, m:])
     sizes = parts[0][0], scale[:, None], scale[:, None, None] ** 2
@@ -103,7 +103,7 @@ def _packed(name: str, mean: np.ndarray, cov: np.ndarray, m: int, shape: tuple[i
 Part = tuple[np.ndarray, np.ndarray]
 
 
-def moments(mean: np.ndarray, cov: np.ndarray, m: int, goal: Goal) -> tuple[tuple[Part, Part, Part], Price]:
+def moments(mean: np.ndarray, cov: np.ndarray, m: int, goal: Aim) -> tuple[tuple[Part, Part, Part], Price]:
     """((P, error), (first, error), (second, error)) and the price, for arrays (n, d) and (n, d, d)."""
     run = _Run(goal, mean, cov, m)
     floor = _FLAT * np.einsum("nii->ni", cov)
@@ -128,7 +128,7 @@ Given = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def first_moments(
-    mean: np.ndarray, cov: np.ndarray, m: int, goal: Goal
+    mean: np.ndarray, cov: np.ndarray, m: int, goal: Aim
 ) -> tuple[np.ndarray, np.ndarray, Price]:
     """E[w 1{Y > 0}] alone, its error and its price."""
     run = _Run(goal, mean, cov, m)
@@ -140,10 +140,10 @@ def first_moments(
 class _Run:
     """One call: the goal of each of its probabilities, and what they cost together."""
 
-    def __init__(self, goal: Goal, mean: np.ndarray, cov: np.ndarray, m: int) -> None:
+    def __init__(self, goal: Aim, mean: np.ndarray, cov: np.ndarray, m: int) -> None:
         scale = root_mean_square(mean[:, m:], cov[:, m:, m:])
         size = np.maximum(1.0, np.max(scale, initial=0.0))
-        self.goal = Goal(float(goal.atol / size**2), goal.rtol, goal.budget).share(2 + 2 * m)
+        self.goal = Aim(goal.rtol, float(goal.atol / size**2), goal.budget).share(2 + 2 * m)
         self.price = Price(0)
 
     def positive(self, mean: np.ndarray, cov: np.ndarray, m: int, floor: np.ndarray) -> Part:

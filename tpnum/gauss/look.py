@@ -1,0 +1,178 @@
+"""Narrow features of a function whose values at equidistant points of lines are known: windows, bumps, kinks.
+
+A second difference that is much larger than those a few steps before and after it belongs to something about
+as wide as the step: a kink, a jump, a bump.  It is looked for with steps of many lengths.  What is smooth on
+the scale of the longest step is seen by panels and lattices without help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+REACH = 6.5
+"""Deviations to either side that are looked at: the probability beyond is 8e-11."""
+_FACTOR = 8
+"""From one length of the step to the next."""
+_LONGEST = 0.11
+_FEWEST = 48  # points that make a level
+_ASIDE = (3, 5, 7)
+"""Steps to the differences that are compared, of which all but one must be small: a window may have its other
+edge at one of them, where waves have a zero."""
+_EDGE = max(_ASIDE)
+_SHARPER = 4.0
+_WAVES = 0.25
+"""A line with more such places is one of waves."""
+_SHARE = 0.02
+"""A feature that contributes less than this part of the tolerance may stay unseen."""
+_BLOCK = 1 << 13
+_MOST = 48
+"""Features of a line that are told: a function with more is not of narrow features but rough."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Stretches [low, high] in deviations of the lines in which something narrow was found."""
+
+    line: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    single: np.ndarray
+    """Whether it is no wider than a kink or a jump."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[int, Features]]) -> Features:
+        """Those of several blocks of lines, each with the number of its first line."""
+        moved = [(made.line + begin, made.low, made.high, made.single) for begin, made in parts]
+        return cls(*(np.concatenate(a) for a in zip(*moved, strict=True)))
+
+    def where(self, some: np.ndarray) -> Features:
+        """Those of the stretches."""
+        return Features(self.line[some], self.low[some], self.high[some], self.single[some])
+
+    def of(self, line: int) -> np.ndarray:
+        """The ends of the stretches of one line, in order."""
+        own = self.line == line
+        return np.unique(np.concatenate([self.low[own], self.high[own]]))
+
+    def ends(self, lines: int) -> np.ndarray:
+        """The ends of all (lines, m), filled up with infinities."""
+        count = np.bincount(self.line, minlength=lines)
+        made = np.full((lines, 2 * int(np.max(count, initial=0))), np.inf)
+        order = np.argsort(self.line, kind="stable")
+        place = np.arange(order.size) - np.repeat(np.cumsum(count) - count, count)
+        made[self.line[order], 2 * place] = self.low[order]
+        made[self.line[order], 2 * place + 1] = self.high[order]
+        return made
+
+    def narrowest(self, line: int) -> float:
+        """The width of the narrowest thing on a line that single kinks and jumps are not.
+
+        Stretches around one that a shorter step has found are the same thing.
+        """
+        own = np.flatnonzero(self.line == line)
+        seen: list[tuple[float, float, bool]] = []
+        for k in own[np.argsort(self.high[own] - self.low[own], kind="stable")]:
+            low, high = self.low[k], self.high[k]
+            if all(high < a or b < low for a, b, _ in seen):
+                seen.append((low, high, bool(self.single[k])))
+        seen.sort()
+        widths = [high - low for low, high, single in seen if not single]
+        widths += [b[0] - a[1] for a, b in zip(seen, seen[1:], strict=False)]
+        return min(widths, default=np.inf)
+
+
+@lru_cache(maxsize=32)
+def places(points: int) -> np.ndarray:
+    """Where to look."""
+    z = np.linspace(-REACH, REACH, points)
+    z.setflags(write=False)
+    return z
+
+
+@lru_cache(maxsize=32)
+def _weights(points: int) -> np.ndarray:
+    """The probabilities of the places."""
+    z = places(points)
+    made = np.exp(-0.5 * z * z) * ((z[1] - z[0]) / np.sqrt(2.0 * np.pi))
+    made.setflags(write=False)
+    return made
+
+
+def features(values: np.ndarray, tolerance: float) -> Features:
+    """What is narrow in values (lines, components, points) of f at `places`, to a tolerance relative to E|f|.
+
+    Values that are not finite count as zero; two of them side by side are a feature.
+    """
+    lines, _, points = values.shape
+    z, weight = places(points), _weights(points)
+    step = z[1] - z[0]
+    size = np.abs(values) @ weight
+    found: list[tuple[np.ndarray, ...]] = []
+    if not np.all(np.isfinite(size)):
+        lost = ~np.isfinite(values)
+        values = np.where(lost, 0.0, values)
+        size = np.abs(values) @ weight
+        line, at = np.nonzero(np.any(lost[:, :, 1:] & lost[:, :, :-1], axis=1))
+        found.append(_stretches(line, z[at] + 0.5 * step, step, np.full(line.size, np.inf)))
+    top = np.max(np.abs(values), axis=2)
+    unit = np.where(size > 0, size, np.where(top > 0, top, 1.0))[:, :, None]
+    stride = 1
+    while stride * step <= _LONGEST and points // stride >= _FEWEST:
+        some = values[:, :, ::stride]
+        # so many at a time as stay in the cache
+        block = max(_FEWEST, _BLOCK // (lines * values.shape[1]))
+        width = stride * step
+        for begin in range(0, some.shape[2] - 2 * _EDGE - 2, block):
+            own = some[:, :, begin : begin + block + 2 * _EDGE + 2]
+            second = np.abs(own[:, :, 2:] - 2.0 * own[:, :, 1:-1] + own[:, :, :-2])
+            second /= unit
+            inner = slice((begin + 1 + _EDGE) * stride, None, stride)
+            found += _sharp(second.max(axis=1), z[inner], stride * weight[inner], _SHARE * tolerance, width)
+        stride *= _FACTOR
+    found = [part for part in found if part[0].size]
+    if not found:
+        return Features(np.zeros(0, dtype=int), np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool))
+    line, low, high, single, worth = (np.concatenate(a) for a in zip(*found, strict=True))
+    order = np.lexsort((-worth, line))
+    count = np.bincount(line, minlength=lines)
+    kept = np.arange(order.size) - np.repeat(np.cumsum(count) - count, count) < _MOST
+    order = order[kept]
+    return Features(line[order], low[order], high[order], single[order])
+
+
+def _sharp(
+    second: np.ndarray, z: np.ndarray, weight: np.ndarray, least: float, width: float
+) -> list[tuple[np.ndarray, ...]]:
+    """Stretches of differences (lines, m + 2 _EDGE) that stand out and matter."""
+    middle = second[:, _EDGE : second.shape[1] - _EDGE]
+    weight = weight[: middle.shape[1]]
+    if float(middle.max(initial=0.0)) * float(weight.max(initial=0.0)) <= least:
+        return []
+    worth = middle * weight
+    sharp = np.zeros(middle.shape, dtype=np.int8)
+    for k in _ASIDE:
+        beside = np.maximum(
+            second[:, _EDGE - k : second.shape[1] - _EDGE - k],
+            second[:, _EDGE + k : second.shape[1] - _EDGE + k],
+        )
+        sharp += middle > _SHARPER * beside
+    sharp = (sharp >= len(_ASIDE) - 1) & (worth > least)
+    sharp[np.mean(sharp, axis=1) > _WAVES] = False
+    line, at = np.nonzero(sharp)
+    return [_stretches(line, z[at], width, worth[line, at])]
+
+
+def _stretches(line: np.ndarray, z: np.ndarray, width: float, weight: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Points close to each other as one: (line, low, high, whether two at most, the largest weight)."""
+    first = np.ones(line.size, dtype=bool)
+    first[1:] = (line[1:] != line[:-1]) | (z[1:] - z[:-1] > 4.5 * width)
+    begin = np.flatnonzero(first)
+    if not begin.size:
+        return line, z, z, first, weight
+    last = np.append(begin[1:], line.size) - 1
+    low, high = z[begin] - 1.6 * width, z[last] + 1.6 * width
+    return line[begin], low, high, last - begin < 2, np.maximum.reduceat(weight, begin)

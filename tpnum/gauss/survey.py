@@ -1,0 +1,493 @@
+"""A short look at a user's function before it is integrated: what every rule must know, decided in one place.
+
+A rule sees its own points only; a window, a spike or a NaN between them goes unseen.  So a function of one
+variable is looked at once, at about 90 000 points of u = mean + root z: 1e-4 standard deviations apart in the
+bulk, farther towards the tails, and at many scales beside the declared kinks, around 0 and around the mean.
+The `Survey` tells
+
+* how large f is and where it is not zero (``largest``, ``support``, ``peaks``),
+* where it is rough on the scale of the points: jumps and kinks, located by bisection (``jumps``, ``kinks``),
+  and points through each narrow place, against which a table of f is held (``probes``),
+* how well its values are known (``noise``: half and single precision, quantised functions),
+* what a feature between the points could hide (``missed``, a part of E|f|).
+
+Functions that do not work elementwise, are not real or are not finite on a stretch are refused by a
+`FunctionError`.  `evaluate` and `check_elementwise` do that for functions of several arrays.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tpnum.errors import FunctionError, TpnumError
+
+SPACING = 9e-5
+"""Of the points in the bulk, in standard deviations."""
+REACH = 9.0
+
+_GAP = 0.4 * SPACING  # the mass between two points of the bulk
+
+_BULK = 4.0  # the points are even in s, z = s + (REACH - _BULK) (s/_BULK)^13
+_POWER = 13
+_ROUGH = 1e-9  # fourth differences above this share of the largest |f| are a narrow place
+_NOISY = 40.0  # and above so many units of the noise
+_MERGE = 8  # rough points closer than so many steps are one place
+_PLACES = 64  # narrow places that are looked at one by one
+_EACH = 48  # points kept of each
+_FINER = 1.1e-6  # spacing of the tiny grids that show the noise
+_COARSE = 64  # every so many-th point is kept as a probe everywhere
+_TESTED = 97  # points on which f is called again, shuffled
+_SAME = 1e-6  # allowed difference of two calls, relative to the largest |f|
+_HALVINGS = 46
+_NEAR = 10.0 ** -np.arange(1.0, 16.0)
+_WORDS = 100  # letters quoted of a foreign error
+
+Value = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found of f over u = mean + root z, |z| <= REACH."""
+
+    mean: float
+    root: float
+    largest: float  # the largest |f| seen
+    scale: float  # the largest |f| e^{-z^2/4}: what second moments see
+    support: tuple[float, float] | None  # the outermost points at which f is not zero
+    kinks: np.ndarray  # declared ones and those found, jumps included
+    jumps: np.ndarray  # those at which f itself jumps
+    peaks: np.ndarray  # up to _PLACES points: the largest |f| of each narrow place
+    probes: tuple[np.ndarray, np.ndarray]  # (u, f(u)), sorted: thinned everywhere, and each narrow place
+    narrowest: float  # the width in u of the narrowest place, infinite where there is none
+    crowded: bool  # more narrow places than are looked at one by one
+    noise: float  # the root mean square of the noise of values, relative to ``scale``
+    single: bool  # whether all values are numbers of single precision
+    missed: float  # a bound of what a feature between the points adds to E|f|
+    cost: int  # evaluations
+    least: float  # the root of the narrowest law, where it is of several
+    sample: tuple[np.ndarray, np.ndarray]  # some points and values: the function is the same if these are
+
+    def covers(self, mean: np.ndarray, root: np.ndarray) -> bool:
+        """Whether it serves these laws, nearly the same ones or some of them."""
+        inside = root.max() <= 1.2 * self.root and root.min() >= 0.8 * self.least
+        return bool(inside and np.max(np.abs(mean - self.mean) + 8.0 * root) <= 1.2 * REACH * self.root)
+
+    @property
+    def smooth(self) -> bool:
+        """Whether nothing narrow, no kink and no noise above rounding was seen."""
+        return not (self.kinks.size or np.isfinite(self.narrowest) or self.crowded or self.noise > 1e-13)
+
+
+# calling a user's function -------------------------------------------------------------------------------
+
+
+def evaluate(f: Value, *columns: np.ndarray, name: str = "f", rows: bool = False) -> np.ndarray:
+    """f(*columns) of flat arrays as real float64, (length,) or (k, length); values may be infinite or NaN.
+
+    Of one array only (length,) is taken unless ``rows`` says that f may have components.
+    Whatever else f does, raise included, is a FunctionError of one short sentence.
+    """
+    length = columns[0].size
+    try:
+        with np.errstate(all="ignore"):
+            made = f(*columns)
+    except TpnumError:
+        raise
+    except Exception as error:
+        raise FunctionError(
+            f"{name} raised {type(error).__name__}{quoted(error)} for {_arrays(columns)}: it must work "
+            "elementwise on NumPy arrays and return real numbers"
+        ) from error
+    return real(made, length, 2 if rows else len(columns), name)
+
+
+def real(made: Any, length: int, arity: int = 1, name: str = "f") -> np.ndarray:
+    """What a function returned for so many points, as real numbers."""
+    if made is None:
+        raise FunctionError(f"{name} returned None: it must return an array of its values")
+    try:
+        made = np.asarray(made)
+    except Exception as error:
+        raise FunctionError(f"{name} returned no array{quoted(error)}") from error
+    if made.dtype.kind not in "fiub":
+        raise FunctionError(f"{name} must return real numbers, not {made.dtype}")
+    if made.ndim == 0 or made.shape == (1,):
+        made = np.broadcast_to(made, (length,))
+    if made.ndim not in (1, 2) or made.shape[-1] != length or (arity == 1 and made.ndim == 2):
+        raise FunctionError(
+            f"{name} returned shape {made.shape} for {length} points: it must work elementwise"
+        )
+    return made if made.dtype == np.float64 else made.astype(np.float64)
+
+
+def quoted(error: Exception) -> str:
+    """The first words of an error that is not ours, without the arrays in it."""
+    words = " ".join(str(error).split())
+    for at in (words.find("array("), words.find("[")):
+        if at >= 0 and len(words) > _WORDS:
+            words = words[:at].rstrip(" :=(")
+    words = words if len(words) <= _WORDS else words[:_WORDS].rstrip() + " ..."
+    return f" ({words})" if words else ""
+
+
+def _arrays(columns: Sequence[np.ndarray]) -> str:
+    many = f"{len(columns)} arrays of" if len(columns) > 1 else "an array of"
+    return f"{many} {columns[0].size} points"
+
+
+def check_elementwise(f: Value, *columns: np.ndarray, name: str = "f", rows: bool = False) -> None:
+    """Raise unless f of a shuffled part of the points is that part of f of the points.
+
+    The points should be distinct; the part leaves out the largest and the smallest ones, so that sums, means,
+    extremes, sorting and random numbers all tell.
+    """
+    size = columns[0].size
+    whole = evaluate(f, *columns, name=name, rows=rows)
+    order = np.argsort(columns[0], kind="stable")[size // 3 : size - size // 8]
+    part = order[np.random.default_rng(1).permutation(order.size)]
+    again = evaluate(f, *(np.ascontiguousarray(c[part]) for c in columns), name=name, rows=rows)
+    _compare(whole, again, part, name)
+
+
+def _compare(whole: np.ndarray, again: np.ndarray, part: np.ndarray, name: str) -> None:
+    was = whole[..., part]
+    if was.shape == again.shape:
+        with np.errstate(all="ignore"):
+            finite = np.isfinite(was) & np.isfinite(again)
+            scale = np.abs(whole[np.isfinite(whole)]).max(initial=0.0)
+            same = (was == again) | (np.isnan(was) & np.isnan(again))
+            same |= finite & (np.abs(was - again) <= _SAME * scale)
+        if np.all(same):
+            return
+    raise FunctionError(f"{name} must work elementwise: {name} on half of the points gives other values")
+
+
+# the points ----------------------------------------------------------------------------------------------
+
+
+@cache
+def _grid() -> tuple[np.ndarray, np.ndarray, int]:
+    """z of the points, e^{-z^2/4} of the inner ones (two fewer at each end), how many there are."""
+    count = 2 * int(round(_BULK / SPACING))
+    s = SPACING * (np.arange(count) - 0.5 * (count - 1))  # 0 is not among them
+    z = s + (REACH - _BULK) * (s / _BULK) ** _POWER
+    return z, np.exp(-0.25 * z * z), count
+
+
+def survey(
+    f: Value, mean: float = 0.0, root: float = 1.0, kinks: Sequence[float] = (), name: str = "f"
+) -> Survey:
+    """The `Survey` of f over N(mean, root^2), made now; `kept_survey` remembers it with the function."""
+    z, weight, count = _grid()
+    u = mean + root * z
+    declared = np.unique(np.asarray(kinks, dtype=float))
+    seen = evaluate(f, u, name=name)
+    dtype_single = _single(seen)
+    cost = count
+    special = _special(mean, root, declared)
+    beside = evaluate(f, special, name=name)
+    cost += special.size
+    tested = np.linspace(0.0, 1.0, _TESTED) ** 1.5 * 6.0 - 2.5
+    check_elementwise(f, mean + root * tested, name=name)
+    cost += 2 * _TESTED
+    seen = _finite(f, u, seen, name)
+    kept = np.isfinite(beside)
+    special, beside = special[kept], beside[kept]
+    largest = max(float(seen.max()), -float(seen.min()), float(np.abs(beside).max(initial=0.0)))
+    near = np.abs((special - mean) / root) <= REACH
+    weighed = np.abs(beside[near]) * np.exp(-0.25 * ((special[near] - mean) / root) ** 2)
+    size = np.abs(seen) * weight
+    scale = max(float(size.max()), float(weighed.max(initial=0.0)))
+    if scale == 0.0:
+        return _nothing(mean, root, declared, largest, (u[::_COARSE], seen[::_COARSE]), cost)
+    noise, extra = _noise(f, mean, root, seen, scale, name)
+    cost += extra
+    places, crowded = _places(seen, weight, scale, noise)
+    found, jump, more = _located(f, u, seen, places, scale, noise, declared, name)
+    cost += more
+    at = np.arange(0, count, _COARSE)
+    peaks = np.array([a + int(np.argmax(np.abs(seen[a:b]))) for a, b in places], dtype=np.intp)
+    inside = [np.arange(a, b, max(1, (b - a) // _EACH)) for a, b in places]
+    at = np.unique(np.concatenate([at, peaks, *inside])) if len(places) else at
+    points = np.concatenate([u[at], special])
+    heights = np.concatenate([seen[at], beside])
+    order = np.argsort(points, kind="stable")
+    widths = [float(u[min(b, count - 1)] - u[a]) for a, b in places]
+    nonzero = points[order][heights[order] != 0.0]
+    spikes = max((_spike(seen[max(a - 2, 0) : b + 2]) for a, b in places), default=0.0)
+    missed = _GAP * (spikes if np.any(seen) else largest)
+    return Survey(
+        mean, root, largest, scale,
+        (float(nonzero[0]), float(nonzero[-1])) if nonzero.size else None,
+        np.union1d(declared, found), jump, u[peaks], (points[order], heights[order]), min(widths, default=np.inf), crowded,
+        noise, dtype_single, missed, cost, root, (u[:: count // 61], seen[:: count // 61]),
+    )  # fmt: skip
+
+
+def _nothing(
+    mean: float,
+    root: float,
+    kinks: np.ndarray,
+    largest: float,
+    probes: tuple[np.ndarray, np.ndarray],
+    cost: int,
+) -> Survey:
+    """Of a function that is zero wherever it was looked at: of what it is elsewhere, nothing is known."""
+    none = np.empty(0)
+    step = max(1, probes[0].size // 61)
+    return Survey(
+        mean, root, largest, 0.0, None, kinks, none, none, probes, np.inf, False, 0.0, False,
+        _GAP * max(largest, 1.0), cost, root, (probes[0][::step], probes[1][::step]),
+    )  # fmt: skip
+
+
+def _special(mean: float, root: float, kinks: np.ndarray) -> np.ndarray:
+    """Points beside and between the kinks, and around 0 and the mean at many scales."""
+    near = np.concatenate([-_NEAR, _NEAR[::-1]])
+    made = [mean + root * near, root * near if mean else np.empty(0)]
+    for k in kinks[:256]:
+        size = max(abs(k), root)
+        made.append(k + size * near[np.abs(near) > 1e-13])
+    made.append(0.5 * (kinks[1:] + kinks[:-1]))
+    return np.unique(np.concatenate(made))
+
+
+def _single(values: np.ndarray) -> bool:
+    some = values[:: max(1, values.size // 509)]
+    with np.errstate(all="ignore"):
+        return bool(np.all((some == some.astype(np.float32)) | ~np.isfinite(some))) and bool(
+            np.any(some != np.round(some, 3))
+        )
+
+
+def _finite(f: Value, u: np.ndarray, seen: np.ndarray, name: str) -> np.ndarray:
+    """The values, those of single points at which f is not finite from beside them; refuses stretches."""
+    lost = ~np.isfinite(seen)
+    if not np.any(lost):
+        return seen
+    at = np.flatnonzero(lost)
+    step = 1e-3 * (u[1] - u[0]) * SPACING
+    beside = evaluate(f, np.concatenate([u[at] - step, u[at] + step]), name=name).reshape(2, -1)
+    wrong = ~np.all(np.isfinite(beside), axis=0)
+    if np.any(wrong):
+        k = at[wrong][np.argmin(np.abs(u[at[wrong]] - 0.5 * (u[0] + u[-1])))]
+        what = "undefined (NaN)" if np.isnan(seen[k]) else "infinite"
+        raise FunctionError(
+            f"{name} is {what} at u = {u[k]:.6g}, within reach of mean {0.5 * (u[0] + u[-1]):.6g} and "
+            f"variance {(0.5 * (u[-1] - u[0]) / REACH) ** 2:.6g}: its expectation overflows or does not exist"
+        )
+    made = seen.copy()
+    made[at] = beside.mean(axis=0)
+    return made
+
+
+# what is narrow ------------------------------------------------------------------------------------------
+
+
+def _noise(
+    f: Value, mean: float, root: float, seen: np.ndarray, scale: float, name: str
+) -> tuple[float, int]:
+    """The noise of the values relative to ``scale``, from differences at three spacings, and evaluations.
+
+    Of noise the sixth differences are larger than the fourth ones, of a function that is resolved smaller.
+    """
+    centres = mean + root * np.linspace(-2.9, 3.1, 64)
+    tiny = (centres[:, None] + root * _FINER * np.arange(16)).reshape(-1)
+    starts = np.linspace(0, seen.size - 8, 2048).astype(np.intp)
+    grids = (
+        lambda: evaluate(f, tiny, name=name).reshape(64, 16),
+        lambda: seen[starts[:, None] + np.arange(7)],
+        lambda: seen[None, ::100],
+    )
+    found = 0.0
+    for values in grids:
+        with np.errstate(all="ignore"):
+            fourth = np.diff(values(), 4, axis=1)
+            sixth = np.diff(fourth, 2, axis=1)
+            four, six = float(np.median(np.abs(fourth))), float(np.median(np.abs(sixth)))
+        if np.isfinite(six) and six > 2.0 * four:
+            found = max(found, four / (0.6745 * np.sqrt(70.0)))
+        elif four > 0.0:  # resolved: wider spacings would show waves, not noise
+            break
+    return found / scale, tiny.size
+
+
+def _places(
+    seen: np.ndarray, weight: np.ndarray, scale: float, noise: float
+) -> tuple[list[tuple[int, int]], bool]:
+    """Index ranges of the narrow places, and whether there are more than are returned."""
+    with np.errstate(all="ignore"):
+        rough = np.abs(np.diff(np.diff(np.diff(np.diff(seen)))))
+        rough *= weight[2:-2]
+    at = np.flatnonzero(rough > max(_ROUGH, _NOISY * noise) * scale)
+    if not at.size:
+        return [], False
+    ends = np.flatnonzero(np.diff(at) > _MERGE)
+    begin = at[np.concatenate([[0], ends + 1])]
+    end = at[np.concatenate([ends, [at.size - 1]])]
+    crowded = begin.size > _PLACES
+    if crowded:
+        height = np.maximum.reduceat(rough[at], np.concatenate([[0], ends + 1]))
+        chosen = np.sort(np.argsort(-height)[:_PLACES])
+        begin, end = begin[chosen], end[chosen]
+    return [(int(a), int(b) + 5) for a, b in zip(begin, end, strict=True)], crowded
+
+
+def _spike(values: np.ndarray) -> float:
+    """The height of a place that no more than two points see: others may stand between the points."""
+    base = np.linspace(values[0], values[-1], values.size)
+    above = np.abs(values - base)
+    height = float(above.max())
+    lonely = np.count_nonzero(above > 0.5 * height) <= 2 and abs(values[-1] - values[0]) < 0.5 * height
+    return height if lonely else 0.0
+
+
+def _located(
+    f: Value, u: np.ndarray, seen: np.ndarray, places: list[tuple[int, int]], scale: float, noise: float,
+    declared: np.ndarray, name: str,
+) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
+    """Kinks and jumps in the narrow places, by bisection: (kinks, jumps, evaluations).
+
+    Of the second difference over an interval a jump leaves all to one half, a kink half, other functions less.
+    """
+    pairs = []
+    for a, b in places:
+        second = np.abs(np.diff(seen[a:b], 2))
+        pairs += [(u[a + k], u[a + k + 2]) for k in _sharpest(second)]
+        pairs += [(u[a + k], u[a + k + 1]) for k in np.argsort(-np.abs(np.diff(seen[a:b])))[:2]]
+    if not pairs:
+        return np.empty(0), np.empty(0), 0
+    low, high = (np.array(side) for side in zip(*pairs, strict=True))
+    cost, first, last, width = 0, None, np.zeros(low.size), high - low
+    alive = np.ones(low.size, bool)
+    for _ in range(_HALVINGS):
+        parts = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, 5)
+        made = evaluate(f, parts.reshape(-1), name=name).reshape(parts.shape)
+        cost += made.size
+        made = np.where(np.isfinite(made), made, 0.0)
+        left = np.abs(made[:, 0] - 2.0 * made[:, 1] + made[:, 2])
+        middle = np.abs(made[:, 1] - 2.0 * made[:, 2] + made[:, 3])
+        right = np.abs(made[:, 2] - 2.0 * made[:, 3] + made[:, 4])
+        stack = np.stack([left, middle, right], axis=1)
+        choice = np.argmax(stack, axis=1)
+        top = stack[np.arange(low.size), choice]
+        whole = np.abs(made[:, 0] - 2.0 * made[:, 2] + made[:, 4])
+        first = whole if first is None else first
+        # gone into rounding, or resolved: a quarter is left
+        alive &= (top > 0.3 * np.maximum(whole, top)) & (top > (8e-16 + 4.0 * noise) * scale)
+        if not np.any(alive):
+            break
+        last[alive], width[alive] = top[alive], 0.5 * (high - low)[alive]
+        index = np.arange(low.size)
+        low, high = (
+            np.where(alive, parts[index, choice], low), np.where(alive, parts[index, choice + 2], high)
+        )  # fmt: skip
+    assert first is not None
+    start = np.array([b - a for a, b in pairs])
+    halved = np.log2(np.maximum(start / width, 1.0))
+    fell = np.log2(np.maximum(first, 1e-300)) - np.log2(np.maximum(last, 1e-300))
+    rate = fell / np.maximum(halved, 1.0)
+    rough = (halved >= 12) & (rate < 1.5)
+    jump = rough & (rate < 0.25) & (halved >= 30)
+    points = np.array([_nice(a, b) for a, b in zip(low, high, strict=True)])
+    known = np.array([bool(np.any(np.abs(declared - p) <= 1e-9 * max(1.0, abs(p)))) for p in points])
+    kinks = np.unique(points[rough & ~known])
+    return kinks, np.unique(points[jump]), cost
+
+
+def _sharpest(second: np.ndarray) -> np.ndarray:
+    """The places of the largest second difference and of the next one apart from it."""
+    order = np.argsort(-second)
+    return np.concatenate([order[:1], order[np.abs(order - order[0]) > 4][:1]])
+
+
+def _nice(low: float, high: float) -> float:
+    """A point in [low, high], or beside it, at the shortest decimal: people put kinks there."""
+    point = 0.5 * (low + high)
+    for digits in range(13):
+        short = round(point, digits)
+        if 2 * low - high <= short <= 2 * high - low:
+            return short
+    return point
+
+
+def over_laws(
+    owner: Any, f: Value, mean: np.ndarray, root: np.ndarray, kinks: Sequence[float] = (), name: str = "f"
+) -> Survey:
+    """What is found of f over many laws: the surveys of a few scales, from the widest law to the narrowest."""
+    centre, spread = 0.5 * (mean.min() + mean.max()), 0.5 * (mean.max() - mean.min())
+    widest, least = (float(r + spread / 3.0) for r in (root.max(), root.min()))
+    count = 1 if widest <= 1.5 * least else 2 + int(np.log(widest / least) / np.log(_LADDER) - 1e-9)
+    made = [
+        kept_survey(owner, f, float(centre), float(scale), kinks, name)
+        for scale in np.geomspace(widest, least, min(count, _SCALES))
+    ]
+    return made[0] if len(made) == 1 else _together(made)
+
+
+def _together(made: list[Survey]) -> Survey:
+    """One survey of several: whatever any of them found."""
+    points, heights = (np.concatenate([s.probes[k] for s in made]) for k in (0, 1))
+    order = np.unique(points, return_index=True)[1]
+    return replace(
+        made[0],
+        largest=max(s.largest for s in made),
+        scale=min((s.scale for s in made if s.scale > 0), default=0.0),
+        support=made[0].support or next((s.support for s in made if s.support), None),
+        kinks=_union([s.kinks for s in made]), jumps=_union([s.jumps for s in made]),
+        peaks=_union([s.peaks for s in made]), probes=(points[order], heights[order]),
+        narrowest=min(s.narrowest for s in made), crowded=any(s.crowded for s in made),
+        noise=max(s.noise for s in made), single=all(s.single for s in made),
+        missed=max(s.missed for s in made), cost=sum(s.cost for s in made), least=made[-1].root,
+    )  # fmt: skip
+
+
+def _union(parts: list[np.ndarray]) -> np.ndarray:
+    """Distinct points, those within rounding of one another taken for one."""
+    points = np.unique(np.concatenate(parts))
+    apart = np.diff(points, prepend=-np.inf) > 1e-12 * np.abs(points)
+    return points[apart]
+
+
+# kept with the function -----------------------------------------------------------------------------------
+
+_KEPT: weakref.WeakKeyDictionary[Any, list[Survey]] = weakref.WeakKeyDictionary()
+_LOCK = threading.Lock()
+_MOST = 8  # surveys kept of one function
+_LADDER = 4.0  # the ratio of the scales at which a function of many laws is looked at
+_SCALES = 4
+
+
+def kept_survey(
+    owner: Any, f: Value, mean: float, root: float, kinks: Sequence[float] = (), name: str = "f"
+) -> Survey:
+    """The survey of f that is kept with ``owner`` (weakly), made if there is none for such a law.
+
+    One for nearly the same law serves; a few values tell whether the function is still the same.
+    """
+    try:
+        with _LOCK:
+            known = list(_KEPT.get(owner, ()))
+    except TypeError:  # neither hashable nor weakly referable
+        return survey(f, mean, root, kinks, name)
+    for one in known:
+        near = abs(one.mean - mean) <= 0.1 * root and 0.9 * root <= one.root <= 1.2 * root
+        if near and np.all(np.isin(kinks, one.kinks)):
+            again = evaluate(f, one.sample[0], name=name)
+            with np.errstate(all="ignore"):
+                if np.all(np.abs(again - one.sample[1]) <= _SAME * one.largest):
+                    return one
+    made = survey(f, mean, root, kinks, name)
+    try:
+        with _LOCK:
+            _KEPT[owner] = [made, *(one for one in _KEPT.get(owner, ()) if one is not made)][:_MOST]
+    except TypeError:
+        pass
+    return made

@@ -1,0 +1,85 @@
+"""What a joint expectation costs before it is computed, and the purse that pays for a law's.
+
+The price is in evaluations of elementary functions: the points that an integrand takes, by the number of
+independent Gaussians and by whether a function jumps or has a kink, times the functions that it is made of.
+Smooth integrands of two variables converge on a lattice, kinks in two are found by panels; what has three or
+more is mostly sampled.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from tpnum.errors import LimitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tpnum.functions import Function
+
+SMOOTH = {1: 1 << 12, 2: 1 << 13, 3: 1 << 21}
+"""Points for smooth integrands, by dimension."""
+
+ROUGH = {1: 1 << 14, 2: 1 << 17}
+
+SAMPLED = 1 << 22
+"""Points for all others."""
+
+TERM = 1 << 13
+"""Of one term of a sum of products that is multiplied out: planning it takes as long."""
+
+PURSE, LINE = 1 << 26, 1 << 20
+"""What a program may cost before its law is sampled instead (a second), and how much more for every line."""
+
+
+class TooWide(LimitError):
+    """An expectation has more correlated dimensions, or more terms, than the caller wants to pay for."""
+
+
+class Purse:
+    """What may still be spent; the joint expectations that it paid for are counted by dimension."""
+
+    def __init__(self, lines: int) -> None:
+        self._left = PURSE + LINE * lines
+        self._widths: dict[int, int] = {}
+
+    def term(self) -> None:
+        """Pay for a term of a sum."""
+        self._spend(TERM, "a sum of products has too many terms when it is multiplied out")
+
+    def joint(self, rank: int, functions: Iterable[Function], entries: int, where: str) -> None:
+        """Pay for expectations over ``rank`` Gaussians."""
+        self._widths[rank] = self._widths.get(rank, 0) + entries
+        listed = ", ".join(f"{n} over {width}" for width, n in sorted(self._widths.items()))
+        many = sum(self._widths.values()) > 1
+        counted = f" (joint expectations so far: {listed})" if many else ""
+        self._spend(
+            entries * price(rank, functions),
+            f"an expectation over {rank} correlated Gaussians, {where}, costs more than samples of all{counted}",
+        )
+
+    def _spend(self, price: int, what: str) -> None:
+        self._left -= price
+        if self._left < 0:
+            raise TooWide(what)
+
+
+def price(rank: int, functions: Iterable[Function]) -> int:
+    """What the expectation of a product of functions of ``rank`` independent Gaussians takes."""
+    functions = tuple(functions)
+    table = SMOOTH if all(map(smooth, functions)) else ROUGH
+    return (table.get(rank, SAMPLED) if rank else 1) * sum(map(weight, functions))
+
+
+@lru_cache(maxsize=4096)
+def smooth(fn: Function) -> bool:
+    """Whether a function is known to have neither kinks nor jumps, by its record and those of its parts."""
+    rough = fn.user is not None or fn.kinks or fn.record.switch is not None
+    return not rough and all(map(smooth, fn.parts))
+
+
+@lru_cache(maxsize=4096)
+def weight(fn: Function) -> int:
+    """How many functions a function is made of."""
+    return 1 + sum(map(weight, fn.parts))
