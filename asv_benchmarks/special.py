@@ -20,7 +20,8 @@ from benchmarks.common import interleaved  # noqa: E402
 from scipy.stats import multivariate_normal  # noqa: E402
 
 from tpnum.gauss import special  # noqa: E402
-from tpnum.gauss.special.randomised import SETS, normal_sets  # noqa: E402
+from tpnum.gauss.points import point_sets  # noqa: E402
+from tpnum.gauss.special.randomised import SETS  # noqa: E402
 from tpnum.kernels.softmax import softmax_sums  # noqa: E402
 
 Row = tuple[str, float, str, float]
@@ -61,7 +62,8 @@ def softmax() -> Iterator[Row]:
         d, log2 = 2 * tokens, 11
         _, cov = laws(1, d)
         factor = np.linalg.cholesky(cov)
-        z, weight = normal_sets(d, log2), np.full(1 << log2, 0.5**log2)
+        z = np.ascontiguousarray(point_sets(d, log2, 1 << log2, range(SETS)).transpose(1, 0, 2))
+        weight = np.full(1 << log2, 0.5**log2)
         out = np.empty((1, SETS, d + tokens * tokens))
 
         def plain(z: np.ndarray = z, factor: np.ndarray = factor[0], tokens: int = tokens) -> None:

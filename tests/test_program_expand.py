@@ -245,6 +245,18 @@ def test_examples_share_what_they_should() -> None:
     assert sample.moment(g, g).shape == (3,) and sample.expect("tanh", shared).shape == (3,)
 
 
+def test_names_that_are_made_up_are_free_of_later_ones() -> None:
+    """A shift leaves a hole, which is a zero vector; the program has one of that name, further down."""
+    p = Program()
+    x, w = p.vector("x", axes={"t": 2}, fresh=True), p.matrix("W")
+    s = mean(np.tanh(np.tanh(x).shift(t=1)) * np.sin(x))
+    y = np.tanh(w @ (p.zeros() + p.vector("b")))
+    m = mean(y * y)
+    a, b = simulate(p, 40, 1), simulate(p.expand(), 40, 1)
+    assert a.scalar(m) == pytest.approx(b.scalar(m.name), rel=1e-12)
+    assert np.allclose(a.scalar(s), [b.scalar(n) for n in p.expand().parts[s.name].names], rtol=1e-12)
+
+
 @st.composite
 def random_programs(draw: st.DrawFn) -> Program:
     """Families over t and s, mixed at random by every instruction that a family can go through."""

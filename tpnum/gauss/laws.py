@@ -49,7 +49,7 @@ def validated(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, .
     bad = skew > _SKEW * np.max(np.abs(cov), axis=(1, 2), initial=0.0)
     if np.any(bad):
         raise InputError(f"cov{of_entry(int(np.argmax(bad)), shape)} is not symmetric")
-    return mean, 0.5 * (cov + cov.transpose(0, 2, 1)), shape
+    return mean, cov + 0.5 * (cov.transpose(0, 2, 1) - cov), shape
 
 
 def of_entry(i: int, shape: tuple[int, ...]) -> str:

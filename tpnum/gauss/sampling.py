@@ -14,11 +14,11 @@ from functools import partial
 import numpy as np
 
 from tpnum.gauss.directions import Batched, turned
+from tpnum.gauss.estimate import student
 from tpnum.gauss.points import in_pieces, point_sets, shared
 
 SCRAMBLES = 16
 STRETCH = (1.3, 1.15)
-_STUDENT = 2.1314  # 95 % of Student's distribution with SCRAMBLES - 1 degrees of freedom
 _LEAST, _SMALLEST, _LARGEST, _SOBOL = 2, 9, 14, 30
 """log2 of the points of a set: of the smallest, of the first, of the last without a budget and with one."""
 _HEAVY = 0.01
@@ -92,7 +92,7 @@ def sobol(
         cost += todo.size * SCRAMBLES * n
         each = total[todo] / weight
         value[todo], size[todo] = each.mean(axis=1), (scale[todo] / weight).mean(axis=1)
-        spread = _STUDENT * each.std(axis=1, ddof=1) / np.sqrt(SCRAMBLES)
+        spread = student(SCRAMBLES - 1) * each.std(axis=1, ddof=1) / np.sqrt(SCRAMBLES)
         largest = top[todo] / weight.sum()
         largest = np.where(largest > _HEAVY * size[todo], largest, 0.0)
         between = (high[todo] - low[todo]) / weight.sum()

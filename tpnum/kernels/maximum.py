@@ -77,7 +77,7 @@ def _integrate(high, slope, first, lines, starts, counts, out):
 
 @kernel
 def max_pairs(mean, factor, order, first, z, out):
-    """Means over the points z (sets, rank - 1, points) for u = mean + factor (t, z), problem by problem.
+    """Sums over the points z (sets, rank - 1, points) for u = mean + factor (t, z), problem by problem.
 
     ``factor`` is (n, d, rank), its first column the direction that is integrated; ``order`` (n, d) sorts
     each window by that column.  out (n, sets, 1 + first (d - first)): E[max u max v], then the
@@ -108,4 +108,4 @@ def max_pairs(mean, factor, order, first, z, out):
                     counts[1] = _envelope(order[n, first:], high[p], slope, lines[1], starts[1])
                     _integrate(high[p], slope, first, lines, starts, counts, part)
             for k in range(out.shape[2]):
-                out[n, s, k] = part[k] / points
+                out[n, s, k] = part[k]

@@ -33,11 +33,13 @@ def _exchange(h, r, low, i, j):
 
 
 @helper
-def _triangle(h, r, low, typical):
-    """Reorder h and r, fill L; returns the rank.  ``typical`` takes E[y_k | its bound]."""
+def _triangle(h, r, low, typical, begin, end):
+    """Reorder h and r, fill the columns begin .. end of L; the rank, or -1 where columns are left.
+
+    ``typical`` takes E[y_k | its bound].
+    """
     d = h.shape[0]
-    low[:, :] = 0.0
-    for k in range(d):
+    for k in range(begin, end):
         best, least, spread = -1, 0.0, 0.0
         for i in range(k, d):
             left, mean = r[i, i], 0.0
@@ -59,7 +61,7 @@ def _triangle(h, r, low, typical):
             low[i, k] = made / spread
         # the asymptotic mean where the quotient would be 0/0
         typical[k] = -density(least) / cdf(least) if least > -30.0 else least + 1.0 / least
-    return d
+    return d if end == d else -1
 
 
 @helper
@@ -73,8 +75,8 @@ def _binding(low, rank, group):
 
 
 @helper
-def _mean_product(h, low, rank, group, w, y, bound, floor, weight):
-    """The mean over the points w (rank - 1, n) of the product of conditional probabilities."""
+def _product_sum(h, low, rank, group, w, y, bound, floor, weight):
+    """The sum over the points w (rank - 1, n) of the product of conditional probabilities."""
     d, n = h.shape[0], w.shape[1]
     total = 0.0
     for begin in range(0, n, _BLOCK):
@@ -114,28 +116,41 @@ def _mean_product(h, low, rank, group, w, y, bound, floor, weight):
                     y[k, p] = quantile(bottom + w[k, begin + p] * inside)
         for p in range(size):
             total += weight[p]
-    return total / n
+    return total
 
 
 @kernel
-def separated_cdf(bound, cov, w, out):
-    """P(Z < bound), Z ~ N(0, cov), for ``bound`` (n, d) and every set of uniform points w[s] (d - 1, points).
+def triangles(bound, cov, h, r, low, typical, group, rank, begin, end):
+    """Columns begin .. end of what `separated_sums` needs for bounds (n, d) and covariances (n, d, d).
 
-    Fills out (n, sets); variances are 0 or of order one.
+    Variances are 0 or of order one.  Fills, for the columns from 0 to d in turn, the bounds h (n, d), L
+    (n, d, d), the last column of each row without a pivot (n, d) and ``rank`` (n), -1 until it is known and
+    -2 where the probability is 0; r (n, d, d) and ``typical`` (n, d) are kept in between.
     """
     d = bound.shape[1]
-    h, r, c, low = np.empty(d), np.empty((d, d)), np.empty((d, d)), np.empty((d, d))
-    typical, group = np.empty(d), np.empty(d, np.int64)
-    y, top, floor, weight = np.empty((d, _BLOCK)), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    c = np.empty((d, d)) if begin == 0 else np.empty((0, 0))
     for n in range(bound.shape[0]):
-        standardise(bound[n], cov[n], h, r, c)
-        rank = _triangle(h, r, low, typical)
-        _binding(low, rank, group)
-        possible = True
-        for i in range(rank, d):
-            if group[i] < 0 and h[i] < 0.0:
-                possible = False
-        for s in range(w.shape[0]):
-            out[n, s] = 0.0
-            if possible:
-                out[n, s] = _mean_product(h, low, rank, group, w[s], y, top, floor, weight)
+        if begin == 0:
+            standardise(bound[n], cov[n], h[n], r[n], c)
+            low[n, :, :] = 0.0
+        elif rank[n] != -1:
+            continue
+        rank[n] = _triangle(h[n], r[n], low[n], typical[n], begin, end)
+        if rank[n] >= 0:
+            _binding(low[n], rank[n], group[n])
+            for i in range(rank[n], d):
+                if group[n, i] < 0 and h[n, i] < 0.0:
+                    rank[n] = -2
+                    break
+
+
+@kernel
+def separated_sums(h, low, rank, group, rows, w, out):
+    """Sums over uniform points w (d - 1, points) for the problems ``rows`` of `triangles`; fills out."""
+    d = h.shape[1]
+    y, top, floor, weight = np.empty((d, _BLOCK)), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    for i in range(rows.shape[0]):
+        n = rows[i]
+        out[i] = 0.0
+        if rank[n] >= 0:
+            out[i] = _product_sum(h[n], low[n], rank[n], group[n], w, y, top, floor, weight)

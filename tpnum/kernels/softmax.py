@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._elementary import decay
-from tpnum.kernels._jit import kernel, reduction
+from tpnum.kernels._jit import helper, kernel, reduction
+from tpnum.kernels.normal import cdf, density
 
 _BLOCK = 128
+_X, _W = (0.5 * a for a in np.polynomial.legendre.leggauss(12))
+_X += 0.5  # nodes and weights on (0, 1)
+_WIDE = 4.0  # deviations from which the logistic function is a step with corrections
+_CUTS = np.array([0.0, 2.0, 4.0, 8.0, 16.0, 40.0])  # panels for what decays like e^-x
+_FAR = (_CUTS[:-1, None] + np.diff(_CUTS)[:, None] * _X).ravel()
+_SHARE = (np.diff(_CUTS)[:, None] * _W).ravel() / (1.0 + np.exp(_FAR))
+_STEP, _REACH = 0.45, 8.7
 
 
 @reduction
@@ -147,3 +157,72 @@ def softmax_sums(mean, factor, first, z, weight, out):
                         sums[at] += _dot(left, borrow(x[j]))
                         at += 1
                         j += 1
+
+
+@helper
+def _gate(x):
+    """The logistic function."""
+    e = math.exp(-abs(x))
+    return 1.0 / (1.0 + e) if x >= 0.0 else e / (1.0 + e)
+
+
+@helper
+def _mean_gate(m, s, bells):
+    """E g(m + s z), g the logistic function.
+
+    Up to `_WIDE` the trapezoidal rule, whose weights are ``bells``; beyond, g(x) is a step less
+    sgn(x)/(1 + e^|x|), and that by fixed panels on which the density of m + s z is smooth.
+    """
+    if s == 0.0:
+        return _gate(m)
+    total = 0.0
+    if s > _WIDE:
+        for k in range(_FAR.shape[0]):
+            low, high = (_FAR[k] - m) / s, (_FAR[k] + m) / s
+            total += _SHARE[k] * (density(high) - density(low))
+        return cdf(m / s) + total / s
+    h = _STEP / max(1.0, s)
+    total = bells[0] * _gate(m)
+    for k in range(1, bells.shape[0]):
+        total += bells[k] * (_gate(m + s * h * k) + _gate(m - s * h * k))
+    return total
+
+
+@helper
+def _bells(s):
+    """The weights of the trapezoidal rule for deviation s, from the middle outwards."""
+    if s == 0.0 or s > _WIDE:
+        return np.empty(0)
+    h = _STEP / max(1.0, s)
+    made = np.empty(int(_REACH / h) + 1)
+    for k in range(made.shape[0]):
+        made[k] = h * density(h * k)
+    return made
+
+
+@kernel
+def gate_pairs(m, s, slope, rest, edges, out, cost):
+    """E g(+-u) g(+-v) for u = m_0 + s z and v = m_1 + slope z + rest e, g the logistic function.
+
+    m (n, 2), the others (n); z in panels between the ascending ``edges`` (n, k).  Fills out (n, 4), signs ++,
+    +-, -+, --, and the evaluations.
+    """
+    for n in range(m.shape[0]):
+        bells = _bells(rest[n])
+        out[n] = 0.0
+        inner = _FAR.shape[0] if rest[n] > _WIDE else 2 * bells.shape[0] + 1
+        for k in range(edges.shape[1] - 1):
+            width = edges[n, k + 1] - edges[n, k]
+            if width <= 0.0:
+                continue
+            for i in range(_X.shape[0]):
+                z = edges[n, k] + width * _X[i]
+                weight = width * _W[i] * density(z)
+                x = m[n, 0] + s[n] * z
+                one, other = _gate(x), _gate(-x)
+                high = _mean_gate(m[n, 1] + slope[n] * z, rest[n], bells)
+                out[n, 0] += weight * one * high
+                out[n, 1] += weight * one * (1.0 - high)
+                out[n, 2] += weight * other * high
+                out[n, 3] += weight * other * (1.0 - high)
+                cost[n] += inner

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tpnum.errors import AccuracyWarning, InputError, LimitError, outside
-from tpnum.gauss.estimate import Estimate
+from tpnum.gauss.estimate import Estimate, student
 from tpnum.law.draws import Draws, Random, Sobol
 from tpnum.law.replicate import Replicate
 from tpnum.law.schedule import schedule
@@ -338,13 +338,6 @@ def _averages(f: Callable[..., Any], rows: list[np.ndarray]) -> Averages:
         size = size + np.abs(made).sum(axis=-1)
         largest = np.maximum(largest, np.abs(made).max(axis=-1))
     return Averages(value / count, size / count, largest)
-
-
-def student(freedom: int) -> float:
-    """The half-width of the 95 % interval of Student's distribution."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.975))
 
 
 def resolution(replicates: int) -> float:

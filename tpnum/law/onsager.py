@@ -163,9 +163,7 @@ class _Writer(Generic[N]):
         self, program: Program, numbers: Callable[[Program], N], where: Callable[[int], str]
     ) -> None:
         self.where = where
-        self.old, self.new = program, type(program)()
-        for dim, ratio in program.dims.items():
-            self.new.dim(dim, ratio)
+        self.old, self.new = program, program._blank()
         self.new.parts = dict(program.parts)
         self.numbers = numbers(self.new)
         self.taken = set(program.vars)

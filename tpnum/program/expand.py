@@ -139,9 +139,7 @@ class _Splitter:
         self.old = program
         self.vars = program.vars
         self.split = _closure(program, split)
-        self.new = type(program)()
-        for dim, ratio in program.dims.items():
-            self.new.dim(dim, ratio)
+        self.new = program._blank()
         self.origin = origins(program)
         self.table: dict[str, dict[Key, str]] = {}
         self.record: dict[str, tuple[Axes, dict[Key, str]]] = {}

@@ -221,6 +221,14 @@ class State:
             if v is not None and v.pending is not None and v.made_in is not None and self._is_open(v.made_in):
                 v._settle("")
 
+    def _blank(self) -> Self:
+        """An empty program with the same CDCs; names that are made up there are none of this program's."""
+        made = type(self)()
+        for dim, ratio in self.dims.items():
+            made.dim(dim, ratio)
+        made._reserved |= set(self.vars)
+        return made
+
     def _is_open(self, scope: Scope) -> bool:
         s: Scope | None = self._scope
         while s is not None and s is not scope:

@@ -10,41 +10,50 @@ import numpy as np
 
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.special.batch_rules import Batch, Rule, batch_of, centred_sides, eigen, refined
+from tpnum.gauss.special.batch_rules import Batch, Rule, batch_of, centred_sides, eigen, refined, scaled
 from tpnum.gauss.special.batches import Slopes, homogeneous, matrix
-from tpnum.gauss.special.inputs import law, split, tolerance
+from tpnum.gauss.special.goal import Aim
+from tpnum.gauss.special.inputs import integral, law, split
 from tpnum.kernels.batchnorm import add_moments, pair_moments
 
 
-def batchnorm_pair(cov: Any, first: int | None = None, phi: Any = "relu", atol: float = 1e-9) -> Estimate:
+@integral
+def batchnorm_pair(
+    cov: Any, first: int | None = None, phi: Any = "relu", atol: float | None = None,
+    *, rtol: float | None = None, budget: int | None = None,
+) -> Estimate:  # fmt: skip
     """E phi(BN x) phi(BN y)', (..., B, B'), for two batches normalised apart, (x, y) ~ N(0, cov).
 
     ``first`` = B (half by default).  For each s the covariance of y given the weight of x is diagonalised
-    once; the inner integral then costs one matrix product a node.
+    once; the inner integral then costs one matrix product a node.  Accuracy as in `batchnorm`.
     """
-    atol, slopes = tolerance(atol), homogeneous(phi)
-    pair, shape = _pair(cov, first)
-    return refined("batchnorm_pair", lambda rule: _pair_moments(pair, slopes, rule), shape, atol)
+    goal, slopes = Aim.asked(atol, rtol, budget, 1e-9), homogeneous(phi)
+    pair, _, shape = _pair(cov, first)
+    return refined("batchnorm_pair", lambda rule: _pair_moments(pair, slopes, rule), shape, goal)
 
 
+@integral
 def batchnorm_pair_tangent(
-    cov: Any, theta: Any, first: int | None = None, phi: Any = "relu", atol: float = 1e-8
-) -> Estimate:
+    cov: Any, theta: Any, first: int | None = None, phi: Any = "relu", atol: float | None = None,
+    *, rtol: float | None = None, budget: int | None = None,
+) -> Estimate:  # fmt: skip
     """E[J_1 theta J_2'] across two batches, (..., B, B'), theta (..., B, B') the tangent kernel across.
 
         sqrt(B B')/pi int int (s t)^{-1/2} delta [W*T - 2 t X - 2 s Y + 4 s t Z] ds dt,   T = G theta G',
         X = diag(T P_21) N + (T P_22)*W,    Y = N' diag(P_12' T) + (P_11 T)*W,
         Z = V tr(T P_21) + diag(P_11 T P_21) N + N' diag(P_21 T P_22) + (P_11 T P_22 + (P_21 T P_21)')*W
 
-    with N = E phi''(x_j) phi(y_k) and N' = E phi(x_j) phi''(y_k).
+    with N = E phi''(x_j) phi(y_k) and N' = E phi(x_j) phi''(y_k).  Accuracy as in `batchnorm`, 1e-8
+    if nothing is given.
     """
-    atol, slopes = tolerance(atol), homogeneous(phi)
-    pair, shape = _pair(cov, first)
+    goal, slopes = Aim.asked(atol, rtol, budget, 1e-8), homogeneous(phi)
+    pair, powers, shape = _pair(cov, first)
     theta = matrix("theta", theta, shape, (pair.size, pair.other))
-    theta = centred_sides(theta)
+    sizes = np.frexp(np.max(np.abs(theta), axis=(1, 2), initial=0.0))[1]
+    theta = centred_sides(np.ldexp(theta, -sizes[:, None, None]))
     return refined(
-        "batchnorm_pair_tangent", lambda rule: _pair_tangent(pair, theta, slopes, rule), shape,
-        atol,
+        "batchnorm_pair_tangent", lambda rule: _pair_tangent(pair, theta, slopes, rule), shape, goal,
+        sizes - powers,
     )  # fmt: skip
 
 
@@ -76,14 +85,18 @@ class _Pair:
             yield s, weight / np.sqrt(s), across, eigen(left)
 
 
-def _pair(cov: Any, first: int | None) -> tuple[_Pair, tuple[int, ...]]:
+def _pair(cov: Any, first: int | None) -> tuple[_Pair, np.ndarray, tuple[int, ...]]:
+    """The pair of order one, the powers of two that its deviations have together, and the leading shape."""
     _, cov, shape = law(0.0, cov)
     first = split(first, cov.shape[1])
     if min(first, cov.shape[1] - first) < 2:
         raise InputError("a batch needs at least two examples: both blocks of cov must be 2 x 2 or larger")
-    batch_of(cov[:, first:, first:])  # refused where it has no batch normalisation
-    cross, second = centred_sides(cov[:, :first, first:]), centred_sides(cov[:, first:, first:])
-    return _Pair(batch_of(cov[:, :first, :first]), cross, second), shape
+    one, powers = scaled(cov[:, :first, :first])
+    second, others = scaled(cov[:, first:, first:])
+    cross = np.ldexp(cov[:, :first, first:], -(powers + others)[:, None, None])
+    batch_of(second)  # refused where it has no batch normalisation
+    made = _Pair(batch_of(one), centred_sides(cross), centred_sides(second))
+    return made, powers + others, shape
 
 
 def _diagonal(a: np.ndarray, b: np.ndarray) -> np.ndarray:

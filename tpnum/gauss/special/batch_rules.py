@@ -10,7 +10,8 @@ import numpy as np
 
 from tpnum.errors import LimitError
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.special.inputs import report
+from tpnum.gauss.special.goal import Aim, Price, report
+from tpnum.gauss.special.inputs import finite, halves
 
 Rule = tuple[str, int]
 RULES: tuple[Rule, ...] = (
@@ -64,8 +65,14 @@ def eigen(centred: np.ndarray) -> Batch:
     return Batch(np.where(values > _NOTHING * values[:, -1:], values, 0.0), vectors)
 
 
+def scaled(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(cov/4^k, k) of order one, (n, B, B) and (n): batch normalisation sees no scale, its Jacobian does."""
+    powers = halves(np.max(np.abs(cov), axis=(1, 2), initial=0.0))
+    return np.ldexp(cov, -2 * powers[:, None, None]), powers
+
+
 def batch_of(cov: np.ndarray) -> Batch:
-    """The batch of covariances (n, B, B), centred; one whose examples coincide is refused."""
+    """The batch of covariances (n, B, B) of order one, centred; one whose examples coincide is refused."""
     made = eigen(centred_sides(cov))
     still = made.values[:, -1] <= _NOTHING * np.max(np.abs(cov), axis=(1, 2), initial=0.0)
     if np.any(still):
@@ -111,15 +118,26 @@ def _panels(values: np.ndarray, order: int) -> Nodes:
 _RULES = {"angle": _angle, "panels": _panels}
 
 
-def refined(name: str, integral: Integral, shape: tuple[int, ...], atol: float) -> Estimate:
-    """The first rule that agrees with the one before within ``atol``."""
-    value, cost = integral(RULES[0])
+def refined(
+    name: str, value_of: Integral, shape: tuple[int, ...], goal: Aim, powers: np.ndarray | None = None
+) -> Estimate:
+    """The first rule that agrees with the one before within the goal, times 2^powers (n).
+
+    No finer rule is begun after ``budget`` matrices a problem.
+    """
+    value, cost = value_of(RULES[0])
     error = np.full(value.shape, np.inf)
+    units = np.zeros(value.shape[0], np.int64) if powers is None else powers
+    units = units.reshape(-1, *[1] * (value.ndim - 1))
+    size: np.ndarray = np.zeros(1)
     for rule in RULES[1:]:
-        made, used = integral(rule)
+        made, used = value_of(rule)
         error, value, cost = np.abs(made - value) + 1e-15 * np.abs(made), made, cost + used
-        if not np.any(error > atol):
+        size = np.max(np.abs(value), axis=(1, 2), keepdims=True, initial=0.0)
+        met = (error <= goal.rtol * size) | (np.ldexp(error, units) <= goal.atol)
+        if np.all(met) or (goal.budget is not None and cost >= goal.budget * max(1, value.shape[0])):
             break
-    report(name, error, atol)
-    tail = value.shape[1:]
+    value, error, size = (np.ldexp(a, units) for a in (value, error, size))
+    report(name, goal, error, size, Price(cost))
+    tail = finite(name, value).shape[1:]
     return Estimate(value.reshape(shape + tail), error.reshape(shape + tail), "quadrature", cost)

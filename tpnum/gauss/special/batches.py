@@ -24,8 +24,9 @@ import numpy as np
 from tpnum.errors import InputError, LimitError
 from tpnum.functions import get
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.special.batch_rules import Batch, Rule, batch_of, centred_sides, refined
-from tpnum.gauss.special.inputs import law, tolerance
+from tpnum.gauss.special.batch_rules import Batch, Rule, batch_of, centred_sides, refined, scaled
+from tpnum.gauss.special.goal import Aim
+from tpnum.gauss.special.inputs import integral, law, real
 from tpnum.kernels.batchnorm import add_moments, pair_moments
 
 
@@ -46,19 +47,28 @@ def homogeneous(phi: Any) -> Slopes:
     return Slopes((0.5 * (low + high)) ** 2, 0.5 * (high - low) ** 2 / np.pi)
 
 
-def batchnorm(cov: Any, phi: Any = "relu", atol: float = 1e-9) -> Estimate:
+@integral
+def batchnorm(
+    cov: Any, phi: Any = "relu", atol: float | None = None,
+    *, rtol: float | None = None, budget: int | None = None,
+) -> Estimate:  # fmt: skip
     """E phi(BN y) phi(BN y)', (..., B, B), y ~ N(0, cov): the integral above by one eigendecomposition.
 
     ``phi``: "relu", "abs", a leaky relu, or a tpnum function of that kind.  The error is the difference
-    of two quadratures.  Raises InputError for no such phi or cov, LimitError for a batch whose examples
-    coincide (0/0).
+    of two quadratures; ``atol``, or ``rtol`` times the largest entry, is enough (1e-9 both, if none is
+    given), and ``budget`` bounds the matrices under the integral.  Raises InputError for no such phi or
+    cov, LimitError for a batch whose examples coincide (0/0).
     """
-    atol, slopes = tolerance(atol), homogeneous(phi)
-    batch, shape = _batch(cov)
-    return refined("batchnorm", lambda rule: _moments(batch, slopes, rule), shape, atol)
+    goal, slopes = Aim.asked(atol, rtol, budget, 1e-9), homogeneous(phi)
+    batch, _, shape = _batch(cov)
+    return refined("batchnorm", lambda rule: _moments(batch, slopes, rule), shape, goal)
 
 
-def batchnorm_tangent(cov: Any, theta: Any, phi: Any = "relu", atol: float = 1e-8) -> Estimate:
+@integral
+def batchnorm_tangent(
+    cov: Any, theta: Any, phi: Any = "relu", atol: float | None = None,
+    *, rtol: float | None = None, budget: int | None = None,
+) -> Estimate:  # fmt: skip
     """E[J theta J'], J = d phi(BN y)/dy: what batchnorm makes of the tangent kernel theta (..., B, B).
 
     With T = G theta G, W = E phi' phi', N_jk = E phi''(u_j) phi(u_k) = (2 b^2/pi) sqrt(det K_jk)/K_jj:
@@ -67,12 +77,18 @@ def batchnorm_tangent(cov: Any, theta: Any, phi: Any = "relu", atol: float = 1e-
         M = diag(TK) N + (TK)*W
 
     (* entry by entry).  Finite where S has rank three or more, so for batches of four at least; SL leaves
-    batchnorm's gradients out, TP2 has them.  Adjoint of `batchnorm_gradient`.
+    batchnorm's gradients out, TP2 has them.  Adjoint of `batchnorm_gradient`.  Accuracy as in `batchnorm`,
+    1e-8 if nothing is given.
     """
-    return _derived("batchnorm_tangent", cov, "theta", theta, phi, atol, _tangent)
+    goal = Aim.asked(atol, rtol, budget, 1e-8)
+    return _derived("batchnorm_tangent", cov, "theta", theta, phi, goal, _tangent)
 
 
-def batchnorm_gradient(cov: Any, delta: Any, phi: Any = "relu", atol: float = 1e-8) -> Estimate:
+@integral
+def batchnorm_gradient(
+    cov: Any, delta: Any, phi: Any = "relu", atol: float | None = None,
+    *, rtol: float | None = None, budget: int | None = None,
+) -> Estimate:  # fmt: skip
     """E[J' delta J], J = d phi(BN y)/dy: second moments of gradients (..., B, B) before from those after.
 
         B int delta(s) G [delta*W + s^2/2 (<delta, V> K + 2 K J K) - s (K J + J K)] G ds,
@@ -81,21 +97,24 @@ def batchnorm_gradient(cov: Any, delta: Any, phi: Any = "relu", atol: float = 1e
     with K, V, W, N of `batchnorm_tangent` (relu: Yang et al. 2019).  At the fixed point of a deep relu net
     the squared norm grows by 1.473 a layer for B = 256, by pi/(pi - 1) = 1.467 as B -> inf.
     """
-    return _derived("batchnorm_gradient", cov, "delta", delta, phi, atol, _gradient)
+    goal = Aim.asked(atol, rtol, budget, 1e-8)
+    return _derived("batchnorm_gradient", cov, "delta", delta, phi, goal, _gradient)
 
 
-def _batch(cov: Any) -> tuple[Batch, tuple[int, ...]]:
+def _batch(cov: Any) -> tuple[Batch, np.ndarray, tuple[int, ...]]:
     _, cov, shape = law(0.0, cov)
     if cov.shape[1] < 2:
         raise InputError("a batch needs at least two examples: cov must be (..., B, B) with B >= 2")
-    return batch_of(cov), shape
+    cov, powers = scaled(cov)
+    return batch_of(cov), powers, shape
 
 
 def matrix(name: str, given: Any, shape: tuple[int, ...], sides: tuple[int, int]) -> np.ndarray:
     """An argument (..., sides), broadcast to the batch."""
+    given = real(name, given)
     try:
-        made = np.broadcast_to(np.asarray(given, dtype=np.float64), (*shape, *sides))
-    except (TypeError, ValueError):
+        made = np.broadcast_to(given, (*shape, *sides))
+    except ValueError:
         raise InputError(
             f"{name} must be real, {(*shape, *sides)} or broadcast to it, not {np.shape(given)}"
         ) from None
@@ -121,11 +140,11 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _derived(
-    name: str, cov: Any, argument: str, given: Any, phi: Any, atol: float,
+    name: str, cov: Any, argument: str, given: Any, phi: Any, goal: Aim,
     integrand: Callable[[np.ndarray, np.ndarray, Parts, np.ndarray], np.ndarray],
 ) -> Estimate:  # fmt: skip
-    atol, slopes = tolerance(atol), homogeneous(phi)
-    batch, shape = _batch(cov)
+    slopes = homogeneous(phi)
+    batch, powers, shape = _batch(cov)
     rank = int(np.min(np.sum(batch.values > 0.0, axis=1), initial=batch.size))
     if rank < 3:
         raise LimitError(
@@ -135,7 +154,10 @@ def _derived(
     if np.any(np.abs(given - given.transpose(0, 2, 1)) > 1e-10 * np.max(np.abs(given), initial=0.0)):
         raise InputError(f"{argument} is not symmetric")
 
-    def integral(rule: Rule) -> tuple[np.ndarray, int]:
+    sizes = np.frexp(np.max(np.abs(given), axis=(1, 2), initial=0.0))[1]
+    given = np.ldexp(given, -sizes[:, None, None])
+
+    def value_of(rule: Rule) -> tuple[np.ndarray, int]:
         total, used = np.zeros_like(given), 0
         for s, weight in batch.nodes(rule):
             k = batch.weighted(s)
@@ -144,7 +166,7 @@ def _derived(
             used += s.size
         return (centred_sides(total) if integrand is _gradient else total), used
 
-    return refined(name, integral, shape, atol)
+    return refined(name, value_of, shape, goal, sizes - 2 * powers)
 
 
 def _parts(k: np.ndarray, slopes: Slopes) -> Parts:

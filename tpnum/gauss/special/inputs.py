@@ -1,44 +1,85 @@
-"""What all special integrals share about their input: laws as batches, tolerances, and missed ones."""
+"""What all special integrals share about their input: real arrays, laws as batches, scales."""
 
 from __future__ import annotations
 
-import sys
-import warnings
-from collections.abc import Sequence
-from typing import Any
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
-from tpnum.errors import AccuracyWarning, InputError
+from tpnum.errors import InputError, LimitError
 from tpnum.gauss.laws import of_entry, principal_factors, validated
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def integral(function: F) -> F:
+    """A public function: what under- or overflows on the way is its own affair, whatever `np.seterr` says."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*args, **options)
+
+    return call  # type: ignore[return-value]
+
+
+def real(name: str, given: Any) -> np.ndarray:
+    """An argument as a float64 array; complex numbers and masked entries are refused."""
+    if isinstance(given, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(given)):
+        raise InputError(f"{name} has masked entries: fill or drop them before")
+    try:
+        made = np.asarray(given)
+        if made.dtype.kind == "c":
+            raise InputError(f"{name} must be real, not {made.dtype}")
+        return np.asarray(made, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"real arrays are needed: {name} is of type {type(given).__name__}") from None
 
 
 def law(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """(mean (n, d), cov (n, d, d), leading shape), checked; a number ``mean`` stands for all coordinates."""
-    try:
-        mean, cov = np.asarray(mean, dtype=np.float64), np.asarray(cov, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError("mean and cov must be real arrays") from None
+    mean, cov = real("mean", mean), real("cov", cov)
     if mean.ndim == 0 and cov.ndim:
         mean = np.broadcast_to(mean, cov.shape[-1:])
     mean, cov, shape = validated(mean, cov)
-    top = np.max(np.einsum("nii->ni", cov), axis=1, initial=0.0)
+    powers = halves(np.max(np.abs(cov), axis=(1, 2), initial=0.0))[:, None, None]
+    scaled = np.ldexp(cov, -2 * powers)
+    top = np.max(np.einsum("nii->ni", scaled), axis=1, initial=0.0)
     try:  # ten times cheaper than the eigenvalues, and as a rule enough
-        np.linalg.cholesky(cov + 1e-10 * top[:, None, None] * np.eye(cov.shape[1]))
+        np.linalg.cholesky(scaled + 1e-10 * top[:, None, None] * np.eye(cov.shape[1]))
     except np.linalg.LinAlgError:
         principal_factors(cov, lambda i: of_entry(i, shape))
     return mean, cov, shape
 
 
-def split(first: int | None, d: int) -> int:
+def halves(variance: np.ndarray) -> np.ndarray:
+    """k with variance/4^k of order one, 0 where there is none: powers of two scale without rounding."""
+    return np.where(variance > 0.0, np.frexp(np.where(variance > 0.0, variance, 1.0))[1] // 2, 0)
+
+
+def split(first: Any, d: int) -> int:
     """The size of the first of two blocks that make d coordinates: half of them by default."""
     if first is None:
         if d % 2:
             raise InputError(f"first must be given: {d} coordinates have no halves")
         return d // 2
-    if not 0 < first < d:
-        raise InputError(f"first must be between 1 and {d - 1}, not {first!r}")
-    return first
+    return whole("first", first, 1, d - 1)
+
+
+def whole(name: str, given: Any, low: int, high: int) -> int:
+    """A whole number between two others."""
+    try:
+        made = operator.index(given)
+    except TypeError:
+        made = low - 1
+    if isinstance(given, (bool, np.bool_)) or not low <= made <= high:
+        raise InputError(f"{name} must be between {low} and {high}, a whole number, not {given!r}")
+    return made
 
 
 def centring(sizes: Sequence[int]) -> np.ndarray:
@@ -48,22 +89,14 @@ def centring(sizes: Sequence[int]) -> np.ndarray:
     return np.eye(owner.size) - same / same.sum(axis=1)
 
 
-def tolerance(atol: float) -> float:
-    """``atol``, checked."""
-    if not (isinstance(atol, (int, float)) and atol > 0):
-        raise InputError(f"atol must be a positive number, not {atol!r}")
-    return float(atol)
+def root_mean_square(mean: np.ndarray, cov: np.ndarray) -> np.ndarray:
+    """The largest of the coordinates' (n,): what errors of first moments are relative to."""
+    deviation = np.sqrt(np.maximum(np.einsum("nii->ni", cov), 0.0))
+    return np.max(np.hypot(mean, deviation), axis=1, initial=0.0)
 
 
-def report(name: str, error: np.ndarray, atol: float) -> None:
-    """Warn where the error is above the tolerance: `AccuracyWarning`, on the account of the user's call."""
-    worst = float(np.max(error, initial=0.0))
-    if worst > atol:
-        level, frame = 1, sys._getframe()
-        while frame.f_back is not None and frame.f_globals["__name__"].startswith("tpnum."):
-            level, frame = level + 1, frame.f_back
-        warnings.warn(
-            f"{name}: atol = {atol:g} was not reached; the worst error is {worst:.1e}",
-            AccuracyWarning,
-            stacklevel=level,
-        )
+def finite(name: str, value: np.ndarray) -> np.ndarray:
+    """The value; an error where it overflows."""
+    if not np.all(np.isfinite(value)):
+        raise LimitError(f"{name} overflows: rescale the law")
+    return value

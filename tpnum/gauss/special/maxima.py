@@ -9,9 +9,10 @@ import numpy as np
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.laws import principal_factors
 from tpnum.gauss.special import tails
-from tpnum.gauss.special.inputs import centring, law, report, split, tolerance
-from tpnum.gauss.special.orthants import probability
-from tpnum.gauss.special.randomised import SETS, adaptive, normal_sets
+from tpnum.gauss.special.goal import Aim, Price, report
+from tpnum.gauss.special.inputs import centring, finite, integral, law, root_mean_square, split
+from tpnum.gauss.special.orthants import LEAST, probability
+from tpnum.gauss.special.randomised import Problems, adaptive, largest
 from tpnum.kernels.maximum import max_pairs
 
 _EXACT = 4
@@ -20,7 +21,11 @@ _EXACT = 4
 Part = tuple[np.ndarray, np.ndarray]
 
 
-def expected_max(mean: Any, cov: Any, atol: float = 1e-6) -> Estimate:
+@integral
+def expected_max(
+    mean: Any, cov: Any, atol: float | None = None,
+    *, rtol: float | None = None, budget: int | None = None,
+) -> Estimate:  # fmt: skip
     """E max_i u_i, u ~ N(mean, cov); ``mean`` (..., d) or a number, ``cov`` (..., d, d).
 
     By integration by parts, with P_i = P(u_i is the maximum),
@@ -29,87 +34,110 @@ def expected_max(mean: Any, cov: Any, atol: float = 1e-6) -> Estimate:
 
     p_ik the density of u_i - u_k (d = 2: Clark 1961; d <= 5: one-dimensional quadrature).  Larger
     windows are sampled as in `max_second`.  Coordinates that are equal almost surely count once.
+
+    An error of ``atol``, or of ``rtol`` times the root mean square of the largest coordinate or the value,
+    is enough (1e-4 both is the aim, if none is given); ``budget`` bounds the points of the samples (2^18).
+    A missed goal is an AccuracyWarning, a missed aim only above 2e-3.
     """
-    atol = tolerance(atol)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
+    scale = root_mean_square(mean, cov)
     if d - 1 > _EXACT:
         joint, wide = np.zeros((n, d + 1, d + 1)), np.ones((n, d + 1))
         joint[:, :d, :d], wide[:, :d] = cov, mean
-        made = _sampled(wide, joint, d, atol)
-        return _estimate("expected_max", (made[0][:, 0], made[1][:, 0]), shape, "smoothed qmc", made[2], atol)
+        made = _sampled(wide, joint, d, goal, scale, "max")
+        return _estimate("expected_max", made, shape, "smoothed qmc", goal, scale)
     means, covs = _against_others(mean, cov, (d,))
-    first, error, cost = tails.first_moments(*_flat(means, covs), d - 1, atol / d)
+    first, error, price = tails.first_moments(*_flat(means, covs), d - 1, goal.share(d))
     value = first[:, 0].reshape(n, d).sum(axis=1), error[:, 0].reshape(n, d).sum(axis=1)
-    return _estimate("expected_max", value, shape, "integration by parts", cost, atol)
+    return _estimate("expected_max", (*value, price), shape, "integration by parts", goal, scale)
 
 
-def max_square(mean: Any, cov: Any, atol: float = 1e-6) -> Estimate:
-    """E (max_i u_i)^2, u ~ N(mean, cov), `max_second` of a window with itself; see `expected_max`."""
-    atol = tolerance(atol)
+@integral
+def max_square(
+    mean: Any, cov: Any, atol: float | None = None,
+    *, rtol: float | None = None, budget: int | None = None,
+) -> Estimate:  # fmt: skip
+    """E (max_i u_i)^2, u ~ N(mean, cov), `max_second` of a window with itself; see there."""
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
+    scale = root_mean_square(mean, cov) ** 2
     if d - 1 > _EXACT:
         twice = np.concatenate([mean, mean], axis=1)
-        made = _sampled(twice, np.tile(cov, (1, 2, 2)), d, atol)
-        return _estimate("max_square", (made[0][:, 0], made[1][:, 0]), shape, "smoothed qmc", made[2], atol)
+        made = _sampled(twice, np.tile(cov, (1, 2, 2)), d, goal, scale, "max")
+        return _estimate("max_square", made, shape, "smoothed qmc", goal, scale)
     means, covs = _against_others(mean, cov, (d,))
-    (_, _, second), cost = tails.moments(*_flat(means, covs), d - 1, atol / d)
+    (_, _, second), price = tails.moments(*_flat(means, covs), d - 1, goal.share(d))
     value = second[0][:, 0, 0].reshape(n, d).sum(axis=1), second[1][:, 0, 0].reshape(n, d).sum(axis=1)
-    return _estimate("max_square", value, shape, "integration by parts", cost, atol)
+    return _estimate("max_square", (*value, price), shape, "integration by parts", goal, scale)
 
 
-def max_second(mean: Any, cov: Any, first: int | None = None, atol: float = 1e-6) -> Estimate:
+@integral
+def max_second(
+    mean: Any, cov: Any, first: int | None = None, atol: float | None = None,
+    *, rtol: float | None = None, budget: int | None = None,
+) -> Estimate:  # fmt: skip
     """E[max_i u_i max_j v_j] for two windows, (u, v) ~ N(mean, cov), u the ``first`` coordinates (half).
 
     Windows of together at most six coordinates: E[u_i v_j 1{u_i, v_j are the maxima}] by integration by
     parts (`tail_moments`), one-dimensional quadratures of orthant probabilities at most; two windows of
     two need bivariate ones only.  Larger ones: the principal axis of the differences within the windows is
     integrated exactly, along the upper envelopes of lines, which leaves a smooth integrand of the other
-    axes for scrambled Sobol points.
+    axes for scrambled Sobol points.  Accuracy as in `expected_max`, ``rtol`` relative to the
+    mean square of the largest coordinate or the value.
     """
-    atol = tolerance(atol)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
     first = split(first, d)
+    scale = root_mean_square(mean, cov) ** 2
     if d - 2 > _EXACT:
-        made = _sampled(mean, cov, first, atol)
-        return _estimate("max_second", (made[0][:, 0], made[1][:, 0]), shape, "smoothed qmc", made[2], atol)
+        made = _sampled(mean, cov, first, goal, scale, "max")
+        return _estimate("max_second", made, shape, "smoothed qmc", goal, scale)
     means, covs = _against_others(mean, cov, (first, d - first))
     count = means.shape[1]
-    (_, _, second), cost = tails.moments(*_flat(means, covs), d - 2, atol / count)
+    (_, _, second), price = tails.moments(*_flat(means, covs), d - 2, goal.share(count))
     value = second[0][:, 0, 1].reshape(n, -1).sum(axis=1), second[1][:, 0, 1].reshape(n, -1).sum(axis=1)
-    return _estimate("max_second", value, shape, "integration by parts", cost, atol)
+    return _estimate("max_second", (*value, price), shape, "integration by parts", goal, scale)
 
 
-def argmax_joint(mean: Any, cov: Any, first: int | None = None, atol: float = 1e-6) -> Estimate:
+@integral
+def argmax_joint(
+    mean: Any, cov: Any, first: int | None = None, atol: float | None = None,
+    *, rtol: float | None = None, budget: int | None = None,
+) -> Estimate:  # fmt: skip
     """P(argmax u = i, argmax v = j), (..., first, d - first): the derivative kernel of max pooling.
 
     E[d max u/d u_i d max v/d v_j] is this probability, of an orthant in d - 2 dimensions; arguments and
-    methods as in `max_second`.  Of coordinates that are equal almost surely the earliest is the maximum.
+    methods as in `max_second`, ``rtol`` relative to the largest probability.  Of coordinates that
+    are equal almost surely the earliest is the maximum.
     """
-    atol = tolerance(atol)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
     first = split(first, d)
     if d - 2 > _EXACT:
-        value, error, cost = _sampled(mean, cov, first, atol)
-        value, error, method = value[:, 1:], error[:, 1:], "smoothed qmc"
+        made, method = _sampled(mean, cov, first, goal, np.ones(n), "who"), "smoothed qmc"
     else:
         means, covs = _against_others(mean, cov, (first, d - first))
         m = d - 2
         flat_mean, flat_cov = _flat(means, covs)
-        value, error, cost = probability(flat_mean[:, :m], flat_cov[:, :m, :m], atol)
-        method = "quadrature"
-    out = (n, first, d - first)
-    return _estimate("argmax_joint", (value.reshape(out), error.reshape(out)), shape, method, cost, atol)
+        made, method = probability(flat_mean[:, :m], flat_cov[:, :m, :m], goal), "quadrature"
+    value, error = (part.reshape(n, first, d - first) for part in made[:2])
+    scale = np.max(value, axis=(1, 2), initial=0.0)[:, None, None]
+    return _estimate("argmax_joint", (value, error, made[2]), shape, method, goal, scale)
 
 
-def _estimate(name: str, part: Part, shape: tuple[int, ...], method: str, cost: int, atol: float) -> Estimate:
-    value, error = part
-    report(name, error, atol)
-    tail = value.shape[1:]
-    return Estimate(value.reshape(shape + tail)[()], error.reshape(shape + tail)[()], method, cost)
+def _estimate(
+    name: str, made: tuple[np.ndarray, np.ndarray, Price], shape: tuple[int, ...], method: str, goal: Aim,
+    scale: np.ndarray,
+) -> Estimate:  # fmt: skip
+    value, error, price = made
+    report(name, goal, error, np.maximum(np.abs(value), scale), price)
+    tail = finite(name, value).shape[1:]
+    return Estimate(value.reshape(shape + tail)[()], error.reshape(shape + tail)[()], method, price.cost)
 
 
 def _flat(means: np.ndarray, covs: np.ndarray) -> Part:
@@ -152,9 +180,9 @@ def _against_others(mean: np.ndarray, cov: np.ndarray, sizes: tuple[int, ...]) -
 
 
 def _sampled(
-    mean: np.ndarray, cov: np.ndarray, first: int, atol: float
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """(E[max max] and the argmax probabilities (n, 1 + pairs), error, cost) for windows of any size."""
+    mean: np.ndarray, cov: np.ndarray, first: int, goal: Aim, scale: np.ndarray, wanted: str
+) -> tuple[np.ndarray, np.ndarray, Price]:
+    """(value, error, price) for windows of any size: "max", E[max max] (n,), "who", the argmax (n, pairs)."""
     d = mean.shape[1]
     factor = principal_factors(cov)
     # the axis along which the coordinates of a window part most is integrated, the others by their variance
@@ -168,10 +196,17 @@ def _sampled(
          first + np.argsort(slope[:, first:], axis=1, kind="stable")], axis=1
     )  # fmt: skip
     pairs = first * (d - first)
+    kept = slice(0, 1) if wanted == "max" else slice(1, 1 + pairs)
 
-    def run(rows: np.ndarray, log2: int) -> np.ndarray:
-        out = np.empty((rows.size, SETS, 1 + pairs))
-        max_pairs(mean[rows], factor[rows], order[rows], first, normal_sets(d - 1, log2), out)
-        return out
+    def run(rows: np.ndarray, z: np.ndarray) -> np.ndarray:
+        out = np.empty((rows.size, 1, 1 + pairs))
+        max_pairs(mean[rows], factor[rows], order[rows], first, z[None], out)
+        return out[:, 0, kept]
 
-    return adaptive(run, mean.shape[0], atol)
+    def sizes(value: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return largest(value) if wanted == "who" else np.maximum(np.abs(value), scale[rows, None])
+
+    top, steps = (1.0, True) if wanted == "who" else (0.0, False)
+    problems = Problems(mean.shape[0], d - 1, 1 if wanted == "max" else pairs, d * (d + 60.0), top, steps)
+    value, error, price = adaptive(problems, run, goal, sizes)
+    return (value[:, 0], error[:, 0], price) if wanted == "max" else (value, error, price)

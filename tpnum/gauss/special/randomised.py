@@ -1,58 +1,123 @@
-"""Randomised quasi-Monte Carlo for many problems at once: shared points, an error from several scrambles."""
+"""Randomised quasi-Monte Carlo for many problems at once: shared points, an error from several scrambles.
+
+Points come in pieces and problems in blocks, so that neither the memory nor the time of one compiled call
+grows with the dimension, the accuracy or the number of problems.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from tpnum.gauss.points import normal_points
+from tpnum.gauss.estimate import student
+from tpnum.gauss.points import in_pieces, point_sets
+from tpnum.gauss.special.goal import BUDGET, Aim, Price
 
-SETS = 8
+SETS = 16
 """Scrambled point sets, independent of each other."""
 
-_STUDENT = 2.36  # 95 % of Student's distribution with SETS - 1 degrees of freedom
-LEVELS = (9, 11, 13, 15)
-"""log2 of the points of a set, tried in turn."""
+_FIRST, _LAST = 8, 30
+"""log2 of the points of a set: of the first look, and of all that there are."""
+_KEPT = 1 << 18  # coordinates of a set's points that are kept for the next call
+_HELD = 1 << 23  # sums that are held at a time
+_TRACE = 1e-3  # of a hit: less than that was none
+_CALL = 1e8  # nanoseconds that one call may take
 
-Run = Callable[[np.ndarray, int], np.ndarray]
+Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Sums (problems, k) over the points (axes, points) for the problems of these numbers."""
 
-
-@lru_cache(maxsize=16)
-def normal_sets(d: int, log2: int) -> np.ndarray:
-    """Standard normal points (SETS, d, 2^log2), shared and read-only."""
-    made = np.stack([normal_points(d, log2, scramble)[:d] for scramble in range(SETS)])
-    made.setflags(write=False)
-    return made
-
-
-@lru_cache(maxsize=16)
-def uniform_sets(d: int, log2: int) -> np.ndarray:
-    """Uniform points (SETS, d, 2^log2) in the unit cube, shared and read-only."""
-    from scipy.special import ndtr
-
-    made = ndtr(normal_sets(d, log2))
-    made.setflags(write=False)
-    return made
+Size = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""What errors of values (rows, k) of the problems of these numbers are relative to, (rows, 1 or k)."""
 
 
-def adaptive(run: Run, count: int, atol: float) -> tuple[np.ndarray, np.ndarray, int]:
-    """(value (count, k), error (count, k), points used); ``run(rows, log2)`` gives (rows, SETS, k) means.
+@dataclass(frozen=True)
+class Problems:
+    """``count`` times ``values`` integrals over ``axes`` standard normals, ``price`` nanoseconds a point.
 
-    Rows whose error is above ``atol`` anywhere get four times as many points, up to the last level.
+    ``top`` (count, 1) or a number: the integrands are between 0 and it.  ``steps``: they may be next to
+    nothing, or to the top, but for a region that no point has hit.
     """
-    todo = np.arange(count)
-    value = error = np.zeros((count, 0))
-    cost = 0
-    for log2 in LEVELS:
-        made = run(todo, log2)
-        cost += todo.size * SETS << log2
-        if not value.shape[1]:
-            value, error = np.zeros((2, count, made.shape[2]))
-        value[todo] = made.mean(axis=1)
-        error[todo] = _STUDENT * made.std(axis=1, ddof=1) / np.sqrt(SETS) + 1e-15
-        todo = todo[np.any(error[todo] > atol, axis=1)]
+
+    count: int
+    axes: int
+    values: int
+    price: float
+    top: np.ndarray | float
+    steps: bool = False
+
+
+def adaptive(problems: Problems, run: Run, goal: Aim, size: Size) -> tuple[np.ndarray, np.ndarray, Price]:
+    """(values (count, k), errors (count, k), price): points are doubled until the goal is met.
+
+    An error is the half-width of a 95 % interval, and at least what the points may have missed: where all
+    values are zero, P(hit) is below 3/N in 95 % of all cases.
+    """
+    step = max(1, _HELD // (SETS * problems.values))
+    made = [
+        _block(problems, np.arange(begin, min(begin + step, problems.count)), run, goal, size)
+        for begin in range(0, problems.count, step)
+    ]
+    if not made:
+        return *np.empty((2, 0, problems.values)), Price(0)
+    values, errors, prices = zip(*made, strict=True)
+    price = Price(sum(p.cost for p in prices), max(p.points for p in prices), min(p.power for p in prices))
+    return np.concatenate(values), np.concatenate(errors), price
+
+
+def _block(
+    problems: Problems, rows: np.ndarray, run: Run, goal: Aim, size: Size
+) -> tuple[np.ndarray, np.ndarray, Price]:
+    """`adaptive` for as many problems as are held at a time."""
+    last = min(_LAST, max(1, (goal.budget or BUDGET) // SETS).bit_length() - 1)
+    first = min(_FIRST, last)
+    top = np.broadcast_to(problems.top, (problems.count, 1))[rows]
+    todo = np.arange(rows.size)
+    total = np.zeros((rows.size, SETS, problems.values))
+    value, error, spread = np.zeros((3, rows.size, problems.values))
+    cost, points, power = 0, 0, 0.5
+    for log2 in range(first, last + 1):
+        new = 1 << (first if log2 == first else log2 - 1)
+        for scramble in range(SETS):
+            for z in _pieces(problems, log2, new, scramble):
+                step = max(1, int(_CALL / (problems.price * z.shape[1])))
+                for begin in range(0, todo.size, step):
+                    part = todo[begin : begin + step]
+                    total[part, scramble] += run(rows[part], z)
+        cost += todo.size * SETS * new
+        points = SETS << log2
+        each = total[todo] / (1 << log2)
+        middle, before = each.mean(axis=1), spread[todo]
+        # a spread may be small by luck: errors do not fall faster than 1/N
+        spread[todo] = np.maximum(student(SETS - 1) * each.std(axis=1, ddof=1) / np.sqrt(SETS), 0.5 * before)
+        trace = _TRACE * top[todo, :, None] / points if problems.steps else 0.0
+        unseen = np.all(each <= trace, axis=1)
+        if problems.steps:
+            unseen |= np.all(top[todo, :, None] - each <= trace, axis=1)
+        value[todo] = middle
+        error[todo] = spread[todo] + 1e-15 * np.abs(middle) + np.where(unseen, 3.0 * top[todo] / points, 0.0)
+        worst = float(np.max(spread[todo], initial=0.0))
+        if log2 > first and worst > 0.0:
+            power = float(np.clip(np.log2(np.max(before) / worst), 0.5, 1.0))
+        todo = todo[np.any(error[todo] > goal.allowed(size(value[todo], rows[todo])), axis=1)]
         if not todo.size:
             break
-    return value, error, cost
+    return value, error, Price(cost, points, power)
+
+
+def _pieces(problems: Problems, log2: int, new: int, scramble: int) -> Iterator[np.ndarray]:
+    """The ``new`` last points of a set, (axes, points) at a time."""
+    longest = max(64, int(_CALL / problems.price))
+    size = min(new, 1 << (min(longest, max(64, _KEPT // problems.axes)).bit_length() - 1))
+    if problems.axes * new > _KEPT:
+        yield from in_pieces(problems.axes, log2, new, scramble, size)
+        return
+    z = point_sets(problems.axes, log2, new, range(scramble, scramble + 1))[:, 0]
+    for begin in range(0, new, size):
+        yield np.array(z[:, begin : begin + size])  # writable, as the others: one compiled type
+
+
+def largest(value: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """The largest entry of each problem."""
+    return np.max(np.abs(value), axis=1, keepdims=True, initial=0.0)

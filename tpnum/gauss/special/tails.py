@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.special.inputs import law, report, tolerance
-from tpnum.gauss.special.orthants import gated, probability
+from tpnum.gauss.special.goal import Aim, Price, report
+from tpnum.gauss.special.inputs import finite, integral, law, real, root_mean_square, whole
+from tpnum.gauss.special.orthants import LEAST, gated, probability
 
 _FLAT = 1e-13  # a conditional variance below this share of the variance is none
 _TIE = 1e-7  # and a mean below this share of the deviation is zero
@@ -34,25 +34,35 @@ class Tail:
     second: Estimate
 
 
-def tail_moments(mean: Any, cov: Any, m: int, atol: float = 1e-6) -> Tail:
+@integral
+def tail_moments(
+    mean: Any, cov: Any, m: int, atol: float | None = None,
+    *, rtol: float | None = None, budget: int | None = None,
+) -> Tail:  # fmt: skip
     """Moments of w = Z_{m+1..d} where Y = Z_{1..m} is positive, Z ~ N(mean, cov) (formula above).
 
-    ``mean`` (..., d) or a number, ``cov`` (..., d, d).  Raises InputError for a law that is none.
+    ``mean`` (..., d) or a number, ``cov`` (..., d, d).  ``rtol`` (the aim is 1e-4, of ``atol`` too, if none
+    is given) is relative to the probability, to the root mean square of the largest coordinate of w, and to
+    its square; ``budget`` bounds the points for each probability of more than four dimensions.  Raises
+    InputError for a law that is none.
     """
-    atol = tolerance(atol)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
-    if not 0 <= m < mean.shape[1]:
-        raise InputError(f"m must be between 0 and {mean.shape[1] - 1}, not {m!r}")
-    return _packed("tail_moments", mean, cov, m, shape, atol)
+    m = whole("m", m, 0, mean.shape[1] - 1)
+    return _packed("tail_moments", mean, cov, m, shape, goal)
 
 
-def cdf_moments(a: Any, cov: Any, mean: Any = 0.0, atol: float = 1e-6) -> Tail:
+@integral
+def cdf_moments(
+    a: Any, cov: Any, mean: Any = 0.0, atol: float | None = None,
+    *, rtol: float | None = None, budget: int | None = None,
+) -> Tail:  # fmt: skip
     """E prod_i Phi(a_i z_i), times z_j, and times z_j z_k; arguments as in `product_of_cdfs`.
 
     What gated units need: E[z_j prod Phi] with sigmoid-like gates Phi; zero entries of ``a`` are not
-    gates, they contribute factors 1/2 that are divided out.
+    gates, they contribute factors 1/2 that are divided out.  Accuracy as in `tail_moments`.
     """
-    atol = tolerance(atol)
+    goal = Aim.asked(atol, rtol, budget, LEAST)
     y_mean, y_cov, shape = gated(a, cov, mean)
     z_mean, z_cov, a = _broadcast(a, cov, mean, shape)
     d = z_mean.shape[1]
@@ -63,27 +73,28 @@ def cdf_moments(a: Any, cov: Any, mean: Any = 0.0, atol: float = 1e-6) -> Tail:
     kept = np.flatnonzero(np.any(a != 0.0, axis=0))
     index = np.concatenate([kept, np.arange(d, 2 * d)])
     mean = np.concatenate([y_mean, z_mean], axis=1)[:, index]
-    return _packed("cdf_moments", mean, joint[:, index[:, None], index], kept.size, shape, atol)
+    return _packed("cdf_moments", mean, joint[:, index[:, None], index], kept.size, shape, goal)
 
 
 def _broadcast(a: Any, cov: Any, mean: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    cov = np.asarray(cov, dtype=np.float64)
+    cov = real("cov", cov)
     d = max(1, np.shape(cov)[-1] if np.ndim(cov) else 1)
-    z_mean = np.broadcast_to(np.asarray(mean, dtype=np.float64), (*shape, d)).reshape(-1, d)
+    z_mean = np.broadcast_to(real("mean", mean), (*shape, d)).reshape(-1, d)
     z_cov = np.broadcast_to(cov, (*shape, d, d)).reshape(-1, d, d)
-    slopes = np.broadcast_to(np.asarray(a, dtype=np.float64), (*shape, d)).reshape(-1, d)
+    slopes = np.broadcast_to(real("a", a), (*shape, d)).reshape(-1, d)
     return z_mean, z_cov, slopes
 
 
-def _packed(
-    name: str, mean: np.ndarray, cov: np.ndarray, m: int, shape: tuple[int, ...], atol: float
-) -> Tail:
-    parts, cost = moments(mean, cov, m, atol)
-    for _, error in parts:
-        report(name, error, atol)
+def _packed(name: str, mean: np.ndarray, cov: np.ndarray, m: int, shape: tuple[int, ...], goal: Aim) -> Tail:
+    parts, price = moments(mean, cov, m, goal)
+    scale = root_mean_square(mean[:, m:], cov[:, m:, m:])
+    sizes = parts[0][0], scale[:, None], scale[:, None, None] ** 2
+    for (value, error), size in zip(parts, sizes, strict=True):
+        finite(name, value)
+        report(name, goal, error, size, price)
     made = [
         Estimate(value.reshape(shape + value.shape[1:])[()], error.reshape(shape + error.shape[1:])[()],
-                 "integration by parts", cost)
+                 "integration by parts", price.cost)
         for value, error in parts
     ]  # fmt: skip
     return Tail(*made)
@@ -92,65 +103,69 @@ def _packed(
 Part = tuple[np.ndarray, np.ndarray]
 
 
-def moments(mean: np.ndarray, cov: np.ndarray, m: int, atol: float) -> tuple[tuple[Part, Part, Part], int]:
-    """((P, error), (first, error), (second, error)) and the cost, for arrays (n, d) and (n, d, d)."""
+def moments(mean: np.ndarray, cov: np.ndarray, m: int, goal: Aim) -> tuple[tuple[Part, Part, Part], Price]:
+    """((P, error), (first, error), (second, error)) and the price, for arrays (n, d) and (n, d, d)."""
+    run = _Run(goal, mean, cov, m)
     floor = _FLAT * np.einsum("nii->ni", cov)
-    p, p_error, cost = _positive(mean, cov, m, floor, atol)
+    p, p_error = run.positive(mean, cov, m, floor)
     each = _conditioned(mean, cov, m, floor)
-    first, first_error, more = _first(mean, cov, m, (p, p_error), each, atol)
-    cost += more
+    first, first_error = run.first(mean, cov, m, (p, p_error), each)
     second = mean[:, m:, None] * first[:, None, :] + cov[:, m:, m:] * p[:, None, None]
     second_error = np.abs(mean[:, m:, None]) * first_error[:, None, :]
     second_error += np.abs(cov[:, m:, m:]) * p_error[:, None, None]
     for i, (density, given_mean, given_cov, given_floor) in enumerate(each):
-        q, q_error, more = _positive(given_mean, given_cov, m - 1, given_floor, atol)
+        q = run.positive(given_mean, given_cov, m - 1, given_floor)
         inner = _conditioned(given_mean, given_cov, m - 1, given_floor)
-        made, wrong, extra = _first(given_mean, given_cov, m - 1, (q, q_error), inner, atol)
-        cost += more + extra
+        made, wrong = run.first(given_mean, given_cov, m - 1, q, inner)
         weight = cov[:, m:, i] * density[:, None]
         second += weight[:, :, None] * made[:, None, :]
         second_error += np.abs(weight)[:, :, None] * wrong[:, None, :]
     second = 0.5 * (second + second.transpose(0, 2, 1))
-    return ((p, p_error), (first, first_error), (second, second_error)), cost
+    return ((p, p_error), (first, first_error), (second, second_error)), run.price
 
 
 Given = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def first_moments(
-    mean: np.ndarray, cov: np.ndarray, m: int, atol: float
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """E[w 1{Y > 0}] alone, its error and its cost."""
+    mean: np.ndarray, cov: np.ndarray, m: int, goal: Aim
+) -> tuple[np.ndarray, np.ndarray, Price]:
+    """E[w 1{Y > 0}] alone, its error and its price."""
+    run = _Run(goal, mean, cov, m)
     floor = _FLAT * np.einsum("nii->ni", cov)
-    p, p_error, cost = _positive(mean, cov, m, floor, atol)
-    each = _conditioned(mean, cov, m, floor)
-    first, error, more = _first(mean, cov, m, (p, p_error), each, atol)
-    return first, error, cost + more
+    p = run.positive(mean, cov, m, floor)
+    return *run.first(mean, cov, m, p, _conditioned(mean, cov, m, floor)), run.price
 
 
-def _first(
-    mean: np.ndarray, cov: np.ndarray, m: int, p: Part, each: list[Given], atol: float
-) -> tuple[np.ndarray, np.ndarray, int]:
-    first = mean[:, m:] * p[0][:, None]
-    error = np.abs(mean[:, m:]) * p[1][:, None]
-    cost = 0
-    for i, (density, given_mean, given_cov, given_floor) in enumerate(each):
-        q, q_error, more = _positive(given_mean, given_cov, m - 1, given_floor, atol)
-        weight = cov[:, m:, i] * density[:, None]
-        first += weight * q[:, None]
-        error += np.abs(weight) * q_error[:, None]
-        cost += more
-    return first, error, cost
+class _Run:
+    """One call: the goal of each of its probabilities, and what they cost together."""
 
+    def __init__(self, goal: Aim, mean: np.ndarray, cov: np.ndarray, m: int) -> None:
+        scale = root_mean_square(mean[:, m:], cov[:, m:, m:])
+        size = np.maximum(1.0, np.max(scale, initial=0.0))
+        self.goal = Aim(goal.rtol, float(goal.atol / size**2), goal.budget).share(2 + 2 * m)
+        self.price = Price(0)
 
-def _positive(
-    mean: np.ndarray, cov: np.ndarray, m: int, floor: np.ndarray, atol: float
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """P(Y > 0); a Y_i without variance is its mean, and fails at zero."""
-    bound, block = mean[:, :m], cov[:, :m, :m]
-    still = np.einsum("nii->ni", block) <= floor[:, :m]
-    block = np.where(still[:, :, None] | still[:, None, :], 0.0, block)
-    return probability(np.where(still & (bound <= 0.0), -1.0, bound), block, atol)
+    def positive(self, mean: np.ndarray, cov: np.ndarray, m: int, floor: np.ndarray) -> Part:
+        """P(Y > 0); a Y_i without variance is its mean, and fails at zero."""
+        bound, block = mean[:, :m], cov[:, :m, :m]
+        still = np.einsum("nii->ni", block) <= floor[:, :m]
+        block = np.where(still[:, :, None] | still[:, None, :], 0.0, block)
+        value, error, price = probability(np.where(still & (bound <= 0.0), -1.0, bound), block, self.goal)
+        points = max(price.points, self.price.points)
+        self.price = Price(self.price.cost + price.cost, points, price.power)
+        return value, error
+
+    def first(self, mean: np.ndarray, cov: np.ndarray, m: int, p: Part, each: list[Given]) -> Part:
+        """E[w 1{Y > 0}] from the probability and the laws given that each of Y is zero."""
+        first = mean[:, m:] * p[0][:, None]
+        error = np.abs(mean[:, m:]) * p[1][:, None]
+        for i, (density, given_mean, given_cov, given_floor) in enumerate(each):
+            q, q_error = self.positive(given_mean, given_cov, m - 1, given_floor)
+            weight = cov[:, m:, i] * density[:, None]
+            first += weight * q[:, None]
+            error += np.abs(weight) * q_error[:, None]
+        return first, error
 
 
 def _conditioned(mean: np.ndarray, cov: np.ndarray, m: int, floor: np.ndarray) -> list[Given]:
