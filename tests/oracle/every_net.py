@@ -35,8 +35,8 @@ def dense(b_std=None, w_std=1.3):
     return nn.Dense(8, w_std, b_std)
 
 
-def skip(b, act=nn.Relu, join=nn.FanInSum):
-    return fan(join(), nn.serial(dense(b), act(), dense(b)), nn.Identity())
+def skip(b, act=nn.Relu, join=nn.FanInSum, w_std=1.3):
+    return fan(join(), nn.serial(dense(b, w_std), act(), dense(b, w_std)), nn.Identity())
 
 
 def branched(b):

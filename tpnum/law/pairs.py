@@ -199,8 +199,8 @@ class Pairs:
         if (matrix.axes, matrix.var) != (other.axes, other.var):
             sizes = (tuple(size for _, size in m.axes) for m in (matrix, other))
             raise InputError(
-                f"x1, x2: the weights {name} are for one shape of the inputs, here {next(sizes)} positions of "
-                f"x1 and {next(sizes)} of x2; give both the same shape"
+                f"x1, x2: the weights {name} are for one shape of the inputs, here {next(sizes)} "
+                f"positions of x1 and {next(sizes)} of x2; give both the same shape"
             )
         return matrix
 
