@@ -35,8 +35,8 @@ def dense(b_std=None, w_std=1.3):
     return nn.Dense(8, w_std, b_std)
 
 
-def skip(b, act=nn.Relu, join=nn.FanInSum):
-    return fan(join(), nn.serial(dense(b), act(), dense(b)), nn.Identity())
+def skip(b, act=nn.Relu, join=nn.FanInSum, w_std=1.3):
+    return fan(join(), nn.serial(dense(b, w_std), act(), dense(b, w_std)), nn.Identity())
 
 
 def branched(b):
@@ -46,24 +46,84 @@ def branched(b):
     return {
         "skip": (*relu, *skip(b), nn.Dense(1)),
         "two skips": (*relu, *skip(b), *skip(b), D(), nn.Relu(), nn.Dense(1)),
-        "pre-activation": (D(), *fan(nn.FanInSum(), nn.serial(nn.Relu(), D()), nn.Identity()), nn.Relu(), D()),
+        "pre-activation": (
+            D(),
+            *fan(nn.FanInSum(), nn.serial(nn.Relu(), D()), nn.Identity()),
+            nn.Relu(),
+            D(),
+        ),
         "skip that ends in relu": (*relu, *fan(nn.FanInSum(), nn.serial(*relu), nn.Identity())),
         "skip of tanh": (D(), nn.Tanh(), *skip(b, nn.Tanh), nn.Dense(1)),
         "skip of erf": (D(), nn.Erf(), *skip(b, nn.Erf), nn.Dense(1)),
         "concatenated": (*relu, *skip(b, join=nn.FanInConcat), D(), nn.Relu(), nn.Dense(1)),
-        "gated": (*relu, *fan(nn.FanInProd(), nn.serial(D(), nn.Sigmoid()), nn.Identity()), D(), nn.Relu(), D()),
-        "product of three": (*relu, *fan(nn.FanInProd(), nn.serial(*relu), nn.serial(D(), nn.Erf()), nn.Identity()), D(), nn.Relu(), D()),
+        "gated": (
+            *relu,
+            *fan(nn.FanInProd(), nn.serial(D(), nn.Sigmoid()), nn.Identity()),
+            D(),
+            nn.Relu(),
+            D(),
+        ),
+        "product of three": (
+            *relu,
+            *fan(nn.FanInProd(), nn.serial(*relu), nn.serial(D(), nn.Erf()), nn.Identity()),
+            D(),
+            nn.Relu(),
+            D(),
+        ),
         "two heads": (*relu, *fan(nn.FanInSum(), D(), D(), nn.serial(D(), nn.Relu())), nn.Dense(1)),
-        "one gaussian, three functions": (D(), *fan(nn.FanInSum(), nn.Relu(), nn.Erf(), nn.Identity()), D(), nn.Relu(), D()),
-        "two activated branches": (D(), *fan(nn.FanInSum(), nn.serial(D(), nn.Relu()), nn.serial(D(), nn.Abs())), D(), nn.Erf(), D()),
-        "skip of a skip": (*relu, *fan(nn.FanInSum(), nn.serial(*skip(b), D(), nn.Relu()), nn.Identity()), D()),
-        "product with a sum": (*relu, *skip(b), *fan(nn.FanInProd(), nn.Identity(), nn.serial(D(), nn.Hermite(2))), D(), nn.LayerNorm(), nn.Relu(), D()),
+        "one gaussian, three functions": (
+            D(),
+            *fan(nn.FanInSum(), nn.Relu(), nn.Erf(), nn.Identity()),
+            D(),
+            nn.Relu(),
+            D(),
+        ),
+        "two activated branches": (
+            D(),
+            *fan(nn.FanInSum(), nn.serial(D(), nn.Relu()), nn.serial(D(), nn.Abs())),
+            D(),
+            nn.Erf(),
+            D(),
+        ),
+        "skip of a skip": (
+            *relu,
+            *fan(nn.FanInSum(), nn.serial(*skip(b), D(), nn.Relu()), nn.Identity()),
+            D(),
+        ),
+        "product with a sum": (
+            *relu,
+            *skip(b),
+            *fan(nn.FanInProd(), nn.Identity(), nn.serial(D(), nn.Hermite(2))),
+            D(),
+            nn.LayerNorm(),
+            nn.Relu(),
+            D(),
+        ),
         "layernorm": (D(), nn.LayerNorm(), nn.Relu(), *skip(b), nn.LayerNorm(), D(), nn.Gelu(), nn.Dense(1)),
         "dropout": (*relu, nn.Dropout(0.8), *skip(b), nn.Dropout(0.5), D(), nn.Relu(), nn.Dense(1)),
-        "standard": (nn.Dense(8, 1.3, b, "standard"), nn.Relu(), *skip(b), nn.Dense(8, 1.1, b, "standard"), nn.Abs(), nn.Dense(1)),
+        "standard": (
+            nn.Dense(8, 1.3, b, "standard"),
+            nn.Relu(),
+            *skip(b),
+            nn.Dense(8, 1.1, b, "standard"),
+            nn.Abs(),
+            nn.Dense(1),
+        ),
         "repeated": (*relu, nn.repeat(nn.serial(*skip(b)), 2), nn.Dense(1)),
-        "four closed kinds": (D(), nn.Erf(), D(), nn.Gelu(), D(), nn.Sin(), D(), nn.Rbf(), D(), nn.Abs(), D()),
-    }  # fmt: skip
+        "four closed kinds": (
+            D(),
+            nn.Erf(),
+            D(),
+            nn.Gelu(),
+            D(),
+            nn.Sin(),
+            D(),
+            nn.Rbf(),
+            D(),
+            nn.Abs(),
+            D(),
+        ),
+    }
 
 
 FLAT = {
@@ -84,30 +144,134 @@ def families(b):
     """(shape, layers) of nets over positions."""
     end, relu = nn.Dense(1), nn.Relu()
     return {
-        "conv": ((5, 2), (conv(b), relu, conv(b, (2,), padding="VALID", strides=(2,)), nn.Erf(), nn.Flatten(), end)),
-        "circular": ((4, 2), (conv(b, padding="CIRCULAR"), relu, conv(b, padding="CIRCULAR"), relu, nn.GlobalAvgPool(), end)),
+        "conv": (
+            (5, 2),
+            (conv(b), relu, conv(b, (2,), padding="VALID", strides=(2,)), nn.Erf(), nn.Flatten(), end),
+        ),
+        "circular": (
+            (4, 2),
+            (conv(b, padding="CIRCULAR"), relu, conv(b, padding="CIRCULAR"), relu, nn.GlobalAvgPool(), end),
+        ),
         "positions remain": ((4, 2), (conv(b), relu, conv(b))),
-        "two axes": ((2, 3, 2), (conv(b, (2, 2)), relu, nn.AvgPool((1, 2)), conv(b, (1, 2)), relu, nn.Flatten(), end)),
-        "local": ((4, 2), (conv(b, op=nn.ConvLocal), relu, conv(b, (2,), nn.ConvLocal, "VALID"), nn.Tanh(), nn.Flatten(), end)),
+        "two axes": (
+            (2, 3, 2),
+            (conv(b, (2, 2)), relu, nn.AvgPool((1, 2)), conv(b, (1, 2)), relu, nn.Flatten(), end),
+        ),
+        "local": (
+            (4, 2),
+            (
+                conv(b, op=nn.ConvLocal),
+                relu,
+                conv(b, (2,), nn.ConvLocal, "VALID"),
+                nn.Tanh(),
+                nn.Flatten(),
+                end,
+            ),
+        ),
         "local, pooled": ((4, 2), (conv(b, op=nn.ConvLocal), relu, nn.GlobalSumPool(), end)),
-        "transposed": ((3, 2), (conv(b, (3,), nn.ConvTranspose, "SAME", (2,)), relu, conv(b), relu, nn.GlobalAvgPool(), end)),
-        "transposed, valid": ((3, 2), (conv(b, (2,), nn.ConvTranspose, "VALID", (2,)), relu, nn.Flatten(), end)),
-        "sum pool": ((5, 2), (conv(b), relu, nn.SumPool((2,), (1,)), conv(b, (1,)), relu, nn.GlobalSumPool(), end)),
-        "average pool, edges": ((5, 2), (conv(b), relu, nn.AvgPool((3,), (2,), "SAME", True), conv(b, (1,)), relu, nn.Flatten(), end)),
-        "resized": ((3, 2), (conv(b), relu, nn.ImageResize((-1, 5, -1), "linear"), conv(b), relu, nn.GlobalAvgPool(), end)),
-        "resized to the nearest": ((4, 2), (conv(b), relu, nn.ImageResize((-1, 3, -1), "nearest"), conv(b), relu, nn.Flatten(), end)),
-        "indexed": ((4, 2), (conv(b), relu, nn.Index((slice(None), slice(1, 3), slice(None))), conv(b, (2,)), relu, nn.Flatten(), end)),
-        "residual conv": ((4, 2), (conv(b), relu, *fan(nn.FanInSum(), nn.serial(conv(b), relu, conv(b)), nn.Identity()), nn.GlobalAvgPool(), end)),
-        "sum of two branches": ((3, 2), (*fan(nn.FanInSum(), nn.serial(conv(b), relu), nn.serial(conv(b, (1,)), nn.Abs())), conv(b), nn.Erf(), nn.Flatten(), end)),
-        "gated conv": ((3, 2), (conv(b), relu, *fan(nn.FanInProd(), nn.serial(conv(b), nn.Sigmoid()), nn.Identity()), conv(b), relu, nn.GlobalAvgPool(), end)),
-        "concatenated channels": ((3, 2), (conv(b), relu, *fan(nn.FanInConcat(), conv(b), nn.Identity()), conv(b), relu, nn.GlobalAvgPool(), end)),
+        "transposed": (
+            (3, 2),
+            (conv(b, (3,), nn.ConvTranspose, "SAME", (2,)), relu, conv(b), relu, nn.GlobalAvgPool(), end),
+        ),
+        "transposed, valid": (
+            (3, 2),
+            (conv(b, (2,), nn.ConvTranspose, "VALID", (2,)), relu, nn.Flatten(), end),
+        ),
+        "sum pool": (
+            (5, 2),
+            (conv(b), relu, nn.SumPool((2,), (1,)), conv(b, (1,)), relu, nn.GlobalSumPool(), end),
+        ),
+        "average pool, edges": (
+            (5, 2),
+            (conv(b), relu, nn.AvgPool((3,), (2,), "SAME", True), conv(b, (1,)), relu, nn.Flatten(), end),
+        ),
+        "resized": (
+            (3, 2),
+            (conv(b), relu, nn.ImageResize((-1, 5, -1), "linear"), conv(b), relu, nn.GlobalAvgPool(), end),
+        ),
+        "resized to the nearest": (
+            (4, 2),
+            (conv(b), relu, nn.ImageResize((-1, 3, -1), "nearest"), conv(b), relu, nn.Flatten(), end),
+        ),
+        "indexed": (
+            (4, 2),
+            (
+                conv(b),
+                relu,
+                nn.Index((slice(None), slice(1, 3), slice(None))),
+                conv(b, (2,)),
+                relu,
+                nn.Flatten(),
+                end,
+            ),
+        ),
+        "residual conv": (
+            (4, 2),
+            (
+                conv(b),
+                relu,
+                *fan(nn.FanInSum(), nn.serial(conv(b), relu, conv(b)), nn.Identity()),
+                nn.GlobalAvgPool(),
+                end,
+            ),
+        ),
+        "sum of two branches": (
+            (3, 2),
+            (
+                *fan(nn.FanInSum(), nn.serial(conv(b), relu), nn.serial(conv(b, (1,)), nn.Abs())),
+                conv(b),
+                nn.Erf(),
+                nn.Flatten(),
+                end,
+            ),
+        ),
+        "gated conv": (
+            (3, 2),
+            (
+                conv(b),
+                relu,
+                *fan(nn.FanInProd(), nn.serial(conv(b), nn.Sigmoid()), nn.Identity()),
+                conv(b),
+                relu,
+                nn.GlobalAvgPool(),
+                end,
+            ),
+        ),
+        "concatenated channels": (
+            (3, 2),
+            (
+                conv(b),
+                relu,
+                *fan(nn.FanInConcat(), conv(b), nn.Identity()),
+                conv(b),
+                relu,
+                nn.GlobalAvgPool(),
+                end,
+            ),
+        ),
         "layernorm over positions": ((3, 2), (conv(b), nn.LayerNorm((1, -1)), relu, nn.Flatten(), end)),
-        "layernorm at positions": ((3, 2), (conv(b), nn.LayerNorm(), relu, conv(b), nn.LayerNorm(), nn.Gelu(), nn.GlobalAvgPool(), end)),
-        "dropout at positions": ((3, 2), (conv(b), relu, nn.Dropout(0.8), conv(b), relu, nn.GlobalAvgPool(), end)),
+        "layernorm at positions": (
+            (3, 2),
+            (conv(b), nn.LayerNorm(), relu, conv(b), nn.LayerNorm(), nn.Gelu(), nn.GlobalAvgPool(), end),
+        ),
+        "dropout at positions": (
+            (3, 2),
+            (conv(b), relu, nn.Dropout(0.8), conv(b), relu, nn.GlobalAvgPool(), end),
+        ),
         "recurrent": ((3, 2), (nn.SimpleRnn(8, activation=nn.Erf(), W_std=1.3, b_std=b), end)),
-        "recurrent relu, last": ((4, 2), (nn.SimpleRnn(8, activation=relu, W_std=1.1, b_std=b, return_sequences=False), end)),
-        "two recurrent": ((3, 2), (nn.SimpleRnn(8, activation=relu, W_std=1.1, b_std=b), nn.SimpleRnn(8, activation=nn.Abs(), b_std=b, return_sequences=False), end)),
-    }  # fmt: skip
+        "recurrent relu, last": (
+            (4, 2),
+            (nn.SimpleRnn(8, activation=relu, W_std=1.1, b_std=b, return_sequences=False), end),
+        ),
+        "two recurrent": (
+            (3, 2),
+            (
+                nn.SimpleRnn(8, activation=relu, W_std=1.1, b_std=b),
+                nn.SimpleRnn(8, activation=nn.Abs(), b_std=b, return_sequences=False),
+                end,
+            ),
+        ),
+    }
 
 
 FAMILIES = {

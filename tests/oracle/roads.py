@@ -73,7 +73,10 @@ def finite_kernels(net, x, width, draws):
             drawn.append(
                 [
                     sum(weight * _moment(sample.vector(name)) for weight, name in outputs)
-                    for outputs in (tangents.outputs, [(w, tangents.tangents[v]) for w, v in tangents.outputs])
+                    for outputs in (
+                        tangents.outputs,
+                        [(w, tangents.tangents[v]) for w, v in tangents.outputs],
+                    )
                 ]
             )
         means = np.mean(drawn, axis=0)

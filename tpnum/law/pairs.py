@@ -164,8 +164,8 @@ class Pairs:
         if value == 0.0:
             return None
         if not line.fresh:
-            norms = [site.variance(line.names[i]) for site in self.sites] if i == j else None
-            norms = (norms[0], norms[1]) if norms else None
+            first, second = (site.variance(line.names[i]) for site in self.sites)
+            norms = (first, second) if i == j else None
             return graph.Shared((), (), (), increments=i == j, norms=norms, value=value)
         constant = graph.Constant(("constant", value), (), value=value)
         frame = self._frame(line.names[i], line.names[j], tied)
@@ -176,8 +176,8 @@ class Pairs:
         parts = []
         left = la.terms if isinstance(la, LinComb) else None
         right = lb.terms if isinstance(lb, LinComb) else None
-        for i, s in enumerate(left or (None,)):
-            for j, t in enumerate(right or (None,)):
+        for s in left or (None,):
+            for t in right or (None,):
                 inner = self.second(s.vector if s else a, t.vector if t else b, tied, centred)
                 if inner is None:
                     continue
@@ -211,8 +211,8 @@ class Pairs:
         if (matrix.axes, matrix.var) != (other.axes, other.var):
             sizes = (tuple(size for _, size in m.axes) for m in (matrix, other))
             raise InputError(
-                f"x1, x2: the weights {name} are for a shape of the inputs, {next(sizes)} positions of x1 and "
-                f"{next(sizes)} of x2; give both the same shape"
+                f"x1, x2: the weights {name} are for one shape of the inputs, here {next(sizes)} "
+                f"positions of x1 and {next(sizes)} of x2; give both the same shape"
             )
         return matrix
 
@@ -294,8 +294,8 @@ class Pairs:
     def _expand(self, a: str, b: str, tied: Axes) -> graph.Pair | None:
         parts = []
         expectation = Expectation(_Tied(self, tied))
-        for i, x in enumerate(self.lines[0].form(a)):
-            for j, y in enumerate(self.lines[1].form(b)):
+        for x in self.lines[0].form(a):
+            for y in self.lines[1].form(b):
                 rows, cols = self.sites[0].factors(x.scalars), self.sites[1].factors(y.scalars)
                 if rows is None or cols is None:
                     continue
@@ -333,12 +333,12 @@ class Pairs:
         node_key = ("dual", key, what)
         if node_key not in self._memo:
             increments = own and what == "value"
-            axes = (
+            left, right = (
                 union(*map(lines.axes, (name, *scalars)))
                 for lines, name, scalars in zip(self.lines, (a, b), (fs, gs), strict=True)
             )
             self._memo[node_key] = graph.Dual(
-                *frame(*axes, tied),
+                *frame(left, right, tied),
                 increments=increments,
                 norms=call.moments if increments else None,
                 call=call,

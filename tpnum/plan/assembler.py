@@ -104,7 +104,7 @@ class Assembler:
         """
         given = iter(operands)
         reads = [-1 if slot == "w" else next(given) for slot in SLOTS[op]]
-        made = []
+        made: list[int] = []
         for slot, read in zip(SLOTS[op], reads, strict=True):
             wanted = read >= 0 if slot == "m" else slot == "w" and len(made) - made.count(-1) < makes
             made.append(self._value() if wanted else -1)

@@ -1,0 +1,102 @@
+"""Programs for the machine: what a net's listing is, and that registers hold the values that were meant."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.oracle.every_net import dense, skip
+from tpnum import nn
+from tpnum.kernels.machine import OPERATIONS
+from tpnum.plan.assembler import SLOTS, Instruction, allocate
+from tpnum.plan.compiler import compile_plan
+from tpnum.program.lines import Data
+from tpnum.tiles import driver
+
+KINDS = ("nngp", "ntk")
+
+
+def machine_of(net, get):
+    x = np.random.default_rng(1).standard_normal((5, 3))
+    _, plan = driver._plans(net, ((("", (3,)),),) * 2, get if isinstance(get, tuple) else (get,))
+    data = {next(line.name for line in plan.programs[0].lines if isinstance(line, Data)): x}
+    return compile_plan(plan, *plan.profiles(data, None), np.dtype(float))
+
+
+def operations(machine):
+    return [line.split()[0] for line in machine.listing.split("\n")]
+
+
+def deep(act, b, layers=3):
+    return nn.serial(*(part for _ in range(layers) for part in (dense(b), act)), dense(b))
+
+
+@pytest.mark.parametrize(("b", "layer"), [(None, "relu"), (0.3, "relu_bias")])
+def test_listing_of_a_relu_net(b, layer):
+    alone, both = (machine_of(deep(nn.Relu(), b), get) for get in ("nngp", KINDS))
+    assert operations(alone) == ["gram", "dense", *[layer] * 3, "store_covariance"]
+    assert alone.registers == 1
+    assert operations(both) == ["gram", "first", *[layer] * 3, "store_scaled", "store_covariance"]
+    assert both.registers == 2
+
+
+@pytest.mark.parametrize("act", [nn.Tanh(), nn.Erf(), nn.Gelu()], ids=repr)
+def test_listing_of_a_smooth_net(act):
+    alone, both = (machine_of(deep(act, 0.3), get) for get in ("nngp", KINDS))
+    dual = "series" if isinstance(act, nn.Tanh) else "dual"
+    assert operations(alone) == ["gram", "dense", *[dual, "dense"] * 3, "store_covariance"]
+    layers = [dual, "multiply", "dense"] * 3
+    assert operations(both) == ["gram", "first", *layers, "store_scaled", "store_covariance"]
+    assert both.registers == 4
+
+
+@pytest.mark.parametrize("get", KINDS)
+def test_a_skip_over_relu_copies_once(get):
+    net = nn.serial(dense(), nn.Relu(), *skip(None), nn.Dense(1))
+    assert operations(machine_of(net, get)).count("copy") <= 1
+
+
+def test_every_operation_says_what_it_does_to_its_registers():
+    assert set(SLOTS) == set(OPERATIONS)
+
+
+def drawn(rng, length):
+    """Operations on values that exist, and what each value is."""
+    known, instructions, meaning = [], [], {}
+    for k in range(length):
+        op = str(rng.choice(["zero", "start"] if len(known) < 2 else list(SLOTS)))
+        reads = tuple(-1 if slot == "w" else int(rng.choice(known)) for slot in SLOTS[op])
+        made = []
+        for slot in SLOTS[op]:
+            made.append(-1 if slot == "r" else len(meaning))
+            if slot != "r":
+                meaning[made[-1]] = (op, k, len(made), tuple(meaning.get(r) for r in reads))
+                known.append(made[-1])
+        instructions.append(Instruction(op, reads, tuple(made), 0, k))
+    return instructions, meaning
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_registers_hold_what_was_meant(seed):
+    """Instructions on values against the same ones on registers, results as nested tuples."""
+    instructions, meaning = drawn(np.random.default_rng(seed), 25)
+    rows, count = allocate(instructions)
+    registers = [None] * count
+    done = 0
+    for op, *places, _, k in rows:
+        if (op, k) != (instructions[done].op, instructions[done].n):
+            assert op == "copy"
+            registers[places[0]] = registers[places[1]]
+            continue
+        one = instructions[done]
+        done += 1
+        places = places[: len(one.reads)]
+        for read, place in zip(one.reads, places, strict=True):
+            assert read < 0 or registers[place] == meaning[read]
+        written = [place for place, made in zip(places, one.makes, strict=True) if made >= 0]
+        assert len({*written}) == len(written)
+        assert all(places.count(place) == 1 for place in written)  # kernels may not alias
+        for made, place in zip(one.makes, places, strict=True):
+            if made >= 0:
+                registers[place] = meaning[made]
+    assert done == len(instructions)
