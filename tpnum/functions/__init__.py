@@ -58,7 +58,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(f: Any, **params: Any) -> Function:
-    """The `Function` of a name (case does not matter), a NumPy ufunc, a callable or a Function."""
+    """The `Function` of a name (case does not matter), a NumPy ufunc, a layer, a callable or a Function."""
     if isinstance(f, Function):
         own = f
     elif isinstance(f, str):
@@ -72,10 +72,15 @@ def get(f: Any, **params: Any) -> Function:
         own = _named(_UFUNCS[f], {})
     elif hasattr(f, "__tpnum_function__"):
         own = f.__tpnum_function__()
+    elif isinstance(f, type):
+        raise ProgramError(f"{f.__name__} is a class: give what it makes, as {f.__name__}(...)")
     elif callable(f):
         return Function.from_callable(f, **params)
     else:
-        raise ProgramError(f"a function is needed: a name, a callable or a Function, not {type(f).__name__}")
+        raise ProgramError(
+            "a function is needed: a name, a callable, a layer like nn.Relu() or a Function, "
+            f"not {type(f).__name__}"
+        )
     if params:
         raise ProgramError(f"{own} has its parameters already: {', '.join(params)} cannot be given with it")
     return own

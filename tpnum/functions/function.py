@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.errors import ProgramError
+from tpnum.errors import FunctionError, ProgramError
 from tpnum.functions.record import Record, unary
 
 _NEAR, _JUMP = 1e-12, 1e-3
 """At what distance of a kink a function is looked at, and what difference is a jump (a root has less)."""
+
+_SHOWN = 8  # numbers of a parameter in messages
 
 TABLE: dict[str, Record] = {}
 """Every named nonlinearity; filled by `tpnum.functions`."""
@@ -188,8 +190,13 @@ class Function:
         values = self.record.look("values", dict(self.params))
         if self.order not in values:
             raise ProgramError(f"{self} has no values: pass derivative= with the function {self.name}")
-        arrays = [np.asarray(a, dtype=None if _is_float(a) else np.float64) for a in arguments]
+        arrays = [self._array(a) for a in arguments]
         return values[self.order](*arrays, **dict(self.params))
+
+    def _array(self, argument: Any) -> np.ndarray:
+        if isinstance(argument, np.ndarray) and argument.dtype.kind == "c":
+            raise FunctionError(f"{self} takes real numbers, not {argument.dtype}")
+        return np.asarray(argument, dtype=None if _is_float(argument) else np.float64)
 
     def derivative(self, i: int = 0) -> Function:
         """The almost-everywhere derivative in the i-th vector argument.
@@ -218,7 +225,7 @@ class Function:
         if self.user is None and not self.record.named:  # functions of functions: the outermost says enough
             outer = next((f for f in _parts(tuple(v for _, v in self.params))), None)
             return f"{outer!r}(...)" + chr(39) * len(self.order)
-        inside = ", ".join(f"{k}={v!r}" for k, v in self.params)
+        inside = ", ".join(f"{k}={_short(v)}" for k, v in self.params)
         marks = "".join(f"_{i + 1}" for i in self.order) if self.arity > 1 else ""
         return f"{self.name}{chr(39) * len(self.order)}{marks}" + (f"({inside})" if inside else "")
 
@@ -333,6 +340,13 @@ def _importable(call: Callable[..., Any]) -> bool:
     for part in name.split("."):
         found = getattr(found, part, None)
     return found is call
+
+
+def _short(value: Any) -> str:
+    """A parameter in a message: of many numbers the first and the last ones."""
+    if isinstance(value, tuple) and len(value) > _SHOWN:
+        return f"({value[0]!r}, {value[1]!r}, ..., {value[-1]!r}: {len(value)} numbers)"
+    return repr(value)
 
 
 def _plain(value: Any) -> Any:

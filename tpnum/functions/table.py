@@ -51,7 +51,13 @@ def _erf(a: float, b: float, c: float) -> dict[tuple[int, ...], Any]:
     )
 
 
+def _turn(c: float) -> float:
+    """A phase within one turn: b u + c would lose the digits of b u beside a large c."""
+    return c if abs(c) <= 2.0 * math.pi else math.atan2(math.sin(c), math.cos(c))
+
+
 def _sin(a: float, b: float, c: float) -> dict[tuple[int, ...], Any]:
+    c = _turn(c)
     return unary(
         lambda u, **_: a * np.sin(b * u + c),
         lambda u, **_: a * b * np.cos(b * u + c),
@@ -60,6 +66,7 @@ def _sin(a: float, b: float, c: float) -> dict[tuple[int, ...], Any]:
 
 
 def _cos(a: float, b: float, c: float) -> dict[tuple[int, ...], Any]:
+    c = _turn(c)
     return unary(
         lambda u, **_: a * np.cos(b * u + c),
         lambda u, **_: -a * b * np.sin(b * u + c),
@@ -191,11 +198,11 @@ UNARY: dict[str, Record] = {
     # periodic, exponential
     "sin": Record(
         _sin, ABC, parity=lambda a, b, c: -1 if c == 0 else 0, growth="bounded",
-        closed=lambda a, b, c: ("sin", (a, b, c)),
+        closed=lambda a, b, c: ("sin", (a, b, _turn(c))),
     ),
     "cos": Record(
         _cos, ABC, parity=lambda a, b, c: 1 if c == 0 else 0, growth="bounded",
-        closed=lambda a, b, c: ("sin", (a, b, c + 0.5 * math.pi)),
+        closed=lambda a, b, c: ("sin", (a, b, _turn(c) + 0.5 * math.pi)),
     ),
     "rbf": Record(
         _rbf, (("gamma", 1.0),), growth="bounded",

@@ -67,7 +67,8 @@ def arrange(arrays: list[np.ndarray]) -> Grid | None:
     numbers, count = [], 0
     for q, mean in sides:
         out = np.empty(q.shape, dtype=np.int32)
-        count = number_rows(_bits(q), _bits(mean), table, keys, count, out.reshape(-1))
+        with np.errstate(over="ignore"):  # the hash wraps around, uncompiled as well
+            count = number_rows(_bits(q), _bits(mean), table, keys, count, out.reshape(-1))
         if count < 0:
             return None
         numbers.append(out)
@@ -122,7 +123,18 @@ def refuse(arrays: list[np.ndarray]) -> None:
     if np.any(wrong):
         at = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
         place = f" at entry {[int(k) for k in at]}" if at else ""
-        raise InputError(f"c = {c[at]:.6g} exceeds sqrt(q1 q2) = {most[at]:.6g} in absolute value{place}")
+        given, allowed = _apart(float(c[at]), float(most[at]))
+        raise InputError(f"c = {given} exceeds sqrt(q1 q2) = {allowed} in absolute value{place}")
+
+
+def _apart(c: float, most: float) -> tuple[str, str]:
+    """Both numbers with as many digits as tell their sizes apart."""
+    for digits in (6, 9, 12, 15):
+        if f"{abs(c):.{digits}g}" != f"{most:.{digits}g}":
+            break
+    else:
+        digits = 17
+    return f"{c:.{digits}g}", f"{most:.{digits}g}"
 
 
 def _place(array: np.ndarray, wrong: np.ndarray) -> str:

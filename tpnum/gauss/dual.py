@@ -15,14 +15,16 @@ from tpnum.errors import LimitError, ProgramError
 from tpnum.functions import Function, get
 from tpnum.gauss.arrange import Grid, arguments, arrange, refuse
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.expansion import Expansion, expand, knows_slope
+from tpnum.gauss.expansion import Expansion, expand
+from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.pair import Prepared, entries, levels, prepare
 from tpnum.gauss.prepared import SCALING, has_family
-from tpnum.gauss.rules import Kept
+from tpnum.gauss.rules import Kept, knows_slope
 
 _CHUNK = 1 << 12
 _ROUNDING = 4e-15
 _PANELS = 2e-13
+_NARROW = 5e-14  # of integrals over a function with narrow places, by the panels of its table
 _RESOLVED = 2e-13  # a table is as good as exact below
 _WANTED = 3e-14  # truncation of the series, relative to the roots of the second moments
 _FINE = 1 << 12  # variances between which others are interpolated
@@ -46,6 +48,9 @@ class Dual:
 
     Arguments are taken at their word: a covariance that differs from sqrt(q1 q2) by a rounding error is a
     correlation below one, which a function with a jump can tell (by 1e-8) from one.
+
+    Threads may share it.  What is known of f is kept: a function that reads something which changes
+    (a global, a closure) needs a new `dual`.
     """
 
     f: Function
@@ -68,18 +73,20 @@ class Dual:
     def __reduce__(self) -> tuple[Any, ...]:
         return Dual, (self.f,)
 
-    def _table(self, derivative: bool) -> Kept:
-        """The pieces of f, or of its derivative where that is known."""
-        return self._kept.setdefault(
-            "pieces of f'" if derivative and knows_slope(self.f) else "pieces", Kept()
-        )
+    def _pieces(self, slope: bool) -> tuple[str, Kept]:
+        """The table of f, or of its derivative where that is known: its name, and a copy for one thread."""
+        name = "pieces of f'" if slope and knows_slope(self.f) else "pieces"
+        return name, replace(self._kept.get(name, Kept()))
 
-    def _once(self, name: str, grid: Grid, work: Callable[[], Any]) -> Any:
-        """``work()``, or what it was the last time if the rows are the same."""
+    def _once(self, name: str, grid: Grid, slope: bool, work: Callable[[Kept], Any]) -> Any:
+        """``work(pieces)``, or what it was the last time if the rows are the same."""
         key = grid.q.tobytes(), grid.mean.tobytes()
-        if self._kept.get(name, (None,))[0] != key:
-            self._kept[name] = key, work()
-        return self._kept[name][1]
+        entry = self._kept.get(name)  # one look-up: other threads replace the entry
+        if entry is None or entry[0] != key:
+            pieces, kept = self._pieces(slope)
+            entry = key, work(kept)
+            self._kept[name], self._kept[pieces] = entry, kept
+        return entry[1]
 
 
 def dual(phi: Any) -> Dual:
@@ -115,8 +122,14 @@ def co_correlation(q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
 # a grid of entries ------------------------------------------------------------------------------------
 
 
+@underflow_is_zero
 def _evaluate(d: Dual, given: tuple[Any, ...], derivative: bool, certify: bool) -> Estimate:
     arrays = arguments(*given)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused
+        return _evaluated(d, arrays, derivative, certify)
+
+
+def _evaluated(d: Dual, arrays: list[np.ndarray], derivative: bool, certify: bool) -> Estimate:
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     size = int(np.prod(shape))
     grid = arrange(arrays) if size else None
@@ -138,8 +151,17 @@ def _evaluate(d: Dual, given: tuple[Any, ...], derivative: bool, certify: bool) 
     errors = [m.error.reshape(-1) for m in made if m.error is not None]
     error = np.concatenate(errors).reshape(shape)[()] if errors else np.zeros(shape)[()]
     methods = frozenset().union(*(m.methods for m in made))
+    if not np.all(np.isfinite(value)):
+        raise LimitError(f"the second moment of {d.f}{chr(39) * derivative} overflows; scale the variances")
+    error = error + _unseen(d, derivative) if certify else error
     method = "+".join(m for m in ("closed", "series", "panels") if m in methods)
     return Estimate(value.reshape(shape)[()], error, method, sum(m.cost for m in made))
+
+
+def _unseen(d: Dual, derivative: bool) -> float:
+    """What a feature of f between the points at which it was looked at may contribute."""
+    look = d._pieces(derivative)[1].look
+    return 0.0 if look is None else look.missed * (look.largest or 1.0)
 
 
 def _between(
@@ -158,7 +180,7 @@ def _between(
     step = (np.log(high) - np.log(low)) / (_FINE - 3)
     q = np.exp(np.log(low) + step * np.arange(-1.0, _FINE - 1.0))
     try:
-        s = expand(d.f, np.full(q.size, mean), q, derivative, d._table(derivative))
+        s = expand(d.f, np.full(q.size, mean), q, derivative, d._pieces(derivative)[1])
     except LimitError:
         return None
     if s is None:
@@ -190,8 +212,8 @@ def _grid(d: Dual, grid: Grid, arrays: list[np.ndarray], derivative: bool, certi
     try:
         if not d.f.n_scalars and not _exact(d.f, grid):
             expansion = d._once(
-                "slope" if derivative else "value", grid,
-                lambda: expand(d.f, grid.mean, grid.q, derivative, d._table(derivative)),
+                "slope" if derivative else "value", grid, derivative,
+                lambda kept: expand(d.f, grid.mean, grid.q, derivative, kept),
             )  # fmt: skip
             if expansion is not None:
                 return _by_series(d, grid, arrays, expansion, derivative, certify)
@@ -199,7 +221,7 @@ def _grid(d: Dual, grid: Grid, arrays: list[np.ndarray], derivative: bool, certi
             refuse(arrays)
         return _by_entries(d, grid, *grid.flat(), derivative, certify)
     except LimitError as error:
-        raise LimitError(_located(d, grid, str(error))) from None
+        raise type(error)(_located(d, grid, str(error))) from None
 
 
 def _exact(f: Function, grid: Grid) -> bool:
@@ -316,7 +338,8 @@ def _by_entries(
     rows = d._once(
         "rows of f'" if f is not d.f else "rows",
         grid,
-        lambda: prepare(f, grid.q, grid.mean, scalars, kept=d._table(f is not d.f)),
+        f is not d.f,
+        lambda kept: prepare(f, grid.q, grid.mean, scalars, kept=kept),
     )
     if rows.kind == "rule":
         raise ProgramError(f"{f} is a rule for whole kernels: take the dual of the function in it")
@@ -351,5 +374,8 @@ def _certificate(
     a, b = rows.where[i], rows.where[j]
     truncated = np.sqrt(np.maximum(tail[a, at] * tail[b, at], 0.0)) * (1.0 - np.abs(e)) ** degrees[at]
     bound = np.where(panels, _PANELS + 4.0 * s.unresolved, 1.1 * truncated + _ROUNDING) + _left(s.unresolved)
+    look = rows.cache.kept.look if rows.cache.kept is not None else None
+    if look is not None and np.isfinite(look.narrowest):
+        bound += np.where(panels, 0.0, _NARROW)
     methods = ({"panels"} if np.any(panels) else set()) | ({"series"} if not np.all(panels) else set())
     return methods, int(degrees[at][~panels].sum() + 20_000 * panels.sum()), bound

@@ -13,7 +13,7 @@ import numpy as np
 from tpnum.functions import Function
 from tpnum.gauss.interp import over_variance
 from tpnum.gauss.moments import ORDER, Profile, at_point, table_slope
-from tpnum.gauss.rules import Kept, rows_of, values
+from tpnum.gauss.rules import Kept, rows_of
 
 LADDER = (
     8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256, 320, 384, 512, 768, 1024,
@@ -93,10 +93,9 @@ def coefficients(
     slope = np.zeros((q.size, degrees)) if rows.table.jumps else None
     # psi_k turns by sqrt(k) radians per unit of z: keep each panel within what its nodes resolve
     for block, z, w in rows.nodes(ORDER, min(1.0, 10.0 / np.sqrt(degrees))):
-        u = rows.at(block, z)
         out = spread[block]
         lift = w * np.exp(0.25 * z * z)
-        at = values(f, u)
+        at = rows.values(block, z, w)
         derived = np.where(w > 0, table_slope(rows, block, z), 0.0)  # not where a panel has no width
         for source, target in ((at, value), (derived, slope)):
             if target is None:
@@ -110,7 +109,7 @@ def coefficients(
         made[1, out] = np.einsum("ij,ij,ij->i", small, small, w) * rows.size[block] ** 2
         made[2, out] = np.einsum("ij,ij->i", derived, w)
         made[3, out] = value[out, 1] / rows.root[block]
-        made[4, out] = np.einsum("ij,ij,ij->i", derived, derived, w)
+        made[4, out] = np.einsum("ij,ij,ij->i", derived, derived, w) + rows.steep(block)
     if slope is None:
         made[2, spread] = made[3, spread]
     return made, value, slope, rows.table.resolved
@@ -164,19 +163,20 @@ def _rows(
     made = over_variance(work, q)
     columns = _expand(made[:, :5])
     value = made[:, 5 : 5 + degrees] * np.sqrt(columns[1])[:, None]
-    slope = made[:, 5 + degrees :] * np.sqrt(columns[4])[:, None] if made.shape[1] > 5 + degrees else None
+    steep = np.where(np.isfinite(columns[4]), columns[4], 0.0)
+    slope = made[:, 5 + degrees :] * np.sqrt(steep)[:, None] if made.shape[1] > 5 + degrees else None
     return columns, value, slope, max(unresolved)
 
 
 def _relative(coef: np.ndarray, second: np.ndarray) -> np.ndarray:
-    root = np.sqrt(second)[:, None]
+    root = np.sqrt(np.where(np.isfinite(second), second, 0.0))[:, None]
     return np.divide(coef, root, out=np.zeros_like(coef), where=root > 0)
 
 
 def _compact(columns: np.ndarray) -> np.ndarray:
     """Second moments by the logarithms of their roots, first ones relative to them: well scaled."""
     root, slope_root = np.sqrt(columns[1]), np.sqrt(columns[4])
-    one = np.where(slope_root > 0, slope_root, 1.0)
+    one = np.where((slope_root > 0) & np.isfinite(slope_root), slope_root, 1.0)
     safe = np.where(root > 0, root, 1.0)
     logs = [np.log(np.maximum(r, 1e-300)) for r in (root, slope_root)]
     return np.stack([columns[0] / safe, logs[0], columns[2] / one, columns[3] / one, logs[1]], 1)
@@ -184,7 +184,7 @@ def _compact(columns: np.ndarray) -> np.ndarray:
 
 def _expand(made: np.ndarray) -> np.ndarray:
     root, slope_root = (np.where(made[:, k] < -690.0, 0.0, np.exp(made[:, k])) for k in (1, 4))
-    one = np.where(slope_root > 0, slope_root, 1.0)
+    one = np.where((slope_root > 0) & np.isfinite(slope_root), slope_root, 1.0)
     safe = np.where(root > 0, root, 1.0)
     return np.stack([made[:, 0] * safe, root**2, made[:, 2] * one, made[:, 3] * one, slope_root**2])
 

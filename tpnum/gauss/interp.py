@@ -35,6 +35,8 @@ def over_variance(work: Work, q: np.ndarray) -> np.ndarray:
         nodes = np.cos(np.pi / _SIZES[-1] * np.array(new))
         known.update(zip(new, work(np.exp(middle + half * nodes)), strict=True))
         at = np.stack([known[k] for k in places])
+        if not np.all(np.isfinite(at)):
+            break
         coef = _chebyshev(at)
         scale = np.maximum(np.max(np.abs(at), axis=0), 1.0)
         if np.all(np.max(np.abs(coef[-max(3, size // 8) :]), axis=0) <= _TOLERANCE * scale):

@@ -15,6 +15,7 @@ import numpy as np
 from tpnum.errors import InputError, LimitError, ProgramError
 from tpnum.functions import Function, compose, get
 from tpnum.gauss.estimate import Estimate
+from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.rules import Rows, rows_of, values
 
 ORDER = 20
@@ -71,6 +72,7 @@ def table_slope(rows: Rows, which: slice, z: np.ndarray) -> np.ndarray:
     return made
 
 
+@underflow_is_zero
 def profile(f: Function, q: Any, mean: Any = 0.0, scalars: Sequence[Any] = ()) -> Profile:
     """The `Profile` of f at every (q, mean, scalars..) of broadcast 1-d arrays."""
     columns, where = distinct(*np.atleast_1d(q, np.asarray(mean, dtype=float)), *scalars)
@@ -101,8 +103,7 @@ def _profile(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray:
     if spread.size:
         rows = rows_of(f, mean[spread], q[spread])
         for block, z, w in rows.nodes(ORDER):
-            u = rows.at(block, z)
-            value, slope = values(f, u), table_slope(rows, block, z)
+            value, slope = rows.values(block, z, w), table_slope(rows, block, z)
             scale = rows.size[block, None]
             small = value / scale
             out = spread[block]
@@ -112,7 +113,7 @@ def _profile(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray:
             # centred where a constant part would cost digits: E z = 0
             centred = value - made[0, out][:, None]
             made[3, out] = np.einsum("ij,ij,ij->i", centred, z, w) / rows.root[block]
-            made[4, out] = np.einsum("ij,ij,ij->i", slope, slope, w)
+            made[4, out] = np.einsum("ij,ij,ij->i", slope, slope, w) + rows.steep(block)
         if not rows.table.jumps:
             made[3, spread] = made[2, spread]
     if not np.all(np.isfinite(made)):
@@ -141,6 +142,7 @@ def _difference(f: Function, u: np.ndarray) -> np.ndarray:
     return (8.0 * near - (values(f, u + 2 * h) - values(f, u - 2 * h))) / (12.0 * h)
 
 
+@underflow_is_zero
 def expectation(f: Any, q: Any, mean: Any = 0.0, power: int = 1, scalars: Sequence[Any] = ()) -> Estimate:
     """E f(u)^power, u ~ N(mean, q), for broadcast arrays; the error compares two quadrature orders."""
     f = get(f)
@@ -164,7 +166,7 @@ def expectation(f: Any, q: Any, mean: Any = 0.0, power: int = 1, scalars: Sequen
             for order in (ORDER, _CHECK):
                 value, size = np.empty(spread.size), np.empty(spread.size)
                 for block, z, w in rows.nodes(order):
-                    at = values(g, rows.at(block, z)) ** power
+                    at = rows.values(block, z, w) ** power
                     cost[0] += at.size
                     value[block] = np.einsum("ij,ij->i", at, w)
                     size[block] = np.einsum("ij,ij->i", np.abs(at), w)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tpnum.errors import InputError
+from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.panels import pairs
 from tpnum.gauss.prepared import Prepared, gauss_hermite, prepare, scaled_rows, series_rows
 
@@ -22,6 +23,7 @@ __all__ = ["TOLERANCE", "Prepared", "entries", "evaluate", "levels", "prepare", 
 TOLERANCE = {np.dtype(np.float64): (3e-14, 3e-12), np.dtype(np.float32): (1e-8, 1e-7)}
 
 
+@underflow_is_zero
 def evaluate(
     rows: Prepared, cols: Prepared, e: np.ndarray, dtype: Any = np.float64, want_derivative: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -38,6 +40,9 @@ def evaluate(
         out, d = _evaluate_rule(rows, cols, e)
         return out.astype(dtype), d.astype(dtype) if want_derivative else None
     rows, cols = _general(rows), _general(cols)
+    if want_derivative:
+        rows.check_slope()
+        cols.check_slope()
     if _strips_apply(rows, cols):
         return _evaluate_strips(rows, cols, e, dtype, want_derivative)
     i, j = (a.ravel() for a in np.indices(e.shape))
@@ -96,6 +101,8 @@ def reach(rows: Prepared, cols: Prepared, dtype: np.dtype[Any], slope: bool) -> 
 
     made = largest(rows.series.tail, cols.series.tail, wanted)
     if slope:
+        rows.check_slope()
+        cols.check_slope()
         made = np.minimum(made, largest(rows.series.slope_tail, cols.series.slope_tail, wanted_slope))
     return degrees, made
 
@@ -141,6 +148,7 @@ def _evaluate_strips(
     return out, d if want_derivative else None
 
 
+@underflow_is_zero
 def entries(
     rows: Prepared,
     cols: Prepared,
@@ -159,6 +167,9 @@ def entries(
     if rows.kind == cols.kind == "rule":
         return _rule_entries(rows, cols, i, j, e)
     rows, cols = _general(rows), _general(cols)
+    if want_derivative:
+        rows.check_slope()
+        cols.check_slope()
     out, d = np.empty(e.size), np.empty(e.size if want_derivative else 0)
     ground = (rows.q[i] == 0) | (cols.q[j] == 0)
     if np.any(ground):

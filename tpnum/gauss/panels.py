@@ -12,7 +12,7 @@ import numpy as np
 
 from tpnum.functions import Function
 from tpnum.gauss.moments import ORDER
-from tpnum.gauss.rules import Kept, Rows, rows_of, values
+from tpnum.gauss.rules import Kept, Rows, rows_of
 
 _DROP = 64.0  # half of it is left for each factor of a product
 
@@ -31,7 +31,7 @@ def tabled(f: Function, mean: np.ndarray, q: np.ndarray, kept: Kept | None = Non
     rows = rows_of(f, mean, q, 2, _DROP, kept)
     second = np.empty(q.size)
     for block, z, w in rows.nodes(ORDER):
-        small = values(f, rows.at(block, z)) / rows.size[block, None]
+        small = rows.values(block, z, w) / rows.size[block, None]
         second[block] = np.einsum("ij,ij,ij->i", small, small, w) * rows.size[block] ** 2
     root = np.sqrt(second)
     unit = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.errors import LimitError
+from tpnum.errors import FunctionError, LimitError
 from tpnum.functions import Function
+from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.hermite import Series, coefficients, series
 from tpnum.gauss.moments import Profile, bound, distinct
 from tpnum.gauss.panels import Tabled, tabled
-from tpnum.gauss.rules import Kept, check_growth
+from tpnum.gauss.rules import Kept, check_growth, knows_slope
 
 SMOOTH_DEGREE = 512
 KINKED_DEGREE = 1024
@@ -60,6 +61,24 @@ class Prepared:
         where = self.where[which] if self.where.size else self.where
         return replace(self, **part, params=self.params[:, which], where=where)
 
+    def check_slope(self) -> None:
+        """Raise LimitError where E f'^2 is infinite, or f' cannot be read off the values of f."""
+        if self.kind != "series":
+            return
+        steep = np.isinf(self.slope_second)
+        if np.any(steep):
+            i = int(np.argmax(steep))
+            raise LimitError(
+                f"the square of the derivative of {self.f} has no integral within reach of mean "
+                f"{self.mean[i]:.6g} and variance {self.q[i]:.6g}: its expectation is infinite"
+            )
+        look = self.cache.kept.look if self.cache.kept is not None else None
+        if look is not None and look.stepped and self.f.order == () and not knows_slope(self.f):
+            raise FunctionError(
+                f"the derivative of {self.f} cannot be told from its values, which are rounded to "
+                f"{look.noise:.1g} of their size or come in steps: pass derivative= with the function"
+            )
+
     def tables(self) -> Tabled:
         """The distinct rows for the panel kernel; a row without variance stands as the smallest one."""
         if self.cache.tables is None:
@@ -69,6 +88,7 @@ class Prepared:
         return self.cache.tables
 
 
+@underflow_is_zero
 def prepare(
     f: Function,
     q: Any,
@@ -123,6 +143,7 @@ def _closed_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
 
 
 def series_rows(f: Function, q: np.ndarray, mean: np.ndarray, kept: Kept | None = None) -> Prepared:
+    kept = kept or Kept()
     (rows_q, rows_mean), where = distinct(q, mean)
     most = KINKED_DEGREE if f.kinks else SMOOTH_DEGREE
     made = series(bound(f, ()), rows_mean, rows_q, most, 1e-16, kept)

@@ -13,14 +13,16 @@ from functools import cache
 
 import numpy as np
 
-from tpnum.errors import LimitError
+from tpnum.errors import LimitError, ProgramError
 from tpnum.functions import Function
 from tpnum.gauss.survey import Survey, evaluate, over_laws
 from tpnum.gauss.table import Table, build
 
 FARTHEST = 38.0  # the Gaussian density underflows beyond
 _GRID = np.linspace(-FARTHEST, FARTHEST, 305)
+_FAR = 1e4  # beyond, bisection from the ends comes to scales of 1 too late
 _MUCH = 4.0  # a table this much wider than the rows is resolved for others
+_MILD = 1e5  # the square of what grows faster than so much in 1e-9 has no integral
 _BLOCK = 1 << 17  # node values held at a time
 
 Value = Callable[[np.ndarray], np.ndarray]
@@ -90,6 +92,16 @@ class Rows:
         """The points u = mean + sqrt(variance) z."""
         return self.mean[rows, None] + self.root[rows, None] * z
 
+    def values(self, rows: slice, z: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """f at the nodes, zero where a panel has no width: f need not be finite at its cuts."""
+        return np.where(w > 0, values(self.f, self.at(rows, z)), 0.0)
+
+    def steep(self, rows: slice) -> np.ndarray:
+        """Infinity for the rows within whose range the square of the slope has no integral, else 0."""
+        z = (self.table.steep - self.mean[rows, None]) / self.root[rows, None]
+        inside = (z >= self.low[rows, None]) & (z <= self.high[rows, None])
+        return np.where(np.any(inside, axis=1), np.inf, 0.0)
+
 
 def values(f: Function, u: np.ndarray) -> np.ndarray:
     """f(u) as float64 of u's shape, whatever the user's function returns for it."""
@@ -145,7 +157,9 @@ def effective_range(
         low[rows] = _GRID[np.maximum(first - 1, 0)]
         high[rows] = _GRID[np.minimum(last + 1, _GRID.size - 1)]
         seen = np.max(np.where(kept & ~lost, np.maximum(size, -700.0), -700.0), axis=1)
-        near = np.where(power * spot_size - 0.5 * z * z > np.maximum(top, top_spots)[:, None] - drop, spot_size, -700.0)
+        near = np.where(
+            power * spot_size - 0.5 * z * z > np.maximum(top, top_spots)[:, None] - drop, spot_size, -700.0
+        )
         peak[rows] = np.maximum(seen, np.max(near, axis=1, initial=-700.0))
     return low, high, peak
 
@@ -166,8 +180,9 @@ def _beside(f: Function, u: np.ndarray, root: np.ndarray) -> np.ndarray:
     lost = ~np.isfinite(made)
     if np.any(lost):
         step = 1e-9 * np.broadcast_to(root[:, None], u.shape)[lost]
-        near = 0.5 * (values(f, u[lost] - step) + values(f, u[lost] + step))
-        made[lost] = np.where(np.isfinite(near), near, made[lost])
+        near = np.stack([values(f, u[lost] - step), values(f, u[lost] + step)])
+        mild = np.abs(near).max(axis=0) <= _MILD * max(1.0, float(np.median(np.abs(made[~lost]))))
+        made[lost] = np.where(mild, near.mean(axis=0), made[lost])
     return made
 
 
@@ -209,15 +224,15 @@ def rows_of(
     A table that is ``kept`` of other rows is used again if it reaches as far, and not much farther.
     """
     root = np.sqrt(variance)
-    look = kept.look if kept is not None else None
+    known, look = (kept.table, kept.look) if kept is not None else (None, None)
     if look is None or not look.covers(mean, root):
         look = surveyed(f, mean, root)
     low, high, peak = effective_range(f, mean, root, power, drop, look)
     reach_low, reach_high = float(np.min(mean + root * low)), float(np.max(mean + root * high))
-    if kept is not None and kept.table is not None:
-        first, last = kept.table.breaks[[0, -1]]
+    if known is not None:
+        first, last = known.breaks[[0, -1]]
         if first <= reach_low and reach_high <= last and last - first <= _MUCH * (reach_high - reach_low):
-            return Rows(f, mean, root, low, high, kept.table, np.exp(peak), look)
+            return Rows(f, mean, root, low, high, known, np.exp(peak), look)
     slope = None
     if f.primitive is None:
         slope = _slope(f)
@@ -225,6 +240,9 @@ def rows_of(
     far, near = float(extent.max()), float(extent.min())
     steps = near * 16.0 ** np.arange(max(0, int(np.ceil(np.log(far / near) / np.log(16.0)))))
     grades = float(np.median(mean)) + np.concatenate([-steps[::-1], steps]) if far > 16.0 * near else None
+    if far > _FAR:  # functions live at scales about 1
+        steps = 16.0 ** np.arange(-1, int(np.log(far) / np.log(16.0)) + 1)
+        grades = np.union1d(np.empty(0) if grades is None else grades, np.concatenate([-steps, steps]))
     bulk = np.abs(values(f, float(np.median(mean)) + near * np.linspace(-1.0, 1.0, 65)))
     scale = float(np.max(bulk, where=np.isfinite(bulk), initial=0.0))
     table = build(
@@ -236,11 +254,16 @@ def rows_of(
     return Rows(f, mean, root, low, high, table, np.exp(peak), look)
 
 
-def _slope(f: Function) -> Value | None:
-    from tpnum.errors import ProgramError
-
+def knows_slope(f: Function) -> bool:
+    """Whether f' can be evaluated, not only integrated."""
     try:
-        derived = f.derivative()
+        return f.derivative().has_values
     except ProgramError:
+        return False
+
+
+def _slope(f: Function) -> Value | None:
+    if not knows_slope(f):
         return None
-    return (lambda u: values(derived, u)) if derived.has_values else None
+    derived = f.derivative()
+    return lambda u: values(derived, u)

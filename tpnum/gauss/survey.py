@@ -32,12 +32,15 @@ SPACING = 9e-5
 """Of the points in the bulk, in standard deviations."""
 REACH = 9.0
 
+_PLACED = 1e-16  # the mass between a jump and where bisection in double precision put it
 _GAP = 0.4 * SPACING  # the mass between two points of the bulk
 
 _BULK = 4.0  # the points are even in s, z = s + (REACH - _BULK) (s/_BULK)^13
 _POWER = 13
 _ROUGH = 1e-9  # fourth differences above this share of the largest |f| are a narrow place
 _NOISY = 40.0  # and above so many units of the noise
+_EXACT = 1e-13  # noise above is no rounding of double precision
+_SINGLE, _HIDES = 1e-6, 2e-7  # noise up to which slopes are read off single-precision and other values
 _MERGE = 8  # rough points closer than so many steps are one place
 _PLACES = 64  # narrow places that are looked at one by one
 _EACH = 48  # points kept of each
@@ -68,7 +71,7 @@ class Survey:
     narrowest: float  # the width in u of the narrowest place, infinite where there is none
     crowded: bool  # more narrow places than are looked at one by one
     noise: float  # the root mean square of the noise of values, relative to ``scale``
-    single: bool  # whether all values are numbers of single precision
+    stepped: bool  # whether the noise hides f', or values are quantised: multiples of a power of ten
     missed: float  # a bound of what a feature between the points adds to E|f|
     cost: int  # evaluations
     least: float  # the root of the narrowest law, where it is of several
@@ -82,7 +85,7 @@ class Survey:
     @property
     def smooth(self) -> bool:
         """Whether nothing narrow, no kink and no noise above rounding was seen."""
-        return not (self.kinks.size or np.isfinite(self.narrowest) or self.crowded or self.noise > 1e-13)
+        return not (self.kinks.size or np.isfinite(self.narrowest) or self.crowded or self.noise > _EXACT)
 
 
 # calling a user's function -------------------------------------------------------------------------------
@@ -189,7 +192,7 @@ def survey(
     u = mean + root * z
     declared = np.unique(np.asarray(kinks, dtype=float))
     seen = evaluate(f, u, name=name)
-    dtype_single = _single(seen)
+    rounded = _single(seen)
     cost = count
     special = _special(mean, root, declared)
     beside = evaluate(f, special, name=name)
@@ -209,6 +212,8 @@ def survey(
         return _nothing(mean, root, declared, largest, (u[::_COARSE], seen[::_COARSE]), cost)
     noise, extra = _noise(f, mean, root, seen, scale, name)
     cost += extra
+    quantised = noise > _EXACT and _decimal(seen)
+    stepped = quantised or noise > (_SINGLE if rounded else _HIDES)
     places, crowded = _places(seen, weight, scale, noise)
     found, jump, more = _located(f, u, seen, places, scale, noise, declared, name)
     cost += more
@@ -223,11 +228,13 @@ def survey(
     nonzero = points[order][heights[order] != 0.0]
     spikes = max((_spike(seen[max(a - 2, 0) : b + 2]) for a, b in places), default=0.0)
     missed = _GAP * (spikes if np.any(seen) else largest)
+    missed += largest * _PLACED * float(np.sum(1.0 + np.abs(jump - mean) / root))
     return Survey(
         mean, root, largest, scale,
         (float(nonzero[0]), float(nonzero[-1])) if nonzero.size else None,
-        np.union1d(declared, found), jump, u[peaks], (points[order], heights[order]), min(widths, default=np.inf), crowded,
-        noise, dtype_single, missed, cost, root, (u[:: count // 61], seen[:: count // 61]),
+        np.union1d(declared, found), jump, u[peaks], (points[order], heights[order]),
+        min(widths, default=np.inf), crowded, noise, stepped, missed, cost, root,
+        (u[:: count // 61], seen[:: count // 61]),
     )  # fmt: skip
 
 
@@ -257,6 +264,16 @@ def _special(mean: float, root: float, kinks: np.ndarray) -> np.ndarray:
         made.append(k + size * near[np.abs(near) > 1e-13])
     made.append(0.5 * (kinks[1:] + kinks[:-1]))
     return np.unique(np.concatenate(made))
+
+
+def _decimal(values: np.ndarray) -> bool:
+    """Whether all values are multiples of 10^-k, k <= 12."""
+    some = values[:: max(1, values.size // 509)]
+    for digits in range(13):
+        scaled = some * 10.0**digits
+        if np.all(np.abs(scaled - np.rint(scaled)) <= 1e-6 + 4e-16 * np.abs(scaled)):
+            return True
+    return False
 
 
 def _single(values: np.ndarray) -> bool:
@@ -355,7 +372,7 @@ def _located(
 ) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
     """Kinks and jumps in the narrow places, by bisection: (kinks, jumps, evaluations).
 
-    Of the second difference over an interval a jump leaves all to one half, a kink half, other functions less.
+    Of the second difference over an interval a jump leaves all to a half of it, a kink half, the rest less.
     """
     pairs = []
     for a, b in places:
@@ -421,7 +438,7 @@ def _nice(low: float, high: float) -> float:
 def over_laws(
     owner: Any, f: Value, mean: np.ndarray, root: np.ndarray, kinks: Sequence[float] = (), name: str = "f"
 ) -> Survey:
-    """What is found of f over many laws: the surveys of a few scales, from the widest law to the narrowest."""
+    """What is found of f over many laws: the surveys of a few scales, the widest law first."""
     centre, spread = 0.5 * (mean.min() + mean.max()), 0.5 * (mean.max() - mean.min())
     widest, least = (float(r + spread / 3.0) for r in (root.max(), root.min()))
     count = 1 if widest <= 1.5 * least else 2 + int(np.log(widest / least) / np.log(_LADDER) - 1e-9)
@@ -429,6 +446,8 @@ def over_laws(
         kept_survey(owner, f, float(centre), float(scale), kinks, name)
         for scale in np.geomspace(widest, least, min(count, _SCALES))
     ]
+    if least > _OWN:
+        made.append(kept_survey(owner, f, 0.0, 1.0, kinks, name))
     return made[0] if len(made) == 1 else _together(made)
 
 
@@ -444,7 +463,7 @@ def _together(made: list[Survey]) -> Survey:
         kinks=_union([s.kinks for s in made]), jumps=_union([s.jumps for s in made]),
         peaks=_union([s.peaks for s in made]), probes=(points[order], heights[order]),
         narrowest=min(s.narrowest for s in made), crowded=any(s.crowded for s in made),
-        noise=max(s.noise for s in made), single=all(s.single for s in made),
+        noise=max(s.noise for s in made), stepped=any(s.stepped for s in made),
         missed=max(s.missed for s in made), cost=sum(s.cost for s in made), least=made[-1].root,
     )  # fmt: skip
 
@@ -463,6 +482,7 @@ _LOCK = threading.Lock()
 _MOST = 8  # surveys kept of one function
 _LADDER = 4.0  # the ratio of the scales at which a function of many laws is looked at
 _SCALES = 4
+_OWN = 1e3  # laws wider than this see little of the scale 1, at which functions are written
 
 
 def kept_survey(

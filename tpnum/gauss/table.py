@@ -8,7 +8,7 @@ evaluate the pieces where they cannot call Python.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,8 @@ _COARSE = 1e-8  # resolved so far, sixteen Gauss-Legendre nodes integrate the pi
 _NOISE = 1e-9  # unresolved parts below this are taken for rounding noise when bisection stops helping
 _MISMATCH = 1e-11  # of a piece's polynomial at the ends and probes of the piece, relative to its size
 _DEEPEST = 48
+_TINY = 1e-12  # a piece is, of the whole, that bisection gave up
+_NEARER, _FARTHER = 60, 1e4  # pieces beside a point, and widths, that tell whether f'^2 has an integral
 _MOST = 50_000
 
 Value = Callable[[np.ndarray], np.ndarray]
@@ -44,6 +46,7 @@ class Table:
     kinked: np.ndarray
     jumps: bool
     resolved: float  # the largest unresolved part, relative to the local size of f
+    steep: np.ndarray = field(default_factory=lambda: np.empty(0))  # points around which f'^2 has no integral
 
     @cached_property
     def kinks(self) -> np.ndarray:
@@ -136,26 +139,47 @@ def build(
             f, slope, start, inside, probes, name, scale, noise
         )
     half = 0.5 * np.diff(edges)
-    resolved = max(resolved, _singular(coef, half, name, edges))
+    tiny = lost & (half < _TINY * half.sum())
+    resolved = max(resolved, _singular(coef, half, tiny, name, edges))
     cuts = np.union1d(cuts, start)
     rough, jump = _rough(coef, half, max(1e-40 * float(np.abs(coef).max()), 1e-18 * scale))
     declared = np.isin(edges[1:-1], inside)
     kinked = np.isin(cuts, np.concatenate([inside, edges[1:-1][rough]]))
     cuts, kinked = _with(cuts, kinked, edges[1:-1][rough])
+    steep = _steep(coef, half, tiny, edges)
     if derived is None:
         derived = coef @ _DIFFERENTIATE / half[:, None]
+        derived[tiny] = 0.0  # there f jumps, or has a kink
     jumps = bool(np.any(jump & (declared | rough)))
-    return Table(edges, coef @ _TO_MONOMIAL, derived @ _TO_MONOMIAL, cuts, kinked, jumps, resolved)
+    return Table(edges, coef @ _TO_MONOMIAL, derived @ _TO_MONOMIAL, cuts, kinked, jumps, resolved, steep)
 
 
-def _singular(coef: np.ndarray, half: np.ndarray, name: str, edges: np.ndarray) -> float:
+def _steep(coef: np.ndarray, half: np.ndarray, tiny: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Points around which the integral of f'^2 diverges: the shares of ever smaller pieces stay the same."""
+    slope = coef @ _DIFFERENTIATE / half[:, None]
+    square = slope[:, 0] ** 2 + 0.5 * (slope[:, 1:] ** 2).sum(axis=1)
+    square[np.sqrt(square) * half < 1e-10 * np.abs(coef).max(axis=1)] = 0.0  # rounding
+    found = []
+    for at in np.flatnonzero(tiny):
+        for side in (slice(at + 1, None), slice(at, None, -1)):
+            first = 1 if side.step else 0
+            width, share = half[side][first : _NEARER + first], (square * half)[side][first : _NEARER + first]
+            if width.size and tiny[side][first]:
+                continue
+            far = int(np.argmax(width > _FARTHER * width[0])) if width.size else 0
+            grows = np.all(np.diff(width[: far + 1]) >= -1e-6 * width[:far])
+            if far and grows and share[0] > 0.7 * share[far] > 0.0:
+                found.append(float(edges[at + (side.step is not None)]))
+    return np.unique(found)
+
+
+def _singular(coef: np.ndarray, half: np.ndarray, tiny: np.ndarray, name: str, edges: np.ndarray) -> float:
     """The share of the integral of |f| on the pieces at which bisection gave up.
 
     Raises LimitError where it is f^2 that has a share there: that integral does not converge.
     """
     size = np.abs(coef).max(axis=1)
     size = size / max(float(size.max()), 1e-300)
-    tiny = half < 1e-12 * half.sum()
     if not np.any(tiny):
         return 0.0
     mass, square = size * half, size * size * half
@@ -258,8 +282,9 @@ def _bisect(
         ends[np.isin(low, kinks), 0] = 0.0
         ends[np.isin(high, kinks), 1] = 0.0
         missed = np.maximum(np.nanmax(ends, axis=1), _missed(coef, low, high, probes))
-        missed /= np.maximum(size, max(1e-40 * biggest, 1e-18 * scale, 1e-300))
-        blur = 8.0 * known / np.maximum(size, 1e-300)  # what noise does to a piece
+        unit = np.maximum(size, max(1e-40 * biggest, 1e-18 * scale, 1e-300))
+        missed /= unit
+        blur = 8.0 * known / unit  # what noise does to a piece
         tail = np.where(missed > np.maximum(_MISMATCH, blur), np.maximum(tail, missed), tail)
         if derived is not None:
             # f' may be far below f, as in the saturated parts of tanh: there f sets the scale

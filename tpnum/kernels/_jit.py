@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 _FAST = {"contract", "nsz", "arcp", "nnan", "ninf"}
@@ -66,3 +66,12 @@ def reduction(function: Callable[..., Any]) -> Any:
 def elementwise(function: Callable[..., Any], d: int) -> Any:
     """A ufunc of d float64 arrays from a jitted function of d numbers; compiled here, not cached."""
     return numba.vectorize([numba.float64(*[numba.float64] * d)])(getattr(function, "py_func", function))
+
+
+def machine_code(plain: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """The decorator of an intrinsic; ``plain`` stands for it where Numba is told to compile nothing."""
+
+    def choose(emitter: Callable[..., Any]) -> Any:
+        return plain if numba.config.DISABLE_JIT else intrinsic(emitter)
+
+    return choose

@@ -6,13 +6,18 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+
+from tpnum.kernels._jit import machine_code
 
 SIDE = 8
 """Rows and columns of a square."""
 
 
-@intrinsic
+def _plain(goal: Any, i: int, j: int, source: Any, k: int, m: int) -> None:
+    goal[i : i + SIDE, j : j + SIDE] = source[k : k + SIDE, m : m + SIDE].T
+
+
+@machine_code(_plain)
 def transpose_square(typing: Any, goal: Any, i: Any, j: Any, source: Any, k: Any, m: Any) -> Any:
     """goal[i + c, j + r] = source[k + r, m + c] for r, c < SIDE; rows of both are contiguous."""
 

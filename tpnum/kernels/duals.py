@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, types
+from numba import config, from_dtype, types
 from numba.experimental.function_type import _get_wrapper_address
 
 HOMES = {
@@ -43,8 +43,10 @@ class Pointer(types.WrapperAddressProtocol):
 
 
 @cache
-def pointer(name: str, dtype: np.dtype) -> Pointer:
-    """The strip for registers of a dtype."""
+def pointer(name: str, dtype: np.dtype) -> Any:
+    """The strip for registers of a dtype; the Python function where Numba is told to compile nothing."""
+    if config.DISABLE_JIT:
+        return strip(name)
     number = from_dtype(dtype)
     line, table = types.Array(number, 1, "C"), types.Array(number, 2, "C")
     signature = types.none(line, table, table, types.intp, types.intp, types.intp, line, line)

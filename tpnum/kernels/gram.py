@@ -12,19 +12,24 @@ lose no digits however close the rows are and whatever their lengths; antiparall
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 
-from tpnum.kernels._jit import kernel, reduction
+from tpnum.kernels._jit import kernel, machine_code, reduction
 from tpnum.kernels._transpose import SIDE, transpose_square
 
 _SMALL, _LARGE = 1e-200, 1e200
 
 
-@intrinsic
+def _exact(a: float, b: float, c: float) -> float:
+    """a b + c, rounded once."""
+    return float(Fraction(a) * Fraction(b) + Fraction(c))
+
+
+@machine_code(_exact)
 def _fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """Fused a b + c of float64."""
 

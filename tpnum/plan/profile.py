@@ -218,7 +218,7 @@ class ProfileValues:
             try:
                 self._prepared[key] = prepare(fn, variances, means, tuple(flat(s) for s in scalars))
             except LimitError as error:
-                raise LimitError(f"{self._user(fn, var, node)} has no limit: {error}") from None
+                raise type(error)(f"{self._user(fn, var, node)} has no limit: {error}") from None
         return self._prepared[key]
 
     def index(self, axes: Axes, *nodes: graph.Profile | None) -> np.ndarray:

@@ -14,6 +14,7 @@ from tpnum.gauss.closed.family import Family
 
 Params = tuple[float, ...]
 _TURN = 2.0 * math.pi
+_LINEAR = 1e-30
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray, limit: float) -> np.ndarray:
@@ -32,11 +33,19 @@ def _sphere(q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 # a erf(b u) + c: E f f' = (2 a^2/pi) asin x + c^2, x = s s' rho, s^2 = g/(1 + g), g = 2 b^2 q (W96 eq. 11)
 
 
+def _above(q: np.ndarray, rate: float = 1.0) -> np.ndarray:
+    """The variances, those that are so small that the function is linear there enlarged to such a one.
+
+    What relates two inputs of a linear function does not depend on their size, and must not underflow.
+    """
+    return np.where((q > 0) & (rate > 0), np.maximum(q, _LINEAR / (rate if rate > 0 else 1.0)), q)
+
+
 def _erf_profile(q: np.ndarray, params: Params) -> np.ndarray:
     a, b, c = params
-    z, t, k = _sphere(2.0 * b * b * q)
+    z, t, k = _sphere(_above(2.0 * b * b * q))
     s, angle = np.sqrt(z), np.arctan2(z, k)
-    m = _erf_moment(q, params)
+    m = _erf_moment(_above(q, 2.0 * b * b) if c == 0 else q, params)
     return np.stack(
         [
             s,
@@ -129,6 +138,8 @@ def _sin_parts(q: np.ndarray, params: Params) -> tuple[np.ndarray, float, float,
 
 def _sin_profile(q: np.ndarray, params: Params) -> np.ndarray:
     a, b, _ = params
+    if _sin_parts(q, params)[1] == 0.0:
+        q = _above(q, b * b)
     g, sine, cosine, odd = _sin_parts(q, params)
     even = 2.0 - odd
     m = 0.5 * (sine * sine * even + cosine * cosine * odd)
