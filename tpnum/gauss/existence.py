@@ -1,4 +1,4 @@
-"""What rays out of the middle show: whether E f(Z) can exist, and what points near the middle may have missed."""
+"""What rays out of the middle show: whether E f(Z) can exist, and what points near it may have missed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ _BLOCK = 1 << 15
 def check_growth(
     f_at: Integrand, mean: np.ndarray, factor: np.ndarray, name: Callable[[int], str]
 ) -> np.ndarray:
-    """The largest |f| e^{-r^2/2} far out at r deviations of each entry; raise LimitError, with the ``name`` of the entry, where |f| grows faster than the density falls.
+    """The largest |f| e^{-r^2/2}, r deviations out, of each entry.
+
+    Raises LimitError, with the ``name`` of the entry, where |f| grows faster than the density falls.
 
     Looked at along the principal axes, the coordinates and some diagonals, both ways, out to where the
     density underflows: what still grows there has no expectation, or one beyond the range of float64.

@@ -1,7 +1,7 @@
 """Sparse Gauss-Hermite grids for smooth functions of four dimensions and more, grown where they matter.
 
-With rules Q_l of one dimension, exact for higher and higher polynomials, E f is the sum over multi-indices i of
-the differences of products of (Q_{i_k} - Q_{i_k - 1}).  Indices are added next to that whose difference is
+With rules Q_l of one dimension, exact for higher and higher polynomials, E f is the sum over multi-indices i
+of the differences of products of (Q_{i_k} - Q_{i_k - 1}).  Indices are added next to that whose difference is
 largest (Gerstner and Griebel, 2003), so that directions and interactions get as many points as they need.  A
 sum like that can't know of what all its indices miss; so it is made twice, along the axes in which f varies
 most and along these turned pair by pair, and the error is at least the difference of the two.
@@ -40,7 +40,7 @@ Values = Callable[[np.ndarray], np.ndarray]
 def grown(
     f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float, atol: float, budget: int
 ) -> Settled:
-    """(value, error, E|f|, evaluations) at mean (n, d), factor (n, d, r); infinite errors where f is not smooth."""
+    """(value, error, E|f|, evaluations) at mean (n, d), factor (n, d, r); infinite errors where f is rough."""
     count, _, rank = factor.shape
     shape = count, f_at.components or 1
     value, size, error = np.zeros(shape), np.zeros(shape), np.full(shape, np.inf)

@@ -24,7 +24,7 @@ _ASIDE = (3, 5, 7)
 edge at one of them, where waves have a zero."""
 _EDGE = max(_ASIDE)
 _SHARPER = 4.0
-_WAVES = 0.25
+_WAVES = 0.12
 """A line with more such places is one of waves."""
 _SHARE = 0.02
 """A feature that contributes less than this part of the tolerance may stay unseen."""

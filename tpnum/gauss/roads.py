@@ -41,6 +41,8 @@ _LARGEST = 3
 """The largest rank of quadrature."""
 _PANELS = {1: 1 << 22, 2: 1 << 23, 3: 1 << 22}
 """Evaluations of f by nested panels for an entry where no budget is given, by rank."""
+_LOOSE = 1e-5
+"""A tolerance that Sobol points may reach for kinks in three dimensions, at a smaller price than panels."""
 _WORDS = 100  # letters quoted of a function with many parameters
 _GRID = 1 << 18
 """Twice the evaluations of f on sparse grids for an entry, where no budget is given."""
@@ -224,7 +226,7 @@ class Roads:
 
     def panels(self, rank: int, aligned: np.ndarray, tried: int) -> np.ndarray:
         """Which entries are for panels, before Sobol points were tried or after."""
-        early = aligned | (rank < _LARGEST) | (self.method == "quadrature")
+        early = (aligned & (self.goal.rtol < _LOOSE)) | (rank < _LARGEST) | (self.method == "quadrature")
         return (~early & (self.goal.spend(0) > _PANELS[rank])) if tried else early
 
     def unseen(

@@ -31,8 +31,8 @@ _MIDDLE, _CHANGES, _SPOT = 4.5, 16, 0.1
 """Of a picture the part that matters; how many changes it may have; and which part of it is a spot."""
 _BLOCK = 1 << 13
 _FAINT = 1e-9
-"""What features along a single line may add to E|f| unseen, whatever the tolerance; in parts (`look._SHARE`)."""
-_NEAR = 0.5
+"""The tolerance along a single line, where it is not asked for less."""
+_NEAR = 0.25
 """Features of a line that are closer than this are hidden from most panels."""
 _CLOSE = 0.5  # octaves of the deviation, and deviations of the mean, within which laws are looked at as one
 
@@ -194,7 +194,8 @@ class Scout:
         if rank == 2 and self.goal.spend(_AMPLE) >= _AMPLE:
             side = _IMAGE if count <= _FEW else _IMAGE // 2
             for i in rows[:: -(-count // _PICTURES)]:
-                self.picture(int(i), side)
+                if not self.aligned[i]:  # panels over aligned breaks are as dense as a picture
+                    self.picture(int(i), side)
 
     def picture(self, i: int, side: int) -> None:
         """F on a grid over two axes, larger where it vanishes: features that the lines have not met."""
@@ -212,6 +213,7 @@ class Scout:
                 rough = np.zeros(z.size + 2, dtype=bool)
                 rough[1 + np.flatnonzero(middle)[np.unique(seen.line)]] = True
                 change = np.flatnonzero(rough[1:] != rough[:-1])
+                change = change[np.abs(z[np.clip(change - 1, 0, side - 1)]) < _MIDDLE - 0.15]
                 if 0 < change.size <= _CHANGES:
                     self.ends[i] = z[0] + (z[1] - z[0]) * np.unique([change - 1, change])
                     if np.count_nonzero(rough) < _SPOT * z.size:

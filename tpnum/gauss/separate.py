@@ -4,7 +4,8 @@ Between the blocks before a place and those after it f is a matrix (states of th
 its rank is r, pivots I of the former and J of the latter with M = f(I, J) invertible give every entry,
 f(a, b) = f(a, J) M^-1 f(I, b).  With pivots at every place (those on the left grown from left to right)
 
-    f(x_1, .., x_m) = G_1(x_1) M_1^-1 G_2(x_2) .. M_{m-1}^-1 G_m(x_m),   G_k(x)_ij = f(I_{k-1, i}, x, J_{k, j}),
+    f(x_1, .., x_m) = G_1(x_1) M_1^-1 G_2(x_2) .. M_{m-1}^-1 G_m(x_m),
+    G_k(x)_ij = f(I_{k-1, i}, x, J_{k, j}),
 
 so that E f is the same product with E G_k in place of G_k: products (rank 1), sums (2), polynomials of a sum
 and the like cost their number of blocks.  What is not of the form is told by states that had no part in the
