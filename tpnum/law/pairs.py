@@ -378,8 +378,8 @@ class Pairs:
         if more or part.coef != 1.0 or not part.bare:
             return node
         (inner,) = part.pairs
-        alike = (inner.tied, inner.rows, inner.cols) == (node.tied, node.rows, node.cols)
-        return inner if increments and inner.increments and alike else node
+        same = (inner.tied, inner.rows, inner.cols) == (node.tied, node.rows, node.cols)
+        return inner if increments and inner.increments and same else node
 
     def _frame(self, a: str, b: str, tied: Axes) -> tuple[Axes, Axes, Axes]:
         return frame(self.lines[0].axes(a), self.lines[1].axes(b), tied)
