@@ -64,8 +64,8 @@ def expect(
     elif np.any((relative == 0.0) & (error > goal.atol)):
         first = int(np.argmax((relative == 0.0) & (error > goal.atol)))
         warnings.warn(
-            f"expect: f was 0 at every point that was looked at{of_entry(first, relative.shape)}: its error is "
-            "what so many points can miss",
+            f"expect: f was 0 at every point that was looked at{of_entry(first, relative.shape)}: "
+            "the error is what so many points can miss",
             AccuracyWarning,
             stacklevel=2,
         )
