@@ -134,11 +134,11 @@ def check(make: Callable[[Rng], tuple], numbers: range) -> None:
 
 
 def test_errors_cover_in_one_dimension() -> None:
-    check(one, range(300))
+    check(one, range(380))
 
 
 def test_errors_cover_in_two_dimensions() -> None:
-    check(two, range(200))
+    check(two, range(120))
 
 
 @pytest.mark.slow

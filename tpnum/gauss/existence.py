@@ -74,8 +74,8 @@ def beyond(
         tails = np.max(size * chance, axis=(2, 3), where=counts, initial=0.0)
         along = np.sum(size * slab, axis=3, where=counts)
         tails = np.maximum(tails, np.max(along, axis=2))
-        top = np.where(top > 0, top, 1.0)
-        missed.append(np.where((typical[..., 0, 0] > 0) | (tails > 0), tails, rare * top))
+        height = np.where(top > 0, top, 1.0)
+        missed.append(np.where((typical[..., 0, 0] > 0) | (tails > 0), tails, rare * height))
         largest.append(top)
     return np.concatenate(missed), np.concatenate(largest)
 

@@ -61,6 +61,14 @@ def expect(
             AccuracyWarning,
             stacklevel=2,
         )
+    elif np.any((relative == 0.0) & (error > goal.atol)):
+        first = int(np.argmax((relative == 0.0) & (error > goal.atol)))
+        warnings.warn(
+            f"expect: f was 0 at every point that was looked at{of_entry(first, relative.shape)}: "
+            "the error is what so many points can miss",
+            AccuracyWarning,
+            stacklevel=2,
+        )
     return made
 
 
@@ -68,7 +76,10 @@ def certified(
     f: Any, mean: Any, cov: Any, rtol: float = 1e-6, method: str = "auto",
     *, atol: float = 0.0, budget: int | None = None,
 ) -> tuple[Estimate, np.ndarray]:  # fmt: skip
-    """`expect` with the errors relative to E|f| per entry of the batch, and without a warning."""
+    """`expect` with the errors relative to E|f| per entry of the batch, and without a warning.
+
+    They are 0 where f was 0 wherever it was looked at.
+    """
     return _solved(f, mean, cov, Goal.checked(rtol, atol, budget), method)[:2]
 
 

@@ -40,7 +40,7 @@ Values = Callable[[np.ndarray], np.ndarray]
 def grown(
     f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: float, atol: float, budget: int
 ) -> Settled:
-    """(value, error, E|f|, evaluations) at mean (n, d), factor (n, d, r); infinite errors where f is rough."""
+    """(value, error, E|f|, evaluations) at mean (n, d), factor (n, d, r); infinite where f is rough."""
     count, _, rank = factor.shape
     shape = count, f_at.components or 1
     value, size, error = np.zeros(shape), np.zeros(shape), np.full(shape, np.inf)

@@ -110,12 +110,12 @@ def features(values: np.ndarray, tolerance: float) -> Features:
     lines, _, points = values.shape
     z, weight = places(points), _weights(points)
     step = z[1] - z[0]
-    size = np.abs(values) @ weight
+    size = np.einsum("lkn,n->lk", np.abs(values), weight)
     found: list[tuple[np.ndarray, ...]] = []
     if not np.all(np.isfinite(size)):
         lost = ~np.isfinite(values)
         values = np.where(lost, 0.0, values)
-        size = np.abs(values) @ weight
+        size = np.einsum("lkn,n->lk", np.abs(values), weight)
         line, at = np.nonzero(np.any(lost[:, :, 1:] & lost[:, :, :-1], axis=1))
         found.append(_stretches(line, z[at] + 0.5 * step, step, np.full(line.size, np.inf)))
     top = np.max(np.abs(values), axis=2)

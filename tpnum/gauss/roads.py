@@ -233,7 +233,10 @@ class Roads:
         self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, value: np.ndarray, error: np.ndarray,
         size: np.ndarray, cost: int,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """Errors with what no point may have met where f was 0 at all, and what they are relative to."""
+        """Errors with what no point may have met where f was 0 at all, and what they are relative to.
+
+        That is E|f|, or the largest |f| on rays where no point met anything, infinite where f is 0 there too.
+        """
         rows = np.flatnonzero(np.any(size == 0.0, axis=1))
         if not rows.size or self.used.keys() <= {"closed"} or not np.any(factor):
             return error, np.where(size > 0, size, 1.0)
@@ -241,7 +244,7 @@ class Roads:
         missed, top = beyond(f_at, mean[rows], factor[rows], cost / mean.shape[0], size[rows])
         silent = size[rows] == 0.0
         error[rows] = np.where(silent, np.maximum(error[rows], missed), error[rows])
-        size[rows] = np.where(silent, top, size[rows])
+        size[rows] = np.where(silent, np.where(top > 0, top, np.inf), size[rows])
         return error, size
 
 

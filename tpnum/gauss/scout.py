@@ -32,6 +32,7 @@ _MIDDLE, _CHANGES, _SPOT = 4.5, 16, 0.1
 _BLOCK = 1 << 13
 _FAINT = 1e-9
 """The tolerance along a single line, where it is not asked for less."""
+_TOGETHER = 256  # laws whose lines are followed at once
 _NEAR = 0.25
 """Features of a line that are closer than this are hidden from most panels."""
 _CLOSE = 0.5  # octaves of the deviation, and deviations of the mean, within which laws are looked at as one
@@ -66,7 +67,9 @@ class Scout:
         rows = rows[~self.known[rows]]
         if rows.size:
             self.known[rows] = True
-            (self.one if self.factor.shape[2] == 1 else self.some)(rows)
+            way = self.one if self.factor.shape[2] == 1 else self.some
+            for begin in range(0, rows.size, _TOGETHER):
+                way(rows[begin : begin + _TOGETHER])
 
     def told(self, i: int) -> tuple[np.ndarray, int]:
         """Where panels over the first axis end, and how many points an inner line wants (0: none)."""
