@@ -119,3 +119,12 @@ def test_other_shapes_and_nets_compile_nothing_more(
     wider = _RUN.replace("nn.Dense(1))", more).replace("(9, 4)", "(17, 2)")
     assert wider != _RUN
     assert _result(python("-c", wider, env=first[0]))["compiled"] == []
+
+
+def test_after_warm_nothing_compiles(python: Python, tmp_path: Path) -> None:
+    """Whatever net, function, type or flag: one machine code per kernel, and all of them are there."""
+    warmed = python("-m", "tpnum", "warm")
+    assert warmed.returncode == 0, warmed.stderr
+    done = python(str(Path(__file__).parent / "oracle" / "after_warm.py"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stderr.splitlines()[-1]) == []

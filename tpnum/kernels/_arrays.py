@@ -10,10 +10,12 @@ import numpy as np
 class _Open:
     """Memory of an array that promises to be writable; it keeps the array alive."""
 
+    __slots__ = ("__array_interface__", "array")
+
     def __init__(self, array: np.ndarray):
         self.array = array
-        interface = dict(array.__array_interface__)
-        interface["data"] = (interface["data"][0], False)
+        interface = array.__array_interface__
+        interface["data"] = interface["data"][0], False
         self.__array_interface__ = interface
 
 
@@ -23,8 +25,14 @@ def plain(value: Any) -> Any:
     To Numba a read-only array is of another type, and a kernel would be compiled for it once more.
     Kernels write to no array but their outputs, and outputs are writable: an array that is not is an input.
     """
-    if isinstance(value, np.ndarray) and not value.flags.writeable:
-        return np.asarray(_Open(np.require(value, requirements=["C", "A"])))
+    if type(value) is np.ndarray:
+        flags = value.flags
+        if flags.writeable:
+            return value
+        whole = flags.c_contiguous and flags.aligned
+        return np.asarray(_Open(value if whole else np.require(value, requirements=["C", "A"])))
     if type(value) is tuple:
         return tuple(map(plain, value))
+    if isinstance(value, np.ndarray):  # a mapped file, say
+        return plain(value.view(np.ndarray))
     return value

@@ -101,11 +101,13 @@ class Cache:
         if compiled.library.has_dynamic_globals:  # addresses of this process
             return
         key = self._key(sig, compiled.codegen)
-        body = dumps((key, compiled._reduce()))
         try:
+            body = dumps((key, compiled._reduce()))
             _write(folder / self._file(key), _HEADER + hashlib.sha256(body).digest() + body)
-        except OSError as error:
-            complain(f"cannot be kept in {folder} ({error.strerror or error})")
+        except (
+            Exception
+        ) as error:  # a disk that is full, a Numba that is not known yet: the code itself is good
+            complain(f"cannot be kept in {folder} ({error})")
 
     def _key(self, sig: Any, codegen: Any) -> str:
         return repr(
