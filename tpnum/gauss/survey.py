@@ -42,6 +42,7 @@ _NOISY = 40.0  # and above so many units of the noise
 _EXACT = 1e-13  # noise above is no rounding of double precision
 _SINGLE, _HIDES = 1e-6, 2e-7  # noise up to which slopes are read off single-precision and other values
 _MERGE = 8  # rough points closer than so many steps are one place
+_PIECE = 1 << 12
 _PLACES = 64  # narrow places that are looked at one by one
 _EACH = 48  # points kept of each
 _FINER = 1.1e-6  # spacing of the tiny grids that show the noise
@@ -316,7 +317,7 @@ def _noise(
     """
     centres = mean + root * np.linspace(-2.9, 3.1, 64)
     tiny = (centres[:, None] + root * _FINER * np.arange(16)).reshape(-1)
-    starts = np.linspace(0, seen.size - 8, 2048).astype(np.intp)
+    starts = np.linspace(0, seen.size - 8, 512).astype(np.intp)
     grids = (
         lambda: evaluate(f, tiny, name=name).reshape(64, 16),
         lambda: seen[starts[:, None] + np.arange(7)],
@@ -339,18 +340,27 @@ def _places(
     seen: np.ndarray, weight: np.ndarray, scale: float, noise: float
 ) -> tuple[list[tuple[int, int]], bool]:
     """Index ranges of the narrow places, and whether there are more than are returned."""
-    with np.errstate(all="ignore"):
-        rough = np.abs(np.diff(np.diff(np.diff(np.diff(seen)))))
-        rough *= weight[2:-2]
-    at = np.flatnonzero(rough > max(_ROUGH, _NOISY * noise) * scale)
-    if not at.size:
+    limit = max(_ROUGH, _NOISY * noise) * scale
+    found, heights = [], []
+    for begin in range(0, seen.size - 4, _PIECE):  # short enough for a cache
+        with np.errstate(all="ignore"):
+            rough = seen[begin : begin + _PIECE + 4]
+            for _ in range(4):
+                rough = rough[1:] - rough[:-1]
+            rough = np.abs(rough) * weight[begin + 2 : begin + 2 + rough.size]
+        above = np.flatnonzero(rough > limit)
+        if above.size:
+            found.append(begin + above)
+            heights.append(rough[above])
+    if not found:
         return [], False
+    at = np.concatenate(found)
     ends = np.flatnonzero(np.diff(at) > _MERGE)
     begin = at[np.concatenate([[0], ends + 1])]
     end = at[np.concatenate([ends, [at.size - 1]])]
     crowded = begin.size > _PLACES
     if crowded:
-        height = np.maximum.reduceat(rough[at], np.concatenate([[0], ends + 1]))
+        height = np.maximum.reduceat(np.concatenate(heights), np.concatenate([[0], ends + 1]))
         chosen = np.sort(np.argsort(-height)[:_PLACES])
         begin, end = begin[chosen], end[chosen]
     return [(int(a), int(b) + 5) for a, b in zip(begin, end, strict=True)], crowded
@@ -481,7 +491,7 @@ _LOCK = threading.Lock()
 _MOST = 8  # surveys kept of one function
 _LADDER = 4.0  # the ratio of the scales at which a function of many laws is looked at
 _SCALES = 4
-_OWN = 1e3  # laws wider than this see little of the scale 1, at which functions are written
+_OWN = 10.0  # laws wider than this see little of the scale 1, at which functions are written
 
 
 def kept_survey(
