@@ -270,7 +270,8 @@ def _bisect(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, float, np.ndarray]:
     """Halve intervals until f (and f') are resolved: edges, coarse edges, Chebyshev coefficients of both.
 
-    ``known`` is the noise of values, ``coarse`` what may be left between cuts.  Also what was left over, and on which pieces something was.
+    ``known`` is the noise of values, ``coarse`` what may be left between cuts.  Also what was left over,
+    and on which pieces something was.
     """
     low, high = start[:-1], start[1:]
     before: np.ndarray = np.full(low.shape, np.inf)  # the unresolved part of the parent
