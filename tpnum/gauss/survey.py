@@ -92,7 +92,7 @@ class Survey:
 # calling a user's function -------------------------------------------------------------------------------
 
 
-def evaluate(f: Value, *columns: np.ndarray, name: str = "f") -> np.ndarray:
+def evaluate(f: Value, *columns: np.ndarray, name: object = "f") -> np.ndarray:
     """f(*columns) of flat arrays as real float64, (length,) or (k, length); values may be infinite or NaN.
 
     Whatever else f does, raise included, is a FunctionError of one short sentence.
@@ -111,7 +111,7 @@ def evaluate(f: Value, *columns: np.ndarray, name: str = "f") -> np.ndarray:
     return real(made, length, len(columns), name)
 
 
-def real(made: Any, length: int, arity: int = 1, name: str = "f") -> np.ndarray:
+def real(made: Any, length: int, arity: int = 1, name: object = "f") -> np.ndarray:
     """What a function returned for so many points, as real numbers."""
     if made is None:
         raise FunctionError(f"{name} returned None: it must return an array of its values")
@@ -145,7 +145,7 @@ def _arrays(columns: Sequence[np.ndarray]) -> str:
     return f"{many} {columns[0].size} points"
 
 
-def check_elementwise(f: Value, *columns: np.ndarray, name: str = "f") -> None:
+def check_elementwise(f: Value, *columns: np.ndarray, name: object = "f") -> None:
     """Raise unless f of a shuffled part of the points is that part of f of the points.
 
     The points should be distinct; the part leaves out the largest and the smallest ones, so that sums, means,
@@ -159,7 +159,7 @@ def check_elementwise(f: Value, *columns: np.ndarray, name: str = "f") -> None:
     _compare(whole, again, part, name)
 
 
-def _compare(whole: np.ndarray, again: np.ndarray, part: np.ndarray, name: str) -> None:
+def _compare(whole: np.ndarray, again: np.ndarray, part: np.ndarray, name: object) -> None:
     was = whole[..., part]
     if was.shape == again.shape:
         with np.errstate(all="ignore"):
@@ -185,7 +185,7 @@ def _grid() -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def survey(
-    f: Value, mean: float = 0.0, root: float = 1.0, kinks: Sequence[float] = (), name: str = "f"
+    f: Value, mean: float = 0.0, root: float = 1.0, kinks: Sequence[float] = (), name: object = "f"
 ) -> Survey:
     """The `Survey` of f over N(mean, root^2), made now; `kept_survey` remembers it with the function."""
     z, weight, count = _grid()
@@ -284,7 +284,7 @@ def _single(values: np.ndarray) -> bool:
         )
 
 
-def _finite(f: Value, u: np.ndarray, seen: np.ndarray, name: str) -> np.ndarray:
+def _finite(f: Value, u: np.ndarray, seen: np.ndarray, name: object) -> np.ndarray:
     """The values, those of single points at which f is not finite from beside them; refuses stretches."""
     lost = ~np.isfinite(seen)
     if not np.any(lost):
@@ -309,7 +309,7 @@ def _finite(f: Value, u: np.ndarray, seen: np.ndarray, name: str) -> np.ndarray:
 
 
 def _noise(
-    f: Value, mean: float, root: float, seen: np.ndarray, scale: float, name: str
+    f: Value, mean: float, root: float, seen: np.ndarray, scale: float, name: object
 ) -> tuple[float, int]:
     """The noise of the values relative to ``scale``, from differences at three spacings, and evaluations.
 
@@ -377,7 +377,7 @@ def _spike(values: np.ndarray) -> float:
 
 def _located(
     f: Value, u: np.ndarray, seen: np.ndarray, places: list[tuple[int, int]], scale: float, noise: float,
-    declared: np.ndarray, name: str,
+    declared: np.ndarray, name: object,
 ) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
     """Kinks and jumps in the narrow places, by bisection: (kinks, jumps, evaluations).
 
@@ -445,12 +445,12 @@ def _nice(low: float, high: float) -> float:
 
 
 def over_laws(
-    owner: Any, f: Value, mean: np.ndarray, root: np.ndarray, kinks: Sequence[float] = (), name: str = "f"
+    owner: Any, f: Value, mean: np.ndarray, root: np.ndarray, kinks: Sequence[float] = (), name: object = "f"
 ) -> Survey:
     """What is found of f over many laws: the surveys of a few scales, the widest law first."""
     centre, spread = 0.5 * (mean.min() + mean.max()), 0.5 * (mean.max() - mean.min())
     widest, least = (float(r + spread / 3.0) for r in (root.max(), root.min()))
-    count = 1 if widest <= 1.5 * least else 2 + int(np.log(widest / least) / np.log(_LADDER) - 1e-9)
+    count = 1 if widest <= _ALIKE * least else 2 + int(np.log(widest / least) / np.log(_LADDER) - 1e-9)
     made = [
         kept_survey(owner, f, float(centre), float(scale), kinks, name)
         for scale in np.geomspace(widest, least, min(count, _SCALES))
@@ -489,13 +489,14 @@ def _union(parts: list[np.ndarray]) -> np.ndarray:
 _KEPT: weakref.WeakKeyDictionary[Any, list[Survey]] = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
 _MOST = 8  # surveys kept of one function
+_ALIKE = 2.0  # the ratio of scales up to which one look serves
 _LADDER = 4.0  # the ratio of the scales at which a function of many laws is looked at
 _SCALES = 4
 _OWN = 10.0  # laws wider than this see little of the scale 1, at which functions are written
 
 
 def kept_survey(
-    owner: Any, f: Value, mean: float, root: float, kinks: Sequence[float] = (), name: str = "f"
+    owner: Any, f: Value, mean: float, root: float, kinks: Sequence[float] = (), name: object = "f"
 ) -> Survey:
     """The survey of f that is kept with ``owner`` (weakly), made if there is none for such a law.
 
