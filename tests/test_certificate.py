@@ -1,4 +1,4 @@
-"""The accuracy certificate: 40 functions, 30 covariances, mpmath's values, and what `dual` says of errors.
+"""The accuracy certificate: 44 functions, 30 covariances, mpmath's values, and what `dual` says of errors.
 
 The table is written by `python -m tests.oracle.certificate`; errors are relative to sqrt(E f^2 E g^2), and a
 true error counts as one unit of rounding, 1.1e-16 of that scale, at least.
@@ -20,6 +20,9 @@ from tpnum.errors import LimitError
 with np.load(Path(__file__).parent / "data" / "certificate.npz") as _file:
     DATA = dict(_file)
 ROUNDING = 1.1e-16
+NOTHING = 1e-100  # what windows and bumps weigh beyond twenty deviations
+ALLOWED_MISSES: set[str] = set()
+"""Entries whose error may lie outside its estimate, by name: none."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def certificate() -> list[Entry]:
 
 
 def test_the_table_is_whole() -> None:
-    assert len(FUNCTIONS) == 40
+    assert len(FUNCTIONS) == 44
     assert len(COVARIANCES) == 30
     assert list(DATA["names"]) == [case.name for case in FUNCTIONS]
     np.testing.assert_array_equal(DATA["arguments"], arguments())
@@ -91,8 +94,7 @@ def test_the_table_is_whole() -> None:
 
 
 def test_errors_are_within_their_estimates(certificate: list[Entry]) -> None:
-    missed = [entry for entry in certificate if not entry.covered]
-    assert len(missed) <= 0.01 * len(certificate), missed
+    assert {entry.name for entry in certificate if not entry.covered} == ALLOWED_MISSES
 
 
 def test_estimates_are_of_the_size_of_the_errors(certificate: list[Entry]) -> None:
@@ -101,7 +103,7 @@ def test_estimates_are_of_the_size_of_the_errors(certificate: list[Entry]) -> No
 
 def test_every_finite_entry_is_accurate(certificate: list[Entry]) -> None:
     assert len(certificate) > 2000
-    wrong = [entry for entry in certificate if not entry.off <= entry.allowed + 1e-300]
+    wrong = [entry for entry in certificate if not entry.off <= entry.allowed + NOTHING]
     assert not wrong
 
 

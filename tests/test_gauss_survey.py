@@ -460,7 +460,7 @@ def random_case(rng: np.random.Generator):
             (1 + at * at) * tail - at * density,
             (density - at * tail) ** 2,
         )
-    # a normal distribution function, E f = Phi(-a/sqrt(1 + w^2)); its square by Gauss-Legendre around the step
+    # a normal distribution function: E f = Phi(-a/sqrt(1 + w^2)), its square by Gauss-Legendre at the step
     from scipy.special import ndtr
 
     x, w = np.polynomial.legendre.leggauss(200)

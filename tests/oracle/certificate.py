@@ -95,7 +95,8 @@ def centred():
         "erf": mp_duals.Erf(mpf(1), mpf(1), mpf(0)), "gelu": mp_duals.Gelu(),
         "normal_cdf": mp_duals.Erf(half, 1 / mp.sqrt(2), half),
         "gaussian": mp_duals.Gaussian(mpf(1), -half), "growing_gaussian": mp_duals.Gaussian(mpf(1), mpf(0.1)),
-        "user_exp_square": mp_duals.Gaussian(mpf(1), mpf(1)), "gabor": mp_duals.Gabor(),
+        "user_exp_square": mp_duals.Gaussian(mpf(1), mpf(1)),
+        "user_bump": mp_duals.Gaussian(mpf(1), mpf(-2048)), "gabor": mp_duals.Gabor(),
         "cubic": mp_duals.Polynomial(tuple(mpf(a) for a in (0.125, 0.5, -0.375, 0.25))),
         "cbrt": OddPower(mpf(1) / 3),
     }  # fmt: skip
@@ -159,6 +160,8 @@ def _pieces():
         "rectified_square": Pieces((0, INF, (0, 0, 1), 0)),
         "elu": Pieces((-INF, 0, (1,), 1), (-INF, 0, (-1,), 0), (0, INF, (0, 1), 0)),
         "user_jump": Pieces((0.375, INF, (1,), 0)),
+        "user_window": Pieces((0.3125, 0.359375, (1,), 0)),
+        "user_spike": Pieces((0.3125, 0.3134765625, (1,), 0)),
         "user_vee": Pieces((-INF, 0.375, (0.375, -1), 0), (0.375, INF, (-0.375, 1), 0)),
         "user_stairs": Pieces((-INF, -2, (-3,), 0), *((k, k + 1, (k,), 0) for k in range(-2, 3)),
                               (3, INF, (3,), 0)),
@@ -250,7 +253,8 @@ VALUES = {
     "normal_cdf": lambda u: (mp.ncdf(u), mp.npdf(u)), "gelu": _gelu, "silu": _silu,
     "softplus": _softplus, "user_softplus": _softplus, "mish": _mish, "gabor": _gabor, "cbrt": _cbrt,
     "gaussian": lambda u: _gauss(u, mpf("-0.5")), "growing_gaussian": lambda u: _gauss(u, mpf(0.1)),
-    "user_exp_square": lambda u: _gauss(u, mpf(1)), "user_tanh_gauss": _tanh_gauss, "user_lorentz": _lorentz,
+    "user_exp_square": lambda u: _gauss(u, mpf(1)), "user_bump": lambda u: _gauss(u, mpf(-2048)),
+    "user_cliff": lambda u: _tanh(u, 8192), "user_tanh_gauss": _tanh_gauss, "user_lorentz": _lorentz,
     "user_root": _root, "user_steep": lambda u: _tanh(u, 50),
     "cos_3u": lambda u: (mp.cos(3 * u + mpf("0.5")), -3 * mp.sin(3 * u + mpf("0.5"))),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The accuracy certificate's table: 40 functions and 30 covariances, without the package under test.
+"""The accuracy certificate's table: 44 functions and 30 covariances, without the package under test.
 
 A `Case` says how the function is given to `tpnum.dual` and, for the oracles, where it is not smooth.
 """
@@ -181,6 +181,15 @@ FUNCTIONS = (
          (lambda u: 1 + np.sin(u) / 1024, lambda u: np.cos(u) / 1024), ((0.0, INF),)),
     Case("user_exp_square", "growing", lambda u: np.exp(u * u),
          (lambda u: np.exp(u * u), lambda u: 2 * u * np.exp(u * u)), (POLE,), exists=below(0.25)),
+    Case("user_window", "jumping", lambda u: ((u > 0.3125) & (u < 0.359375)) * 1.0,
+         (lambda u: ((u > 0.3125) & (u < 0.359375)) + 0 * u, _none), ((0.3125, INF), (0.359375, INF))),
+    Case("user_spike", "jumping", lambda u: ((u > 0.3125) & (u < 0.3134765625)) * 1.0,
+         (lambda u: ((u > 0.3125) & (u < 0.3134765625)) + 0 * u, _none),
+         ((0.3125, INF), (0.3134765625, INF)), kinks=(0.3125, 0.3134765625)),
+    Case("user_bump", "smooth", lambda u: np.exp(-2048 * u * u),
+         (lambda u: np.exp(-2048 * u * u), lambda u: -4096 * u * np.exp(-2048 * u * u)), ((0.0, 0.015),)),
+    Case("user_cliff", "smooth", lambda u: np.tanh(8192 * u),
+         (lambda u: np.tanh(8192 * u), lambda u: 8192 * _sech2(8192 * u)), ((0.0, 1.8e-4),)),
 )  # fmt: skip
 
 COVARIANCES = (

@@ -42,6 +42,7 @@ class _User:
     def __hash__(self) -> int:
         return hash((self.kinks, self.arity, self.scalars))
 
+    @cached_property
     def record(self) -> Record:
         values = unary(self.call)
         for i, slope in enumerate(self.slopes):
@@ -71,7 +72,7 @@ class Function:
 
     @property
     def record(self) -> Record:
-        return TABLE[self.name] if self.user is None else self.user.record()
+        return TABLE[self.name] if self.user is None else self.user.record
 
     def _look(self, name: str) -> Any:
         return self.record.look(name, dict(self.params))

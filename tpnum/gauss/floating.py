@@ -8,7 +8,8 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def underflow_is_zero(function: Callable[P, T]) -> Callable[P, T]:

@@ -105,14 +105,14 @@ class Rows:
 
 def values(f: Function, u: np.ndarray) -> np.ndarray:
     """f(u) as float64 of u's shape, whatever the user's function returns for it."""
-    return evaluate(f, u.reshape(-1), name=str(f)).reshape(u.shape)
+    return evaluate(f, u.reshape(-1), name=f).reshape(u.shape)
 
 
 def surveyed(f: Function, mean: np.ndarray, root: np.ndarray) -> Survey | None:
     """What a user's function looks like over these laws; None for functions that are known."""
     if not f.foreign:
         return None
-    return over_laws(f.owner, f, mean, root, f.kinks, str(f))
+    return over_laws(f.owner, f, mean, root, f.kinks, f)
 
 
 def effective_range(

@@ -42,6 +42,7 @@ _NOISY = 40.0  # and above so many units of the noise
 _EXACT = 1e-13  # noise above is no rounding of double precision
 _SINGLE, _HIDES = 1e-6, 2e-7  # noise up to which slopes are read off single-precision and other values
 _MERGE = 8  # rough points closer than so many steps are one place
+_PIECE = 1 << 12
 _PLACES = 64  # narrow places that are looked at one by one
 _EACH = 48  # points kept of each
 _FINER = 1.1e-6  # spacing of the tiny grids that show the noise
@@ -91,7 +92,7 @@ class Survey:
 # calling a user's function -------------------------------------------------------------------------------
 
 
-def evaluate(f: Value, *columns: np.ndarray, name: str = "f", rows: bool = False) -> np.ndarray:
+def evaluate(f: Value, *columns: np.ndarray, name: object = "f", rows: bool = False) -> np.ndarray:
     """f(*columns) of flat arrays as real float64, (length,) or (k, length); values may be infinite or NaN.
 
     Of one array only (length,) is taken unless ``rows`` says that f may have components.
@@ -111,7 +112,7 @@ def evaluate(f: Value, *columns: np.ndarray, name: str = "f", rows: bool = False
     return real(made, length, 2 if rows else len(columns), name)
 
 
-def real(made: Any, length: int, arity: int = 1, name: str = "f") -> np.ndarray:
+def real(made: Any, length: int, arity: int = 1, name: object = "f") -> np.ndarray:
     """What a function returned for so many points, as real numbers."""
     if made is None:
         raise FunctionError(f"{name} returned None: it must return an array of its values")
@@ -145,7 +146,7 @@ def _arrays(columns: Sequence[np.ndarray]) -> str:
     return f"{many} {columns[0].size} points"
 
 
-def check_elementwise(f: Value, *columns: np.ndarray, name: str = "f", rows: bool = False) -> None:
+def check_elementwise(f: Value, *columns: np.ndarray, name: object = "f", rows: bool = False) -> None:
     """Raise unless f of a shuffled part of the points is that part of f of the points.
 
     The points should be distinct; the part leaves out the largest and the smallest ones, so that sums, means,
@@ -159,7 +160,7 @@ def check_elementwise(f: Value, *columns: np.ndarray, name: str = "f", rows: boo
     _compare(whole, again, part, name)
 
 
-def _compare(whole: np.ndarray, again: np.ndarray, part: np.ndarray, name: str) -> None:
+def _compare(whole: np.ndarray, again: np.ndarray, part: np.ndarray, name: object) -> None:
     was = whole[..., part]
     if was.shape == again.shape:
         with np.errstate(all="ignore"):
@@ -185,7 +186,7 @@ def _grid() -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def survey(
-    f: Value, mean: float = 0.0, root: float = 1.0, kinks: Sequence[float] = (), name: str = "f"
+    f: Value, mean: float = 0.0, root: float = 1.0, kinks: Sequence[float] = (), name: object = "f"
 ) -> Survey:
     """The `Survey` of f over N(mean, root^2), made now; `kept_survey` remembers it with the function."""
     z, weight, count = _grid()
@@ -284,7 +285,7 @@ def _single(values: np.ndarray) -> bool:
         )
 
 
-def _finite(f: Value, u: np.ndarray, seen: np.ndarray, name: str) -> np.ndarray:
+def _finite(f: Value, u: np.ndarray, seen: np.ndarray, name: object) -> np.ndarray:
     """The values, those of single points at which f is not finite from beside them; refuses stretches."""
     lost = ~np.isfinite(seen)
     if not np.any(lost):
@@ -309,7 +310,7 @@ def _finite(f: Value, u: np.ndarray, seen: np.ndarray, name: str) -> np.ndarray:
 
 
 def _noise(
-    f: Value, mean: float, root: float, seen: np.ndarray, scale: float, name: str
+    f: Value, mean: float, root: float, seen: np.ndarray, scale: float, name: object
 ) -> tuple[float, int]:
     """The noise of the values relative to ``scale``, from differences at three spacings, and evaluations.
 
@@ -317,7 +318,7 @@ def _noise(
     """
     centres = mean + root * np.linspace(-2.9, 3.1, 64)
     tiny = (centres[:, None] + root * _FINER * np.arange(16)).reshape(-1)
-    starts = np.linspace(0, seen.size - 8, 2048).astype(np.intp)
+    starts = np.linspace(0, seen.size - 8, 512).astype(np.intp)
     grids = (
         lambda: evaluate(f, tiny, name=name).reshape(64, 16),
         lambda: seen[starts[:, None] + np.arange(7)],
@@ -340,18 +341,27 @@ def _places(
     seen: np.ndarray, weight: np.ndarray, scale: float, noise: float
 ) -> tuple[list[tuple[int, int]], bool]:
     """Index ranges of the narrow places, and whether there are more than are returned."""
-    with np.errstate(all="ignore"):
-        rough = np.abs(np.diff(np.diff(np.diff(np.diff(seen)))))
-        rough *= weight[2:-2]
-    at = np.flatnonzero(rough > max(_ROUGH, _NOISY * noise) * scale)
-    if not at.size:
+    limit = max(_ROUGH, _NOISY * noise) * scale
+    found, heights = [], []
+    for begin in range(0, seen.size - 4, _PIECE):  # short enough for a cache
+        with np.errstate(all="ignore"):
+            rough = seen[begin : begin + _PIECE + 4]
+            for _ in range(4):
+                rough = rough[1:] - rough[:-1]
+            rough = np.abs(rough) * weight[begin + 2 : begin + 2 + rough.size]
+        above = np.flatnonzero(rough > limit)
+        if above.size:
+            found.append(begin + above)
+            heights.append(rough[above])
+    if not found:
         return [], False
+    at = np.concatenate(found)
     ends = np.flatnonzero(np.diff(at) > _MERGE)
     begin = at[np.concatenate([[0], ends + 1])]
     end = at[np.concatenate([ends, [at.size - 1]])]
     crowded = begin.size > _PLACES
     if crowded:
-        height = np.maximum.reduceat(rough[at], np.concatenate([[0], ends + 1]))
+        height = np.maximum.reduceat(np.concatenate(heights), np.concatenate([[0], ends + 1]))
         chosen = np.sort(np.argsort(-height)[:_PLACES])
         begin, end = begin[chosen], end[chosen]
     return [(int(a), int(b) + 5) for a, b in zip(begin, end, strict=True)], crowded
@@ -368,7 +378,7 @@ def _spike(values: np.ndarray) -> float:
 
 def _located(
     f: Value, u: np.ndarray, seen: np.ndarray, places: list[tuple[int, int]], scale: float, noise: float,
-    declared: np.ndarray, name: str,
+    declared: np.ndarray, name: object,
 ) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
     """Kinks and jumps in the narrow places, by bisection: (kinks, jumps, evaluations).
 
@@ -436,12 +446,12 @@ def _nice(low: float, high: float) -> float:
 
 
 def over_laws(
-    owner: Any, f: Value, mean: np.ndarray, root: np.ndarray, kinks: Sequence[float] = (), name: str = "f"
+    owner: Any, f: Value, mean: np.ndarray, root: np.ndarray, kinks: Sequence[float] = (), name: object = "f"
 ) -> Survey:
     """What is found of f over many laws: the surveys of a few scales, the widest law first."""
     centre, spread = 0.5 * (mean.min() + mean.max()), 0.5 * (mean.max() - mean.min())
     widest, least = (float(r + spread / 3.0) for r in (root.max(), root.min()))
-    count = 1 if widest <= 1.5 * least else 2 + int(np.log(widest / least) / np.log(_LADDER) - 1e-9)
+    count = 1 if widest <= _ALIKE * least else 2 + int(np.log(widest / least) / np.log(_LADDER) - 1e-9)
     made = [
         kept_survey(owner, f, float(centre), float(scale), kinks, name)
         for scale in np.geomspace(widest, least, min(count, _SCALES))
@@ -480,13 +490,14 @@ def _union(parts: list[np.ndarray]) -> np.ndarray:
 _KEPT: weakref.WeakKeyDictionary[Any, list[Survey]] = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
 _MOST = 8  # surveys kept of one function
+_ALIKE = 2.0  # the ratio of scales up to which one look serves
 _LADDER = 4.0  # the ratio of the scales at which a function of many laws is looked at
 _SCALES = 4
-_OWN = 1e3  # laws wider than this see little of the scale 1, at which functions are written
+_OWN = 10.0  # laws wider than this see little of the scale 1, at which functions are written
 
 
 def kept_survey(
-    owner: Any, f: Value, mean: float, root: float, kinks: Sequence[float] = (), name: str = "f"
+    owner: Any, f: Value, mean: float, root: float, kinks: Sequence[float] = (), name: object = "f"
 ) -> Survey:
     """The survey of f that is kept with ``owner`` (weakly), made if there is none for such a law.
 

@@ -20,6 +20,7 @@ DEGREE = 15
 """Degree of a piece: sixteen coefficients, evaluated in a few instructions."""
 
 _TOLERANCE = 2e-15
+_NARROW = 1e-12  # of functions with narrow places: the flank of a step has little height and no width
 _COARSE = 1e-8  # resolved so far, sixteen Gauss-Legendre nodes integrate the piece to rounding level
 _NOISE = 1e-9  # unresolved parts below this are taken for rounding noise when bisection stops helping
 _MISMATCH = 1e-11  # of a piece's polynomial at the ends and probes of the piece, relative to its size
@@ -121,8 +122,9 @@ def build(
     below 1e-18 of ``scale`` nothing is resolved; probes around 0 and ``centre`` find what is narrow there,
     as do those of the survey of a user's function, below whose noise nothing is resolved either.
     """
-    noise = 0.0
+    noise, coarse = 0.0, _COARSE
     if look is not None:
+        coarse = _NARROW if np.isfinite(look.narrowest) else _COARSE
         kinks = np.union1d(kinks, look.kinks)
         scale = max(scale, look.scale)
         noise = look.noise * look.scale
@@ -130,13 +132,15 @@ def build(
     inside = np.unique(kinks[(kinks > low) & (kinks < high)])
     start = np.concatenate([[low], np.union1d(inside, steps), [high]])
     probes = _probes(f, low, high, centre, look)
-    edges, cuts, coef, derived, resolved, lost = _bisect(f, slope, start, inside, probes, name, scale, noise)
+    edges, cuts, coef, derived, resolved, lost = _bisect(
+        f, slope, start, inside, probes, name, scale, noise, coarse
+    )
     found = _undeclared(edges, inside, lost)
     if found.size:
         inside = np.union1d(inside, found)
         start = np.concatenate([[low], np.union1d(inside, steps), [high]])
         edges, cuts, coef, derived, resolved, lost = _bisect(
-            f, slope, start, inside, probes, name, scale, noise
+            f, slope, start, inside, probes, name, scale, noise, coarse
         )
     half = 0.5 * np.diff(edges)
     tiny = lost & (half < _TINY * half.sum())
@@ -262,10 +266,12 @@ def _bisect(
     name: str,
     scale: float,
     known: float = 0.0,
+    coarse: float = _COARSE,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, float, np.ndarray]:
     """Halve intervals until f (and f') are resolved: edges, coarse edges, Chebyshev coefficients of both.
 
-    ``known`` is the noise of values.  Also what was left over, and on which pieces something was.
+    ``known`` is the noise of values, ``coarse`` what may be left between cuts.  Also what was left over,
+    and on which pieces something was.
     """
     low, high = start[:-1], start[1:]
     before: np.ndarray = np.full(low.shape, np.inf)  # the unresolved part of the parent
@@ -309,7 +315,7 @@ def _bisect(
         if not low.size:
             break
         middle = 0.5 * (low + high)
-        cuts.append(middle[before > _COARSE])
+        cuts.append(middle[before > coarse])
         ends = np.stack([low, middle, middle, high], 1).reshape(-1, 2)
         low, high = ends[:, 0], ends[:, 1]
         before = np.repeat(before, 2)
