@@ -42,6 +42,7 @@ class ProfileValues:
         self._values: dict[graph.Key, np.ndarray] = {}
         self._prepared: dict[graph.Key, Prepared] = {}
         self._errors: dict[graph.Key, np.ndarray] = {}  # of the joint expectations
+        self._left: dict[graph.Key, np.ndarray] = {}  # and what they leave in other nodes
 
     def __call__(self, node: graph.Profile) -> np.ndarray:
         """The (N, *node.axes) array of a node; rows and columns of a pair name it by its key."""
@@ -53,18 +54,45 @@ class ProfileValues:
         return self._values[node.key]
 
     def error(self, node: graph.Profile) -> np.ndarray:
-        """What the errors of joint expectations leave in a node that is a sum of products with them."""
+        """What the errors of joint expectations leave in a node made of them by arithmetic and index maps.
+
+        They come from the same points, so they add up: no part of them averages out.
+        """
+        node = self._own(node)
+        if node.key not in self._left:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                self._left[node.key] = self._error(node)
+        return self._left[node.key]
+
+    def _error(self, node: graph.Profile) -> np.ndarray:
         total = np.zeros((1,) * (1 + len(self.axes(node))))
-        if isinstance(node, graph.ExpectN):
-            self(node)
-            return self._errors.get(node.key, total)
-        for coef, factors in node.terms if isinstance(node, graph.Polynomial) else ():
-            for factor in factors:
-                part = abs(coef) * labels.lift(self.error(factor), self.axes(factor), node.axes)
-                for other in factors:
-                    if other is not factor:
-                        part = part * np.abs(self.along(other, node.axes))
-                total = total + part
+        match node:
+            case graph.ExpectN():
+                self(node)
+                return self._errors.get(node.key, total)
+            case graph.Polynomial():
+                for coef, factors in node.terms:
+                    for factor in factors:
+                        part = abs(coef) * labels.lift(self.error(factor), self.axes(factor), node.axes)
+                        for other in factors:
+                            if other is not factor:
+                                part = part * np.abs(self.along(other, node.axes))
+                        total = total + part
+            case graph.Arithmetic():
+                values = [self.along(arg, node.axes) for arg in node.args]
+                middle = np.asarray(node.fn(*values))
+                for k, arg in enumerate(node.args):
+                    wrong = labels.lift(self.error(arg), self.axes(arg), node.axes)
+                    for sign in (1.0, -1.0) if np.any(wrong) else ():
+                        moved = node.fn(*values[:k], values[k] + sign * wrong, *values[k + 1 :])
+                        total = total + 0.5 * np.abs(moved - middle)
+            case graph.Mapped1():
+                axes = self.site.lines.axes(node.map.operand)
+                inner = labels.lift(self.error(node.operand), self.axes(node.operand), axes)
+                inner = np.broadcast_to(inner, (inner.shape[0], *(size for _, size in axes)))
+                place = 1 + [name for name, _ in axes].index(node.map.axis)
+                weights = np.abs(labels.map_matrix(node.map, inner.shape[place]))
+                return labels.apply_matrix(weights, inner, place, [size for _, size in node.map.out])
         return total
 
     def _own(self, node: graph.Profile) -> graph.Profile:
