@@ -275,7 +275,10 @@ def test_coverage_over_many_seeds(points, samples):
 
 def test_samples_that_no_memory_holds_are_refused():
     p, _, _ = tied()
-    for refused in (lambda: Ensemble(p, samples=10**12), lambda: tp.limit(p, method="ensemble", samples=10**12)):
+    for refused in (
+        lambda: Ensemble(p, samples=10**12),
+        lambda: tp.limit(p, method="ensemble", samples=10**12),
+    ):
         with pytest.raises(InputError, match=r"samples = 1e\+12 of one vector take 8e\+03 GB"):
             refused()
 

@@ -147,7 +147,9 @@ def test_the_account_warns_and_says_what_would_do():
     cov = 0.5 * (np.eye(4) + 1.0)
     value, error = account.expectation(factors, [[]] * 4, np.zeros(4), cov, "x")
     assert abs(value - 0.2) <= error
-    with pytest.warns(AccuracyWarning, match=r"the joint expectation over x .* evaluations.* budget"):
+    with pytest.warns(
+        AccuracyWarning, match=r"the joint expectation over x .* evaluations: about .* would do"
+    ):
         account.warn()
 
 

@@ -63,8 +63,8 @@ class Ensemble:
     program
         The expanded program.
     samples, replicates
-        All samples together, and the number of parts (16 by default); with Sobol points each has 2^k samples, and there are
-        as many more or fewer of them as that takes.
+        All samples together, and the number of parts (16 by default); with Sobol points each has 2^k
+        samples, and there are as many more or fewer of them as that takes.
     seed
         Fixes the result, whatever the number of threads.
     rtol, most
@@ -172,7 +172,6 @@ class Ensemble:
 
     def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
         """E f(Z^1, .., Z^k), one value per component of f; where its ``kinks`` are does not matter."""
-
         self._need(*names)
         return self._estimate(lambda run: _averages(f, [run.kept[name] for name in names]), *names)
 

@@ -141,6 +141,7 @@ def free(
     LimitError
         A correction that does not exist or cannot be computed; the message quotes the line.
     """
+
     def where(number: int) -> str:
         name = _first(program.lines[number - 1])
         return written(name) or place(number, name)
@@ -266,9 +267,7 @@ class _Writer(Generic[N]):
         of = self.matrices[direction[0]]
         return of.var * (transposed_ratio(self.old, of) if direction[1] else 1.0)
 
-    def dots(
-        self, x: str, opposite: Direction, variance: float, number: int
-    ) -> list[tuple[str, float]]:
+    def dots(self, x: str, opposite: Direction, variance: float, number: int) -> list[tuple[str, float]]:
         """(y, s^2 E[d Z^x / d hat]) for the earlier products of ``opposite`` that Z^x depends on."""
         earlier = self.products.get(opposite, [])
         reached = self._hats([x])
@@ -338,9 +337,7 @@ class _Writer(Generic[N]):
                 return True
         return False
 
-    def expected_slopes(
-        self, base: str, hats: list[str], number: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def expected_slopes(self, base: str, hats: list[str], number: int) -> tuple[np.ndarray, np.ndarray]:
         """E[d Z^base / d hat] for every hat, and the size of the terms that it is the sum of.
 
         By the chain rule as far as there are derivatives to take.  The hats R behind a function that jumps
@@ -371,4 +368,6 @@ class _Writer(Generic[N]):
         root = np.sqrt(np.diag(cov))
         norm = np.max(np.maximum(np.abs(moments) / np.where(root > 0, root, np.inf), np.abs(found) * root))
         if norm > 0:
-            self.numbers.amplified(float(np.max(size * root) / norm), f"the correction of {self.where(number)}")
+            self.numbers.amplified(
+                float(np.max(size * root) / norm), f"the correction of {self.where(number)}"
+            )

@@ -56,7 +56,7 @@ class Purse:
         counted = f" (joint expectations so far: {listed})" if many else ""
         self._spend(
             entries * price(rank, functions),
-            f"an expectation over {rank} correlated Gaussians, {where}, costs more than samples of all{counted}",
+            f"an expectation over {rank} correlated Gaussians, {where}, costs more than samples{counted}",
         )
 
     def _spend(self, price: int, what: str) -> None:

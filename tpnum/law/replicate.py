@@ -46,8 +46,8 @@ FUSED: dict[tuple[str, tuple[int, ...]], int] = {
 class Replicate:
     """Runs a schedule on ``size`` samples, those from ``first`` on of their streams.
 
-    Afterwards ``values`` are the scalars, ``largest`` how far what they average varies within a stratum, where it
-    is not their own size, ``kept`` the vectors.
+    Afterwards ``values`` are the scalars, ``largest`` how far what they average varies within a stratum,
+    where it is not their own size, ``kept`` the vectors.
     """
 
     def __init__(

@@ -161,9 +161,7 @@ class Samples:
             made[:size] = fn(*(piece[:, a].reshape(-1)[:size] for a in args), *scalars)
             piece[:, out] = made.reshape(-1, BLOCK)
 
-    def average(
-        self, fn: Callable[..., Any], args: np.ndarray, scalars: np.ndarray
-    ) -> tuple[float, float]:
+    def average(self, fn: Callable[..., Any], args: np.ndarray, scalars: np.ndarray) -> tuple[float, float]:
         """E fn(rows args; scalars), and the largest |fn|."""
         total = largest = 0.0
         for piece, size in self._pieces():

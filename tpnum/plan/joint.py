@@ -26,6 +26,12 @@ RATE = 4 / 3
 MARGIN = 8.0
 """Covariances are sums of a few expectations: so many times their error, for every row, may be in one."""
 
+BUDGET = 1 << 20
+"""Evaluations for one expectation of a kernel: there are as many as entries."""
+
+SMALL = 1 << 12
+"""Means of a batch whose answer is kept."""
+
 NEGATIVE = 1e-10
 """A negative eigenvalue of a covariance, relative to the largest, that rounding explains."""
 
@@ -42,6 +48,7 @@ class Account:
         self._found = 0.0  # without what solving for corrections made of it
         self._what, self._cost = "", 0
         self._warned = 0.0
+        self._known: dict[tuple[object, ...], tuple[np.ndarray, ...]] = {}
 
     def expectation(
         self,
@@ -53,9 +60,26 @@ class Account:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Values and errors of `joint_expectation`; the largest relative one is noted.
 
-        Covariances that stand on earlier ones are known up to their error, and repaired within it.
+        Covariances that stand on earlier ones are known up to their error, and repaired within it.  What is
+        asked twice, as of an input and of the pair of it with itself, gets one answer.
         """
-        what = f"the joint expectation over {where}"
+        key = _key(factors, scalars, means, cov)
+        if key not in self._known:
+            made = self._expectation(factors, scalars, means, cov, f"the joint expectation over {where}")
+            if means.size > SMALL:
+                return made
+            self._known[key] = tuple(x.ravel() for x in made)
+        value, spread = (x.reshape(means.shape[:-1]) for x in self._known[key])
+        return value, spread
+
+    def _expectation(
+        self,
+        factors: Sequence[graph.Factor],
+        scalars: Sequence[Sequence[np.ndarray]],
+        means: np.ndarray,
+        cov: np.ndarray,
+        what: str,
+    ) -> tuple[np.ndarray, np.ndarray]:
         cov = repaired(cov, MARGIN * cov.shape[-1] * self.error, what)
         try:
             value, spread, error, cost = joint_expectation(
@@ -83,7 +107,7 @@ class Account:
             needed = ""
             if self._cost:
                 needed = (
-                    f" after {self._cost} evaluations; a budget of about "
+                    f" after {self._cost} evaluations: about "
                     f"{self._cost * (self.error / self.rtol) ** RATE:.0e} would do"
                 )
             warnings.warn(
@@ -91,6 +115,21 @@ class Account:
                 AccuracyWarning,
                 stacklevel=outside(),
             )
+
+
+def _key(
+    factors: Sequence[graph.Factor],
+    scalars: Sequence[Sequence[np.ndarray]],
+    means: np.ndarray,
+    cov: np.ndarray,
+) -> tuple[object, ...]:
+    if means.size > SMALL:
+        return ()
+    full = means.shape[:-1]
+    every = (s.reshape(()) if s.size == 1 else s for group in scalars for s in group)
+    numbers = (np.broadcast_to(s, full).tobytes() for s in every)
+    functions = ((f.fn, f.args) for f in factors)
+    return (*functions, means.shape[-1], *numbers, means.tobytes(), cov.tobytes())
 
 
 def repaired(cov: np.ndarray, error: float, what: str) -> np.ndarray:
@@ -152,6 +191,6 @@ def joint_expectation(
             out = out * factor.fn(*(u[i] for i in factor.args), *own)
         return out
 
-    made, relative = certified(product, means, cov, rtol=rtol)
+    made, relative = certified(product, means, cov, rtol=rtol, budget=budget)
     cost = made.cost // max(1, relative.size)
     return np.asarray(made.value), np.asarray(made.error), float(np.max(relative, initial=0.0)), cost

@@ -12,9 +12,9 @@ from tpnum.errors import InputError, LimitError
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
 from tpnum.law.onsager import HAT, Correction, Free, free, independent
+from tpnum.law.price import Purse, TooWide
 from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.plan.data import bind
-from tpnum.law.price import Purse, TooWide
 from tpnum.plan.joint import RTOL, Account
 from tpnum.plan.reading import Families, FractionReading, Recursion
 from tpnum.plan.report import Choice, IndependenceReport, choices, sampled
@@ -296,10 +296,11 @@ class Law:
 
     def cov(self, a: Vector | str, b: Vector | str) -> Estimate:
         """Cov(Z^a, Z^b), shape (*axes of a, *axes of b)."""
-        drawn = self._drawn
-        if drawn is not None and drawn is self._reading:
+        from tpnum.law.ensemble import Ensemble
+
+        if isinstance(self._reading, Families) and isinstance(self._under, Ensemble):
             with self._quoting():
-                return drawn.pairs(self._name(a), self._name(b), drawn.reading.cov)
+                return self._reading.pairs(self._name(a), self._name(b), self._under.cov)
         second = self.moment(a, b)
         first, last = self.mean(a), self.mean(b)
         value = np.asarray(second.value) - np.multiply.outer(first.value, last.value)

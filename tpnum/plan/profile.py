@@ -12,7 +12,7 @@ from tpnum.gauss.dual import gap
 from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.law import graph
 from tpnum.plan import labels
-from tpnum.plan.joint import Account
+from tpnum.plan.joint import BUDGET, Account
 from tpnum.program.lines import Moment, Nonlin
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ProfileValues:
         self.pairs, self.side, self.data = pairs, side, data
         self.site = pairs.sites[side]
         self.size = len(next(iter(data.values()))) if data else 1
-        self.account = account or Account()
+        self.account = account or Account(budget=BUDGET)
         self._values: dict[graph.Key, np.ndarray] = {}
         self._prepared: dict[graph.Key, Prepared] = {}
         self._errors: dict[graph.Key, np.ndarray] = {}  # of the joint expectations
