@@ -57,32 +57,46 @@ class ProfileValues:
         return [self._own(source) for source in graph.sources(node)]
 
     def error(self, node: graph.Profile) -> np.ndarray:
-        """What the errors of joint expectations leave in a node that is a sum of products with them."""
+        """What the errors of joint expectations leave in a node made of them by arithmetic and index maps.
+
+        They come from the same points, so they add up: no part of them averages out.
+        """
         self(node)
-
-        def factors(node: graph.Profile) -> list[graph.Profile]:
-            return self._sources(node) if isinstance(node, graph.Polynomial) else []
-
-        for own in graph.postorder([self._own(node)], factors, lambda n: n.key, self._errors):
-            total = np.zeros((1,) * (1 + len(own.axes)))
-            if isinstance(own, graph.Polynomial):
-                for coef, product in own.terms:
-                    total = total + abs(coef) * self._product_error(product, own.axes)
-            self._errors[own.key] = total
+        for own in graph.postorder([self._own(node)], self._sources, lambda n: n.key, self._errors):
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                self._errors[own.key] = self._error(own)
         return self._errors[node.key]
 
-    def _product_error(self, factors: tuple[graph.Profile, ...], axes: Axes) -> np.ndarray:
-        """The first-order error of a product."""
-        total = np.zeros((1,) * (1 + len(axes)))
-        for factor in factors:
-            error = self._errors[factor.key]
-            if np.any(error):
-                part = labels.lift(error, self.axes(factor), axes)
-                for other in factors:
-                    if other is not factor:
-                        part = part * np.abs(self.along(other, axes))
-                total = total + part
+    def _error(self, node: graph.Profile) -> np.ndarray:
+        total = np.zeros((1,) * (1 + len(node.axes)))
+        match node:
+            case graph.Polynomial():
+                for coef, factors in node.terms:
+                    for factor in factors:
+                        part = abs(coef) * self._error_along(factor, node.axes)
+                        for other in factors:
+                            if other is not factor:
+                                part = part * np.abs(self.along(other, node.axes))
+                        total = total + part
+            case graph.Arithmetic():
+                values = [self.along(arg, node.axes) for arg in node.args]
+                middle = np.asarray(node.fn(*values))
+                for k, arg in enumerate(node.args):
+                    wrong = self._error_along(arg, node.axes)
+                    for sign in (1.0, -1.0) if np.any(wrong) else ():
+                        moved = node.fn(*values[:k], values[k] + sign * wrong, *values[k + 1 :])
+                        total = total + 0.5 * np.abs(moved - middle)
+            case graph.Mapped1():
+                axes = self.site.lines.axes(node.map.operand)
+                inner = self._error_along(node.operand, axes)
+                inner = np.broadcast_to(inner, (inner.shape[0], *(size for _, size in axes)))
+                place = 1 + [name for name, _ in axes].index(node.map.axis)
+                weights = np.abs(labels.map_matrix(node.map, inner.shape[place]))
+                return labels.apply_matrix(weights, inner, place, [size for _, size in node.map.out])
         return total
+
+    def _error_along(self, node: graph.Profile, axes: Axes) -> np.ndarray:
+        return labels.lift(self._errors[self._own(node).key], self.axes(node), axes)
 
     def _own(self, node: graph.Profile) -> graph.Profile:
         """This side's node of the same key (the shapes of two inputs may differ)."""
