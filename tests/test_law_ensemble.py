@@ -279,7 +279,7 @@ def test_samples_that_no_memory_holds_are_refused():
         lambda: Ensemble(p, samples=10**12),
         lambda: tp.limit(p, method="ensemble", samples=10**12),
     ):
-        with pytest.raises(InputError, match=r"samples = 1e\+12 of one vector take 8e\+03 GB"):
+        with pytest.raises(InputError, match=r"samples = 1(e\+12|0{12}) .*(GB|GiB)"):
             refused()
 
 

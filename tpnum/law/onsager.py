@@ -163,7 +163,7 @@ class _Writer(Generic[N]):
     def __init__(
         self, program: Program, numbers: Callable[[Program], N], where: Callable[[int], str]
     ) -> None:
-        self.where = where
+        self.where, self.number = where, 0  # of the line that is being written
         self.old, self.new = program, program._blank()
         self.new.parts = dict(program.parts)
         self.numbers = numbers(self.new)
@@ -189,6 +189,7 @@ class _Writer(Generic[N]):
     # --- lines
 
     def line(self, line: Line, number: int) -> None:
+        self.number = number
         match line:
             case Input():
                 self.new.append(line)
@@ -255,7 +256,7 @@ class _Writer(Generic[N]):
             self.new.append(line)
             self._is_base(line.name, frozenset([line.name]))
             return
-        dots = self.dots(line.vector, (root, not transposed), self._variance(direction), number)
+        dots = self.dots(line.vector, (root, not transposed), self._variance(direction))
         hat = self.fresh(f"{line.name}{HAT}") if dots else line.name
         self.new.append(MatMul(hat, line.matrix, line.vector))
         self._is_base(hat, frozenset([hat]))
@@ -268,7 +269,7 @@ class _Writer(Generic[N]):
         of = self.matrices[direction[0]]
         return of.var * (transposed_ratio(self.old, of) if direction[1] else 1.0)
 
-    def dots(self, x: str, opposite: Direction, variance: float, number: int) -> list[tuple[str, float]]:
+    def dots(self, x: str, opposite: Direction, variance: float) -> list[tuple[str, float]]:
         """(y, s^2 E[d Z^x / d hat]) for the earlier products of ``opposite`` that Z^x depends on."""
         earlier = self.products.get(opposite, [])
         reached = self._hats([x])
@@ -277,7 +278,7 @@ class _Writer(Generic[N]):
         hats = [hat for hat, _ in earlier]
         found, size = np.zeros(len(hats)), np.zeros(len(hats))
         for base, coef in self.sums[x].items():
-            made, scale = self.expected_slopes(base, hats, number)
+            made, scale = self.expected_slopes(base, hats)
             found, size = found + coef * made, size + abs(coef) * scale
         least = max(CANCELLED, 4.0 * self.numbers.accuracy())
         return [
@@ -342,7 +343,7 @@ class _Writer(Generic[N]):
                 return True
         return False
 
-    def expected_slopes(self, base: str, hats: list[str], number: int) -> tuple[np.ndarray, np.ndarray]:
+    def expected_slopes(self, base: str, hats: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """E[d Z^base / d hat] for every hat, and the size of the terms that it is the sum of.
 
         By the chain rule as far as there are derivatives to take.  The hats R behind a function that jumps
@@ -363,16 +364,13 @@ class _Writer(Generic[N]):
             inverse = np.linalg.pinv(cov[:, rough], rcond=COLLINEAR, hermitian=True)
             found[rough] = inverse @ (moments - cov @ found)
             size[rough] = np.abs(inverse) @ (np.abs(moments) + np.abs(cov) @ np.abs(found))
-            self._note(moments, cov[:, rough], found[rough], size[rough], number)
+            self._note(moments, cov[:, rough], found[rough], size[rough])
         return found, size
 
-    def _note(
-        self, moments: np.ndarray, cov: np.ndarray, found: np.ndarray, size: np.ndarray, number: int
-    ) -> None:
+    def _note(self, moments: np.ndarray, cov: np.ndarray, found: np.ndarray, size: np.ndarray) -> None:
         """How far rounding may move the dot, as a part of |Z|, which is at least E[Z H] / |H|."""
         root = np.sqrt(np.diag(cov))
         norm = np.max(np.maximum(np.abs(moments) / np.where(root > 0, root, np.inf), np.abs(found) * root))
         if norm > 0:
-            self.numbers.amplified(
-                float(np.max(size * root) / norm), f"the correction of {self.where(number)}"
-            )
+            condition = float(np.max(size * root) / norm)
+            self.numbers.amplified(condition, f"the correction of {self.where(self.number)}")

@@ -74,7 +74,8 @@ class _Tied:
             bases = [self.pairs.lines[s].bases(n for t, n in refs if t == s) for s in (0, 1)]
             entries = prod(size for _, size in (*node.rows, *node.cols, *node.tied))
             quoted = ", ".join(self.site(s).lines.where(n) for s, n in refs)
-            purse.joint(sum(map(len, bases)), [f.fn for f in node.factors], entries, quoted)
+            key = (*refs, *((f.fn, f.args) for f in node.factors), self.tied)
+            purse.joint(key, sum(map(len, bases)), [f.fn for f in node.factors], entries, quoted)
         return Piece(1.0, pairs=(node,))
 
     @staticmethod

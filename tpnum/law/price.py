@@ -43,13 +43,17 @@ class Purse:
     def __init__(self, lines: int) -> None:
         self._left = PURSE + LINE * lines
         self._widths: dict[int, int] = {}
+        self._paid: set[object] = set()
 
     def term(self) -> None:
         """Pay for a term of a sum."""
         self._spend(TERM, "a sum of products has too many terms when it is multiplied out")
 
-    def joint(self, rank: int, functions: Iterable[Function], entries: int, where: str) -> None:
-        """Pay for expectations over ``rank`` Gaussians."""
+    def joint(self, key: object, rank: int, functions: Iterable[Function], entries: int, where: str) -> None:
+        """Pay for expectations over ``rank`` Gaussians, once for every ``key``."""
+        if key in self._paid:
+            return
+        self._paid.add(key)
         self._widths[rank] = self._widths.get(rank, 0) + entries
         listed = ", ".join(f"{n} over {width}" for width, n in sorted(self._widths.items()))
         many = sum(self._widths.values()) > 1

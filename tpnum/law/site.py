@@ -345,7 +345,7 @@ class Site:
         if self.purse is not None and key not in self.keys:
             entries = prod(size for _, size in node.axes)
             quoted = ", ".join(map(self.lines.where, names))
-            self.purse.joint(len(self.lines.bases(names)), [f.fn for f in made], entries, quoted)
+            self.purse.joint(key, len(self.lines.bases(names)), [f.fn for f in made], entries, quoted)
         return Piece(1.0, (self._register(node),))
 
     def single(self, fn: Function, what: str, name: str, scalars: tuple[str, ...]) -> graph.Profile:

@@ -186,7 +186,7 @@ class Law:
         except NotPolynomial:
             return None
         self.method, self.why = "fractions", "every function is a polynomial: exact arithmetic"
-        exact = FractionReading(rational, lambda: self._corrected(expanded)[1])
+        exact = FractionReading(rational, lambda: self._corrected(expanded, self._purse())[1])
         return Families(expanded, exact, self.program)
 
     def _arrays(self, expanded: Program) -> dict[str, np.ndarray]:
@@ -195,20 +195,20 @@ class Law:
 
     def _freed(self, expanded: Program) -> Families:
         """Corrections by quadrature."""
-        made, reading = self._corrected(expanded)
+        made, reading = self._corrected(expanded, self._purse())
         self.method = reading.method
         auto = self.options.method == "auto"
         self.why = "its expectations have few dimensions" if auto else "asked for"
         self.corrections = self._numbered(made.program, made.corrections)
         return Families(expanded, reading, self.program)
 
-    def _corrected(self, expanded: Program) -> tuple[Free, Recursion]:
+    def _corrected(self, expanded: Program, purse: Purse | None) -> tuple[Free, Recursion]:
         """The program with corrections for lines, and its recursion."""
         written = self._written(expanded)
 
         def numbers(p: Program) -> Recursion:
             made = Recursion(p, self._data, self._account(), written, "corrected recursion")
-            made.site.purse = self._purse()
+            made.site.purse = purse
             return made
 
         return free(expanded, numbers, written)

@@ -83,21 +83,20 @@ class Recursion:
         return self._lines.axes(name)
 
     def plan(self) -> None:
-        """Write down what every product and Moment needs, for the purse to be asked before it is computed."""
+        """Write down what every product and Moment needs, for the purse to be asked before it is computed.
 
-        def work() -> None:
-            for line in self.program.lines:
-                try:
-                    if isinstance(line, MatMul):
-                        self.site.second(line.vector, line.vector)
-                    elif isinstance(line, Moment):
-                        self.site.scalar(line.name)
-                except TooWide:
-                    raise
-                except LimitError:  # said when it is asked for
-                    continue
-
-        deeply(len(self.program.lines), work)
+        In the order of the lines, each of which stands on those before it.
+        """
+        for line in self.program.lines:
+            try:
+                if isinstance(line, MatMul):
+                    self.site.second(line.vector, line.vector)
+                elif isinstance(line, Moment):
+                    self.site.scalar(line.name)
+            except TooWide:
+                raise
+            except (LimitError, RecursionError):  # said when it is asked for
+                continue
 
     # --- estimates
 
