@@ -17,13 +17,20 @@ _spec = importlib.util.find_spec("tpnum")
 assert _spec is not None and _spec.origin is not None
 PACKAGE = Path(_spec.origin).parent
 
-
 # before anything imports numba or numpy
 os.environ["NUMBA_CACHE_DIR"] = str((ROOT if os.access(ROOT, os.W_OK) else Path.home()) / ".numba_cache")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
 
 settings.register_profile("tpnum", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("tpnum")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def silent_compilation() -> None:
+    """The one line about compiling would fall into whichever test is first."""
+    from tpnum.kernels._building import notice
+
+    notice.said = True
 
 
 @pytest.fixture(scope="session")
