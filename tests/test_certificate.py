@@ -20,7 +20,7 @@ from tpnum.errors import LimitError
 with np.load(Path(__file__).parent / "data" / "certificate.npz") as _file:
     DATA = dict(_file)
 ROUNDING = 1.1e-16
-NOTHING = 1e-100  # what windows and bumps weigh beyond twenty deviations
+NOTHING = 1e-60  # what windows and bumps weigh beyond fourteen deviations
 ALLOWED_MISSES: set[str] = set()
 """Entries whose error may lie outside its estimate, by name: none."""
 

@@ -71,10 +71,10 @@ def get(f: Any, **params: Any) -> Function:
         return _named(_BY_KEY[key], params)
     elif isinstance(f, np.ufunc) and f in _UFUNCS:
         own = _named(_UFUNCS[f], {})
-    elif hasattr(f, "__tpnum_function__"):
-        own = f.__tpnum_function__()
     elif isinstance(f, type):
         raise ProgramError(f"{f.__name__} is a class: give what it makes, as {f.__name__}(...)")
+    elif hasattr(f, "__tpnum_function__"):
+        own = f.__tpnum_function__()
     elif callable(f):
         return Function.from_callable(f, **params)
     else:
