@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -31,6 +32,18 @@ class StoreError(TpnumError, OSError):
 
 class AccuracyWarning(UserWarning):
     """A requested tolerance was not met; the estimate says what was reached."""
+
+
+def require_memory(needed: float, what: str) -> None:
+    """Refuse what needs more bytes than the machine has, before any work."""
+    try:
+        room = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # not known here
+        return
+    if needed > room > 0:
+        raise InputError(
+            f"{what} would take {needed / 2**30:.3g} GiB of memory, and this machine has {room / 2**30:.3g}"
+        )
 
 
 def outside() -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.errors import AccuracyWarning, InputError, LimitError, outside
+from tpnum.errors import AccuracyWarning, InputError, LimitError, outside, require_memory
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.draws import Draws, Random, Sobol
 from tpnum.law.replicate import Replicate
@@ -110,6 +110,7 @@ class Ensemble:
             raise InputError(f"replicates must be at least 2, not {replicates!r}: the error comes from them")
         if samples < 32 * replicates:
             raise InputError(f"samples must be at least 32 per replicate, {32 * replicates}, not {samples!r}")
+        require_memory(2 * 8.0 * samples, f"samples = {samples}")
         if points not in POINTS:
             raise InputError(f"points must be one of {', '.join(POINTS)}, not {points!r}")
         self.program, self.vars = program, program.vars

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from tpnum.errors import InputError, LimitError
+from tpnum.errors import InputError, LimitError, require_memory
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
 from tpnum.law.onsager import HAT, Correction, Free, free, independent
@@ -99,6 +99,7 @@ def limit(
             raise InputError(f"{name} must be a whole number, not {number!r}")
     if samples is not None and samples < 256:
         raise InputError(f"samples must be at least 256, not {samples!r}")
+    require_memory(2 * 8.0 * (samples or SAMPLES), f"samples = {samples}")
     options = Options(method, independence, int(samples or SAMPLES), rtol, int(seed))
     return Law(p, options, data)
 
