@@ -24,7 +24,7 @@ DEEP = "nn.program(nn.serial(*[nn.Dense(1), nn.Tanh()] * 9, nn.Dense(1)), (3,))"
 # name -> (what is compiled and made first, what takes minutes)
 CASES = {
     "dense": (
-        f"n = {NET.format('nn.Relu()')}; x = rng.standard_normal((8000, 50)); tp.kernel(n, x[:99], get='ntk')",
+        f"n = {NET.format('nn.Relu()')}; x = rng.standard_normal((8000, 50)); tp.kernel(n, x[:9], get='ntk')",
         "while True: tp.kernel(n, x, get='ntk')",
     ),
     "conv": (

@@ -128,7 +128,9 @@ def _checked(name: str, key: str, value: Any) -> Any:
             "deg": f"a whole number up to {DEGREE}",
             "coef": f"up to {DEGREE + 1} finite numbers",
         }.get(key, "finite and real")
-        raise ProgramError(f"the parameter {key} of {name} must be {what}, not {reprlib.repr(value)}") from None
+        raise ProgramError(
+            f"the parameter {key} of {name} must be {what}, not {reprlib.repr(value)}"
+        ) from None
 
 
 def from_spec(spec: dict[str, Any]) -> Function:

@@ -22,12 +22,10 @@ from typing import TYPE_CHECKING
 from tpnum.program.expand import sources
 from tpnum.program.lines import (
     Arith,
-    Data,
     Input,
     LinComb,
     Map,
     MatMul,
-    Matrix,
     Moment,
     Nonlin,
     Transpose,

@@ -171,7 +171,9 @@ Axis = Annotated[int, Accepts("an int", lambda v: int(_require(_is_int(v), v)))]
 Shape = Annotated[
     tuple[int, ...], Accepts("a sequence of positive ints, -1 for an axis that stays as it is", _shape)
 ]
-Coefficients = Annotated[tuple[float, ...], Accepts(f"a sequence of 1 to {DEGREE + 1} finite numbers", _coefficients)]
+Coefficients = Annotated[
+    tuple[float, ...], Accepts(f"a sequence of 1 to {DEGREE + 1} finite numbers", _coefficients)
+]
 Reals = Annotated[tuple[float, ...], Accepts("a sequence of finite numbers", _reals)]
 Scales = Annotated[tuple[float, float], Accepts("two positive numbers", _pair)]
 Flag = Annotated[bool, Accepts("True or False", _bool)]

@@ -11,7 +11,7 @@ from tpnum import functions
 from tpnum.errors import TpnumError
 from tpnum.functions import Function
 from tpnum.nn.activations import Activation, row
-from tpnum.nn.arguments import Accepts, Reals, Points
+from tpnum.nn.arguments import Accepts, Points, Reals
 from tpnum.nn.base import Layer
 
 

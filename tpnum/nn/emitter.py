@@ -72,7 +72,9 @@ class Emitter:
         self._steps.append((step, layer))
         self._count += 1
         if self._count > LAYERS:
-            raise SpecError(f"the net has more than {LAYERS} layers; the kernel of a net so deep is a fixed point")
+            raise SpecError(
+                f"the net has more than {LAYERS} layers; the kernel of a net so deep is a fixed point"
+            )
         try:
             if isinstance(x, tuple) and not layer.branching:
                 raise self.error(

@@ -84,7 +84,9 @@ class _Compiler(Assembler):
             elif isinstance(node, graph.Sum) and id(node) in found and node.increments and node.norms:
                 if self.layers.layer(node) is None:
                     terms = self.layers.terms(node, own_only=True)
-                    pairs = [p for t in terms if not _constant(t) for p in t.pairs if not isinstance(p, graph.Dual)]
+                    pairs = [
+                        p for t in terms if not _constant(t) for p in t.pairs if not isinstance(p, graph.Dual)
+                    ]
                     found.update((id(p), p.norms or node.norms) for p in pairs if id(p) not in found)
         return found
 
@@ -425,7 +427,7 @@ def _slopes(call: graph.DualCall) -> tuple[float, float] | None:
 
 
 def _read(node: graph.Pair) -> list[graph.Pair]:
-    """The operands of a node from the last to the first read: parts in order, of each the deeper chain first."""
+    """The operands of a node, the first read last: parts in order, of each the deeper chain first."""
     if isinstance(node, graph.Sum):
         return [pair for part in reversed(node.parts) for pair in part.pairs]
     return graph.operands(node)

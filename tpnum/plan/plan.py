@@ -38,8 +38,8 @@ class Plan:
     """The demanded nodes per kind, over the pair rules that made them.
 
     ``diagonals`` are, for rows and columns, the outputs' own kernels at one input, with their weights.
-    ``axes`` are the output axes of the rows and of the columns.  ``mirrored`` is False where K[i, j] and K[j, i] differ: a fixed
-    quadrature rule treats its two inputs differently.
+    ``axes`` are the output axes of the rows and of the columns.  ``mirrored`` is False where K[i, j] and
+    K[j, i] differ: a fixed quadrature rule treats its two inputs differently.
     """
 
     pairs: Pairs
@@ -94,7 +94,7 @@ def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan
                     continue
                 node = _node(kind, pairs, a, b)
                 if node is not None:
-                    found.append(Entry(w, node, at.index, other.index))
+                    found.append(Entry(w, node, at.position, other.position))
         entries[kind] = tuple(found)
     diagonals = tuple({kind: _diagonal(kind, pairs, side) for kind in kinds} for side in (0, 1))
     nodes = graph.schedule([entry.node for found in entries.values() for entry in found])
@@ -135,7 +135,7 @@ def _axes(program: Program) -> tuple[int, ...]:
     made: dict[str, tuple[int, ...]] = {}
     for (_, name), place in zip(program.outputs, program.output_places, strict=True):
         kept = iter(program.vars[name].axes)
-        made[place.family] = tuple(next(kept)[1] if i is None else i + 1 for i in place.index)  # C order
+        made[place.family] = tuple(next(kept)[1] if i is None else i + 1 for i in place.position)  # C order
     if len({*made.values()}) != 1:
         raise InputError("net: its outputs have different index axes; give each its own kernel call")
     return next(iter(made.values()))

@@ -105,7 +105,7 @@ class State:
         tangents: Mapping[str, str] | None = None,
         parts: Mapping[str, Parts] | None = None,
     ) -> Self:
-        """A program from its records, checked line by line; outputs are (weight, name) or with their place."""
+        """A program from its records, checked line by line; outputs (weight, name) may have a place."""
         p = cls()
         for dim, ratio in (dims or {}).items():
             p.dim(dim, ratio)
