@@ -14,6 +14,7 @@ from tpnum.law.site import Lines
 from tpnum.plan.blocks import shape
 from tpnum.plan.data import bind
 from tpnum.plan.profile import ProfileValues
+from tpnum.program.expand import maps_below_functions
 
 if TYPE_CHECKING:
     from tpnum.plan.general import PairValues
@@ -107,7 +108,10 @@ def _prepared(program: Program, tangent: bool) -> Program:
         raise ProgramError(
             "the program declares no output: call p.output(v) with the vector whose kernel is meant"
         )
-    return program.tangent() if tangent else program.unrolled()
+    plain = program.unrolled()
+    if maps_below_functions(plain):
+        plain = plain.expand()
+    return plain.tangent() if tangent else plain
 
 
 def _node(kind: str, pairs: Pairs, a: str, b: str) -> graph.Pair | None:
