@@ -219,7 +219,7 @@ def test_unknown_vectors_have_no_kernel():
 
 
 def test_trained_constants_need_a_direction():
-    """What the refusal says to write has the kernel of a bias that starts at 0 and a gain that starts at 1."""
+    """What the refusal says to write has the kernel of a bias that starts at 0."""
     for road in ("tangent", "backward"):
         p = tp.Program()
         g = p.matrix("W", trained=False) @ p.vector("x") + p.vector("b", var=0.0, trained=True)

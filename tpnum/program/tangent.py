@@ -177,7 +177,7 @@ def refuse_constants(line: Input) -> None:
     for k, name in enumerate(line.names):
         if line.tangent > 0 and line.cov[k][k] == 0:
             raise ProgramError(
-                f"{name!r} is trained but starts at a constant, so its direction, a copy of its law, is zero: "
+                f"{name!r} is trained but starts at a constant: its direction, a copy of its law, is zero; "
                 "write it as a trained matrix times p.ones, p.matrix(name, var=0.0, tangent=1.0) @ p.ones()"
             )
 
