@@ -216,3 +216,16 @@ def test_unknown_vectors_have_no_kernel():
     for name in ("nobody", "W."):
         with pytest.raises(ProgramError, match=name):
             tp.ntk(p, name, data={"u": INPUTS})
+
+
+def test_trained_constants_need_a_direction():
+    """What the refusal says to write has the kernel of a bias that starts at 0."""
+    for road in ("tangent", "backward"):
+        p = tp.Program()
+        g = p.matrix("W", trained=False) @ p.vector("x") + p.vector("b", var=0.0, trained=True)
+        with pytest.raises(ProgramError, match="'b' is trained but starts at a constant"):
+            tp.ntk(p, g, road=road)
+        p = tp.Program()
+        bias = p.matrix("B", var=0.0, tangent=1.0) @ p.ones()
+        g = p.matrix("W", trained=False) @ p.vector("x") + bias
+        assert tp.ntk(p, g, road=road).value == pytest.approx(1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 
 
@@ -35,6 +37,23 @@ class StoreError(TpnumError, OSError):
 
 class AccuracyWarning(UserWarning):
     """A requested tolerance was not met; the estimate says what was reached."""
+
+
+def memory() -> float:
+    """Bytes that this machine has, infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) or math.inf
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def require_memory(needed: float, what: str) -> None:
+    """Refuse what needs more bytes than the machine has, before any work."""
+    if needed > memory():
+        raise InputError(
+            f"{what} would take {needed / 2**30:.3g} GiB of memory, and this machine has "
+            f"{memory() / 2**30:.3g}: give fewer"
+        )
 
 
 def outside() -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import reprlib
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
@@ -35,6 +36,9 @@ ALIASES = {
     "heaviside": "step", "max": "maximum", "min": "minimum",
 }  # fmt: skip
 """Other names of the same functions."""
+
+DEGREE = 1000
+"""Of polynomials and of fixed rules; Gaussian moments overflow long before."""
 
 _UFUNCS = {
     np.tanh: "tanh", np.sin: "sin", np.cos: "cos", np.exp: "exp", np.abs: "abs", np.fabs: "abs",
@@ -112,21 +116,27 @@ def _checked(name: str, key: str, value: Any) -> Any:
         if key == "fn":
             return get(value)
         if key in ("degree", "deg"):
-            if int(value) != value or value < 0:
+            if int(value) != value or not 0 <= value <= DEGREE:
                 raise ValueError
             return int(value)
         if isinstance(value, (list, tuple, np.ndarray)):
             made = tuple(float(v) for v in value)
-            if not made or not np.all(np.isfinite(made)):
+            if not made or (key == "coef" and len(made) > DEGREE + 1) or not np.all(np.isfinite(made)):
                 raise ValueError
             return made
         made = float(value)
         if not np.isfinite(made):
             raise ValueError
         return made
-    except (TypeError, ValueError):
-        what = "a whole number, 0 or more" if key == "degree" else "finite and real"
-        raise ProgramError(f"the parameter {key} of {name} must be {what}, not {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        what = {
+            "degree": f"a whole number from 0 to {DEGREE}",
+            "deg": f"a whole number up to {DEGREE}",
+            "coef": f"up to {DEGREE + 1} finite numbers",
+        }.get(key, "finite and real")
+        raise ProgramError(
+            f"the parameter {key} of {name} must be {what}, not {reprlib.repr(value)}"
+        ) from None
 
 
 def from_spec(spec: dict[str, Any], modules: Iterable[str] | None = None) -> Function:

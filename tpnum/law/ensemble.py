@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tpnum.errors import AccuracyWarning, InputError, LimitError, outside
+from tpnum.errors import AccuracyWarning, InputError, LimitError, memory, outside, require_memory
 from tpnum.gauss.estimate import Estimate, student
 from tpnum.law.draws import Draws, Random, Sobol
 from tpnum.law.replicate import Replicate
@@ -119,6 +118,7 @@ class Ensemble:
             raise InputError(f"replicates must be at least 2, not {replicates!r}: the error comes from them")
         if samples < 32 * replicates:
             raise InputError(f"samples must be at least 32 per replicate, {32 * replicates}, not {samples!r}")
+        require_memory(2 * 8.0 * samples, f"samples = {samples}")
         if points not in POINTS:
             raise InputError(f"points must be one of {', '.join(POINTS)}, not {points!r}")
         self.program, self.vars = program, program.vars
@@ -127,7 +127,7 @@ class Ensemble:
         self._data = _arrays(program, data or {})
         self._widths = {self.vars[name].dim: x.size for name, x in self._data.items()}
         self._vectors = [name for name, v in self.vars.items() if v.kind in "GH"]
-        _check_memory(samples)
+        require_memory(16.0 * samples, f"samples = {samples}")
         self.points, self.rtol = points, rtol
         self.most = MOST * samples if most is None else most
         self._least = replicates
@@ -351,23 +351,7 @@ def resolution(replicates: int) -> float:
 
 def _fits(samples: int) -> bool:
     """Whether the memory holds the samples of one vector and as much beside them."""
-    return 16 * samples <= _memory()
-
-
-def _check_memory(samples: int) -> None:
-    if not _fits(samples):
-        raise InputError(
-            f"samples = {samples:.3g} of one vector take {8e-9 * samples:.3g} GB; this machine has "
-            f"{1e-9 * _memory():.3g} GB: give fewer"
-        )
-
-
-def _memory() -> float:
-    """Bytes that this machine has, as far as it says so."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
-        return math.inf
+    return 16 * samples <= memory()
 
 
 def _arrays(program: Program, data: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -22,12 +22,10 @@ from typing import TYPE_CHECKING
 from tpnum.program.expand import sources
 from tpnum.program.lines import (
     Arith,
-    Data,
     Input,
     LinComb,
     Map,
     MatMul,
-    Matrix,
     Moment,
     Nonlin,
     Transpose,
@@ -94,7 +92,8 @@ class _Check:
         self.lines = program.lines
         self.maker: dict[str, Line] = {name: line for line in self.lines for name in made_by(line)}
         self.number = {name: k for k, line in enumerate(self.lines, 1) for name in made_by(line)}
-        self.ancestors: dict[str, frozenset[str]] = {}  # input G-vars behind a vector or scalar
+        self._names: list[str] = []  # random input G-vars
+        self._behind_it: dict[str, int] = {}  # those behind a vector or scalar, as bits
         for line in self.lines:
             self._trace(line)
 
@@ -105,8 +104,8 @@ class _Check:
         forward = self._forward_operands(backward)
         first = self._seeds(forward)
         for line in backward:
-            if not self.ancestors[line.vector] & first:
-                return self._blame(line, self.ancestors[line.vector], forward)
+            if not self.ancestors(line.vector) & first:
+                return self._blame(line, self.ancestors(line.vector), forward)
         seeds, broken = self._odd(first, backward)
         if broken is not None:
             return broken
@@ -130,14 +129,14 @@ class _Check:
         tried: set[frozenset[str]] = set()
         while todo and len(tried) < MOST_TRIED:
             seeds = todo.pop()
-            if seeds in tried or any(not self.ancestors[line.vector] & seeds for line in backward):
+            if seeds in tried or any(not self.ancestors(line.vector) & seeds for line in backward):
                 continue
             tried.add(seeds)
             found = self._parities(seeds)
             if found is None:
                 return seeds, None
             line, parity, broken = found
-            behind = self.ancestors[made_by(line)[0]] & seeds
+            behind = self.ancestors(made_by(line)[0]) & seeds
             last_first = sorted(behind, key=self.number.__getitem__, reverse=True)
             parts = [frozenset([name]) for name in last_first] if parity == EVEN else [behind]
             todo += [self._untied(seeds - part) for part in parts]
@@ -173,17 +172,23 @@ class _Check:
     # --- descent
 
     def _trace(self, line: Line) -> None:
-        match line:
-            case Input():
-                for k, name in enumerate(line.names):
-                    random = line.cov[k][k] > 0
-                    self.ancestors[name] = frozenset([name]) if random else frozenset()
-            case Matrix() | Transpose() | Data():
-                self.ancestors[line.name] = frozenset()
-            case _:
-                behind = (self.ancestors[n] for n in used_by(line))
-                for name in made_by(line):
-                    self.ancestors[name] = frozenset().union(*behind)
+        if isinstance(line, Input):
+            for k, name in enumerate(line.names):
+                self._behind_it[name] = 0
+                if line.cov[k][k] > 0:
+                    self._behind_it[name] = 1 << len(self._names)
+                    self._names.append(name)
+            return
+        mask = 0
+        for used in used_by(line):
+            mask |= self._behind_it[used]
+        for name in made_by(line):
+            self._behind_it[name] = mask
+
+    def ancestors(self, name: str) -> frozenset[str]:
+        """The random input G-vars behind a vector or scalar."""
+        bits = reversed(bin(self._behind_it[name])[2:])
+        return frozenset(n for n, bit in zip(self._names, bits, strict=False) if bit == "1")
 
     # --- seeds
 
@@ -196,7 +201,7 @@ class _Check:
 
     def _seeds(self, forward: Sequence[MatMul]) -> frozenset[str]:
         """The input G-vars that meet condition 1; those behind a forward operand are none (condition 4)."""
-        used = frozenset().union(*(self.ancestors[line.vector] for line in forward))
+        used = frozenset().union(*(self.ancestors(line.vector) for line in forward))
         return self._untied(
             frozenset(name for line, k, name in self._inputs() if name not in used and line.mean[k] == 0)
         )
@@ -220,7 +225,7 @@ class _Check:
 
     def _blame(self, line: MatMul, behind: frozenset[str], forward: Sequence[MatMul]) -> Verdict:
         """Why the operand of a backward product has no seed behind it."""
-        users = {name: f for f in reversed(forward) for name in self.ancestors[f.vector]}
+        users = {name: f for f in reversed(forward) for name in self.ancestors(f.vector)}
         root, _ = self._root(line.matrix)
         for maker, k, name in self._inputs():
             if name in behind and name not in users:
@@ -263,7 +268,7 @@ class _Check:
                     what = (
                         "an even function" if parity[name] == EVEN else "neither an odd nor an even function"
                     )
-                    behind = ", ".join(sorted(self.ancestors[name] & seeds))
+                    behind = ", ".join(sorted(self.ancestors(name) & seeds))
                     return line, parity[name], self._broken(line, 3, f"{name!r} is {what} of {behind}")
         return None
 

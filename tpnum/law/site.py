@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tpnum.program import Program
     from tpnum.program.lines import Line, Var
 
+
 def _inverse(q: np.ndarray) -> np.ndarray:
     return np.divide(1.0, q, out=np.zeros_like(q), where=q > 0)
 
@@ -109,7 +110,7 @@ class Lines:
         return made
 
     def apart(self, a: str, b: str, other: Lines | None = None) -> bool:
-        """Whether two vectors (the second of the ``other`` lines) are independent: made of unlike Gaussians."""
+        """Whether two vectors (the second of ``other``) are independent: made of other Gaussians."""
         first, second = self._roots.get(a), (other or self)._roots.get(b)
         return first is not None and second is not None and not first & second
 
@@ -203,8 +204,8 @@ class Site:
         if a != b and self.lines.apart(a, b):
             if centred:
                 return None
-            means = self.mean(a), self.mean(b)
-            return self.polynomial(key, [(1.0, means)] if None not in means else [])
+            means = [mean for mean in (self.mean(a), self.mean(b)) if mean is not None]
+            return self.polynomial(key, [(1.0, tuple(means))] if len(means) == 2 else [])
         if isinstance(la, LinComb) or isinstance(lb, LinComb):
             line, other = (la, b) if isinstance(la, LinComb) else (lb, a)
             assert isinstance(line, LinComb)

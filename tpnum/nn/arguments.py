@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
+from tpnum.functions import DEGREE
+
 
 @dataclass(frozen=True, slots=True)
 class Accepts:
@@ -28,9 +30,18 @@ def convert(layer: Any) -> str | None:
         value = getattr(layer, name)
         try:
             object.__setattr__(layer, name, accepts.read(value))
-        except (TypeError, ValueError):
-            return f"{name} is {value!r}; it must be {accepts.what}"
+        except (TypeError, ValueError, OverflowError):
+            return f"{name} is {shown(value)}; it must be {accepts.what}"
     return None
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it, however long it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of thousands of digits, a list inside itself
+        return f"{type(value).__name__} without end"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 @cache
@@ -56,7 +67,20 @@ def _real(value: Any) -> float:
 
 
 def _deviation(value: Any) -> float:
+    made = _real(value)
+    return _require(made >= 0.0 and math.isfinite(made * made), made)
+
+
+def _non_negative(value: Any) -> float:
     return _require(_real(value) >= 0.0, _real(value))
+
+
+def _degree(value: Any) -> int:
+    return _require(_count(value) <= DEGREE, _count(value))
+
+
+def _points(value: Any) -> int:
+    return _require(_size(value) <= DEGREE, _size(value))
 
 
 def _positive(value: Any) -> float:
@@ -95,7 +119,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _coefficients(value: Any) -> tuple[float, ...]:
-    return _require(len(_sequence(value)) > 0, tuple(_real(v) for v in _sequence(value)))
+    return _require(0 < len(_sequence(value)) <= DEGREE + 1, tuple(_real(v) for v in _sequence(value)))
 
 
 def _reals(value: Any) -> tuple[float, ...]:
@@ -127,17 +151,19 @@ def _known(value: Any, table: Mapping[str, str]) -> str:
     return _require(name in table, name)
 
 
-_DEVIATION = Accepts("a finite number >= 0 (a standard deviation)", _deviation)
+_DEVIATION = Accepts("a number >= 0 with a finite square (a standard deviation)", _deviation)
 _SIZES = Accepts("a sequence of positive ints", read_sizes)
 
 Real = Annotated[float, Accepts("a finite number", _real)]
 Deviation = Annotated[float, _DEVIATION]
 OptionalDeviation = Annotated[float | None, _optional(_DEVIATION)]
 Positive = Annotated[float, Accepts("a finite number > 0", _positive)]
-NonNegative = Annotated[float, Accepts("a finite number >= 0", _deviation)]
+NonNegative = Annotated[float, Accepts("a finite number >= 0", _non_negative)]
 Keep = Annotated[float, Accepts("in (0, 1]: the probability of keeping a unit", _probability)]
 Size = Annotated[int, Accepts("a positive int", _size)]
 Count = Annotated[int, Accepts("an int >= 0", _count)]
+Degree = Annotated[int, Accepts(f"an int from 0 to {DEGREE}", _degree)]
+Points = Annotated[int, Accepts(f"an int from 1 to {DEGREE}", _points)]
 Sizes = Annotated[tuple[int, ...], _SIZES]
 OptionalSizes = Annotated[tuple[int, ...] | None, _optional(_SIZES)]
 AxisList = Annotated[tuple[int, ...], Accepts("an axis or a sequence of axes (ints)", _axes)]
@@ -145,7 +171,9 @@ Axis = Annotated[int, Accepts("an int", lambda v: int(_require(_is_int(v), v)))]
 Shape = Annotated[
     tuple[int, ...], Accepts("a sequence of positive ints, -1 for an axis that stays as it is", _shape)
 ]
-Coefficients = Annotated[tuple[float, ...], Accepts("a non-empty sequence of finite numbers", _coefficients)]
+Coefficients = Annotated[
+    tuple[float, ...], Accepts(f"a sequence of 1 to {DEGREE + 1} finite numbers", _coefficients)
+]
 Reals = Annotated[tuple[float, ...], Accepts("a sequence of finite numbers", _reals)]
 Scales = Annotated[tuple[float, float], Accepts("two positive numbers", _pair)]
 Flag = Annotated[bool, Accepts("True or False", _bool)]

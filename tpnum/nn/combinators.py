@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tpnum.nn.arguments import Axis, Count, Size
+from tpnum.nn.arguments import Axis, Count, Size, shown
 from tpnum.nn.base import Block, Features, Layer, Tree
 
 if TYPE_CHECKING:
@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from tpnum.program import Vector
 
 
+NESTED = 40
+"""Layers inside one another; series inside series are one."""
+
+
 def serial(*layers: Layer) -> Serial:
-    """Layers one after another."""
+    """Layers one after another; a series among them is spliced in."""
     return Serial(layers)
 
 
@@ -29,8 +33,21 @@ def repeat(layer: Layer, n: int) -> Repeat:
     return Repeat(layer, n)
 
 
-class _Container(Layer):
+class _Nest(Layer):
+    """A layer made of layers, which knows how many are inside one another."""
+
     branching = True
+
+    def _nest(self, *inside: Layer) -> None:
+        depth = 1 + max((layer._depth for layer in inside if isinstance(layer, _Nest)), default=0)
+        if depth > NESTED:
+            raise self.error(f"its layers are more than {NESTED} deep inside one another; put them in series")
+        object.__setattr__(self, "_depth", depth)
+
+    _depth: ClassVar[int]  # of each instance; no argument
+
+
+class _Container(_Nest):
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
@@ -40,7 +57,8 @@ class _Container(Layer):
             if isinstance(entry, type) and issubclass(entry, Layer):
                 raise self.error(f"argument {index} is a class; write {entry.__name__}()")
             if not isinstance(entry, Layer):
-                raise self.error(f"argument {index} is {entry!r}; it must be a layer")
+                raise self.error(f"argument {index} is {shown(entry)}; it must be a layer")
+        self._nest(*self.layers)
 
     def __repr__(self) -> str:
         return f"{self.op}({', '.join(map(repr, self.layers))})"
@@ -52,6 +70,17 @@ class Serial(_Container):
 
     op: ClassVar[str] = "serial"
     layers: tuple[Layer, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self._spliced()))
+        super().__post_init__()
+
+    def _spliced(self) -> Iterator[Layer]:
+        for layer in self.layers:
+            if isinstance(layer, Serial) and layer.branches() is None:
+                yield from layer.layers
+            else:
+                yield layer
 
     def emit(self, to: Emitter, x: Tree) -> Tree:
         branches = self.branches()
@@ -104,7 +133,7 @@ class Parallel(_Container):
 
 
 @dataclass(frozen=True, repr=False)
-class Repeat(Layer):
+class Repeat(_Nest):
     """A layer ``n`` times (made by `repeat`)."""
 
     op: ClassVar[str] = "repeat"
@@ -114,8 +143,9 @@ class Repeat(Layer):
 
     def __post_init__(self) -> None:
         if not isinstance(self.layer, Layer):
-            raise self.error(f"layer is {self.layer!r}; it must be a layer")
+            raise self.error(f"layer is {shown(self.layer)}; it must be a layer")
         super().__post_init__()
+        self._nest(self.layer)
 
     def emit(self, to: Emitter, x: Tree) -> Tree:
         for index in range(self.n):

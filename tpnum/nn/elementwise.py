@@ -11,7 +11,7 @@ from tpnum import functions
 from tpnum.errors import TpnumError
 from tpnum.functions import Function
 from tpnum.nn.activations import Activation, row
-from tpnum.nn.arguments import Accepts, Reals, Size
+from tpnum.nn.arguments import Accepts, Points, Reals
 from tpnum.nn.base import Layer
 
 
@@ -72,7 +72,7 @@ class ElementwiseNumerical(Activation):
     """``fn`` by the fixed rule of ``deg`` x ``deg`` Gauss-Hermite points, whatever its error is."""
 
     fn: Annotated[Any, _FUNCTION]
-    deg: Size
+    deg: Points
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,6 +23,10 @@ AXES = {0: (), 1: ("t",), 2: ("y", "x"), 3: ("z", "y", "x")}
 """Names of the spatial axes of inputs, by how many there are."""
 
 
+LAYERS = 20_000
+"""Of one net: what takes a minute or two."""
+
+
 def program(net: Layer, shape: Sequence[int]) -> Program:
     """The program of a net on one example of ``shape`` = (spatial sizes .., channels), outputs declared.
 
@@ -57,6 +61,7 @@ class Emitter:
     def __init__(self, program: Program) -> None:
         self.program = program
         self._steps: list[tuple[str, Layer]] = []
+        self._count = 0
         self._widths: set[int] = set()
         self._made: dict[str, int] = {}
 
@@ -65,6 +70,11 @@ class Emitter:
     def run(self, layer: Layer, x: Any, step: str) -> Any:
         """Emit a layer that is reached by ``step``, e.g. "layers[2]"."""
         self._steps.append((step, layer))
+        self._count += 1
+        if self._count > LAYERS:
+            raise SpecError(
+                f"the net has more than {LAYERS} layers; the kernel of a net so deep is a fixed point"
+            )
         try:
             if isinstance(x, tuple) and not layer.branching:
                 raise self.error(

@@ -13,8 +13,9 @@ from typing import Any
 
 from tpnum.errors import SpecError
 from tpnum.nn import activations, combinators, dense, elementwise, normalization, recurrent, spatial
+from tpnum.nn.arguments import shown
 from tpnum.nn.base import Layer
-from tpnum.nn.combinators import JOINS, FanInSum, FanOut, Identity, Parallel, Repeat, Serial
+from tpnum.nn.combinators import JOINS, NESTED, FanInSum, FanOut, Identity, Parallel, Repeat, Serial
 
 LAYERS: dict[str, type[Layer]] = {
     layer.op: layer
@@ -38,7 +39,23 @@ def from_spec(spec: Mapping[str, Any]) -> Layer:
     """The net of a JSON object: a network, or an object that holds one as "network"."""
     if isinstance(spec, Mapping) and "op" not in spec and "network" in spec:
         spec = spec["network"]
+    _check_nesting(spec)
     return _layer(spec, "")
+
+
+def _check_nesting(spec: Any) -> None:
+    """Refuse what is nested deeper than a net can be; level by level, for it may have any depth."""
+    level: list[Any] = [spec]
+    for _ in range(2 * NESTED + 2):  # a layer is an object, and a list of layers may stand around it
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (Mapping, list, tuple))
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+        if not level:
+            return
+    raise SpecError(f"the network is nested more than {NESTED} layers deep; write its layers in one list")
 
 
 def ops() -> tuple[str, ...]:
@@ -49,7 +66,7 @@ def ops() -> tuple[str, ...]:
 def _layer(spec: Any, path: str) -> Layer:
     if not isinstance(spec, Mapping) or not isinstance(spec.get("op"), str):
         raise SpecError(
-            f'{path or "the network"} is {_short(spec)}; it must be an object like {{"op": "Relu"}}'
+            f'{path or "the network"} is {shown(spec)}; it must be an object like {{"op": "Relu"}}'
         )
     op = spec["op"]
     given = {name: value for name, value in spec.items() if name != "op"}
@@ -89,7 +106,7 @@ def _container(op: str, given: dict[str, Any], path: str) -> Layer:
         return Serial((FanOut(2), Parallel((body, shortcut)), FanInSum()))
     entries = given[names[-1]]
     if not isinstance(entries, (list, tuple)):
-        raise SpecError(_at(path, op, f"{names[-1]} is {_short(entries)}; it must be a list of layers"))
+        raise SpecError(_at(path, op, f"{names[-1]} is {shown(entries)}; it must be a list of layers"))
     layers = tuple(_layer(entry, _join(path, f"{names[-1]}[{index}]")) for index, entry in enumerate(entries))
     if op == "serial":
         return Serial(layers)
@@ -130,8 +147,3 @@ def _join(path: str, step: str) -> str:
 
 def _at(path: str, op: str, message: str) -> str:
     return f"{path} ({op}): {message}" if path else f"{op}: {message}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -399,7 +399,7 @@ def _slopes(call: graph.DualCall) -> tuple[float, float] | None:
 
 
 def _read(node: graph.Pair) -> list[graph.Pair]:
-    """The operands of a node from the last to the first read: parts in order, of each the deeper chain first."""
+    """The operands of a node, the first read last: parts in order, of each the deeper chain first."""
     if isinstance(node, graph.Sum):
         return [pair for part in reversed(node.parts) for pair in part.pairs]
     return graph.operands(node)

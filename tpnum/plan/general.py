@@ -19,6 +19,8 @@ from tpnum.plan import labels, maps
 from tpnum.plan.blocks import Block, dims, shape
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tpnum.gauss.pair import Prepared
     from tpnum.plan.blocks import Dim
     from tpnum.plan.profile import ProfileValues
@@ -34,10 +36,20 @@ REFINE = 1e-2
 class PairValues:
     """Evaluates pair nodes for the inputs ``r`` of one profile against ``c`` of another.
 
-    ``same`` says that both profiles are of one data set, so that equal positions are the same example.
+    ``same`` says that both profiles are of one data set, so that equal positions are the same example;
+    ``proceed`` is called before every node of a `run`, and may raise.
     """
 
-    def __init__(self, rows: ProfileValues, cols: ProfileValues, r: slice, c: slice, same: bool):
+    def __init__(
+        self,
+        rows: ProfileValues,
+        cols: ProfileValues,
+        r: slice,
+        c: slice,
+        same: bool,
+        proceed: Callable[[], None] = lambda: None,
+    ):
+        self.proceed = proceed
         self.profiles = (rows, cols)
         self.slices = (r, c)
         self.counts = (len(range(rows.size)[r]), len(range(cols.size)[c]))
@@ -54,6 +66,7 @@ class PairValues:
                 readers[id(operand)] = readers.get(id(operand), 0) + 1
         kept = {id(node) for node in outputs}
         for node in order:
+            self.proceed()
             self(node)
             for operand in graph.operands(node):
                 readers[id(operand)] -= 1

@@ -18,7 +18,7 @@ from tpnum.plan.data import bind
 from tpnum.plan.joint import RTOL, Account
 from tpnum.plan.reading import Families, FractionReading, Recursion
 from tpnum.plan.report import Choice, IndependenceReport, choices, sampled
-from tpnum.program.expand import origins, sources
+from tpnum.program.expand import maps_below_functions, origins, sources
 from tpnum.program.lines import Data, Transpose
 from tpnum.program.text import place, quoted_places
 
@@ -163,8 +163,8 @@ class Law:
             return self._ensemble(str(wide))
 
     def _recursion(self, plain: Program) -> Recursion | Families:
-        """Families as such; where an axis was split (by a scan) all of them line by line."""
-        split = bool(plain.parts)
+        """Families as such; line by line where a scan split an axis, or a function reads a mapped H-var."""
+        split = bool(plain.parts) or maps_below_functions(plain)
         lines = plain.expand() if split else plain
         reading = Recursion(lines, self._data, self._account(), self._written(lines))
         reading.site.purse = self._purse()

@@ -11,8 +11,9 @@ from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
 from tpnum.plan.limit import Law, limit
 from tpnum.plan.reading import assembled
-from tpnum.program.expand import members
+from tpnum.program.expand import maps_below_functions, members
 from tpnum.program.lines import Input, Matrix
+from tpnum.program.tangent import refuse_constants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ def ntk(
 
 def _by_tangents(p: Program, g: str, h: str, options: dict[str, Any]) -> Estimate:
     q = p.tangent()
-    if q.parts:  # what a scan was unrolled into is read line by line
+    if q.parts or maps_below_functions(q):  # read line by line
         q = q.expand()
     law = limit(q, **options)
     first, second = (members(q, name) for name in (g, h))
@@ -82,6 +83,9 @@ def _by_tangents(p: Program, g: str, h: str, options: dict[str, Any]) -> Estimat
 
 def _by_gradients(p: Program, g: str, h: str, options: dict[str, Any]) -> Estimate:
     q = p.expand().copy()
+    for line in q.lines:
+        if isinstance(line, Input):
+            refuse_constants(line)
     seed = q.vector(q._auto("readout", bare=True), dim=p[g].dim)
     sides = [members(q, name) for name in (g, h)]
     grads = {name: q.backward({q[name]: seed}) for name in dict.fromkeys([*sides[0].flat, *sides[1].flat])}

@@ -14,6 +14,7 @@ from tpnum.law.site import Lines
 from tpnum.plan.blocks import shape
 from tpnum.plan.data import bind
 from tpnum.plan.profile import ProfileValues
+from tpnum.program.expand import maps_below_functions
 
 if TYPE_CHECKING:
     from tpnum.plan.general import PairValues
@@ -38,8 +39,8 @@ class Plan:
     """The demanded nodes per kind, over the pair rules that made them.
 
     ``diagonals`` are, for rows and columns, the outputs' own kernels at one input, with their weights.
-    ``axes`` are the output axes of the rows and of the columns.  ``mirrored`` is False where K[i, j] and K[j, i] differ: a fixed
-    quadrature rule treats its two inputs differently.
+    ``axes`` are the output axes of the rows and of the columns.  ``mirrored`` is False where K[i, j] and
+    K[j, i] differ: a fixed quadrature rule treats its two inputs differently.
     """
 
     pairs: Pairs
@@ -94,7 +95,7 @@ def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan
                     continue
                 node = _node(kind, pairs, a, b)
                 if node is not None:
-                    found.append(Entry(w, node, at.index, other.index))
+                    found.append(Entry(w, node, at.position, other.position))
         entries[kind] = tuple(found)
     diagonals = tuple({kind: _diagonal(kind, pairs, side) for kind in kinds} for side in (0, 1))
     nodes = graph.schedule([entry.node for found in entries.values() for entry in found])
@@ -107,7 +108,10 @@ def _prepared(program: Program, tangent: bool) -> Program:
         raise ProgramError(
             "the program declares no output: call p.output(v) with the vector whose kernel is meant"
         )
-    return program.tangent() if tangent else program.unrolled()
+    plain = program.unrolled()
+    if maps_below_functions(plain):
+        plain = plain.expand()
+    return plain.tangent() if tangent else plain
 
 
 def _node(kind: str, pairs: Pairs, a: str, b: str) -> graph.Pair | None:
@@ -135,7 +139,7 @@ def _axes(program: Program) -> tuple[int, ...]:
     made: dict[str, tuple[int, ...]] = {}
     for (_, name), place in zip(program.outputs, program.output_places, strict=True):
         kept = iter(program.vars[name].axes)
-        made[place.family] = tuple(next(kept)[1] if i is None else i + 1 for i in place.index)  # C order
+        made[place.family] = tuple(next(kept)[1] if i is None else i + 1 for i in place.position)  # C order
     if len({*made.values()}) != 1:
         raise InputError("net: its outputs have different index axes; give each its own kernel call")
     return next(iter(made.values()))

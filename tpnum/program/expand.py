@@ -83,6 +83,26 @@ def members(expanded: Program, name: str) -> np.ndarray:
     return np.array(parts.names, dtype=object).reshape([size for _, size in parts.axes])
 
 
+def maps_below_functions(program: Program) -> bool:
+    """Whether a function or an average reads a vector that an index map has made of H-vars.
+
+    A map does not commute with functions as a line of families does; its scalar lines are sums.
+    """
+    mapped: set[str] = set()
+    for line in program.lines:
+        match line:
+            case Map():
+                if program.vars[line.name].kind == "H":
+                    mapped.add(line.name)
+            case LinComb():
+                if any(t.vector in mapped for t in line.terms):
+                    mapped.add(line.name)
+            case Nonlin() | Moment():
+                if any(arg in mapped for arg in line.args):
+                    return True
+    return False
+
+
 def unrolled(program: Program) -> Program:
     """The same program without scans (itself if it has none)."""
     axes = set(_scan_axes(program.lines))

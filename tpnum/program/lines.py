@@ -108,12 +108,12 @@ class Place(NamedTuple):
     """Where an output stands in the family that was declared: an index per axis, None along whole axes."""
 
     family: str
-    index: tuple[int | None, ...]
+    position: tuple[int | None, ...]
 
     def at(self, index: Mapping[str, int], axes: Axes) -> Place:
         """The place of a member, ``index`` along some of the ``axes`` that are whole so far."""
         left = iter(axes)
-        made = tuple(index.get(next(left)[0]) if i is None else i for i in self.index)
+        made = tuple(index.get(next(left)[0]) if i is None else i for i in self.position)
         return Place(self.family, made)
 
 

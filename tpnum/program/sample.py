@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from tpnum.program.builder import Program
 
 
+DRAWN = 1 << 20
+"""Numbers drawn in one call, which nobody can interrupt."""
+
+
 def simulate(
     program: Program,
     width: int | Mapping[str, int] = 1000,
@@ -193,7 +197,12 @@ class _Run:
 
     def normal(self, key: str, *shape: int) -> np.ndarray:
         words = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=16).digest(), dtype=np.uint32)
-        return np.random.default_rng([self.seed, *words.tolist()]).standard_normal(shape)
+        rng = np.random.default_rng([self.seed, *words.tolist()])
+        made = np.empty(shape)
+        flat = made.reshape(-1)
+        for begin in range(0, flat.size, DRAWN):
+            rng.standard_normal(out=flat[begin : begin + DRAWN])
+        return made
 
     def keys(self, name: str, axes: Axes) -> list[str]:
         """The scalar names of a family, inside the current scan steps."""

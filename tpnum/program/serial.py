@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "tpnum.program", 1
 _CLASSES = (Input, Data, Matrix, Transpose, MatMul, LinComb, Nonlin, Map, Moment, Arith, Scan)
 LINES = {c.__name__: c for c in _CLASSES}
+DEEPEST = 60
+"""Levels of lists and objects; a scan inside a scan has four, a function inside a function up to six."""
+TOO_DEEP = f"this JSON is not a program: it is nested more than {DEEPEST} levels deep"
+
 INNER: dict[str, type] = {"terms": Term, "carries": Carry}
 
 
@@ -63,6 +67,10 @@ def from_json(text: str, build: Callable[..., Program], modules: Iterable[str] =
         doc = parse(text)
     except (TypeError, AttributeError, ValueError) as error:
         raise ProgramError(f"this is not JSON: {error}") from None
+    except RecursionError:
+        raise ProgramError(TOO_DEEP) from None
+    if _depth_exceeds(doc, DEEPEST):
+        raise ProgramError(TOO_DEEP)
     if not isinstance(doc, dict) or doc.get("format") != FORMAT:
         raise ProgramError(f'this JSON is not a program: it lacks "format": "{FORMAT}"')
     if doc.get("version") != VERSION:
@@ -74,8 +82,23 @@ def from_json(text: str, build: Callable[..., Program], modules: Iterable[str] =
         return build(lines, doc["dims"], outputs, doc["tangents"], parts)
     except ProgramError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ProgramError(f"this JSON is not a program: {type(error).__name__}: {error}") from None
+
+
+def _depth_exceeds(value: Any, most: int) -> bool:
+    """Whether lists and objects are nested deeper, looked at level by level."""
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _output(weight: Any, name: Any, *place: Any) -> tuple[Any, ...]:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tpnum.program.values import Vector
 
 
+NESTED = 10
+"""Scans inside one another."""
+
+
 class State:
     """An append-only list of checked lines: content, names, scopes."""
 
@@ -101,7 +105,7 @@ class State:
         tangents: Mapping[str, str] | None = None,
         parts: Mapping[str, Parts] | None = None,
     ) -> Self:
-        """A program from its records, checked line by line; outputs are (weight, name) or with their place."""
+        """A program from its records, checked line by line; outputs (weight, name) may have a place."""
         p = cls()
         for dim, ratio in (dims or {}).items():
             p.dim(dim, ratio)
@@ -236,6 +240,11 @@ class State:
         return s is not None
 
     def _open(self, axis: str) -> Scope:
+        scope: Scope | None = self._scope
+        for _ in range(NESTED):
+            scope = scope and scope.parent
+        if scope is not None:
+            raise ProgramError(f"scans are nested more than {NESTED} deep")
         self._scope = Scope(self._scope, axis)
         return self._scope
 

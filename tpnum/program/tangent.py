@@ -106,6 +106,7 @@ class _Writer:
         return made
 
     def input(self, line: Input) -> None:
+        refuse_constants(line)
         live = [i for i in range(len(line.names)) if line.tangent * line.cov[i][i] > 0]
         if not live:
             return
@@ -169,6 +170,16 @@ class _Writer:
             case Nonlin():
                 return tuple(dict.fromkeys(a for n in line.args for a in self.new._var(n).axes))
         return ()
+
+
+def refuse_constants(line: Input) -> None:
+    """A trained input that starts at a constant has no direction of its own."""
+    for k, name in enumerate(line.names):
+        if line.tangent > 0 and line.cov[k][k] == 0:
+            raise ProgramError(
+                f"{name!r} is trained but starts at a constant: its direction, a copy of its law, is zero; "
+                "write it as a trained matrix times p.ones, p.matrix(name, var=0.0, tangent=1.0) @ p.ones()"
+            )
 
 
 def _named(line: Line, name: str) -> Line:

@@ -34,6 +34,7 @@ class MachineWorker:
     """Panels of a plan without index axes, into the outputs of the working dtype."""
 
     grain = 1 << 18
+    stopped = False
 
     def __init__(
         self,

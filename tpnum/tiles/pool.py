@@ -14,11 +14,16 @@ from typing import Any, Protocol
 from tpnum.tiles.grid import Tile
 
 
+class Stopped(Exception):
+    """A tile given up, since another one failed or the user interrupted."""
+
+
 class Worker(Protocol):
     """Computes tiles into the outputs; `prepare` runs once, before any thread."""
 
     tiles: list[Tile]
     grain: int  # entries below which a thread more costs what it saves
+    stopped: bool  # whether tiles at work are to be given up
 
     def prepare(self) -> None: ...
 
@@ -96,8 +101,11 @@ def run(worker: Worker, n_jobs: int | None, progress: bool | Callable[[int, int]
                 return
             try:
                 worker.tile(tile)
+            except Stopped:
+                return
             except BaseException:
                 waiting.clear()
+                worker.stopped = True
                 raise
             report()
 
@@ -108,9 +116,14 @@ def run(worker: Worker, n_jobs: int | None, progress: bool | Callable[[int, int]
         others = parallel(delayed(drain)() for _ in range(jobs - 1))
     try:
         drain()
-    finally:
         for _ in others:
             pass
+    except BaseException:
+        waiting.clear()
+        worker.stopped = True
+        for _ in others:
+            pass
+        raise
     worker.finish()
 
 

@@ -12,6 +12,7 @@ from tpnum.plan.general import PairValues
 from tpnum.tiles.diagonal import check_range, write_diagonal
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile, put, squares
+from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
     from tpnum.plan.plan import Plan
@@ -42,6 +43,7 @@ class GeneralWorker:
     """`tpnum.plan.general` on square tiles, in float64."""
 
     grain = 1 << 6
+    stopped = False
 
     def __init__(
         self,
@@ -72,11 +74,15 @@ class GeneralWorker:
         self.plan.tile(PairValues(self.rows, self.cols, one, one, self.symmetric))
 
     def tile(self, tile: Tile) -> None:
-        values = PairValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric)
+        values = PairValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric, self._proceed)
         half = len(self.plan.axes[0])
         for kind, block in self.plan.tile(values).items():
             check_finite(block, kind, tile)
             put(self.outs[kind], tile, block, half)
+
+    def _proceed(self) -> None:
+        if self.stopped:
+            raise Stopped
 
     def finish(self) -> None:
         if self.symmetric and not self.plan.axes[0]:

@@ -1,0 +1,93 @@
+"""Ctrl-C ends a long calculation soon, with KeyboardInterrupt alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAD = """
+import numpy as np, tpnum as tp
+from tpnum import nn
+rng = np.random.default_rng(0)
+"""
+NET = "nn.serial(nn.Dense(1), {0}, nn.Dense(1), {0}, nn.Dense(1))"
+CONV = (
+    "nn.serial(nn.Conv(1, (3,), padding='SAME'), nn.Relu(), nn.Conv(1, (3,), padding='SAME'), nn.Relu(), "
+    "nn.GlobalAvgPool(), nn.Dense(1))"
+)
+DEEP = "nn.program(nn.serial(*[nn.Dense(1), nn.Tanh()] * 9, nn.Dense(1)), (3,))"
+# name -> (what is compiled and made first, what takes minutes)
+CASES = {
+    "dense": (
+        f"n = {NET.format('nn.Relu()')}; x = rng.standard_normal((8000, 50)); tp.kernel(n, x[:9], get='ntk')",
+        "while True: tp.kernel(n, x, get='ntk')",
+    ),
+    "conv": (
+        f"n = {CONV}; x = rng.standard_normal((300, 24, 3)); tp.kernel(n, x[:3])",
+        "while True: tp.kernel(n, x)",
+    ),
+    "tanh": (
+        f"n = {NET.format('nn.Tanh()')}; x = rng.standard_normal((5000, 50)); tp.kernel(n, x[:99])",
+        "while True: tp.kernel(n, x)",
+    ),
+    "expect": (
+        "f = lambda *z: np.abs(sum(z) - .3) * np.sign(z[0] * z[1] - .1); c = np.eye(8) + .3",
+        "while True: tp.expect(f, np.zeros(8), c, rtol=1e-9)",
+    ),
+    "ensemble": (
+        f"p = {DEEP}; y = p.outputs[0][1]; data = {{'u': np.ones(3)}}\n"
+        "law = lambda k: tp.limit(p, data=data, method='ensemble', samples=k).moment(y, y)\n"
+        "law(4096)",
+        "while True: law(2**22)",
+    ),
+    "simulate": (f"p = {DEEP}", "while True: tp.simulate(p, 5000, data={'u': np.ones(3)})"),
+    "deep": (
+        "n = nn.serial(*[nn.Dense(1), nn.Erf()] * 9000, nn.Dense(1)); x = rng.standard_normal((3, 4))",
+        "while True: tp.kernel(n, x, get='ntk')",
+    ),
+}
+SOON = 1.5
+"""Seconds of processor time between the signal and the end."""
+
+
+def burnt(pid: int) -> float:
+    """Seconds of processor time of a process, all threads together; wall-clock time where nobody tells."""
+    if not os.path.exists("/proc/self/stat"):
+        return time.monotonic()
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ctrl_c(case: str) -> None:
+    setup, work = CASES[case]
+    code = f"{HEAD}\n{setup}\nprint('go', flush=True)\n{work}\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n", process.stderr and process.stderr.read()
+        time.sleep(0.7)
+        before = burnt(process.pid)
+        process.send_signal(signal.SIGINT)
+        last, end = before, time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < end:
+            try:
+                last = max(last, burnt(process.pid))
+            except (OSError, IndexError):
+                break
+            time.sleep(0.02)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert last - before < 2 * SOON, f"{last - before:.2f} s of processor time (two threads) after Ctrl-C"
+    assert process.returncode in (-signal.SIGINT, 130, 1)
+    assert err.strip().splitlines()[-1] == "KeyboardInterrupt"
+    assert "Exception ignored" not in err and "Exception in thread" not in err
