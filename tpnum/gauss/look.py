@@ -24,6 +24,7 @@ _ASIDE = (3, 5, 7)
 edge at one of them, where waves have a zero."""
 _EDGE = max(_ASIDE)
 _SHARPER = 4.0
+_LONELY = 0.1
 _WAVES = 0.12
 """A line with more such places is one of waves."""
 _SHARE = 0.02
@@ -117,7 +118,8 @@ def features(values: np.ndarray, tolerance: float) -> Features:
         values = np.where(lost, 0.0, values)
         size = np.einsum("lkn,n->lk", np.abs(values), weight)
         line, at = np.nonzero(np.any(lost[:, :, 1:] & lost[:, :, :-1], axis=1))
-        found.append(_stretches(line, z[at] + 0.5 * step, step, np.full(line.size, np.inf)))
+        first = np.zeros(line.size, dtype=bool)
+        found.append(_stretches(line, z[at] + 0.5 * step, step, np.full(line.size, np.inf), first))
     top = np.max(np.abs(values), axis=2)
     unit = np.where(size > 0, size, np.where(top > 0, top, 1.0))[:, :, None]
     stride = 1
@@ -163,11 +165,15 @@ def _sharp(
     sharp = (sharp >= len(_ASIDE) - 1) & (worth > least)
     sharp[np.mean(sharp, axis=1) > _WAVES] = False
     line, at = np.nonzero(sharp)
-    return [_stretches(line, z[at], width, worth[line, at])]
+    around = np.sort(second[line[:, None], at[:, None] + _EDGE + np.arange(-3, 4)], axis=1)
+    lonely = around[:, -3] <= _LONELY * around[:, -1]  # a jump has two large differences, a kink one or two
+    return [_stretches(line, z[at], width, worth[line, at], lonely)]
 
 
-def _stretches(line: np.ndarray, z: np.ndarray, width: float, weight: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Points close to each other as one: (line, low, high, whether two at most, the largest weight)."""
+def _stretches(
+    line: np.ndarray, z: np.ndarray, width: float, weight: np.ndarray, lonely: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Points close to each other as one: (line, low, high, whether two lonely ones, the largest weight)."""
     first = np.ones(line.size, dtype=bool)
     first[1:] = (line[1:] != line[:-1]) | (z[1:] - z[:-1] > 4.5 * width)
     begin = np.flatnonzero(first)
@@ -175,4 +181,5 @@ def _stretches(line: np.ndarray, z: np.ndarray, width: float, weight: np.ndarray
         return line, z, z, first, weight
     last = np.append(begin[1:], line.size) - 1
     low, high = z[begin] - 1.6 * width, z[last] + 1.6 * width
-    return line[begin], low, high, last - begin < 2, np.maximum.reduceat(weight, begin)
+    single = (last - begin < 2) & np.logical_and.reduceat(lonely, begin)
+    return line[begin], low, high, single, np.maximum.reduceat(weight, begin)

@@ -25,6 +25,8 @@ _NOTHING = 1e-18
 """Of E|f|, what f times the density may be ten deviations out and is left away."""
 _OFTEN = 1e-2
 """Of the tolerance, what an error is said to be at least: at kinks two rules may agree by chance."""
+_NARROW = 0.9
+"""The same where lines are looked at for narrow things, some of which may have passed between the points."""
 _BESIDE = 1e-9
 """Panels end that close to where a coordinate is zero: functions like to break there, in thin layers too."""
 
@@ -66,7 +68,8 @@ def nested(
         if run.lost is not None and np.any(goal.missed(error, total)):
             raise LimitError(f_at.lost(run.lost, name(i)))
         cost += run.cost
-        made.append((value, np.maximum(error, _OFTEN * goal.rtol * total), total))
+        least = _NARROW if run.points else _OFTEN
+        made.append((value, np.maximum(error, least * goal.rtol * total), total))
     value, error, total = (np.concatenate(a) for a in zip(*made, strict=True))
     return value, error, total, cost
 
