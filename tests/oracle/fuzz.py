@@ -114,7 +114,9 @@ def moment_differentiated(original):
     """The derivative of a sum m x, m = mean(u v), keeps d(u v) x, as if m were a function of the hats."""
 
     def dots(self, x, opposite, variance):
-        found = dict(original(self, x, opposite, variance))
+        found = {}
+        for y, c in original(self, x, opposite, variance):  # two products of one vector are one dot
+            found[y] = found.get(y, 0.0) + c
         line = next((li for li in self.old.lines if isinstance(li, LinComb) and li.name == x), None)
         moments = {li.name: li for li in self.old.lines if isinstance(li, Moment)}
         for term in line.terms if line else ():
