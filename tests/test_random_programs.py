@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import tpnum as tp
+from tests.oracle import mixed_programs as own
 from tests.oracle.mixed import FAR, Outcome, against_widths, answers, apart, numbered, outcome
 from tpnum import Program
-from tpnum.program.lines import Matrix
+from tpnum.program.lines import Matrix, Nonlin
 
 FEW = (0, 1, 2, 3, 6, 7, 8, 9, 10, 13, 16, 19)
 
@@ -67,3 +68,28 @@ def test_an_average_of_equal_estimates_is_no_better_than_each() -> None:
         made = law.scalar(s)
         assert np.all(np.abs(made.value - want) < 2 * made.error + 1e-12)
     assert law.scalar(average).error == pytest.approx(np.max(law.scalar(q).error))
+
+
+def test_derivatives_in_scalars_are_no_derivatives_in_vectors() -> None:
+    """E d f(u; s)/ds: Price's theorem has nothing to say about it."""
+    p = tp.Program()
+    x, v = p.vector("x", mean=0.6), p.vector("v", mean=0.5)
+    s = p.mean(x * x)
+    h = p.apply(own.damped, x, s, derivative=(own.damped_u, own.damped_s))
+    p.backward({h: v})
+    own_lines = [line for line in p.lines if isinstance(line, Nonlin) and line.fn.user is not None]
+    found = {line.fn.order: line.name for line in own_lines}
+    law, at = tp.limit(p), 1.36
+    assert law.mean(found[0,]).value == pytest.approx(1 / (1 + at**2))
+    assert law.mean(found[1,]).value == pytest.approx(-2 * at * 0.6 / (1 + at**2) ** 2)
+    assert "damped'_2" in str(p)
+
+
+def test_pairs_of_different_index_maps_of_what_is_equal_along_the_axis() -> None:
+    """An average over positions against one position, of a fresh family: the block has no such axis."""
+    p = tp.Program()
+    x = p.vector("x", axes={"t": 3}, fresh=True)
+    s = p.mean(tp.tanh(x.mean("t")) * x.take(t=2))
+    z, w = np.polynomial.hermite_e.hermegauss(80)
+    slope = w @ (1 / np.cosh(z / np.sqrt(3)) ** 2) / w.sum()
+    assert tp.limit(p).scalar(s).value == pytest.approx(slope / 3, rel=1e-10)

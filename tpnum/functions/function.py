@@ -102,7 +102,7 @@ class Function:
         """+1 even, -1 odd, 0 neither, when all vector arguments change sign together."""
         if self.n_scalars != self.record.scalars:
             return self.parities[0] if self.arity == 1 else 0
-        return int(self._look("parity")) * (-1) ** len(self.order)
+        return int(self._look("parity")) * (-1) ** sum(i < self.arity for i in self.order)
 
     @property
     def parities(self) -> tuple[int, ...]:
@@ -142,7 +142,12 @@ class Function:
     @property
     def primitive(self) -> tuple[Function, int] | None:
         """(f, i) where this is df/du_i."""
-        return None if not self.order else (replace(self, order=self.order[:-1]), self.order[-1])
+        vectors = [i for i in self.order if i < self.arity]  # beyond are derivatives in scalars
+        if not vectors:
+            return None
+        left = list(self.order)
+        left.remove(vectors[-1])
+        return replace(self, order=tuple(left)), vectors[-1]
 
     @property
     def names(self) -> frozenset[str]:
@@ -235,7 +240,7 @@ class Function:
             outer = next(iter(self.parts), None)
             return f"{outer!r}(...)" + chr(39) * len(self.order)
         inside = ", ".join(f"{k}={_short(v)}" for k, v in self.params)
-        marks = "".join(f"_{i + 1}" for i in self.order) if self.arity > 1 else ""
+        marks = "".join(f"_{i + 1}" for i in self.order) if self.arity > 1 or any(self.order) else ""
         return f"{self.name}{chr(39) * len(self.order)}{marks}" + (f"({inside})" if inside else "")
 
     def __reduce__(self) -> tuple[Any, ...]:

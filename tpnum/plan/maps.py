@@ -32,11 +32,12 @@ def _tied(values: PairValues, node: graph.Mapped) -> Block:
     block = values(node.operand)
     own = dims(node.operand)
     place = own.index((rows.axis, 2))
-    size = block.k.shape[place]
+    size = dict(node.operand.tied)[rows.axis]
     weights = labels.map_matrix(rows, size) * labels.map_matrix(cols, size)
     new = [*own[:place], *((name, 2) for name, _ in rows.out), *own[place + 1 :]]
 
     def along(array: np.ndarray) -> np.ndarray:
+        array = np.broadcast_to(array, (*array.shape[:place], size, *array.shape[place + 1 :]))
         made = labels.apply_matrix(weights, array, place, [s for _, s in rows.out])
         return labels.align(made, new, dims(node))
 

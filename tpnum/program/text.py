@@ -41,7 +41,7 @@ def number(x: object) -> str:
 def function_text(fn: Function) -> str:
     """Name and parameters of a function, e.g. ``abrelu[a=-0.3, b=1.2]``; ``tanh'`` is a derivative."""
     marks = "'" * len(fn.order)
-    if fn.arity > 1:
+    if fn.arity > 1 or any(fn.order):
         marks += "".join(f"_{i + 1}" for i in fn.order)
     params = ", ".join(f"{k}={number(v)}" for k, v in fn.params)
     return f"{fn.name}{marks}" + (f"[{params}]" if params else "")
