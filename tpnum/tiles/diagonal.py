@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.errors import LimitError
+from tpnum.plan import labels
 from tpnum.plan.deep import deeply
 
 if TYPE_CHECKING:
@@ -15,23 +16,37 @@ if TYPE_CHECKING:
     from tpnum.plan.profile import ProfileValues
 
 
+def fill_diagonals(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray]) -> None:
+    """K(x, x) at every position of the output, (N, *axes): from the profile pass, no pair is looked at."""
+    check_range(plan, (profile,), next(iter(outs.values())).dtype)
+    program = plan.programs[0]
+    lines = len(program.lines)
+    own = program.vars[program.outputs[0][1]].axes
+    for kind, out in outs.items():
+        total = np.zeros(out.shape)
+        for weight, node, at in plan.diagonals[0][kind]:
+            values = deeply(lines, partial(profile, node))
+            total[(slice(None), *at)] += weight * labels.lift(values, profile.axes(node), own)
+        out[...] = total
+
+
 def write_diagonal(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray]) -> None:
     """The diagonal of a symmetric matrix from the profile pass: exact, no rounding of pairs."""
     lines = len(plan.programs[0].lines)
     for kind, out in outs.items():
         total = np.zeros(profile.size)
-        for weight, node in plan.diagonals[0][kind]:
+        for weight, node, _ in plan.diagonals[0][kind]:
             total += weight * deeply(lines, partial(profile, node))
         np.fill_diagonal(out, total)
 
 
-def check_range(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype) -> None:
+def check_range(plan: Plan, profiles: tuple[ProfileValues, ...], dtype: np.dtype) -> None:
     """Kernels that do not fit the dtype of the result are refused before any tile is computed."""
     limit = np.finfo(dtype).max
     lines = len(plan.programs[0].lines)
     for side, profile in enumerate(profiles):
         for kind, nodes in plan.diagonals[side].items():
-            for _, node in nodes:
+            for _, node, _ in nodes:
                 largest = float(np.max(deeply(lines, partial(profile, node))))
                 if largest > float(limit):
                     raise LimitError(

@@ -33,6 +33,8 @@ def make_worker(
     """The fast worker if the plan has no index axes left and its duals have series, else the general one."""
     lines = sum(len(program.lines) for program in plan.programs)
     check_range(plan, profiles, dtype)
+    if not any(plan.entries.values()):  # zeros, from the program's text
+        return GeneralWorker(plan, profiles, outs, tile)
     try:
         machine = deeply(lines, lambda: compile_plan(plan, *profiles, dtype))
     except Unsupported:
