@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tpnum.errors import ProgramError
+from tpnum.functions.checked import checked
 from tpnum.functions.record import Record, unary
 
 _NEAR, _JUMP = 1e-12, 1e-3
@@ -177,6 +178,8 @@ class Function:
         if self.order not in values:
             raise ProgramError(f"{self} has no values: pass derivative= with the function {self.name}")
         arrays = [np.asarray(a, dtype=None if _is_float(a) else np.float64) for a in arguments]
+        if self.user is not None:
+            return checked(values[self.order], repr(self), arrays)
         return values[self.order](*arrays, **dict(self.params))
 
     def derivative(self, i: int = 0) -> Function:

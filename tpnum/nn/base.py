@@ -16,7 +16,7 @@ from tpnum.nn.arguments import convert
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
-    from tpnum.program import Vector
+    from tpnum.program import Program, Vector
     from tpnum.program.lines import Axes
 
 
@@ -105,6 +105,12 @@ class Layer:
     def emit(self, to: Emitter, x: Any) -> Any:
         """Append the lines of the layer to ``to`` and return the features that come out."""
         raise self.error("a layer class defines emit(to, x)")
+
+    def __tpnum_program__(self, shape: Any) -> Program:
+        """What `tpnum.limit` and its like read where a net is given with a shape."""
+        from tpnum.nn.emitter import program
+
+        return program(self, shape)
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that have no default or differ from it, in order."""

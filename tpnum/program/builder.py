@@ -75,15 +75,15 @@ class Program(State):
 
     def unrolled(self) -> Program:
         """The same program without scans: their axes are split everywhere (`tpnum.program.expand`)."""
-        return expansion.unrolled(self)
+        return expansion.unrolled(self)._of(self, "unrolled")
 
     def expand(self, axes: Iterable[str] | None = None) -> Program:
         """The scalar lines of every family (or of the given axes)."""
-        return expansion.expand(self, axes)
+        return expansion.expand(self, axes)._of(self, "expanded")
 
     def tangent(self) -> Program:
         """The program with its tangent lines, whose law is the NTK; `tangents` names them (MATH 5)."""
-        return differentiated.tangent(self)
+        return differentiated.tangent(self)._of(self, "tangent")
 
     def backward(
         self, seeds: Mapping[Any, Any], wrt: Iterable[Any] | None = None, stop: Iterable[Any] = ()

@@ -8,13 +8,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum import functions
-from tpnum.errors import ProgramError
+from tpnum.arguments import shown
+from tpnum.errors import InputError, ProgramError
 from tpnum.program.handle import Handle
 from tpnum.program.lines import Axes
+from tpnum.program.state import State
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
+    from tpnum.program.builder import Program
     from tpnum.program.values import Scalar
+
+
+def as_program(p: Any, shape: Any = None, name: str = "p") -> Program:
+    """A program, or that of a net of layers on one example of ``shape``."""
+    if isinstance(p, State):
+        if shape is not None:
+            raise InputError("shape: it belongs to a net of layers; a program knows its axes")
+        return p  # type: ignore[return-value]
+    write = getattr(p, "__tpnum_program__", None)
+    if write is None or isinstance(p, type):
+        raise InputError(f"{name}: a Program (or a net of layers with shape=) is needed, not {shown(p)}")
+    if shape is None:
+        raise InputError(
+            f"{name}: a Program is needed; nn.program(net, shape) writes that of a net, or give "
+            "shape=(.., channels) of one example here"
+        )
+    return write(shape)
 
 
 def as_axes(axes: Any) -> Axes:

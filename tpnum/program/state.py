@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from tpnum.errors import ProgramError
@@ -19,10 +20,19 @@ if TYPE_CHECKING:
     from tpnum.program.values import Vector
 
 
+@dataclass(frozen=True)
+class Lineage:
+    """Where a program comes from: copies share it, what is derived from it (expanded, ..) its ``origin``."""
+
+    origin: str = field(default_factory=lambda: os.urandom(8).hex())
+    form: str = ""
+
+
 class State:
     """An append-only list of checked lines: content, names, scopes."""
 
     def __init__(self) -> None:
+        self.lineage = Lineage()
         self._root = Scope()
         self._scope = self._root
         self._ratios: dict[str, float] = {}
@@ -80,7 +90,7 @@ class State:
         return hash(self.lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self).from_lines, self._content())
+        return (type(self).from_lines, self._content(), {"lineage": self.lineage})
 
     def _content(self) -> tuple[Any, ...]:
         return (self.lines, self.dims, self.outputs, self.tangents, self.parts)
@@ -107,7 +117,13 @@ class State:
 
     def copy(self) -> Self:
         """An equal program that can be continued by itself."""
-        return type(self).from_lines(*self._content())
+        return type(self).from_lines(*self._content())._of(self, self.lineage.form)
+
+    def _of(self, source: State, form: str) -> Self:
+        """The same, known to be made of ``source``."""
+        if self is not source:
+            self.lineage = Lineage(source.lineage.origin, form)
+        return self
 
     def check(self) -> None:
         """Check the whole program again from its lines."""
