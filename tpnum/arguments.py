@@ -157,5 +157,5 @@ def finite_array(x: Any, name: str, ndim: int | None = None, error: Refusal = In
     if ndim is not None and array.ndim != ndim:
         raise error(f"{name}: an array of {ndim} axes is needed, not one of shape {array.shape}")
     if not np.isfinite(array).all():
-        raise error(f"{name} holds NaN or infinity; clean it first")
+        raise error(f"{name} must be finite; it holds NaN or infinity")
     return array

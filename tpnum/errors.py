@@ -25,6 +25,10 @@ class LimitError(TpnumError, ValueError):
     """A limit that does not exist or cannot be computed: the message names the line."""
 
 
+class FunctionError(InputError, LimitError):
+    """A user's function that cannot be used: it is no elementwise function of real numbers, or not finite."""
+
+
 class StoreError(TpnumError, OSError):
     """A file that cannot be read or written: the message names the path."""
 

@@ -135,3 +135,7 @@ __all__ = [
     "serial",
     "sgd",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from tpnum.arguments import choice, number, whole
 from tpnum.errors import InputError, LimitError
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
@@ -17,8 +19,11 @@ from tpnum.plan.data import bind
 from tpnum.plan.joint import RTOL, Account, TooWide
 from tpnum.plan.reading import Families, FractionReading, Recursion
 from tpnum.plan.report import Choice, IndependenceReport, choices, sampled
+from tpnum.program.calls import as_program
 from tpnum.program.expand import origins, sources
 from tpnum.program.lines import Data, Transpose
+from tpnum.program.refer import refer
+from tpnum.program.sample import arrays_of
 from tpnum.program.text import place, quoted_places
 
 if TYPE_CHECKING:
@@ -35,6 +40,8 @@ WIDEST = 3
 """Correlated Gaussians in one expectation up to which "auto" integrates; beyond, it draws an ensemble."""
 
 SAMPLES = 1 << 17
+LEAST, MOST = 256, 1 << 30
+"""Draws of an ensemble: fewer say nothing, more do not fit into a machine."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ def limit(
     rtol: float | None = None,
     seed: int = 0,
     data: Mapping[str, Any] | None = None,
+    shape: Any = None,
 ) -> Law:
     """The law of ``p`` as all widths go to infinity together, transposes anywhere.
 
@@ -67,6 +75,7 @@ def limit(
     ----------
     p
         The program; it may have data lines, whose arrays (*axes, channels) then come in ``data`` by name.
+        Or a net of layers, with ``shape``, the (.., channels) of one example, and ``data={"u": x}``.
     method
         "exact": closed forms, quadrature, exact fractions where every function is a polynomial; expectations
         over many correlated Gaussians by randomised quasi-Monte Carlo.  "ensemble": ``samples`` draws of
@@ -89,18 +98,13 @@ def limit(
     InputError
         An option that does not exist, data that do not fit.
     """
-    for name, value, known in (("method", method, METHODS), ("independence", independence, TREATMENTS)):
-        if value not in known:
-            raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-    if rtol is not None and not 0 < rtol < 1:
-        raise InputError(f"rtol must be between 0 and 1, not {rtol!r}")
-    for name, number in (("samples", samples), ("seed", seed)):
-        if number is not None and int(number) != number:
-            raise InputError(f"{name} must be a whole number, not {number!r}")
-    if samples is not None and samples < 256:
-        raise InputError(f"samples must be at least 256, not {samples!r}")
-    options = Options(method, independence, int(samples or SAMPLES), rtol, int(seed))
-    return Law(p, options, data)
+    choice(method, "method", METHODS)
+    choice(independence, "independence", TREATMENTS)
+    if rtol is not None:
+        rtol = number(rtol, "rtol", above=0, below=1)
+    count = SAMPLES if samples is None else whole(samples, "samples", LEAST, MOST)
+    options = Options(method, independence, count, rtol, whole(seed, "seed", 0))
+    return Law(as_program(p, shape), options, data)
 
 
 class Law:
@@ -111,10 +115,18 @@ class Law:
     vectors and coefficients of their dots.
     """
 
+    independence: IndependenceReport
+    corrections: tuple[Correction, ...]
+    method: str
+    why: str
+    _plain: Program
+    _drawn: Ensemble | None
+    _reading: Recursion | Families
+
     def __init__(self, p: Program, options: Options = Options(), data: Mapping[str, Any] | None = None):
         self.program = p.copy()
         self.options = options
-        self._data = {name: np.asarray(x, dtype=np.float64)[None] for name, x in (data or {}).items()}
+        self._data = {name: x[None] for name, x in arrays_of(data, "data").items()}
         split = origins(p)
         lines = [line.name for line in p.lines if isinstance(line, Data)]
         needed = dict.fromkeys(n if n in self._data or n not in split else split[n][0] for n in lines)
@@ -123,16 +135,53 @@ class Law:
             raise InputError(
                 f"data: one example for each data line is needed; the program's data lines: {listed}"
             )
+        self._fit_data(split)
+        self._prepare()
+
+    def _fit_data(self, split: Mapping[str, Any]) -> None:
+        """Arrays of the axes of their lines, and equally many channels where lines share them."""
+        channels: dict[str, int] = {}
+        for line in self.program.lines:
+            if not isinstance(line, Data):
+                continue
+            name, axes = (split[line.name][:2]) if line.name not in self._data else (line.name, line.axes)
+            given, sizes = self._data[name].shape[1:], tuple(size for _, size in axes)
+            if given[:-1] != sizes or len(given) != len(sizes) + 1 or not given[-1]:
+                expected = ", ".join([*map(str, sizes), "channels"])
+                raise InputError(f"data[{name!r}] has shape {given}; one example is ({expected})")
+            if channels.setdefault(line.channels, given[-1]) != given[-1]:
+                raise InputError(
+                    f"data[{name!r}] has {given[-1]} channels, other data {channels[line.channels]}"
+                )
+
+    def _prepare(self) -> None:
+        """All that follows from the program, the options and the data."""
         self._plain = self.program.unrolled()
         self.independence = IndependenceReport(
             independence(self._plain, self.program),
-            lambda how: Law(p, replace(options, independence=how), data),
+            partial(_assuming, self.program, self.options, self._examples()),
         )
-        self.corrections: tuple[Correction, ...] = ()
+        self.corrections = ()
         self.method, self.why = "", ""
-        self._drawn: Ensemble | None = None
+        self._drawn = None
         with self._quoting():
             self._reading = self._read()
+
+    def _examples(self) -> dict[str, np.ndarray]:
+        return {name: x[0] for name, x in self._data.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.program, self.options, self._data)
+
+    def __getattr__(self, name: str) -> Any:
+        """Of a law that comes from a pickle: it is read when it is first asked for anything."""
+        if not name.startswith("__") and "_plain" not in self.__dict__ and "_data" in self.__dict__:
+            self._prepare()
+            return getattr(self, name)
+        raise AttributeError(f"a Law has no {name!r}; it has mean, moment, cov, expect, scalar and choices")
+
+    def __repr__(self) -> str:
+        return f"<Law of a program of {len(self.program.lines)} lines: {self.method}, {self.why}>"
 
     # --- which road
 
@@ -245,19 +294,22 @@ class Law:
 
     def mean(self, v: Vector | str) -> Estimate:
         """E Z^v, per index of the family."""
+        name = self._name(v)
         with self._quoting():
-            return self._reading.mean(self._name(v))
+            return self._reading.mean(name)
 
     def moment(self, a: Vector | str, b: Vector | str) -> Estimate:
         """E Z^a Z^b, shape (*axes of a, *axes of b)."""
+        first, second = self._name(a), self._name(b)
         with self._quoting():
-            return self._reading.moment(self._name(a), self._name(b))
+            return self._reading.moment(first, second)
 
     def cov(self, a: Vector | str, b: Vector | str) -> Estimate:
         """Cov(Z^a, Z^b), shape (*axes of a, *axes of b)."""
+        names = self._name(a), self._name(b)
         if self._drawn is not None and isinstance(self._reading, Families):
             with self._quoting():
-                return self._reading.pairs(self._name(a), self._name(b), self._drawn.cov)
+                return self._reading.pairs(*names, self._drawn.cov)
         second = self.moment(a, b)
         first, last = self.mean(a), self.mean(b)
         value = np.asarray(second.value) - np.multiply.outer(first.value, last.value)
@@ -270,13 +322,16 @@ class Law:
         self, f: Callable[..., Any], *vectors: Vector | str, kinks: tuple[float, ...] = ()
     ) -> Estimate:
         """E f(Z^1, .., Z^k); f takes one array per vector, ``kinks`` are its break points where k = 1."""
+        if not vectors:
+            raise InputError("expect: a function and at least one vector are needed")
+        names = [self._name(v, "GHS") for v in vectors]
         with self._quoting():
-            return self._reading.expect(f, *(self._name(v) for v in vectors), kinks=kinks)
+            return self._reading.expect(f, *names, kinks=kinks)
 
     def scalar(self, s: Scalar | str) -> Estimate:
         """The limit of a scalar, per index of its family."""
         with self._quoting():
-            return self._reading.scalar(self._name(s))
+            return self._reading.scalar(self._name(s, "S"))
 
     # --- inside
 
@@ -288,10 +343,21 @@ class Law:
         except LimitError as error:
             raise type(error)(quoted_places(str(error), self.program)) from None
 
-    def _name(self, v: Vector | Scalar | str) -> str:
-        name = v if isinstance(v, str) else v.name
-        if name not in self._plain.vars and name not in self._plain.parts:
-            raise InputError(
-                f"{name!r} is not a variable of the unrolled program; inside a scan ask for its steps"
-            )
-        return name
+    def _name(self, v: Vector | Scalar | str, kinds: str = "GHD") -> str:
+        known = {**self._plain.vars, **self._plain.parts}
+        return refer(self._known(v), v, kinds=kinds, known=known, again="tp.limit(p)")
+
+    def _known(self, v: Any) -> Program:
+        """The program whose records say what a name is: those of families that scans split are the user's."""
+        return self.program if not isinstance(v, str) or v in self.program.vars else self._plain
+
+
+def _assuming(p: Program, options: Options, data: Mapping[str, Any], how: str) -> Law:
+    """The law under another treatment of independence."""
+    return Law(p, replace(options, independence=how), data)
+
+
+def _restored(p: Program, options: Options, data: dict[str, np.ndarray]) -> Law:
+    law = object.__new__(Law)
+    law.program, law.options, law._data = p, options, data
+    return law

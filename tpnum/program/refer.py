@@ -76,10 +76,10 @@ def _var(program: State, name: str) -> Var | None:
 
 
 def _missing(program: State, name: str, handle: bool, readable: Any, again: str) -> str:
-    if name in program.vars:
+    if name in program._root.hidden:
         return f"{name!r} is made inside a scan: ask for its steps, or for the family that loop.stack makes"
     if handle and again:
-        return f"{name!r} was written after this was taken of the program: call {again} again"
+        return f"{name!r} was written after {again} was called: call it again"
     near = difflib.get_close_matches(name, list(readable), n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"{shown(name)} is not a variable of the program{hint}"

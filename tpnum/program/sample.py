@@ -13,7 +13,7 @@ import numpy as np
 from tpnum import functions
 from tpnum.arguments import finite_array, shown, whole
 from tpnum.errors import InputError, ProgramError
-from tpnum.functions.checked import checked
+from tpnum.functions.checked import checked, on_half
 from tpnum.program.calls import as_program
 from tpnum.program.check import quoted
 from tpnum.program.expand import origins, scalar_names
@@ -158,15 +158,21 @@ class Sample:
         variables = [self._vars[n] for n in names]
         axes = _union(variables)
         vectors = {v.dim for v in variables if v.kind != "S"}
-        if len(vectors) != 1:
+        if not vectors:
+            scalars = f"; {names[0]!r} is a scalar: ask for .scalar of it" if names else ""
+            raise InputError(f"expect needs vectors of one CDC, at least one{scalars}")
+        if len(vectors) > 1:
             raise InputError(f"expect needs vectors of one CDC, not of {sorted(vectors)}")
         if not callable(f) and not isinstance(f, str):
             raise InputError(f"f is {shown(f)}: a function of arrays or the name of one is needed")
         fn = functions.get(f) if isinstance(f, str) else f
         arrays = [_aligned(self._values[n], v, axes) for n, v in zip(names, variables, strict=True)]
-        lead = np.broadcast_shapes((self.examples or 1, *(1 for _ in axes)), *(a.shape[:-1] for a in arrays))
-        value = checked(fn, getattr(fn, "__name__", str(fn)), arrays).mean(axis=-1)
-        value = np.broadcast_to(value, np.broadcast_shapes(value.shape, lead))
+        lead = (self.examples or 1, *(n for _, n in axes))
+        shape = np.broadcast_shapes(*(a.shape for a in arrays))
+        made = _pointwise(fn, getattr(fn, "__name__", str(fn)), arrays)
+        made = np.broadcast_to(made, (*made.shape[:-1], np.prod(shape)))
+        value = made.reshape(*made.shape[:-1], *shape).mean(axis=-1)
+        value = np.broadcast_to(value, (*made.shape[:-1], *lead))
         if self.examples is None:
             value = np.take(value, 0, axis=value.ndim - len(lead))
         return value[()]
@@ -359,8 +365,11 @@ class _Run:
 
     def call(self, line: Nonlin | Moment, axes: Axes) -> np.ndarray:
         args = [_aligned(self.values[n], self.vars[n], axes) for n in (*line.args, *line.scalars)]
-        value = np.asarray(line.fn(*args))
-        shape = np.broadcast_shapes(value.shape, *(a.shape for a in args))
+        shape = np.broadcast_shapes(*(a.shape for a in args))
+        if line.fn.user is None:
+            value = np.asarray(line.fn(*args))
+        else:
+            value = np.broadcast_to(_pointwise(line.fn, line.fn.name, args), (np.prod(shape),)).reshape(shape)
         return self.whole(value, axes, (shape[-1],))
 
     def map(self, line: Map) -> np.ndarray:
@@ -395,6 +404,15 @@ class _Run:
         inside = {c.name for c in line.carries} | {inner for inner, _ in line.inputs} | _made_inside(line)
         for name in inside:
             self.values.pop(name, None)
+
+
+def _pointwise(f: Callable[..., Any], name: str, arrays: list[np.ndarray]) -> np.ndarray:
+    """A user's function on arrays as flat ones of equal lengths, checked: (points,) or (components, points)."""
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    points = [np.broadcast_to(a, shape).reshape(-1) for a in arrays]
+    made = checked(f, name, points)
+    on_half(f, name, points, made)
+    return made
 
 
 def _made_inside(scan: Scan) -> set[str]:
