@@ -134,9 +134,7 @@ def real_array(x: Any, name: str, error: Refusal = InputError) -> np.ndarray:
                 f"{name}: a {type(x).__name__} that NumPy cannot read; give x.detach().cpu().float().numpy()"
             ) from problem
         if isinstance(problem, ValueError) and isinstance(x, (list, tuple)):
-            raise error(
-                f"{name}: its rows have different lengths; an array of one shape is needed"
-            ) from None
+            raise error(f"{name}: its rows have different lengths; an array of one shape is needed") from None
         raise error(f"{name}: {shown(x)} is no array of real numbers") from problem
     if array.dtype.kind not in "fiub":
         hint = "; give numbers, not objects or text" if array.dtype.kind in "OUS" else ""

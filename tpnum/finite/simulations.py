@@ -129,9 +129,7 @@ def _seeds(seeds: Any) -> list[int]:
         return list(range(whole(seeds, "seeds", 2, MOST)))
     chosen = [whole(s, "seeds", 0) for s in seeds]
     if len(chosen) < 2 or len(set(chosen)) < len(chosen):
-        raise InputError(
-            f"seeds must be at least two different numbers, or their count, not {shown(chosen)}"
-        )
+        raise InputError(f"seeds must be at least two different numbers, or their count, not {shown(chosen)}")
     return chosen
 
 

@@ -72,6 +72,10 @@ def get(f: Any, **params: Any) -> Function:
         return _named(_BY_KEY[key], params)
     elif isinstance(f, np.ufunc) and f in _UFUNCS:
         own = _named(_UFUNCS[f], {})
+    elif isinstance(f, type):
+        raise ProgramError(
+            f"a function is needed, not the class {f.__name__}: write {f.__name__}(..) for one"
+        )
     elif hasattr(f, "__tpnum_function__"):
         own = f.__tpnum_function__()
     elif callable(f):

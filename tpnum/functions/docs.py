@@ -58,7 +58,9 @@ FORMULAS = {
 def describe(name: str, record: Record) -> str:
     """The docstring of a named function."""
     given = [f"{key} = {value!r}" for key, value in record.params if value is not REQUIRED]
-    options = f"; other parameters than {', '.join(given)}: tpnum.functions.get({name!r}, ..)" if given else ""
+    options = (
+        f"; other parameters than {', '.join(given)}: tpnum.functions.get({name!r}, ..)" if given else ""
+    )
     return (
         f"{name}: {FORMULAS.get(name, name)}.\n\n"
         "Coordinate by coordinate: of arrays an array, of vectors or scalars of a program a new one; wherever\n"

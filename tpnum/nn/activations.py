@@ -35,6 +35,10 @@ class Activation(Layer):
         """The `Function` that the layer applies."""
         return functions.get(self.function, **{f.name: getattr(self, f.name) for f in fields(self)})  # type: ignore[arg-type]
 
+    def __tpnum_function__(self) -> Function:
+        """What `tpnum.functions.get` reads: a nonlinearity is taken wherever a function is."""
+        return self.as_function()
+
     def emit(self, to: Emitter, x: Features) -> Features:
         if x.has_data:
             raise to.error(

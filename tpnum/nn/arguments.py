@@ -13,6 +13,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
+from tpnum.arguments import shown
+
+LARGEST = 1e150
+"""A standard deviation whose square is a number."""
+WIDEST, MOST = 1 << 53, 1_000_000
+"""A width that a float holds, and more layers, branches or degrees than anyone writes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Accepts:
@@ -28,8 +35,8 @@ def convert(layer: Any) -> str | None:
         value = getattr(layer, name)
         try:
             object.__setattr__(layer, name, accepts.read(value))
-        except (TypeError, ValueError):
-            return f"{name} is {value!r}; it must be {accepts.what}"
+        except Exception:  # whatever a foreign class raises when it is looked at
+            return f"{name} is {shown(value)}; it must be {accepts.what}"
     return None
 
 
@@ -55,8 +62,12 @@ def _real(value: Any) -> float:
     return float(_require(math.isfinite(value), value))
 
 
-def _deviation(value: Any) -> float:
+def _not_negative(value: Any) -> float:
     return _require(_real(value) >= 0.0, _real(value))
+
+
+def _deviation(value: Any) -> float:
+    return _require(_not_negative(value) <= LARGEST, _real(value))
 
 
 def _positive(value: Any) -> float:
@@ -68,11 +79,15 @@ def _probability(value: Any) -> float:
 
 
 def _size(value: Any) -> int:
-    return int(_require(_is_int(value) and value > 0, value))
+    return int(_require(_is_int(value) and 0 < value <= WIDEST, value))
 
 
 def _count(value: Any) -> int:
-    return int(_require(_is_int(value) and value >= 0, value))
+    return int(_require(_is_int(value) and 0 <= value <= MOST, value))
+
+
+def _branches(value: Any) -> int:
+    return int(_require(_is_int(value) and 0 < value <= MOST, value))
 
 
 def _sequence(value: Any) -> tuple:
@@ -127,17 +142,18 @@ def _known(value: Any, table: Mapping[str, str]) -> str:
     return _require(name in table, name)
 
 
-_DEVIATION = Accepts("a finite number >= 0 (a standard deviation)", _deviation)
+_DEVIATION = Accepts("a finite number >= 0 (a standard deviation, at most 1e150)", _deviation)
 _SIZES = Accepts("a sequence of positive ints", read_sizes)
 
 Real = Annotated[float, Accepts("a finite number", _real)]
 Deviation = Annotated[float, _DEVIATION]
 OptionalDeviation = Annotated[float | None, _optional(_DEVIATION)]
 Positive = Annotated[float, Accepts("a finite number > 0", _positive)]
-NonNegative = Annotated[float, Accepts("a finite number >= 0", _deviation)]
+NonNegative = Annotated[float, Accepts("a finite number >= 0", _not_negative)]
 Keep = Annotated[float, Accepts("in (0, 1]: the probability of keeping a unit", _probability)]
 Size = Annotated[int, Accepts("a positive int", _size)]
-Count = Annotated[int, Accepts("an int >= 0", _count)]
+Count = Annotated[int, Accepts(f"an int >= 0, at most {MOST}", _count)]
+Branches = Annotated[int, Accepts(f"a positive int, at most {MOST}", _branches)]
 Sizes = Annotated[tuple[int, ...], _SIZES]
 OptionalSizes = Annotated[tuple[int, ...] | None, _optional(_SIZES)]
 AxisList = Annotated[tuple[int, ...], Accepts("an axis or a sequence of axes (ints)", _axes)]

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tpnum.nn.arguments import Axis, Count, Size
-from tpnum.nn.base import Block, Features, Layer, Tree
+from tpnum.arguments import shown
+from tpnum.nn.arguments import Axis, Branches, Count
+from tpnum.nn.base import Block, Features, Layer, Tree, no_layer
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
@@ -24,6 +25,11 @@ def parallel(*layers: Layer) -> Parallel:
     return Parallel(layers)
 
 
+def Residual(body: Layer, shortcut: Layer | None = None) -> Serial:
+    """Body(x) + x, or body(x) + shortcut(x): serial(FanOut(2), parallel(body, shortcut), FanInSum())."""
+    return Serial((FanOut(2), Parallel((body, Identity() if shortcut is None else shortcut)), FanInSum()))
+
+
 def repeat(layer: Layer, n: int) -> Repeat:
     """``layer`` ``n`` times, each time with weights of its own."""
     return Repeat(layer, n)
@@ -34,13 +40,12 @@ class _Container(Layer):
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.layers, (tuple, list)):
+            raise self.error(f"layers is {shown(self.layers)}; it must be a sequence of layers")
         object.__setattr__(self, "layers", tuple(self.layers))
-        entries: tuple[Any, ...] = self.layers
-        for index, entry in enumerate(entries):
-            if isinstance(entry, type) and issubclass(entry, Layer):
-                raise self.error(f"argument {index} is a class; write {entry.__name__}()")
+        for index, entry in enumerate(self.layers):
             if not isinstance(entry, Layer):
-                raise self.error(f"argument {index} is {entry!r}; it must be a layer")
+                raise self.error(f"argument {index} is {no_layer(entry)}")
 
     def __repr__(self) -> str:
         return f"{self.op}({', '.join(map(repr, self.layers))})"
@@ -114,7 +119,7 @@ class Repeat(Layer):
 
     def __post_init__(self) -> None:
         if not isinstance(self.layer, Layer):
-            raise self.error(f"layer is {self.layer!r}; it must be a layer")
+            raise self.error(f"layer is {no_layer(self.layer)}")
         super().__post_init__()
 
     def emit(self, to: Emitter, x: Tree) -> Tree:
@@ -141,7 +146,7 @@ class FanOut(Layer):
     """The same features to ``num`` branches."""
 
     branching: ClassVar[bool] = True
-    num: Size
+    num: Branches
 
     def emit(self, to: Emitter, x: Tree) -> Tree:
         return (x,) * self.num

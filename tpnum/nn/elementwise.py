@@ -21,9 +21,11 @@ def _read_function(value: Any) -> Any:
         if "user" in value:
             raise ValueError("a file does not name code to import")
         value = functions.from_spec(dict(value))
+    if isinstance(value, Activation):
+        value = value.as_function()
     if isinstance(value, Function):
         return value.name if value in _plain_functions() else value
-    if not isinstance(value, str) and not callable(value):
+    if isinstance(value, type) or not (isinstance(value, str) or callable(value)):
         raise TypeError
     return value
 

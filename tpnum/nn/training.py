@@ -135,7 +135,9 @@ def sgd(
 
 def _layers(net: Layer, parameterization: str) -> tuple[list[Dense], list[Function]]:
     if not isinstance(net, Layer):
-        raise SpecError(f"sgd: net is {shown(net)}; it must be serial(Dense, nonlinearity, Dense, ..., Dense(1))")
+        raise SpecError(
+            f"sgd: net is {shown(net)}; it must be serial(Dense, nonlinearity, Dense, ..., Dense(1))"
+        )
     layers = list(net.layers) if isinstance(net, Serial) else [net]
     dense = [d for d in layers[::2] if isinstance(d, Dense)]
     between = [a for a in layers[1::2] if isinstance(a, Activation)]
@@ -156,7 +158,8 @@ class _Data:
     def __init__(self, x: Any, y: Any, x_test: Any, steps: int, lr: Any, batches: Any) -> None:
         x, y = finite_array(x, "x"), finite_array(y, "y")
         if x.ndim != 2 or y.shape != x.shape[:1] or not x.size:
-            raise InputError(f"x must be (N, d) and y (N,), not {x.shape} and {y.shape}")
+            flat = "; x.reshape(len(x), -1) does what nn.Flatten does" if x.ndim > 2 else ""
+            raise InputError(f"x must be (N, d) and y (N,), not {x.shape} and {y.shape}{flat}")
         extra = np.empty((0, x.shape[1])) if x_test is None else finite_array(x_test, "x_test")
         if extra.ndim != 2 or extra.shape[1] != x.shape[1]:
             raise InputError(f"x_test must be (M, {x.shape[1]}), not {extra.shape}")
@@ -183,7 +186,9 @@ class _Data:
         for k, batch in enumerate(made):
             twice = next((i for i in batch if batch.count(i) > 1), None)
             if twice is not None:
-                raise InputError(f"batches: example {twice} is twice in batch {k}; weigh it by the loss instead")
+                raise InputError(
+                    f"batches: example {twice} is twice in batch {k}; weigh it by the loss instead"
+                )
         return made
 
     @property

@@ -131,9 +131,7 @@ def _node(kind: str, pairs: Pairs, a: str, b: str) -> graph.Pair | None:
     return pairs.second(tangents[0][a], tangents[1][b])
 
 
-def _diagonal(
-    kind: str, pairs: Pairs, side: int
-) -> tuple[tuple[float, graph.Profile, tuple[int, ...]], ...]:
+def _diagonal(kind: str, pairs: Pairs, side: int) -> tuple[tuple[float, graph.Profile, tuple[int, ...]], ...]:
     found = []
     program = pairs.lines[side].program
     for weight, name in program.outputs:

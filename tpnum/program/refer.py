@@ -25,7 +25,12 @@ _INSTEAD = {
 
 
 def refer(
-    program: State, which: Any, *, kinds: str = "AGHSD", known: Mapping[str, Any] | None = None, again: str = ""
+    program: State,
+    which: Any,
+    *,
+    kinds: str = "AGHSD",
+    known: Mapping[str, Any] | None = None,
+    again: str = "",
 ) -> str:
     """The name of the variable meant by a handle or a name, if it is the program's and of one of ``kinds``.
 
@@ -38,9 +43,7 @@ def refer(
     elif isinstance(which, str):
         name = which
     else:
-        raise InputError(
-            f"a variable of the program is needed, its handle or its name, not {shown(which)}"
-        )
+        raise InputError(f"a variable of the program is needed, its handle or its name, not {shown(which)}")
     readable = {*program.vars, *program.parts} if known is None else known
     if name not in readable:
         raise InputError(_missing(program, name, isinstance(which, Handle), readable, again))

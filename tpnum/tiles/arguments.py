@@ -26,7 +26,9 @@ def kinds_of(get: Any) -> tuple[str, ...]:
         or any(not isinstance(kind, str) or kind not in KINDS for kind in kinds)
         or len(set(kinds)) != len(kinds)
     ):
-        raise InputError(f'get: {shown(get)} is not known; ask for "nngp", "ntk" or the tuple ("nngp", "ntk")')
+        raise InputError(
+            f'get: {shown(get)} is not known; ask for "nngp", "ntk" or the tuple ("nngp", "ntk")'
+        )
     return kinds
 
 

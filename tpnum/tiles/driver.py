@@ -11,6 +11,7 @@ from tpnum import nn
 from tpnum.arguments import flag, whole
 from tpnum.arguments import jobs as jobs_of
 from tpnum.errors import InputError
+from tpnum.nn.base import no_layer
 from tpnum.plan.plan import Plan, make_plan
 from tpnum.program import Program
 from tpnum.program.lines import Data
@@ -139,21 +140,10 @@ def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ..
     if isinstance(net, Program):
         return net
     if not isinstance(net, nn.Layer):
-        raise InputError(f"net: {_not_a_net(net)}")
+        raise InputError(f"net is {no_layer(net)}, or a Program")
     if [name for name, _ in shapes] != [""]:
         raise InputError("x1: a dict of arrays goes with a Program; a net of layers takes one array")
     return nn.program(net, shapes[0][1])
-
-
-def _not_a_net(net: Any) -> str:
-    if isinstance(net, type) and issubclass(net, nn.Layer):
-        return f"a layer is needed, not its class; write nn.{net.__name__}(..)"
-    hint = "nn.from_spec reads a JSON form"
-    if isinstance(net, (list, tuple)):
-        hint = "nn.serial(*layers) makes a net of a list"
-    elif callable(net):
-        hint = "nn.Elementwise(f) makes a layer of a function"
-    return f"a layer of tpnum.nn or a Program is needed, not {type(net).__name__}; {hint}"
 
 
 def _name_data(program: Program, given: dict[str, np.ndarray], argument: str) -> None:
