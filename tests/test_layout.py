@@ -30,7 +30,7 @@ ARROWS = {
 }
 _BELOW = LANGUAGE | {"kernels", "gauss", "law", "plan", "nn", "tiles"}
 ARROWS |= {
-    "pictures": {"errors", "arguments", "finite"},
+    "pictures": {"errors", "finite"},
     "finite": _BELOW | {"pictures"},
     "predict": _BELOW,
     "spectra": _BELOW,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.arguments import shown
 from tpnum.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def _by_class(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _axes() -> Any:
-    """Pyplot's current axes, or those of a new figure where they are in use; without pyplot a bare figure's."""
+    """Pyplot's current axes, of a new figure where they are in use; without pyplot a bare figure's."""
     size: dict[str, Any] = {"figsize": (8.0, 4.6), "layout": "constrained"}
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
@@ -100,7 +99,7 @@ def draw_convergence(comparison: Comparison, ax: Any = None) -> Any:
     """
     ax = _axes() if ax is None else ax
     if not hasattr(ax, "errorbar"):
-        raise InputError(f"ax: axes of matplotlib are needed, not {shown(ax)}")
+        raise InputError(f"ax: axes of matplotlib are needed, not a {type(ax).__name__}")
     steps = 1.0 / np.array(comparison.widths)
     shown = sorted(comparison.rows, key=lambda row: -abs(row.z))[:MOST]
     ax.axhline(0.0, color="black", linewidth=1)

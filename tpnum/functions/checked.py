@@ -1,4 +1,4 @@
-"""Calls of a user's function: what it raises and returns, read once, so that a bad one is named everywhere."""
+"""Calls of a user's function: what it raises and returns, read once, so that a bad one is named."""
 
 from __future__ import annotations
 

@@ -63,6 +63,6 @@ def describe(name: str, record: Record) -> str:
     )
     return (
         f"{name}: {FORMULAS.get(name, name)}.\n\n"
-        "Coordinate by coordinate: of arrays an array, of vectors or scalars of a program a new one; wherever\n"
-        f"a function is asked for, {name!r} says the same{options}."
+        "Coordinate by coordinate: of arrays an array, of vectors or scalars of a program a new one.\n"
+        f"Wherever a function is asked for, {name!r} says the same{options}."
     )

@@ -186,7 +186,7 @@ def _power(a: Any, da: Any, b: Any, db: Any) -> Pair:
 
 def _both(rule: Callable[..., Pair], x: Any, y: Any) -> Any:
     """An Estimate of a rule that takes values and errors; what is no number decides for itself."""
-    parts = []
+    parts: list[Any] = []
     for side in (x, y):
         if isinstance(side, Estimate):
             parts += [np.asarray(side.value)[()], np.asarray(side.error)[()]]

@@ -1,7 +1,7 @@
 """Unrolled training as a program: T steps of SGD on a fully connected net, written line by line.
 
-`sgd` writes what gradient descent does to a net in one of three abc-parameterizations (TP4, arXiv:2011.14522),
-with effective weights W, entries N(0, s^2/n), and a readout f = sum_a v_a h_a / n^e:
+`sgd` writes what gradient descent does to a net in one of three abc-parameterizations (TP4,
+arXiv:2011.14522), with effective weights W, entries N(0, s^2/n), and a readout f = sum_a v_a h_a / n^e:
 
 ========  ===  ==========================================================================================
 mu        1    features move: W_t h = W_0 h - eta sum_s err_s dg_s (h_s.h/n), the transpose likewise
@@ -186,9 +186,7 @@ class _Data:
         for k, batch in enumerate(made):
             twice = next((i for i in batch if batch.count(i) > 1), None)
             if twice is not None:
-                raise InputError(
-                    f"batches: example {twice} is twice in batch {k}; weigh it by the loss instead"
-                )
+                raise InputError(f"batches: example {twice} is twice in batch {k}; name it once")
         return made
 
     @property

@@ -170,7 +170,7 @@ class Sample:
         lead = (self.examples or 1, *(n for _, n in axes))
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
         made = _pointwise(fn, getattr(fn, "__name__", str(fn)), arrays)
-        made = np.broadcast_to(made, (*made.shape[:-1], np.prod(shape)))
+        made = np.broadcast_to(made, (*made.shape[:-1], math.prod(shape)))
         value = made.reshape(*made.shape[:-1], *shape).mean(axis=-1)
         value = np.broadcast_to(value, (*made.shape[:-1], *lead))
         if self.examples is None:
@@ -369,7 +369,9 @@ class _Run:
         if line.fn.user is None:
             value = np.asarray(line.fn(*args))
         else:
-            value = np.broadcast_to(_pointwise(line.fn, line.fn.name, args), (np.prod(shape),)).reshape(shape)
+            value = np.broadcast_to(_pointwise(line.fn, line.fn.name, args), (math.prod(shape),)).reshape(
+                shape
+            )
         return self.whole(value, axes, (shape[-1],))
 
     def map(self, line: Map) -> np.ndarray:
@@ -407,7 +409,7 @@ class _Run:
 
 
 def _pointwise(f: Callable[..., Any], name: str, arrays: list[np.ndarray]) -> np.ndarray:
-    """A user's function on arrays as flat ones of equal lengths, checked: (points,) or (components, points)."""
+    """A user's function on arrays as flat ones of equal lengths, checked: (.., points)."""
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     points = [np.broadcast_to(a, shape).reshape(-1) for a in arrays]
     made = checked(f, name, points)

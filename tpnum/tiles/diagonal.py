@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,8 @@ def fill_diagonals(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarra
         total = np.zeros(out.shape)
         for weight, node, at in plan.diagonals[0][kind]:
             values = deeply(lines, partial(profile, node))
-            total[(slice(None), *at)] += weight * labels.lift(values, profile.axes(node), own)
+            place: tuple[Any, ...] = (slice(None), *at)
+            total[place] += weight * labels.lift(values, profile.axes(node), own)
         out[...] = total
 
 

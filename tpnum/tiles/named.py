@@ -1,4 +1,4 @@
-"""`Kernels`: the named tuple that `tpnum.kernel` returns for several kinds, in the order they were asked in."""
+"""`Kernels`: the named tuple of `tpnum.kernel` for several kinds, in the order they were asked in."""
 
 from __future__ import annotations
 
