@@ -62,12 +62,11 @@ def number(
 
 def _float(value: Any) -> float | None:
     """A number as a float; None for text, booleans, arrays of more than one axis and what is no number."""
-    if isinstance(value, (str, bytes, bytearray, bool, np.bool_)) or getattr(value, "shape", ()) != ():
-        return None
-    if np.iscomplexobj(value):
+    if isinstance(value, (str, bytes, bytearray, bool, np.bool_, np.complexfloating)):
         return None
     try:
-        return float(value)
+        plain = getattr(value, "shape", ()) == () and np.asarray(value).dtype.kind not in "cSUmM"
+        return float(value) if plain and value is not np.ma.masked else None
     except Exception:
         return None
 
@@ -93,6 +92,13 @@ def choice(value: Any, name: str, known: Collection[str], error: Refusal = Input
     """One of the words ``known``."""
     if not isinstance(value, str) or value not in known:
         raise error(f"{name} must be one of {', '.join(known)}, not {shown(value)}")
+    return value
+
+
+def text(value: Any, name: str, error: Refusal = InputError) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise error(f"{name} is {shown(value)}: it must be a text")
     return value
 
 
@@ -127,6 +133,8 @@ def real_array(x: Any, name: str, error: Refusal = InputError) -> np.ndarray:
     if callable(getattr(x, "toarray", None)) and hasattr(x, "nnz"):
         raise error(f"{name}: a sparse matrix is not read; give {name}.toarray()")
     try:
+        if isinstance(x, (str, bytes)) or x is None:
+            raise TypeError
         array = np.asarray(x)
     except Exception as problem:
         if hasattr(x, "detach"):

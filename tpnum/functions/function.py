@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import finite_array, real_array, shown, whole
 from tpnum.errors import ProgramError
 from tpnum.functions.checked import checked
 from tpnum.functions.record import Record, unary
@@ -177,7 +178,7 @@ class Function:
         values = self.record.look("values", dict(self.params))
         if self.order not in values:
             raise ProgramError(f"{self} has no values: pass derivative= with the function {self.name}")
-        arrays = [np.asarray(a, dtype=None if _is_float(a) else np.float64) for a in arguments]
+        arrays = [a if _is_float(a) else real_array(a, "arguments") for a in arguments]
         if self.user is not None:
             return checked(values[self.order], repr(self), arrays)
         return values[self.order](*arrays, **dict(self.params))
@@ -188,8 +189,8 @@ class Function:
         For a user's function without a ``derivative`` it is a *weak* one: its `primitive` is known
         (which is all that Price's theorem asks for), its values are not.
         """
-        if not 0 <= i < self.arity:
-            raise ProgramError(f"{self} has {self.arity} vector argument(s): there is no argument {i}")
+        if not 0 <= whole(i, "i", error=ProgramError) < self.arity:
+            raise ProgramError(f"{self} has {self.arity} vector argument(s): there is no argument i = {shown(i)}")
         order = tuple(sorted((*self.order, i)))
         made = replace(self, order=order)
         if not made.has_values and (self.user is None or self.order):
@@ -198,7 +199,7 @@ class Function:
 
     def with_scalars(self, n: int) -> Function:
         """The same function with its last ``n`` arguments scalars instead of vectors."""
-        total = self.arity + self.n_scalars
+        total, n = self.arity + self.n_scalars, whole(n, "n", error=ProgramError)
         if not 0 <= n <= total:
             raise ProgramError(f"{self} has {total} argument(s), {n} of them cannot be scalars")
         return replace(self, split=None if n == self.record.scalars else n)
@@ -250,7 +251,7 @@ class Function:
         cls,
         f: Callable[..., Any],
         derivative: Any = None,
-        kinks: Sequence[float] = (),
+        kinks: Any = (),
         name: str | None = None,
         arity: int = 1,
         n_scalars: int = 0,
@@ -264,15 +265,17 @@ class Function:
         """
         if not callable(f):
             raise ProgramError(f"a function is needed, not {type(f).__name__}")
+        arity, n_scalars = (whole(n, w, 0, 64, ProgramError) for n, w in ((arity, "arity"), (n_scalars, "n_scalars")))
         slopes = tuple(derivative) if isinstance(derivative, (tuple, list)) else (derivative,)
         slopes += (None,) * (arity - len(slopes))
         if len(slopes) > arity + n_scalars or not all(s is None or callable(s) for s in slopes):
             raise ProgramError(
                 f"derivative= must be one callable per vector argument ({arity}), then per scalar"
             )
-        points = tuple(sorted(float(k) for k in np.atleast_1d(np.asarray(kinks, dtype=float))))
-        if not np.all(np.isfinite(points)):
-            raise ProgramError("kinks= must be finite numbers")
+        kinks = finite_array(() if kinks is None else kinks, "kinks", error=ProgramError)
+        if kinks.ndim > 1:
+            raise ProgramError(f"kinks must be a list of numbers, not an array of shape {kinks.shape}")
+        points = tuple(sorted(np.atleast_1d(kinks).tolist()))
         if name is None:
             module, qualname = getattr(f, "__module__", None), getattr(f, "__qualname__", None)
             name = f"{module}.{qualname}" if module and qualname else repr(f)

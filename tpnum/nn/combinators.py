@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tpnum.arguments import shown
+from tpnum.errors import SpecError
 from tpnum.nn.arguments import Axis, Branches, Count
 from tpnum.nn.base import Block, Features, Layer, Tree, no_layer
 
@@ -27,6 +28,9 @@ def parallel(*layers: Layer) -> Parallel:
 
 def Residual(body: Layer, shortcut: Layer | None = None) -> Serial:
     """Body(x) + x, or body(x) + shortcut(x): serial(FanOut(2), parallel(body, shortcut), FanInSum())."""
+    for name, layer in (("body", body), ("shortcut", shortcut)):
+        if not isinstance(layer, Layer) and not (layer is None and name == "shortcut"):
+            raise SpecError(f"Residual: {name} is {no_layer(layer)}")
     return Serial((FanOut(2), Parallel((body, Identity() if shortcut is None else shortcut)), FanInSum()))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from tpnum import functions
 from tpnum.arguments import shown
 from tpnum.errors import InputError, ProgramError
+from tpnum.program import reads
 from tpnum.program.handle import Handle
-from tpnum.program.lines import Axes
 from tpnum.program.state import State
 
 if TYPE_CHECKING:
@@ -37,17 +37,6 @@ def as_program(p: Any, shape: Any = None, name: str = "p") -> Program:
     return write(shape)
 
 
-def as_axes(axes: Any) -> Axes:
-    """Axes from {"t": 5}, (("t", 5),) or ()."""
-    items = axes.items() if isinstance(axes, Mapping) else axes
-    try:
-        return tuple((a, int(n)) for a, n in items)
-    except (TypeError, ValueError):
-        raise ProgramError(
-            f'axes {axes!r} are not pairs of a name and a size: write {{"t": 5}} or (("t", 5),)'
-        ) from None
-
-
 def is_named(f: Any) -> bool:
     """Whether ``f`` is a function of the library rather than a user's own."""
     if isinstance(f, (str, functions.Function)) or hasattr(f, "__tpnum_function__"):
@@ -59,9 +48,10 @@ def as_function(
     f: Any, arity: int, n_scalars: int, derivative: Any = None, kinks: Sequence[float] = ()
 ) -> Function:
     """The `Function` of a name, a Function or a user's callable."""
+    points = reads.kinks(kinks, "kinks")
     if not is_named(f):
-        return functions.get(f, derivative=derivative, kinks=kinks, arity=arity, n_scalars=n_scalars)
-    if derivative is not None or len(kinks):
+        return functions.get(f, derivative=derivative, kinks=points, arity=arity, n_scalars=n_scalars)
+    if derivative is not None or points:
         raise ProgramError("derivative= and kinks= belong to a function of your own, not to a named one")
     fn = functions.get(f)
     if arity and fn.arity + fn.n_scalars == arity + n_scalars and fn.n_scalars != n_scalars:
@@ -72,7 +62,7 @@ def as_function(
 def mean(vector: Any, name: str | None = None) -> Scalar:
     """`Program.mean` of the vector's own program."""
     if not isinstance(vector, Handle):
-        raise ProgramError(f"tp.mean takes a vector of a program, not {type(vector).__name__}")
+        raise ProgramError(f"vector: tp.mean takes a vector of a program, not {shown(vector)}")
     return vector.program.mean(vector, name=name)
 
 

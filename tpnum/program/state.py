@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from tpnum.arguments import number, shown, text
 from tpnum.errors import ProgramError
 from tpnum.program import check as checks
 from tpnum.program.handle import Handle
@@ -131,7 +132,8 @@ class State:
 
     def dim(self, name: str, ratio: float = 1.0) -> str:
         """Declare a CDC with its ratio of widths."""
-        checks.check_ratio(name, ratio)
+        name = text(name, "name", ProgramError)
+        checks.check_ratio(name, number(ratio, "ratio", above=0, error=ProgramError))
         self._ratios[name] = float(ratio)
         return name
 
@@ -142,9 +144,14 @@ class State:
 
     def output(self, vector: Handle | str, weight: float = 1.0) -> None:
         """Declare an output; ``weight`` multiplies its second moment (a readout's variance)."""
+        if not isinstance(vector, (Handle, str)):
+            raise ProgramError(f"vector: an output is a variable of the program, not {shown(vector)}")
+        weight = number(weight, "weight", low=0, error=ProgramError)
         name = vector if isinstance(vector, str) else self._outer_name(vector, None)
         checks.check_output(weight, name, self._root)
         self._outputs.append((float(weight), name))
+
+    __iter__ = None  # names are looked up, not numbered
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._scope.find(name) is not None
@@ -168,15 +175,16 @@ class State:
         scope.add(line, made)
 
     def _var(self, name: str) -> Var:
-        v = self._scope.find(name) or self._root.hidden.get(name)
+        known = isinstance(name, str)
+        v = (self._scope.find(name) or self._root.hidden.get(name)) if known else None
         if v is None:
-            raise ProgramError(f"{name!r} is not a variable of the program (yet)")
+            raise ProgramError(f"{shown(name)} is not a variable of the program (yet)")
         return v
 
     def _own(self, *handles: Any) -> None:
         for h in handles:
             if not isinstance(h, Handle):
-                raise ProgramError(f"a variable of the program is needed, not {type(h).__name__}")
+                raise ProgramError(f"a variable of the program is needed, not {shown(h)}")
             if h.program is not self:
                 raise ProgramError(f"{h.name!r} belongs to another program")
 
