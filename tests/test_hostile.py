@@ -19,6 +19,7 @@ from tests.oracle import hostile
 from tpnum import functions, nn
 from tpnum.errors import TpnumError
 from tpnum.gauss import special
+from tpnum.program.lines import Transpose
 
 X = np.array([[1.0, 0.0], [0.6, 0.8], [-0.5, 0.3]])
 EYE = np.eye(2)
@@ -49,6 +50,8 @@ LAW, SAMPLE, SIMULATIONS = tp.limit(P), tp.simulate(P, 5), tp.simulations(P, 5, 
 COMPARED = tp.compare(P, [4, 8], ["m"], seeds=2, n_jobs=1)
 DUAL, TANH = tp.dual("tanh"), functions.get("tanh")
 FULL = {"mean": np.zeros(2), "cov": EYE}
+ONE = object()
+"""Stands for a valid argument that has to be made with the program."""
 FIRST = {"mean": np.zeros(4), "cov": np.eye(4), "first": 2}
 
 
@@ -81,14 +84,32 @@ def spread(call, *names):
 CALLS = {
     "kernel": (
         tp.kernel,
-        {"net": NET, "x1": X, "x2": X[:2], "get": "nngp", "dtype": "float64", "n_jobs": 1, "tile": 2, "out": None,
-         "progress": False, "diag": False},
+        {
+            "net": NET,
+            "x1": X,
+            "x2": X[:2],
+            "get": "nngp",
+            "dtype": "float64",
+            "n_jobs": 1,
+            "tile": 2,
+            "out": None,
+            "progress": False,
+            "diag": False,
+        },
     ),
     "kernel.several": (tp.kernel, {"net": NET, "x1": X, "get": ("ntk", "nngp"), "out": None, "diag": True}),
     "kernel.program": (tp.kernel, {"net": with_data(), "x1": {"u": X}}),
     "limit": (
         tp.limit,
-        {"p": P, "method": "auto", "independence": "check", "samples": 256, "rtol": 1e-3, "seed": 0, "data": None},
+        {
+            "p": P,
+            "method": "auto",
+            "independence": "check",
+            "samples": 256,
+            "rtol": 1e-3,
+            "seed": 0,
+            "data": None,
+        },
     ),
     "limit.data": (lambda u: tp.limit(with_data(), data={"u": u}).moment("g", "g"), {"u": X[0]}),
     "limit.shape": (lambda p, shape: tp.limit(p, shape=shape, data={"u": X[0]}), {"p": NET, "shape": (2,)}),
@@ -98,10 +119,12 @@ CALLS = {
     "simulate.given": (lambda x: tp.simulate(P, 4, given={"x": x}), {"x": np.ones(4)}),
     "simulations": (tp.simulations, {"p": P, "width": 4, "seeds": 2, "data": None, "n_jobs": 1}),
     "simulations.read": (
-        lambda width, seeds: tp.simulations(P, width, seeds, n_jobs=1).scalar("m"), {"width": 4, "seeds": [1, 2]},
+        lambda width, seeds: tp.simulations(P, width, seeds, n_jobs=1).scalar("m"),
+        {"width": 4, "seeds": [1, 2]},
     ),
     "compare": (
-        tp.compare, {"p": P, "widths": [4, 8], "quantities": ["m"], "seeds": 2, "data": None, "n_jobs": 1},
+        tp.compare,
+        {"p": P, "widths": [4, 8], "quantities": ["m"], "seeds": 2, "data": None, "n_jobs": 1},
     ),
     "compare.one": (lambda q: tp.compare(P, [4, 8], [q], seeds=2, n_jobs=1), {"q": "m"}),
     "compare.options": (
@@ -116,7 +139,10 @@ CALLS = {
     "dual.call": (DUAL, {"q1": 1.0, "q2": 1.0, "c": 0.5, "mean1": 0.0, "mean2": 0.0}),
     "dual.derivative": (DUAL.derivative, {"q1": 1.0, "q2": 1.0, "c": 0.5, "mean1": 0.0, "mean2": 0.0}),
     "dual.estimate": (DUAL.estimate, {"q1": 1.0, "q2": 1.0, "c": 0.5, "derivative": False}),
-    "apply": (spread(tp.apply, "f", "x"), {"f": "tanh", "x": P["x"], "derivative": None, "kinks": (), "name": None}),
+    "apply": (
+        spread(tp.apply, "f", "x"),
+        {"f": "tanh", "x": P["x"], "derivative": None, "kinks": (), "name": None},
+    ),
     "mean": (tp.mean, {"vector": P["x"], "name": None}),
     # the law and the samples
     "law.mean": (LAW.mean, {"v": "x"}),
@@ -149,19 +175,27 @@ CALLS = {
     "p.matrix": on("matrix", name="V", var=1.0, rows="n", cols="n", axes=(), trained=True, tangent=None),
     "p.getitem": (lambda name: small()[name], {"name": "x"}),
     "p.matmul": on("matmul", matrix="W", vector="x", name=None),
-    "p.lincomb": on("lincomb", terms=[], name=None),
-    "p.lincomb.term": (lambda a: small().lincomb([a]), {"a": (1.0, 2.0)}),
+    "p.lincomb": (
+        lambda terms, name: (p := small()).lincomb([(1.0, p["x"])] if terms is ONE else terms, name),
+        {"terms": ONE, "name": None},
+    ),
     "p.lincomb.coef": (lambda c: (p := small()).lincomb([(c, p["x"])]), {"c": 2.0}),
     "p.apply": (
-        lambda f, x, **given: (p := small()).apply(f, p[x] if x == "x" else x, **given),
+        lambda f, x, **given: (p := small()).apply(
+            f, p["x"] if isinstance(x, str) and x == "x" else x, **given
+        ),
         {"f": "tanh", "x": "x", "derivative": None, "kinks": (), "name": None},
     ),
     "p.apply.own": (
-        lambda derivative, kinks: (p := small()).apply(lambda u: u, p["x"], derivative=derivative, kinks=kinks),
+        lambda derivative, kinks: (p := small()).apply(
+            lambda u: u, p["x"], derivative=derivative, kinks=kinks
+        ),
         {"derivative": None, "kinks": ()},
     ),
     "p.moment": (
-        lambda f, x, **given: (p := small()).moment(f, p[x] if x == "x" else x, **given),
+        lambda f, x, **given: (p := small()).moment(
+            f, p["x"] if isinstance(x, str) and x == "x" else x, **given
+        ),
         {"f": "tanh", "x": "x", "derivative": None, "kinks": (), "name": None},
     ),
     "p.mean": on("mean", vector="x", name=None),
@@ -169,12 +203,12 @@ CALLS = {
     "p.constant": on("constant", value=2.0, dim="n"),
     "p.scan": on("scan", axis="t", size=3),
     "p.output": on("output", vector="g", weight=1.0),
-    "p.dim": on("dim", name="m", ratio=2.0),
-    "p.append": on("append", line=None),
+    "p.dim": on("dim", name="k", ratio=2.0),
+    "p.append": on("append", line=Transpose("V", "W")),
     "p.expand": on("expand", axes=None),
     "p.backward": (
-        lambda seeds, wrt, stop: (p := small()).backward({p["g"]: 1.0} if seeds == 1 else seeds, wrt, stop),
-        {"seeds": 1, "wrt": None, "stop": ()},
+        lambda seeds, wrt, stop: (p := small()).backward({p["g"]: 1.0} if seeds is ONE else seeds, wrt, stop),
+        {"seeds": ONE, "wrt": None, "stop": ()},
     ),
     "p.backward.seed": (lambda seed: (p := small()).backward({p["m"]: seed}), {"seed": 1.0}),
     "v.shift": of("f", "shift", t=1, boundary="zero"),
@@ -191,12 +225,18 @@ CALLS = {
     "functions.get.degree": (lambda degree: functions.get("monomial", degree=degree), {"degree": 2}),
     "functions.get.coef": (lambda coef: functions.get("polynomial", coef=coef), {"coef": [1.0, 2.0]}),
     "functions.get.a": (lambda a: functions.get("erf", a=a), {"a": 2.0}),
-    "functions.get.approximate": (lambda v: functions.get("gelu", approximate=v), {"v": True}),
+    "functions.get.approximate": (
+        lambda approximate: functions.get("gelu", approximate=approximate),
+        {"approximate": True},
+    ),
     "functions.get.own": (
         lambda derivative, kinks: functions.get(lambda u: u, derivative=derivative, kinks=kinks),
         {"derivative": None, "kinks": ()},
     ),
-    "functions.affine": (functions.affine, {}),
+    "functions.affine": (functions.affine, {"f": TANH, "scale": 2.0, "shift": 0.5}),
+    "functions.linear": (functions.linear, {"coefs": [1.0], "parts": [TANH], "constant": 0.5}),
+    "functions.compose": (spread(functions.compose, "f", "g"), {"f": TANH, "g": TANH}),
+    "functions.product": (spread(functions.product, "parts"), {"parts": TANH}),
     "function.call": (spread(TANH, "u"), {"u": X}),
     "function.derivative": (TANH.derivative, {"i": 0}),
     "function.with_scalars": (TANH.with_scalars, {"n": 0}),
@@ -209,48 +249,181 @@ CALLS = {
     "nn.from_spec": (nn.from_spec, {"spec": NET.to_spec()}),
     "nn.sgd": (
         nn.sgd,
-        {"net": NET, "x": X, "y": np.ones(3), "steps": 1, "lr": 0.1, "parameterization": "mu", "batches": None,
-         "x_test": None, "initial": None, "loss": None},
+        {
+            "net": NET,
+            "x": X,
+            "y": np.ones(3),
+            "steps": 1,
+            "lr": 0.1,
+            "parameterization": "mu",
+            "batches": None,
+            "x_test": None,
+            "initial": None,
+            "loss": None,
+        },
     ),
     "nn.sgd.ntk": (
         nn.sgd,
         {"net": NET, "x": X, "y": np.ones(3), **TRAINED, "parameterization": "ntk", "initial": np.zeros(3)},
     ),
     # special integrals
-    "normal_cdf": (special.normal_cdf, {"upper": np.zeros(2), **FULL, "atol": 1e-2}),
+    "normal_cdf": (lambda **given: special.normal_cdf(np.zeros(2), **given), {**FULL, "atol": 1e-2}),
     "orthant": (special.orthant, {"cov": EYE, "mean": 0.0, "atol": 1e-2}),
-    "product_of_cdfs": (special.product_of_cdfs, {"a": np.ones(2), "cov": EYE, "mean": 0.0, "atol": 1e-2}),
+    "product_of_cdfs": (
+        lambda **given: special.product_of_cdfs(np.ones(2), **given),
+        {"cov": EYE, "mean": 0.0, "atol": 1e-2},
+    ),
     "expected_max": (special.expected_max, {**FULL, "atol": 1e-2}),
     "max_square": (special.max_square, {**FULL, "atol": 1e-2}),
     "max_second": (special.max_second, {**FIRST, "atol": 1e-2}),
     "argmax_joint": (special.argmax_joint, {**FIRST, "atol": 1e-2}),
     "softmax_moments": (special.softmax_moments, {**FIRST, "atol": 1e-2}),
-    "tail_moments": (special.tail_moments, {**FULL, "m": 1, "atol": 1e-2}),
-    "cdf_moments": (special.cdf_moments, {"a": np.ones(2), "cov": EYE, "mean": 0.0, "atol": 1e-2}),
+    "tail_moments": (lambda **given: special.tail_moments(m=1, **given), {**FULL, "atol": 1e-2}),
+    "cdf_moments": (
+        lambda **given: special.cdf_moments(np.ones(2), **given),
+        {"cov": EYE, "mean": 0.0, "atol": 1e-2},
+    ),
     "batchnorm": (special.batchnorm, {"cov": np.eye(3), "phi": "relu", "atol": 1e-2}),
     "batchnorm_tangent": (
-        special.batchnorm_tangent, {"cov": np.eye(3), "theta": np.eye(3), "phi": "relu", "atol": 1e-2},
+        lambda cov, phi, atol: special.batchnorm_tangent(cov, np.eye(4), phi, atol),
+        {"cov": np.eye(4), "phi": "relu", "atol": 1e-2},
     ),
     "batchnorm_gradient": (
-        special.batchnorm_gradient, {"cov": np.eye(3), "delta": np.eye(3), "phi": "relu", "atol": 1e-2},
+        lambda cov, phi, atol: special.batchnorm_gradient(cov, np.eye(4), phi, atol),
+        {"cov": np.eye(4), "phi": "relu", "atol": 1e-2},
     ),
     "batchnorm_pair": (special.batchnorm_pair, {"cov": np.eye(6), "first": 3, "phi": "relu", "atol": 1e-2}),
     "batchnorm_sampled": (special.batchnorm_sampled, {"cov": np.eye(4), "phi": "tanh", "atol": 1e-1}),
-}  # fmt: skip
+}
 
 # layers: each argument of each class, from an instance that is right
 LAYERS = [
-    nn.Dense(3), nn.Flatten(), nn.Conv(3, (2,)), nn.ConvLocal(3, (2,)), nn.ConvTranspose(3, (2,)),
-    nn.AvgPool((2,)), nn.SumPool((2,)), nn.GlobalAvgPool(), nn.GlobalSumPool(), nn.Index(0),
-    nn.ImageResize((-1, 2, -1), "linear"), nn.LayerNorm(), nn.Dropout(0.5), nn.SimpleRnn(3), nn.FanOut(2),
-    nn.FanInSum(), nn.FanInProd(), nn.FanInConcat(), nn.Identity(), nn.ABRelu(1.0, 2.0), nn.LeakyRelu(0.1),
-    nn.Erf(), nn.Gelu(), nn.Sin(), nn.Cos(), nn.Rbf(), nn.Exp(), nn.Gaussian(), nn.ExpNormalized(), nn.Hermite(2),
-    nn.Monomial(2), nn.RectifiedMonomial(2), nn.Polynomial([1.0, 2.0]), nn.Elu(), nn.Elementwise("tanh"),
+    nn.Dense(3),
+    nn.Flatten(),
+    nn.Conv(3, (2,)),
+    nn.ConvLocal(3, (2,)),
+    nn.ConvTranspose(3, (2,)),
+    nn.AvgPool((2,)),
+    nn.SumPool((2,)),
+    nn.GlobalAvgPool(),
+    nn.GlobalSumPool(),
+    nn.Index(0),
+    nn.ImageResize((-1, 2, -1), "linear"),
+    nn.LayerNorm(),
+    nn.Dropout(0.5),
+    nn.SimpleRnn(3),
+    nn.FanOut(2),
+    nn.FanInSum(),
+    nn.FanInProd(),
+    nn.FanInConcat(),
+    nn.Identity(),
+    nn.ABRelu(1.0, 2.0),
+    nn.LeakyRelu(0.1),
+    nn.Erf(),
+    nn.Gelu(),
+    nn.Sin(),
+    nn.Cos(),
+    nn.Rbf(),
+    nn.Exp(),
+    nn.Gaussian(),
+    nn.ExpNormalized(),
+    nn.Hermite(2),
+    nn.Monomial(2),
+    nn.RectifiedMonomial(2),
+    nn.Polynomial([1.0, 2.0]),
+    nn.Elu(),
+    nn.Elementwise("tanh"),
     nn.ElementwiseNumerical("tanh", 5),
-]  # fmt: skip
+]
 CALLS |= {
-    f"nn.{type(layer).__name__}": (type(layer), {f: getattr(layer, f) for f in inspect.signature(type(layer)).parameters})
+    f"nn.{type(layer).__name__}": (
+        type(layer),
+        {f: getattr(layer, f) for f in inspect.signature(type(layer)).parameters},
+    )
     for layer in LAYERS
 }
 
+VARIABLE = "variable|program|vector|scalar|matrix|data|moment|args|float"
+# what a message may say in the place of an argument's name: what the argument is
+SAYS = {
+    **dict.fromkeys(["f", "phi", "fn", "parts"], "[Ff]unction"),
+    "g": "[Ff]unction|" + VARIABLE,
+    **dict.fromkeys(["a", "b", "h", "q", "s", "v", "x", "p", "name", "which", "vector"], VARIABLE),
+    **dict.fromkeys(
+        ["matrix", "operand", "terms", "asked", "quantities", "wrt", "stop", "seeds"], VARIABLE + "|seed"
+    ),
+    **dict.fromkeys(["c", "coef"], "coefficient|another program"),
+    **dict.fromkeys(["size", "stride"], "window"),
+    **dict.fromkeys(["var", "trained", "cov", "tangent"], "varian|tangent|batch|first"),
+    **dict.fromkeys(["layer", "net"], "argument 0|layer|output|data line"),
+    **dict.fromkeys(["u", "x1", "x2", "x_test"], r"\bx\b|arguments"),
+    **dict.fromkeys(["q1", "q2", "mean1", "mean2"], "integral"),
+    "t": "selection|index|shift|name of t",
+    "seed": "variable|value|program|float",
+    "offset": "axes",
+    "spec": "network",
+    "widths": "width",
+    "loss": "function",
+    "n": "width|layer",
+    "axis": "axes",
+    "dim": "CDC|used",
+}
 SECONDS = 5.0
+"""Of processor time: anything that takes longer hangs as far as its user can tell."""
+
+
+def outcome(call, arguments, name, value):
+    """None for an answer or a good refusal, else what is wrong with what came out."""
+    started = time.process_time()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            call(**{**arguments, name: value})
+    except TpnumError as refusal:
+        message = str(refusal)
+        if not re.search(rf"\b{re.escape(name)}\b|{SAYS.get(name, name)}", message):
+            return f"does not name {name}: {message}"
+        if max(map(len, message.splitlines())) > 400:
+            return f"is too long: {message[:60]} ..."
+    except Exception as foreign:
+        return f"is {type(foreign).__name__}: {foreign}"[:200]
+    spent = time.process_time() - started
+    return f"takes {spent:.1f} s" if spent > SECONDS else None
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_whatever_is_handed_in(case):
+    call, arguments = CALLS[case]
+    call(**arguments)  # valid as it stands
+    wrong = {}
+    for name in arguments:
+        for kind, make in hostile.VALUES.items():
+            if (case, name) == ("kernel", "progress") and callable(make()):
+                continue  # whatever the user's own function raises is the user's
+            found = outcome(call, arguments, name, make())
+            if found:
+                wrong[name, kind] = found
+    assert not wrong, "\n".join(f"{name} = {kind}: {said}" for (name, kind), said in wrong.items())
+
+
+def test_every_public_name_is_called():
+    """A new function has its row in the table: the public names, the methods of programs, the layers."""
+    called = " ".join(CALLS)
+    rest = {"Program", "errors", "functions", "nn"}
+    for name in set(tp.__all__) - rest:
+        if not isinstance(getattr(tp, name), functions.Function):
+            assert re.search(rf"(^| ){name}\b", called), name
+    layers = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)}
+    for name in layers - {"Activation", "Block", "Emitter", "Features", "Layer", "Swish", "Training"}:
+        assert f"nn.{name} " in f"{called} " or not inspect.signature(getattr(nn, name)).parameters, name
+    for name in vars(tp.Program):
+        own = name.startswith("_") or name in {
+            "output_index",
+            "digest",
+            "to_json",
+            "unrolled",
+            "tangent",
+            "from_json",
+        }
+        assert own or f"p.{name}" in called, name

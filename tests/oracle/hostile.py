@@ -1,4 +1,4 @@
-"""What a hostile or hurried user hands to a function: values of every wrong kind, without optional packages."""
+"""What a hostile or hurried user hands to a function: values of every wrong kind."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ VALUES = {
     "fraction": lambda: Fraction(1, 3),
     "object": object,
     "rude": Rude,
-    "list": lambda: [],
+    "list": list,
     "ragged": lambda: [[1.0, 2.0], [3.0]],
     "words": lambda: ["a", "b"],
     "numbers": lambda: [1.0, 2.0, 3.0, 4.0, 5.0],
     "nested": lambda: [[[[1.0]]]],
     "dict": lambda: {"a": 1},
-    "no dict": lambda: {},
+    "no dict": dict,
     "odd dict": lambda: {3: None},
     "set": lambda: {1, 2},
     "generator": lambda: (k for k in range(3)),

@@ -12,6 +12,7 @@ from tpnum.arguments import jobs, shown, whole
 from tpnum.errors import InputError
 from tpnum.finite.simulations import Quantity, line_fit, quantity, simulations, unit
 from tpnum.plan.limit import Law, limit
+from tpnum.program import reads
 from tpnum.program.calls import as_program
 
 if TYPE_CHECKING:
@@ -113,16 +114,14 @@ def compare(
     InputError : fewer than two widths, quantities that the program does not have.
     """
     p = as_program(p, shape)
-    if isinstance(widths, (str, bytes, Mapping)) or not np.iterable(widths):
-        raise InputError(f"widths must be at least two different ones, not {shown(widths)}")
+    widths = reads.listed(widths, "widths", InputError)
     sizes = np.array([unit(w, p.dims) for w in widths])
     if len(sizes) < 2 or len(set(sizes)) < len(sizes):
         raise InputError(f"widths must be at least two different ones, not {shown(list(widths))}")
     draws, threads = whole(seeds, "seeds", 2, 1_000_003), jobs(n_jobs)
     law = limit(p, data=data, **options)
-    if isinstance(quantities, str) or not (quantities is None or np.iterable(quantities)):
-        raise InputError(f"quantities: a list of what is compared is needed, not {shown(quantities)}")
-    wanted = _everything(p) if quantities is None else [quantity(p, q) for q in quantities]
+    asked = None if quantities is None else reads.listed(quantities, "quantities", InputError)
+    wanted = _everything(p) if asked is None else [quantity(p, q) for q in asked]
     if not wanted:
         raise InputError("the program has no scalar and no vector to compare")
     limits = [q.law(law) for q in wanted]

@@ -12,7 +12,7 @@ import numpy as np
 from tpnum.arguments import jobs, shown, whole
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
-from tpnum.program import simulate
+from tpnum.program import reads, simulate
 from tpnum.program.calls import as_program
 from tpnum.program.handle import Handle
 from tpnum.program.refer import refer
@@ -33,7 +33,7 @@ class Quantity:
 
     kind: str
     names: tuple[str, ...]
-    f: Callable[..., Any] | None = None
+    f: Any = None
 
     def of(self, sample: Sample) -> np.ndarray:
         """Its value in one draw."""
@@ -42,7 +42,6 @@ class Quantity:
         if self.kind == "mean":
             return np.asarray(sample.mean(self.names[0]))
         if self.kind == "expect":
-            assert self.f is not None
             return np.asarray(sample.expect(self.f, *self.names))
         a, b = (np.asarray(sample.vector(n)) for n in self.names)
         made = np.tensordot(a, b, axes=(-1, -1)) / a.shape[-1]
@@ -125,9 +124,9 @@ def simulations(
 
 def _seeds(seeds: Any) -> list[int]:
     """Different seeds: how many (0, 1, ..), or which."""
-    if isinstance(seeds, (str, bytes)) or not np.iterable(seeds):
+    if getattr(seeds, "__index__", None) is not None or not hasattr(seeds, "__iter__"):
         return list(range(whole(seeds, "seeds", 2, MOST)))
-    chosen = [whole(s, "seeds", 0) for s in seeds]
+    chosen = [whole(s, "seeds", 0) for s in reads.listed(seeds, "seeds", InputError)]
     if len(chosen) < 2 or len(set(chosen)) < len(chosen):
         raise InputError(f"seeds must be at least two different numbers, or their count, not {shown(chosen)}")
     return chosen
@@ -160,11 +159,13 @@ class Simulations:
 
     def expect(self, f: Callable[..., Any], *vectors: Vector | str) -> Estimate:
         """The average of (1/n) sum_a f(x_a, ..), axes matched by name."""
+        if not callable(f) and not isinstance(f, str):
+            raise InputError(f"f is {shown(f)}: a function of arrays or the name of one is needed")
         return self.table([Quantity("expect", tuple(self._name(v, "GHS") for v in vectors), f)])[0]
 
     def table(self, asked: Sequence[Any]) -> list[Estimate]:
         """Several quantities from one pass over the seeds: see `quantity` for what may be asked."""
-        wanted = [quantity(self.program, a) for a in asked]
+        wanted = [quantity(self.program, a) for a in reads.listed(asked, "asked", InputError)]
         count = 0
         mean: list[np.ndarray] = []
         square: list[np.ndarray] = []

@@ -67,8 +67,9 @@ def get(f: Any, **params: Any) -> Function:
         key = _key(f).replace("_", "")
         if key not in _BY_KEY:
             near = difflib.get_close_matches(key, list(_BY_KEY), n=3, cutoff=0.4)
-            known = sorted({_BY_KEY[k] for k in near}) or list(names())
-            raise ProgramError(f"no function is named {shown(f)}: did you mean {', '.join(known)}?")
+            known = sorted({_BY_KEY[k] for k in near})
+            hint = f"did you mean {', '.join(known)}?" if known else "tpnum.functions.names() lists all"
+            raise ProgramError(f"no function is named {shown(f)}: {hint}")
         return _named(_BY_KEY[key], params)
     elif isinstance(f, np.ufunc) and f in _UFUNCS:
         own = _named(_UFUNCS[f], {})
@@ -81,7 +82,7 @@ def get(f: Any, **params: Any) -> Function:
     elif callable(f):
         return Function.from_callable(f, **params)
     else:
-        raise ProgramError(f"a function is needed: a name, a callable or a Function, not {type(f).__name__}")
+        raise ProgramError(f"a function is needed: a name, a callable or a Function, not {shown(f)}")
     if params:
         raise ProgramError(f"{own} has its parameters already: {', '.join(params)} cannot be given with it")
     return own

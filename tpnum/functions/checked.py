@@ -27,15 +27,17 @@ def checked(call: Callable[..., Any], name: str, arrays: list[np.ndarray]) -> np
     except Exception as problem:
         said = " ".join(str(problem).split())
         said = said if len(said) <= LONGEST else said[:LONGEST].rstrip() + " ..."
-        raise FunctionError(f"{name} raised {type(problem).__name__} ({said}): {rule}") from problem
+        raise FunctionError(
+            f"the function {name} raised {type(problem).__name__} ({said}): {rule}"
+        ) from problem
     if made is None:
-        raise FunctionError(f"{name} returned None: {rule}")
+        raise FunctionError(f"the function {name} returned None: {rule}")
     array = np.asarray(made)
     if array.dtype.kind not in "fiub":
-        raise FunctionError(f"{name} must return real numbers, not {array.dtype}")
+        raise FunctionError(f"the function {name} must return real numbers, not {array.dtype}")
     if array.ndim and array.shape[-1:] != length and array.shape != (1,):
         points = f"{length[0]} points" if length else "numbers"
-        raise FunctionError(f"{name} returned shape {array.shape} for {points}: {rule}")
+        raise FunctionError(f"the function {name} returned shape {array.shape} for {points}: {rule}")
     return array
 
 
@@ -50,4 +52,6 @@ def on_half(call: Callable[..., Any], name: str, arrays: list[np.ndarray], made:
     with np.errstate(all="ignore"):
         near = np.isclose(again, made, rtol=1e-9, atol=1e-9, equal_nan=True)
     if not np.all(near):
-        raise FunctionError(f"{name} must work elementwise: {name} on half of the points gives other values")
+        raise FunctionError(
+            f"the function {name} must work elementwise: on half of the points it gives other values"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -190,7 +190,9 @@ class Function:
         (which is all that Price's theorem asks for), its values are not.
         """
         if not 0 <= whole(i, "i", error=ProgramError) < self.arity:
-            raise ProgramError(f"{self} has {self.arity} vector argument(s): there is no argument i = {shown(i)}")
+            raise ProgramError(
+                f"{self} has {self.arity} vector argument(s): there is no argument i = {shown(i)}"
+            )
         order = tuple(sorted((*self.order, i)))
         made = replace(self, order=order)
         if not made.has_values and (self.user is None or self.order):
@@ -201,7 +203,7 @@ class Function:
         """The same function with its last ``n`` arguments scalars instead of vectors."""
         total, n = self.arity + self.n_scalars, whole(n, "n", error=ProgramError)
         if not 0 <= n <= total:
-            raise ProgramError(f"{self} has {total} argument(s), {n} of them cannot be scalars")
+            raise ProgramError(f"{self} has {total} argument(s): n = {shown(n)} of them cannot be scalars")
         return replace(self, split=None if n == self.record.scalars else n)
 
     # identity -----------------------------------------------------------------------------------
@@ -265,7 +267,9 @@ class Function:
         """
         if not callable(f):
             raise ProgramError(f"a function is needed, not {type(f).__name__}")
-        arity, n_scalars = (whole(n, w, 0, 64, ProgramError) for n, w in ((arity, "arity"), (n_scalars, "n_scalars")))
+        arity, n_scalars = (
+            whole(n, w, 0, 64, ProgramError) for n, w in ((arity, "arity"), (n_scalars, "n_scalars"))
+        )
         slopes = tuple(derivative) if isinstance(derivative, (tuple, list)) else (derivative,)
         slopes += (None,) * (arity - len(slopes))
         if len(slopes) > arity + n_scalars or not all(s is None or callable(s) for s in slopes):

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.errors import AccuracyWarning, InputError, LimitError
+from tpnum.arguments import choice, number
+from tpnum.errors import AccuracyWarning, LimitError
 from tpnum.functions import Function
 from tpnum.gauss.controls import control_variates
 from tpnum.gauss.estimate import Estimate
@@ -71,10 +72,8 @@ def certified(
     f: Any, mean: Any, cov: Any, rtol: float = 1e-6, method: str = "auto"
 ) -> tuple[Estimate, np.ndarray]:
     """`expect` with the errors relative to E|f| per entry of the batch, and without a warning."""
-    if method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    if not rtol > 0:
-        raise InputError(f"rtol must be positive, not {rtol!r}")
+    choice(method, "method", METHODS)
+    rtol = number(rtol, "rtol", above=0)
     mean, cov, shape = validated(mean, cov)
     f_at = Integrand(f, mean.shape[1])
     if not mean.shape[0]:

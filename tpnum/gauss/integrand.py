@@ -62,7 +62,8 @@ class Integrand:
         except ProgramError:
             raise
         except Exception as error:
-            raise InputError(f"f failed on {self.d} array(s) of length {length}: {error}") from error
+            said = " ".join(str(error).split())[:100]
+            raise InputError(f"f failed on {self.d} array(s) of length {length}: {said}") from error
         if made.dtype != np.float64:
             made = self._real(made)
         if made.ndim == 0 or made.shape == (1,):

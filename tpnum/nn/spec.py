@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
+from tpnum.arguments import shown
 from tpnum.errors import SpecError
 from tpnum.nn import activations, combinators, dense, elementwise, normalization, recurrent, spatial
 from tpnum.nn.base import Layer
@@ -133,5 +134,4 @@ def _at(path: str, op: str, message: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shown(value)

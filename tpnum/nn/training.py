@@ -179,7 +179,9 @@ class _Data:
         """The examples of each step: as many batches as steps, no example twice in one."""
         try:
             made = [tuple(whole(i, "batches", 0, self.trained - 1) for i in b) for b in batches]
-        except TypeError:
+        except InputError:
+            raise
+        except Exception:  # no list of lists
             raise InputError(f"batches is {shown(batches)}: it must be a list of indices per step") from None
         if len(made) != self.steps:
             raise InputError(f"batches must be {self.steps} lists of indices below {self.trained}")

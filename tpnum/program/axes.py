@@ -38,7 +38,9 @@ def take_rows(size: int, index: SupportsIndex | slice | Sequence[int]) -> tuple[
         try:
             picks = [operator.index(i) for i in ([index] if single else list(index))]  # type: ignore[arg-type]
         except Exception:
-            raise ProgramError(f"the selection {shown(index)} is no index, slice or list of indices") from None
+            raise ProgramError(
+                f"the selection {shown(index)} is no index, slice or list of indices"
+            ) from None
     for i in picks:
         if not -size <= i < size:
             raise ProgramError(f"index {shown(i)} lies outside an axis of size {size}")

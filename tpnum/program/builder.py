@@ -159,7 +159,7 @@ class Program(State):
         trained: bool | float = False,
     ) -> tuple[Vector, ...]:
         """Jointly Gaussian input G-vars (independent with variance 1 by default)."""
-        k, label = len(names), ", ".join(map(str, names))
+        k, label = len(names), ", ".join(read.text(name, "name") for name in names)
         means = real_array(mean, f"mean of {label}", ProgramError)
         table = real_array(np.eye(k) if cov is None else cov, f"cov of {label}", ProgramError)
         if means.shape not in ((), (k,)) or table.shape != (k, k):
@@ -219,7 +219,14 @@ class Program(State):
         self._append(Data(name, channels, axes), self._root)
         return Vector(self, name)
 
-    @reads(name=read.text, rows=read.text, cols=read.text, axes=read.axes, trained=read.flag, tangent=read.real_or_none)
+    @reads(
+        name=read.text,
+        rows=read.text,
+        cols=read.text,
+        axes=read.axes,
+        trained=read.flag,
+        tangent=read.real_or_none,
+    )
     def matrix(
         self,
         name: str,
@@ -258,11 +265,15 @@ class Program(State):
         made: list[Term] = []
         for term in listed(terms, "terms"):
             if not isinstance(term, (tuple, list)) or len(term) not in (2, 3):
-                raise ProgramError(f"terms: {shown(term)} is not (number, vector) or (number, vector, Scalar)")
+                raise ProgramError(
+                    f"terms: {shown(term)} is not (number, vector) or (number, vector, Scalar)"
+                )
             coef, v, *more = term
             self._own(v, *more)
             if not isinstance(v, Vector) or not all(isinstance(s, Scalar) for s in more):
-                raise ProgramError(f"terms: {shown(term)} is not (number, vector) or (number, vector, Scalar)")
+                raise ProgramError(
+                    f"terms: {shown(term)} is not (number, vector) or (number, vector, Scalar)"
+                )
             if not isinstance(coef, Scalar):
                 coef = number(coef, f"the coefficient of {v.name!r}", error=ProgramError)
             made += (coef * (more[0] * v if more else v))._terms()

@@ -73,4 +73,4 @@ def apply(
     for a in args:
         if isinstance(a, Handle):
             return a.program.apply(f, *args, derivative=derivative, kinks=kinks, name=name)
-    raise ProgramError("tp.apply needs at least one vector or scalar of a program")
+    raise ProgramError("args: tp.apply needs at least one vector or scalar of a program")

@@ -45,7 +45,9 @@ def infer(line: Line, scope: Scope, label: str | None = None) -> list[Var]:
     rule = RULES.get(type(line))
     label = scope.label() if label is None else label
     if rule is None:
-        raise ProgramError(f"{shown(line)} is not a line of a program: use the records of tpnum.program.lines")
+        raise ProgramError(
+            f"{shown(line)} is not a line of a program: use the records of tpnum.program.lines"
+        )
     try:
         for name in made_by(line):
             _name(name, scope)

@@ -159,7 +159,7 @@ class Handle:
             v = v.map(axis, ((new, size),), tuple(((i, 1.0),) for i in range(size)))
         return v
 
-    @reads(axis=read.text, size=read.size, stride=read.size)
+    @reads(axis=read.text, size=read.size, stride=read.size, offset=read.text_or_empty)
     def windows(self, axis: str, size: int, stride: int = 1, padding: str = "VALID", offset: str = "") -> Any:
         """Windows of an axis: the axes become (axis, axis + "_f"), the second the offset in the window."""
         n, rows = rows_of.window_rows(self._size(axis), size, stride, padding)

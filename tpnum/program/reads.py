@@ -1,4 +1,4 @@
-"""How the methods of the language read their arguments: a table per method, one refusal per kind of argument."""
+"""How the methods of the language read their arguments: one reader per kind of argument."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ def text(value: Any, name: str) -> str:
     return arguments.text(value, name, ProgramError)
 
 
+def text_or_empty(value: Any, name: str) -> str:
+    """A name, "" for the usual one."""
+    return value if isinstance(value, str) else text(value, name)
+
+
 def named(value: Any, name: str) -> str | None:
     """A name that may be left to the program."""
     return None if value is None else text(value, name)
@@ -79,14 +84,14 @@ def flag(value: Any, name: str) -> bool:
     return arguments.flag(value, name, ProgramError)
 
 
-def listed(values: Any, name: str) -> list[Any]:
+def listed(values: Any, name: str, error: arguments.Refusal = ProgramError) -> list[Any]:
     """The entries of a list, a tuple or another sequence, not of a text or a mapping."""
     try:
         if not isinstance(values, (str, bytes, Mapping)) and np.iterable(values):
             return list(values)
     except Exception as problem:
-        raise ProgramError(f"{name}: {shown(values)} cannot be read ({type(problem).__name__})") from problem
-    raise ProgramError(f"{name}: a list is needed, not {shown(values)}")
+        raise error(f"{name}: {shown(values)} cannot be read ({type(problem).__name__})") from problem
+    raise error(f"{name}: a list is needed, not {shown(values)}")
 
 
 def axes(value: Any, name: str) -> tuple[tuple[str, int], ...]:
@@ -98,8 +103,7 @@ def axes(value: Any, name: str) -> tuple[tuple[str, int], ...]:
         pairs = [(None, 0)]
     if isinstance(value, str) or not all(isinstance(a, str) for a, _ in pairs):
         raise ProgramError(
-            f"{name}: axes {shown(value)} are not pairs of a name and a size: "
-            'write {"t": 5} or (("t", 5),)'
+            f'{name}: axes {shown(value)} are not pairs of a name and a size: write {{"t": 5}} or (("t", 5),)'
         )
     return tuple((str(a), n) for a, n in pairs)
 

@@ -242,6 +242,8 @@ class _Run:
                 raise InputError(
                     f"data {family!r} has shape {x.shape}, not (examples,) + {shape} + (channels,)"
                 )
+            if not x.size:
+                raise InputError(f"data {family!r} is empty: its shape is {x.shape}")
             many = x.ndim == len(shape) + 2
             examples.add(len(x) if many else None)
             x = x if many else x[None]

@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import number, real_array, shown, whole
 from tpnum.errors import AccuracyWarning, InputError
 from tpnum.gauss.laws import principal_factors, validated
 
 
 def law(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """(mean (n, d), cov (n, d, d), leading shape), checked; a number ``mean`` stands for all coordinates."""
-    try:
-        mean, cov = np.asarray(mean, dtype=np.float64), np.asarray(cov, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError("mean and cov must be real arrays") from None
+    mean, cov = real_array(mean, "mean"), real_array(cov, "cov")
     if mean.ndim == 0 and cov.ndim:
         mean = np.broadcast_to(mean, cov.shape[-1:])
     mean, cov, shape = validated(mean, cov)
@@ -36,9 +34,7 @@ def split(first: int | None, d: int) -> int:
         if d % 2:
             raise InputError(f"first must be given: {d} coordinates have no halves")
         return d // 2
-    if not 0 < first < d:
-        raise InputError(f"first must be between 1 and {d - 1}, not {first!r}")
-    return first
+    return whole(first, "first", 1, d - 1)
 
 
 def centring(sizes: Sequence[int]) -> np.ndarray:
@@ -50,9 +46,10 @@ def centring(sizes: Sequence[int]) -> np.ndarray:
 
 def tolerance(atol: float) -> float:
     """``atol``, checked."""
-    if not (isinstance(atol, (int, float)) and atol > 0):
-        raise InputError(f"atol must be a positive number, not {atol!r}")
-    return float(atol)
+    try:
+        return number(atol, "atol", above=0)
+    except InputError:
+        raise InputError(f"atol must be a positive number, not {shown(atol)}") from None
 
 
 def report(name: str, error: np.ndarray, atol: float) -> None:
