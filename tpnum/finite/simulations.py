@@ -13,10 +13,10 @@ from tpnum.arguments import jobs, shown, whole
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
 from tpnum.program import reads, simulate
-from tpnum.program.calls import as_program
+from tpnum.program.calls import as_program, is_named
 from tpnum.program.handle import Handle
 from tpnum.program.refer import refer
-from tpnum.program.sample import Sample, arrays_of
+from tpnum.program.sample import Sample, arrays_of, widths_of
 
 if TYPE_CHECKING:
     from tpnum.program import Program, Scalar, Vector
@@ -96,7 +96,7 @@ def _name(p: Program, v: Any, kinds: str) -> str:
 
 
 def _is_function(x: Any) -> bool:
-    return callable(x) and not isinstance(x, Handle)
+    return (callable(x) or hasattr(x, "__tpnum_function__")) and not isinstance(x, Handle)
 
 
 def simulations(
@@ -119,6 +119,7 @@ def simulations(
     n_jobs : threads over seeds, all processors by default; the result does not depend on it.
     """
     program = as_program(p, shape)
+    widths_of(program.dims, width)
     return Simulations(program.copy(), width, _seeds(seeds), arrays_of(data, "data"), jobs(n_jobs))
 
 
@@ -159,7 +160,7 @@ class Simulations:
 
     def expect(self, f: Callable[..., Any], *vectors: Vector | str) -> Estimate:
         """The average of (1/n) sum_a f(x_a, ..), axes matched by name."""
-        if not callable(f) and not isinstance(f, str):
+        if not is_named(f) and not callable(f):
             raise InputError(f"f is {shown(f)}: a function of arrays or the name of one is needed")
         return self.table([Quantity("expect", tuple(self._name(v, "GHS") for v in vectors), f)])[0]
 

@@ -272,7 +272,7 @@ class Function:
         )
         slopes = tuple(derivative) if isinstance(derivative, (tuple, list)) else (derivative,)
         slopes += (None,) * (arity - len(slopes))
-        if len(slopes) > arity + n_scalars or not all(s is None or callable(s) for s in slopes):
+        if len(slopes) > arity + n_scalars or not all(map(_is_slope, slopes)):
             raise ProgramError(
                 f"derivative= must be one callable per vector argument ({arity}), then per scalar"
             )
@@ -299,6 +299,10 @@ def _continuous(f: Function) -> bool:
     with np.errstate(all="ignore"):
         left, right = (np.asarray(f(points + s * near), dtype=float) for s in (-1.0, 1.0))
     return bool(np.all(np.abs(right - left) <= _JUMP * (1.0 + np.abs(left) + np.abs(right))))
+
+
+def _is_slope(s: Any) -> bool:
+    return s is None or (callable(s) and not isinstance(s, type))
 
 
 def _is_float(a: Any) -> bool:

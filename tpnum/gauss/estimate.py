@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -68,14 +68,11 @@ class Estimate:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.value, dtype=dtype, copy=True)
 
-    def __len__(self) -> int:
-        return len(self.value)
-
-    def __iter__(self) -> Iterator[Estimate]:
-        return (self[k] for k in range(len(self)))
-
     def __getitem__(self, key: Any) -> Estimate:
+        """An entry, or several; a loop over an array of estimates gives estimates."""
         value = np.asarray(self.value)
+        if not value.ndim:
+            raise TypeError("an Estimate of one number has no entries")
         error = np.broadcast_to(np.asarray(self.error), value.shape)
         exact = None if self.exact is None or not np.ndim(self.exact) else self.exact[key]
         return Estimate(value[key], error[key], self.method, self.cost, exact)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, dataclass_transform
 
 from tpnum import functions
 from tpnum.functions import Function
-from tpnum.nn.arguments import Coefficients, Count, Flag, Positive, Real
+from tpnum.nn.arguments import Coefficients, Degree, Flag, Positive, Real
 from tpnum.nn.base import Features, Layer
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Hermite(Activation):
     """He_degree(u / sqrt(E u^2)) / sqrt(degree!): E f f' = rho^degree at any variance."""
 
     function = "hermite"
-    degree: Count
+    degree: Degree
 
 
 @row
@@ -193,7 +193,7 @@ class Monomial(Activation):
     """u^degree."""
 
     function = "monomial"
-    degree: Count
+    degree: Degree
 
 
 @row
@@ -201,7 +201,7 @@ class RectifiedMonomial(Activation):
     """u^degree where u > 0, else 0."""
 
     function = "rectified_monomial"
-    degree: Count
+    degree: Degree
 
 
 @row

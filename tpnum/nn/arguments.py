@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
 from tpnum.arguments import shown
+from tpnum.functions import HIGHEST
 
 LARGEST = 1e150
 """A standard deviation whose square is a number."""
@@ -86,39 +87,44 @@ def _count(value: Any) -> int:
     return int(_require(_is_int(value) and 0 <= value <= MOST, value))
 
 
+def _degree(value: Any) -> int:
+    return int(_require(_is_int(value) and 0 <= value <= HIGHEST, value))
+
+
 def _branches(value: Any) -> int:
     return int(_require(_is_int(value) and 0 < value <= MOST, value))
 
 
-def _sequence(value: Any) -> tuple:
-    return tuple(_require(not isinstance(value, (str, bytes, Mapping)), value))
+def sequence(value: Any) -> tuple:
+    """The entries of what has an order: no text, mapping or set."""
+    return tuple(_require(not isinstance(value, (str, bytes, Mapping, Set)), value))
 
 
 def read_sizes(value: Any) -> tuple[int, ...]:
     """A non-empty tuple of positive ints."""
-    return _require(len(_sequence(value)) > 0, tuple(_size(v) for v in _sequence(value)))
+    return _require(len(sequence(value)) > 0, tuple(_size(v) for v in sequence(value)))
 
 
 def _axes(value: Any) -> tuple[int, ...]:
-    entries = (value,) if _is_int(value) else _sequence(value)
+    entries = (value,) if _is_int(value) else sequence(value)
     return _require(len(entries) > 0, tuple(int(_require(_is_int(v), v)) for v in entries))
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    entries = _sequence(value)
+    entries = sequence(value)
     return _require(len(entries) > 0, tuple(-1 if _is_int(v) and v == -1 else _size(v) for v in entries))
 
 
 def _coefficients(value: Any) -> tuple[float, ...]:
-    return _require(len(_sequence(value)) > 0, tuple(_real(v) for v in _sequence(value)))
+    return _require(len(sequence(value)) > 0, tuple(_real(v) for v in sequence(value)))
 
 
 def _reals(value: Any) -> tuple[float, ...]:
-    return tuple(_real(v) for v in _sequence(value))
+    return tuple(_real(v) for v in sequence(value))
 
 
 def _pair(value: Any) -> tuple[float, float]:
-    first, second = (_positive(v) for v in _sequence(value))
+    first, second = (_positive(v) for v in sequence(value))
     return first, second
 
 
@@ -153,6 +159,7 @@ NonNegative = Annotated[float, Accepts("a finite number >= 0", _not_negative)]
 Keep = Annotated[float, Accepts("in (0, 1]: the probability of keeping a unit", _probability)]
 Size = Annotated[int, Accepts("a positive int", _size)]
 Count = Annotated[int, Accepts(f"an int >= 0, at most {MOST}", _count)]
+Degree = Annotated[int, Accepts(f"an int >= 0, at most {HIGHEST}", _degree)]
 Branches = Annotated[int, Accepts(f"a positive int, at most {MOST}", _branches)]
 Sizes = Annotated[tuple[int, ...], _SIZES]
 OptionalSizes = Annotated[tuple[int, ...] | None, _optional(_SIZES)]

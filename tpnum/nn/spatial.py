@@ -25,6 +25,7 @@ from tpnum.nn.arguments import (
     Size,
     Sizes,
     TransposePadding,
+    sequence,
 )
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.resample import resize_rows, transposed_rows
@@ -263,7 +264,7 @@ class ImageResize(Layer):
 
 
 def _index(value: Any) -> tuple[Any, ...]:
-    entries = (value,) if isinstance(value, (int, slice, str, EllipsisType)) else tuple(value)
+    entries = (value,) if isinstance(value, (int, slice, str, EllipsisType)) else sequence(value)
     return tuple(_entry(entry) for entry in entries)
 
 

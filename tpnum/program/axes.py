@@ -36,6 +36,8 @@ def take_rows(size: int, index: SupportsIndex | slice | Sequence[int]) -> tuple[
     else:
         single = hasattr(index, "__index__")
         try:
+            if isinstance(index, (set, frozenset)):
+                raise TypeError  # it has no order
             picks = [operator.index(i) for i in ([index] if single else list(index))]  # type: ignore[arg-type]
         except Exception:
             raise ProgramError(

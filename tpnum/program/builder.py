@@ -350,7 +350,7 @@ class Program(State):
         """A number as a scalar variable, for functions that take scalars."""
         return self.moment(functions.get("constant", c=value), self.ones(dim))
 
-    @reads(axis=read.text)
+    @reads(axis=read.text, size=read.size_or_none)
     def scan(self, axis: str, size: int | None = None) -> Loop:
         """A recurrence along an axis, for a ``with`` statement (`tpnum.program.scan.Loop`)."""
         return Loop(self, axis, size)

@@ -14,7 +14,8 @@ from tpnum import arguments
 from tpnum.arguments import shown
 from tpnum.errors import ProgramError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 Reader = Callable[[Any, str], Any]
 
 
@@ -73,6 +74,11 @@ def whole(value: Any, name: str) -> int:
 def size(value: Any, name: str) -> int:
     """A size of an axis or a window."""
     return arguments.whole(value, name, high=LONGEST, error=ProgramError)
+
+
+def size_or_none(value: Any, name: str) -> int | None:
+    """A size, or None where something else says it."""
+    return None if value is None else arguments.whole(value, name, 1, LONGEST, ProgramError)
 
 
 LONGEST = 1 << 20

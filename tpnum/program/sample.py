@@ -14,7 +14,7 @@ from tpnum import functions
 from tpnum.arguments import finite_array, shown, whole
 from tpnum.errors import InputError, ProgramError
 from tpnum.functions.checked import checked, on_half
-from tpnum.program.calls import as_program
+from tpnum.program.calls import as_program, is_named
 from tpnum.program.check import quoted
 from tpnum.program.expand import origins, scalar_names
 from tpnum.program.handle import Handle
@@ -163,9 +163,9 @@ class Sample:
             raise InputError(f"expect needs vectors of one CDC, at least one{scalars}")
         if len(vectors) > 1:
             raise InputError(f"expect needs vectors of one CDC, not of {sorted(vectors)}")
-        if not callable(f) and not isinstance(f, str):
+        if not is_named(f) and not callable(f):
             raise InputError(f"f is {shown(f)}: a function of arrays or the name of one is needed")
-        fn = functions.get(f) if isinstance(f, str) else f
+        fn: Callable[..., Any] = functions.get(f) if is_named(f) else f  # type: ignore[assignment]
         arrays = [_aligned(self._values[n], v, axes) for n, v in zip(names, variables, strict=True)]
         lead = (self.examples or 1, *(n for _, n in axes))
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
@@ -200,7 +200,7 @@ class _Run:
         self.origins = origins(program)
         self.values: dict[str, np.ndarray] = {}
         self.steps: list[tuple[str, int, int]] = []
-        self.widths = _widths(program.dims, width)
+        self.widths = widths_of(program.dims, width)
         self.data, self.examples = self._data(data)
         unknown = set(given) - set(self.vars)
         if unknown:
@@ -432,7 +432,8 @@ def _made_inside(scan: Scan) -> set[str]:
     return names
 
 
-def _widths(dims: Mapping[str, float], width: int | Mapping[str, int]) -> dict[str, int]:
+def widths_of(dims: Mapping[str, float], width: int | Mapping[str, int]) -> dict[str, int]:
+    """The width of every CDC, checked."""
     if isinstance(width, Mapping):
         if set(width) != set(dims):
             raise InputError(f"width= must name the CDCs {sorted(dims)}, not {list(width)}")

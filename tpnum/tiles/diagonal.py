@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def fill_diagonals(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarra
         total = np.zeros(out.shape)
         for weight, node, at in plan.diagonals[0][kind]:
             values = deeply(lines, partial(profile, node))
-            place = (slice(None), *(slice(None) if i is None else i for i in at))
+            place: tuple[Any, ...] = (slice(None), *(slice(None) if i is None else i for i in at))
             total[place] += weight * labels.lift(values, profile.axes(node), own)
         out[...] = total
 
