@@ -373,8 +373,8 @@ SECONDS = 5.0
 
 
 REFUSED = {
-    "complex", "rude", "ragged", "words", "date", "complex array", "object array", "text array", "dates", "records",
-    "bfloat16", "tensor with gradients", "sparse", "masked", "odd dict", "module",
+    "complex", "rude", "ragged", "words", "date", "complex array", "object array", "text array", "dates",
+    "records", "bfloat16", "tensor with gradients", "sparse", "masked", "odd dict", "module",
 }  # fmt: skip
 """Kinds that are right nowhere,"""
 TAKEN = {

@@ -1,4 +1,4 @@
-"""What the interface promises: orders, names, numbers that are numbers, things that pickle, sentences that help."""
+"""What the interface promises: orders, names, estimates that are numbers, things that pickle."""
 
 from __future__ import annotations
 
