@@ -361,6 +361,7 @@ SAYS = {
     "t": "selection|index|shift|name of t",
     "seed": "variable|value|program|float",
     "offset": "axes",
+    "i": "argument",
     "spec": "network",
     "widths": "width",
     "loss": "function",

@@ -190,9 +190,7 @@ class Function:
         (which is all that Price's theorem asks for), its values are not.
         """
         if not 0 <= whole(i, "i", error=ProgramError) < self.arity:
-            raise ProgramError(
-                f"{self} has {self.arity} vector argument(s): there is no argument i = {shown(i)}"
-            )
+            raise ProgramError(f"{self} has {self.arity} vector argument(s): there is no argument {shown(i)}")
         order = tuple(sorted((*self.order, i)))
         made = replace(self, order=order)
         if not made.has_values and (self.user is None or self.order):

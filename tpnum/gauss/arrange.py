@@ -44,7 +44,10 @@ def arguments(*given: Any) -> list[np.ndarray]:
     """q1, q2, c, mean1, mean2 as float64 arrays that broadcast together."""
     arrays = []
     for name, one in zip(NAMES, given, strict=True):
-        arrays.append(real_array(one, name).astype(np.float64, copy=False))
+        try:
+            arrays.append(real_array(one, name).astype(np.float64, copy=False))
+        except InputError as problem:
+            raise InputError(f"{name} must be a real number or array ({problem})") from None
     try:
         np.broadcast_shapes(*(a.shape for a in arrays))
     except ValueError:

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.arguments import choice, number
-from tpnum.errors import AccuracyWarning, LimitError
+from tpnum.arguments import choice, number, shown
+from tpnum.errors import AccuracyWarning, InputError, LimitError
 from tpnum.functions import Function
 from tpnum.gauss.controls import control_variates
 from tpnum.gauss.estimate import Estimate
@@ -73,7 +73,10 @@ def certified(
 ) -> tuple[Estimate, np.ndarray]:
     """`expect` with the errors relative to E|f| per entry of the batch, and without a warning."""
     choice(method, "method", METHODS)
-    rtol = number(rtol, "rtol", above=0)
+    try:
+        rtol = number(rtol, "rtol", above=0)
+    except InputError:
+        raise InputError(f"rtol must be positive, not {shown(rtol)}") from None
     mean, cov, shape = validated(mean, cov)
     f_at = Integrand(f, mean.shape[1])
     if not mean.shape[0]:

@@ -23,8 +23,9 @@ def reads(**readers: Reader) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A method whose arguments of these names are read by ``reader(value, name)`` before it runs."""
 
     def read(method: Callable[P, R]) -> Callable[P, R]:
-        names = list(inspect.signature(method).parameters)
-        places = [(k, n, readers[n]) for k, n in enumerate(names) if n in readers]
+        found = inspect.signature(method).parameters.values()
+        places = [(k, p.name, readers[p.name]) for k, p in enumerate(found) if p.name in readers]
+        by_place = {p.name for p in found if p.kind is not inspect.Parameter.KEYWORD_ONLY}
 
         @functools.wraps(method)
         def call(*args: P.args, **given: P.kwargs) -> R:
@@ -32,7 +33,7 @@ def reads(**readers: Reader) -> Callable[[Callable[P, R]], Callable[P, R]]:
             for k, name, reader in places:
                 if name in given:
                     given[name] = reader(given[name], name)
-                elif k < len(made):
+                elif k < len(made) and name in by_place:
                     made[k] = reader(made[k], name)
             return method(*made, **given)
 

@@ -133,7 +133,7 @@ class State:
     def dim(self, name: str, ratio: float = 1.0) -> str:
         """Declare a CDC with its ratio of widths."""
         name = text(name, "name", ProgramError)
-        checks.check_ratio(name, number(ratio, "ratio", above=0, error=ProgramError))
+        checks.check_ratio(name, number(ratio, "ratio", error=ProgramError))
         self._ratios[name] = float(ratio)
         return name
 
@@ -146,7 +146,7 @@ class State:
         """Declare an output; ``weight`` multiplies its second moment (a readout's variance)."""
         if not isinstance(vector, (Handle, str)):
             raise ProgramError(f"vector: an output is a variable of the program, not {shown(vector)}")
-        weight = number(weight, "weight", low=0, error=ProgramError)
+        weight = number(weight, "weight", error=ProgramError)
         name = vector if isinstance(vector, str) else self._outer_name(vector, None)
         checks.check_output(weight, name, self._root)
         self._outputs.append((float(weight), name))
