@@ -199,7 +199,7 @@ def test_the_two_ways_of_training_agree():
 
 
 def test_training_of_finite_nets():
-    """A three-layer net in maximal-update parametrisation; widths 512 and 2048, extrapolated in 1/n."""
+    """A three-layer net in maximal-update parameterization; widths 512 and 2048, extrapolated in 1/n."""
     job, seeds = task(4, 4), 16
     p, data, found = program(job)
     law = Ensemble(p, data=data, samples=1 << 16)

@@ -13,13 +13,14 @@ import tpnum
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(str(tpnum.__file__)).parent
-LANGUAGE = {"errors", "functions", "program"}
+LANGUAGE = {"errors", "arguments", "functions", "program"}
 # package -> the packages that it may import, besides itself; a package that is not here may not exist
 ARROWS = {
     "errors": set(),
+    "arguments": {"errors"},
     "kernels": set(),
-    "functions": {"errors"},
-    "program": {"errors", "functions"},
+    "functions": {"errors", "arguments"},
+    "program": {"errors", "arguments", "functions"},
     "gauss": LANGUAGE | {"kernels"},
     "law": LANGUAGE | {"kernels", "gauss"},
     "plan": LANGUAGE | {"kernels", "gauss", "law"},
@@ -42,7 +43,7 @@ ARROWS |= {
 CORE = {"numba", "llvmlite", "numpy", "scipy", "joblib", "threadpoolctl"}
 OPTIONAL = {"sklearn", "matplotlib", "torch", "dask", "zarr", "gpytorch", "tqdm", "mpmath"}
 # these must load fast: neither numba nor scipy while they are imported
-LIGHT = {"tpnum", "errors", "functions", "program", "nn", "cli", "__main__"}
+LIGHT = {"tpnum", "errors", "arguments", "functions", "program", "nn", "cli", "__main__"}
 JIT = {"njit", "jit", "vectorize", "guvectorize", "generated_jit", "stencil", "prange", "pycc"}
 TOP_LEVEL = {"pyproject.toml", "tpnum", "asv_benchmarks", "tests", "README.md", "LICENSE", "CHANGELOG.md"}
 

@@ -54,12 +54,12 @@ def test_maximal_update_is_sgd_at_any_width():
     np.testing.assert_allclose(losses, square, rtol=1e-10)
 
 
-@pytest.mark.parametrize("parametrisation", ["ntk", "standard"])
-def test_the_kernel_regime(parametrisation):
+@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+def test_the_kernel_regime(parameterization):
     """Without movement of features: f <- f - eta Theta err, with Theta of `tp.ntk` (ntk)."""
     start = np.array([0.3, -0.2, 0.1, 0.4])
     made = nn.sgd(
-        NET, X, Y, 3, RATES, batches=BATCHES, x_test=NEW, parametrisation=parametrisation, initial=start
+        NET, X, Y, 3, RATES, batches=BATCHES, x_test=NEW, parameterization=parameterization, initial=start
     )
     law = tp.limit(made.program)
     assert law.independence.holds
@@ -69,7 +69,7 @@ def test_the_kernel_regime(parametrisation):
     variance = np.diag(first)
     one = tp.dual(tp.tanh)(variance[:, None], variance[None, :], first)
     np.testing.assert_allclose(kernels, np.broadcast_to(one, (4, 4, 4)), rtol=1e-9)
-    if parametrisation == "ntk":
+    if parameterization == "ntk":
         p = tp.Program()
         u = p.data("u", axes={"i": 4}, channels="d")
         h = tp.tanh(p.matrix("U", var=1.2**2, cols="d") @ u + p.vector("b", var=0.25, trained=True))
@@ -102,8 +102,8 @@ def test_the_kernel_regime(parametrisation):
     np.testing.assert_allclose(outputs[3], f, rtol=1e-9)
 
 
-@pytest.mark.parametrize("parametrisation", ["ntk", "standard"])
-def test_wide_nets_reach_the_kernel_regime(parametrisation):
+@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+def test_wide_nets_reach_the_kernel_regime(parameterization):
     """Real training from random weights, given the outputs that it starts from."""
     gaps = {}
     for n in (128, 1024):
@@ -112,10 +112,10 @@ def test_wide_nets_reach_the_kernel_regime(parametrisation):
             weights = [1.2 * rng.standard_normal((n, 4)), 1.5 / np.sqrt(n) * rng.standard_normal((n, n))]
             b, v = 0.5 * rng.standard_normal(n), 0.9 * rng.standard_normal(n)
             outputs, _ = oracle.train(
-                weights, [b, None], v, ALL, Y, PHIS, SLOPES, RATES, BATCHES, parametrisation, STDS
+                weights, [b, None], v, ALL, Y, PHIS, SLOPES, RATES, BATCHES, parameterization, STDS
             )
             made = nn.sgd(
-                NET, X, Y, 3, RATES, batches=BATCHES, x_test=NEW, parametrisation=parametrisation,
+                NET, X, Y, 3, RATES, batches=BATCHES, x_test=NEW, parameterization=parameterization,
                 initial=outputs[0],
             )  # fmt: skip
             found.append(np.abs(made.trajectory(tp.limit(made.program))[1] - outputs).max())
@@ -165,8 +165,8 @@ def test_refusals():
         ({"batches": [(0,), (7,)]}, "batches"),
         ({"x_test": NEW[:, :2]}, "x_test"),
         ({"initial": np.zeros(3)}, "initial"),
-        ({"parametrisation": "ntk", "initial": np.zeros(2)}, "initial"),
-        ({"parametrisation": "mup"}, "parametrisation"),
+        ({"parameterization": "ntk", "initial": np.zeros(2)}, "initial"),
+        ({"parameterization": "maximal"}, "parameterization"),
         ({"steps": -1}, "steps"),
         ({"x": np.full((3, 4), np.nan)}, "finite"),
     ]:

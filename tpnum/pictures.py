@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,24 @@ def _by_class(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.array(order)
 
 
+def _axes() -> Any:
+    """Pyplot's current axes, of a new figure where they are in use; without pyplot a bare figure's."""
+    size: dict[str, Any] = {"figsize": (8.0, 4.6), "layout": "constrained"}
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        if pyplot.get_fignums() and not pyplot.gca().has_data():
+            return pyplot.gca()
+        return pyplot.figure(**size).add_subplot()
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("the picture needs matplotlib: pip install 'tpnum[demo]'") from None
+    figure = Figure(**size)
+    FigureCanvasAgg(figure)
+    return figure.add_subplot()
+
+
 MOST = 8
 """Quantities in one picture of convergence."""
 
@@ -78,15 +97,9 @@ def draw_convergence(comparison: Comparison, ax: Any = None) -> Any:
 
     ``size`` is the largest of the limit and the values.  Of many quantities those of largest |z| are drawn.
     """
-    if ax is None:
-        try:
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise InputError("the picture needs matplotlib: pip install 'tpnum[demo]'") from None
-        figure = Figure(figsize=(8.0, 4.6), layout="constrained")
-        FigureCanvasAgg(figure)
-        ax = figure.add_subplot()
+    ax = _axes() if ax is None else ax
+    if not hasattr(ax, "errorbar"):
+        raise InputError(f"ax: axes of matplotlib are needed, not a {type(ax).__name__}")
     steps = 1.0 / np.array(comparison.widths)
     shown = sorted(comparison.rows, key=lambda row: -abs(row.z))[:MOST]
     ax.axhline(0.0, color="black", linewidth=1)

@@ -132,7 +132,7 @@ def catalan(powers: int) -> Made:
 
 
 def training(steps: int, batch: int) -> Made:
-    """Build steps of gradient descent on a three-layer net in maximal-update parametrisation."""
+    """Build steps of gradient descent on a three-layer net in maximal-update parameterization."""
     net = nn.serial(nn.Dense(1), nn.Tanh(), nn.Dense(1, W_std=1.2), nn.Tanh(), nn.Dense(1))
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, 3))

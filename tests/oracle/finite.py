@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Tape:
-    """Reverse mode for a batch of independent nets of ntk parametrisation, one output per net and input."""
+    """Reverse mode for a batch of independent nets of ntk parameterization, one output per net and input."""
 
     def __init__(self, rng: np.random.Generator, nets: int):
         self.rng, self.nets = rng, nets

@@ -1,7 +1,7 @@
 """Gradient descent on real weight matrices of a finite net, in plain NumPy: what `nn.sgd` must reproduce.
 
 f = v.h/n in mu, v.h/sqrt(n) otherwise, with effective weights of entries of order 1/sqrt(n) (the first
-layer multiplies x/sqrt(d)); the tables say what a step of the parametrisation's parameters does to them
+layer multiplies x/sqrt(d)); the tables say what a step of the parameterization's parameters does to them
 (TP4).
 """
 
@@ -27,14 +27,14 @@ READOUT = {
 }
 
 
-def train(weights, biases, v, x, y, phis, slopes, rates, batches, parametrisation, stds):
+def train(weights, biases, v, x, y, phis, slopes, rates, batches, parameterization, stds):
     """(outputs (T + 1, N), features after the last nonlinearity by step).
 
     ``stds`` is (W_std of every layer, the readout's last; b_std of every bias); biases may be None.
     """
     weights, biases, v = [w.copy() for w in weights], list(biases), v.copy()
     n, d = len(v), x.shape[1]
-    power = 1.0 if parametrisation == "mu" else 0.5
+    power = 1.0 if parameterization == "mu" else 0.5
     outputs, features = [], []
     for t in range(len(rates) + 1):
         hs, gs = [x.T / np.sqrt(d)], []
@@ -52,8 +52,8 @@ def train(weights, biases, v, x, y, phis, slopes, rates, batches, parametrisatio
         for k in range(len(weights) - 1, -1, -1):
             pull = slopes[k](gs[k]) * above
             above = weights[k].T @ pull
-            weights[k] = weights[k] - MATRIX[parametrisation](n, k == 0, stds[0][k]) * (pull * err) @ hs[k].T
+            weights[k] = weights[k] - MATRIX[parameterization](n, k == 0, stds[0][k]) * (pull * err) @ hs[k].T
             if biases[k] is not None:
-                biases[k] = biases[k] - BIAS[parametrisation](n, stds[1][k]) * (pull @ err)
-        v = v - READOUT[parametrisation](n, stds[0][-1]) * (hs[-1] @ err)
+                biases[k] = biases[k] - BIAS[parameterization](n, stds[1][k]) * (pull @ err)
+        v = v - READOUT[parameterization](n, stds[0][-1]) * (hs[-1] @ err)
     return np.array(outputs), features

@@ -1,4 +1,4 @@
-"""Plain NumPy training of a finite three-layer net in maximal-update parametrisation, by SGD.
+"""Plain NumPy training of a finite three-layer net in maximal-update parameterization, by SGD.
 
     g1 = U x,  h1 = tanh g1,  g2 = W h1,  h2 = tanh g2,  f = v.h2/n
 

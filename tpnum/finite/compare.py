@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.arguments import jobs, shown, whole
 from tpnum.errors import InputError
 from tpnum.finite.simulations import Quantity, line_fit, quantity, simulations, unit
 from tpnum.plan.limit import Law, limit
+from tpnum.program import reads
+from tpnum.program.calls import as_program
 
 if TYPE_CHECKING:
     from tpnum.program import Program
@@ -50,7 +53,7 @@ class Row:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The rows of `tpnum.compare`; printing it shows the table."""
 
@@ -67,6 +70,11 @@ class Comparison:
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
+    def __repr__(self) -> str:
+        worst = f"; worst z = {self.worst.z:+.1f} of {self.worst.label}" if self.rows else ""
+        widths = ", ".join(f"{w:g}" for w in self.widths)
+        return f"<Comparison of {len(self.rows)} numbers at widths {widths}, {self.seeds} seeds each{worst}>"
+
     def __str__(self) -> str:
         width = max([24, *(len(row.label) + 2 for row in self.rows)])
         head = f"{'quantity':<{width}}{'limit':>13}{'from widths':>13}{'error':>10}{'z':>8}"
@@ -74,7 +82,11 @@ class Comparison:
         return "\n".join([head, *(row.text(width) for row in self.rows)])
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw value - limit against 1/n with errors and fitted lines; matplotlib's axes are returned."""
+        """Draw value - limit against 1/n with errors and fitted lines; matplotlib's axes are returned.
+
+        Without ``ax`` into pyplot's current axes (a new figure where they are in use), so that `plt.show` and
+        `plt.savefig` see the picture; where pyplot is not imported save it by ``ax.figure.savefig``.
+        """
         from tpnum.pictures import draw_convergence
 
         return draw_convergence(self, ax)
@@ -88,12 +100,14 @@ def compare(
     seeds: int = 32,
     data: Mapping[str, Any] | None = None,
     n_jobs: int | None = None,
+    shape: Any = None,
     **options: Any,
 ) -> Comparison:
     """Fit value(n) = limit + c/n to simulations at several widths and hold it against `tpnum.limit`.
 
     Parameters
     ----------
+    p : a program, or a net of layers with ``shape``, the (.., channels) of one example.
     widths : two or more; a number times the ratio of each CDC, or {"n": .., "m": ..}.
     quantities : scalars, vectors (their second moments), pairs of vectors, (f, vector, ..); by default every
         scalar and the second moment of every vector.
@@ -104,22 +118,26 @@ def compare(
     ------
     InputError : fewer than two widths, quantities that the program does not have.
     """
+    p = as_program(p, shape)
+    widths = reads.listed(widths, "widths", InputError)
     sizes = np.array([unit(w, p.dims) for w in widths])
     if len(sizes) < 2 or len(set(sizes)) < len(sizes):
-        raise InputError(f"widths must be at least two different ones, not {list(widths)!r}")
+        raise InputError(f"widths must be at least two different ones, not {shown(list(widths))}")
+    draws, threads = whole(seeds, "seeds", 2, 1_000_003), jobs(n_jobs)
     law = limit(p, data=data, **options)
-    wanted = _everything(p) if quantities is None else [quantity(p, q) for q in quantities]
+    asked = None if quantities is None else reads.listed(quantities, "quantities", InputError)
+    wanted = _everything(p) if asked is None else [quantity(p, q) for q in asked]
     if not wanted:
         raise InputError("the program has no scalar and no vector to compare")
     limits = [q.law(law) for q in wanted]
     finite = []
     for k, width in enumerate(widths):
-        chosen = range(k * 1_000_003, k * 1_000_003 + seeds)
-        finite.append(simulations(p, width, list(chosen), data=data, n_jobs=n_jobs).table(wanted))
+        chosen = range(k * 1_000_003, k * 1_000_003 + draws)
+        finite.append(simulations(p, width, list(chosen), data=data, n_jobs=threads).table(wanted))
     rows: list[Row] = []
     for k, (q, exact) in enumerate(zip(wanted, limits, strict=True)):
         rows += _rows(q, exact, [found[k] for found in finite], sizes)
-    return Comparison(tuple(sizes.tolist()), seeds, tuple(rows), law)
+    return Comparison(tuple(sizes.tolist()), draws, tuple(rows), law)
 
 
 def _everything(p: Program) -> list[Quantity]:

@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.arguments import jobs, shown, whole
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
-from tpnum.program import Scalar, Vector, simulate
-from tpnum.program.sample import Sample
+from tpnum.program import reads, simulate
+from tpnum.program.calls import as_program, is_named
+from tpnum.program.handle import Handle
+from tpnum.program.refer import refer
+from tpnum.program.sample import Sample, arrays_of, widths_of
 
 if TYPE_CHECKING:
-    from tpnum.program import Program
+    from tpnum.program import Program, Scalar, Vector
 
+MOST = 1 << 24
+"""Draws that anyone could wait for."""
 CHUNK = 16
 """Draws whose numbers are held before they join the running averages."""
 
@@ -27,7 +33,7 @@ class Quantity:
 
     kind: str
     names: tuple[str, ...]
-    f: Callable[..., Any] | None = None
+    f: Any = None
 
     def of(self, sample: Sample) -> np.ndarray:
         """Its value in one draw."""
@@ -36,7 +42,6 @@ class Quantity:
         if self.kind == "mean":
             return np.asarray(sample.mean(self.names[0]))
         if self.kind == "expect":
-            assert self.f is not None
             return np.asarray(sample.expect(self.f, *self.names))
         a, b = (np.asarray(sample.vector(n)) for n in self.names)
         made = np.tensordot(a, b, axes=(-1, -1)) / a.shape[-1]
@@ -61,22 +66,37 @@ def quantity(p: Program, asked: Any) -> Quantity:
     if isinstance(asked, Quantity):
         return asked
     parts = asked if isinstance(asked, tuple) else (asked,)
+    if not parts:
+        raise InputError("quantity () is empty; give a scalar, a vector, two vectors or (f, vector, ..)")
     f, vectors = (parts[0], parts[1:]) if _is_function(parts[0]) else (None, parts)
-    names = tuple(v if isinstance(v, str) else v.name for v in vectors)
-    if not names or any(n not in p.vars and n not in p.parts for n in names):
-        raise InputError(f"quantity {asked!r} does not name variables of the program")
+    try:
+        names = tuple(_name(p, v, "GHS") for v in vectors)
+    except InputError as problem:
+        raise InputError(f"quantity {shown(asked)}: {problem}") from None
     if f is not None:
+        if not names:
+            raise InputError("quantity: a function needs the vectors that it is of, (f, vector, ..)")
         return Quantity("expect", names, f)
-    kinds = [p.vars[n].kind if n in p.vars else "?" for n in names]
+    kinds = [_kind(p, n) for n in names]
     if kinds == ["S"]:
         return Quantity("scalar", names)
-    if len(names) > 2 or "S" in kinds or "A" in kinds:
-        raise InputError(f"quantity {asked!r} is neither a scalar, a vector, two vectors nor (f, vector, ..)")
-    return Quantity("moment", names * (3 - len(names)) if len(names) == 1 else names)
+    if len(names) > 2 or "S" in kinds:
+        raise InputError(
+            f"quantity ({', '.join(names)}) is neither a scalar, a vector, two vectors nor (f, vector, ..)"
+        )
+    return Quantity("moment", names * 2 if len(names) == 1 else names)
+
+
+def _kind(p: Program, name: str) -> str:
+    return p.vars[name if name in p.vars else p.parts[name].names[0]].kind
+
+
+def _name(p: Program, v: Any, kinds: str) -> str:
+    return refer(p, v, kinds=kinds, again="tp.simulations(p, ..)")
 
 
 def _is_function(x: Any) -> bool:
-    return callable(x) and not isinstance(x, (Vector, Scalar))
+    return (callable(x) or hasattr(x, "__tpnum_function__")) and not isinstance(x, Handle)
 
 
 def simulations(
@@ -86,20 +106,31 @@ def simulations(
     *,
     data: Mapping[str, Any] | None = None,
     n_jobs: int | None = None,
+    shape: Any = None,
 ) -> Simulations:
     """Draw ``p`` at finite width many times; averages and standard errors are computed when asked for.
 
     Parameters
     ----------
+    p : a program, or a net of layers with ``shape``, the (.., channels) of one example.
     width : a number (times the ratio of each CDC) or {"n": 1500, "m": 3000}.
     seeds : how many (0, 1, ..), or which.
     data : as in `tpnum.simulate`, one example.
     n_jobs : threads over seeds, all processors by default; the result does not depend on it.
     """
-    chosen = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
+    program = as_program(p, shape)
+    widths_of(program.dims, width)
+    return Simulations(program.copy(), width, _seeds(seeds), arrays_of(data, "data"), jobs(n_jobs))
+
+
+def _seeds(seeds: Any) -> list[int]:
+    """Different seeds: how many (0, 1, ..), or which."""
+    if getattr(seeds, "__index__", None) is not None or not hasattr(seeds, "__iter__"):
+        return list(range(whole(seeds, "seeds", 2, MOST)))
+    chosen = [whole(s, "seeds", 0) for s in reads.listed(seeds, "seeds", InputError)]
     if len(chosen) < 2 or len(set(chosen)) < len(chosen):
-        raise InputError(f"seeds must be at least two different numbers, or their count, not {seeds!r}")
-    return Simulations(p.copy(), width, chosen, dict(data or {}), n_jobs)
+        raise InputError(f"seeds must be at least two different numbers, or their count, not {shown(chosen)}")
+    return chosen
 
 
 class Simulations:
@@ -111,25 +142,31 @@ class Simulations:
         self.program, self.width, self.seeds = p, width, seeds
         self._data, self._jobs = data, n_jobs
 
+    def __repr__(self) -> str:
+        lines = len(self.program.lines)
+        return f"<Simulations of a program of {lines} lines: width {self.width}, {len(self.seeds)} seeds>"
+
     def scalar(self, s: Scalar | str) -> Estimate:
         """The average of a scalar, per index of its family."""
-        return self.table([Quantity("scalar", (_name(s),))])[0]
+        return self.table([Quantity("scalar", (self._name(s, "S"),))])[0]
 
     def mean(self, v: Vector | str) -> Estimate:
         """The average of (1/n) sum_a v_a."""
-        return self.table([Quantity("mean", (_name(v),))])[0]
+        return self.table([Quantity("mean", (self._name(v, "GH"),))])[0]
 
     def moment(self, a: Vector | str, b: Vector | str) -> Estimate:
         """The average of (1/n) sum_a a_a b_a, shape (*axes of a, *axes of b)."""
-        return self.table([Quantity("moment", (_name(a), _name(b)))])[0]
+        return self.table([Quantity("moment", (self._name(a, "GH"), self._name(b, "GH")))])[0]
 
     def expect(self, f: Callable[..., Any], *vectors: Vector | str) -> Estimate:
         """The average of (1/n) sum_a f(x_a, ..), axes matched by name."""
-        return self.table([Quantity("expect", tuple(map(_name, vectors)), f)])[0]
+        if not is_named(f) and not callable(f):
+            raise InputError(f"f is {shown(f)}: a function of arrays or the name of one is needed")
+        return self.table([Quantity("expect", tuple(self._name(v, "GHS") for v in vectors), f)])[0]
 
     def table(self, asked: Sequence[Any]) -> list[Estimate]:
         """Several quantities from one pass over the seeds: see `quantity` for what may be asked."""
-        wanted = [quantity(self.program, a) for a in asked]
+        wanted = [quantity(self.program, a) for a in reads.listed(asked, "asked", InputError)]
         count = 0
         mean: list[np.ndarray] = []
         square: list[np.ndarray] = []
@@ -148,20 +185,21 @@ class Simulations:
             made.append(Estimate(m[()], np.sqrt(s / (count * (count - 1)))[()], method, count))
         return made
 
+    def _name(self, v: Any, kinds: str) -> str:
+        return _name(self.program, v, kinds)
+
     def _draws(self, wanted: list[Quantity]) -> Iterator[list[np.ndarray]]:
         from joblib import Parallel, delayed
 
         def one(seed: int) -> list[np.ndarray]:
             sample = simulate(self.program, self.width, seed, self._data or None)
+            if sample.examples is not None:
+                raise InputError("data: one example is needed, not an array of several")
             return [q.of(sample) for q in wanted]
 
         jobs = Parallel(n_jobs=self._jobs or -1, backend="threading")
         for begin in range(0, len(self.seeds), CHUNK):
             yield from jobs(delayed(one)(s) for s in self.seeds[begin : begin + CHUNK])
-
-
-def _name(v: Vector | Scalar | str) -> str:
-    return v if isinstance(v, str) else v.name
 
 
 def line_fit(
@@ -181,5 +219,6 @@ def line_fit(
 def unit(width: int | Mapping[str, int], dims: Mapping[str, float]) -> float:
     """The width of a CDC of ratio 1."""
     if isinstance(width, Mapping):
-        return math.exp(sum(math.log(n / dims.get(d, 1.0)) for d, n in width.items()) / len(width))
-    return float(width)
+        sizes = {d: whole(n, f"width of CDC {d!r}", 1) for d, n in width.items()}
+        return math.exp(sum(math.log(n / dims.get(d, 1.0)) for d, n in sizes.items()) / max(len(sizes), 1))
+    return float(whole(width, "widths", 1))

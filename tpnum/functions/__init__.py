@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import reprlib
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import finite_array, flag, number, shown, whole
 from tpnum.errors import ProgramError
 from tpnum.functions.arithmetic import SEVERAL
+from tpnum.functions.docs import describe
 from tpnum.functions.function import TABLE, Function
 from tpnum.functions.record import REQUIRED, Record
 from tpnum.functions.table import UNARY
@@ -37,8 +38,6 @@ ALIASES = {
 }  # fmt: skip
 """Other names of the same functions."""
 
-DEGREE = 1000
-"""Of polynomials and of fixed rules; Gaussian moments overflow long before."""
 
 _UFUNCS = {
     np.tanh: "tanh", np.sin: "sin", np.cos: "cos", np.exp: "exp", np.abs: "abs", np.fabs: "abs",
@@ -70,21 +69,23 @@ def get(f: Any, **params: Any) -> Function:
         key = _key(f).replace("_", "")
         if key not in _BY_KEY:
             near = difflib.get_close_matches(key, list(_BY_KEY), n=3, cutoff=0.4)
-            known = sorted({_BY_KEY[k] for k in near}) or list(names())
-            raise ProgramError(f"no function is named {f!r}: did you mean {', '.join(known)}?")
+            known = sorted({_BY_KEY[k] for k in near})
+            hint = f"did you mean {', '.join(known)}?" if known else "tpnum.functions.names() lists all"
+            raise ProgramError(f"no function is named {shown(f)}: {hint}")
         return _named(_BY_KEY[key], params)
     elif isinstance(f, np.ufunc) and f in _UFUNCS:
         own = _named(_UFUNCS[f], {})
     elif isinstance(f, type):
-        raise ProgramError(f"{f.__name__} is a class: give what it makes, as {f.__name__}(...)")
+        raise ProgramError(
+            f"a function is needed, not the class {f.__name__}: write {f.__name__}(..) for one"
+        )
     elif hasattr(f, "__tpnum_function__"):
         own = f.__tpnum_function__()
     elif callable(f):
         return Function.from_callable(f, **params)
     else:
         raise ProgramError(
-            "a function is needed: a name, a callable, a layer like nn.Relu() or a Function, "
-            f"not {type(f).__name__}"
+            f"a function is needed: a name, a callable, a layer like nn.Relu() or a Function, not {shown(f)}"
         )
     if params:
         raise ProgramError(f"{own} has its parameters already: {', '.join(params)} cannot be given with it")
@@ -103,40 +104,31 @@ def _named(name: str, given: dict[str, Any]) -> Function:
         value = given.get(key, default)
         if value is REQUIRED:
             raise ProgramError(f"{name} needs the parameter {key}")
-        values[key] = _checked(name, key, value)
-    return Function(name, tuple(values.items()))
+        values[key] = _checked(name, key, value, default)
+    made = Function(name, tuple(values.items()))
+    object.__setattr__(made, "__doc__", describe(name, record))
+    return made
 
 
-def _checked(name: str, key: str, value: Any) -> Any:
+HIGHEST = 1000
+"""The largest degree of a polynomial or a rule: moments of higher ones overflow."""
+
+
+def _checked(name: str, key: str, value: Any, default: Any) -> Any:
     """A parameter as a hashable Python value: numbers finite, degrees whole."""
-    made: Any
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            return bool(value)
-        if key == "fn":
-            return get(value)
-        if key in ("degree", "deg"):
-            if int(value) != value or not 0 <= value <= DEGREE:
-                raise ValueError
-            return int(value)
-        if isinstance(value, (list, tuple, np.ndarray)):
-            made = tuple(float(v) for v in value)
-            if not made or (key == "coef" and len(made) > DEGREE + 1) or not np.all(np.isfinite(made)):
-                raise ValueError
-            return made
-        made = float(value)
-        if not np.isfinite(made):
-            raise ValueError
+    called = f"the parameter {key} of {name}"
+    if isinstance(default, bool):
+        return flag(value, called, ProgramError)
+    if key == "fn":
+        return get(value)
+    if key in ("degree", "deg"):
+        return whole(value, called, int(key == "deg"), HIGHEST, ProgramError)
+    if key in ("coef", "coefs"):
+        made = tuple(finite_array(value, called, 1, ProgramError).tolist())
+        if not 0 < len(made) <= HIGHEST + 1:
+            raise ProgramError(f"{called} must be 1 to {HIGHEST + 1} numbers, not {len(made)}")
         return made
-    except (TypeError, ValueError, OverflowError):
-        what = {
-            "degree": f"a whole number from 0 to {DEGREE}",
-            "deg": f"a whole number up to {DEGREE}",
-            "coef": f"up to {DEGREE + 1} finite numbers",
-        }.get(key, "finite and real")
-        raise ProgramError(
-            f"the parameter {key} of {name} must be {what}, not {reprlib.repr(value)}"
-        ) from None
+    return number(value, called, error=ProgramError)
 
 
 def from_spec(spec: dict[str, Any], modules: Iterable[str] | None = None) -> Function:
@@ -209,3 +201,7 @@ def __getattr__(name: str) -> Function:
     if name in ALIASES:
         return get(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *names(), *ALIASES})

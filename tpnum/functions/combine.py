@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import finite_array, number, shown
 from tpnum.errors import ProgramError
 from tpnum.functions.function import TABLE, Function
 from tpnum.functions.record import REQUIRED, Record
@@ -22,6 +23,9 @@ _GROWTHS = ("bounded", "poly", "exp", "exp2")
 
 def compose(f: Function, *inners: Function, scalars: Sequence[float] = ()) -> Function:
     """u -> f(f1(u), .., fk(u); t1, .., tl) with one inner function of one vector per vector of ``f``."""
+    for g in (f, *inners):
+        if not isinstance(g, Function):
+            raise ProgramError(f"a Function is needed in each part (functions.get makes one), not {shown(g)}")
     if len(inners) != f.arity or len(scalars) != f.n_scalars:
         raise ProgramError(
             f"{f} takes {f.arity} vector(s) and {f.n_scalars} scalar(s), not {len(inners)} and {len(scalars)}"
@@ -39,6 +43,8 @@ def compose(f: Function, *inners: Function, scalars: Sequence[float] = ()) -> Fu
 
 def product(*parts: Function) -> Function:
     """u -> f1(u) f2(u) ..."""
+    if not parts or not isinstance(parts[0], Function):
+        raise ProgramError("parts: at least one Function is needed (functions.get makes one)")
     made = parts[0]
     for g in parts[1:]:
         made = compose(Function("mul"), made, g)
@@ -47,13 +53,19 @@ def product(*parts: Function) -> Function:
 
 def linear(coefs: Sequence[float], parts: Sequence[Function], constant: float = 0.0) -> Function:
     """u -> constant + sum_i coefs[i] f_i(u)."""
-    outer = Function("affine", (("coefs", tuple(float(c) for c in coefs)), ("constant", float(constant))))
+    weights = tuple(finite_array(coefs, "coefs", 1, ProgramError).tolist())
+    if not isinstance(parts, (tuple, list)) or not parts:
+        raise ProgramError(f"parts: a list of Functions is needed, not {shown(parts)}")
+    outer = Function(
+        "affine", (("coefs", weights), ("constant", number(constant, "constant", error=ProgramError)))
+    )
     return compose(outer, *parts)
 
 
 def affine(f: Function, scale: float = 1.0, shift: float = 0.0) -> Function:
     """u -> f(scale u + shift)."""
-    if scale == 1.0 and shift == 0.0:
+    scale, shift = (number(x, n, error=ProgramError) for x, n in ((scale, "scale"), (shift, "shift")))
+    if scale == 1.0 and shift == 0.0 and isinstance(f, Function):
         return f
     return compose(f, Function("polynomial", (("coef", (float(shift), float(scale))),)))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import finite_array, real_array, shown, whole
 from tpnum.errors import FunctionError, ProgramError
+from tpnum.functions.checked import checked
 from tpnum.functions.record import Record, unary
 
 _NEAR, _JUMP = 1e-12, 1e-3
@@ -205,12 +207,14 @@ class Function:
         if self.order not in values:
             raise ProgramError(f"{self} has no values: pass derivative= with the function {self.name}")
         arrays = [self._array(a) for a in arguments]
+        if self.user is not None:
+            return checked(values[self.order], repr(self), arrays)
         return values[self.order](*arrays, **dict(self.params))
 
     def _array(self, argument: Any) -> np.ndarray:
         if isinstance(argument, np.ndarray) and argument.dtype.kind == "c":
             raise FunctionError(f"{self} takes real numbers, not {argument.dtype}")
-        return np.asarray(argument, dtype=None if _is_float(argument) else np.float64)
+        return argument if _is_float(argument) else real_array(argument, "arguments")
 
     def derivative(self, i: int = 0) -> Function:
         """The almost-everywhere derivative in the i-th vector argument.
@@ -218,8 +222,8 @@ class Function:
         For a user's function without a ``derivative`` it is a *weak* one: its `primitive` is known
         (which is all that Price's theorem asks for), its values are not.
         """
-        if not 0 <= i < self.arity:
-            raise ProgramError(f"{self} has {self.arity} vector argument(s): there is no argument {i}")
+        if not 0 <= whole(i, "i", error=ProgramError) < self.arity:
+            raise ProgramError(f"{self} has {self.arity} vector argument(s): there is no argument {shown(i)}")
         order = tuple(sorted((*self.order, i)))
         made = replace(self, order=order)
         if not made.has_values and (self.user is None or self.order):
@@ -228,9 +232,9 @@ class Function:
 
     def with_scalars(self, n: int) -> Function:
         """The same function with its last ``n`` arguments scalars instead of vectors."""
-        total = self.arity + self.n_scalars
+        total, n = self.arity + self.n_scalars, whole(n, "n", error=ProgramError)
         if not 0 <= n <= total:
-            raise ProgramError(f"{self} has {total} argument(s), {n} of them cannot be scalars")
+            raise ProgramError(f"{self} has {total} argument(s): n = {shown(n)} of them cannot be scalars")
         return replace(self, split=None if n == self.record.scalars else n)
 
     # identity -----------------------------------------------------------------------------------
@@ -280,7 +284,7 @@ class Function:
         cls,
         f: Callable[..., Any],
         derivative: Any = None,
-        kinks: Sequence[float] = (),
+        kinks: Any = (),
         name: str | None = None,
         arity: int = 1,
         n_scalars: int = 0,
@@ -294,15 +298,19 @@ class Function:
         """
         if not callable(f):
             raise ProgramError(f"a function is needed, not {type(f).__name__}")
+        arity, n_scalars = (
+            whole(n, w, 0, 64, ProgramError) for n, w in ((arity, "arity"), (n_scalars, "n_scalars"))
+        )
         slopes = tuple(derivative) if isinstance(derivative, (tuple, list)) else (derivative,)
         slopes += (None,) * (arity - len(slopes))
-        if len(slopes) > arity + n_scalars or not all(s is None or callable(s) for s in slopes):
+        if len(slopes) > arity + n_scalars or not all(map(_is_slope, slopes)):
             raise ProgramError(
                 f"derivative= must be one callable per vector argument ({arity}), then per scalar"
             )
-        points = tuple(sorted(float(k) for k in np.atleast_1d(np.asarray(kinks, dtype=float))))
-        if not np.all(np.isfinite(points)):
-            raise ProgramError("kinks= must be finite numbers")
+        kinks = finite_array(() if kinks is None else kinks, "kinks", error=ProgramError)
+        if kinks.ndim > 1:
+            raise ProgramError(f"kinks must be a list of numbers, not an array of shape {kinks.shape}")
+        points = tuple(sorted(np.atleast_1d(kinks).tolist()))
         if name is None:
             module, qualname = getattr(f, "__module__", None), getattr(f, "__qualname__", None)
             name = f"{module}.{qualname}" if module and qualname else repr(f)
@@ -322,6 +330,10 @@ def _continuous(f: Function) -> bool:
     with np.errstate(all="ignore"):
         left, right = (np.asarray(f(points + s * near), dtype=float) for s in (-1.0, 1.0))
     return bool(np.all(np.abs(right - left) <= _JUMP * (1.0 + np.abs(left) + np.abs(right))))
+
+
+def _is_slope(s: Any) -> bool:
+    return s is None or (callable(s) and not isinstance(s, type))
 
 
 def _is_float(a: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import real_array
 from tpnum.errors import InputError
 
 NAMES = ("q1", "q2", "c", "mean1", "mean2")
@@ -44,9 +45,9 @@ def arguments(*given: Any) -> list[np.ndarray]:
     arrays = []
     for name, one in zip(NAMES, given, strict=True):
         try:
-            arrays.append(np.asarray(one, dtype=np.float64))
-        except (TypeError, ValueError):
-            raise InputError(f"{name} must be a real number or array, not {one!r}") from None
+            arrays.append(real_array(one, name).astype(np.float64, copy=False))
+        except InputError as problem:
+            raise InputError(f"{name} must be a real number or array ({problem})") from None
     try:
         np.broadcast_shapes(*(a.shape for a in arrays))
     except ValueError:

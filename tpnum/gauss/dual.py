@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import flag
 from tpnum.errors import LimitError, ProgramError
 from tpnum.functions import Function, get
 from tpnum.gauss.arrange import Grid, arguments, arrange, refuse
@@ -68,7 +69,7 @@ class Dual:
         self, q1: Any, q2: Any, c: Any, mean1: Any = 0.0, mean2: Any = 0.0, derivative: bool = False
     ) -> Estimate:
         """The value with its error bound, the methods used and the number of terms and points."""
-        return _evaluate(self, (q1, q2, c, mean1, mean2), derivative, True)
+        return _evaluate(self, (q1, q2, c, mean1, mean2), flag(derivative, "derivative"), True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Dual, (self.f,)

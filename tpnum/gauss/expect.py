@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.errors import AccuracyWarning, InputError
+from tpnum.arguments import choice
+from tpnum.errors import AccuracyWarning
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
@@ -90,8 +91,7 @@ def _entry(rows: np.ndarray, shape: tuple[int, ...], i: int) -> str:
 @np.errstate(all="ignore")
 def _solved(f: Any, mean: Any, cov: Any, goal: Goal, method: str) -> tuple[Estimate, np.ndarray, Roads]:
     """The estimates, their errors relative to E|f| (to the largest |f| where that is 0), and how."""
-    if not isinstance(method, str) or method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    choice(method, "method", METHODS)
     mean, cov, shape = validated(mean, cov)
     f_at = Integrand(f, mean.shape[1])
     first, again = distinct(mean, cov)

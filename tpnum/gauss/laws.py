@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import real_array
 from tpnum.errors import InputError
 
 _SKEW = 1e-10
@@ -22,10 +23,7 @@ coordinates are taken at their word, where many leave what rounding made of a si
 
 def validated(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """(mean (n, d), cov (n, d, d), leading shape), real, finite, symmetric; two numbers are d = 1."""
-    try:
-        mean, cov = np.asarray(mean, dtype=np.float64), np.asarray(cov, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError("mean and cov must be real arrays") from None
+    mean, cov = (real_array(x, name).astype(np.float64) for x, name in ((mean, "mean"), (cov, "cov")))
     if mean.ndim == 0 and cov.ndim == 0:
         mean, cov = mean[None], cov[None, None]
     if mean.ndim < 1 or cov.ndim < 2 or cov.shape[-1] != cov.shape[-2] or cov.shape[-1] != mean.shape[-1]:

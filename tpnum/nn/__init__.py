@@ -47,6 +47,7 @@ from tpnum.nn.combinators import (
     FanInSum,
     FanOut,
     Identity,
+    Residual,
     parallel,
     repeat,
     serial,
@@ -114,6 +115,7 @@ __all__ = [
     "Rbf",
     "RectifiedMonomial",
     "Relu",
+    "Residual",
     "Selu",
     "Sigmoid",
     "Sigmoid_like",
@@ -135,3 +137,7 @@ __all__ = [
     "serial",
     "sgd",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

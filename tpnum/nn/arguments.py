@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
-from tpnum.functions import DEGREE
+from tpnum.arguments import shown
+from tpnum.functions import HIGHEST
+
+LARGEST = 1e150
+"""A standard deviation whose square is a number."""
+WIDEST, MOST = 1 << 53, 1_000_000
+"""A width that a float holds, and more layers, branches or degrees than anyone writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +36,9 @@ def convert(layer: Any) -> str | None:
         value = getattr(layer, name)
         try:
             object.__setattr__(layer, name, accepts.read(value))
-        except (TypeError, ValueError, OverflowError):
+        except Exception:  # whatever a foreign class raises when it is looked at
             return f"{name} is {shown(value)}; it must be {accepts.what}"
     return None
-
-
-def shown(value: Any) -> str:
-    """A value as a message quotes it, however long it is."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # an int of thousands of digits, a list inside itself
-        return f"{type(value).__name__} without end"
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 @cache
@@ -66,21 +63,16 @@ def _real(value: Any) -> float:
     return float(_require(math.isfinite(value), value))
 
 
-def _deviation(value: Any) -> float:
-    made = _real(value)
-    return _require(made >= 0.0 and math.isfinite(made * made), made)
-
-
-def _non_negative(value: Any) -> float:
+def _not_negative(value: Any) -> float:
     return _require(_real(value) >= 0.0, _real(value))
 
 
-def _degree(value: Any) -> int:
-    return _require(_count(value) <= DEGREE, _count(value))
+def _deviation(value: Any) -> float:
+    return _require(_not_negative(value) <= LARGEST, _real(value))
 
 
 def _points(value: Any) -> int:
-    return _require(_size(value) <= DEGREE, _size(value))
+    return _require(_size(value) <= HIGHEST, _size(value))
 
 
 def _positive(value: Any) -> float:
@@ -92,42 +84,51 @@ def _probability(value: Any) -> float:
 
 
 def _size(value: Any) -> int:
-    return int(_require(_is_int(value) and value > 0, value))
+    return int(_require(_is_int(value) and 0 < value <= WIDEST, value))
 
 
 def _count(value: Any) -> int:
-    return int(_require(_is_int(value) and value >= 0, value))
+    return int(_require(_is_int(value) and 0 <= value <= MOST, value))
 
 
-def _sequence(value: Any) -> tuple:
-    return tuple(_require(not isinstance(value, (str, bytes, Mapping)), value))
+def _degree(value: Any) -> int:
+    return int(_require(_is_int(value) and 0 <= value <= HIGHEST, value))
+
+
+def _branches(value: Any) -> int:
+    return int(_require(_is_int(value) and 0 < value <= MOST, value))
+
+
+def sequence(value: Any) -> tuple:
+    """The entries of what has an order: no text, mapping or set."""
+    return tuple(_require(not isinstance(value, (str, bytes, Mapping, Set)), value))
 
 
 def read_sizes(value: Any) -> tuple[int, ...]:
     """A non-empty tuple of positive ints."""
-    return _require(len(_sequence(value)) > 0, tuple(_size(v) for v in _sequence(value)))
+    return _require(len(sequence(value)) > 0, tuple(_size(v) for v in sequence(value)))
 
 
 def _axes(value: Any) -> tuple[int, ...]:
-    entries = (value,) if _is_int(value) else _sequence(value)
+    entries = (value,) if _is_int(value) else sequence(value)
     return _require(len(entries) > 0, tuple(int(_require(_is_int(v), v)) for v in entries))
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    entries = _sequence(value)
+    entries = sequence(value)
     return _require(len(entries) > 0, tuple(-1 if _is_int(v) and v == -1 else _size(v) for v in entries))
 
 
 def _coefficients(value: Any) -> tuple[float, ...]:
-    return _require(0 < len(_sequence(value)) <= DEGREE + 1, tuple(_real(v) for v in _sequence(value)))
+    return _require(0 < len(sequence(value)) <= HIGHEST + 1, tuple(_real(v) for v in sequence(value)))
 
 
 def _reals(value: Any) -> tuple[float, ...]:
-    return tuple(_real(v) for v in _sequence(value))
+    return tuple(_real(v) for v in sequence(value))
 
 
 def _pair(value: Any) -> tuple[float, float]:
-    first, second = (_positive(v) for v in _sequence(value))
+    first, second = (_positive(v) for v in sequence(value))
     return first, second
 
 
@@ -151,19 +152,20 @@ def _known(value: Any, table: Mapping[str, str]) -> str:
     return _require(name in table, name)
 
 
-_DEVIATION = Accepts("a number >= 0 with a finite square (a standard deviation)", _deviation)
+_DEVIATION = Accepts("a finite number >= 0 (a standard deviation, at most 1e150)", _deviation)
 _SIZES = Accepts("a sequence of positive ints", read_sizes)
 
 Real = Annotated[float, Accepts("a finite number", _real)]
 Deviation = Annotated[float, _DEVIATION]
 OptionalDeviation = Annotated[float | None, _optional(_DEVIATION)]
 Positive = Annotated[float, Accepts("a finite number > 0", _positive)]
-NonNegative = Annotated[float, Accepts("a finite number >= 0", _non_negative)]
+NonNegative = Annotated[float, Accepts("a finite number >= 0", _not_negative)]
 Keep = Annotated[float, Accepts("in (0, 1]: the probability of keeping a unit", _probability)]
 Size = Annotated[int, Accepts("a positive int", _size)]
-Count = Annotated[int, Accepts("an int >= 0", _count)]
-Degree = Annotated[int, Accepts(f"an int from 0 to {DEGREE}", _degree)]
-Points = Annotated[int, Accepts(f"an int from 1 to {DEGREE}", _points)]
+Count = Annotated[int, Accepts(f"an int >= 0, at most {MOST}", _count)]
+Degree = Annotated[int, Accepts(f"an int >= 0, at most {HIGHEST}", _degree)]
+Points = Annotated[int, Accepts(f"an int from 1 to {HIGHEST}", _points)]
+Branches = Annotated[int, Accepts(f"a positive int, at most {MOST}", _branches)]
 Sizes = Annotated[tuple[int, ...], _SIZES]
 OptionalSizes = Annotated[tuple[int, ...] | None, _optional(_SIZES)]
 AxisList = Annotated[tuple[int, ...], Accepts("an axis or a sequence of axes (ints)", _axes)]
@@ -172,7 +174,7 @@ Shape = Annotated[
     tuple[int, ...], Accepts("a sequence of positive ints, -1 for an axis that stays as it is", _shape)
 ]
 Coefficients = Annotated[
-    tuple[float, ...], Accepts(f"a sequence of 1 to {DEGREE + 1} finite numbers", _coefficients)
+    tuple[float, ...], Accepts(f"a sequence of 1 to {HIGHEST + 1} finite numbers", _coefficients)
 ]
 Reals = Annotated[tuple[float, ...], Accepts("a sequence of finite numbers", _reals)]
 Scales = Annotated[tuple[float, float], Accepts("two positive numbers", _pair)]

@@ -7,16 +7,17 @@ A layer is a frozen dataclass of its arguments.  `Layer.emit` appends its lines 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from tpnum.arguments import shown
 from tpnum.errors import SpecError
 from tpnum.nn.arguments import convert
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
-    from tpnum.program import Vector
+    from tpnum.program import Program, Vector
     from tpnum.program.lines import Axes
 
 
@@ -106,6 +107,12 @@ class Layer:
         """Append the lines of the layer to ``to`` and return the features that come out."""
         raise self.error("a layer class defines emit(to, x)")
 
+    def __tpnum_program__(self, shape: Any) -> Program:
+        """What `tpnum.limit` and its like read where a net is given with a shape."""
+        from tpnum.nn.emitter import program
+
+        return program(self, shape)
+
     def arguments(self) -> dict[str, Any]:
         """The arguments that have no default or differ from it, in order."""
         given = {f.name: (f.default, getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
@@ -121,6 +128,20 @@ class Layer:
         required = {f.name for f in fields(self) if f.default is MISSING}  # type: ignore[arg-type]
         shown = [repr(v) if n in required else f"{n}={v!r}" for n, v in self.arguments().items()]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def no_layer(value: Any) -> str:
+    """What a thing in the place of a layer is, and what makes a layer of it: "x is ..."."""
+    if isinstance(value, type) and issubclass(value, Layer):
+        return f"a class; write {value.__name__}()"
+    hint = ""
+    if isinstance(value, (list, tuple)):
+        hint = "; nn.serial(*layers) makes one of a sequence"
+    elif isinstance(value, Mapping):
+        hint = "; nn.from_spec reads one from its JSON form"
+    elif isinstance(value, str) or callable(value):
+        hint = "; nn.Elementwise(f) makes one of a function"
+    return f"{shown(value)}; it must be a layer{hint}"
 
 
 def _plain(value: Any) -> Any:

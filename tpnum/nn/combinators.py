@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tpnum.nn.arguments import Axis, Count, Size, shown
-from tpnum.nn.base import Block, Features, Layer, Tree
+from tpnum.arguments import shown
+from tpnum.errors import SpecError
+from tpnum.nn.arguments import Axis, Branches, Count
+from tpnum.nn.base import Block, Features, Layer, Tree, no_layer
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
@@ -26,6 +28,14 @@ def serial(*layers: Layer) -> Serial:
 def parallel(*layers: Layer) -> Parallel:
     """One layer per branch: the i-th layer acts on the i-th branch of a `FanOut`."""
     return Parallel(layers)
+
+
+def Residual(body: Layer, shortcut: Layer | None = None) -> Serial:
+    """Body(x) + x, or body(x) + shortcut(x): serial(FanOut(2), parallel(body, shortcut), FanInSum())."""
+    for name, layer in (("body", body), ("shortcut", shortcut)):
+        if not isinstance(layer, Layer) and not (layer is None and name == "shortcut"):
+            raise SpecError(f"Residual: {name} is {no_layer(layer)}")
+    return Serial((FanOut(2), Parallel((body, Identity() if shortcut is None else shortcut)), FanInSum()))
 
 
 def repeat(layer: Layer, n: int) -> Repeat:
@@ -51,13 +61,12 @@ class _Container(_Nest):
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.layers, (tuple, list)):
+            raise self.error(f"layers is {shown(self.layers)}; it must be a sequence of layers")
         object.__setattr__(self, "layers", tuple(self.layers))
-        entries: tuple[Any, ...] = self.layers
-        for index, entry in enumerate(entries):
-            if isinstance(entry, type) and issubclass(entry, Layer):
-                raise self.error(f"argument {index} is a class; write {entry.__name__}()")
+        for index, entry in enumerate(self.layers):
             if not isinstance(entry, Layer):
-                raise self.error(f"argument {index} is {shown(entry)}; it must be a layer")
+                raise self.error(f"argument {index} is {no_layer(entry)}")
         self._nest(*self.layers)
 
     def __repr__(self) -> str:
@@ -143,7 +152,7 @@ class Repeat(_Nest):
 
     def __post_init__(self) -> None:
         if not isinstance(self.layer, Layer):
-            raise self.error(f"layer is {shown(self.layer)}; it must be a layer")
+            raise self.error(f"layer is {no_layer(self.layer)}")
         super().__post_init__()
         self._nest(self.layer)
 
@@ -171,7 +180,7 @@ class FanOut(Layer):
     """The same features to ``num`` branches."""
 
     branching: ClassVar[bool] = True
-    num: Size
+    num: Branches
 
     def emit(self, to: Emitter, x: Tree) -> Tree:
         return (x,) * self.num

@@ -19,9 +19,11 @@ def _read_function(value: Any) -> Any:
     """A name where it says all, else the Function or callable; a JSON object as `Function.spec` makes it."""
     if isinstance(value, Mapping):
         value = functions.from_spec(dict(value), modules=())
+    if isinstance(value, Activation):
+        value = value.as_function()
     if isinstance(value, Function):
         return value.name if value in _plain_functions() else value
-    if not isinstance(value, str) and not callable(value):
+    if isinstance(value, type) or not (isinstance(value, str) or callable(value)):
         raise TypeError
     return value
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tpnum.arguments import shown
 from tpnum.errors import InputError, SpecError
 from tpnum.nn.arguments import read_sizes
-from tpnum.nn.base import Block, Features, Layer
+from tpnum.nn.base import Block, Features, Layer, no_layer
 from tpnum.program import Program
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 AXES = {0: (), 1: ("t",), 2: ("y", "x"), 3: ("z", "y", "x")}
 """Names of the spatial axes of inputs, by how many there are."""
+LONGEST = 1 << 20
+"""Positions of one axis whose map by a convolution is still written down."""
 
 
 LAYERS = 20_000
@@ -34,15 +37,17 @@ def program(net: Layer, shape: Sequence[int]) -> Program:
     weighted by its share of the channels.
     """
     if not isinstance(net, Layer):
-        raise SpecError(
-            f"net is {net!r}; it must be a layer, e.g. nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1))"
-        )
+        raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1))")
     try:
         *spatial, channels = read_sizes(shape)
-    except (TypeError, ValueError):
+    except Exception:
         raise InputError(
-            f"shape is {shape!r}; give the positive sizes (.., channels) of one example, x.shape[1:]"
+            f"shape is {shown(shape)}; give the positive sizes (.., channels) of one example, x.shape[1:]"
         ) from None
+    if max(spatial, default=0) > LONGEST:
+        raise InputError(
+            f"shape is {shown(shape)}; an axis of more than {LONGEST} positions is not written out"
+        )
     names = AXES.get(len(spatial)) or tuple(f"p{index}" for index in range(len(spatial)))
     axes = tuple(zip(names, spatial, strict=True))
     to = Emitter(Program())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tpnum.arguments import shown
 from tpnum.nn.activations import Activation, Tanh
 from tpnum.nn.arguments import Deviation, Flag, OptionalDeviation, Parameterization, Scales, Size
 from tpnum.nn.base import Block, Features, Layer
@@ -35,7 +36,7 @@ class SimpleRnn(Layer):
         super().__post_init__()
         if not isinstance(self.activation, Activation):
             raise self.error(
-                f"activation is {self.activation!r}; it must be a nonlinear layer, e.g. nn.Tanh()"
+                f"activation is {shown(self.activation)}; it must be a nonlinear layer, e.g. nn.Tanh()"
             )
 
     def emit(self, to: Emitter, x: Features) -> Features:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from tpnum.arguments import shown
 from tpnum.nn.arguments import (
     Accepts,
     Deviation,
@@ -24,6 +25,7 @@ from tpnum.nn.arguments import (
     Size,
     Sizes,
     TransposePadding,
+    sequence,
 )
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.resample import resize_rows, transposed_rows
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
     from tpnum.program import Vector
     from tpnum.program.lines import Axes
+
+
+LONGEST = 1 << 16
+"""Positions in a window, or of a resized axis, that are still written down."""
 
 
 def _need_axes(to: Emitter, x: Features) -> None:
@@ -48,9 +54,10 @@ def _per_axis(to: Emitter, x: Features, name: str, sizes: tuple[int, ...]) -> tu
     _need_axes(to, x)
     if len(sizes) != len(x.axes):
         axes = tuple(x.sizes().values())
+        more = "; images of one channel are x[..., None]" if len(sizes) > len(x.axes) else ""
         raise to.error(
             f"{name} is {sizes} but the features have {len(x.axes)} spatial axes {axes}; give one number "
-            "per axis"
+            f"per axis{more}"
         )
     return sizes
 
@@ -67,6 +74,8 @@ def _fitting(
     _per_axis(to, x, name, window)
     steps = _per_axis(to, x, "strides", strides or (1,) * len(window))
     for (axis, size), width in zip(x.axes, window, strict=True):
+        if width > LONGEST:
+            raise to.error(f"{name} {shown(window)} is larger than {LONGEST} along axis {axis!r}")
         if width > size and padding == "VALID":
             raise to.error(
                 f"{name} {window} is larger than the input {tuple(x.sizes().values())} along axis {axis!r}; "
@@ -241,6 +250,8 @@ class ImageResize(Layer):
             raise to.error(
                 f"shape is {self.shape}; it must have {rank} entries, -1 for the batch axis and the channels"
             )
+        if max(self.shape[1:-1]) > LONGEST:
+            raise to.error(f"shape is {shown(self.shape)}; an axis has at most {LONGEST} positions")
         method = "nearest" if self.method == "nearest" else "linear"
         vectors = []
         for block in x.blocks:
@@ -253,7 +264,7 @@ class ImageResize(Layer):
 
 
 def _index(value: Any) -> tuple[Any, ...]:
-    entries = (value,) if isinstance(value, (int, slice, str, EllipsisType)) else tuple(value)
+    entries = (value,) if isinstance(value, (int, slice, str, EllipsisType)) else sequence(value)
     return tuple(_entry(entry) for entry in entries)
 
 

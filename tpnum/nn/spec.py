@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
+from tpnum.arguments import shown
 from tpnum.errors import SpecError
 from tpnum.nn import activations, combinators, dense, elementwise, normalization, recurrent, spatial
-from tpnum.nn.arguments import shown
 from tpnum.nn.base import Layer
 from tpnum.nn.combinators import JOINS, NESTED, FanInSum, FanOut, Identity, Parallel, Repeat, Serial
 

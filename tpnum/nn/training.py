@@ -1,7 +1,7 @@
 """Unrolled training as a program: T steps of SGD on a fully connected net, written line by line.
 
-`sgd` writes what gradient descent does to a net in one of three abc-parametrisations (TP4, arXiv:2011.14522),
-with effective weights W, entries N(0, s^2/n), and a readout f = sum_a v_a h_a / n^e:
+`sgd` writes what gradient descent does to a net in one of three abc-parameterizations (TP4,
+arXiv:2011.14522), with effective weights W, entries N(0, s^2/n), and a readout f = sum_a v_a h_a / n^e:
 
 ========  ===  ==========================================================================================
 mu        1    features move: W_t h = W_0 h - eta sum_s err_s dg_s (h_s.h/n), the transpose likewise
@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tpnum import functions
+from tpnum.arguments import choice, finite_array, shown, whole
 from tpnum.errors import InputError, ProgramError, SpecError
 from tpnum.functions import Function
 from tpnum.nn.activations import Activation
@@ -33,7 +34,10 @@ from tpnum.nn.combinators import Serial
 from tpnum.nn.dense import Dense
 from tpnum.program import Program, Scalar, Vector
 
-PARAMETRISATIONS = ("mu", "ntk", "standard")
+PARAMETERIZATIONS = ("mu", "mup", "ntk", "standard")
+"""mup is another name of mu."""
+LONGEST = 100_000
+"""Steps of a program that anyone could wait for."""
 Term: TypeAlias = tuple[Any, Vector]
 
 
@@ -79,7 +83,7 @@ def sgd(
     steps: int,
     lr: float | Sequence[float],
     *,
-    parametrisation: str = "mu",
+    parameterization: str = "mu",
     batches: Sequence[Sequence[int]] | None = None,
     x_test: Any = None,
     initial: Any = None,
@@ -93,6 +97,7 @@ def sgd(
         no bias in mu.
     x, y : examples (N, d) and labels (N,); inputs enter as x.x'/d.
     lr : the learning rate, or one per step.
+    parameterization : "mu" (or "mup"), "ntk" or "standard".
     batches : the examples of each step (all by default).
     x_test : further examples (M, d), not trained on.
     initial : in ntk and standard the outputs f_0 of all examples, which are random there; zero by default.
@@ -107,13 +112,10 @@ def sgd(
     SpecError : a net of another form.
     InputError : shapes, batches or rates that do not fit.
     """
-    if parametrisation not in PARAMETRISATIONS:
-        raise InputError(
-            f"parametrisation must be one of {', '.join(PARAMETRISATIONS)}, not {parametrisation!r}"
-        )
-    dense, activations = _layers(net, parametrisation)
+    kind = choice(parameterization, "parameterization", PARAMETERIZATIONS).removesuffix("p")
+    dense, activations = _layers(net, kind)
     data = _Data(x, y, x_test, steps, lr, batches)
-    if parametrisation == "mu":
+    if kind == "mu":
         if initial is not None:
             raise InputError("initial: in mu the outputs at the start are 0 in the limit, none can be given")
         for k, phi in enumerate(activations):
@@ -122,16 +124,20 @@ def sgd(
                     f"sgd: nonlinearity {k}, {phi}, has no derivative: pass derivative= with it"
                 )
         return _Mu(dense, activations, data, _loss(loss)).run()
-    start = np.zeros(data.examples) if initial is None else np.asarray(initial, dtype=np.float64)
-    if start.shape != (data.examples,) or not np.all(np.isfinite(start)):
+    start = np.zeros(data.examples) if initial is None else finite_array(initial, "initial")
+    if start.shape != (data.examples,):
         raise InputError(f"initial must be {data.examples} finite numbers, one for each example")
-    return _Kernel(dense, activations, data, _loss(loss)).run(start.tolist(), parametrisation == "standard")
+    return _Kernel(dense, activations, data, _loss(loss)).run(start.tolist(), kind == "standard")
 
 
 # --- what is given
 
 
-def _layers(net: Layer, parametrisation: str) -> tuple[list[Dense], list[Function]]:
+def _layers(net: Layer, parameterization: str) -> tuple[list[Dense], list[Function]]:
+    if not isinstance(net, Layer):
+        raise SpecError(
+            f"sgd: net is {shown(net)}; it must be serial(Dense, nonlinearity, Dense, ..., Dense(1))"
+        )
     layers = list(net.layers) if isinstance(net, Serial) else [net]
     dense = [d for d in layers[::2] if isinstance(d, Dense)]
     between = [a for a in layers[1::2] if isinstance(a, Activation)]
@@ -139,37 +145,51 @@ def _layers(net: Layer, parametrisation: str) -> tuple[list[Dense], list[Functio
         raise SpecError("sgd: the net must be serial(Dense, nonlinearity, Dense, ..., Dense(1))")
     if len(between) < len(layers) // 2:
         raise SpecError("sgd: between two Dense layers there must be one nonlinearity")
-    if dense[-1].b_std is not None and parametrisation == "mu":
+    if dense[-1].out_dim != 1:
+        raise SpecError(
+            f"sgd: the readout is Dense({dense[-1].out_dim}), and labels are numbers: it must be Dense(1)"
+        )
+    if dense[-1].b_std is not None and parameterization == "mu":
         raise SpecError("sgd: the readout of a net in mu has no bias: leave b_std of the last Dense out")
     return dense, [a.as_function() for a in between]
 
 
 class _Data:
     def __init__(self, x: Any, y: Any, x_test: Any, steps: int, lr: Any, batches: Any) -> None:
-        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        x, y = finite_array(x, "x"), finite_array(y, "y")
         if x.ndim != 2 or y.shape != x.shape[:1] or not x.size:
-            raise InputError(f"x must be (N, d) and y (N,), not {x.shape} and {y.shape}")
-        extra = np.empty((0, x.shape[1])) if x_test is None else np.asarray(x_test, dtype=np.float64)
+            flat = "; x.reshape(len(x), -1) does what nn.Flatten does" if x.ndim > 2 else ""
+            raise InputError(f"x must be (N, d) and y (N,), not {x.shape} and {y.shape}{flat}")
+        extra = np.empty((0, x.shape[1])) if x_test is None else finite_array(x_test, "x_test")
         if extra.ndim != 2 or extra.shape[1] != x.shape[1]:
             raise InputError(f"x_test must be (M, {x.shape[1]}), not {extra.shape}")
-        if not all(np.all(np.isfinite(a)) for a in (x, y, extra)):
-            raise InputError("x, y and x_test must be finite")
-        if int(steps) != steps or steps < 0:
-            raise InputError(f"steps must be a whole number, 0 or more, not {steps!r}")
-        rates = (
-            np.broadcast_to(np.asarray(lr, dtype=np.float64), (steps,))
-            if np.ndim(lr) == 0
-            else np.asarray(lr)
-        )
-        if rates.shape != (steps,) or not np.all(np.isfinite(rates)):
-            raise InputError(f"lr must be a number or {steps} of them")
-        self.y, self.trained, self.steps = y, len(x), int(steps)
-        self.rates: list[float] = rates.tolist()
+        self.y, self.trained, self.steps = y, len(x), whole(steps, "steps", 0, LONGEST)
+        rates = finite_array(lr, "lr")
+        if rates.shape not in ((), (self.steps,)):
+            raise InputError(f"lr must be a number or {self.steps} of them, not of shape {rates.shape}")
+        self.rates: list[float] = np.broadcast_to(rates, (self.steps,)).tolist()
         every = np.concatenate([x, extra])
-        self.gram = every @ every.T / x.shape[1]
-        self.batches = [tuple(range(len(x)))] * steps if batches is None else [tuple(b) for b in batches]
-        if len(self.batches) != steps or any(not 0 <= i < len(x) for b in self.batches for i in b):
-            raise InputError(f"batches must be {steps} tuples of indices below {len(x)}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.gram = every @ every.T / x.shape[1]
+        if not np.isfinite(self.gram).all():
+            raise InputError("x: the products of its rows overflow; scale the data down")
+        self.batches = [tuple(range(len(x)))] * self.steps if batches is None else self._read(batches)
+
+    def _read(self, batches: Any) -> list[tuple[int, ...]]:
+        """The examples of each step: as many batches as steps, no example twice in one."""
+        try:
+            made = [tuple(whole(i, "batches", 0, self.trained - 1) for i in b) for b in batches]
+        except InputError:
+            raise
+        except Exception:  # no list of lists
+            raise InputError(f"batches is {shown(batches)}: it must be a list of indices per step") from None
+        if len(made) != self.steps:
+            raise InputError(f"batches must be {self.steps} lists of indices below {self.trained}")
+        for k, batch in enumerate(made):
+            twice = next((i for i in batch if batch.count(i) > 1), None)
+            if twice is not None:
+                raise InputError(f"batches: example {twice} is twice in batch {k}; name it once")
+        return made
 
     @property
     def examples(self) -> int:
@@ -179,11 +199,15 @@ class _Data:
 def _loss(given: tuple[Any, Any] | None) -> tuple[Function, Function]:
     if given is None:
         return Function.from_callable(_square, arity=2), Function.from_callable(_difference, arity=2)
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise InputError("loss must be two functions of (f, y): the loss and its slope in f")
     made = []
     for f in given:
+        if not callable(f) and not isinstance(f, str):
+            raise InputError(f"loss: {shown(f)} is no function of (f, y)")
         known = isinstance(f, (str, Function))
         made.append(functions.get(f) if known else Function.from_callable(f, arity=2))
-    if len(made) != 2 or any(f.arity + f.n_scalars != 2 for f in made):
+    if any(f.arity + f.n_scalars != 2 for f in made):
         raise InputError("loss must be two functions of (f, y): the loss and its slope in f")
     return made[0], made[1]
 
@@ -210,7 +234,7 @@ class _Update:
 
 
 class _Writer:
-    """The lines that the parametrisations have in common."""
+    """The lines that the parameterizations have in common."""
 
     def __init__(
         self, dense: list[Dense], activations: list[Function], data: _Data, loss: tuple[Function, Function]

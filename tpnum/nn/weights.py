@@ -1,4 +1,4 @@
-"""Weights and biases: the lines of W h + b for every layer that has parameters, in each parametrisation.
+"""Weights and biases: the lines of W h + b for every layer that has parameters, in each parameterization.
 
 A matrix that multiplies h has entries N(0, W_std^2 / fan_in).  What differs is the law of its direction
 in the tangent program (`tpnum.program.lines.Matrix.tangent`), i.e. how the NTK weighs it:

@@ -52,7 +52,7 @@ class Tangent:
     constant: float
 
     def follows(self, layer: Layer) -> bool:
-        """Whether every weight and bias is trained in ntk parametrisation."""
+        """Whether every weight and bias is trained in ntk parameterization."""
         slope = self.inner is None or self.slope == layer.weight
         return slope and self.value == layer.weight and self.constant == layer.bias
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from tpnum.arguments import choice, number, whole
 from tpnum.errors import InputError, LimitError
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
@@ -18,8 +20,11 @@ from tpnum.plan.data import bind
 from tpnum.plan.joint import RTOL, Account
 from tpnum.plan.reading import Families, FractionReading, Recursion
 from tpnum.plan.report import Choice, IndependenceReport, choices, sampled
+from tpnum.program.calls import as_program
 from tpnum.program.expand import maps_below_functions, origins, sources
 from tpnum.program.lines import Data, Transpose
+from tpnum.program.refer import refer
+from tpnum.program.sample import arrays_of
 from tpnum.program.text import place, quoted_places
 
 if TYPE_CHECKING:
@@ -32,7 +37,9 @@ N = TypeVar("N", Choice, Correction)
 
 METHODS = ("auto", "exact", "ensemble")
 TREATMENTS = ("check", "assume", "exact")
-SAMPLES, LEAST = 1 << 17, 1 << 8
+SAMPLES = 1 << 17
+LEAST, MOST = 1 << 8, 1 << 62
+"""Draws of an ensemble, evaluations of an expectation: fewer say nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ def limit(
     seed: int = 0,
     data: Mapping[str, Any] | None = None,
     budget: int | None = None,
+    shape: Any = None,
 ) -> Law:
     """The law of ``p`` as all widths go to infinity together, transposes anywhere.
 
@@ -67,6 +75,7 @@ def limit(
     ----------
     p
         The program; it may have data lines, whose arrays (*axes, channels) then come in ``data`` by name.
+        Or a net of layers, with ``shape``, the (.., channels) of one example, and ``data={"u": x}``.
     method
         "exact": closed forms, quadrature, exact fractions where every function is a polynomial; expectations
         over many correlated Gaussians by randomised quasi-Monte Carlo.  "ensemble": ``samples`` draws of
@@ -93,23 +102,16 @@ def limit(
     InputError
         An option that does not exist, data that do not fit, more samples than the memory holds.
     """
-    for name, value, known in (("method", method, METHODS), ("independence", independence, TREATMENTS)):
-        if value not in known:
-            raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-    if rtol is not None and not 0 < rtol < 1:
-        raise InputError(f"rtol must be between 0 and 1, not {rtol!r}")
-    for name, number in (("samples", samples), ("seed", seed), ("budget", budget)):
-        if number is not None and int(number) != number:
-            raise InputError(f"{name} must be a whole number, not {number!r}")
-    for name, number in (("samples", samples), ("budget", budget)):
-        if number is not None and number < LEAST:
-            raise InputError(f"{name} must be at least {LEAST}, not {number!r}")
-    if samples is None:
-        samples = SAMPLES if budget is None else min(SAMPLES, int(budget))
-    options = Options(
-        method, independence, int(samples), rtol, int(seed), None if budget is None else int(budget)
-    )
-    return Law(p, options, data)
+    choice(method, "method", METHODS)
+    choice(independence, "independence", TREATMENTS)
+    if rtol is not None:
+        rtol = number(rtol, "rtol", above=0, below=1)
+    if budget is not None:
+        budget = whole(budget, "budget", LEAST, MOST)
+    default = SAMPLES if budget is None else min(SAMPLES, budget)
+    count = default if samples is None else whole(samples, "samples", LEAST, MOST)
+    options = Options(method, independence, count, rtol, whole(seed, "seed", 0), budget)
+    return Law(as_program(p, shape), options, data)
 
 
 class Law:
@@ -120,10 +122,18 @@ class Law:
     vectors and coefficients of their dots.
     """
 
+    independence: IndependenceReport
+    corrections: tuple[Correction, ...]
+    method: str
+    why: str
+    _plain: Program
+    _drawn: Families | None
+    _reading: Recursion | Families
+
     def __init__(self, p: Program, options: Options = Options(), data: Mapping[str, Any] | None = None):
         self.program = p.copy()
         self.options = options
-        self._data = {name: np.asarray(x, dtype=np.float64)[None] for name, x in (data or {}).items()}
+        self._data = {name: x[None] for name, x in arrays_of(data, "data").items()}
         split = origins(p)
         lines = [line.name for line in p.lines if isinstance(line, Data)]
         needed = dict.fromkeys(n if n in self._data or n not in split else split[n][0] for n in lines)
@@ -132,16 +142,53 @@ class Law:
             raise InputError(
                 f"data: one example for each data line is needed; the program's data lines: {listed}"
             )
+        self._fit_data(split)
+        self._prepare()
+
+    def _fit_data(self, split: Mapping[str, Any]) -> None:
+        """Arrays of the axes of their lines, and equally many channels where lines share them."""
+        channels: dict[str, int] = {}
+        for line in self.program.lines:
+            if not isinstance(line, Data):
+                continue
+            name, axes = (split[line.name][:2]) if line.name not in self._data else (line.name, line.axes)
+            given, sizes = self._data[name].shape[1:], tuple(size for _, size in axes)
+            if given[:-1] != sizes or len(given) != len(sizes) + 1 or not given[-1]:
+                expected = ", ".join([*map(str, sizes), "channels"])
+                raise InputError(f"data[{name!r}] has shape {given}; one example is ({expected})")
+            if channels.setdefault(line.channels, given[-1]) != given[-1]:
+                raise InputError(
+                    f"data[{name!r}] has {given[-1]} channels, other data {channels[line.channels]}"
+                )
+
+    def _prepare(self) -> None:
+        """All that follows from the program, the options and the data."""
         self._plain = self.program.unrolled()
         self.independence = IndependenceReport(
             independence(self._plain, self.program),
-            lambda how: Law(p, replace(options, independence=how), data),
+            partial(_assuming, self.program, self.options, self._examples()),
         )
-        self.corrections: tuple[Correction, ...] = ()
+        self.corrections = ()
         self.method, self.why = "", ""
-        self._drawn: Families | None = None
+        self._drawn = None
         with self._quoting():
             self._reading = self._read()
+
+    def _examples(self) -> dict[str, np.ndarray]:
+        return {name: x[0] for name, x in self._data.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.program, self.options, self._data)
+
+    def __getattr__(self, name: str) -> Any:
+        """Of a law that comes from a pickle: it is read when it is first asked for anything."""
+        if not name.startswith("__") and "_plain" not in self.__dict__ and "_data" in self.__dict__:
+            self._prepare()
+            return getattr(self, name)
+        raise AttributeError(f"a Law has no {name!r}; it has mean, moment, cov, expect, scalar and choices")
+
+    def __repr__(self) -> str:
+        return f"<Law of a program of {len(self.program.lines)} lines: {self.method}, {self.why}>"
 
     # --- which road
 
@@ -298,9 +345,10 @@ class Law:
         """Cov(Z^a, Z^b), shape (*axes of a, *axes of b)."""
         from tpnum.law.ensemble import Ensemble
 
+        names = self._name(a), self._name(b)
         if isinstance(self._reading, Families) and isinstance(self._under, Ensemble):
             with self._quoting():
-                return self._reading.pairs(self._name(a), self._name(b), self._under.cov)
+                return self._reading.pairs(*names, self._under.cov)
         second = self.moment(a, b)
         first, last = self.mean(a), self.mean(b)
         value = np.asarray(second.value) - np.multiply.outer(first.value, last.value)
@@ -315,12 +363,14 @@ class Law:
         self, f: Callable[..., Any], *vectors: Vector | str, kinks: tuple[float, ...] = ()
     ) -> Estimate:
         """E f(Z^1, .., Z^k); f takes one array per vector, ``kinks`` are its break points where k = 1."""
-        names = [self._name(v) for v in vectors]
+        if not vectors:
+            raise InputError("expect: a function and at least one vector are needed")
+        names = [self._name(v, "GHS") for v in vectors]
         return self._ask(lambda reading: reading.expect(f, *names, kinks=kinks))
 
     def scalar(self, s: Scalar | str) -> Estimate:
         """The limit of a scalar, per index of its family."""
-        name = self._name(s)
+        name = self._name(s, "S")
         return self._ask(lambda reading: reading.scalar(name))
 
     # --- inside
@@ -333,10 +383,21 @@ class Law:
         except LimitError as error:
             raise type(error)(quoted_places(str(error), self.program)) from None
 
-    def _name(self, v: Vector | Scalar | str) -> str:
-        name = v if isinstance(v, str) else v.name
-        if name not in self._plain.vars and name not in self._plain.parts:
-            raise InputError(
-                f"{name!r} is not a variable of the unrolled program; inside a scan ask for its steps"
-            )
-        return name
+    def _name(self, v: Vector | Scalar | str, kinds: str = "GHD") -> str:
+        known = {**self._plain.vars, **self._plain.parts}
+        return refer(self._known(v), v, kinds=kinds, known=known, again="tp.limit(p)")
+
+    def _known(self, v: Any) -> Program:
+        """The program whose records say what a name is: those of families that scans split are the user's."""
+        return self.program if not isinstance(v, str) or v in self.program.vars else self._plain
+
+
+def _assuming(p: Program, options: Options, data: Mapping[str, Any], how: str) -> Law:
+    """The law under another treatment of independence."""
+    return Law(p, replace(options, independence=how), data)
+
+
+def _restored(p: Program, options: Options, data: dict[str, np.ndarray]) -> Law:
+    law = object.__new__(Law)
+    law.program, law.options, law._data = p, options, data
+    return law

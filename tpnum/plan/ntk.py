@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.arguments import choice
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
 from tpnum.plan.limit import Law, limit
 from tpnum.plan.reading import assembled
+from tpnum.program.calls import as_program
 from tpnum.program.expand import maps_below_functions, members
 from tpnum.program.lines import Input, Matrix
+from tpnum.program.refer import refer
 from tpnum.program.tangent import refuse_constants
 
 if TYPE_CHECKING:
@@ -25,12 +28,20 @@ ROADS = ("tangent", "backward")
 
 
 def ntk(
-    p: Program, g: Vector | str, h: Vector | str | None = None, *, road: str = "tangent", **options: Any
+    p: Program,
+    g: Vector | str,
+    h: Vector | str | None = None,
+    *,
+    road: str = "tangent",
+    shape: Any = None,
+    **options: Any,
 ) -> Estimate:
     """Theta(g, h), the NTK of the readouts v.g/sqrt(n) and v.h/sqrt(n), v ~ N(0, I), shape (*axes, *axes).
 
     Parameters
     ----------
+    p
+        A program, or a net of layers with ``shape``, the (.., channels) of one example.
     g, h
         Vectors of one CDC; ``h`` is ``g`` by default.
     road
@@ -50,9 +61,9 @@ def ntk(
     InputError
         A road that does not exist, vectors of different CDCs.
     """
-    first, second = (p[v if isinstance(v, str) else v.name] for v in (g, g if h is None else h))
-    if road not in ROADS:
-        raise InputError(f"road must be one of {', '.join(ROADS)}, not {road!r}")
+    p = as_program(p, shape)
+    first, second = (p[refer(p, v, kinds="GH")] for v in (g, g if h is None else h))
+    choice(road, "road", ROADS)
     if first.dim != second.dim:
         raise InputError(
             f"{first.name!r} is in {first.dim!r} and {second.name!r} in {second.dim!r}: no common readout"

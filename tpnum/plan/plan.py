@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from tpnum.plan.general import PairValues
     from tpnum.program import Program
 
-Diagonals = dict[str, tuple[tuple[float, graph.Profile], ...]]
-"""Per kind the weighted sum of profiles that the diagonal is."""
+Diagonal = tuple[float, graph.Profile, tuple[int | None, ...]]
+Diagonals = dict[str, tuple[Diagonal, ...]]
+"""Per kind the weighted sum of profiles that the diagonal is, each with its place where an axis was split."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,14 @@ def _node(kind: str, pairs: Pairs, a: str, b: str) -> graph.Pair | None:
     return pairs.second(tangents[0][a], tangents[1][b])
 
 
-def _diagonal(kind: str, pairs: Pairs, side: int) -> tuple[tuple[float, graph.Profile], ...]:
+def _diagonal(kind: str, pairs: Pairs, side: int) -> tuple[Diagonal, ...]:
     found = []
     program = pairs.lines[side].program
-    for weight, name in program.outputs:
+    for (weight, name), place in zip(program.outputs, program.output_places, strict=True):
         own = name if kind == "nngp" else program.tangents.get(name)
         node = pairs.sites[side].second(own, own) if own else None
         if node is not None:
-            found.append((weight, node))
+            found.append((weight, node, place.position))
     return tuple(found)
 
 

@@ -36,6 +36,7 @@ def choices(recursion: Recursion) -> tuple[Choice, ...]:
     """One choice for each product and each Moment of the program that a recursion reads."""
     found = []
     site = recursion.site
+    site.lines.refresh()  # lines that nobody has asked about yet
     for number, line in enumerate(recursion.program.lines, 1):
         if isinstance(line, MatMul):
             node = site.second(line.vector, line.vector)
@@ -117,6 +118,9 @@ class IndependenceReport:
 
     def __str__(self) -> str:
         return str(self.verdict)
+
+    def __repr__(self) -> str:
+        return f"<IndependenceReport: {'holds' if self.holds else 'does not hold'}>"
 
     def compare(self, *names: str) -> tuple[Compared, ...]:
         """Second moments under both laws, of the named vectors or of every product's result."""

@@ -10,6 +10,7 @@ import operator
 from collections.abc import Sequence
 from typing import SupportsIndex, TypeAlias
 
+from tpnum.arguments import shown
 from tpnum.errors import ProgramError
 
 Row: TypeAlias = tuple[tuple[int, float], ...]
@@ -18,8 +19,8 @@ Rows: TypeAlias = tuple[Row, ...]
 
 def shift_rows(size: int, by: int, boundary: str = "zero") -> Rows:
     """out[i] = in[i - by], zero or wrapped beyond the ends."""
-    if boundary not in ("zero", "circular"):
-        raise ProgramError(f"boundary {boundary!r} is not known: use 'zero' or 'circular'")
+    if not isinstance(boundary, str) or boundary not in ("zero", "circular"):
+        raise ProgramError(f"boundary {shown(boundary)} is not known: use 'zero' or 'circular'")
     by = operator.index(by)
     moved = (i - by for i in range(size))
     if boundary == "circular":
@@ -34,12 +35,19 @@ def take_rows(size: int, index: SupportsIndex | slice | Sequence[int]) -> tuple[
         single = False
     else:
         single = hasattr(index, "__index__")
-        picks = [operator.index(i) for i in ([index] if single else list(index))]  # type: ignore[arg-type]
+        try:
+            if isinstance(index, (set, frozenset)):
+                raise TypeError  # it has no order
+            picks = [operator.index(i) for i in ([index] if single else list(index))]  # type: ignore[arg-type]
+        except Exception:
+            raise ProgramError(
+                f"the selection {shown(index)} is no index, slice or list of indices"
+            ) from None
     for i in picks:
         if not -size <= i < size:
-            raise ProgramError(f"index {i} lies outside an axis of size {size}")
+            raise ProgramError(f"index {shown(i)} lies outside an axis of size {size}")
     if not picks:
-        raise ProgramError(f"the selection {index!r} of an axis of size {size} is empty")
+        raise ProgramError(f"the selection {shown(index)} of an axis of size {size} is empty")
     return None if single else len(picks), tuple(((i % size, 1.0),) for i in picks)
 
 
@@ -57,7 +65,7 @@ def window_starts(size: int, window: int, stride: int = 1, padding: str = "VALID
     window, stride = operator.index(window), operator.index(stride)
     if window < 1 or stride < 1:
         raise ProgramError(f"a window of {window} with stride {stride} is not possible: both are at least 1")
-    mode = padding.upper() if isinstance(padding, str) else padding
+    mode = padding.upper() if isinstance(padding, str) else ""
     if mode == "VALID":
         if window > size:
             raise ProgramError(f"a VALID window of {window} does not fit an axis of size {size}")
@@ -66,7 +74,7 @@ def window_starts(size: int, window: int, stride: int = 1, padding: str = "VALID
         out = -(-size // stride)
         before = max((out - 1) * stride + window - size, 0) // 2
         return tuple(o * stride - before for o in range(out))
-    raise ProgramError(f"padding {padding!r} is not known: use 'VALID', 'SAME' or 'CIRCULAR'")
+    raise ProgramError(f"padding {shown(padding)} is not known: use 'VALID', 'SAME' or 'CIRCULAR'")
 
 
 def window_rows(size: int, window: int, stride: int = 1, padding: str = "VALID") -> tuple[int, Rows]:

@@ -52,6 +52,9 @@ class Gradients(Mapping[Any, Any]):
             )
         return self._found[name]
 
+    def __repr__(self) -> str:
+        return f"<Gradients of {', '.join(self._found)}>"
+
     def __contains__(self, which: object) -> bool:
         return (which.name if isinstance(which, Handle) else which) in self._found
 

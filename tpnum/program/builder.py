@@ -15,13 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tpnum import functions
+from tpnum.arguments import number, real_array, shown
 from tpnum.errors import ProgramError
 from tpnum.program import backward as reverse
 from tpnum.program import expand as expansion
+from tpnum.program import reads as read
 from tpnum.program import serial
 from tpnum.program import tangent as differentiated
-from tpnum.program.calls import as_axes, as_function, is_named
+from tpnum.program.calls import as_function, is_named
 from tpnum.program.handle import Handle, is_number
 from tpnum.program.lines import (
     Arith,
@@ -37,6 +41,7 @@ from tpnum.program.lines import (
     Term,
     Transpose,
 )
+from tpnum.program.reads import listed, reads
 from tpnum.program.scan import Loop
 from tpnum.program.state import State
 from tpnum.program.text import program_text
@@ -45,6 +50,19 @@ from tpnum.program.values import MatrixVar, Scalar, Vector
 if TYPE_CHECKING:
     from tpnum.functions import Function
     from tpnum.program.backward import Gradients
+
+
+def _handle(value: Any, name: str) -> Handle:
+    if not isinstance(value, Handle):
+        raise ProgramError(f"{name}: a variable of the program is needed, not {shown(value)}")
+    return value
+
+
+def _variables(values: Any, name: str) -> list[Any] | None:
+    return None if values is None and name == "wrt" else listed(values, name)
+
+
+_LOOSE: dict[str, Any] = {"error": ProgramError}
 
 
 class Program(State):
@@ -75,16 +93,18 @@ class Program(State):
 
     def unrolled(self) -> Program:
         """The same program without scans: their axes are split everywhere (`tpnum.program.expand`)."""
-        return expansion.unrolled(self)
+        return expansion.unrolled(self)._of(self, "unrolled")
 
+    @reads(axes=read.axis_names)
     def expand(self, axes: Iterable[str] | None = None) -> Program:
         """The scalar lines of every family (or of the given axes)."""
-        return expansion.expand(self, axes)
+        return expansion.expand(self, axes)._of(self, "expanded")
 
     def tangent(self) -> Program:
         """The program with its tangent lines, whose law is the NTK; `tangents` names them (MATH 5)."""
-        return differentiated.tangent(self)
+        return differentiated.tangent(self)._of(self, "tangent")
 
+    @reads(wrt=_variables, stop=_variables)
     def backward(
         self, seeds: Mapping[Any, Any], wrt: Iterable[Any] | None = None, stop: Iterable[Any] = ()
     ) -> Gradients:
@@ -112,10 +132,22 @@ class Program(State):
         ProgramError : a function without a derivative (the line is quoted), a seed of another CDC or axis,
             a matrix as a seed, a scan inside a scan (differentiate ``p.unrolled()``).
         """
+        if not isinstance(seeds, Mapping):
+            raise ProgramError(f"seeds: a dict of variables and their seeds is needed, not {shown(seeds)}")
+        for of, seed in seeds.items():
+            if not isinstance(of, Handle) or not (isinstance(seed, Handle) or is_number(seed)):
+                raise ProgramError(
+                    f"seeds: {shown(of)}: {shown(seed)} is not a variable of the program and its seed"
+                )
+        for name, given in (("wrt", wrt), ("stop", stop)):
+            wrong = next((v for v in given or () if not isinstance(v, (Handle, str))), None)
+            if wrong is not None:
+                raise ProgramError(f"{name}: {shown(wrong)} is not a variable of the program")
         return reverse.backward(self, seeds, wrt, stop)
 
     # --- inputs
 
+    @reads(dim=read.text, axes=read.axes, fresh=read.flag)
     def vectors(
         self,
         *names: str,
@@ -127,18 +159,24 @@ class Program(State):
         trained: bool | float = False,
     ) -> tuple[Vector, ...]:
         """Jointly Gaussian input G-vars (independent with variance 1 by default)."""
-        k = len(names)
-        means = tuple(float(mean) for _ in names) if is_number(mean) else tuple(float(m) for m in mean)  # type: ignore
-        if cov is None:
-            cov = [[float(i == j) for j in range(k)] for i in range(k)]
-        try:
-            table = tuple(tuple(float(c) for c in row) for row in cov)
-        except (TypeError, ValueError):
-            raise ProgramError(f"cov of {', '.join(names)} must be a {k} x {k} table of numbers") from None
-        line = Input(names, dim, means, table, as_axes(axes), bool(fresh), float(trained))
+        k, label = len(names), ", ".join(read.text(name, "name") for name in names)
+        means = real_array(mean, f"mean of {label}", ProgramError)
+        table = real_array(np.eye(k) if cov is None else cov, f"cov of {label}", ProgramError)
+        if means.shape not in ((), (k,)) or table.shape != (k, k):
+            raise ProgramError(f"cov of {label} must be a {k} x {k} table of numbers, mean {k} of them")
+        line = Input(
+            names,
+            dim,
+            tuple(np.broadcast_to(means, k).tolist()),
+            tuple(map(tuple, table.tolist())),
+            axes,
+            fresh,
+            float(trained) if isinstance(trained, bool) else number(trained, "trained", error=ProgramError),
+        )
         self._append(line, self._scope if fresh else self._root)
         return tuple(Vector(self, n) for n in names)
 
+    @reads(name=read.text)
     def vector(
         self,
         name: str,
@@ -150,16 +188,19 @@ class Program(State):
         trained: bool | float = False,
     ) -> Vector:
         """One input G-var: a seed, a bias (``trained=True``), noise (``fresh=True``)."""
-        (v,) = self.vectors(name, mean=[mean], cov=[[var]], dim=dim, axes=axes, fresh=fresh, trained=trained)
+        means, cov = [number(mean, f"mean of {name}", **_LOOSE)], [[number(var, f"var of {name}", **_LOOSE)]]
+        (v,) = self.vectors(name, mean=means, cov=cov, dim=dim, axes=axes, fresh=fresh, trained=trained)
         return v
 
+    @reads(dim=read.text)
     def ones(self, dim: str = "n") -> Vector:
         """The vector of ones of a CDC (one line, made once)."""
         return self._constant("ones", 1.0, dim, ())
 
+    @reads(dim=read.text, axes=read.axes)
     def zeros(self, dim: str = "n", axes: Any = ()) -> Vector:
         """The zero vector of a CDC (one line, made once)."""
-        return self._constant("zeros", 0.0, dim, as_axes(axes))
+        return self._constant("zeros", 0.0, dim, axes)
 
     def _constant(self, name: str, value: float, dim: str, axes: Axes) -> Vector:
         for line in self._root.lines:
@@ -172,11 +213,20 @@ class Program(State):
         name = self._auto("_".join([name, *([dim] if dim != "n" else []), *(a for a, _ in axes)]), bare=True)
         return self.vector(name, mean=value, var=0.0, dim=dim, axes=axes)
 
+    @reads(name=read.text, axes=read.axes, channels=read.text)
     def data(self, name: str, axes: Any = (), channels: str = "d") -> Vector:
         """Data: enters through matrices whose columns are ``channels``.  Axes: {"t": 5} or (("t", 5),)."""
-        self._append(Data(name, channels, as_axes(axes)), self._root)
+        self._append(Data(name, channels, axes), self._root)
         return Vector(self, name)
 
+    @reads(
+        name=read.text,
+        rows=read.text,
+        cols=read.text,
+        axes=read.axes,
+        trained=read.flag,
+        tangent=read.real_or_none,
+    )
     def matrix(
         self,
         name: str,
@@ -188,9 +238,10 @@ class Program(State):
         tangent: float | None = None,
     ) -> MatrixVar:
         """A rows x cols matrix with entries N(0, var / cols); ``tangent``: the variance of its direction."""
+        variance = number(var, f"var of {name}", **_LOOSE)
         if tangent is None:
-            tangent = float(var) if trained else 0.0
-        self._append(Matrix(name, rows, cols, float(var), float(tangent), as_axes(axes)), self._root)
+            tangent = variance if trained else 0.0
+        self._append(Matrix(name, rows, cols, variance, tangent, axes), self._root)
         return MatrixVar(self, name)
 
     # --- lines
@@ -199,6 +250,7 @@ class Program(State):
         """The handle of a variable."""
         return self._handle(name)
 
+    @reads(matrix=_handle, vector=_handle, name=read.named)
     def matmul(self, matrix: MatrixVar, vector: Handle, name: str | None = None) -> Vector:
         """``matrix @ vector``."""
         self._own(matrix, vector)
@@ -207,16 +259,28 @@ class Program(State):
         self._append(MatMul(made, matrix.name, operand))
         return Vector(self, made)
 
+    @reads(name=read.named)
     def lincomb(self, terms: Iterable[tuple[Any, ...]], name: str | None = None) -> Vector:
         """Sum of (number or Scalar, vector) or (number, vector, Scalar)."""
         made: list[Term] = []
-        for coef, v, *more in terms:
-            self._own(v)
-            part = coef * v if not more else float(coef) * (more[0] * v)
-            made += part._terms()
+        for term in listed(terms, "terms"):
+            if not isinstance(term, (tuple, list)) or len(term) not in (2, 3):
+                raise ProgramError(
+                    f"terms: {shown(term)} is not (number, vector) or (number, vector, Scalar)"
+                )
+            coef, v, *more = term
+            self._own(v, *more)
+            if not isinstance(v, Vector) or not all(isinstance(s, Scalar) for s in more):
+                raise ProgramError(
+                    f"terms: {shown(term)} is not (number, vector) or (number, vector, Scalar)"
+                )
+            if not isinstance(coef, Scalar):
+                coef = number(coef, f"the coefficient of {v.name!r}", error=ProgramError)
+            made += (coef * (more[0] * v if more else v))._terms()
         out = self._lincomb(tuple(made))
         return out.named(name) if name else out
 
+    @reads(kinks=read.kinks, name=read.named)
     def apply(
         self,
         f: str | Function | Callable[..., Any],
@@ -230,6 +294,8 @@ class Program(State):
         ``derivative`` and ``kinks`` belong to a function of your own.  Of scalars alone it is a scalar.
         """
         vectors, scalars = self._arguments(f, args)
+        if not vectors and not scalars:
+            raise ProgramError("apply: args are needed, the vectors and scalars that the function is of")
         if not vectors:
             fn = as_function(f, len(scalars), 0, derivative, kinks)
             out = self._arith(fn, tuple(s.name for s in scalars))
@@ -240,6 +306,7 @@ class Program(State):
         self._append(Nonlin(made, fn, *names))
         return Vector(self, made)
 
+    @reads(kinks=read.kinks, name=read.named)
     def moment(
         self, f: Any, *args: Any, name: str | None = None, derivative: Any = None, kinks: Sequence[float] = ()
     ) -> Scalar:
@@ -251,6 +318,7 @@ class Program(State):
         self._append(Moment(made, fn, *names))
         return Scalar(self, made)
 
+    @reads(vector=_handle, name=read.named)
     def mean(self, vector: Handle, name: str | None = None) -> Scalar:
         """The average over coordinates, E Z in the limit; of a product h * b without a line for it."""
         self._own(vector)
@@ -268,19 +336,21 @@ class Program(State):
         self._append(Moment(made, functions.get("identity"), (operand,)))
         return Scalar(self, made)
 
+    @reads(operand=_handle, axis=read.text, out=read.axes, rows=read.rows, name=read.named)
     def map(self, operand: Any, axis: str, out: Any, rows: Any, name: str | None = None) -> Any:
         """A linear map of one index axis of a vector or scalar family."""
         self._own(operand)
         source = operand.name
-        table = tuple(tuple((int(i), float(w)) for i, w in row) for row in rows)
         made = name or self._auto({"S": "s", "H": "h", "D": "d"}.get(operand.kind, "g"))
-        self._append(Map(made, source, axis, as_axes(out), table))
+        self._append(Map(made, source, axis, out, rows))
         return type(operand)(self, made)
 
+    @reads(value=read.real, dim=read.text)
     def constant(self, value: float, dim: str = "n") -> Scalar:
         """A number as a scalar variable, for functions that take scalars."""
-        return self.moment(functions.get("constant", c=float(value)), self.ones(dim))
+        return self.moment(functions.get("constant", c=value), self.ones(dim))
 
+    @reads(axis=read.text, size=read.size_or_none)
     def scan(self, axis: str, size: int | None = None) -> Loop:
         """A recurrence along an axis, for a ``with`` statement (`tpnum.program.scan.Loop`)."""
         return Loop(self, axis, size)
@@ -330,7 +400,9 @@ class Program(State):
         """Vectors first, then scalars; numbers and scalars in the place of a vector are made one."""
         for a in args:
             if not is_number(a):
-                self._own(a)
+                self._own(_handle(a, "args"))
+            else:
+                number(a, "args", error=ProgramError)
         ks = [k for k, a in enumerate(args) if isinstance(a, (Vector, MatrixVar))]
         dim = next((a.dim for a in args if isinstance(a, Vector)), "n")
         if ks and is_named(f):

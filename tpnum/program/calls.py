@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum import functions
-from tpnum.errors import ProgramError
+from tpnum.arguments import shown
+from tpnum.errors import InputError, ProgramError
+from tpnum.program import reads
 from tpnum.program.handle import Handle
-from tpnum.program.lines import Axes
+from tpnum.program.state import State
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
+    from tpnum.program.builder import Program
     from tpnum.program.values import Scalar
 
 
-def as_axes(axes: Any) -> Axes:
-    """Axes from {"t": 5}, (("t", 5),) or ()."""
-    items = axes.items() if isinstance(axes, Mapping) else axes
-    try:
-        return tuple((a, int(n)) for a, n in items)
-    except (TypeError, ValueError):
-        raise ProgramError(
-            f'axes {axes!r} are not pairs of a name and a size: write {{"t": 5}} or (("t", 5),)'
-        ) from None
+def as_program(p: Any, shape: Any = None, name: str = "p") -> Program:
+    """A program, or that of a net of layers on one example of ``shape``."""
+    if isinstance(p, State):
+        if shape is not None:
+            raise InputError("shape: it belongs to a net of layers; a program knows its axes")
+        return p  # type: ignore[return-value]
+    write = getattr(p, "__tpnum_program__", None)
+    if write is None or isinstance(p, type):
+        raise InputError(f"{name}: a Program (or a net of layers with shape=) is needed, not {shown(p)}")
+    if shape is None:
+        raise InputError(
+            f"{name}: a Program is needed; nn.program(net, shape) writes that of a net, or give "
+            "shape=(.., channels) of one example here"
+        )
+    return write(shape)
 
 
 def is_named(f: Any) -> bool:
@@ -39,9 +48,10 @@ def as_function(
     f: Any, arity: int, n_scalars: int, derivative: Any = None, kinks: Sequence[float] = ()
 ) -> Function:
     """The `Function` of a name, a Function or a user's callable."""
+    points = reads.kinks(kinks, "kinks")
     if not is_named(f):
-        return functions.get(f, derivative=derivative, kinks=kinks, arity=arity, n_scalars=n_scalars)
-    if derivative is not None or len(kinks):
+        return functions.get(f, derivative=derivative, kinks=points, arity=arity, n_scalars=n_scalars)
+    if derivative is not None or points:
         raise ProgramError("derivative= and kinks= belong to a function of your own, not to a named one")
     fn = functions.get(f)
     if arity and fn.arity + fn.n_scalars == arity + n_scalars and fn.n_scalars != n_scalars:
@@ -52,7 +62,7 @@ def as_function(
 def mean(vector: Any, name: str | None = None) -> Scalar:
     """`Program.mean` of the vector's own program."""
     if not isinstance(vector, Handle):
-        raise ProgramError(f"tp.mean takes a vector of a program, not {type(vector).__name__}")
+        raise ProgramError(f"vector: tp.mean takes a vector of a program, not {shown(vector)}")
     return vector.program.mean(vector, name=name)
 
 
@@ -63,4 +73,4 @@ def apply(
     for a in args:
         if isinstance(a, Handle):
             return a.program.apply(f, *args, derivative=derivative, kinks=kinks, name=name)
-    raise ProgramError("tp.apply needs at least one vector or scalar of a program")
+    raise ProgramError("args: tp.apply needs at least one vector or scalar of a program")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.arguments import shown
 from tpnum.errors import ProgramError
 from tpnum.program.lines import (
     Arith,
@@ -44,7 +45,9 @@ def infer(line: Line, scope: Scope, label: str | None = None) -> list[Var]:
     rule = RULES.get(type(line))
     label = scope.label() if label is None else label
     if rule is None:
-        raise ProgramError(f"{line!r} is not a line of a program: use the records of tpnum.program.lines")
+        raise ProgramError(
+            f"{shown(line)} is not a line of a program: use the records of tpnum.program.lines"
+        )
     try:
         for name in made_by(line):
             _name(name, scope)
@@ -88,6 +91,8 @@ def check_output(weight: float, name: str, scope: Scope) -> None:
 
 
 def check_ratio(dim: str, ratio: float) -> None:
+    if not isinstance(dim, str) or not dim:
+        raise ProgramError(f"the name {dim!r} of a CDC is not a text: use one such as 'n'")
     if not (isinstance(ratio, (int, float)) and math.isfinite(ratio) and ratio > 0):
         raise ProgramError(f"CDC {dim!r} has ratio {ratio!r}: a ratio of widths is finite and positive")
 
@@ -97,9 +102,15 @@ def check_ratio(dim: str, ratio: float) -> None:
 
 def _name(name: Any, scope: Scope) -> None:
     if not isinstance(name, str) or not NAME.match(name):
-        raise Fault(f"{name!r} is not a name: use a letter followed by letters, digits and _ . : / [ ]")
+        raise Fault(f"{shown(name)} is not a name: use a letter followed by letters, digits and _ . : / [ ]")
     if scope.taken(name):
         raise Fault(f"the name {name!r} is used twice")
+
+
+def _dim(name: Any) -> None:
+    """A CDC is known by a name."""
+    if not isinstance(name, str):
+        raise Fault(f"the CDC {shown(name)} is not a name: use a text such as 'n'")
 
 
 def _axes(axes: Axes) -> Axes:
@@ -190,6 +201,7 @@ def _no_vector_in_channels(dim: str, scope: Scope) -> None:
 
 def _input(line: Input, scope: Scope) -> list[Var]:
     k = len(line.names)
+    _dim(line.dim)
     if not line.dim or not k:
         raise Fault("an input needs names and a CDC")
     _no_vector_in_channels(line.dim, scope)
@@ -222,6 +234,7 @@ def _input(line: Input, scope: Scope) -> list[Var]:
 def _data(line: Data, scope: Scope) -> list[Var]:
     if scope.parent is not None:
         raise Fault("data belongs before the scan: inside, use loop.slice")
+    _dim(line.channels)
     if not line.channels:
         raise Fault("data needs a name for its channels")
     if any(v.kind in "GH" and v.dim == line.channels for v in scope.vars.values()):
@@ -232,6 +245,8 @@ def _data(line: Data, scope: Scope) -> list[Var]:
 def _matrix(line: Matrix, scope: Scope) -> list[Var]:
     if scope.parent is not None:
         raise Fault("a matrix belongs before the scan, so that every step shares it")
+    _dim(line.rows)
+    _dim(line.cols)
     if not line.rows or not line.cols:
         raise Fault("a matrix needs the CDCs of its rows and of its columns")
     _not_negative(line.var, f"the variance of {line.name!r}")

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeGuard
 
 import numpy as np
 
+from tpnum.arguments import shown
 from tpnum.errors import ProgramError
 from tpnum.program import axes as rows_of
+from tpnum.program import reads as read
 from tpnum.program.lines import Axes, Var
+from tpnum.program.reads import reads
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -32,9 +35,13 @@ _UFUNC_OPERATORS: dict[str, Callable[..., Any]] = {
 
 def is_number(x: object) -> TypeGuard[float]:
     """Whether ``x`` is a real number (not an array)."""
-    return isinstance(x, numbers.Real) or (
-        isinstance(x, np.ndarray) and x.ndim == 0 and x.dtype.kind in "fiu"
-    )
+    if isinstance(x, numbers.Real):
+        try:
+            float(x)
+        except OverflowError:
+            raise ProgramError(f"{shown(x)} is too large for a float") from None
+        return True
+    return getattr(x, "shape", None) == () and np.asarray(x).dtype.kind in "fiu"
 
 
 class Handle:
@@ -102,6 +109,7 @@ class Handle:
 
     # --- linear maps on index axes
 
+    @reads(axis=read.text)
     def _size(self, axis: str) -> int:
         sizes = dict(self.axes)
         if axis not in sizes:
@@ -116,7 +124,7 @@ class Handle:
         """``h.shift(t=1)``: the value at t is the previous one, zero (or wrapped) at the border."""
         v: Any = self
         for axis, n in by.items():
-            size = v._size(axis)
+            size, n = v._size(axis), read.whole(n, f"shift along {axis}")
             v = v.map(axis, ((axis, size),), rows_of.shift_rows(size, n, boundary))
         return v
 
@@ -147,15 +155,17 @@ class Handle:
         """``h.rename(t="r")``: the same family over an axis of another name."""
         v: Any = self
         for axis, new in names.items():
-            size = v._size(axis)
+            size, new = v._size(axis), read.text(new, f"the new name of {axis}")
             v = v.map(axis, ((new, size),), tuple(((i, 1.0),) for i in range(size)))
         return v
 
+    @reads(axis=read.text, size=read.size, stride=read.size, offset=read.text_or_empty)
     def windows(self, axis: str, size: int, stride: int = 1, padding: str = "VALID", offset: str = "") -> Any:
         """Windows of an axis: the axes become (axis, axis + "_f"), the second the offset in the window."""
         n, rows = rows_of.window_rows(self._size(axis), size, stride, padding)
         return self.map(axis, ((axis, n), (offset or f"{axis}_f", size)), rows)
 
+    @reads(axis=read.text, size=read.size, stride=read.size, scale=read.real_or_none)
     def pool(
         self, axis: str, size: int, stride: int = 1, padding: str = "VALID", scale: float | None = None
     ) -> Any:

@@ -76,7 +76,7 @@ class Matrix:
     """An A-var ``rows`` x ``cols`` with entries N(0, var / cols); independent for every index of ``axes``.
 
     ``tangent`` is the variance (again over cols) of its parameter direction in the tangent program:
-    ``var`` in ntk parametrisation, 0 untrained.
+    ``var`` in ntk parameterization, 0 untrained.
     """
 
     name: str

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum import functions
+from tpnum.arguments import finite_array, shown, whole
 from tpnum.errors import InputError, ProgramError
+from tpnum.functions.checked import checked, on_half
+from tpnum.program.calls import as_program, is_named
 from tpnum.program.check import quoted
 from tpnum.program.expand import origins, scalar_names
 from tpnum.program.handle import Handle
@@ -30,6 +34,8 @@ from tpnum.program.lines import (
     Transpose,
     Var,
 )
+from tpnum.program.refer import refer
+from tpnum.program.text import made_by
 
 if TYPE_CHECKING:
     from tpnum.program.builder import Program
@@ -39,17 +45,29 @@ DRAWN = 1 << 20
 """Numbers drawn in one call, which nobody can interrupt."""
 
 
+def arrays_of(given: Any, name: str) -> dict[str, np.ndarray]:
+    """Finite real arrays by name: of a mapping, or none."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InputError(f"{name}: a dict of arrays by name is needed, not {shown(given)}")
+    return {key: finite_array(x, f"{name}[{key!r}]") for key, x in given.items()}
+
+
 def simulate(
     program: Program,
     width: int | Mapping[str, int] = 1000,
     seed: int = 0,
     data: Mapping[str, Any] | None = None,
     given: Mapping[str, Any] | None = None,
+    *,
+    shape: Any = None,
 ) -> Sample:
     """Draw the inputs and matrices of ``program`` and run its lines.
 
     Parameters
     ----------
+    program : a program, or a net of layers with ``shape``, the (.., channels) of one example.
     width : a number (times the ratio of each CDC) or {"n": 1500, "m": 3000}.
     seed : every random variable has its own stream, seeded by its name, so a family and its `expand` ed
         lines, or two programs with lines in common, get the same numbers.
@@ -62,13 +80,19 @@ def simulate(
     InputError : widths, data or given arrays that do not fit the program.
     ProgramError : a line that has no values, the derivative of a function of which none is known.
     """
-    run = _Run(program, width, seed, data or {}, given or {})
+    program = as_program(program, shape, "program")
+    run = _Run(program, width, whole(seed, "seed", 0), arrays_of(data, "data"), arrays_of(given, "given"))
     for number, line in enumerate(program.lines, 1):
         try:
             run.line(line)
-        except ProgramError as error:
-            raise quoted(str(error), line, str(number), program.vars) from None
+        except (ProgramError, InputError) as error:
+            said = quoted(str(error), line, str(number), program.vars)
+            raise (said if isinstance(error, ProgramError) else InputError(str(said))) from None
     return Sample(program, run.values, run.examples, run.widths)
+
+
+WIDEST = 1 << 40
+"""More than any machine holds."""
 
 
 class Sample:
@@ -85,14 +109,19 @@ class Sample:
         self._values = values
         self._vars = program.vars
 
+    def __repr__(self) -> str:
+        widths = ", ".join(f"{d} = {n}" for d, n in self.widths.items())
+        many = "" if self.examples is None else f", {self.examples} examples"
+        return f"<Sample of a program of {len(self.program.lines)} lines at widths {widths}{many}>"
+
+    def _name(self, which: Any, kinds: str) -> str:
+        known = {**self._values, **self.program.parts}
+        return refer(self.program, which, kinds=kinds, known=known, again="tp.simulate(p, ..)")
+
     def vector(self, which: str | Handle) -> np.ndarray:
         """The array of a vector, matrix or scalar; a family that `expand` has split is put together."""
-        name = which if isinstance(which, str) else which.name
-        if name in self.program.parts:
-            return self._assembled(name)
-        if name not in self._values:
-            raise InputError(f"{name!r} is not a variable of the program outside its scans")
-        return self._own(name)
+        name = self._name(which, "AGHSD")
+        return self._assembled(name) if name in self.program.parts else self._own(name)
 
     def _own(self, name: str) -> np.ndarray:
         value = self._values[name]
@@ -103,8 +132,14 @@ class Sample:
         return np.broadcast_to(value, (self.examples, *value.shape[1:]))
 
     __getitem__ = vector
-    matrix = vector
-    scalar = vector
+
+    def matrix(self, which: str | Handle) -> np.ndarray:
+        """The array of a matrix."""
+        return self.vector(self._name(which, "A"))
+
+    def scalar(self, which: str | Handle) -> np.ndarray:
+        """The value of a scalar, an array over the axes of its family."""
+        return self.vector(self._name(which, "S"))
 
     def _assembled(self, name: str) -> np.ndarray:
         parts = self.program.parts[name]
@@ -120,17 +155,28 @@ class Sample:
 
     def expect(self, f: str | Callable[..., Any], *which: str | Handle) -> Any:
         """(1/n) sum_a f(x_a, y_a, ..): axes are matched by name, those of the first variable first."""
-        names = [w if isinstance(w, str) else w.name for w in which]
+        names = [self._name(w, "GHSD") for w in which]
+        split = [n for n in names if n not in self._values]
+        if split:
+            raise InputError(f"{split[0]!r} was split by expand: ask for its members, or for .vector of it")
         variables = [self._vars[n] for n in names]
         axes = _union(variables)
         vectors = {v.dim for v in variables if v.kind != "S"}
-        if len(vectors) != 1:
+        if not vectors:
+            scalars = f"; {names[0]!r} is a scalar: ask for .scalar of it" if names else ""
+            raise InputError(f"expect needs vectors of one CDC, at least one{scalars}")
+        if len(vectors) > 1:
             raise InputError(f"expect needs vectors of one CDC, not of {sorted(vectors)}")
-        fn = functions.get(f) if isinstance(f, str) else f
+        if not is_named(f) and not callable(f):
+            raise InputError(f"f is {shown(f)}: a function of arrays or the name of one is needed")
+        fn: Callable[..., Any] = functions.get(f) if is_named(f) else f  # type: ignore[assignment]
         arrays = [_aligned(self._values[n], v, axes) for n, v in zip(names, variables, strict=True)]
-        lead = np.broadcast_shapes((self.examples or 1, *(1 for _ in axes)), *(a.shape[:-1] for a in arrays))
-        value = np.asarray(fn(*arrays)).mean(axis=-1)
-        value = np.broadcast_to(value, np.broadcast_shapes(value.shape, lead))
+        lead = (self.examples or 1, *(n for _, n in axes))
+        shape = np.broadcast_shapes(*(a.shape for a in arrays))
+        made = _pointwise(fn, getattr(fn, "__name__", str(fn)), arrays)
+        made = np.broadcast_to(made, (*made.shape[:-1], math.prod(shape)))
+        value = made.reshape(*made.shape[:-1], *shape).mean(axis=-1)
+        value = np.broadcast_to(value, (*made.shape[:-1], *lead))
         if self.examples is None:
             value = np.take(value, 0, axis=value.ndim - len(lead))
         return value[()]
@@ -158,11 +204,29 @@ class _Run:
         self.origins = origins(program)
         self.values: dict[str, np.ndarray] = {}
         self.steps: list[tuple[str, int, int]] = []
-        self.widths = _widths(program.dims, width)
+        self.widths = widths_of(program.dims, width)
         self.data, self.examples = self._data(data)
         unknown = set(given) - set(self.vars)
         if unknown:
-            raise InputError(f"given names {sorted(unknown)[0]!r}, which the program does not make")
+            raise InputError(f"given names {min(map(str, unknown))!r}, which the program does not make")
+        self._affordable()
+
+    def _affordable(self) -> None:
+        """Widths whose matrices do not fit into this machine are refused before anything is drawn."""
+        numbers = 0
+        for line in self.program.lines:
+            if isinstance(line, Matrix):
+                copies = math.prod(size for _, size in line.axes)
+                numbers += copies * self.widths[line.rows] * self.widths[line.cols]
+            elif isinstance(line, Nonlin | LinComb | MatMul | Input):
+                for name in made_by(line):
+                    var = self.vars[name]
+                    numbers += (self.examples or 1) * math.prod(s for _, s in var.axes) * self.widths[var.dim]
+        if 8 * numbers > _memory():
+            raise InputError(
+                f"width: its matrices and vectors are {8 * numbers / 1e9:.3g} GB, "
+                f"more than the {_memory() / 1e9:.3g} GB of this machine; take a smaller width"
+            )
 
     # --- data
 
@@ -171,17 +235,19 @@ class _Run:
         lines = {line.name: line for line in self.program.lines if isinstance(line, Data)}
         families = {self.origins[n][0] if n in self.origins else n for n in lines}
         if set(data) != families:
-            raise InputError(f"data= must have one array for each of {sorted(families)}, not {sorted(data)}")
+            raise InputError(f"data= must have one array for each of {sorted(families)}, not {list(data)}")
         out: dict[str, np.ndarray] = {}
         examples: set[int | None] = set()
         for name, line in lines.items():
             family, axes, fixed = self.origins.get(name, (name, line.axes, {}))
-            x = np.asarray(data[family], dtype=float)
+            x = data[family]
             shape = tuple(n for _, n in axes)
             if x.shape[-1 - len(shape) : -1] != shape or x.ndim not in (len(shape) + 1, len(shape) + 2):
                 raise InputError(
                     f"data {family!r} has shape {x.shape}, not (examples,) + {shape} + (channels,)"
                 )
+            if not x.size:
+                raise InputError(f"data {family!r} is empty: its shape is {x.shape}")
             many = x.ndim == len(shape) + 2
             examples.add(len(x) if many else None)
             x = x if many else x[None]
@@ -254,7 +320,7 @@ class _Run:
     def replaced(self, name: str, value: np.ndarray, lead: int) -> np.ndarray:
         if name not in self.given:
             return value
-        array = np.asarray(self.given[name], dtype=float)
+        array = self.given[name]
         shape = value.shape[lead:]
         if array.shape not in (shape, value.shape):
             raise InputError(f"given[{name!r}] has shape {array.shape}, not {shape}")
@@ -310,8 +376,13 @@ class _Run:
 
     def call(self, line: Nonlin | Moment, axes: Axes) -> np.ndarray:
         args = [_aligned(self.values[n], self.vars[n], axes) for n in (*line.args, *line.scalars)]
-        value = np.asarray(line.fn(*args))
-        shape = np.broadcast_shapes(value.shape, *(a.shape for a in args))
+        shape = np.broadcast_shapes(*(a.shape for a in args))
+        if line.fn.user is None:
+            value = np.asarray(line.fn(*args))
+        else:
+            value = np.broadcast_to(_pointwise(line.fn, line.fn.name, args), (math.prod(shape),)).reshape(
+                shape
+            )
         return self.whole(value, axes, (shape[-1],))
 
     def map(self, line: Map) -> np.ndarray:
@@ -348,6 +419,15 @@ class _Run:
             self.values.pop(name, None)
 
 
+def _pointwise(f: Callable[..., Any], name: str, arrays: list[np.ndarray]) -> np.ndarray:
+    """A user's function on arrays as flat ones of equal lengths, checked: (.., points)."""
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    points = [np.broadcast_to(a, shape).reshape(-1) for a in arrays]
+    made = checked(f, name, points)
+    on_half(f, name, points, made)
+    return made
+
+
 def _made_inside(scan: Scan) -> set[str]:
     names: set[str] = set()
     for line in scan.body:
@@ -361,18 +441,27 @@ def _made_inside(scan: Scan) -> set[str]:
     return names
 
 
-def _widths(dims: Mapping[str, float], width: int | Mapping[str, int]) -> dict[str, int]:
+def widths_of(dims: Mapping[str, float], width: int | Mapping[str, int]) -> dict[str, int]:
+    """The width of every CDC, checked."""
     if isinstance(width, Mapping):
-        unknown, missing = set(width) - set(dims), set(dims) - set(width)
-        if unknown or missing:
-            raise InputError(f"width= must name the CDCs {sorted(dims)}, not {sorted(width)}")
-        out = {d: int(n) for d, n in width.items()}
+        if set(width) != set(dims):
+            raise InputError(f"width= must name the CDCs {sorted(dims)}, not {list(width)}")
+        out = {d: whole(n, f"width of CDC {d!r}", high=WIDEST) for d, n in width.items()}
     else:
-        out = {d: round(ratio * width) for d, ratio in dims.items()}
+        number = whole(width, "width", high=WIDEST)
+        out = {d: round(ratio * number) for d, ratio in dims.items()}
     for d, n in out.items():
         if n < 1:
             raise InputError(f"the width of CDC {d!r} is {n}: a width is at least 1")
     return out
+
+
+def _memory() -> float:
+    """Bytes of this machine, infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 def _root(cov: np.ndarray) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from tpnum.arguments import number, shown, text
 from tpnum.errors import ProgramError
 from tpnum.program import check as checks
 from tpnum.program.handle import Handle
@@ -23,10 +25,19 @@ NESTED = 10
 """Scans inside one another."""
 
 
+@dataclass(frozen=True)
+class Lineage:
+    """Where a program comes from: copies share it, what is derived from it (expanded, ..) its ``origin``."""
+
+    origin: str = field(default_factory=lambda: os.urandom(8).hex())
+    form: str = ""
+
+
 class State:
     """An append-only list of checked lines: content, names, scopes."""
 
     def __init__(self) -> None:
+        self.lineage = Lineage()
         self._root = Scope()
         self._scope = self._root
         self._ratios: dict[str, float] = {}
@@ -90,7 +101,7 @@ class State:
         return hash(self.lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self).from_lines, self._content())
+        return (type(self).from_lines, self._content(), {"lineage": self.lineage})
 
     def _content(self) -> tuple[Any, ...]:
         outputs = tuple((*out, *place) for out, place in zip(self._outputs, self._places, strict=True))
@@ -118,7 +129,13 @@ class State:
 
     def copy(self) -> Self:
         """An equal program that can be continued by itself."""
-        return type(self).from_lines(*self._content())
+        return type(self).from_lines(*self._content())._of(self, self.lineage.form)
+
+    def _of(self, source: State, form: str) -> Self:
+        """The same, known to be made of ``source``."""
+        if self is not source:
+            self.lineage = Lineage(source.lineage.origin, form)
+        return self
 
     def check(self) -> None:
         """Check the whole program again from its lines."""
@@ -126,7 +143,8 @@ class State:
 
     def dim(self, name: str, ratio: float = 1.0) -> str:
         """Declare a CDC with its ratio of widths."""
-        checks.check_ratio(name, ratio)
+        name = text(name, "name", ProgramError)
+        checks.check_ratio(name, number(ratio, "ratio", error=ProgramError))
         self._ratios[name] = float(ratio)
         return name
 
@@ -137,6 +155,9 @@ class State:
 
     def output(self, vector: Handle | str, weight: float = 1.0) -> None:
         """Declare an output; ``weight`` multiplies its second moment (a readout's variance)."""
+        if not isinstance(vector, (Handle, str)):
+            raise ProgramError(f"vector: an output is a variable of the program, not {shown(vector)}")
+        weight = number(weight, "weight", error=ProgramError)
         name = vector if isinstance(vector, str) else self._outer_name(vector, None)
         self._put_out(name, weight)
 
@@ -149,6 +170,8 @@ class State:
         """Declare the outputs of a program that has the same variables."""
         for (weight, name), place in zip(program._outputs, program._places, strict=True):
             self._put_out(name, weight, place)
+
+    __iter__ = None  # names are looked up, not numbered
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._scope.find(name) is not None
@@ -172,15 +195,16 @@ class State:
         scope.add(line, made)
 
     def _var(self, name: str) -> Var:
-        v = self._scope.find(name) or self._root.hidden.get(name)
+        known = isinstance(name, str)
+        v = (self._scope.find(name) or self._root.hidden.get(name)) if known else None
         if v is None:
-            raise ProgramError(f"{name!r} is not a variable of the program (yet)")
+            raise ProgramError(f"{shown(name)} is not a variable of the program (yet)")
         return v
 
     def _own(self, *handles: Any) -> None:
         for h in handles:
             if not isinstance(h, Handle):
-                raise ProgramError(f"a variable of the program is needed, not {type(h).__name__}")
+                raise ProgramError(f"a variable of the program is needed, not {shown(h)}")
             if h.program is not self:
                 raise ProgramError(f"{h.name!r} belongs to another program")
 

@@ -10,6 +10,7 @@ from tpnum.errors import ProgramError
 from tpnum.program.check import infer
 from tpnum.program.handle import Handle, is_number
 from tpnum.program.lines import LinComb, Nonlin, Term, Transpose, Var
+from tpnum.program.reads import reads, text
 from tpnum.program.scope import Scope
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Vector(Handle):
         assert self._pending_var is not None
         return "d" if self._pending_var.kind == "D" else "g"
 
+    @reads(name=text)
     def named(self, name: str) -> Vector:
         """Give a name to a vector that no later line uses yet."""
         if not self._name:
@@ -208,6 +210,7 @@ class Scalar(Handle):
     def _key(self) -> object:
         return (self.base, self.coef)
 
+    @reads(name=text)
     def named(self, name: str) -> Scalar:
         """Give a name to a scalar that no later line uses yet."""
         self.program._rename(self.name, name)

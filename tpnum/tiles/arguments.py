@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.arguments import real_array, shown
 from tpnum.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 KINDS = ("nngp", "ntk")
 CHUNK = 1 << 22
@@ -19,16 +21,22 @@ CHUNK = 1 << 22
 def kinds_of(get: Any) -> tuple[str, ...]:
     """The kinds asked for, in order."""
     kinds = (get,) if isinstance(get, str) else tuple(get) if isinstance(get, (tuple, list)) else ()
-    if not kinds or any(kind not in KINDS for kind in kinds) or len(set(kinds)) != len(kinds):
-        raise InputError(f'get: {get!r} is not known; ask for "nngp", "ntk" or the tuple ("nngp", "ntk")')
+    if (
+        not kinds
+        or any(not isinstance(kind, str) or kind not in KINDS for kind in kinds)
+        or len(set(kinds)) != len(kinds)
+    ):
+        raise InputError(
+            f'get: {shown(get)} is not known; ask for "nngp", "ntk" or the tuple ("nngp", "ntk")'
+        )
     return kinds
 
 
 def dtype_of(dtype: Any) -> np.dtype:
     try:
         found = np.dtype(np.float64 if dtype is None else dtype)
-    except TypeError:
-        raise InputError(f"dtype: {dtype!r} is not a dtype; use float64 or float32") from None
+    except Exception:
+        raise InputError(f"dtype: {shown(dtype)} is not a dtype; use float64 or float32") from None
     if found not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise InputError(f"dtype: {found} is not supported; use float64 or float32")
     return found
@@ -36,14 +44,7 @@ def dtype_of(dtype: Any) -> np.dtype:
 
 def array_of(x: Any, name: str) -> np.ndarray:
     """A real finite array of examples along its first axis, float32 kept, the rest as float64."""
-    try:
-        array = np.asarray(x)
-    except ValueError:
-        raise InputError(
-            f"{name}: its rows have different lengths; an array of one shape is needed"
-        ) from None
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{name}: an array of real numbers is needed, not one of dtype {array.dtype}")
+    array = real_array(x, name)
     if array.ndim < 2:
         raise InputError(
             f"{name}: shape {array.shape} has no feature axis; give (examples, features), "
@@ -53,8 +54,6 @@ def array_of(x: Any, name: str) -> np.ndarray:
         raise InputError(
             f"{name}: shape {array.shape} is empty; at least one example and one feature are needed"
         )
-    if array.dtype != np.float32:
-        array = array.astype(np.float64, copy=False)
     rows = max(1, CHUNK // max(1, array[0].size))
     for start in range(0, len(array), rows):
         block = array[start : start + rows]
@@ -94,21 +93,6 @@ def _arrays(x: Any, name: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def jobs_of(n_jobs: Any) -> int:
-    """A number of threads as joblib counts them: -1 is all processors, 0 nothing."""
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, (int, np.integer)) or n_jobs == 0:
-        raise InputError(
-            f"n_jobs: {n_jobs!r} is not a number of threads; use 1, 2, .. or -1 for all processors"
-        )
-    return int(n_jobs)
-
-
-def count_of(value: Any, name: str, low: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-        raise InputError(f"{name}: {value!r} is not a whole number of at least {low}")
-    return int(value)
-
-
 def outputs_of(
     out: Any, kinds: Sequence[str], shape: tuple[int, ...], dtype: np.dtype, single: bool
 ) -> dict[str, np.ndarray]:
@@ -123,10 +107,37 @@ def outputs_of(
         given = dict(zip(kinds, out, strict=True))
     else:
         raise InputError(f"out: give one array per kind asked for, {len(kinds)} of them, in the order of get")
+    if set(given) != set(kinds):
+        raise InputError(
+            f"out: its keys are {shown(list(given))}; they must be the kinds asked for, {', '.join(kinds)}"
+        )
     for kind in kinds:
-        array = given.get(kind)
+        array = given[kind]
         if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
             raise InputError(f"out: the array for {kind!r} must be a {dtype} array of shape {shape}")
+        if isinstance(array, np.ma.MaskedArray):
+            raise InputError(f"out: the array for {kind!r} is masked; give a plain array")
         if not array.flags.writeable:
             raise InputError(f"out: the array for {kind!r} is read-only; open it for writing")
-    return given
+        if _repeats(array):
+            raise InputError(f"out: entries of the array for {kind!r} share memory with each other")
+    for a, b in combinations(kinds, 2):
+        if np.may_share_memory(given[a], given[b]) and np.shares_memory(given[a], given[b]):
+            raise InputError(f"out: the arrays for {a!r} and {b!r} share memory; give each its own")
+    return {kind: given[kind] for kind in kinds}
+
+
+def _repeats(array: np.ndarray) -> bool:
+    """Whether two entries of a view lie in one place (a broadcast array, made writeable)."""
+    return any(stride == 0 for size, stride in zip(array.shape, array.strides, strict=True) if size > 1)
+
+
+def progress_of(progress: Any) -> bool | Callable[[int, int], None] | None:
+    """None, True, False or a function of (tiles done, tiles in all)."""
+    if progress is None or isinstance(progress, (bool, np.bool_)):
+        return bool(progress)
+    if not callable(progress):
+        raise InputError(
+            f"progress is {shown(progress)}: it must be True, False or a function of (done, total)"
+        )
+    return progress

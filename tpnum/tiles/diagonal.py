@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum.errors import LimitError
+from tpnum.plan import labels
 
 if TYPE_CHECKING:
     from tpnum.plan.plan import Plan
     from tpnum.plan.profile import ProfileValues
 
 
+def fill_diagonals(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray]) -> None:
+    """K(x, x) at every position of the output, (N, *axes): from the profile pass, no pair is looked at."""
+    check_range(plan, (profile,), next(iter(outs.values())).dtype)
+    program = plan.programs[0]
+    own = program.vars[program.outputs[0][1]].axes
+    for kind, out in outs.items():
+        total = np.zeros(out.shape)
+        for weight, node, at in plan.diagonals[0][kind]:
+            place: tuple[Any, ...] = (slice(None), *(slice(None) if i is None else i for i in at))
+            total[place] += weight * labels.lift(profile(node), profile.axes(node), own)
+        out[...] = total
+
+
 def write_diagonal(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray]) -> None:
     """The diagonal of a symmetric matrix from the profile pass: exact, no rounding of pairs."""
     for kind, out in outs.items():
         total = np.zeros(profile.size)
-        for weight, node in plan.diagonals[0][kind]:
+        for weight, node, _ in plan.diagonals[0][kind]:
             total += weight * profile(node)
         np.fill_diagonal(out, total)
 
 
-def check_range(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype) -> None:
+def check_range(plan: Plan, profiles: tuple[ProfileValues, ...], dtype: np.dtype) -> None:
     """Kernels that do not fit the dtype of the result are refused before any tile is computed."""
     limit = np.finfo(dtype).max
     for side, profile in enumerate(profiles):
         for kind, nodes in plan.diagonals[side].items():
-            for _, node in nodes:
+            for _, node, _ in nodes:
                 largest = float(np.max(profile(node)))
                 if largest > float(limit):
                     raise LimitError(

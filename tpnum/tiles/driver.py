@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum import nn
+from tpnum.arguments import flag, whole
+from tpnum.arguments import jobs as jobs_of
 from tpnum.errors import InputError
+from tpnum.nn.base import no_layer
 from tpnum.plan.plan import Plan, make_plan
 from tpnum.program import Program
 from tpnum.program.lines import Data
 from tpnum.tiles import arguments
+from tpnum.tiles.diagonal import fill_diagonals
+from tpnum.tiles.named import Kernels
 from tpnum.tiles.pool import one_blas_thread, run
 from tpnum.tiles.workers import make_worker
 
@@ -22,9 +26,6 @@ if TYPE_CHECKING:
 
     from tpnum.nn.base import Layer
 
-Kernels = namedtuple("Kernels", ["nngp", "ntk"])
-"""What `kernel` returns for get=("nngp", "ntk"), whichever order they were asked in."""
-
 
 def kernel(
     net: Layer | Program,
@@ -32,6 +33,7 @@ def kernel(
     x2: Any = None,
     *,
     get: str | tuple[str, ...] = "nngp",
+    diag: bool = False,
     dtype: Any = None,
     n_jobs: int | None = None,
     tile: int | None = None,
@@ -52,10 +54,12 @@ def kernel(
         done once and an exact diagonal.  For a program with several data lines, a dict by name.
     get
         "nngp", "ntk" or both as a tuple.
+    diag
+        The diagonal K(x, x) of x1 alone, position by position, in time and memory of the number of examples.
     dtype
         float64 (default) or float32, of the result and of the arithmetic per pair.
     n_jobs
-        Threads over tiles; all processors by default.
+        Threads over tiles; all processors by default and for -1.
     tile
         Rows of a tile; chosen from the memory budget by default.
     out
@@ -66,8 +70,8 @@ def kernel(
     Returns
     -------
     ndarray or named tuple
-        Shape (N1, N2, *axes1, *axes2), the axes being those the output has left (time steps, pixels);
-        for a tuple ``get`` a named tuple with fields ``nngp`` and ``ntk``.
+        Shape (N1, N2, *axes1, *axes2), the axes being those the output has left (time steps, pixels), or
+        (N1, *axes1) with ``diag``; for a tuple ``get`` a named tuple with its fields in the order of ``get``.
 
     Raises
     ------
@@ -78,25 +82,25 @@ def kernel(
     """
     kinds = arguments.kinds_of(get)
     work = arguments.dtype_of(dtype)
-    jobs = None if n_jobs is None else arguments.jobs_of(n_jobs)
-    side = None if tile is None else arguments.count_of(tile, "tile")
+    jobs = jobs_of(n_jobs)
+    side = None if tile is None else whole(tile, "tile", 1)
+    report = arguments.progress_of(progress)
     first, second = arguments.inputs_of(x1, x2)
+    if flag(diag, "diag") and second is not None:
+        raise InputError("diag: the diagonal is that of x1 with itself; leave x2 out")
     plan = plan_of(net, first, second, kinds)
     n1 = len(next(iter(first.values())))
     n2 = n1 if second is None else len(next(iter(second.values())))
-    shape = (n1, n2, *plan.axes[0], *plan.axes[1])
+    shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
     outs = arguments.outputs_of(out, kinds, shape, work, isinstance(get, str))
     profiles = plan.profiles(first, second)
     with one_blas_thread():
-        run(make_worker(plan, profiles, outs, work, side), jobs, progress)
+        if diag:
+            fill_diagonals(plan, profiles[0], outs)
+        else:
+            run(make_worker(plan, profiles, outs, work, side), jobs, report)
     profiles[0].account.warn()
-    if isinstance(get, str):
-        return outs[get]
-    return (
-        Kernels(outs.get("nngp"), outs.get("ntk"))
-        if len(kinds) == 2
-        else namedtuple("Kernels", kinds)(*outs.values())
-    )
+    return outs[get] if isinstance(get, str) else Kernels(kinds, outs.values())
 
 
 def plan_of(
@@ -136,10 +140,7 @@ def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ..
     if isinstance(net, Program):
         return net
     if not isinstance(net, nn.Layer):
-        raise InputError(
-            f"net: a layer of tpnum.nn or a Program is needed, not {type(net).__name__}; "
-            "nn.from_spec reads a JSON form"
-        )
+        raise InputError(f"net is {no_layer(net)}, or a Program")
     if [name for name, _ in shapes] != [""]:
         raise InputError("x1: a dict of arrays goes with a Program; a net of layers takes one array")
     return nn.program(net, shapes[0][1])

@@ -162,5 +162,12 @@ class MachineWorker:
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:
-    """One array (D, ...) of several; of one, a view."""
-    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+    """One array (D, rows, channels) of several, the missing channels zero; of one, a view."""
+    if len(arrays) == 1:
+        return arrays[0][None]
+    channels = max((a.shape[-1] for a in arrays), default=0)
+    rows = arrays[0].shape[0] if arrays else 0
+    made = np.zeros((len(arrays), rows, channels), np.result_type(np.float32, *arrays))
+    for whole, a in zip(made, arrays, strict=True):
+        whole[:, : a.shape[-1]] = a
+    return made

@@ -32,6 +32,8 @@ def make_worker(
 ) -> Worker:
     """The fast worker if the plan has no index axes left and its duals have series, else the general one."""
     check_range(plan, profiles, dtype)
+    if not any(plan.entries.values()):  # zeros, from the program's text
+        return GeneralWorker(plan, profiles, outs, tile)
     try:
         machine = compile_plan(plan, *profiles, dtype)
     except Unsupported:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
+from tpnum.arguments import real_array, whole
 from tpnum.errors import InputError, LimitError
 from tpnum.gauss.laws import of_entry, principal_factors, validated
 
@@ -27,18 +27,8 @@ def integral(function: F) -> F:
 
 
 def real(name: str, given: Any) -> np.ndarray:
-    """An argument as a float64 array; complex numbers and masked entries are refused."""
-    if isinstance(given, np.ma.MaskedArray) and np.any(np.ma.getmaskarray(given)):
-        raise InputError(f"{name} has masked entries: fill or drop them before")
-    try:
-        made = np.asarray(given)
-        if made.dtype.kind == "c":
-            raise InputError(f"{name} must be real, not {made.dtype}")
-        return np.asarray(made, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"real arrays are needed: {name} is of type {type(given).__name__}") from None
+    """An argument as a float64 array."""
+    return np.asarray(real_array(given, name), dtype=np.float64)
 
 
 def law(mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
@@ -68,18 +58,7 @@ def split(first: Any, d: int) -> int:
         if d % 2:
             raise InputError(f"first must be given: {d} coordinates have no halves")
         return d // 2
-    return whole("first", first, 1, d - 1)
-
-
-def whole(name: str, given: Any, low: int, high: int) -> int:
-    """A whole number between two others."""
-    try:
-        made = operator.index(given)
-    except TypeError:
-        made = low - 1
-    if isinstance(given, (bool, np.bool_)) or not low <= made <= high:
-        raise InputError(f"{name} must be between {low} and {high}, a whole number, not {given!r}")
-    return made
+    return whole(first, "first", 1, d - 1)
 
 
 def centring(sizes: Sequence[int]) -> np.ndarray:

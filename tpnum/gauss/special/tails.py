@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import whole
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.special.goal import Aim, Price, report
-from tpnum.gauss.special.inputs import finite, integral, law, real, root_mean_square, whole
+from tpnum.gauss.special.inputs import finite, integral, law, real, root_mean_square
 from tpnum.gauss.special.orthants import LEAST, gated, probability
 
 _FLAT = 1e-13  # a conditional variance below this share of the variance is none
@@ -48,7 +49,7 @@ def tail_moments(
     """
     goal = Aim.asked(atol, rtol, budget, LEAST)
     mean, cov, shape = law(mean, cov)
-    m = whole("m", m, 0, mean.shape[1] - 1)
+    m = whole(m, "m", 0, mean.shape[1] - 1)
     return _packed("tail_moments", mean, cov, m, shape, goal)
 
 
