@@ -363,16 +363,22 @@ def two_parameters_of_data(p, g):
     return tp.apply(lambda u, z, c: np.tanh(u * c + z), v, w, tp.mean(tp.relu(g))).sum("t")
 
 
+BODIES = [attention, scaled_by_data, parameter_of_data]
+SAMPLED = 1e-8  # over three Gaussians and more, to which 1e-6 of E|f| is asked
+
+
 @pytest.mark.parametrize("bias", [None, 0.3])
-@pytest.mark.parametrize("body", [attention, scaled_by_data, parameter_of_data, two_parameters_of_data])
-def test_programs_are_their_scalar_lines(body, bias):
+@pytest.mark.parametrize(
+    ("body", "rtol"), [*((body, 1e-12) for body in BODIES), (two_parameters_of_data, SAMPLED)]
+)
+def test_programs_are_their_scalar_lines(body, rtol, bias):
     x = np.random.default_rng(3).standard_normal((3, 3, 4))
     p = tp.Program()
     g = p.matrix("U", cols="d") @ p.data("x", axes={"t": 3}, channels="d")
     if bias:
         g = g + p.vector("b", var=bias)
     p.output(p.matrix("R") @ body(p, g))
-    np.testing.assert_allclose(tp.kernel(p, x), by_lines(p, x, "nngp"), rtol=1e-12)
+    np.testing.assert_allclose(tp.kernel(p, x), by_lines(p, x, "nngp"), rtol=rtol)
 
 
 def test_attention_whose_keys_have_a_bias():

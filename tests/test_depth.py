@@ -251,12 +251,12 @@ def test_nested_program_texts_are_refused() -> None:
     for text in ("[" * 100_000, json.dumps(doc)):
         with pytest.raises(ProgramError, match="deep"):
             tp.Program.from_json(text)
-    with pytest.raises(ProgramError, match="not a program"):
+    with pytest.raises(ProgramError, match="finite real number"):
         tp.Program.from_json(p.to_json().replace("1.0", str(10**400)))
 
 
 def test_nets_without_end_are_refused() -> None:
-    with pytest.raises(SpecError, match="20000 layers"):
+    with pytest.raises(SpecError, match="at most"):
         tp.kernel(nn.repeat(nn.serial(nn.Dense(1), nn.Relu()), 10**9), X)
 
 

@@ -214,7 +214,7 @@ def test_the_last_state_of_two_steps():
 def test_unknown_vectors_have_no_kernel():
     p, _ = scan_of(state)
     for name in ("nobody", "W."):
-        with pytest.raises(ProgramError, match=name):
+        with pytest.raises(InputError, match=name):
             tp.ntk(p, name, data={"u": INPUTS})
 
 

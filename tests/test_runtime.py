@@ -92,16 +92,20 @@ def test_damaged_files_are_made_again(case: str, filled: Path, python: Python, t
     assert _small(python, folder) == FOUND
 
 
+def _mirrors(folder: Path) -> set[Path]:
+    return {path for path in _files(folder) if path.name.startswith("gram.mirror")}
+
+
 def test_the_code_of_other_types_is_not_taken(filled: Path, python: Python, tmp_path: Path) -> None:
     """A file under the name of another is found out, as a wrong index would be."""
     folder = tmp_path / "cache"
     shutil.copytree(filled, folder)
-    before = set(_files(folder))
+    (old,) = _mirrors(folder)
     assert _small(python, folder, "float32") == MADE
-    old, new = before.pop(), (set(_files(folder)) - before).pop()
-    for path in set(_files(folder)):
-        if path.name.startswith("gram.mirror"):
-            shutil.copy(new if path == old else old, path)
+    (new,) = _mirrors(folder) - {old}
+    codes = old.read_bytes(), new.read_bytes()
+    for path, other in zip((new, old), codes, strict=True):
+        path.write_bytes(other)
     assert _small(python, folder)[0] == 0.0
     assert _small(python, folder, "float32")[0] == 0.0
 

@@ -118,7 +118,7 @@ class Ensemble:
             raise InputError(f"replicates must be at least 2, not {replicates!r}: the error comes from them")
         if samples < 32 * replicates:
             raise InputError(f"samples must be at least 32 per replicate, {32 * replicates}, not {samples!r}")
-        require_memory(2 * 8.0 * samples, f"samples = {samples}")
+        require_memory(held(samples), f"samples = {samples}")
         if points not in POINTS:
             raise InputError(f"points must be one of {', '.join(POINTS)}, not {points!r}")
         self.program, self.vars = program, program.vars
@@ -127,7 +127,6 @@ class Ensemble:
         self._data = _arrays(program, data or {})
         self._widths = {self.vars[name].dim: x.size for name, x in self._data.items()}
         self._vectors = [name for name, v in self.vars.items() if v.kind in "GH"]
-        require_memory(16.0 * samples, f"samples = {samples}")
         self.points, self.rtol = points, rtol
         self.most = MOST * samples if most is None else most
         self._least = replicates
@@ -277,7 +276,7 @@ class Ensemble:
             reached = float(np.max(made.error / np.maximum(size, TINY)))
             if reached <= self.rtol:
                 return made
-            if GROWTH * self.samples > self.most or not _fits(GROWTH * self.samples):
+            if GROWTH * self.samples > self.most or held(GROWTH * self.samples) > memory():
                 break
             self._runs = []
             self._resize(GROWTH * self.samples)
@@ -349,9 +348,9 @@ def resolution(replicates: int) -> float:
     return 1.0 - 0.05 ** (1.0 / replicates)
 
 
-def _fits(samples: int) -> bool:
-    """Whether the memory holds the samples of one vector and as much beside them."""
-    return 16 * samples <= memory()
+def held(samples: int) -> float:
+    """Bytes of the samples of one vector and as much beside them, the least that an ensemble holds."""
+    return 16.0 * samples
 
 
 def _arrays(program: Program, data: Mapping[str, Any]) -> dict[str, np.ndarray]:

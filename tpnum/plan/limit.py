@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tpnum.arguments import choice, number, whole
-from tpnum.errors import InputError, LimitError
+from tpnum.errors import InputError, LimitError, require_memory
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
 from tpnum.law.onsager import HAT, Correction, Free, free, independent
@@ -110,6 +110,7 @@ def limit(
         budget = whole(budget, "budget", LEAST, MOST)
     default = SAMPLES if budget is None else min(SAMPLES, budget)
     count = default if samples is None else whole(samples, "samples", LEAST, MOST)
+    require_memory(16.0 * count, f"samples = {count}")
     options = Options(method, independence, count, rtol, whole(seed, "seed", 0), budget)
     return Law(as_program(p, shape), options, data)
 
