@@ -14,7 +14,8 @@ import pytest
 import tpnum as tp
 from tpnum import functions, nn
 from tpnum.errors import FunctionError, InputError, LimitError, ProgramError
-from tpnum.gauss.survey import SPACING, check_elementwise, evaluate, kept_survey, over_laws, survey
+from tpnum.functions.checked import check_elementwise, evaluate
+from tpnum.gauss.survey import SPACING, kept_survey, over_laws, survey
 
 
 def mass(low: float, high: float) -> float:
@@ -136,6 +137,8 @@ def test_functions_of_several_arrays_are_checked():
     u, v = np.random.default_rng(0).standard_normal((2, 200))
     check_elementwise(lambda a, b: np.maximum(a, b), u, v)
     check_elementwise(lambda a, b: np.stack([a * b, a - b]), u, v)
+    check_elementwise(lambda a, b: a > b, u, v)
+    check_elementwise(lambda a, b: 2.0, u, v)
     with pytest.raises(FunctionError, match="elementwise"):
         check_elementwise(lambda a, b: a - b.mean(), u, v)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tpnum.errors import InputError, LimitError
 from tpnum.functions import Function, get
-from tpnum.gauss.survey import check_elementwise, evaluate
+from tpnum.functions.checked import check_elementwise, evaluate
 
 _TESTED = 97  # points on which f is called again, shuffled
 
@@ -79,7 +79,7 @@ class Integrand:
         """Raise FunctionError unless f works elementwise, on some points of the law."""
         if self.function is None or self.function.user is not None:
             z = np.random.default_rng(2).standard_normal((factor.shape[1], _TESTED))
-            check_elementwise(self.f, *(mean[:, None] + factor @ z), rows=True)
+            check_elementwise(self.f, *(mean[:, None] + factor @ z))
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """f on (batch, d, points) -> (batch, components, points), finite everywhere or `NotFinite`."""

@@ -15,7 +15,8 @@ import numpy as np
 
 from tpnum.errors import LimitError, ProgramError
 from tpnum.functions import Function
-from tpnum.gauss.survey import Survey, evaluate, over_laws
+from tpnum.functions.checked import evaluate
+from tpnum.gauss.survey import Survey, over_laws
 from tpnum.gauss.table import Table, build
 
 FARTHEST = 38.0  # the Gaussian density underflows beyond

@@ -12,21 +12,22 @@ The `Survey` tells
 * what a feature between the points could hide (``missed``, a part of E|f|).
 
 Functions that do not work elementwise, are not real or are not finite on a stretch are refused by a
-`FunctionError`.  `evaluate` and `check_elementwise` do that for functions of several arrays.
+`FunctionError` (`tpnum.functions.checked`).
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from tpnum.errors import FunctionError, TpnumError
+from tpnum.errors import FunctionError
+from tpnum.functions.checked import SAME, Value, check_elementwise, evaluate
 
 SPACING = 9e-5
 """Of the points in the bulk, in standard deviations."""
@@ -48,12 +49,8 @@ _EACH = 48  # points kept of each
 _FINER = 1.1e-6  # spacing of the tiny grids that show the noise
 _COARSE = 64  # every so many-th point is kept as a probe everywhere
 _TESTED = 97  # points on which f is called again, shuffled
-_SAME = 1e-6  # allowed difference of two calls, relative to the largest |f|
 _HALVINGS = 46
 _NEAR = 10.0 ** -np.arange(1.0, 16.0)
-_WORDS = 100  # letters quoted of a foreign error
-
-Value = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -87,90 +84,6 @@ class Survey:
     def smooth(self) -> bool:
         """Whether nothing narrow, no kink and no noise above rounding was seen."""
         return not (self.kinks.size or np.isfinite(self.narrowest) or self.crowded or self.noise > _EXACT)
-
-
-# calling a user's function -------------------------------------------------------------------------------
-
-
-def evaluate(f: Value, *columns: np.ndarray, name: object = "f", rows: bool = False) -> np.ndarray:
-    """f(*columns) of flat arrays as real float64, (length,) or (k, length); values may be infinite or NaN.
-
-    Of one array only (length,) is taken unless ``rows`` says that f may have components.
-    Whatever else f does, raise included, is a FunctionError of one short sentence.
-    """
-    length = columns[0].size
-    try:
-        with np.errstate(all="ignore"):
-            made = f(*columns)
-    except TpnumError:
-        raise
-    except Exception as error:
-        raise FunctionError(
-            f"{name} raised {type(error).__name__}{quoted(error)} for {_arrays(columns)}: it must work "
-            "elementwise on NumPy arrays and return real numbers"
-        ) from error
-    return real(made, length, 2 if rows else len(columns), name)
-
-
-def real(made: Any, length: int, arity: int = 1, name: object = "f") -> np.ndarray:
-    """What a function returned for so many points, as real numbers."""
-    if made is None:
-        raise FunctionError(f"{name} returned None: it must return an array of its values")
-    try:
-        made = np.asarray(made)
-    except Exception as error:
-        raise FunctionError(f"{name} returned no array{quoted(error)}") from error
-    if made.dtype.kind not in "fiub":
-        raise FunctionError(f"{name} must return real numbers, not {made.dtype}")
-    if made.ndim == 0 or made.shape == (1,):
-        made = np.broadcast_to(made, (length,))
-    if made.ndim not in (1, 2) or made.shape[-1] != length or (arity == 1 and made.ndim == 2):
-        raise FunctionError(
-            f"{name} returned shape {made.shape} for {length} points: it must work elementwise"
-        )
-    return made if made.dtype == np.float64 else made.astype(np.float64)
-
-
-def quoted(error: Exception) -> str:
-    """The first words of an error that is not ours, without the arrays in it."""
-    words = " ".join(str(error).split())
-    for at in (words.find("array("), words.find("[")):
-        if at >= 0 and len(words) > _WORDS:
-            words = words[:at].rstrip(" :=(")
-    words = words if len(words) <= _WORDS else words[:_WORDS].rstrip() + " ..."
-    return f" ({words})" if words else ""
-
-
-def _arrays(columns: Sequence[np.ndarray]) -> str:
-    many = f"{len(columns)} arrays of" if len(columns) > 1 else "an array of"
-    return f"{many} {columns[0].size} points"
-
-
-def check_elementwise(f: Value, *columns: np.ndarray, name: object = "f", rows: bool = False) -> None:
-    """Raise unless f of a shuffled part of the points is that part of f of the points.
-
-    The points should be distinct; the part leaves out the largest and the smallest ones, so that sums, means,
-    extremes, sorting and random numbers all tell.
-    """
-    size = columns[0].size
-    whole = evaluate(f, *columns, name=name, rows=rows)
-    order = np.argsort(columns[0], kind="stable")[size // 3 : size - size // 8]
-    part = order[np.random.default_rng(1).permutation(order.size)]
-    again = evaluate(f, *(np.ascontiguousarray(c[part]) for c in columns), name=name, rows=rows)
-    _compare(whole, again, part, name)
-
-
-def _compare(whole: np.ndarray, again: np.ndarray, part: np.ndarray, name: object) -> None:
-    was = whole[..., part]
-    if was.shape == again.shape:
-        with np.errstate(all="ignore"):
-            finite = np.isfinite(was) & np.isfinite(again)
-            scale = np.abs(whole[np.isfinite(whole)]).max(initial=0.0)
-            same = (was == again) | (np.isnan(was) & np.isnan(again))
-            same |= finite & (np.abs(was - again) <= _SAME * scale)
-        if np.all(same):
-            return
-    raise FunctionError(f"{name} must work elementwise: {name} on half of the points gives other values")
 
 
 # the points ----------------------------------------------------------------------------------------------
@@ -513,7 +426,7 @@ def kept_survey(
         if near and np.all(np.isin(kinks, one.kinks)):
             again = evaluate(f, one.sample[0], name=name)
             with np.errstate(all="ignore"):
-                if np.all(np.abs(again - one.sample[1]) <= _SAME * one.largest):
+                if np.all(np.abs(again - one.sample[1]) <= SAME * one.largest):
                     return one
     made = survey(f, mean, root, kinks, name)
     try:

@@ -13,7 +13,7 @@ import numpy as np
 from tpnum import functions
 from tpnum.arguments import finite_array, shown, whole
 from tpnum.errors import InputError, ProgramError
-from tpnum.functions.checked import checked, on_half
+from tpnum.functions.checked import check_elementwise, checked
 from tpnum.program.calls import as_program, is_named
 from tpnum.program.check import quoted
 from tpnum.program.expand import origins, scalar_names
@@ -424,7 +424,7 @@ def _pointwise(f: Callable[..., Any], name: str, arrays: list[np.ndarray]) -> np
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     points = [np.broadcast_to(a, shape).reshape(-1) for a in arrays]
     made = checked(f, name, points)
-    on_half(f, name, points, made)
+    check_elementwise(f, *points, name=name, made=made)
     return made
 
 
