@@ -99,6 +99,16 @@ def test_what_is_no_chain_is_covered_by_its_error(name: str) -> None:
     assert 0 < made.error < max(0.3 * truth, 3e-5)
 
 
+@pytest.mark.parametrize("d", [6, 7, 8, 9, 10])
+@pytest.mark.parametrize("radius", [0.3, 0.5])
+def test_small_balls_are_no_products(d: int, radius: float) -> None:
+    made = quiet(lambda *z: (sum(a * a for a in z) < radius**2) * 1.0, np.zeros(d), np.eye(d))
+    assert abs(made.value - chi2.cdf(radius**2, d)) <= 2.5 * made.error
+    made = quiet(lambda *z: (np.max(np.abs(z), axis=0) < radius) * 1.0, np.zeros(d), np.eye(d))  # a product
+    assert made.method == "quadrature"
+    assert abs(made.value - (2 * ndtr(radius) - 1) ** d) <= made.error
+
+
 @pytest.mark.parametrize("name", ["ball", "small ball", "three maxima", "the first is largest"])
 def test_auto_is_no_worse_than_sobol_points(name: str) -> None:
     f, d, _ = RARE[name]

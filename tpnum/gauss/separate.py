@@ -33,6 +33,11 @@ _FAR = (1e-3, 0.03, 0.3, 1.25, 2.5, 3.5, 5.0, 6.5, 8.0)
 """and those at so many deviations, both ways: for the pivots, and for the test alone."""
 _COLUMNS = 64
 _TESTS = 1 << 13
+_SCALES = np.geomspace(0.01, 8.0, 16)
+_INSIDE = 6
+"""Of so many states of a block inside every scale any are tested together: what is alive only where all
+blocks are near at once, as a ball is, agrees with a product at equal distances and differs between them."""
+_MIXED = 1 << 11
 _NOTHING = 1e-11
 """What is left of a matrix, relative to its largest entry, that is rounding;"""
 _SMALL = 1e-7
@@ -78,10 +83,14 @@ def separated(
 
 @dataclass(frozen=True)
 class _States:
-    """States (coordinates, states) of a block for the pivots, and for the test; the first are typical."""
+    """States (coordinates, states) of a block for the pivots, and for the test; the first are typical.
+
+    ``inside`` are further ones for the test, `_INSIDE` for each of `_SCALES`.
+    """
 
     choice: np.ndarray
     test: np.ndarray
+    inside: np.ndarray
 
 
 def _states(mean: np.ndarray, cov: np.ndarray, block: np.ndarray) -> _States:
@@ -100,7 +109,13 @@ def _states(mean: np.ndarray, cov: np.ndarray, block: np.ndarray) -> _States:
         z[:, _TYPICAL:] *= np.where(signs == 0, 1.0, signs)  # one of each pair on either side
         return mean[some][rows][:, block].T + np.einsum("nij,jn->in", factor[rows], z)
 
-    return _States(at(_NEAR), at(_FAR))
+    choice, test = at(_NEAR), at(_FAR)
+    distance = np.repeat(_SCALES, _INSIDE) * rng.random(_SCALES.size * _INSIDE)
+    rows = rng.integers(0, some.size, distance.size)
+    z = rng.standard_normal((block.size, distance.size))
+    z *= distance / np.sqrt(np.sum(z**2, axis=0))
+    inside = mean[some][rows][:, block].T + np.einsum("nij,jn->in", factor[rows], z)
+    return _States(choice, test, inside)
 
 
 def _sizes(f_at: Integrand, mean: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, int]:
@@ -174,7 +189,10 @@ class _Chain:
         which, tests = [], []
         together = rng.integers(0, states[0].test.shape[1], _TESTS)
         kind = np.arange(_TESTS) % 4  # typical; all at one distance, same sides and either; anything
-        for s in states:
+        mixed = np.random.default_rng(1)
+        scale_of = mixed.integers(0, _SCALES.size, _MIXED)
+        known = [np.concatenate([s.test, s.inside], axis=1) for s in states]
+        for s, every in zip(states, known, strict=True):
             count = s.test.shape[1]
             far = (count - _TYPICAL) // 2
             flipped = np.where(
@@ -183,19 +201,20 @@ class _Chain:
             )  # fmt: skip
             free = rng.integers(0, count, _TESTS)
             own = np.choose(kind, [rng.integers(0, _TYPICAL, _TESTS), together, flipped, free])
+            own = np.concatenate([own, count + scale_of * _INSIDE + mixed.integers(0, _INSIDE, _MIXED)])
             which.append(own)
-            tests.append(s.test[:, own])
+            tests.append(every[:, own])
         true = self.values(tests[0], np.concatenate(tests[1:]))
-        made = np.ones((_TESTS, 1))
+        made = np.ones((true.size, 1))
         for k, own in enumerate(which):
-            matrices = self.at_states(k, states[k].test)
+            matrices = self.at_states(k, known[k])
             made = np.einsum("nr,rsn->ns", made, matrices[:, :, own])
             if k < len(self.inverse):
                 made = made @ self.inverse[k]
         off = np.abs(made[:, 0] - true)
         if not np.all(np.isfinite(off)) or np.all(true == true[0]):
             return False
-        typical = float(np.mean(np.abs(true[kind == 0])))
+        typical = float(np.mean(np.abs(true[:_TESTS][kind == 0])))
         if typical == 0.0:  # f is for the tails: there its own size counts, where it vanishes rounding
             self.rounding = 1e-15 * float(np.max(np.abs(true)))
             off[off <= self.rounding] = 0.0
