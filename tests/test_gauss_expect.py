@@ -222,7 +222,7 @@ def test_empty_batch():
         (lambda: expect(lambda u: 1j * u, 0, 1.0), InputError, "real numbers"),
         (lambda: expect(lambda *u: np.log(u[0]), np.zeros((2, 5)), np.eye(5)), LimitError, r"entry \(0,\)"),
         (lambda: expect("tanh", 0, 1, method="magic"), InputError, "method must be one of"),
-        (lambda: expect("tanh", 0, 1, rtol=0), InputError, "rtol must be positive"),
+        (lambda: expect("tanh", 0, 1, rtol=0), InputError, "rtol must be a positive number"),
         (lambda: expect("tanh", 0, 1, method="closed"), LimitError, "no closed form"),
         (lambda: expect(lambda *u: np.max(u, 0), np.zeros(4), np.eye(4), method="quadrature"), LimitError,
          "dimension 3"),

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 Array = Any
-_SQRT_2 = math.sqrt(2.0)
 _SQRT_2PI = math.sqrt(2.0 * math.pi)
 
 

@@ -12,9 +12,15 @@ from typing import Any
 import numpy as np
 
 
+def half_width(replicates: np.ndarray, axis: int) -> np.ndarray:
+    """The half-width of the 95 % interval of a mean, of independent replicates along an axis."""
+    count = replicates.shape[axis]
+    return np.asarray(_student(count - 1) * replicates.std(axis=axis, ddof=1) / np.sqrt(count))
+
+
 @cache
-def student(freedom: int) -> float:
-    """What a standard error is multiplied by for the half-width of a 95 % interval."""
+def _student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 0.975))

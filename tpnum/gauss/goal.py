@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import number, shown, whole
 from tpnum.errors import InputError
 
 _SLACK = 1.0 + 1e-9
@@ -24,14 +24,10 @@ class Goal:
     @classmethod
     def checked(cls, rtol: Any, atol: Any, budget: Any) -> Goal:
         """From a user's arguments; InputError names the one at fault."""
-        if not (_number(rtol) and 0.0 < rtol < np.inf):
-            raise InputError(f"rtol must be positive, not {rtol!r}")
-        if not (_number(atol) and 0.0 <= atol < np.inf):
-            raise InputError(f"atol must be a number, zero or positive, not {atol!r}")
-        whole = isinstance(budget, Integral) or (_number(budget) and float(budget).is_integer())
-        if budget is not None and not (whole and not isinstance(budget, bool) and budget > 0):
-            raise InputError(f"budget must be a positive number of evaluations or None, not {budget!r}")
-        return cls(float(rtol), float(atol), None if budget is None else int(budget))
+        relative, absolute = tolerance(rtol, "rtol"), tolerance(atol, "atol")
+        if relative == 0.0:
+            raise InputError(f"rtol must be a positive number, not {shown(rtol)}")
+        return cls(relative, absolute, None if budget is None else whole(budget, "budget", 1))
 
     def allowed(self, size: np.ndarray) -> np.ndarray:
         """The largest error that is enough, by E|f|."""
@@ -46,5 +42,9 @@ class Goal:
         return most if self.budget is None else self.budget
 
 
-def _number(x: Any) -> bool:
-    return isinstance(x, Real) and not isinstance(x, bool | np.bool_)
+def tolerance(value: Any, name: str) -> float:
+    """A tolerance that a user gave, 0 for none."""
+    try:
+        return number(value, name, low=0.0)
+    except InputError:
+        raise InputError(f"{name} must be a positive number, not {shown(value)}") from None

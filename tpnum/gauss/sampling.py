@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from tpnum.gauss.directions import Batched, turned
-from tpnum.gauss.estimate import student
+from tpnum.gauss.estimate import half_width
 from tpnum.gauss.points import in_pieces, point_sets, shared
 
 SCRAMBLES = 16
@@ -92,12 +92,12 @@ def sobol(
         cost += todo.size * SCRAMBLES * n
         each = total[todo] / weight
         value[todo], size[todo] = each.mean(axis=1), (scale[todo] / weight).mean(axis=1)
-        spread = student(SCRAMBLES - 1) * each.std(axis=1, ddof=1) / np.sqrt(SCRAMBLES)
+        wide = half_width(each, axis=1)
         largest = top[todo] / weight.sum()
         largest = np.where(largest > _HEAVY * size[todo], largest, 0.0)
         between = (high[todo] - low[todo]) / weight.sum()
-        between = np.where(spread <= 1e-14 * size[todo], between, 0.0)
-        error[todo] = np.maximum(np.maximum(spread, 2.0 * largest), between) + 1e-15 * size[todo]
+        between = np.where(wide <= 1e-14 * size[todo], between, 0.0)
+        error[todo] = np.maximum(np.maximum(wide, 2.0 * largest), between) + 1e-15 * size[todo]
         unmet = size[todo] == 0.0  # where nothing was found yet there may be something
         todo = todo[np.any(unmet | (error[todo] > np.maximum(rtol * size[todo], atol)), axis=1)]
         if not todo.size:

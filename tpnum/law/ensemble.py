@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tpnum.errors import AccuracyWarning, InputError, LimitError, memory, outside, require_memory
-from tpnum.gauss.estimate import Estimate, student
+from tpnum.gauss.estimate import Estimate, half_width
 from tpnum.law.draws import Draws, Random, Sobol
 from tpnum.law.replicate import Replicate
 from tpnum.law.schedule import schedule
@@ -304,7 +304,7 @@ class Ensemble:
             )
         count = self.replicates
         whole, (part, first, second) = each[:count], each[count:]
-        error = student(count - 1) * whole.std(axis=0, ddof=1) / math.sqrt(count)
+        error = half_width(whole, axis=0)
         error = np.hypot(error, (0.5 * (first + second) - part) / PART)
         if self.points == "sobol":
             error = np.hypot(error, resolution(count) * largest.max(axis=0) / self.size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from tpnum import functions
 from tpnum.arguments import finite_array, shown, whole
-from tpnum.errors import InputError, ProgramError
+from tpnum.errors import InputError, ProgramError, memory
 from tpnum.functions.checked import check_elementwise, checked
 from tpnum.program.calls import as_program, is_named
 from tpnum.program.check import quoted
@@ -222,10 +221,10 @@ class _Run:
                 for name in made_by(line):
                     var = self.vars[name]
                     numbers += (self.examples or 1) * math.prod(s for _, s in var.axes) * self.widths[var.dim]
-        if 8 * numbers > _memory():
+        if 8 * numbers > memory():
             raise InputError(
                 f"width: its matrices and vectors are {8 * numbers / 1e9:.3g} GB, "
-                f"more than the {_memory() / 1e9:.3g} GB of this machine; take a smaller width"
+                f"more than the {memory() / 1e9:.3g} GB of this machine; take a smaller width"
             )
 
     # --- data
@@ -454,14 +453,6 @@ def widths_of(dims: Mapping[str, float], width: int | Mapping[str, int]) -> dict
         if n < 1:
             raise InputError(f"the width of CDC {d!r} is {n}: a width is at least 1")
     return out
-
-
-def _memory() -> float:
-    """Bytes of this machine, infinite where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
-        return math.inf
 
 
 def _root(cov: np.ndarray) -> np.ndarray:

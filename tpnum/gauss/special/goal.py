@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import shown
 from tpnum.errors import AccuracyWarning, InputError, outside
-from tpnum.gauss.goal import Goal
+from tpnum.gauss.goal import Goal, tolerance
 
 BUDGET = 1 << 18
 """Random points a problem where nothing is said."""
@@ -33,14 +34,17 @@ class Aim(Goal):
         if atol is None and rtol is None:
             made = cls(least, least, slack=20.0)
         else:
-            made = cls(_tolerance("rtol", rtol), _tolerance("atol", atol))
+            relative, absolute = (
+                0.0 if x is None else tolerance(x, name) for x, name in ((rtol, "rtol"), (atol, "atol"))
+            )
+            made = cls(relative, absolute)
             if made.atol == made.rtol == 0.0:
                 name, given = ("rtol", rtol) if atol is None else ("atol", atol)
-                raise InputError(f"{name} must be a positive number, not {given!r}")
+                raise InputError(f"{name} must be a positive number, not {shown(given)}")
         if budget is None:
             return made
         if isinstance(budget, bool) or not isinstance(budget, Real) or not float(budget) >= LEAST:
-            raise InputError(f"budget must be a number of points, at least {LEAST}, not {budget!r}")
+            raise InputError(f"budget must be a number of points, at least {LEAST}, not {shown(budget)}")
         return replace(made, budget=int(min(float(budget), 2.0**60)))
 
     def share(self, count: float) -> Aim:
@@ -52,16 +56,6 @@ class Aim(Goal):
             f"{name} = {self.slack * x:g}" for name, x in (("atol", self.atol), ("rtol", self.rtol)) if x
         ]
         return " and ".join(asked)
-
-
-def _tolerance(name: str, given: Any) -> float:
-    """A tolerance, 0 where there is none."""
-    if given is None:
-        return 0.0
-    fine = isinstance(given, Real) and not isinstance(given, bool)
-    if not fine or not 0.0 <= float(given) < np.inf:
-        raise InputError(f"{name} must be a positive number, not {given!r}")
-    return float(given)
 
 
 @dataclass(frozen=True)

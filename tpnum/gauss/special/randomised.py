@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpnum.gauss.estimate import student
+from tpnum.gauss.estimate import half_width
 from tpnum.gauss.points import in_pieces, point_sets
 from tpnum.gauss.special.goal import BUDGET, Aim, Price
 
@@ -75,7 +75,7 @@ def _block(
     top = np.broadcast_to(problems.top, (problems.count, 1))[rows]
     todo = np.arange(rows.size)
     total = np.zeros((rows.size, SETS, problems.values))
-    value, error, spread = np.zeros((3, rows.size, problems.values))
+    value, error, wide = np.zeros((3, rows.size, problems.values))
     cost, points, power = 0, 0, 0.5
     for log2 in range(first, last + 1):
         new = 1 << (first if log2 == first else log2 - 1)
@@ -88,16 +88,16 @@ def _block(
         cost += todo.size * SETS * new
         points = SETS << log2
         each = total[todo] / (1 << log2)
-        middle, before = each.mean(axis=1), spread[todo]
+        middle, before = each.mean(axis=1), wide[todo]
         # a spread may be small by luck: errors do not fall faster than 1/N
-        spread[todo] = np.maximum(student(SETS - 1) * each.std(axis=1, ddof=1) / np.sqrt(SETS), 0.5 * before)
+        wide[todo] = np.maximum(half_width(each, axis=1), 0.5 * before)
         trace = _TRACE * top[todo, :, None] / points if problems.steps else 0.0
         unseen = np.all(each <= trace, axis=1)
         if problems.steps:
             unseen |= np.all(top[todo, :, None] - each <= trace, axis=1)
         value[todo] = middle
-        error[todo] = spread[todo] + 1e-15 * np.abs(middle) + np.where(unseen, 3.0 * top[todo] / points, 0.0)
-        worst = float(np.max(spread[todo], initial=0.0))
+        error[todo] = wide[todo] + 1e-15 * np.abs(middle) + np.where(unseen, 3.0 * top[todo] / points, 0.0)
+        worst = float(np.max(wide[todo], initial=0.0))
         if log2 > first and worst > 0.0:
             power = float(np.clip(np.log2(np.max(before) / worst), 0.5, 1.0))
         todo = todo[np.any(error[todo] > goal.allowed(size(value[todo], rows[todo])), axis=1)]
