@@ -28,7 +28,7 @@ _DECAY, _FALL, _NONE = 0.03, 0.2, 1e-9
 """what the last difference may be of the largest and of those before it, and what of E|f| is none at all."""
 _ENTRIES = 64  # a batch of more is for Sobol points
 _TURN = np.array([[np.cos(0.6), -np.sin(0.6)], [np.sin(0.6), np.cos(0.6)]])
-_SAFETY = 3.0
+_SAFETY = 8.0
 _PROMISE = 1e-3
 """The error relative to E|f| that an eighth of the points must have reached."""
 _PILOT = 1 << 10

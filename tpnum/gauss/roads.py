@@ -43,6 +43,8 @@ _PANELS = {1: 1 << 22, 2: 1 << 23, 3: 1 << 22}
 """Evaluations of f by nested panels for an entry where no budget is given, by rank."""
 _LOOSE = 1e-5
 """A tolerance that Sobol points may reach for kinks in three dimensions, at a smaller price than panels."""
+_ALIGNED = 0.1
+"""What a point of a plane counts for that stands in line with others: a strip that is missed misses many."""
 _WORDS = 100  # letters quoted of a function with many parameters
 _GRID = 1 << 18
 """Twice the evaluations of f on sparse grids for an entry, where no budget is given."""
@@ -241,7 +243,9 @@ class Roads:
         if not rows.size or self.used.keys() <= {"closed"} or not np.any(factor):
             return error, np.where(size > 0, size, 1.0)
         error, size = error.copy(), size.copy()
-        missed, top = beyond(f_at, mean[rows], factor[rows], cost / mean.shape[0], size[rows])
+        scattered = factor.shape[2] == 1 or "qmc" in self.used or "mc" in self.used
+        seen = cost / mean.shape[0] * (1.0 if scattered else _ALIGNED)
+        missed, top = beyond(f_at, mean[rows], factor[rows], seen, size[rows])
         silent = size[rows] == 0.0
         error[rows] = np.where(silent, np.maximum(error[rows], missed), error[rows])
         size[rows] = np.where(silent, np.where(top > 0, top, np.inf), size[rows])
