@@ -226,7 +226,7 @@ def test_relu_layers_keep_their_digits(bias, dtype):
             root = np.sqrt(np.array([[float(v) for v in net.q[depth]]], dtype=np.float64)).astype(dtype)
             k, tangent = np.empty_like(e), t.copy()
             piecewise.covariance(e, root, root, 0, i, 0, k)
-            piecewise.scale(tangent, root, root, 0, i, 0)
+            tangent *= root[0, i] * root[0]
             for j in range(0, Q.size, 1 if value > 0 else 3):
                 kernel, ntk, rho = net.pair(value, i, j, depth)
                 assert abs(float(k[j]) / float(kernel) - 1) < 6 * eps

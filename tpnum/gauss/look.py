@@ -2,7 +2,9 @@
 
 A second difference that is much larger than those a few steps before and after it belongs to something about
 as wide as the step: a kink, a jump, a bump.  It is looked for with steps of many lengths.  What is smooth on
-the scale of the longest step is seen by panels and lattices without help.
+the scale of the longest step is seen by panels and lattices without help.  The values are of lines through
+several dimensions, of many laws at once, as `tpnum.gauss.scout` sees them; a function of one variable that a
+dual or a limit is made of is looked at more closely, once, by `tpnum.gauss.survey`.
 """
 
 from __future__ import annotations

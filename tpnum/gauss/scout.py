@@ -1,4 +1,7 @@
-"""How finely f varies over a Gaussian law, seen along lines: what panels and a lattice must not step over."""
+"""How finely f varies over a Gaussian law, seen along lines: what panels and a lattice must not step over.
+
+`expect` asks it, law by law; it lays the lines, and `tpnum.gauss.look` tells what is narrow in the values.
+"""
 
 from __future__ import annotations
 

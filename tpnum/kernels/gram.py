@@ -141,26 +141,6 @@ def correlate_strip(
 
 
 @kernel
-def correlate(
-    panel: np.ndarray,
-    x1: np.ndarray,
-    x2: np.ndarray,
-    frame1: np.ndarray,
-    frame2: np.ndarray,
-    row0: int,
-    col0: int,
-    threshold: float,
-) -> None:
-    """`correlate_strip` over a panel of cosines: rows row0.. of x1 against rows col0.. of x2."""
-    width = panel.shape[1]
-    for r in range(panel.shape[0]):
-        for start in range(0, width, 1024):
-            stop = min(start + 1024, width)
-            strip = panel[r, start:stop]
-            correlate_strip(strip, strip, x1, x2, frame1, frame2, row0 + r, col0 + start, threshold)
-
-
-@kernel
 def mirror(block: np.ndarray, out: np.ndarray, r0: int, c0: int) -> None:
     """Copy what a block at (r0, c0) has above the diagonal to its place below it, out[c, r] = block[r, c].
 

@@ -383,12 +383,3 @@ def covariance(
     one = e.dtype.type(1)
     for k in range(e.size):
         out[k] = (s_i * s[k]) * math.copysign(one - abs(e[k]), e[k])
-
-
-@kernel
-def scale(t: np.ndarray, rp: np.ndarray, cp: np.ndarray, p: int, i: int, j0: int) -> None:
-    """In place, t times s_i s.  Row: s."""
-    s_i = rp[p, i]
-    s = cp[p, j0 : j0 + t.size]
-    for k in range(t.size):
-        t[k] *= s_i * s[k]
