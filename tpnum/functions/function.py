@@ -213,7 +213,7 @@ class Function:
 
     def _array(self, argument: Any) -> np.ndarray:
         if isinstance(argument, np.ndarray) and argument.dtype.kind == "c":
-            raise FunctionError(f"{self} takes real numbers, not {argument.dtype}")
+            raise FunctionError(f"the arguments of {self} must be real numbers, not {argument.dtype}")
         return argument if _is_float(argument) else real_array(argument, "arguments")
 
     def derivative(self, i: int = 0) -> Function:

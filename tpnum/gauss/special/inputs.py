@@ -77,5 +77,5 @@ def root_mean_square(mean: np.ndarray, cov: np.ndarray) -> np.ndarray:
 def finite(name: str, value: np.ndarray) -> np.ndarray:
     """The value; an error where it overflows."""
     if not np.all(np.isfinite(value)):
-        raise LimitError(f"{name} overflows: rescale the law")
+        raise LimitError(f"{name} overflows: rescale mean and cov")
     return value
