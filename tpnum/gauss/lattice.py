@@ -38,7 +38,7 @@ _BLOCK = 1 << 15  # values of f held at a time: they stay in the cache
 _PILOTS = 16
 _FAINT = 0.02
 """A kink too faint to be seen so far may have an error of this part of the last height of a spectrum."""
-_DOUBT = {1: 4e-12, 2: 1e-10, 3: 1e-9}
+_DOUBT = {1: 4e-12, 2: 5e-9, 3: 1e-8}
 """What features far out may add, by rank, relative to E|f|, whatever the spectrum says."""
 _SURE = {1: 1e-13, 2: 1e-10, 3: 1e-6}
 """What is asked, by rank, of an entry or a few: digits cost next to nothing there."""
