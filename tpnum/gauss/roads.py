@@ -176,7 +176,11 @@ class Roads:
         less = sampler(f_at, mean[i : i + 1], factor[i : i + 1], goal.rtol, int(spent / _TRIAL))
         rate = np.log(np.max(less[1] / error[i])) / np.log(_TRIAL) if np.all(error[i] > 0) else 0.5
         rate = 0.5 if self.method == "mc" or not np.isfinite(rate) else min(max(rate, 0.5), 1.5)
-        self.needed = max(self.needed, 2.0 * spent * excess[i] ** (1.0 / rate))
+        needed = 2.0 * spent * excess[i] ** (1.0 / rate)
+        panels = _PANELS.get(factor.shape[2], 0) if self.method in ("auto", "quadrature") else 0
+        if spent < panels:  # what quadrature may spend where no budget is given
+            needed = min(needed, panels)
+        self.needed = max(self.needed, needed)
 
     def advice(self) -> str:
         """What to do about a missed tolerance."""
