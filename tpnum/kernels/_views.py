@@ -1,0 +1,101 @@
+"""Views of flat memory by place and size, without reference counts and without the cost of slicing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.core import cgutils
+
+from tpnum.kernels._jit import machine_code
+
+
+def _array(context: Any, builder: Any, source: Any, made: Any, start: Any, shape: Any) -> Any:
+    """An array of type ``made`` on the memory of ``source`` from element ``start`` on, owned by nobody."""
+    view = cgutils.create_struct_proxy(made)(context, builder)
+    size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(made.dtype)))
+    strides = [size]
+    for length in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], length))
+    _fill(context, builder, view, builder.gep(source.data, [start]), shape, strides, size)
+    return view._getvalue()
+
+
+def _fill(
+    context: Any, builder: Any, view: Any, data: Any, shape: Any, strides: Any, itemsize: Any
+) -> None:
+    view.data = data
+    view.shape = cgutils.pack_array(builder, shape)
+    view.strides = cgutils.pack_array(builder, strides)
+    view.itemsize = itemsize
+    count = shape[0]
+    for length in shape[1:]:
+        count = builder.mul(count, length)
+    view.nitems = count
+    view.meminfo = cgutils.get_null_value(view.meminfo.type)
+    view.parent = cgutils.get_null_value(view.parent.type)
+
+
+@machine_code(lambda array, start, size: array[start : start + size])
+def strip(typing: Any, array: Any, start: Any, size: Any) -> Any:
+    """array[start : start + size] of a flat array, unchecked."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source = cgutils.create_struct_proxy(array)(context, builder, value=args[0])
+        return _array(context, builder, source, array, args[1], [args[2]])
+
+    return array(array, types.intp, types.intp), emit
+
+
+@machine_code(lambda array, start, rows, size: array[start : start + rows * size].reshape(rows, size))
+def table(typing: Any, array: Any, start: Any, rows: Any, size: Any) -> Any:
+    """The (rows, size) table that begins at an element of a flat array, unchecked."""
+    made = types.Array(array.dtype, 2, "C")
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source = cgutils.create_struct_proxy(array)(context, builder, value=args[0])
+        return _array(context, builder, source, made, args[1], [args[2], args[3]])
+
+    return made(array, types.intp, types.intp, types.intp), emit
+
+
+WIDTH = 256
+"""Bytes of a cell's lanes: whole vectors of any processor, and long enough to pay for a call."""
+
+
+@machine_code(lambda array: WIDTH // array.itemsize)
+def lanes(typing: Any, array: Any) -> Any:
+    """How many numbers of the array's type a cell has, a constant of the compiled code."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        size = context.get_abi_sizeof(context.get_data_type(array.dtype))
+        return context.get_constant(types.intp, WIDTH // size)
+
+    return types.intp(array), emit
+
+
+@machine_code(lambda array, place: array[place])
+def get(typing: Any, array: Any, place: Any) -> Any:
+    """array[place] of a flat array, unchecked and never counted from the end."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source = cgutils.create_struct_proxy(array)(context, builder, value=args[0])
+        return builder.load(builder.gep(source.data, [args[1]]))
+
+    return array.dtype(array, types.intp), emit
+
+
+def _put(array: Any, place: Any, value: Any) -> None:
+    array[place] = value
+
+
+@machine_code(_put)
+def put(typing: Any, array: Any, place: Any, value: Any) -> Any:
+    """array[place] = value of a flat array, unchecked and never counted from the end."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source = cgutils.create_struct_proxy(array)(context, builder, value=args[0])
+        builder.store(args[2], builder.gep(source.data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, array.dtype), emit

@@ -1,0 +1,519 @@
+"""The machine for nets with index axes: cells of pairs of positions, lanes of pairs of examples.
+
+A cell is a pair (p, q) of index positions, its lanes are one row example against V column examples, and a
+register holds (cells, V) numbers.  Between two contractions that mix positions the cells fall into
+components that never talk to each other (the diagonal planes {(p, p + delta)} of a convolution); the
+instructions run over one component after the other, so that a register lives in the second-level cache.
+Pointwise instructions run chunk by chunk in the first level.
+
+Positions are numbered on a grid with one more index along every axis, n, for what padding reads: there all
+parameters are zero.  ``increments`` D = E (Z/s - Z'/s')^2 are bilinear, so they pass through convolutions
+without loss: a padded cell (p, n) holds E (Z/s)^2 and contributes to them as it should.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tpnum.kernels._borrow import borrow
+from tpnum.kernels._jit import kernel
+from tpnum.kernels._poly import angle, segment
+from tpnum.kernels._views import get, lanes, put, strip, table
+from tpnum.kernels.machine import add, add_outer, add_product, both, expand, normal
+from tpnum.kernels.piecewise import covariance
+
+CHUNK = 16
+"""Cells that pointwise instructions take at a time."""
+
+OPERATIONS = (
+    "data",  # a <- increments of the data n, scaled by parameter p
+    "cross",  # a <- products of the data n, scaled by parameter p
+    "zero",  # a <- 0
+    "co",  # a <- co-correlation of the increments b; parameters p: deviation over scale and its inverse
+    "normal",  # a <- co-correlation of the covariance b, inverse deviations p
+    "dual",  # a <- e of b, c <- derivative kernel or -1, by the function in slot n, parameters p
+    "series",  # the same by Hermite series n
+    "both",  # a <- co-correlation of the product of independent factors b, c
+    "gain",  # a gains the increments of a term with co-correlation c (-1: one), parameters p and n
+    "add",  # a <- a + r_i c_j b, parameter p
+    "add_rho",  # a <- a + r_i c_j rho(b), parameter p
+    "add_product",  # a <- a + r_i c_j b c, parameter p
+    "add_outer",  # a <- a + r_i c_j, row parameter p, column parameter n
+    "multiply",  # a <- a b
+    "fresh",  # a <- a + r_i c_j on coinciding positions of one example, parameters p, n
+    "relu",  # a <- increments behind relu from those before, b <- tangent source; parameters p, constants n
+    "copy",  # a <- b
+    "mix",  # a <- linear map n of b, axis by axis
+    "load",  # a <- what buffer n holds for the cells
+    "store",  # buffer n gains a at the cells that it has
+)
+"""In the order of their codes."""
+
+(
+    DATA, CROSS, ZERO, CO, NORMAL, DUAL, SERIES, BOTH, GAIN, ADD, ADD_RHO, ADD_PRODUCT, ADD_OUTER, MULTIPLY,
+    FRESH, RELU, COPY, MIX, LOAD, STORE,
+) = range(len(OPERATIONS))  # fmt: skip
+
+SLOTS = 4
+"""Closed-form duals that one program may use."""
+
+
+@kernel
+def _differences(work, a, x, at, y, column, channels, scale, scales, q, total):
+    """a[k] = sum_c (s x_c - s_k y_ck)^2, whatever the type of the registers in float64; |a| = lanes."""
+    v = lanes(work)
+    c = 0
+    for k in range(v):
+        put(total, k, 0.0)
+    while c + 3 <= channels:
+        u0, u1, u2 = scale * get(x, at + c), scale * get(x, at + c + 1), scale * get(x, at + c + 2)
+        o = column + c * v
+        for k in range(v):
+            s = np.float64(get(scales, q + k))
+            d0 = u0 - s * get(y, o + k)
+            d1 = u1 - s * get(y, o + v + k)
+            d2 = u2 - s * get(y, o + 2 * v + k)
+            put(total, k, get(total, k) + (d0 * d0 + (d1 * d1 + d2 * d2)))
+        c += 3
+    while c < channels:
+        u0 = scale * get(x, at + c)
+        o = column + c * v
+        for k in range(v):
+            d0 = u0 - np.float64(get(scales, q + k)) * get(y, o + k)
+            put(total, k, get(total, k) + d0 * d0)
+        c += 1
+    for k in range(v):
+        put(work, a + k, work.dtype.type(get(total, k)))
+
+
+@kernel
+def _products(work, a, x, at, y, column, channels, scale, scales, q, total):
+    """a[k] = s s_k sum_c x_c y_ck, summed in float64."""
+    v = lanes(work)
+    for k in range(v):
+        put(total, k, 0.0)
+    for c in range(channels):
+        u = scale * get(x, at + c)
+        o = column + c * v
+        for k in range(v):
+            put(total, k, get(total, k) + u * get(y, o + k))
+    for k in range(v):
+        put(work, a + k, work.dtype.type(get(total, k) * np.float64(get(scales, q + k))))
+
+
+@kernel
+def correlations(a, b, rp, cp, p, i):
+    """Co-correlations from increments: 1 - rho = (D - (r_i - r)^2) / (2 r_i r); rows r and 1/r."""
+    one = a.dtype.type(1)
+    zero = a.dtype.type(0)
+    half = a.dtype.type(0.5)
+    r_i = rp[p, i]
+    w_i = half * rp[p + 1, i]
+    r = cp[p]
+    w = cp[p + 1]
+    for k in range(a.size):
+        d = r_i - r[k]
+        y = max((b[k] - d * d) * (w_i * w[k]), zero)
+        left = max((one - y) + one, zero)
+        a[k] = y if y <= one else -left
+
+
+@kernel
+def gain(a, e, rp, cp, p, q, i):
+    """A term c s rho of a variable: D gains (c_i - c)(s_i - s) + (c_i s + c s_i)(1 - rho).
+
+    An empty ``e`` is a term of correlation one.
+    """
+    one = a.dtype.type(1)
+    c_i, s_i = rp[p, i], rp[q, i]
+    c, s = cp[p], cp[q]
+    if e.size == 0:
+        for k in range(a.size):
+            a[k] += (c_i - c[k]) * (s_i - s[k])
+        return
+    for k in range(a.size):
+        y = abs(e[k])
+        y = y if math.copysign(one, e[k]) > 0 else one + (one - y)
+        a[k] += (c_i - c[k]) * (s_i - s[k]) + (c_i * s[k] + c[k] * s_i) * y
+
+
+@kernel
+def add_rho(a, e, rp, cp, p, i):
+    """a += r_i c_j rho."""
+    one = a.dtype.type(1)
+    r = rp[p, i]
+    c = cp[p]
+    for k in range(a.size):
+        a[k] += (r * c[k]) * math.copysign(one - abs(e[k]), e[k])
+
+
+@kernel
+def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag):
+    """Relu from increments to increments, and the source of the tangent kernel behind it, in place.
+
+    With y = 1 - rho of D = a: D' = (u_i - u)^2 + 2 u_i u (1 - kappa_1), u = alpha r, and
+    t' = d_i d (t + b_i b) kappa_0 + x_i x r_i r kappa_1.  Parameters r, 1/r of a position; constants n:
+    alpha, b, d, x.  ``flag`` & 1: correlations may be negative; & 2: the covariance u_i u kappa_1 in place
+    of D'.  A cell of the padding holds the other variance (no covariance), and nothing.
+    """
+    rows, cols, padded = cells
+    rp, cp = params
+    v = lanes(work)
+    one = work.dtype.type(1)
+    zero = work.dtype.type(0)
+    half = work.dtype.type(0.5)
+    two = work.dtype.type(2)
+    signed = flag & 1 != 0
+    plain = flag & 2 != 0
+    most = two if signed else one
+    square = zero if plain else one  # D' = square (u_i - u)^2 + turn u_i u (1 - kappa_1) + keep u_i u
+    turn = -one if plain else two
+    keep = one if plain else zero
+    alpha, shift, down, up = rk[n, i], rk[n + 1, i], rk[n + 2, i], rk[n + 3, i]
+    n *= v
+    for m in range(rows.size):
+        p = a + m * v
+        q = t + m * v
+        c = col_at[0] + cols[m] * col_at[1]
+        r_at = row_at[0] + rows[m] * row_at[1]
+        r_i = get(rp, r_at)
+        u_i = alpha * r_i
+        if padded[m] % 16 != 0:
+            for k in range(v):
+                g = u_i - get(ck, n + k) * get(cp, c + k)
+                put(work, p + k, square * (g * g))
+            if t >= 0:
+                for k in range(v):
+                    put(work, q + k, zero)
+            continue
+        w_i = half * get(rp, r_at + row_at[2])
+        x_i = up * r_i
+        if t < 0:
+            for k in range(v):
+                r = get(cp, c + k)
+                g = r_i - r
+                y = min(max((get(work, p + k) - g * g) * (w_i * get(cp, c + v + k)), zero), most)
+                left = y > one
+                y = two - y if left else y
+                gap = (one if left else y) - math.sqrt(y) * y * segment(y)
+                u = get(ck, n + k) * r
+                g = u_i - u
+                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+        elif signed:
+            for k in range(v):
+                r = get(cp, c + k)
+                g = r_i - r
+                y = min(max((get(work, p + k) - g * g) * (w_i * get(cp, c + v + k)), zero), two)
+                left = y > one
+                y = two - y if left else y
+                s = math.sqrt(y)
+                f = s * angle(y)
+                gap = (one if left else y) - s * y * segment(y)
+                u = get(ck, n + k) * r
+                g = u_i - u
+                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+                old = get(work, q + k) + shift * get(ck, n + v + k)
+                old = (down * get(ck, n + 2 * v + k)) * old * (f if left else one - f)
+                put(work, q + k, old + (x_i * (get(ck, n + 3 * v + k) * r)) * (one - gap))
+        else:
+            for k in range(v):
+                r = get(cp, c + k)
+                g = r_i - r
+                y = min(max((get(work, p + k) - g * g) * (w_i * get(cp, c + v + k)), zero), one)
+                s = math.sqrt(y)
+                f = s * angle(y)
+                gap = y - s * y * segment(y)
+                u = get(ck, n + k) * r
+                g = u_i - u
+                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+                old = get(work, q + k) + shift * get(ck, n + v + k)
+                old = (down * get(ck, n + 2 * v + k)) * old * (one - f)
+                put(work, q + k, old + (x_i * (get(ck, n + 3 * v + k) * r)) * (one - gap))
+
+
+@kernel
+def _taps(work, out, source, size, count, lengths, taps):
+    """For m < count, piece m of ``out`` = the sum of weights[e] * piece index[e] of ``source`` over its taps.
+
+    Pieces are ``size`` long; ``lengths`` is where the pointers of the first piece are.
+    """
+    pointer, index, weights = taps
+    zero = work.dtype.type(0)
+    for m in range(count):
+        e, high = pointer[lengths + m], pointer[lengths + m + 1]
+        o = out + m * size
+        if high - e == 3:
+            a, b, c = index[e] * size + source, index[e + 1] * size + source, index[e + 2] * size + source
+            w, x, y = weights[e], weights[e + 1], weights[e + 2]
+            for k in range(size):
+                put(work, o + k, w * get(work, a + k) + x * get(work, b + k) + y * get(work, c + k))
+            continue
+        if high == e:
+            for k in range(size):
+                put(work, o + k, zero)
+            continue
+        a, w = index[e] * size + source, weights[e]
+        if high - e == 1:
+            for k in range(size):
+                put(work, o + k, w * get(work, a + k))
+            continue
+        b, x = index[e + 1] * size + source, weights[e + 1]
+        for k in range(size):
+            put(work, o + k, w * get(work, a + k) + x * get(work, b + k))
+        e += 2
+        while e < high:
+            a, w = index[e] * size + source, weights[e]
+            for k in range(size):
+                put(work, o + k, get(work, o + k) + w * get(work, a + k))
+            e += 1
+
+
+@kernel
+def _cell_taps(work, out, source, count, lengths, taps):
+    """`_taps` for pieces of one cell."""
+    pointer, index, weights = taps
+    size = lanes(work)
+    zero = work.dtype.type(0)
+    for m in range(count):
+        e, high = pointer[lengths + m], pointer[lengths + m + 1]
+        o = out + m * size
+        if high - e == 3:
+            a, b, c = index[e] * size + source, index[e + 1] * size + source, index[e + 2] * size + source
+            w, x, y = weights[e], weights[e + 1], weights[e + 2]
+            for k in range(size):
+                put(work, o + k, w * get(work, a + k) + x * get(work, b + k) + y * get(work, c + k))
+            continue
+        if high == e:
+            for k in range(size):
+                put(work, o + k, zero)
+            continue
+        a, w = index[e] * size + source, weights[e]
+        for k in range(size):
+            put(work, o + k, w * get(work, a + k))
+        e += 1
+        while e < high:
+            a, w = index[e] * size + source, weights[e]
+            for k in range(size):
+                put(work, o + k, get(work, o + k) + w * get(work, a + k))
+            e += 1
+
+
+@kernel
+def _mix(work, goal, source, spare, taps, starts, shapes_in, shapes_out, axes):
+    """A product of maps, one per axis: register ``source`` (n_1, ..., n_D, V) to ``goal`` (m_1, ..., m_D, V).
+
+    The last two axes go together, row by row, so that what is between them stays in the first level.
+    """
+    v = lanes(work)
+    inner = v
+    for t in range(axes):
+        inner *= shapes_in[t]
+    outer = 1
+    flip = 0
+    for t in range(axes - 2):
+        size = inner // shapes_in[t]
+        out = spare + flip
+        for o in range(outer):
+            _taps(
+                work, out + o * shapes_out[t] * size, source + o * inner, size, shapes_out[t], starts[t], taps
+            )
+        outer *= shapes_out[t]
+        inner = size
+        source = out
+        flip = outer * inner - flip  # beside what was just written
+    if axes == 1:
+        _cell_taps(work, goal, source, shapes_out[0], starts[0], taps)
+        return
+    t = axes - 2
+    row = shapes_in[t + 1] * v
+    width = shapes_out[t + 1]
+    line = spare + flip
+    for o in range(outer):
+        for m in range(shapes_out[t]):
+            _taps(work, line, source, row, 1, starts[t] + m, taps)
+            _cell_taps(work, goal, line, width, starts[t + 1], taps)
+            goal += width * v
+        source += shapes_in[t] * row
+
+
+@kernel
+def _number(space, component, spaces, cells, places):
+    """Write row position, column position, buffer place and padding of every cell of a space; how many."""
+    first, count, strides = spaces
+    axes = component.size
+    total = 1
+    places[0, space, 0] = 0
+    places[1, space, 0] = 0
+    places[2, space, 0] = 0
+    places[3, space, 0] = 0
+    for t in range(axes):
+        start, n = first[space, t, component[t]], count[space, t, component[t]]
+        for m in range(total - 1, -1, -1):
+            for which in range(4):
+                base = places[which, space, m]
+                stride = strides[which, space, t]
+                for k in range(n - 1, -1, -1):
+                    places[which, space, m * n + k] = base + stride * cells[which, start + k]
+        total *= n
+    return total
+
+
+@kernel
+def run(
+    code, stretches, registers, components, spaces, cells, maps, taps, params, data, tables, work,
+    places, buffers, rows, column, d0, d1, d2, d3,
+):  # fmt: skip
+    """Run a region's code for the rows ``rows`` against one strip of columns, component after component.
+
+    ``code`` (n, 9) rows (operation, a, b, c, p, n, space, grid, flag); ``stretches`` (s, 2) ranges of it that
+    mix no positions, or one instruction that does; ``registers`` (r, 2): where a register begins in
+    ``work``, in cells, and whether it holds one chunk only.  ``cells`` (4, *) are the cells along single
+    axes: row index, column index, place, whether either index is of the padding.  Returns how many strips held pairs that their series miss.
+    """
+    code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
+    components = borrow(components)
+    spaces = borrow(spaces[0]), borrow(spaces[1]), borrow(spaces[2])
+    cells = borrow(cells)
+    maps = borrow(maps[0]), borrow(maps[1])
+    taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2])
+    rp, cp, grids, rk, ck = (
+        borrow(params[0]), borrow(params[1]), borrow(params[2]), borrow(params[3]), borrow(params[4])
+    )  # fmt: skip
+    x1, x2, sources = borrow(data[0]), borrow(data[1]), borrow(data[2])
+    entries, terms, least, row_coefs, col_coefs, coefs = (
+        borrow(tables[0]), borrow(tables[1]), borrow(tables[2]), borrow(tables[3]), borrow(tables[4]),
+        borrow(tables[5]),
+    )  # fmt: skip
+    work, places, buffers, starts = borrow(work), borrow(places), borrow(buffers[0]), borrow(buffers[1])
+    first_row, last_row, height = rows
+    own = column
+    axes = components.shape[1]
+    count = np.empty(places.shape[1], np.int64)
+    shapes_in, shapes_out, ends = np.empty(axes, np.int64), np.empty(axes, np.int64), np.empty(axes, np.int64)
+    missed = 0
+    v = lanes(work)
+    kept = np.empty(v)
+    total = borrow(kept)
+    none = strip(work, 0, 0)
+    for u in range(components.shape[0]):
+        component = strip(components.reshape(components.size), u * axes, axes)
+        for s in range(places.shape[1]):
+            count[s] = _number(s, component, spaces, cells, places)
+        for i in range(first_row, last_row):
+            for part in range(stretches.shape[0]):
+                begin, end = stretches[part, 0], stretches[part, 1]
+                space = code[begin, 6]
+                if code[begin, 0] == MIX:
+                    n = code[begin, 5]
+                    goal_space = maps[1][n, 0]
+                    for t in range(axes):
+                        shapes_in[t] = spaces[1][space, t, component[t]]
+                        shapes_out[t] = spaces[1][goal_space, t, component[t]]
+                        ends[t] = maps[0][n, t, component[t]]
+                    _mix(
+                        work, registers[code[begin, 1], 0] * v, registers[code[begin, 2], 0] * v,
+                        registers[registers.shape[0] - 1, 0] * v, taps, ends, shapes_in, shapes_out, axes,
+                    )  # fmt: skip
+                    continue
+                for low in range(0, count[space], CHUNK):
+                    high = min(low + CHUNK, count[space])
+                    for k in range(begin, end):
+                        op, p, n, grid = code[k, 0], code[k, 4], code[k, 5], code[k, 7]
+                        ra, rb, rc = code[k, 1], code[k, 2], code[k, 3]
+                        pa = (registers[ra, 0] - (low if registers[ra, 1] else 0)) * v
+                        pb = (registers[rb, 0] - (low if registers[rb, 1] else 0)) * v if rb >= 0 else 0
+                        pc = (registers[rc, 0] - (low if registers[rc, 1] else 0)) * v if rc >= 0 else 0
+                        size = grids[grid, 0]
+                        at_row, at_col = grids[grid, 1], grids[grid, 2]
+                        if op == RELU:
+                            here = (
+                                strip(places.reshape(places.size), space * places.shape[2] + low, high - low),
+                                strip(
+                                    places.reshape(places.size),
+                                    (places.shape[1] + space) * places.shape[2] + low, high - low,
+                                ),
+                                strip(
+                                    places.reshape(places.size),
+                                    (3 * places.shape[1] + space) * places.shape[2] + low, high - low,
+                                ),
+                            )  # fmt: skip
+                            relu(
+                                work, pa + low * v, pb + low * v if rb >= 0 else -1, here, (rp, cp),
+                                (at_row + p * height + i, size * height, height), (at_col + p * v, size * v),
+                                rk, ck, n, i, code[k, 8],
+                            )  # fmt: skip
+                            continue
+                        for m in range(low, high):
+                            row, col = places[0, space, m], places[1, space, m]
+                            a = strip(work, pa + m * v, v)
+                            b = strip(work, pb + m * v, v) if rb >= 0 else none
+                            c = strip(work, pc + m * v, v) if rc >= 0 else none
+                            left = table(rp, at_row + row * size * height, size, height)
+                            right = table(cp, at_col + col * size * v, size, v)
+                            if op == CO:
+                                correlations(a, b, left, right, p, i)
+                            elif op == GAIN:
+                                gain(a, b, left, right, p, n, i)
+                            elif op == ADD_RHO:
+                                add_rho(a, b, left, right, p, i)
+                            elif op == ADD_PRODUCT:
+                                add_product(a, b, c, left, right, p, i, 0)
+                            elif op == ADD:
+                                add(a, b, left, right, p, i, 0)
+                            elif op == ADD_OUTER:
+                                add_outer(a, left, right, p, n, i, 0)
+                            elif op == ZERO:
+                                for t in range(v):
+                                    a[t] = 0
+                            elif op == COPY:
+                                for t in range(v):
+                                    a[t] = b[t]
+                            elif op == MULTIPLY:
+                                for t in range(v):
+                                    a[t] *= b[t]
+                            elif op == DUAL:
+                                dual = d0 if n == 0 else d1 if n == 1 else d2 if n == 2 else d3
+                                dual(b, left, right, p, i, 0, a, c)
+                            elif op == SERIES:
+                                terms_of = entries[n, 1]
+                                alpha = table(row_coefs, coefs[n, 0] + row * height * terms_of, height, terms_of)
+                                beta = table(col_coefs, coefs[n, 1] + col * v * terms_of, terms_of, v)
+                                missed += expand(
+                                    b, entries[n], terms, least, alpha, beta, left, right, p, i, 0, a, c
+                                )
+                            elif op == BOTH:
+                                both(a, b, c)
+                            elif op == NORMAL:
+                                normal(a, b, left, right, p, i, 0)
+                                if code[k, 8] != 0 and row == col and 0 <= i - own < v:
+                                    a[i - own] = 0
+                            elif op == FRESH:
+                                if row == col and 0 <= i - own < v:
+                                    a[i - own] += left[p, i] * right[n, i - own]
+                            elif op == DATA or op == CROSS:
+                                channels = sources[n, 0]
+                                x_at = sources[n, 1] + (row * height + i) * channels
+                                y_at = sources[n, 2] + col * channels * v
+                                q = at_col + (col * size + p) * v
+                                scale = np.float64(left[p, i])
+                                if op == DATA:
+                                    _differences(
+                                        work, pa + m * v, x1, x_at, x2, y_at, channels, scale, cp, q, total
+                                    )
+                                else:
+                                    _products(
+                                        work, pa + m * v, x1, x_at, x2, y_at, channels, scale, cp, q, total
+                                    )
+                            elif op == LOAD:
+                                at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
+                                known = places[3, space, m] < 16
+                                for t in range(v):
+                                    a[t] = buffers[at + t] if known else 0.0
+                            elif op == STORE and places[3, space, m] < 16:
+                                at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
+                                for t in range(v):
+                                    put(buffers, at + t, get(buffers, at + t) + np.float64(a[t]))
+    return missed + 0 * kept.size

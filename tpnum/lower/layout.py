@@ -1,0 +1,213 @@
+"""A level's cells, maps and components as the arrays that the machine reads (`tpnum.kernels.cells`)."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.lower.schedule import Level, grid_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from tpnum.lower.linear import Cell, Pull
+    from tpnum.lower.schedule import Grid, Root
+
+PADDING = 16
+"""Beside which what is not in a buffer is marked."""
+
+
+class Layout:
+    """Spaces, maps and components of a level; all numbers are independent of the data."""
+
+    def __init__(self, level: Level, buffers: dict[int, list[dict[Cell, int]]]):
+        self.level, self.buffers = level, buffers
+        self.axes = len(level.slots)
+        counts = [len(found) for found in level.components]
+        self.most = max(counts, default=1)
+        self.components = np.array(list(np.ndindex(*counts)), dtype=np.int64).reshape(prod(counts), self.axes)
+        self.spaces: dict[Hashable, int] = {}
+        self._first: list[np.ndarray] = []
+        self._count: list[np.ndarray] = []
+        self._strides: list[np.ndarray] = []
+        self._cells: list[tuple[int, int, int, int]] = []
+        self.maps: dict[tuple[int, int], int] = {}
+        self._starts: list[np.ndarray] = []
+        self._goals: list[int] = []
+        self._pointer, self._index, self._weights = [0], [], []
+        for grid in level.spaces:
+            self._space(grid, grid, None)
+        for root in (*level.loaded, *level.stored):
+            if not root.pooled or root in level.loaded:
+                self._space(("buffer", id(root.node)), grid_of(root.node), root)
+        for root in level.roots:
+            for k, group in enumerate(root.groups):
+                if group.chain and (id(root), k) in level.pulls:
+                    self._map(root, k)
+
+    # -- spaces ----------------------------------------------------------------------------------
+
+    def _space(self, key: Hashable, grid: Grid, root: Root | None) -> None:
+        """The cells of a grid, numbered as a buffer has them or not at all."""
+        sizes = {name: (n, m) for name, n, m in grid}
+        found = []
+        for t, slot in enumerate(self.level.slots):
+            n, m = sizes.get(slot, (1, 1))
+            rows = []
+            for component in self.level.components[t]:
+                numbers = self._numbers(root, slot)
+                rows.append(
+                    [
+                        (
+                            p, q,
+                            0 if numbers is None else numbers.get((p, q), 0),
+                            (slot in sizes and (p == n or q == m))
+                            + PADDING * (numbers is not None and (p, q) not in numbers),
+                        )
+                        for p, q in component.get(grid, ())
+                    ]
+                )  # fmt: skip
+            found.append(rows)
+        self._add(key, found, [self._steps(grid, 0), self._steps(grid, 1), self._buffer_steps(root)])
+
+    def _numbers(self, root: Root | None, slot: str) -> dict[Cell, int] | None:
+        if root is None:
+            return None
+        for (name, _, _), cells in zip(grid_of(root.node), self.buffers[id(root.node)], strict=True):
+            if name == slot:
+                return cells
+        return {(0, 0): 0}
+
+    def _add(
+        self, key: Hashable, found: list[list[list[tuple[int, int, int, int]]]], strides: list[list[int]]
+    ) -> None:
+        first = np.zeros((self.axes, self.most), np.int64)
+        count = np.zeros((self.axes, self.most), np.int64)
+        for t, rows in enumerate(found):
+            for u, cells in enumerate(rows):
+                first[t, u], count[t, u] = len(self._cells), len(cells)
+                self._cells += cells
+        self.spaces[key] = len(self._first)
+        self._first.append(first)
+        self._count.append(count)
+        self._strides.append(np.array([*strides, [1] * self.axes], np.int64).reshape(4, self.axes))
+
+    def _steps(self, grid: Grid, side: int) -> list[int]:
+        """Per slot how far the next position of a grid with its padding is."""
+        steps = {}
+        at = 1
+        for name, *sizes in reversed(grid):
+            steps[name] = at
+            at *= sizes[side] + 1
+        return [steps.get(slot, 0) for slot in self.level.slots]
+
+    def _buffer_steps(self, root: Root | None) -> list[int]:
+        if root is None:
+            return [0] * self.axes
+        steps = {}
+        at = 1
+        for (name, _, _), cells in reversed(
+            list(zip(grid_of(root.node), self.buffers[id(root.node)], strict=True))
+        ):
+            steps[name] = at
+            at *= len(cells)
+        return [steps.get(slot, 0) for slot in self.level.slots]
+
+    def buffer_size(self, node: int) -> int:
+        """The cells of a buffer."""
+        return int(np.prod([len(cells) for cells in self.buffers[node]], initial=1))
+
+    # -- maps ------------------------------------------------------------------------------------
+
+    def _map(self, root: Root, k: int) -> None:
+        pull = self.level.pulls[id(root), k]
+        below = next(grid_of(a) for _, a in root.groups[k].atoms if Level.on_cells(a))
+        above = grid_of(root.node)
+        starts = np.zeros((self.axes, self.most), np.int64)
+        touched: list[list[list[tuple[int, int, int, int]]]] = []
+        for t, slot in enumerate(self.level.slots):
+            link = self._link(pull, slot)
+            numbers = self._numbers(root, slot) if root.pooled else None
+            rows = []
+            for u, component in enumerate(self.level.components[t]):
+                sources = {cell: n for n, cell in enumerate(component.get(below, ()))}
+                if not root.pooled:
+                    asked: list[Cell] = component.get(above, []) if link else [(0, 0)]
+                else:
+                    asked = [] if link and link[0] else [(0, 0)]
+                    if link and link[0]:
+                        assert numbers is not None
+                        asked = [c for c in numbers if any(s in sources for s in pull(link, c))]
+                rows.append([(0, 0, numbers[c] if numbers and link and link[0] else 0, 0) for c in asked])
+                starts[t, u] = len(self._pointer) - 1
+                for cell in asked:
+                    if link is None:
+                        taps = {(0, 0): 1.0}
+                    elif root.pooled or self._inside(above, link[0], cell):
+                        taps = pull(link, cell)
+                    else:
+                        taps = {}
+                    for source, weight in sorted(taps.items()):
+                        if source in sources:
+                            self._index.append(sources[source])
+                            self._weights.append(weight)
+                    self._pointer.append(len(self._index))
+            touched.append(rows)
+        self.maps[id(root), k] = len(self._starts)
+        self._starts.append(starts)
+        if root.pooled:
+            zero = [0] * self.axes
+            self._add(("touched", id(root), k), touched, [zero, zero, self._buffer_steps(root)])
+            self._goals.append(self.spaces["touched", id(root), k])
+        else:
+            self._goals.append(self.spaces[above])
+
+    @staticmethod
+    def _inside(grid: Grid, name: str | None, cell: Cell) -> bool:
+        return all(cell[0] < n and cell[1] < m for axis, n, m in grid if axis == name)
+
+    @staticmethod
+    def _link(pull: Pull, slot: str) -> tuple[str | None, str | None] | None:
+        """The link of a slot: both its names are the slot's, or one is missing."""
+        for link in pull.links:
+            if slot in link:
+                if None not in link and link[0] != link[1]:
+                    raise AssertionError(link)
+                return link
+        return None
+
+    # -- arrays ----------------------------------------------------------------------------------
+
+    def cells_of(self, space: Hashable) -> int:
+        """The most cells that a component has of a space."""
+        count = self._count[self.spaces[space]]
+        return int(np.prod(count.max(axis=1), initial=1)) if self.axes else 1
+
+    def shapes(self, space: Hashable) -> list[int]:
+        """The most cells of a space along every slot."""
+        return [int(n) for n in self._count[self.spaces[space]].max(axis=1)] if self.axes else []
+
+    def arrays(self, dtype: np.dtype) -> tuple:
+        """(components, (first, count, strides), cells, (starts, goals), (pointer, index, weights))."""
+        return (
+            self.components,
+            (
+                np.array(self._first, np.int64).reshape(len(self._first), self.axes, self.most),
+                np.array(self._count, np.int64).reshape(len(self._count), self.axes, self.most),
+                np.ascontiguousarray(
+                    np.array(self._strides, np.int64).reshape(len(self._strides), 4, self.axes).transpose(1, 0, 2)
+                ),
+            ),
+            np.ascontiguousarray(np.array(self._cells or [(0, 0, 0, 0)], np.int64).T),
+            (
+                np.array(self._starts, np.int64).reshape(len(self._starts), self.axes, self.most),
+                np.array(self._goals, np.int64).reshape(-1, 1),
+            ),
+            (
+                np.array(self._pointer, np.int64),
+                np.array(self._index or [0], np.int64),
+                np.array(self._weights or [0.0], dtype),
+            ),
+        )

@@ -1,0 +1,180 @@
+"""Linear forms: what a pair node is of the nodes below it through index maps and sums.
+
+Index maps act on both sides of a pair, K'[P, Q] = sum A[P, p] B[Q, q] K[p, q], axis by axis; so does a sum
+over a tied axis, and the zeros between different members of a matrix family.  A *chain* of such steps takes
+a node to another.  `pull` says which cells of the lower node a cell of the upper one reads.
+
+Covariances and increments D = E (Z - Z')^2 pass through a chain alike but for padding: where only one of
+the two positions is outside, the covariance reads nothing and the increment the other position's second
+moment, which is the increment of the cell (p, n), n being the index that stands for nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from tpnum.law import graph
+from tpnum.lower.errors import Unsupported
+
+if TYPE_CHECKING:
+    from tpnum.program.lines import Axes
+
+Cell: TypeAlias = tuple[int, int]
+"""Positions along one axis of the first and the second input; the axis' size stands for the padding."""
+
+Rows: TypeAlias = tuple[tuple[tuple[int, float], ...], ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One index map: ``axis`` is replaced by ``out`` on both sides, or its p != p' are dropped or made zero.
+
+    ``sizes`` are those of ``axis`` on either side, ``tied`` whether only p = p' exists of it below.
+    """
+
+    kind: Literal["map", "embed", "restrict"]
+    axis: str
+    out: Axes
+    rows: Rows
+    cols: Rows
+    sizes: tuple[int, int]
+    tied: bool
+
+    @property
+    def mixes(self) -> bool:
+        """Whether it sums over positions of the two inputs independently."""
+        return self.kind == "map" and not self.tied and any(len(row) > 1 for row in self.rows + self.cols)
+
+
+Chain: TypeAlias = tuple[Step, ...]
+"""Steps from a node upwards."""
+
+
+def steps_of(node: graph.Pair) -> Chain:
+    """The steps that a node takes its operand through."""
+    if isinstance(node, graph.Mapped):
+        rows, cols = node.row_map, node.col_map
+        if rows is None or cols is None or (rows.axis, rows.out) != (cols.axis, cols.out):
+            raise Unsupported("an index map acts on one of two lines only")
+        below = node.operand
+        tied = dict(below.tied)
+        if rows.axis in tied:
+            sizes = (tied[rows.axis],) * 2
+        else:
+            sizes = dict(below.rows)[rows.axis], dict(below.cols)[cols.axis]
+        return (Step("map", rows.axis, rows.out, rows.rows, cols.rows, sizes, rows.axis in tied),)
+    assert isinstance(node, (graph.Embedded, graph.Diagonal))
+    kind: Literal["embed", "restrict"] = "embed" if isinstance(node, graph.Embedded) else "restrict"
+    return tuple(Step(kind, name, (), (), (), (size, size), False) for name, size in node.axes)
+
+
+def is_linear(node: graph.Pair) -> bool:
+    """Whether a node is a sum of multiples and index maps of others."""
+    if isinstance(node, graph.Sum):
+        return all(part.bare for part in node.parts)
+    return isinstance(node, (graph.Mapped, graph.Embedded, graph.Diagonal))
+
+
+Form: TypeAlias = dict[Chain, dict[int, tuple[float, graph.Pair]]]
+"""Per chain, the atoms that go through it together and their coefficients, by identity."""
+
+
+def form(node: graph.Pair, kept: set[int]) -> Form:
+    """A node as chains over atoms: nodes that are not linear, or are ``kept`` (the node itself apart)."""
+    made: Form = {}
+    stack: list[tuple[float, Chain, graph.Pair]] = [(1.0, (), node)]
+    while stack:
+        coef, chain, at = stack.pop()
+        if not is_linear(at) or (at is not node and id(at) in kept):
+            atoms = made.setdefault(chain, {})
+            atoms[id(at)] = (atoms.get(id(at), (0.0, at))[0] + coef, at)
+        elif isinstance(at, graph.Sum):
+            stack += [(coef * part.coef, chain, part.pairs[0]) for part in reversed(at.parts)]
+        else:
+            stack.append((coef, steps_of(at) + chain, graph.operands(at)[0]))
+    return made
+
+
+class Pull:
+    """What the cells along the axes of an upper node read below it, through a chain, axis by axis.
+
+    ``links`` are (upper axis or None, lower axis or None): a sum makes an axis vanish, a tied one comes of
+    nothing.  Raises `Unsupported` where one axis becomes two.
+    """
+
+    def __init__(self, chain: Chain, above: tuple[str, ...], increments: bool):
+        self.chain, self.increments = chain, increments
+        groups: list[tuple[list[str], list[str], list[Step]]] = [([name], [name], []) for name in above]
+        for step in reversed(chain):  # from above: the out axes are replaced by the axis
+            if step.kind != "map":
+                next(g for g in groups if step.axis in g[1])[2].append(step)
+                continue
+            names = [name for name, _ in step.out]
+            touched = [g for g in groups if set(g[1]) & set(names)]
+            for g in touched:
+                groups.remove(g)
+            joined = ([n for g in touched for n in g[0]], [n for g in touched for n in g[1]], [])
+            joined[2].extend(s for g in touched for s in g[2])
+            joined[1][:] = [n for n in joined[1] if n not in names] + [step.axis]
+            joined[2].append(step)
+            groups.append(joined)
+        for g in groups:  # offsets that were summed and belong to a window join it
+            if len(g[1]) > 1 or len(g[0]) > 1:
+                raise Unsupported("an index axis was split and not summed again")
+        self.links = [(g[0][0] if g[0] else None, g[1][0] if g[1] else None) for g in groups]
+        self._steps = {link: g[2] for link, g in zip(self.links, groups, strict=True)}
+        self._memo: dict[tuple[tuple[str | None, str | None], Cell], dict[Cell, float]] = {}
+
+    def __call__(self, link: tuple[str | None, str | None], cell: Cell) -> dict[Cell, float]:
+        """The cells below and their weights; of an axis that comes of nothing, (0, 0) is asked."""
+        key = (link, cell)
+        if key not in self._memo:
+            start = {} if link[0] is None else {link[0]: cell}
+            terms: list[tuple[dict[str, Cell], float]] = [(start, 1.0)]
+            for step in self._steps[link]:
+                terms = [new for at, w in terms for new in self._back(step, at, w)]
+            made: dict[Cell, float] = {}
+            for at, w in terms:
+                found = at[link[1]] if link[1] is not None else (0, 0)
+                made[found] = made.get(found, 0.0) + w
+            self._memo[key] = made
+        return self._memo[key]
+
+    def _back(self, step: Step, at: dict[str, Cell], w: float) -> list[tuple[dict[str, Cell], float]]:
+        """One step downwards from positions of the axes above it."""
+        n, m = step.sizes
+        if step.kind == "restrict":
+            return [(at, w)]
+        if step.kind == "embed":
+            p, q = at[step.axis]
+            if p == q:
+                return [(at, w)]
+            if not self.increments:
+                return []
+            return [({**at, step.axis: c}, w) for c in ((p, m), (n, q)) if c != (n, m)]
+        left = {name: cell for name, cell in at.items() if name not in dict(step.out)}
+        rows, cols = self._sources(step, at, 0), self._sources(step, at, 1)
+        if not self.increments:
+            return [
+                ({**left, step.axis: (i, j)}, w * v * u)
+                for i, v in rows
+                for j, u in cols
+                if not step.tied or i == j
+            ]
+        if step.tied and not step.out:  # a sum of independent members
+            return [({**left, step.axis: (i, i)}, w * v * v) for i, v in rows]
+        (i, v), (j, u) = (s[0] if s else (size, 0.0) for s, size in ((rows, n), (cols, m)))
+        weight = v * u or v * v or u * u  # they are all alike
+        return [] if (i, j) == (n, m) else [({**left, step.axis: (i, j)}, w * weight)]
+
+    @staticmethod
+    def _sources(step: Step, at: dict[str, Cell], side: int) -> tuple[tuple[int, float], ...]:
+        """The indices that one side's position reads, none in the padding."""
+        place = 0
+        for name, size in step.out:
+            index = at[name][side]
+            if index >= size:
+                return ()
+            place = place * size + index
+        return (step.rows, step.cols)[side][place]

@@ -1,0 +1,139 @@
+"""The numbers that instructions read, per example and position: recipes when code is selected, arrays per tile.
+
+A number of the padding is zero: whatever is weighted by it vanishes there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.plan import labels
+
+if TYPE_CHECKING:
+    from tpnum.gauss.pair import Prepared
+    from tpnum.law import graph
+    from tpnum.lower.schedule import Grid
+    from tpnum.plan.profile import ProfileValues
+    from tpnum.program.lines import Axes
+
+
+@dataclass(frozen=True)
+class Number:
+    """coef * product of powers of profiles * product of powers of scales, for one input.
+
+    The scale of a variance is the root of its mean over positions: one number per example.
+    """
+
+    coef: float
+    powers: tuple[tuple[graph.Profile, float], ...] = ()
+    scales: tuple[tuple[graph.Profile, float], ...] = ()
+
+    def times(self, other: Number) -> Number:
+        """The product of two."""
+        return Number(self.coef * other.coef, self.powers + other.powers, self.scales + other.scales)
+
+    @property
+    def key(self) -> tuple:
+        named = [tuple((node.key, power) for node, power in part) for part in (self.powers, self.scales)]
+        return (self.coef, *named)
+
+    def values(self, profiles: ProfileValues, axes: Axes) -> np.ndarray:
+        """(N, *axes), of length one along axes that it does not depend on."""
+        total = np.full((1,) * (1 + len(axes)), self.coef)
+        for node, power in self.powers:
+            total = total * _power(profiles.along(node, axes), power)
+        for node, power in self.scales:
+            own = np.asarray(profiles(node))
+            scale = np.sqrt(own.reshape(own.shape[0], -1).mean(axis=1))
+            scale = np.where(scale == 0.0, 1.0, scale)
+            total = total * (scale**power).reshape(-1, *(1,) * len(axes))
+        return total
+
+
+def _power(values: np.ndarray, power: float) -> np.ndarray:
+    """values**power, zero where a value is zero."""
+    if power == 1.0:
+        return values
+    made = np.where(values == 0.0, 1.0, values)
+    made = np.sqrt(made) if power == 0.5 else 1.0 / np.sqrt(made) if power == -0.5 else made**power
+    return np.where(values == 0.0, 0.0, made)
+
+
+Pair = tuple[Number, Number]
+"""A number of the row's input and one of the column's."""
+
+
+def axes_of(grid: Grid, side: int) -> Axes:
+    """The axes of a grid at one input."""
+    return tuple((name, sizes[side]) for name, *sizes in grid)
+
+
+def padded(values: np.ndarray, axes: Axes, size: int, edge: bool = False) -> np.ndarray:
+    """(N, *axes) as (positions with the padding, N); the padding is zero, or repeats a position."""
+    full = np.broadcast_to(values, (size, *(n for _, n in axes)))
+    rest = [(0, 0), *[(0, 1)] * len(axes)]
+    wide = np.pad(full, rest, mode="edge") if edge else np.pad(full, rest)
+    return wide.reshape(size, -1).T
+
+
+class Numbers:
+    """The parameters of a level's grids and its constants, in the order in which they were asked for."""
+
+    def __init__(self, profiles: tuple[ProfileValues, ProfileValues]):
+        self.profiles = profiles
+        self._rows: dict[Grid, list[tuple[Pair | tuple[Prepared, Prepared, tuple, int], ...]]] = {}
+        self._places: dict[tuple, int] = {}
+        self.constants: list[Pair] = []
+
+    def place(self, grid: Grid, *numbers: Pair) -> int:
+        """Where consecutive numbers of a grid begin; the same ones are kept once."""
+        key = (grid, *((a.key, b.key) for a, b in numbers))
+        rows = self._rows.setdefault(grid, [])
+        if key not in self._places:
+            self._places[key] = len(rows)
+            rows.extend(numbers)  # type: ignore[arg-type]
+        return self._places[key]
+
+    def block(self, grid: Grid, sides: tuple[np.ndarray, np.ndarray]) -> int:
+        """Consecutive numbers given as arrays (P, N, *axes of the grid) per side."""
+        rows = self._rows.setdefault(grid, [])
+        at = len(rows)
+        rows.extend((sides[0][k], sides[1][k]) for k in range(len(sides[0])))  # type: ignore[misc]
+        return at
+
+    def constant(self, *numbers: Pair) -> int:
+        """Where consecutive constants, one number per example, begin."""
+        self.constants += numbers
+        return len(self.constants) - len(numbers)
+
+    def count(self, grid: Grid) -> int:
+        return len(self._rows.get(grid, ()))
+
+    def arrays(self, grid: Grid, side: int, dtype: np.dtype) -> np.ndarray:
+        """(positions, P, N) of one side."""
+        axes, size = axes_of(grid, side), self.profiles[side].size
+        positions = int(np.prod([n + 1 for _, n in axes], initial=1))
+        made = np.empty((positions, self.count(grid), size), dtype)
+        for k, both in enumerate(self._rows.get(grid, ())):
+            one = both[side]
+            if isinstance(one, Number):
+                made[:, k] = padded(one.values(self.profiles[side], axes), axes, size)
+            else:
+                made[:, k] = padded(one, axes, size, edge=True)
+        return made
+
+    def constant_arrays(self, side: int, dtype: np.dtype) -> np.ndarray:
+        """(constants, N) of one side."""
+        size = self.profiles[side].size
+        made = np.zeros((max(len(self.constants), 1), size), dtype)
+        for k, both in enumerate(self.constants):
+            made[k] = both[side].values(self.profiles[side], ())
+        return made
+
+
+def spread(values: np.ndarray, prepared_axes: Axes, axes: Axes) -> np.ndarray:
+    """(N, *own axes) along all axes of a grid."""
+    return labels.lift(values, prepared_axes, axes)

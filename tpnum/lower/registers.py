@@ -1,0 +1,69 @@
+"""Registers for values by linear scan; values of one kind share registers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+
+class Operation(Protocol):
+    """What reads values, and makes some of them afresh or in place of what it reads."""
+
+    @property
+    def reads(self) -> tuple[int, ...]: ...
+
+    @property
+    def makes(self) -> tuple[int, ...]: ...
+
+
+O = TypeVar("O", bound=Operation)
+
+Placed = tuple[int, int, int]
+"""Registers, -1 where there is none."""
+
+
+def allocate(
+    operations: Sequence[O], kind: Callable[[int], Hashable]
+) -> tuple[list[tuple[O | None, O, Placed]], list[Hashable]]:
+    """The registers of every operation, and the kind of each register.
+
+    A value keeps its register until its last reader.  A result that is made in place takes the register of
+    its operand if nobody reads the operand again, else the register of a copy: an entry whose first is None,
+    beside the operation that it is for.
+    """
+    last: dict[int, int] = {}
+    for k, one in enumerate(operations):
+        last |= dict.fromkeys((v for v in (*one.makes, *one.reads) if v >= 0), k)
+    free: dict[Hashable, list[int]] = {}
+    kinds: list[Hashable] = []
+    where: dict[int, int] = {}
+    rows: list[tuple[O | None, O, Placed]] = []
+
+    def fresh(value: int) -> int:
+        waiting = free.setdefault(kind(value), [])
+        if waiting:
+            return waiting.pop()
+        kinds.append(kind(value))
+        return len(kinds) - 1
+
+    for k, one in enumerate(operations):
+        places = []
+        for read, made in zip(one.reads, one.makes, strict=True):
+            if read >= 0 and made >= 0:
+                kept = last[read] > k or one.reads.count(read) > 1
+                if kept or kind(read) != kind(made):
+                    where[made] = fresh(made)
+                    rows.append((None, one, (where[made], where[read], -1)))
+                else:
+                    where[made] = where[read]
+            elif made >= 0:
+                where[made] = fresh(made)
+            places.append(where.get(made, where.get(read, -1)))
+        rows.append((one, one, (*places, -1, -1, -1)[:3]))  # type: ignore[arg-type]
+        mentioned = {v for v in (*one.reads, *one.makes) if v >= 0}
+        kept_registers = {where[v] for v in mentioned if last[v] > k}
+        for register in sorted({where[v] for v in mentioned} - kept_registers):
+            free.setdefault(kinds[register], []).append(register)
+    return rows, kinds

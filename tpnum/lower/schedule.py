@@ -1,0 +1,348 @@
+"""The schedule: which nodes get registers, which region they belong to, and which cells it has.
+
+A *region* is a maximal piece of the graph within which no contraction mixes positions; its cells fall into
+components, found axis by axis, that are computed one after the other.  What leaves a region (a pooled
+variable, an output, a value that a later region reads) goes through a buffer.  Demand runs backwards: only
+cells that an output needs exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
+
+from tpnum.law import graph
+from tpnum.lower.errors import Unsupported
+from tpnum.lower.linear import Chain, Pull, form, is_linear
+
+if TYPE_CHECKING:
+    from tpnum.lower.linear import Cell
+
+    Grid = tuple[tuple[str, int, int], ...]
+    """Names of axes with their sizes for the first and the second input, in the order of their names."""
+
+
+class Group(NamedTuple):
+    """The atoms of a root that go through one chain together."""
+
+    chain: Chain
+    atoms: tuple[tuple[float, graph.Pair], ...]
+
+
+@dataclass(eq=False)
+class Root:
+    """A node that has a register: the sum of its groups.
+
+    ``held`` is "inc" where it is kept as increments, "cov" as a covariance.  ``pooled``: its chains mix
+    positions, so that it lives in a buffer and the region above reads it from there.
+    """
+
+    node: graph.Pair
+    groups: tuple[Group, ...]
+    held: str
+    pooled: bool
+    level: int
+    loads: tuple[Root, ...]
+    """The roots that its atoms read, in the order of first use."""
+
+    @property
+    def read(self) -> int:
+        """The first level that may read it."""
+        return self.level + self.pooled
+
+
+def grid_of(node: graph.Pair) -> Grid:
+    """The axes of a node, tied ones with both sizes alike."""
+    tied = [(name, size, size) for name, size in node.tied]
+    cols = dict(node.cols)
+    if set(dict(node.rows)) != set(cols):
+        raise Unsupported("an index axis belongs to one of two lines only")
+    return tuple(sorted([*tied, *((name, size, cols[name]) for name, size in node.rows)]))
+
+
+class Network:
+    """The roots of a plan's nodes in order, operands first."""
+
+    def __init__(self, outputs: list[graph.Pair]):
+        order = graph.schedule(outputs)
+        for node in order:
+            if isinstance(node, graph.PairExpect):
+                raise Unsupported("an expectation in more than two dimensions")
+        uses: dict[int, int] = {}
+        wanted: set[int] = {id(node) for node in outputs}
+        above: dict[int, list[graph.Pair]] = {}
+        calls: set[int] = set()
+        for node in order:
+            if isinstance(node, graph.Dual) and id(node.call) in calls:
+                continue
+            if isinstance(node, graph.Dual):
+                calls.add(id(node.call))
+            for child in graph.operands(node):
+                uses[id(child)] = uses.get(id(child), 0) + 1
+                above.setdefault(id(child), []).append(node)
+                if not is_linear(node):
+                    wanted.add(id(child))
+        for node in order:
+            if is_linear(node) and (self._shared(node, uses) or self._pools(node, above.get(id(node), []))):
+                wanted.add(id(node))
+        kept = {id(node) for node in order if id(node) in wanted and is_linear(node)}
+        self.outputs = outputs
+        self.roots: list[Root] = []
+        self.by_node: dict[int, Root] = {}
+        for node in order:
+            if id(node) in kept:
+                self._add(node, kept)
+        self.depth = 1 + max((root.level for root in self.roots), default=0)
+
+    @staticmethod
+    def _shared(node: graph.Pair, uses: dict[int, int]) -> bool:
+        """Whether a sum that several read is worth a register: not if it has more cells than what it is of."""
+        if uses.get(id(node), 0) < 2 or not isinstance(node, graph.Sum):
+            return False
+        return bool(node.parts) and not _spread(node)
+
+    @staticmethod
+    def _pools(node: graph.Pair, readers: list[graph.Pair]) -> bool:
+        """Whether it is the last of the steps that mix positions."""
+        if not isinstance(node, graph.Mapped) or not _mixing(node):
+            return False
+        return any(not (isinstance(r, graph.Mapped) and _mixing(r)) for r in readers)
+
+    def _add(self, node: graph.Pair, kept: set[int]) -> None:
+        groups = tuple(Group(chain, tuple(atoms.values())) for chain, atoms in form(node, kept).items())
+        pooled = any(step.mixes for group in groups for step in group.chain)
+        if pooled and not all(group.chain for group in groups):
+            raise Unsupported("a pooled variable and another are added in one line")
+        held = "inc" if node.increments and node.norms is not None and not pooled else "cov"
+        loads = tuple({id(r): r for g in groups for _, a in g.atoms for r in self.read_by(a)}.values())
+        level = max((root.read for root in loads), default=0)
+        self.by_node[id(node)] = Root(node, groups, held, pooled, level, loads)
+        self.roots.append(self.by_node[id(node)])
+
+    def read_by(self, atom: graph.Pair) -> list[Root]:
+        """The roots that an atom reads: itself, or what it is a function of."""
+        if id(atom) in self.by_node:
+            return [self.by_node[id(atom)]]
+        return [root for child in graph.operands(atom) for root in self.read_by(child)]
+
+
+def _mixing(node: graph.Mapped) -> bool:
+    rows, cols = node.row_map, node.col_map
+    if rows is None or cols is None:
+        return True
+    below = dict(node.operand.tied)
+    return rows.axis not in below and any(len(row) > 1 for row in (*rows.rows, *cols.rows))
+
+
+def _spread(node: graph.Pair) -> bool:
+    """Whether a node stands on a window's cells: more of them than positions."""
+    stack = [node]
+    while stack:
+        at = stack.pop()
+        if isinstance(at, graph.Mapped):
+            cells = prod(size for _, size in (*at.tied, *at.rows, *at.cols))
+            below = prod(size for _, size in (*at.operand.tied, *at.operand.rows, *at.operand.cols))
+            return cells > below
+        if isinstance(at, graph.Sum) and is_linear(at):
+            stack += [pair for part in at.parts for pair in part.pairs]
+    return False
+
+
+class Level:
+    """One region: its roots, the cells of its grids, and the components that they fall into.
+
+    ``loaded`` are roots that come from buffers, ``stored`` those that go to one.
+    """
+
+    def __init__(self, number: int, network: Network, buffers: dict[int, list[dict[Cell, int]]]):
+        self.roots = [root for root in network.roots if root.level == number]
+        outputs = {id(node) for node in network.outputs}
+        reads = {id(r): r for root in self.roots for r in root.loads}
+        self.loaded = [r for r in reads.values() if r.pooled or r.level < number]
+        above = {id(r) for root in network.roots if root.level > number for r in root.loads}
+        self.stored = [r for r in self.roots if id(r) in above or id(r.node) in outputs or r.pooled]
+        grids = {grid_of(node) for root in self.roots for node in _on_cells(root)}
+        self.slots = tuple(sorted({name for grid in grids for name, _, _ in grid}))
+        self.spaces: dict[Grid, list[dict[Cell, int]]] = {}
+        self.pulls: dict[tuple[int, int], Pull] = {}
+        self._links: list[tuple[Grid, Grid, Pull]] = []
+        for root in self.roots:
+            self._connect(root, buffers, id(root.node) in outputs)
+        self._close()
+        for root in self.loaded:
+            self._ask(buffers.setdefault(id(root.node), _none(self.slots_of(root))), root)
+        self.components = [self._components(t) for t in range(len(self.slots))]
+
+    def slots_of(self, root: Root) -> int:
+        return len(grid_of(root.node))
+
+    def _space(self, grid: Grid) -> list[dict[Cell, int]]:
+        if grid not in self.spaces:
+            present = {name for name, _, _ in grid}
+            self.spaces[grid] = [{} if slot in present else {(0, 0): 0} for slot in self.slots]
+        return self.spaces[grid]
+
+    def _connect(self, root: Root, buffers: dict[int, list[dict[Cell, int]]], output: bool) -> None:
+        grid = grid_of(root.node)
+        if output:
+            _extend(buffers.setdefault(id(root.node), _none(len(grid))), whole(root.node))
+        wanted = buffers.get(id(root.node))
+        if not root.pooled:
+            space = self._space(grid)
+            if wanted is not None:
+                for (name, _, _), cells in zip(grid, wanted, strict=True):
+                    _extend([space[self.slots.index(name)]], [cells])
+        for k, group in enumerate(root.groups):
+            if not any(self.on_cells(atom) for _, atom in group.atoms):
+                continue
+            pull = Pull(group.chain, tuple(name for name, _, _ in grid), root.held == "inc")
+            self.pulls[id(root), k] = pull
+            (below,) = {grid_of(atom) for _, atom in group.atoms if self.on_cells(atom)}
+            if not group.chain and below != grid:
+                raise Unsupported("a variable without some of the axes is added along them")
+            if root.pooled:
+                assert wanted is not None
+                names = [name for name, _, _ in grid]
+                for upper, lower in pull.links:
+                    if lower is not None:
+                        asked = [(0, 0)] if upper is None else wanted[names.index(upper)]
+                        found = {c for cell in asked for c in pull((upper, lower), cell)}
+                        _extend([self._space(below)[self.slots.index(lower)]], [dict.fromkeys(sorted(found))])
+                self._space(below)
+            elif group.chain:
+                self._space(below)
+                self._links.append((grid, below, pull))
+            for _, atom in group.atoms:
+                for read in () if is_linear(atom) else graph.operands(atom):
+                    if not isinstance(read, graph.Shared) and grid_of(read) != grid_of(atom):
+                        raise Unsupported("a variable without some of the axes is multiplied along them")
+
+    @staticmethod
+    def on_cells(atom: graph.Pair) -> bool:
+        """Whether a node has a number per cell: constants have not."""
+        return not isinstance(atom, graph.Shared)
+
+    def _ask(self, buffer: list[dict[Cell, int]], root: Root) -> None:
+        """A buffer has the cells that the regions that load it have, padding apart."""
+        grid = grid_of(root.node)
+        space = self._space(grid)
+        for at, (name, n, m) in zip(buffer, grid, strict=True):
+            cells = space[self.slots.index(name)]
+            _extend([at], [{c: 0 for c in cells if c[0] < n and c[1] < m}])
+
+    def _close(self) -> None:
+        """Follow the links until nothing new is demanded, and number the cells in order."""
+        grown = True
+        while grown:
+            grown = False
+            for above, below, pull in self._links:
+                for upper, lower in pull.links:
+                    if lower is None:
+                        continue
+                    cells = self.spaces[below][self.slots.index(lower)]
+                    for cell in self._inside(above, upper):
+                        for found in pull((upper, lower), cell):
+                            if found not in cells:
+                                cells[found] = len(cells)
+                                grown = True
+        for grid, space in self.spaces.items():
+            self.spaces[grid] = [{cell: k for k, cell in enumerate(sorted(found))} for found in space]
+
+    def _inside(self, grid: Grid, name: str | None) -> list[Cell]:
+        """The cells of a grid along an axis but for those of the padding, which read nothing."""
+        if name is None:
+            return [(0, 0)]
+        n, m = next(axis[1:] for axis in grid if axis[0] == name)
+        return [c for c in self.spaces[grid][self.slots.index(name)] if c[0] < n and c[1] < m]
+
+    def _components(self, t: int) -> list[dict[Grid, list[Cell]]]:
+        """Along one slot: per component the cells of every grid that belong to it.
+
+        Cells of the padding tie nothing together: every component has its own.
+        """
+        slot = self.slots[t]
+        real = {
+            grid: set(self._inside(grid, slot if any(slot == axis[0] for axis in grid) else None))
+            for grid in self.spaces
+        }
+        parent = {(grid, cell): (grid, cell) for grid, cells in real.items() for cell in cells}
+        padding: list[tuple[tuple[Grid, Cell], tuple[Grid, Cell]]] = []
+
+        def find(x: tuple[Grid, Cell]) -> tuple[Grid, Cell]:
+            while parent[x] != x:
+                parent[x] = parent[parent[x]]
+                x = parent[x]
+            return x
+
+        for above, below, pull in self._links:
+            for upper, lower in pull.links:
+                if slot not in (upper, lower):
+                    continue
+                for cell in self._inside(above, upper if upper == slot else None):
+                    for found in pull((upper, lower), cell):
+                        target = found if lower == slot else (0, 0)
+                        if target in real[below]:
+                            parent[find((above, cell))] = find((below, target))
+                        else:
+                            padding.append(((above, cell), (below, target)))
+        fixed = [grid for grid in self.spaces if all(name != slot for name, _, _ in grid)]
+        made: dict[tuple[Grid, Cell], dict[Grid, list[Cell]]] = {}
+        for grid, cell in sorted(parent):
+            made.setdefault(find((grid, cell)), {}).setdefault(grid, []).append(cell)
+        for reader, (grid, cell) in padding:
+            cells = made[find(reader)].setdefault(grid, [])
+            if cell not in cells:
+                cells.append(cell)
+        found = list(made.values())
+        if fixed and len(found) > len(fixed):
+            # grids without the axis that nothing ties to it: with one component they are everywhere needed
+            linked = [c for c in found if not set(c) <= set(fixed)]
+            loose = {grid: cells for c in found if set(c) <= set(fixed) for grid, cells in c.items()}
+            if loose and len(linked) > 1:
+                raise Unsupported("variables with and without an index axis stand side by side")
+            return [{**c, **loose} for c in linked]
+        return found
+
+
+def _on_cells(root: Root) -> list[graph.Pair]:
+    atoms = [atom for group in root.groups for _, atom in group.atoms if Level.on_cells(atom)]
+    return atoms if root.pooled else [root.node, *atoms]
+
+
+def _none(count: int) -> list[dict[Cell, int]]:
+    return [{} for _ in range(count)]
+
+
+def _extend(spaces: list[dict[Cell, int]], cells: list[dict[Cell, int]]) -> None:
+    for space, found in zip(spaces, cells, strict=True):
+        for cell in found:
+            space.setdefault(cell, len(space))
+
+
+def whole(node: graph.Pair) -> list[dict[Cell, int]]:
+    """All cells of a node, by axis, the first input's positions first."""
+    tied = dict(node.tied)
+    return [
+        {(p, p): p for p in range(n)} if name in tied else {(p, q): p * m + q for p in range(n) for q in range(m)}
+        for name, n, m in grid_of(node)
+    ]
+
+
+def _stored(node: graph.Pair) -> graph.Pair:
+    """An output: the node's covariances, as a variable of its own."""
+    part = graph.Part(1.0, (), (), (node,))
+    return graph.Sum(node.tied, node.rows, node.cols, increments=False, parts=(part,))
+
+
+class Schedule:
+    """The levels of a plan's nodes from the data upwards, and the cells of the buffers between them."""
+
+    def __init__(self, outputs: list[graph.Pair]):
+        self.outputs = {id(node): _stored(node) for node in outputs}
+        self.network = Network(list(self.outputs.values()))
+        self.buffers: dict[int, list[dict[Cell, int]]] = {}
+        levels = [Level(k, self.network, self.buffers) for k in reversed(range(self.network.depth))]
+        self.levels = levels[::-1]
+        for name, found in self.buffers.items():
+            self.buffers[name] = [{cell: k for k, cell in enumerate(sorted(cells))} for cells in found]

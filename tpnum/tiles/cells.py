@@ -1,0 +1,145 @@
+"""Tiles of nets with index axes: the levels of a schedule, strip by strip of column examples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.kernels._views import WIDTH
+from tpnum.lower.errors import Unsupported
+from tpnum.lower.layout import Layout
+from tpnum.lower.program import Program
+from tpnum.lower.schedule import Schedule, grid_of
+from tpnum.plan.general import PairValues
+from tpnum.plan.profile import ProfileValues
+from tpnum.tiles.grid import Tile, put, squares
+from tpnum.tiles.pool import Stopped
+
+if TYPE_CHECKING:
+    from tpnum.plan.plan import Plan
+
+BUFFERS = 8 << 20
+"""Bytes of buffers between levels per thread."""
+SINGLE = 16
+"""Steps beyond which float32 is not enough within a pair."""
+
+
+class CellWorker:
+    """Tiles of a plan with index axes by the cell machine."""
+
+    grain = 1 << 6
+    stopped = False
+
+    def __init__(
+        self,
+        plan: Plan,
+        profiles: tuple[ProfileValues, ProfileValues],
+        outs: dict[str, np.ndarray],
+        dtype: np.dtype,
+        tile: int | None,
+    ):
+        self.plan, self.profiles, self.outs, self.dtype = plan, profiles, outs, dtype
+        rows, cols = profiles
+        self.symmetric = rows is cols
+        nodes = [entry.node for entries in plan.entries.values() for entry in entries]
+        if not nodes:
+            raise Unsupported("nothing depends on both inputs")
+        self.schedule = Schedule(nodes)
+        self.layouts = [Layout(level, self.schedule.buffers) for level in self.schedule.levels]
+        one = slice(0, 1)
+        probe = self._programs(one, one, dtype)
+        steps = sum(program.steps for program in probe)
+        self.work = dtype if steps <= SINGLE else np.dtype(np.float64)
+        self.lanes = WIDTH // self.work.itemsize
+        side = tile or 64
+        self.tiles = squares(rows.size, cols.size, side, self.symmetric and plan.mirrored)
+
+    def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program]:
+        sides = tuple(self._part(side, part) for side, part in enumerate((rows, cols)))
+        return [Program(layout, self.schedule, sides, dtype) for layout in self.layouts]  # type: ignore[arg-type]
+
+    def _part(self, side: int, part: slice) -> ProfileValues:
+        """The profile pass of some examples."""
+        whole = self.profiles[side]
+        data = {name: x[part] for name, x in whole.data.items()}
+        return ProfileValues(whole.pairs, whole.side, data, whole.account)
+
+    def prepare(self) -> None:
+        """Nothing is left to do before the threads start."""
+
+    def tile(self, tile: Tile) -> None:
+        programs = self._programs(tile.rows, tile.cols, self.work)
+        height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
+        strips = [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
+        data = tuple(p.data for p in programs[0].selection.profiles)
+        for program in programs:
+            program.prepare(strips, data)  # type: ignore[arg-type]
+        sizes = {n: s for program in programs for n, s in zip(program.buffer_nodes, program._buffer_sizes)}
+        per_row = sum(sizes.values()) * self.lanes * 8
+        block = int(np.clip(BUFFERS // max(per_row, 1), 1, height))
+        scratch = np.zeros(max(p.work_cells for p in programs) * self.lanes, self.work)
+        blocks = {
+            kind: np.zeros((height, width, *self.plan.axes[0], *self.plan.axes[1]))
+            for kind in self.outs
+        }
+        buffers = np.zeros(block * per_row // 8 + 1)
+        for k, strip in enumerate(strips):
+            own = tile.cols.start + strip.start - tile.rows.start if self.symmetric else -(1 << 40)
+            last = height if not tile.mirror else min(height, own + strip.stop - strip.start)
+            for low in range(0, last, block):
+                high = min(low + block, last)
+                starts, at = {}, 0
+                for node, size in sizes.items():
+                    starts[node] = (at, size)
+                    at += size * (high - low) * self.lanes
+                buffers[:at] = 0.0
+                for program in programs:
+                    if self.stopped:
+                        raise Stopped
+                    if program.run(k, (low, high), own, buffers, starts, scratch):
+                        self._general(tile)
+                        return
+                self._collect(blocks, buffers, starts, (low, high), strip)
+        for kind, found in blocks.items():
+            put(self.outs[kind], tile, found, len(self.plan.axes[0]))
+
+    def _collect(
+        self,
+        blocks: dict[str, np.ndarray],
+        buffers: np.ndarray,
+        starts: dict[int, tuple[int, int]],
+        rows: tuple[int, int],
+        strip: slice,
+    ) -> None:
+        """The outputs' buffers where their entries belong."""
+        low, high = rows
+        for kind, entries in self.plan.entries.items():
+            for entry in entries:
+                node = self.schedule.outputs[id(entry.node)]
+                at, size = starts[id(node)]
+                flat = buffers[at : at + size * (high - low) * self.lanes]
+                grid = grid_of(node)
+                sizes = [n for _, *both in grid for n in both]
+                values = flat.reshape(high - low, *sizes, self.lanes)[..., : strip.stop - strip.start]
+                names = [name for name, _, _ in grid]
+                order = [
+                    0,
+                    values.ndim - 1,
+                    *(1 + 2 * names.index(name) for name, _ in node.rows),
+                    *(2 + 2 * names.index(name) for name, _ in node.cols),
+                ]
+                where = (slice(low, high), strip, *entry.rows, *entry.cols)
+                goal = tuple(slice(None) if i is None else i for i in where)
+                blocks[kind][goal] += entry.weight * values.transpose(order)
+
+    def _general(self, tile: Tile) -> None:
+        """A tile with pairs so close that their series do not converge: quadrature, by the general path."""
+        values = PairValues(*self.profiles, tile.rows, tile.cols, self.symmetric)
+        for kind, block in self.plan.tile(values).items():
+            put(self.outs[kind], tile, block, len(self.plan.axes[0]))
+
+    def finish(self) -> None:
+        for kind in self.outs:
+            if not self.plan.entries[kind]:
+                self.outs[kind][...] = 0.0
