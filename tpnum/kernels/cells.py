@@ -151,13 +151,14 @@ def add_rho(a, e, rp, cp, p, i):
 
 
 @kernel
-def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag):
+def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
     """Relu from increments to increments, and the source of the tangent kernel behind it, in place.
 
-    With y = 1 - rho of D = a: D' = (u_i - u)^2 + 2 u_i u (1 - kappa_1), u = alpha r, and
+    With y = 1 - rho of D = a + (l_i - l)^2: D' = (u_i - u)^2 + 2 u_i u (1 - kappa_1), u = alpha r, and
     t' = d_i d (t + b_i b) kappa_0 + x_i x r_i r kappa_1.  Parameters r, 1/r of a position; constants n:
-    alpha, b, d, x.  ``flag`` & 1: correlations may be negative; & 2: the covariance u_i u kappa_1 in place
-    of D'.  A cell of the padding holds the other variance (no covariance), and nothing.
+    alpha, l, b, d, x, whose products with the row's go to ``fixed`` once.  ``flag`` & 1: correlations may be
+    negative; & 2: the covariance u_i u kappa_1 in place of D'.  A cell of the padding holds the other
+    variance (no covariance), and nothing.
     """
     rows, cols, padded = cells
     rp, cp = params
@@ -172,8 +173,16 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag):
     square = zero if plain else one  # D' = square (u_i - u)^2 + turn u_i u (1 - kappa_1) + keep u_i u
     turn = -one if plain else two
     keep = one if plain else zero
-    alpha, shift, down, up = rk[n, i], rk[n + 1, i], rk[n + 2, i], rk[n + 3, i]
-    n *= v
+    alpha, lift, shift, down, up = rk[n, i], rk[n + 1, i], rk[n + 2, i], rk[n + 3, i], rk[n + 4, i]
+    c = n * v
+    for k in range(v):
+        put(fixed, k, get(ck, c + k))
+        d = lift - get(ck, c + v + k)
+        put(fixed, v + k, d * d)
+        d = down * get(ck, c + 3 * v + k)
+        put(fixed, 2 * v + k, d)
+        put(fixed, 3 * v + k, d * (shift * get(ck, c + 2 * v + k)))
+        put(fixed, 4 * v + k, up * get(ck, c + 4 * v + k))
     for m in range(rows.size):
         p = a + m * v
         q = t + m * v
@@ -183,55 +192,55 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag):
         u_i = alpha * r_i
         if padded[m] % 16 != 0:
             for k in range(v):
-                g = u_i - get(ck, n + k) * get(cp, c + k)
+                g = u_i - get(fixed, k) * get(cp, c + k)
                 put(work, p + k, square * (g * g))
             if t >= 0:
                 for k in range(v):
                     put(work, q + k, zero)
             continue
         w_i = half * get(rp, r_at + row_at[2])
-        x_i = up * r_i
         if t < 0:
             for k in range(v):
                 r = get(cp, c + k)
                 g = r_i - r
-                y = min(max((get(work, p + k) - g * g) * (w_i * get(cp, c + v + k)), zero), most)
+                y = min(max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero), most)
                 left = y > one
                 y = two - y if left else y
                 gap = (one if left else y) - math.sqrt(y) * y * segment(y)
-                u = get(ck, n + k) * r
+                u = get(fixed, k) * r
                 g = u_i - u
                 put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
         elif signed:
             for k in range(v):
                 r = get(cp, c + k)
                 g = r_i - r
-                y = min(max((get(work, p + k) - g * g) * (w_i * get(cp, c + v + k)), zero), two)
+                y = min(max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero), two)
                 left = y > one
                 y = two - y if left else y
                 s = math.sqrt(y)
                 f = s * angle(y)
                 gap = (one if left else y) - s * y * segment(y)
-                u = get(ck, n + k) * r
+                u = get(fixed, k) * r
                 g = u_i - u
                 put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
-                old = get(work, q + k) + shift * get(ck, n + v + k)
-                old = (down * get(ck, n + 2 * v + k)) * old * (f if left else one - f)
-                put(work, q + k, old + (x_i * (get(ck, n + 3 * v + k) * r)) * (one - gap))
+                old = get(fixed, 2 * v + k) * get(work, q + k) + get(fixed, 3 * v + k)
+                put(
+                    work, q + k,
+                    old * (f if left else one - f) + (get(fixed, 4 * v + k) * (r_i * r)) * (one - gap),
+                )  # fmt: skip
         else:
             for k in range(v):
                 r = get(cp, c + k)
                 g = r_i - r
-                y = min(max((get(work, p + k) - g * g) * (w_i * get(cp, c + v + k)), zero), one)
+                y = min(max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero), one)
                 s = math.sqrt(y)
                 f = s * angle(y)
                 gap = y - s * y * segment(y)
-                u = get(ck, n + k) * r
+                u = get(fixed, k) * r
                 g = u_i - u
                 put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
-                old = get(work, q + k) + shift * get(ck, n + v + k)
-                old = (down * get(ck, n + 2 * v + k)) * old * (one - f)
-                put(work, q + k, old + (x_i * (get(ck, n + 3 * v + k) * r)) * (one - gap))
+                old = get(fixed, 2 * v + k) * get(work, q + k) + get(fixed, 3 * v + k)
+                put(work, q + k, old * (one - f) + (get(fixed, 4 * v + k) * (r_i * r)) * (one - gap))
 
 
 @kernel
@@ -397,6 +406,8 @@ def run(
     v = lanes(work)
     kept = np.empty(v)
     total = borrow(kept)
+    row_constants = np.empty(5 * v, work.dtype)
+    fixed = borrow(row_constants)
     none = strip(work, 0, 0)
     for u in range(components.shape[0]):
         component = strip(components.reshape(components.size), u * axes, axes)
@@ -443,7 +454,7 @@ def run(
                             relu(
                                 work, pa + low * v, pb + low * v if rb >= 0 else -1, here, (rp, cp),
                                 (at_row + p * height + i, size * height, height), (at_col + p * v, size * v),
-                                rk, ck, n, i, code[k, 8],
+                                rk, ck, n, i, code[k, 8], fixed,
                             )  # fmt: skip
                             continue
                         for m in range(low, high):
@@ -516,4 +527,4 @@ def run(
                                 at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
                                 for t in range(v):
                                     put(buffers, at + t, get(buffers, at + t) + np.float64(a[t]))
-    return missed + 0 * kept.size
+    return missed + 0 * (kept.size + row_constants.size)

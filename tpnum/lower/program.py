@@ -67,20 +67,35 @@ class Program:
                 if v >= 0:
                     space_of[v] = goal
 
+        last = {v: k for k, one in enumerate(code) for v in one.reads if v >= 0}
+        same: dict[int, int] = {}  # what is changed in place and not read again: one register
+
+        def first(value: int) -> int:
+            while value in same:
+                value = same[value]
+            return value
+
+        for k, one in enumerate(code):
+            for read, made in zip(one.reads, one.makes, strict=True):
+                if read >= 0 and made >= 0 and last[read] == k:
+                    same[made] = first(read)
+                    stretch_of[first(read)] |= stretch_of[made]
+
         def kind(value: int) -> Hashable:
+            value = first(value)
             return ("chunk",) if len(stretch_of[value]) == 1 else ("whole", space_of[value])
 
         placed, kinds = allocate(code, kind)
         self.buffer_nodes: list[int] = []
         rows: list[tuple[int, ...]] = []
         breaks: list[int] = []
-        last: Hashable = None
+        latest: Hashable = None
         for one, near, registers in placed:
             key = self._space(near)
             apart = one is not None and one.op in APART
-            if apart or key != last:
+            if apart or key != latest:
                 breaks.append(len(rows))
-            last = None if apart else key
+            latest = None if apart else key
             rows.append(self._row(one, near, registers))
         self.code = np.array(rows or np.empty((0, 9)), np.int64).reshape(-1, 9)
         ends = [*breaks[1:], len(rows)]

@@ -93,6 +93,12 @@ class Network:
         for node in order:
             if id(node) in kept:
                 self._add(node, kept)
+        wanted = {id(node.call.cov) for node in order if isinstance(node, graph.Dual)}
+        for root in reversed(self.roots):
+            if root.held == "inc" and id(root.node) not in wanted:
+                root.held = "cov"
+            if root.held == "inc":
+                wanted |= {id(pair) for g in root.groups for _, atom in g.atoms for pair in (atom, *factors_of(atom))}
         self.depth = 1 + max((root.level for root in self.roots), default=0)
 
     @staticmethod
@@ -127,6 +133,11 @@ class Network:
         return [root for child in graph.operands(atom) for root in self.read_by(child)]
 
 
+def factors_of(atom: graph.Pair) -> list[graph.Pair]:
+    """The nodes that a sum which is not linear multiplies."""
+    return graph.operands(atom) if isinstance(atom, graph.Sum) and not is_linear(atom) else []
+
+
 def _mixing(node: graph.Mapped) -> bool:
     rows, cols = node.row_map, node.col_map
     if rows is None or cols is None:
@@ -156,6 +167,7 @@ class Level:
     """
 
     def __init__(self, number: int, network: Network, buffers: dict[int, list[dict[Cell, int]]]):
+        self.network = network
         self.roots = [root for root in network.roots if root.level == number]
         outputs = {id(node) for node in network.outputs}
         reads = {id(r): r for root in self.roots for r in root.loads}

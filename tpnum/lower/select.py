@@ -17,7 +17,7 @@ from tpnum.law import graph
 from tpnum.lower.errors import Unsupported
 from tpnum.lower.linear import is_linear
 from tpnum.lower.numbers import Number, Numbers, axes_of
-from tpnum.lower.schedule import Level, Root, grid_of
+from tpnum.lower.schedule import Group, Level, Root, grid_of
 from tpnum.plan.tables import SeriesTables
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tpnum.lower.schedule import Grid
     from tpnum.plan.profile import ProfileValues
     from tpnum.program.lines import Axes
+
+    Atoms = tuple[tuple[float, graph.Pair], ...]
 
 SLOTS = {
     "data": "w",
@@ -100,6 +102,7 @@ class Selection:
         self._parts: dict[tuple[int, int], int] = {}
         self._wanted = {id(a.call): a.call for a in self._atoms() if isinstance(a, graph.Dual)}
         self._rectified = self._match()
+        self._bare = self._bare_roots()
         self._run()
 
     # -- order -----------------------------------------------------------------------------------
@@ -121,12 +124,9 @@ class Selection:
 
     def _make(self, root: Root) -> None:
         """The sources of a root's chains; the chains themselves are run when somebody reads the root."""
-        parts = []
-        for k, group in enumerate(root.groups):
-            source = self._source(root, k)
-            if source >= 0:
-                parts.append((source, (id(root), k) if group.chain else ()))
-        self._pending[id(root)] = parts
+        self._pending[id(root)] = [
+            (self._source(root, k, -1), k) for k, group in enumerate(root.groups) if group.chain
+        ]
 
     def _flush(self, root: Root) -> None:
         """The register of a root."""
@@ -139,20 +139,19 @@ class Selection:
         self._registers[id(root)] = made
 
     def _sum(self, root: Root) -> int:
+        """The register of a root: its chains and what is added to them."""
         grid = grid_of(root.node)
         made = -1
-        for source, link in self._pending[id(root)]:
-            part = source
-            if link:
-                part = self.value_of("mix", source, grid=self._below(root, link[1]), extra=("map", *link))
+        for source, k in self._pending[id(root)]:
+            part = self.value_of("mix", source, grid=self._below(root, k), extra=("map", id(root), k))
             if made < 0:
                 made = part
             else:
-                unit = self.numbers.place(grid, _both(1.0))
-                made = self.value_of("add", made, part, p=unit, grid=grid)
-        if made < 0:
-            made = self.value_of("zero", grid=grid)
-        return made
+                made = self.value_of("add", made, part, p=self.numbers.place(grid, _both(1.0)), grid=grid)
+        for k, group in enumerate(root.groups):
+            if not group.chain and not (id(root) in self._bare and constant(group) is not None):
+                made = self._source(root, k, made)
+        return made if made >= 0 else self.value_of("zero", grid=grid)
 
     def _below(self, root: Root, k: int) -> Grid:
         return next(grid_of(a) for _, a in root.groups[k].atoms if Level.on_cells(a))
@@ -160,10 +159,10 @@ class Selection:
     def _store(self, root: Root) -> None:
         key = ("buffer", id(root.node))
         if root.pooled:
-            for source, link in self._pending[id(root)]:
-                below = self._below(root, link[1])
-                made = self.value_of("mix", source, grid=below, extra=("map", *link))
-                self.emit("store", made, grid=below, p=-1, extra=("touched", *link, id(root.node)))
+            for source, k in self._pending[id(root)]:
+                below = self._below(root, k)
+                made = self.value_of("mix", source, grid=below, extra=("map", id(root), k))
+                self.emit("store", made, grid=below, p=-1, extra=("touched", id(root), k, id(root.node)))
             return
         self._flush(root)
         grid = grid_of(root.node)
@@ -171,26 +170,26 @@ class Selection:
 
     # -- sources ---------------------------------------------------------------------------------
 
-    def _source(self, root: Root, k: int) -> int:
-        """What goes through a chain, -1 where nothing does."""
+    def _source(self, root: Root, k: int, out: int) -> int:
+        """What goes through a chain; without one, what is added to ``out``."""
         if (id(root), k) in self._rectified:
             return self._relu(self._rectified[id(root), k], (id(root), k))
         group = root.groups[k]
-        cells = [(coef, atom) for coef, atom in group.atoms if Level.on_cells(atom)]
+        cells = [atom for _, atom in group.atoms if Level.on_cells(atom)]
         if not cells and group.chain:
             raise Unsupported("a constant alone goes through an index map")
-        grid = grid_of(cells[0][1]) if cells else grid_of(root.node)
+        grid = grid_of(cells[0]) if cells else grid_of(root.node)
         if root.held == "inc":
-            return self._increments(root, list(group.atoms), grid)
-        return self._covariances(list(group.atoms), grid)
+            return self._increments(root, group.atoms, grid, out)
+        return self._covariances(group.atoms, grid, out)
 
-    def _increments(self, root: Root, atoms: list[tuple[float, graph.Pair]], grid: Grid) -> int:
+    def _increments(self, root: Root, atoms: Atoms, grid: Grid, out: int) -> int:
         norms = root.node.norms
         assert norms is not None
         down = _sides(lambda side: Number(1.0, (), ((norms[side], -1.0),)))
-        if len(atoms) == 1 and isinstance(atoms[0][1], graph.Gram) and atoms[0][0] > 0:
+        if out < 0 and len(atoms) == 1 and isinstance(atoms[0][1], graph.Gram) and atoms[0][0] > 0:
             return self._data("data", atoms[0][1], grid, _scaled(down, atoms[0][0]))
-        out = self.value_of("zero", grid=grid)
+        out = self.value_of("zero", grid=grid) if out < 0 else out
         for coef, atom in atoms:
             if isinstance(atom, graph.Sum) and not is_linear(atom):
                 for part in atom.parts:
@@ -231,10 +230,10 @@ class Selection:
         p, n = (self.numbers.place(grid, number) for number in numbers)
         return self.value_of("gain", out, e, p=p, n=n, grid=grid)
 
-    def _covariances(self, atoms: list[tuple[float, graph.Pair]], grid: Grid) -> int:
-        if len(atoms) == 1 and isinstance(atoms[0][1], graph.Gram) and atoms[0][0] > 0:
+    def _covariances(self, atoms: Atoms, grid: Grid, out: int) -> int:
+        if out < 0 and len(atoms) == 1 and isinstance(atoms[0][1], graph.Gram) and atoms[0][0] > 0:
             return self._data("cross", atoms[0][1], grid, _scaled(_both(1.0), atoms[0][0]))
-        out = self.value_of("zero", grid=grid)
+        out = self.value_of("zero", grid=grid) if out < 0 else out
         for coef, atom in atoms:
             if isinstance(atom, graph.Sum) and not is_linear(atom):
                 for part in atom.parts:
@@ -325,7 +324,7 @@ class Selection:
         if isinstance(node, graph.Dual) and node.what == "slope":
             return self._call(node.call, grid)[1]
         if (id(node), grid) not in self._plain:
-            self._plain[id(node), grid] = self._covariances([(1.0, node)], grid)
+            self._plain[id(node), grid] = self._covariances(((1.0, node),), grid, -1)
         return self._plain[id(node), grid]
 
     def correlation(self, node: graph.Pair) -> int:
@@ -516,12 +515,12 @@ class Selection:
         self, terms: list[tuple[Root, float, graph.Pair]], root: Root
     ) -> tuple[float, float, graph.Pair] | None:
         """(coefficient of the value, of slope times inner, inner) of c1 V + c2 V' T."""
-        if root.held != "cov" or len(terms) != 2:
+        if root.held != "cov" or len(terms) > 2:
             return None
-        up, down, inner = None, None, None
+        up, down, inner = 0.0 if len(terms) == 1 else None, None, None
         for _, coef, atom in terms:
-            if isinstance(atom, graph.Dual) and atom.what == "value":
-                up = coef
+            if isinstance(atom, graph.Dual):
+                up = coef if atom.what == "value" else None
             elif isinstance(atom, graph.Sum) and len(atom.parts) == 1:
                 (part,) = atom.parts
                 duals = [p for p in part.pairs if isinstance(p, graph.Dual)]
@@ -532,14 +531,13 @@ class Selection:
         below = self._roots.get(id(inner))
         if up is None or down is None or inner is None or below is None or below.held != "cov":
             return None
-        return (up, down, inner) if up > 0.0 and down > 0.0 else None
+        return (up, down, inner) if up >= 0.0 and down > 0.0 else None
 
     def _relu(self, step: Rectified, key: tuple[int, int]) -> int:
         if key in self._parts:
             return self._parts[key]
         call = step.call
         source = self._roots[id(call.cov)]
-        self._flush(source)
         grid = grid_of(call.cov)
         norms = source.node.norms
         assert norms is not None
@@ -549,29 +547,47 @@ class Selection:
         if step.held == "inc":
             assert goal is not None
             down = _sides(lambda k: Number(1.0, (), ((goal[k], -1.0),)))
+        self._flush(source)
+        value, lift = self._registers[id(source)], self._bare.get(id(source), 0.0)
         alpha = float(np.sqrt(step.coef * step.scale))
         t, shift = -1, 0.0
         if step.tangent is not None:
             assert step.inner is not None
             inner = self._roots[id(step.inner)]
             self._flush(inner)
-            t = self._registers[id(inner)]
+            t, shift = self._registers[id(inner)], self._bare.get(id(inner), 0.0)
         up, slope = (float(np.sqrt(c * step.scale)) for c in step.coefs)
         n = self.numbers.constant(
             _sides(lambda k: Number(alpha).times(here[k]).times(down[k])),
-            _both(shift),
+            _sides(lambda k: Number(float(np.sqrt(lift)), (), ((norms[k], -1.0),))),
+            _both(float(np.sqrt(shift))),
             _both(slope),
             _sides(lambda k: Number(up).times(here[k])),
         )
         p = self._roots_of(norms, grid)
         flag = int(not self._positive(source)) + 2 * (step.held != "inc")
         first, second = self.emit(
-            "relu", self._registers[id(source)], t, p=p, n=n, grid=grid, flag=flag, makes=1 + (t >= 0)
+            "relu", value, t, p=p, n=n, grid=grid, flag=flag, makes=1 + (t >= 0)
         )
         self._parts[step.value] = first
         if step.tangent is not None:
             self._parts[step.tangent] = second
         return self._parts[key]
+
+    def _bare_roots(self) -> dict[int, float]:
+        """The roots that nobody but relus reads, which add the constant themselves, and these constants."""
+        read = {id(root) for root in self.level.stored}
+        for root in self.level.roots:
+            for k, group in enumerate(root.groups):
+                if (id(root), k) not in self._rectified:
+                    read |= {id(r) for _, a in group.atoms for r in self.level.network.read_by(a)}
+        found = {}
+        for root in self.level.roots:
+            for group in root.groups:
+                value = constant(group)
+                if value is not None and value > 0.0 and id(root) not in read:
+                    found[id(root)] = value
+        return found
 
     def _positive(self, root: Root) -> bool:
         """Whether no correlation of a root is negative: sums of what is behind a relu, and constants."""
@@ -621,6 +637,13 @@ class Selection:
     def _value(self) -> int:
         self.made += 1
         return self.made - 1
+
+
+def constant(group: Group) -> float | None:
+    """The value of a group of constants alone."""
+    if group.chain or any(Level.on_cells(atom) for _, atom in group.atoms):
+        return None
+    return sum(coef * atom.value for coef, atom in group.atoms if isinstance(atom, graph.Shared))
 
 
 def _both(value: float) -> Pair:
