@@ -206,7 +206,7 @@ class Take(_Gather):
 def selection(length: int, index: SupportsIndex | slice | Sequence[int]) -> tuple[int | None, Take]:
     """(size of the new axis, map) of ``index`` as NumPy reads it; the size None where it drops the axis."""
     picks: Sequence[int]
-    single = not isinstance(index, slice) and hasattr(index, "__index__")
+    single = hasattr(index, "__index__") and getattr(index, "ndim", 0) == 0  # an array has it too
     try:
         if isinstance(index, slice):
             picks = range(length)[index]
