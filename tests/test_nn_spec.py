@@ -241,19 +241,23 @@ NET_ERRORS = {
     "dilated filter too large": (
         nn.serial(nn.Conv(3, (2,)), nn.Conv(3, (3,), dilation=(2,))),
         SEQUENCE,
-        r"layers\[1\] \(Conv\): filter_shape \(3,\) with dilation \(2,\) reaches over 5 .* larger than the input "
-        r"\(4,\)",
+        r"layers\[1\] \(Conv\): filter_shape \(3,\) with dilation \(2,\) reaches over 5 .* the input \(4,\)",
     ),
     "dilated filter sees nothing": (
-        nn.ConvLocal(3, (2,), (2,), "SAME", dilation=(9,)),
+        nn.ConvLocal(3, (2,), (2,), "SAME", dilation=(10,)),
         SEQUENCE,
-        r"ConvLocal: filter_shape \(2,\) with dilation \(9,\) .* none of the 5 positions",
+        r"ConvLocal: filter_shape \(2,\) with dilation \(10,\) .* none of the 5 positions",
     ),
     "dilation rank": (nn.Conv(3, (3, 3), dilation=(2,)), IMAGE, "Conv: dilation is .* one number per axis"),
     "too many entries": (
         nn.Conv(3, (1 << 16,), padding="SAME"),
         (1 << 20, 2),
         r"Conv: filter_shape 65536, strides 1 along axis 't': .* entries",
+    ),
+    "too many positions": (
+        nn.ConvTranspose(3, (2,), (2**50,)),
+        SEQUENCE,
+        "ConvTranspose: .* entries; more than",
     ),
     "filter too large": (nn.Conv(3, (6,)), SEQUENCE, "Conv: filter_shape .* larger than the input"),
     "nonlinearity on data": (nn.serial(nn.Relu(), nn.Dense(1)), FLAT, r"layers\[0\] \(Relu\): .*raw data"),
