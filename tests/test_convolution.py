@@ -11,7 +11,7 @@ import tpnum as tp
 from tests.oracle import loops
 from tpnum import nn
 from tpnum.errors import SpecError
-from tpnum.program.maps import Window
+from tpnum.program.windows import Window
 
 BOTH = ("nngp", "ntk")
 WEIGHTS = {"W_std": 1.3, "b_std": 0.2, "parameterization": "ntk"}

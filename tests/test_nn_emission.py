@@ -12,7 +12,7 @@ from tpnum import nn
 from tpnum.errors import InputError, SpecError
 from tpnum.nn.resample import resize_rows
 from tpnum.program.lines import Input, Map, Matrix, Scan
-from tpnum.program.maps import Transposed
+from tpnum.program.windows import Transposed
 
 
 def text(net: nn.Layer, *shape: int) -> str:

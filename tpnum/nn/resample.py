@@ -1,6 +1,6 @@
 """The linear map of one index axis that resizes images.
 
-Windows, pooling, shifts, slices and transposed convolution are the program's own (`tpnum.program.maps`).
+The other maps are the program's own: `tpnum.program.maps`, `tpnum.program.windows`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ from tpnum.nn.arguments import (
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.resample import resize_rows
 from tpnum.nn.weights import Weights
-from tpnum.program.maps import IndexMap, Pool, Transposed, Window
+from tpnum.program.maps import IndexMap
+from tpnum.program.windows import Pool, Transposed, Window
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
@@ -74,8 +75,7 @@ def _reads(
     for (axis, _), width in zip(x.axes, window, strict=True):
         if width > LONGEST:
             raise to.error(f"{name} {shown(window)} is larger than {LONGEST} along axis {axis!r}")
-    rows = zip(x.axes, window, steps, strict=True)
-    return [(axis, size, width, step) for (axis, size), width, step in rows]
+    return [(*axis, width, step) for axis, width, step in zip(x.axes, window, steps, strict=True)]
 
 
 def _need_room(
@@ -85,9 +85,7 @@ def _need_room(
     for (axis, size), width, apart in zip(x.axes, window, dilation, strict=True):
         reach = (width - 1) * apart + 1
         if padding == "VALID" and reach > size:
-            spread = (
-                f" with dilation {dilation} reaches over {shown(reach)} positions and" if apart > 1 else ""
-            )
+            spread = f" with dilation {dilation} reaches over {shown(reach)} and" if apart > 1 else ""
             raise to.error(
                 f"{name} {window}{spread} is larger than the input {tuple(x.sizes().values())} along axis "
                 f"{axis!r}; take a smaller one or padding='SAME'"

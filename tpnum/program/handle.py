@@ -12,8 +12,9 @@ from tpnum.arguments import shown
 from tpnum.errors import ProgramError
 from tpnum.program import reads as read
 from tpnum.program.lines import Axes, Var
-from tpnum.program.maps import Mean, Pool, Shift, Sum, Window, selection
+from tpnum.program.maps import Mean, Shift, Sum, selection
 from tpnum.program.reads import reads
+from tpnum.program.windows import Pool, Window
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -120,7 +121,7 @@ class Handle:
         """A linear map of one axis to the axes ``out``.
 
         ``rows``: for each index of the result the pairs (index, weight) that are summed, or a record of
-        `tpnum.program.maps`.
+        `tpnum.program.maps` or `tpnum.program.windows`.
         """
         return self.program.map(self, axis, out, rows, name=name)
 

@@ -151,7 +151,7 @@ class Map:
     """A linear map on one index axis of a vector or scalar family.
 
     ``out`` replaces ``axis``, at its place (``out = ()`` sums it away).  ``index`` says what the map is
-    (`tpnum.program.maps`); bare rows are one that is known by them alone.
+    (`tpnum.program.maps`, `tpnum.program.windows`); bare rows are one that is known by them alone.
     """
 
     name: str

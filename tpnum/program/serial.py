@@ -27,7 +27,8 @@ from tpnum.program.lines import (
     Term,
     Transpose,
 )
-from tpnum.program.maps import MAPS, IndexMap, Rows
+from tpnum.program.maps import IndexMap, Mean, Rows, Shift, Sum, Take
+from tpnum.program.windows import Pool, Transposed, Window
 
 if TYPE_CHECKING:
     from tpnum.program.builder import Program
@@ -37,6 +38,7 @@ READ = (1, VERSION)
 """Versions that are read: the first knew maps by their rows alone."""
 _CLASSES = (Input, Data, Matrix, Transpose, MatMul, LinComb, Nonlin, Map, Moment, Arith, Scan)
 LINES = {c.__name__: c for c in _CLASSES}
+MAPS: dict[str, type[IndexMap]] = {c.__name__: c for c in (Shift, Take, Sum, Mean, Window, Pool, Transposed)}
 DEEPEST = 60
 """Levels of lists and objects; a scan inside a scan has four, a function inside a function up to six."""
 TOO_DEEP = f"this JSON is not a program: it is nested more than {DEEPEST} levels deep"
@@ -218,8 +220,8 @@ def _line(entry: Any, label: str, modules: tuple[str, ...]) -> Line:
 def _index(entry: Any, label: str) -> IndexMap:
     """The record of a map."""
     kind = entry.get("map") if isinstance(entry, dict) else None
-    if kind not in MAPS or kind == "Rows":
-        known = ", ".join(name for name in MAPS if name != "Rows")
+    if kind not in MAPS:
+        known = ", ".join(MAPS)
         raise ProgramError(f"line {label} of the JSON has the map {kind!r}, which is not one of {known}")
     try:
         return MAPS[kind](**{name: _tuples(value) for name, value in entry.items() if name != "map"})
