@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 import tpnum as tp
 from tests.oracle import loops
 from tpnum import nn
+from tpnum.errors import SpecError
+from tpnum.program.windows import Window
 
 BOTH = ("nngp", "ntk")
 WEIGHTS = {"W_std": 1.3, "b_std": 0.2, "parameterization": "ntk"}
 
 
-def conv(shape, strides, padding, chan=6, op="Conv"):
+def conv(shape, strides, padding, chan=6, op="Conv", **more):
     return {
+        **more,
         "op": op,
         "out_chan": chan,
         "filter_shape": shape,
@@ -64,6 +69,32 @@ ODD_SHAPES = {
         (3, 3, 2),
         [conv([2, 2], [1, 1], "SAME"), {"op": "LayerNorm", "axis": [1, 2, -1]}, RELU, FLAT, END],
     ),
+    "1d_dilated": (
+        (9, 2),
+        [
+            conv([2], [1], "VALID", dilation=[3]),
+            RELU,
+            conv([3], [2], "SAME", dilation=[2]),
+            RELU,
+            conv([2], [1], "CIRCULAR", op="ConvLocal", dilation=[2]),
+            RELU,
+            FLAT,
+            END,
+        ],
+    ),
+    "2d_dilated": (
+        (5, 4, 2),
+        [
+            conv([3, 2], [1, 2], "SAME", dilation=[2, 3]),
+            RELU,
+            conv([2, 2], [1, 1], "CIRCULAR", dilation=[3, 1]),
+            {"op": "Erf"},
+            conv([2, 1], [2, 1], "VALID", dilation=[4, 5]),
+            RELU,
+            GAP,
+            END,
+        ],
+    ),
     "3d": ((2, 3, 2, 2), [conv([2, 2, 1], [1, 1, 1], "SAME"), RELU, GAP, END]),
 }
 
@@ -102,3 +133,78 @@ def test_pooled_conv_is_its_expanded_program():
     parts = {name: x[:, k] for k, name in enumerate(names)}
     for k, expanded in zip(family, tp.kernel(scalar_lines, parts, get=BOTH), strict=True):
         np.testing.assert_allclose(expanded, k, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME", "CIRCULAR"])
+@pytest.mark.parametrize("length", [6, 7])
+def test_covariances_under_dilated_filters(length, padding):
+    """K[p, p2] = W_std^2 / size sum over offsets of x(p, o) . x(p2, o) / channels + b_std^2."""
+    x = np.random.default_rng(7).standard_normal((3, length, 2))
+    gram = np.einsum("ipc,jqc->pqij", x, x) / 2
+    for size, stride, dilation in product([1, 2, 3, 4], [1, 2, 3], [1, 2, 3]):
+        net = nn.Conv(4, (size,), (stride,), padding, 1.3, 0.2, dilation=(dilation,))
+        if padding == "VALID" and (size - 1) * dilation + 1 > length:
+            with pytest.raises(SpecError, match=r"Conv: filter_shape .* larger than the input"):
+                nn.program(net, x.shape[1:])
+            continue
+        _, rows = loops.windows((length,), (size,), (stride,), padding, (dilation,))
+        truth = np.full((3, 3, len(rows), len(rows)), 0.04)
+        for (p, row), (q, other) in product(enumerate(rows), repeat=2):
+            for a, b in zip(row, other, strict=True):
+                if a is not None and b is not None:
+                    truth[:, :, p, q] += 1.69 / size * gram[a, b]
+        made = tp.kernel(net, x)
+        np.testing.assert_allclose(made, truth, rtol=0, atol=1e-14 * np.abs(truth).max())
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME", "CIRCULAR"])
+def test_covariances_under_dilated_filters_of_images(padding):
+    x = np.random.default_rng(8).standard_normal((2, 5, 4, 2))
+    gram = np.einsum("iabc,jdec->abdeij", x, x).reshape(20, 20, 2, 2) / 2
+    for size, strides, dilation in (
+        ((2, 3), (1, 1), (3, 1)),
+        ((3, 2), (2, 1), (2, 2)),
+        ((2, 2), (3, 2), (4, 3)),
+        ((1, 2), (1, 3), (7, 2)),
+    ):
+        net = nn.Conv(4, size, strides, padding, 1.3, 0.2, dilation=dilation)
+        shape, rows = loops.windows((5, 4), size, strides, padding, dilation)
+        truth = np.full((2, 2, len(rows), len(rows)), 0.04)
+        for (p, row), (q, other) in product(enumerate(rows), repeat=2):
+            for a, b in zip(row, other, strict=True):
+                if a is not None and b is not None:
+                    truth[:, :, p, q] += 1.69 / np.prod(size) * gram[a, b]
+        made = tp.kernel(net, x).reshape(truth.shape)
+        assert len(rows) == np.prod(shape)
+        np.testing.assert_allclose(made, truth, rtol=0, atol=1e-14 * np.abs(truth).max())
+
+
+def test_a_filter_of_even_size_at_stride_and_dilation_by_hand():
+    """SAME pads (size - 1) dilation entries at stride 1, the smaller half before."""
+    places = {
+        (7, 3, 1, 2): [-2, -1, 0, 1, 2, 3, 4],
+        (6, 2, 1, 3): [-1, 0, 1, 2, 3, 4],
+        (6, 4, 2, 1): [-1, 1, 3],
+        (7, 2, 3, 2): [-1, 2, 5],
+        (5, 1, 2, 9): [0, 2, 4],
+    }
+    for (length, size, stride, dilation), starts in places.items():
+        for padding in ("SAME", "CIRCULAR"):
+            made = Window(length, size, stride, dilation, padding)
+            assert list(made.starts) == starts
+            for k, start in enumerate(starts):
+                for o in range(size):
+                    i = start + o * dilation
+                    seen = [i % length] if padding == "CIRCULAR" else [i] if 0 <= i < length else []
+                    assert [at for at, _ in made.rows[k * size + o]] == seen
+
+
+def test_a_transposed_convolution_may_have_a_filter_longer_than_its_input():
+    """VALID, stride 2: input i reaches the outputs 2 i + o, o = 0 .. 4."""
+    x = np.random.default_rng(9).standard_normal((2, 3, 2))
+    made = tp.kernel(nn.ConvTranspose(4, (5,), (2,)), x)
+    gram = np.einsum("ipc,jqc->pqij", x, x) / 2
+    truth = np.zeros((2, 2, 9, 9))
+    for i, j, o in product(range(3), range(3), range(5)):
+        truth[:, :, 2 * i + o, 2 * j + o] += gram[i, j] / 5
+    np.testing.assert_allclose(made, truth, rtol=0, atol=1e-14)

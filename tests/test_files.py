@@ -134,7 +134,7 @@ def test_a_key_given_twice_is_refused(folder: Path, capsys: pytest.CaptureFixtur
     assert "'out_dim' is given twice" in refused([*KERNEL, "K.npy"], capsys)
     p = tp.Program()
     p.vector("x", var=4.0)
-    text = p.to_json().replace('"version": 1', '"version": 1, "version": 1')
+    text = p.to_json().replace('"version": 2', '"version": 2, "version": 2')
     with pytest.raises(ProgramError, match="'version' is given twice"):
         Program.from_json(text)
 

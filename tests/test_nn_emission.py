@@ -10,8 +10,9 @@ import pytest
 
 from tpnum import nn
 from tpnum.errors import InputError, SpecError
-from tpnum.nn.resample import resize_rows, transposed_rows
+from tpnum.nn.resample import resize_rows
 from tpnum.program.lines import Input, Map, Matrix, Scan
+from tpnum.program.windows import Transposed
 
 
 def text(net: nn.Layer, *shape: int) -> str:
@@ -318,12 +319,13 @@ def test_resize_weights():
 def test_transposed_convolution_is_the_transpose_of_the_convolution(window, stride):
     """VALID: scattering x[i] w[o] to i stride + o, the filter reversed."""
     size = 4
-    positions, rows = transposed_rows(size, window, stride, "VALID")
-    assert positions == size * stride + max(window - stride, 0)
+    made = Transposed(size, window, stride, "VALID")
+    rows = made.rows
+    assert made.positions == size * stride + max(window - stride, 0)
     scattered = {(i * stride + o, window - 1 - o, i) for i in range(size) for o in range(window)}
     read = {(k // window, k % window, i) for k, row in enumerate(rows) for i, _ in row}
     assert read == scattered
-    assert transposed_rows(size, window, stride, "SAME")[0] == size * stride
+    assert Transposed(size, window, stride, "SAME").positions == size * stride
     assert nn.program(nn.ConvTranspose(3, (window,), (stride,)), (size, 2)).outputs
 
 

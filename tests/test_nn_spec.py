@@ -80,6 +80,9 @@ NETS = [
     nn.serial(
         nn.ConvTranspose(8, (2,), (2,), "same"), nn.AvgPool((2,), normalize_edges=True), nn.SumPool((2,))
     ),
+    nn.serial(
+        nn.Conv(6, (3,), dilation=[2]), nn.Conv(6, (2,), groups=3), nn.ConvLocal(2, (2,), dilation=(3,))
+    ),
     nn.serial(nn.Index([..., slice(0, 3), slice(None)]), nn.ImageResize((-1, 2, -1), "linear", False)),
     nn.serial(nn.Dense(3), nn.Elementwise("tanh"), nn.Elementwise(tpnum.functions.erf)),
     nn.Elementwise(tpnum.functions.get("abrelu", a=-1, b=0.5)),
@@ -182,6 +185,9 @@ ARGUMENT_ERRORS = {
     "filter": (lambda: nn.Conv(3, (3, 0)), "filter_shape"),
     "filter as int": (lambda: nn.Conv(3, 3), "filter_shape"),
     "strides": (lambda: nn.Conv(3, (3,), (0,)), "strides"),
+    "dilation": (lambda: nn.Conv(3, (3,), dilation=2), "dilation is 2; it must be a sequence of positive"),
+    "no dilation": (lambda: nn.ConvLocal(3, (3,), dilation=(0,)), "dilation"),
+    "groups": (lambda: nn.Conv(3, (3,), groups=0), "groups is 0; it must be a positive int"),
     "rate 0": (lambda: nn.Dropout(0.0), "rate"),
     "rate above 1": (lambda: nn.Dropout(1.5), "rate"),
     "mode": (lambda: nn.Dropout(0.5, "predict"), "mode"),
@@ -232,6 +238,27 @@ NET_ERRORS = {
     "stride rank": (nn.Conv(3, (3, 3), (1,)), IMAGE, "Conv: strides"),
     "window rank": (nn.SumPool((2, 2)), SEQUENCE, "SumPool: window_shape"),
     "window too large": (nn.AvgPool((6,)), SEQUENCE, "AvgPool: window_shape .* larger than the input"),
+    "dilated filter too large": (
+        nn.serial(nn.Conv(3, (2,)), nn.Conv(3, (3,), dilation=(2,))),
+        SEQUENCE,
+        r"layers\[1\] \(Conv\): filter_shape \(3,\) with dilation \(2,\) reaches over 5 .* the input \(4,\)",
+    ),
+    "dilated filter sees nothing": (
+        nn.ConvLocal(3, (2,), (2,), "SAME", dilation=(10,)),
+        SEQUENCE,
+        r"ConvLocal: filter_shape \(2,\) with dilation \(10,\) .* none of the 5 positions",
+    ),
+    "dilation rank": (nn.Conv(3, (3, 3), dilation=(2,)), IMAGE, "Conv: dilation is .* one number per axis"),
+    "too many entries": (
+        nn.Conv(3, (1 << 16,), padding="SAME"),
+        (1 << 20, 2),
+        r"Conv: filter_shape 65536, strides 1 along axis 't': .* entries",
+    ),
+    "too many positions": (
+        nn.ConvTranspose(3, (2,), (2**50,)),
+        SEQUENCE,
+        "ConvTranspose: .* entries; more than",
+    ),
     "filter too large": (nn.Conv(3, (6,)), SEQUENCE, "Conv: filter_shape .* larger than the input"),
     "nonlinearity on data": (nn.serial(nn.Relu(), nn.Dense(1)), FLAT, r"layers\[0\] \(Relu\): .*raw data"),
     "layernorm on data": (nn.LayerNorm(), FLAT, "LayerNorm: .*raw data"),

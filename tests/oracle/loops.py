@@ -27,10 +27,12 @@ class Grid:
         return list(product(*(range(n) for n in self.shape)))
 
 
-def _windows(shape, window, strides, padding):
+def windows(shape, window, strides, padding, dilation=None):
     """For each output position the input positions under the window (None outside the image)."""
     out, before = [], []
-    for n, f, s in zip(shape, window, strides, strict=True):
+    dilation = dilation or (1,) * len(window)
+    for n, f, s, d in zip(shape, window, strides, dilation, strict=True):
+        f = (f - 1) * d + 1
         if padding == "VALID":
             out.append((n - f) // s + 1)
             before.append(0)
@@ -42,7 +44,9 @@ def _windows(shape, window, strides, padding):
     for p in product(*(range(n) for n in out)):
         row = []
         for o in product(*(range(f) for f in window)):
-            at = tuple(a * s - b + c for a, s, b, c in zip(p, strides, before, o, strict=True))
+            at = tuple(
+                a * s - b + c * d for a, s, b, c, d in zip(p, strides, before, o, dilation, strict=True)
+            )
             if padding == "CIRCULAR":
                 at = tuple(a % n for a, n in zip(at, shape, strict=True))
             row.append(index.get(at))
@@ -93,7 +97,7 @@ def _weights(s: Grid, layer: dict, q, t):
 def _conv(s: Grid, layer: dict, local: bool) -> Grid:
     window = tuple(layer["filter_shape"])
     strides = tuple(layer.get("strides") or (1,) * len(window))
-    shape, rows = _windows(s.shape, window, strides, layer.get("padding", "VALID"))
+    shape, rows = windows(s.shape, window, strides, layer.get("padding", "VALID"), layer.get("dilation"))
     q, t = _weights(s, layer, _average(s.q, rows), _average(s.t, rows))
     if local:
         same = np.eye(len(rows), dtype=REAL)[:, :, None, None]
@@ -104,7 +108,7 @@ def _conv(s: Grid, layer: dict, local: bool) -> Grid:
 def _pool(s: Grid, layer: dict) -> Grid:
     window = tuple(layer["window_shape"])
     strides = tuple(layer.get("strides") or (1,) * len(window))
-    shape, rows = _windows(s.shape, window, strides, layer.get("padding", "VALID"))
+    shape, rows = windows(s.shape, window, strides, layer.get("padding", "VALID"))
     size = len(rows[0])
     weights = [REAL(1)] * len(rows)
     if layer["op"] == "AvgPool":

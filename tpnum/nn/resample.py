@@ -1,6 +1,6 @@
-"""Linear maps of one index axis that resample it: transposed convolution and resizing of images.
+"""The linear map of one index axis that resizes images.
 
-Windows, pooling, shifts and slices are the program's own (`tpnum.program.axes`).
+The other maps are the program's own: `tpnum.program.maps`, `tpnum.program.windows`.
 """
 
 from __future__ import annotations
@@ -9,23 +9,6 @@ import math
 from typing import TypeAlias
 
 Rows: TypeAlias = tuple[tuple[tuple[int, float], ...], ...]
-
-
-def transposed_rows(size: int, window: int, stride: int, padding: str) -> tuple[int, Rows]:
-    """(positions, rows over (position, offset)) of jax.lax.conv_transpose: input dilated by ``stride``."""
-    total = window + stride - 2
-    if padding == "SAME":
-        before = window - 1 if stride > window - 1 else -(-total // 2)
-    else:
-        total += max(window - stride, 0)
-        before = window - 1
-    positions = (size - 1) * stride + 2 + total - window
-    rows = []
-    for position in range(positions):
-        for offset in range(window):
-            index, rest = divmod(position + offset - before, stride)
-            rows.append(((index, 1.0),) if rest == 0 and 0 <= index < size else ())
-    return positions, tuple(rows)
 
 
 def resize_rows(size: int, positions: int, method: str, antialias: bool) -> Rows:

@@ -6,11 +6,13 @@ offset, and a sum over offsets; the rest are maps alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tpnum.arguments import shown
+from tpnum.errors import ProgramError
 from tpnum.nn.arguments import (
     Accepts,
     Deviation,
@@ -28,8 +30,10 @@ from tpnum.nn.arguments import (
     sequence,
 )
 from tpnum.nn.base import Block, Features, Layer
-from tpnum.nn.resample import resize_rows, transposed_rows
+from tpnum.nn.resample import resize_rows
 from tpnum.nn.weights import Weights
+from tpnum.program.maps import IndexMap
+from tpnum.program.windows import Pool, Transposed, Window
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
@@ -62,26 +66,48 @@ def _per_axis(to: Emitter, x: Features, name: str, sizes: tuple[int, ...]) -> tu
     return sizes
 
 
-def _fitting(
-    to: Emitter,
-    x: Features,
-    name: str,
-    window: tuple[int, ...],
-    strides: tuple[int, ...] | None,
-    padding: str,
-) -> list[tuple[str, int, int]]:
-    """(axis, window, stride) per spatial axis, or the complaint that they do not fit."""
+def _reads(
+    to: Emitter, x: Features, name: str, window: tuple[int, ...], strides: tuple[int, ...] | None
+) -> list[tuple[str, int, int, int]]:
+    """(axis, its size, window, stride) per spatial axis, or the complaint that they do not match."""
     _per_axis(to, x, name, window)
     steps = _per_axis(to, x, "strides", strides or (1,) * len(window))
-    for (axis, size), width in zip(x.axes, window, strict=True):
+    for (axis, _), width in zip(x.axes, window, strict=True):
         if width > LONGEST:
             raise to.error(f"{name} {shown(window)} is larger than {LONGEST} along axis {axis!r}")
-        if width > size and padding == "VALID":
+    return [(*axis, width, step) for axis, width, step in zip(x.axes, window, steps, strict=True)]
+
+
+def _need_room(
+    to: Emitter, x: Features, name: str, window: tuple[int, ...], dilation: tuple[int, ...], padding: str
+) -> None:
+    """A VALID window lies inside the input."""
+    for (axis, size), width, apart in zip(x.axes, window, dilation, strict=True):
+        reach = (width - 1) * apart + 1
+        if padding == "VALID" and reach > size:
+            spread = f" with dilation {dilation} reaches over {shown(reach)} and" if apart > 1 else ""
             raise to.error(
-                f"{name} {window} is larger than the input {tuple(x.sizes().values())} along axis {axis!r}; "
-                "take a smaller one or padding='SAME'"
+                f"{name} {window}{spread} is larger than the input {tuple(x.sizes().values())} along axis "
+                f"{axis!r}; take a smaller one or padding='SAME'"
             )
-    return [(axis, width, step) for (axis, _), width, step in zip(x.axes, window, steps, strict=True)]
+
+
+def _offset(axis: str) -> str:
+    """The name of the axis of filter offsets along ``axis``."""
+    return f"{axis}_f"
+
+
+def _mapped(
+    to: Emitter, name: str, reads: list[tuple[str, int, int, int]], kind: Callable[..., IndexMap]
+) -> list[tuple[str, IndexMap]]:
+    """(axis, its map) per spatial axis; ``kind`` makes a map of (index of the axis, size, window, stride)."""
+    made = []
+    for k, (axis, size, width, step) in enumerate(reads):
+        try:
+            made.append((axis, kind(k, size, width, step)))
+        except ProgramError as problem:
+            raise to.error(f"{name} {width}, strides {step} along axis {axis!r}: {problem}") from None
+    return made
 
 
 def _positions(vector: Vector, x: Features) -> Axes:
@@ -102,29 +128,64 @@ class _Convolution(Layer):
     b_std: float | None
     parameterization: str
     s: tuple[float, float]
+    dilation: tuple[int, ...] | None = None
+    groups: int = 1
 
     def emit(self, to: Emitter, x: Features) -> Features:
-        reads = _fitting(to, x, "filter_shape", self.filter_shape, self.strides, self.padding)
-        seen = []
-        for block in x.blocks:
-            vector = block.vector
-            for axis, width, step in reads:
-                vector = self.windows(vector, axis, width, step)
-            seen.append(vector)
-        window = tuple((_offset(axis), width) for axis, width, _ in reads)
-        axes = _positions(seen[0], x)
-        weights = Weights(self.W_std, self.b_std, self.parameterization, self.s[0])
-        vector = weights.affine(to, x, to.cdc(self.out_chan), window, axes if self.local else (), seen)
+        reads = _reads(to, x, "filter_shape", self.filter_shape, self.strides)
+        if self.groups > 1:
+            self._need_groups(to, x)
+        vectors = [block.vector for block in x.blocks]
+        for axis, seen in self.windows(to, x, reads):
+            out = ((axis, seen.positions), (_offset(axis), seen.size))
+            vectors = [vector.map(axis, out, seen) for vector in vectors]
+        window = tuple((_offset(axis), width) for axis, _, width, _ in reads)
+        axes = _positions(vectors[0], x)
+        # of all channels that enter, the weights of one output see the share 1 / groups
+        weights = Weights(self.W_std, self.b_std, self.parameterization, self.s[0] * self.groups)
+        vector = weights.affine(to, x, to.cdc(self.out_chan), window, axes if self.local else (), vectors)
         return Features((Block(vector, self.out_chan),), axes)
 
-    def windows(self, vector: Vector, axis: str, width: int, step: int) -> Vector:
-        """``vector`` with ``axis`` replaced by (position, offset in the filter)."""
-        return vector.windows(axis, width, step, self.padding, _offset(axis))
+    def windows(self, to: Emitter, x: Features, reads: list[tuple[str, int, int, int]]) -> list[Any]:
+        """(axis, map to (position, offset in the filter)) per spatial axis."""
+        dilation = _per_axis(to, x, "dilation", self.dilation or (1,) * len(self.filter_shape))
+        _need_room(to, x, "filter_shape", self.filter_shape, dilation, self.padding)
+        made = _mapped(
+            to,
+            "filter_shape",
+            reads,
+            lambda k, n, width, step: Window(n, width, step, dilation[k], self.padding),
+        )
+        for (axis, seen), (_, size, *_) in zip(made, reads, strict=True):
+            if isinstance(seen, Window) and seen.blind:
+                raise to.error(
+                    f"filter_shape {self.filter_shape} with dilation {dilation} and padding 'SAME' sees none "
+                    f"of the {size} positions along axis {axis!r}; take a smaller dilation"
+                )
+        return made
 
-
-def _offset(axis: str) -> str:
-    """The name of the axis of filter offsets along ``axis``."""
-    return f"{axis}_f"
+    def _need_groups(self, to: Emitter, x: Features) -> None:
+        """Groups have a limit where each has channels of one law, and more and more of them."""
+        g = self.groups
+        for what, channels in (("channels that enter", x.channels), ("channels of out_chan", self.out_chan)):
+            if channels % g:
+                raise to.error(f"groups is {g}, which does not divide the {channels} {what}")
+        if x.has_data:
+            raise to.error(
+                f"groups is {g}, but it acts on data, whose channels stay {x.channels}: each group of "
+                "them has a Gram matrix of its own; put a layer with weights and groups=1 before it"
+            )
+        if len(x.blocks) > 1 or x.blocks[0].flat:
+            raise to.error(
+                f"groups is {g}, but the channels that enter are concatenated or flattened, so the groups "
+                "differ in law; put the grouped layer before the FanInConcat or Flatten"
+            )
+        if x.channels == g:
+            raise to.error(
+                f"groups is {g}, as many as channels enter: a depthwise filter sums over no width, so its "
+                "output is a product of weights and features and not Gaussian at any width; take fewer "
+                "groups, or write it in a tp.Program as a product of vectors"
+            )
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,6 +193,17 @@ class Conv(_Convolution):
     """Convolution: sum over filter offsets o of W_o h[p stride + o], W_o entries N(0, W_std^2 / fan_in), + b.
 
     fan_in = channels x prod(filter_shape); padding "VALID", "SAME" (TensorFlow's) or "CIRCULAR".
+
+    ``dilation``, one number per spatial axis, spreads the filter: it reads h[p stride + o dilation], and the
+    padding is that of a filter of (size - 1) dilation + 1.
+
+    ``groups``: the channels that enter and those that leave are split into so many groups, and each is
+    convolved on its own, fan_in = channels / groups x prod(filter_shape).  As the width grows with the number
+    of groups fixed, the average over a group's channels has the limit of the average over all, so NNGP kernel
+    and NTK are those of groups=1 (in standard parameterization the weights' part of the NTK is divided by
+    ``groups``, as fan_in is).  The program is that of groups=1 too, and so are its samples at finite width.
+    Groups of the data's own channels, which stay finite, and one channel per group (depthwise: a product of
+    weights and features, not Gaussian at any width) are refused with `SpecError`.
     """
 
     out_chan: Size
@@ -142,6 +214,8 @@ class Conv(_Convolution):
     b_std: OptionalDeviation = None
     parameterization: Parameterization = "ntk"
     s: Scales = (1.0, 1.0)
+    dilation: OptionalSizes = None
+    groups: Size = 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -157,6 +231,7 @@ class ConvLocal(_Convolution):
     b_std: OptionalDeviation = None
     parameterization: Parameterization = "ntk"
     s: Scales = (1.0, 1.0)
+    dilation: OptionalSizes = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,21 +247,29 @@ class ConvTranspose(_Convolution):
     parameterization: Parameterization = "ntk"
     s: Scales = (1.0, 1.0)
 
-    def windows(self, vector: Vector, axis: str, width: int, step: int) -> Vector:
-        positions, rows = transposed_rows(dict(vector.axes)[axis], width, step, self.padding)
-        return vector.map(axis, ((axis, positions), (_offset(axis), width)), rows)
+    def windows(self, to: Emitter, x: Features, reads: list[tuple[str, int, int, int]]) -> list[Any]:
+        return _mapped(
+            to, "filter_shape", reads, lambda _, n, width, step: Transposed(n, width, step, self.padding)
+        )
 
 
 def _pooled(
-    to: Emitter, x: Features, reads: list[tuple[str, int, int]], padding: str, scaled: str
+    to: Emitter,
+    x: Features,
+    window: tuple[int, ...],
+    strides: tuple[int, ...] | None,
+    padding: str,
+    scaled: str,
 ) -> Features:
-    vectors = []
-    for block in x.blocks:
-        vector = block.vector
-        for axis, width, step in reads:
-            scale = {"sum": 1.0, "average": 1.0 / width, "inside": None}[scaled]
-            vector = vector.pool(axis, width, step, padding, scale)
-        vectors.append(vector)
+    reads = _reads(to, x, "window_shape", window, strides)
+    _need_room(to, x, "window_shape", window, (1,) * len(window), padding)
+
+    def pool(_: int, size: int, width: int, step: int) -> Pool:
+        return Pool(size, width, step, padding, {"sum": 1.0, "average": 1.0 / width, "inside": None}[scaled])
+
+    vectors = [block.vector for block in x.blocks]
+    for axis, index in _mapped(to, "window_shape", reads, pool):
+        vectors = [vector.map(axis, ((axis, index.count),), index) for vector in vectors]
     return x.replace(vectors, _positions(vectors[0], x))
 
 
@@ -200,8 +283,8 @@ class AvgPool(Layer):
     normalize_edges: Flag = False
 
     def emit(self, to: Emitter, x: Features) -> Features:
-        reads = _fitting(to, x, "window_shape", self.window_shape, self.strides, self.padding)
-        return _pooled(to, x, reads, self.padding, "inside" if self.normalize_edges else "average")
+        scaled = "inside" if self.normalize_edges else "average"
+        return _pooled(to, x, self.window_shape, self.strides, self.padding, scaled)
 
 
 @dataclass(frozen=True, repr=False)
@@ -213,8 +296,7 @@ class SumPool(Layer):
     padding: Padding = "VALID"
 
     def emit(self, to: Emitter, x: Features) -> Features:
-        reads = _fitting(to, x, "window_shape", self.window_shape, self.strides, self.padding)
-        return _pooled(to, x, reads, self.padding, "sum")
+        return _pooled(to, x, self.window_shape, self.strides, self.padding, "sum")
 
 
 @dataclass(frozen=True, repr=False)

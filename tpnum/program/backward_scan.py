@@ -14,6 +14,7 @@ from tpnum.errors import ProgramError
 from tpnum.program.check import quoted
 from tpnum.program.gradient import Rules
 from tpnum.program.lines import Line, Map, Scan
+from tpnum.program.maps import Take
 from tpnum.program.text import made_by
 
 if TYPE_CHECKING:
@@ -66,13 +67,13 @@ class _Body(Rules):
 
     def _flipped(self, family: Any, name: str = "") -> Any:
         """A family in the opposite order of steps; a line outside of the scan, made once."""
-        p, rows = self.program, tuple(((i, 1.0),) for i in reversed(range(self.size)))
+        p, turned = self.program, Take(self.size, tuple(reversed(range(self.size))))
         out = ((self.axis, self.size),)
         for line in reversed(p._root.lines):
-            if isinstance(line, Map) and (line.operand, line.out, line.rows) == (family.name, out, rows):
+            if isinstance(line, Map) and (line.operand, line.out, line.index) == (family.name, out, turned):
                 return p[line.name]
         made = p._auto(name or f"{family.name}.flip", bare=True)
-        p._append(Map(made, family.name, self.axis, out, rows), p._root)
+        p._append(Map(made, family.name, self.axis, out, turned), p._root)
         return p[made]
 
     # --- gradients

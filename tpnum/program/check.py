@@ -30,6 +30,7 @@ from tpnum.program.lines import (
     Transpose,
     Var,
 )
+from tpnum.program.maps import Rows
 from tpnum.program.scope import Fault, Scope
 from tpnum.program.text import line_text, made_by
 
@@ -341,9 +342,13 @@ def _map(line: Map, scope: Scope) -> list[Var]:
     for axis, n in v.axes:
         out += _axes(line.out) if axis == line.axis else [(axis, n)]
     rows = math.prod(n for _, n in line.out)
-    if len(line.rows) != rows:
-        raise Fault(f"a map to {rows} indices needs {rows} rows, not {len(line.rows)}")
-    for row in line.rows:
+    if line.index.count != rows:
+        raise Fault(f"a map to {rows} indices needs {rows} rows, not {line.index.count}")
+    if line.index.reads not in (None, sizes[line.axis]):
+        raise Fault(
+            f"the map reads an axis of size {line.index.reads}, but {line.axis!r} has size {sizes[line.axis]}"
+        )
+    for row in line.index.given if isinstance(line.index, Rows) else ():  # what the others make is right
         for i, w in row:
             _finite(w, "a weight of the map")
             if not isinstance(i, int) or not 0 <= i < sizes[line.axis]:

@@ -33,6 +33,7 @@ from tpnum.program.lines import (
     Transpose,
     Var,
 )
+from tpnum.program.maps import Rows
 from tpnum.program.text import made_by, numbered
 
 if TYPE_CHECKING:
@@ -284,7 +285,8 @@ class _Splitter:
                 name = self.make(var, index)
                 out = self.rest(line.out)
                 source = self.at(line.operand, index)
-                self.new.append(Map(name, source, line.axis, out, tuple(self.rows(line, index))))
+                kept = line.index if out == line.out else Rows(tuple(self.rows(line, index)))
+                self.new.append(Map(name, source, line.axis, out, kept))
                 self.put(var, index, name)
 
     def rows(self, line: Map, index: Index) -> Iterator[tuple[tuple[int, float], ...]]:

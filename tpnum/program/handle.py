@@ -10,10 +10,11 @@ import numpy as np
 
 from tpnum.arguments import shown
 from tpnum.errors import ProgramError
-from tpnum.program import axes as rows_of
 from tpnum.program import reads as read
 from tpnum.program.lines import Axes, Var
+from tpnum.program.maps import Mean, Shift, Sum, selection
 from tpnum.program.reads import reads
+from tpnum.program.windows import Pool, Window
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -117,7 +118,11 @@ class Handle:
         return sizes[axis]
 
     def map(self, axis: str, out: Any, rows: Any, name: str | None = None) -> Any:
-        """A linear map of one axis to the axes ``out``; ``rows`` as in `tpnum.program.lines.Map`."""
+        """A linear map of one axis to the axes ``out``.
+
+        ``rows``: for each index of the result the pairs (index, weight) that are summed, or a record of
+        `tpnum.program.maps` or `tpnum.program.windows`.
+        """
         return self.program.map(self, axis, out, rows, name=name)
 
     def shift(self, boundary: str = "zero", **by: int) -> Any:
@@ -125,30 +130,29 @@ class Handle:
         v: Any = self
         for axis, n in by.items():
             size, n = v._size(axis), read.whole(n, f"shift along {axis}")
-            v = v.map(axis, ((axis, size),), rows_of.shift_rows(size, n, boundary))
+            v = v.map(axis, ((axis, size),), Shift(size, n, boundary))
         return v
 
     def take(self, **index: SupportsIndex | slice | Sequence[int]) -> Any:
         """``h.take(t=2)`` drops the axis; ``h.take(t=[0, 3])`` and slices keep it."""
         v: Any = self
         for axis, pick in index.items():
-            length, rows = rows_of.take_rows(v._size(axis), pick)
-            v = v.map(axis, () if length is None else ((axis, length),), rows)
+            length, index_map = selection(v._size(axis), pick)
+            v = v.map(axis, () if length is None else ((axis, length),), index_map)
         return v
 
     def sum(self, *axes: str) -> Any:
         """Sum over index axes."""
         v: Any = self
         for axis in axes:
-            v = v.map(axis, (), rows_of.sum_rows(v._size(axis)))
+            v = v.map(axis, (), Sum(v._size(axis)))
         return v
 
     def mean(self, *axes: str) -> Any:
         """Average over index axes (`tp.mean` averages over coordinates)."""
         v: Any = self
         for axis in axes:
-            size = v._size(axis)
-            v = v.map(axis, (), rows_of.sum_rows(size, 1.0 / size))
+            v = v.map(axis, (), Mean(v._size(axis)))
         return v
 
     def rename(self, **names: str) -> Any:
@@ -156,19 +160,31 @@ class Handle:
         v: Any = self
         for axis, new in names.items():
             size, new = v._size(axis), read.text(new, f"the new name of {axis}")
-            v = v.map(axis, ((new, size),), tuple(((i, 1.0),) for i in range(size)))
+            v = v.map(axis, ((new, size),), Shift(size))
         return v
 
-    @reads(axis=read.text, size=read.size, stride=read.size, offset=read.text_or_empty)
-    def windows(self, axis: str, size: int, stride: int = 1, padding: str = "VALID", offset: str = "") -> Any:
-        """Windows of an axis: the axes become (axis, axis + "_f"), the second the offset in the window."""
-        n, rows = rows_of.window_rows(self._size(axis), size, stride, padding)
-        return self.map(axis, ((axis, n), (offset or f"{axis}_f", size)), rows)
+    @reads(axis=read.text, size=read.size, stride=read.size, offset=read.text_or_empty, dilation=read.size)
+    def windows(
+        self,
+        axis: str,
+        size: int,
+        stride: int = 1,
+        padding: str = "VALID",
+        offset: str = "",
+        dilation: int = 1,
+    ) -> Any:
+        """Windows of an axis: the axes become (axis, axis + "_f"), the second the offset in the window.
+
+        The value at (p, o) is that at p stride + o dilation; padding "VALID" (windows inside alone), "SAME"
+        (TensorFlow's, zeros beyond the ends) or "CIRCULAR", all for the reach (size - 1) dilation + 1.
+        """
+        seen = Window(self._size(axis), size, stride, dilation, padding)
+        return self.map(axis, ((axis, seen.positions), (offset or f"{axis}_f", size)), seen)
 
     @reads(axis=read.text, size=read.size, stride=read.size, scale=read.real_or_none)
     def pool(
         self, axis: str, size: int, stride: int = 1, padding: str = "VALID", scale: float | None = None
     ) -> Any:
         """``scale`` times the sum over each window; None divides by the entries inside."""
-        n, rows = rows_of.pool_rows(self._size(axis), size, stride, padding, scale)
-        return self.map(axis, ((axis, n),), rows)
+        pool = Pool(self._size(axis), size, stride, padding, scale)
+        return self.map(axis, ((axis, pool.count),), pool)

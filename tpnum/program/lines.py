@@ -20,6 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from tpnum.program.maps import IndexMap, Row, Rows
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -148,16 +150,30 @@ class Nonlin:
 class Map:
     """A linear map on one index axis of a vector or scalar family.
 
-    ``out`` replaces ``axis``, at its place (``out = ()`` sums it away).  ``rows`` has one entry per
-    index of ``out`` in C order: the pairs (index along ``axis``, weight) that are summed; an empty
-    one gives the zero vector (padding).
+    ``out`` replaces ``axis``, at its place (``out = ()`` sums it away).  ``index`` says what the map is
+    (`tpnum.program.maps`, `tpnum.program.windows`); bare rows are one that is known by them alone.
     """
 
     name: str
     operand: str
     axis: str
     out: Axes
-    rows: tuple[tuple[tuple[int, float], ...], ...]
+    index: IndexMap
+
+    def __init__(
+        self, name: str, operand: str, axis: str, out: Axes, index: IndexMap | tuple[Row, ...]
+    ) -> None:
+        made = index if isinstance(index, IndexMap) else Rows(index)
+        for field, value in zip(self.__match_args__, (name, operand, axis, out, made), strict=True):
+            object.__setattr__(self, field, value)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """One row per index of ``out`` in C order: the pairs (index along ``axis``, weight) that are summed.
+
+        An empty one gives the zero vector (padding).
+        """
+        return self.index.rows
 
 
 @dataclass(frozen=True, slots=True)

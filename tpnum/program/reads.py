@@ -13,6 +13,7 @@ import numpy as np
 from tpnum import arguments
 from tpnum.arguments import shown
 from tpnum.errors import ProgramError
+from tpnum.program.maps import IndexMap, Rows
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,10 +126,12 @@ def kinks(value: Any, name: str) -> tuple[float, ...]:
     return tuple(np.atleast_1d(points).tolist())
 
 
-def rows(value: Any, name: str) -> tuple[tuple[tuple[int, float], ...], ...]:
-    """Rows of a map: pairs (index, weight) for each index of the result."""
+def rows(value: Any, name: str) -> IndexMap:
+    """A map: a record of it, or rows of pairs (index, weight) for each index of the result."""
+    if isinstance(value, IndexMap):
+        return value
     try:
-        return tuple(tuple((operator.index(i), real(w, name)) for i, w in row) for row in value)
+        return Rows(tuple(tuple((operator.index(i), real(w, name)) for i, w in row) for row in value))
     except Exception:
         raise ProgramError(
             f"{name}: {shown(value)} are not rows of finite pairs (index, weight), one row for each index of "

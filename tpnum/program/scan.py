@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from tpnum.errors import ProgramError
-from tpnum.program import axes as rows_of
 from tpnum.program.lines import Axes, Carry, Map, Scan
+from tpnum.program.maps import Take
 from tpnum.program.scope import Scope
 from tpnum.program.values import Scalar, Vector
 
@@ -133,5 +133,4 @@ class Loop:
         outputs = tuple((outer, inner) for inner, outer in self._outputs.items())
         p._append(Scan((self.axis, self.size), carries, inputs, tuple(scope.lines), outputs))
         for name, family in self._lasts:
-            _, rows = rows_of.take_rows(self.size, self.size - 1)
-            p._append(Map(name, family, self.axis, (), rows))
+            p._append(Map(name, family, self.axis, (), Take(self.size, (self.size - 1,))))

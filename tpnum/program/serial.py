@@ -27,13 +27,18 @@ from tpnum.program.lines import (
     Term,
     Transpose,
 )
+from tpnum.program.maps import IndexMap, Mean, Rows, Shift, Sum, Take
+from tpnum.program.windows import Pool, Transposed, Window
 
 if TYPE_CHECKING:
     from tpnum.program.builder import Program
 
-FORMAT, VERSION = "tpnum.program", 1
+FORMAT, VERSION = "tpnum.program", 2
+READ = (1, VERSION)
+"""Versions that are read: the first knew maps by their rows alone."""
 _CLASSES = (Input, Data, Matrix, Transpose, MatMul, LinComb, Nonlin, Map, Moment, Arith, Scan)
 LINES = {c.__name__: c for c in _CLASSES}
+MAPS: dict[str, type[IndexMap]] = {c.__name__: c for c in (Shift, Take, Sum, Mean, Window, Pool, Transposed)}
 DEEPEST = 60
 """Levels of lists and objects; a scan inside a scan has four, a function inside a function up to six."""
 TOO_DEEP = f"this JSON is not a program: it is nested more than {DEEPEST} levels deep"
@@ -73,8 +78,9 @@ def from_json(text: str, build: Callable[..., Program], modules: Iterable[str] =
         raise ProgramError(TOO_DEEP)
     if not isinstance(doc, dict) or doc.get("format") != FORMAT:
         raise ProgramError(f'this JSON is not a program: it lacks "format": "{FORMAT}"')
-    if doc.get("version") != VERSION:
-        raise ProgramError(f"the version {doc.get('version')!r} cannot be read: {VERSION} is known")
+    if doc.get("version") not in READ:
+        known = " and ".join(map(str, READ))
+        raise ProgramError(f"the version {doc.get('version')!r} cannot be read: {known} are known")
     try:
         parts = {k: Parts(**{name: _tuples(v) for name, v in d.items()}) for k, d in doc["parts"].items()}
         lines = [_line(d, str(k), allowed) for k, d in enumerate(doc["lines"], 1)]
@@ -110,8 +116,12 @@ def _output(weight: Any, name: Any, *place: Any) -> tuple[Any, ...]:
 
 
 def digest(program: Program) -> str:
-    """SHA-256 of the content.  With a function that only this process knows it holds in this process."""
-    text = json.dumps(_document(program, _function_key), sort_keys=True, separators=(",", ":"))
+    """SHA-256 of the content.  With a function that only this process knows it holds in this process.
+
+    Of a map its rows count, however they were written: the document is that of the first version.
+    """
+    document = _document(program, _function_key, version=1)
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -134,12 +144,14 @@ def _identities(fn: functions.Function) -> Iterator[int]:
             stack.extend(value)
 
 
-def _document(program: Program, function: Callable[[functions.Function], Any]) -> dict[str, Any]:
+def _document(
+    program: Program, function: Callable[[functions.Function], Any], version: int = VERSION
+) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "version": VERSION,
+        "version": version,
         "dims": program.dims,
-        "lines": [_plain(line, function) for line in program.lines],
+        "lines": [_plain(line, function, version) for line in program.lines],
         "outputs": [
             [weight, name] if place.family == name else [weight, name, *place]
             for (weight, name), place in zip(program.outputs, program.output_places, strict=True)
@@ -151,16 +163,28 @@ def _document(program: Program, function: Callable[[functions.Function], Any]) -
     }  # fmt: skip
 
 
-def _plain(line: Line | Term | Carry, function: Callable[[functions.Function], Any]) -> dict[str, Any]:
+def _plain(
+    line: Line | Term | Carry, function: Callable[[functions.Function], Any], version: int
+) -> dict[str, Any]:
     out: dict[str, Any] = {"op": type(line).__name__} if type(line).__name__ in LINES else {}
     for f in fields(line):
         value = getattr(line, f.name)
         if isinstance(value, functions.Function):
             value = function(value)
         elif f.name == "body" or f.name in INNER:
-            value = [_plain(v, function) for v in value]
+            value = [_plain(v, function, version) for v in value]
+        elif isinstance(value, IndexMap):
+            out |= {"rows": value.rows} if version == 1 else _record(value)
+            continue
         out[f.name] = value
     return out
+
+
+def _record(index: IndexMap) -> dict[str, Any]:
+    """The entry of a map: its rows where it is known by them alone, else what it is."""
+    if isinstance(index, Rows):
+        return {"rows": index.given}
+    return {"index": {"map": type(index).__name__, **{f.name: getattr(index, f.name) for f in fields(index)}}}
 
 
 def _line(entry: Any, label: str, modules: tuple[str, ...]) -> Line:
@@ -169,6 +193,8 @@ def _line(entry: Any, label: str, modules: tuple[str, ...]) -> Line:
         raise ProgramError(f"line {label} of the JSON is {op!r}, which is not one of {', '.join(LINES)}")
     cls = LINES[op]
     wanted = {f.name for f in fields(cls)}
+    if cls is Map and "index" not in entry:
+        wanted = wanted - {"index"} | {"rows"}
     got = set(entry) - {"op"}
     if wanted != got:
         wrong = sorted(wanted ^ got)[0]
@@ -184,9 +210,23 @@ def _line(entry: Any, label: str, modules: tuple[str, ...]) -> Line:
             values[key] = tuple(_line(v, f"{label}.{k}", modules) for k, v in enumerate(value, 1))
         elif key in INNER:
             values[key] = tuple(INNER[key](**v) for v in value)
+        elif cls is Map and key in ("index", "rows"):
+            values["index"] = _tuples(value) if key == "rows" else _index(value, label)
         else:
             values[key] = _tuples(value)
     return cls(**values)
+
+
+def _index(entry: Any, label: str) -> IndexMap:
+    """The record of a map."""
+    kind = entry.get("map") if isinstance(entry, dict) else None
+    if kind not in MAPS:
+        known = ", ".join(MAPS)
+        raise ProgramError(f"line {label} of the JSON has the map {kind!r}, which is not one of {known}")
+    try:
+        return MAPS[kind](**{name: _tuples(value) for name, value in entry.items() if name != "map"})
+    except ProgramError as problem:
+        raise ProgramError(f"line {label} of the JSON ({kind}): {problem}") from None
 
 
 def _tuples(value: Any) -> Any:

@@ -96,7 +96,9 @@ class _Writer:
             case Map():
                 if line.operand in self.tangents:
                     self.new.append(
-                        Map(self.name(line.name), self.tangents[line.operand], line.axis, line.out, line.rows)
+                        Map(
+                            self.name(line.name), self.tangents[line.operand], line.axis, line.out, line.index
+                        )
                     )
 
     def name(self, of: str) -> str:
