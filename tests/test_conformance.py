@@ -312,7 +312,7 @@ def test_a_plan_that_is_not_mirrored_is_computed_whole():
     plan = replace(plan, mirrored=False)
     data = {next(line.name for line in plan.programs[0].lines if isinstance(line, Data)): x}
     out = np.empty((7, 7))
-    worker = workers.make_worker(plan, plan.profiles(data, None), {"nngp": out}, np.dtype(float), None)
+    worker = workers.make_worker(plan, plan.profiles(data, None), {"nngp": out}, np.dtype(float), None, Variances())
     assert isinstance(worker, MachineWorker)
     assert not any(tile.mirror for tile in worker.tiles)
     pool.run(worker, 1, None)

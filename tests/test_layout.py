@@ -24,11 +24,12 @@ ARROWS = {
     "gauss": LANGUAGE | {"kernels"},
     "law": LANGUAGE | {"kernels", "gauss"},
     "plan": LANGUAGE | {"kernels", "gauss", "law"},
+    "lower": LANGUAGE | {"kernels", "gauss", "law", "plan"},
     "nn": LANGUAGE,
     "frontends": LANGUAGE | {"nn"},
-    "tiles": LANGUAGE | {"kernels", "gauss", "law", "plan", "nn"},
+    "tiles": LANGUAGE | {"kernels", "gauss", "law", "plan", "lower", "nn"},
 }
-_BELOW = LANGUAGE | {"kernels", "gauss", "law", "plan", "nn", "tiles"}
+_BELOW = LANGUAGE | {"kernels", "gauss", "law", "plan", "lower", "nn", "tiles"}
 ARROWS |= {
     "pictures": {"errors", "finite"},
     "finite": _BELOW | {"pictures"},

@@ -8,12 +8,13 @@ import numpy as np
 
 import tpnum as tp
 from tpnum import nn
+from tpnum.lower.variances import Variances
 from tpnum.plan.compiler import Unsupported
 from tpnum.plan.plan import make_plan
 from tpnum.program.lines import Data
 from tpnum.tiles import driver, pool, workers
 
-MACHINE, GENERAL = "MachineWorker", "GeneralWorker"
+MACHINE, CELLS, GENERAL = "MachineWorker", "CellWorker", "GeneralWorker"
 
 
 def _refuse(*arguments):
@@ -28,10 +29,11 @@ def kernels(net, x1, x2=None, road=None, **options):
         seen.append(workers.make_worker(*arguments))
         return seen[-1]
 
-    compiler = _refuse if road == GENERAL else workers.compile_plan
+    compiler, cells = (_refuse, _refuse) if road == GENERAL else (workers.compile_plan, workers.CellWorker)
     with (
         mock.patch.object(driver, "make_worker", make_worker),
         mock.patch.object(workers, "compile_plan", compiler),
+        mock.patch.object(workers, "CellWorker", cells),
     ):
         made = tp.kernel(net, x1, x2, n_jobs=1, **options)
     return made, type(seen[0]).__name__
@@ -55,7 +57,7 @@ def two_programs(programs, first, second, get):
     plan = make_plan(programs, get)
     shape = (len(next(iter(first.values()))), len(next(iter(second.values()))), *plan.axes[0], *plan.axes[1])
     outs = {kind: np.empty(shape) for kind in get}
-    worker = workers.make_worker(plan, plan.profiles(first, second), outs, np.dtype(float), None)
+    worker = workers.make_worker(plan, plan.profiles(first, second), outs, np.dtype(float), None, Variances())
     pool.run(worker, 1, None)
     return outs, type(worker).__name__
 

@@ -21,9 +21,7 @@ def _array(context: Any, builder: Any, source: Any, made: Any, start: Any, shape
     return view._getvalue()
 
 
-def _fill(
-    context: Any, builder: Any, view: Any, data: Any, shape: Any, strides: Any, itemsize: Any
-) -> None:
+def _fill(context: Any, builder: Any, view: Any, data: Any, shape: Any, strides: Any, itemsize: Any) -> None:
     view.data = data
     view.shape = cgutils.pack_array(builder, shape)
     view.strides = cgutils.pack_array(builder, strides)

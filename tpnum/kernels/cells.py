@@ -203,7 +203,10 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
             for k in range(v):
                 r = get(cp, c + k)
                 g = r_i - r
-                y = min(max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero), most)
+                y = min(
+                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
+                    most,
+                )
                 left = y > one
                 y = two - y if left else y
                 gap = (one if left else y) - math.sqrt(y) * y * segment(y)
@@ -214,7 +217,10 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
             for k in range(v):
                 r = get(cp, c + k)
                 g = r_i - r
-                y = min(max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero), two)
+                y = min(
+                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
+                    two,
+                )
                 left = y > one
                 y = two - y if left else y
                 s = math.sqrt(y)
@@ -232,7 +238,10 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
             for k in range(v):
                 r = get(cp, c + k)
                 g = r_i - r
-                y = min(max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero), one)
+                y = min(
+                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
+                    one,
+                )
                 s = math.sqrt(y)
                 f = s * angle(y)
                 gap = y - s * y * segment(y)
@@ -490,7 +499,9 @@ def run(
                                 dual(b, left, right, p, i, 0, a, c)
                             elif op == SERIES:
                                 terms_of = entries[n, 1]
-                                alpha = table(row_coefs, coefs[n, 0] + row * height * terms_of, height, terms_of)
+                                alpha = table(
+                                    row_coefs, coefs[n, 0] + row * height * terms_of, height, terms_of
+                                )
                                 beta = table(col_coefs, coefs[n, 1] + col * v * terms_of, terms_of, v)
                                 missed += expand(
                                     b, entries[n], terms, least, alpha, beta, left, right, p, i, 0, a, c

@@ -197,7 +197,9 @@ class Layout:
                 np.array(self._first, np.int64).reshape(len(self._first), self.axes, self.most),
                 np.array(self._count, np.int64).reshape(len(self._count), self.axes, self.most),
                 np.ascontiguousarray(
-                    np.array(self._strides, np.int64).reshape(len(self._strides), 4, self.axes).transpose(1, 0, 2)
+                    np.array(self._strides, np.int64)
+                    .reshape(len(self._strides), 4, self.axes)
+                    .transpose(1, 0, 2)
                 ),
             ),
             np.ascontiguousarray(np.array(self._cells or [(0, 0, 0, 0)], np.int64).T),

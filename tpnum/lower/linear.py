@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tpnum.law import graph
-from tpnum.lower.errors import Unsupported
+from tpnum.plan.compiler import Unsupported
 
 if TYPE_CHECKING:
     from tpnum.program.lines import Axes

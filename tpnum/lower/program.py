@@ -42,7 +42,7 @@ class Program:
         self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
         self._grids = list(layout.level.spaces)
         self._assemble()
-        self._buffer_sizes = [layout.buffer_size(node) for node in self.buffer_nodes]
+        self.buffer_sizes = [layout.buffer_size(node) for node in self.buffer_nodes]
 
     # -- code ------------------------------------------------------------------------------------
 
@@ -236,7 +236,9 @@ class Program:
         """Rows ``rows`` against a strip of columns; how many strips held pairs that their series miss."""
         layout = self.layout
         components, spaces, cells, maps, taps = layout.arrays(self.dtype)
-        places = np.empty((4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64)
+        places = np.empty(
+            (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
+        )
         duals = (*self.selection.duals, *["step"] * kernels.SLOTS)[: kernels.SLOTS]
         table = np.array([starts[n] for n in self.buffer_nodes] or np.empty((0, 2)), np.int64).reshape(-1, 2)
         return int(

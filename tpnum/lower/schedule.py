@@ -13,7 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from tpnum.law import graph
-from tpnum.lower.errors import Unsupported
+from tpnum.plan.compiler import Unsupported
 from tpnum.lower.linear import Chain, Pull, form, is_linear
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ class Network:
             if root.held == "inc" and id(root.node) not in wanted:
                 root.held = "cov"
             if root.held == "inc":
-                wanted |= {id(pair) for g in root.groups for _, atom in g.atoms for pair in (atom, *factors_of(atom))}
+                wanted |= {
+                    id(pair) for g in root.groups for _, atom in g.atoms for pair in (atom, *factors_of(atom))
+                }
         self.depth = 1 + max((root.level for root in self.roots), default=0)
 
     @staticmethod
@@ -336,7 +338,9 @@ def whole(node: graph.Pair) -> list[dict[Cell, int]]:
     """All cells of a node, by axis, the first input's positions first."""
     tied = dict(node.tied)
     return [
-        {(p, p): p for p in range(n)} if name in tied else {(p, q): p * m + q for p in range(n) for q in range(m)}
+        {(p, p): p for p in range(n)}
+        if name in tied
+        else {(p, q): p * m + q for p in range(n) for q in range(m)}
         for name, n, m in grid_of(node)
     ]
 

@@ -14,7 +14,7 @@ import numpy as np
 from tpnum.gauss.closed import FAMILIES
 from tpnum.kernels.cells import SLOTS as KINDS
 from tpnum.law import graph
-from tpnum.lower.errors import Unsupported
+from tpnum.plan.compiler import Unsupported
 from tpnum.lower.linear import is_linear
 from tpnum.lower.numbers import Number, Numbers, axes_of
 from tpnum.lower.schedule import Group, Level, Root, grid_of
@@ -345,9 +345,7 @@ class Selection:
         assert node.norms is not None
         if isinstance(node, graph.Gram):
             norms = node.norms
-            made = self._data(
-                "data", node, grid, _sides(lambda k: Number(1.0, (), ((norms[k], -1.0),)))
-            )
+            made = self._data("data", node, grid, _sides(lambda k: Number(1.0, (), ((norms[k], -1.0),))))
             return self.value_of("co", made, p=self._roots_of(norms, grid), grid=grid)
         if isinstance(node, graph.Sum):
             norms = node.norms
@@ -566,9 +564,7 @@ class Selection:
         )
         p = self._roots_of(norms, grid)
         flag = int(not self._positive(source)) + 2 * (step.held != "inc")
-        first, second = self.emit(
-            "relu", value, t, p=p, n=n, grid=grid, flag=flag, makes=1 + (t >= 0)
-        )
+        first, second = self.emit("relu", value, t, p=p, n=n, grid=grid, flag=flag, makes=1 + (t >= 0))
         self._parts[step.value] = first
         if step.tangent is not None:
             self._parts[step.tangent] = second

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ from tpnum.plan.profile import ProfileValues
 from tpnum.program.expand import maps_below_functions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tpnum.plan.general import PairValues
     from tpnum.program import Program
 
@@ -55,14 +58,23 @@ class Plan:
         """The unrolled programs of the rows and of the columns."""
         return self.pairs.lines[0].program, self.pairs.lines[1].program
 
+    @cached_property
+    def has_axes(self) -> bool:
+        """Whether any node that is demanded is a family over index axes."""
+        nodes = graph.schedule([entry.node for entries in self.entries.values() for entry in entries])
+        return any(node.tied or node.rows or node.cols for node in nodes)
+
     def profiles(
-        self, x1: dict[str, np.ndarray], x2: dict[str, np.ndarray] | None
+        self,
+        x1: dict[str, np.ndarray],
+        x2: dict[str, np.ndarray] | None,
+        variances: Callable[[ProfileValues, graph.Reduced], np.ndarray] | None = None,
     ) -> tuple[ProfileValues, ProfileValues]:
         """The profile passes of data (N, *axes, channels), by data line of the original program."""
-        first = ProfileValues(self.pairs, 0, bind(self.programs[0], x1))
+        first = ProfileValues(self.pairs, 0, bind(self.programs[0], x1), variances=variances)
         if x2 is None:
             return first, first
-        return first, ProfileValues(self.pairs, 1, bind(self.programs[1], x2), first.account)
+        return first, ProfileValues(self.pairs, 1, bind(self.programs[1], x2), first.account, variances)
 
     def tile(self, values: PairValues) -> dict[str, np.ndarray]:
         """Every demanded kind on one tile by the general path: (n1, n2, *row axes, *column axes)."""

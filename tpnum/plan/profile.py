@@ -16,6 +16,8 @@ from tpnum.plan.joint import BUDGET, Account
 from tpnum.program.lines import Moment, Nonlin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tpnum.functions import Function
     from tpnum.law.pairs import Pairs
     from tpnum.program.lines import Axes
@@ -31,10 +33,19 @@ class ProfileValues:
     """Arrays (N, *axes) of profile nodes over one data set, each computed once.
 
     ``data`` maps a data line to its array (N, *axes, channels), float64 or float32; ``account`` takes
-    the errors of joint expectations.
+    the errors of joint expectations; ``variances`` computes those of sums over positions (by default the
+    general path does, input by input).
     """
 
-    def __init__(self, pairs: Pairs, side: int, data: dict[str, np.ndarray], account: Account | None = None):
+    def __init__(
+        self,
+        pairs: Pairs,
+        side: int,
+        data: dict[str, np.ndarray],
+        account: Account | None = None,
+        variances: Callable[[ProfileValues, graph.Reduced], np.ndarray] | None = None,
+    ):
+        self._variances = variances or _one_by_one
         self.pairs, self.side, self.data = pairs, side, data
         self.site = pairs.sites[side]
         self.size = len(next(iter(data.values()))) if data else 1
@@ -221,9 +232,7 @@ class ProfileValues:
 
     @_compute.register
     def _(self, node: graph.Reduced) -> np.ndarray:
-        from tpnum.plan.general import same_input
-
-        return same_input(self, node.pair, node.axes)
+        return self._variances(self, node)
 
     def prepared(
         self,
@@ -272,6 +281,12 @@ class ProfileValues:
 
     def _shape(self, *nodes: graph.Profile | None) -> tuple[int, ...]:
         return (self.size, *(size for _, size in self._axes(*nodes)))
+
+
+def _one_by_one(values: ProfileValues, node: graph.Reduced) -> np.ndarray:
+    from tpnum.plan.general import same_input
+
+    return same_input(values, node.pair, node.axes)
 
 
 def squared_norms(x: np.ndarray) -> np.ndarray:

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.kernels._views import WIDTH
-from tpnum.lower.errors import Unsupported
+from tpnum.plan.compiler import Unsupported
 from tpnum.lower.layout import Layout
 from tpnum.lower.program import Program
 from tpnum.lower.schedule import Schedule, grid_of
 from tpnum.plan.general import PairValues
-from tpnum.plan.profile import ProfileValues
-from tpnum.tiles.grid import Tile, put, squares
+from tpnum.tiles.grid import Tile, check_finite, put, squares
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
+    from tpnum.lower.variances import Variances
     from tpnum.plan.plan import Plan
+    from tpnum.plan.profile import ProfileValues
 
 BUFFERS = 8 << 20
 """Bytes of buffers between levels per thread."""
@@ -38,7 +39,9 @@ class CellWorker:
         outs: dict[str, np.ndarray],
         dtype: np.dtype,
         tile: int | None,
+        variances: Variances,
     ):
+        self.variances = variances
         self.plan, self.profiles, self.outs, self.dtype = plan, profiles, outs, dtype
         rows, cols = profiles
         self.symmetric = rows is cols
@@ -56,14 +59,10 @@ class CellWorker:
         self.tiles = squares(rows.size, cols.size, side, self.symmetric and plan.mirrored)
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program]:
-        sides = tuple(self._part(side, part) for side, part in enumerate((rows, cols)))
+        sides = tuple(
+            self.variances.part(p, part) for p, part in zip(self.profiles, (rows, cols), strict=True)
+        )
         return [Program(layout, self.schedule, sides, dtype) for layout in self.layouts]  # type: ignore[arg-type]
-
-    def _part(self, side: int, part: slice) -> ProfileValues:
-        """The profile pass of some examples."""
-        whole = self.profiles[side]
-        data = {name: x[part] for name, x in whole.data.items()}
-        return ProfileValues(whole.pairs, whole.side, data, whole.account)
 
     def prepare(self) -> None:
         """Nothing is left to do before the threads start."""
@@ -75,13 +74,16 @@ class CellWorker:
         data = tuple(p.data for p in programs[0].selection.profiles)
         for program in programs:
             program.prepare(strips, data)  # type: ignore[arg-type]
-        sizes = {n: s for program in programs for n, s in zip(program.buffer_nodes, program._buffer_sizes)}
+        sizes = {
+            n: s
+            for program in programs
+            for n, s in zip(program.buffer_nodes, program.buffer_sizes, strict=True)
+        }
         per_row = sum(sizes.values()) * self.lanes * 8
         block = int(np.clip(BUFFERS // max(per_row, 1), 1, height))
         scratch = np.zeros(max(p.work_cells for p in programs) * self.lanes, self.work)
         blocks = {
-            kind: np.zeros((height, width, *self.plan.axes[0], *self.plan.axes[1]))
-            for kind in self.outs
+            kind: np.zeros((height, width, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.outs
         }
         buffers = np.zeros(block * per_row // 8 + 1)
         for k, strip in enumerate(strips):
@@ -102,6 +104,7 @@ class CellWorker:
                         return
                 self._collect(blocks, buffers, starts, (low, high), strip)
         for kind, found in blocks.items():
+            check_finite(found, kind, tile, self.dtype)
             put(self.outs[kind], tile, found, len(self.plan.axes[0]))
 
     def _collect(

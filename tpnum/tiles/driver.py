@@ -11,6 +11,7 @@ from tpnum import nn
 from tpnum.arguments import flag, whole
 from tpnum.arguments import jobs as jobs_of
 from tpnum.errors import InputError
+from tpnum.lower.variances import Variances
 from tpnum.nn.base import no_layer
 from tpnum.plan.plan import Plan, make_plan
 from tpnum.program import Program
@@ -93,12 +94,13 @@ def kernel(
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
     outs = arguments.outputs_of(out, kinds, shape, work, isinstance(get, str))
-    profiles = plan.profiles(first, second)
+    variances = Variances()
+    profiles = plan.profiles(first, second, variances)
     with one_blas_thread():
         if diag:
             fill_diagonals(plan, profiles[0], outs)
         else:
-            run(make_worker(plan, profiles, outs, work, side), jobs, report)
+            run(make_worker(plan, profiles, outs, work, side, variances), jobs, report)
     profiles[0].account.warn()
     return outs[get] if isinstance(get, str) else Kernels(kinds, outs.values())
 

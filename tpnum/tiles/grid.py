@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+
+from tpnum.errors import LimitError
 
 
 @dataclass(frozen=True)
@@ -58,3 +58,14 @@ def put(out: np.ndarray, tile: Tile, block: np.ndarray, half: int) -> None:
         left = slice(max(tile.rows.start, tile.cols.start), i)
         source = flipped[i - tile.cols.start, left.start - tile.rows.start : i - tile.rows.start]
         out[i, left] = source
+
+
+def check_finite(block: np.ndarray, kind: str, tile: Tile, dtype: np.dtype) -> None:
+    """Refuse a block with an entry that is no number or does not fit the type of the result."""
+    most = float(np.finfo(dtype).max)
+    if not (np.abs(block) <= most).all():
+        bad = np.argwhere(~(np.abs(block) <= most))[0]
+        raise LimitError(
+            f"the {kind} of examples {tile.rows.start + bad[0]} and {tile.cols.start + bad[1]} is not "
+            f"finite in {dtype}; scale the inputs or the weights down"
+        )

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.errors import LimitError
 from tpnum.plan.compiler import Unsupported, compile_plan
 from tpnum.plan.general import PairValues
+from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.diagonal import check_range, write_diagonal
 from tpnum.tiles.fast import MachineWorker
-from tpnum.tiles.grid import Tile, put, squares
+from tpnum.tiles.grid import Tile, check_finite, put, squares
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
+    from tpnum.lower.variances import Variances
     from tpnum.plan.plan import Plan
     from tpnum.plan.profile import ProfileValues
     from tpnum.tiles.pool import Worker
@@ -29,16 +30,19 @@ def make_worker(
     outs: dict[str, np.ndarray],
     dtype: np.dtype,
     tile: int | None,
+    variances: Variances,
 ) -> Worker:
-    """The fast worker if the plan has no index axes left and its duals have series, else the general one."""
+    """The machine where no index axes are left, the cells where they are, the general path for the rest."""
+    if any(plan.entries.values()):  # else zeros, from the program's text
+        try:
+            if plan.has_axes:
+                return CellWorker(plan, profiles, outs, dtype, tile, variances)
+            check_range(plan, profiles, dtype)
+            return MachineWorker(plan, compile_plan(plan, *profiles, dtype), profiles, outs, dtype, tile)
+        except Unsupported:
+            pass
     check_range(plan, profiles, dtype)
-    if not any(plan.entries.values()):  # zeros, from the program's text
-        return GeneralWorker(plan, profiles, outs, tile)
-    try:
-        machine = compile_plan(plan, *profiles, dtype)
-    except Unsupported:
-        return GeneralWorker(plan, profiles, outs, tile)
-    return MachineWorker(plan, machine, profiles, outs, dtype, tile)
+    return GeneralWorker(plan, profiles, outs, tile)
 
 
 class GeneralWorker:
@@ -79,7 +83,7 @@ class GeneralWorker:
         values = PairValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric, self._proceed)
         half = len(self.plan.axes[0])
         for kind, block in self.plan.tile(values).items():
-            check_finite(block, kind, tile)
+            check_finite(block, kind, tile, self.outs[kind].dtype)
             put(self.outs[kind], tile, block, half)
 
     def _proceed(self) -> None:
@@ -89,12 +93,3 @@ class GeneralWorker:
     def finish(self) -> None:
         if self.symmetric and not self.plan.axes[0]:
             write_diagonal(self.plan, self.rows, self.outs)
-
-
-def check_finite(block: np.ndarray, kind: str, tile: Tile) -> None:
-    if not np.isfinite(block).all():
-        bad = np.argwhere(~np.isfinite(block))[0]
-        raise LimitError(
-            f"the {kind} of examples {tile.rows.start + bad[0]} and {tile.cols.start + bad[1]} is not "
-            "finite; scale the inputs or the weights down"
-        )
