@@ -14,10 +14,11 @@ import pytest
 import tpnum as tp
 from tests.oracle.every_net import FAMILIES, FLAT, classes_in, dense, layers_in, skip
 from tests.oracle.random_nets import random_net
-from tests.oracle.roads import GENERAL, MACHINE, finite_kernels, kernels, scalar_lines, two_programs
+from tests.oracle.roads import CELLS, GENERAL, MACHINE, finite_kernels, kernels, scalar_lines, two_programs
 from tpnum import nn
 from tpnum.gauss.closed import FAMILIES as FAMILIES_OF_DUALS
 from tpnum.kernels.machine import SLOTS
+from tpnum.lower.variances import Variances
 from tpnum.program.lines import Data
 from tpnum.tiles import driver, pool, workers
 from tpnum.tiles.fast import MachineWorker
@@ -122,7 +123,14 @@ RECURRENT = {name for name, (_, net) in FAMILIES.items() if nn.SimpleRnn in clas
 def test_families_are_their_scalar_lines(name):
     shape, net = FAMILIES[name]
     x = inputs(2, shape)[[0, 2, 5, 6]]  # scalar lines keep no digits of near duplicates between positions
-    check(net, x, 2, MACHINE if name in RECURRENT else GENERAL, by_scalar_lines(net))
+    check(net, x, 2, MACHINE if name in RECURRENT else CELLS, by_scalar_lines(net))
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in RECURRENT])
+def test_cells_and_general_path_agree(name):
+    shape, net = FAMILIES[name]
+    x = inputs(4, shape)[[0, 2, 5, 6]]  # nor does the general path behind sums over positions
+    check(net, x, 2, CELLS, by_general_path(net))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -312,7 +320,9 @@ def test_a_plan_that_is_not_mirrored_is_computed_whole():
     plan = replace(plan, mirrored=False)
     data = {next(line.name for line in plan.programs[0].lines if isinstance(line, Data)): x}
     out = np.empty((7, 7))
-    worker = workers.make_worker(plan, plan.profiles(data, None), {"nngp": out}, np.dtype(float), None, Variances())
+    worker = workers.make_worker(
+        plan, plan.profiles(data, None), {"nngp": out}, np.dtype(float), None, Variances()
+    )
     assert isinstance(worker, MachineWorker)
     assert not any(tile.mirror for tile in worker.tiles)
     pool.run(worker, 1, None)

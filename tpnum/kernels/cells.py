@@ -14,7 +14,6 @@ without loss: a padded cell (p, n) holds E (Z/s)^2 and contributes to them as it
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,6 @@ from tpnum.kernels._jit import kernel
 from tpnum.kernels._poly import angle, segment
 from tpnum.kernels._views import get, lanes, put, strip, table
 from tpnum.kernels.machine import add, add_outer, add_product, both, expand, normal
-from tpnum.kernels.piecewise import covariance
 
 CHUNK = 16
 """Cells that pointwise instructions take at a time."""
@@ -349,7 +347,7 @@ def _mix(work, goal, source, spare, taps, starts, shapes_in, shapes_out, axes):
     row = shapes_in[t + 1] * v
     width = shapes_out[t + 1]
     line = spare + flip
-    for o in range(outer):
+    for _ in range(outer):
         for m in range(shapes_out[t]):
             _taps(work, line, source, row, 1, starts[t] + m, taps)
             _cell_taps(work, goal, line, width, starts[t + 1], taps)

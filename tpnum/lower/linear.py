@@ -122,6 +122,8 @@ class Pull:
         for g in groups:  # offsets that were summed and belong to a window join it
             if len(g[1]) > 1 or len(g[0]) > 1:
                 raise Unsupported("an index axis was split and not summed again")
+            if g[0] and g[1] and g[0] != g[1]:
+                raise Unsupported("an index axis was renamed")
         self.links = [(g[0][0] if g[0] else None, g[1][0] if g[1] else None) for g in groups]
         self._steps = {link: g[2] for link, g in zip(self.links, groups, strict=True)}
         self._memo: dict[tuple[tuple[str | None, str | None], Cell], dict[Cell, float]] = {}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from tpnum.lower.layout import Layout
-    from tpnum.lower.schedule import Grid, Schedule
+    from tpnum.lower.schedule import Schedule
     from tpnum.plan.profile import ProfileValues
 
 CODE = {name: number for number, name in enumerate(kernels.OPERATIONS)}

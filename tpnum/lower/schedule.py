@@ -13,8 +13,8 @@ from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from tpnum.law import graph
-from tpnum.plan.compiler import Unsupported
 from tpnum.lower.linear import Chain, Pull, form, is_linear
+from tpnum.plan.compiler import Unsupported
 
 if TYPE_CHECKING:
     from tpnum.lower.linear import Cell

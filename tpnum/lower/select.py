@@ -14,10 +14,10 @@ import numpy as np
 from tpnum.gauss.closed import FAMILIES
 from tpnum.kernels.cells import SLOTS as KINDS
 from tpnum.law import graph
-from tpnum.plan.compiler import Unsupported
 from tpnum.lower.linear import is_linear
 from tpnum.lower.numbers import Number, Numbers, axes_of
 from tpnum.lower.schedule import Group, Level, Root, grid_of
+from tpnum.plan.compiler import Unsupported
 from tpnum.plan.tables import SeriesTables
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.kernels._views import WIDTH
-from tpnum.plan.compiler import Unsupported
 from tpnum.lower.layout import Layout
 from tpnum.lower.program import Program
 from tpnum.lower.schedule import Schedule, grid_of
+from tpnum.plan.compiler import Unsupported
 from tpnum.plan.general import PairValues
 from tpnum.tiles.grid import Tile, check_finite, put, squares
 from tpnum.tiles.pool import Stopped
