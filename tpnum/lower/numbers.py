@@ -71,12 +71,16 @@ def axes_of(grid: Grid, side: int) -> Axes:
     return tuple((name, sizes[side]) for name, *sizes in grid)
 
 
-def padded(values: np.ndarray, axes: Axes, size: int, edge: bool = False) -> np.ndarray:
-    """(N, *axes) as (positions with the padding, N); the padding is zero, or repeats a position."""
-    full = np.broadcast_to(values, (size, *(n for _, n in axes)))
-    rest = [(0, 0), *[(0, 1)] * len(axes)]
-    wide = np.pad(full, rest, mode="edge") if edge else np.pad(full, rest)
-    return wide.reshape(size, -1).T
+def padded(values: np.ndarray, axes: Axes, out: np.ndarray, edge: bool = False) -> None:
+    """Write (N, *axes) as (positions with the padding, N); the padding is zero, or repeats a position."""
+    sizes = tuple(n for _, n in axes)
+    grid = out.reshape(*(n + 1 for n in sizes), out.shape[-1])
+    grid[...] = 0.0
+    inside = tuple(slice(0, n) for n in sizes)
+    grid[inside] = np.moveaxis(np.broadcast_to(values, (values.shape[0], *sizes)), 0, -1)
+    for k, n in enumerate(sizes if edge else ()):
+        at = (slice(None),) * k
+        grid[(*at, n)] = grid[(*at, n - 1)]
 
 
 class Numbers:
@@ -116,14 +120,14 @@ class Numbers:
         """(positions, P, N) of one side."""
         axes, size = axes_of(grid, side), self.profiles[side].size
         positions = int(np.prod([n + 1 for _, n in axes], initial=1))
-        made = np.empty((positions, self.count(grid), size), dtype)
-        for k, both in enumerate(self._rows.get(grid, ())):
+        made = np.empty((self.count(grid), positions, size), dtype)
+        for out, both in zip(made, self._rows.get(grid, ()), strict=True):
             one = both[side]
             if isinstance(one, Number):
-                made[:, k] = padded(one.values(self.profiles[side], axes), axes, size)
+                padded(one.values(self.profiles[side], axes), axes, out)
             else:
-                made[:, k] = padded(one, axes, size, edge=True)
-        return made
+                padded(one, axes, out, edge=True)
+        return made.transpose(1, 0, 2)
 
     def constant_arrays(self, side: int, dtype: np.dtype) -> np.ndarray:
         """(constants, N) of one side."""

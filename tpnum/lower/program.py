@@ -212,7 +212,9 @@ class Program:
             sides = []
             for side, coefs in enumerate((tables.rows[k], tables.cols[k])):
                 axes = axes_of(grid, side)
-                index = padded(indices[side], axes, self.selection.profiles[side].size, edge=True)
+                positions = int(np.prod([n + 1 for _, n in axes], initial=1))
+                index = np.empty((positions, self.selection.profiles[side].size), np.intp)
+                padded(indices[side], axes, index, edge=True)
                 sides.append(coefs[index].astype(self.dtype))  # (positions, N, K)
             rows.append(sides[0].ravel())
             for j, strip in enumerate(strips):

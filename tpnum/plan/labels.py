@@ -47,3 +47,29 @@ def apply_matrix(matrix: np.ndarray, values: np.ndarray, place: int, sizes: Sequ
     """``matrix`` along dimension ``place``; its rows are spread over new dimensions of the given sizes."""
     out = np.moveaxis(np.tensordot(values, matrix, axes=([place], [1])), -1, place)
     return out.reshape(*out.shape[:place], *sizes, *out.shape[place + 1 :])
+
+
+def apply_maps(
+    maps: Sequence[Map], values: np.ndarray, axes: Axes, target: Axes, absolute: bool = False
+) -> np.ndarray:
+    """Maps one after the other on an (N, *axes) array, as one matrix per axis: a window and the sum over it
+    are a band.  The result is (N, *target); ``absolute`` takes the weights without their signs.
+    """
+    parts = [([name], np.eye(size).reshape(size, size)) for name, size in axes]
+    sizes = dict(axes)
+    for line in maps:
+        k = next(k for k, (names, _) in enumerate(parts) if line.axis in names)
+        names, matrix = parts[k]  # (*sizes of names, size of the axis below)
+        place = names.index(line.axis)
+        weights = map_matrix(line, sizes[line.axis])
+        sizes |= dict(line.out)
+        matrix = apply_matrix(np.abs(weights) if absolute else weights, matrix, place, [n for _, n in line.out])
+        parts[k] = ([*names[:place], *(n for n, _ in line.out), *names[place + 1 :]], matrix)
+    dims: list[str] = [""]
+    for names, matrix in parts:  # the first axis below always goes to the back
+        if len(names) == 1 and matrix.shape == (matrix.shape[0],) * 2 and np.array_equal(matrix, np.eye(len(matrix))):
+            values = np.moveaxis(values, 1, -1)
+        else:
+            values = np.tensordot(values, matrix, axes=([1], [matrix.ndim - 1]))
+        dims += names
+    return align(values, dims, ["", *(name for name, _ in target)])

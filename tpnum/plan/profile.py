@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tpnum.functions import Function
     from tpnum.law.pairs import Pairs
-    from tpnum.program.lines import Axes
+    from tpnum.program.lines import Axes, Map
 
 
 UNNAMED = "a line"
@@ -64,8 +64,30 @@ class ProfileValues:
                 self._values[own.key] = np.broadcast_to(value, (self.size, *own.axes_shape))
         return self._values[node.key]
 
+    @property
+    def bytes(self) -> int:
+        """What the arrays found so far take, but for those that repeat one example."""
+        return sum(value.nbytes for value in self._values.values() if value.strides[0])
+
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
+        if isinstance(node, graph.Mapped1):
+            return [self._mapped(node)[2]]
         return [self._own(source) for source in graph.sources(node)]
+
+    def _mapped(self, node: graph.Mapped1) -> tuple[float, list[Map], graph.Profile]:
+        """A multiple, index maps from below, and what they are of: what is between them is never made."""
+        coef, maps = 1.0, []
+        at: graph.Profile = node
+        while True:
+            if isinstance(at, graph.Mapped1):
+                maps.append(at.map)
+                at = self._own(at.operand)
+            elif isinstance(at, graph.Polynomial) and len(at.terms) == 1 and len(at.terms[0][1]) == 1:
+                ((factor, (inner,)),) = at.terms
+                coef *= factor
+                at = self._own(inner)
+            else:
+                return coef, maps[::-1], at
 
     def error(self, node: graph.Profile) -> np.ndarray:
         """What the errors of joint expectations leave in a node made of them by arithmetic and index maps.
@@ -98,12 +120,11 @@ class ProfileValues:
                         moved = node.fn(*values[:k], values[k] + sign * wrong, *values[k + 1 :])
                         total = total + 0.5 * np.abs(moved - middle)
             case graph.Mapped1():
-                axes = self.site.lines.axes(node.map.operand)
-                inner = self._error_along(node.operand, axes)
+                coef, maps, source = self._mapped(node)
+                axes = self.site.lines.axes(maps[0].operand)
+                inner = labels.lift(self._errors[source.key], self.axes(source), axes)
                 inner = np.broadcast_to(inner, (inner.shape[0], *(size for _, size in axes)))
-                place = 1 + [name for name, _ in axes].index(node.map.axis)
-                weights = np.abs(labels.map_matrix(node.map, inner.shape[place]))
-                return labels.apply_matrix(weights, inner, place, [size for _, size in node.map.out])
+                return abs(coef) * labels.apply_maps(maps, inner, axes, node.axes, absolute=True)
         return total
 
     def _error_along(self, node: graph.Profile, axes: Axes) -> np.ndarray:
@@ -225,10 +246,10 @@ class ProfileValues:
 
     @_compute.register
     def _(self, node: graph.Mapped1) -> np.ndarray:
-        axes = self.site.lines.axes(node.map.operand)
-        inner = np.broadcast_to(self.along(node.operand, axes), (self.size, *(size for _, size in axes)))
-        place = 1 + [name for name, _ in axes].index(node.map.axis)
-        return labels.apply_map(node.map, inner, place)
+        coef, maps, inner = self._mapped(node)
+        axes = self.site.lines.axes(maps[0].operand)
+        values = np.broadcast_to(self.along(inner, axes), (self.size, *(size for _, size in axes)))
+        return coef * labels.apply_maps(maps, values, axes, node.axes)
 
     @_compute.register
     def _(self, node: graph.Reduced) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 BUFFERS = 8 << 20
 """Bytes of buffers between levels per thread."""
+PARTS = 48 << 20
+"""Bytes of profile passes that are kept."""
 SINGLE = 16
 """Steps beyond which float32 is not enough within a pair."""
 
@@ -42,6 +45,8 @@ class CellWorker:
         variances: Variances,
     ):
         self.variances = variances
+        self._parts: dict[tuple[int, int, int], ProfileValues] = {}
+        self._lock = threading.Lock()
         self.plan, self.profiles, self.outs, self.dtype = plan, profiles, outs, dtype
         rows, cols = profiles
         self.symmetric = rows is cols
@@ -59,10 +64,21 @@ class CellWorker:
         self.tiles = squares(rows.size, cols.size, side, self.symmetric and plan.mirrored)
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program]:
-        sides = tuple(
-            self.variances.part(p, part) for p, part in zip(self.profiles, (rows, cols), strict=True)
-        )
-        return [Program(layout, self.schedule, sides, dtype) for layout in self.layouts]  # type: ignore[arg-type]
+        first, second = self._part(0, rows), self._part(1, cols)
+        return [Program(layout, self.schedule, (first, second), dtype) for layout in self.layouts]
+
+    def _part(self, side: int, rows: slice) -> ProfileValues:
+        """The profile pass of some examples, kept for the tiles beside."""
+        whole = self.profiles[side]
+        key = id(whole), rows.start, rows.stop
+        with self._lock:
+            part = self._parts.pop(key, None)
+            if part is None:
+                part = self.variances.part(whole, rows)
+            self._parts[key] = part
+            while len(self._parts) > 2 and sum(p.bytes for p in self._parts.values()) > PARTS:
+                del self._parts[next(iter(self._parts))]
+        return part
 
     def prepare(self) -> None:
         """Nothing is left to do before the threads start."""
