@@ -43,6 +43,7 @@ OPERATIONS = (
     "multiply",  # a <- a b
     "fresh",  # a <- a + r_i c_j on coinciding positions of one example, parameters p, n
     "relu",  # a <- increments behind relu from those before, b <- tangent source; parameters p, constants n
+    "first",  # the same, b being made of the covariances of a and not read
     "copy",  # a <- b
     "mix",  # a <- linear map n of b, axis by axis
     "load",  # a <- what buffer n holds for the cells
@@ -52,7 +53,7 @@ OPERATIONS = (
 
 (
     DATA, CROSS, ZERO, CO, NORMAL, DUAL, SERIES, BOTH, GAIN, ADD, ADD_RHO, ADD_PRODUCT, ADD_OUTER, MULTIPLY,
-    FRESH, RELU, COPY, MIX, LOAD, STORE,
+    FRESH, RELU, START, COPY, MIX, LOAD, STORE,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 SLOTS = 4
@@ -155,7 +156,8 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
     With y = 1 - rho of D = a + (l_i - l)^2: D' = (u_i - u)^2 + 2 u_i u (1 - kappa_1), u = alpha r, and
     t' = d_i d (t + b_i b) kappa_0 + x_i x r_i r kappa_1.  Parameters r, 1/r of a position; constants n:
     alpha, l, b, d, x, whose products with the row's go to ``fixed`` once.  ``flag`` & 1: correlations may be
-    negative; & 2: the covariance u_i u kappa_1 in place of D'.  A cell of the padding holds the other
+    negative; & 2: the covariance u_i u kappa_1 in place of D'; & 4: t is b_i b r_i r rho, the same net's
+    covariance, and nothing is read.  A cell of the padding holds the other
     variance (no covariance), and nothing.
     """
     rows, cols, padded = cells
@@ -173,6 +175,7 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
     keep = one if plain else zero
     alpha, lift, shift, down, up = rk[n, i], rk[n + 1, i], rk[n + 2, i], rk[n + 3, i], rk[n + 4, i]
     c = n * v
+    first = flag & 4 != 0
     for k in range(v):
         put(fixed, k, get(ck, c + k))
         d = lift - get(ck, c + v + k)
@@ -211,6 +214,24 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
                 u = get(fixed, k) * r
                 g = u_i - u
                 put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+        elif first:
+            for k in range(v):
+                r = get(cp, c + k)
+                g = r_i - r
+                y = (get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k))
+                y = min(max(y, zero), two)
+                rho = one - y
+                left = y > one
+                y = two - y if left else y
+                s = math.sqrt(y)
+                f = s * angle(y)
+                gap = (one if left else y) - s * y * segment(y)
+                u = get(fixed, k) * r
+                g = u_i - u
+                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+                product = r_i * r
+                old = (get(fixed, 3 * v + k) * (product * rho)) * (f if left else one - f)
+                put(work, q + k, old + (get(fixed, 4 * v + k) * product) * (one - gap))
         elif signed:
             for k in range(v):
                 r = get(cp, c + k)
@@ -446,7 +467,7 @@ def run(
                         pc = (registers[rc, 0] - (low if registers[rc, 1] else 0)) * v if rc >= 0 else 0
                         size = grids[grid, 0]
                         at_row, at_col = grids[grid, 1], grids[grid, 2]
-                        if op == RELU:
+                        if op == RELU or op == START:
                             here = (
                                 strip(places.reshape(places.size), space * places.shape[2] + low, high - low),
                                 strip(

@@ -36,7 +36,10 @@ class Layout:
         self.maps: dict[tuple[int, int], int] = {}
         self._starts: list[np.ndarray] = []
         self._goals: list[int] = []
-        self._pointer, self._index, self._weights = [0], [], []
+        self._pointer: list[int] = [0]
+        self._index: list[int] = []
+        self._weights: list[float] = []
+        self._arrays: dict[np.dtype, tuple] = {}
         for grid in level.spaces:
             self._space(grid, grid, None)
         for root in (*level.loaded, *level.stored):
@@ -189,6 +192,11 @@ class Layout:
 
     def arrays(self, dtype: np.dtype) -> tuple:
         """(components, (first, count, strides), cells, (starts, goals), (pointer, index, weights))."""
+        if dtype not in self._arrays:
+            self._arrays[dtype] = self._make(dtype)
+        return self._arrays[dtype]
+
+    def _make(self, dtype: np.dtype) -> tuple:
         return (
             self.components,
             (

@@ -45,6 +45,8 @@ class Root:
     level: int
     loads: tuple[Root, ...]
     """The roots that its atoms read, in the order of first use."""
+    twin: Root | None = None
+    """The root that has these covariances in its increments."""
 
     @property
     def read(self) -> int:
@@ -101,6 +103,7 @@ class Network:
                 wanted |= {
                     id(pair) for g in root.groups for _, atom in g.atoms for pair in (atom, *factors_of(atom))
                 }
+        self._find_twins()
         self.depth = 1 + max((root.level for root in self.roots), default=0)
 
     @staticmethod
@@ -128,11 +131,29 @@ class Network:
         self.by_node[id(node)] = Root(node, groups, held, pooled, level, loads)
         self.roots.append(self.by_node[id(node)])
 
+    def _find_twins(self) -> None:
+        """Covariances that are those of a variable held as increments: the tangent kernel of a first layer."""
+        held = {_form_key(root): root for root in self.roots if root.held == "inc"}
+        for root in self.roots:
+            if root.held == "cov" and not root.pooled:
+                root.twin = held.get(_form_key(root))
+
     def read_by(self, atom: graph.Pair) -> list[Root]:
         """The roots that an atom reads: itself, or what it is a function of."""
         if id(atom) in self.by_node:
             return [self.by_node[id(atom)]]
         return [root for child in graph.operands(atom) for root in self.read_by(child)]
+
+
+def _form_key(root: Root) -> frozenset:
+    return frozenset(
+        (group.chain, frozenset((coef, _name(atom)) for coef, atom in group.atoms)) for group in root.groups
+    )
+
+
+def _name(atom: graph.Pair) -> tuple:
+    """What makes an atom the same as another: its identity, or the value of a constant."""
+    return ("constant", atom.value) if isinstance(atom, graph.Shared) else ("node", id(atom))
 
 
 def factors_of(atom: graph.Pair) -> list[graph.Pair]:

@@ -46,6 +46,7 @@ SLOTS = {
     "multiply": "mr",
     "fresh": "m",
     "relu": "mm",
+    "first": "mw",
     "mix": "wr",
     "load": "w",
     "store": "r",
@@ -94,6 +95,7 @@ class Selection:
         self.code: list[Instruction] = []
         self.made = 0
         self._roots = {id(root.node): root for root in (*level.roots, *level.loaded)}
+        self._here = set(self._roots.values())
         self._registers: dict[int, int] = {}
         self._pending: dict[int, list[tuple[int, tuple]]] = {}
         self._e: dict[int, int] = {}
@@ -115,9 +117,10 @@ class Selection:
             batch = [root for root in self.level.roots if depth[id(root)] == d]
             for root in batch:
                 for read in root.loads:
-                    self._flush(read)
+                    self._flush(self._root(read.node) or read)
             for root in batch:
-                self._make(root)
+                if self._root(root.node) is root or root in self.level.stored:
+                    self._make(root)
             for root in batch:
                 if root in self.level.stored:
                     self._store(root)
@@ -302,22 +305,27 @@ class Selection:
         p = self.numbers.place(grid, scale)
         return self.value_of(op, p=p, n=self.sources.index(node.data), grid=grid)
 
+    def _root(self, node: graph.Pair | None) -> Root | None:
+        """The root that holds a node here: itself, or its twin."""
+        root = self._roots.get(id(node))
+        return root.twin if root is not None and root.twin in self._here else root
+
     # -- states ----------------------------------------------------------------------------------
 
     def _deviations(self, node: graph.Pair) -> Pair | None:
         """What turns a node's correlation into its covariance, None for what is held as a covariance."""
         if isinstance(node, graph.Dual) and node.what == "value":
             return _sides(lambda k: Number(1.0, ((node.call.moments[k], 0.5),)))
-        root = self._roots.get(id(node))
+        root = self._root(node)
         if root is not None and root.held == "inc":
-            norms = node.norms
+            norms = root.node.norms
             assert norms is not None
             return _sides(lambda k: Number(1.0, ((norms[k], 0.5),)))
         return None
 
     def _covariance(self, node: graph.Pair, grid: Grid) -> int:
         """The register of a node's covariances."""
-        root = self._roots.get(id(node))
+        root = self._root(node)
         if root is not None and root.held == "cov":
             self._flush(root)
             return self._registers[id(root)]
@@ -337,7 +345,9 @@ class Selection:
         grid = grid_of(node)
         if isinstance(node, graph.Dual):
             return self._call(node.call, grid)[0]
-        root = self._roots.get(id(node))
+        root = self._root(node)
+        if root is not None and root.node is not node:
+            return self.correlation(root.node)
         if root is not None:
             self._flush(root)
             assert node.norms is not None
@@ -548,23 +558,31 @@ class Selection:
         self._flush(source)
         value, lift = self._registers[id(source)], self._bare.get(id(source), 0.0)
         alpha = float(np.sqrt(step.coef * step.scale))
-        t, shift = -1, 0.0
+        op, t, shift = "relu", -1, _both(0.0)
         if step.tangent is not None:
-            assert step.inner is not None
-            inner = self._roots[id(step.inner)]
-            self._flush(inner)
-            t, shift = self._registers[id(inner)], self._bare.get(id(inner), 0.0)
+            inner = self._root(step.inner)
+            assert inner is not None
+            if inner is source:
+                op, shift = "first", here
+            elif inner.held == "inc":
+                t = self._covariance(inner.node, grid)
+            else:
+                self._flush(inner)
+                t = self._registers[id(inner)]
+                shift = _both(float(np.sqrt(self._bare.get(id(inner), 0.0))))
         up, slope = (float(np.sqrt(c * step.scale)) for c in step.coefs)
         n = self.numbers.constant(
             _sides(lambda k: Number(alpha).times(here[k]).times(down[k])),
             _sides(lambda k: Number(float(np.sqrt(lift)), (), ((norms[k], -1.0),))),
-            _both(float(np.sqrt(shift))),
+            shift,
             _both(slope),
             _sides(lambda k: Number(up).times(here[k])),
         )
         p = self._roots_of(norms, grid)
-        flag = int(not self._positive(source)) + 2 * (step.held != "inc")
-        first, second = self.emit("relu", value, t, p=p, n=n, grid=grid, flag=flag, makes=1 + (t >= 0))
+        flag = int(not self._positive(source)) + 2 * (step.held != "inc") + 4 * (op == "first")
+        operands = (value,) if op == "first" else (value, t)
+        makes = 2 if step.tangent is not None else 1
+        first, second = self.emit(op, *operands, p=p, n=n, grid=grid, flag=flag, makes=makes)
         self._parts[step.value] = first
         if step.tangent is not None:
             self._parts[step.tangent] = second
