@@ -209,6 +209,11 @@ class Level:
             self._ask(buffers.setdefault(id(root.node), _none(self.slots_of(root))), root)
         self.components = [self._components(t) for t in range(len(self.slots))]
 
+    @property
+    def cells(self) -> int:
+        """The cells of its largest grid."""
+        return max((prod(map(len, space)) for space in self.spaces.values()), default=1)
+
     def slots_of(self, root: Root) -> int:
         return len(grid_of(root.node))
 

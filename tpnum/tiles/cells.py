@@ -13,7 +13,7 @@ from tpnum.lower.program import Program
 from tpnum.lower.schedule import Schedule, grid_of
 from tpnum.plan.compiler import Unsupported
 from tpnum.plan.general import PairValues
-from tpnum.tiles.grid import Tile, check_finite, put, squares
+from tpnum.tiles.grid import Tile, blocks, check_finite, put
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 BUFFERS = 8 << 20
 """Bytes of buffers between levels per thread."""
+WIDE = 64
+"""Column examples of a tile."""
+GRAIN = 1 << 26
+"""Cells of all pairs of a tile."""
 PARTS = 48 << 20
 """Bytes of profile passes that are kept."""
 SINGLE = 16
@@ -60,8 +64,10 @@ class CellWorker:
         steps = sum(program.steps for program in probe)
         self.work = dtype if steps <= SINGLE else np.dtype(np.float64)
         self.lanes = WIDTH // self.work.itemsize
-        side = tile or 64
-        self.tiles = squares(rows.size, cols.size, side, self.symmetric and plan.mirrored)
+        width = tile or WIDE
+        cells = sum(level.cells for level in self.schedule.levels)
+        height = tile or 1 << int(np.clip(np.log2(GRAIN / (cells * width)), 0, np.log2(width)))
+        self.tiles = blocks(rows.size, cols.size, height, width, self.symmetric and plan.mirrored)
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program]:
         first, second = self._part(0, rows), self._part(1, cols)

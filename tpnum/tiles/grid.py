@@ -22,14 +22,22 @@ class Tile:
         return (self.rows.stop - self.rows.start) * (self.cols.stop - self.cols.start)
 
 
+def blocks(n1: int, n2: int, height: int, width: int, symmetric: bool) -> list[Tile]:
+    """Tiles of a height that divides the width; of a symmetric matrix those that reach above the diagonal.
+
+    Tiles that share their columns follow one another.
+    """
+    tiles = []
+    for c in range(0, n2, width):
+        cols = slice(c, min(c + width, n2))
+        for r in range(0, min(n1, cols.stop) if symmetric else n1, height):
+            tiles.append(Tile(slice(r, min(r + height, n1)), cols, mirror=symmetric))
+    return tiles
+
+
 def squares(n1: int, n2: int, side: int, symmetric: bool) -> list[Tile]:
     """Square tiles; of a symmetric matrix the upper half, the diagonal ones whole."""
-    tiles = []
-    for r in range(0, n1, side):
-        for c in range(r if symmetric else 0, n2, side):
-            rows, cols = slice(r, min(r + side, n1)), slice(c, min(c + side, n2))
-            tiles.append(Tile(rows, cols, mirror=symmetric))
-    return tiles
+    return blocks(n1, n2, side, side, symmetric)
 
 
 def panels(n1: int, n2: int, height: int, width: int, symmetric: bool) -> list[Tile]:
