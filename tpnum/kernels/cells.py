@@ -28,14 +28,15 @@ CHUNK = 16
 
 OPERATIONS = (
     "data",  # a <- increments of the data n, scaled by parameter p
-    "cross",  # a <- products of the data n, scaled by parameter p
+    "gain",  # a gains the increments of a term with co-correlation c (-1: one), parameters p and n
     "zero",  # a <- 0
+    "copy",  # a <- b
+    "cross",  # a <- products of the data n, scaled by parameter p
     "co",  # a <- co-correlation of the increments b; parameters p: deviation over scale and its inverse
     "normal",  # a <- co-correlation of the covariance b, inverse deviations p
     "dual",  # a <- e of b, c <- derivative kernel or -1, by the function in slot n, parameters p
     "series",  # the same by Hermite series n
     "both",  # a <- co-correlation of the product of independent factors b, c
-    "gain",  # a gains the increments of a term with co-correlation c (-1: one), parameters p and n
     "add",  # a <- a + r_i c_j b, parameter p
     "add_rho",  # a <- a + r_i c_j rho(b), parameter p
     "add_product",  # a <- a + r_i c_j b c, parameter p
@@ -44,7 +45,6 @@ OPERATIONS = (
     "fresh",  # a <- a + r_i c_j on coinciding positions of one example, parameters p, n
     "relu",  # a <- increments behind relu from those before, b <- tangent source; parameters p, constants n
     "first",  # the same, b being made of the covariances of a and not read
-    "copy",  # a <- b
     "mix",  # a <- linear map n of b, axis by axis
     "load",  # a <- what buffer n holds for the cells
     "store",  # buffer n gains a at the cells that it has
@@ -52,9 +52,12 @@ OPERATIONS = (
 """In the order of their codes."""
 
 (
-    DATA, CROSS, ZERO, CO, NORMAL, DUAL, SERIES, BOTH, GAIN, ADD, ADD_RHO, ADD_PRODUCT, ADD_OUTER, MULTIPLY,
-    FRESH, RELU, START, COPY, MIX, LOAD, STORE,
+    DATA, GAIN, ZERO, COPY, CROSS, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO, ADD_PRODUCT, ADD_OUTER,
+    MULTIPLY, FRESH, RELU, START, MIX, LOAD, STORE,
 ) = range(len(OPERATIONS))  # fmt: skip
+
+LAST_PADDED = COPY
+"""The operations up to here, and relu, matter in the padding, where there are increments alone."""
 
 SLOTS = 4
 """Closed-form duals that one program may use."""
@@ -158,7 +161,7 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
     alpha, l, b, d, x, whose products with the row's go to ``fixed`` once.  ``flag`` & 1: correlations may be
     negative; & 2: the covariance u_i u kappa_1 in place of D'; & 4: t is b_i b r_i r rho, the same net's
     covariance, and nothing is read.  A cell of the padding holds the other
-    variance (no covariance), and nothing.
+    variance and nothing else.
     """
     rows, cols, padded = cells
     rp, cp = params
@@ -195,9 +198,6 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
             for k in range(v):
                 g = u_i - get(fixed, k) * get(cp, c + k)
                 put(work, p + k, square * (g * g))
-            if t >= 0:
-                for k in range(v):
-                    put(work, q + k, zero)
             continue
         w_i = half * get(rp, r_at + row_at[2])
         if t < 0:
@@ -272,10 +272,10 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
 
 
 @kernel
-def _taps(work, out, source, size, count, lengths, taps):
+def _taps(work, out, source, size, step, count, lengths, taps):
     """For m < count, piece m of ``out`` = the sum of weights[e] * piece index[e] of ``source`` over its taps.
 
-    Pieces are ``size`` long; ``lengths`` is where the pointers of the first piece are.
+    Pieces are ``size`` long, those of ``source`` ``step`` apart; ``lengths`` is where the pointers of the first piece are.
     """
     pointer, index, weights = taps
     zero = work.dtype.type(0)
@@ -283,7 +283,7 @@ def _taps(work, out, source, size, count, lengths, taps):
         e, high = pointer[lengths + m], pointer[lengths + m + 1]
         o = out + m * size
         if high - e == 3:
-            a, b, c = index[e] * size + source, index[e + 1] * size + source, index[e + 2] * size + source
+            a, b, c = index[e] * step + source, index[e + 1] * step + source, index[e + 2] * step + source
             w, x, y = weights[e], weights[e + 1], weights[e + 2]
             for k in range(size):
                 put(work, o + k, w * get(work, a + k) + x * get(work, b + k) + y * get(work, c + k))
@@ -292,17 +292,17 @@ def _taps(work, out, source, size, count, lengths, taps):
             for k in range(size):
                 put(work, o + k, zero)
             continue
-        a, w = index[e] * size + source, weights[e]
+        a, w = index[e] * step + source, weights[e]
         if high - e == 1:
             for k in range(size):
                 put(work, o + k, w * get(work, a + k))
             continue
-        b, x = index[e + 1] * size + source, weights[e + 1]
+        b, x = index[e + 1] * step + source, weights[e + 1]
         for k in range(size):
             put(work, o + k, w * get(work, a + k) + x * get(work, b + k))
         e += 2
         while e < high:
-            a, w = index[e] * size + source, weights[e]
+            a, w = index[e] * step + source, weights[e]
             for k in range(size):
                 put(work, o + k, get(work, o + k) + w * get(work, a + k))
             e += 1
@@ -339,47 +339,49 @@ def _cell_taps(work, out, source, count, lengths, taps):
 
 
 @kernel
-def _mix(work, goal, source, spare, taps, starts, shapes_in, shapes_out, axes):
+def _mix(work, goal, source, spare, taps, starts, sizes, axes):
     """A product of maps, one per axis: register ``source`` (n_1, ..., n_D, V) to ``goal`` (m_1, ..., m_D, V).
 
-    The last two axes go together, row by row, so that what is between them stays in the first level.
+    ``sizes`` (4, D) are n, how many of them are read, m and how many are written, the first ones.  The last
+    two axes go together, row by row, so that what is between them stays in the first level.
     """
     v = lanes(work)
     inner = v
     for t in range(axes):
-        inner *= shapes_in[t]
+        inner *= sizes[0, t]
     outer = 1
     flip = 0
     for t in range(axes - 2):
-        size = inner // shapes_in[t]
+        size = inner // sizes[0, t]
         out = spare + flip
         for o in range(outer):
             _taps(
-                work, out + o * shapes_out[t] * size, source + o * inner, size, shapes_out[t], starts[t], taps
-            )
-        outer *= shapes_out[t]
+                work, out + o * sizes[2, t] * size, source + o * inner, size, size, sizes[3, t], starts[t], taps
+            )  # fmt: skip
+        outer *= sizes[2, t]
         inner = size
         source = out
         flip = outer * inner - flip  # beside what was just written
     if axes == 1:
-        _cell_taps(work, goal, source, shapes_out[0], starts[0], taps)
+        _cell_taps(work, goal, source, sizes[3, 0], starts[0], taps)
         return
     t = axes - 2
-    row = shapes_in[t + 1] * v
-    width = shapes_out[t + 1]
+    step = sizes[0, t + 1] * v
+    row = sizes[1, t + 1] * v
+    width = sizes[2, t + 1] * v
     line = spare + flip
     for _ in range(outer):
-        for m in range(shapes_out[t]):
-            _taps(work, line, source, row, 1, starts[t] + m, taps)
-            _cell_taps(work, goal, line, width, starts[t + 1], taps)
-            goal += width * v
-        source += shapes_in[t] * row
+        for m in range(sizes[3, t]):
+            _taps(work, line, source, row, step, 1, starts[t] + m, taps)
+            _cell_taps(work, goal + m * width, line, sizes[3, t + 1], starts[t + 1], taps)
+        goal += sizes[2, t] * width
+        source += sizes[0, t] * step
 
 
 @kernel
 def _number(space, component, spaces, cells, places):
     """Write row position, column position, buffer place and padding of every cell of a space; how many."""
-    first, count, strides = spaces
+    first, count, strides, _ = spaces
     axes = component.size
     total = 1
     places[0, space, 0] = 0
@@ -412,7 +414,7 @@ def run(
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components = borrow(components)
-    spaces = borrow(spaces[0]), borrow(spaces[1]), borrow(spaces[2])
+    spaces = borrow(spaces[0]), borrow(spaces[1]), borrow(spaces[2]), borrow(spaces[3])
     cells = borrow(cells)
     maps = borrow(maps[0]), borrow(maps[1])
     taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2])
@@ -429,7 +431,7 @@ def run(
     own = column
     axes = components.shape[1]
     count = np.empty(places.shape[1], np.int64)
-    shapes_in, shapes_out, ends = np.empty(axes, np.int64), np.empty(axes, np.int64), np.empty(axes, np.int64)
+    sizes, ends = np.empty((4, axes), np.int64), np.empty(axes, np.int64)
     missed = 0
     v = lanes(work)
     kept = np.empty(v)
@@ -449,12 +451,14 @@ def run(
                     n = code[begin, 5]
                     goal_space = maps[1][n, 0]
                     for t in range(axes):
-                        shapes_in[t] = spaces[1][space, t, component[t]]
-                        shapes_out[t] = spaces[1][goal_space, t, component[t]]
+                        sizes[0, t] = spaces[1][space, t, component[t]]
+                        sizes[1, t] = spaces[1 if maps[1][n, 1] else 3][space, t, component[t]]
+                        sizes[2, t] = spaces[1][goal_space, t, component[t]]
+                        sizes[3, t] = spaces[3][goal_space, t, component[t]]
                         ends[t] = maps[0][n, t, component[t]]
                     _mix(
                         work, registers[code[begin, 1], 0] * v, registers[code[begin, 2], 0] * v,
-                        registers[registers.shape[0] - 1, 0] * v, taps, ends, shapes_in, shapes_out, axes,
+                        registers[registers.shape[0] - 1, 0] * v, taps, ends, sizes, axes,
                     )  # fmt: skip
                     continue
                 for low in range(0, count[space], CHUNK):
@@ -486,6 +490,8 @@ def run(
                             )  # fmt: skip
                             continue
                         for m in range(low, high):
+                            if places[3, space, m] % 16 != 0 and op > LAST_PADDED:
+                                continue  # nobody reads it
                             row, col = places[0, space, m], places[1, space, m]
                             a = strip(work, pa + m * v, v)
                             b = strip(work, pb + m * v, v) if rb >= 0 else none

@@ -31,11 +31,12 @@ class Layout:
         self.spaces: dict[Hashable, int] = {}
         self._first: list[np.ndarray] = []
         self._count: list[np.ndarray] = []
+        self._inner: list[np.ndarray] = []
         self._strides: list[np.ndarray] = []
         self._cells: list[tuple[int, int, int, int]] = []
         self.maps: dict[tuple[int, int], int] = {}
         self._starts: list[np.ndarray] = []
-        self._goals: list[int] = []
+        self._goals: list[tuple[int, int]] = []
         self._pointer: list[int] = [0]
         self._index: list[int] = []
         self._weights: list[float] = []
@@ -87,14 +88,16 @@ class Layout:
         self, key: Hashable, found: list[list[list[tuple[int, int, int, int]]]], strides: list[list[int]]
     ) -> None:
         first = np.zeros((self.axes, self.most), np.int64)
-        count = np.zeros((self.axes, self.most), np.int64)
+        count, inner = np.zeros_like(first), np.zeros_like(first)
         for t, rows in enumerate(found):
             for u, cells in enumerate(rows):
                 first[t, u], count[t, u] = len(self._cells), len(cells)
                 self._cells += cells
+                inner[t, u] = sum(cell[3] % PADDING == 0 for cell in cells)
         self.spaces[key] = len(self._first)
         self._first.append(first)
         self._count.append(count)
+        self._inner.append(inner)
         self._strides.append(np.array([*strides, [1] * self.axes], np.int64).reshape(4, self.axes))
 
     def _steps(self, grid: Grid, side: int) -> list[int]:
@@ -145,13 +148,8 @@ class Layout:
                         asked = [c for c in numbers if any(s in sources for s in pull(link, c))]
                 rows.append([(0, 0, numbers[c] if numbers and link and link[0] else 0, 0) for c in asked])
                 starts[t, u] = len(self._pointer) - 1
-                for cell in asked:
-                    if link is None:
-                        taps = {(0, 0): 1.0}
-                    elif root.pooled or self._inside(above, link[0], cell):
-                        taps = pull(link, cell)
-                    else:
-                        taps = {}
+                for cell in asked if root.pooled or link is None else self._real(above, link[0], asked):
+                    taps = {(0, 0): 1.0} if link is None else pull(link, cell)
                     for source, weight in sorted(taps.items()):
                         if source in sources:
                             self._index.append(sources[source])
@@ -163,13 +161,15 @@ class Layout:
         if root.pooled:
             zero = [0] * self.axes
             self._add(("touched", id(root), k), touched, [zero, zero, self._buffer_steps(root)])
-            self._goals.append(self.spaces["touched", id(root), k])
+            self._goals.append((self.spaces["touched", id(root), k], int(pull.increments)))
         else:
-            self._goals.append(self.spaces[above])
+            self._goals.append((self.spaces[above], int(pull.increments)))
 
     @staticmethod
-    def _inside(grid: Grid, name: str | None, cell: Cell) -> bool:
-        return all(cell[0] < n and cell[1] < m for axis, n, m in grid if axis == name)
+    def _real(grid: Grid, name: str | None, cells: list[Cell]) -> list[Cell]:
+        """The cells but for those of the padding, which come last and read nothing."""
+        n, m = next((axis[1:] for axis in grid if axis[0] == name), (1, 1))
+        return [c for c in cells if c[0] < n and c[1] < m]
 
     @staticmethod
     def _link(pull: Pull, slot: str) -> tuple[str | None, str | None] | None:
@@ -191,7 +191,7 @@ class Layout:
         return [int(n) for n in self._count[self.spaces[space]].max(axis=1)] if self.axes else []
 
     def arrays(self, dtype: np.dtype) -> tuple:
-        """(components, (first, count, strides), cells, (starts, goals), (pointer, index, weights))."""
+        """(components, (first, count, strides, inner), cells, (starts, goals), (pointer, index, weights))."""
         if dtype not in self._arrays:
             self._arrays[dtype] = self._make(dtype)
         return self._arrays[dtype]
@@ -207,11 +207,12 @@ class Layout:
                     .reshape(len(self._strides), 4, self.axes)
                     .transpose(1, 0, 2)
                 ),
+                np.array(self._inner, np.int64).reshape(len(self._inner), self.axes, self.most),
             ),
             np.ascontiguousarray(np.array(self._cells or [(0, 0, 0, 0)], np.int64).T),
             (
                 np.array(self._starts, np.int64).reshape(len(self._starts), self.axes, self.most),
-                np.array(self._goals, np.int64).reshape(-1, 1),
+                np.array(self._goals, np.int64).reshape(-1, 2),
             ),
             (
                 np.array(self._pointer, np.int64),

@@ -133,7 +133,7 @@ class Program:
 
     def _goal(self, one: Any) -> Hashable:
         number = self.layout.maps[one.extra[1:]]
-        goal = self.layout._goals[number]
+        goal, _ = self.layout._goals[number]
         return next(key for key, space in self.layout.spaces.items() if space == goal)
 
     def _spare(self) -> int:
