@@ -113,6 +113,12 @@ class Numbers:
         self.constants += numbers
         return len(self.constants) - len(numbers)
 
+    @property
+    def signature(self) -> tuple:
+        """What was asked for, in order."""
+        counts = tuple((grid, len(rows)) for grid, rows in self._rows.items())
+        return (tuple(self._places), counts, tuple((a.key, b.key) for a, b in self.constants))
+
     def count(self, grid: Grid) -> int:
         return len(self._rows.get(grid, ()))
 

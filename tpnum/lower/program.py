@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,11 +14,32 @@ from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from tpnum.lower.layout import Layout
     from tpnum.lower.schedule import Schedule
     from tpnum.plan.profile import ProfileValues
+
+Kept: TypeAlias = "Callable[[int, Callable[[], Any]], Any]"
+
+
+class Laid(NamedTuple):
+    """What the machine reads of some examples: numbers, data and series in flat arrays, and constants.
+
+    ``starts`` are where the numbers of each grid, each data line and each series begin, ``counts`` the
+    numbers of each grid, ``channels`` those of each data line.
+    """
+
+    flat: tuple[np.ndarray, np.ndarray, np.ndarray]
+    constants: np.ndarray
+    starts: tuple[list[int], ...]
+    counts: list[int]
+    channels: list[int]
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.nbytes for part in self.flat)
+
 
 CODE = {name: number for number, name in enumerate(kernels.OPERATIONS)}
 APART = ("mix", "load", "store")
@@ -153,81 +174,85 @@ class Program:
 
     # -- numbers ---------------------------------------------------------------------------------
 
-    def prepare(self, strips: list[slice], data: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]) -> None:
-        """Lay out what depends on the tile: per row input, and per strip of column inputs."""
-        numbers, v = self.selection.numbers, self.lanes
-        height = self.selection.profiles[0].size
-        table, rows, starts = [], [], [[0, 0]]
-        cols: list[list[np.ndarray]] = [[] for _ in strips]
-        for grid in self._grids:
-            left = numbers.arrays(grid, 0, self.dtype)
-            right = numbers.arrays(grid, 1, self.dtype)
-            rows.append(left.ravel())
-            for k, strip in enumerate(strips):
-                cols[k].append(_lanes(right[:, :, strip], v).ravel())
-            table.append((left.shape[1], *starts[-1]))
-            starts.append([starts[-1][0] + left.size, starts[-1][1] + cols[0][-1].size])
-        self.grids = np.array(table, np.int64).reshape(-1, 3)
-        self.row_numbers = np.concatenate([*rows, np.zeros(1, self.dtype)])
-        self.col_numbers = [np.concatenate([*c, np.zeros(1, self.dtype)]) for c in cols]
-        self.row_constants = np.ascontiguousarray(numbers.constant_arrays(0, self.dtype))
-        right = numbers.constant_arrays(1, self.dtype)
-        self.col_constants = [_lanes(right[:, strip], v).ravel() for strip in strips]
-        self._place_data(strips, data)
-        self._place_series(strips, height)
-
-    def _place_data(
-        self, strips: list[slice], data: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
-    ) -> None:
-        v = self.lanes
-        sources, rows = [], []
-        cols: list[list[np.ndarray]] = [[] for _ in strips]
-        at = [0, 0]
-        for first, second in self.selection.sources:
-            sides = []
-            for side, name in enumerate((first, second)):
-                lines = self.selection.profiles[side].site.lines
-                x = np.asarray(data[side][name], np.float64)
-                names = [n for n, _ in lines.axes(name)]
-                order = [1 + names.index(n) for n in sorted(names)]
-                x = np.transpose(x, (0, *order, x.ndim - 1)) / np.sqrt(x.shape[-1])
-                x = np.pad(x, [(0, 0), *[(0, 1)] * len(names), (0, 0)])
-                sides.append(x.reshape(x.shape[0], -1, x.shape[-1]))  # (N, positions, channels)
-            channels = sides[0].shape[-1]
-            rows.append(np.ascontiguousarray(sides[0].transpose(1, 0, 2)).ravel())
-            for k, strip in enumerate(strips):
-                cols[k].append(_lanes(sides[1][strip].transpose(1, 2, 0), v).ravel())
-            sources.append((channels, *at))
-            at = [at[0] + rows[-1].size, at[1] + cols[0][-1].size]
-        self.sources = np.array(sources or np.empty((0, 3)), np.int64).reshape(-1, 3)
-        self.x1 = np.concatenate([*rows, np.zeros(1)])
-        self.x2 = [np.concatenate([*c, np.zeros(1)]) for c in cols]
-
-    def _place_series(self, strips: list[slice], height: int) -> None:
+    @property
+    def signature(self) -> tuple:
+        """What the layout of numbers depends on, besides the examples themselves."""
         tables = self.selection.tables
-        places, rows = [], []
-        cols: list[list[np.ndarray]] = [[] for _ in strips]
-        at = [0, 0]
-        for k, (grid, _, _, indices) in enumerate(self.selection.series):
-            sides = []
-            for side, coefs in enumerate((tables.rows[k], tables.cols[k])):
-                axes = axes_of(grid, side)
-                positions = int(np.prod([n + 1 for _, n in axes], initial=1))
-                index = np.empty((positions, self.selection.profiles[side].size), np.intp)
-                padded(indices[side], axes, index, edge=True)
-                sides.append(coefs[index].astype(self.dtype))  # (positions, N, K)
-            rows.append(sides[0].ravel())
-            for j, strip in enumerate(strips):
-                cols[j].append(_lanes(sides[1][:, strip].transpose(0, 2, 1), self.lanes).ravel())
-            places.append(at)
-            at = [at[0] + rows[-1].size, at[1] + cols[0][-1].size]
-        self.coefs = np.array(places or np.empty((0, 2)), np.int64).reshape(-1, 2)
-        self.row_coefs = np.concatenate([*rows, np.zeros(1, self.dtype)])
-        self.col_coefs = [np.concatenate([*c, np.zeros(1, self.dtype)]) for c in cols]
-        entries = [(0, count, *rest) for _, count, *rest in tables.entries]
-        self.entries = np.array(entries or np.empty((0, 6)), np.int64).reshape(-1, 6)
+        return (self.selection.numbers.signature, tuple(self.selection.sources), tuple(tables.entries))
+
+    def prepare(self, strips: list[slice], kept: Kept) -> None:
+        """Lay out what depends on the tile: per row input, and per strip of column inputs.
+
+        ``kept(side, make)`` makes it, or hands out what was made for the same examples and signature.
+        """
+        self.row: Laid = kept(0, lambda: self._lay(0, [slice(None)], False)[0])
+        self.cols: list[Laid] = kept(1, lambda: self._lay(1, strips, True))
+        tables = self.selection.tables
+        first, second = self.row.starts, self.cols[0].starts
+        self.grids = _table(
+            3, [(n, *at) for n, *at in zip(self.row.counts, first[0], second[0], strict=True)]
+        )
+        self.sources = _table(
+            3, [(n, *at) for n, *at in zip(self.row.channels, first[1], second[1], strict=True)]
+        )
+        self.coefs = _table(2, list(zip(first[2], second[2], strict=True)))
+        self.entries = _table(6, [(0, count, *rest) for _, count, *rest in tables.entries])
         self.terms = np.array(tables.terms or [0], np.int64)
         self.least = np.array(tables.least or [0.0], np.float64)
+
+    def _lay(self, side: int, strips: list[slice], lanes: bool) -> list[Laid]:
+        """The numbers, constants, data and series of one side, per strip in flat arrays."""
+        numbers = [self.selection.numbers.arrays(grid, side, self.dtype) for grid in self._grids]
+        constants = self.selection.numbers.constant_arrays(side, self.dtype)
+        data = [self._data(side, names[side]) for names in self.selection.sources]
+        series = [self._series(side, k) for k in range(len(self.selection.series))]
+        made = []
+        for strip in strips:
+            parts: list[list[np.ndarray]] = [
+                [part[:, :, strip] for part in numbers],
+                [part[strip] for part in data],
+                [part[:, strip] for part in series],
+            ]
+            own = constants[:, strip]
+            if lanes:
+                parts = [
+                    [_lanes(part, self.lanes) for part in parts[0]],
+                    [_lanes(part.transpose(1, 2, 0), self.lanes) for part in parts[1]],
+                    [_lanes(part.transpose(0, 2, 1), self.lanes) for part in parts[2]],
+                ]
+                own = _lanes(own, self.lanes)
+            else:
+                parts[1] = [part.transpose(1, 0, 2) for part in parts[1]]
+            flat, starts = zip(*map(_joined, parts), strict=True)
+            made.append(
+                Laid(
+                    (flat[0], flat[1].astype(np.float64, copy=False), flat[2].astype(self.dtype, copy=False)),
+                    np.ascontiguousarray(own),
+                    starts,
+                    [part.shape[1] for part in numbers],
+                    [part.shape[2] for part in data],
+                )
+            )
+        return made
+
+    def _data(self, side: int, name: str) -> np.ndarray:
+        """(N, positions, channels) of a data line over the root of the channels, zero in the padding."""
+        profile = self.selection.profiles[side]
+        names = [n for n, _ in profile.site.lines.axes(name)]
+        x = np.asarray(profile.data[name], np.float64)
+        order = [1 + names.index(n) for n in sorted(names)]
+        x = np.transpose(x, (0, *order, x.ndim - 1)) / np.sqrt(x.shape[-1])
+        x = np.pad(x, [(0, 0), *[(0, 1)] * len(names), (0, 0)])
+        return x.reshape(x.shape[0], -1, x.shape[-1])
+
+    def _series(self, side: int, k: int) -> np.ndarray:
+        """(positions, N, terms) coefficients of a series."""
+        tables, (grid, _, _, indices) = self.selection.tables, self.selection.series[k]
+        axes = axes_of(grid, side)
+        positions = int(np.prod([n + 1 for _, n in axes], initial=1))
+        index = np.empty((positions, self.selection.profiles[side].size), np.intp)
+        padded(indices[side], axes, index, edge=True)
+        return (tables.rows, tables.cols)[side][k].astype(self.dtype)[index]
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -241,14 +266,15 @@ class Program:
         places = np.empty(
             (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
         )
+        row, col = self.row, self.cols[strip]
         duals = (*self.selection.duals, *["step"] * kernels.SLOTS)[: kernels.SLOTS]
         table = np.array([starts[n] for n in self.buffer_nodes] or np.empty((0, 2)), np.int64).reshape(-1, 2)
         return int(
             kernels.run(
                 self.code, self.stretches, self.registers, components, spaces, cells, maps, taps,
-                (self.row_numbers, self.col_numbers[strip], self.grids, self.row_constants, self.col_constants[strip]),
-                (self.x1, self.x2[strip], self.sources),
-                (self.entries, self.terms, self.least, self.row_coefs, self.col_coefs[strip], self.coefs),
+                (row.flat[0], col.flat[0], self.grids, row.constants, col.constants.ravel()),
+                (row.flat[1], col.flat[1], self.sources),
+                (self.entries, self.terms, self.least, row.flat[2], col.flat[2], self.coefs),
                 scratch, places, (buffers, table), (*rows, self.selection.profiles[0].size), own,
                 *(pointer(name, self.dtype) for name in duals),
             )
@@ -261,3 +287,19 @@ def _lanes(values: np.ndarray, lanes: int) -> np.ndarray:
     if missing:
         values = np.pad(values, [*[(0, 0)] * (values.ndim - 1), (0, missing)], mode="edge")
     return np.ascontiguousarray(values)
+
+
+def _joined(parts: list[np.ndarray]) -> tuple[np.ndarray, list[int]]:
+    """Arrays one after the other in a flat one that is never empty, and where each begins."""
+    starts = [0]
+    for part in parts:
+        starts.append(starts[-1] + part.size)
+    return np.concatenate([*(part.ravel() for part in parts), np.zeros(1)], dtype=_type(parts)), starts[:-1]
+
+
+def _type(parts: list[np.ndarray]) -> np.dtype:
+    return parts[0].dtype if parts else np.dtype(np.float64)
+
+
+def _table(width: int, rows: list[tuple[int, ...]]) -> np.ndarray:
+    return np.array(rows, np.int64).reshape(-1, width) if rows else np.zeros((1, width), np.int64)

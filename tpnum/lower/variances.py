@@ -73,7 +73,7 @@ class Variances:
         programs = [Program(layout, schedule, (profile, profile), dtype) for layout in layouts]
         size = profile.size
         for program in programs:
-            program.prepare([slice(0, size)], (profile.data, profile.data))
+            program.prepare([slice(0, size)], lambda side, make: make())
         cells = {n: s for p in programs for n, s in zip(p.buffer_nodes, p.buffer_sizes, strict=True)}
         lanes = programs[0].lanes
         scratch = np.zeros(max(p.work_cells for p in programs) * lanes)

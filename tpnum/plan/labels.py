@@ -63,11 +63,17 @@ def apply_maps(
         place = names.index(line.axis)
         weights = map_matrix(line, sizes[line.axis])
         sizes |= dict(line.out)
-        matrix = apply_matrix(np.abs(weights) if absolute else weights, matrix, place, [n for _, n in line.out])
+        matrix = apply_matrix(
+            np.abs(weights) if absolute else weights, matrix, place, [n for _, n in line.out]
+        )
         parts[k] = ([*names[:place], *(n for n, _ in line.out), *names[place + 1 :]], matrix)
     dims: list[str] = [""]
     for names, matrix in parts:  # the first axis below always goes to the back
-        if len(names) == 1 and matrix.shape == (matrix.shape[0],) * 2 and np.array_equal(matrix, np.eye(len(matrix))):
+        if (
+            len(names) == 1
+            and matrix.shape == (matrix.shape[0],) * 2
+            and np.array_equal(matrix, np.eye(len(matrix)))
+        ):
             values = np.moveaxis(values, 1, -1)
         else:
             values = np.tensordot(values, matrix, axes=([1], [matrix.ndim - 1]))

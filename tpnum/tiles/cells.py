@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum.kernels._views import WIDTH
 from tpnum.lower.layout import Layout
-from tpnum.lower.program import Program
+from tpnum.lower.program import Laid, Program
 from tpnum.lower.schedule import Schedule, grid_of
 from tpnum.plan.compiler import Unsupported
 from tpnum.plan.general import PairValues
@@ -17,6 +17,9 @@ from tpnum.tiles.grid import Tile, blocks, check_finite, put
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tpnum.lower.program import Kept
     from tpnum.lower.variances import Variances
     from tpnum.plan.plan import Plan
     from tpnum.plan.profile import ProfileValues
@@ -29,6 +32,8 @@ GRAIN = 1 << 26
 """Cells of all pairs of a tile."""
 PARTS = 48 << 20
 """Bytes of profile passes that are kept."""
+LAID = 64 << 20
+"""Bytes of numbers that are kept laid out."""
 SINGLE = 16
 """Steps beyond which float32 is not enough within a pair."""
 
@@ -50,6 +55,7 @@ class CellWorker:
     ):
         self.variances = variances
         self._parts: dict[tuple[int, int, int], ProfileValues] = {}
+        self._laid: dict[tuple, Any] = {}
         self._lock = threading.Lock()
         self.plan, self.profiles, self.outs, self.dtype = plan, profiles, outs, dtype
         rows, cols = profiles
@@ -86,6 +92,25 @@ class CellWorker:
                 del self._parts[next(iter(self._parts))]
         return part
 
+    def _kept(self, level: int, program: Program, tile: Tile) -> Kept:
+        """Hands out what was laid out for the same examples before, as long as there is room for it."""
+        signature = level, program.signature
+
+        def kept(side: int, make: Callable[[], Any]) -> Any:
+            rows = (tile.rows, tile.cols)[side]
+            key = side, rows.start, rows.stop, signature
+            with self._lock:
+                found = self._laid.pop(key, None)
+            if found is None:
+                found = make()
+            with self._lock:
+                self._laid[key] = found
+                while len(self._laid) > 1 and sum(map(_bytes, self._laid.values())) > LAID:
+                    del self._laid[next(iter(self._laid))]
+            return found
+
+        return kept
+
     def prepare(self) -> None:
         """Nothing is left to do before the threads start."""
 
@@ -93,9 +118,8 @@ class CellWorker:
         programs = self._programs(tile.rows, tile.cols, self.work)
         height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         strips = [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
-        data = tuple(p.data for p in programs[0].selection.profiles)
-        for program in programs:
-            program.prepare(strips, data)  # type: ignore[arg-type]
+        for k, program in enumerate(programs):
+            program.prepare(strips, self._kept(k, program, tile))
         sizes = {
             n: s
             for program in programs
@@ -168,3 +192,7 @@ class CellWorker:
         for kind in self.outs:
             if not self.plan.entries[kind]:
                 self.outs[kind][...] = 0.0
+
+
+def _bytes(laid: Laid | list[Laid]) -> int:
+    return laid.bytes if isinstance(laid, Laid) else sum(one.bytes for one in laid)
