@@ -71,8 +71,8 @@ class Features:
         made[self.line[order], 2 * place + 1] = self.high[order]
         return made
 
-    def narrowest(self, line: int) -> float:
-        """The width of the narrowest thing on a line that single kinks and jumps are not.
+    def narrowest(self, line: int, extent: np.ndarray) -> float:
+        """The width of the narrowest thing on a line that single kinks and jumps are not, by `extents`.
 
         Stretches around one that a shorter step has found are the same thing.
         """
@@ -83,7 +83,7 @@ class Features:
             if all(high < a or b < low for a, b, _ in seen):
                 seen.append((low, high, bool(self.single[k])))
         seen.sort()
-        widths = [high - low for low, high, single in seen if not single]
+        widths = [float(extent[k]) for k in own if not self.single[k]]
         widths += [b[0] - a[1] for a, b in zip(seen, seen[1:], strict=False)]
         return min(widths, default=np.inf)
 
@@ -146,6 +146,24 @@ def features(values: np.ndarray, tolerance: float) -> Features:
     kept = np.arange(order.size) - np.repeat(np.cumsum(count) - count, count) < _MOST
     order = order[kept]
     return Features(line[order], low[order], high[order], single[order])
+
+
+def extents(values: np.ndarray, seen: Features) -> np.ndarray:
+    """How wide the thing in each stretch is: its area above a chord over its height, no more than the stretch.
+
+    A stretch is as long as the step with which it was found, the thing in it may be far narrower.
+    """
+    z = places(values.shape[2])
+    made = seen.high - seen.low
+    first, last = np.searchsorted(z, seen.low), np.searchsorted(z, seen.high)
+    for k, (line, a, b) in enumerate(zip(seen.line, first, last, strict=True)):
+        own = values[line, :, a:b]
+        if own.shape[1] > 2 and np.all(np.isfinite(own)):
+            above = np.abs(own - np.linspace(own[:, 0], own[:, -1], own.shape[1], axis=1))
+            area, top = above.sum(axis=1), above.max(axis=1)
+            wide = np.divide(area, top, out=np.full(top.shape, np.inf), where=top > 0)
+            made[k] = min(made[k], float(np.min(wide)) * (z[1] - z[0]))
+    return made
 
 
 def _sharp(

@@ -10,7 +10,7 @@ import numpy as np
 from tpnum.gauss.adaptive import adapt
 from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
-from tpnum.gauss.look import REACH, Features, features, places
+from tpnum.gauss.look import REACH, Features, extents, features, places
 
 _RANDOM = 3  # lines besides those along the axes
 _SAMPLE = 32
@@ -99,11 +99,11 @@ class Scout:
         made = self.f_at.columns([np.ascontiguousarray(flat[None, :, k]) for k in range(d)])[0]
         return made.T.reshape(*points.shape[:-1], -1)
 
-    def seen(self, start: np.ndarray, direction: np.ndarray, points: int) -> Features:
-        """The features along lines (lines, d)."""
+    def seen(self, start: np.ndarray, direction: np.ndarray, points: int) -> tuple[Features, np.ndarray]:
+        """The features along lines (lines, d), and how wide they are."""
         z = places(points)
         step = max(1, _BLOCK // points)
-        parts = []
+        parts, wide = [], []
         for begin in range(0, start.shape[0], step):
             part = slice(begin, begin + step)
             values: np.ndarray | None = None
@@ -115,7 +115,8 @@ class Scout:
                 values[:, :, at] = made.transpose(0, 2, 1)
             assert values is not None
             parts.append((begin, features(values, self.tolerance)))
-        return Features.joined(parts)
+            wide.append(extents(values, parts[-1][1]))
+        return Features.joined(parts), np.concatenate(wide)
 
     def one(self, rows: np.ndarray) -> None:
         """Laws of one dimension: those much alike are looked at together, over all of their range."""
@@ -134,7 +135,7 @@ class Scout:
             middle = float(np.mean(along[own]))
             spread = wide if own.size == 1 else wide * (1.0 + _CLOSE / REACH)
             first = rest[own[0]] + middle * way[own[0]]
-            seen = self.seen(first[None], spread * way[own[:1]], points)
+            seen, _ = self.seen(first[None], spread * way[own[:1]], points)
             ends = middle + spread * seen.of(0)
             for i in own:
                 z = (ends - along[i]) / root[i]
@@ -181,7 +182,7 @@ class Scout:
         broken = np.any(jump & (np.abs(zeros) < 8.0)[:, :, None], axis=(1, 2))
         half = np.where(broken, 0.0, made.shortest)
         if rank > 1:
-            seen = self.seen(start, direction, max(self.points // (1 if count <= _FEW else 4), 64))
+            seen, wide = self.seen(start, direction, max(self.points // (1 if count <= _FEW else 4), 64))
             np.minimum.at(half, seen.line, 0.5 * (seen.high - seen.low))
             foreign = np.all(
                 (zeros[seen.line] < seen.low[:, None]) | (zeros[seen.line] > seen.high[:, None]), axis=1
@@ -192,7 +193,7 @@ class Scout:
             broken = np.any((broken | kinked).reshape(count, -1), axis=1)
             self.aligned[rows] = broken & ~np.any(oblique.reshape(count, -1), axis=1)
             seen = seen.where(foreign)  # panels end at the others without being told
-            narrow = np.array([seen.narrowest(line) for line in range(start.shape[0])])
+            narrow = np.array([seen.narrowest(line, wide[foreign]) for line in range(start.shape[0])])
             narrow = np.where(narrow < _NEAR, narrow, np.inf)
             half = np.where(np.isfinite(narrow), 0.0, half)
             self.width[rows] = np.min(narrow.reshape(count, -1), axis=1)
