@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pytest
 from scipy.special import erfcx, ndtr
+from scipy.stats import ncx2
 
 from tpnum.errors import AccuracyWarning
 from tpnum.gauss.expect import expect
@@ -141,13 +142,29 @@ def test_errors_cover_in_two_dimensions() -> None:
     check(two, range(120))
 
 
-MISSED = {3505, 4829}
-"""Narrow strips of the plane that no line of the look crosses well: 4 % and 4e-6 off, with errors of 1e-7."""
+@pytest.mark.parametrize("radius", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("centre", [(0.7, 0.3), (1.63, -1.21), (-0.4, 2.2)])
+@pytest.mark.parametrize("base", [0.0, 1.0])
+def test_small_discs(radius: float, centre: tuple[float, float], base: float) -> None:
+    """A disc alone and one that a smooth function hides, whose chords end as points."""
+    a, b = centre
+
+    def f(u: Array, v: Array) -> Array:
+        return base * np.cos(2.0 * u) + ((u - a) ** 2 + (v - b) ** 2 < radius**2)
+
+    truth = base * math.exp(-2.0) + float(ncx2.cdf(radius**2, 2, a * a + b * b))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)
+        made = expect(f, np.zeros(2), np.eye(2))
+    assert abs(made.value - truth) <= 5.0 * made.error
+
+
+def test_strips_that_are_nearly_parallel_to_an_axis() -> None:
+    check(two, (3505, 4829))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(10))
 @pytest.mark.parametrize("make", [one, two])
 def test_errors_cover_everywhere(make: Callable[[Rng], tuple], block: int) -> None:
-    numbers = set(range(1000 + 500 * block, 1500 + 500 * block))
-    check(make, sorted(numbers - MISSED if make is two else numbers))
+    check(make, range(1000 + 500 * block, 1500 + 500 * block))

@@ -29,6 +29,11 @@ _NARROW = 0.9
 """The same where lines are looked at for narrow things, some of which may have passed between the points."""
 _BESIDE = 1e-9
 """Panels end that close to where a coordinate is zero: functions like to break there, in thin layers too."""
+_FEW = 8
+"""Ends of a line up to which those of the lines beside it are of use."""
+_CLOSE = np.linspace(-0.25, 1.25, 49)
+"""Where a stretch in which something narrow was met is looked at closely."""
+_FAINT = 1e-9
 
 
 def cheapest(rank: int) -> int:
@@ -88,6 +93,9 @@ class _Nest:
         last = [max((j for j, k in enumerate(used) if row[k]), default=-1) for row in factor]
         self.settled = [np.flatnonzero(np.equal(last, j)) for j in range(len(used))]
         """The coordinates that the z of a level settles."""
+        self.along = self.directions[0] / np.sum(self.directions[0] ** 2)
+        self.met = np.empty(0), np.empty((0, _FEW))
+        """Where inner lines of two dimensions met something narrow, and the ends of it."""
         self.cost = 0
         self.largest = 0.0
         self.lost: np.ndarray | None = None  # a point at which f is not finite
@@ -143,7 +151,55 @@ class _Nest:
             values = self.f_at.columns(columns)[0].reshape(-1, *points.shape[:2]).transpose(1, 0, 2)
             self.cost += points.shape[0] * points.shape[1]
             made.append((begin, features(values, self.rtol)))
-        return Features.joined(made).ends(start.shape[0])
+        seen = Features.joined(made)
+        ends, wider = (some.ends(start.shape[0]) for some in (seen, seen.where(~seen.single)))
+        if len(self.directions) > 2 or wider.shape[1] > _FEW:
+            return ends
+        return np.concatenate([ends, self.beside(start, wider)], axis=1)
+
+    def beside(self, start: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """The ends (lines, m) of what stands where lines, or those next to them, met something; found closely.
+
+        What was narrow there may be too narrow here for the points of a line: the chords of a disc end as points.
+        """
+        at = start @ self.along
+        known, told = self.met
+        near = [ends]
+        if known.size:
+            k = np.searchsorted(known, at)
+            near += [told[np.clip(j, 0, known.size - 1)] for j in (k - 1, k)]
+        pairs = np.concatenate(near, axis=1).reshape(at.size, -1, 2)
+        line, which = np.nonzero(np.isfinite(pairs[:, :, 0]))
+        if not line.size:
+            return np.empty((at.size, 0))
+        close = np.full(pairs.shape, np.inf)
+        close[line, which] = self.closely(start[line], *pairs[line, which].T)
+        for again in (True, False):  # in order, what is told twice once, in order
+            order = np.argsort(close[:, :, 0], axis=1)
+            close = np.take_along_axis(close, order[:, :, None], axis=1)
+            close[:, 1:][again & (close[:, 1:, 0] < close[:, :-1, 1])] = np.inf
+        close = close[:, : _FEW // 2].reshape(at.size, -1)
+        some = np.isfinite(close[:, 0])
+        kept = np.pad(close[some], ((0, 0), (0, _FEW - close.shape[1])), constant_values=np.inf)
+        known, first = np.unique(np.concatenate([known, at[some]]), return_index=True)
+        self.met = known, np.concatenate([told, kept])[first]
+        return close
+
+    def closely(self, start: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """The ends (n, 2) of what stands out of stretches of innermost lines, infinite where nothing does."""
+        z = low[:, None] + (high - low)[:, None] * _CLOSE
+        points = start[:, None] + z[:, :, None] * self.directions[-1]
+        value = self.leaves(points.reshape(-1, points.shape[2]))[0].reshape(*z.shape, -1)
+        chord = value[:, :1] + (value[:, -1:] - value[:, :1]) * np.linspace(0.0, 1.0, _CLOSE.size)[:, None]
+        above = np.abs(value - chord).sum(axis=2)
+        top = above.max(axis=1)
+        out = above > 0.5 * top[:, None]
+        first = np.argmax(out, axis=1) - 1
+        last = _CLOSE.size - np.argmax(out[:, ::-1], axis=1)
+        row = np.arange(z.shape[0])
+        made = np.stack([z[row, np.maximum(first, 0)], z[row, np.minimum(last, _CLOSE.size - 1)]], axis=1)
+        made[top <= _FAINT * np.abs(value).max(axis=(1, 2))] = np.inf
+        return made
 
     def leaves(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
         """f itself at points (lines, d)."""
