@@ -89,29 +89,29 @@ class Features:
 
 
 @lru_cache(maxsize=32)
-def places(points: int) -> np.ndarray:
+def places(points: int, reach: float = REACH) -> np.ndarray:
     """Where to look."""
-    z = np.linspace(-REACH, REACH, points)
+    z = np.linspace(-reach, reach, points)
     z.setflags(write=False)
     return z
 
 
 @lru_cache(maxsize=32)
-def _weights(points: int) -> np.ndarray:
+def _weights(points: int, reach: float) -> np.ndarray:
     """The probabilities of the places."""
-    z = places(points)
+    z = places(points, reach)
     made = np.exp(-0.5 * z * z) * ((z[1] - z[0]) / np.sqrt(2.0 * np.pi))
     made.setflags(write=False)
     return made
 
 
-def features(values: np.ndarray, tolerance: float) -> Features:
+def features(values: np.ndarray, tolerance: float, reach: float = REACH) -> Features:
     """What is narrow in values (lines, components, points) of f at `places`, to a tolerance relative to E|f|.
 
     Values that are not finite count as zero; two of them side by side are a feature.
     """
     lines, _, points = values.shape
-    z, weight = places(points), _weights(points)
+    z, weight = places(points, reach), _weights(points, reach)
     step = z[1] - z[0]
     size = np.einsum("lkn,n->lk", np.abs(values), weight)
     found: list[tuple[np.ndarray, ...]] = []
@@ -148,12 +148,12 @@ def features(values: np.ndarray, tolerance: float) -> Features:
     return Features(line[order], low[order], high[order], single[order])
 
 
-def extents(values: np.ndarray, seen: Features) -> np.ndarray:
-    """How wide the thing in each stretch is: its area above a chord over its height, no more than the stretch.
+def extents(values: np.ndarray, seen: Features, reach: float = REACH) -> np.ndarray:
+    """How wide the thing in each stretch is: its area above a chord over its height, at most the stretch.
 
-    A stretch is as long as the step with which it was found, the thing in it may be far narrower.
+    That is as long as the step with which it was found, the thing in it may be far narrower.
     """
-    z = places(values.shape[2])
+    z = places(values.shape[2], reach)
     made = seen.high - seen.low
     first, last = np.searchsorted(z, seen.low), np.searchsorted(z, seen.high)
     for k, (line, a, b) in enumerate(zip(seen.line, first, last, strict=True)):

@@ -76,7 +76,7 @@ def nested(
         least = _NARROW if run.points else _OFTEN
         made.append((value, np.maximum(error, least * goal.rtol * total), total))
     value, error, total = (np.concatenate(a) for a in zip(*made, strict=True))
-    return value, error, total, cost
+    return value, error, total, cost + scout.cost
 
 
 class _Nest:
@@ -158,9 +158,9 @@ class _Nest:
         return np.concatenate([ends, self.beside(start, wider)], axis=1)
 
     def beside(self, start: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """The ends (lines, m) of what stands where lines, or those next to them, met something; found closely.
+        """The ends (lines, m) of what stands where lines, or those next to them, met something.
 
-        What was narrow there may be too narrow here for the points of a line: the chords of a disc end as points.
+        What was narrow there may be too narrow here for the points of a line: chords of a disc end as points.
         """
         at = start @ self.along
         known, told = self.met
@@ -178,12 +178,12 @@ class _Nest:
             order = np.argsort(close[:, :, 0], axis=1)
             close = np.take_along_axis(close, order[:, :, None], axis=1)
             close[:, 1:][again & (close[:, 1:, 0] < close[:, :-1, 1])] = np.inf
-        close = close[:, : _FEW // 2].reshape(at.size, -1)
-        some = np.isfinite(close[:, 0])
-        kept = np.pad(close[some], ((0, 0), (0, _FEW - close.shape[1])), constant_values=np.inf)
+        made = close[:, : _FEW // 2].reshape(at.size, -1)
+        some = np.isfinite(made[:, 0])
+        kept = np.pad(made[some], ((0, 0), (0, _FEW - made.shape[1])), constant_values=np.inf)
         known, first = np.unique(np.concatenate([known, at[some]]), return_index=True)
         self.met = known, np.concatenate([told, kept])[first]
-        return close
+        return made
 
     def closely(self, start: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """The ends (n, 2) of what stands out of stretches of innermost lines, infinite where nothing does."""
