@@ -171,8 +171,11 @@ class Scout:
         """What is found of f along a line where it is constant in pieces, and not a part of something."""
         if self.part:
             return None
-        cells = min(CELLS if laws <= _FEW else CELLS // 8, 1 << max(10, (self.points * 8).bit_length() - 1))
-        return in_pieces(lambda u: self.at(rest + u[:, None] * way), middle, spread, cells)
+        # as many for a budget as a look along a line has points
+        most = CELLS if laws <= _FEW else CELLS // 8
+        cells = most if self.points == _POINTS[1] else self.points
+        breaks = self.f_at.breaks
+        return in_pieces(lambda u: self.at(rest + u[:, None] * way), middle, spread, cells, breaks)
 
     def some(self, rows: np.ndarray) -> None:
         """Lines along the axes of the factor and in random directions, through random points.

@@ -21,7 +21,7 @@ FAR = 10.0
 _TRIAL = 1 << 10
 _MOST = 64
 """A function with more jumps is one that varies."""
-_EVEN = 1e-3  # the step of the points that are even
+_EVEN = 20_011  # points that are even
 _BLOCK = 1 << 14
 _DECIMALS = 1000  # multiples of 1/100 beside which is looked
 _BESIDE = np.array([-1e-7, -1e-10, 1e-10, 1e-7, 1e-6])
@@ -29,12 +29,18 @@ _BESIDE = np.array([-1e-7, -1e-10, 1e-10, 1e-7, 1e-6])
 
 
 @lru_cache(maxsize=4)
-def _points(cells: int) -> np.ndarray:
-    """Points in the middle of every cell and even ones out to `FAR`, in order."""
+def _cells(count: int) -> np.ndarray:
+    """The middles of cells of equal probability."""
     from scipy.special import ndtri
 
-    even = np.arange(-FAR, FAR, _EVEN) + 0.4321 * _EVEN
-    made = np.sort(np.concatenate([ndtri((np.arange(cells) + 0.5) / cells), even]))
+    return np.asarray(ndtri((np.arange(count) + 0.5) / count))
+
+
+@lru_cache(maxsize=4)
+def _points(cells: int) -> np.ndarray:
+    """The middle of every cell and even points out to `FAR`, in order."""
+    even = np.linspace(-FAR, FAR, min(_EVEN, cells))
+    made = np.sort(np.concatenate([_cells(cells), even]))
     made.setflags(write=False)
     return made
 
@@ -49,12 +55,19 @@ class Pieces:
     """What a cell may hide: its probability times the largest |f|."""
 
 
-def in_pieces(f: Callable[[np.ndarray], np.ndarray], mean: float, root: float, cells: int) -> Pieces | None:
-    """Where f, of u (n,) with values (n, k), jumps under N(mean, root^2); None unless constant in pieces."""
-    if _jumps(f(mean + root * _points(_TRIAL))).size > _MOST:
+def in_pieces(
+    f: Callable[[np.ndarray], np.ndarray], mean: float, root: float, cells: int, breaks: np.ndarray
+) -> Pieces | None:
+    """Where f, of u (n,) with values (n, k), jumps under N(mean, root^2); None unless constant in pieces.
+
+    ``breaks`` are values of u beside which is looked as well.
+    """
+    if _jumps(f(mean + root * _cells(min(cells, _TRIAL)))).size > _MOST:
         return None
-    decimals = (np.arange(-_DECIMALS, _DECIMALS + 1) / 100.0)[:, None] + _BESIDE
-    beside = (decimals.reshape(-1) - mean) / root
+    count = _DECIMALS if cells > _DECIMALS * _BESIDE.size else 0
+    decimals = np.arange(-count, count + 1) / 100.0
+    likely = np.union1d(decimals, breaks)[:, None] + _BESIDE
+    beside = (np.sort(likely.reshape(-1)) - mean) / root
     found, largest = [], 0.0
     for z in (_points(cells), beside[np.abs(beside) < FAR]):
         for begin in range(0, z.size, _BLOCK):
