@@ -122,8 +122,12 @@ def features(values: np.ndarray, tolerance: float, reach: float = REACH) -> Feat
         line, at = np.nonzero(np.any(lost[:, :, 1:] & lost[:, :, :-1], axis=1))
         first = np.zeros(line.size, dtype=bool)
         found.append(_stretches(line, z[at] + 0.5 * step, step, np.full(line.size, np.inf), first))
-    top = np.max(np.abs(values), axis=2)
-    unit = np.where(size > 0, size, np.where(top > 0, top, 1.0))[:, :, None]
+    unit = size
+    if not np.all(size > 0):
+        top = np.max(np.abs(values), axis=2)
+        unit = np.where(size > 0, size, np.where(top > 0, top, 1.0))
+    unit, least = unit[:, :, None], _SHARE * tolerance
+    faint = least * float(np.min(unit))
     stride = 1
     while stride * step <= _LONGEST and points // stride >= _FEWEST:
         some = values[:, :, ::stride]
@@ -132,10 +136,15 @@ def features(values: np.ndarray, tolerance: float, reach: float = REACH) -> Feat
         width = stride * step
         for begin in range(0, some.shape[2] - 2 * _EDGE - 2, block):
             own = some[:, :, begin : begin + block + 2 * _EDGE + 2]
-            second = np.abs(own[:, :, 2:] - 2.0 * own[:, :, 1:-1] + own[:, :, :-2])
+            second = own[:, :, 2:] + own[:, :, :-2]
+            second -= 2.0 * own[:, :, 1:-1]
+            inner = slice((begin + 1 + _EDGE) * stride, (begin + block + 1 + _EDGE) * stride, stride)
+            highest = max(float(second.max()), -float(second.min()))
+            if highest * stride * float(weight[inner].max(initial=0.0)) <= faint:
+                continue
+            np.abs(second, out=second)
             second /= unit
-            inner = slice((begin + 1 + _EDGE) * stride, None, stride)
-            found += _sharp(second.max(axis=1), z[inner], stride * weight[inner], _SHARE * tolerance, width)
+            found += _sharp(second.max(axis=1), z[inner], stride * weight[inner], least, width)
         stride *= _FACTOR
     found = [part for part in found if part[0].size]
     if not found:
