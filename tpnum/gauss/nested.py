@@ -21,6 +21,8 @@ from tpnum.gauss.scout import Scout
 
 _BLOCK = 1 << 17
 """Values of f held at a time."""
+_TOGETHER = 4
+"""Lines with lines inside them that are followed at once."""
 _NOTHING = 1e-18
 """Of E|f|, what f times the density may be ten deviations out and is left away."""
 _OFTEN = 1e-2
@@ -105,7 +107,7 @@ class _Nest:
         if level == len(self.directions):
             return self.leaves(start)
         innermost = level + 1 == len(self.directions)
-        step = max(1, _BLOCK // (NODES.size * (self.edges.size + 1))) if innermost else 1
+        step = max(1, _BLOCK // (NODES.size * (self.edges.size + 1))) if innermost else _TOGETHER
         parts = []
         for begin in range(0, start.shape[0], step):
             some = slice(begin, begin + step)
@@ -116,6 +118,10 @@ class _Nest:
 
     def lines(self, level: int, start: np.ndarray, tolerance: np.ndarray) -> tuple[np.ndarray, ...]:
         direction = self.directions[level]
+
+        def innermost(line: np.ndarray, z: np.ndarray, density: np.ndarray) -> tuple[np.ndarray, ...]:
+            columns = [start[line, k, None] + z * slope for k, slope in enumerate(direction)]
+            return tuple(a.reshape(*z.shape, -1) for a in self.values([c.reshape(1, -1) for c in columns]))
 
         def evaluate(line: np.ndarray, z: np.ndarray, density: np.ndarray) -> tuple[np.ndarray, ...]:
             points = start[line][:, None, :] + z[:, :, None] * direction
@@ -135,7 +141,8 @@ class _Nest:
         elif self.points and level + 1 == len(self.directions):
             more.append(self.looked(start, direction))
         beside = np.concatenate(more, axis=1)
-        made = adapt(evaluate, tolerance, beside, lambda: self.cost < self.budget, edges=self.edges)
+        way = innermost if level + 1 == len(self.directions) else evaluate
+        made = adapt(way, tolerance, beside, lambda: self.cost < self.budget, edges=self.edges)
         return made.value, made.error, made.size
 
     def looked(self, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -203,14 +210,18 @@ class _Nest:
 
     def leaves(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
         """f itself at points (lines, d)."""
-        columns = [np.ascontiguousarray(points[None, :, k]) for k in range(points.shape[1])]
+        return self.values([np.ascontiguousarray(points[None, :, k]) for k in range(points.shape[1])])
+
+    def values(self, columns: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """f, its error and |f| (points, components) at points given by coordinates (1, points)."""
         value = self.f_at.columns(columns)[0].T
-        self.cost += points.shape[0]
+        self.cost += value.shape[0]
         error = np.zeros_like(value)
         lost = ~np.isfinite(value)
         if np.any(lost):
             value = np.where(lost, 0.0, value)
-            self.lost = points[int(np.argmax(np.any(lost, axis=1)))]
+            first = int(np.argmax(np.any(lost, axis=1)))
+            self.lost = np.array([c[0, first] for c in columns])
         size = np.abs(value)
         self.largest = max(self.largest, float(np.max(size, initial=0.0)))
         error[lost] = self.largest or 1.0
