@@ -158,6 +158,25 @@ def test_small_discs(radius: float, centre: tuple[float, float], base: float) ->
     assert abs(made.value - truth) <= 5.0 * made.error
 
 
+@pytest.mark.slow
+def test_a_disc_in_a_batch() -> None:
+    """Laws of which some alone tell how the others are looked at."""
+    rho = np.linspace(-0.9, 0.9, 20)
+    cov = np.array([[[1.0, r], [r, 1.0]] for r in rho])
+    r = 0.05
+
+    def f(u: Array, v: Array) -> Array:
+        return np.cos(2.0 * u) + ((u - 0.7) ** 2 + (v - 0.3) ** 2 < r * r)
+
+    made = expect(f, np.zeros(2), cov)
+    x = 0.7 + r * (np.arange(2001) / 1000.0 - 1.0)[1:-1]
+    for value, error, c in zip(made.value, made.error, rho, strict=True):
+        half, root = np.sqrt(r * r - (x - 0.7) ** 2), math.sqrt(1.0 - c * c)
+        inner = ndtr((0.3 + half - c * x) / root) - ndtr((0.3 - half - c * x) / root)
+        disc = float(np.sum(inner * np.exp(-0.5 * x * x))) * 1e-3 * r / math.sqrt(2.0 * math.pi)
+        assert abs(value - math.exp(-2.0) - disc) <= 5.0 * error + 1e-7
+
+
 def test_strips_that_are_nearly_parallel_to_an_axis() -> None:
     check(two, (3505, 4829))
 

@@ -90,7 +90,8 @@ def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: flo
     run = _Run(f_at, mean, factor, min(rtol, _SURE[rank]), _FAINT, scout)
     pilots = np.unique(np.linspace(0, count - 1, _PILOTS).astype(int))
     level = run.settle(pilots, run.scout(pilots))
-    if rank == 2 and run.check(pilots[:: -(-pilots.size // _CHECKED)], rtol):
+    wrong = rank == 2 and run.check(pilots[:: -(-pilots.size // _CHECKED)], rtol)
+    if wrong:
         run.check(pilots, rtol)
     if pilots.size < count:
         run.ask(rtol if rank > 1 else run.rtol, 0.0)
@@ -101,6 +102,8 @@ def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: flo
             rest = run.share(pilots, rest)
             if rest.size:
                 run.settle(rest, np.full(rest.size, run.coarsest(pilots, level)))
+        if wrong:
+            run.check(rest, rtol)
     error = np.maximum(run.error, min(_DOUBT[rank], 0.1 * rtol) * run.size)
     return run.value, error, run.size, run.cost + scout.cost
 
