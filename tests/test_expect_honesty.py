@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pytest
 from scipy.special import erfcx, ndtr
+from scipy.stats import ncx2
 
 from tpnum.errors import AccuracyWarning
 from tpnum.gauss.expect import expect
@@ -141,13 +142,47 @@ def test_errors_cover_in_two_dimensions() -> None:
     check(two, range(120))
 
 
-MISSED = {3505, 4829}
-"""Narrow strips of the plane that no line of the look crosses well: 4 % and 4e-6 off, with errors of 1e-7."""
+@pytest.mark.parametrize(("radius", "base"), [(0.01, 0), (0.05, 0), (0.2, 0), (0.05, 1), (0.2, 1)])
+@pytest.mark.parametrize("centre", [(0.7, 0.3), (1.63, -1.21), (-0.4, 2.2)])
+def test_small_discs(radius: float, centre: tuple[float, float], base: float) -> None:
+    """A disc alone and one that a smooth function hides; its chords end as points."""
+    a, b = centre
+
+    def f(u: Array, v: Array) -> Array:
+        return base * np.cos(2.0 * u) + ((u - a) ** 2 + (v - b) ** 2 < radius**2)
+
+    truth = base * math.exp(-2.0) + float(ncx2.cdf(radius**2, 2, a * a + b * b))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)
+        made = expect(f, np.zeros(2), np.eye(2))
+    assert abs(made.value - truth) <= 5.0 * made.error
+
+
+@pytest.mark.slow
+def test_a_disc_in_a_batch() -> None:
+    """Laws of which some alone tell how the others are looked at."""
+    rho = np.linspace(-0.9, 0.9, 20)
+    cov = np.array([[[1.0, r], [r, 1.0]] for r in rho])
+    r = 0.05
+
+    def f(u: Array, v: Array) -> Array:
+        return np.cos(2.0 * u) + ((u - 0.7) ** 2 + (v - 0.3) ** 2 < r * r)
+
+    made = expect(f, np.zeros(2), cov)
+    x = 0.7 + r * (np.arange(2001) / 1000.0 - 1.0)[1:-1]
+    for value, error, c in zip(made.value, made.error, rho, strict=True):
+        half, root = np.sqrt(r * r - (x - 0.7) ** 2), math.sqrt(1.0 - c * c)
+        inner = ndtr((0.3 + half - c * x) / root) - ndtr((0.3 - half - c * x) / root)
+        disc = float(np.sum(inner * np.exp(-0.5 * x * x))) * 1e-3 * r / math.sqrt(2.0 * math.pi)
+        assert abs(value - math.exp(-2.0) - disc) <= 5.0 * error + 1e-7
+
+
+def test_strips_that_are_nearly_parallel_to_an_axis() -> None:
+    check(two, (3505, 4829))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(10))
 @pytest.mark.parametrize("make", [one, two])
 def test_errors_cover_everywhere(make: Callable[[Rng], tuple], block: int) -> None:
-    numbers = set(range(1000 + 500 * block, 1500 + 500 * block))
-    check(make, sorted(numbers - MISSED if make is two else numbers))
+    check(make, range(1000 + 500 * block, 1500 + 500 * block))

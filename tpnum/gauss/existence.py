@@ -63,21 +63,35 @@ def beyond(
     from scipy.special import ndtr
 
     missed, largest = [], []
-    rare = 3.0 / max(points, 3.0)
-    chance = np.minimum(ndtr(-_NEAR), rare)
+    few = rare(points)
+    chance = np.minimum(ndtr(-_NEAR), few)
     slab = np.minimum(np.exp(-0.5 * _NEAR**2) * np.gradient(_NEAR) / np.sqrt(2.0 * np.pi), chance * 30.0)
     for begin, _, made in _along(f_at, mean, factor, _NEAR):
         size = np.where(np.isfinite(made), np.abs(made), 0.0)
         top = size.max(axis=(2, 3))
         typical = met[begin : begin + top.shape[0], :, None, None]
-        counts = (typical == 0) | ((size > _HIGH * typical) & (ndtr(-_NEAR) < 0.1 * rare))
+        counts = (typical == 0) | ((size > _HIGH * typical) & (ndtr(-_NEAR) < 0.1 * few))
         tails = np.max(size * chance, axis=(2, 3), where=counts, initial=0.0)
         along = np.sum(size * slab, axis=3, where=counts)
         tails = np.maximum(tails, np.max(along, axis=2))
         height = np.where(top > 0, top, 1.0)
-        missed.append(np.where((typical[..., 0, 0] > 0) | (tails > 0), tails, rare * height))
+        missed.append(np.where((typical[..., 0, 0] > 0) | (tails > 0), tails, few * height))
         largest.append(top)
     return np.concatenate(missed), np.concatenate(largest)
+
+
+def rare(points: float) -> float:
+    """The probability that a region without a point of so many may have."""
+    return 3.0 / max(points, 3.0)
+
+
+def constant(f_at: Integrand, mean: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Whether f is one and the same number on all rays, of each entry and component (n, k)."""
+    made = np.zeros((mean.shape[0], f_at.components or 1), dtype=bool)
+    for begin, _, values in _along(f_at, mean, factor, _NEAR):
+        flat = values.reshape(*values.shape[:2], -1)
+        made[begin : begin + flat.shape[0]] = np.all(flat == flat[:, :, :1], axis=2)
+    return made
 
 
 def _along(

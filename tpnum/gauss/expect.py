@@ -7,6 +7,7 @@ coordinates, some thousand at a time, each by the way that `tpnum.gauss.roads` f
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,12 +17,14 @@ from tpnum.arguments import choice
 from tpnum.errors import AccuracyWarning
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.goal import Goal
-from tpnum.gauss.integrand import Integrand
+from tpnum.gauss.integrand import SUBNORMAL, Integrand
 from tpnum.gauss.laws import alike, distinct, of_entry, principal_factors, validated
 from tpnum.gauss.roads import METHODS, Roads
 
 _CHUNK = 1 << 14
 """Entries that are solved together."""
+_ROUNDED = 1e-306
+"""Values below are rounded by more than a relative 1e-16."""
 
 
 def expect(
@@ -39,9 +42,10 @@ def expect(
     batch (2^18 above three dimensions where nothing is said; a thousand or so are made in any case); entries
     are settled each for itself, whatever stands beside them.
 
-    ``error`` is the half-width of a 95 % interval.  Where f was 0 at every point it is what so many points
-    can miss: the probability that a region without a point may have, times the largest |f| on rays out of
-    the middle, times one where f is 0 there as well.
+    ``error`` is the half-width of a 95 % interval.  Where f was 0, or one and the same number, at every point
+    it is what so many points can miss: the probability that a region without a point may have, times the
+    largest |f| on rays out of the middle, times one where f is 0 there as well.  Of one variable, where f is
+    constant in pieces, every millionth of the probability has a point, and the error knows what one may hide.
 
     ``method``: "closed" (named functions of one variable), "quadrature" (rank up to 3, or blocks of it),
     "qmc", "mc" (with control variates), "auto".  Covariances may be singular.
@@ -52,6 +56,7 @@ def expect(
     goal = Goal.checked(rtol, atol, budget)
     made, relative, roads = _solved(f, mean, cov, goal, method)
     error = made.error if np.ndim(made.error) == relative.ndim else np.max(made.error, axis=-1)
+    size = np.abs(made.value) if np.ndim(made.value) == relative.ndim else np.max(np.abs(made.value), axis=-1)
     missed = (relative > goal.rtol * (1 + 1e-9)) & (error > goal.atol)
     if np.any(missed):
         worst = int(np.argmax(np.where(missed, relative, 0.0)))
@@ -62,10 +67,13 @@ def expect(
             AccuracyWarning,
             stacklevel=2,
         )
-    elif np.any((relative == 0.0) & (error > goal.atol)):
-        first = int(np.argmax((relative == 0.0) & (error > goal.atol)))
+        return made
+    unknown = (relative == 0.0) & (error > np.maximum(goal.atol, goal.rtol * size))
+    if np.any(unknown):
+        first = int(np.argmax(unknown))
+        what = "0" if size.flat[first] == 0 else "the same number"
         warnings.warn(
-            f"expect: f was 0 at every point that was looked at{of_entry(first, relative.shape)}: "
+            f"expect: f was {what} at every point that was looked at{of_entry(first, relative.shape)}: "
             "the error is what so many points can miss",
             AccuracyWarning,
             stacklevel=2,
@@ -79,7 +87,7 @@ def certified(
 ) -> tuple[Estimate, np.ndarray]:  # fmt: skip
     """`expect` with the errors relative to E|f| per entry of the batch, and without a warning.
 
-    They are 0 where f was 0 wherever it was looked at.
+    They are 0 where f was 0, or one and the same number, wherever it was looked at.
     """
     return _solved(f, mean, cov, Goal.checked(rtol, atol, budget), method)[:2]
 
@@ -96,11 +104,11 @@ def _solved(f: Any, mean: Any, cov: Any, goal: Goal, method: str) -> tuple[Estim
     f_at = Integrand(f, mean.shape[1])
     first, again = distinct(mean, cov)
     mean, cov = mean[first], cov[first]
-    roads = Roads(method, goal)
     if not first.size:
-        return Estimate(np.empty(shape), np.empty(shape), "none", 0), np.empty(shape), roads
+        return Estimate(np.empty(shape), np.empty(shape), "none", 0), np.empty(shape), Roads(method, goal)
     factor = principal_factors(cov, partial(_entry, first, shape))
     f_at.check(mean[0], factor[0])
+    roads = Roads(method, replace(goal, atol=goal.atol * f_at.unit))
     found: list[tuple[np.ndarray, ...]] = []
     order, cost = [], 0
     for group in alike(cov, factor):
@@ -116,5 +124,8 @@ def _solved(f: Any, mean: Any, cov: Any, goal: Goal, method: str) -> tuple[Estim
     value, error, relative = (np.concatenate(a)[back] for a in zip(*found, strict=True))
     out = shape if f_at.components is None else (*shape, f_at.components)
     used = "+".join(roads.used)
+    value, error = value / f_at.unit, error / f_at.unit
+    small = (0.0 < np.abs(value)) & (np.abs(value) < _ROUNDED)  # values of f are rounded as well
+    error = np.where(small, error + 2.0 * SUBNORMAL, error)
     made = Estimate(value.reshape(out)[()], error.reshape(out)[()], used, cost)
     return made, np.max(relative, axis=1).reshape(shape), roads

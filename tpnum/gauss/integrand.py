@@ -12,6 +12,9 @@ from tpnum.functions import Function, get
 from tpnum.functions.checked import check_elementwise, evaluate
 
 _TESTED = 97  # points on which f is called again, shuffled
+_SMALL, _UNIT = 1e-120, 1e-100  # squares of values below the first may underflow, of the second may not
+SUBNORMAL = 2.0**-1074
+"""The spacing of the smallest numbers, whose relative rounding is not small."""
 
 
 class NotFinite(LimitError):
@@ -30,6 +33,8 @@ class Integrand:
         self.f: Callable[..., Any] = get(f) if own else f
         self.d = d
         self.components: int | None = None
+        self.unit = 1.0
+        """What values are multiplied with, a power of two: squares and weighted ones must not underflow."""
         self._known = False
         if isinstance(self.f, Function) and (self.f.n_scalars or self.f.arity != d):
             raise InputError(
@@ -49,6 +54,11 @@ class Integrand:
     def function(self) -> Function | None:
         """The `Function`, where it is one."""
         return self.f if isinstance(self.f, Function) else None
+
+    @property
+    def written(self) -> bool:
+        """Whether a user wrote it, so that it may be anything between two points."""
+        return self.function is None or self.function.user is not None
 
     def _compiled(self, f: Any) -> Callable[..., Any]:
         from tpnum.kernels._jit import elementwise
@@ -71,15 +81,21 @@ class Integrand:
                 f"f returned {components} components, after {self.components}: their number must stay"
             )
         self.components, self._known = components, True
+        if self.unit != 1.0:
+            made = made * self.unit
         if made.ndim == 1:
             return made.reshape(count, 1, points)
         return np.ascontiguousarray(made.reshape(-1, count, points).transpose(1, 0, 2))
 
     def check(self, mean: np.ndarray, factor: np.ndarray) -> None:
-        """Raise FunctionError unless f works elementwise, on some points of the law."""
-        if self.function is None or self.function.user is not None:
-            z = np.random.default_rng(2).standard_normal((factor.shape[1], _TESTED))
-            check_elementwise(self.f, *(mean[:, None] + factor @ z))
+        """Raise FunctionError unless f works elementwise, on some points of the law; choose the unit."""
+        z = np.random.default_rng(2).standard_normal((factor.shape[1], _TESTED))
+        points = mean[:, None] + factor @ z
+        if self.written:
+            check_elementwise(self.f, *points)
+        made = np.abs(evaluate(self.f, *points, rows=True))
+        largest = float(np.max(made, initial=0.0, where=np.isfinite(made)))
+        self.unit = 2.0 ** np.rint(np.log2(_UNIT / largest)) if 0.0 < largest < _SMALL else 1.0
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """f on (batch, d, points) -> (batch, components, points), finite everywhere or `NotFinite`."""

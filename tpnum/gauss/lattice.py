@@ -16,6 +16,7 @@ from itertools import product
 import numpy as np
 
 from tpnum.gauss.adaptive import PANEL
+from tpnum.gauss.between import stepped_over
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.plane import on_one_grid
 from tpnum.gauss.scout import Scout
@@ -36,6 +37,7 @@ _ROUGH = 0.2
 _PATIENCE = 6  # steps before a rough function is given up
 _BLOCK = 1 << 15  # values of f held at a time: they stay in the cache
 _PILOTS = 16
+_CHECKED = 8  # of those, in which scattered points look for what a lattice has stepped over
 _FAINT = 0.02
 """A kink too faint to be seen so far may have an error of this part of the last height of a spectrum."""
 _DOUBT = {1: 4e-12, 2: 5e-9, 3: 1e-8}
@@ -88,6 +90,9 @@ def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: flo
     run = _Run(f_at, mean, factor, min(rtol, _SURE[rank]), _FAINT, scout)
     pilots = np.unique(np.linspace(0, count - 1, _PILOTS).astype(int))
     level = run.settle(pilots, run.scout(pilots))
+    wrong = rank == 2 and run.check(pilots[:: -(-pilots.size // _CHECKED)], rtol)
+    if wrong:
+        run.check(pilots, rtol)
     if pilots.size < count:
         run.ask(rtol if rank > 1 else run.rtol, 0.0)
         rest = np.setdiff1d(np.arange(count), pilots)
@@ -97,6 +102,8 @@ def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: flo
             rest = run.share(pilots, rest)
             if rest.size:
                 run.settle(rest, np.full(rest.size, run.coarsest(pilots, level)))
+        if wrong:
+            run.check(rest, rtol)
     error = np.maximum(run.error, min(_DOUBT[rank], 0.1 * rtol) * run.size)
     return run.value, error, run.size, run.cost + scout.cost
 
@@ -110,6 +117,8 @@ class _Run:
         self.f_at, self.mean, self.factor, self.look = f_at, mean, factor, scout
         self.value = self.size = self.error = np.empty((0, 0))
         self.cost = 0
+        self.used = np.zeros((mean.shape[0], 2))
+        """The step and the radius of the last lattice of each."""
         self.ask(rtol, faint)
 
     def ask(self, rtol: float, faint: float) -> None:
@@ -182,6 +191,7 @@ class _Run:
                 if not self.fits(s, radius):
                     continue
                 aliased, cut, rough = self.evaluate(rows[which], lattice(rank, _STEPS[s], radius))
+                self.used[rows[which]] = _STEPS[s], radius
                 goal = 0.5 * self.rtol
                 finer = (aliased > goal) & ~(rough & (s >= _PATIENCE))
                 wider = (cut > goal) & (w + 1 < len(_WIDER))
@@ -192,6 +202,19 @@ class _Run:
                 left.append(which[more])
             todo = np.concatenate(left) if left else np.empty(0, dtype=int)
         return step
+
+    def check(self, rows: np.ndarray, rtol: float) -> bool:
+        """Give up what was settled of laws of which scattered points show more than the lattice has seen."""
+        wrong = False
+        for i in rows[np.all(self.error[rows] <= rtol * self.size[rows], axis=1)]:
+            allowed = float(np.min(self.look.goal.allowed(self.size[i])))
+            step, radius = self.used[i]
+            hits, cost = stepped_over(self.f_at, self.mean[i], self.factor[i], step, radius, allowed)
+            self.cost += cost
+            if hits.size:
+                self.error[i], wrong = np.inf, True
+                self.look.met(int(i), hits)
+        return wrong
 
     def reserve(self) -> None:
         """Room for the answers, once the number of components is known."""

@@ -71,8 +71,8 @@ class Features:
         made[self.line[order], 2 * place + 1] = self.high[order]
         return made
 
-    def narrowest(self, line: int) -> float:
-        """The width of the narrowest thing on a line that single kinks and jumps are not.
+    def narrowest(self, line: int, extent: np.ndarray) -> float:
+        """The width of the narrowest thing on a line that single kinks and jumps are not, by `extents`.
 
         Stretches around one that a shorter step has found are the same thing.
         """
@@ -83,35 +83,35 @@ class Features:
             if all(high < a or b < low for a, b, _ in seen):
                 seen.append((low, high, bool(self.single[k])))
         seen.sort()
-        widths = [high - low for low, high, single in seen if not single]
+        widths = [float(extent[k]) for k in own if not self.single[k]]
         widths += [b[0] - a[1] for a, b in zip(seen, seen[1:], strict=False)]
         return min(widths, default=np.inf)
 
 
 @lru_cache(maxsize=32)
-def places(points: int) -> np.ndarray:
+def places(points: int, reach: float = REACH) -> np.ndarray:
     """Where to look."""
-    z = np.linspace(-REACH, REACH, points)
+    z = np.linspace(-reach, reach, points)
     z.setflags(write=False)
     return z
 
 
 @lru_cache(maxsize=32)
-def _weights(points: int) -> np.ndarray:
+def _weights(points: int, reach: float) -> np.ndarray:
     """The probabilities of the places."""
-    z = places(points)
+    z = places(points, reach)
     made = np.exp(-0.5 * z * z) * ((z[1] - z[0]) / np.sqrt(2.0 * np.pi))
     made.setflags(write=False)
     return made
 
 
-def features(values: np.ndarray, tolerance: float) -> Features:
+def features(values: np.ndarray, tolerance: float, reach: float = REACH) -> Features:
     """What is narrow in values (lines, components, points) of f at `places`, to a tolerance relative to E|f|.
 
     Values that are not finite count as zero; two of them side by side are a feature.
     """
     lines, _, points = values.shape
-    z, weight = places(points), _weights(points)
+    z, weight = places(points, reach), _weights(points, reach)
     step = z[1] - z[0]
     size = np.einsum("lkn,n->lk", np.abs(values), weight)
     found: list[tuple[np.ndarray, ...]] = []
@@ -122,8 +122,12 @@ def features(values: np.ndarray, tolerance: float) -> Features:
         line, at = np.nonzero(np.any(lost[:, :, 1:] & lost[:, :, :-1], axis=1))
         first = np.zeros(line.size, dtype=bool)
         found.append(_stretches(line, z[at] + 0.5 * step, step, np.full(line.size, np.inf), first))
-    top = np.max(np.abs(values), axis=2)
-    unit = np.where(size > 0, size, np.where(top > 0, top, 1.0))[:, :, None]
+    unit = size
+    if not np.all(size > 0):
+        top = np.max(np.abs(values), axis=2)
+        unit = np.where(size > 0, size, np.where(top > 0, top, 1.0))
+    unit, least = unit[:, :, None], _SHARE * tolerance
+    faint = least * float(np.min(unit))
     stride = 1
     while stride * step <= _LONGEST and points // stride >= _FEWEST:
         some = values[:, :, ::stride]
@@ -132,10 +136,15 @@ def features(values: np.ndarray, tolerance: float) -> Features:
         width = stride * step
         for begin in range(0, some.shape[2] - 2 * _EDGE - 2, block):
             own = some[:, :, begin : begin + block + 2 * _EDGE + 2]
-            second = np.abs(own[:, :, 2:] - 2.0 * own[:, :, 1:-1] + own[:, :, :-2])
+            second = own[:, :, 2:] + own[:, :, :-2]
+            second -= 2.0 * own[:, :, 1:-1]
+            inner = slice((begin + 1 + _EDGE) * stride, (begin + block + 1 + _EDGE) * stride, stride)
+            highest = max(float(second.max()), -float(second.min()))
+            if highest * stride * float(weight[inner].max(initial=0.0)) <= faint:
+                continue
+            np.abs(second, out=second)
             second /= unit
-            inner = slice((begin + 1 + _EDGE) * stride, None, stride)
-            found += _sharp(second.max(axis=1), z[inner], stride * weight[inner], _SHARE * tolerance, width)
+            found += _sharp(second.max(axis=1), z[inner], stride * weight[inner], least, width)
         stride *= _FACTOR
     found = [part for part in found if part[0].size]
     if not found:
@@ -146,6 +155,24 @@ def features(values: np.ndarray, tolerance: float) -> Features:
     kept = np.arange(order.size) - np.repeat(np.cumsum(count) - count, count) < _MOST
     order = order[kept]
     return Features(line[order], low[order], high[order], single[order])
+
+
+def extents(values: np.ndarray, seen: Features, reach: float = REACH) -> np.ndarray:
+    """How wide the thing in each stretch is: its area above a chord over its height, at most the stretch.
+
+    That is as long as the step with which it was found, the thing in it may be far narrower.
+    """
+    z = places(values.shape[2], reach)
+    made = seen.high - seen.low
+    first, last = np.searchsorted(z, seen.low), np.searchsorted(z, seen.high)
+    for k, (line, a, b) in enumerate(zip(seen.line, first, last, strict=True)):
+        own = values[line, :, a:b]
+        if own.shape[1] > 2 and np.all(np.isfinite(own)):
+            above = np.abs(own - np.linspace(own[:, 0], own[:, -1], own.shape[1], axis=1))
+            area, top = above.sum(axis=1), above.max(axis=1)
+            wide = np.divide(area, top, out=np.full(top.shape, np.inf), where=top > 0)
+            made[k] = min(made[k], float(np.min(wide)) * (z[1] - z[0]))
+    return made
 
 
 def _sharp(

@@ -21,6 +21,8 @@ from tpnum.gauss.scout import Scout
 
 _BLOCK = 1 << 17
 """Values of f held at a time."""
+_TOGETHER = 4
+"""Lines with lines inside them that are followed at once."""
 _NOTHING = 1e-18
 """Of E|f|, what f times the density may be ten deviations out and is left away."""
 _OFTEN = 1e-2
@@ -29,6 +31,11 @@ _NARROW = 0.9
 """The same where lines are looked at for narrow things, some of which may have passed between the points."""
 _BESIDE = 1e-9
 """Panels end that close to where a coordinate is zero: functions like to break there, in thin layers too."""
+_FEW = 8
+"""Ends of a line up to which those of the lines beside it are of use."""
+_CLOSE = np.linspace(-0.25, 1.25, 49)
+"""Where a stretch in which something narrow was met is looked at closely."""
+_FAINT = 1e-9
 
 
 def cheapest(rank: int) -> int:
@@ -71,7 +78,7 @@ def nested(
         least = _NARROW if run.points else _OFTEN
         made.append((value, np.maximum(error, least * goal.rtol * total), total))
     value, error, total = (np.concatenate(a) for a in zip(*made, strict=True))
-    return value, error, total, cost
+    return value, error, total, cost + scout.cost
 
 
 class _Nest:
@@ -88,6 +95,9 @@ class _Nest:
         last = [max((j for j, k in enumerate(used) if row[k]), default=-1) for row in factor]
         self.settled = [np.flatnonzero(np.equal(last, j)) for j in range(len(used))]
         """The coordinates that the z of a level settles."""
+        self.along = self.directions[0] / np.sum(self.directions[0] ** 2)
+        self.met = np.empty(0), np.empty((0, _FEW))
+        """Where inner lines of two dimensions met something narrow, and the ends of it."""
         self.cost = 0
         self.largest = 0.0
         self.lost: np.ndarray | None = None  # a point at which f is not finite
@@ -97,7 +107,7 @@ class _Nest:
         if level == len(self.directions):
             return self.leaves(start)
         innermost = level + 1 == len(self.directions)
-        step = max(1, _BLOCK // (NODES.size * (self.edges.size + 1))) if innermost else 1
+        step = max(1, _BLOCK // (NODES.size * (self.edges.size + 1))) if innermost else _TOGETHER
         parts = []
         for begin in range(0, start.shape[0], step):
             some = slice(begin, begin + step)
@@ -108,6 +118,10 @@ class _Nest:
 
     def lines(self, level: int, start: np.ndarray, tolerance: np.ndarray) -> tuple[np.ndarray, ...]:
         direction = self.directions[level]
+
+        def innermost(line: np.ndarray, z: np.ndarray, density: np.ndarray) -> tuple[np.ndarray, ...]:
+            columns = [start[line, k, None] + z * slope for k, slope in enumerate(direction)]
+            return tuple(a.reshape(*z.shape, -1) for a in self.values([c.reshape(1, -1) for c in columns]))
 
         def evaluate(line: np.ndarray, z: np.ndarray, density: np.ndarray) -> tuple[np.ndarray, ...]:
             points = start[line][:, None, :] + z[:, :, None] * direction
@@ -127,7 +141,8 @@ class _Nest:
         elif self.points and level + 1 == len(self.directions):
             more.append(self.looked(start, direction))
         beside = np.concatenate(more, axis=1)
-        made = adapt(evaluate, tolerance, beside, lambda: self.cost < self.budget, edges=self.edges)
+        way = innermost if level + 1 == len(self.directions) else evaluate
+        made = adapt(way, tolerance, beside, lambda: self.cost < self.budget, edges=self.edges)
         return made.value, made.error, made.size
 
     def looked(self, start: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -143,18 +158,70 @@ class _Nest:
             values = self.f_at.columns(columns)[0].reshape(-1, *points.shape[:2]).transpose(1, 0, 2)
             self.cost += points.shape[0] * points.shape[1]
             made.append((begin, features(values, self.rtol)))
-        return Features.joined(made).ends(start.shape[0])
+        seen = Features.joined(made)
+        ends, wider = (some.ends(start.shape[0]) for some in (seen, seen.where(~seen.single)))
+        if len(self.directions) > 2 or wider.shape[1] > _FEW:
+            return ends
+        return np.concatenate([ends, self.beside(start, wider)], axis=1)
+
+    def beside(self, start: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """The ends (lines, m) of what stands where lines, or those next to them, met something.
+
+        What was narrow there may be too narrow here for the points of a line: chords of a disc end as points.
+        """
+        at = start @ self.along
+        known, told = self.met
+        near = [ends]
+        if known.size:
+            k = np.searchsorted(known, at)
+            near += [told[np.clip(j, 0, known.size - 1)] for j in (k - 1, k)]
+        pairs = np.concatenate(near, axis=1).reshape(at.size, -1, 2)
+        line, which = np.nonzero(np.isfinite(pairs[:, :, 0]))
+        if not line.size:
+            return np.empty((at.size, 0))
+        close = np.full(pairs.shape, np.inf)
+        close[line, which] = self.closely(start[line], *pairs[line, which].T)
+        for again in (True, False):  # in order, what is told twice once, in order
+            order = np.argsort(close[:, :, 0], axis=1)
+            close = np.take_along_axis(close, order[:, :, None], axis=1)
+            close[:, 1:][again & (close[:, 1:, 0] < close[:, :-1, 1])] = np.inf
+        made = close[:, : _FEW // 2].reshape(at.size, -1)
+        some = np.isfinite(made[:, 0])
+        kept = np.pad(made[some], ((0, 0), (0, _FEW - made.shape[1])), constant_values=np.inf)
+        known, first = np.unique(np.concatenate([known, at[some]]), return_index=True)
+        self.met = known, np.concatenate([told, kept])[first]
+        return made
+
+    def closely(self, start: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """The ends (n, 2) of what stands out of stretches of innermost lines, infinite where nothing does."""
+        z = low[:, None] + (high - low)[:, None] * _CLOSE
+        points = start[:, None] + z[:, :, None] * self.directions[-1]
+        value = self.leaves(points.reshape(-1, points.shape[2]))[0].reshape(*z.shape, -1)
+        chord = value[:, :1] + (value[:, -1:] - value[:, :1]) * np.linspace(0.0, 1.0, _CLOSE.size)[:, None]
+        above = np.abs(value - chord).sum(axis=2)
+        top = above.max(axis=1)
+        out = above > 0.5 * top[:, None]
+        first = np.argmax(out, axis=1) - 1
+        last = _CLOSE.size - np.argmax(out[:, ::-1], axis=1)
+        row = np.arange(z.shape[0])
+        made = np.stack([z[row, np.maximum(first, 0)], z[row, np.minimum(last, _CLOSE.size - 1)]], axis=1)
+        made[top <= _FAINT * np.abs(value).max(axis=(1, 2))] = np.inf
+        return made
 
     def leaves(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
         """f itself at points (lines, d)."""
-        columns = [np.ascontiguousarray(points[None, :, k]) for k in range(points.shape[1])]
+        return self.values([np.ascontiguousarray(points[None, :, k]) for k in range(points.shape[1])])
+
+    def values(self, columns: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """f, its error and |f| (points, components) at points given by coordinates (1, points)."""
         value = self.f_at.columns(columns)[0].T
-        self.cost += points.shape[0]
+        self.cost += value.shape[0]
         error = np.zeros_like(value)
         lost = ~np.isfinite(value)
         if np.any(lost):
             value = np.where(lost, 0.0, value)
-            self.lost = points[int(np.argmax(np.any(lost, axis=1)))]
+            first = int(np.argmax(np.any(lost, axis=1)))
+            self.lost = np.array([c[0, first] for c in columns])
         size = np.abs(value)
         self.largest = max(self.largest, float(np.max(size, initial=0.0)))
         error[lost] = self.largest or 1.0

@@ -25,7 +25,7 @@ import numpy as np
 from tpnum.errors import LimitError
 from tpnum.functions import Function
 from tpnum.gauss.controls import control_variates
-from tpnum.gauss.existence import beyond, check_growth
+from tpnum.gauss.existence import beyond, check_growth, constant, rare
 from tpnum.gauss.goal import Goal
 from tpnum.gauss.grids import grown
 from tpnum.gauss.integrand import Integrand, NotFinite
@@ -46,6 +46,9 @@ _LOOSE = 1e-5
 _ALIGNED = 0.1
 """What a point of a plane counts for that stands in line with others: a strip that is missed misses many."""
 _WORDS = 100  # letters quoted of a function with many parameters
+_LIKELY = 0.9
+"""Of the tolerance, what a function with jumps may hide in cells without a point."""
+_SAME = 1e-12
 _GRID = 1 << 18
 """Twice the evaluations of f on sparse grids for an entry, where no budget is given."""
 _FEWEST = 64  # Sobol points
@@ -63,6 +66,8 @@ class Roads:
         self.name: Callable[[int], str] = lambda i: ""
         self.needed = 0.0
         self.inside = False
+        self.cells = False
+        """Whether every cell of a line's probability had a point where f is constant in pieces."""
 
     def solve(self, f_at: Integrand, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
         """E f at means (n, d) and covariances (n, d, d) of one rank and one pattern of zeros."""
@@ -225,7 +230,12 @@ class Roads:
             believed[todo] = True
             made = _merged(made, new, todo, first | (new[1] < made[1][todo]))
             made[1][todo] = np.maximum(made[1][todo], apart)
-        return made
+        # one that jumps where it was seen to has shown itself, a constant has shown nothing
+        shown = np.array([ends.size > 0 for ends in scout.ends])[:, None]
+        hidden = scout.hidden[:, None]
+        self.cells = bool(np.any(hidden))
+        hidden = np.where(shown, np.minimum(hidden, _LIKELY * goal.allowed(made[2])), hidden)
+        return made[0], np.maximum(made[1], hidden), made[2], made[3]
 
     def entry(self, rows: np.ndarray, i: int) -> str:
         return self.name(int(rows[i]))
@@ -242,18 +252,27 @@ class Roads:
         """Errors with what no point may have met where f was 0 at all, and what they are relative to.
 
         That is E|f|, or the largest |f| on rays where no point met anything, infinite where f is 0 there too.
+        Nothing is known either of what a function that was one number everywhere is elsewhere.
         """
-        rows = np.flatnonzero(np.any(size == 0.0, axis=1))
-        if not rows.size or self.used.keys() <= {"closed"} or not np.any(factor):
-            return error, np.where(size > 0, size, 1.0)
-        error, size = error.copy(), size.copy()
+        against = np.where(size > 0, size, 1.0)
+        if self.used.keys() <= {"closed"} or not np.any(factor):
+            return error, against
+        error = error.copy()
         scattered = factor.shape[2] == 1 or "qmc" in self.used or "mc" in self.used
         seen = cost / mean.shape[0] * (1.0 if scattered else _ALIGNED)
-        missed, top = beyond(f_at, mean[rows], factor[rows], seen, size[rows])
-        silent = size[rows] == 0.0
-        error[rows] = np.where(silent, np.maximum(error[rows], missed), error[rows])
-        size[rows] = np.where(silent, np.where(top > 0, top, np.inf), size[rows])
-        return error, size
+        rows = np.flatnonzero(np.any(size == 0.0, axis=1))
+        if rows.size:
+            missed, top = beyond(f_at, mean[rows], factor[rows], seen, size[rows])
+            silent = size[rows] == 0.0
+            error[rows] = np.where(silent, np.maximum(error[rows], missed), error[rows])
+            against[rows] = np.where(silent, np.where(top > 0, top, np.inf), against[rows])
+        same = (np.abs(np.abs(value) - size) <= _SAME * size) & (size > 0)
+        rows = np.flatnonzero(np.any(same, axis=1))
+        if rows.size and f_at.written and not self.cells:
+            same = same[rows] & constant(f_at, mean[rows], factor[rows])
+            error[rows] = np.where(same, np.maximum(error[rows], rare(seen) * size[rows]), error[rows])
+            against[rows] = np.where(same, np.inf, against[rows])
+        return error, against
 
 
 def _merged(made: Settled, new: Settled, rows: np.ndarray, better: np.ndarray) -> Settled:

@@ -10,7 +10,8 @@ import numpy as np
 from tpnum.gauss.adaptive import adapt
 from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
-from tpnum.gauss.look import REACH, Features, features, places
+from tpnum.gauss.look import REACH, Features, extents, features, places
+from tpnum.gauss.steps import CELLS, FAR, Pieces, in_pieces
 
 _RANDOM = 3  # lines besides those along the axes
 _SAMPLE = 32
@@ -23,6 +24,8 @@ _BESIDE, _AROUND = 1e-9, 0.02
 """How far on both sides of a place where f may break it is compared, and a panel ends."""
 _POINTS = {1: 1 << 17, 2: 1 << 11, 3: 1 << 11}
 """Where f is looked at along a line, by rank."""
+_TAILS = 1 << 12
+"""And farther out along a line in one dimension."""
 _PART = 1 << 11
 """The same for one dimension of many."""
 _IMAGE, _FEW, _PICTURES = 128, 4, 8
@@ -32,6 +35,8 @@ _AMPLE = 1 << 17
 """A budget that has room for a picture."""
 _MIDDLE, _CHANGES, _SPOT = 4.5, 16, 0.1
 """Of a picture the part that matters; how many changes it may have; and which part of it is a spot."""
+_HITS = 8
+"""Scattered points that met something, through which lines are laid."""
 _BLOCK = 1 << 13
 _FAINT = 1e-9
 """The tolerance along a single line, where it is not asked for less."""
@@ -58,7 +63,12 @@ class Scout:
         self.aligned = np.zeros(count, dtype=bool)
         self.ends: list[np.ndarray] = [np.zeros(0)] * count
         self.known = np.zeros(count, dtype=bool)
+        self.side = np.zeros(count, dtype=int)
+        """Of the picture that is made before panels are."""
         rank = factor.shape[2]
+        self.part = part
+        self.hidden = np.zeros(count)
+        """What pieces of a function that is constant in pieces may add, if no point has met them."""
         most = _PART if part and rank == 1 else _POINTS[rank]
         share = goal.spend(64 * most) // (4 if rank == 1 else 64)
         self.points = min(most, 1 << max(6, share.bit_length() - 1))
@@ -77,6 +87,8 @@ class Scout:
     def told(self, i: int) -> tuple[np.ndarray, int]:
         """Where panels over the first axis end, and how many points an inner line wants (0: none)."""
         self.look(np.array([i]))
+        if self.side[i]:
+            self.picture(i, int(self.side[i]))
         if not np.isfinite(self.width[i]):
             return self.ends[i], 0
         points = int(2.0 * REACH / max(0.3 * self.width[i], 1e-9))
@@ -88,7 +100,7 @@ class Scout:
         made.points = self.points
         made.half, made.width, made.known = self.half[rows], self.width[rows], self.known[rows]
         made.aligned = self.aligned[rows]
-        made.ends = [self.ends[i] for i in rows]
+        made.ends, made.side = [self.ends[i] for i in rows], self.side[rows]
         return made
 
     def at(self, points: np.ndarray) -> np.ndarray:
@@ -99,11 +111,13 @@ class Scout:
         made = self.f_at.columns([np.ascontiguousarray(flat[None, :, k]) for k in range(d)])[0]
         return made.T.reshape(*points.shape[:-1], -1)
 
-    def seen(self, start: np.ndarray, direction: np.ndarray, points: int) -> Features:
-        """The features along lines (lines, d)."""
-        z = places(points)
+    def seen(
+        self, start: np.ndarray, direction: np.ndarray, points: int, reach: float = REACH
+    ) -> tuple[Features, np.ndarray]:
+        """The features along lines (lines, d), and how wide they are."""
+        z = places(points, reach)
         step = max(1, _BLOCK // points)
-        parts = []
+        parts, wide = [], []
         for begin in range(0, start.shape[0], step):
             part = slice(begin, begin + step)
             values: np.ndarray | None = None
@@ -114,8 +128,9 @@ class Scout:
                     values = np.empty((made.shape[0], made.shape[2], points))
                 values[:, :, at] = made.transpose(0, 2, 1)
             assert values is not None
-            parts.append((begin, features(values, self.tolerance)))
-        return Features.joined(parts)
+            parts.append((begin, features(values, self.tolerance, reach)))
+            wide.append(extents(values, parts[-1][1], reach))
+        return Features.joined(parts), np.concatenate(wide)
 
     def one(self, rows: np.ndarray) -> None:
         """Laws of one dimension: those much alike are looked at together, over all of their range."""
@@ -134,15 +149,33 @@ class Scout:
             middle = float(np.mean(along[own]))
             spread = wide if own.size == 1 else wide * (1.0 + _CLOSE / REACH)
             first = rest[own[0]] + middle * way[own[0]]
-            seen = self.seen(first[None], spread * way[own[:1]], points)
-            ends = middle + spread * seen.of(0)
+            steps = self.steps(rest[own[0]], way[own[0]], middle, spread, rows.size)
+            if steps is None:
+                near, _ = self.seen(first[None], spread * way[own[:1]], points)
+                tails, _ = self.seen(first[None], spread * way[own[:1]], min(points, _TAILS), FAR)
+                ends = np.union1d(near.of(0), tails.of(0))
+            else:
+                ends = steps.ends
+                self.hidden[rows[own]] = steps.hidden
             for i in own:
-                z = (ends - along[i]) / root[i]
-                self.ends[rows[i]] = z[np.abs(z) < REACH + 1.0]
+                z = (middle + spread * ends - along[i]) / root[i]
+                self.ends[rows[i]] = z[np.abs(z) < FAR + 1.0]
                 self.half[rows[i]] = 0.0 if self.ends[rows[i]].size else np.inf
         smooth = rows[np.isinf(self.half[rows])]
         if smooth.size:
             self.some(smooth)
+
+    def steps(
+        self, rest: np.ndarray, way: np.ndarray, middle: float, spread: float, laws: int
+    ) -> Pieces | None:
+        """What is found of f along a line where it is constant in pieces, and not a part of something."""
+        if self.part:
+            return None
+        # as many for a budget as a look along a line has points
+        most = CELLS if laws <= _FEW else CELLS // 8
+        cells = most if self.points == _POINTS[1] else self.points
+        breaks = self.f_at.breaks
+        return in_pieces(lambda u: self.at(rest + u[:, None] * way), middle, spread, cells, breaks)
 
     def some(self, rows: np.ndarray) -> None:
         """Lines along the axes of the factor and in random directions, through random points.
@@ -181,7 +214,7 @@ class Scout:
         broken = np.any(jump & (np.abs(zeros) < 8.0)[:, :, None], axis=(1, 2))
         half = np.where(broken, 0.0, made.shortest)
         if rank > 1:
-            seen = self.seen(start, direction, max(self.points // (1 if count <= _FEW else 4), 64))
+            seen, wide = self.seen(start, direction, max(self.points // (1 if count <= _FEW else 4), 64))
             np.minimum.at(half, seen.line, 0.5 * (seen.high - seen.low))
             foreign = np.all(
                 (zeros[seen.line] < seen.low[:, None]) | (zeros[seen.line] > seen.high[:, None]), axis=1
@@ -192,16 +225,29 @@ class Scout:
             broken = np.any((broken | kinked).reshape(count, -1), axis=1)
             self.aligned[rows] = broken & ~np.any(oblique.reshape(count, -1), axis=1)
             seen = seen.where(foreign)  # panels end at the others without being told
-            narrow = np.array([seen.narrowest(line) for line in range(start.shape[0])])
+            narrow = np.array([seen.narrowest(line, wide[foreign]) for line in range(start.shape[0])])
             narrow = np.where(narrow < _NEAR, narrow, np.inf)
             half = np.where(np.isfinite(narrow), 0.0, half)
             self.width[rows] = np.min(narrow.reshape(count, -1), axis=1)
         self.half[rows] = np.min(half.reshape(count, -1), axis=1)
+        # panels over aligned breaks are as dense as a picture
         if rank == 2 and self.goal.spend(_AMPLE) >= _AMPLE:
-            side = _IMAGE if count <= _FEW else _IMAGE // 2
-            for i in rows[:: -(-count // _PICTURES)]:
-                if not self.aligned[i]:  # panels over aligned breaks are as dense as a picture
-                    self.picture(int(i), side)
+            self.side[rows[:: -(-count // _PICTURES)]] = _IMAGE if count <= _FEW else _IMAGE // 2
+            self.side[rows[self.aligned[rows]]] = 0
+
+    def met(self, i: int, hits: np.ndarray) -> None:
+        """Points z (n, 2) at which scattered ones met what a lattice has not: how wide it is, and where."""
+        some = hits[:_HITS]
+        ways = np.eye(2)
+        through = (some[:, None] - some[:, :, None] * ways).reshape(-1, 2)
+        start = self.mean[i] + through @ self.factor[i].T
+        direction = np.tile(self.factor[i].T, (some.shape[0], 1))
+        seen, wide = self.seen(start, direction, self.points)
+        first = seen.line % 2 == 0
+        self.ends[i] = np.unique(np.concatenate([self.ends[i], seen.low[first], seen.high[first]]))
+        self.ends[i] = np.unique(np.concatenate([self.ends[i], some[:, 0] - _SPOT, some[:, 0] + _SPOT]))
+        self.width[i] = min(self.width[i], float(np.min(wide, initial=_SPOT)))
+        self.half[i] = 0.0
 
     def picture(self, i: int, side: int) -> None:
         """F on a grid over two axes, larger where it vanishes: features that the lines have not met."""
@@ -221,7 +267,8 @@ class Scout:
                 change = np.flatnonzero(rough[1:] != rough[:-1])
                 change = change[np.abs(z[np.clip(change - 1, 0, side - 1)]) < _MIDDLE - 0.15]
                 if 0 < change.size <= _CHANGES:
-                    self.ends[i] = z[0] + (z[1] - z[0]) * np.unique([change - 1, change])
+                    found = z[0] + (z[1] - z[0]) * np.unique([change - 1, change])
+                    self.ends[i] = np.union1d(self.ends[i], found)
                     if np.count_nonzero(rough) < _SPOT * z.size:
                         self.width[i] = min(self.width[i], 2.0 * float(z[1] - z[0]))
         return None

@@ -28,6 +28,7 @@ import numpy as np
 
 from tpnum.errors import FunctionError
 from tpnum.functions.checked import SAME, Value, check_elementwise, evaluate
+from tpnum.gauss.narrow import located, narrow_places, noise_of, spike
 
 SPACING = 9e-5
 """Of the points in the bulk, in standard deviations."""
@@ -38,18 +39,11 @@ _GAP = 0.4 * SPACING  # the mass between two points of the bulk
 
 _BULK = 4.0  # the points are even in s, z = s + (REACH - _BULK) (s/_BULK)^13
 _POWER = 13
-_ROUGH = 1e-9  # fourth differences above this share of the largest |f| are a narrow place
-_NOISY = 40.0  # and above so many units of the noise
 _EXACT = 1e-13  # noise above is no rounding of double precision
 _SINGLE, _HIDES = 1e-6, 2e-7  # noise up to which slopes are read off single-precision and other values
-_MERGE = 8  # rough points closer than so many steps are one place
-_PIECE = 1 << 12
-_PLACES = 64  # narrow places that are looked at one by one
 _EACH = 48  # points kept of each
-_FINER = 1.1e-6  # spacing of the tiny grids that show the noise
 _COARSE = 64  # every so many-th point is kept as a probe everywhere
 _TESTED = 97  # points on which f is called again, shuffled
-_HALVINGS = 46
 _NEAR = 10.0 ** -np.arange(1.0, 16.0)
 
 
@@ -64,7 +58,7 @@ class Survey:
     support: tuple[float, float] | None  # the outermost points at which f is not zero
     kinks: np.ndarray  # declared ones and those found, jumps included
     jumps: np.ndarray  # those at which f itself jumps
-    peaks: np.ndarray  # up to _PLACES points: the largest |f| of each narrow place
+    peaks: np.ndarray  # up to PLACES points: the largest |f| of each narrow place
     probes: tuple[np.ndarray, np.ndarray]  # (u, f(u)), sorted: thinned everywhere, and each narrow place
     narrowest: float  # the width in u of the narrowest place, infinite where there is none
     crowded: bool  # more narrow places than are looked at one by one
@@ -124,12 +118,12 @@ def survey(
     scale = max(float(size.max()), float(weighed.max(initial=0.0)))
     if scale == 0.0:
         return _nothing(mean, root, declared, largest, (u[::_COARSE], seen[::_COARSE]), cost)
-    noise, extra = _noise(f, mean, root, seen, scale, name)
+    noise, extra = noise_of(f, mean, root, seen, scale, name)
     cost += extra
     quantised = noise > _EXACT and _decimal(seen)
     stepped = quantised or noise > (_SINGLE if rounded else _HIDES)
-    places, crowded = _places(seen, weight, scale, noise)
-    found, jump, more = _located(f, u, seen, places, scale, noise, declared, name)
+    places, crowded = narrow_places(seen, weight, scale, noise)
+    found, jump, more = located(f, u, seen, places, scale, noise, declared, name)
     cost += more
     at = np.arange(0, count, _COARSE)
     peaks = np.array([a + int(np.argmax(np.abs(seen[a:b]))) for a, b in places], dtype=np.intp)
@@ -140,8 +134,8 @@ def survey(
     order = np.argsort(points, kind="stable")
     widths = [float(u[min(b, count - 1)] - u[a]) for a, b in places]
     nonzero = points[order][heights[order] != 0.0]
-    spikes = max((_spike(seen[max(a - 2, 0) : b + 2]) for a, b in places), default=0.0)
-    missed = _GAP * (spikes if np.any(seen) else largest)
+    spikes = max((spike(seen[max(a - 2, 0) : b + 2]) for a, b in places), default=0.0)
+    missed = _GAP * (spikes if np.any(seen != seen[0]) else largest)  # a constant shows nothing of itself
     missed += largest * _PLACED * float(np.sum(1.0 + np.abs(jump - mean) / root))
     return Survey(
         mean, root, largest, scale,
@@ -219,143 +213,7 @@ def _finite(f: Value, u: np.ndarray, seen: np.ndarray, name: object) -> np.ndarr
     return made
 
 
-# what is narrow ------------------------------------------------------------------------------------------
-
-
-def _noise(
-    f: Value, mean: float, root: float, seen: np.ndarray, scale: float, name: object
-) -> tuple[float, int]:
-    """The noise of the values relative to ``scale``, from differences at three spacings, and evaluations.
-
-    Of noise the sixth differences are larger than the fourth ones, of a function that is resolved smaller.
-    """
-    centres = mean + root * np.linspace(-2.9, 3.1, 64)
-    tiny = (centres[:, None] + root * _FINER * np.arange(16)).reshape(-1)
-    starts = np.linspace(0, seen.size - 8, 512).astype(np.intp)
-    grids = (
-        lambda: evaluate(f, tiny, name=name).reshape(64, 16),
-        lambda: seen[starts[:, None] + np.arange(7)],
-        lambda: seen[None, ::100],
-    )
-    found = 0.0
-    for values in grids:
-        with np.errstate(all="ignore"):
-            fourth = np.diff(values(), 4, axis=1)
-            sixth = np.diff(fourth, 2, axis=1)
-            four, six = float(np.median(np.abs(fourth))), float(np.median(np.abs(sixth)))
-        if np.isfinite(six) and six > 2.0 * four:
-            found = max(found, four / (0.6745 * np.sqrt(70.0)))
-        elif four > 0.0:  # resolved: wider spacings would show waves, not noise
-            break
-    return found / scale, tiny.size
-
-
-def _places(
-    seen: np.ndarray, weight: np.ndarray, scale: float, noise: float
-) -> tuple[list[tuple[int, int]], bool]:
-    """Index ranges of the narrow places, and whether there are more than are returned."""
-    limit = max(_ROUGH, _NOISY * noise) * scale
-    found, heights = [], []
-    for begin in range(0, seen.size - 4, _PIECE):  # short enough for a cache
-        with np.errstate(all="ignore"):
-            rough = seen[begin : begin + _PIECE + 4]
-            for _ in range(4):
-                rough = rough[1:] - rough[:-1]
-            rough = np.abs(rough) * weight[begin + 2 : begin + 2 + rough.size]
-        above = np.flatnonzero(rough > limit)
-        if above.size:
-            found.append(begin + above)
-            heights.append(rough[above])
-    if not found:
-        return [], False
-    at = np.concatenate(found)
-    ends = np.flatnonzero(np.diff(at) > _MERGE)
-    begin = at[np.concatenate([[0], ends + 1])]
-    end = at[np.concatenate([ends, [at.size - 1]])]
-    crowded = begin.size > _PLACES
-    if crowded:
-        height = np.maximum.reduceat(np.concatenate(heights), np.concatenate([[0], ends + 1]))
-        chosen = np.sort(np.argsort(-height)[:_PLACES])
-        begin, end = begin[chosen], end[chosen]
-    return [(int(a), int(b) + 5) for a, b in zip(begin, end, strict=True)], crowded
-
-
-def _spike(values: np.ndarray) -> float:
-    """The height of a place that no more than two points see: others may stand between the points."""
-    base = np.linspace(values[0], values[-1], values.size)
-    above = np.abs(values - base)
-    height = float(above.max())
-    lonely = np.count_nonzero(above > 0.5 * height) <= 2 and abs(values[-1] - values[0]) < 0.5 * height
-    return height if lonely else 0.0
-
-
-def _located(
-    f: Value, u: np.ndarray, seen: np.ndarray, places: list[tuple[int, int]], scale: float, noise: float,
-    declared: np.ndarray, name: object,
-) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
-    """Kinks and jumps in the narrow places, by bisection: (kinks, jumps, evaluations).
-
-    Of the second difference over an interval a jump leaves all to a half of it, a kink half, the rest less.
-    """
-    pairs = []
-    for a, b in places:
-        second = np.abs(np.diff(seen[a:b], 2))
-        pairs += [(u[a + k], u[a + k + 2]) for k in _sharpest(second)]
-        pairs += [(u[a + k], u[a + k + 1]) for k in np.argsort(-np.abs(np.diff(seen[a:b])))[:2]]
-    if not pairs:
-        return np.empty(0), np.empty(0), 0
-    low, high = (np.array(side) for side in zip(*pairs, strict=True))
-    cost, first, last, width = 0, None, np.zeros(low.size), high - low
-    alive = np.ones(low.size, bool)
-    for _ in range(_HALVINGS):
-        parts = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, 5)
-        made = evaluate(f, parts.reshape(-1), name=name).reshape(parts.shape)
-        cost += made.size
-        made = np.where(np.isfinite(made), made, 0.0)
-        left = np.abs(made[:, 0] - 2.0 * made[:, 1] + made[:, 2])
-        middle = np.abs(made[:, 1] - 2.0 * made[:, 2] + made[:, 3])
-        right = np.abs(made[:, 2] - 2.0 * made[:, 3] + made[:, 4])
-        stack = np.stack([left, middle, right], axis=1)
-        choice = np.argmax(stack, axis=1)
-        top = stack[np.arange(low.size), choice]
-        whole = np.abs(made[:, 0] - 2.0 * made[:, 2] + made[:, 4])
-        first = whole if first is None else first
-        # gone into rounding, or resolved: a quarter is left
-        alive &= (top > 0.3 * np.maximum(whole, top)) & (top > (8e-16 + 4.0 * noise) * scale)
-        if not np.any(alive):
-            break
-        last[alive], width[alive] = top[alive], 0.5 * (high - low)[alive]
-        index = np.arange(low.size)
-        low, high = (
-            np.where(alive, parts[index, choice], low), np.where(alive, parts[index, choice + 2], high)
-        )  # fmt: skip
-    assert first is not None
-    start = np.array([b - a for a, b in pairs])
-    halved = np.log2(np.maximum(start / width, 1.0))
-    fell = np.log2(np.maximum(first, 1e-300)) - np.log2(np.maximum(last, 1e-300))
-    rate = fell / np.maximum(halved, 1.0)
-    rough = (halved >= 12) & (rate < 1.5)
-    jump = rough & (rate < 0.25) & (halved >= 30)
-    points = np.array([_nice(a, b) for a, b in zip(low, high, strict=True)])
-    known = np.array([bool(np.any(np.abs(declared - p) <= 1e-9 * max(1.0, abs(p)))) for p in points])
-    kinks = np.unique(points[rough & ~known])
-    return kinks, np.unique(points[jump]), cost
-
-
-def _sharpest(second: np.ndarray) -> np.ndarray:
-    """The places of the largest second difference and of the next one apart from it."""
-    order = np.argsort(-second)
-    return np.concatenate([order[:1], order[np.abs(order - order[0]) > 4][:1]])
-
-
-def _nice(low: float, high: float) -> float:
-    """A point in [low, high], or beside it, at the shortest decimal: people put kinks there."""
-    point = 0.5 * (low + high)
-    for digits in range(13):
-        short = round(point, digits)
-        if 2 * low - high <= short <= 2 * high - low:
-            return short
-    return point
+# of many laws ----------------------------------------------------------------------------------------------
 
 
 def over_laws(
