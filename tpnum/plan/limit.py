@@ -14,7 +14,7 @@ from tpnum.errors import InputError, LimitError, require_memory
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
 from tpnum.law.onsager import HAT, Correction, Free, free, independent
-from tpnum.law.price import Purse, TooWide
+from tpnum.law.price import Purse, TooWide, held
 from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.plan.data import bind
 from tpnum.plan.joint import RTOL, Account
@@ -110,7 +110,7 @@ def limit(
         budget = whole(budget, "budget", LEAST, MOST)
     default = SAMPLES if budget is None else min(SAMPLES, budget)
     count = default if samples is None else whole(samples, "samples", LEAST, MOST)
-    require_memory(16.0 * count, f"samples = {count}")
+    require_memory(held(count), f"samples = {count}")
     options = Options(method, independence, count, rtol, whole(seed, "seed", 0), budget)
     return Law(as_program(p, shape), options, data)
 
