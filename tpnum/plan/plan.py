@@ -18,6 +18,7 @@ from tpnum.program.expand import maps_below_functions
 
 if TYPE_CHECKING:
     from tpnum.plan.general import PairValues
+    from tpnum.plan.joint import Account
     from tpnum.program import Program
 
 Diagonal = tuple[float, graph.Profile, tuple[int | None, ...]]
@@ -56,10 +57,10 @@ class Plan:
         return self.pairs.lines[0].program, self.pairs.lines[1].program
 
     def profiles(
-        self, x1: dict[str, np.ndarray], x2: dict[str, np.ndarray] | None
+        self, x1: dict[str, np.ndarray], x2: dict[str, np.ndarray] | None, account: Account | None = None
     ) -> tuple[ProfileValues, ProfileValues]:
         """The profile passes of data (N, *axes, channels), by data line of the original program."""
-        first = ProfileValues(self.pairs, 0, bind(self.programs[0], x1))
+        first = ProfileValues(self.pairs, 0, bind(self.programs[0], x1), account)
         if x2 is None:
             return first, first
         return first, ProfileValues(self.pairs, 1, bind(self.programs[1], x2), first.account)
