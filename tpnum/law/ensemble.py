@@ -254,6 +254,10 @@ class Ensemble:
         jobs = cpu_count() if self.n_jobs is None else effective_n_jobs(self.n_jobs)
         while self.size > SMALLEST and 8 * self.size * sum(plan.heights.values()) > ARENA:
             self.size, self.replicates = self.size // 2, 2 * self.replicates
+        jobs = min(jobs, self.replicates + 3)
+        require_memory(
+            8.0 * self.size * sum(plan.heights.values()) * jobs, "samples: the vectors of an ensemble"
+        )
         self.samples = self.size * self.replicates
         part = self.size // (4 * PART) * 4
         pieces = [(r, 0, self.size) for r in range(self.replicates)]
