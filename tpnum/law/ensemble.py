@@ -17,6 +17,7 @@ from tpnum.law.price import held
 from tpnum.law.replicate import Replicate
 from tpnum.law.schedule import schedule
 from tpnum.law.steps import Average, Multiply, Products, Recall
+from tpnum.law.threads import Stop, together
 from tpnum.law.unseen import SURELY, of_function, of_product
 from tpnum.program.lines import Data, Map, Scan
 
@@ -249,7 +250,7 @@ class Ensemble:
         most = max(ROOM // (8 * self.samples), least)
         plan = self._plan(list(dict.fromkeys([*recent, *others]))[:most])
 
-        from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+        from joblib import cpu_count, effective_n_jobs
 
         jobs = cpu_count() if self.n_jobs is None else effective_n_jobs(self.n_jobs)
         while self.size > SMALLEST and 8 * self.size * sum(plan.heights.values()) > ARENA:
@@ -263,22 +264,19 @@ class Ensemble:
         pieces = [(r, 0, self.size) for r in range(self.replicates)]
         pieces += [(0, 0, part), (0, 0, part // 2), (0, part // 2, part // 2)]
 
+        stop = Stop()
         arenas: deque[dict[str, np.ndarray]] = deque()
 
         def one(replicate: int, first: int, size: int) -> Replicate:
             draws = self._draws(plan, replicate)
             own = _taken(arenas) if size == self.size else None
             own = own or plan.arenas(size, draws.room)
-            made = Replicate(plan, own, size, first, draws, self._data, SURELY / self.samples).run()
+            made = Replicate(plan, own, size, first, draws, self._data, SURELY / self.samples, stop).run()
             if size == self.size:
                 arenas.append(own)
             return made
 
-        jobs = min(jobs, len(pieces))
-        if jobs == 1:
-            self._runs = [one(*piece) for piece in pieces]
-        else:
-            self._runs = Parallel(n_jobs=jobs, backend="threading")(delayed(one)(*p) for p in pieces)
+        self._runs = together(lambda piece: one(*piece), pieces, jobs, stop)
 
     def _draws(self, plan: Schedule, replicate: int) -> Draws:
         if self.points == "random":

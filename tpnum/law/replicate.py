@@ -60,9 +60,10 @@ class Replicate:
         draws: Draws,
         data: Mapping[str, np.ndarray],
         part: float,
+        stop: Callable[[], None],
     ) -> None:
         self.plan, self.size, self.draws = plan, size, draws
-        self.samples = {dim: Samples(blocks, size, first) for dim, blocks in arenas.items()}
+        self.samples = {dim: Samples(blocks, size, first, stop) for dim, blocks in arenas.items()}
         self.data = dict(data)
         self.values = np.full(len(plan.scalars) + 1, np.nan)
         self.values[-1] = 1.0

@@ -55,8 +55,9 @@ class Run:
         seed: int,
         data: Mapping[str, Any],
         given: Mapping[str, Any],
+        stop: Callable[[], None],
     ) -> None:
-        self.program, self.seed, self.given = program, seed, given
+        self.program, self.seed, self.given, self.stop = program, seed, given, stop
         self.vars = program.vars
         self.origins = origins(program)
         self.values: dict[str, np.ndarray] = {}
@@ -108,6 +109,7 @@ class Run:
         made = np.empty(shape) if out is None else out
         flat = made.reshape(-1)
         for begin in range(0, flat.size, DRAWN):
+            self.stop()
             rng.standard_normal(out=flat[begin : begin + DRAWN])
         return made
 
@@ -122,6 +124,7 @@ class Run:
     # --- lines
 
     def line(self, line: Line) -> None:
+        self.stop()
         match line:
             case Input():
                 self.input(line)

@@ -57,7 +57,19 @@ def simulate(
     ProgramError : a line that has no values, the derivative of a function of which none is known.
     """
     program = as_program(program, shape, "program")
-    run = Run(program, width, whole(seed, "seed", 0), arrays_of(data, "data"), arrays_of(given, "given"))
+    return drawn(program, width, whole(seed, "seed", 0), arrays_of(data, "data"), arrays_of(given, "given"))
+
+
+def drawn(
+    program: Program,
+    width: int | Mapping[str, int],
+    seed: int,
+    data: dict[str, np.ndarray],
+    given: dict[str, np.ndarray],
+    stop: Callable[[], None] = lambda: None,
+) -> Sample:
+    """`simulate`, of arguments that are checked; ``stop`` is called often, and may raise."""
+    run = Run(program, width, seed, data, given, stop)
     for number, line in enumerate(program.lines, 1):
         try:
             run.line(line)
