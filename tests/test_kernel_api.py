@@ -274,3 +274,9 @@ def test_closed_kernels_are_the_same_at_any_accuracy() -> None:
 def test_accuracies_that_cannot_be(options: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
         tp.kernel(nn.Dense(1), np.eye(3), **options)
+
+
+def test_matrices_that_no_memory_holds_are_refused() -> None:
+    many = np.broadcast_to(X[:1], (10**7, 4))
+    with pytest.raises(InputError, match=r"x1, x2: matrices of shape .* GiB of memory.*fewer examples"):
+        tp.kernel(NET, many)
