@@ -553,7 +553,10 @@ def test_a_picture_is_where_pyplot_looks(tmp_path):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda p: tp.simulate(p, 10**6), "width: its matrices and vectors are .* GB, more than"),
+        (
+            lambda p: tp.simulate(p, 10**6),
+            "width: its matrices and vectors would take .* GiB of memory, .*: take a smaller width",
+        ),
         (lambda p: tp.simulate(p, 10**13), "width"),
         (lambda p: tp.limit(p, method="ensemble", samples=10**12), "samples"),
         (lambda p: nn.Monomial(10**6), "degree"),

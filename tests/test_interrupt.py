@@ -45,6 +45,17 @@ CASES = {
         "law(4096)",
         "while True: law(2**22)",
     ),
+    "long ensemble": (
+        "p = tp.Program(); v = p.vector('v'); a = p.matrix('A', var=0.5); w = v\n"
+        "for _ in range(60): w = tp.tanh(a @ w + a.T @ w)\n"
+        "m = p.mean(w * v)\n"
+        "tp.limit(p, method='ensemble', samples=256).scalar(m)",
+        "while True: tp.limit(p, method='ensemble', samples=2**23).scalar(m)",
+    ),
+    "simulations": (
+        f"p = {DEEP}; y = p.outputs[0][1]",
+        "while True: tp.simulations(p, 5000, 64, data={'u': np.ones(3)}).moment(y, y)",
+    ),
     "simulate": (f"p = {DEEP}", "while True: tp.simulate(p, 5000, data={'u': np.ones(3)})"),
     "deep": (
         "n = nn.serial(*[nn.Dense(1), nn.Erf()] * 9000, nn.Dense(1)); x = rng.standard_normal((3, 4))",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tpnum as tp
-from tpnum import nn
-from tpnum.errors import TpnumError
+from tpnum import functions, nn
+from tpnum.errors import AccuracyWarning, InputError, TpnumError
 
 X = np.random.default_rng(0).standard_normal((5, 4))
 NET = nn.serial(nn.Dense(16, W_std=1.5, b_std=0.1), nn.Relu(), nn.Dense(1))
@@ -233,3 +233,50 @@ def test_spec_round_trip():
         ),
     ):
         np.testing.assert_array_equal(tp.kernel(nn.from_spec(net.to_spec()), X), tp.kernel(net, X))
+
+
+def maxima(count: int) -> tuple[tuple[tp.Program, np.ndarray], np.ndarray]:
+    """The greater of two Gaussians per channel, and its kernel: (E s s' + E|d||d'|) / 4, s and d their sum
+    and difference."""
+    x = np.random.default_rng(5).standard_normal((count, 4))
+    p = tp.Program()
+    u = p.data("u", channels="c")
+    first, second = (p.matrix(name, rows="n", cols="c") @ u for name in ("A", "B"))
+    p.output(p.matrix("V", rows="n", cols="n") @ functions.maximum(first, second))
+    k = x @ x.T / 4
+    root = np.sqrt(np.outer(np.diag(k), np.diag(k)))
+    angle = np.arcsin(np.clip(k / root, -1, 1))
+    crossed = 2 / np.pi * (np.sqrt(np.maximum(root**2 - k**2, 0)) + k * angle)
+    return (p, x), (k + crossed) / 2
+
+
+def test_accuracy_of_sampled_entries_is_asked_for() -> None:
+    (p, x), right = maxima(2)
+    for rtol, budget in ((1e-2, None), (1e-3, 1 << 18)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            made = tp.kernel(p, x, rtol=rtol, budget=budget)
+        np.testing.assert_allclose(made, right, rtol=rtol, atol=rtol * right.max())
+    with pytest.warns(AccuracyWarning, match=r"not to 1e-07 after \d+ evaluations"):
+        made = tp.kernel(p, x, rtol=1e-7, budget=1 << 14)
+    np.testing.assert_allclose(made, right, atol=0.02)
+
+
+def test_closed_kernels_are_the_same_at_any_accuracy() -> None:
+    net, x = nn.serial(nn.Dense(1), nn.Relu(), nn.Dense(1)), np.eye(3)
+    np.testing.assert_array_equal(tp.kernel(net, x, rtol=0.1, budget=256), tp.kernel(net, x))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"rtol": 0}, "rtol"), ({"rtol": 2.0}, "rtol"), ({"budget": 3}, "budget"), ({"budget": 1.5}, "budget")],
+)
+def test_accuracies_that_cannot_be(options: dict, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        tp.kernel(nn.Dense(1), np.eye(3), **options)
+
+
+def test_matrices_that_no_memory_holds_are_refused() -> None:
+    many = np.broadcast_to(X[:1], (10**7, 4))
+    with pytest.raises(InputError, match=r"x1, x2: matrices of shape .* GiB of memory.*fewer examples"):
+        tp.kernel(NET, many)

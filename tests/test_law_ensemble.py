@@ -273,6 +273,52 @@ def test_coverage_over_many_seeds(points, samples):
     assert most.max() < 3
 
 
+@BOTH
+@pytest.mark.parametrize("far", [3.0, 4.6, 7.0])
+def test_what_no_sample_sees_is_no_certain_zero(points, far):
+    """A step far out, and what becomes of it in sums, products, hats and functions of scalars."""
+    p = tp.Program()
+    g, w, zero = p.vector("g", mean=-far), p.matrix("W"), p.vector("zero", var=0.0)
+    h = functions.step(g)
+    y = w @ h
+    m, tail = p.mean(h), float(ndtr(-far))
+    truth = {
+        m: tail,
+        p.mean(h * h): tail,
+        1000 * m: 1000 * tail,
+        p.mean((1000 * h) * (1000 * h)): 1e6 * tail,
+        p.mean(y * y): tail,
+        p.mean(tp.relu(y)): math.sqrt(tail / (2 * math.pi)),
+        p.mean(m * g): -far * tail,
+        p.mean(tp.relu(m * g)): tail * (math.exp(-(far**2) / 2) / math.sqrt(2 * math.pi) - far * tail),
+    }
+    sure = [p.mean(zero), p.mean(zero * g), p.mean(tp.relu(w @ zero)), p.mean(tp.tanh(zero))]
+    names = {s.name: value for s, value in truth.items()}
+    certain = [s.name for s in sure]
+    law = Ensemble(p.expand(), points=points, samples=1 << 14)
+    for name, value in names.items():
+        made = law.scalar(name)
+        assert made.error > 0
+        assert within(made, value, 2.0), (name, made, value)
+    made = law.scalar(m.name)
+    assert made.error < 3.1 / law.samples or made.value > 0
+    for name in certain:
+        assert (law.scalar(name).value, law.scalar(name).error) == (0, 0)
+    for made, value in ((law.mean(h.name), tail), (law.moment(h.name, h.name), tail)):
+        assert within(made, value, 2.0) and made.error > 0
+    once = law.expect(lambda x: 1.0 * (np.abs(x - 1.0) < 1e-9), "g")
+    assert 0 < once.error < 3.1 / law.samples
+    assert law.mean("zero").error == 0
+
+
+def test_growing_samples_say_when_nothing_is_seen():
+    p = tp.Program()
+    m = p.mean(functions.step(p.vector("g", mean=-8.0)))
+    law = tp.limit(p, method="ensemble", samples=1 << 8, rtol=1e-2)
+    with pytest.warns(AccuracyWarning, match="0 in all of 16384 samples; give more"):
+        assert law.scalar(m).error == pytest.approx(3 / 16384, rel=1e-2)
+
+
 def test_samples_that_no_memory_holds_are_refused():
     p, _, _ = tied()
     for refused in (

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tpnum as tp
+from tests.oracle.mixed import numbered
 from tpnum import functions, nn
 from tpnum.errors import AccuracyWarning, InputError, LimitError
 from tpnum.functions import get
@@ -201,8 +202,8 @@ def test_scalars_that_differ_within_a_batch():
     t = np.array([0.3, 1.0, 2.0])
     cov = np.array([[1.0, 0.4], [0.4, 2.0]])
     means, covs = np.full((3, 2), 0.2), np.broadcast_to(cov, (3, 2, 2))
-    value, _, error, _ = joint_expectation([Factor(scale, (0, 1), ())], [[t]], means, covs)
-    assert error < 1e-6
+    value, error, size, _ = joint_expectation([Factor(scale, (0, 1), ())], [[t]], means, covs)
+    assert np.all(error < 1e-6 * size)
     for k in range(3):
         one = tp.expect(lambda u, v, k=k: np.tanh(t[k] * u) * v**2, [0.2, 0.2], cov).value
         assert value[k] == pytest.approx(one, rel=1e-6)
@@ -247,3 +248,26 @@ def test_tangent_kernels_of_data_by_an_ensemble_of_gradients():
     exact = tp.ntk(p, h, data=data).value
     made = tp.ntk(p, h, road="backward", method="ensemble", data=data)
     assert abs(made.value - exact) <= 1.5 * made.error < 2e-3
+
+
+def test_a_zero_of_sampled_terms_has_their_errors():
+    """By symmetry E sin(h) tanh(W h) = 0; its covariances are sums of expectations that are known to 1e-3."""
+    p, names = numbered(358)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)
+        law = tp.limit(p, independence="exact", rtol=1e-3)
+        made = law.scalar(names[5])
+    assert law.method == "corrected recursion"
+    assert abs(made.value) <= made.error < 1e-3
+
+
+def test_a_difference_of_equals_has_rounding_errors():
+    p = tp.Program()
+    x, w = p.vector("x"), p.matrix("W")
+    y = w @ tp.tanh(x)
+    left, right = p.mean(tp.tanh(x) * tp.tanh(x)), p.mean(y * y)
+    difference = (left - right).name
+    law = tp.limit(p)
+    made = law.scalar(difference)
+    assert abs(made.value) <= made.error < 1e-11
+    assert 0 < law.scalar(left).error < 1e-11

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from functools import partial
 from pathlib import Path
 
@@ -319,3 +321,47 @@ def test_net_refusal(case):
     with pytest.raises(SpecError, match=message) as caught:
         nn.program(net, shape)
     assert "\n" not in str(caught.value)
+
+
+CALLS = {
+    "missing": (lambda: nn.Dense(), r"^Dense: the argument 'out_dim' is missing; its arguments are out_dim"),
+    "misspelt": (lambda: nn.Dense(8, W_sdt=1), r"^Dense: it has no argument 'W_sdt'; did you mean W_std"),
+    "second missing": (lambda: nn.Conv(8), r"^Conv: the argument 'filter_shape' is missing"),
+    "twice": (lambda: nn.Dense(8, out_dim=3), r"^Dense: the argument 'out_dim' is given twice"),
+    "too many": (lambda: nn.Dense(*range(1, 9)), r"^Dense: it got 8 arguments; it takes out_dim, W_std"),
+    "none": (lambda: nn.Relu(1), r"^Relu: it got 1 arguments; it takes none"),
+    "none by name": (lambda: nn.Relu(slope=1), r"^Relu: it has no argument 'slope'; it takes none"),
+    "a function": (lambda: nn.Residual(), r"^Residual: the argument 'body' is missing"),
+    "another": (lambda: nn.repeat(nn.Relu(), times=3), r"^repeat: it has no argument 'times'; known are"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_calls_that_do_not_fit(case):
+    call, said = CALLS[case]
+    with pytest.raises(SpecError, match=said) as caught:
+        call()
+    assert isinstance(caught.value, TypeError)
+
+
+@pytest.mark.parametrize("op", nn.ops())
+def test_every_layer_refuses_unknown_arguments(op):
+    make = getattr(nn, op, None)
+    if isinstance(make, type):
+        with pytest.raises(SpecError, match=rf"^{make.op}: it has no argument 'no_such'"):
+            make(no_such=1)
+
+
+def test_layers_of_users_are_called_as_they_are_written():
+    class Plain(nn.Layer):
+        def __init__(self, a, *rest, **named):
+            self.made = (a, rest, named)
+
+    class Wide(nn.Dense):
+        pass
+
+    assert Plain(1, 2, b=3).made == (1, (2,), {"b": 3})
+    assert Wide(8).out_dim == 8
+    with pytest.raises(SpecError, match=r"'out_dim' is missing"):
+        Wide()
+    assert copy.deepcopy(nn.Dense(3)) == pickle.loads(pickle.dumps(nn.Dense(3))) == nn.Dense(3)

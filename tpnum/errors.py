@@ -47,12 +47,12 @@ def memory() -> float:
         return math.inf
 
 
-def require_memory(needed: float, what: str) -> None:
+def require_memory(needed: float, what: str, remedy: str = "give fewer") -> None:
     """Refuse what needs more bytes than the machine has, before any work."""
     if needed > memory():
         raise InputError(
             f"{what} would take {needed / 2**30:.3g} GiB of memory, and this machine has "
-            f"{memory() / 2**30:.3g}: give fewer"
+            f"{memory() / 2**30:.3g}: {remedy}"
         )
 
 

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.arguments import jobs, shown, whole
-from tpnum.errors import InputError
+from tpnum.errors import InputError, memory
 from tpnum.gauss.estimate import Estimate
-from tpnum.program import reads, simulate
+from tpnum.law.threads import Stop, together
+from tpnum.program import reads
 from tpnum.program.calls import as_program, is_named
+from tpnum.program.draw import bytes_of, widths_of
 from tpnum.program.handle import Handle
+from tpnum.program.lines import Data
 from tpnum.program.refer import refer
-from tpnum.program.sample import Sample, arrays_of, widths_of
+from tpnum.program.sample import Sample, arrays_of, drawn
 
 if TYPE_CHECKING:
     from tpnum.program import Program, Scalar, Vector
@@ -188,18 +191,26 @@ class Simulations:
     def _name(self, v: Any, kinds: str) -> str:
         return _name(self.program, v, kinds)
 
+    def _held(self) -> float:
+        """Bytes of one draw, of data as wide as the widest."""
+        widest = max((x.shape[-1] for x in self._data.values()), default=1)
+        channels = {line.channels: widest for line in self.program.lines if isinstance(line, Data)}
+        return max(bytes_of(self.program, channels | widths_of(self.program.dims, self.width), None), 1.0)
+
     def _draws(self, wanted: list[Quantity]) -> Iterator[list[np.ndarray]]:
-        from joblib import Parallel, delayed
+        from joblib import effective_n_jobs
+
+        stop = Stop()
 
         def one(seed: int) -> list[np.ndarray]:
-            sample = simulate(self.program, self.width, seed, self._data or None)
+            sample = drawn(self.program, self.width, seed, self._data, {}, stop)
             if sample.examples is not None:
                 raise InputError("data: one example is needed, not an array of several")
             return [q.of(sample) for q in wanted]
 
-        jobs = Parallel(n_jobs=self._jobs or -1, backend="threading")
+        jobs = min(effective_n_jobs(self._jobs or -1), max(1, int(memory() // self._held())))
         for begin in range(0, len(self.seeds), CHUNK):
-            yield from jobs(delayed(one)(s) for s in self.seeds[begin : begin + CHUNK])
+            yield from together(one, self.seeds[begin : begin + CHUNK], jobs, stop)
 
 
 def line_fit(

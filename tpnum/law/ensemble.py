@@ -13,9 +13,12 @@ import numpy as np
 from tpnum.errors import AccuracyWarning, InputError, LimitError, memory, outside, require_memory
 from tpnum.gauss.estimate import Estimate, half_width
 from tpnum.law.draws import Draws, Random, Sobol
+from tpnum.law.price import held
 from tpnum.law.replicate import Replicate
 from tpnum.law.schedule import schedule
 from tpnum.law.steps import Average, Multiply, Products, Recall
+from tpnum.law.threads import Stop, together
+from tpnum.law.unseen import SURELY, of_function, of_product
 from tpnum.program.lines import Data, Map, Scan
 
 if TYPE_CHECKING:
@@ -55,7 +58,8 @@ class Ensemble:
     Every replicate is an ensemble of its own, of ``samples / replicates`` samples, with its own moments and
     scalars.  An answer is the mean over replicates; its error is the half-width of Student's 95 % interval,
     together with the bias of order 1 / samples, as a part of a replicate shows it that is run whole and in
-    halves, and with what stratified points cannot tell apart (`resolution`).
+    halves, and with what all samples may have missed (`tpnum.law.unseen`): 3 / samples of the largest value
+    where points are stratified, or where all of them agree.
 
     Parameters
     ----------
@@ -148,7 +152,7 @@ class Ensemble:
 
     def mean(self, name: str) -> Estimate:
         """E Z."""
-        return self.expect(lambda x: x, name)
+        return self._expect(lambda x: x, (name,), lambda x: x)
 
     def moment(self, a: str, b: str) -> Estimate:
         """E Z^a Z^b, of data the numbers themselves."""
@@ -156,7 +160,7 @@ class Ensemble:
             x, y = self._data.get(a), self._data.get(b)
             value = 0.0 if x is None or y is None else float(x @ y) / x.size
             return Estimate(value, 0.0, "data", 0)
-        return self.expect(lambda x, y: x * y, a, b)
+        return self._expect(lambda x, y: x * y, (a, b), of_product)
 
     def cov(self, a: str, b: str) -> Estimate:
         """Cov(Z^a, Z^b)."""
@@ -164,15 +168,28 @@ class Ensemble:
         def value(run: Replicate) -> Averages:
             x, y = run.kept[a], run.kept[b]
             made = _averages(lambda u, v: u * v, [x, y])
-            return made._replace(value=made.value - x.mean() * y.mean())
+            missed = run.unseen.mean(of_product(run.sizes[a], run.sizes[b]), made.largest)
+            return made._replace(value=made.value - x.mean() * y.mean(), missed=missed)
 
         self._need(a, b)
         return self._estimate(value, a, b)
 
     def expect(self, f: Callable[..., Any], *names: str, kinks: tuple[float, ...] = ()) -> Estimate:
         """E f(Z^1, .., Z^k), one value per component of f; where its ``kinks`` are does not matter."""
+        return self._expect(f, names, lambda *sizes: of_function(np.stack(sizes, axis=1)))
+
+    def _expect(
+        self, f: Callable[..., Any], names: tuple[str, ...], unseen: Callable[..., np.ndarray]
+    ) -> Estimate:
+        """E f; ``unseen`` says what f makes of the sizes of its arguments."""
         self._need(*names)
-        return self._estimate(lambda run: _averages(f, [run.kept[name] for name in names]), *names)
+
+        def value(run: Replicate) -> Averages:
+            made = _averages(f, [run.kept[name] for name in names])
+            known = unseen(*(run.sizes[name] for name in names))
+            return made._replace(missed=run.unseen.mean(known, made.largest))
+
+        return self._estimate(value, *names)
 
     def scalar(self, name: str) -> Estimate:
         """The limit of a scalar."""
@@ -182,7 +199,7 @@ class Ensemble:
         def value(run: Replicate) -> Averages:
             place = run.plan.scalars[name]
             size = abs(run.values[place])
-            return Averages(run.values[place], size, run.largest.get(place, size))
+            return Averages(run.values[place], size, size, run.missed[place])
 
         return self._estimate(value, name)
 
@@ -233,32 +250,33 @@ class Ensemble:
         most = max(ROOM // (8 * self.samples), least)
         plan = self._plan(list(dict.fromkeys([*recent, *others]))[:most])
 
-        from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+        from joblib import cpu_count, effective_n_jobs
 
         jobs = cpu_count() if self.n_jobs is None else effective_n_jobs(self.n_jobs)
         while self.size > SMALLEST and 8 * self.size * sum(plan.heights.values()) > ARENA:
             self.size, self.replicates = self.size // 2, 2 * self.replicates
+        jobs = min(jobs, self.replicates + 3)
+        require_memory(
+            8.0 * self.size * sum(plan.heights.values()) * jobs, "samples: the vectors of an ensemble"
+        )
         self.samples = self.size * self.replicates
         part = self.size // (4 * PART) * 4
         pieces = [(r, 0, self.size) for r in range(self.replicates)]
         pieces += [(0, 0, part), (0, 0, part // 2), (0, part // 2, part // 2)]
 
+        stop = Stop()
         arenas: deque[dict[str, np.ndarray]] = deque()
 
         def one(replicate: int, first: int, size: int) -> Replicate:
             draws = self._draws(plan, replicate)
             own = _taken(arenas) if size == self.size else None
             own = own or plan.arenas(size, draws.room)
-            made = Replicate(plan, own, size, first, draws, self._data).run()
+            made = Replicate(plan, own, size, first, draws, self._data, SURELY / self.samples, stop).run()
             if size == self.size:
                 arenas.append(own)
             return made
 
-        jobs = min(jobs, len(pieces))
-        if jobs == 1:
-            self._runs = [one(*piece) for piece in pieces]
-        else:
-            self._runs = Parallel(n_jobs=jobs, backend="threading")(delayed(one)(*p) for p in pieces)
+        self._runs = together(lambda piece: one(*piece), pieces, jobs, stop)
 
     def _draws(self, plan: Schedule, replicate: int) -> Draws:
         if self.points == "random":
@@ -273,7 +291,8 @@ class Ensemble:
             made, size = self._now(of, names)
             if self.rtol is None:
                 return made
-            reached = float(np.max(made.error / np.maximum(size, TINY)))
+            unseen = bool(np.any((size == 0.0) & (made.error > 0.0)))
+            reached = math.inf if unseen else float(np.max(made.error / np.maximum(size, TINY)))
             if reached <= self.rtol:
                 return made
             if GROWTH * self.samples > self.most or held(GROWTH * self.samples) > memory():
@@ -282,20 +301,27 @@ class Ensemble:
             self._resize(GROWTH * self.samples)
         if reached > self._warned:
             self._warned = reached
-            warnings.warn(
-                f"the expectation of {self._where(names)} is known to {reached:.1e} of its size only with "
-                f"{self.samples} samples, not to {self.rtol:g}; give more samples or a larger budget: about "
-                f"{self.samples * (reached / self.rtol) ** 2:.0e} would do",
-                AccuracyWarning,
-                stacklevel=outside(),
-            )
+            warnings.warn(self._short(names, reached), AccuracyWarning, stacklevel=outside())
         return made
+
+    def _short(self, names: tuple[str, ...], reached: float) -> str:
+        """What a warning says about accuracy that was not reached."""
+        if math.isinf(reached):
+            return (
+                f"the expectation of {self._where(names)} is of what is 0 in all of {self.samples} samples; "
+                "give more samples or a larger budget if it is not 0 everywhere"
+            )
+        return (
+            f"the expectation of {self._where(names)} is known to {reached:.1e} of its size only with "
+            f"{self.samples} samples, not to {self.rtol:g}; give more samples or a larger budget: about "
+            f"{self.samples * (reached / (self.rtol or reached)) ** 2:.0e} would do"
+        )
 
     def _now(self, of: Callable[[Replicate], Averages], names: tuple[str, ...]) -> tuple[Estimate, Any]:
         """`_estimate` from the samples that there are, and the size of what is averaged."""
         with np.errstate(all="ignore"):
             made = [of(run) for run in self._runs]
-        each, sizes, largest = (np.array(a, dtype=np.float64) for a in zip(*made, strict=True))
+        each, sizes, _, missed = (np.array(a, dtype=np.float64) for a in zip(*made, strict=True))
         if not np.isfinite(each).all():
             raise LimitError(
                 f"the expectation of {self._where(names)} is not finite in an ensemble of {self.size} "
@@ -306,19 +332,20 @@ class Ensemble:
         whole, (part, first, second) = each[:count], each[count:]
         error = half_width(whole, axis=0)
         error = np.hypot(error, (0.5 * (first + second) - part) / PART)
-        if self.points == "sobol":
-            error = np.hypot(error, resolution(count) * largest.max(axis=0) / self.size)
+        missed = missed.max(axis=0)
+        error = np.where((self.points == "sobol") | (error == 0.0), np.hypot(error, missed), error)
         method = f"ensemble, S = {self.samples}, R = {count}, {self.points}"
         value = whole.mean(axis=0)
         return Estimate(value[()], error[()], method, self.samples), sizes[:count].mean(axis=0)
 
 
 class Averages(NamedTuple):
-    """E f, E|f| and the largest |f| of some samples."""
+    """E f, E|f|, the largest |f| of some samples, and what all samples may miss of E f."""
 
     value: Any
     size: Any
     largest: Any
+    missed: Any = 0.0
 
 
 def _averages(f: Callable[..., Any], rows: list[np.ndarray]) -> Averages:
@@ -336,21 +363,6 @@ def _averages(f: Callable[..., Any], rows: list[np.ndarray]) -> Averages:
         size = size + np.abs(made).sum(axis=-1)
         largest = np.maximum(largest, np.abs(made).max(axis=-1))
     return Averages(value / count, size / count, largest)
-
-
-def resolution(replicates: int) -> float:
-    """What stratified points may miss of a jump in one coordinate, in parts of one point's weight.
-
-    One point of each replicate is in the stratum of the jump.  All of them fall on the same side of one that
-    cuts a part p off with probability (1 - p)^R; then they agree and are p of a point's weight off.  A larger
-    p than this shows itself in 95 % of all cases.
-    """
-    return 1.0 - 0.05 ** (1.0 / replicates)
-
-
-def held(samples: int) -> float:
-    """Bytes of the samples of one vector and as much beside them, the least that an ensemble holds."""
-    return 16.0 * samples
 
 
 def _arrays(program: Program, data: Mapping[str, Any]) -> dict[str, np.ndarray]:

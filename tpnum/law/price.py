@@ -76,6 +76,11 @@ def price(rank: int, functions: Iterable[Function]) -> int:
     return (table.get(rank, SAMPLED) if rank else 1) * sum(map(weight, functions))
 
 
+def held(samples: int) -> float:
+    """Bytes of the samples of one vector and as much beside them, the least that an ensemble holds."""
+    return 16.0 * samples
+
+
 @lru_cache(maxsize=4096)
 def smooth(fn: Function) -> bool:
     """Whether a function is known to have neither kinks nor jumps, by its record and those of its parts."""

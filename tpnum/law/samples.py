@@ -18,6 +18,10 @@ PIECE = 64
 """Blocks of samples that a function without a kernel is called with at a time."""
 
 
+WORK, EACH = 1 << 28, 16
+"""Multiplications between two looks at whether to stop (a tenth of a second), and those of an operation."""
+
+
 class Sums:
     """Means over the samples that are known once the operations before them are done."""
 
@@ -41,8 +45,10 @@ class Sums:
 class Samples:
     """``height`` rows of ``size`` samples, the numbers ``first``, first + 1, .. of their streams."""
 
-    def __init__(self, blocks: np.ndarray, size: int, first: int) -> None:
-        self.blocks, self.size, self.first = blocks, size, first
+    def __init__(
+        self, blocks: np.ndarray, size: int, first: int, stop: Callable[[], None] = lambda: None
+    ) -> None:
+        self.blocks, self.size, self.first, self.stop = blocks, size, first, stop
         self._clear()
 
     def _clear(self) -> None:
@@ -133,16 +139,20 @@ class Samples:
         if not self._ops:
             return
         sums = np.zeros(self._room[2])
-        machine.run(
-            self.blocks,
-            self.size,
-            self.first,
+        listed = (
             np.array(self._ops, dtype=np.int64),
             np.concatenate(self._rows),
             np.concatenate(self._numbers) if self._numbers else np.zeros(0),
             np.array(self._keys, dtype=np.uint64),
             sums,
         )
+        work = sum(max(n * m, EACH * (n + m)) for _, n, m, _, _ in self._ops)
+        some = max(1, WORK // (BLOCK * work))
+        for begin in range(0, len(self.blocks), some):
+            self.stop()
+            done = begin * BLOCK
+            size = min(some * BLOCK, self.size - done)
+            machine.run(self.blocks[begin : begin + some], size, self.first + done, *listed)
         for waiting in self._sums:
             waiting.take(sums, self.size)
         self._clear()
@@ -174,5 +184,6 @@ class Samples:
         """Some blocks at a time, and how many samples there are in them."""
         self.run()
         for begin in range(0, len(self.blocks), PIECE):
+            self.stop()
             piece = self.blocks[begin : begin + PIECE]
             yield piece, min(self.size - begin * BLOCK, len(piece) * BLOCK)

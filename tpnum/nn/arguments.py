@@ -6,10 +6,11 @@ the layer is made, so a list becomes a tuple, an int a float, and a bad value on
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
-from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -39,6 +40,49 @@ def convert(layer: Any) -> str | None:
         except Exception:  # whatever a foreign class raises when it is looked at
             return f"{name} is {shown(value)}; it must be {accepts.what}"
     return None
+
+
+def names_of(cls: Any) -> tuple[list[str], list[str]]:
+    """The arguments of a layer class, and those that it needs."""
+    found = [f for f in fields(cls) if f.init]
+    required = [f.name for f in found if f.default is MISSING and f.default_factory is MISSING]
+    return [f.name for f in found], required
+
+
+def misfit(
+    names: list[str], required: list[str], args: Collection[Any], given: Mapping[str, Any]
+) -> str | None:
+    """The complaint about a call with arguments that are not among ``names``, or lacks some, or None."""
+    if len(args) > len(names):
+        takes = f"it takes {', '.join(names)}" if names else "it takes none"
+        return f"it got {len(args)} arguments; {takes}"
+    twice = [name for name in names[: len(args)] if name in given]
+    if twice:
+        return f"the argument {twice[0]!r} is given twice"
+    return misnamed([*names[: len(args)], *given], names, required)
+
+
+def misnamed(given: Iterable[str], names: Collection[str], required: Iterable[str]) -> str | None:
+    """The complaint about names of arguments that do not exist or are missing, or None."""
+    given = list(given)
+    for name in given:
+        if name not in names:
+            return f"it has no argument {name!r}; {near(str(name), names)}"
+    for name in required:
+        if name not in given:
+            return f"the argument {name!r} is missing; its arguments are {', '.join(names)}"
+    return None
+
+
+def near(name: str, known: Collection[str]) -> str:
+    """What is said of a name that is not ``known``: those that are close to it, or all."""
+    folded = {entry.lower(): entry for entry in known}
+    close = [
+        folded[entry] for entry in difflib.get_close_matches(name.lower(), list(folded), n=3, cutoff=0.5)
+    ]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known are {', '.join(known)}" if known else "it takes none"
 
 
 @cache

@@ -7,18 +7,23 @@ A layer is a frozen dataclass of its arguments.  `Layer.emit` appends its lines 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from functools import wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from tpnum.arguments import shown
 from tpnum.errors import SpecError
-from tpnum.nn.arguments import convert
+from tpnum.nn.arguments import convert, misfit, names_of
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
     from tpnum.program import Program, Vector
     from tpnum.program.lines import Axes
+
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,39 @@ Tree: TypeAlias = "Features | tuple[Tree, ...]"
 """Features, or the branches between a FanOut and a FanIn."""
 
 
-class Layer:
+class LayerError(SpecError, TypeError):
+    """A call of a layer with arguments that it does not have, or without one that it needs."""
+
+
+class _Called(type):
+    """The class of layer classes: a call is read before it is made, so that a mistake has one sentence."""
+
+    def __call__(cls, *args: Any, **given: Any) -> Any:
+        owner = next(c for c in cls.__mro__ if "__init__" in c.__dict__)
+        generated = getattr(owner.__dict__.get("__dataclass_params__"), "init", False)
+        complaint = misfit(*names_of(owner), args, given) if generated else None
+        if complaint:
+            raise LayerError(f"{getattr(cls, 'op', '')}: {complaint}")
+        return super().__call__(*args, **given)
+
+
+def called(f: F) -> F:
+    """A function that makes a layer, called as layer classes are."""
+    parameters = signature(f).parameters.values()
+    names = [p.name for p in parameters]
+    required = [p.name for p in parameters if p.default is p.empty]
+
+    @wraps(f)
+    def made(*args: Any, **given: Any) -> Any:
+        complaint = misfit(names, required, args, given)
+        if complaint:
+            raise LayerError(f"{f.__name__}: {complaint}")
+        return f(*args, **given)
+
+    return made  # type: ignore[return-value]
+
+
+class Layer(metaclass=_Called):
     """Base of all layers.  Equal arguments make equal layers; every use draws weights of its own."""
 
     op: ClassVar[str] = ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tpnum.arguments import shown
 from tpnum.errors import SpecError
 from tpnum.nn.arguments import Axis, Branches, Count
-from tpnum.nn.base import Block, Features, Layer, Tree, no_layer
+from tpnum.nn.base import Block, Features, Layer, Tree, called, no_layer
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
@@ -30,6 +30,7 @@ def parallel(*layers: Layer) -> Parallel:
     return Parallel(layers)
 
 
+@called
 def Residual(body: Layer, shortcut: Layer | None = None) -> Serial:
     """Body(x) + x, or body(x) + shortcut(x): serial(FanOut(2), parallel(body, shortcut), FanInSum())."""
     for name, layer in (("body", body), ("shortcut", shortcut)):
@@ -38,6 +39,7 @@ def Residual(body: Layer, shortcut: Layer | None = None) -> Serial:
     return Serial((FanOut(2), Parallel((body, Identity() if shortcut is None else shortcut)), FanInSum()))
 
 
+@called
 def repeat(layer: Layer, n: int) -> Repeat:
     """``layer`` ``n`` times, each time with weights of its own."""
     return Repeat(layer, n)

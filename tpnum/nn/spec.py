@@ -6,14 +6,14 @@ stand for serial(FanOut, parallel, FanIn).
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 from tpnum.arguments import shown
 from tpnum.errors import SpecError
 from tpnum.nn import activations, combinators, dense, elementwise, normalization, recurrent, spatial
+from tpnum.nn.arguments import misnamed, names_of, near
 from tpnum.nn.base import Layer
 from tpnum.nn.combinators import JOINS, NESTED, FanInSum, FanOut, Identity, Parallel, Repeat, Serial
 
@@ -76,10 +76,11 @@ def _layer(spec: Any, path: str) -> Layer:
         where = f"{path}: " if path else ""
         if op in _ABSENT:
             raise SpecError(f"{where}op {op!r} is not available; available are {', '.join(ops())}")
-        raise SpecError(f"{where}no op is named {op!r}; {_near(op, ops())}")
+        raise SpecError(f"{where}no op is named {op!r}; {near(op, ops())}")
     cls = LAYERS[op]
-    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-    _check_names(given, names, [f.name for f in fields(cls) if f.default is MISSING], op, path)  # type: ignore[arg-type]
+    complaint = misnamed(given, *names_of(cls))
+    if complaint:
+        raise SpecError(_at(path, op, complaint))
     made = {
         name: _layer(value, _join(path, name)) if isinstance(value, Mapping) and "op" in value else value
         for name, value in given.items()
@@ -93,7 +94,9 @@ def _layer(spec: Any, path: str) -> Layer:
 def _container(op: str, given: dict[str, Any], path: str) -> Layer:
     names = _CHILDREN[op]
     required = [name for name in names if name != "shortcut"]
-    _check_names(given, list(names), required, op, path)
+    complaint = misnamed(given, names, required)
+    if complaint:
+        raise SpecError(_at(path, op, complaint))
     if op == "repeat":
         layer = _layer(given["layer"], _join(path, "layer"))
         try:
@@ -117,28 +120,6 @@ def _container(op: str, given: dict[str, Any], path: str) -> Layer:
     if not layers:
         raise SpecError(_at(path, op, "branches is empty; give at least one layer"))
     return Serial((FanOut(len(layers)), Parallel(layers), JOINS[given["join"]]()))
-
-
-def _check_names(given: Mapping[str, Any], names: list[str], required: list[str], op: str, path: str) -> None:
-    for name in given:
-        if name not in names:
-            raise SpecError(_at(path, op, f"it has no argument {name!r}; {_near(str(name), names)}"))
-    for name in required:
-        if name not in given:
-            raise SpecError(
-                _at(path, op, f"the argument {name!r} is missing; its arguments are {', '.join(names)}")
-            )
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    folded = {entry.lower(): entry for entry in known}
-    close = [
-        folded[entry] for entry in difflib.get_close_matches(name.lower(), list(folded), n=3, cutoff=0.5)
-    ]
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"known are {', '.join(known)}" if known else "it takes none"
 
 
 def _join(path: str, step: str) -> str:

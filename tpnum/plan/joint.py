@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.arguments import number, whole
 from tpnum.errors import AccuracyWarning, LimitError, outside
 
 if TYPE_CHECKING:
@@ -26,14 +27,28 @@ RATE = 4 / 3
 MARGIN = 8.0
 """Covariances are sums of a few expectations: so many times their error, for every row, may be in one."""
 
+LOST = 1e-12
+"""What a recursion without sampling loses, relative to the sizes of what it adds up."""
+
 BUDGET = 1 << 20
 """Evaluations for one expectation of a kernel: there are as many as entries."""
+
+LEAST, MOST = 1 << 8, 1 << 62
+"""Evaluations of an expectation that may be asked for: fewer say nothing."""
 
 SMALL = 1 << 12
 """Means of a batch whose answer is kept."""
 
 NEGATIVE = 1e-10
 """A negative eigenvalue of a covariance, relative to the largest, that rounding explains."""
+
+
+def accuracy(rtol: Any, budget: Any) -> tuple[float | None, int | None]:
+    """The accuracy asked of expectations, as users give it, and the evaluations that one may take."""
+    return (
+        None if rtol is None else number(rtol, "rtol", above=0, below=1),
+        None if budget is None else whole(budget, "budget", LEAST, MOST),
+    )
 
 
 class Account:
@@ -50,6 +65,11 @@ class Account:
         self._warned = 0.0
         self._known: dict[tuple[object, ...], tuple[np.ndarray, ...]] = {}
 
+    @property
+    def inexact(self) -> float:
+        """How far, relative to its size, anything that was computed so far may be off."""
+        return max(self.error, LOST)
+
     def expectation(
         self,
         factors: Sequence[graph.Factor],
@@ -60,6 +80,7 @@ class Account:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Values and errors of `joint_expectation`; the largest relative one is noted.
 
+        An error is at least what covariances that are known as badly as anything so far make of E|f|.
         Covariances that stand on earlier ones are known up to their error, and repaired within it.  What is
         asked twice, as of an input and of the pair of it with itself, gets one answer.
         """
@@ -82,14 +103,16 @@ class Account:
     ) -> tuple[np.ndarray, np.ndarray]:
         cov = repaired(cov, MARGIN * cov.shape[-1] * self.error, what)
         try:
-            value, spread, error, cost = joint_expectation(
+            value, spread, size, cost = joint_expectation(
                 factors, scalars, means, cov, self.rtol, self.budget
             )
         except LimitError as failed:
             raise LimitError(f"{what} has no limit: {failed}") from None
+        known = size > 0.0
+        error = float(np.max(spread[known] / size[known], initial=0.0))
         self._found = max(self._found, error)
         self.note(error, what, cost)
-        return value, spread
+        return value, np.maximum(spread, self.inexact * size)
 
     def note(self, error: float, what: str, cost: int = 0) -> None:
         """An error relative to the size of what it is in."""
@@ -159,9 +182,9 @@ def joint_expectation(
     cov: np.ndarray,
     rtol: float = RTOL,
     budget: int | None = None,
-) -> tuple[np.ndarray, np.ndarray, float, int]:
-    """E prod_k f_k(u[args_k]; scalars_k) for a batch of Gaussians, errors, the largest relative to E|f|,
-    and the evaluations that one of the batch took.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """E prod_k f_k(u[args_k]; scalars_k) for a batch of Gaussians, errors, E|f|, and the evaluations that
+    one of the batch took.
 
     Scalars that differ within the batch are coordinates without variance.
     """
@@ -193,4 +216,6 @@ def joint_expectation(
 
     made, relative = certified(product, means, cov, rtol=rtol, budget=budget)
     cost = made.cost // max(1, relative.size)
-    return np.asarray(made.value), np.asarray(made.error), float(np.max(relative, initial=0.0)), cost
+    value, error = np.asarray(made.value), np.asarray(made.error)
+    size = np.divide(error, relative, out=np.array(np.abs(value)), where=relative > 0.0)
+    return value, error, size, cost

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from tpnum.arguments import choice, number, whole
+from tpnum.arguments import choice, whole
 from tpnum.errors import InputError, LimitError, require_memory
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
 from tpnum.law.onsager import HAT, Correction, Free, free, independent
-from tpnum.law.price import Purse, TooWide
+from tpnum.law.price import Purse, TooWide, held
 from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.plan.data import bind
-from tpnum.plan.joint import RTOL, Account
+from tpnum.plan.joint import LEAST, MOST, RTOL, Account, accuracy
 from tpnum.plan.reading import Families, FractionReading, Recursion
 from tpnum.plan.report import Choice, IndependenceReport, choices, sampled
 from tpnum.program.calls import as_program
@@ -38,8 +38,6 @@ N = TypeVar("N", Choice, Correction)
 METHODS = ("auto", "exact", "ensemble")
 TREATMENTS = ("check", "assume", "exact")
 SAMPLES = 1 << 17
-LEAST, MOST = 1 << 8, 1 << 62
-"""Draws of an ensemble, evaluations of an expectation: fewer say nothing."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +102,10 @@ def limit(
     """
     choice(method, "method", METHODS)
     choice(independence, "independence", TREATMENTS)
-    if rtol is not None:
-        rtol = number(rtol, "rtol", above=0, below=1)
-    if budget is not None:
-        budget = whole(budget, "budget", LEAST, MOST)
+    rtol, budget = accuracy(rtol, budget)
     default = SAMPLES if budget is None else min(SAMPLES, budget)
     count = default if samples is None else whole(samples, "samples", LEAST, MOST)
-    require_memory(16.0 * count, f"samples = {count}")
+    require_memory(held(count), f"samples = {count}")
     options = Options(method, independence, count, rtol, whole(seed, "seed", 0), budget)
     return Law(as_program(p, shape), options, data)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tpnum.plan.general import PairValues
+    from tpnum.plan.joint import Account
     from tpnum.program import Program
 
 Diagonal = tuple[float, graph.Profile, tuple[int | None, ...]]
@@ -68,10 +69,11 @@ class Plan:
         self,
         x1: dict[str, np.ndarray],
         x2: dict[str, np.ndarray] | None,
+        account: Account | None = None,
         variances: Callable[[ProfileValues, graph.Reduced], np.ndarray] | None = None,
     ) -> tuple[ProfileValues, ProfileValues]:
         """The profile passes of data (N, *axes, channels), by data line of the original program."""
-        first = ProfileValues(self.pairs, 0, bind(self.programs[0], x1), variances=variances)
+        first = ProfileValues(self.pairs, 0, bind(self.programs[0], x1), account, variances)
         if x2 is None:
             return first, first
         return first, ProfileValues(self.pairs, 1, bind(self.programs[1], x2), first.account, variances)

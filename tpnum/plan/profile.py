@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 UNNAMED = "a line"
 
+SQUARES = {"value": "second", "first": "second", "slope": "slope_second"}
+"""The field of `tpnum.gauss.pair.Prepared` that is the second moment of what an expectation is of."""
+
 CHUNK = 1 << 18
 """Pairs of Gaussians at a time."""
 
@@ -103,6 +106,8 @@ class ProfileValues:
     def _error(self, node: graph.Profile) -> np.ndarray:
         total = np.zeros((1,) * (1 + len(node.axes)))
         match node:
+            case graph.Expect1() | graph.Expect2():
+                return self.account.inexact * self._size(node)
             case graph.Polynomial():
                 for coef, factors in node.terms:
                     for factor in factors:
@@ -126,6 +131,19 @@ class ProfileValues:
                 inner = np.broadcast_to(inner, (inner.shape[0], *(size for _, size in axes)))
                 return abs(coef) * labels.apply_maps(maps, inner, axes, node.axes, absolute=True)
         return total
+
+    def _size(self, node: graph.Expect1 | graph.Expect2) -> np.ndarray:
+        """(E f^2 E g^2)^(1/2), or (E f^2)^(1/2), of an expectation, that of derivatives for slopes."""
+        value = np.abs(self(node))
+        what = SQUARES.get(node.what, "")
+        sides = node.sides if isinstance(node, graph.Expect2) else (node,)
+        if not what:
+            return value
+        size = np.ones(value.shape)
+        for side in sides:
+            prepared, index = self._marginal(side, node)
+            size *= np.sqrt(getattr(prepared, what))[index].reshape(value.shape)
+        return np.where(np.isfinite(size), np.maximum(size, value), value)
 
     def _error_along(self, node: graph.Profile, axes: Axes) -> np.ndarray:
         return labels.lift(self._errors[self._own(node).key], self.axes(node), axes)
@@ -207,7 +225,9 @@ class ProfileValues:
             made[part] = d if steep else rho * np.sqrt(left.second[a]) * np.sqrt(right.second[b])
         return made.reshape(shape)
 
-    def _marginal(self, side: graph.Marginal, node: graph.Profile) -> tuple[Prepared, np.ndarray]:
+    def _marginal(
+        self, side: graph.Marginal | graph.Expect1, node: graph.Profile
+    ) -> tuple[Prepared, np.ndarray]:
         """The integrals of one of two Gaussians, and the place of every (input, *axes) among them."""
         index = self.index(node.axes, side.mean, side.var, *side.scalars).ravel()
         return self.prepared(side.fn, side.mean, side.var, side.scalars, node), index

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from tpnum.program import Program
     from tpnum.program.lines import Axes
 
-ROUNDING = 1e-12
-"""What a recursion without sampling loses, relative to its result."""
-
 
 class Reading(Protocol):
     """What the law of a program is asked for, by the names of its variables."""
@@ -117,7 +114,10 @@ class Recursion:
 
         def work() -> tuple[np.ndarray, np.ndarray] | None:
             node = self._pairs.second(a, b)
-            return None if node is None else (self._pair(node), np.zeros(()))
+            if node is None:
+                return None
+            size = np.multiply.outer(self._root(a), self._root(b))
+            return self._pair(node), self.account.inexact * size
 
         return self._known(work, sizes)
 
@@ -179,16 +179,22 @@ class Recursion:
     ) -> Estimate:
         """What ``work`` finds: up to rounding, or to the errors of joint expectations.
 
-        Those that went into it count by the largest error relative to E|f|, its own by their absolute ones:
-        where positive and negative parts of f cancel, these are larger.
+        Those that went into it count by the largest error relative to E|f|, times the sizes of the terms
+        that it is made of: where positive and negative ones cancel, these are larger than the value.
         """
         found = work()
         if found is None:
             return Estimate(np.zeros(sizes)[()], 0.0, "structural zero", 0)
         self.account.warn()
         value, own = (np.broadcast_to(x, sizes).copy()[()] for x in found)
-        relative = max(self.account.error, ROUNDING)
-        return Estimate(value, np.maximum(relative * np.abs(value), own), self.method, 1)
+        return Estimate(value, np.maximum(self.account.inexact * np.abs(value), own), self.method, 1)
+
+    def _root(self, name: str) -> np.ndarray:
+        """(E Z^2)^(1/2) per index of the family."""
+        axes = self.axes(name)
+        found = self._single(self.site.second(name, name), axes)
+        value = np.zeros(()) if found is None else np.maximum(found, 0.0)
+        return np.sqrt(np.broadcast_to(value, tuple(size for _, size in axes)))
 
     def _pair(self, node: graph.Pair) -> np.ndarray:
         one = slice(0, 1)

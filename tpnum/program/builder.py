@@ -25,7 +25,7 @@ from tpnum.program import expand as expansion
 from tpnum.program import reads as read
 from tpnum.program import serial
 from tpnum.program import tangent as differentiated
-from tpnum.program.calls import as_function, is_named
+from tpnum.program.calls import as_function, handle_of, split_arguments
 from tpnum.program.handle import Handle, is_number
 from tpnum.program.lines import (
     Arith,
@@ -50,12 +50,6 @@ from tpnum.program.values import MatrixVar, Scalar, Vector
 if TYPE_CHECKING:
     from tpnum.functions import Function
     from tpnum.program.backward import Gradients
-
-
-def _handle(value: Any, name: str) -> Handle:
-    if not isinstance(value, Handle):
-        raise ProgramError(f"{name}: a variable of the program is needed, not {shown(value)}")
-    return value
 
 
 def _variables(values: Any, name: str) -> list[Any] | None:
@@ -250,7 +244,7 @@ class Program(State):
         """The handle of a variable."""
         return self._handle(name)
 
-    @reads(matrix=_handle, vector=_handle, name=read.named)
+    @reads(matrix=handle_of, vector=handle_of, name=read.named)
     def matmul(self, matrix: MatrixVar, vector: Handle, name: str | None = None) -> Vector:
         """``matrix @ vector``."""
         self._own(matrix, vector)
@@ -293,7 +287,7 @@ class Program(State):
 
         ``derivative`` and ``kinks`` belong to a function of your own.  Of scalars alone it is a scalar.
         """
-        vectors, scalars = self._arguments(f, args)
+        vectors, scalars = split_arguments(self, f, args)
         if not vectors and not scalars:
             raise ProgramError("apply: args are needed, the vectors and scalars that the function is of")
         if not vectors:
@@ -311,14 +305,14 @@ class Program(State):
         self, f: Any, *args: Any, name: str | None = None, derivative: Any = None, kinks: Sequence[float] = ()
     ) -> Scalar:
         """The scalar (1/n) sum_a f(args_a...; scalars...)."""
-        vectors, scalars = self._arguments(f, args)
+        vectors, scalars = split_arguments(self, f, args)
         fn = as_function(f, len(vectors), len(scalars), derivative, kinks)
         names = tuple(v.name for v in vectors), tuple(s.name for s in scalars)
         made = name or self._auto("m")
         self._append(Moment(made, fn, *names))
         return Scalar(self, made)
 
-    @reads(vector=_handle, name=read.named)
+    @reads(vector=handle_of, name=read.named)
     def mean(self, vector: Handle, name: str | None = None) -> Scalar:
         """The average over coordinates, E Z in the limit; of a product h * b without a line for it."""
         self._own(vector)
@@ -336,7 +330,7 @@ class Program(State):
         self._append(Moment(made, functions.get("identity"), (operand,)))
         return Scalar(self, made)
 
-    @reads(operand=_handle, axis=read.text, out=read.axes, rows=read.rows, name=read.named)
+    @reads(operand=handle_of, axis=read.text, out=read.axes, rows=read.rows, name=read.named)
     def map(self, operand: Any, axis: str, out: Any, rows: Any, name: str | None = None) -> Any:
         """A linear map of one index axis of a vector or scalar family."""
         self._own(operand)
@@ -395,25 +389,3 @@ class Program(State):
         name = self._auto(f"{matrix}.T", bare=True)
         self._append(Transpose(name, matrix), self._root)
         return name
-
-    def _arguments(self, f: Any, args: Sequence[Any]) -> tuple[list[Vector | MatrixVar], list[Scalar]]:
-        """Vectors first, then scalars; numbers and scalars in the place of a vector are made one."""
-        for a in args:
-            if not is_number(a):
-                self._own(_handle(a, "args"))
-            else:
-                number(a, "args", error=ProgramError)
-        ks = [k for k, a in enumerate(args) if isinstance(a, (Vector, MatrixVar))]
-        dim = next((a.dim for a in args if isinstance(a, Vector)), "n")
-        if ks and is_named(f):
-            ks += [k for k, a in enumerate(args[: functions.get(f).arity]) if is_number(a)]
-        last = max(ks, default=-1)
-        vectors = [
-            a if isinstance(a, (Vector, MatrixVar)) else self._filled(a, dim) for a in args[: last + 1]
-        ]
-        scalars = [a if isinstance(a, Scalar) else self.constant(float(a), dim) for a in args[last + 1 :]]
-        return vectors, scalars
-
-    def _filled(self, value: Any, dim: str) -> Vector:
-        """A number or a scalar as a vector of equal coordinates."""
-        return self.zeros(dim) if is_number(value) and not value else value * self.ones(dim)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum import functions
-from tpnum.arguments import shown
+from tpnum.arguments import number, shown
 from tpnum.errors import InputError, ProgramError
 from tpnum.program import reads
-from tpnum.program.handle import Handle
+from tpnum.program.handle import Handle, is_number
 from tpnum.program.state import State
+from tpnum.program.values import MatrixVar, Scalar, Vector
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
     from tpnum.program.builder import Program
-    from tpnum.program.values import Scalar
 
 
 def as_program(p: Any, shape: Any = None, name: str = "p") -> Program:
@@ -74,3 +74,32 @@ def apply(
         if isinstance(a, Handle):
             return a.program.apply(f, *args, derivative=derivative, kinks=kinks, name=name)
     raise ProgramError("args: tp.apply needs at least one vector or scalar of a program")
+
+
+def handle_of(value: Any, name: str) -> Handle:
+    """A variable."""
+    if not isinstance(value, Handle):
+        raise ProgramError(f"{name}: a variable of the program is needed, not {shown(value)}")
+    return value
+
+
+def split_arguments(p: Program, f: Any, args: Sequence[Any]) -> tuple[list[Vector | MatrixVar], list[Scalar]]:
+    """Vectors first, then scalars; numbers and scalars in the place of a vector are made one."""
+    for a in args:
+        if is_number(a):
+            number(a, "args", error=ProgramError)
+        else:
+            p._own(handle_of(a, "args"))
+    ks = [k for k, a in enumerate(args) if isinstance(a, (Vector, MatrixVar))]
+    dim = next((a.dim for a in args if isinstance(a, Vector)), "n")
+    if ks and is_named(f):
+        ks += [k for k, a in enumerate(args[: functions.get(f).arity]) if is_number(a)]
+    last = max(ks, default=-1)
+    vectors = [a if isinstance(a, (Vector, MatrixVar)) else _filled(p, a, dim) for a in args[: last + 1]]
+    scalars = [a if isinstance(a, Scalar) else p.constant(float(a), dim) for a in args[last + 1 :]]
+    return vectors, scalars
+
+
+def _filled(p: Program, value: Any, dim: str) -> Vector:
+    """A number or a scalar as a vector of equal coordinates."""
+    return p.zeros(dim) if is_number(value) and not value else value * p.ones(dim)

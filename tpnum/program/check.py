@@ -6,7 +6,6 @@ An error is one sentence followed by the offending line as `print` shows it.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from tpnum.arguments import shown
 from tpnum.errors import ProgramError
 from tpnum.program.lines import (
     Arith,
-    Axes,
     Data,
     Input,
     LinComb,
@@ -31,14 +29,25 @@ from tpnum.program.lines import (
     Var,
 )
 from tpnum.program.maps import Rows
+from tpnum.program.pieces import (
+    KIND,
+    distinct_axes,
+    finite,
+    fitting,
+    merged_axes,
+    new_dim,
+    new_name,
+    no_channels,
+    not_negative,
+    same_dim,
+    scalars_of,
+    vectors,
+)
 from tpnum.program.scope import Fault, Scope
 from tpnum.program.text import line_text, made_by
 
 if TYPE_CHECKING:
-    from tpnum.functions import Function
-
-NAME = re.compile(r"[^\W\d][\w.,:/\[\]'-]*\Z")
-KIND = {"A": "a matrix", "G": "a G-var", "H": "an H-var", "S": "a scalar", "D": "data"}
+    pass
 
 
 def infer(line: Line, scope: Scope, label: str | None = None) -> list[Var]:
@@ -51,7 +60,7 @@ def infer(line: Line, scope: Scope, label: str | None = None) -> list[Var]:
         )
     try:
         for name in made_by(line):
-            _name(name, scope)
+            new_name(name, scope)
         return list(rule(line, scope))
     except Fault as fault:
         raise quoted(str(fault), line, label, scope.vars) from None
@@ -98,125 +107,26 @@ def check_ratio(dim: str, ratio: float) -> None:
         raise ProgramError(f"CDC {dim!r} has ratio {ratio!r}: a ratio of widths is finite and positive")
 
 
-# --- pieces of the rules ------------------------------------------------------------------------------------
-
-
-def _name(name: Any, scope: Scope) -> None:
-    if not isinstance(name, str) or not NAME.match(name):
-        raise Fault(f"{shown(name)} is not a name: use a letter followed by letters, digits and _ . : / [ ]")
-    if scope.taken(name):
-        raise Fault(f"the name {name!r} is used twice")
-
-
-def _dim(name: Any) -> None:
-    """A CDC is known by a name."""
-    if not isinstance(name, str):
-        raise Fault(f"the CDC {shown(name)} is not a name: use a text such as 'n'")
-
-
-def _axes(axes: Axes) -> Axes:
-    seen = set()
-    for item in axes:
-        if len(item) != 2 or not isinstance(item[0], str) or not item[0]:
-            raise Fault(f"axes {axes!r} are not pairs of a name and a size")
-        if not isinstance(item[1], int) or item[1] < 1:
-            raise Fault(f"axis {item[0]!r} has size {item[1]!r}: a size is a positive integer")
-        if item[0] in seen:
-            raise Fault(f"axis {item[0]!r} appears twice in one variable")
-        seen.add(item[0])
-    return axes
-
-
-def _merge(variables: Iterable[Var]) -> Axes:
-    """Union of axes by name, in order of appearance."""
-    sizes: dict[str, tuple[int, str]] = {}
-    for v in variables:
-        for axis, n in v.axes:
-            if sizes.setdefault(axis, (n, v.name))[0] != n:
-                m, other = sizes[axis]
-                raise Fault(f"axes do not match: {axis!r} has size {m} in {other!r} and {n} in {v.name!r}")
-    return tuple((a, n) for a, (n, _) in sizes.items())
-
-
-def _finite(value: Any, what: str) -> float:
-    if isinstance(value, complex) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise Fault(f"{what} is {value!r}: it must be a finite real number")
-    return value
-
-
-def _not_negative(value: Any, what: str) -> float:
-    if _finite(value, what) < 0:
-        raise Fault(f"{what} is {value!r}: a variance is not negative")
-    return value
-
-
-def _vectors(names: Iterable[str], scope: Scope, what: str) -> list[Var]:
-    """G- and H-vars of one CDC."""
-    out = [scope.get(n) for n in names]
-    for v in out:
-        if v.kind == "D":
-            raise Fault(
-                f"{what} of data {v.name!r}: data enters through matrices only, so preprocess the numbers "
-                f"themselves or multiply by a matrix first"
-            )
-        if v.kind not in "GH":
-            raise Fault(f"{what} of {v.name!r}, which is {KIND[v.kind]}: its arguments are vectors")
-    _same_dim(out)
-    return out
-
-
-def _same_dim(variables: list[Var]) -> None:
-    for v in variables[1:]:
-        if v.dim != variables[0].dim:
-            first = variables[0]
-            raise Fault(f"CDCs do not match: {first.name!r} is in {first.dim!r} and {v.name!r} in {v.dim!r}")
-
-
-def _scalars(names: Iterable[str], scope: Scope) -> list[Var]:
-    out = []
-    for n in names:
-        v = scope.find(n)
-        if v is None and not scope.taken(n):
-            raise Fault(f"the scalar {n!r} is used before it exists")
-        v = scope.get(n)
-        if v.kind != "S":
-            raise Fault(f"{n!r} stands where a scalar is needed, but it is {KIND[v.kind]}")
-        out.append(v)
-    return out
-
-
-def _arity(fn: Function, args: tuple[str, ...], scalars: tuple[str, ...]) -> None:
-    if len(args) != fn.arity or len(scalars) != fn.n_scalars:
-        want = f"{fn.arity} vector(s)" + (f" and {fn.n_scalars} scalar(s)" if fn.n_scalars else "")
-        got = f"{len(args)}" + (f" and {len(scalars)}" if fn.n_scalars or scalars else "")
-        raise Fault(f"wrong number of arguments: {fn.name} takes {want}, not {got}")
-
-
-def _no_vector_in_channels(dim: str, scope: Scope) -> None:
-    if dim in scope.root.channels:
-        raise Fault(f"{dim!r} counts the channels of data, which stay finite: a vector needs its own CDC")
-
-
 # --- one rule per instruction -------------------------------------------------------------------------------
 
 
 def _input(line: Input, scope: Scope) -> list[Var]:
     k = len(line.names)
-    _dim(line.dim)
+    new_dim(line.dim)
     if not line.dim or not k:
         raise Fault("an input needs names and a CDC")
-    _no_vector_in_channels(line.dim, scope)
+    no_channels(line.dim, scope)
     if len(set(line.names)) < k:
         raise Fault("an input names a variable twice")
     if len(line.mean) != k or len(line.cov) != k or any(len(row) != k for row in line.cov):
         raise Fault(f"{k} inputs need {k} means and a {k} x {k} covariance")
     for m in line.mean:
-        _finite(m, "a mean")
+        finite(m, "a mean")
     for row in line.cov:
         for c in row:
-            _finite(c, "a covariance")
+            finite(c, "a covariance")
     for i in range(k):
-        _not_negative(line.cov[i][i], f"the variance of {line.names[i]!r}")
+        not_negative(line.cov[i][i], f"the variance of {line.names[i]!r}")
     cov = np.asarray(line.cov, dtype=float)
     scale = float(np.max(np.abs(cov), initial=0.0))
     if not np.allclose(cov, cov.T, rtol=0, atol=1e-12 * scale):
@@ -226,33 +136,33 @@ def _input(line: Input, scope: Scope) -> list[Var]:
         raise Fault(
             f"the covariance of the inputs is not positive semidefinite: it has the eigenvalue {least:.6g}"
         )
-    _not_negative(line.tangent, "the tangent scale")
+    not_negative(line.tangent, "the tangent scale")
     if isinstance(scope.parent, Scope) and not line.fresh:
         raise Fault("inside a scan only a fresh input may be made: make a shared one before the scan")
-    return [Var(n, "G", line.dim, _axes(line.axes)) for n in line.names]
+    return [Var(n, "G", line.dim, distinct_axes(line.axes)) for n in line.names]
 
 
 def _data(line: Data, scope: Scope) -> list[Var]:
     if scope.parent is not None:
         raise Fault("data belongs before the scan: inside, use loop.slice")
-    _dim(line.channels)
+    new_dim(line.channels)
     if not line.channels:
         raise Fault("data needs a name for its channels")
     if any(v.kind in "GH" and v.dim == line.channels for v in scope.vars.values()):
         raise Fault(f"{line.channels!r} is the CDC of vectors: the channels of data need a name of their own")
-    return [Var(line.name, "D", line.channels, _axes(line.axes))]
+    return [Var(line.name, "D", line.channels, distinct_axes(line.axes))]
 
 
 def _matrix(line: Matrix, scope: Scope) -> list[Var]:
     if scope.parent is not None:
         raise Fault("a matrix belongs before the scan, so that every step shares it")
-    _dim(line.rows)
-    _dim(line.cols)
+    new_dim(line.rows)
+    new_dim(line.cols)
     if not line.rows or not line.cols:
         raise Fault("a matrix needs the CDCs of its rows and of its columns")
-    _not_negative(line.var, f"the variance of {line.name!r}")
-    _not_negative(line.tangent, f"the tangent variance of {line.name!r}")
-    return [Var(line.name, "A", line.rows, _axes(line.axes), line.cols)]
+    not_negative(line.var, f"the variance of {line.name!r}")
+    not_negative(line.tangent, f"the tangent variance of {line.name!r}")
+    return [Var(line.name, "A", line.rows, distinct_axes(line.axes), line.cols)]
 
 
 def _transpose(line: Transpose, scope: Scope) -> list[Var]:
@@ -280,8 +190,8 @@ def _matmul(line: MatMul, scope: Scope) -> list[Var]:
     for axis in a.axes:
         if axis[0] not in dict(h.axes):
             raise Fault(f"the matrix {a.name!r} has the axis {axis[0]!r}, which the vector {h.name!r} lacks")
-    _merge((a, h))
-    _no_vector_in_channels(a.dim, scope)
+    merged_axes((a, h))
+    no_channels(a.dim, scope)
     return [Var(line.name, "G", a.dim, h.axes)]
 
 
@@ -290,45 +200,45 @@ def _lincomb(line: LinComb, scope: Scope) -> list[Var]:
         raise Fault("a sum needs a term: use p.zeros(dim) for the zero vector")
     operands, kinds = [], set()
     for t in line.terms:
-        _finite(t.coef, f"the coefficient of {t.vector!r}")
+        finite(t.coef, f"the coefficient of {t.vector!r}")
         v = scope.get(t.vector)
         if v.kind not in "GHD":
             raise Fault(f"a sum of vectors cannot contain {v.name!r}, which is {KIND[v.kind]}")
         kinds.add(v.kind)
-        operands += [v, *_scalars((t.scalar,) if t.scalar else (), scope)]
+        operands += [v, *scalars_of((t.scalar,) if t.scalar else (), scope)]
     if "D" in kinds and kinds != {"D"}:
         raise Fault("a sum mixes data with vectors: multiply the data by a matrix first")
-    _same_dim([v for v in operands if v.kind != "S"])
+    same_dim([v for v in operands if v.kind != "S"])
     kind = "D" if "D" in kinds else "H" if "H" in kinds else "G"
-    return [Var(line.name, kind, operands[0].dim, _merge(operands))]
+    return [Var(line.name, kind, operands[0].dim, merged_axes(operands))]
 
 
 def _nonlin(line: Nonlin, scope: Scope) -> list[Var]:
     if not line.args:
         raise Fault("a nonlinearity needs at least one vector")
-    args = _vectors(line.args, scope, "a nonlinearity")
-    scalars = _scalars(line.scalars, scope)
-    _arity(line.fn, line.args, line.scalars)
-    return [Var(line.name, "H", args[0].dim, _merge([*args, *scalars]))]
+    args = vectors(line.args, scope, "a nonlinearity")
+    scalars = scalars_of(line.scalars, scope)
+    fitting(line.fn, line.args, line.scalars)
+    return [Var(line.name, "H", args[0].dim, merged_axes([*args, *scalars]))]
 
 
 def _moment(line: Moment, scope: Scope) -> list[Var]:
     if not line.args:
         raise Fault("a moment needs at least one vector")
-    args = _vectors(line.args, scope, "a moment")
-    scalars = _scalars(line.scalars, scope)
-    _arity(line.fn, line.args, line.scalars)
-    return [Var(line.name, "S", "", _merge([*args, *scalars]))]
+    args = vectors(line.args, scope, "a moment")
+    scalars = scalars_of(line.scalars, scope)
+    fitting(line.fn, line.args, line.scalars)
+    return [Var(line.name, "S", "", merged_axes([*args, *scalars]))]
 
 
 def _arith(line: Arith, scope: Scope) -> list[Var]:
-    scalars = _scalars(line.scalars, scope)
+    scalars = scalars_of(line.scalars, scope)
     if not scalars or len(scalars) != line.fn.arity + line.fn.n_scalars:
         raise Fault(
             f"wrong number of arguments: {line.fn.name} takes {line.fn.arity + line.fn.n_scalars} scalar(s), "
             f"not {len(scalars)}"
         )
-    return [Var(line.name, "S", "", _merge(scalars))]
+    return [Var(line.name, "S", "", merged_axes(scalars))]
 
 
 def _map(line: Map, scope: Scope) -> list[Var]:
@@ -340,7 +250,7 @@ def _map(line: Map, scope: Scope) -> list[Var]:
         raise Fault(f"{v.name!r} has no axis {line.axis!r}; its axes are {[a for a, _ in v.axes]}")
     out: list[tuple[str, int]] = []
     for axis, n in v.axes:
-        out += _axes(line.out) if axis == line.axis else [(axis, n)]
+        out += distinct_axes(line.out) if axis == line.axis else [(axis, n)]
     rows = math.prod(n for _, n in line.out)
     if line.index.count != rows:
         raise Fault(f"a map to {rows} indices needs {rows} rows, not {line.index.count}")
@@ -350,26 +260,26 @@ def _map(line: Map, scope: Scope) -> list[Var]:
         )
     for row in line.index.given if isinstance(line.index, Rows) else ():  # what the others make is right
         for i, w in row:
-            _finite(w, "a weight of the map")
+            finite(w, "a weight of the map")
             if not isinstance(i, int) or not 0 <= i < sizes[line.axis]:
                 raise Fault(f"index {i!r} lies outside the axis {line.axis!r} of size {sizes[line.axis]}")
-    return [Var(line.name, v.kind, v.dim, _axes(tuple(out)))]
+    return [Var(line.name, v.kind, v.dim, distinct_axes(tuple(out)))]
 
 
 def _scan(line: Scan, scope: Scope) -> list[Var]:
-    axis, size = _axes((line.axis,))[0]
+    axis, size = distinct_axes((line.axis,))[0]
     body = Scope(scope, axis)
     for inner, outer in line.inputs:
         v = scope.get(outer)
         if dict(v.axes).get(axis) != size:
             raise Fault(f"{outer!r} cannot be sliced along {axis!r}:{size}; its axes are {v.axes}")
-        _name(inner, body)
+        new_name(inner, body)
         body.vars[inner] = Var(inner, v.kind, v.dim, tuple(a for a in v.axes if a[0] != axis))
     for carry in line.carries:
         v = scope.get(carry.init)
         if v.kind not in "GH":
             raise Fault(f"the carried state {carry.name!r} starts at {carry.init!r}, which is {KIND[v.kind]}")
-        _name(carry.name, body)
+        new_name(carry.name, body)
         # the kind of its later values is not known yet, and H is right for all of them
         body.vars[carry.name] = Var(carry.name, "H", v.dim, v.axes)
     for inner_line in line.body:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum.arguments import real_array, shown
-from tpnum.errors import InputError
+from tpnum.errors import InputError, require_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,6 +99,8 @@ def outputs_of(
 ) -> dict[str, np.ndarray]:
     """The arrays to fill: fresh ones, or the user's, checked."""
     if out is None:
+        needed = float(math.prod(shape)) * dtype.itemsize * len(kinds)
+        require_memory(needed, f"x1, x2: matrices of shape {shape}", "give fewer examples, or out= on disk")
         return {kind: np.empty(shape, dtype) for kind in kinds}
     if isinstance(out, dict):
         given = dict(out)

@@ -13,6 +13,7 @@ from tpnum.arguments import jobs as jobs_of
 from tpnum.errors import InputError
 from tpnum.lower.variances import Variances
 from tpnum.nn.base import no_layer
+from tpnum.plan.joint import BUDGET, RTOL, Account, accuracy
 from tpnum.plan.plan import Plan, make_plan
 from tpnum.program import Program
 from tpnum.program.lines import Data
@@ -40,6 +41,8 @@ def kernel(
     tile: int | None = None,
     out: Any = None,
     progress: bool | Callable[[int, int], None] | None = None,
+    rtol: float | None = None,
+    budget: int | None = None,
 ) -> Any:
     r"""The infinite-width kernels of a net between the examples of ``x1`` and of ``x2``.
 
@@ -67,6 +70,12 @@ def kernel(
         Arrays to fill instead of fresh ones: one, a tuple in the order of ``get``, or a dict.
     progress
         True for a progress bar, or a function called with (tiles done, tiles in all).
+    rtol, budget
+        As in `tpnum.limit`: the accuracy, relative to E|f|, asked of expectations over more than two
+        Gaussians (1e-6 by default), as of max pooling and normalisation, and the evaluations that one of
+        them may take (2^20); an `AccuracyWarning` where that does not reach it.  All else, closed forms,
+        series and quadrature over one or two Gaussians, is as exact as it can be whatever is asked, and a
+        net of it alone gives the same numbers with any ``rtol`` and ``budget``.
 
     Returns
     -------
@@ -86,6 +95,8 @@ def kernel(
     jobs = jobs_of(n_jobs)
     side = None if tile is None else whole(tile, "tile", 1)
     report = arguments.progress_of(progress)
+    asked, most = accuracy(rtol, budget)
+    account = Account(asked or RTOL, most or BUDGET)
     first, second = arguments.inputs_of(x1, x2)
     if flag(diag, "diag") and second is not None:
         raise InputError("diag: the diagonal is that of x1 with itself; leave x2 out")
@@ -95,13 +106,13 @@ def kernel(
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
     outs = arguments.outputs_of(out, kinds, shape, work, isinstance(get, str))
     variances = Variances()
-    profiles = plan.profiles(first, second, variances)
+    profiles = plan.profiles(first, second, account, variances)
     with one_blas_thread():
         if diag:
             fill_diagonals(plan, profiles[0], outs)
         else:
             run(make_worker(plan, profiles, outs, work, side, variances), jobs, report)
-    profiles[0].account.warn()
+    account.warn()
     return outs[get] if isinstance(get, str) else Kernels(kinds, outs.values())
 
 
