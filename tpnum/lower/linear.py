@@ -18,7 +18,8 @@ from tpnum.law import graph
 from tpnum.plan.compiler import Unsupported
 
 if TYPE_CHECKING:
-    from tpnum.program.lines import Axes
+    Outs = tuple[tuple[str, int, int], ...]
+    """Names of axes with their sizes for the first and the second input, in the order of a map's rows."""
 
 Cell: TypeAlias = tuple[int, int]
 """Positions along one axis of the first and the second input; the axis' size stands for the padding."""
@@ -35,7 +36,7 @@ class Step:
 
     kind: Literal["map", "embed", "restrict"]
     axis: str
-    out: Axes
+    out: Outs
     rows: Rows
     cols: Rows
     sizes: tuple[int, int]
@@ -55,15 +56,18 @@ def steps_of(node: graph.Pair) -> Chain:
     """The steps that a node takes its operand through."""
     if isinstance(node, graph.Mapped):
         rows, cols = node.row_map, node.col_map
-        if rows is None or cols is None or (rows.axis, rows.out) != (cols.axis, cols.out):
+        if rows is None or cols is None or rows.axis != cols.axis:
             raise Unsupported("an index map acts on one of two lines only")
+        if [name for name, _ in rows.out] != [name for name, _ in cols.out]:
+            raise Unsupported("an index map makes axes of two names")
+        out = tuple((name, n, m) for (name, n), (_, m) in zip(rows.out, cols.out, strict=True))
         below = node.operand
         tied = dict(below.tied)
         if rows.axis in tied:
             sizes = (tied[rows.axis],) * 2
         else:
             sizes = dict(below.rows)[rows.axis], dict(below.cols)[cols.axis]
-        return (Step("map", rows.axis, rows.out, rows.rows, cols.rows, sizes, rows.axis in tied),)
+        return (Step("map", rows.axis, out, rows.rows, cols.rows, sizes, rows.axis in tied),)
     assert isinstance(node, (graph.Embedded, graph.Diagonal))
     kind: Literal["embed", "restrict"] = "embed" if isinstance(node, graph.Embedded) else "restrict"
     return tuple(Step(kind, name, (), (), (), (size, size), False) for name, size in node.axes)
@@ -110,7 +114,7 @@ class Pull:
             if step.kind != "map":
                 next(g for g in groups if step.axis in g[1])[2].append(step)
                 continue
-            names = [name for name, _ in step.out]
+            names = [name for name, _, _ in step.out]
             touched = [g for g in groups if set(g[1]) & set(names)]
             for g in touched:
                 groups.remove(g)
@@ -155,7 +159,8 @@ class Pull:
             if not self.increments:
                 return []
             return [({**at, step.axis: c}, w) for c in ((p, m), (n, q)) if c != (n, m)]
-        left = {name: cell for name, cell in at.items() if name not in dict(step.out)}
+        gone = {name for name, _, _ in step.out}
+        left = {name: cell for name, cell in at.items() if name not in gone}
         rows, cols = self._sources(step, at, 0), self._sources(step, at, 1)
         if not self.increments:
             return [
@@ -174,8 +179,8 @@ class Pull:
     def _sources(step: Step, at: dict[str, Cell], side: int) -> tuple[tuple[int, float], ...]:
         """The indices that one side's position reads, none in the padding."""
         place = 0
-        for name, size in step.out:
-            index = at[name][side]
+        for name, *sizes in step.out:
+            index, size = at[name][side], sizes[side]
             if index >= size:
                 return ()
             place = place * size + index

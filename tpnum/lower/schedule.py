@@ -86,7 +86,10 @@ class Network:
                 if not is_linear(node):
                     wanted.add(id(child))
         for node in order:
-            if is_linear(node) and (self._shared(node, uses) or self._pools(node, above.get(id(node), []))):
+            readers = above.get(id(node), [])
+            if is_linear(node) and (
+                self._shared(node, uses) or self._pools(node, readers) or self._shifted(node, readers)
+            ):
                 wanted.add(id(node))
         kept = {id(node) for node in order if id(node) in wanted and is_linear(node)}
         self.outputs = outputs
@@ -119,6 +122,20 @@ class Network:
         if not isinstance(node, graph.Mapped) or not _mixing(node):
             return False
         return any(not (isinstance(r, graph.Mapped) and _mixing(r)) for r in readers)
+
+    @staticmethod
+    def _shifted(node: graph.Pair, readers: list[graph.Pair]) -> bool:
+        """Whether a constant in it goes through an index map, which needs cells to act on."""
+        if not any(isinstance(reader, graph.Mapped) for reader in readers):
+            return False
+        stack = [node]
+        while stack:
+            at = stack.pop()
+            if isinstance(at, graph.Shared):
+                return True
+            if isinstance(at, graph.Sum) and is_linear(at):
+                stack += graph.operands(at)
+        return False
 
     def _add(self, node: graph.Pair, kept: set[int]) -> None:
         groups = tuple(Group(chain, tuple(atoms.values())) for chain, atoms in form(node, kept).items())
