@@ -247,7 +247,7 @@ class Program:
 
     def _series(self, side: int, k: int) -> np.ndarray:
         """(positions, N, terms) coefficients of a series."""
-        tables, (grid, _, _, indices) = self.selection.tables, self.selection.series[k]
+        tables, (grid, indices) = self.selection.tables, self.selection.series[k]
         axes = axes_of(grid, side)
         positions = int(np.prod([n + 1 for _, n in axes], initial=1))
         index = np.empty((positions, self.selection.profiles[side].size), np.intp)

@@ -1,0 +1,225 @@
+"""Strips of pairs held as increments D = E (Z/s - Z'/s')^2, s a scale of each example.
+
+Increments are bilinear, so they pass through convolutions, sums and biases without loss however near two
+inputs are; covariances lose half their digits there.  With r = E(Z^2)^(1/2) / s,
+
+    D = (r - r')^2 + 2 r r' (1 - rho).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tpnum.kernels._jit import kernel
+from tpnum.kernels._poly import angle, segment
+from tpnum.kernels._views import get, lanes, put
+
+
+@kernel
+def differences(work, a, x, at, y, column, channels, scale, scales, q, total):
+    """a[k] = sum_c (s x_c - s_k y_ck)^2, whatever the type of the registers in float64; |a| = lanes."""
+    v = lanes(work)
+    c = 0
+    for k in range(v):
+        put(total, k, 0.0)
+    while c + 3 <= channels:
+        u0, u1, u2 = scale * get(x, at + c), scale * get(x, at + c + 1), scale * get(x, at + c + 2)
+        o = column + c * v
+        for k in range(v):
+            s = np.float64(get(scales, q + k))
+            d0 = u0 - s * get(y, o + k)
+            d1 = u1 - s * get(y, o + v + k)
+            d2 = u2 - s * get(y, o + 2 * v + k)
+            put(total, k, get(total, k) + (d0 * d0 + (d1 * d1 + d2 * d2)))
+        c += 3
+    while c < channels:
+        u0 = scale * get(x, at + c)
+        o = column + c * v
+        for k in range(v):
+            d0 = u0 - np.float64(get(scales, q + k)) * get(y, o + k)
+            put(total, k, get(total, k) + d0 * d0)
+        c += 1
+    for k in range(v):
+        put(work, a + k, work.dtype.type(get(total, k)))
+
+
+@kernel
+def products(work, a, x, at, y, column, channels, scale, scales, q, total):
+    """a[k] = s s_k sum_c x_c y_ck, summed in float64."""
+    v = lanes(work)
+    for k in range(v):
+        put(total, k, 0.0)
+    for c in range(channels):
+        u = scale * get(x, at + c)
+        o = column + c * v
+        for k in range(v):
+            put(total, k, get(total, k) + u * get(y, o + k))
+    for k in range(v):
+        put(work, a + k, work.dtype.type(get(total, k) * np.float64(get(scales, q + k))))
+
+
+@kernel
+def correlations(a, b, rp, cp, p, i):
+    """Co-correlations from increments: 1 - rho = (D - (r_i - r)^2) / (2 r_i r); rows r and 1/r."""
+    one = a.dtype.type(1)
+    zero = a.dtype.type(0)
+    half = a.dtype.type(0.5)
+    r_i = rp[p, i]
+    w_i = half * rp[p + 1, i]
+    r = cp[p]
+    w = cp[p + 1]
+    for k in range(a.size):
+        d = r_i - r[k]
+        y = max((b[k] - d * d) * (w_i * w[k]), zero)
+        left = max((one - y) + one, zero)
+        a[k] = y if y <= one else -left
+
+
+@kernel
+def gain(a, e, rp, cp, p, q, i):
+    """A term c s rho of a variable: D gains (c_i - c)(s_i - s) + (c_i s + c s_i)(1 - rho).
+
+    An empty ``e`` is a term of correlation one.
+    """
+    one = a.dtype.type(1)
+    c_i, s_i = rp[p, i], rp[q, i]
+    c, s = cp[p], cp[q]
+    if e.size == 0:
+        for k in range(a.size):
+            a[k] += (c_i - c[k]) * (s_i - s[k])
+        return
+    for k in range(a.size):
+        y = abs(e[k])
+        y = y if math.copysign(one, e[k]) > 0 else one + (one - y)
+        a[k] += (c_i - c[k]) * (s_i - s[k]) + (c_i * s[k] + c[k] * s_i) * y
+
+
+@kernel
+def add_rho(a, e, rp, cp, p, i):
+    """a += r_i c_j rho."""
+    one = a.dtype.type(1)
+    r = rp[p, i]
+    c = cp[p]
+    for k in range(a.size):
+        a[k] += (r * c[k]) * math.copysign(one - abs(e[k]), e[k])
+
+
+@kernel
+def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
+    """Relu from increments to increments, and the source of the tangent kernel behind it, in place.
+
+    With y = 1 - rho of D = a + (l_i - l)^2: D' = (u_i - u)^2 + 2 u_i u (1 - kappa_1), u = alpha r, and
+    t' = d_i d (t + b_i b) kappa_0 + x_i x r_i r kappa_1.  Parameters r, 1/r of a position; constants n:
+    alpha, l, b, d, x, whose products with the row's go to ``fixed`` once.  ``flag`` & 1: correlations may be
+    negative; & 2: the covariance u_i u kappa_1 in place of D'; & 4: t is b_i b r_i r rho, the same net's
+    covariance, and nothing is read.  A cell of the padding holds the other
+    variance and nothing else.
+    """
+    rows, cols, padded = cells
+    rp, cp = params
+    v = lanes(work)
+    one = work.dtype.type(1)
+    zero = work.dtype.type(0)
+    half = work.dtype.type(0.5)
+    two = work.dtype.type(2)
+    signed = flag & 1 != 0
+    plain = flag & 2 != 0
+    most = two if signed else one
+    square = zero if plain else one  # D' = square (u_i - u)^2 + turn u_i u (1 - kappa_1) + keep u_i u
+    turn = -one if plain else two
+    keep = one if plain else zero
+    alpha, lift, shift, down, up = rk[n, i], rk[n + 1, i], rk[n + 2, i], rk[n + 3, i], rk[n + 4, i]
+    c = n * v
+    first = flag & 4 != 0
+    for k in range(v):
+        put(fixed, k, get(ck, c + k))
+        d = lift - get(ck, c + v + k)
+        put(fixed, v + k, d * d)
+        d = down * get(ck, c + 3 * v + k)
+        put(fixed, 2 * v + k, d)
+        put(fixed, 3 * v + k, d * (shift * get(ck, c + 2 * v + k)))
+        put(fixed, 4 * v + k, up * get(ck, c + 4 * v + k))
+    for m in range(rows.size):
+        p = a + m * v
+        q = t + m * v
+        c = col_at[0] + cols[m] * col_at[1]
+        r_at = row_at[0] + rows[m] * row_at[1]
+        r_i = get(rp, r_at)
+        u_i = alpha * r_i
+        if padded[m] % 16 != 0:
+            for k in range(v):
+                g = u_i - get(fixed, k) * get(cp, c + k)
+                put(work, p + k, square * (g * g))
+            continue
+        w_i = half * get(rp, r_at + row_at[2])
+        if t < 0:
+            for k in range(v):
+                r = get(cp, c + k)
+                g = r_i - r
+                y = min(
+                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
+                    most,
+                )
+                left = y > one
+                y = two - y if left else y
+                gap = (one if left else y) - math.sqrt(y) * y * segment(y)
+                u = get(fixed, k) * r
+                g = u_i - u
+                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+        elif first:
+            for k in range(v):
+                r = get(cp, c + k)
+                g = r_i - r
+                y = (get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k))
+                y = min(max(y, zero), two)
+                rho = one - y
+                left = y > one
+                y = two - y if left else y
+                s = math.sqrt(y)
+                f = s * angle(y)
+                gap = (one if left else y) - s * y * segment(y)
+                u = get(fixed, k) * r
+                g = u_i - u
+                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+                product = r_i * r
+                old = (get(fixed, 3 * v + k) * (product * rho)) * (f if left else one - f)
+                put(work, q + k, old + (get(fixed, 4 * v + k) * product) * (one - gap))
+        elif signed:
+            for k in range(v):
+                r = get(cp, c + k)
+                g = r_i - r
+                y = min(
+                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
+                    two,
+                )
+                left = y > one
+                y = two - y if left else y
+                s = math.sqrt(y)
+                f = s * angle(y)
+                gap = (one if left else y) - s * y * segment(y)
+                u = get(fixed, k) * r
+                g = u_i - u
+                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+                old = get(fixed, 2 * v + k) * get(work, q + k) + get(fixed, 3 * v + k)
+                put(
+                    work, q + k,
+                    old * (f if left else one - f) + (get(fixed, 4 * v + k) * (r_i * r)) * (one - gap),
+                )  # fmt: skip
+        else:
+            for k in range(v):
+                r = get(cp, c + k)
+                g = r_i - r
+                y = min(
+                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
+                    one,
+                )
+                s = math.sqrt(y)
+                f = s * angle(y)
+                gap = y - s * y * segment(y)
+                u = get(fixed, k) * r
+                g = u_i - u
+                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+                old = get(fixed, 2 * v + k) * get(work, q + k) + get(fixed, 3 * v + k)
+                put(work, q + k, old * (one - f) + (get(fixed, 4 * v + k) * (r_i * r)) * (one - gap))

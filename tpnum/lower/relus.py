@@ -1,0 +1,176 @@
+"""Relus that one instruction takes from increments to what the next index maps start from.
+
+A relu whose value goes through one chain alone, and with its tangent kernel through one more, needs no
+co-correlation in between; it also adds the constants (biases) of what it reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.gauss.closed import FAMILIES
+from tpnum.law import graph
+from tpnum.lower.schedule import Group, Level, Root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tpnum.gauss.pair import Prepared
+
+    Prepare = Callable[[graph.DualCall, int], Prepared]
+
+
+@dataclass(frozen=True)
+class Rectified:
+    """A relu whose value goes through one chain alone and, with its tangent kernel, through one more."""
+
+    call: graph.DualCall
+    value: tuple[int, int]
+    tangent: tuple[int, int] | None
+    coef: float
+    coefs: tuple[float, float]
+    inner: graph.Pair | None
+    held: str
+    scale: float
+
+
+class Relus:
+    """The relus of a level that are done in one instruction, and the constants that they add.
+
+    ``steps`` are by the (root, group) that they make the source of, ``bare`` the constants that are left out
+    of roots that nobody else reads.
+    """
+
+    def __init__(self, level: Level, roots: dict[int, Root], prepare: Prepare):
+        self.level, self.roots, self.prepare = level, roots, prepare
+        self.steps = self._match()
+        self.bare = self._bare()
+
+    def _match(self) -> dict[tuple[int, int], Rectified]:
+        calls: dict[int, graph.DualCall] = {}
+        readers: dict[int, list[tuple[Root, int, float, graph.Pair]]] = {}
+        for root in self.level.roots:
+            for k, group in enumerate(root.groups):
+                for coef, atom in group.atoms:
+                    for call in _calls_of(atom, self.roots):
+                        calls[id(call)] = call
+                        readers.setdefault(id(call), []).append((root, k, coef, atom))
+        found: dict[tuple[int, int], Rectified] = {}
+        for number, uses in readers.items():
+            made = self._fused(calls[number], uses)
+            if made is not None:
+                found[made.value] = made
+                if made.tangent is not None:
+                    found[made.tangent] = made
+        return found
+
+    def _fused(
+        self, call: graph.DualCall, uses: list[tuple[Root, int, float, graph.Pair]]
+    ) -> Rectified | None:
+        source = self.roots.get(id(call.cov))
+        if source is None or source.held != "inc" or call.f != call.g or call.f.closed is None:
+            return None
+        if FAMILIES[call.f.closed[0]].strip != "abrelu":
+            return None
+        first, second = (self.prepare(call, side) for side in (0, 1))
+        if first.kind != "closed" or second.kind != "closed" or not first.params.size:
+            return None
+        if not np.all(first.params[0] == 0.5) or not np.all(second.params[0] == 0.5):
+            return None
+        by_group: dict[tuple[int, int], list[tuple[Root, float, graph.Pair]]] = {}
+        for root, k, coef, atom in uses:
+            by_group.setdefault((id(root), k), []).append((root, coef, atom))
+        if len(by_group) > 2:
+            return None
+        value = tangent = inner = None
+        coef, coefs, held = 0.0, (0.0, 0.0), ""
+        for key, terms in by_group.items():
+            root = terms[0][0]
+            if len(terms) != len(root.groups[key[1]].atoms):
+                return None
+            if len(terms) == 1 and isinstance(terms[0][2], graph.Dual) and terms[0][2].what == "value":
+                if value is not None or terms[0][1] <= 0.0:
+                    return None
+                value, coef, held = key, terms[0][1], root.held
+                continue
+            split = self._tangent_terms(terms, root)
+            if split is None or tangent is not None:
+                return None
+            tangent, (*pair, inner) = key, split
+            coefs = (pair[0], pair[1])
+        if value is None:
+            return None
+        return Rectified(call, value, tangent, coef, coefs, inner, held, float(first.params[2, 0]))
+
+    def _tangent_terms(
+        self, terms: list[tuple[Root, float, graph.Pair]], root: Root
+    ) -> tuple[float, float, graph.Pair] | None:
+        """(coefficient of the value, of slope times inner, inner) of c1 V + c2 V' T."""
+        if root.held != "cov" or len(terms) > 2:
+            return None
+        up, down, inner = 0.0 if len(terms) == 1 else None, None, None
+        for _, coef, atom in terms:
+            if isinstance(atom, graph.Dual):
+                up = coef if atom.what == "value" else None
+            elif isinstance(atom, graph.Sum) and len(atom.parts) == 1:
+                (part,) = atom.parts
+                duals = [p for p in part.pairs if isinstance(p, graph.Dual)]
+                rest = [p for p in part.pairs if not isinstance(p, graph.Dual)]
+                if part.rows or part.cols or len(duals) != 1 or len(rest) != 1 or duals[0].what != "slope":
+                    return None
+                down, inner = coef * part.coef, rest[0]
+        below = self.roots.get(id(inner))
+        if up is None or down is None or inner is None or below is None or below.held != "cov":
+            return None
+        return (up, down, inner) if up >= 0.0 and down > 0.0 else None
+
+    def _bare(self) -> dict[int, float]:
+        """The roots that nobody but relus reads, which add the constant themselves, and these constants."""
+        read = {id(root) for root in self.level.stored}
+        for root in self.level.roots:
+            for k, group in enumerate(root.groups):
+                if (id(root), k) not in self.steps:
+                    read |= {id(r) for _, a in group.atoms for r in self.level.network.read_by(a)}
+        found = {}
+        for root in self.level.roots:
+            for group in root.groups:
+                value = constant(group)
+                if value is not None and value > 0.0 and id(root) not in read:
+                    found[id(root)] = value
+        return found
+
+    def positive(self, root: Root) -> bool:
+        """Whether no correlation of a root is negative: sums of what is behind a relu, and constants."""
+        for group in root.groups:
+            for coef, atom in group.atoms:
+                if coef <= 0.0:
+                    return False
+                if isinstance(atom, graph.Shared):
+                    continue
+                if not isinstance(atom, graph.Dual) or atom.what != "value" or atom.call.f != atom.call.g:
+                    return False
+                prepared = self.prepare(atom.call, 0)
+                if prepared.kind != "closed" or prepared.f.closed is None:
+                    return False
+                if FAMILIES[prepared.f.closed[0]].strip != "abrelu" or not np.all(prepared.params[0] == 0.5):
+                    return False
+        return True
+
+
+def constant(group: Group) -> float | None:
+    """The value of a group of constants alone."""
+    if group.chain or any(Level.on_cells(atom) for _, atom in group.atoms):
+        return None
+    return sum(coef * atom.value for coef, atom in group.atoms if isinstance(atom, graph.Shared))
+
+
+def _calls_of(atom: graph.Pair, roots: dict[int, Root]) -> list[graph.DualCall]:
+    """The duals that an atom is computed from directly."""
+    if id(atom) in roots:
+        return []
+    if isinstance(atom, graph.Dual):
+        return [atom.call]
+    return [call for child in graph.operands(atom) for call in _calls_of(child, roots)]
