@@ -65,7 +65,8 @@ SLOTS = 4
 def _taps(work, out, source, size, step, count, lengths, taps):
     """For m < count, piece m of ``out`` = the sum of weights[e] * piece index[e] of ``source`` over its taps.
 
-    Pieces are ``size`` long, those of ``source`` ``step`` apart; ``lengths`` is where the pointers of the first piece are.
+    Pieces are ``size`` long, those of ``source`` ``step`` apart; ``lengths`` is where the pointers of the
+    first piece are.
     """
     pointer, index, weights = taps
     zero = work.dtype.type(0)
@@ -199,7 +200,8 @@ def run(
     ``code`` (n, 9) rows (operation, a, b, c, p, n, space, grid, flag); ``stretches`` (s, 2) ranges of it that
     mix no positions, or one instruction that does; ``registers`` (r, 2): where a register begins in
     ``work``, in cells, and whether it holds one chunk only.  ``cells`` (4, *) are the cells along single
-    axes: row index, column index, place, whether either index is of the padding.  Returns how many strips held pairs that their series miss.
+    axes: row index, column index, place, whether either index is of the padding.  Returns how many strips
+    held pairs that their series miss.
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components = borrow(components)

@@ -13,8 +13,8 @@ from tpnum.plan.tables import SeriesTables
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tpnum.lower.network import Grid
     from tpnum.lower.numbers import Pair
-    from tpnum.lower.schedule import Grid
     from tpnum.plan.profile import ProfileValues
 
 SLOTS = {

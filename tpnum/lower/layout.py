@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.lower.schedule import Level, grid_of
+from tpnum.lower.network import grid_of
+from tpnum.lower.schedule import Level
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from tpnum.lower.linear import Cell, Pull
-    from tpnum.lower.schedule import Grid, Root
+    from tpnum.lower.network import Grid, Root
 
 PADDING = 16
 """Beside which what is not in a buffer is marked."""

@@ -12,7 +12,7 @@ moment, which is the increment of the cell (p, n), n being the index that stands
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from tpnum.law import graph
 from tpnum.plan.compiler import Unsupported
@@ -100,6 +100,14 @@ def form(node: graph.Pair, kept: set[int]) -> Form:
     return made
 
 
+class _Group(NamedTuple):
+    """Axes above and below that are tied together, and the steps between them from above."""
+
+    above: list[str]
+    below: list[str]
+    steps: list[Step]
+
+
 class Pull:
     """What the cells along the axes of an upper node read below it, through a chain, axis by axis.
 
@@ -109,27 +117,28 @@ class Pull:
 
     def __init__(self, chain: Chain, above: tuple[str, ...], increments: bool):
         self.chain, self.increments = chain, increments
-        groups: list[tuple[list[str], list[str], list[Step]]] = [([name], [name], []) for name in above]
+        groups = [_Group([name], [name], []) for name in above]
         for step in reversed(chain):  # from above: the out axes are replaced by the axis
             if step.kind != "map":
-                next(g for g in groups if step.axis in g[1])[2].append(step)
+                next(g for g in groups if step.axis in g.below).steps.append(step)
                 continue
             names = [name for name, _, _ in step.out]
-            touched = [g for g in groups if set(g[1]) & set(names)]
+            touched = [g for g in groups if set(g.below) & set(names)]
             for g in touched:
                 groups.remove(g)
-            joined = ([n for g in touched for n in g[0]], [n for g in touched for n in g[1]], [])
-            joined[2].extend(s for g in touched for s in g[2])
-            joined[1][:] = [n for n in joined[1] if n not in names] + [step.axis]
-            joined[2].append(step)
+            joined = _Group(
+                [n for g in touched for n in g.above],
+                [*(n for g in touched for n in g.below if n not in names), step.axis],
+                [*(s for g in touched for s in g.steps), step],
+            )
             groups.append(joined)
         for g in groups:  # offsets that were summed and belong to a window join it
-            if len(g[1]) > 1 or len(g[0]) > 1:
+            if len(g.below) > 1 or len(g.above) > 1:
                 raise Unsupported("an index axis was split and not summed again")
-            if g[0] and g[1] and g[0] != g[1]:
+            if g.below and g.above and g.below != g.above:
                 raise Unsupported("an index axis was renamed")
-        self.links = [(g[0][0] if g[0] else None, g[1][0] if g[1] else None) for g in groups]
-        self._steps = {link: g[2] for link, g in zip(self.links, groups, strict=True)}
+        self.links = [(*(g.above or [None]), *(g.below or [None])) for g in groups]
+        self._steps = {link: g.steps for link, g in zip(self.links, groups, strict=True)}
         self._memo: dict[tuple[tuple[str | None, str | None], Cell], dict[Cell, float]] = {}
 
     def __call__(self, link: tuple[str | None, str | None], cell: Cell) -> dict[Cell, float]:

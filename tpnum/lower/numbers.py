@@ -1,4 +1,4 @@
-"""The numbers that instructions read, per example and position: recipes when code is selected, arrays per tile.
+"""The numbers that instructions read, per example and position: first recipes, then arrays per tile.
 
 A number of the padding is zero: whatever is weighted by it vanishes there.
 """
@@ -13,9 +13,8 @@ import numpy as np
 from tpnum.plan import labels
 
 if TYPE_CHECKING:
-    from tpnum.gauss.pair import Prepared
     from tpnum.law import graph
-    from tpnum.lower.schedule import Grid
+    from tpnum.lower.network import Grid
     from tpnum.plan.profile import ProfileValues
     from tpnum.program.lines import Axes
 
@@ -79,8 +78,8 @@ def padded(values: np.ndarray, axes: Axes, out: np.ndarray, edge: bool = False) 
     inside = tuple(slice(0, n) for n in sizes)
     grid[inside] = np.moveaxis(np.broadcast_to(values, (values.shape[0], *sizes)), 0, -1)
     for k, n in enumerate(sizes if edge else ()):
-        at = (slice(None),) * k
-        grid[(*at, n)] = grid[(*at, n - 1)]
+        along = np.moveaxis(grid, k, 0)
+        along[n] = along[n - 1]
 
 
 class Numbers:
@@ -88,7 +87,7 @@ class Numbers:
 
     def __init__(self, profiles: tuple[ProfileValues, ProfileValues]):
         self.profiles = profiles
-        self._rows: dict[Grid, list[tuple[Pair | tuple[Prepared, Prepared, tuple, int], ...]]] = {}
+        self._rows: dict[Grid, list[Pair | tuple[np.ndarray, np.ndarray]]] = {}
         self._places: dict[tuple, int] = {}
         self.constants: list[Pair] = []
 
@@ -98,14 +97,14 @@ class Numbers:
         rows = self._rows.setdefault(grid, [])
         if key not in self._places:
             self._places[key] = len(rows)
-            rows.extend(numbers)  # type: ignore[arg-type]
+            rows.extend(numbers)
         return self._places[key]
 
     def block(self, grid: Grid, sides: tuple[np.ndarray, np.ndarray]) -> int:
         """Consecutive numbers given as arrays (P, N, *axes of the grid) per side."""
         rows = self._rows.setdefault(grid, [])
         at = len(rows)
-        rows.extend((sides[0][k], sides[1][k]) for k in range(len(sides[0])))  # type: ignore[misc]
+        rows.extend((sides[0][k], sides[1][k]) for k in range(len(sides[0])))
         return at
 
     def constant(self, *numbers: Pair) -> int:

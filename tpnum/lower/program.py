@@ -111,13 +111,13 @@ class Program:
         rows: list[tuple[int, ...]] = []
         breaks: list[int] = []
         latest: Hashable = None
-        for one, near, registers in placed:
+        for own, near, registers in placed:
             key = self._space(near)
-            apart = one is not None and one.op in APART
+            apart = own is not None and own.op in APART
             if apart or key != latest:
                 breaks.append(len(rows))
             latest = None if apart else key
-            rows.append(self._row(one, near, registers))
+            rows.append(self._row(own, near, registers))
         self.code = np.array(rows or np.empty((0, 9)), np.int64).reshape(-1, 9)
         ends = [*breaks[1:], len(rows)]
         self.stretches = np.array(list(zip(breaks, ends, strict=True)), np.int64).reshape(-1, 2)
@@ -257,9 +257,14 @@ class Program:
     # -- running ---------------------------------------------------------------------------------
 
     def run(
-        self, strip: int, rows: tuple[int, int], own: int, buffers: np.ndarray, starts: dict[int, tuple[int, int]],
+        self,
+        strip: int,
+        rows: tuple[int, int],
+        own: int,
+        buffers: np.ndarray,
+        starts: dict[int, tuple[int, int]],
         scratch: np.ndarray,
-    ) -> int:  # fmt: skip
+    ) -> int:
         """Rows ``rows`` against a strip of columns; how many strips held pairs that their series miss."""
         layout = self.layout
         components, spaces, cells, maps, taps = layout.arrays(self.dtype)

@@ -18,15 +18,15 @@ class Operation(Protocol):
     def makes(self) -> tuple[int, ...]: ...
 
 
-O = TypeVar("O", bound=Operation)
+Op = TypeVar("Op", bound=Operation)
 
 Placed = tuple[int, int, int]
 """Registers, -1 where there is none."""
 
 
 def allocate(
-    operations: Sequence[O], kind: Callable[[int], Hashable]
-) -> tuple[list[tuple[O | None, O, Placed]], list[Hashable]]:
+    operations: Sequence[Op], kind: Callable[[int], Hashable]
+) -> tuple[list[tuple[Op | None, Op, Placed]], list[Hashable]]:
     """The registers of every operation, and the kind of each register.
 
     A value keeps its register until its last reader.  A result that is made in place takes the register of
@@ -39,7 +39,7 @@ def allocate(
     free: dict[Hashable, list[int]] = {}
     kinds: list[Hashable] = []
     where: dict[int, int] = {}
-    rows: list[tuple[O | None, O, Placed]] = []
+    rows: list[tuple[Op | None, Op, Placed]] = []
 
     def fresh(value: int) -> int:
         waiting = free.setdefault(kind(value), [])

@@ -13,7 +13,8 @@ import numpy as np
 
 from tpnum.gauss.closed import FAMILIES
 from tpnum.law import graph
-from tpnum.lower.schedule import Group, Level, Root
+from tpnum.lower.network import Group, Root
+from tpnum.lower.schedule import Level
 
 if TYPE_CHECKING:
     from collections.abc import Callable

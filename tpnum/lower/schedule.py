@@ -1,4 +1,4 @@
-"""The schedule: which nodes get registers, which region they belong to, and which cells it has.
+"""The schedule: which region a root belongs to, and which cells the region has.
 
 A *region* is a maximal piece of the graph within which no contraction mixes positions; its cells fall into
 components, found axis by axis, that are computed one after the other.  What leaves a region (a pooled
@@ -8,196 +8,17 @@ cells that an output needs exist.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tpnum.law import graph
-from tpnum.lower.linear import Chain, Pull, form, is_linear
+from tpnum.lower.linear import Pull, is_linear
+from tpnum.lower.network import Network, Root, grid_of
 from tpnum.plan.compiler import Unsupported
 
 if TYPE_CHECKING:
     from tpnum.lower.linear import Cell
-
-    Grid = tuple[tuple[str, int, int], ...]
-    """Names of axes with their sizes for the first and the second input, in the order of their names."""
-
-
-class Group(NamedTuple):
-    """The atoms of a root that go through one chain together."""
-
-    chain: Chain
-    atoms: tuple[tuple[float, graph.Pair], ...]
-
-
-@dataclass(eq=False)
-class Root:
-    """A node that has a register: the sum of its groups.
-
-    ``held`` is "inc" where it is kept as increments, "cov" as a covariance.  ``pooled``: its chains mix
-    positions, so that it lives in a buffer and the region above reads it from there.
-    """
-
-    node: graph.Pair
-    groups: tuple[Group, ...]
-    held: str
-    pooled: bool
-    level: int
-    loads: tuple[Root, ...]
-    """The roots that its atoms read, in the order of first use."""
-    twin: Root | None = None
-    """The root that has these covariances in its increments."""
-
-    @property
-    def read(self) -> int:
-        """The first level that may read it."""
-        return self.level + self.pooled
-
-
-def grid_of(node: graph.Pair) -> Grid:
-    """The axes of a node, tied ones with both sizes alike."""
-    tied = [(name, size, size) for name, size in node.tied]
-    cols = dict(node.cols)
-    if set(dict(node.rows)) != set(cols):
-        raise Unsupported("an index axis belongs to one of two lines only")
-    return tuple(sorted([*tied, *((name, size, cols[name]) for name, size in node.rows)]))
-
-
-class Network:
-    """The roots of a plan's nodes in order, operands first."""
-
-    def __init__(self, outputs: list[graph.Pair]):
-        order = graph.schedule(outputs)
-        for node in order:
-            if isinstance(node, graph.PairExpect):
-                raise Unsupported("an expectation in more than two dimensions")
-        uses: dict[int, int] = {}
-        wanted: set[int] = {id(node) for node in outputs}
-        above: dict[int, list[graph.Pair]] = {}
-        calls: set[int] = set()
-        for node in order:
-            if isinstance(node, graph.Dual) and id(node.call) in calls:
-                continue
-            if isinstance(node, graph.Dual):
-                calls.add(id(node.call))
-            for child in graph.operands(node):
-                uses[id(child)] = uses.get(id(child), 0) + 1
-                above.setdefault(id(child), []).append(node)
-                if not is_linear(node):
-                    wanted.add(id(child))
-        for node in order:
-            readers = above.get(id(node), [])
-            if is_linear(node) and (
-                self._shared(node, uses) or self._pools(node, readers) or self._shifted(node, readers)
-            ):
-                wanted.add(id(node))
-        kept = {id(node) for node in order if id(node) in wanted and is_linear(node)}
-        self.outputs = outputs
-        self.roots: list[Root] = []
-        self.by_node: dict[int, Root] = {}
-        for node in order:
-            if id(node) in kept:
-                self._add(node, kept)
-        wanted = {id(node.call.cov) for node in order if isinstance(node, graph.Dual)}
-        for root in reversed(self.roots):
-            if root.held == "inc" and id(root.node) not in wanted:
-                root.held = "cov"
-            if root.held == "inc":
-                wanted |= {
-                    id(pair) for g in root.groups for _, atom in g.atoms for pair in (atom, *factors_of(atom))
-                }
-        self._find_twins()
-        self.depth = 1 + max((root.level for root in self.roots), default=0)
-
-    @staticmethod
-    def _shared(node: graph.Pair, uses: dict[int, int]) -> bool:
-        """Whether a sum that several read is worth a register: not if it has more cells than what it is of."""
-        if uses.get(id(node), 0) < 2 or not isinstance(node, graph.Sum):
-            return False
-        return bool(node.parts) and not _spread(node)
-
-    @staticmethod
-    def _pools(node: graph.Pair, readers: list[graph.Pair]) -> bool:
-        """Whether it is the last of the steps that mix positions."""
-        if not isinstance(node, graph.Mapped) or not _mixing(node):
-            return False
-        return any(not (isinstance(r, graph.Mapped) and _mixing(r)) for r in readers)
-
-    @staticmethod
-    def _shifted(node: graph.Pair, readers: list[graph.Pair]) -> bool:
-        """Whether a constant in it goes through an index map, which needs cells to act on."""
-        if not any(isinstance(reader, graph.Mapped) for reader in readers):
-            return False
-        stack = [node]
-        while stack:
-            at = stack.pop()
-            if isinstance(at, graph.Shared):
-                return True
-            if isinstance(at, graph.Sum) and is_linear(at):
-                stack += graph.operands(at)
-        return False
-
-    def _add(self, node: graph.Pair, kept: set[int]) -> None:
-        groups = tuple(Group(chain, tuple(atoms.values())) for chain, atoms in form(node, kept).items())
-        pooled = any(step.mixes for group in groups for step in group.chain)
-        if pooled and not all(group.chain for group in groups):
-            raise Unsupported("a pooled variable and another are added in one line")
-        held = "inc" if node.increments and node.norms is not None and not pooled else "cov"
-        loads = tuple({id(r): r for g in groups for _, a in g.atoms for r in self.read_by(a)}.values())
-        level = max((root.read for root in loads), default=0)
-        self.by_node[id(node)] = Root(node, groups, held, pooled, level, loads)
-        self.roots.append(self.by_node[id(node)])
-
-    def _find_twins(self) -> None:
-        """Covariances that are those of a variable held as increments: the tangent kernel of a first layer."""
-        held = {_form_key(root): root for root in self.roots if root.held == "inc"}
-        for root in self.roots:
-            if root.held == "cov" and not root.pooled:
-                root.twin = held.get(_form_key(root))
-
-    def read_by(self, atom: graph.Pair) -> list[Root]:
-        """The roots that an atom reads: itself, or what it is a function of."""
-        if id(atom) in self.by_node:
-            return [self.by_node[id(atom)]]
-        return [root for child in graph.operands(atom) for root in self.read_by(child)]
-
-
-def _form_key(root: Root) -> frozenset:
-    return frozenset(
-        (group.chain, frozenset((coef, _name(atom)) for coef, atom in group.atoms)) for group in root.groups
-    )
-
-
-def _name(atom: graph.Pair) -> tuple:
-    """What makes an atom the same as another: its identity, or the value of a constant."""
-    return ("constant", atom.value) if isinstance(atom, graph.Shared) else ("node", id(atom))
-
-
-def factors_of(atom: graph.Pair) -> list[graph.Pair]:
-    """The nodes that a sum which is not linear multiplies."""
-    return graph.operands(atom) if isinstance(atom, graph.Sum) and not is_linear(atom) else []
-
-
-def _mixing(node: graph.Mapped) -> bool:
-    rows, cols = node.row_map, node.col_map
-    if rows is None or cols is None:
-        return True
-    below = dict(node.operand.tied)
-    return rows.axis not in below and any(len(row) > 1 for row in (*rows.rows, *cols.rows))
-
-
-def _spread(node: graph.Pair) -> bool:
-    """Whether a node stands on a window's cells: more of them than positions."""
-    stack = [node]
-    while stack:
-        at = stack.pop()
-        if isinstance(at, graph.Mapped):
-            cells = prod(size for _, size in (*at.tied, *at.rows, *at.cols))
-            below = prod(size for _, size in (*at.operand.tied, *at.operand.rows, *at.operand.cols))
-            return cells > below
-        if isinstance(at, graph.Sum) and is_linear(at):
-            stack += [pair for part in at.parts for pair in part.pairs]
-    return False
+    from tpnum.lower.network import Grid
 
 
 class Level:
@@ -265,7 +86,9 @@ class Level:
                     if lower is not None:
                         asked = [(0, 0)] if upper is None else wanted[names.index(upper)]
                         found = {c for cell in asked for c in pull((upper, lower), cell)}
-                        _extend([self._space(below)[self.slots.index(lower)]], [dict.fromkeys(sorted(found))])
+                        _extend(
+                            [self._space(below)[self.slots.index(lower)]], [dict.fromkeys(sorted(found), 0)]
+                        )
                 self._space(below)
             elif group.chain:
                 self._space(below)
@@ -337,8 +160,8 @@ class Level:
                 if slot not in (upper, lower):
                     continue
                 for cell in self._inside(above, upper if upper == slot else None):
-                    for found in pull((upper, lower), cell):
-                        target = found if lower == slot else (0, 0)
+                    for source in pull((upper, lower), cell):
+                        target = source if lower == slot else (0, 0)
                         if target in real[below]:
                             parent[find((above, cell))] = find((below, target))
                         else:

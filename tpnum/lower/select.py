@@ -15,16 +15,17 @@ from tpnum.kernels.cells import SLOTS as KINDS
 from tpnum.law import graph
 from tpnum.lower.builder import Builder, both, negative, scaled, sides
 from tpnum.lower.linear import is_linear
+from tpnum.lower.network import Root, grid_of
 from tpnum.lower.numbers import Number, axes_of
 from tpnum.lower.relus import Relus, constant
-from tpnum.lower.schedule import Level, Root, grid_of
+from tpnum.lower.schedule import Level
 from tpnum.plan.compiler import Unsupported
 
 if TYPE_CHECKING:
     from tpnum.gauss.pair import Prepared
+    from tpnum.lower.network import Grid
     from tpnum.lower.numbers import Pair
     from tpnum.lower.relus import Rectified
-    from tpnum.lower.schedule import Grid
     from tpnum.plan.profile import ProfileValues
     from tpnum.program.lines import Axes
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from tpnum.kernels._views import WIDTH
 from tpnum.lower.layout import Layout
+from tpnum.lower.network import grid_of
 from tpnum.lower.program import Laid, Program
-from tpnum.lower.schedule import Schedule, grid_of
+from tpnum.lower.schedule import Schedule
 from tpnum.plan.compiler import Unsupported
 from tpnum.plan.general import PairValues
 from tpnum.tiles.grid import Tile, blocks, check_finite, put
