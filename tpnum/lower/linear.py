@@ -108,6 +108,10 @@ class _Group(NamedTuple):
     steps: list[Step]
 
 
+def _only(names: list[str]) -> str | None:
+    return names[0] if names else None
+
+
 class Pull:
     """What the cells along the axes of an upper node read below it, through a chain, axis by axis.
 
@@ -137,7 +141,7 @@ class Pull:
                 raise Unsupported("an index axis was split and not summed again")
             if g.below and g.above and g.below != g.above:
                 raise Unsupported("an index axis was renamed")
-        self.links = [(*(g.above or [None]), *(g.below or [None])) for g in groups]
+        self.links = [(_only(g.above), _only(g.below)) for g in groups]
         self._steps = {link: g.steps for link, g in zip(self.links, groups, strict=True)}
         self._memo: dict[tuple[tuple[str | None, str | None], Cell], dict[Cell, float]] = {}
 
