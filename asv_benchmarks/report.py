@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from benchmarks import bench_kernel, bench_process, bench_strips  # noqa: E402  (the tree beside this file is measured)
+from benchmarks import bench_images, bench_kernel, bench_process, bench_strips  # noqa: E402  (the tree beside this file is measured)
 from benchmarks.common import Ratio  # noqa: E402
 
 DTYPES = ("float64", "float32")
@@ -80,6 +80,21 @@ def cache(width: int) -> Iterator[str]:
             yield _row(f"{name}, layer in L1, {dtype}", f"{found:.2f} ns", "", target, found)
 
 
+def images(width: int) -> Iterator[str]:
+    """Yield five convolutions of 32 x 32 images, two threads, and entries beside the bare relu strip."""
+    targets = {("pooled", "float64"): 4.0, ("pooled", "float32"): 1.7}
+    targets |= {("flat", "float64"): 0.012, ("flat", "float32"): 0.005}
+    for (head, dtype), target in targets.items():
+        rows, cols = (16, 64) if head == "pooled" else (256, 256)
+        found = 1e3 * bench_images.pairs(32, head, dtype, rows, cols)
+        yield _row(f"32 x 32 x 3, {head}, {dtype}, a pair", "", f"{found:.3g} ms", target, found)
+        each, strip = bench_images.entry(16, head, dtype, 8 if head == "pooled" else 256, 64)
+        yield f"{'':4}one thread, 16 x 16: {each:.2f} ns an entry and layer, {each / strip:.2f} bare strips"
+    for layer in ("Erf", "Gelu", "Abs", "Sin", "Tanh"):
+        times = [bench_images.pairs(16, "pooled", "float64", 4, 64, made) for made in (layer, "Relu")]
+        yield _row(f"{layer.lower()} / relu, pooled, float64", "", f"{times[0] / times[1]:.2f}x")
+
+
 def process(width: int) -> Iterator[str]:
     """Yield what a new process pays."""
     beyond = bench_process.import_seconds("tpnum") - bench_process.import_seconds("numpy")
@@ -100,7 +115,7 @@ def memory(width: int) -> Iterator[str]:
 
 
 PARTS: dict[str, Callable[[int], Iterator[str]]] = {
-    part.__name__: part for part in (products, depths, layers, cache, recursion, process, memory)
+    part.__name__: part for part in (products, depths, layers, cache, recursion, images, process, memory)
 }
 
 

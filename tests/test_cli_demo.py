@@ -27,6 +27,17 @@ def test_a_small_demo(
     assert min(int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")) > 800
 
 
+def test_convolutions_beside_the_dense_net(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "digits", "--net", "cnn", "--size", "150", "--jobs", "1"]) == 0
+    out = capsys.readouterr().out
+    names = re.findall(r"^(NTK, .*?|RBF)  ", out, re.MULTILINE)
+    assert names == ["NTK, relu net of depth 3", "NTK, 5 convolutions", "RBF"]
+    assert min(float(word) for word in re.findall(r"% +([\d.]+)%", out)) > 75
+
+
 def test_the_parts_share_no_digit() -> None:
     parts = demo.split(1797)
     assert sorted(np.concatenate(parts)) == list(range(1797))

@@ -1,11 +1,12 @@
-"""``tpnum demo digits``: kernel regression with the NTK of a relu net, beside an RBF kernel."""
+"""``tpnum demo digits``: kernel regression with the NTK of a net, beside an RBF kernel."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from tpnum.cli.outputs import refuse_existing
 from tpnum.errors import InputError
 from tpnum.tiles.driver import kernel
 
-DEPTH, W_STD, B_STD = 3, 2**0.5, 0.1
+DEPTH, CONVOLUTIONS, W_STD, B_STD = 3, 5, 2**0.5, 0.1
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2)  # relative to the mean of the diagonal
 WIDTHS = (0.25, 0.5, 1.0, 2.0)  # of the RBF kernel, relative to the median distance
 _CLASSES = 10
@@ -27,17 +28,18 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--out {out} does not end in .png")
     refuse_existing([out], force=True)
     images, labels = digits(args.size)
-    net = relu_net()
-
-    kernel(net, images[:2], get="ntk", n_jobs=1)  # load the compiled code outside the timed part
-    start = time.perf_counter()
-    ntk = kernel(net, images, get="ntk", n_jobs=args.jobs)
-    seconds = time.perf_counter() - start
-
     train, valid, test = split(len(labels))
     rows = []
-    score, ridge, accuracy = regress([ntk], labels, train, valid, test)
-    rows.append((f"NTK, relu net of depth {DEPTH}", score, accuracy, f"ridge {ridge[1]:g}"))
+    for name in ("dense",) if args.net == "dense" else ("dense", args.net):
+        made = NETS[name]
+        x = images if name == "dense" else images.reshape(-1, 8, 8, 1)
+        net = made.net()
+        kernel(net, x[:2], get="ntk", n_jobs=1)  # load the compiled code outside the timed part
+        start = time.perf_counter()
+        ntk = kernel(net, x, get="ntk", n_jobs=args.jobs)
+        seconds = time.perf_counter() - start
+        score, ridge, accuracy = regress([ntk], labels, train, valid, test)
+        rows.append((f"NTK, {made.name}", score, accuracy, f"ridge {ridge[1]:g}"))
     candidates, widths = rbf(images)
     score, choice, accuracy = regress(candidates, labels, train, valid, test)
     rows.append(("RBF", score, accuracy, f"ridge {choice[1]:g}, width {widths[choice[0]]:.3g}"))
@@ -53,17 +55,38 @@ def run(args: argparse.Namespace) -> None:
 
     from tpnum.pictures import draw_by_class
 
-    title = f"NTK of a relu net: {DEPTH} hidden layers, $\\sigma_w^2={W_STD**2:g}$, $\\sigma_b={B_STD:g}$"
+    title = f"NTK of a net: {made.name}, $\\sigma_w^2={W_STD**2:g}$, $\\sigma_b={B_STD:g}$"
     draw_by_class(ntk, labels, images, title, out)
     print(f"\nthe matrix, sorted by class: {out}")
 
 
 def relu_net() -> Any:
-    """Return the net of the demonstration: Dense and Relu, `DEPTH` times, and a linear readout."""
+    """Return the dense net of the demonstration: Dense and Relu, `DEPTH` times, and a linear readout."""
     layers: list[Any] = []
     for _ in range(DEPTH):
         layers += [nn.Dense(512, W_std=W_STD, b_std=B_STD), nn.Relu()]
     return nn.serial(*layers, nn.Dense(_CLASSES, W_std=1.0))
+
+
+def convolutional_net() -> Any:
+    """Return the other net: convolutions of 3 x 3 and Relu, `CONVOLUTIONS` times, and a global average."""
+    layers: list[Any] = []
+    for _ in range(CONVOLUTIONS):
+        layers += [nn.Conv(512, (3, 3), padding="SAME", W_std=W_STD, b_std=B_STD), nn.Relu()]
+    return nn.serial(*layers, nn.GlobalAvgPool(), nn.Dense(_CLASSES, W_std=1.0))
+
+
+class Demonstrated(NamedTuple):
+    """A net to demonstrate, and its name in the table."""
+
+    name: str
+    net: Callable[[], Any]
+
+
+NETS = {
+    "dense": Demonstrated(f"relu net of depth {DEPTH}", relu_net),
+    "cnn": Demonstrated(f"{CONVOLUTIONS} convolutions", convolutional_net),
+}
 
 
 def digits(size: int | None) -> tuple[np.ndarray, np.ndarray]:

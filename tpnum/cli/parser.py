@@ -106,6 +106,12 @@ def build() -> Parser:
 
     demo = command("demo", "see it work on real data", "Run a demo on data that ship with scikit-learn.")
     demo.add_argument("name", choices=("digits",), help="digits: NTK regression on 1,797 handwritten digits")
+    demo.add_argument(
+        "--net",
+        choices=("dense", "cnn"),
+        default="dense",
+        help="dense: a relu net; cnn: five convolutions and a global average beside it (default: dense)",
+    )
     demo.add_argument("--jobs", type=_jobs, metavar="N", help="threads (default: all processors)")
     demo.add_argument(
         "--out", default="tpnum-digits.png", metavar="PNG", help="the picture (default: ./tpnum-digits.png)"
