@@ -16,7 +16,7 @@ from tpnum.errors import LimitError
 from tpnum.functions import Function
 from tpnum.law import graph
 from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared
-from tpnum.law.forms import Atom, Form, Forms, Monomial
+from tpnum.law.forms import Atom, Form, Monomial
 from tpnum.law.worklist import once
 from tpnum.program.lines import (
     Arith,
@@ -26,22 +26,17 @@ from tpnum.program.lines import (
     LinComb,
     Map,
     MatMul,
-    Matrix,
     Moment,
     Nonlin,
-    Scan,
-    Transpose,
 )
-from tpnum.program.text import place, used_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from tpnum.law.expectation import Side
+    from tpnum.law.lines import Lines
     from tpnum.law.pairs import Pairs
     from tpnum.law.price import Purse
-    from tpnum.program import Program
-    from tpnum.program.lines import Line, Var
 
 
 def _inverse(q: np.ndarray) -> np.ndarray:
@@ -49,97 +44,6 @@ def _inverse(q: np.ndarray) -> np.ndarray:
 
 
 INVERSE = Function.from_callable(_inverse)
-
-
-class Lines:
-    """A program without scans and transposes, indexed by the names that its lines make.
-
-    A program that grows is indexed further by `refresh`; what is known of the lines before stays.
-    ``written`` says where a variable comes from in the program that the user wrote, for messages; ``bits``
-    numbers the matrices and inputs, alike for programs that are read together.
-    """
-
-    def __init__(
-        self,
-        program: Program,
-        written: Callable[[str], str | None] = lambda name: None,
-        bits: dict[str, int] | None = None,
-    ):
-        self.program = program
-        self._written = written
-        self._bits = {} if bits is None else bits
-        self._roots: dict[str, int] = {}
-        self.vars: dict[str, Var] = {}
-        self.by_name: dict[str, Line] = {}
-        self.number: dict[str, int] = {}
-        self._kinds: dict[str, str] = {}
-        self._seen = 0
-        self.form = Forms(self.by_name, self._kinds, self.where)
-        self.refresh()
-
-    def refresh(self) -> bool:
-        """Index the lines that were appended since the last time; whether there are any."""
-        lines = self.program.lines
-        if len(lines) == self._seen:
-            return False
-        self.vars = self.program.vars
-        for number, line in enumerate(lines[self._seen :], self._seen + 1):
-            assert not isinstance(line, Scan)
-            for name in line.names if isinstance(line, Input) else (line.name,):
-                self.by_name[name] = line
-                self.number[name] = number
-                self._kinds[name] = self.vars[name].kind
-                if self._kinds[name] in "GH":
-                    self._roots[name] = self._root(line)
-            if isinstance(line, Transpose):
-                raise LimitError(
-                    f"{self.where(line.name)} transposes a matrix: kernels are for programs without; "
-                    "the tangent program gives the NTK without any, and tp.limit the law of any program"
-                )
-        self._seen = len(lines)
-        return True
-
-    def _root(self, line: Line) -> int:
-        """The matrices and inputs that make a vector random, a set of bits: those of its last products."""
-        if isinstance(line, MatMul | Input):
-            name = line.matrix if isinstance(line, MatMul) else line.names[0]
-            return 1 << self._bits.setdefault(name, len(self._bits))
-        made = 0
-        for name in used_by(line):
-            made |= self._roots.get(name, 0)  # scalars have limits that are not random
-        return made
-
-    def apart(self, a: str, b: str, other: Lines | None = None) -> bool:
-        """Whether two vectors (the second of ``other``) are independent: made of other Gaussians."""
-        first, second = self._roots.get(a), (other or self)._roots.get(b)
-        return first is not None and second is not None and not first & second
-
-    def where(self, name: str) -> str:
-        """The line that makes a variable, as errors quote it."""
-        return self._written(name) or place(self.number[name], name)
-
-    def matrix(self, name: str) -> Matrix:
-        line = self.by_name[name]
-        assert isinstance(line, Matrix)
-        return line
-
-    def axes(self, name: str) -> Axes:
-        return self.vars[name].axes
-
-    def bases(self, names: Iterable[str]) -> set[str]:
-        """The G-vars of which others are sums."""
-        seen, found = set(names), set()
-        todo = list(seen)
-        while todo:
-            name = todo.pop()
-            line = self.by_name[name]
-            if isinstance(line, LinComb):
-                below = {term.vector for term in line.terms} - seen
-                seen |= below
-                todo += below
-            elif not isinstance(line, Input) or line.cov[(k := line.names.index(name))][k]:
-                found.add(name)
-        return found
 
 
 class Site:

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tpnum.gauss.closed import FAMILIES
+from tpnum.kernels.cells import SLOTS as KINDS
 from tpnum.lower.numbers import Number, Numbers
+from tpnum.plan.assembler import inverse
+from tpnum.plan.compiler import Unsupported
 from tpnum.plan.tables import SeriesTables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tpnum.gauss.pair import Prepared
     from tpnum.lower.network import Grid
     from tpnum.lower.numbers import Pair
     from tpnum.plan.profile import ProfileValues
@@ -68,6 +73,41 @@ class Builder:
         self.sources: list[tuple[str, str]] = []
         self.code: list[Instruction] = []
         self._made = 0
+
+    def dual(
+        self,
+        prepared: tuple[Prepared, Prepared],
+        indices: tuple[np.ndarray, np.ndarray],
+        e: int,
+        steep: bool,
+        grid: Grid,
+    ) -> tuple[int, int]:
+        """The co-correlation and, where it is ``steep``, the derivative kernel of functions of two Gaussians.
+
+        ``indices`` are where the (example, *axes) of the grid are among the ``prepared`` integrals.
+        """
+        first, second = prepared
+        if first.kind == second.kind == "closed" and first.f == second.f and first.f.closed is not None:
+            strip = FAMILIES[first.f.closed[0]].strip
+            if strip not in self.duals:
+                if len(self.duals) == KINDS:
+                    raise Unsupported(f"more than {KINDS} kinds of closed-form duals in one net")
+                self.duals.append(strip)
+            p = self.numbers.block(grid, (first.params[:, indices[0]], second.params[:, indices[1]]))
+            return self.emit("dual", e, p=p, n=self.duals.index(strip), grid=grid, makes=1 + steep)
+        if first.kind != "series" or second.kind != "series":
+            raise Unsupported(f"{first.f} and {second.f} have no common series")
+        blocks = []
+        for one, index in zip(prepared, indices, strict=True):
+            assert one.series is not None
+            if steep and one.series.slope is not None:
+                raise Unsupported(f"{one.f} jumps: its derivative has a series of its own")
+            ratio = np.sqrt(one.second) * inverse(np.sqrt(one.q))
+            blocks.append(np.array([ratio, np.sqrt(one.slope_second)])[:, index])
+        number = self.tables.add(first, second, steep, self.dtype)
+        self.series.append((grid, indices))
+        p = self.numbers.block(grid, (blocks[0], blocks[1]))
+        return self.emit("series", e, p=p, n=number, grid=grid, makes=1 + steep)
 
     def emit(
         self,

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.gauss.closed import FAMILIES
-from tpnum.kernels.cells import SLOTS as KINDS
 from tpnum.law import graph
 from tpnum.lower.builder import Builder, both, negative, scaled, sides
 from tpnum.lower.linear import is_linear
@@ -344,45 +342,10 @@ class Selection(Builder):
         return self.correlation(node)
 
     def _make_call(self, call: graph.DualCall, grid: Grid) -> tuple[int, int]:
-        first, second = (self._prepared(call, side) for side in (0, 1))
+        prepared = self._prepared(call, 0), self._prepared(call, 1)
         e = self._input(call, grid)
-        steep = "slope" in call.wanted
-        indices = tuple(self._index(call, grid, side) for side in (0, 1))
-        if first.kind == second.kind == "closed" and first.f == second.f and first.f.closed is not None:
-            strip = FAMILIES[first.f.closed[0]].strip
-            if strip not in self.duals:
-                if len(self.duals) == KINDS:
-                    raise Unsupported(f"more than {KINDS} kinds of closed-form duals in one net")
-                self.duals.append(strip)
-            sides = tuple(p.params[:, i] for p, i in zip((first, second), indices, strict=True))
-            p = self.numbers.block(grid, sides)  # type: ignore[arg-type]
-            return self.emit("dual", e, p=p, n=self.duals.index(strip), grid=grid, makes=1 + steep)
-        return self._by_series(first, second, indices, e, steep, grid)  # type: ignore[arg-type]
-
-    def _by_series(
-        self,
-        first: Prepared,
-        second: Prepared,
-        indices: tuple[np.ndarray, np.ndarray],
-        e: int,
-        steep: bool,
-        grid: Grid,
-    ) -> tuple[int, int]:
-        if first.kind != "series" or second.kind != "series":
-            raise Unsupported(f"{first.f} and {second.f} have no common series")
-        for prepared in (first, second):
-            assert prepared.series is not None
-            if steep and prepared.series.slope is not None:
-                raise Unsupported(f"{prepared.f} jumps: its derivative has a series of its own")
-        sides = []
-        for p, index in zip((first, second), indices, strict=True):
-            q = np.where(p.q == 0.0, 1.0, p.q)
-            ratio = np.where(p.q == 0.0, 0.0, np.sqrt(p.second) / np.sqrt(q))
-            sides.append(np.array([ratio, np.sqrt(p.slope_second)])[:, index])
-        number = self.tables.add(first, second, steep, self.dtype)
-        self.series.append((grid, indices))
-        at = self.numbers.block(grid, (sides[0], sides[1]))
-        return self.emit("series", e, p=at, n=number, grid=grid, makes=1 + steep)
+        indices = self._index(call, grid, 0), self._index(call, grid, 1)
+        return self.dual(prepared, indices, e, "slope" in call.wanted, grid)
 
     def _prepared(self, call: graph.DualCall, side: int) -> Prepared:
         fn, scalars = ((call.f, call.f_scalars), (call.g, call.g_scalars))[side]

@@ -10,8 +10,8 @@ import numpy as np
 
 from tpnum.errors import InputError, ProgramError
 from tpnum.law import graph
+from tpnum.law.lines import Lines
 from tpnum.law.pairs import Pairs
-from tpnum.law.site import Lines
 from tpnum.plan.blocks import shape
 from tpnum.plan.data import bind
 from tpnum.plan.profile import ProfileValues

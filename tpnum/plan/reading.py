@@ -15,10 +15,11 @@ import numpy as np
 from tpnum.errors import InputError, LimitError
 from tpnum.functions import get
 from tpnum.gauss.estimate import Estimate
+from tpnum.law.lines import Lines
 from tpnum.law.pairs import Pairs
 from tpnum.law.price import TooWide
 from tpnum.law.rational import NotPolynomial, Rational
-from tpnum.law.site import Lines, Site
+from tpnum.law.site import Site
 from tpnum.plan import labels
 from tpnum.plan.blocks import dims, shape
 from tpnum.plan.data import bind

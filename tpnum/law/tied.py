@@ -1,0 +1,85 @@
+"""The pair rules at given ties, as expectations ask for them."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from tpnum.law import graph
+from tpnum.law.expectation import Piece, Placed, Ref, factors
+from tpnum.law.site import union
+
+if TYPE_CHECKING:
+    from tpnum.law.expectation import Side
+    from tpnum.law.pairs import Pairs
+    from tpnum.law.site import Site
+    from tpnum.program.lines import Axes
+
+
+def frame(a: Axes, b: Axes, tied: Axes) -> tuple[Axes, Axes, Axes]:
+    """(tied, free on the rows, free on the columns)."""
+    names = {name for name, _ in tied}
+    present = {name for name, _ in (*a, *b)}
+    return (
+        tuple(axis for axis in tied if axis[0] in present),
+        tuple(axis for axis in a if axis[0] not in names),
+        tuple(axis for axis in b if axis[0] not in names),
+    )
+
+
+class Tied:
+    """The pair rules at given ties, as `Expectation` asks for them."""
+
+    def __init__(self, pairs: Pairs, tied: Axes):
+        self.pairs, self.tied = pairs, tied
+
+    def site(self, index: int) -> Site:
+        return self.pairs.sites[index]
+
+    def ref_cov(self, a: Ref, b: Ref) -> graph.Profile | graph.Pair | None:
+        if a[0] == b[0]:
+            return self.pairs.sites[a[0]].cov(a[1], b[1])
+        (_, first), (_, second) = sorted((a, b))
+        return self.pairs.second(first, second, self.tied, centred=True)
+
+    def dual(self, refs: tuple[Ref, Ref], sides: tuple[Side, Side]) -> Piece:
+        (first, a), (second, b) = refs
+        if first == second:
+            return self._placed(self.site(first).dual(refs, sides), first)
+        return Piece(1.0, pairs=(self.pairs.dual(a, b, sides, self.tied),))
+
+    def joint(self, atoms: list[Placed], refs: list[Ref]) -> Piece:
+        sites = {site for site, _ in refs}
+        if len(sites) == 1:
+            (site,) = sites
+            return self._placed(self.site(site).joint(atoms, refs), site)
+        made = factors(self, atoms, refs)
+        rows, cols = (
+            union(
+                *(self.pairs.lines[s].axes(n) for s, n in refs if s == side),
+                *(scalar.axes for f in made if refs[f.args[0]][0] == side for scalar in f.scalars),
+            )
+            for side in (0, 1)
+        )
+        node = graph.PairExpect(
+            *frame(rows, cols, self.tied),
+            increments=False,
+            names=tuple(name for _, name in refs),
+            sites=tuple(site for site, _ in refs),
+            factors=made,
+            means=tuple(self.site(s).mean(n) for s, n in refs),
+            cov=tuple(tuple(self.ref_cov(p, q) for q in refs) for p in refs),
+        )
+        purse = self.site(0).purse
+        if purse is not None:
+            bases = [self.pairs.lines[s].bases(n for t, n in refs if t == s) for s in (0, 1)]
+            entries = prod(size for _, size in (*node.rows, *node.cols, *node.tied))
+            quoted = ", ".join(self.site(s).lines.where(n) for s, n in refs)
+            key = (*refs, *((f.fn, f.args) for f in node.factors), self.tied)
+            purse.joint(key, sum(map(len, bases)), [f.fn for f in node.factors], entries, quoted)
+        return Piece(1.0, pairs=(node,))
+
+    @staticmethod
+    def _placed(piece: Piece, site: int) -> Piece:
+        """A piece of one input as a factor of the rows or of the columns."""
+        return Piece(piece.coef, cols=piece.rows) if site else piece
