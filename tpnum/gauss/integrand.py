@@ -29,7 +29,7 @@ class Integrand:
     """
 
     def __init__(self, f: Any, d: int) -> None:
-        own = isinstance(f, (str, Function, np.ufunc)) or not callable(f)
+        own = isinstance(f, (str, Function, np.ufunc, type)) or not callable(f)
         self.f: Callable[..., Any] = get(f) if own else f
         self.d = d
         self.components: int | None = None

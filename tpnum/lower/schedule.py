@@ -76,7 +76,10 @@ class Level:
                 continue
             pull = Pull(group.chain, tuple(name for name, _, _ in grid), root.held == "inc")
             self.pulls[id(root), k] = pull
-            (below,) = {grid_of(atom) for _, atom in group.atoms if self.on_cells(atom)}
+            grids = {grid_of(atom) for _, atom in group.atoms if self.on_cells(atom)}
+            if len(grids) > 1:
+                raise Unsupported("variables with different axes go through an index map together")
+            (below,) = grids
             if not group.chain and below != grid:
                 raise Unsupported("a variable without some of the axes is added along them")
             if root.pooled:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
-from inspect import signature
+from inspect import Signature, signature
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from tpnum.arguments import shown
@@ -101,6 +101,12 @@ class _Called(type):
         if complaint:
             raise LayerError(f"{getattr(cls, 'op', '')}: {complaint}")
         return super().__call__(*args, **given)
+
+    @property
+    def __signature__(cls) -> Signature:
+        """What tools are shown: the arguments of the layer, not of this call."""
+        first, *rest = signature(cls.__init__).parameters.values()  # type: ignore[misc]
+        return Signature(rest)
 
 
 def called(f: F) -> F:
