@@ -118,10 +118,12 @@ def test_maps_act_on_both_sides(sides):
     n, m = (index.reads or 3 for index in sides)
     if isinstance(sides[0], Transposed):
         chain = (index_step(*sides, (n, m), ("x", "f")), summed(4, 0.5))
-        left, right = (dense(index, length).reshape(-1, 4, length) for index, length in zip(sides, (n, m)))
+        left, right = (
+            dense(index, length).reshape(-1, 4, length) for index, length in zip(sides, (n, m), strict=True)
+        )
     else:
         chain = (index_step(*sides, (n, m)),)
-        left, right = (2 * dense(index, length)[:, None] for index, length in zip(sides, (n, m)))
+        left, right = (2 * dense(index, length)[:, None] for index, length in zip(sides, (n, m), strict=True))
     x, y, k, d = images(n, m, 1)
     want = np.einsum("pon,nm,qom->pq", left, k[:n, :m], right) / 4
     np.testing.assert_allclose(read(Pull(chain, ("x",), False), k, want.shape), want, atol=1e-14)
