@@ -245,19 +245,9 @@ class Level:
                 self._space(below)
                 self._links.append((grid, below, pull))
             for _, atom in group.atoms:
-                self._need_axes(atom)
-
-    def _need_axes(self, atom: graph.Pair) -> None:
-        """What an atom is computed from, down to the roots, has its axes, constants apart."""
-        grid, stack = grid_of(atom), [atom]
-        while stack:
-            at = stack.pop()
-            if id(at) in self.network.by_node:
-                continue
-            reads = [read for read in graph.operands(at) if not isinstance(read, graph.Shared)]
-            if any(grid_of(read) != grid for read in reads):
-                raise Unsupported("a variable without some of the axes is multiplied along them")
-            stack += reads
+                for read in () if is_linear(atom) else graph.operands(atom):
+                    if not isinstance(read, graph.Shared) and grid_of(read) != grid_of(atom):
+                        raise Unsupported("a variable without some of the axes is multiplied along them")
 
     @staticmethod
     def on_cells(atom: graph.Pair) -> bool:
