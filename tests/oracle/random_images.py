@@ -7,6 +7,7 @@ number below k.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from math import prod
 
 import numpy as np
@@ -141,6 +142,23 @@ class Writer:
         if self.pick(4) == 0:
             layers.append(self.pool())
         return nn.serial(*layers, *self.head())
+
+
+def spec(net):
+    """A plain net as `tests.oracle.loops` reads it."""
+    if isinstance(net, type(nn.serial(nn.Relu()))):
+        layers = list(net.layers)
+        made = []
+        while layers:
+            layer = layers.pop(0)
+            if isinstance(layer, nn.FanOut):
+                body, shortcut = layers.pop(0).layers
+                assert isinstance(layers.pop(0), nn.FanInSum)
+                made.append({"op": "residual", "body": spec(body), "shortcut": spec(shortcut)})
+            else:
+                made.append(spec(layer))
+        return {"op": "serial", "layers": made}
+    return {"op": type(net).__name__} | {f.name: getattr(net, f.name) for f in fields(net)}
 
 
 def random_shape(pick):
