@@ -11,7 +11,7 @@ from tests.oracle import loops
 from tests.oracle.random_images import spec
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
-from tpnum.kernels import cells, machine
+from tpnum.kernels import cells, increments, machine
 from tpnum.kernels._views import WIDTH
 from tpnum.lower import program
 
@@ -129,11 +129,11 @@ def test_data(dtype, channels):
     work, total = np.full(3 * v, 7, dtype), np.empty(v)
     s = scales.ravel()
     place = (work, v, x.ravel(), channels, y.ravel(), 2 * channels * v, channels)
-    cells._differences(*place, 1.0, s, 0, total)
+    increments.differences(*place, 1.0, s, 0, total)
     close(work[v : 2 * v], ((x[1][:, None] - scales[0] * y[2]) ** 2).sum(0), dtype, 4)
-    cells._differences(*place, 1.0, s, v, total)
+    increments.differences(*place, 1.0, s, v, total)
     assert work[v + 5] == 0.0
-    cells._products(*place, 0.5, s, 0, total)
+    increments.products(*place, 0.5, s, 0, total)
     close(work[v : 2 * v], 0.5 * scales[0] * (x[1][:, None] * y[2]).sum(0), dtype, 4)
     assert (work[:v] == 7).all() and (work[2 * v :] == 7).all()
 
