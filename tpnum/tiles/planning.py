@@ -109,7 +109,7 @@ class KernelPlan:
 
     @property
     def seconds_per_pair(self) -> float:
-        """Processor seconds of one thread per pair of examples, of large matrices; mirror images are free."""
+        """Processor seconds of one thread per pair of examples in whole tiles; mirror images are free."""
         return self.tally.inputs + sum(self.tally.regions)
 
     @property
@@ -150,8 +150,8 @@ class KernelPlan:
         ]
         if self.seconds is not None and self.bytes is not None:
             lines.append(
-                f"{self.n} x {self.n}, symmetric, {_count(self.cores or 1, 'thread')}: {_time(self.seconds)}, "
-                f"{_size(self.bytes)}"
+                f"{self.n} x {self.n}, symmetric, {_count(self.cores or 1, 'thread')}: "
+                f"{_time(self.seconds)}, {_size(self.bytes)}"
             )
         lines.append(f"times were measured on {_count(self.measured, 'pair')} of random inputs, one thread")
         return "\n".join(lines)
@@ -213,7 +213,9 @@ def plan(
     size = None if n is None else whole(n, "n", 1, MOST)
     if size is None and cores is not None:
         raise InputError("cores: a number of threads goes with a size; give n as well")
-    threads = None if size is None else thread_count(None) if cores is None else whole(cores, "cores", 1, MOST)
+    threads = (
+        None if size is None else thread_count(None) if cores is None else whole(cores, "cores", 1, MOST)
+    )
     shapes = _shapes(shape)
     try:
         with one_blas_thread(), np.errstate(all="ignore"):
@@ -279,9 +281,7 @@ def _regions(worker: Worker, tally: Tally) -> tuple[Region, ...]:
         programs = worker._programs(one, one, worker.work)
         return tuple(
             _level(worker, level, program.code, seconds)
-            for level, program, seconds in zip(
-                worker.schedule.levels, programs, tally.regions, strict=True
-            )
+            for level, program, seconds in zip(worker.schedule.levels, programs, tally.regions, strict=True)
         )
     entries = [entry.node for found in worker.plan.entries.values() for entry in found]  # type: ignore[attr-defined]
     nodes = graph.schedule(entries)
@@ -298,14 +298,10 @@ def _level(worker: CellWorker, level: Level, code: np.ndarray, seconds: float) -
         for grid in level.spaces
     }
     grid = max(sizes, key=lambda key: (sizes[key], len(key)), default=())
-    loads, stores = (
-        tuple(_buffer(worker, root) for root in roots) for roots in (level.loaded, level.stored)
-    )
+    loads, stores = (tuple(_buffer(worker, root) for root in roots) for roots in (level.loaded, level.stored))
     text = listing(code, cell_kernels.OPERATIONS)
     components = prod(len(found) for found in level.components)
-    return Region(
-        _grid(grid), components, sizes.get(grid, 1), len(code), loads, stores, seconds, text
-    )
+    return Region(_grid(grid), components, sizes.get(grid, 1), len(code), loads, stores, seconds, text)
 
 
 def _buffer(worker: CellWorker, root: Root) -> str:

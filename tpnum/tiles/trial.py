@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,6 +45,8 @@ MANY = 512
 """Examples that show how a matrix is cut into tiles."""
 ROWS = 8
 """Row examples on which components are measured."""
+LITTLE = 0.02
+"""Levels with fewer of all cells are measured once."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Trial:
         return max(2, min(count, int(few)))
 
     def worker(self, count: int, alike: bool = False) -> Worker:
-        """The worker that the driver would choose for ``count`` examples; all one and the same if ``alike``."""
+        """The worker that the driver would choose for ``count`` examples, all the same one if ``alike``."""
         x = self._data(1 if alike else count)
         if alike:
             x = {name: np.broadcast_to(v, (count, *v.shape[1:])) for name, v in x.items()}
@@ -183,15 +186,12 @@ class Trial:
     def _machine(self, _: Worker, n: int) -> Tally:
         """All of a symmetric matrix, as large as the time allows."""
         count = self._most(min(128, n))
-        small, before, whole, _peak = self._matrix(count)
-        small, before, whole, peak = self._matrix(count)  # the first has compiled, or loaded, the kernels
+        self._matrix(count)  # compiles, or loads, the kernels
+        worker, before, whole, peak = self._best(count)
         large = int(np.clip(count * np.sqrt(SHARE / max(whole, 1e-6)), count, self._most(n)))
-        worker, setup = small, before
         once, example = before, 0.0
         if large > count:
-            worker, setup, whole, peak = self._matrix(large)
-            again = self._matrix(large)
-            setup, whole = min(setup, again[1]), min(whole, again[2])
+            worker, setup, whole, peak = self._best(large)
             example = max(0.0, (setup - before) / (large - count))
             once = max(0.0, setup - example * large)
         height = max(t.rows.stop - t.rows.start for t in worker.tiles)
@@ -200,13 +200,21 @@ class Trial:
         strip = whole / cut.work(large)[2]
         return Tally(cut, once, example, 0.0, 0.0, (strip,), peak, worker.grain, large * (large + 1) // 2)
 
+    def _best(self, count: int) -> tuple[Worker, float, float, float]:
+        """The least of three, or of as many as there is time for."""
+        worker, setup, whole, peak = self._matrix(count)
+        for _ in range(2 if setup + whole < SHARE else 0):
+            _, again, more, _ = self._matrix(count)
+            setup, whole = min(setup, again), min(whole, more)
+        return worker, setup, whole, peak
+
     def _matrix(self, count: int) -> tuple[Worker, float, float, float]:
         """A worker, the seconds that it took to make, those of all tiles, and the bytes of the first."""
         started = time.thread_time()
         worker = self.worker(count)
         worker.prepare()
         ready = time.thread_time()
-        peak = _peak(lambda: worker.tile(worker.tiles[0]))
+        peak = _peak(partial(worker.tile, worker.tiles[0]))
         begun = time.thread_time()
         for tile in worker.tiles:
             worker.tile(tile)
@@ -217,7 +225,7 @@ class Trial:
 
     def _cells(self, first: Worker, n: int) -> Tally:
         assert isinstance(first, CellWorker)
-        once = _seconds(lambda: self.worker(2))
+        once = _seconds(partial(self.worker, 2))
         seen = self.worker(MANY, alike=True)
         height = max(t.rows.stop - t.rows.start for t in seen.tiles)
         width = max(t.cols.stop - t.cols.start for t in seen.tiles)
@@ -229,40 +237,42 @@ class Trial:
         worker.layouts = empty
         tile, side, peak = self._sides(worker, count, height, width)
         example = self.variances.seconds
+        sizes = [weights(layout) for layout in full]
+        most = sum(float(found.sum()) for found in sizes)
         strips, pairs = [], 0
-        for k in range(len(full)):
-            strip, rows = self._level(worker, full, empty, k, count, height, width)
+        for k, found in enumerate(sizes):
+            little = float(found.sum()) < LITTLE * most
+            strip, rows = self._level(worker, (full, empty, k), found, (count, height, width), little)
             strips.append(strip)
             pairs += rows * worker.lanes
+        worker.layouts = full
         cut = Cut(height, width, worker.lanes, self.plan.mirrored)
         return Tally(cut, once, example, tile, side, tuple(strips), peak, worker.grain, pairs)
 
     def _sides(self, worker: CellWorker, count: int, height: int, width: int) -> tuple[float, float, float]:
-        """Seconds per tile and per row or column of one, and the bytes of a tile, of cells without components.
+        """Seconds per tile and per row or column of it, and its bytes, of cells without components.
 
         Tiles that grow until they are whole or take too long; their columns stay, their rows change.
         """
         points: list[tuple[int, float]] = []
-        peaks: list[tuple[int, int, float]] = []
-        size = 1
+        size, side = 1, 0.0
         while True:
             h, w = min(size, height, count), min(size, width, count)
             cols = slice(count - w, count)
             rows = [slice(k * h, (k + 1) * h) for k in range(3) if (k + 1) * h <= max(count - w, h)]
-            peak = _peak(lambda r=rows[0], c=cols: worker.tile(Tile(r, c, False)))
+            peak = _peak(partial(worker.tile, Tile(rows[0], cols, False)))
             if points or len(rows) < 3:
                 rows = rows[1:2] or rows
-            taken = [_seconds(lambda r=r, c=cols: worker.tile(Tile(r, c, False))) for r in rows]
+            taken = [_seconds(partial(worker.tile, Tile(r, cols, False))) for r in rows]
             points.append((h + w, min(taken)))
-            peaks.append((h, w, peak))
-            size *= 4
-            if h == min(height, count) and w == min(width, count):
+            if len(points) > 1:
+                (y, u), (x, t) = points[-2:]
+                side = max(0.0, (t - u) / (x - y))
+            size *= 8
+            next_ = min(size, height, count) + min(size, width, count)
+            if next_ == h + w or points[-1][1] + side * (next_ - h - w) > SHARE:
                 break
-            if 4 * points[-1][1] > SHARE:
-                break
-        (x, t), (y, u) = points[-1], points[-2] if len(points) > 1 else (0, 0.0)
-        side = max(0.0, (t - u) / (x - y))
-        h, w, peak = peaks[-1]
+        x, t = points[-1]
         scale = (height + width) / (h + w)
         bytes_ = peak * scale + self.bytes_per_pair * max(0.0, height * width - h * w * scale)
         return max(0.0, t - side * x), min(side, t / x), bytes_
@@ -270,39 +280,35 @@ class Trial:
     def _level(
         self,
         worker: CellWorker,
-        full: list[Layout],
-        empty: list[Layout],
-        k: int,
-        count: int,
-        height: int,
-        width: int,
+        layouts: tuple[list[Layout], list[Layout], int],
+        sizes: np.ndarray,
+        counts: tuple[int, int, int],
+        little: bool,
     ) -> tuple[float, int]:
-        """Seconds per row of a strip that one level takes, by some of its components, and rows measured."""
-        sizes = weights(full[k])
+        """Seconds per row of a strip that one level takes, and how many rows were measured.
+
+        More and more components, from all sizes alike, then more rows, until they take long enough to be told
+        from the rest of the tile; of a level with ``little`` to do the first measurement will do.
+        """
+        full, empty, k = layouts
+        count, height, width = counts
         order = np.argsort(sizes, kind="stable")
         rows, lanes = min(ROWS, height, count), min(worker.lanes, width, count)
         kept = 1
         while True:
             tile = Tile(slice(0, rows), slice(count - lanes, count), False)
             places = order[((np.arange(kept) + 0.5) * len(order) / kept).astype(np.int64)]
+            part = full[k].part(full[k].components[places])
             worker.layouts = empty
-            bare = min(_seconds(lambda t=tile: worker.tile(t)) for _ in range(3))
-            worker.layouts = [*empty[:k], full[k].part(full[k].components[places]), *empty[k + 1 :]]
-            taken = _seconds(lambda t=tile: worker.tile(t))
-            if taken < SHARE:
-                taken = min(taken, *(_seconds(lambda t=tile: worker.tile(t)) for _ in range(2)))
-            spent = max(0.0, taken - bare)
-            worker.layouts = empty
-            if spent > max(SHARE / 4, bare) or (kept == len(order) and rows == min(height, count)):
+            bare = _least(partial(worker.tile, tile))
+            worker.layouts = [*empty[:k], part, *empty[k + 1 :]]
+            spent = max(0.0, _least(partial(worker.tile, tile)) - bare)
+            every = kept == len(order)
+            if little or spent > max(SHARE / 4, bare) or (every and rows == min(height, count)):
                 break
-            if kept == len(order):
-                rows = min(4 * rows, height, count)
-                if bare > SHARE:
-                    break
-            grow = SHARE / 2 / max(spent, 1e-4)
-            kept = min(len(order), int(kept * np.clip(grow, 2, 64)))
-        part = float(sizes[places].sum() / sizes.sum())
-        return spent / rows / part, rows
+            rows = min(height, count) if every else rows
+            kept = min(len(order), int(kept * np.clip(SHARE / 2 / max(spent, 1e-4), 2, 64)))
+        return spent / rows * float(sizes.sum() / sizes[places].sum()), rows
 
     # -- the general path ------------------------------------------------------------------------
 
@@ -317,9 +323,9 @@ class Trial:
             worker = self.worker(count)
             before = _seconds(worker.prepare)
             tile = Tile(slice(0, count), slice(0, count), False)
-            taken = _seconds(lambda w=worker, t=tile: w.tile(t))
+            taken = _seconds(partial(worker.tile, tile))
             if taken < SHARE / 4:
-                peak = _peak(lambda w=worker, t=tile: w.tile(t)) * (first.side / count) ** 2
+                peak = _peak(partial(worker.tile, tile)) * (first.side / count) ** 2
             points.append((count, before, taken))
             size *= 2
             if count == first.side or size > self._most(first.side) or 4 * taken + 2 * before > SHARE:
@@ -351,6 +357,14 @@ def _seconds(call: Callable[[], object]) -> float:
     started = time.thread_time()
     call()
     return time.thread_time() - started
+
+
+def _least(call: Callable[[], object]) -> float:
+    """The least of three calls, or of as many as there is time for."""
+    taken = _seconds(call)
+    for _ in range(0 if taken > SHARE / 2 else 1 if taken > SHARE / 8 else 2):
+        taken = min(taken, _seconds(call))
+    return taken
 
 
 def _peak(call: Callable[[], object]) -> float:
