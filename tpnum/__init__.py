@@ -37,6 +37,7 @@ _HOMES = {
     "expect": "tpnum.gauss.expect",
     "dual": "tpnum.gauss.dual",
     "kernel": "tpnum.tiles.driver",
+    "plan": "tpnum.tiles.planning",
 }
 _HOMES |= dict.fromkeys(_FUNCTIONS, "tpnum.functions")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tpnum.lower.variances import Variances
 from tpnum.tiles import driver
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.workers import make_worker
@@ -29,7 +30,9 @@ def _panel(name: str, depth: int, dtype: str) -> Any:
     first, second = {"": x[:ROWS].copy()}, {"": x[ROWS:].copy()}
     plan = driver.plan_of(net(depth, layer, weight, bias), first, second, GET)
     outs = {kind: np.empty((ROWS, STRIP[dtype]), dtype) for kind in GET}
-    worker = make_worker(plan, plan.profiles(first, second), outs, np.dtype(dtype), None)
+    variances = Variances()
+    profiles = plan.profiles(first, second, variances)
+    worker = make_worker(plan, profiles, outs, np.dtype(dtype), None, variances)
     (tile,) = worker.tiles
     return lambda: [worker.tile(tile) for _ in range(PASSES)]
 

@@ -54,6 +54,18 @@ def _whole(least: int, what: str) -> Callable[[str], int]:
     return convert
 
 
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = (0,)
+    if min(sizes) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the shape of one example: give its sizes, features last, as in 32,32,3"
+        )
+    return sizes
+
+
 def _jobs(text: str) -> int:
     try:
         value = int(text)
@@ -103,6 +115,31 @@ def build() -> Parser:
         "--tile", type=_whole(1, "a number of rows"), metavar="ROWS", help="rows of a tile (default: chosen)"
     )
     kernel.add_argument("--force", action="store_true", help="overwrite files that exist")
+
+    plan = command(
+        "plan",
+        "how a kernel matrix will be computed, and what it costs",
+        "Tell how the kernels of the net in NET.json are computed on examples of a shape: road, regions, and "
+        "seconds and bytes per pair, measured in a second or two on random inputs.",
+    )
+    plan.add_argument("net", metavar="NET.json", help='a net as JSON: a spec, or its "network" part')
+    plan.add_argument(
+        "--shape", type=_shape, required=True, metavar="SIZES", help="one example's, features last: 32,32,3"
+    )
+    plan.add_argument(
+        "--get", type=_gets, default=("nngp",), metavar="NAMES", help="nngp (the default), ntk, or nngp,ntk"
+    )
+    plan.add_argument("--dtype", choices=DTYPES, help="precision (default: float64)")
+    plan.add_argument(
+        "--n", type=_whole(1, "a number of examples"), metavar="N", help="examples, for the whole matrix"
+    )
+    plan.add_argument(
+        "--cores",
+        type=_whole(1, "a number of threads"),
+        metavar="CORES",
+        help="threads for it (default: all processors of this machine)",
+    )
+    plan.add_argument("--listing", action="store_true", help="print the instructions of each region too")
 
     demo = command("demo", "see it work on real data", "Run a demo on data that ship with scikit-learn.")
     demo.add_argument("name", choices=("digits",), help="digits: NTK regression on 1,797 handwritten digits")

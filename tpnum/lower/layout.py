@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -181,6 +182,12 @@ class Layout:
         return None
 
     # -- arrays ----------------------------------------------------------------------------------
+
+    def part(self, components: np.ndarray) -> Layout:
+        """The same cells and maps with some of the components alone."""
+        made = copy(self)
+        vars(made).update(components=components, _arrays={})  # what is derived is made anew
+        return made
 
     def cells_of(self, space: Hashable) -> int:
         """The most cells that a component has of a space."""

@@ -68,10 +68,13 @@ class Machine:
     @property
     def listing(self) -> str:
         """The instructions, one per line."""
-        return "\n".join(
-            f"{kernels.OPERATIONS[op]:16s} " + " ".join(f"{v:3d}" for v in rest)
-            for op, *rest in self.code.tolist()
-        )
+        return listing(self.code, kernels.OPERATIONS)
+
+
+def listing(code: np.ndarray, operations: tuple[str, ...]) -> str:
+    """Instructions, one per line: the operation of a row's first number, then the others."""
+    rows = ((operations[op], rest) for op, *rest in code.tolist())
+    return "\n".join(f"{name:16s} " + " ".join(f"{v:3d}" for v in rest) for name, rest in rows)
 
 
 class Assembler:

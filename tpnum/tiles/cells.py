@@ -42,6 +42,7 @@ SINGLE = 16
 class CellWorker:
     """Tiles of a plan with index axes by the cell machine."""
 
+    road, reason = "cells", "variables have index axes: pairs of positions are cells, pairs of examples lanes"
     grain = 1 << 6
     stopped = False
 

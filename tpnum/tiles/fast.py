@@ -33,6 +33,7 @@ NEAR = {np.dtype(np.float64): 1e-3, np.dtype(np.float32): 1e-2}
 class MachineWorker:
     """Panels of a plan without index axes, into the outputs of the working dtype."""
 
+    road, reason = "machine", "no variable has index axes: Gram panels, then all layers strip by strip"
     grain = 1 << 18
     stopped = False
 

@@ -21,6 +21,8 @@ class Stopped(Exception):
 class Worker(Protocol):
     """Computes tiles into the outputs; `prepare` runs once, before any thread."""
 
+    road: str  # "machine", "cells" or "general"
+    reason: str  # why this one
     tiles: list[Tile]
     grain: int  # entries below which a thread more costs what it saves
     stopped: bool  # whether tiles at work are to be given up

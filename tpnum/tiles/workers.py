@@ -32,22 +32,27 @@ def make_worker(
     tile: int | None,
     variances: Variances,
 ) -> Worker:
-    """The machine where no index axes are left, the cells where they are, the general path for the rest."""
-    if any(plan.entries.values()):  # else zeros, from the program's text
+    """The machine where no index axes are left, the cells where they are, the general path for the rest.
+
+    The worker says which `road` it is and for what `reason`: `tpnum.plan` shows both.
+    """
+    reason = "the kernels are zero, by the program's text"
+    if any(plan.entries.values()):
         try:
             if plan.has_axes:
                 return CellWorker(plan, profiles, outs, dtype, tile, variances)
             check_range(plan, profiles, dtype)
             return MachineWorker(plan, compile_plan(plan, *profiles, dtype), profiles, outs, dtype, tile)
-        except Unsupported:
-            pass
+        except Unsupported as why:
+            reason = str(why)
     check_range(plan, profiles, dtype)
-    return GeneralWorker(plan, profiles, outs, tile)
+    return GeneralWorker(plan, profiles, outs, tile, reason)
 
 
 class GeneralWorker:
-    """`tpnum.plan.general` on square tiles, in float64."""
+    """`tpnum.plan.general` on square tiles, in float64; ``reason`` is why no compiled road will do."""
 
+    road = "general"
     grain = 1 << 6
     stopped = False
 
@@ -57,13 +62,14 @@ class GeneralWorker:
         profiles: tuple[ProfileValues, ProfileValues],
         outs: dict[str, np.ndarray],
         tile: int | None,
+        reason: str,
     ):
-        self.plan, self.outs = plan, outs
+        self.plan, self.outs, self.reason = plan, outs, reason
         self.rows, self.cols = profiles
         self.symmetric = self.rows is self.cols
-        side = tile or self._side()
+        self.side = tile or self._side()
         mirrored = self.symmetric and plan.mirrored
-        self.tiles = squares(self.rows.size, self.cols.size, side, mirrored)
+        self.tiles = squares(self.rows.size, self.cols.size, self.side, mirrored)
 
     def _side(self) -> int:
         """Examples per tile such that the largest family of pairs fits the budget."""

@@ -1,0 +1,267 @@
+"""`tpnum.plan`: the road is the driver's, the regions are those that run, the costs are those of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tpnum as tp
+from tpnum import nn
+from tpnum.errors import InputError, TpnumError
+from tpnum.tiles import driver
+from tpnum.tiles.cells import CellWorker
+from tpnum.tiles.grid import squares
+from tpnum.tiles.trial import Cut, Trial, weights
+
+BOTH = ("nngp", "ntk")
+
+
+def dense(act: Any = nn.Relu, depth: int = 2) -> nn.Layer:
+    layers = [layer for _ in range(depth) for layer in (nn.Dense(1, W_std=1.3, b_std=0.2), act())]
+    return nn.serial(*layers, nn.Dense(1))
+
+
+def conv(head: Any = nn.Flatten, act: Any = nn.Relu, depth: int = 2) -> nn.Layer:
+    layers = [
+        layer
+        for _ in range(depth)
+        for layer in (nn.Conv(1, (3, 3), padding="SAME", W_std=1.3, b_std=0.2), act())
+    ]
+    return nn.serial(*layers, head(), nn.Dense(1))
+
+
+def product() -> tp.Program:
+    """A product of two functions of different Gaussians: an expectation in four dimensions."""
+    p = tp.Program()
+    u = p.data("u", channels="d")
+    g, b = p.matrix("W", cols="d") @ u, p.matrix("V", cols="d") @ u
+    h = tp.apply(_product, g, b)
+    p.output(p.matrix("A") @ h)
+    return p
+
+
+def _product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.tanh(x + y) * np.tanh(y)
+
+
+CASES = {
+    "dense": (dense(), (7,), "machine", "no variable has index axes"),
+    "flat": (conv(), (4, 5, 2), "cells", "index axes"),
+    "pooled": (conv(nn.GlobalAvgPool), (4, 5, 2), "cells", "index axes"),
+    "product": (product(), (3,), "general", ""),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_road_and_its_reason_are_the_drivers(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, shape, road, reason = CASES[case]
+    plan = tp.plan(net, shape)
+    seen = []
+    make = driver.make_worker
+
+    def spy(*arguments: Any) -> Any:
+        seen.append(make(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(driver, "make_worker", spy)
+    tp.kernel(net, np.random.default_rng(0).standard_normal((2, *shape)), n_jobs=1)
+    (worker,) = seen
+    assert (plan.road, plan.reason) == (worker.road, worker.reason)
+    assert plan.road == road
+    assert reason in plan.reason
+    assert plan.reason
+    assert f"road: {road} ({plan.reason})" in str(plan)
+
+
+def test_regions_of_a_pooled_net() -> None:
+    """Stride-1 convolutions: the diagonal planes {(p, p + delta)}; behind the pooling one cell."""
+    planes, head = tp.plan(conv(nn.GlobalAvgPool), (4, 5, 2), get=BOTH).regions
+    assert planes.components == 7 * 9
+    assert planes.grid in ("x 4 x 4, y 5 x 5", "y 4 x 4, x 5 x 5")
+    assert (planes.loads, len(planes.stores)) == ((), 2)
+    assert all(store == "pooled covariance on no axes: 1 cell" for store in planes.stores)
+    assert (head.components, head.cells, head.loads) == (1, 1, planes.stores)
+    for region in (planes, head):
+        assert len(region.listing.splitlines()) == region.instructions > 0
+    assert "relu" in planes.listing
+    assert "load" in head.listing
+    assert "relu" not in str(planes), "the listing is long: it has an attribute of its own"
+
+
+def test_regions_of_a_flat_net_and_of_a_dense_one() -> None:
+    (flat,) = tp.plan(conv(), (4, 5, 2)).regions
+    assert (flat.components, flat.cells) == (1, 20), "Flatten asks for the diagonal p = q alone"
+    (one,) = tp.plan(dense(), (7,)).regions
+    assert (one.grid, one.components, one.cells) == ("no axes", 1, 1)
+    assert "relu_bias" in one.listing
+
+
+def test_what_does_not_depend_on_the_inputs_is_told() -> None:
+    p = tp.Program()
+    p.data("u", channels="d")
+    p.output(p.matrix("W") @ p.vector("x", var=1.0))
+    assert "zero" in tp.plan(p, (3,), get="ntk").reason or tp.plan(p, (3,)).regions
+
+
+def test_bytes() -> None:
+    both = tp.plan(dense(), (7,), get=BOTH, n=1000, cores=3)
+    assert both.bytes_per_pair == 16
+    assert both.bytes == 1000 * (1000 * 16 + 7 * 8) + 3 * both.bytes_per_thread
+    axes = nn.serial(nn.Conv(1, (3,), padding="SAME"), nn.Relu(), nn.Conv(1, (3,), padding="SAME"))
+    single = tp.plan(axes, (6, 2), dtype="float32")
+    assert single.bytes_per_pair == 6 * 6 * 4
+    assert single.bytes_per_thread > single.tile[0] * single.tile[1] * 6 * 6 * 4
+    assert (single.n, single.cores, single.seconds, single.bytes) == (None, None, None, None)
+
+
+def test_time_of_a_matrix_is_what_is_serial_and_what_threads_share() -> None:
+    plan = tp.plan(conv(), (4, 4, 2), n=3000, cores=1)
+    assert plan.seconds is not None
+    serial = plan.tally.once + plan.tally.example * 3000
+    many = dataclasses.replace(plan, cores=64).seconds
+    assert many == pytest.approx(serial + (plan.seconds - serial) / 64)
+    assert plan.seconds == pytest.approx(plan.seconds_per_pair * 3000 * 3001 / 2, rel=0.1, abs=2 * serial)
+    assert dataclasses.replace(plan, n=2, cores=64).seconds == dataclasses.replace(plan, n=2).seconds
+
+
+def test_a_plan_is_frozen_and_prints_itself() -> None:
+    plan = tp.plan(dense(), (7,), get=BOTH, dtype="float32", n=50, cores=2)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.n = 3  # type: ignore[misc]
+    for part in ("nngp, ntk at shape 7 in float32", "road: machine", "a pair and thread", "50 x 50", "2 threads"):
+        assert part in str(plan)
+    assert str(plan) in repr(plan)
+
+
+def test_work_of_tiles_by_counting() -> None:
+    for n in (1, 5, 64, 130, 200):
+        for symmetric in (True, False):
+            tiles, sides, rows = 0, 0, 0
+            for tile in squares(n, n, 64, symmetric):
+                height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
+                tiles, sides = tiles + 1, sides + height + width
+                for first in range(tile.cols.start, tile.cols.stop, 32):
+                    end = min(first + 32, tile.cols.stop)
+                    rows += sum(not symmetric or i < end for i in range(tile.rows.start, tile.rows.stop))
+            assert Cut(64, 64, 32, symmetric).work(n) == (tiles, sides, rows)
+
+
+@pytest.fixture
+def pooled() -> CellWorker:
+    worker = Trial(conv(nn.GlobalAvgPool), {"": (4, 5, 2)}, BOTH, np.dtype(float)).worker(6)
+    assert isinstance(worker, CellWorker)
+    return worker
+
+
+def test_components_apart_add_up_to_the_whole(pooled: CellWorker) -> None:
+    """What the planes of a pooled net give by parts, summed: the measurement runs what it says."""
+    full, (tile,) = pooled.layouts, pooled.tiles
+    planes = full[0].components
+
+    def nngp(components: np.ndarray) -> np.ndarray:
+        pooled.layouts = [full[0].part(components), *full[1:]]
+        pooled.tile(tile)
+        return pooled.outs["nngp"].copy()
+
+    whole = nngp(planes)
+    np.testing.assert_allclose(nngp(planes[::3]) + nngp(planes[1::3]) + nngp(planes[2::3]), whole, rtol=1e-12)
+    assert not nngp(planes[:0]).any()
+    assert whole.all()
+
+
+def test_weights_are_the_cells_of_components(pooled: CellWorker) -> None:
+    (first, *_) = pooled.layouts
+    grids = pooled.schedule.levels[0].spaces
+    expected = [
+        sum(
+            np.prod([len(found[u].get(grid, ())) for found, u in zip(first.level.components, at, strict=True)])
+            for grid in grids
+        )
+        for at in first.components
+    ]
+    np.testing.assert_array_equal(weights(first), np.maximum(expected, 1))
+    assert weights(first).max() > 2 * weights(first).min()
+
+
+NETS = {
+    "dense": (dense(), (32,), 600),
+    "dense tanh": (dense(nn.Tanh), (32,), 600),
+    "flat": (conv(), (8, 8, 2), 70),
+    "pooled": (conv(nn.GlobalAvgPool), (6, 6, 2), 40),
+}
+
+
+def ratio(net: nn.Layer, shape: tuple[int, ...], n: int, dtype: str) -> float:
+    """Predicted over measured processor seconds of one thread."""
+    x = np.random.default_rng(5).standard_normal((n, *shape))
+    predicted = tp.plan(net, shape, get=BOTH, dtype=dtype, n=n, cores=1).seconds
+    taken = []
+    for _ in range(3):
+        before = time.thread_time()
+        tp.kernel(net, x, get=BOTH, dtype=dtype, n_jobs=1)
+        taken.append(time.thread_time() - before)
+    assert predicted is not None
+    return predicted / min(taken)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_predictions_have_the_right_size(name: str) -> None:
+    found = [ratio(*NETS[name], "float64")]
+    if not 0.5 < found[0] < 2.0:  # another process has been in the way
+        found += [ratio(*NETS[name], "float64") for _ in range(4)]
+    assert 0.3 < np.median(found) < 3.0
+
+
+LARGE = {
+    "dense": (dense(depth=3), (784,), 3000),
+    "dense tanh": (dense(nn.Tanh, 3), (64,), 2500),
+    "flat": (conv(depth=3), (16, 16, 3), 250),
+    "flat tanh": (conv(act=nn.Tanh), (8, 8, 3), 150),
+    "pooled": (conv(nn.GlobalAvgPool, depth=3), (16, 16, 3), 60),
+    "pooled tanh": (conv(nn.GlobalAvgPool, nn.Tanh), (8, 8, 3), 50),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", LARGE)
+def test_predictions_are_within_a_quarter(name: str, dtype: str) -> None:
+    found = np.median([ratio(*LARGE[name], dtype) for _ in range(3)])
+    assert 0.8 < found < 1.25
+
+
+REFUSED = {
+    "shape of nothing": (lambda: tp.plan(dense(), ()), "shape is empty"),
+    "shape of text": (lambda: tp.plan(dense(), "32,32"), r"shape is '32,32': .* \(32, 32, 3\)"),
+    "no shape": (lambda: tp.plan(dense(), 32), "shape is 32: it must be the sizes"),
+    "a negative size": (lambda: tp.plan(dense(), (-1,)), "shape is -1"),
+    "a size of zero": (lambda: tp.plan(dense(), (4, 0)), "shape is 0"),
+    "more than memory": (lambda: tp.plan(dense(), (1 << 39,)), "does not fit"),
+    "a net that is none": (lambda: tp.plan("relu", (3,)), "net is"),
+    "get": (lambda: tp.plan(dense(), (3,), get="nnpg"), "get: "),
+    "dtype": (lambda: tp.plan(dense(), (3,), dtype="int8"), "dtype: "),
+    "n": (lambda: tp.plan(dense(), (3,), n=0), "n is 0"),
+    "cores": (lambda: tp.plan(dense(), (3,), n=5, cores=0), "cores is 0"),
+    "cores without n": (lambda: tp.plan(dense(), (3,), cores=2), "give n as well"),
+    "unknown data lines": (lambda: tp.plan(product(), {"v": (3,)}), "^shape: the program's data lines are u"),
+    "too many axes": (lambda: tp.plan(product(), (4, 3)), "^shape: "),
+    "a dict for layers": (lambda: tp.plan(dense(), {"u": (3,)}), "^shape: "),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_are_one_sentence_that_names_the_argument(case: str) -> None:
+    call, message = REFUSED[case]
+    with pytest.raises(TpnumError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, InputError)
+
+
+def test_a_net_that_does_not_fit_a_shape_names_its_layer() -> None:
+    with pytest.raises(TpnumError, match="Conv"):
+        tp.plan(conv(), (7,))
