@@ -14,8 +14,8 @@ import pytest
 import tpnum as tp
 from tpnum import functions, nn
 from tpnum.errors import InputError, LimitError, ProgramError, SpecError
+from tpnum.evaluate.plan import make_plan
 from tpnum.law.worklist import once
-from tpnum.plan.plan import make_plan
 
 X = np.random.default_rng(0).standard_normal((3, 4))
 

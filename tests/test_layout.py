@@ -23,13 +23,14 @@ ARROWS = {
     "program": {"errors", "arguments", "functions"},
     "gauss": LANGUAGE | {"kernels"},
     "law": LANGUAGE | {"kernels", "gauss"},
-    "plan": LANGUAGE | {"kernels", "gauss", "law"},
-    "lower": LANGUAGE | {"kernels", "gauss", "law", "plan"},
+    "evaluate": LANGUAGE | {"kernels", "gauss", "law"},
+    "lower": LANGUAGE | {"kernels", "gauss", "law", "evaluate"},
+    "limits": LANGUAGE | {"kernels", "gauss", "law", "evaluate", "lower"},
     "nn": LANGUAGE,
     "frontends": LANGUAGE | {"nn"},
-    "tiles": LANGUAGE | {"kernels", "gauss", "law", "plan", "lower", "nn"},
+    "tiles": LANGUAGE | {"kernels", "gauss", "law", "evaluate", "lower", "nn"},
 }
-_BELOW = LANGUAGE | {"kernels", "gauss", "law", "plan", "lower", "nn", "tiles"}
+_BELOW = LANGUAGE | {"kernels", "gauss", "law", "evaluate", "lower", "limits", "nn", "tiles"}
 ARROWS |= {
     "pictures": {"errors", "finite"},
     "finite": _BELOW | {"pictures"},

@@ -12,9 +12,9 @@ import tpnum as tp
 from tests.oracle.mixed import numbered
 from tpnum import functions, nn
 from tpnum.errors import AccuracyWarning, InputError, LimitError
+from tpnum.evaluate.joint import Account, joint_expectation, repaired
 from tpnum.functions import get
 from tpnum.law.price import price, smooth
-from tpnum.plan.joint import Account, joint_expectation, repaired
 
 X = np.random.default_rng(0).standard_normal((3, 4))
 Y = np.array([1.0, -1.0, 0.5])

@@ -8,8 +8,8 @@ import pytest
 from tests.oracle.every_net import dense, skip
 from tpnum import nn
 from tpnum.kernels.machine import OPERATIONS
-from tpnum.plan.assembler import SLOTS, Instruction, allocate
-from tpnum.plan.compiler import compile_plan
+from tpnum.lower.assembler import SLOTS, Instruction, allocate
+from tpnum.lower.compiler import compile_plan
 from tpnum.program.lines import Data
 from tpnum.tiles import driver
 

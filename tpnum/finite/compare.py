@@ -11,7 +11,7 @@ import numpy as np
 from tpnum.arguments import jobs, shown, whole
 from tpnum.errors import InputError
 from tpnum.finite.simulations import Quantity, line_fit, quantity, simulations, unit
-from tpnum.plan.limit import Law, limit
+from tpnum.limits.limit import Law, limit
 from tpnum.program import reads
 from tpnum.program.calls import as_program
 

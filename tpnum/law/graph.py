@@ -1,7 +1,7 @@
 """What the law demands of a program: a graph of per-input and of pairwise quantities.
 
 The rules (`tpnum.law.site`, `tpnum.law.pairs`) turn a program's text into these nodes; evaluators
-(`tpnum.plan`) turn nodes into arrays.  A *profile* node is a function of one input (variances, means,
+(`tpnum.evaluate`) turn nodes into arrays.  A *profile* node is a function of one input (variances, means,
 scalars): array (N, *axes).  A *pair* node is a function of two inputs: K(a, b) = E[Z^a Z^b'] or a factor
 of it.
 

@@ -9,18 +9,18 @@ import numpy as np
 
 from tpnum.gauss.closed import FAMILIES
 from tpnum.kernels.cells import SLOTS as KINDS
+from tpnum.lower.assembler import inverse
+from tpnum.lower.compiler import Unsupported
 from tpnum.lower.numbers import Number, Numbers
-from tpnum.plan.assembler import inverse
-from tpnum.plan.compiler import Unsupported
-from tpnum.plan.tables import SeriesTables
+from tpnum.lower.tables import SeriesTables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
     from tpnum.lower.network import Grid
     from tpnum.lower.numbers import Pair
-    from tpnum.plan.profile import ProfileValues
 
 SLOTS = {
     "data": "w",

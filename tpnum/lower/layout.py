@@ -186,7 +186,7 @@ class Layout:
     def part(self, components: np.ndarray) -> Layout:
         """The same cells and maps with some of the components alone."""
         made = copy(self)
-        vars(made).update(components=components, _arrays={})  # what is derived is made anew
+        vars(made).update(components=np.ascontiguousarray(components), _arrays={})  # the rest is the same
         return made
 
     def cells_of(self, space: Hashable) -> int:

@@ -7,8 +7,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tpnum.law import graph
+from tpnum.lower.compiler import Unsupported
 from tpnum.lower.linear import Chain, form, is_linear
-from tpnum.plan.compiler import Unsupported
 
 if TYPE_CHECKING:
     Grid = tuple[tuple[str, int, int], ...]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.plan import labels
+from tpnum.evaluate import labels
 
 if TYPE_CHECKING:
+    from tpnum.evaluate.profile import ProfileValues
     from tpnum.law import graph
     from tpnum.lower.network import Grid
-    from tpnum.plan.profile import ProfileValues
     from tpnum.program.lines import Axes
 
 

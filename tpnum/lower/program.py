@@ -16,9 +16,9 @@ from tpnum.lower.select import Selection
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.layout import Layout
     from tpnum.lower.schedule import Schedule
-    from tpnum.plan.profile import ProfileValues
 
 Kept: TypeAlias = "Callable[[int, Callable[[], Any]], Any]"
 

@@ -12,9 +12,9 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from tpnum.law import graph
+from tpnum.lower.compiler import Unsupported
 from tpnum.lower.linear import Pull, is_linear
 from tpnum.lower.network import Network, Root, grid_of
-from tpnum.plan.compiler import Unsupported
 
 if TYPE_CHECKING:
     from tpnum.lower.linear import Cell

@@ -12,19 +12,19 @@ import numpy as np
 
 from tpnum.law import graph
 from tpnum.lower.builder import Builder, both, negative, scaled, sides
+from tpnum.lower.compiler import Unsupported
 from tpnum.lower.linear import is_linear
 from tpnum.lower.network import Root, grid_of
 from tpnum.lower.numbers import Number, axes_of
 from tpnum.lower.relus import Relus, constant
 from tpnum.lower.schedule import Level
-from tpnum.plan.compiler import Unsupported
 
 if TYPE_CHECKING:
+    from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
     from tpnum.lower.network import Grid
     from tpnum.lower.numbers import Pair
     from tpnum.lower.relus import Rectified
-    from tpnum.plan.profile import ProfileValues
     from tpnum.program.lines import Axes
 
     Atoms = tuple[tuple[float, graph.Pair], ...]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tpnum.evaluate.general import same_input
+from tpnum.evaluate.profile import ProfileValues
+from tpnum.lower.compiler import Unsupported
 from tpnum.lower.layout import Layout
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Program
 from tpnum.lower.schedule import Schedule
-from tpnum.plan.compiler import Unsupported
-from tpnum.plan.general import same_input
-from tpnum.plan.profile import ProfileValues
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.evaluate.general import PairValues
 from tpnum.kernels._views import WIDTH
+from tpnum.lower.compiler import Unsupported
 from tpnum.lower.layout import Layout
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Laid, Program
 from tpnum.lower.schedule import Schedule
-from tpnum.plan.compiler import Unsupported
-from tpnum.plan.general import PairValues
 from tpnum.tiles.grid import Tile, blocks, check_finite, put
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tpnum.evaluate.plan import Plan
+    from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.program import Kept
     from tpnum.lower.variances import Variances
-    from tpnum.plan.plan import Plan
-    from tpnum.plan.profile import ProfileValues
 
 BUFFERS = 8 << 20
 """Bytes of buffers between levels per thread."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.errors import LimitError
-from tpnum.plan import labels
+from tpnum.evaluate import labels
 
 if TYPE_CHECKING:
-    from tpnum.plan.plan import Plan
-    from tpnum.plan.profile import ProfileValues
+    from tpnum.evaluate.plan import Plan
+    from tpnum.evaluate.profile import ProfileValues
 
 
 def fill_diagonals(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray]) -> None:

@@ -11,10 +11,10 @@ from tpnum import nn
 from tpnum.arguments import flag, whole
 from tpnum.arguments import jobs as jobs_of
 from tpnum.errors import InputError
+from tpnum.evaluate.joint import BUDGET, RTOL, Account, accuracy
+from tpnum.evaluate.plan import Plan, make_plan
 from tpnum.lower.variances import Variances
 from tpnum.nn.base import no_layer
-from tpnum.plan.joint import BUDGET, RTOL, Account, accuracy
-from tpnum.plan.plan import Plan, make_plan
 from tpnum.program import Program
 from tpnum.program.lines import Data
 from tpnum.tiles import arguments

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.evaluate.general import PairValues
 from tpnum.kernels import machine as kernels
 from tpnum.kernels.duals import pointer
-from tpnum.plan.general import PairValues
 from tpnum.tiles.diagonal import write_diagonal
 from tpnum.tiles.directions import Directions
 from tpnum.tiles.grid import Tile, panels, put
 
 if TYPE_CHECKING:
-    from tpnum.plan.assembler import Machine
-    from tpnum.plan.plan import Plan
-    from tpnum.plan.profile import ProfileValues
+    from tpnum.evaluate.plan import Plan
+    from tpnum.evaluate.profile import ProfileValues
+    from tpnum.lower.assembler import Machine
 
 HEIGHT = 256
 PANEL = 2 << 20

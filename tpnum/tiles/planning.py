@@ -12,8 +12,8 @@ from tpnum.arguments import shown, whole
 from tpnum.errors import InputError, TpnumError
 from tpnum.kernels import cells as cell_kernels
 from tpnum.law import graph
-from tpnum.lower.schedule import grid_of
-from tpnum.plan.assembler import listing
+from tpnum.lower.assembler import listing
+from tpnum.lower.network import grid_of
 from tpnum.tiles import arguments
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.fast import MachineWorker
@@ -23,7 +23,8 @@ from tpnum.tiles.trial import Tally, Trial
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tpnum.lower.schedule import Level, Root
+    from tpnum.lower.network import Root
+    from tpnum.lower.schedule import Level
     from tpnum.nn.base import Layer
     from tpnum.program import Program
     from tpnum.tiles.pool import Worker

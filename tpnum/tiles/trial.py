@@ -26,10 +26,10 @@ from tpnum.tiles.workers import GeneralWorker, make_worker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tpnum.evaluate.profile import ProfileValues
     from tpnum.law import graph
     from tpnum.lower.layout import Layout
     from tpnum.nn.base import Layer
-    from tpnum.plan.profile import ProfileValues
     from tpnum.program import Program
     from tpnum.tiles.pool import Worker
 
@@ -161,7 +161,7 @@ class Trial:
             x = {name: np.broadcast_to(v, (count, *v.shape[1:])) for name, v in x.items()}
         plan = plan_of(self.net, x, None, self.kinds)
         self.variances = _OneForAll()
-        profiles = plan.profiles(x, None, self.variances)
+        profiles = plan.profiles(x, None, variances=self.variances)
         shape = (count, count, *plan.axes[0], *plan.axes[1])
         if alike:  # nothing will be computed
             outs = {kind: np.broadcast_to(np.zeros((), self.dtype), shape) for kind in self.kinds}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.plan.compiler import Unsupported, compile_plan
-from tpnum.plan.general import PairValues
+from tpnum.evaluate.general import PairValues
+from tpnum.lower.compiler import Unsupported, compile_plan
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.diagonal import check_range, write_diagonal
 from tpnum.tiles.fast import MachineWorker
@@ -15,9 +15,9 @@ from tpnum.tiles.grid import Tile, check_finite, put, squares
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
+    from tpnum.evaluate.plan import Plan
+    from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.variances import Variances
-    from tpnum.plan.plan import Plan
-    from tpnum.plan.profile import ProfileValues
     from tpnum.tiles.pool import Worker
 
 BUDGET = 1 << 23
@@ -50,7 +50,7 @@ def make_worker(
 
 
 class GeneralWorker:
-    """`tpnum.plan.general` on square tiles, in float64; ``reason`` is why no compiled road will do."""
+    """`tpnum.evaluate.general` on square tiles, in float64; ``reason`` is why no compiled road will do."""
 
     road = "general"
     grain = 1 << 6

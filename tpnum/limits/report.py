@@ -13,8 +13,8 @@ from tpnum.program.lines import MatMul, Moment
 
 if TYPE_CHECKING:
     from tpnum.law.independence import Verdict
-    from tpnum.plan.limit import Law
-    from tpnum.plan.reading import Recursion
+    from tpnum.limits.limit import Law
+    from tpnum.limits.reading import Recursion
     from tpnum.program import Program
 
 INTEGRALS = ("no integral", "one-dimensional integrals", "two-dimensional expectations")

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tpnum.plan import labels
-from tpnum.plan.blocks import Block, Dim, dims, shape
+from tpnum.evaluate import labels
+from tpnum.evaluate.blocks import Block, Dim, dims, shape
 
 if TYPE_CHECKING:
+    from tpnum.evaluate.general import PairValues
     from tpnum.law import graph
-    from tpnum.plan.general import PairValues
     from tpnum.program.lines import Axes, Map
 
 

@@ -11,15 +11,15 @@ import numpy as np
 
 from tpnum.arguments import choice, whole
 from tpnum.errors import InputError, LimitError, require_memory
+from tpnum.evaluate.data import bind
+from tpnum.evaluate.joint import LEAST, MOST, RTOL, Account, accuracy
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
 from tpnum.law.onsager import HAT, Correction, Free, free, independent
 from tpnum.law.price import Purse, TooWide, held
 from tpnum.law.rational import NotPolynomial, Rational
-from tpnum.plan.data import bind
-from tpnum.plan.joint import LEAST, MOST, RTOL, Account, accuracy
-from tpnum.plan.reading import Families, FractionReading, Recursion
-from tpnum.plan.report import Choice, IndependenceReport, choices, sampled
+from tpnum.limits.reading import Families, FractionReading, Recursion
+from tpnum.limits.report import Choice, IndependenceReport, choices, sampled
 from tpnum.program.calls import as_program
 from tpnum.program.expand import maps_below_functions, origins, sources
 from tpnum.program.lines import Data, Transpose
@@ -30,7 +30,7 @@ from tpnum.program.text import place, quoted_places
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tpnum.plan.reading import Reading
+    from tpnum.limits.reading import Reading
     from tpnum.program import Program, Scalar, Vector
 
 N = TypeVar("N", Choice, Correction)

@@ -9,12 +9,12 @@ import numpy as np
 
 from tpnum.kernels import machine as kernels
 from tpnum.law import graph
-from tpnum.plan.tables import SeriesTables
+from tpnum.lower.tables import SeriesTables
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from tpnum.plan.profile import ProfileValues
+    from tpnum.evaluate.profile import ProfileValues
 
 CODE = {name: k for k, name in enumerate(kernels.OPERATIONS)}
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.errors import InputError, ProgramError
+from tpnum.evaluate.blocks import shape
+from tpnum.evaluate.data import bind
+from tpnum.evaluate.profile import ProfileValues
 from tpnum.law import graph
 from tpnum.law.lines import Lines
 from tpnum.law.pairs import Pairs
-from tpnum.plan.blocks import shape
-from tpnum.plan.data import bind
-from tpnum.plan.profile import ProfileValues
 from tpnum.program.expand import maps_below_functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tpnum.plan.general import PairValues
-    from tpnum.plan.joint import Account
+    from tpnum.evaluate.general import PairValues
+    from tpnum.evaluate.joint import Account
     from tpnum.program import Program
 
 Diagonal = tuple[float, graph.Profile, tuple[int | None, ...]]

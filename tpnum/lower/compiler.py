@@ -3,7 +3,7 @@
 A node whose 1 - rho matters (what a dual reads) is a value of co-correlations, everything else
 a plain covariance.  A dense layer behind a nonlinearity, with its tangent kernel, is one or three
 instructions; sums, products and residual branches are spelled out.  Values never change, so any number of
-readers may ask for one; which of them share a register is found afterwards (`tpnum.plan.assembler`).
+readers may ask for one; which of them share a register is found afterwards (`tpnum.lower.assembler`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 from tpnum.gauss.closed import FAMILIES
 from tpnum.kernels import machine as kernels
 from tpnum.law import graph
-from tpnum.plan.assembler import Assembler, Machine, Norms, inverse
-from tpnum.plan.layers import Layer, Layers, Tangent, Term
+from tpnum.lower.assembler import Assembler, Machine, Norms, inverse
+from tpnum.lower.layers import Layer, Layers, Tangent, Term
 
 if TYPE_CHECKING:
+    from tpnum.evaluate.plan import Plan
+    from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
-    from tpnum.plan.plan import Plan
-    from tpnum.plan.profile import ProfileValues
 
 
 class Unsupported(Exception):

@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tpnum.errors import InputError, LimitError
+from tpnum.evaluate import labels
+from tpnum.evaluate.blocks import dims, shape
+from tpnum.evaluate.data import bind
+from tpnum.evaluate.general import PairValues
+from tpnum.evaluate.joint import Account
+from tpnum.evaluate.profile import ProfileValues
 from tpnum.functions import get
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.lines import Lines
@@ -20,12 +26,6 @@ from tpnum.law.pairs import Pairs
 from tpnum.law.price import TooWide
 from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.law.site import Site
-from tpnum.plan import labels
-from tpnum.plan.blocks import dims, shape
-from tpnum.plan.data import bind
-from tpnum.plan.general import PairValues
-from tpnum.plan.joint import Account
-from tpnum.plan.profile import ProfileValues
 from tpnum.program.expand import members
 from tpnum.program.lines import MatMul, Moment
 

@@ -10,8 +10,8 @@ import numpy as np
 from tpnum.arguments import choice
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
-from tpnum.plan.limit import Law, limit
-from tpnum.plan.reading import assembled
+from tpnum.limits.limit import Law, limit
+from tpnum.limits.reading import assembled
 from tpnum.program.calls import as_program
 from tpnum.program.expand import maps_below_functions, members
 from tpnum.program.lines import Input, Matrix

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.errors import InputError, LimitError
+from tpnum.evaluate import labels
+from tpnum.evaluate.joint import BUDGET, Account
 from tpnum.gauss.dual import gap
 from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.law import graph
-from tpnum.plan import labels
-from tpnum.plan.joint import BUDGET, Account
 from tpnum.program.lines import Moment, Nonlin
 
 if TYPE_CHECKING:
@@ -325,7 +325,7 @@ class ProfileValues:
 
 
 def _one_by_one(values: ProfileValues, node: graph.Reduced) -> np.ndarray:
-    from tpnum.plan.general import same_input
+    from tpnum.evaluate.general import same_input
 
     return same_input(values, node.pair, node.axes)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tpnum.law import graph
 
 if TYPE_CHECKING:
-    from tpnum.plan.assembler import Norms
+    from tpnum.lower.assembler import Norms
 
 
 @dataclass(frozen=True)

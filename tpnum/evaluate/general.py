@@ -1,7 +1,7 @@
 """The general path: any graph of pair nodes on a tile of inputs, by NumPy, one rule per node.
 
 Every node's value is K; where the node has increments also D = E (Z - Z')^2, bilinear like K and
-exact for nearly equal inputs.  The fast path (`tpnum.plan.compiler`) is held to this one.
+exact for nearly equal inputs.  The fast path (`tpnum.lower.compiler`) is held to this one.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.errors import LimitError
+from tpnum.evaluate import labels, maps
+from tpnum.evaluate.blocks import Block, dims, shape
 from tpnum.gauss.pair import evaluate
 from tpnum.law import graph
-from tpnum.plan import labels, maps
-from tpnum.plan.blocks import Block, dims, shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tpnum.evaluate.blocks import Dim
+    from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
-    from tpnum.plan.blocks import Dim
-    from tpnum.plan.profile import ProfileValues
     from tpnum.program.lines import Axes
 
 NEAR = 0.5
