@@ -19,8 +19,6 @@ WIDTH = 8
 PAIRS = 1500
 """Pairs of positions that a net may have: the general path is to be affordable."""
 
-ROUGH = (nn.Sign, nn.Step)
-
 
 class Writer:
     """A net, layer by layer, over images of ``shape``; ``plain`` keeps to what `tests.oracle.loops` knows."""
@@ -168,14 +166,14 @@ def random_shape(pick):
 
 
 def random_net(seed, plain=False):
-    """(net, shape of its images, shape of others that it also takes or None, layers' writer)."""
+    """(net, shape of its images with their channels, shape of the axes of others that it takes or None)."""
     rng = np.random.default_rng([seed, 21])
     pick = lambda k: int(rng.integers(k))  # noqa: E731
     shape = random_shape(pick)
     writer = Writer(pick, shape, plain)
     net = writer.net()
     other = None if writer.local else tuple(n + pick(3) for n in shape)
-    return net, (*shape, 1 + pick(3)), other
+    return net, (*shape, 2 + pick(2)), other
 
 
 def generic(seed, shape, n):
