@@ -61,6 +61,7 @@ class Program:
         selection = Selection(layout.level, profiles, dtype)
         self.selection = selection
         self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
+        self.subtracts = any(i.op == "normal" for i in selection.code)  # 1 - rho, from a rounded rho
         self._grids = list(layout.level.spaces)
         self._assemble()
         self.buffer_sizes = [layout.buffer_size(node) for node in self.buffer_nodes]

@@ -72,14 +72,10 @@ class Relus:
         self, call: graph.DualCall, uses: list[tuple[Root, int, float, graph.Pair]]
     ) -> Rectified | None:
         source = self.roots.get(id(call.cov))
-        if source is None or source.held != "inc" or call.f != call.g or call.f.closed is None:
-            return None
-        if FAMILIES[call.f.closed[0]].strip != "abrelu":
+        if source is None or source.held != "inc" or call.f != call.g:
             return None
         first, second = (self.prepare(call, side) for side in (0, 1))
-        if first.kind != "closed" or second.kind != "closed" or not first.params.size:
-            return None
-        if not np.all(first.params[0] == 0.5) or not np.all(second.params[0] == 0.5):
+        if not _rectifies(first) or not _rectifies(second):
             return None
         by_group: dict[tuple[int, int], list[tuple[Root, float, graph.Pair]]] = {}
         for root, k, coef, atom in uses:
@@ -153,12 +149,17 @@ class Relus:
                     continue
                 if not isinstance(atom, graph.Dual) or atom.what != "value" or atom.call.f != atom.call.g:
                     return False
-                prepared = self.prepare(atom.call, 0)
-                if prepared.kind != "closed" or prepared.f.closed is None:
-                    return False
-                if FAMILIES[prepared.f.closed[0]].strip != "abrelu" or not np.all(prepared.params[0] == 0.5):
+                if not _rectifies(self.prepare(atom.call, 0)):
                     return False
         return True
+
+
+def _rectifies(prepared: Prepared) -> bool:
+    """Whether a function is a multiple of max(u, 0) or of min(u, 0)."""
+    if prepared.kind != "closed" or prepared.f.closed is None or not prepared.params.size:
+        return False
+    family = FAMILIES.get(prepared.f.closed[0])
+    return family is not None and family.strip == "abrelu" and bool(np.all(prepared.params[0] == 0.5))
 
 
 def constant(group: Group) -> float | None:

@@ -51,9 +51,7 @@ class Selection(Builder):
     # -- order -----------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        depth: dict[int, int] = {}
-        for root in self.level.roots:
-            depth[id(root)] = 1 + max((depth.get(id(r), 0) for r in root.loads), default=0)
+        depth = self._depths()
         for d in sorted(set(depth.values())):
             batch = [root for root in self.level.roots if depth[id(root)] == d]
             for root in batch:
@@ -65,6 +63,21 @@ class Selection(Builder):
             for root in batch:
                 if root in self.level.stored:
                     self._store(root)
+
+    def _depths(self) -> dict[int, int]:
+        """How many roots deep each one stands; a relu waits for the tangent kernel that it takes along."""
+        loads = {id(root): [id(r) for r in root.loads] for root in self.level.roots}
+        for step in self.relus.steps.values():
+            inner = self._root(step.inner)
+            if inner is not None:
+                loads[step.value[0]].append(id(inner))
+        depth = dict.fromkeys(loads, 1)
+        for _ in range(len(loads) + 1):
+            deeper = {k: 1 + max((depth.get(r, 0) for r in below), default=0) for k, below in loads.items()}
+            if deeper == depth:
+                return depth
+            depth = deeper
+        raise Unsupported("a relu and its tangent kernel wait for each other")
 
     def _make(self, root: Root) -> None:
         """The sources of a root's chains; the chains themselves are run when somebody reads the root."""
@@ -136,7 +149,7 @@ class Selection(Builder):
         out = self.value_of("zero", grid=grid) if out < 0 else out
         for coef, atom in atoms:
             if isinstance(atom, graph.Sum) and not is_linear(atom):
-                for part in atom.parts:
+                for part in self._spelled(atom):
                     out = self._gain(out, coef * part.coef, part.rows, part.cols, part.pairs, down, grid)
             else:
                 out = self._gain(out, coef, (), (), (atom,), down, grid)
@@ -180,7 +193,7 @@ class Selection(Builder):
         out = self.value_of("zero", grid=grid) if out < 0 else out
         for coef, atom in atoms:
             if isinstance(atom, graph.Sum) and not is_linear(atom):
-                for part in atom.parts:
+                for part in self._spelled(atom):
                     out = self._term(out, coef * part.coef, part.rows, part.cols, part.pairs, grid)
             else:
                 out = self._term(out, coef, (), (), (atom,), grid)
@@ -224,6 +237,23 @@ class Selection(Builder):
             first = self.value_of("multiply", first, other, grid=grid)
         p = self.numbers.place(grid, number)
         return self.value_of("add_product", out, first, last, p=p, grid=grid)
+
+    def _spelled(self, node: graph.Sum) -> list[graph.Part]:
+        """The parts of a sum, with what is a product of means instead of a node of its own."""
+        made, waiting = [], list(reversed(node.parts))
+        while waiting:
+            part = waiting.pop()
+            for pair in part.pairs:
+                if isinstance(pair, graph.Sum) and not any(inner.pairs for inner in pair.parts):
+                    rest = tuple(other for other in part.pairs if other is not pair)
+                    waiting += [
+                        graph.Part(part.coef * p.coef, part.rows + p.rows, part.cols + p.cols, rest)
+                        for p in reversed(pair.parts)
+                    ]
+                    break
+            else:
+                made.append(part)
+        return made
 
     def _noise(self, out: int, node: graph.Fresh, number: Pair, grid: Grid) -> int:
         """Noise: the square on coinciding positions of one example, the product of means elsewhere."""
@@ -302,7 +332,7 @@ class Selection(Builder):
             norms = node.norms
             down = sides(lambda k: Number(1.0, (), ((norms[k], -1.0),)))
             out = self.value_of("zero", grid=grid)
-            for part in node.parts:
+            for part in self._spelled(node):
                 out = self._gain(out, part.coef, part.rows, part.cols, part.pairs, down, grid)
             return self.value_of("co", out, p=self._roots_of(norms, grid), grid=grid)
         raise Unsupported(f"no correlation of a {type(node).__name__} node")
@@ -339,6 +369,11 @@ class Selection(Builder):
             return self._e[id(node)]
         if isinstance(node, graph.Shared):
             raise Unsupported("a function of a constant")
+        if root is None and (node.norms is None or not node.increments):
+            value = self._covariance(node, grid)
+            p = self.numbers.place(grid, sides(lambda k: Number(1.0, ((call.vars[k], -0.5),))))
+            self._e[id(node)] = self.value_of("normal", value, p=p, grid=grid, flag=1)
+            return self._e[id(node)]
         return self.correlation(node)
 
     def _make_call(self, call: graph.DualCall, grid: Grid) -> tuple[int, int]:

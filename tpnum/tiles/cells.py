@@ -36,7 +36,7 @@ PARTS = 48 << 20
 LAID = 64 << 20
 """Bytes of numbers that are kept laid out."""
 SINGLE = 16
-"""Steps beyond which float32 is not enough within a pair."""
+"""Steps beyond which float32 is not enough within a pair, as it is not where correlations are subtracted."""
 
 
 class CellWorker:
@@ -70,7 +70,8 @@ class CellWorker:
         one = slice(0, 1)
         probe = self._programs(one, one, dtype)
         steps = sum(program.steps for program in probe)
-        self.work = dtype if steps <= SINGLE else np.dtype(np.float64)
+        single = steps <= SINGLE and not any(program.subtracts for program in probe)
+        self.work = dtype if single else np.dtype(np.float64)
         self.lanes = WIDTH // self.work.itemsize
         width = tile or WIDE
         cells = sum(level.cells for level in self.schedule.levels)
