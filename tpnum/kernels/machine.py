@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._jit import fast_kernel, kernel
+from tpnum.kernels._jit import by_dtype, fast_kernel, kernel
 from tpnum.kernels.gram import correlate_strip, mirror
 from tpnum.kernels.piecewise import (
     abrelu_layer,
@@ -146,16 +146,22 @@ def both(out, e, f):
         out[k] = math.copysign(y + z * (one - y), math.copysign(one, e[k]) * math.copysign(one, f[k]))
 
 
+rounding = by_dtype(lambda x: np.float32(2.0**-21), lambda x: 2.0**-50)
+"""What 1 - |rho| of equal variables may come out as: four units of the last place."""
+
+
 @kernel
 def normal(out, t, rp, cp, p, i, j0):
-    """The co-correlation of a covariance; 1 - |rho| to rounding only."""
+    """The co-correlation of a covariance; 1 - |rho| to rounding only, which is taken for zero."""
     one = out.dtype.type(1)
     zero = out.dtype.type(0)
+    least = rounding(one)
     r = rp[p, i]
     c = cp[p, j0 : j0 + out.size]
     for k in range(out.size):
         rho = (r * c[k]) * t[k]
-        out[k] = math.copysign(max(one - abs(rho), zero), rho)
+        y = one - abs(rho)
+        out[k] = math.copysign(y if y > least else zero, rho)
 
 
 @fast_kernel

@@ -183,6 +183,11 @@ class Layout:
 
     # -- arrays ----------------------------------------------------------------------------------
 
+    @property
+    def count(self) -> int:
+        """How many components the level has."""
+        return max(prod(map(len, self.level.components)), 1)
+
     def part(self, components: np.ndarray) -> Layout:
         """The same cells and maps with some of the components alone."""
         made = copy(self)

@@ -42,6 +42,8 @@ class Laid(NamedTuple):
 
 
 CODE = {name: number for number, name in enumerate(kernels.OPERATIONS)}
+PIECE = 1 << 28
+"""Numbers that are computed between two looks at whether to go on."""
 APART = ("mix", "load", "store")
 """Operations that end a stretch: they mix cells, or number them in their own way."""
 
@@ -265,9 +267,13 @@ class Program:
         buffers: np.ndarray,
         starts: dict[int, tuple[int, int]],
         scratch: np.ndarray,
+        proceed: Callable[[], None],
     ) -> int:
-        """Rows ``rows`` against a strip of columns; how many strips held pairs that their series miss."""
-        layout = self.layout
+        """Rows ``rows`` against a strip of columns; how many strips held pairs that their series miss.
+
+        ``proceed`` is called every now and then, and may raise.
+        """
+        layout, level = self.layout, self.layout.level
         components, spaces, cells, maps, taps = layout.arrays(self.dtype)
         places = np.empty(
             (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
@@ -275,16 +281,20 @@ class Program:
         row, col = self.row, self.cols[strip]
         duals = (*self.selection.duals, *["step"] * kernels.SLOTS)[: kernels.SLOTS]
         table = np.array([starts[n] for n in self.buffer_nodes] or np.empty((0, 2)), np.int64).reshape(-1, 2)
-        return int(
-            kernels.run(
-                self.code, self.stretches, self.registers, components, spaces, cells, maps, taps,
-                (row.flat[0], col.flat[0], self.grids, row.constants, col.constants.ravel()),
+        each = (rows[1] - rows[0]) * self.lanes * max(len(self.code), 1) * level.cells / layout.count
+        piece = max(1, int(PIECE / max(each, 1)))
+        missed = 0
+        for low in range(0, len(components), piece):
+            proceed()
+            missed += kernels.run(
+                self.code, self.stretches, self.registers, components[low : low + piece], spaces, cells, maps,
+                taps, (row.flat[0], col.flat[0], self.grids, row.constants, col.constants.ravel()),
                 (row.flat[1], col.flat[1], self.sources),
                 (self.entries, self.terms, self.least, row.flat[2], col.flat[2], self.coefs),
                 scratch, places, (buffers, table), (*rows, self.selection.profiles[0].size), own,
                 *(pointer(name, self.dtype) for name in duals),
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+        return missed
 
 
 def _lanes(values: np.ndarray, lanes: int) -> np.ndarray:

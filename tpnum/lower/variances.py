@@ -30,10 +30,11 @@ class Variances:
     A profile pass over some of the examples asks for its part (`of`).
     """
 
-    def __init__(self, stopped: Callable[[], None] = lambda: None):
+    def __init__(self) -> None:
+        self.proceed: Callable[[], None] = lambda: None
+        """Called every now and then; it may raise."""
         self._found: dict[tuple[int, tuple], np.ndarray] = {}
         self._lock = threading.RLock()
-        self._stopped = stopped
 
     def __call__(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
         """(N, *axes) for a profile pass over all examples."""
@@ -56,7 +57,7 @@ class Variances:
             layouts = [Layout(level, schedule.buffers) for level in schedule.levels]
             parts = []
             for low in range(0, values.size, CHUNK):
-                self._stopped()
+                self.proceed()
                 parts.append(
                     self._chunk(values, slice(low, min(low + CHUNK, values.size)), schedule, layouts)
                 )
@@ -88,10 +89,9 @@ class Variances:
         shape = [len(found) for found in schedule.buffers[id(output)]]
         made = np.empty((size, *shape))
         for i in range(size):
-            self._stopped()
             buffers[:] = 0.0
             for program in programs:
-                if program.run(0, (i, i + 1), 0, buffers, starts, scratch):
+                if program.run(0, (i, i + 1), 0, buffers, starts, scratch, self.proceed):
                     raise Unsupported("the series of a variance does not converge")
             made[i] = buffers[where : where + count * lanes].reshape(*shape, lanes)[..., i]
         return made

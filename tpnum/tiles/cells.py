@@ -14,7 +14,7 @@ from tpnum.lower.layout import Layout
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Laid, Program
 from tpnum.lower.schedule import Schedule
-from tpnum.tiles.grid import Tile, blocks, check_finite, put
+from tpnum.tiles.grid import Tile, blocks, check_finite, general_side, put, squares
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class CellWorker:
         variances: Variances,
     ):
         self.variances = variances
+        variances.proceed = self._proceed
         self._parts: dict[tuple[int, int, int], ProfileValues] = {}
         self._laid: dict[tuple, Any] = {}
         self._lock = threading.Lock()
@@ -146,9 +147,7 @@ class CellWorker:
                     at += size * (high - low) * self.lanes
                 buffers[:at] = 0.0
                 for program in programs:
-                    if self.stopped:
-                        raise Stopped
-                    if program.run(k, (low, high), own, buffers, starts, scratch):
+                    if program.run(k, (low, high), own, buffers, starts, scratch, self._proceed):
                         self._general(tile)
                         return
                 self._collect(blocks, buffers, starts, (low, high), strip)
@@ -187,9 +186,23 @@ class CellWorker:
 
     def _general(self, tile: Tile) -> None:
         """A tile with pairs so close that their series do not converge: quadrature, by the general path."""
-        values = PairValues(*self.profiles, tile.rows, tile.cols, self.symmetric)
-        for kind, block in self.plan.tile(values).items():
-            put(self.outs[kind], tile, block, len(self.plan.axes[0]))
+        shape = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
+        blocks = {kind: np.empty((*shape, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.outs}
+        for part in squares(*shape, general_side(self.plan), False):
+            rows, cols = (
+                slice(whole.start + piece.start, whole.start + piece.stop)
+                for whole, piece in ((tile.rows, part.rows), (tile.cols, part.cols))
+            )
+            values = PairValues(*self.profiles, rows, cols, self.symmetric, self._proceed)
+            for kind, block in self.plan.tile(values).items():
+                blocks[kind][part.rows, part.cols] = block
+        for kind, found in blocks.items():
+            check_finite(found, kind, tile, self.dtype)
+            put(self.outs[kind], tile, found, len(self.plan.axes[0]))
+
+    def _proceed(self) -> None:
+        if self.stopped:
+            raise Stopped
 
     def finish(self) -> None:
         for kind in self.outs:

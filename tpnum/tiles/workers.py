@@ -11,7 +11,7 @@ from tpnum.lower.compiler import Unsupported, compile_plan
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.diagonal import check_range, write_diagonal
 from tpnum.tiles.fast import MachineWorker
-from tpnum.tiles.grid import Tile, check_finite, put, squares
+from tpnum.tiles.grid import Tile, check_finite, general_side, put, squares
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.variances import Variances
     from tpnum.tiles.pool import Worker
-
-BUDGET = 1 << 23
-"""Numbers that the general path may hold per node and tile."""
 
 
 def make_worker(
@@ -67,18 +64,9 @@ class GeneralWorker:
         self.plan, self.outs, self.reason = plan, outs, reason
         self.rows, self.cols = profiles
         self.symmetric = self.rows is self.cols
-        self.side = tile or self._side()
+        self.side = tile or general_side(plan)
         mirrored = self.symmetric and plan.mirrored
         self.tiles = squares(self.rows.size, self.cols.size, self.side, mirrored)
-
-    def _side(self) -> int:
-        """Examples per tile such that the largest family of pairs fits the budget."""
-        largest = 1
-        for side in (0, 1):
-            lines = self.plan.pairs.lines[side]
-            sizes = [int(np.prod([s for _, s in var.axes], initial=1)) for var in lines.vars.values()]
-            largest *= max(sizes, default=1)
-        return int(np.clip(np.sqrt(BUDGET / largest), 1, 256))
 
     def prepare(self) -> None:
         """The profile pass: one pair touches every profile, before threads could race for them."""
