@@ -99,6 +99,10 @@ CALLS = {
     ),
     "kernel.several": (tp.kernel, {"net": NET, "x1": X, "get": ("ntk", "nngp"), "out": None, "diag": True}),
     "kernel.program": (tp.kernel, {"net": with_data(), "x1": {"u": X}}),
+    "plan": (
+        tp.plan,
+        {"net": NET, "shape": X.shape[1:], "get": "nngp", "dtype": None, "n": 10, "cores": 1},
+    ),
     "limit": (
         tp.limit,
         {
@@ -141,9 +145,9 @@ CALLS = {
     "dual.estimate": (DUAL.estimate, {"q1": 1.0, "q2": 1.0, "c": 0.5, "derivative": False}),
     "apply": (
         spread(tp.apply, "f", "x"),
-        {"f": "tanh", "x": P["x"], "derivative": None, "kinks": (), "name": None},
+        {"f": "tanh", "x": small()["x"], "derivative": None, "kinks": (), "name": None},
     ),
-    "mean": (tp.mean, {"vector": P["x"], "name": None}),
+    "mean": (tp.mean, {"vector": small()["x"], "name": None}),
     # the law and the samples
     "law.mean": (LAW.mean, {"v": "x"}),
     "law.moment": (LAW.moment, {"a": "x", "b": "g"}),
