@@ -81,7 +81,7 @@ def test_regions_of_a_pooled_net() -> None:
     """Stride-1 convolutions: the diagonal planes {(p, p + delta)}; behind the pooling one cell."""
     planes, head = tp.plan(conv(nn.GlobalAvgPool), (4, 5, 2), get=BOTH).regions
     assert planes.components == 7 * 9
-    assert planes.grid == "x 5 x 5, y 4 x 4"
+    assert (planes.grid, planes.cells) == ("x 5 x 5, y 4 x 4", 25 * 16)
     assert (planes.loads, len(planes.stores)) == ((), 2)
     assert all(store == "pooled covariance on no axes: 1 cell" for store in planes.stores)
     assert (head.components, head.cells, head.loads) == (1, 1, planes.stores)
@@ -132,13 +132,8 @@ def test_a_plan_is_frozen_and_prints_itself() -> None:
     plan = tp.plan(dense(), (7,), get=BOTH, dtype="float32", n=50, cores=2)
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan.n = 3  # type: ignore[misc]
-    for part in (
-        "nngp, ntk at shape 7 in float32",
-        "road: machine",
-        "a pair and thread",
-        "50 x 50",
-        "2 threads",
-    ):
+    head = "nngp, ntk at shape 7 in float32"
+    for part in (head, "road: machine", "a pair and thread", "50 x 50", "2 threads"):
         assert part in str(plan)
     assert str(plan) in repr(plan)
 
@@ -184,9 +179,7 @@ def test_weights_are_the_cells_of_components(pooled: CellWorker) -> None:
     grids = pooled.schedule.levels[0].spaces
     expected = [
         sum(
-            np.prod(
-                [len(found[u].get(grid, ())) for found, u in zip(first.level.components, at, strict=True)]
-            )
+            np.prod([len(c[u].get(grid, ())) for c, u in zip(first.level.components, at, strict=True)])
             for grid in grids
         )
         for at in first.components

@@ -177,10 +177,10 @@ def plan(
 ) -> KernelPlan:
     """How `tpnum.kernel` will compute a net's kernels, and what that costs on this machine.
 
-    Times are measured, in a second or two: random inputs of the shape, as many pairs as fill a strip; of nets
-    whose pairs take long some components of their cells, which stand for the rest.  Kernels are compiled
-    first, where they are not yet.  Data whose examples are nearly equal can take longer: series of smooth
-    functions need more terms.
+    Times are measured, in a second or two beside making the schedule, which a run does too: random inputs of
+    the shape, as many pairs as fill a strip; of nets whose pairs take long some components of their cells,
+    which stand for the rest.  Kernels are compiled first, where they are not yet.  Data whose examples are
+    nearly equal can take longer: series of smooth functions need more terms.
 
     Parameters
     ----------
@@ -294,15 +294,22 @@ def _regions(worker: Worker, tally: Tally) -> tuple[Region, ...]:
 
 
 def _level(worker: CellWorker, level: Level, code: np.ndarray, seconds: float) -> Region:
-    sizes = {
-        grid: prod(sum(len(c.get(grid, ())) for c in found) for found in level.components)
-        for grid in level.spaces
-    }
+    sizes = {grid: _real(level, grid) for grid in level.spaces}
     grid = max(sizes, key=lambda key: (sizes[key], len(key)), default=())
     loads, stores = (tuple(_buffer(worker, root) for root in roots) for roots in (level.loaded, level.stored))
     text = listing(code, cell_kernels.OPERATIONS)
     components = prod(len(found) for found in level.components)
     return Region(_grid(grid), components, sizes.get(grid, 1), len(code), loads, stores, seconds, text)
+
+
+def _real(level: Level, grid: tuple[tuple[str, int, int], ...]) -> int:
+    """The cells of a grid in all components of a level, without those of the padding."""
+    ends = {name: (n, m) for name, n, m in grid}
+    count = 1
+    for slot, found in zip(level.slots, level.components, strict=True):
+        n, m = ends.get(slot, (1, 1))
+        count *= sum(p < n and q < m for c in found for p, q in c.get(grid, ()))
+    return count
 
 
 def _buffer(worker: CellWorker, root: Root) -> str:

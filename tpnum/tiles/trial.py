@@ -41,6 +41,8 @@ DATA = 64 << 20
 """Bytes of random inputs."""
 RESULTS = 256 << 20
 """Bytes of results of a trial."""
+WIDE = 64
+"""Columns of a tile of cells, as a rule."""
 MANY = 512
 """Examples that show how a matrix is cut into tiles."""
 ROWS = 8
@@ -135,6 +137,8 @@ class Trial:
         dtype: np.dtype,
     ):
         self.net, self.shapes, self.kinds, self.dtype = net, shapes, kinds, dtype
+        self._inputs: tuple[int, dict[str, np.ndarray]] = (0, {})
+        self._made = 0.0
         x = self._data(1)
         self.plan = plan_of(net, x, None, kinds)
         self.variances = _OneForAll()
@@ -143,11 +147,12 @@ class Trial:
         self.bytes_per_pair = len(kinds) * entries * dtype.itemsize
 
     def _data(self, count: int) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng(0)
-        return {
-            name: rng.standard_normal((count, *shape)).astype(self.dtype)
-            for name, shape in self.shapes.items()
-        }
+        """Random inputs, made once for the trials of a size that follow one another."""
+        if self._inputs[0] != count:
+            rng = np.random.default_rng(0)
+            made = {name: rng.standard_normal((count, *shape)) for name, shape in self.shapes.items()}
+            self._inputs = count, {name: x.astype(self.dtype) for name, x in made.items()}
+        return dict(self._inputs[1])
 
     def _most(self, count: int) -> int:
         """As many of ``count`` examples as a trial may have, two at least."""
@@ -171,7 +176,9 @@ class Trial:
 
     def tally(self, n: int | None) -> tuple[Worker, Tally]:
         """A worker of two examples, and the costs: ``n`` is how many there will be, if that is known."""
+        started = time.thread_time()
         worker = self.worker(2)
+        self._made = time.thread_time() - started
         measure: Callable[[Worker, int], Tally]
         if isinstance(worker, MachineWorker):
             measure = self._machine
@@ -194,8 +201,7 @@ class Trial:
             worker, setup, whole, peak = self._best(large)
             example = max(0.0, (setup - before) / (large - count))
             once = max(0.0, setup - example * large)
-        height = max(t.rows.stop - t.rows.start for t in worker.tiles)
-        width = max(t.cols.stop - t.cols.start for t in worker.tiles)
+        height, width = _largest(worker)
         cut = Cut(height, width, height, self.plan.mirrored)
         strip = whole / cut.work(large)[2]
         return Tally(cut, once, example, 0.0, 0.0, (strip,), peak, worker.grain, large * (large + 1) // 2)
@@ -210,6 +216,7 @@ class Trial:
 
     def _matrix(self, count: int) -> tuple[Worker, float, float, float]:
         """A worker, the seconds that it took to make, those of all tiles, and the bytes of the first."""
+        self._data(count)
         started = time.thread_time()
         worker = self.worker(count)
         worker.prepare()
@@ -225,12 +232,11 @@ class Trial:
 
     def _cells(self, first: Worker, n: int) -> Tally:
         assert isinstance(first, CellWorker)
-        once = _seconds(partial(self.worker, 2))
-        seen = self.worker(MANY, alike=True)
-        height = max(t.rows.stop - t.rows.start for t in seen.tiles)
-        width = max(t.cols.stop - t.cols.start for t in seen.tiles)
-        count = self._most(3 * height + width)
+        count = self._most(4 * WIDE)
         worker = self.worker(count)
+        height, width = _largest(worker)
+        if count in (height, width):  # whole tiles are larger
+            height, width = _largest(self.worker(MANY, alike=True))
         assert isinstance(worker, CellWorker)
         full = worker.layouts
         empty = [layout.part(layout.components[:0]) for layout in full]
@@ -247,7 +253,7 @@ class Trial:
             pairs += rows * worker.lanes
         worker.layouts = full
         cut = Cut(height, width, worker.lanes, self.plan.mirrored)
-        return Tally(cut, once, example, tile, side, tuple(strips), peak, worker.grain, pairs)
+        return Tally(cut, self._made, example, tile, side, tuple(strips), peak, worker.grain, pairs)
 
     def _sides(self, worker: CellWorker, count: int, height: int, width: int) -> tuple[float, float, float]:
         """Seconds per tile and per row or column of it, and its bytes, of cells without components.
@@ -338,6 +344,12 @@ class Trial:
         once, each = max(0.0, b - example * x), max(0.0, t - pair * x * x)
         pairs = sum(count * count for count, _, _ in points)
         return Tally(cut, once, example, each, 0.0, strips, peak, worker.grain, pairs)
+
+
+def _largest(worker: Worker) -> tuple[int, int]:
+    """Rows and columns of the largest tile."""
+    rows = max(tile.rows.stop - tile.rows.start for tile in worker.tiles)
+    return rows, max(tile.cols.stop - tile.cols.start for tile in worker.tiles)
 
 
 def weights(layout: Layout) -> np.ndarray:
