@@ -148,7 +148,9 @@ def test_work_of_tiles_by_counting() -> None:
                 for first in range(tile.cols.start, tile.cols.stop, 32):
                     end = min(first + 32, tile.cols.stop)
                     rows += sum(not symmetric or i < end for i in range(tile.rows.start, tile.rows.stop))
-            assert Cut(64, 64, 32, symmetric).work(n) == (tiles, sides, rows)
+            assert Cut(64, 64, 32, symmetric, filled=True).work(n) == (tiles, sides, rows)
+            entries = sum(tile.entries for tile in squares(n, n, 64, symmetric)) / 64
+            assert Cut(64, 64, 64, symmetric, filled=False).work(n) == (tiles, sides, entries)
 
 
 @pytest.fixture

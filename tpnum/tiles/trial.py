@@ -53,23 +53,28 @@ LITTLE = 0.02
 
 @dataclass(frozen=True)
 class Cut:
-    """Tiles of ``height`` x ``width`` pairs, whose rows go against strips of ``lanes`` columns."""
+    """Tiles of ``height`` x ``width`` pairs, whose rows go against strips of ``lanes`` columns.
+
+    ``filled``: a strip with fewer columns costs as much as a whole one.
+    """
 
     height: int
     width: int
     lanes: int
     symmetric: bool
+    filled: bool
 
     def work(self, n: int) -> tuple[float, float, float]:
         """Of n x n pairs the tiles, the rows and columns of all tiles, the rows of all strips."""
-        width, height, lanes = (min(size, n) for size in (self.width, self.height, self.lanes))
-        starts = np.arange(0, n, width)
-        ends = np.minimum(starts + width, n)
+        starts = np.arange(0, n, self.width)
+        ends = np.minimum(starts + self.width, n)
         reach = ends if self.symmetric else np.full_like(ends, n)
-        tiles = -(-reach // height)
-        strips = np.minimum(np.arange(lanes, n + lanes, lanes), n)
-        rows = strips if self.symmetric else np.full_like(strips, n)
-        return float(tiles.sum()), float((reach + tiles * (ends - starts)).sum()), float(rows.sum())
+        tiles = -(-reach // self.height)
+        first = np.arange(0, n, self.lanes)
+        last = np.minimum(first + self.lanes, n)
+        rows = last if self.symmetric else np.full_like(last, n)
+        strips = rows if self.filled else rows * ((last - first) / self.lanes)
+        return float(tiles.sum()), float((reach + tiles * (ends - starts)).sum()), float(strips.sum())
 
 
 class Tally(NamedTuple):
@@ -202,7 +207,7 @@ class Trial:
             example = max(0.0, (setup - before) / (large - count))
             once = max(0.0, setup - example * large)
         height, width = _largest(worker)
-        cut = Cut(height, width, height, self.plan.mirrored)
+        cut = Cut(height, width, height, self.plan.mirrored, filled=False)
         strip = whole / cut.work(large)[2]
         return Tally(cut, once, example, 0.0, 0.0, (strip,), peak, worker.grain, large * (large + 1) // 2)
 
@@ -252,7 +257,7 @@ class Trial:
             strips.append(strip)
             pairs += rows * worker.lanes
         worker.layouts = full
-        cut = Cut(height, width, worker.lanes, self.plan.mirrored)
+        cut = Cut(height, width, worker.lanes, self.plan.mirrored, filled=True)
         return Tally(cut, self._made, example, tile, side, tuple(strips), peak, worker.grain, pairs)
 
     def _sides(self, worker: CellWorker, count: int, height: int, width: int) -> tuple[float, float, float]:
@@ -339,7 +344,7 @@ class Trial:
         (x, b, t), (y, a, u) = points[-1], points[-2] if len(points) > 1 else (0, 0.0, 0.0)
         example = max(0.0, (b - a) / (x - y))
         pair = float(np.clip((t - u) / (x * x - y * y), 0.0, t / (x * x)))
-        cut = Cut(first.side, first.side, first.side, self.plan.mirrored)
+        cut = Cut(first.side, first.side, first.side, self.plan.mirrored, filled=False)
         strips = (pair * first.side,)
         once, each = max(0.0, b - example * x), max(0.0, t - pair * x * x)
         pairs = sum(count * count for count, _, _ in points)
