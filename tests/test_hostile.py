@@ -383,7 +383,7 @@ REFUSED = {
 }  # fmt: skip
 """Kinds that are right nowhere,"""
 TAKEN = {
-    ("kernel", "dtype", "sparse"), ("function.call", "u", "masked"),
+    ("kernel", "dtype", "sparse"), ("plan", "dtype", "sparse"), ("function.call", "u", "masked"),
 }  # fmt: skip
 """but here: what has a dtype names one, and arrays of any numbers have values."""
 

@@ -284,7 +284,7 @@ class Program:
         each = (rows[1] - rows[0]) * self.lanes * max(len(self.code), 1) * level.cells / layout.count
         piece = max(1, int(PIECE / max(each, 1)))
         missed = 0
-        for low in range(0, len(components), piece):
+        for low in range(0, max(len(components), 1), piece):
             proceed()
             missed += kernels.run(
                 self.code, self.stretches, self.registers, components[low : low + piece], spaces, cells, maps,

@@ -257,7 +257,9 @@ def _sizes(sizes: Any, name: str) -> tuple[int, ...]:
         if isinstance(sizes, (str, bytes)):
             raise TypeError
         made = tuple(whole(size, name, 1, MOST) for size in sizes)
-    except TypeError:
+    except TpnumError:
+        raise
+    except Exception:  # whatever the iteration of a stranger raises
         raise InputError(
             f"{name} is {shown(sizes)}: it must be the sizes of one example, features last, as in (32, 32, 3)"
         ) from None
