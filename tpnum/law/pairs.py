@@ -68,7 +68,7 @@ class Pairs:
             return None if centred else self._sum(a, b, tied, self._means(a, b))
         if isinstance(la, LinComb) or isinstance(lb, LinComb):
             return self._lincomb(a, b, tied, centred)
-        if isinstance(la, Map) and isinstance(lb, Map) and (la.axis, la.out) == (lb.axis, lb.out):
+        if isinstance(la, Map) and isinstance(lb, Map) and _named(la) == _named(lb):
             return self._mapped(la, lb, tied, centred)
         if isinstance(la, Map):
             return self._one_sided(la, b, 0, tied, centred)
@@ -168,12 +168,16 @@ class Pairs:
     def _mapped(self, la: Map, lb: Map, tied: Axes, centred: bool) -> graph.Pair | None:
         """Both sides at once where they are mapped alike, so that ties and independence carry through."""
         out = dict(la.out)
-        source = (la.axis, dict(self.lines[0].axes(la.operand))[la.axis])
+        source, other = (
+            (line.axis, dict(lines.axes(line.operand))[line.axis])
+            for lines, line in zip(self.lines, (la, lb), strict=True)
+        )
         outer = tuple(axis for axis in tied if axis[0] not in out)
-        gathers = la.rows == lb.rows and all(len(row) <= 1 for row in la.rows)
-        if out and gathers and all(axis in tied for axis in la.out):
+        gathers = all(len(row) <= 1 for row in (*la.rows, *lb.rows))
+        same = source == other and la.out == lb.out and la.rows == lb.rows
+        if out and gathers and same and all(axis in tied for axis in la.out):
             inner_tied = (*outer, source)
-        elif not out and self.independent(la.operand, lb.operand, la.axis):
+        elif not out and source == other and self.independent(la.operand, lb.operand, la.axis):
             inner_tied = (*outer, source)
         else:
             inner_tied = outer
@@ -181,7 +185,7 @@ class Pairs:
         if inner is None:
             return None
         sums_tied = not out and source in inner.tied
-        weights = {w for row in la.rows for _, w in row}
+        weights = {w for row in (*la.rows, *lb.rows) for _, w in row}
         uniform = sums_tied or (gathers and len(weights) <= 1)
         return graph.Mapped(
             *self._frame(la.name, lb.name, tied),
@@ -327,6 +331,11 @@ class Pairs:
 
     def _frame(self, a: str, b: str, tied: Axes) -> tuple[Axes, Axes, Axes]:
         return frame(self.lines[0].axes(a), self.lines[1].axes(b), tied)
+
+
+def _named(line: Map) -> tuple[str, list[str]]:
+    """The axes of an index map by name: their sizes are those of its input's shape."""
+    return line.axis, [name for name, _ in line.out]
 
 
 def alike(rows: Lines, cols: Lines) -> set[str]:
