@@ -35,4 +35,4 @@ def test_two_commands_do_all_the_set_up() -> None:
 def test_the_command_lines_parse() -> None:
     lines = [line for block in _blocks("sh") for line in block.splitlines() if line.startswith("tpnum ")]
     commands = [build().parse_args(shlex.split(line, comments=True)[1:]).command for line in lines]
-    assert commands == ["kernel", "doctor", "warm"]
+    assert commands == ["kernel", "plan", "doctor", "warm"]
