@@ -7,6 +7,8 @@ met what the lattice stepped over, a small disc for instance.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from tpnum.gauss.integrand import Integrand
@@ -19,7 +21,7 @@ _STRETCH = 2.0
 _WORK = 25
 """log2 of the products of a series; of larger lattices fewer points are looked at."""
 _SCRAMBLE = 977
-_BLOCK = 1 << 10  # points at a time: their weights stay in the cache
+_BLOCK = 1 << 12  # points at a time
 _RIM = 1e-3
 _USUAL, _ABOVE = 0.9, 30.0
 """A residual that is so many times this quantile of all of them is none of the series."""
@@ -28,17 +30,30 @@ _MATTERS = 0.1
 """Of the tolerance, what a region as large as a point's, and as high, may add."""
 
 
-def _series(table: np.ndarray, step: float, points: np.ndarray) -> np.ndarray:
-    """The cardinal series of values (n, n) on a lattice around 0, at points (2, m) that are none of it."""
-    order = np.arange(table.shape[0]) - table.shape[0] // 2
+@lru_cache(maxsize=4)
+def _cardinal(step: float, count: int, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points (2, m), and weights (m, 2 count + 1) of rows and columns in the cardinal series of a lattice.
+
+    The series of values (n, n) is, at every point, first @ table summed with second.
+    """
+    order = np.arange(-count, count + 1)
+    points = _STRETCH * normal_points(2, min(_LOG2, _WORK - int(2.0 * np.log2(order.size))), _SCRAMBLE)
+    points = points[:, np.sum(points * points, axis=0) < radius * radius]
+    some = points / step
     sign = np.where(order % 2, -1.0, 1.0)
-    signed = table * sign * sign[:, None]
-    made = np.empty(points.shape[1])
+    sines = np.sin(np.pi * some)[:, :, None] / np.pi
+    first, second = sign * sines / (some[:, :, None] - order)
+    for made in (points, first, second):
+        made.flags.writeable = False
+    return points, first, second
+
+
+def _series(table: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The cardinal series of values (n, n) at the points of the weights."""
+    made = np.empty(len(first))
     for begin in range(0, made.size, _BLOCK):
-        some = points[:, begin : begin + _BLOCK] / step
-        first, second = 1.0 / (some[:, :, None] - order)
-        sines = np.prod(np.sin(np.pi * some), axis=0) / np.pi**2
-        made[begin : begin + _BLOCK] = np.einsum("pj,pj->p", first @ signed, second) * sines
+        some = slice(begin, begin + _BLOCK)
+        made[some] = np.einsum("pj,pj->p", first[some] @ table, second[some])
     return made
 
 
@@ -52,8 +67,7 @@ def stepped_over(
     """
     count = int(radius / step)
     axis = step * np.arange(-count, count + 1)
-    points = _STRETCH * normal_points(2, min(_LOG2, _WORK - int(2.0 * np.log2(axis.size))), _SCRAMBLE)
-    points = points[:, np.sum(points * points, axis=0) < radius * radius]
+    points, first, second = _cardinal(step, count, radius)
     z = np.stack([a.reshape(-1) for a in np.meshgrid(axis, axis, indexing="ij")])
     every = np.concatenate([z, points], axis=1)
     value = f_at.columns([(m + row @ every)[None] for m, row in zip(mean, factor, strict=True)])[0]
@@ -70,7 +84,7 @@ def stepped_over(
             rim = max(float(np.abs(a).max()) for a in (table[[0, -1]], table[:, [0, -1]]))
             if rim <= _RIM * top:
                 break
-        residual = np.abs(weighed[z.shape[1] :] - _series(table, step, points))
+        residual = np.abs(weighed[z.shape[1] :] - _series(table, first, second))
         usual = float(np.quantile(residual, _USUAL))
         out = residual > _ABOVE * usual + _ROUNDING * top
         out &= residual * ratio > _MATTERS * allowed * points.shape[1] * density[z.shape[1] :]
