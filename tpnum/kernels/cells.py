@@ -57,9 +57,6 @@ OPERATIONS = (
 LAST_PADDED = COPY
 """The operations up to here, and relu, matter in the padding, where there are increments alone."""
 
-SLOTS = 4
-"""Closed-form duals that one program may use."""
-
 
 @kernel
 def _taps(work, out, source, size, step, count, lengths, taps):

@@ -9,6 +9,8 @@ import numpy as np
 
 from tpnum.kernels import machine as kernels
 from tpnum.law import graph
+from tpnum.lower import registers
+from tpnum.lower.registers import made_by
 from tpnum.lower.tables import SeriesTables
 
 if TYPE_CHECKING:
@@ -105,16 +107,9 @@ class Assembler:
 
         Of what it would write afresh it writes the first ``makes``.
         """
-        given = iter(operands)
-        reads = [-1 if slot == "w" else next(given) for slot in SLOTS[op]]
-        made: list[int] = []
-        for slot, read in zip(SLOTS[op], reads, strict=True):
-            wanted = read >= 0 if slot == "m" else slot == "w" and len(made) - made.count(-1) < makes
-            made.append(self._value() if wanted else -1)
-        assert next(given, None) is None
-        self.instructions.append(Instruction(op, tuple(reads), tuple(made), p, n))
-        first, second, *_ = (*(v for v, slot in zip(made, SLOTS[op], strict=True) if slot != "r"), -1, -1)
-        return first, second
+        reads, made, results = made_by(SLOTS[op], operands, makes, self._value)
+        self.instructions.append(Instruction(op, reads, made, p, n))
+        return results
 
     def value_of(self, op: str, *operands: int, p: int = 0, n: int = 0) -> int:
         """The one value that an operation makes."""
@@ -168,38 +163,10 @@ Row = tuple[str, int, int, int, int, int]
 
 
 def allocate(instructions: list[Instruction]) -> tuple[list[Row], int]:
-    """Registers by linear scan, and how many: a value keeps its register until its last reader.
-
-    A result that is made in place takes the register of its operand if nobody reads the operand again,
-    else the register of a copy.
-    """
-    last: dict[int, int] = {}
-    for k, one in enumerate(instructions):
-        last |= dict.fromkeys((v for v in (*one.makes, *one.reads) if v >= 0), k)
-    free: list[int] = []
-    where: dict[int, int] = {}
-    count = 0
-    rows: list[Row] = []
-
-    def fresh() -> int:
-        nonlocal count
-        if free:
-            return free.pop()
-        count += 1
-        return count - 1
-
-    for k, one in enumerate(instructions):
-        places = []
-        for read, made in zip(one.reads, one.makes, strict=True):
-            if read >= 0 and made >= 0 and (last[read] > k or one.reads.count(read) > 1):
-                where[made] = fresh()
-                rows.append(("copy", where[made], where[read], -1, 0, 0))
-            elif made >= 0:
-                where[made] = where[read] if read >= 0 else fresh()
-            places.append(where.get(made, where.get(read, -1)))
-        a, b, c = (*places, -1, -1, -1)[:3]
-        rows.append((one.op, a, b, c, one.p, one.n))
-        mentioned = [v for v in (*one.reads, *one.makes) if v >= 0]
-        kept = {where[v] for v in mentioned if last[v] > k}
-        free += sorted({where[v] for v in mentioned} - kept)
-    return rows, max(count, 1)
+    """The operations on registers, and how many registers there are, one at least."""
+    placed, kinds = registers.allocate(instructions, lambda value: "strip")
+    rows: list[Row] = [
+        ("copy", *places, 0, 0) if one is None else (one.op, *places, one.p, one.n)
+        for one, _, places in placed
+    ]
+    return rows, max(len(kinds), 1)

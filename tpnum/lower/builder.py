@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.gauss.closed import FAMILIES
-from tpnum.kernels.cells import SLOTS as KINDS
+from tpnum.kernels.machine import SLOTS as KINDS
 from tpnum.lower.assembler import inverse
 from tpnum.lower.compiler import Unsupported
 from tpnum.lower.numbers import Number, Numbers
+from tpnum.lower.registers import made_by
 from tpnum.lower.tables import SeriesTables
 
 if TYPE_CHECKING:
@@ -121,15 +122,9 @@ class Builder:
         extra: tuple | None = None,
     ) -> tuple[int, int]:
         """Append an operation; the two values that it makes, or -1."""
-        given = iter(operands)
-        reads = [-1 if slot == "w" else next(given) for slot in SLOTS[op]]
-        made: list[int] = []
-        for slot, read in zip(SLOTS[op], reads, strict=True):
-            wanted = read >= 0 if slot == "m" else slot == "w" and len(made) - made.count(-1) < makes
-            made.append(self._value() if wanted else -1)
-        self.code.append(Instruction(op, tuple(reads), tuple(made), p, n, grid, flag, extra))
-        first, second, *_ = (*(v for v, slot in zip(made, SLOTS[op], strict=True) if slot != "r"), -1, -1)
-        return first, second
+        reads, made, results = made_by(SLOTS[op], operands, makes, self._value)
+        self.code.append(Instruction(op, reads, made, p, n, grid, flag, extra))
+        return results
 
     def value_of(self, op: str, *operands: int, grid: Grid, **more: object) -> int:
         """The one value that an operation makes."""

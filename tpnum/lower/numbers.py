@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.evaluate import labels
-
 if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.law import graph
@@ -141,8 +139,3 @@ class Numbers:
         for k, both in enumerate(self.constants):
             made[k] = both[side].values(self.profiles[side], ())
         return made
-
-
-def spread(values: np.ndarray, prepared_axes: Axes, axes: Axes) -> np.ndarray:
-    """(N, *own axes) along all axes of a grid."""
-    return labels.lift(values, prepared_axes, axes)

@@ -9,6 +9,7 @@ import numpy as np
 from tpnum.kernels import cells as kernels
 from tpnum.kernels._views import WIDTH
 from tpnum.kernels.duals import pointer
+from tpnum.kernels.machine import SLOTS
 from tpnum.lower.numbers import axes_of, padded
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
@@ -279,7 +280,7 @@ class Program:
             (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
         )
         row, col = self.row, self.cols[strip]
-        duals = (*self.selection.duals, *["step"] * kernels.SLOTS)[: kernels.SLOTS]
+        duals = (*self.selection.duals, *["step"] * SLOTS)[:SLOTS]
         table = np.array([starts[n] for n in self.buffer_nodes] or np.empty((0, 2)), np.int64).reshape(-1, 2)
         each = (rows[1] - rows[0]) * self.lanes * max(len(self.code), 1) * level.cells / layout.count
         piece = max(1, int(PIECE / max(each, 1)))
@@ -295,6 +296,21 @@ class Program:
                 *(pointer(name, self.dtype) for name in duals),
             )  # fmt: skip
         return missed
+
+
+def buffer_places(programs: list[Program], rows: int) -> tuple[dict[int, tuple[int, int]], int]:
+    """Where the buffers between programs begin and how many cells each has, for so many rows against a strip.
+
+    Also the numbers that they are in all.
+    """
+    starts: dict[int, tuple[int, int]] = {}
+    at = 0
+    for program in programs:
+        for node, cells in zip(program.buffer_nodes, program.buffer_sizes, strict=True):
+            if node not in starts:
+                starts[node] = (at, cells)
+                at += cells * rows * program.lanes
+    return starts, at
 
 
 def _lanes(values: np.ndarray, lanes: int) -> np.ndarray:

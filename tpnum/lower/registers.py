@@ -24,6 +24,25 @@ Placed = tuple[int, int, int]
 """Registers, -1 where there is none."""
 
 
+def made_by(
+    slots: str, operands: Sequence[int], makes: int, fresh: Callable[[], int]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int]]:
+    """What an operation reads and makes, slot by slot, and the two values that it makes; -1 is nothing.
+
+    Slots (w)rite, (r)ead or change what was (m)ade before; of what would be written afresh the first
+    ``makes`` are.
+    """
+    given = iter(operands)
+    reads = [-1 if slot == "w" else next(given) for slot in slots]
+    assert next(given, None) is None
+    made: list[int] = []
+    for slot, read in zip(slots, reads, strict=True):
+        wanted = read >= 0 if slot == "m" else slot == "w" and len(made) - made.count(-1) < makes
+        made.append(fresh() if wanted else -1)
+    first, second, *_ = (*(v for v, slot in zip(made, slots, strict=True) if slot != "r"), -1, -1)
+    return tuple(reads), tuple(made), (first, second)
+
+
 def allocate(
     operations: Sequence[Op], kind: Callable[[int], Hashable]
 ) -> tuple[list[tuple[Op | None, Op, Placed]], list[Hashable]]:

@@ -6,6 +6,7 @@ converted.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,8 @@ from tpnum.lower.relus import Relus, constant
 from tpnum.lower.schedule import Level
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
     from tpnum.lower.network import Grid
@@ -147,37 +150,24 @@ class Selection(Builder):
         if out < 0 and len(atoms) == 1 and isinstance(atoms[0][1], graph.Gram) and atoms[0][0] > 0:
             return self._data("data", atoms[0][1], grid, scaled(down, atoms[0][0]))
         out = self.value_of("zero", grid=grid) if out < 0 else out
-        for coef, atom in atoms:
-            if isinstance(atom, graph.Sum) and not is_linear(atom):
-                for part in self._spelled(atom):
-                    out = self._gain(out, coef * part.coef, part.rows, part.cols, part.pairs, down, grid)
-            else:
-                out = self._gain(out, coef, (), (), (atom,), down, grid)
+        for part in self._terms(atoms):
+            out = self._gain(out, part, down, grid)
         return out
 
-    def _gain(
-        self,
-        out: int,
-        coef: float,
-        rows: tuple[graph.Profile, ...],
-        cols: tuple[graph.Profile, ...],
-        pairs: tuple[graph.Pair, ...],
-        down: Pair,
-        grid: Grid,
-    ) -> int:
+    def _gain(self, out: int, part: graph.Part, down: Pair, grid: Grid) -> int:
         """One term c s rho of a variable, the factors c, s each at both inputs."""
         e = -1
         norms = []
-        for pair in pairs:
+        for pair in part.pairs:
             assert pair.norms is not None
             norms.append(pair.norms)
             if isinstance(pair, graph.Shared):
                 continue
             other = self.correlation(pair)
             e = other if e < 0 else self.value_of("both", e, other, grid=grid)
-        root = float(np.sqrt(abs(coef)))
+        root = float(np.sqrt(abs(part.coef)))
         numbers = []
-        for factors, weight in ((rows, root), (cols, float(np.copysign(root, coef)))):
+        for factors, weight in ((part.rows, root), (part.cols, float(np.copysign(root, part.coef)))):
 
             def side(k: int, factors: tuple = factors, weight: float = weight) -> Number:
                 powers = [(f, 1.0) for f in factors] + [(n[k], 0.5) for n in norms]
@@ -191,29 +181,18 @@ class Selection(Builder):
         if out < 0 and len(atoms) == 1 and isinstance(atoms[0][1], graph.Gram) and atoms[0][0] > 0:
             return self._data("cross", atoms[0][1], grid, scaled(both(1.0), atoms[0][0]))
         out = self.value_of("zero", grid=grid) if out < 0 else out
-        for coef, atom in atoms:
-            if isinstance(atom, graph.Sum) and not is_linear(atom):
-                for part in self._spelled(atom):
-                    out = self._term(out, coef * part.coef, part.rows, part.cols, part.pairs, grid)
-            else:
-                out = self._term(out, coef, (), (), (atom,), grid)
+        for part in self._terms(atoms):
+            out = self._term(out, part, grid)
         return out
 
-    def _term(
-        self,
-        out: int,
-        coef: float,
-        rows: tuple[graph.Profile, ...],
-        cols: tuple[graph.Profile, ...],
-        pairs: tuple[graph.Pair, ...],
-        grid: Grid,
-    ) -> int:
+    def _term(self, out: int, part: graph.Part, grid: Grid) -> int:
+        """One term of a covariance."""
         number = (
-            Number(coef, tuple((f, 1.0) for f in rows)),
-            Number(1.0, tuple((f, 1.0) for f in cols)),
+            Number(part.coef, tuple((f, 1.0) for f in part.rows)),
+            Number(1.0, tuple((f, 1.0) for f in part.cols)),
         )
         values = []
-        for pair in pairs:
+        for pair in part.pairs:
             if isinstance(pair, graph.Shared):
                 number = (number[0].times(Number(pair.value)), number[1])
             else:
@@ -237,6 +216,15 @@ class Selection(Builder):
             first = self.value_of("multiply", first, other, grid=grid)
         p = self.numbers.place(grid, number)
         return self.value_of("add_product", out, first, last, p=p, grid=grid)
+
+    def _terms(self, atoms: Atoms) -> Iterator[graph.Part]:
+        """Multiples of atoms as the parts of one sum; sums that are not linear spelled out."""
+        for coef, atom in atoms:
+            if isinstance(atom, graph.Sum) and not is_linear(atom):
+                for part in self._spelled(atom):
+                    yield replace(part, coef=coef * part.coef)
+            else:
+                yield graph.Part(coef, (), (), (atom,))
 
     def _spelled(self, node: graph.Sum) -> list[graph.Part]:
         """The parts of a sum, with what is a product of means instead of a node of its own."""
@@ -333,7 +321,7 @@ class Selection(Builder):
             down = sides(lambda k: Number(1.0, (), ((norms[k], -1.0),)))
             out = self.value_of("zero", grid=grid)
             for part in self._spelled(node):
-                out = self._gain(out, part.coef, part.rows, part.cols, part.pairs, down, grid)
+                out = self._gain(out, part, down, grid)
             return self.value_of("co", out, p=self._roots_of(norms, grid), grid=grid)
         raise Unsupported(f"no correlation of a {type(node).__name__} node")
 

@@ -12,7 +12,7 @@ from tpnum.evaluate.profile import ProfileValues
 from tpnum.lower.compiler import Unsupported
 from tpnum.lower.layout import Layout
 from tpnum.lower.network import grid_of
-from tpnum.lower.program import Program
+from tpnum.lower.program import Program, buffer_places
 from tpnum.lower.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -76,14 +76,10 @@ class Variances:
         size = profile.size
         for program in programs:
             program.prepare([slice(0, size)], lambda side, make: make())
-        cells = {n: s for p in programs for n, s in zip(p.buffer_nodes, p.buffer_sizes, strict=True)}
+        starts, numbers = buffer_places(programs, 1)
         lanes = programs[0].lanes
         scratch = np.zeros(max(p.work_cells for p in programs) * lanes)
-        buffers = np.zeros(sum(cells.values()) * lanes)
-        starts, at = {}, 0
-        for n, count in cells.items():
-            starts[n] = (at, count)
-            at += count * lanes
+        buffers = np.zeros(numbers)
         (output,) = schedule.outputs.values()
         where, count = starts[id(output)]
         shape = [len(found) for found in schedule.buffers[id(output)]]

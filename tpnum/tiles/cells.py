@@ -12,7 +12,7 @@ from tpnum.kernels._views import WIDTH
 from tpnum.lower.compiler import Unsupported
 from tpnum.lower.layout import Layout
 from tpnum.lower.network import grid_of
-from tpnum.lower.program import Laid, Program
+from tpnum.lower.program import Laid, Program, buffer_places
 from tpnum.lower.schedule import Schedule
 from tpnum.tiles.grid import Tile, blocks, check_finite, general_side, put, squares
 from tpnum.tiles.pool import Stopped
@@ -124,12 +124,7 @@ class CellWorker:
         strips = [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
         for k, program in enumerate(programs):
             program.prepare(strips, self._kept(k, program, tile))
-        sizes = {
-            n: s
-            for program in programs
-            for n, s in zip(program.buffer_nodes, program.buffer_sizes, strict=True)
-        }
-        per_row = sum(sizes.values()) * self.lanes * 8
+        per_row = 8 * buffer_places(programs, 1)[1]
         block = int(np.clip(BUFFERS // max(per_row, 1), 1, height))
         scratch = np.zeros(max(p.work_cells for p in programs) * self.lanes, self.work)
         blocks = {
@@ -141,10 +136,7 @@ class CellWorker:
             last = height if not tile.mirror else min(height, own + strip.stop - strip.start)
             for low in range(0, last, block):
                 high = min(low + block, last)
-                starts, at = {}, 0
-                for node, size in sizes.items():
-                    starts[node] = (at, size)
-                    at += size * (high - low) * self.lanes
+                starts, at = buffer_places(programs, high - low)
                 buffers[:at] = 0.0
                 for program in programs:
                     if program.run(k, (low, high), own, buffers, starts, scratch, self._proceed):
