@@ -13,9 +13,12 @@ from tpnum.evaluate.blocks import shape
 from tpnum.evaluate.data import bind
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.law import graph
+from tpnum.law.carried import States, Unfolded
 from tpnum.law.lines import Lines
 from tpnum.law.pairs import Pairs
 from tpnum.program.expand import maps_below_functions
+from tpnum.program.fold import folded
+from tpnum.program.lines import Delay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,11 +47,12 @@ class Plan:
     """The demanded nodes per kind, over the pair rules that made them.
 
     ``diagonals`` are, for rows and columns, the outputs' own kernels at one input, with their weights.
-    ``axes`` are the output axes of the rows and of the columns.  ``mirrored`` is False where K[i, j] and
+    ``written`` are the programs as they were given.  ``axes`` are the output axes of the rows and of the columns.  ``mirrored`` is False where K[i, j] and
     K[j, i] differ: a fixed quadrature rule treats its two inputs differently.
     """
 
     pairs: Pairs
+    written: tuple[Program, Program]
     entries: dict[str, tuple[Entry, ...]]
     diagonals: tuple[Diagonals, Diagonals]
     axes: tuple[tuple[int, ...], tuple[int, ...]]
@@ -56,8 +60,23 @@ class Plan:
 
     @property
     def programs(self) -> tuple[Program, Program]:
-        """The unrolled programs of the rows and of the columns."""
+        """The programs of the rows and of the columns, their scans folded or unrolled."""
         return self.pairs.lines[0].program, self.pairs.lines[1].program
+
+    @cached_property
+    def unrolled(self) -> Plan:
+        """The plan whose nodes the general path evaluates: without carried states."""
+        if not any(isinstance(line, Delay) for line in self.programs[0].lines):
+            return self
+        return _plan(self.written, _unrolled(self.written), tuple(self.entries))
+
+    def unroll(self, profiles: tuple[ProfileValues, ProfileValues]) -> tuple[ProfileValues, ProfileValues]:
+        """The profile passes over the same data for the `unrolled` plan."""
+        if self.unrolled is self:
+            return profiles
+        first, second = profiles
+        other = None if first is second else second.data
+        return self.unrolled.profiles(first.data, other, first.account)
 
     @cached_property
     def has_axes(self) -> bool:
@@ -94,13 +113,51 @@ class Plan:
 
 
 def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan:
-    """The plan of a program at two input shapes (twice the same program where they agree)."""
+    """The plan of a program at two input shapes (twice the same program where they agree).
+
+    Scans are folded where their law reads no other steps than the ones just before, else unrolled.
+    """
     first, second = programs
-    scan_free = [_prepared(p, "ntk" in kinds) for p in ((first,) if second is first else programs)]
+    forms = folded(first), None
+    if forms[0] is not None:
+        forms = forms[0], forms[0] if second is first else folded(second)
+    if forms[0] is not None and forms[1] is not None:
+        try:
+            return _plan(programs, (forms[0], forms[1]), kinds)
+        except Unfolded:
+            pass
+    return _plan(programs, _unrolled(programs), kinds)
+
+
+def _unrolled(programs: tuple[Program, Program]) -> tuple[Program, Program]:
+    first, second = programs
+    made = _plain(first)
+    return made, made if second is first else _plain(second)
+
+
+def _plain(program: Program) -> Program:
+    plain = program.unrolled()
+    return plain.expand() if maps_below_functions(plain) else plain
+
+
+def _plan(
+    written: tuple[Program, Program], programs: tuple[Program, Program], kinds: tuple[str, ...]
+) -> Plan:
+    """The plan of programs without scans; asked again until its states are known."""
+    first, second = programs
+    forms = [_prepared(p, "ntk" in kinds) for p in ((first,) if second is first else programs)]
     bits: dict[str, int] = {}
-    lines = [Lines(p, bits=bits) for p in scan_free]
-    pairs = Pairs(*lines)
-    rows, cols = scan_free[0], scan_free[-1]
+    lines = [Lines(p, bits=bits) for p in forms]
+    states = States()
+    while True:
+        states = States(states.increments)
+        plan = _demand(written, Pairs(lines[0], lines[-1], states), kinds)
+        if states.close():
+            return plan
+
+
+def _demand(written: tuple[Program, Program], pairs: Pairs, kinds: tuple[str, ...]) -> Plan:
+    rows, cols = pairs.lines[0].program, pairs.lines[1].program
     entries: dict[str, tuple[Entry, ...]] = {}
     for kind in kinds:
         found = []
@@ -115,7 +172,7 @@ def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan
     diagonals = tuple({kind: _diagonal(kind, pairs, side) for kind in kinds} for side in (0, 1))
     nodes = graph.schedule([entry.node for found in entries.values() for entry in found])
     fixed = any(isinstance(n, graph.Dual) and n.call.f.name == "elementwise_numerical" for n in nodes)
-    return Plan(pairs, entries, (diagonals[0], diagonals[1]), (_axes(rows), _axes(cols)), mirrored=not fixed)
+    return Plan(pairs, written, entries, (diagonals[0], diagonals[1]), (_axes(rows), _axes(cols)), mirrored=not fixed)
 
 
 def _prepared(program: Program, tangent: bool) -> Program:
@@ -123,10 +180,7 @@ def _prepared(program: Program, tangent: bool) -> Program:
         raise ProgramError(
             "the program declares no output: call p.output(v) with the vector whose kernel is meant"
         )
-    plain = program.unrolled()
-    if maps_below_functions(plain):
-        plain = plain.expand()
-    return plain.tangent() if tangent else plain
+    return program.tangent() if tangent else program
 
 
 def _node(kind: str, pairs: Pairs, a: str, b: str) -> graph.Pair | None:

@@ -64,7 +64,7 @@ class ProfileValues:
                 with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                     value = np.asarray(self._compute(own), dtype=np.float64)
                 self._check(own, value)
-                self._values[own.key] = np.broadcast_to(value, (self.size, *own.axes_shape))
+                self._values[own.key] = np.broadcast_to(value, self._sizes(own.axes))
         return self._values[node.key]
 
     @property
@@ -179,6 +179,10 @@ class ProfileValues:
                 return lines.where(line.name)
         return lines.where(names[0]) if names else UNNAMED
 
+    def _sizes(self, axes: Axes) -> tuple[int, ...]:
+        """The shape (N, *axes) of an array."""
+        return (self.size, *(size for _, size in axes))
+
     def axes(self, node: graph.Profile) -> Axes:
         """The axes of a node's array."""
         return self._own(node).axes
@@ -213,7 +217,7 @@ class ProfileValues:
     @_compute.register
     def _(self, node: graph.Expect2) -> np.ndarray:
         (left, i), (right, j) = (self._marginal(side, node) for side in node.sides)
-        shape = (self.size, *node.axes_shape)
+        shape = self._sizes(node.axes)
         cov = np.broadcast_to(self.along(node.cov, node.axes), shape).ravel()
         steep = node.what == "slope"
         made = np.empty(cov.size)
@@ -234,7 +238,7 @@ class ProfileValues:
 
     @_compute.register
     def _(self, node: graph.ExpectN) -> np.ndarray:
-        shape = (self.size, *node.axes_shape)
+        shape = self._sizes(node.axes)
         d = len(node.means)
         means = np.zeros((*shape, d))
         cov = np.zeros((*shape, d, d))
@@ -268,8 +272,16 @@ class ProfileValues:
     def _(self, node: graph.Mapped1) -> np.ndarray:
         coef, maps, inner = self._mapped(node)
         axes = self.site.lines.axes(maps[0].operand)
-        values = np.broadcast_to(self.along(inner, axes), (self.size, *(size for _, size in axes)))
+        values = np.broadcast_to(self.along(inner, axes), self._sizes(axes))
         return coef * labels.apply_maps(maps, values, axes, node.axes)
+
+    @_compute.register
+    def _(self, node: graph.Carried1) -> np.ndarray:
+        from tpnum.evaluate.steps import walk
+
+        found = walk(self, node)
+        self._values |= found
+        return found[node.key]
 
     @_compute.register
     def _(self, node: graph.Reduced) -> np.ndarray:
@@ -307,7 +319,7 @@ class ProfileValues:
         own = self._axes(*nodes)
         shape = self._shape(*nodes)
         flat = np.arange(int(np.prod(shape))).reshape(shape)
-        return np.broadcast_to(labels.lift(flat, own, axes), (self.size, *(size for _, size in axes)))
+        return np.broadcast_to(labels.lift(flat, own, axes), self._sizes(axes))
 
     def along(self, node: graph.Profile, axes: Axes) -> np.ndarray:
         """A node's values with unit dimensions for the axes that it lacks."""
@@ -321,7 +333,7 @@ class ProfileValues:
         return tuple(merged.items())
 
     def _shape(self, *nodes: graph.Profile | None) -> tuple[int, ...]:
-        return (self.size, *(size for _, size in self._axes(*nodes)))
+        return self._sizes(self._axes(*nodes))
 
 
 def _one_by_one(values: ProfileValues, node: graph.Reduced) -> np.ndarray:

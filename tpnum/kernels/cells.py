@@ -44,6 +44,7 @@ OPERATIONS = (
     "relu",  # a <- increments behind relu from those before, b <- tangent source; parameters p, constants n
     "first",  # the same, b being made of the covariances of a and not read
     "mix",  # a <- linear map n of b, axis by axis
+    "keep",  # a <- b, the next step's state
     "load",  # a <- what buffer n holds for the cells
     "store",  # buffer n gains a at the cells that it has
 )
@@ -51,7 +52,7 @@ OPERATIONS = (
 
 (
     DATA, GAIN, ZERO, COPY, CROSS, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO, ADD_PRODUCT, ADD_OUTER,
-    MULTIPLY, FRESH, RELU, START, MIX, LOAD, STORE,
+    MULTIPLY, FRESH, RELU, START, MIX, KEEP, LOAD, STORE,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 LAST_PADDED = COPY
@@ -194,8 +195,9 @@ def run(
 ):  # fmt: skip
     """Run a region's code for the rows ``rows`` against one strip of columns, component after component.
 
-    ``code`` (n, 9) rows (operation, a, b, c, p, n, space, grid, flag); ``stretches`` (s, 2) ranges of it that
-    mix no positions, or one instruction that does; ``registers`` (r, 2): where a register begins in
+    ``code`` (n, 9) rows (operation, a, b, c, p, n, space, grid, flag); ``stretches`` (s, 5) ranges of it that
+    mix no positions, or one instruction that does, how many cells are taken at a time, one in a recurrence,
+    and its states: their first cell in ``work`` and how many they are; ``registers`` (r, 2): where a register begins in
     ``work``, in cells, and whether it holds one chunk only.  ``cells`` (4, *) are the cells along single
     axes: row index, column index, place, whether either index is of the padding.  Returns how many strips
     held pairs that their series miss.
@@ -249,8 +251,16 @@ def run(
                         registers[registers.shape[0] - 1, 0] * v, taps, ends, sizes, axes,
                     )  # fmt: skip
                     continue
-                for low in range(0, count[space], CHUNK):
-                    high = min(low + CHUNK, count[space])
+                chunk, turn = stretches[part, 2], 0
+                if chunk == 1:  # step by step: from zero, or from what the first step finds in the padding
+                    turn = spaces[3][space, 0, component[0]]
+                    for k in range(stretches[part, 3] * v, (stretches[part, 3] + stretches[part, 4]) * v):
+                        work[k] = 0
+                for begun in range(0, count[space], chunk):
+                    low = begun + turn
+                    if low >= count[space] and chunk == 1:
+                        low -= count[space]
+                    high = min(low + chunk, count[space])
                     for k in range(begin, end):
                         op, p, n, grid = code[k, 0], code[k, 4], code[k, 5], code[k, 7]
                         ra, rb, rc = code[k, 1], code[k, 2], code[k, 3]
@@ -301,7 +311,7 @@ def run(
                             elif op == ZERO:
                                 for t in range(v):
                                     a[t] = 0
-                            elif op == COPY:
+                            elif op == COPY or op == KEEP:
                                 for t in range(v):
                                     a[t] = b[t]
                             elif op == MULTIPLY:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Hashable, Iterable
 
     from tpnum.functions import Function
-    from tpnum.program.lines import Axes, Map
+    from tpnum.program.lines import Axes, Delay, Map
 
     Key: TypeAlias = tuple[Hashable, ...]
 
@@ -118,6 +118,14 @@ class Mapped1(Profile):
 
     operand: Profile
     map: Map
+
+
+@dataclass(frozen=True, eq=False)
+class Carried1(Profile):
+    """The second moments of a carried state: those of ``below[0]`` one step before, zero at first."""
+
+    delay: Delay
+    below: list[Profile]
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,6 +246,19 @@ class Mapped(Pair):
 
 
 @dataclass(frozen=True, eq=False)
+class Carried(Pair):
+    """A carried state at two inputs: ``below[0]`` one step before on either side, zero at first.
+
+    What is below is computed from the node itself, at earlier steps, and is known only when the graph is
+    closed (`tpnum.law.carried`); so it is not among a node's `operands`.
+    """
+
+    row_delay: Delay
+    col_delay: Delay
+    below: list[Pair]
+
+
+@dataclass(frozen=True, eq=False)
 class Embedded(Pair):
     """A node tied along ``axes`` spread out to all p, p': zero where they differ."""
 
@@ -267,8 +288,18 @@ def operands(node: Pair) -> list[Pair]:
 
 
 def schedule(outputs: list[Pair]) -> list[Pair]:
-    """Every node once, operands first; of a product's factors the deeper chain (listed last) first."""
-    return postorder(outputs, operands, id, set())
+    """Every node once, operands first; of a product's factors the deeper chain (listed last) first.
+
+    What carried states stand on comes behind them.
+    """
+    order = postorder(outputs, operands, id, set())
+    known = {id(node) for node in order}
+    for node in order:  # which grows
+        for below in node.below if isinstance(node, Carried) else ():
+            more = postorder([below], operands, id, known)
+            known |= {id(found) for found in more}
+            order += more
+    return order
 
 
 def postorder(

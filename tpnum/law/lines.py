@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tpnum.errors import LimitError
 from tpnum.law.forms import Forms
-from tpnum.program.lines import Input, LinComb, MatMul, Matrix, Scan, Transpose
+from tpnum.program.lines import Delay, Input, LinComb, MatMul, Matrix, Scan, Transpose
 from tpnum.program.text import place, used_by
 
 if TYPE_CHECKING:
@@ -62,7 +62,16 @@ class Lines:
                     "the tangent program gives the NTK without any, and tp.limit the law of any program"
                 )
         self._seen = len(lines)
+        if any(isinstance(line, Delay) for line in lines):
+            self._settle()
         return True
+
+    def _settle(self) -> None:
+        """The roots of states, and of what is made of them, which depend on later lines."""
+        before: dict[str, int] = {}
+        while before != self._roots:
+            before = dict(self._roots)
+            self._roots |= {name: self._root(self.by_name[name]) for name in before}
 
     def _root(self, line: Line) -> int:
         """The matrices and inputs that make a vector random, a set of bits: those of its last products."""

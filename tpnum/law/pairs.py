@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from tpnum.errors import InputError
 from tpnum.law import graph
+from tpnum.law.carried import States
 from tpnum.law.expectation import Expectation, shared
 from tpnum.law.forms import Atom
 from tpnum.law.lines import Lines
 from tpnum.law.site import Site, union
 from tpnum.law.tied import Tied, frame
 from tpnum.law.worklist import once
-from tpnum.program.lines import Axes, Data, Input, LinComb, Map, MatMul, Matrix
+from tpnum.program.lines import Axes, Data, Delay, Input, LinComb, Map, MatMul, Matrix
 from tpnum.program.text import made_by, used_by
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 class Pairs:
     """The pair rules of a program read at two inputs, or of two programs that share their matrices."""
 
-    def __init__(self, rows: Lines, cols: Lines | None = None):
+    def __init__(self, rows: Lines, cols: Lines | None = None, states: States | None = None):
         cols = rows if cols is None else cols
         self.lines = (rows, cols)
-        first = Site(rows)
-        self.sites = (first, first if cols is rows else Site(cols))
+        self.states = states or States()
+        first = Site(rows, self.states)
+        self.sites = (first, first if cols is rows else Site(cols, self.states))
         for site in self.sites:
-            site.pairs = self if cols is rows else Pairs(site.lines)
+            site.pairs = self if cols is rows else Pairs(site.lines, states=self.states)
         self.alike = None if cols is rows else alike(rows, cols)
         self._memo: dict[graph.Key, graph.Pair | None] = {}
         self._calls: dict[graph.Key, graph.DualCall] = {}
@@ -68,6 +70,8 @@ class Pairs:
             return None if centred else self._sum(a, b, tied, self._means(a, b))
         if isinstance(la, LinComb) or isinstance(lb, LinComb):
             return self._lincomb(a, b, tied, centred)
+        if isinstance(la, Delay) or isinstance(lb, Delay):
+            return self.states.pair(self, (la, lb), self._frame(a, b, tied), centred)
         if isinstance(la, Map) and isinstance(lb, Map) and _named(la) == _named(lb):
             return self._mapped(la, lb, tied, centred)
         if isinstance(la, Map):

@@ -15,6 +15,7 @@ import numpy as np
 from tpnum.errors import LimitError
 from tpnum.functions import Function
 from tpnum.law import graph
+from tpnum.law.carried import States
 from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared
 from tpnum.law.forms import Atom, Form, Monomial
 from tpnum.law.worklist import once
@@ -22,6 +23,7 @@ from tpnum.program.lines import (
     Arith,
     Axes,
     Data,
+    Delay,
     Input,
     LinComb,
     Map,
@@ -49,8 +51,9 @@ INVERSE = Function.from_callable(_inverse)
 class Site:
     """The profile rules of one program."""
 
-    def __init__(self, lines: Lines):
+    def __init__(self, lines: Lines, states: States | None = None):
         self.lines = lines
+        self.states = states or States()
         self.pairs: Pairs | None = None  # set by Pairs, which stands on two sites
         self.purse: Purse | None = None  # pays for joint expectations, None where they may cost anything
         self._memo: dict[graph.Key, graph.Profile | None] = {}
@@ -114,7 +117,9 @@ class Site:
             line, other = (la, b) if isinstance(la, LinComb) else (lb, a)
             assert isinstance(line, LinComb)
             return self._lincomb(key, line, lambda vector: self.second(vector, other, centred))
-        if isinstance(la, Map) or isinstance(lb, Map):
+        if isinstance(la, Delay) and a == b:
+            return self.states.profile(self, la, key)
+        if isinstance(la, Map | Delay) or isinstance(lb, Map | Delay):
             return self._mapped(key, a, b, centred)
         if isinstance(la, Data) and isinstance(lb, Data):
             return self._register(graph.Norm(key, union(self.lines.axes(a), self.lines.axes(b)), data=(a, b)))

@@ -42,6 +42,9 @@ SLOTS = {
     "relu": "mm",
     "first": "mw",
     "mix": "wr",
+    "recall": "w",
+    "keep": "r",
+    "retain": "r",
     "load": "w",
     "store": "r",
 }

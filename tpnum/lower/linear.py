@@ -31,7 +31,8 @@ Rows: TypeAlias = tuple[tuple[tuple[int, float], ...], ...]
 class Step:
     """One index map: ``axis`` is replaced by ``out`` on both sides, or its p != p' are dropped or made zero.
 
-    ``sizes`` are those of ``axis`` on either side, ``tied`` whether only p = p' exists of it below.
+    ``sizes`` are those of ``axis`` on either side, ``tied`` whether only p = p' exists of it below;
+    ``carried`` that what is below stands on what is above, at earlier steps.
     """
 
     kind: Literal["map", "embed", "restrict"]
@@ -41,6 +42,7 @@ class Step:
     cols: Rows
     sizes: tuple[int, int]
     tied: bool
+    carried: bool = False
 
     @property
     def mixes(self) -> bool:
@@ -54,6 +56,12 @@ Chain: TypeAlias = tuple[Step, ...]
 
 def steps_of(node: graph.Pair) -> Chain:
     """The steps that a node takes its operand through."""
+    if isinstance(node, graph.Carried):
+        name = node.row_delay.axis
+        sizes = dict(node.row_delay.axes)[name], dict(node.col_delay.axes)[name]
+        tied = name in dict(node.tied)
+        shifts = node.row_delay.index.rows, node.col_delay.index.rows
+        return (Step("map", name, ((name, *sizes),), *shifts, sizes, tied, carried=True),)
     if isinstance(node, graph.Mapped):
         rows, cols = node.row_map, node.col_map
         if rows is None or cols is None or rows.axis != cols.axis:
@@ -62,12 +70,12 @@ def steps_of(node: graph.Pair) -> Chain:
             raise Unsupported("an index map makes axes of two names")
         out = tuple((name, n, m) for (name, n), (_, m) in zip(rows.out, cols.out, strict=True))
         below = node.operand
-        tied = dict(below.tied)
-        if rows.axis in tied:
-            sizes = (tied[rows.axis],) * 2
+        own = dict(below.tied)
+        if rows.axis in own:
+            sizes = (own[rows.axis],) * 2
         else:
             sizes = dict(below.rows)[rows.axis], dict(below.cols)[cols.axis]
-        return (Step("map", rows.axis, out, rows.rows, cols.rows, sizes, rows.axis in tied),)
+        return (Step("map", rows.axis, out, rows.rows, cols.rows, sizes, rows.axis in own),)
     assert isinstance(node, (graph.Embedded, graph.Diagonal))
     kind: Literal["embed", "restrict"] = "embed" if isinstance(node, graph.Embedded) else "restrict"
     return tuple(Step(kind, name, (), (), (), (size, size), False) for name, size in node.axes)
@@ -77,7 +85,12 @@ def is_linear(node: graph.Pair) -> bool:
     """Whether a node is a sum of multiples and index maps of others."""
     if isinstance(node, graph.Sum):
         return all(part.bare for part in node.parts)
-    return isinstance(node, (graph.Mapped, graph.Embedded, graph.Diagonal))
+    return isinstance(node, (graph.Mapped, graph.Embedded, graph.Diagonal, graph.Carried))
+
+
+def operands(node: graph.Pair) -> list[graph.Pair]:
+    """What a node is computed from, a carried state from what it is carried to."""
+    return node.below if isinstance(node, graph.Carried) else graph.operands(node)
 
 
 Form: TypeAlias = dict[Chain, dict[int, tuple[float, graph.Pair]]]
@@ -96,7 +109,7 @@ def form(node: graph.Pair, kept: set[int]) -> Form:
         elif isinstance(at, graph.Sum):
             stack += [(coef * part.coef, chain, part.pairs[0]) for part in reversed(at.parts)]
         else:
-            stack.append((coef, steps_of(at) + chain, graph.operands(at)[0]))
+            stack.append((coef, steps_of(at) + chain, operands(at)[0]))
     return made
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tpnum.law import graph
 from tpnum.lower.compiler import Unsupported
-from tpnum.lower.linear import Chain, form, is_linear
+from tpnum.lower.linear import Chain, form, is_linear, operands
 
 if TYPE_CHECKING:
     Grid = tuple[tuple[str, int, int], ...]
@@ -20,6 +20,11 @@ class Group(NamedTuple):
 
     chain: Chain
     atoms: tuple[tuple[float, graph.Pair], ...]
+
+    @property
+    def carried(self) -> bool:
+        """Whether it comes from the step before."""
+        return any(step.carried for step in self.chain)
 
 
 @dataclass(eq=False)
@@ -72,10 +77,10 @@ class Network:
                 continue
             if isinstance(node, graph.Dual):
                 calls.add(id(node.call))
-            for child in graph.operands(node):
+            for child in operands(node):
                 uses[id(child)] = uses.get(id(child), 0) + 1
                 above.setdefault(id(child), []).append(node)
-                if not is_linear(node):
+                if not is_linear(node) or isinstance(node, graph.Carried):
                     wanted.add(id(child))
         for node in order:
             readers = above.get(id(node), [])
@@ -90,16 +95,31 @@ class Network:
         for node in order:
             if id(node) in kept:
                 self._add(node, kept)
-        wanted = {id(node.call.cov) for node in order if isinstance(node, graph.Dual)}
-        for root in reversed(self.roots):
-            if root.held == "inc" and id(root.node) not in wanted:
-                root.held = "cov"
-            if root.held == "inc":
-                wanted |= {
-                    id(pair) for g in root.groups for _, atom in g.atoms for pair in (atom, *factors_of(atom))
-                }
+        self._hold({id(node.call.cov) for node in order if isinstance(node, graph.Dual)})
         self._find_twins()
         self.depth = 1 + max((root.level for root in self.roots), default=0)
+        for root in self.roots:
+            for group in root.groups if any(group.carried for group in root.groups) else ():
+                reads = [r for _, atom in group.atoms for r in self.read_by(atom)]
+                if group.carried and (len(group.chain) > 1 or any(r.read != root.level for r in reads)):
+                    raise Unsupported("a recurrence whose steps mix positions")
+
+    def _hold(self, wanted: set[int]) -> None:
+        """Increments are kept where somebody needs them: functions, and what is made of them linearly."""
+        size = -1
+        while len(wanted) > size:  # a carried state needs those of a later root
+            size = len(wanted)
+            for root in reversed(self.roots):
+                if root.held == "inc" and id(root.node) in wanted:
+                    wanted |= {
+                        id(pair)
+                        for group in root.groups
+                        for _, atom in group.atoms
+                        for pair in (atom, *factors_of(atom))
+                    }
+        for root in self.roots:
+            if root.held == "inc" and id(root.node) not in wanted:
+                root.held = "cov"
 
     @staticmethod
     def _shared(node: graph.Pair, uses: dict[int, int]) -> bool:
@@ -126,7 +146,7 @@ class Network:
             if isinstance(at, graph.Shared):
                 return True
             if isinstance(at, graph.Sum) and is_linear(at):
-                stack += graph.operands(at)
+                stack += operands(at)
         return False
 
     def _add(self, node: graph.Pair, kept: set[int]) -> None:
@@ -135,7 +155,8 @@ class Network:
         if pooled and not all(group.chain for group in groups):
             raise Unsupported("a pooled variable and another are added in one line")
         held = "inc" if node.increments and node.norms is not None and not pooled else "cov"
-        loads = tuple({id(r): r for g in groups for _, a in g.atoms for r in self.read_by(a)}.values())
+        below = [a for g in groups if not g.carried for _, a in g.atoms]
+        loads = tuple({id(r): r for a in below for r in self.read_by(a)}.values())
         level = max((root.read for root in loads), default=0)
         self.by_node[id(node)] = Root(node, groups, held, pooled, level, loads)
         self.roots.append(self.by_node[id(node)])
@@ -151,7 +172,7 @@ class Network:
         """The roots that an atom reads: itself, or what it is a function of."""
         if id(atom) in self.by_node:
             return [self.by_node[id(atom)]]
-        return [root for child in graph.operands(atom) for root in self.read_by(child)]
+        return [root for child in operands(atom) for root in self.read_by(child)]
 
 
 def _form_key(root: Root) -> frozenset[Any]:

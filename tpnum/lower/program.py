@@ -10,6 +10,7 @@ from tpnum.kernels import cells as kernels
 from tpnum.kernels._views import WIDTH
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
+from tpnum.lower.loops import APART, KEEPS
 from tpnum.lower.numbers import axes_of, padded
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
@@ -43,11 +44,9 @@ class Laid(NamedTuple):
 
 
 CODE = {name: number for number, name in enumerate(kernels.OPERATIONS)}
+CODE |= {"recall": CODE["copy"], "retain": CODE["copy"]}
 PIECE = 1 << 28
 """Numbers that are computed between two looks at whether to go on."""
-APART = ("mix", "load", "store")
-"""Operations that end a stretch: they mix cells, or number them in their own way."""
-
 
 class Program:
     """The code of one level over the profiles of a tile's rows and columns."""
@@ -111,6 +110,8 @@ class Program:
             return ("chunk",) if len(stretch_of[value]) == 1 else ("whole", space_of[value])
 
         placed, kinds = allocate(code, kind)
+        states = dict.fromkeys(one.extra for one in code if one.op == "recall")
+        self._states = {key: len(kinds) + k for k, key in enumerate(states)}
         self.buffer_nodes: list[int] = []
         rows: list[tuple[int, ...]] = []
         breaks: list[int] = []
@@ -124,12 +125,19 @@ class Program:
             rows.append(self._row(own, near, registers))
         self.code = np.array(rows or np.empty((0, 9)), np.int64).reshape(-1, 9)
         ends = [*breaks[1:], len(rows)]
-        self.stretches = np.array(list(zip(breaks, ends, strict=True)), np.int64).reshape(-1, 2)
         places, at = [], 0
         for kind_ in kinds:
             local = kind_ == ("chunk",)
             places.append((at, int(local)))
             at += kernels.CHUNK if local else self.layout.cells_of(kind_[1])  # type: ignore[index]
+        carried = at, len(states)
+        places += [(at + k, 1) for k in range(len(states))]
+        at += len(states)
+        stretches = []
+        for begin, end in zip(breaks, ends, strict=True):
+            steps = any(own is not None and own.op in ("recall", *KEEPS) for own, *_ in placed[begin:end])
+            stretches.append((begin, end, 1 if steps else kernels.CHUNK, *(carried if steps else (0, 0))))
+        self.stretches = np.array(stretches, np.int64).reshape(-1, 5)
         places.append((at, 0))  # what is between the axes of a map
         self.registers = np.array(places, np.int64)
         self.work_cells = at + self._spare()
@@ -138,6 +146,10 @@ class Program:
         grid = self._grids.index(near.grid)
         if one is None:
             return (CODE["copy"], *registers, 0, 0, self.layout.spaces[near.grid], grid, 0)
+        if one.op == "recall":
+            registers = (registers[0], self._states[one.extra], -1)
+        elif one.op in KEEPS:
+            registers = (self._states[one.extra], registers[0], -1)
         n = one.n
         if one.op == "mix":
             n = self.layout.maps[one.extra[1:]]

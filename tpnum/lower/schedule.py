@@ -97,6 +97,8 @@ class Level:
                 self._space(below)
                 self._links.append((grid, below, pull))
             for _, atom in group.atoms:
+                if group.carried and (grids != {grid} or self.slots != (group.chain[0].axis,)):
+                    raise Unsupported("a recurrence over variables with other axes")
                 for read in () if is_linear(atom) else graph.operands(atom):
                     if not isinstance(read, graph.Shared) and grid_of(read) != grid_of(atom):
                         raise Unsupported("a variable without some of the axes is multiplied along them")

@@ -15,6 +15,7 @@ from tpnum.law import graph
 from tpnum.lower.builder import Builder, both, negative, scaled, sides
 from tpnum.lower.compiler import Unsupported
 from tpnum.lower.linear import is_linear
+from tpnum.lower.loops import steps_together
 from tpnum.lower.network import Root, grid_of
 from tpnum.lower.numbers import Number, axes_of
 from tpnum.lower.relus import Relus, constant
@@ -66,11 +67,25 @@ class Selection(Builder):
             for root in batch:
                 if root in self.level.stored:
                     self._store(root)
+        for root in self.level.roots:
+            if id(root) in self._registers:
+                self._carry(root)
+        self.code = steps_together(self.code)
+
+    def _carry(self, root: Root) -> None:
+        """What the next step recalls: sources of chains that stand on the root itself."""
+        for k, group in enumerate(root.groups):
+            if group.carried:
+                source = self._source(root, k, -1)
+                op = "retain" if root.held == "inc" else "keep"
+                self.emit(op, source, grid=grid_of(root.node), extra=("carried", id(root), k))
 
     def _depths(self) -> dict[int, int]:
         """How many roots deep each one stands; a relu waits for the tangent kernel that it takes along."""
         loads = {id(root): [id(r) for r in root.loads] for root in self.level.roots}
-        for step in self.relus.steps.values():
+        for key, step in self.relus.steps.items():
+            if self._carried(*key):
+                continue  # a step's relu waits for nothing: it comes last
             inner = self._root(step.inner)
             if inner is not None:
                 loads[step.value[0]].append(id(inner))
@@ -82,10 +97,16 @@ class Selection(Builder):
             depth = deeper
         raise Unsupported("a relu and its tangent kernel wait for each other")
 
+    def _carried(self, number: int, k: int) -> bool:
+        root = next(root for root in self.level.roots if id(root) == number)
+        return root.groups[k].carried
+
     def _make(self, root: Root) -> None:
         """The sources of a root's chains; the chains themselves are run when somebody reads the root."""
         self._pending[id(root)] = [
-            (self._source(root, k, -1), k) for k, group in enumerate(root.groups) if group.chain
+            (self._source(root, k, -1), k)
+            for k, group in enumerate(root.groups)
+            if group.chain and not group.carried
         ]
 
     def _flush(self, root: Root) -> None:
@@ -102,8 +123,16 @@ class Selection(Builder):
         """The register of a root: its chains and what is added to them."""
         grid = grid_of(root.node)
         made = -1
+        parts = [
+            self.value_of("recall", grid=grid, extra=("carried", id(root), k))
+            for k, group in enumerate(root.groups)
+            if group.carried
+        ]
         for source, k in self._pending[id(root)]:
-            part = self.value_of("mix", source, grid=self._below(root, k), extra=("map", id(root), k))
+            parts.append(
+                self.value_of("mix", source, grid=self._below(root, k), extra=("map", id(root), k))
+            )
+        for part in parts:
             if made < 0:
                 made = part
             else:

@@ -16,6 +16,7 @@ from tpnum.errors import ProgramError
 from tpnum.program.lines import (
     Arith,
     Data,
+    Delay,
     Input,
     LinComb,
     Line,
@@ -312,6 +313,12 @@ def infer_inside(line: Line, body: Scope) -> list[Var]:
     return made
 
 
+def _delay(line: Delay, scope: Scope) -> list[Var]:
+    if line.axis not in dict(distinct_axes(line.axes)):
+        raise Fault(f"a delay along {line.axis!r} needs this axis")
+    return [Var(line.name, "H", line.dim, line.axes)]
+
+
 RULES: dict[type, Any] = {
     Input: _input,
     Data: _data,
@@ -324,4 +331,5 @@ RULES: dict[type, Any] = {
     Arith: _arith,
     Map: _map,
     Scan: _scan,
+    Delay: _delay,
 }

@@ -20,6 +20,7 @@ from tpnum.program.lines import (
     Arith,
     Axes,
     Data,
+    Delay,
     Input,
     LinComb,
     Line,
@@ -92,7 +93,7 @@ def maps_below_functions(program: Program) -> bool:
     mapped: set[str] = set()
     for line in program.lines:
         match line:
-            case Map():
+            case Map() | Delay():
                 if program.vars[line.name].kind == "H":
                     mapped.add(line.name)
             case LinComb():

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from tpnum.program.maps import IndexMap, Row, Rows
+from tpnum.program.maps import IndexMap, Row, Rows, Shift
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -219,4 +219,26 @@ class Scan:
     outputs: tuple[tuple[str, str], ...]
 
 
-Line: TypeAlias = Input | Data | Matrix | Transpose | MatMul | LinComb | Nonlin | Map | Moment | Arith | Scan
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """state[t] = family[t - 1] along ``axis``, zero at first: a scan's carried state, over all steps at once.
+
+    ``family`` is made by a later line.  A program with delays is one whose scans are folded
+    (`tpnum.program.fold`): nobody writes it, and only laws and kernels read it.
+    """
+
+    name: str
+    family: str
+    axis: str
+    dim: str
+    axes: Axes
+
+    @property
+    def index(self) -> Shift:
+        """The delay as an index map."""
+        return Shift(dict(self.axes)[self.axis], 1)
+
+
+Line: TypeAlias = (
+    Input | Data | Matrix | Transpose | MatMul | LinComb | Nonlin | Map | Moment | Arith | Scan | Delay
+)

@@ -20,6 +20,7 @@ from tpnum.errors import ProgramError
 from tpnum.program.check import quoted
 from tpnum.program.lines import (
     Axes,
+    Delay,
     Input,
     LinComb,
     Line,
@@ -30,6 +31,8 @@ from tpnum.program.lines import (
     Term,
     Transpose,
 )
+
+from tpnum.program.text import used_by
 
 if TYPE_CHECKING:
     from tpnum.program.builder import Program
@@ -62,6 +65,8 @@ class _Writer:
         self.taken = set(plain.vars)
         self.vars = plain.vars
         self.tangents: dict[str, str] = {}
+        self.promised: dict[str, str] = {}  # names of tangents whose lines come later
+        self.moving = _moving(plain) if any(isinstance(line, Delay) for line in plain.lines) else set()
 
     def fresh(self, name: str) -> str:
         while name in self.taken:
@@ -93,6 +98,8 @@ class _Writer:
                 self.sum(line.name, [Term(t.coef, self.tangents[t.vector], t.scalar) for t in live])
             case Nonlin():
                 self.nonlin(line)
+            case Delay():
+                self.delay(line)
             case Map():
                 if line.operand in self.tangents:
                     self.new.append(
@@ -103,9 +110,16 @@ class _Writer:
 
     def name(self, of: str) -> str:
         """The name of a tangent, recorded."""
-        made = self.fresh(f"{of}.")
+        made = self.promised.pop(of, "") or self.fresh(f"{of}.")
         self.tangents[of] = made
         return made
+
+    def delay(self, line: Delay) -> None:
+        """The tangent of a state is the delay of a tangent that a later line makes."""
+        if line.family in self.moving:
+            later = self.fresh(f"{line.family}.")
+            self.promised[line.family] = later
+            self.new.append(Delay(self.name(line.name), later, line.axis, line.dim, line.axes))
 
     def input(self, line: Input) -> None:
         refuse_constants(line)
@@ -172,6 +186,26 @@ class _Writer:
             case Nonlin():
                 return tuple(dict.fromkeys(a for n in line.args for a in self.new._var(n).axes))
         return ()
+
+
+def _moving(program: Program) -> set[str]:
+    """The matrices and vectors whose tangents are not zero, those behind delays included."""
+    found: set[str] = set()
+    size = -1
+    while len(found) > size:
+        size = len(found)
+        for line in program.lines:
+            match line:
+                case Input():
+                    found |= {n for k, n in enumerate(line.names) if line.tangent * line.cov[k][k] > 0}
+                case Matrix():
+                    found |= {line.name} if line.tangent > 0 else set()
+                case Nonlin():
+                    flat = line.fn.name in FLAT and not line.fn.order
+                    found |= {line.name} if found & {*line.args} and not flat else set()
+                case Transpose() | MatMul() | LinComb() | Map() | Delay():
+                    found |= {line.name} if found & {*used_by(line)} else set()
+    return found
 
 
 def refuse_constants(line: Input) -> None:

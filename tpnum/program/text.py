@@ -10,6 +10,7 @@ from tpnum.program.lines import (
     Arith,
     Axes,
     Data,
+    Delay,
     Input,
     LinComb,
     Line,
@@ -128,6 +129,8 @@ def body_text(line: Line, axes: Mapping[str, Axes] | None = None) -> str:
             return f"{left(line.name)} = {_terms(line)}"
         case Nonlin():
             return f"{left(line.name)} = {call_text(line.fn, line.args, line.scalars)}"
+        case Delay():
+            return f"{left(line.name)} = {line.family} one step before along {line.axis}, zero at first"
         case Map():
             return f"{left(line.name)} = {_map(line)}"
         case Moment():
@@ -181,6 +184,8 @@ def used_by(line: Line) -> tuple[str, ...]:
             return line.scalars
         case Map():
             return (line.operand,)
+        case Delay():
+            return (line.family,)
         case Transpose():
             return (line.matrix,)
     return ()

@@ -60,6 +60,7 @@ class CellWorker:
         self._parts: dict[tuple[int, int, int], ProfileValues] = {}
         self._laid: dict[tuple, Any] = {}
         self._lock = threading.Lock()
+        self._general_plan: list[tuple[Plan, tuple[ProfileValues, ProfileValues]]] = []
         self.plan, self.profiles, self.outs, self.dtype = plan, profiles, outs, dtype
         rows, cols = profiles
         self.symmetric = rows is cols
@@ -180,17 +181,25 @@ class CellWorker:
         """A tile with pairs so close that their series do not converge: quadrature, by the general path."""
         shape = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         blocks = {kind: np.empty((*shape, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.outs}
-        for part in squares(*shape, general_side(self.plan), False):
+        plan, profiles = self._unrolled()
+        for part in squares(*shape, general_side(plan), False):
             rows, cols = (
                 slice(whole.start + piece.start, whole.start + piece.stop)
                 for whole, piece in ((tile.rows, part.rows), (tile.cols, part.cols))
             )
-            values = PairValues(*self.profiles, rows, cols, self.symmetric, self._proceed)
-            for kind, block in self.plan.tile(values).items():
+            values = PairValues(*profiles, rows, cols, self.symmetric, self._proceed)
+            for kind, block in plan.tile(values).items():
                 blocks[kind][part.rows, part.cols] = block
         for kind, found in blocks.items():
             check_finite(found, kind, tile, self.dtype)
             put(self.outs[kind], tile, found, len(self.plan.axes[0]))
+
+    def _unrolled(self) -> tuple[Plan, tuple[ProfileValues, ProfileValues]]:
+        """What the general path evaluates, made when it is needed first."""
+        with self._lock:
+            if not self._general_plan:
+                self._general_plan.append((self.plan.unrolled, self.plan.unroll(self.profiles)))
+        return self._general_plan[0]
 
     def _proceed(self) -> None:
         if self.stopped:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tpnum.evaluate.general import PairValues
 from tpnum.lower.compiler import Unsupported, compile_plan
+from tpnum.lower.variances import Variances
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.diagonal import check_range, write_diagonal
 from tpnum.tiles.fast import MachineWorker
@@ -17,7 +18,6 @@ from tpnum.tiles.pool import Stopped
 if TYPE_CHECKING:
     from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
-    from tpnum.lower.variances import Variances
     from tpnum.tiles.pool import Worker
 
 
@@ -42,6 +42,8 @@ def make_worker(
             return MachineWorker(plan, compile_plan(plan, *profiles, dtype), profiles, outs, dtype, tile)
         except Unsupported as why:
             reason = str(why)
+            if plan.unrolled is not plan:
+                return make_worker(plan.unrolled, plan.unroll(profiles), outs, dtype, tile, Variances())
     check_range(plan, profiles, dtype)
     return GeneralWorker(plan, profiles, outs, tile, reason)
 

@@ -1,0 +1,84 @@
+"""Variances along a recurrence: step by step, all states that depend on one another together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.evaluate.profile import ProfileValues
+from tpnum.law import graph
+
+if TYPE_CHECKING:
+    from tpnum.program.lines import Axes
+
+
+def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarray]:
+    """The values (N, *axes) of a carried state and of those that it depends on and that depend on it."""
+    states, inside = _loop(whole, node)
+    axis = node.delay.axis
+    made = {state.key: np.zeros(whole._sizes(state.axes)) for state in states}
+    for t in range(dict(node.axes)[axis] - 1):
+        now = {state.key: _at(made[state.key], state.axes, axis, t) for state in states}
+        step = _Step(whole, axis, t, now, inside)
+        for state in states:
+            (below,) = state.below
+            found = np.broadcast_to(step.along(below, state.axes), now[state.key].shape)
+            _at(made[state.key], state.axes, axis, t + 1)[...] = found
+    return made
+
+
+class _Step(ProfileValues):
+    """The profile pass at one step: what lies ``inside`` the loop is computed, all else cut out of the whole."""
+
+    def __init__(
+        self,
+        whole: ProfileValues,
+        axis: str,
+        step: int,
+        states: dict[graph.Key, np.ndarray],
+        inside: set[graph.Key],
+    ):
+        super().__init__(whole.pairs, whole.side, whole.data, whole.account, whole._variances)
+        self._whole, self._axis, self._step, self._inside = whole, axis, step, inside
+        self._values |= states
+
+    def _sizes(self, axes: Axes) -> tuple[int, ...]:
+        return (self.size, *(1 if name == self._axis else size for name, size in axes))
+
+    def __call__(self, node: graph.Profile) -> np.ndarray:
+        if node.key not in self._values and node.key not in self._inside:
+            self._values[node.key] = _at(self._whole(node), self.axes(node), self._axis, self._step)
+        return super().__call__(node)
+
+    def _sources(self, node: graph.Profile) -> list[graph.Profile]:
+        found = super()._sources(node)
+        for source in found:
+            if source.key not in self._inside:
+                self(source)
+        return found
+
+
+def _at(values: np.ndarray, axes: Axes, axis: str, step: int) -> np.ndarray:
+    """One step of an (N, *axes) array, the axis kept."""
+    where = tuple(slice(step, step + 1) if name == axis else slice(None) for name, _ in axes)
+    return values[(slice(None), *where)]
+
+
+def _loop(whole: ProfileValues, node: graph.Carried1) -> tuple[list[graph.Carried1], set[graph.Key]]:
+    """The states that a state depends on and that depend on it, and all quantities between them."""
+
+    def sources(at: graph.Profile) -> list[graph.Profile]:
+        return [*at.below] if isinstance(at, graph.Carried1) else whole._sources(at)
+
+    start = whole._own(node)
+    order = graph.postorder([start], lambda n: [whole._own(s) for s in sources(n)], lambda n: n.key, ())
+    back = {start.key}
+    size = 0
+    while len(back) > size:
+        size = len(back)
+        for at in order:
+            if any(s.key in back for s in sources(at)):
+                back.add(at.key)
+    states = [at for at in order if isinstance(at, graph.Carried1) and at.key in back]
+    return states, back - {state.key for state in states}

@@ -1,0 +1,100 @@
+"""Recurrences in code: what lies between recalling a state and keeping the next one is done step by step."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from tpnum.lower.compiler import Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tpnum.lower.builder import Instruction
+
+APART = ("mix", "load", "store")
+"""Operations that end a stretch: they mix cells, or number them in their own way."""
+KEEPS = ("keep", "retain")
+
+
+def steps_together(code: list[Instruction]) -> list[Instruction]:
+    """The code in an order in which every loop's instructions follow one another.
+
+    A loop is all that its recalled states lead to and that leads to the states kept for the next step.
+    """
+    recalls = {one.extra: k for k, one in enumerate(code) if one.op == "recall"}
+    if not recalls:
+        return code
+    makers = {v: k for k, one in enumerate(code) for v in one.makes if v >= 0}
+    below = [{makers[v] for v in one.reads if v >= 0} for one in code]
+    above: list[set[int]] = [set() for _ in code]
+    for k, found in enumerate(below):
+        for source in found:
+            above[source].add(k)
+    loops: list[set[int]] = []
+    for k, one in enumerate(code):
+        if one.op in KEEPS:
+            loops.append({recalls[one.extra], k})
+    loops = _joined([_between(loop, below, above) for loop in loops], below, above)
+    for loop in loops:
+        if any(code[k].op in APART for k in loop):
+            raise Unsupported("a recurrence whose steps mix positions")
+    return [code[k] for k in _ordered(len(code), loops, below)]
+
+
+def _reached(start: Iterable[int], edges: list[set[int]]) -> set[int]:
+    found = set(start)
+    todo = list(found)
+    while todo:
+        more = edges[todo.pop()] - found
+        found |= more
+        todo += more
+    return found
+
+
+def _between(loop: set[int], below: list[set[int]], above: list[set[int]]) -> set[int]:
+    """All on a way from one of them to another."""
+    return _reached(loop, above) & _reached(loop, below)
+
+
+def _joined(loops: list[set[int]], below: list[set[int]], above: list[set[int]]) -> list[set[int]]:
+    """Loops that share an instruction are one."""
+    made: list[set[int]] = []
+    for loop in loops:
+        while True:
+            shared = [other for other in made if other & loop]
+            if not shared:
+                break
+            made = [other for other in made if not other & loop]
+            loop = _between(loop.union(*shared), below, above)
+        made.append(loop)
+    return made
+
+
+def _ordered(count: int, loops: list[set[int]], below: list[set[int]]) -> list[int]:
+    """The numbers in order, every loop as if it were one of them."""
+    home = {k: min(loop) for loop in loops for k in loop}
+    parts: dict[int, list[int]] = {}
+    for k in range(count):
+        parts.setdefault(home.get(k, k), []).append(k)
+    waits = {
+        name: {home.get(s, s) for k in part for s in below[k]} - {name} for name, part in parts.items()
+    }
+    readers: dict[int, list[int]] = {}
+    for name, sources in waits.items():
+        for source in sources:
+            readers.setdefault(source, []).append(name)
+    ready: list[int] = []
+    for name, sources in waits.items():
+        if not sources:
+            heappush(ready, name)
+    order: list[int] = []
+    while ready:
+        name = heappop(ready)
+        order += parts[name]
+        for reader in readers.get(name, ()):
+            waits[reader].discard(name)
+            if not waits[reader]:
+                heappush(ready, reader)
+    assert len(order) == count
+    return order
