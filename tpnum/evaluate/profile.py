@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatchmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -309,10 +309,15 @@ class ProfileValues:
 
             variances, means = flat(var), None if mean is None else flat(mean)
             try:
-                self._prepared[key] = prepare(fn, variances, means, tuple(flat(s) for s in scalars))
+                self._prepared[key] = self._integrals(fn, variances, means, tuple(flat(s) for s in scalars))
             except LimitError as error:
                 raise type(error)(f"{self._user(fn, var, node)} has no limit: {error}") from None
         return self._prepared[key]
+
+    def _integrals(
+        self, fn: Function, variances: np.ndarray, means: np.ndarray | None, scalars: tuple[np.ndarray, ...]
+    ) -> Any:
+        return prepare(fn, variances, means, scalars)
 
     def index(self, axes: Axes, *nodes: graph.Profile | None) -> np.ndarray:
         """Positions in the flattened `prepared` arrays, as an array (N, *axes)."""

@@ -7,20 +7,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.evaluate.profile import ProfileValues
+from tpnum.gauss.moments import profile
+from tpnum.gauss.prepared import has_family
+from tpnum.gauss.rules import Kept, check_growth
 from tpnum.law import graph
 
 if TYPE_CHECKING:
+    from tpnum.functions import Function
+    from tpnum.gauss.moments import Profile
+    from tpnum.gauss.prepared import Prepared
     from tpnum.program.lines import Axes
 
 
 def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarray]:
     """The values (N, *axes) of a carried state and of those that it depends on and that depend on it."""
     states, inside = _loop(whole, node)
+    kept: dict[Function, Kept] = {}
     axis = node.delay.axis
     made = {state.key: np.zeros(whole._sizes(state.axes)) for state in states}
     for t in range(dict(node.axes)[axis] - 1):
         now = {state.key: _at(made[state.key], state.axes, axis, t) for state in states}
-        step = _Step(whole, axis, t, now, inside)
+        step = _Step(whole, axis, t, now, inside, kept)
         for state in states:
             (below,) = state.below
             found = np.broadcast_to(step.along(below, state.axes), now[state.key].shape)
@@ -38,9 +45,10 @@ class _Step(ProfileValues):
         step: int,
         states: dict[graph.Key, np.ndarray],
         inside: set[graph.Key],
+        kept: dict[Function, Kept],
     ):
         super().__init__(whole.pairs, whole.side, whole.data, whole.account, whole._variances)
-        self._whole, self._axis, self._step, self._inside = whole, axis, step, inside
+        self._whole, self._axis, self._step, self._inside, self._kept = whole, axis, step, inside, kept
         self._values |= states
 
     def _sizes(self, axes: Axes) -> tuple[int, ...]:
@@ -50,6 +58,16 @@ class _Step(ProfileValues):
         if node.key not in self._values and node.key not in self._inside:
             self._values[node.key] = _at(self._whole(node), self.axes(node), self._axis, self._step)
         return super().__call__(node)
+
+    def _integrals(
+        self, fn: Function, variances: np.ndarray, means: np.ndarray | None, scalars: tuple[np.ndarray, ...]
+    ) -> Profile | Prepared:
+        """The moments alone: a series is for pairs."""
+        if scalars or fn.name == "elementwise_numerical" or has_family(fn):
+            return super()._integrals(fn, variances, means, scalars)
+        check_growth(fn, variances, 2)
+        kept = self._kept.setdefault(fn, Kept())
+        return profile(fn, variances, 0.0 if means is None else means, kept=kept)
 
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
         found = super()._sources(node)

@@ -16,7 +16,7 @@ from tpnum.errors import InputError, LimitError, ProgramError
 from tpnum.functions import Function, compose, get
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.floating import underflow_is_zero
-from tpnum.gauss.rules import Rows, rows_of, values
+from tpnum.gauss.rules import Kept, Rows, rows_of, values
 
 ORDER = 20
 _CHECK = 16
@@ -31,6 +31,11 @@ class Profile:
     slope: np.ndarray  # E f', almost everywhere
     stein: np.ndarray  # Cov(f, u)/q: E f' with the jumps of f counted
     slope_second: np.ndarray  # E f'^2, almost everywhere
+
+    @property
+    def first(self) -> np.ndarray:
+        """E f, as `tpnum.gauss.pair.Prepared` names it."""
+        return self.mean
 
 
 def distinct(*arrays: Any) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
@@ -73,10 +78,15 @@ def table_slope(rows: Rows, which: slice, z: np.ndarray) -> np.ndarray:
 
 
 @underflow_is_zero
-def profile(f: Function, q: Any, mean: Any = 0.0, scalars: Sequence[Any] = ()) -> Profile:
-    """The `Profile` of f at every (q, mean, scalars..) of broadcast 1-d arrays."""
+def profile(
+    f: Function, q: Any, mean: Any = 0.0, scalars: Sequence[Any] = (), kept: Kept | None = None
+) -> Profile:
+    """The `Profile` of f at every (q, mean, scalars..) of broadcast 1-d arrays.
+
+    ``kept`` holds on to what is known of f for a call with other rows.
+    """
     columns, where = distinct(*np.atleast_1d(q, np.asarray(mean, dtype=float)), *scalars)
-    made = _each_scalar(f, columns, 5, _profile)
+    made = _each_scalar(f, columns, 5, lambda g, m, v: _profile(g, m, v, kept))
     return Profile(*(m[where] for m in made))
 
 
@@ -94,14 +104,14 @@ def _each_scalar(f: Function, columns: tuple[np.ndarray, ...], count: int, work:
     return made
 
 
-def _profile(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray:
+def _profile(f: Function, mean: np.ndarray, q: np.ndarray, kept: Kept | None) -> np.ndarray:
     made = np.empty((5, q.size))
     point = q == 0.0
     if np.any(point):
         made[:, point] = at_point(f, mean[point])
     spread = np.flatnonzero(~point)
     if spread.size:
-        rows = rows_of(f, mean[spread], q[spread])
+        rows = rows_of(f, mean[spread], q[spread], kept=kept)
         for block, z, w in rows.nodes(ORDER):
             value, slope = rows.values(block, z, w), table_slope(rows, block, z)
             scale = rows.size[block, None]
