@@ -271,6 +271,26 @@ def families(b):
                 end,
             ),
         ),
+        "in both directions, averaged": (
+            (4, 2),
+            (
+                *fan(
+                    nn.FanInConcat(),
+                    nn.SimpleRnn(8, activation=nn.Erf(), W_std=1.2, b_std=b),
+                    nn.SimpleRnn(8, activation=relu, b_std=b, reverse=True),
+                ),
+                nn.SimpleRnn(8, activation=relu, W_std=0.9, b_std=b),
+                nn.GlobalAvgPool(),
+                end,
+            ),
+        ),
+        "recurrent between convolutions": (
+            (4, 2),
+            (
+                conv(b), relu, nn.SimpleRnn(8, activation=relu, b_std=b), nn.Conv(8, (3,), padding="SAME"), relu,
+                nn.SimpleRnn(8, activation=nn.Gelu(), b_std=b, reverse=True, return_sequences=False), end,
+            ),
+        ),
     }
 
 

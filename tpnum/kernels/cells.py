@@ -29,6 +29,7 @@ OPERATIONS = (
     "gain",  # a gains the increments of a term with co-correlation c (-1: one), parameters p and n
     "zero",  # a <- 0
     "copy",  # a <- b
+    "recall",  # a <- the state kept in b one step before, by map n; zero at first
     "cross",  # a <- products of the data n, scaled by parameter p
     "co",  # a <- co-correlation of the increments b; parameters p: deviation over scale and its inverse
     "normal",  # a <- co-correlation of the covariance b, inverse deviations p
@@ -51,7 +52,7 @@ OPERATIONS = (
 """In the order of their codes."""
 
 (
-    DATA, GAIN, ZERO, COPY, CROSS, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO, ADD_PRODUCT, ADD_OUTER,
+    DATA, GAIN, ZERO, COPY, RECALL, CROSS, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO, ADD_PRODUCT, ADD_OUTER,
     MULTIPLY, FRESH, RELU, START, MIX, KEEP, LOAD, STORE,
 ) = range(len(OPERATIONS))  # fmt: skip
 
@@ -195,9 +196,8 @@ def run(
 ):  # fmt: skip
     """Run a region's code for the rows ``rows`` against one strip of columns, component after component.
 
-    ``code`` (n, 9) rows (operation, a, b, c, p, n, space, grid, flag); ``stretches`` (s, 5) ranges of it that
-    mix no positions, or one instruction that does, how many cells are taken at a time, one in a recurrence,
-    and its states: their first cell in ``work`` and how many they are; ``registers`` (r, 2): where a register begins in
+    ``code`` (n, 9) rows (operation, a, b, c, p, n, space, grid, flag); ``stretches`` (s, 3) ranges of it that
+    mix no positions, or one instruction that does, and how many cells are taken at a time, one in a recurrence; ``registers`` (r, 2): where a register begins in
     ``work``, in cells, and whether it holds one chunk only.  ``cells`` (4, *) are the cells along single
     axes: row index, column index, place, whether either index is of the padding.  Returns how many strips
     held pairs that their series miss.
@@ -252,10 +252,8 @@ def run(
                     )  # fmt: skip
                     continue
                 chunk, turn = stretches[part, 2], 0
-                if chunk == 1:  # step by step: from zero, or from what the first step finds in the padding
+                if chunk == 1:  # step by step, first what the first steps find in the padding
                     turn = spaces[3][space, 0, component[0]]
-                    for k in range(stretches[part, 3] * v, (stretches[part, 3] + stretches[part, 4]) * v):
-                        work[k] = 0
                 for begun in range(0, count[space], chunk):
                     low = begun + turn
                     if low >= count[space] and chunk == 1:
@@ -314,6 +312,12 @@ def run(
                             elif op == COPY or op == KEEP:
                                 for t in range(v):
                                     a[t] = b[t]
+                            elif op == RECALL:
+                                at = maps[0][n, 0, component[0]] + m
+                                known = m < spaces[3][space, 0, component[0]] and taps[0][at] < taps[0][at + 1]
+                                before = pb + (taps[1][taps[0][at]] if known else 0) * v
+                                for t in range(v):
+                                    a[t] = get(work, before + t) if known else work.dtype.type(0)
                             elif op == MULTIPLY:
                                 for t in range(v):
                                     a[t] *= b[t]

@@ -50,7 +50,7 @@ class Layout:
                 self._space(("buffer", id(root.node)), grid_of(root.node), root)
         for root in level.roots:
             for k, group in enumerate(root.groups):
-                if group.chain and not group.carried and (id(root), k) in level.pulls:
+                if group.chain and (id(root), k) in level.pulls:
                     self._map(root, k)
 
     # -- spaces ----------------------------------------------------------------------------------

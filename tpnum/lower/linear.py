@@ -101,9 +101,11 @@ def form(node: graph.Pair, kept: set[int]) -> Form:
     """A node as chains over atoms: nodes that are not linear, or are ``kept`` (the node itself apart)."""
     made: Form = {}
     stack: list[tuple[float, Chain, graph.Pair]] = [(1.0, (), node)]
+    inside = False  # a carried state may stand on the node itself
     while stack:
         coef, chain, at = stack.pop()
-        if not is_linear(at) or (at is not node and id(at) in kept):
+        whole, inside = not inside, True
+        if not is_linear(at) or (id(at) in kept and not whole):
             atoms = made.setdefault(chain, {})
             atoms[id(at)] = (atoms.get(id(at), (0.0, at))[0] + coef, at)
         elif isinstance(at, graph.Sum):

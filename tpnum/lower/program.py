@@ -44,7 +44,7 @@ class Laid(NamedTuple):
 
 
 CODE = {name: number for number, name in enumerate(kernels.OPERATIONS)}
-CODE |= {"recall": CODE["copy"], "retain": CODE["copy"]}
+CODE |= {"retain": CODE["copy"]}
 PIECE = 1 << 28
 """Numbers that are computed between two looks at whether to go on."""
 
@@ -110,7 +110,7 @@ class Program:
             return ("chunk",) if len(stretch_of[value]) == 1 else ("whole", space_of[value])
 
         placed, kinds = allocate(code, kind)
-        states = dict.fromkeys(one.extra for one in code if one.op == "recall")
+        states = {one.extra: one.grid for one in code if one.op == "recall"}
         self._states = {key: len(kinds) + k for k, key in enumerate(states)}
         self.buffer_nodes: list[int] = []
         rows: list[tuple[int, ...]] = []
@@ -130,14 +130,14 @@ class Program:
             local = kind_ == ("chunk",)
             places.append((at, int(local)))
             at += kernels.CHUNK if local else self.layout.cells_of(kind_[1])  # type: ignore[index]
-        carried = at, len(states)
-        places += [(at + k, 1) for k in range(len(states))]
-        at += len(states)
+        for grid in states.values():
+            places.append((at, 0))
+            at += self.layout.cells_of(grid)
         stretches = []
         for begin, end in zip(breaks, ends, strict=True):
             steps = any(own is not None and own.op in ("recall", *KEEPS) for own, *_ in placed[begin:end])
-            stretches.append((begin, end, 1 if steps else kernels.CHUNK, *(carried if steps else (0, 0))))
-        self.stretches = np.array(stretches, np.int64).reshape(-1, 5)
+            stretches.append((begin, end, 1 if steps else kernels.CHUNK))
+        self.stretches = np.array(stretches, np.int64).reshape(-1, 3)
         places.append((at, 0))  # what is between the axes of a map
         self.registers = np.array(places, np.int64)
         self.work_cells = at + self._spare()
@@ -151,7 +151,7 @@ class Program:
         elif one.op in KEEPS:
             registers = (self._states[one.extra], registers[0], -1)
         n = one.n
-        if one.op == "mix":
+        if one.op in ("mix", "recall"):
             n = self.layout.maps[one.extra[1:]]
         elif one.op in ("load", "store"):
             n = self._buffer(one.extra[-1])

@@ -78,7 +78,7 @@ class Selection(Builder):
             if group.carried:
                 source = self._source(root, k, -1)
                 op = "retain" if root.held == "inc" else "keep"
-                self.emit(op, source, grid=grid_of(root.node), extra=("carried", id(root), k))
+                self.emit(op, source, grid=grid_of(root.node), extra=("map", id(root), k))
 
     def _depths(self) -> dict[int, int]:
         """How many roots deep each one stands; a relu waits for the tangent kernel that it takes along."""
@@ -123,24 +123,36 @@ class Selection(Builder):
         """The register of a root: its chains and what is added to them."""
         grid = grid_of(root.node)
         made = -1
-        parts = [
-            self.value_of("recall", grid=grid, extra=("carried", id(root), k))
+        plain = [
+            k
             for k, group in enumerate(root.groups)
-            if group.carried
+            if not group.chain and not (id(root) in self.relus.bare and constant(group) is not None)
         ]
-        for source, k in self._pending[id(root)]:
-            parts.append(
-                self.value_of("mix", source, grid=self._below(root, k), extra=("map", id(root), k))
-            )
-        for part in parts:
-            if made < 0:
-                made = part
-            else:
-                made = self.value_of("add", made, part, p=self.numbers.place(grid, both(1.0)), grid=grid)
-        for k, group in enumerate(root.groups):
-            if not group.chain and not (id(root) in self.relus.bare and constant(group) is not None):
+        data = [k for k in plain if any(isinstance(atom, graph.Gram) for _, atom in root.groups[k].atoms)]
+        for k in data[:1]:  # it is written, and all else added to it
+            made = self._source(root, k, -1)
+        for part in self._moved(root):
+            add = self.numbers.place(grid, both(1.0))
+            made = part if made < 0 else self.value_of("add", made, part, p=add, grid=grid)
+        for k in plain:
+            if k not in data[:1]:
                 made = self._source(root, k, made)
         return made if made >= 0 else self.value_of("zero", grid=grid)
+
+    def _moved(self, root: Root) -> list[int]:
+        """What comes from the step before, and through index maps."""
+        grid = grid_of(root.node)
+        return [
+            *(
+                self.value_of("recall", grid=grid, extra=("map", id(root), k))
+                for k, group in enumerate(root.groups)
+                if group.carried
+            ),
+            *(
+                self.value_of("mix", source, grid=self._below(root, k), extra=("map", id(root), k))
+                for source, k in self._pending[id(root)]
+            ),
+        ]
 
     def _below(self, root: Root, k: int) -> Grid:
         return next(grid_of(a) for _, a in root.groups[k].atoms if Level.on_cells(a))
@@ -176,8 +188,10 @@ class Selection(Builder):
         norms = root.node.norms
         assert norms is not None
         down = sides(lambda side: Number(1.0, (), ((norms[side], -1.0),)))
-        if out < 0 and len(atoms) == 1 and isinstance(atoms[0][1], graph.Gram) and atoms[0][0] > 0:
-            return self._data("data", atoms[0][1], grid, scaled(down, atoms[0][0]))
+        if out < 0:
+            gram, atoms = _gram_first(atoms)
+            if gram is not None:
+                out = self._data("data", gram[1], grid, scaled(down, gram[0]))
         out = self.value_of("zero", grid=grid) if out < 0 else out
         for part in self._terms(atoms):
             out = self._gain(out, part, down, grid)
@@ -207,8 +221,10 @@ class Selection(Builder):
         return self.value_of("gain", out, e, p=p, n=n, grid=grid)
 
     def _covariances(self, atoms: Atoms, grid: Grid, out: int) -> int:
-        if out < 0 and len(atoms) == 1 and isinstance(atoms[0][1], graph.Gram) and atoms[0][0] > 0:
-            return self._data("cross", atoms[0][1], grid, scaled(both(1.0), atoms[0][0]))
+        if out < 0:
+            gram, atoms = _gram_first(atoms)
+            if gram is not None:
+                out = self._data("cross", gram[1], grid, scaled(both(1.0), gram[0]))
         out = self.value_of("zero", grid=grid) if out < 0 else out
         for part in self._terms(atoms):
             out = self._term(out, part, grid)
@@ -457,3 +473,11 @@ class Selection(Builder):
         if step.tangent is not None:
             self._parts[step.tangent] = second
         return self._parts[key]
+
+
+def _gram_first(atoms: Atoms) -> tuple[tuple[float, graph.Gram] | None, Atoms]:
+    """A Gram matrix of data, which is written where others are added, and the other atoms."""
+    for k, (coef, atom) in enumerate(atoms):
+        if isinstance(atom, graph.Gram) and coef > 0.0:
+            return (coef, atom), atoms[:k] + atoms[k + 1 :]
+    return None, atoms

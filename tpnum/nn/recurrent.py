@@ -20,6 +20,11 @@ class SimpleRnn(Layer):
     """s_t = f(W s_{t-1} + U x_t + b), s_0 = 0: every state, or the last (``return_sequences=False``).
 
     W_std is the deviation of the state's weights, U_std of the input's; the readout is a `Dense` after it.
+    ``reverse=True`` runs from the last position to the first: the state at t has read x_t, x_{t+1}, ..., and
+    the "last" state is the one at the first position.  A layer in both directions concatenates two::
+
+        nn.serial(nn.FanOut(2), nn.parallel(nn.SimpleRnn(n), nn.SimpleRnn(n, reverse=True)), nn.FanInConcat())
+
     ``parameterization="raw"`` has the NTK of raw parameters W ~ N(0, W_std^2) over sqrt(fan_in).
     """
 
@@ -31,6 +36,7 @@ class SimpleRnn(Layer):
     return_sequences: Flag = True
     parameterization: Parameterization = "ntk"
     s: Scales = (1.0, 1.0)
+    reverse: Flag = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,6 +55,9 @@ class SimpleRnn(Layer):
         own = (self.parameterization, self.s[0])
         drive = Weights(self.U_std, self.b_std, *own).affine(to, x, dim)
         recur = Weights(self.W_std, None, *own)
+        axis, _ = x.axes[0]
+        if self.reverse:
+            drive = drive.take(**{axis: slice(None, None, -1)})
         with to.program.scan(*x.axes[0]) as loop:
             state = loop.carry(dim)
             (fed,) = recur.product(to, Features((Block(state, self.out_dim),)), dim)
@@ -58,4 +67,6 @@ class SimpleRnn(Layer):
             )
             loop.next(state, after)
             result = loop.stack(after) if self.return_sequences else loop.last(state)
+        if self.reverse and self.return_sequences:
+            result = result.take(**{axis: slice(None, None, -1)})
         return Features((Block(result, self.out_dim),), x.axes if self.return_sequences else ())

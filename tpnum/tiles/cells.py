@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 BUFFERS = 8 << 20
 """Bytes of buffers between levels per thread."""
-WIDE = 64
-"""Column examples of a tile."""
+WIDE = 64, 256
+"""Column examples of a tile: the fewest, and the most that nets with few cells take."""
+FEW = 1 << 22
+"""Cells of all pairs of a tile up to which it is made wider."""
 GRAIN = 1 << 26
 """Cells of all pairs of a tile."""
 PARTS = 48 << 20
@@ -75,8 +77,9 @@ class CellWorker:
         single = steps <= SINGLE and not any(program.subtracts for program in probe)
         self.work = dtype if single else np.dtype(np.float64)
         self.lanes = WIDTH // self.work.itemsize
-        width = tile or WIDE
         cells = sum(level.cells for level in self.schedule.levels)
+        least, most = WIDE
+        width = tile or least << int(np.log2(np.clip(np.sqrt(FEW / cells) / least, 1, most // least)))
         height = tile or 1 << int(np.clip(np.log2(GRAIN / (cells * width)), 0, np.log2(width)))
         self.tiles = blocks(rows.size, cols.size, height, width, self.symmetric and plan.mirrored)
 

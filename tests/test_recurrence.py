@@ -1,0 +1,190 @@
+"""Recurrences: compiled, of any length, without unrolling, against the recursion written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tpnum as tp
+from tests.oracle.roads import CELLS, GENERAL, kernels
+from tpnum import nn
+from tpnum.program.fold import folded
+from tpnum.tiles import driver
+
+KINDS = ("nngp", "ntk")
+READ = ("last", "every", "average")
+W, U = 1.3, 0.8
+
+
+def net(activation, b=0.2, read="every", **more):
+    layers = [nn.SimpleRnn(8, activation, W, U, b, return_sequences=read != "last", **more)]
+    if read == "average":
+        layers.append(nn.GlobalAvgPool())
+    return nn.serial(*layers, nn.Dense(1, 1.1))
+
+
+def recursion(activation, x, y, b=0.2):
+    """(nngp, ntk) of every pair of states, step by step: K and Theta at (t, s) from (t - 1, s - 1)."""
+    dual = tp.dual(activation.as_function())
+    b = 0.0 if b is None else b
+
+    def variances(z):
+        q = np.zeros((len(z), z.shape[1]))
+        for t in range(z.shape[1]):
+            before = dual(q[:, t - 1], q[:, t - 1], q[:, t - 1]) if t else 0.0
+            q[:, t] = W**2 * before + U**2 * np.sum(z[:, t] ** 2, axis=-1) / z.shape[-1] + b**2
+        return q
+
+    p, q = variances(x), variances(y)
+    k = np.zeros((len(x), len(y), x.shape[1], y.shape[1]))
+    theta = np.zeros_like(k)
+    for t in range(x.shape[1]):
+        for s in range(y.shape[1]):
+            drive = U**2 * x[:, t] @ y[:, s].T / x.shape[-1] + b**2
+            g, tangent = drive, drive
+            if t and s:
+                g = g + W**2 * k[:, :, t - 1, s - 1]
+                tangent = tangent + W**2 * (k[:, :, t - 1, s - 1] + theta[:, :, t - 1, s - 1])
+            at = (p[:, None, t], q[None, :, s], g)
+            k[:, :, t, s] = dual(*at)
+            theta[:, :, t, s] = dual.derivative(*at) * tangent
+    return 1.1**2 * k, 1.1**2 * (k + theta)
+
+
+def as_read(k, read):
+    return {"every": k, "last": k[:, :, -1, -1], "average": k.mean((2, 3))}[read]
+
+
+@pytest.mark.parametrize("read", READ)
+@pytest.mark.parametrize("b", [0.2, None])
+@pytest.mark.parametrize("activation", [nn.Relu(), nn.Erf(), nn.Tanh(), nn.Abs()])
+def test_states_are_those_of_the_recursion(activation, b, read):
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((3, 5, 2)), rng.standard_normal((4, 5, 2))
+    made, road = kernels(net(activation, b, read), x, y, get=KINDS)
+    assert road == CELLS
+    for got, want in zip(made, recursion(activation, x, y, b), strict=True):
+        want = as_read(want, read)
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-12 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("read", READ)
+@pytest.mark.parametrize("lengths", [(1, 1), (1, 4), (6, 3), (2, 7)])
+def test_sequences_of_two_lengths(lengths, read):
+    rng = np.random.default_rng(2)
+    x, y = (rng.standard_normal((3, n, 2)) for n in lengths)
+    made, road = kernels(net(nn.Relu(), 0.1, read), x, y, get=KINDS)
+    assert road == CELLS
+    for got, want in zip(made, recursion(nn.Relu(), x, y, 0.1), strict=True):
+        np.testing.assert_allclose(got, as_read(want, read), rtol=1e-12)
+
+
+def test_from_the_end_to_the_start():
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((3, 5, 2))
+    want = tp.kernel(net(nn.Erf()), x[:, ::-1], get="ntk")[:, :, ::-1, ::-1]
+    np.testing.assert_allclose(tp.kernel(net(nn.Erf(), reverse=True), x, get="ntk"), want, rtol=1e-12)
+    first = tp.kernel(net(nn.Erf(), read="last", reverse=True), x, get="ntk")
+    np.testing.assert_allclose(first, want[:, :, 0, 0], rtol=1e-12)
+
+
+def test_diagonals_are_those_of_the_matrix():
+    x = np.random.default_rng(4).standard_normal((3, 6, 2))
+    for read in READ:
+        whole, own = (tp.kernel(net(nn.Tanh(), read=read), x, get=KINDS, diag=d) for d in (False, True))
+        for k, diagonal in zip(whole, own, strict=True):
+            found = np.moveaxis(np.diagonal(k), -1, 0)
+            if read == "every":
+                found = np.einsum("ntt->nt", found)
+            np.testing.assert_allclose(found, diagonal, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype, bound", [("float64", 1e-12), ("float32", 1e-5)])
+def test_near_duplicates_keep_their_digits(dtype, bound):
+    """|Z - Z'|^2 of two sequences that differ by 1e-5, against a difference of 1e-3 scaled down."""
+    rng = np.random.default_rng(5)
+    x, d = rng.standard_normal((2, 12, 3))
+    k = tp.kernel(net(nn.Relu(), read="last"), np.stack([x, x + 1e-7 * d]), dtype=dtype)
+    assert k[0, 1] == pytest.approx(0.5 * (k[0, 0] + k[1, 1]), rel=bound)
+    assert np.all(np.isfinite(k))
+    same = tp.kernel(net(nn.Relu(), read="last"), np.stack([x, x, 0 * x]), dtype=dtype)
+    assert same[0, 0] == same[0, 1] == same[1, 1]
+
+
+def test_a_thousand_steps():
+    """Nothing is as long as the sequence but the arrays; two sequences that agree from the end on meet."""
+    x = np.random.default_rng(6).standard_normal((2, 1000, 2))
+    for read in ("last",):
+        made, road = kernels(net(nn.Relu(), read=read), x, get=KINDS)
+        assert road == CELLS
+        short, _ = kernels(net(nn.Relu(), read=read), x[:, -60:], get=KINDS)
+        for k, want in zip(made, short, strict=True):
+            assert np.all(np.isfinite(k))
+            np.testing.assert_allclose(k, want, rtol=1e-3)  # W^2/2 = 0.845 a step is forgotten
+
+
+def test_code_and_graph_do_not_grow_with_the_steps():
+    plans = [driver.plan_of(net(nn.Relu()), {"": np.zeros((1, n, 2))}, None, KINDS) for n in (10, 1000)]
+    assert len({len(plan.programs[0].lines) for plan in plans}) == 1
+    assert plans[0].unrolled is not plans[0]
+
+
+# what is folded, and what is not ---------------------------------------------------------------------------
+
+
+def scan(step, steps=4, init=None, **given):
+    """A program of one scan over data; ``step(p, state, fed)`` is the next state."""
+    p = tp.Program()
+    u = p.data("u", axes=(("t", steps),), channels="d")
+    drive = p.matrix("U", cols="d") @ u
+    more = {name: p.matrix(name, trained=True) for name in ("W", "V")}
+    with p.scan("t") as loop:
+        state = loop.carry("n") if init is None else loop.carry(init=init(p))
+        after = step(more, state, loop.slice(drive))
+        loop.next(state, after)
+        p_out = loop.stack(after)
+    p.output(more["V"] @ p_out)
+    return p
+
+
+FOLDED = {
+    "plain": lambda m, s, x: tp.tanh(m["W"] @ s + x),
+    "two products": lambda m, s, x: tp.relu(m["W"] @ s + 0.5 * (m["V"] @ s) + x),
+    "linear": lambda m, s, x: m["W"] @ s + x,
+    "a product of two functions": lambda m, s, x: tp.erf(m["W"] @ s) * tp.erf(x),
+}
+UNROLLED = {
+    "leaky": lambda m, s, x: 0.5 * s + tp.relu(m["W"] @ s + x),
+    "a function of the state": lambda m, s, x: tp.relu(s) + tp.relu(m["W"] @ s + x),
+}
+
+
+@pytest.mark.parametrize("name", [*FOLDED, *UNROLLED])
+def test_programs_with_scans(name):
+    steps = 4 if name in FOLDED else 2
+    p = scan({**FOLDED, **UNROLLED}[name], steps)
+    x = np.random.default_rng(7).standard_normal((3, steps, 2))
+    made, road = kernels(p, x, get=KINDS)
+    want, _ = kernels(p, x, get=KINDS, road=GENERAL)
+    assert (road == CELLS) == (name in FOLDED)
+    for got, k in zip(made, want, strict=True):
+        np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())
+
+
+def test_states_that_do_not_start_at_zero_are_unrolled():
+    p = scan(FOLDED["plain"], init=lambda p: p.vector("start", var=1.0))
+    assert folded(p) is None
+    x = np.random.default_rng(8).standard_normal((2, 4, 2))
+    k = tp.kernel(p, x)
+    first = 1.0 + np.einsum("ic,jc->ij", x[:, 0], x[:, 0]) / 2
+    q = np.diagonal(first)
+    np.testing.assert_allclose(k[:, :, 0, 0], tp.dual("tanh")(q[:, None], q[None, :], first), rtol=1e-12)
+
+
+def test_a_folded_program_reads_like_one():
+    p = folded(scan(FOLDED["plain"]))
+    assert p is not None
+    text = str(p)
+    assert "one step before along t, zero at first" in text
+    assert type(p).from_lines(p.lines, p.dims, p.outputs) == p
+    assert folded(p) is None
