@@ -287,8 +287,13 @@ def families(b):
         "recurrent between convolutions": (
             (4, 2),
             (
-                conv(b), relu, nn.SimpleRnn(8, activation=relu, b_std=b), nn.Conv(8, (3,), padding="SAME"), relu,
-                nn.SimpleRnn(8, activation=nn.Gelu(), b_std=b, reverse=True, return_sequences=False), end,
+                conv(b),
+                relu,
+                nn.SimpleRnn(8, activation=relu, b_std=b),
+                nn.Conv(8, (3,), padding="SAME"),
+                relu,
+                nn.SimpleRnn(8, activation=nn.Gelu(), b_std=b, reverse=True, return_sequences=False),
+                end,
             ),
         ),
     }

@@ -46,9 +46,10 @@ class Entry:
 class Plan:
     """The demanded nodes per kind, over the pair rules that made them.
 
-    ``diagonals`` are, for rows and columns, the outputs' own kernels at one input, with their weights.
-    ``written`` are the programs as they were given.  ``axes`` are the output axes of the rows and of the columns.  ``mirrored`` is False where K[i, j] and
-    K[j, i] differ: a fixed quadrature rule treats its two inputs differently.
+    ``written`` are the programs as they were given.  ``diagonals`` are, for rows and columns, the outputs'
+    own kernels at one input, with their weights.  ``axes`` are the output axes of the rows and of the
+    columns.  ``mirrored`` is False where K[i, j] and K[j, i] differ: a fixed quadrature rule treats its two
+    inputs differently.
     """
 
     pairs: Pairs
@@ -118,12 +119,11 @@ def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan
     Scans are folded where their law reads no other steps than the ones just before, else unrolled.
     """
     first, second = programs
-    forms = folded(first), None
-    if forms[0] is not None:
-        forms = forms[0], forms[0] if second is first else folded(second)
-    if forms[0] is not None and forms[1] is not None:
+    rows = folded(first)
+    cols = rows if second is first else folded(second)
+    if rows is not None and cols is not None:
         try:
-            return _plan(programs, (forms[0], forms[1]), kinds)
+            return _plan(programs, (rows, cols), kinds)
         except Unfolded:
             pass
     return _plan(programs, _unrolled(programs), kinds)
@@ -172,7 +172,8 @@ def _demand(written: tuple[Program, Program], pairs: Pairs, kinds: tuple[str, ..
     diagonals = tuple({kind: _diagonal(kind, pairs, side) for kind in kinds} for side in (0, 1))
     nodes = graph.schedule([entry.node for found in entries.values() for entry in found])
     fixed = any(isinstance(n, graph.Dual) and n.call.f.name == "elementwise_numerical" for n in nodes)
-    return Plan(pairs, written, entries, (diagonals[0], diagonals[1]), (_axes(rows), _axes(cols)), mirrored=not fixed)
+    axes = _axes(rows), _axes(cols)
+    return Plan(pairs, written, entries, (diagonals[0], diagonals[1]), axes, mirrored=not fixed)
 
 
 def _prepared(program: Program, tangent: bool) -> Program:

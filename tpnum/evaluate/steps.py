@@ -36,7 +36,7 @@ def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarr
 
 
 class _Step(ProfileValues):
-    """The profile pass at one step: what lies ``inside`` the loop is computed, all else cut out of the whole."""
+    """The profile pass at one step: what lies ``inside`` the loop is computed, all else is cut out."""
 
     def __init__(
         self,

@@ -52,8 +52,8 @@ OPERATIONS = (
 """In the order of their codes."""
 
 (
-    DATA, GAIN, ZERO, COPY, RECALL, CROSS, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO, ADD_PRODUCT, ADD_OUTER,
-    MULTIPLY, FRESH, RELU, START, MIX, KEEP, LOAD, STORE,
+    DATA, GAIN, ZERO, COPY, RECALL, CROSS, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO, ADD_PRODUCT,
+    ADD_OUTER, MULTIPLY, FRESH, RELU, START, MIX, KEEP, LOAD, STORE,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 LAST_PADDED = COPY
@@ -197,10 +197,10 @@ def run(
     """Run a region's code for the rows ``rows`` against one strip of columns, component after component.
 
     ``code`` (n, 9) rows (operation, a, b, c, p, n, space, grid, flag); ``stretches`` (s, 3) ranges of it that
-    mix no positions, or one instruction that does, and how many cells are taken at a time, one in a recurrence; ``registers`` (r, 2): where a register begins in
-    ``work``, in cells, and whether it holds one chunk only.  ``cells`` (4, *) are the cells along single
-    axes: row index, column index, place, whether either index is of the padding.  Returns how many strips
-    held pairs that their series miss.
+    mix no positions, or one instruction that does, and how many cells are taken at a time, one in a
+    recurrence; ``registers`` (r, 2): where a register begins in ``work``, in cells, and whether it holds one
+    chunk only.  ``cells`` (4, *) are the cells along single axes: row index, column index, place, whether
+    either index is of the padding.  Returns how many strips held pairs that their series miss.
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components = borrow(components)
@@ -314,7 +314,8 @@ def run(
                                     a[t] = b[t]
                             elif op == RECALL:
                                 at = maps[0][n, 0, component[0]] + m
-                                known = m < spaces[3][space, 0, component[0]] and taps[0][at] < taps[0][at + 1]
+                                inside = m < spaces[3][space, 0, component[0]]
+                                known = inside and taps[0][at] < taps[0][at + 1]
                                 before = pb + (taps[1][taps[0][at]] if known else 0) * v
                                 for t in range(v):
                                     a[t] = get(work, before + t) if known else work.dtype.type(0)

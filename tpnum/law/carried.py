@@ -25,7 +25,7 @@ class Unfolded(LimitError):
 
 
 Demand: TypeAlias = "tuple[Pairs, str, str, Axes, bool, list[graph.Pair]]"
-"""Rules, the two variables that states are delays of, their ties, whether centred, and where the answer goes."""
+"""Rules, the variables that two states are delays of, their ties, whether centred, and where it is put."""
 
 
 class States:
@@ -58,9 +58,7 @@ class States:
         self._pairs[key] = (pairs, la.family, lb.family, tied, centred, below)
         if key not in self.increments:
             return None
-        return graph.Carried(
-            *frame, increments=self.increments[key], row_delay=la, col_delay=lb, below=below
-        )
+        return graph.Carried(*frame, increments=self.increments[key], row_delay=la, col_delay=lb, below=below)
 
     def close(self) -> bool:
         """Fill in what states stand on; False if more of them are correlated than was assumed."""

@@ -77,9 +77,7 @@ def _ordered(count: int, loops: list[set[int]], below: list[set[int]]) -> list[i
     parts: dict[int, list[int]] = {}
     for k in range(count):
         parts.setdefault(home.get(k, k), []).append(k)
-    waits = {
-        name: {home.get(s, s) for k in part for s in below[k]} - {name} for name, part in parts.items()
-    }
+    waits = {name: {home.get(s, s) for k in part for s in below[k]} - {name} for name, part in parts.items()}
     readers: dict[int, list[int]] = {}
     for name, sources in waits.items():
         for source in sources:

@@ -48,6 +48,7 @@ CODE |= {"retain": CODE["copy"]}
 PIECE = 1 << 28
 """Numbers that are computed between two looks at whether to go on."""
 
+
 class Program:
     """The code of one level over the profiles of a tile's rows and columns."""
 

@@ -95,9 +95,7 @@ def _renamed(line: Line, names: dict[str, str]) -> Line:
         case MatMul():
             return MatMul(of(line.name), of(line.matrix), of(line.vector))
         case LinComb():
-            return LinComb(
-                of(line.name), tuple(Term(t.coef, of(t.vector), of(t.scalar)) for t in line.terms)
-            )
+            return LinComb(of(line.name), tuple(Term(t.coef, of(t.vector), of(t.scalar)) for t in line.terms))
         case Nonlin() | Moment():
             args, scalars = tuple(map(of, line.args)), tuple(map(of, line.scalars))
             return type(line)(of(line.name), line.fn, args, scalars)

@@ -31,7 +31,6 @@ from tpnum.program.lines import (
     Term,
     Transpose,
 )
-
 from tpnum.program.text import used_by
 
 if TYPE_CHECKING:
