@@ -18,7 +18,7 @@ class CellValues(PairValues):
     """Evaluates a node on cells (p, q), every array being (cells, rows, columns).
 
     ``cells`` are, per axis of the node, the positions (``count``, 2) of the first and of the second input,
-    ``given`` the operands' blocks by identity.  Row number i and column number j of the profiles are one example where
+    ``given`` the operands' blocks by identity.  Row i and column j of the profiles are one example where
     i = ``own`` + j.
     """
 

@@ -19,7 +19,7 @@ from tpnum.gauss.pair import evaluate
 from tpnum.law import graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.profile import ProfileValues
@@ -333,11 +333,14 @@ def _merged(node: graph.PairExpect) -> tuple[np.ndarray, tuple[graph.Factor, ...
     return np.array(kept), tuple(factors)
 
 
-def same_input(values: ProfileValues, pair: graph.Pair, axes: Axes) -> np.ndarray:
-    """The p = p' entries of a pair node with both inputs the same, for every input: (N, *axes)."""
-    out = np.empty((values.size, *(size for _, size in axes)))
-    for n in range(values.size):
-        at = slice(n, n + 1)
+def same_input(
+    values: ProfileValues, pair: graph.Pair, axes: Axes, which: Sequence[int] | None = None
+) -> np.ndarray:
+    """The p = p' entries of a pair node with both inputs the same, for every input or some: (N, *axes)."""
+    inputs = range(values.size) if which is None else which
+    out = np.empty((len(inputs), *(size for _, size in axes)))
+    for n, example in enumerate(inputs):
+        at = slice(example, example + 1)
         tile = PairValues(values, values, at, at, same=True)
         tile.run([pair])
         block = tile.full(pair)

@@ -42,7 +42,8 @@ class BlockLevel:
         self.loaded = list(roots[0].loads)
         self.grid: Grid = grid_of(roots[0].node)
         self.slots = tuple(name for name, _, _ in self.grid)
-        asked = [dict.fromkeys(c for root in roots for c in buffers[id(root.node)][t]) for t in range(len(self.grid))]
+        wanted = zip(*(buffers[id(root.node)] for root in roots), strict=True)
+        asked = [{cell for found in along for cell in found} for along in wanted]
         cells = [{cell: k for k, cell in enumerate(sorted(found))} for found in asked]
         for root in roots:
             buffers[id(root.node)] = [dict(found) for found in cells]
@@ -109,9 +110,7 @@ class BlockProgram:
     subtracts = True  # what functions of covariances are worth in single precision, nobody knows
     signature: tuple = ()
 
-    def __init__(
-        self, layout: BlockLayout, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype
-    ):
+    def __init__(self, layout: BlockLayout, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
         self.layout, self.profiles = layout, profiles
         self.lanes = WIDTH // dtype.itemsize
         level = layout.level
@@ -193,9 +192,7 @@ class BlockProgram:
         q, q2 = values.seconds(root.node, root.node)
         s, s2 = (
             scale(profile, norm)[at].reshape((1, -1, 1) if side == 0 else (1, 1, -1))
-            for side, (profile, norm, at) in enumerate(
-                zip(self.profiles, norms, values.slices, strict=True)
-            )
+            for side, (profile, norm, at) in enumerate(zip(self.profiles, norms, values.slices, strict=True))
         )
         return (q, q2), (s, s2), (s - s2) * (q / s - q2 / s2)
 

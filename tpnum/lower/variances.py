@@ -67,8 +67,9 @@ class Variances:
         names = [name for name, _, _ in grid_of(node.pair)]
         made = np.concatenate([found for found, _ in parts])
         made = made.transpose(0, *(1 + names.index(name) for name, _ in node.axes))
-        for i in np.flatnonzero(np.concatenate([missed for _, missed in parts])):  # their series do not converge
-            made[i] = same_input(self.part(values, slice(i, i + 1)), node.pair, node.axes)[0]
+        again = np.flatnonzero(np.concatenate([missed for _, missed in parts]))  # series do not converge
+        if again.size:
+            made[again] = same_input(values, node.pair, node.axes, again.tolist())
         return made
 
     def _chunk(
