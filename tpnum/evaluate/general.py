@@ -19,7 +19,7 @@ from tpnum.gauss.pair import evaluate
 from tpnum.law import graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.profile import ProfileValues
@@ -80,7 +80,11 @@ class PairValues:
 
     def full(self, node: graph.Pair) -> np.ndarray:
         """K with every dimension of the tile."""
-        return np.broadcast_to(self(node).k, shape(node, *self.counts))
+        return np.broadcast_to(self(node).k, self.shape(node))
+
+    def shape(self, node: graph.Pair) -> tuple[int, ...]:
+        """The lengths of a node's dimensions."""
+        return shape(node, *self.counts)
 
     def profile(self, node: graph.Profile, side: int, frame: graph.Pair) -> np.ndarray:
         """A profile along the rows (0) or columns (1) of ``frame``."""
@@ -231,15 +235,12 @@ class PairValues:
     def _call(self, call: graph.DualCall, frame: graph.Pair) -> tuple[np.ndarray, np.ndarray]:
         if id(call) in self._calls:
             return self._calls[id(call)]
-        target = shape(frame, *self.counts)
+        target = self.shape(frame)
         e = np.broadcast_to(self._correlation(call, frame), target)
-        tied = int(np.prod([size for _, size in frame.tied], initial=1))
-        r = self.counts[0] * int(np.prod([size for _, size in frame.rows], initial=1))
-        c = self.counts[1] * int(np.prod([size for _, size in frame.cols], initial=1))
-        stack = np.ascontiguousarray(e).reshape(tied, r, c)
-        value, slope = np.empty_like(stack), np.empty_like(stack)
         sides = [self._prepared(call, side, frame) for side in (0, 1)]
-        for t in range(tied):
+        stack = np.ascontiguousarray(e).reshape(*sides[0][1].shape, sides[1][1].shape[-1])
+        value, slope = np.empty_like(stack), np.empty_like(stack)
+        for t in range(len(stack)):
             left, right = (prepared.rows(index[t]) for prepared, index in sides)
             value[t], made = evaluate(left, right, stack[t], want_derivative="slope" in call.wanted)
             if made is not None:
@@ -250,14 +251,16 @@ class PairValues:
     def _prepared(self, call: graph.DualCall, side: int, frame: graph.Pair) -> tuple[Prepared, np.ndarray]:
         """One side's one-dimensional integrals and, per tied index, the positions of its rows in them."""
         fn, scalars = (call.f, call.f_scalars) if side == 0 else (call.g, call.g_scalars)
-        source = self.profiles[side]
         nodes = (call.means[side], call.vars[side], *scalars)
+        index = self._index(frame, side, nodes)
+        return self.profiles[side].prepared(fn, nodes[0], call.vars[side], scalars), index
+
+    def _index(self, frame: graph.Pair, side: int, nodes: tuple[graph.Profile | None, ...]) -> np.ndarray:
+        """Where the (tied indices, examples and free indices) of one side are among such integrals."""
         free = frame.rows if side == 0 else frame.cols
-        axes: Axes = (*frame.tied, *free)
-        index = source.index(axes, *nodes)[self.slices[side]]
+        index = self.profiles[side].index((*frame.tied, *free), *nodes)[self.slices[side]]
         k = len(frame.tied)
-        index = np.moveaxis(index, 0, k).reshape(int(np.prod([s for _, s in frame.tied], initial=1)), -1)
-        return source.prepared(fn, nodes[0], call.vars[side], scalars), index
+        return np.moveaxis(index, 0, k).reshape(int(np.prod([s for _, s in frame.tied], initial=1)), -1)
 
     def _correlation(self, call: graph.DualCall, frame: graph.Pair) -> np.ndarray:
         """The signed co-correlation copysign(1 - |rho|, rho), from D where rho is near 1."""
@@ -278,7 +281,7 @@ class PairValues:
 
     @_compute.register
     def _(self, node: graph.PairExpect) -> Block:
-        full = shape(node, *self.counts)
+        full = self.shape(node)
         d = len(node.sites)
         means, cov = np.zeros((*full, d)), np.zeros((*full, d, d))
         for i, site in enumerate(node.sites):
@@ -330,11 +333,14 @@ def _merged(node: graph.PairExpect) -> tuple[np.ndarray, tuple[graph.Factor, ...
     return np.array(kept), tuple(factors)
 
 
-def same_input(values: ProfileValues, pair: graph.Pair, axes: Axes) -> np.ndarray:
-    """The p = p' entries of a pair node with both inputs the same, for every input: (N, *axes)."""
-    out = np.empty((values.size, *(size for _, size in axes)))
-    for n in range(values.size):
-        at = slice(n, n + 1)
+def same_input(
+    values: ProfileValues, pair: graph.Pair, axes: Axes, which: Sequence[int] | None = None
+) -> np.ndarray:
+    """The p = p' entries of a pair node with both inputs the same, for every input or some: (N, *axes)."""
+    inputs = range(values.size) if which is None else which
+    out = np.empty((len(inputs), *(size for _, size in axes)))
+    for n, example in enumerate(inputs):
+        at = slice(example, example + 1)
         tile = PairValues(values, values, at, at, same=True)
         tile.run([pair])
         block = tile.full(pair)

@@ -192,7 +192,7 @@ def _number(space, component, spaces, cells, places):
 @kernel
 def run(
     code, stretches, registers, components, spaces, cells, maps, taps, params, data, tables, work,
-    places, buffers, rows, column, d0, d1, d2, d3,
+    places, buffers, missed, rows, column, d0, d1, d2, d3,
 ):  # fmt: skip
     """Run a region's code for the rows ``rows`` against one strip of columns, component after component.
 
@@ -200,7 +200,8 @@ def run(
     mix no positions, or one instruction that does, and how many cells are taken at a time, one in a
     recurrence; ``registers`` (r, 2): where a register begins in ``work``, in cells, and whether it holds one
     chunk only.  ``cells`` (4, *) are the cells along single axes: row index, column index, place, whether
-    either index is of the padding.  Returns how many strips held pairs that their series miss.
+    either index is of the padding.  ``missed`` counts, row by
+    row, the strips that hold pairs which their series miss.
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components = borrow(components)
@@ -217,12 +218,12 @@ def run(
         borrow(tables[5]),
     )  # fmt: skip
     work, places, buffers, starts = borrow(work), borrow(places), borrow(buffers[0]), borrow(buffers[1])
+    missed = borrow(missed)
     first_row, last_row, height = rows
     own = column
     axes = components.shape[1]
     count = np.empty(places.shape[1], np.int64)
     sizes, ends = np.empty((4, axes), np.int64), np.empty(axes, np.int64)
-    missed = 0
     v = lanes(work)
     kept = np.empty(v)
     total = borrow(kept)
@@ -331,7 +332,7 @@ def run(
                                     row_coefs, coefs[n, 0] + row * height * terms_of, height, terms_of
                                 )
                                 beta = table(col_coefs, coefs[n, 1] + col * v * terms_of, terms_of, v)
-                                missed += expand(
+                                missed[i - first_row] += expand(
                                     b, entries[n], terms, least, alpha, beta, left, right, p, i, 0, a, c
                                 )
                             elif op == BOTH:
@@ -366,4 +367,4 @@ def run(
                                 at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
                                 for t in range(v):
                                     put(buffers, at + t, get(buffers, at + t) + np.float64(a[t]))
-    return missed + 0 * (kept.size + row_constants.size)
+    return kept.size + row_constants.size  # which live until here

@@ -177,6 +177,9 @@ def _least(e):
 def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e, out_d):
     """A dual by its Hermite series, with as many terms as the strip's largest |rho| needs.
 
+    ``entry``: first coefficient, how many, parity, 1 for a function with itself and 2 where its sum does
+    without cancellation (`tpnum.kernels.series`), first limit, how many.
+
     Returns 1 if some pair is closer than all terms can serve (duplicates apart, which are exact), else 0.
     """
     start, count, parity, same, at, limits = entry[0], entry[1], entry[2], entry[3], entry[4], entry[5]
@@ -184,7 +187,7 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
     r0, r1 = rp[p, i], rp[p + 1, i]
     closest = _least(e)
     found = 0
-    if closest == 0 and same:
+    if closest == 0 and same > 0:
         c0, c1 = cp[p, j0 : j0 + e.size], cp[p + 1, j0 : j0 + e.size]
         where = np.empty(e.size, np.intp)
         turned = np.empty(e.size, np.bool_)
@@ -207,9 +210,9 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
     a = row_coefs[:, start : start + count]
     b = col_coefs[start : start + count]
     if found == 0:
-        series(e, a, b, rp[p], cp[p], i, j0, used, parity, same != 0, out_e, out_d)
+        series(e, a, b, rp[p], cp[p], i, j0, used, parity, same > 1, out_e, out_d)
         return missed
-    series(out_e, a, b, rp[p], cp[p], i, j0, used, parity, same != 0, out_e, out_d)
+    series(out_e, a, b, rp[p], cp[p], i, j0, used, parity, same > 1, out_e, out_d)
     for k in range(found):
         m = where[k]
         out_e[m] = -(one - one) if turned[k] and parity < 0 else one - one
@@ -220,13 +223,12 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
 
 @kernel
 def _strips(code, panels, grams, data, threshold, params, tables, work, outs, place, d0, d1, d2, d3):
-    """Rows top..bottom of the columns s..s+n; how many strips held pairs that their series miss."""
+    """Rows top..bottom of the columns s..s+n; ``missed`` counts what series miss."""
     x1, x2, frame1, frame2 = data
     rp, cp = params
     entries, terms, least, row_coefs, col_coefs = tables
-    out0, out1, many = outs
+    out0, out1, many, missed = outs
     row0, col0, top, bottom, s, n = place
-    missed = 0
     j = col0 + s
     none = work[0, :0]
     for r in range(top, bottom):
@@ -294,8 +296,9 @@ def _strips(code, panels, grams, data, threshold, params, tables, work, outs, pl
                 dual = d0 if m == 0 else d1 if m == 1 else d2 if m == 2 else d3
                 dual(b, rp, cp, p, i, j, a, c)
             else:
-                missed += expand(b, entries[m], terms, least, row_coefs, col_coefs, rp, cp, p, i, j, a, c)
-    return missed
+                missed[r, s // BLOCK] += expand(
+                    b, entries[m], terms, least, row_coefs, col_coefs, rp, cp, p, i, j, a, c
+                )
 
 
 @kernel
@@ -309,18 +312,18 @@ def run(
     ``params`` are (P, N) per row input and per column input, ``tables`` the series (`plan.tables`), the last
     four the dual strips in their slots (`kernels.duals`).  Of ``outs``, outputs 0 and 1 are whole matrices,
     of a ``symmetric`` one the mirrored place too while it is in the cache; where they are empty, everything
-    goes to the third, (n, R, C).  Returns how many strips held pairs that their series miss.
+    goes to the third, (n, R, C).  The last, (R, C / `BLOCK`), counts pairs that their series miss where
+    their strip, as wide as a register, begins.
     """
     code, panels, grams = borrow(code), borrow(panels), borrow(grams)
     data = borrow(data[0]), borrow(data[1]), borrow(data[2]), borrow(data[3])
     params = borrow(params[0]), borrow(params[1])
     tables = borrow(tables[0]), borrow(tables[1]), borrow(tables[2]), borrow(tables[3]), borrow(tables[4])
-    outs = borrow(outs[0]), borrow(outs[1]), borrow(outs[2])
+    outs = borrow(outs[0]), borrow(outs[1]), borrow(outs[2]), borrow(outs[3])
     count, strip = registers.shape
     flat = borrow(registers).reshape(registers.size)
     row0, col0 = corner
     height, width = panels.shape[1], panels.shape[2]
-    missed = 0
     for top in range(0, height, BLOCK):
         bottom = min(top + BLOCK, height)
         i = row0 + top
@@ -330,11 +333,8 @@ def run(
             j = col0 + s
             work = flat[: count * n].reshape((count, n))
             place = row0, col0, top, bottom, s, n
-            missed += _strips(
-                code, panels, grams, data, threshold, params, tables, work, outs, place, d0, d1, d2, d3
-            )
+            _strips(code, panels, grams, data, threshold, params, tables, work, outs, place, d0, d1, d2, d3)
             if symmetric and outs[0].size > 0:
                 mirror(outs[0][i : i + bottom - top, j : j + n], outs[0], i, j)
             if symmetric and outs[1].size > 0:
                 mirror(outs[1][i : i + bottom - top, j : j + n], outs[1], i, j)
-    return missed

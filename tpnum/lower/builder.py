@@ -99,13 +99,11 @@ class Builder:
                 self.duals.append(strip)
             p = self.numbers.block(grid, (first.params[:, indices[0]], second.params[:, indices[1]]))
             return self.emit("dual", e, p=p, n=self.duals.index(strip), grid=grid, makes=1 + steep)
-        if first.kind != "series" or second.kind != "series":
-            raise Unsupported(f"{first.f} and {second.f} have no common series")
+        reason = refusal(first, second, steep)
+        if reason:
+            raise Unsupported(reason)
         blocks = []
         for one, index in zip(prepared, indices, strict=True):
-            assert one.series is not None
-            if steep and one.series.slope is not None:
-                raise Unsupported(f"{one.f} jumps: its derivative has a series of its own")
             ratio = np.sqrt(one.second) * inverse(np.sqrt(one.q))
             blocks.append(np.array([ratio, np.sqrt(one.slope_second)])[:, index])
         number = self.tables.add(first, second, steep, self.dtype)
@@ -136,6 +134,19 @@ class Builder:
     def _value(self) -> int:
         self._made += 1
         return self._made - 1
+
+
+def refusal(first: Prepared, second: Prepared, steep: bool) -> str:
+    """Why no instruction computes a dual, "" if one does."""
+    if first.kind == second.kind == "closed" and first.f == second.f and first.f.closed is not None:
+        return ""
+    if first.kind != "series" or second.kind != "series":
+        return f"{first.f} and {second.f} have no common series"
+    for one in (first, second):
+        assert one.series is not None
+        if steep and one.series.slope is not None:
+            return f"{one.f} jumps: its derivative has a series of its own"
+    return ""
 
 
 def both(value: float) -> Pair:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 class Unsupported(Exception):
-    """The plan needs the general path; the text says why."""
+    """The plan, or the dual ``call`` in it, needs the general path; the text says why."""
+
+    call: graph.DualCall | None = None
 
 
 def compile_plan(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np.dtype) -> Machine:

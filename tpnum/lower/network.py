@@ -11,6 +11,8 @@ from tpnum.lower.compiler import Unsupported
 from tpnum.lower.linear import Chain, form, is_linear, operands
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     Grid = tuple[tuple[str, int, int], ...]
     """Names of axes with their sizes for the first and the second input, in the order of their names."""
 
@@ -32,7 +34,8 @@ class Root:
     """A node that has a register: the sum of its groups.
 
     ``held`` is "inc" where it is kept as increments, "cov" as a covariance.  ``pooled``: its chains mix
-    positions, so that it lives in a buffer and the region above reads it from there.
+    positions, so that it lives in a buffer and the region above reads it from there.  ``apart``: no
+    instruction computes it, so that it is a region of its own, between buffers.
     """
 
     node: graph.Pair
@@ -44,11 +47,12 @@ class Root:
     """The roots that its atoms read, in the order of first use."""
     twin: Root | None = None
     """The root that has these covariances in its increments."""
+    apart: bool = False
 
     @property
     def read(self) -> int:
         """The first level that may read it."""
-        return self.level + self.pooled
+        return self.level + (self.pooled or self.apart)
 
 
 def grid_of(node: graph.Pair) -> Grid:
@@ -61,13 +65,12 @@ def grid_of(node: graph.Pair) -> Grid:
 
 
 class Network:
-    """The roots of a plan's nodes in order, operands first."""
+    """The roots of a plan's nodes in order, operands first; those of ``apart`` have regions of their own."""
 
-    def __init__(self, outputs: list[graph.Pair]):
+    def __init__(self, outputs: list[graph.Pair], apart: Container[int] = ()):
         order = graph.schedule(outputs)
-        for node in order:
-            if isinstance(node, graph.PairExpect):
-                raise Unsupported("an expectation in more than two dimensions")
+        if any(isinstance(node, graph.PairExpect) and id(node) not in apart for node in order):
+            raise Unsupported("an expectation in more than two dimensions")
         uses: dict[int, int] = {}
         wanted: set[int] = {id(node) for node in outputs}
         above: dict[int, list[graph.Pair]] = {}
@@ -89,11 +92,15 @@ class Network:
             ):
                 wanted.add(id(node))
         kept = {id(node) for node in order if id(node) in wanted and is_linear(node)}
+        alone = [node for node in order if id(node) in apart]
+        kept |= {id(read) for node in alone for read in (node, *buffered(node))}
         self.outputs = outputs
         self.roots: list[Root] = []
         self.by_node: dict[int, Root] = {}
         for node in order:
-            if id(node) in kept:
+            if id(node) in apart:
+                self._add_apart(node)
+            elif id(node) in kept:
                 self._add(node, kept)
         self._hold({id(node.call.cov) for node in order if isinstance(node, graph.Dual)})
         self._find_twins()
@@ -161,11 +168,18 @@ class Network:
         self.by_node[id(node)] = Root(node, groups, held, pooled, level, loads)
         self.roots.append(self.by_node[id(node)])
 
+    def _add_apart(self, node: graph.Pair) -> None:
+        loads = tuple({id(read): self.by_node[id(read)] for read in buffered(node)}.values())
+        held = "inc" if node.increments and node.norms is not None else "cov"
+        level = 1 + max((root.level for root in loads), default=-1)
+        self.by_node[id(node)] = Root(node, (), held, False, level, loads, apart=True)
+        self.roots.append(self.by_node[id(node)])
+
     def _find_twins(self) -> None:
         """Covariances that some increments hold as well: the tangent kernel of a first layer."""
-        held = {_form_key(root): root for root in self.roots if root.held == "inc"}
+        held = {_form_key(root): root for root in self.roots if root.held == "inc" and not root.apart}
         for root in self.roots:
-            if root.held == "cov" and not root.pooled:
+            if root.held == "cov" and not root.pooled and not root.apart:
                 root.twin = held.get(_form_key(root))
 
     def read_by(self, atom: graph.Pair) -> list[Root]:
@@ -184,6 +198,11 @@ def _form_key(root: Root) -> frozenset[Any]:
 def _name(atom: graph.Pair) -> tuple[str, Any]:
     """What makes an atom the same as another: its identity, or the value of a constant."""
     return ("constant", atom.value) if isinstance(atom, graph.Shared) else ("node", id(atom))
+
+
+def buffered(node: graph.Pair) -> list[graph.Pair]:
+    """What a node that is a region of its own reads from buffers."""
+    return [read for read in graph.operands(node) if not isinstance(read, graph.Shared)]
 
 
 def factors_of(atom: graph.Pair) -> list[graph.Pair]:

@@ -43,11 +43,15 @@ class Number:
         for node, power in self.powers:
             total = total * _power(profiles.along(node, axes), power)
         for node, power in self.scales:
-            own = np.asarray(profiles(node))
-            scale = np.sqrt(own.reshape(own.shape[0], -1).mean(axis=1))
-            scale = np.where(scale == 0.0, 1.0, scale)
-            total = total * (scale**power).reshape(-1, *(1,) * len(axes))
+            total = total * (scale(profiles, node) ** power).reshape(-1, *(1,) * len(axes))
         return total
+
+
+def scale(profiles: ProfileValues, node: graph.Profile) -> np.ndarray:
+    """(N,) roots of the means of a variance over positions, one where it is zero."""
+    own = np.asarray(profiles(node))
+    root = np.sqrt(own.reshape(own.shape[0], -1).mean(axis=1))
+    return np.where(root == 0.0, 1.0, root)
 
 
 def _power(values: np.ndarray, power: float) -> np.ndarray:

@@ -16,9 +16,10 @@ from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.lower.blocks import BlockProgram
     from tpnum.lower.layout import Layout
     from tpnum.lower.schedule import Schedule
 
@@ -281,9 +282,10 @@ class Program:
         buffers: np.ndarray,
         starts: dict[int, tuple[int, int]],
         scratch: np.ndarray,
+        missed: np.ndarray,
         proceed: Callable[[], None],
-    ) -> int:
-        """Rows ``rows`` against a strip of columns; how many strips held pairs that their series miss.
+    ) -> None:
+        """Rows ``rows`` against a strip of columns; ``missed`` counts what series miss, row by row.
 
         ``proceed`` is called every now and then, and may raise.
         """
@@ -297,21 +299,21 @@ class Program:
         table = np.array([starts[n] for n in self.buffer_nodes] or np.empty((0, 2)), np.int64).reshape(-1, 2)
         each = (rows[1] - rows[0]) * self.lanes * max(len(self.code), 1) * level.cells / layout.count
         piece = max(1, int(PIECE / max(each, 1)))
-        missed = 0
         for low in range(0, max(len(components), 1), piece):
             proceed()
-            missed += kernels.run(
+            kernels.run(
                 self.code, self.stretches, self.registers, components[low : low + piece], spaces, cells, maps,
                 taps, (row.flat[0], col.flat[0], self.grids, row.constants, col.constants.ravel()),
                 (row.flat[1], col.flat[1], self.sources),
                 (self.entries, self.terms, self.least, row.flat[2], col.flat[2], self.coefs),
-                scratch, places, (buffers, table), (*rows, self.selection.profiles[0].size), own,
+                scratch, places, (buffers, table), missed, (*rows, self.selection.profiles[0].size), own,
                 *(pointer(name, self.dtype) for name in duals),
             )  # fmt: skip
-        return missed
 
 
-def buffer_places(programs: list[Program], rows: int) -> tuple[dict[int, tuple[int, int]], int]:
+def buffer_places(
+    programs: Sequence[Program | BlockProgram], rows: int
+) -> tuple[dict[int, tuple[int, int]], int]:
     """Where the buffers between programs begin and how many cells each has, for so many rows against a strip.
 
     Also the numbers that they are in all.

@@ -12,6 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from tpnum.law import graph
+from tpnum.lower.blocks import BlockLevel, together
 from tpnum.lower.compiler import Unsupported
 from tpnum.lower.linear import Pull, is_linear
 from tpnum.lower.network import Network, Root, grid_of
@@ -29,7 +30,7 @@ class Level:
 
     def __init__(self, number: int, network: Network, buffers: dict[int, list[dict[Cell, int]]]):
         self.network = network
-        self.roots = [root for root in network.roots if root.level == number]
+        self.roots = [root for root in network.roots if root.level == number and not root.apart]
         outputs = {id(node) for node in network.outputs}
         reads = {id(r): r for root in self.roots for r in root.loads}
         self.loaded = [r for r in reads.values() if r.pooled or r.level < number]
@@ -223,13 +224,23 @@ def _stored(node: graph.Pair) -> graph.Pair:
 
 
 class Schedule:
-    """The levels of a plan's nodes from the data upwards, and the cells of the buffers between them."""
+    """The levels of a plan's nodes from the data upwards, and the cells of the buffers between them.
 
-    def __init__(self, outputs: list[graph.Pair]):
+    ``apart`` are nodes that no instruction computes, and why: each is a level of its own.
+    """
+
+    def __init__(self, outputs: list[graph.Pair], apart: dict[int, str] | None = None):
         self.outputs = {id(node): _stored(node) for node in outputs}
-        self.network = Network(list(self.outputs.values()))
+        self.network = Network(list(self.outputs.values()), apart or {})
         self.buffers: dict[int, list[dict[Cell, int]]] = {}
-        levels = [Level(k, self.network, self.buffers) for k in reversed(range(self.network.depth))]
-        self.levels = levels[::-1]
+        self.levels: list[Level | BlockLevel] = []
+        for k in reversed(range(self.network.depth)):
+            here = [root for root in self.network.roots if root.level == k]
+            for alone in together([root for root in here if root.apart]):
+                reason = (apart or {})[id(alone[0].node)]
+                self.levels.append(BlockLevel(alone, self.network, self.buffers, reason))
+            if not all(root.apart for root in here):
+                self.levels.append(Level(k, self.network, self.buffers))
+        self.levels.reverse()
         for name, found in self.buffers.items():
             self.buffers[name] = [{cell: k for k, cell in enumerate(sorted(cells))} for cells in found]

@@ -7,7 +7,7 @@ converted.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -316,9 +316,13 @@ class Selection(Builder):
 
     # -- states ----------------------------------------------------------------------------------
 
+    def _computed(self, node: graph.Pair) -> TypeGuard[graph.Dual]:
+        """Whether a node is a dual of this level, not one that a buffer holds."""
+        return isinstance(node, graph.Dual) and self._root(node) not in self.level.loaded
+
     def _deviations(self, node: graph.Pair) -> Pair | None:
         """What turns a node's correlation into its covariance, None for what is held as a covariance."""
-        if isinstance(node, graph.Dual) and node.what == "value":
+        if self._computed(node) and node.what == "value":
             return sides(lambda k: Number(1.0, ((node.call.moments[k], 0.5),)))
         root = self._root(node)
         if root is not None and root.held == "inc":
@@ -329,12 +333,12 @@ class Selection(Builder):
 
     def _covariance(self, node: graph.Pair, grid: Grid) -> int:
         """The register of a node's covariances."""
+        if self._computed(node) and node.what == "slope":
+            return self._call(node.call, grid)[1]
         root = self._root(node)
         if root is not None and root.held == "cov":
             self._flush(root)
             return self._registers[id(root)]
-        if isinstance(node, graph.Dual) and node.what == "slope":
-            return self._call(node.call, grid)[1]
         if (id(node), grid) not in self._plain:
             self._plain[id(node), grid] = self._covariances(((1.0, node),), grid, -1)
         return self._plain[id(node), grid]
@@ -347,7 +351,7 @@ class Selection(Builder):
 
     def _make_correlation(self, node: graph.Pair) -> int:
         grid = grid_of(node)
-        if isinstance(node, graph.Dual):
+        if self._computed(node):
             return self._call(node.call, grid)[0]
         root = self._root(node)
         if root is not None and root.node is not node:
@@ -411,9 +415,13 @@ class Selection(Builder):
 
     def _make_call(self, call: graph.DualCall, grid: Grid) -> tuple[int, int]:
         prepared = self._prepared(call, 0), self._prepared(call, 1)
-        e = self._input(call, grid)
-        indices = self._index(call, grid, 0), self._index(call, grid, 1)
-        return self.dual(prepared, indices, e, "slope" in call.wanted, grid)
+        try:
+            e = self._input(call, grid)
+            indices = self._index(call, grid, 0), self._index(call, grid, 1)
+            return self.dual(prepared, indices, e, "slope" in call.wanted, grid)
+        except Unsupported as why:
+            why.call = why.call or call
+            raise
 
     def _prepared(self, call: graph.DualCall, side: int) -> Prepared:
         fn, scalars = ((call.f, call.f_scalars), (call.g, call.g_scalars))[side]

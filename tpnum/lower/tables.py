@@ -42,7 +42,7 @@ class SeriesTables:
         self.terms += np.minimum(-(-terms // 2) if parity else terms, left.shape[1]).tolist()
         self.least += (1.0 - rho).tolist()
         # the form without cancellation counts what was truncated as fully correlated: not with a kink's tail
-        same = int(first.f == second.f and rho[-1] == 1.0)
+        same = (first.f == second.f) * (2 if rho[-1] == 1.0 else 1)
         self.entries.append((start, left.shape[1], parity, same, at, len(self.terms) - at))
         self.rows.append(left)
         self.cols.append(right)

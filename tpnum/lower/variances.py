@@ -9,16 +9,18 @@ import numpy as np
 
 from tpnum.evaluate.general import same_input
 from tpnum.evaluate.profile import ProfileValues
+from tpnum.lower.blocks import BlockLayout
 from tpnum.lower.compiler import Unsupported
-from tpnum.lower.layout import Layout
 from tpnum.lower.network import grid_of
-from tpnum.lower.program import Program, buffer_places
-from tpnum.lower.schedule import Schedule
+from tpnum.lower.program import buffer_places
+from tpnum.lower.regions import program, regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tpnum.law import graph
+    from tpnum.lower.layout import Layout
+    from tpnum.lower.schedule import Schedule
 
 CHUNK = 32
 """Examples at a time."""
@@ -53,29 +55,34 @@ class Variances:
 
     def _compute(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
         try:
-            schedule = Schedule([node.pair])
-            layouts = [Layout(level, schedule.buffers) for level in schedule.levels]
+            one = self.part(values, slice(0, 1))
+            schedule, layouts, _ = regions([node.pair], (one, one), np.dtype(np.float64))
             parts = []
             for low in range(0, values.size, CHUNK):
                 self.proceed()
-                parts.append(
-                    self._chunk(values, slice(low, min(low + CHUNK, values.size)), schedule, layouts)
-                )
-            made = np.concatenate(parts)
+                part = self.part(values, slice(low, min(low + CHUNK, values.size)))
+                parts.append(self._chunk(part, schedule, layouts))
         except Unsupported:
             return same_input(values, node.pair, node.axes)
         names = [name for name, _, _ in grid_of(node.pair)]
-        return made.transpose(0, *(1 + names.index(name) for name, _ in node.axes))
+        made = np.concatenate([found for found, _ in parts])
+        made = made.transpose(0, *(1 + names.index(name) for name, _ in node.axes))
+        again = np.flatnonzero(np.concatenate([missed for _, missed in parts]))  # series do not converge
+        if again.size:
+            made[again] = same_input(values, node.pair, node.axes, again.tolist())
+        return made
 
     def _chunk(
-        self, values: ProfileValues, rows: slice, schedule: Schedule, layouts: list[Layout]
-    ) -> np.ndarray:
-        profile = self.part(values, rows)
-        dtype = np.dtype(np.float64)
-        programs = [Program(layout, schedule, (profile, profile), dtype) for layout in layouts]
+        self, profile: ProfileValues, schedule: Schedule, layouts: list[Layout | BlockLayout]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N, *axes in the order of a grid), and where pairs of positions were missed by their series."""
+        programs = [program(one, schedule, (profile, profile), np.dtype(np.float64)) for one in layouts]
         size = profile.size
-        for program in programs:
-            program.prepare([slice(0, size)], lambda side, make: make())
+        # lanes cost nothing where there are instructions, and each its price where there are none
+        width = 1 if any(isinstance(one, BlockLayout) for one in layouts) else size
+        strips = [slice(k, k + width) for k in range(0, size, width)]
+        for one in programs:
+            one.prepare(strips, lambda side, make: make())
         starts, numbers = buffer_places(programs, 1)
         lanes = programs[0].lanes
         scratch = np.zeros(max(p.work_cells for p in programs) * lanes)
@@ -84,10 +91,12 @@ class Variances:
         where, count = starts[id(output)]
         shape = [len(found) for found in schedule.buffers[id(output)]]
         made = np.empty((size, *shape))
+        missed = np.zeros(size, np.int64)
         for i in range(size):
             buffers[:] = 0.0
-            for program in programs:
-                if program.run(0, (i, i + 1), 0, buffers, starts, scratch, self.proceed):
-                    raise Unsupported("the series of a variance does not converge")
-            made[i] = buffers[where : where + count * lanes].reshape(*shape, lanes)[..., i]
-        return made
+            own = i // width * width
+            for one in programs:
+                at = missed[i : i + 1]
+                one.run(i // width, (i, i + 1), own, buffers, starts, scratch, at, self.proceed)
+            made[i] = buffers[where : where + count * lanes].reshape(*shape, lanes)[..., i - own]
+        return made, missed

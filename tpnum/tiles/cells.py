@@ -9,11 +9,12 @@ import numpy as np
 
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels._views import WIDTH
+from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.compiler import Unsupported
-from tpnum.lower.layout import Layout
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Laid, Program, buffer_places
-from tpnum.lower.schedule import Schedule
+from tpnum.lower.regions import program, regions
+from tpnum.tiles.diagonal import write_diagonal
 from tpnum.tiles.grid import Tile, blocks, check_finite, general_side, put, squares
 from tpnum.tiles.pool import Stopped
 
@@ -39,12 +40,14 @@ LAID = 64 << 20
 """Bytes of numbers that are kept laid out."""
 SINGLE = 16
 """Steps beyond which float32 is not enough within a pair, as it is not where correlations are subtracted."""
+AXES = "variables have index axes: pairs of positions are cells, pairs of examples lanes"
+NO_AXES = "no variable has index axes, but some are not compiled: regions of one cell"
 
 
 class CellWorker:
-    """Tiles of a plan with index axes by the cell machine."""
+    """Tiles of a plan by the cell machine, and by the general path's rules where it has no instructions."""
 
-    road, reason = "cells", "variables have index axes: pairs of positions are cells, pairs of examples lanes"
+    road = "cells"
     grain = 1 << 6
     stopped = False
 
@@ -69,12 +72,10 @@ class CellWorker:
         nodes = [entry.node for entries in plan.entries.values() for entry in entries]
         if not nodes:
             raise Unsupported("nothing depends on both inputs")
-        self.schedule = Schedule(nodes)
-        self.layouts = [Layout(level, self.schedule.buffers) for level in self.schedule.levels]
         one = slice(0, 1)
-        probe = self._programs(one, one, dtype)
-        steps = sum(program.steps for program in probe)
-        single = steps <= SINGLE and not any(program.subtracts for program in probe)
+        self.schedule, self.layouts, probe = regions(nodes, (self._part(0, one), self._part(1, one)), dtype)
+        steps = sum(one.steps for one in probe)
+        single = steps <= SINGLE and not any(one.subtracts for one in probe)
         self.work = dtype if single else np.dtype(np.float64)
         self.lanes = WIDTH // self.work.itemsize
         cells = sum(level.cells for level in self.schedule.levels)
@@ -83,9 +84,15 @@ class CellWorker:
         height = tile or 1 << int(np.clip(np.log2(GRAIN / (cells * width)), 0, np.log2(width)))
         self.tiles = blocks(rows.size, cols.size, height, width, self.symmetric and plan.mirrored)
 
-    def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program]:
-        first, second = self._part(0, rows), self._part(1, cols)
-        return [Program(layout, self.schedule, (first, second), dtype) for layout in self.layouts]
+    @property
+    def reason(self) -> str:
+        """Why this road, and what is not compiled on it."""
+        alone = [level.reason for level in self.schedule.levels if isinstance(level, BlockLevel)]
+        return "; ".join([AXES if self.plan.has_axes else NO_AXES, *dict.fromkeys(alone)])
+
+    def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
+        both = self._part(0, rows), self._part(1, cols)
+        return [program(layout, self.schedule, both, dtype) for layout in self.layouts]
 
     def _part(self, side: int, rows: slice) -> ProfileValues:
         """The profile pass of some examples, kept for the tiles beside."""
@@ -100,7 +107,7 @@ class CellWorker:
                 del self._parts[next(iter(self._parts))]
         return part
 
-    def _kept(self, level: int, program: Program, tile: Tile) -> Kept:
+    def _kept(self, level: int, program: Program | BlockProgram, tile: Tile) -> Kept:
         """Hands out what was laid out for the same examples before, as long as there is room for it."""
         signature = level, program.signature
 
@@ -123,11 +130,15 @@ class CellWorker:
         """Nothing is left to do before the threads start."""
 
     def tile(self, tile: Tile) -> None:
-        programs = self._programs(tile.rows, tile.cols, self.work)
+        try:
+            programs = self._programs(tile.rows, tile.cols, self.work)
+        except Unsupported:  # of other kinds than the first example
+            self._put(tile, self._general(tile))
+            return
         height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         strips = [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
-        for k, program in enumerate(programs):
-            program.prepare(strips, self._kept(k, program, tile))
+        for k, one in enumerate(programs):
+            one.prepare(strips, self._kept(k, one, tile))
         per_row = 8 * buffer_places(programs, 1)[1]
         block = int(np.clip(BUFFERS // max(per_row, 1), 1, height))
         scratch = np.zeros(max(p.work_cells for p in programs) * self.lanes, self.work)
@@ -135,6 +146,7 @@ class CellWorker:
             kind: np.zeros((height, width, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.outs
         }
         buffers = np.zeros(block * per_row // 8 + 1)
+        missed = np.zeros(block, np.int64)
         for k, strip in enumerate(strips):
             own = tile.cols.start + strip.start - tile.rows.start if self.symmetric else -(1 << 40)
             last = height if not tile.mirror else min(height, own + strip.stop - strip.start)
@@ -142,11 +154,15 @@ class CellWorker:
                 high = min(low + block, last)
                 starts, at = buffer_places(programs, high - low)
                 buffers[:at] = 0.0
-                for program in programs:
-                    if program.run(k, (low, high), own, buffers, starts, scratch, self._proceed):
-                        self._general(tile)
-                        return
+                missed[:] = 0
+                for one in programs:
+                    one.run(k, (low, high), own, buffers, starts, scratch, missed, self._proceed)
                 self._collect(blocks, buffers, starts, (low, high), strip)
+                for begin, end in runs(missed[: high - low] > 0):
+                    self._again(blocks, tile, slice(low + begin, low + end), strip)
+        self._put(tile, blocks)
+
+    def _put(self, tile: Tile, blocks: dict[str, np.ndarray]) -> None:
         for kind, found in blocks.items():
             check_finite(found, kind, tile, self.dtype)
             put(self.outs[kind], tile, found, len(self.plan.axes[0]))
@@ -180,22 +196,23 @@ class CellWorker:
                 goal = tuple(slice(None) if i is None else i for i in where)
                 blocks[kind][goal] += entry.weight * values.transpose(order)
 
-    def _general(self, tile: Tile) -> None:
-        """A tile with pairs so close that their series do not converge: quadrature, by the general path."""
+    def _again(self, blocks: dict[str, np.ndarray], tile: Tile, rows: slice, strip: slice) -> None:
+        """Rows of a strip with pairs so close that their series do not converge."""
+        part = Tile(_inside(tile.rows, rows), _inside(tile.cols, strip), False)
+        for kind, found in self._general(part).items():
+            blocks[kind][rows, strip] = found
+
+    def _general(self, tile: Tile) -> dict[str, np.ndarray]:
+        """A tile by the general path, with quadrature where series do not converge."""
         shape = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         blocks = {kind: np.empty((*shape, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.outs}
         plan, profiles = self._unrolled()
         for part in squares(*shape, general_side(plan), False):
-            rows, cols = (
-                slice(whole.start + piece.start, whole.start + piece.stop)
-                for whole, piece in ((tile.rows, part.rows), (tile.cols, part.cols))
-            )
+            rows, cols = _inside(tile.rows, part.rows), _inside(tile.cols, part.cols)
             values = PairValues(*profiles, rows, cols, self.symmetric, self._proceed)
             for kind, block in plan.tile(values).items():
                 blocks[kind][part.rows, part.cols] = block
-        for kind, found in blocks.items():
-            check_finite(found, kind, tile, self.dtype)
-            put(self.outs[kind], tile, found, len(self.plan.axes[0]))
+        return blocks
 
     def _unrolled(self) -> tuple[Plan, tuple[ProfileValues, ProfileValues]]:
         """What the general path evaluates, made when it is needed first."""
@@ -212,6 +229,13 @@ class CellWorker:
         for kind in self.outs:
             if not self.plan.entries[kind]:
                 self.outs[kind][...] = 0.0
+        if self.symmetric and not self.plan.has_axes and not self.plan.axes[0]:
+            write_diagonal(self.plan, self.profiles[0], self.outs)
+
+
+def _inside(whole: slice, piece: slice) -> slice:
+    """A piece of a range, counted from its start."""
+    return slice(whole.start + piece.start, whole.start + piece.stop)
 
 
 def _bytes(laid: Laid | list[Laid]) -> int:

@@ -10,9 +10,11 @@ import numpy as np
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels import machine as kernels
 from tpnum.kernels.duals import pointer
+from tpnum.lower.blocks import runs
 from tpnum.tiles.diagonal import write_diagonal
 from tpnum.tiles.directions import Directions
 from tpnum.tiles.grid import Tile, panels, put
+from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
     from tpnum.evaluate.plan import Plan
@@ -95,7 +97,8 @@ class MachineWorker:
         direct = self._direct()
         many = self._buffer("many", (0, 1, 1) if direct else (len(self.machine.outputs), height, width))
         empty = np.empty((0, 0), self.dtype)
-        missed = kernels.run(
+        missed = np.zeros((height, -(-width // kernels.BLOCK)), np.int64)
+        kernels.run(
             self.machine.code,
             panel,
             self.grams,
@@ -104,21 +107,37 @@ class MachineWorker:
             self.params,
             self.tables,
             self._buffer("registers", (self.machine.registers, self.strip), self.work),
-            (*(direct or (empty, empty)), many),
+            (*(direct or (empty, empty)), many, missed),
             (tile.rows.start, tile.cols.start),
             tile.mirror,
             *self.duals,
         )
-        if missed:
-            self._general(tile)
-        elif direct is None:
+        if direct is None:
             self._collect(tile, many)
+        if missed.any():
+            self._again(tile, missed)
 
-    def _general(self, tile: Tile) -> None:
-        """A tile with pairs so close that their series do not converge: quadrature, by the general path."""
-        values = PairValues(*self.profiles, tile.rows, tile.cols, self.symmetric)
-        for kind, block in self.plan.tile(values).items():
-            put(self.outs[kind], tile, block, len(self.plan.axes[0]))
+    def _again(self, tile: Tile, missed: np.ndarray) -> None:
+        """Rows of strips with pairs so close that their series do not converge, by the general path."""
+        for begins, found in enumerate(missed.T):
+            first = tile.cols.start + begins * kernels.BLOCK
+            for begin, end in runs(found > 0):
+                rows = slice(tile.rows.start + begin, tile.rows.start + end)
+                low, high = (
+                    max(first, rows.start if tile.mirror else 0),
+                    min(first + self.strip, tile.cols.stop),
+                )
+                if low >= high:  # what is below the diagonal is mirrored
+                    continue
+                cols = slice(low, high)
+                part = Tile(rows, cols, tile.mirror)
+                values = PairValues(*self.profiles, rows, cols, self.symmetric, self._proceed)
+                for kind, block in self.plan.tile(values).items():
+                    put(self.outs[kind], part, block, len(self.plan.axes[0]))
+
+    def _proceed(self) -> None:
+        if self.stopped:
+            raise Stopped
 
     def _direct(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The arrays that outputs 0 and 1 can be written to, if nothing else is stored."""

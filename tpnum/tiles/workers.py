@@ -29,17 +29,21 @@ def make_worker(
     tile: int | None,
     variances: Variances,
 ) -> Worker:
-    """The machine where no index axes are left, the cells where they are, the general path for the rest.
+    """The machine where no index axes are left, the cells where they are or something is not compiled, the
+    general path for what neither has a schedule for.
 
     The worker says which `road` it is and for what `reason`: `tpnum.plan` shows both.
     """
     reason = "the kernels are zero, by the program's text"
     if any(plan.entries.values()):
-        try:
-            if plan.has_axes:
-                return CellWorker(plan, profiles, outs, dtype, tile, variances)
+        if not plan.has_axes:
             check_range(plan, profiles, dtype)
-            return MachineWorker(plan, compile_plan(plan, *profiles, dtype), profiles, outs, dtype, tile)
+            try:
+                return MachineWorker(plan, compile_plan(plan, *profiles, dtype), profiles, outs, dtype, tile)
+            except Unsupported:
+                pass  # the cells cut out what is not compiled
+        try:
+            return CellWorker(plan, profiles, outs, dtype, tile, variances)
         except Unsupported as why:
             reason = str(why)
             if plan.unrolled is not plan:

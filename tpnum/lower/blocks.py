@@ -1,0 +1,212 @@
+"""Regions by NumPy: a node that no instruction computes, from its operands' buffers into one of its own.
+
+The blocks of its operands are those cells that it is demanded at; the rule is the general path's
+(`tpnum.evaluate.general`), run for this one node.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.evaluate.blocks import Block
+from tpnum.evaluate.cells import CellValues
+from tpnum.kernels._views import WIDTH
+from tpnum.law import graph
+from tpnum.lower.network import grid_of
+from tpnum.lower.numbers import scale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tpnum.evaluate.profile import ProfileValues
+    from tpnum.lower.linear import Cell
+    from tpnum.lower.network import Grid, Network, Root
+
+    Buffers = dict[int, list[dict[Cell, int]]]
+    Two = tuple[np.ndarray, np.ndarray]
+
+PIECE = 1 << 17
+"""Cells of all pairs that are evaluated at once."""
+
+
+class BlockLevel:
+    """The region of the roots that one rule computes: the value and the slope of a dual, or an expectation.
+
+    Its cells never read each other: each is a component.
+    """
+
+    def __init__(self, roots: list[Root], network: Network, buffers: Buffers, reason: str):
+        self.network, self.roots, self.stored, self.reason = network, roots, roots, reason
+        self.loaded = list(roots[0].loads)
+        self.grid: Grid = grid_of(roots[0].node)
+        self.slots = tuple(name for name, _, _ in self.grid)
+        wanted = zip(*(buffers[id(root.node)] for root in roots), strict=True)
+        asked = [{cell for found in along for cell in found} for along in wanted]
+        cells = [{cell: k for k, cell in enumerate(sorted(found))} for found in asked]
+        for root in roots:
+            buffers[id(root.node)] = [dict(found) for found in cells]
+        for root in self.loaded:
+            names = [name for name, _, _ in grid_of(root.node)]
+            below = buffers.setdefault(id(root.node), [{} for _ in names])
+            for name, at in zip(names, below, strict=True):
+                for cell in cells[self.slots.index(name)]:
+                    at.setdefault(cell, len(at))
+        self.spaces: dict[Grid, list[dict[Cell, int]]] = {self.grid: cells}
+        self.components = [[{self.grid: [cell]} for cell in found] for found in cells]
+
+    @property
+    def cells(self) -> int:
+        return int(np.prod([len(found) for found in self.spaces[self.grid]], initial=1))
+
+
+class BlockLayout:
+    """Where the cells of the region are in the buffers that it reads and writes."""
+
+    def __init__(self, level: BlockLevel, buffers: Buffers):
+        self.level = level
+        counts = [len(found) for found in level.components]
+        self.components = np.array(list(np.ndindex(*counts)), np.int64).reshape(level.cells, len(counts))
+        self._buffers = buffers
+
+    @property
+    def count(self) -> int:
+        return max(self.level.cells, 1)
+
+    def part(self, components: np.ndarray) -> BlockLayout:
+        """The same with some of the cells alone."""
+        made = BlockLayout(self.level, self._buffers)
+        made.components = components
+        return made
+
+    def buffer_size(self, root: Root) -> int:
+        return int(np.prod([len(found) for found in self._buffers[id(root.node)]], initial=1))
+
+    def positions(self) -> np.ndarray:
+        """The positions (cells, axes, 2) of both inputs."""
+        made = np.zeros((*self.components.shape, 2), np.int64)
+        for t, found in enumerate(self.level.spaces[self.level.grid]):
+            made[:, t] = np.array(list(found), np.int64).reshape(-1, 2)[self.components[:, t]]
+        return made
+
+    def places(self, root: Root) -> np.ndarray:
+        """Where a root's buffer has the cells."""
+        found = np.zeros(len(self.components), np.int64)
+        at = 1
+        axes = list(zip(grid_of(root.node), self._buffers[id(root.node)], strict=True))
+        for (name, _, _), cells in reversed(axes):
+            t = self.level.slots.index(name)
+            own = self.level.spaces[self.level.grid][t]
+            found += at * np.array([cells[cell] for cell in own], np.int64)[self.components[:, t]]
+            at *= len(cells)
+        return found
+
+
+class BlockProgram:
+    """The region over the profiles of a tile's rows and columns; like `tpnum.lower.program.Program`."""
+
+    steps, work_cells = 1, 0
+    subtracts = True  # what functions of covariances are worth in single precision, nobody knows
+    signature: tuple = ()
+
+    def __init__(self, layout: BlockLayout, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
+        self.layout, self.profiles = layout, profiles
+        self.lanes = WIDTH // dtype.itemsize
+        level = layout.level
+        roots = {id(root): root for root in (*level.loaded, *level.roots)}.values()
+        self.buffer_nodes = [id(root.node) for root in roots]
+        self.buffer_sizes = [layout.buffer_size(root) for root in roots]
+        self.cells = layout.positions()
+        self.places = {id(root): layout.places(root) for root in roots}
+        self.strips: list[slice] = []
+
+    def prepare(self, strips: list[slice], kept: object) -> None:
+        """Nothing is laid out: the profiles are read as they are."""
+        self.strips = strips
+
+    def run(
+        self,
+        strip: int,
+        rows: tuple[int, int],
+        own: int,
+        buffers: np.ndarray,
+        starts: dict[int, tuple[int, int]],
+        scratch: np.ndarray,
+        missed: np.ndarray,
+        proceed: Callable[[], None],
+    ) -> None:
+        """Rows ``rows`` against a strip of columns, but for the rows of which others ``missed`` something."""
+        cols, count = self.strips[strip], len(self.cells)
+        width = cols.stop - cols.start
+        some = max(1, PIECE // width)
+        views = {
+            node: buffers[at : at + size * (rows[1] - rows[0]) * self.lanes].reshape(-1, size, self.lanes)
+            for node, (at, size) in starts.items()
+            if node in self.buffer_nodes
+        }
+        for begin, end in runs(missed[: rows[1] - rows[0]] == 0) if count else ():
+            for low in range(begin, end, max(1, some // count)):
+                high = min(low + max(1, some // count), end)
+                for first in range(0, count, some):
+                    proceed()
+                    part = {node: view[low:high] for node, view in views.items()}
+                    here = slice(rows[0] + low, rows[0] + high), cols
+                    self._piece(part, here, own, slice(first, first + some))
+
+    def _piece(self, views: dict[int, np.ndarray], here: tuple[slice, slice], own: int, which: slice) -> None:
+        """Some cells of some rows: from (rows, cells, lanes) of the operands to that of the roots."""
+        width = here[1].stop - here[1].start
+        given: dict[int, Block] = {}
+        positions = self.cells[which]
+        cells = {slot: positions[:, t] for t, slot in enumerate(self.layout.level.slots)}
+        values = CellValues(self.profiles, here, own, len(positions), cells, given)
+        for root in self.layout.level.loaded:
+            found = views[id(root.node)][:, self.places[id(root)][which], :width].transpose(1, 0, 2)
+            given[id(root.node)] = self._block(root, found, values)
+        for root in self.layout.level.roots:
+            block = values(root.node)
+            made = np.broadcast_to(self._held(root, block, values), values.shape(root.node))
+            made = np.pad(made, [(0, 0), (0, 0), (0, self.lanes - width)], mode="edge")
+            views[id(root.node)][:, self.places[id(root)][which]] = made.transpose(1, 0, 2)
+
+    def _block(self, root: Root, held: np.ndarray, values: CellValues) -> Block:
+        """K and D of what a buffer holds."""
+        if root.held == "cov":
+            return Block(held, None)
+        (q, q2), (s, s2), apart = self._scales(root, values)
+        return Block(0.5 * (s2 / s * q + s / s2 * q2 - s * s2 * held), s * s2 * held + apart)
+
+    def _held(self, root: Root, block: Block, values: CellValues) -> np.ndarray:
+        """What a buffer holds of K and D."""
+        if root.held == "cov":
+            return block.k
+        assert block.d is not None
+        _, (s, s2), apart = self._scales(root, values)
+        return (block.d - apart) / (s * s2)
+
+    def _scales(self, root: Root, values: CellValues) -> tuple[Two, Two, np.ndarray]:
+        """E Z^2 and scales s at both inputs, and E (Z - Z')^2 - s s' E (Z/s - Z'/s')^2."""
+        norms = root.node.norms
+        assert norms is not None
+        q, q2 = values.seconds(root.node, root.node)
+        s, s2 = (
+            scale(profile, norm)[at].reshape((1, -1, 1) if side == 0 else (1, 1, -1))
+            for side, (profile, norm, at) in enumerate(zip(self.profiles, norms, values.slices, strict=True))
+        )
+        return (q, q2), (s, s2), (s - s2) * (q / s - q2 / s2)
+
+
+def together(roots: list[Root]) -> list[list[Root]]:
+    """The roots that one rule computes at once: value and slope of a dual's call."""
+    found: dict[int, list[Root]] = {}
+    for root in roots:
+        key = root.node.call if isinstance(root.node, graph.Dual) else root.node
+        found.setdefault(id(key), []).append(root)
+    return list(found.values())
+
+
+def runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """Where the ranges of true entries begin and end."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

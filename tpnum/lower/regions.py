@@ -1,0 +1,90 @@
+"""Which back end a piece of the graph gets: instructions where there are any, NumPy node by node elsewhere.
+
+A node that no instruction computes is cut out: its operands go to buffers, the general path's rule makes its
+block of them, and what stands on it begins with that.  Everything else stays compiled.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tpnum.law import graph
+from tpnum.lower.blocks import BlockLayout, BlockLevel, BlockProgram
+from tpnum.lower.builder import refusal
+from tpnum.lower.compiler import Unsupported
+from tpnum.lower.layout import Layout
+from tpnum.lower.program import Program
+from tpnum.lower.schedule import Schedule
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tpnum.evaluate.profile import ProfileValues
+
+    Profiles = tuple[ProfileValues, ProfileValues]
+
+
+class Regions(NamedTuple):
+    """A schedule, its levels laid out, and their programs for the examples that were looked at."""
+
+    schedule: Schedule
+    layouts: list[Layout | BlockLayout]
+    programs: list[Program | BlockProgram]
+
+
+def regions(outputs: list[graph.Pair], profiles: Profiles, dtype: np.dtype) -> Regions:
+    """The schedule of some nodes, which back end each level has being settled on a few examples.
+
+    Raises `Unsupported` where not even levels of their own help.
+    """
+    apart = refused(outputs, profiles)
+    while True:
+        schedule = Schedule(outputs, apart)
+        layouts: list[Layout | BlockLayout] = [
+            BlockLayout(level, schedule.buffers)
+            if isinstance(level, BlockLevel)
+            else Layout(level, schedule.buffers)
+            for level in schedule.levels
+        ]
+        try:
+            programs = [program(layout, schedule, profiles, dtype) for layout in layouts]
+        except Unsupported as why:
+            more = _nodes_of(outputs, why.call, str(why))
+            if not more or more.keys() <= apart.keys():
+                raise
+            apart |= more
+            continue
+        return Regions(schedule, layouts, programs)
+
+
+def program(
+    layout: Layout | BlockLayout, schedule: Schedule, profiles: Profiles, dtype: np.dtype
+) -> Program | BlockProgram:
+    """A level's program for other examples."""
+    if isinstance(layout, BlockLayout):
+        return BlockProgram(layout, profiles, dtype)
+    return Program(layout, schedule, profiles, dtype)
+
+
+def refused(outputs: list[graph.Pair], profiles: Profiles) -> dict[int, str]:
+    """The nodes that no instruction computes, by identity, and why: it takes no schedule to know of these."""
+    found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
+    for node in graph.schedule(outputs):
+        if isinstance(node, graph.PairExpect):
+            found[id(node)] = "an expectation in more than two dimensions"
+        elif isinstance(node, graph.Dual):
+            call = node.call
+            if id(call) not in reasons:
+                first = profiles[0].prepared(call.f, call.means[0], call.vars[0], call.f_scalars)
+                second = profiles[1].prepared(call.g, call.means[1], call.vars[1], call.g_scalars)
+                reasons[id(call)] = refusal(first, second, "slope" in call.wanted)
+            if reasons[id(call)]:
+                found[id(node)] = reasons[id(call)]
+    return found
+
+
+def _nodes_of(outputs: list[graph.Pair], call: graph.DualCall | None, reason: str) -> dict[int, str]:
+    """The value and the slope of a call."""
+    nodes = graph.schedule(outputs)
+    return {id(node): reason for node in nodes if isinstance(node, graph.Dual) and node.call is call}
