@@ -20,6 +20,7 @@ from tpnum.kernels._jit import kernel
 from tpnum.kernels._views import get, lanes, put, strip, table
 from tpnum.kernels.increments import add_rho, correlations, differences, gain, products, relu
 from tpnum.kernels.machine import add, add_outer, add_product, both, expand, normal
+from tpnum.kernels.mixing import mix, reach
 
 CHUNK = 16
 """Cells that pointwise instructions take at a time."""
@@ -59,113 +60,6 @@ LAST_PADDED = COPY
 
 
 @kernel
-def _taps(work, out, source, size, step, count, lengths, taps):
-    """For m < count, piece m of ``out`` = the sum of weights[e] * piece index[e] of ``source`` over its taps.
-
-    Pieces are ``size`` long, those of ``source`` ``step`` apart; ``lengths`` is where the pointers of the
-    first piece are.
-    """
-    pointer, index, weights = taps
-    zero = work.dtype.type(0)
-    for m in range(count):
-        e, high = pointer[lengths + m], pointer[lengths + m + 1]
-        o = out + m * size
-        if high - e == 3:
-            a, b, c = index[e] * step + source, index[e + 1] * step + source, index[e + 2] * step + source
-            w, x, y = weights[e], weights[e + 1], weights[e + 2]
-            for k in range(size):
-                put(work, o + k, w * get(work, a + k) + x * get(work, b + k) + y * get(work, c + k))
-            continue
-        if high == e:
-            for k in range(size):
-                put(work, o + k, zero)
-            continue
-        a, w = index[e] * step + source, weights[e]
-        if high - e == 1:
-            for k in range(size):
-                put(work, o + k, w * get(work, a + k))
-            continue
-        b, x = index[e + 1] * step + source, weights[e + 1]
-        for k in range(size):
-            put(work, o + k, w * get(work, a + k) + x * get(work, b + k))
-        e += 2
-        while e < high:
-            a, w = index[e] * step + source, weights[e]
-            for k in range(size):
-                put(work, o + k, get(work, o + k) + w * get(work, a + k))
-            e += 1
-
-
-@kernel
-def _cell_taps(work, out, source, count, lengths, taps):
-    """`_taps` for pieces of one cell."""
-    pointer, index, weights = taps
-    size = lanes(work)
-    zero = work.dtype.type(0)
-    for m in range(count):
-        e, high = pointer[lengths + m], pointer[lengths + m + 1]
-        o = out + m * size
-        if high - e == 3:
-            a, b, c = index[e] * size + source, index[e + 1] * size + source, index[e + 2] * size + source
-            w, x, y = weights[e], weights[e + 1], weights[e + 2]
-            for k in range(size):
-                put(work, o + k, w * get(work, a + k) + x * get(work, b + k) + y * get(work, c + k))
-            continue
-        if high == e:
-            for k in range(size):
-                put(work, o + k, zero)
-            continue
-        a, w = index[e] * size + source, weights[e]
-        for k in range(size):
-            put(work, o + k, w * get(work, a + k))
-        e += 1
-        while e < high:
-            a, w = index[e] * size + source, weights[e]
-            for k in range(size):
-                put(work, o + k, get(work, o + k) + w * get(work, a + k))
-            e += 1
-
-
-@kernel
-def _mix(work, goal, source, spare, taps, starts, sizes, axes):
-    """A product of maps, one per axis: register ``source`` (n_1, ..., n_D, V) to ``goal`` (m_1, ..., m_D, V).
-
-    ``sizes`` (4, D) are n, how many of them are read, m and how many are written, the first ones.  The last
-    two axes go together, row by row, so that what is between them stays in the first level.
-    """
-    v = lanes(work)
-    outer = 1
-    flip = 0
-    for t in range(axes - 2):
-        size = v  # of the axes behind, any of which may have no cells
-        for s in range(t + 1, axes):
-            size *= sizes[0, s]
-        out = spare + flip
-        for o in range(outer):
-            _taps(
-                work, out + o * sizes[2, t] * size, source + o * sizes[0, t] * size, size, size, sizes[3, t],
-                starts[t], taps,
-            )  # fmt: skip
-        outer *= sizes[2, t]
-        source = out
-        flip = outer * size - flip  # beside what was just written
-    if axes == 1:
-        _cell_taps(work, goal, source, sizes[3, 0], starts[0], taps)
-        return
-    t = axes - 2
-    step = sizes[0, t + 1] * v
-    row = sizes[1, t + 1] * v
-    width = sizes[2, t + 1] * v
-    line = spare + flip
-    for _ in range(outer):
-        for m in range(sizes[3, t]):
-            _taps(work, line, source, row, step, 1, starts[t] + m, taps)
-            _cell_taps(work, goal + m * width, line, sizes[3, t + 1], starts[t + 1], taps)
-        goal += sizes[2, t] * width
-        source += sizes[0, t] * step
-
-
-@kernel
 def _number(space, component, spaces, cells, places):
     """Write row position, column position, buffer place and padding of every cell of a space; how many."""
     first, count, strides, _ = spaces
@@ -194,18 +88,19 @@ def run(
 ):  # fmt: skip
     """Run a region's code for the rows ``rows`` against one strip of columns, component after component.
 
-    ``code`` (n, 9) rows (operation, a, b, c, p, n, space, grid, flag); ``stretches`` (s, 2) ranges of it that
-    mix no positions, or one instruction that does; ``registers`` (r, 2): where a register begins in
-    ``work``, in cells, and whether it holds one chunk only.  ``cells`` (4, *) are the cells along single
-    axes: row index, column index, place, whether either index is of the padding.  Returns how many strips
-    held pairs that their series miss.
+    ``code`` (n, 9) rows (operation, a, b, c, p, n, space, grid, flag); ``stretches`` (s, 3) begin,
+    end and stop: operations on the cells of one space, then maps from there, which take every line as soon
+    as the lines that it reads are there; ``registers`` (r, 2): where a register begins in ``work``, in cells,
+    and whether it holds one chunk only.  ``cells`` (4, *) are the cells along single axes: row index, column
+    index, place, whether either index is of the padding.  Returns how many strips held pairs that their
+    series miss.
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components = borrow(components)
     spaces = borrow(spaces[0]), borrow(spaces[1]), borrow(spaces[2]), borrow(spaces[3])
     cells = borrow(cells)
     maps = borrow(maps[0]), borrow(maps[1])
-    taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2])
+    taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2]), borrow(taps[3])
     rp, cp, grids, rk, ck = (
         borrow(params[0]), borrow(params[1]), borrow(params[2]), borrow(params[3]), borrow(params[4])
     )  # fmt: skip
@@ -219,7 +114,12 @@ def run(
     own = column
     axes = components.shape[1]
     count = np.empty(places.shape[1], np.int64)
-    sizes, ends = np.empty((4, axes), np.int64), np.empty(axes, np.int64)
+    most = 1  # maps of a stretch
+    for part in range(stretches.shape[0]):
+        most = max(most, stretches[part, 2] - stretches[part, 1])
+    sizes, ends = np.empty((most, 4, axes), np.int64), np.empty((most, axes), np.int64)
+    written = np.empty(most, np.int64)
+    width = 1
     missed = 0
     v = lanes(work)
     kept = np.empty(v)
@@ -227,30 +127,35 @@ def run(
     row_constants = np.empty(5 * v, work.dtype)
     fixed = borrow(row_constants)
     none = strip(work, 0, 0)
+    spots = places.reshape(places.size)
     for u in range(components.shape[0]):
         component = strip(components.reshape(components.size), u * axes, axes)
         for s in range(places.shape[1]):
             count[s] = _number(s, component, spaces, cells, places)
         for i in range(first_row, last_row):
             for part in range(stretches.shape[0]):
-                begin, end = stretches[part, 0], stretches[part, 1]
+                begin, end, stop = stretches[part, 0], stretches[part, 1], stretches[part, 2]
                 space = code[begin, 6]
-                if code[begin, 0] == MIX:
-                    n = code[begin, 5]
+                whole = count[space]
+                inner = 0
+                wrap = 0  # the lines of the padding come before the others, of which the first read them
+                for j in range(stop - end):
+                    n = code[end + j, 5]
                     goal_space = maps[1][n, 0]
                     for t in range(axes):
-                        sizes[0, t] = spaces[1][space, t, component[t]]
-                        sizes[1, t] = spaces[1 if maps[1][n, 1] else 3][space, t, component[t]]
-                        sizes[2, t] = spaces[1][goal_space, t, component[t]]
-                        sizes[3, t] = spaces[3][goal_space, t, component[t]]
-                        ends[t] = maps[0][n, t, component[t]]
-                    _mix(
-                        work, registers[code[begin, 1], 0] * v, registers[code[begin, 2], 0] * v,
-                        registers[registers.shape[0] - 1, 0] * v, taps, ends, sizes, axes,
-                    )  # fmt: skip
-                    continue
-                for low in range(0, count[space], CHUNK):
-                    high = min(low + CHUNK, count[space])
+                        sizes[j, 0, t] = spaces[1][space, t, component[t]]
+                        sizes[j, 1, t] = spaces[1 if maps[1][n, 1] else 3][space, t, component[t]]
+                        sizes[j, 2, t] = spaces[1][goal_space, t, component[t]]
+                        sizes[j, 3, t] = spaces[3][goal_space, t, component[t]]
+                        ends[j, t] = maps[0][n, t, component[t]]
+                    written[j] = 0
+                if stop > end and axes == 2:
+                    inner, width = spaces[3][space, 0, component[0]], spaces[1][space, 1, component[1]]
+                    wrap = inner * width
+                done = whole if begin == end else 0
+                while True:
+                    low = done + wrap if done + wrap < whole else done + wrap - whole
+                    high = min(low + CHUNK, whole if low >= wrap else wrap, low + whole - done)
                     for k in range(begin, end):
                         op, p, n, grid = code[k, 0], code[k, 4], code[k, 5], code[k, 7]
                         ra, rb, rc = code[k, 1], code[k, 2], code[k, 3]
@@ -261,13 +166,13 @@ def run(
                         at_row, at_col = grids[grid, 1], grids[grid, 2]
                         if op == RELU or op == START:
                             here = (
-                                strip(places.reshape(places.size), space * places.shape[2] + low, high - low),
+                                strip(spots, space * places.shape[2] + low, high - low),
                                 strip(
-                                    places.reshape(places.size),
+                                    spots,
                                     (places.shape[1] + space) * places.shape[2] + low, high - low,
                                 ),
                                 strip(
-                                    places.reshape(places.size),
+                                    spots,
                                     (3 * places.shape[1] + space) * places.shape[2] + low, high - low,
                                 ),
                             )  # fmt: skip
@@ -351,4 +256,23 @@ def run(
                                 at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
                                 for t in range(v):
                                     put(buffers, at + t, get(buffers, at + t) + np.float64(a[t]))
+                    done += high - low
+                    if done < whole - wrap:
+                        continue
+                    for j in range(stop - end):
+                        upto = sizes[j, 3, axes - 2] if axes > 1 else 0
+                        if done < whole:
+                            known = (done - whole + wrap) // width
+                            upto = written[j]
+                            while upto < sizes[j, 3, 0] and reach(taps, ends[j, 0] + upto, inner) < known:
+                                upto += 1
+                        if upto > written[j] or axes == 1:
+                            mix(
+                                work, registers[code[end + j, 1], 0] * v, registers[code[end + j, 2], 0] * v,
+                                registers[registers.shape[0] - 1, 0] * v, taps, ends[j], sizes[j], axes,
+                                written[j], upto,
+                            )  # fmt: skip
+                        written[j] = upto
+                    if done == whole:
+                        break
     return missed + 0 * (kept.size + row_constants.size)

@@ -12,9 +12,18 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import kernel
+from tpnum.kernels._jit import full_width, kernel
 from tpnum.kernels._poly import angle, segment
-from tpnum.kernels._views import get, lanes, put
+from tpnum.kernels._views import (
+    get,
+    get_first,
+    get_read,
+    get_second,
+    lanes,
+    put,
+    put_first,
+    put_second,
+)
 
 
 @kernel
@@ -117,6 +126,7 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
     covariance, and nothing is read.  A cell of the padding holds the other
     variance and nothing else.
     """
+    full_width()
     rows, cols, padded = cells
     rp, cp = params
     v = lanes(work)
@@ -148,78 +158,73 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
         r_at = row_at[0] + rows[m] * row_at[1]
         r_i = get(rp, r_at)
         u_i = alpha * r_i
+        z_i = square * u_i
         if padded[m] % 16 != 0:
             for k in range(v):
-                g = u_i - get(fixed, k) * get(cp, c + k)
-                put(work, p + k, square * (g * g))
+                g = z_i - square * (get_read(fixed, k) * get_read(cp, c + k))
+                put_first(work, p + k, g * g)
             continue
         w_i = half * get(rp, r_at + row_at[2])
+        turn_i, keep_i = turn * u_i, keep * u_i
         if t < 0:
             for k in range(v):
-                r = get(cp, c + k)
+                r = get_read(cp, c + k)
                 g = r_i - r
-                y = min(
-                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
-                    most,
-                )
+                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), most)
                 left = y > one
                 y = two - y if left else y
                 gap = (one if left else y) - math.sqrt(y) * y * segment(y)
-                u = get(fixed, k) * r
-                g = u_i - u
-                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+                u = get_read(fixed, k) * r
+                g = z_i - square * u
+                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
         elif first:
             for k in range(v):
-                r = get(cp, c + k)
+                r = get_read(cp, c + k)
                 g = r_i - r
-                y = (get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k))
-                y = min(max(y, zero), two)
+                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), two)
                 rho = one - y
                 left = y > one
                 y = two - y if left else y
                 s = math.sqrt(y)
                 f = s * angle(y)
                 gap = (one if left else y) - s * y * segment(y)
-                u = get(fixed, k) * r
-                g = u_i - u
-                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+                u = get_read(fixed, k) * r
+                g = z_i - square * u
+                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
                 product = r_i * r
-                old = (get(fixed, 3 * v + k) * (product * rho)) * (f if left else one - f)
-                put(work, q + k, old + (get(fixed, 4 * v + k) * product) * (one - gap))
+                old = (get_read(fixed, 3 * v + k) * (product * rho)) * (f if left else one - f)
+                put_second(work, q + k, old + (get_read(fixed, 4 * v + k) * product) * (one - gap))
         elif signed:
             for k in range(v):
-                r = get(cp, c + k)
+                r = get_read(cp, c + k)
                 g = r_i - r
-                y = min(
-                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
-                    two,
-                )
+                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), two)
                 left = y > one
                 y = two - y if left else y
                 s = math.sqrt(y)
                 f = s * angle(y)
                 gap = (one if left else y) - s * y * segment(y)
-                u = get(fixed, k) * r
-                g = u_i - u
-                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
-                old = get(fixed, 2 * v + k) * get(work, q + k) + get(fixed, 3 * v + k)
-                put(
-                    work, q + k,
-                    old * (f if left else one - f) + (get(fixed, 4 * v + k) * (r_i * r)) * (one - gap),
-                )  # fmt: skip
+                u = get_read(fixed, k) * r
+                g = z_i - square * u
+                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
+                old = get_read(fixed, 2 * v + k) * get_second(work, q + k) + get_read(fixed, 3 * v + k)
+                new = (get_read(fixed, 4 * v + k) * r) * r_i
+                put_second(work, q + k, old * (f if left else one - f) + (new - new * gap))
         else:
             for k in range(v):
-                r = get(cp, c + k)
+                r = get_read(cp, c + k)
                 g = r_i - r
-                y = min(
-                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
-                    one,
-                )
+                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), one)
                 s = math.sqrt(y)
                 f = s * angle(y)
                 gap = y - s * y * segment(y)
-                u = get(fixed, k) * r
-                g = u_i - u
-                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
-                old = get(fixed, 2 * v + k) * get(work, q + k) + get(fixed, 3 * v + k)
-                put(work, q + k, old * (one - f) + (get(fixed, 4 * v + k) * (r_i * r)) * (one - gap))
+                u = get_read(fixed, k) * r
+                g = z_i - square * u
+                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
+                old = get_read(fixed, 2 * v + k) * get_second(work, q + k) + get_read(fixed, 3 * v + k)
+                new = (get_read(fixed, 4 * v + k) * r) * r_i
+                put_second(work, q + k, old * (one - f) + (new - new * gap))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from tpnum.kernels import cells as kernels
+from tpnum.kernels._arrays import aligned
 from tpnum.kernels._views import WIDTH
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
@@ -45,8 +46,10 @@ class Laid(NamedTuple):
 CODE = {name: number for number, name in enumerate(kernels.OPERATIONS)}
 PIECE = 1 << 28
 """Numbers that are computed between two looks at whether to go on."""
-APART = ("mix", "load", "store")
-"""Operations that end a stretch: they mix cells, or number them in their own way."""
+BUFFERED = ("load", "store")
+"""Operations that number cells in their own way."""
+APART = ("mix", *BUFFERED)
+"""Operations beside which values are kept for all cells."""
 
 
 class Program:
@@ -110,21 +113,26 @@ class Program:
             value = first(value)
             return ("chunk",) if len(stretch_of[value]) == 1 else ("whole", space_of[value])
 
-        placed, kinds = allocate(code, kind)
+        groups = _groups(code, keys)
+        ends = {group: k for k, group in enumerate(groups)}
+
+        def until(value: int, k: int) -> int:
+            return k if kind(value) == ("chunk",) else ends[groups[k]]
+
+        placed, kinds = allocate(code, kind, until)
         self.buffer_nodes: list[int] = []
         rows: list[tuple[int, ...]] = []
-        breaks: list[int] = []
-        latest: Hashable = None
+        stretches: dict[int, list[int]] = {}
+        k = 0
         for own, near, registers in placed:
-            key = self._space(near)
-            apart = own is not None and own.op in APART
-            if apart or key != latest:
-                breaks.append(len(rows))
-            latest = None if apart else key
+            begun = stretches.setdefault(groups[k], [len(rows)] * 3)
             rows.append(self._row(own, near, registers))
+            begun[2] = len(rows)
+            if own is None or own.op != "mix":
+                begun[1] = len(rows)
+            k += own is not None
         self.code = np.array(rows or np.empty((0, 9)), np.int64).reshape(-1, 9)
-        ends = [*breaks[1:], len(rows)]
-        self.stretches = np.array(list(zip(breaks, ends, strict=True)), np.int64).reshape(-1, 2)
+        self.stretches = np.array(list(stretches.values()), np.int64).reshape(-1, 3)
         places, at = [], 0
         for kind_ in kinds:
             local = kind_ == ("chunk",)
@@ -231,7 +239,7 @@ class Program:
             made.append(
                 Laid(
                     (flat[0], flat[1].astype(np.float64, copy=False), flat[2].astype(self.dtype, copy=False)),
-                    np.ascontiguousarray(own),
+                    _aligned(own),
                     starts,
                     [part.shape[1] for part in numbers],
                     [part.shape[2] for part in data],
@@ -298,6 +306,26 @@ class Program:
         return missed
 
 
+def _groups(code: list[Any], keys: list[Hashable]) -> list[int]:
+    """Per operation the number of its stretch: operations on the cells of one space, then maps from there.
+
+    The maps read cells as soon as they are there, so that none of them reads what another makes.
+    """
+    found: list[int] = []
+    made: set[int] = set()
+    for k, one in enumerate(code):
+        before = code[k - 1]
+        alone = k == 0 or one.op in BUFFERED or before.op in BUFFERED or keys[k] != keys[k - 1]
+        if alone or (before.op == "mix" and (one.op != "mix" or made & {*one.reads})):
+            found.append(found[-1] + 1 if found else 0)
+            made = set()
+        else:
+            found.append(found[-1])
+        if one.op == "mix":
+            made |= {*one.makes} - {-1}
+    return found
+
+
 def buffer_places(programs: list[Program], rows: int) -> tuple[dict[int, tuple[int, int]], int]:
     """Where the buffers between programs begin and how many cells each has, for so many rows against a strip.
 
@@ -326,11 +354,16 @@ def _joined(parts: list[np.ndarray]) -> tuple[np.ndarray, list[int]]:
     starts = [0]
     for part in parts:
         starts.append(starts[-1] + part.size)
-    return np.concatenate([*(part.ravel() for part in parts), np.zeros(1)], dtype=_type(parts)), starts[:-1]
+    made = aligned(starts[-1] + 1, parts[0].dtype if parts else np.float64)
+    for at, part in zip(starts, parts, strict=False):
+        made[at : at + part.size] = part.ravel()
+    return made, starts[:-1]
 
 
-def _type(parts: list[np.ndarray]) -> np.dtype:
-    return parts[0].dtype if parts else np.dtype(np.float64)
+def _aligned(values: np.ndarray) -> np.ndarray:
+    made = aligned(values.size, values.dtype).reshape(values.shape)
+    made[...] = values
+    return made
 
 
 def _table(width: int, rows: list[tuple[int, ...]]) -> np.ndarray:

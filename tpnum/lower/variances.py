@@ -9,6 +9,7 @@ import numpy as np
 
 from tpnum.evaluate.general import same_input
 from tpnum.evaluate.profile import ProfileValues
+from tpnum.kernels._arrays import aligned
 from tpnum.lower.compiler import Unsupported
 from tpnum.lower.layout import Layout
 from tpnum.lower.network import grid_of
@@ -78,7 +79,7 @@ class Variances:
             program.prepare([slice(0, size)], lambda side, make: make())
         starts, numbers = buffer_places(programs, 1)
         lanes = programs[0].lanes
-        scratch = np.zeros(max(p.work_cells for p in programs) * lanes)
+        scratch = aligned(max(p.work_cells for p in programs) * lanes, dtype)
         buffers = np.zeros(numbers)
         (output,) = schedule.outputs.values()
         where, count = starts[id(output)]
