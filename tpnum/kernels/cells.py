@@ -27,7 +27,7 @@ CHUNK = 16
 
 OPERATIONS = (
     "data",  # a <- increments of the data n, scaled by parameter p
-    "gain",  # a gains the increments of a term with co-correlation c (-1: one), parameters p and n
+    "gain",  # a gains the increments of a term with co-correlation c (-1: one), parameters p
     "zero",  # a <- 0
     "copy",  # a <- b
     "cross",  # a <- products of the data n, scaled by parameter p
@@ -39,9 +39,9 @@ OPERATIONS = (
     "add",  # a <- a + r_i c_j b, parameter p
     "add_rho",  # a <- a + r_i c_j rho(b), parameter p
     "add_product",  # a <- a + r_i c_j b c, parameter p
-    "add_outer",  # a <- a + r_i c_j, row parameter p, column parameter n
+    "add_outer",  # a <- a + r_i c_j, parameter p
     "multiply",  # a <- a b
-    "fresh",  # a <- a + r_i c_j on coinciding positions of one example, parameters p, n
+    "fresh",  # a <- a + r_i c_j on coinciding positions of one example, parameter p
     "relu",  # a <- increments behind relu from those before, b <- tangent source; parameters p, constants n
     "first",  # the same, b being made of the covariances of a and not read
     "mix",  # a <- linear map n of b, axis by axis
@@ -88,7 +88,7 @@ def run(
 ):  # fmt: skip
     """Run a region's code for the rows ``rows`` against one strip of columns, component after component.
 
-    ``code`` (n, 9) rows (operation, a, b, c, p, n, space, grid, flag); ``stretches`` (s, 3) begin,
+    ``code`` (n, 8) rows (operation, a, b, c, p, n, space, flag), p a block of parameters; ``stretches`` (s, 3) begin,
     end and stop: operations on the cells of one space, then maps from there, which take every line as soon
     as the lines that it reads are there; ``registers`` (r, 2): where a register begins in ``work``, in cells,
     and whether it holds one chunk only.  ``cells`` (4, *) are the cells along single axes: row index, column
@@ -101,7 +101,7 @@ def run(
     cells = borrow(cells)
     maps = borrow(maps[0]), borrow(maps[1])
     taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2]), borrow(taps[3])
-    rp, cp, grids, rk, ck = (
+    rp, cp, blocks, rk, ck = (
         borrow(params[0]), borrow(params[1]), borrow(params[2]), borrow(params[3]), borrow(params[4])
     )  # fmt: skip
     x1, x2, sources = borrow(data[0]), borrow(data[1]), borrow(data[2])
@@ -157,13 +157,12 @@ def run(
                     low = done + wrap if done + wrap < whole else done + wrap - whole
                     high = min(low + CHUNK, whole if low >= wrap else wrap, low + whole - done)
                     for k in range(begin, end):
-                        op, p, n, grid = code[k, 0], code[k, 4], code[k, 5], code[k, 7]
+                        op, p, n = code[k, 0], code[k, 4], code[k, 5]
                         ra, rb, rc = code[k, 1], code[k, 2], code[k, 3]
                         pa = (registers[ra, 0] - (low if registers[ra, 1] else 0)) * v
                         pb = (registers[rb, 0] - (low if registers[rb, 1] else 0)) * v if rb >= 0 else 0
                         pc = (registers[rc, 0] - (low if registers[rc, 1] else 0)) * v if rc >= 0 else 0
-                        size = grids[grid, 0]
-                        at_row, at_col = grids[grid, 1], grids[grid, 2]
+                        size, at_row, at_col = blocks[p, 0], blocks[p, 1], blocks[p, 2]
                         if op == RELU or op == START:
                             here = (
                                 strip(spots, space * places.shape[2] + low, high - low),
@@ -178,8 +177,8 @@ def run(
                             )  # fmt: skip
                             relu(
                                 work, pa + low * v, pb + low * v if rb >= 0 else -1, here, (rp, cp),
-                                (at_row + p * height + i, size * height, height), (at_col + p * v, size * v),
-                                rk, ck, n, i, code[k, 8], fixed,
+                                (at_row + i, size * height, height), (at_col, size * v),
+                                rk, ck, n, i, code[k, 7], fixed,
                             )  # fmt: skip
                             continue
                         for m in range(low, high):
@@ -192,17 +191,17 @@ def run(
                             left = table(rp, at_row + row * size * height, size, height)
                             right = table(cp, at_col + col * size * v, size, v)
                             if op == CO:
-                                correlations(a, b, left, right, p, i)
+                                correlations(a, b, left, right, 0, i)
                             elif op == GAIN:
-                                gain(a, b, left, right, p, n, i)
+                                gain(a, b, left, right, 0, 1, i)
                             elif op == ADD_RHO:
-                                add_rho(a, b, left, right, p, i)
+                                add_rho(a, b, left, right, 0, i)
                             elif op == ADD_PRODUCT:
-                                add_product(a, b, c, left, right, p, i, 0)
+                                add_product(a, b, c, left, right, 0, i, 0)
                             elif op == ADD:
-                                add(a, b, left, right, p, i, 0)
+                                add(a, b, left, right, 0, i, 0)
                             elif op == ADD_OUTER:
-                                add_outer(a, left, right, p, n, i, 0)
+                                add_outer(a, left, right, 0, 0, i, 0)
                             elif op == ZERO:
                                 for t in range(v):
                                     a[t] = 0
@@ -214,7 +213,7 @@ def run(
                                     a[t] *= b[t]
                             elif op == DUAL:
                                 dual = d0 if n == 0 else d1 if n == 1 else d2 if n == 2 else d3
-                                dual(b, left, right, p, i, 0, a, c)
+                                dual(b, left, right, 0, i, 0, a, c)
                             elif op == SERIES:
                                 terms_of = entries[n, 1]
                                 alpha = table(
@@ -222,23 +221,23 @@ def run(
                                 )
                                 beta = table(col_coefs, coefs[n, 1] + col * v * terms_of, terms_of, v)
                                 missed += expand(
-                                    b, entries[n], terms, least, alpha, beta, left, right, p, i, 0, a, c
+                                    b, entries[n], terms, least, alpha, beta, left, right, 0, i, 0, a, c
                                 )
                             elif op == BOTH:
                                 both(a, b, c)
                             elif op == NORMAL:
-                                normal(a, b, left, right, p, i, 0)
-                                if code[k, 8] != 0 and row == col and 0 <= i - own < v:
+                                normal(a, b, left, right, 0, i, 0)
+                                if code[k, 7] != 0 and row == col and 0 <= i - own < v:
                                     a[i - own] = 0
                             elif op == FRESH:
                                 if row == col and 0 <= i - own < v:
-                                    a[i - own] += left[p, i] * right[n, i - own]
+                                    a[i - own] += left[0, i] * right[0, i - own]
                             elif op == DATA or op == CROSS:
                                 channels = sources[n, 0]
                                 x_at = sources[n, 1] + (row * height + i) * channels
                                 y_at = sources[n, 2] + col * channels * v
-                                q = at_col + (col * size + p) * v
-                                scale = np.float64(left[p, i])
+                                q = at_col + col * size * v
+                                scale = np.float64(left[0, i])
                                 if op == DATA:
                                     differences(
                                         work, pa + m * v, x1, x_at, x2, y_at, channels, scale, cp, q, total

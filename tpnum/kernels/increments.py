@@ -160,7 +160,7 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
         u_i = alpha * r_i
         z_i = square * u_i
         if padded[m] % 16 != 0:
-            for k in range(v):
+            for k in range(fixed.size // 5):  # a number that LLVM knows it unrolls by
                 g = z_i - square * (get_read(fixed, k) * get_read(cp, c + k))
                 put_first(work, p + k, g * g)
             continue

@@ -28,8 +28,8 @@ Kept: TypeAlias = "Callable[[int, Callable[[], Any]], Any]"
 class Laid(NamedTuple):
     """What the machine reads of some examples: numbers, data and series in flat arrays, and constants.
 
-    ``starts`` are where the numbers of each grid, each data line and each series begin, ``counts`` the
-    numbers of each grid, ``channels`` those of each data line.
+    ``starts`` are where each block of numbers, each data line and each series begins, ``counts`` the
+    numbers of each block, ``channels`` those of each data line.
     """
 
     flat: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -68,7 +68,6 @@ class Program:
         self.selection = selection
         self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
         self.subtracts = any(i.op == "normal" for i in selection.code)  # 1 - rho, from a rounded rho
-        self._grids = list(layout.level.spaces)
         self._assemble()
         self.buffer_sizes = [layout.buffer_size(node) for node in self.buffer_nodes]
 
@@ -131,7 +130,7 @@ class Program:
             if own is None or own.op != "mix":
                 begun[1] = len(rows)
             k += own is not None
-        self.code = np.array(rows or np.empty((0, 9)), np.int64).reshape(-1, 9)
+        self.code = np.array(rows or np.empty((0, 8)), np.int64).reshape(-1, 8)
         self.stretches = np.array(list(stretches.values()), np.int64).reshape(-1, 3)
         places, at = [], 0
         for kind_ in kinds:
@@ -143,15 +142,14 @@ class Program:
         self.work_cells = at + self._spare()
 
     def _row(self, one: Any, near: Any, registers: tuple[int, int, int]) -> tuple[int, ...]:
-        grid = self._grids.index(near.grid)
         if one is None:
-            return (CODE["copy"], *registers, 0, 0, self.layout.spaces[near.grid], grid, 0)
+            return (CODE["copy"], *registers, 0, 0, self.layout.spaces[near.grid], 0)
         n = one.n
         if one.op == "mix":
             n = self.layout.maps[one.extra[1:]]
         elif one.op in ("load", "store"):
             n = self._buffer(one.extra[-1])
-        return (CODE[one.op], *registers, one.p, n, self.layout.spaces[self._space(one)], grid, one.flag)
+        return (CODE[one.op], *registers, one.p, n, self.layout.spaces[self._space(one)], one.flag)
 
     def _buffer(self, node: int) -> int:
         if node not in self.buffer_nodes:
@@ -201,7 +199,7 @@ class Program:
         self.cols: list[Laid] = kept(1, lambda: self._lay(1, strips, True))
         tables = self.selection.tables
         first, second = self.row.starts, self.cols[0].starts
-        self.grids = _table(
+        self.blocks = _table(
             3, [(n, *at) for n, *at in zip(self.row.counts, first[0], second[0], strict=True)]
         )
         self.sources = _table(
@@ -214,7 +212,7 @@ class Program:
 
     def _lay(self, side: int, strips: list[slice], lanes: bool) -> list[Laid]:
         """The numbers, constants, data and series of one side, per strip in flat arrays."""
-        numbers = [self.selection.numbers.arrays(grid, side, self.dtype) for grid in self._grids]
+        numbers = self.selection.numbers.arrays(side, self.dtype)
         constants = self.selection.numbers.constant_arrays(side, self.dtype)
         data = [self._data(side, names[side]) for names in self.selection.sources]
         series = [self._series(side, k) for k in range(len(self.selection.series))]
@@ -297,7 +295,7 @@ class Program:
             proceed()
             missed += kernels.run(
                 self.code, self.stretches, self.registers, components[low : low + piece], spaces, cells, maps,
-                taps, (row.flat[0], col.flat[0], self.grids, row.constants, col.constants.ravel()),
+                taps, (row.flat[0], col.flat[0], self.blocks, row.constants, col.constants.ravel()),
                 (row.flat[1], col.flat[1], self.sources),
                 (self.entries, self.terms, self.least, row.flat[2], col.flat[2], self.coefs),
                 scratch, places, (buffers, table), (*rows, self.selection.profiles[0].size), own,
