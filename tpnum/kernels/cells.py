@@ -22,8 +22,8 @@ from tpnum.kernels.increments import add_rho, correlations, differences, gain, p
 from tpnum.kernels.machine import add, add_outer, add_product, both, expand, normal
 from tpnum.kernels.mixing import mix, reach
 
-CHUNK = 16
-"""Cells that pointwise instructions take at a time."""
+CHUNK, LONG = 16, 64
+"""Cells that a stretch takes at a time: where it keeps values of its own, and where it keeps none."""
 
 OPERATIONS = (
     "data",  # a <- increments of the data n, scaled by parameter p
@@ -61,23 +61,32 @@ LAST_PADDED = COPY
 
 @kernel
 def _number(space, component, spaces, cells, places):
-    """Write row position, column position, buffer place and padding of every cell of a space; how many."""
+    """Write row position, column position, buffer place and padding of every cell of a space; how many.
+
+    What a space does not number is zero from the beginning.
+    """
     first, count, strides, _ = spaces
     axes = component.size
     total = 1
-    places[0, space, 0] = 0
-    places[1, space, 0] = 0
-    places[2, space, 0] = 0
-    places[3, space, 0] = 0
     for t in range(axes):
-        start, n = first[space, t, component[t]], count[space, t, component[t]]
-        for m in range(total - 1, -1, -1):
-            for which in range(4):
-                base = places[which, space, m]
-                stride = strides[which, space, t]
-                for k in range(n - 1, -1, -1):
-                    places[which, space, m * n + k] = base + stride * cells[which, start + k]
-        total *= n
+        total *= count[space, t, component[t]]
+    flat = strip(places.reshape(places.size), 0, places.size)
+    for which in range(4):
+        numbered = False
+        for t in range(axes):
+            numbered = numbered or strides[which, space, t] != 0
+        if not numbered:
+            continue
+        at = (which * places.shape[1] + space) * places.shape[2]
+        flat[at] = 0
+        size = 1
+        for t in range(axes - 1, -1, -1):
+            start, n = first[space, t, component[t]], count[space, t, component[t]]
+            for k in range(n - 1, -1, -1):
+                step = strides[which, space, t] * cells[which, start + k]
+                for m in range(size):
+                    put(flat, at + k * size + m, get(flat, at + m) + step)
+            size *= n
     return total
 
 
@@ -88,12 +97,12 @@ def run(
 ):  # fmt: skip
     """Run a region's code for the rows ``rows`` against one strip of columns, component after component.
 
-    ``code`` (n, 8) rows (operation, a, b, c, p, n, space, flag), p a block of parameters; ``stretches`` (s, 3) begin,
-    end and stop: operations on the cells of one space, then maps from there, which take every line as soon
-    as the lines that it reads are there; ``registers`` (r, 2): where a register begins in ``work``, in cells,
-    and whether it holds one chunk only.  ``cells`` (4, *) are the cells along single axes: row index, column
-    index, place, whether either index is of the padding.  Returns how many strips held pairs that their
-    series miss.
+    ``code`` (n, 8) rows (operation, a, b, c, p, n, space, flag), p a block of parameters; ``stretches``
+    (s, 4) begin, end and stop: operations on the cells of one space, then maps from there, which take every
+    line as soon as the lines that it reads are there, and how many cells are taken at a time; ``registers``
+    (r, 2): where a register begins in ``work``, in cells, and whether it holds one chunk only.  ``cells``
+    (4, *) are the cells along single axes: row index, column index, place, whether either index is of the
+    padding.  Returns how many strips held pairs that their series miss.
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components = borrow(components)
@@ -135,6 +144,7 @@ def run(
         for i in range(first_row, last_row):
             for part in range(stretches.shape[0]):
                 begin, end, stop = stretches[part, 0], stretches[part, 1], stretches[part, 2]
+                chunk = stretches[part, 3]
                 space = code[begin, 6]
                 whole = count[space]
                 inner = 0
@@ -155,7 +165,7 @@ def run(
                 done = whole if begin == end else 0
                 while True:
                     low = done + wrap if done + wrap < whole else done + wrap - whole
-                    high = min(low + CHUNK, whole if low >= wrap else wrap, low + whole - done)
+                    high = min(low + chunk, whole if low >= wrap else wrap, low + whole - done)
                     for k in range(begin, end):
                         op, p, n = code[k, 0], code[k, 4], code[k, 5]
                         ra, rb, rc = code[k, 1], code[k, 2], code[k, 3]

@@ -29,44 +29,45 @@ from tpnum.kernels._views import (
 @kernel
 def differences(work, a, x, at, y, column, channels, scale, scales, q, total):
     """a[k] = sum_c (s x_c - s_k y_ck)^2, whatever the type of the registers in float64; |a| = lanes."""
+    full_width()
     v = lanes(work)
-    c = 0
-    for k in range(v):
-        put(total, k, 0.0)
-    while c + 3 <= channels:
-        u0, u1, u2 = scale * get(x, at + c), scale * get(x, at + c + 1), scale * get(x, at + c + 2)
-        o = column + c * v
+    u0 = scale * get(x, at)
+    if channels == 3:  # the sum is never in memory
+        u1, u2 = scale * get(x, at + 1), scale * get(x, at + 2)
         for k in range(v):
-            s = np.float64(get(scales, q + k))
-            d0 = u0 - s * get(y, o + k)
-            d1 = u1 - s * get(y, o + v + k)
-            d2 = u2 - s * get(y, o + 2 * v + k)
-            put(total, k, get(total, k) + (d0 * d0 + (d1 * d1 + d2 * d2)))
-        c += 3
-    while c < channels:
+            s = np.float64(get_read(scales, q + k))
+            d0 = u0 - s * get_read(y, column + k)
+            d1 = u1 - s * get_read(y, column + v + k)
+            d2 = u2 - s * get_read(y, column + 2 * v + k)
+            put_first(work, a + k, work.dtype.type(d0 * d0 + (d1 * d1 + d2 * d2)))
+        return
+    for k in range(v):
+        d0 = u0 - np.float64(get_read(scales, q + k)) * get_read(y, column + k)
+        put_second(total, k, d0 * d0)
+    for c in range(1, channels):
         u0 = scale * get(x, at + c)
         o = column + c * v
         for k in range(v):
-            d0 = u0 - np.float64(get(scales, q + k)) * get(y, o + k)
-            put(total, k, get(total, k) + d0 * d0)
-        c += 1
+            d0 = u0 - np.float64(get_read(scales, q + k)) * get_read(y, o + k)
+            put_second(total, k, get_second(total, k) + d0 * d0)
     for k in range(v):
-        put(work, a + k, work.dtype.type(get(total, k)))
+        put_first(work, a + k, work.dtype.type(get_second(total, k)))
 
 
 @kernel
 def products(work, a, x, at, y, column, channels, scale, scales, q, total):
     """a[k] = s s_k sum_c x_c y_ck, summed in float64."""
+    full_width()
     v = lanes(work)
     for k in range(v):
-        put(total, k, 0.0)
+        put_second(total, k, 0.0)
     for c in range(channels):
         u = scale * get(x, at + c)
         o = column + c * v
         for k in range(v):
-            put(total, k, get(total, k) + u * get(y, o + k))
+            put_second(total, k, get_second(total, k) + u * get_read(y, o + k))
     for k in range(v):
-        put(work, a + k, work.dtype.type(get(total, k) * np.float64(get(scales, q + k))))
+        put_first(work, a + k, work.dtype.type(get_second(total, k) * np.float64(get_read(scales, q + k))))
 
 
 @kernel
@@ -160,7 +161,7 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
         u_i = alpha * r_i
         z_i = square * u_i
         if padded[m] % 16 != 0:
-            for k in range(fixed.size // 5):  # a number that LLVM knows it unrolls by
+            for k in range(fixed.size // 5):  # a number that LLVM does not know, or it unrolls the loop
                 g = z_i - square * (get_read(fixed, k) * get_read(cp, c + k))
                 put_first(work, p + k, g * g)
             continue

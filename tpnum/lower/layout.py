@@ -204,7 +204,10 @@ class Layout:
         return [int(n) for n in self._count[self.spaces[space]].max(axis=1)] if self.axes else []
 
     def arrays(self, dtype: np.dtype) -> tuple:
-        """(components, (first, count, strides, inner), cells, (starts, goals), (pointer, index, weights, runs))."""
+        """(components, (first, count, strides, inner), cells, (starts, goals), taps).
+
+        The taps are (pointer, index, weights, runs) of `tpnum.kernels.mixing`.
+        """
         if dtype not in self._arrays:
             self._arrays[dtype] = self._make(dtype)
         return self._arrays[dtype]

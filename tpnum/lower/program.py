@@ -124,14 +124,16 @@ class Program:
         stretches: dict[int, list[int]] = {}
         k = 0
         for own, near, registers in placed:
-            begun = stretches.setdefault(groups[k], [len(rows)] * 3)
+            begun = stretches.setdefault(groups[k], [len(rows)] * 3 + [kernels.LONG])
             rows.append(self._row(own, near, registers))
             begun[2] = len(rows)
             if own is None or own.op != "mix":
                 begun[1] = len(rows)
+                if any(r >= 0 and kinds[r] == ("chunk",) for r in registers):
+                    begun[3] = kernels.CHUNK
             k += own is not None
         self.code = np.array(rows or np.empty((0, 8)), np.int64).reshape(-1, 8)
-        self.stretches = np.array(list(stretches.values()), np.int64).reshape(-1, 3)
+        self.stretches = np.array(list(stretches.values()), np.int64).reshape(-1, 4)
         places, at = [], 0
         for kind_ in kinds:
             local = kind_ == ("chunk",)
@@ -282,7 +284,7 @@ class Program:
         """
         layout, level = self.layout, self.layout.level
         components, spaces, cells, maps, taps = layout.arrays(self.dtype)
-        places = np.empty(
+        places = np.zeros(
             (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
         )
         row, col = self.row, self.cols[strip]
