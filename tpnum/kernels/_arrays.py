@@ -36,3 +36,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):  # a mapped file, say
         return plain(value.view(np.ndarray))
     return value
+
+
+LINE = 64
+"""Bytes of a line of the caches and of the longest vectors."""
+
+
+def aligned(size: int, dtype: Any) -> np.ndarray:
+    """Zeros that begin where a line of the caches does: no vector of them lies in two lines."""
+    dtype = np.dtype(dtype)
+    memory = np.zeros(size * dtype.itemsize + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size * dtype.itemsize].view(dtype)

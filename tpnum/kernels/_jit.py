@@ -11,6 +11,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import types
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic, overload
 
@@ -108,3 +109,19 @@ def machine_code(plain: Callable[..., Any]) -> Callable[[Callable[..., Any]], An
         return plain if numba.config.DISABLE_JIT else intrinsic(emitter)
 
     return choose
+
+
+@machine_code(lambda: None)
+def full_width(typing: Any) -> Any:
+    """A statement of a kernel's body: its loops take the widest vectors that the processor has.
+
+    LLVM takes half of them on many processors, for programs that use vectors now and then.  The kernel is
+    not inlined either: what it says of its registers (`_views`) holds for one call of it.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite knows words alone
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.none(), emit

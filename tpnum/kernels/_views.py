@@ -72,28 +72,51 @@ def lanes(typing: Any, array: Any) -> Any:
     return types.intp(array), emit
 
 
-@machine_code(lambda array, place: array[place])
-def get(typing: Any, array: Any, place: Any) -> Any:
-    """array[place] of a flat array, unchecked and never counted from the end."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source = cgutils.create_struct_proxy(array)(context, builder, value=args[0])
-        return builder.load(builder.gep(source.data, [args[1]]))
-
-    return array.dtype(array, types.intp), emit
-
-
 def _put(array: Any, place: Any, value: Any) -> None:
     array[place] = value
 
 
-@machine_code(_put)
-def put(typing: Any, array: Any, place: Any, value: Any) -> Any:
-    """array[place] = value of a flat array, unchecked and never counted from the end."""
+def _access(scope: str = "") -> tuple[Any, Any]:
+    """``get`` and ``put``; those of a scope touch nothing that other scopes of the same kernel touch.
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source = cgutils.create_struct_proxy(array)(context, builder, value=args[0])
-        builder.store(args[2], builder.gep(source.data, [args[1]]))
-        return context.get_dummy_value()
+    LLVM then needs no test whether registers overlap before every loop over lanes.
+    """
 
-    return types.none(array, types.intp, array.dtype), emit
+    def mark(builder: Any, instruction: Any) -> Any:
+        if scope:
+            module, name = builder.module, builder.function.name
+            domain = module.add_metadata([f"tpnum {name}"])
+            own = {one: module.add_metadata([f"{one} {name}", domain]) for one in SCOPES}
+            others = [own[one] for one in SCOPES if one != scope]
+            instruction.set_metadata("alias.scope", module.add_metadata([own[scope]]))
+            instruction.set_metadata("noalias", module.add_metadata(others))
+        return instruction
+
+    @machine_code(lambda array, place: array[place])
+    def get(typing: Any, array: Any, place: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            source = cgutils.create_struct_proxy(array)(context, builder, value=args[0])
+            return mark(builder, builder.load(builder.gep(source.data, [args[1]])))
+
+        return array.dtype(array, types.intp), emit
+
+    @machine_code(_put)
+    def put(typing: Any, array: Any, place: Any, value: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            source = cgutils.create_struct_proxy(array)(context, builder, value=args[0])
+            mark(builder, builder.store(args[2], builder.gep(source.data, [args[1]])))
+            return context.get_dummy_value()
+
+        return types.none(array, types.intp, array.dtype), emit
+
+    return get, put
+
+
+SCOPES = ("first", "second", "read")
+"""What a kernel changes, up to two registers, and what it reads alone."""
+
+get, put = _access()
+"""array[place] of a flat array and array[place] = value, unchecked and never counted from the end."""
+get_first, put_first = _access("first")
+get_second, put_second = _access("second")
+get_read, _ = _access("read")

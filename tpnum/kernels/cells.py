@@ -20,13 +20,14 @@ from tpnum.kernels._jit import kernel
 from tpnum.kernels._views import get, lanes, put, strip, table
 from tpnum.kernels.increments import add_rho, correlations, differences, gain, products, relu
 from tpnum.kernels.machine import add, add_outer, add_product, both, expand, normal
+from tpnum.kernels.mixing import mix, reach
 
-CHUNK = 16
-"""Cells that pointwise instructions take at a time."""
+CHUNK, LONG = 16, 64
+"""Cells that a stretch takes at a time: where it keeps values of its own, and where it keeps none."""
 
 OPERATIONS = (
     "data",  # a <- increments of the data n, scaled by parameter p
-    "gain",  # a gains the increments of a term with co-correlation c (-1: one), parameters p and n
+    "gain",  # a gains the increments of a term with co-correlation c (-1: one), parameters p
     "zero",  # a <- 0
     "copy",  # a <- b
     "recall",  # a <- the state kept in b one step before, by map n; zero at first
@@ -39,9 +40,9 @@ OPERATIONS = (
     "add",  # a <- a + r_i c_j b, parameter p
     "add_rho",  # a <- a + r_i c_j rho(b), parameter p
     "add_product",  # a <- a + r_i c_j b c, parameter p
-    "add_outer",  # a <- a + r_i c_j, row parameter p, column parameter n
+    "add_outer",  # a <- a + r_i c_j, parameter p
     "multiply",  # a <- a b
-    "fresh",  # a <- a + r_i c_j on coinciding positions of one example, parameters p, n
+    "fresh",  # a <- a + r_i c_j on coinciding positions of one example, parameter p
     "relu",  # a <- increments behind relu from those before, b <- tangent source; parameters p, constants n
     "first",  # the same, b being made of the covariances of a and not read
     "mix",  # a <- linear map n of b, axis by axis
@@ -61,131 +62,33 @@ LAST_PADDED = COPY
 
 
 @kernel
-def _taps(work, out, source, size, step, count, lengths, taps):
-    """For m < count, piece m of ``out`` = the sum of weights[e] * piece index[e] of ``source`` over its taps.
-
-    Pieces are ``size`` long, those of ``source`` ``step`` apart; ``lengths`` is where the pointers of the
-    first piece are.
-    """
-    pointer, index, weights = taps
-    zero = work.dtype.type(0)
-    for m in range(count):
-        e, high = pointer[lengths + m], pointer[lengths + m + 1]
-        o = out + m * size
-        if high - e == 3:
-            a, b, c = index[e] * step + source, index[e + 1] * step + source, index[e + 2] * step + source
-            w, x, y = weights[e], weights[e + 1], weights[e + 2]
-            for k in range(size):
-                put(work, o + k, w * get(work, a + k) + x * get(work, b + k) + y * get(work, c + k))
-            continue
-        if high == e:
-            for k in range(size):
-                put(work, o + k, zero)
-            continue
-        a, w = index[e] * step + source, weights[e]
-        if high - e == 1:
-            for k in range(size):
-                put(work, o + k, w * get(work, a + k))
-            continue
-        b, x = index[e + 1] * step + source, weights[e + 1]
-        for k in range(size):
-            put(work, o + k, w * get(work, a + k) + x * get(work, b + k))
-        e += 2
-        while e < high:
-            a, w = index[e] * step + source, weights[e]
-            for k in range(size):
-                put(work, o + k, get(work, o + k) + w * get(work, a + k))
-            e += 1
-
-
-@kernel
-def _cell_taps(work, out, source, count, lengths, taps):
-    """`_taps` for pieces of one cell."""
-    pointer, index, weights = taps
-    size = lanes(work)
-    zero = work.dtype.type(0)
-    for m in range(count):
-        e, high = pointer[lengths + m], pointer[lengths + m + 1]
-        o = out + m * size
-        if high - e == 3:
-            a, b, c = index[e] * size + source, index[e + 1] * size + source, index[e + 2] * size + source
-            w, x, y = weights[e], weights[e + 1], weights[e + 2]
-            for k in range(size):
-                put(work, o + k, w * get(work, a + k) + x * get(work, b + k) + y * get(work, c + k))
-            continue
-        if high == e:
-            for k in range(size):
-                put(work, o + k, zero)
-            continue
-        a, w = index[e] * size + source, weights[e]
-        for k in range(size):
-            put(work, o + k, w * get(work, a + k))
-        e += 1
-        while e < high:
-            a, w = index[e] * size + source, weights[e]
-            for k in range(size):
-                put(work, o + k, get(work, o + k) + w * get(work, a + k))
-            e += 1
-
-
-@kernel
-def _mix(work, goal, source, spare, taps, starts, sizes, axes):
-    """A product of maps, one per axis: register ``source`` (n_1, ..., n_D, V) to ``goal`` (m_1, ..., m_D, V).
-
-    ``sizes`` (4, D) are n, how many of them are read, m and how many are written, the first ones.  The last
-    two axes go together, row by row, so that what is between them stays in the first level.
-    """
-    v = lanes(work)
-    outer = 1
-    flip = 0
-    for t in range(axes - 2):
-        size = v  # of the axes behind, any of which may have no cells
-        for s in range(t + 1, axes):
-            size *= sizes[0, s]
-        out = spare + flip
-        for o in range(outer):
-            _taps(
-                work, out + o * sizes[2, t] * size, source + o * sizes[0, t] * size, size, size, sizes[3, t],
-                starts[t], taps,
-            )  # fmt: skip
-        outer *= sizes[2, t]
-        source = out
-        flip = outer * size - flip  # beside what was just written
-    if axes == 1:
-        _cell_taps(work, goal, source, sizes[3, 0], starts[0], taps)
-        return
-    t = axes - 2
-    step = sizes[0, t + 1] * v
-    row = sizes[1, t + 1] * v
-    width = sizes[2, t + 1] * v
-    line = spare + flip
-    for _ in range(outer):
-        for m in range(sizes[3, t]):
-            _taps(work, line, source, row, step, 1, starts[t] + m, taps)
-            _cell_taps(work, goal + m * width, line, sizes[3, t + 1], starts[t + 1], taps)
-        goal += sizes[2, t] * width
-        source += sizes[0, t] * step
-
-
-@kernel
 def _number(space, component, spaces, cells, places):
-    """Write row position, column position, buffer place and padding of every cell of a space; how many."""
+    """Write row position, column position, buffer place and padding of every cell of a space; how many.
+
+    What a space does not number is zero from the beginning.
+    """
     first, count, strides, _ = spaces
     axes = component.size
     total = 1
-    places[0, space, 0] = 0
-    places[1, space, 0] = 0
-    places[2, space, 0] = 0
-    places[3, space, 0] = 0
     for t in range(axes):
-        start, n = first[space, t, component[t]], count[space, t, component[t]]
-        for m in range(total - 1, -1, -1):
-            for which in range(4):
-                base = places[which, space, m]
-                stride = strides[which, space, t]
-                for k in range(n - 1, -1, -1):
-                    places[which, space, m * n + k] = base + stride * cells[which, start + k]
-        total *= n
+        total *= count[space, t, component[t]]
+    flat = strip(places.reshape(places.size), 0, places.size)
+    for which in range(4):
+        numbered = False
+        for t in range(axes):
+            numbered = numbered or strides[which, space, t] != 0
+        if not numbered:
+            continue
+        at = (which * places.shape[1] + space) * places.shape[2]
+        flat[at] = 0
+        size = 1
+        for t in range(axes - 1, -1, -1):
+            start, n = first[space, t, component[t]], count[space, t, component[t]]
+            for k in range(n - 1, -1, -1):
+                step = strides[which, space, t] * cells[which, start + k]
+                for m in range(size):
+                    put(flat, at + k * size + m, get(flat, at + m) + step)
+            size *= n
     return total
 
 
@@ -196,20 +99,21 @@ def run(
 ):  # fmt: skip
     """Run a region's code for the rows ``rows`` against one strip of columns, component after component.
 
-    ``code`` (n, 9) rows (operation, a, b, c, p, n, space, grid, flag); ``stretches`` (s, 3) ranges of it that
-    mix no positions, or one instruction that does, and how many cells are taken at a time, one in a
+    ``code`` (n, 8) rows (operation, a, b, c, p, n, space, flag), p a block of parameters; ``stretches``
+    (s, 4) begin, end and stop: operations on the cells of one space, then maps from there, which take every
+    line as soon as the lines that it reads are there, and how many cells are taken at a time, one in a
     recurrence; ``registers`` (r, 2): where a register begins in ``work``, in cells, and whether it holds one
     chunk only.  ``cells`` (4, *) are the cells along single axes: row index, column index, place, whether
-    either index is of the padding.  ``missed`` counts, row by
-    row, the strips that hold pairs which their series miss.
+    either index is of the padding.  ``missed`` counts, row by row, the strips that hold pairs which their
+    series miss.
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components = borrow(components)
     spaces = borrow(spaces[0]), borrow(spaces[1]), borrow(spaces[2]), borrow(spaces[3])
     cells = borrow(cells)
     maps = borrow(maps[0]), borrow(maps[1])
-    taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2])
-    rp, cp, grids, rk, ck = (
+    taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2]), borrow(taps[3])
+    rp, cp, blocks, rk, ck = (
         borrow(params[0]), borrow(params[1]), borrow(params[2]), borrow(params[3]), borrow(params[4])
     )  # fmt: skip
     x1, x2, sources = borrow(data[0]), borrow(data[1]), borrow(data[2])
@@ -223,67 +127,73 @@ def run(
     own = column
     axes = components.shape[1]
     count = np.empty(places.shape[1], np.int64)
-    sizes, ends = np.empty((4, axes), np.int64), np.empty(axes, np.int64)
+    most = 1  # maps of a stretch
+    for part in range(stretches.shape[0]):
+        most = max(most, stretches[part, 2] - stretches[part, 1])
+    sizes, ends = np.empty((most, 4, axes), np.int64), np.empty((most, axes), np.int64)
+    written = np.empty(most, np.int64)
+    width = 1
     v = lanes(work)
     kept = np.empty(v)
     total = borrow(kept)
     row_constants = np.empty(5 * v, work.dtype)
     fixed = borrow(row_constants)
     none = strip(work, 0, 0)
+    spots = places.reshape(places.size)
     for u in range(components.shape[0]):
         component = strip(components.reshape(components.size), u * axes, axes)
         for s in range(places.shape[1]):
             count[s] = _number(s, component, spaces, cells, places)
         for i in range(first_row, last_row):
             for part in range(stretches.shape[0]):
-                begin, end = stretches[part, 0], stretches[part, 1]
+                begin, end, stop = stretches[part, 0], stretches[part, 1], stretches[part, 2]
+                chunk = stretches[part, 3]
                 space = code[begin, 6]
-                if code[begin, 0] == MIX:
-                    n = code[begin, 5]
+                whole = count[space]
+                inner = 0
+                wrap = 0  # the lines of the padding come before the others, of which the first read them
+                for j in range(stop - end):
+                    n = code[end + j, 5]
                     goal_space = maps[1][n, 0]
                     for t in range(axes):
-                        sizes[0, t] = spaces[1][space, t, component[t]]
-                        sizes[1, t] = spaces[1 if maps[1][n, 1] else 3][space, t, component[t]]
-                        sizes[2, t] = spaces[1][goal_space, t, component[t]]
-                        sizes[3, t] = spaces[3][goal_space, t, component[t]]
-                        ends[t] = maps[0][n, t, component[t]]
-                    _mix(
-                        work, registers[code[begin, 1], 0] * v, registers[code[begin, 2], 0] * v,
-                        registers[registers.shape[0] - 1, 0] * v, taps, ends, sizes, axes,
-                    )  # fmt: skip
-                    continue
-                chunk, turn = stretches[part, 2], 0
-                if chunk == 1:  # step by step, first what the first steps find in the padding
-                    turn = spaces[3][space, 0, component[0]]
-                for begun in range(0, count[space], chunk):
-                    low = begun + turn
-                    if low >= count[space] and chunk == 1:
-                        low -= count[space]
-                    high = min(low + chunk, count[space])
+                        sizes[j, 0, t] = spaces[1][space, t, component[t]]
+                        sizes[j, 1, t] = spaces[1 if maps[1][n, 1] else 3][space, t, component[t]]
+                        sizes[j, 2, t] = spaces[1][goal_space, t, component[t]]
+                        sizes[j, 3, t] = spaces[3][goal_space, t, component[t]]
+                        ends[j, t] = maps[0][n, t, component[t]]
+                    written[j] = 0
+                if stop > end and axes == 2:
+                    inner, width = spaces[3][space, 0, component[0]], spaces[1][space, 1, component[1]]
+                    wrap = inner * width
+                if chunk == 1:  # a recurrence: every step reads the one before
+                    wrap = spaces[3][space, 0, component[0]]
+                done = whole if begin == end else 0
+                while True:
+                    low = done + wrap if done + wrap < whole else done + wrap - whole
+                    high = min(low + chunk, whole if low >= wrap else wrap, low + whole - done)
                     for k in range(begin, end):
-                        op, p, n, grid = code[k, 0], code[k, 4], code[k, 5], code[k, 7]
+                        op, p, n = code[k, 0], code[k, 4], code[k, 5]
                         ra, rb, rc = code[k, 1], code[k, 2], code[k, 3]
                         pa = (registers[ra, 0] - (low if registers[ra, 1] else 0)) * v
                         pb = (registers[rb, 0] - (low if registers[rb, 1] else 0)) * v if rb >= 0 else 0
                         pc = (registers[rc, 0] - (low if registers[rc, 1] else 0)) * v if rc >= 0 else 0
-                        size = grids[grid, 0]
-                        at_row, at_col = grids[grid, 1], grids[grid, 2]
+                        size, at_row, at_col = blocks[p, 0], blocks[p, 1], blocks[p, 2]
                         if op == RELU or op == START:
                             here = (
-                                strip(places.reshape(places.size), space * places.shape[2] + low, high - low),
+                                strip(spots, space * places.shape[2] + low, high - low),
                                 strip(
-                                    places.reshape(places.size),
+                                    spots,
                                     (places.shape[1] + space) * places.shape[2] + low, high - low,
                                 ),
                                 strip(
-                                    places.reshape(places.size),
+                                    spots,
                                     (3 * places.shape[1] + space) * places.shape[2] + low, high - low,
                                 ),
                             )  # fmt: skip
                             relu(
                                 work, pa + low * v, pb + low * v if rb >= 0 else -1, here, (rp, cp),
-                                (at_row + p * height + i, size * height, height), (at_col + p * v, size * v),
-                                rk, ck, n, i, code[k, 8], fixed,
+                                (at_row + i, size * height, height), (at_col, size * v),
+                                rk, ck, n, i, code[k, 7], fixed,
                             )  # fmt: skip
                             continue
                         for m in range(low, high):
@@ -296,17 +206,17 @@ def run(
                             left = table(rp, at_row + row * size * height, size, height)
                             right = table(cp, at_col + col * size * v, size, v)
                             if op == CO:
-                                correlations(a, b, left, right, p, i)
+                                correlations(a, b, left, right, 0, i)
                             elif op == GAIN:
-                                gain(a, b, left, right, p, n, i)
+                                gain(a, b, left, right, 0, 1, i)
                             elif op == ADD_RHO:
-                                add_rho(a, b, left, right, p, i)
+                                add_rho(a, b, left, right, 0, i)
                             elif op == ADD_PRODUCT:
-                                add_product(a, b, c, left, right, p, i, 0)
+                                add_product(a, b, c, left, right, 0, i, 0)
                             elif op == ADD:
-                                add(a, b, left, right, p, i, 0)
+                                add(a, b, left, right, 0, i, 0)
                             elif op == ADD_OUTER:
-                                add_outer(a, left, right, p, n, i, 0)
+                                add_outer(a, left, right, 0, 0, i, 0)
                             elif op == ZERO:
                                 for t in range(v):
                                     a[t] = 0
@@ -325,7 +235,7 @@ def run(
                                     a[t] *= b[t]
                             elif op == DUAL:
                                 dual = d0 if n == 0 else d1 if n == 1 else d2 if n == 2 else d3
-                                dual(b, left, right, p, i, 0, a, c)
+                                dual(b, left, right, 0, i, 0, a, c)
                             elif op == SERIES:
                                 terms_of = entries[n, 1]
                                 alpha = table(
@@ -333,23 +243,23 @@ def run(
                                 )
                                 beta = table(col_coefs, coefs[n, 1] + col * v * terms_of, terms_of, v)
                                 missed[i - first_row] += expand(
-                                    b, entries[n], terms, least, alpha, beta, left, right, p, i, 0, a, c
+                                    b, entries[n], terms, least, alpha, beta, left, right, 0, i, 0, a, c
                                 )
                             elif op == BOTH:
                                 both(a, b, c)
                             elif op == NORMAL:
-                                normal(a, b, left, right, p, i, 0)
-                                if code[k, 8] != 0 and row == col and 0 <= i - own < v:
+                                normal(a, b, left, right, 0, i, 0)
+                                if code[k, 7] != 0 and row == col and 0 <= i - own < v:
                                     a[i - own] = 0
                             elif op == FRESH:
                                 if row == col and 0 <= i - own < v:
-                                    a[i - own] += left[p, i] * right[n, i - own]
+                                    a[i - own] += left[0, i] * right[0, i - own]
                             elif op == DATA or op == CROSS:
                                 channels = sources[n, 0]
                                 x_at = sources[n, 1] + (row * height + i) * channels
                                 y_at = sources[n, 2] + col * channels * v
-                                q = at_col + (col * size + p) * v
-                                scale = np.float64(left[p, i])
+                                q = at_col + col * size * v
+                                scale = np.float64(left[0, i])
                                 if op == DATA:
                                     differences(
                                         work, pa + m * v, x1, x_at, x2, y_at, channels, scale, cp, q, total
@@ -367,4 +277,23 @@ def run(
                                 at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
                                 for t in range(v):
                                     put(buffers, at + t, get(buffers, at + t) + np.float64(a[t]))
+                    done += high - low
+                    if done < (whole if axes == 1 else whole - wrap):
+                        continue
+                    for j in range(stop - end):
+                        upto = sizes[j, 3, axes - 2] if axes > 1 else 0
+                        if done < whole:
+                            known = (done - whole + wrap) // width
+                            upto = written[j]
+                            while upto < sizes[j, 3, 0] and reach(taps, ends[j, 0] + upto, inner) < known:
+                                upto += 1
+                        if upto > written[j] or axes == 1:
+                            mix(
+                                work, registers[code[end + j, 1], 0] * v, registers[code[end + j, 2], 0] * v,
+                                registers[registers.shape[0] - 1, 0] * v, taps, ends[j], sizes[j], axes,
+                                written[j], upto,
+                            )  # fmt: skip
+                        written[j] = upto
+                    if done == whole:
+                        break
     return kept.size + row_constants.size  # which live until here

@@ -12,52 +12,62 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import kernel
+from tpnum.kernels._jit import full_width, kernel
 from tpnum.kernels._poly import angle, segment
-from tpnum.kernels._views import get, lanes, put
+from tpnum.kernels._views import (
+    get,
+    get_first,
+    get_read,
+    get_second,
+    lanes,
+    put,
+    put_first,
+    put_second,
+)
 
 
 @kernel
 def differences(work, a, x, at, y, column, channels, scale, scales, q, total):
     """a[k] = sum_c (s x_c - s_k y_ck)^2, whatever the type of the registers in float64; |a| = lanes."""
+    full_width()
     v = lanes(work)
-    c = 0
-    for k in range(v):
-        put(total, k, 0.0)
-    while c + 3 <= channels:
-        u0, u1, u2 = scale * get(x, at + c), scale * get(x, at + c + 1), scale * get(x, at + c + 2)
-        o = column + c * v
+    u0 = scale * get(x, at)
+    if channels == 3:  # the sum is never in memory
+        u1, u2 = scale * get(x, at + 1), scale * get(x, at + 2)
         for k in range(v):
-            s = np.float64(get(scales, q + k))
-            d0 = u0 - s * get(y, o + k)
-            d1 = u1 - s * get(y, o + v + k)
-            d2 = u2 - s * get(y, o + 2 * v + k)
-            put(total, k, get(total, k) + (d0 * d0 + (d1 * d1 + d2 * d2)))
-        c += 3
-    while c < channels:
+            s = np.float64(get_read(scales, q + k))
+            d0 = u0 - s * get_read(y, column + k)
+            d1 = u1 - s * get_read(y, column + v + k)
+            d2 = u2 - s * get_read(y, column + 2 * v + k)
+            put_first(work, a + k, work.dtype.type(d0 * d0 + (d1 * d1 + d2 * d2)))
+        return
+    for k in range(v):
+        d0 = u0 - np.float64(get_read(scales, q + k)) * get_read(y, column + k)
+        put_second(total, k, d0 * d0)
+    for c in range(1, channels):
         u0 = scale * get(x, at + c)
         o = column + c * v
         for k in range(v):
-            d0 = u0 - np.float64(get(scales, q + k)) * get(y, o + k)
-            put(total, k, get(total, k) + d0 * d0)
-        c += 1
+            d0 = u0 - np.float64(get_read(scales, q + k)) * get_read(y, o + k)
+            put_second(total, k, get_second(total, k) + d0 * d0)
     for k in range(v):
-        put(work, a + k, work.dtype.type(get(total, k)))
+        put_first(work, a + k, work.dtype.type(get_second(total, k)))
 
 
 @kernel
 def products(work, a, x, at, y, column, channels, scale, scales, q, total):
     """a[k] = s s_k sum_c x_c y_ck, summed in float64."""
+    full_width()
     v = lanes(work)
     for k in range(v):
-        put(total, k, 0.0)
+        put_second(total, k, 0.0)
     for c in range(channels):
         u = scale * get(x, at + c)
         o = column + c * v
         for k in range(v):
-            put(total, k, get(total, k) + u * get(y, o + k))
+            put_second(total, k, get_second(total, k) + u * get_read(y, o + k))
     for k in range(v):
-        put(work, a + k, work.dtype.type(get(total, k) * np.float64(get(scales, q + k))))
+        put_first(work, a + k, work.dtype.type(get_second(total, k) * np.float64(get_read(scales, q + k))))
 
 
 @kernel
@@ -117,6 +127,7 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
     covariance, and nothing is read.  A cell of the padding holds the other
     variance and nothing else.
     """
+    full_width()
     rows, cols, padded = cells
     rp, cp = params
     v = lanes(work)
@@ -148,78 +159,73 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
         r_at = row_at[0] + rows[m] * row_at[1]
         r_i = get(rp, r_at)
         u_i = alpha * r_i
+        z_i = square * u_i
         if padded[m] % 16 != 0:
-            for k in range(v):
-                g = u_i - get(fixed, k) * get(cp, c + k)
-                put(work, p + k, square * (g * g))
+            for k in range(fixed.size // 5):  # a number that LLVM does not know, or it unrolls the loop
+                g = z_i - square * (get_read(fixed, k) * get_read(cp, c + k))
+                put_first(work, p + k, g * g)
             continue
         w_i = half * get(rp, r_at + row_at[2])
+        turn_i, keep_i = turn * u_i, keep * u_i
         if t < 0:
             for k in range(v):
-                r = get(cp, c + k)
+                r = get_read(cp, c + k)
                 g = r_i - r
-                y = min(
-                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
-                    most,
-                )
+                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), most)
                 left = y > one
                 y = two - y if left else y
                 gap = (one if left else y) - math.sqrt(y) * y * segment(y)
-                u = get(fixed, k) * r
-                g = u_i - u
-                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+                u = get_read(fixed, k) * r
+                g = z_i - square * u
+                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
         elif first:
             for k in range(v):
-                r = get(cp, c + k)
+                r = get_read(cp, c + k)
                 g = r_i - r
-                y = (get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k))
-                y = min(max(y, zero), two)
+                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), two)
                 rho = one - y
                 left = y > one
                 y = two - y if left else y
                 s = math.sqrt(y)
                 f = s * angle(y)
                 gap = (one if left else y) - s * y * segment(y)
-                u = get(fixed, k) * r
-                g = u_i - u
-                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
+                u = get_read(fixed, k) * r
+                g = z_i - square * u
+                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
                 product = r_i * r
-                old = (get(fixed, 3 * v + k) * (product * rho)) * (f if left else one - f)
-                put(work, q + k, old + (get(fixed, 4 * v + k) * product) * (one - gap))
+                old = (get_read(fixed, 3 * v + k) * (product * rho)) * (f if left else one - f)
+                put_second(work, q + k, old + (get_read(fixed, 4 * v + k) * product) * (one - gap))
         elif signed:
             for k in range(v):
-                r = get(cp, c + k)
+                r = get_read(cp, c + k)
                 g = r_i - r
-                y = min(
-                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
-                    two,
-                )
+                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), two)
                 left = y > one
                 y = two - y if left else y
                 s = math.sqrt(y)
                 f = s * angle(y)
                 gap = (one if left else y) - s * y * segment(y)
-                u = get(fixed, k) * r
-                g = u_i - u
-                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
-                old = get(fixed, 2 * v + k) * get(work, q + k) + get(fixed, 3 * v + k)
-                put(
-                    work, q + k,
-                    old * (f if left else one - f) + (get(fixed, 4 * v + k) * (r_i * r)) * (one - gap),
-                )  # fmt: skip
+                u = get_read(fixed, k) * r
+                g = z_i - square * u
+                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
+                old = get_read(fixed, 2 * v + k) * get_second(work, q + k) + get_read(fixed, 3 * v + k)
+                new = (get_read(fixed, 4 * v + k) * r) * r_i
+                put_second(work, q + k, old * (f if left else one - f) + (new - new * gap))
         else:
             for k in range(v):
-                r = get(cp, c + k)
+                r = get_read(cp, c + k)
                 g = r_i - r
-                y = min(
-                    max((get(work, p + k) + get(fixed, v + k) - g * g) * (w_i * get(cp, c + v + k)), zero),
-                    one,
-                )
+                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), one)
                 s = math.sqrt(y)
                 f = s * angle(y)
                 gap = y - s * y * segment(y)
-                u = get(fixed, k) * r
-                g = u_i - u
-                put(work, p + k, square * (g * g) + (u_i * u) * (turn * gap + keep))
-                old = get(fixed, 2 * v + k) * get(work, q + k) + get(fixed, 3 * v + k)
-                put(work, q + k, old * (one - f) + (get(fixed, 4 * v + k) * (r_i * r)) * (one - gap))
+                u = get_read(fixed, k) * r
+                g = z_i - square * u
+                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
+                old = get_read(fixed, 2 * v + k) * get_second(work, q + k) + get_read(fixed, 3 * v + k)
+                new = (get_read(fixed, 4 * v + k) * r) * r_i
+                put_second(work, q + k, old * (one - f) + (new - new * gap))

@@ -204,7 +204,10 @@ class Layout:
         return [int(n) for n in self._count[self.spaces[space]].max(axis=1)] if self.axes else []
 
     def arrays(self, dtype: np.dtype) -> tuple:
-        """(components, (first, count, strides, inner), cells, (starts, goals), (pointer, index, weights))."""
+        """(components, (first, count, strides, inner), cells, (starts, goals), taps).
+
+        The taps are (pointer, index, weights, runs) of `tpnum.kernels.mixing`.
+        """
         if dtype not in self._arrays:
             self._arrays[dtype] = self._make(dtype)
         return self._arrays[dtype]
@@ -231,5 +234,19 @@ class Layout:
                 np.array(self._pointer, np.int64),
                 np.array(self._index or [0], np.int64),
                 np.array(self._weights or [0.0], dtype),
+                _runs(*(np.array(part) for part in (self._pointer, self._index, self._weights))),
             ),
         )
+
+
+def _runs(pointer: np.ndarray, index: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Per cell how many cells from it on have the same weights, each on the cells beside those before."""
+    lengths = np.diff(pointer)
+    cell = np.repeat(np.arange(lengths.size), lengths)
+    beside = np.minimum(np.arange(index.size) + lengths[cell], max(index.size - 1, 0))
+    moved = (index[beside] == index + 1) & (weights[beside] == weights)
+    follows = np.zeros(lengths.size, bool)
+    follows[:-1] = lengths[1:] == lengths[:-1]
+    follows &= np.bincount(cell, ~moved, lengths.size) == 0
+    ends = np.where(follows, lengths.size, np.arange(lengths.size))
+    return np.minimum.accumulate(ends[::-1])[::-1] - np.arange(lengths.size) + 1

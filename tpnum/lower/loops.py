@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
     from tpnum.lower.builder import Instruction
 
-APART = ("mix", "load", "store")
-"""Operations that end a stretch: they mix cells, or number them in their own way."""
+BUFFERED = ("load", "store")
+"""Operations that number cells in their own way."""
+APART = ("mix", *BUFFERED)
+"""Operations beside which values are kept for all cells."""
 KEEPS = ("keep", "retain")
+STEPS = ("recall", *KEEPS)
+"""Operations that make a stretch one of a recurrence, whose cells are done one after the other."""
 
 
 def steps_together(code: list[Instruction]) -> list[Instruction]:

@@ -85,29 +85,29 @@ def padded(values: np.ndarray, axes: Axes, out: np.ndarray, edge: bool = False) 
 
 
 class Numbers:
-    """The parameters of a level's grids and its constants, in the order in which they were asked for."""
+    """The parameters of a level's instructions, block by block, and its constants.
+
+    A block holds what one instruction reads at the positions of a grid, in one piece of memory.
+    """
 
     def __init__(self, profiles: tuple[ProfileValues, ProfileValues]):
         self.profiles = profiles
-        self._rows: dict[Grid, list[Pair | tuple[np.ndarray, np.ndarray]]] = {}
+        self._blocks: list[tuple[Grid, list[Pair | tuple[np.ndarray, np.ndarray]]]] = []
         self._places: dict[tuple, int] = {}
         self.constants: list[Pair] = []
 
     def place(self, grid: Grid, *numbers: Pair) -> int:
-        """Where consecutive numbers of a grid begin; the same ones are kept once."""
+        """The block of numbers at the positions of a grid; the same ones are kept once."""
         key = (grid, *((a.key, b.key) for a, b in numbers))
-        rows = self._rows.setdefault(grid, [])
         if key not in self._places:
-            self._places[key] = len(rows)
-            rows.extend(numbers)
+            self._places[key] = len(self._blocks)
+            self._blocks.append((grid, list(numbers)))
         return self._places[key]
 
     def block(self, grid: Grid, sides: tuple[np.ndarray, np.ndarray]) -> int:
-        """Consecutive numbers given as arrays (P, N, *axes of the grid) per side."""
-        rows = self._rows.setdefault(grid, [])
-        at = len(rows)
-        rows.extend((sides[0][k], sides[1][k]) for k in range(len(sides[0])))
-        return at
+        """The block of numbers given as arrays (P, N, *axes of the grid) per side."""
+        self._blocks.append((grid, list(zip(*sides, strict=True))))
+        return len(self._blocks) - 1
 
     def constant(self, *numbers: Pair) -> int:
         """Where consecutive constants, one number per example, begin."""
@@ -117,18 +117,20 @@ class Numbers:
     @property
     def signature(self) -> tuple:
         """What was asked for, in order."""
-        counts = tuple((grid, len(rows)) for grid, rows in self._rows.items())
-        return (tuple(self._places), counts, tuple((a.key, b.key) for a, b in self.constants))
+        sizes = tuple((grid, len(rows)) for grid, rows in self._blocks)
+        return (tuple(self._places), sizes, tuple((a.key, b.key) for a, b in self.constants))
 
-    def count(self, grid: Grid) -> int:
-        return len(self._rows.get(grid, ()))
+    def arrays(self, side: int, dtype: np.dtype) -> list[np.ndarray]:
+        """Per block (positions, P, N) of one side."""
+        return [self._array(grid, rows, side, dtype) for grid, rows in self._blocks]
 
-    def arrays(self, grid: Grid, side: int, dtype: np.dtype) -> np.ndarray:
-        """(positions, P, N) of one side."""
+    def _array(
+        self, grid: Grid, rows: list[Pair | tuple[np.ndarray, np.ndarray]], side: int, dtype: np.dtype
+    ) -> np.ndarray:
         axes, size = axes_of(grid, side), self.profiles[side].size
         positions = int(np.prod([n + 1 for _, n in axes], initial=1))
-        made = np.empty((self.count(grid), positions, size), dtype)
-        for out, both in zip(made, self._rows.get(grid, ()), strict=True):
+        made = np.empty((len(rows), positions, size), dtype)
+        for out, both in zip(made, rows, strict=True):
             one = both[side]
             if isinstance(one, Number):
                 padded(one.values(self.profiles[side], axes), axes, out)

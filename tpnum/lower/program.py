@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from tpnum.kernels import cells as kernels
+from tpnum.kernels._arrays import aligned
 from tpnum.kernels._views import WIDTH
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
-from tpnum.lower.loops import APART, KEEPS
+from tpnum.lower.loops import APART, BUFFERED, KEEPS, STEPS
 from tpnum.lower.numbers import axes_of, padded
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
@@ -29,8 +30,8 @@ Kept: TypeAlias = "Callable[[int, Callable[[], Any]], Any]"
 class Laid(NamedTuple):
     """What the machine reads of some examples: numbers, data and series in flat arrays, and constants.
 
-    ``starts`` are where the numbers of each grid, each data line and each series begin, ``counts`` the
-    numbers of each grid, ``channels`` those of each data line.
+    ``starts`` are where each block of numbers, each data line and each series begins, ``counts`` the
+    numbers of each block, ``channels`` those of each data line.
     """
 
     flat: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -66,7 +67,6 @@ class Program:
         self.selection = selection
         self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
         self.subtracts = any(i.op == "normal" for i in selection.code)  # 1 - rho, from a rounded rho
-        self._grids = list(layout.level.spaces)
         self._assemble()
         self.buffer_sizes = [layout.buffer_size(node) for node in self.buffer_nodes]
 
@@ -111,22 +111,32 @@ class Program:
             value = first(value)
             return ("chunk",) if len(stretch_of[value]) == 1 else ("whole", space_of[value])
 
-        placed, kinds = allocate(code, kind)
+        groups = _groups(code, keys)
+        ends = {group: k for k, group in enumerate(groups)}
+
+        def until(value: int, k: int) -> int:
+            return k if kind(value) == ("chunk",) else ends[groups[k]]
+
+        placed, kinds = allocate(code, kind, until)
         states = {one.extra: one.grid for one in code if one.op == "recall"}
         self._states = {key: len(kinds) + k for k, key in enumerate(states)}
         self.buffer_nodes: list[int] = []
         rows: list[tuple[int, ...]] = []
-        breaks: list[int] = []
-        latest: Hashable = None
+        stretches: dict[int, list[int]] = {}
+        k = 0
         for own, near, registers in placed:
-            key = self._space(near)
-            apart = own is not None and own.op in APART
-            if apart or key != latest:
-                breaks.append(len(rows))
-            latest = None if apart else key
+            begun = stretches.setdefault(groups[k], [len(rows)] * 3 + [kernels.LONG])
             rows.append(self._row(own, near, registers))
-        self.code = np.array(rows or np.empty((0, 9)), np.int64).reshape(-1, 9)
-        ends = [*breaks[1:], len(rows)]
+            begun[2] = len(rows)
+            if own is None or own.op != "mix":
+                begun[1] = len(rows)
+                if any(r >= 0 and kinds[r] == ("chunk",) for r in registers):
+                    begun[3] = min(begun[3], kernels.CHUNK)
+                if own is not None and own.op in STEPS:
+                    begun[3] = 1
+            k += own is not None
+        self.code = np.array(rows or np.empty((0, 8)), np.int64).reshape(-1, 8)
+        self.stretches = np.array(list(stretches.values()), np.int64).reshape(-1, 4)
         places, at = [], 0
         for kind_ in kinds:
             local = kind_ == ("chunk",)
@@ -135,19 +145,13 @@ class Program:
         for grid in states.values():
             places.append((at, 0))
             at += self.layout.cells_of(grid)
-        stretches = []
-        for begin, end in zip(breaks, ends, strict=True):
-            steps = any(own is not None and own.op in ("recall", *KEEPS) for own, *_ in placed[begin:end])
-            stretches.append((begin, end, 1 if steps else kernels.CHUNK))
-        self.stretches = np.array(stretches, np.int64).reshape(-1, 3)
         places.append((at, 0))  # what is between the axes of a map
         self.registers = np.array(places, np.int64)
         self.work_cells = at + self._spare()
 
     def _row(self, one: Any, near: Any, registers: tuple[int, int, int]) -> tuple[int, ...]:
-        grid = self._grids.index(near.grid)
         if one is None:
-            return (CODE["copy"], *registers, 0, 0, self.layout.spaces[near.grid], grid, 0)
+            return (CODE["copy"], *registers, 0, 0, self.layout.spaces[near.grid], 0)
         if one.op == "recall":
             registers = (registers[0], self._states[one.extra], -1)
         elif one.op in KEEPS:
@@ -157,7 +161,7 @@ class Program:
             n = self.layout.maps[one.extra[1:]]
         elif one.op in ("load", "store"):
             n = self._buffer(one.extra[-1])
-        return (CODE[one.op], *registers, one.p, n, self.layout.spaces[self._space(one)], grid, one.flag)
+        return (CODE[one.op], *registers, one.p, n, self.layout.spaces[self._space(one)], one.flag)
 
     def _buffer(self, node: int) -> int:
         if node not in self.buffer_nodes:
@@ -207,7 +211,7 @@ class Program:
         self.cols: list[Laid] = kept(1, lambda: self._lay(1, strips, True))
         tables = self.selection.tables
         first, second = self.row.starts, self.cols[0].starts
-        self.grids = _table(
+        self.blocks = _table(
             3, [(n, *at) for n, *at in zip(self.row.counts, first[0], second[0], strict=True)]
         )
         self.sources = _table(
@@ -220,7 +224,7 @@ class Program:
 
     def _lay(self, side: int, strips: list[slice], lanes: bool) -> list[Laid]:
         """The numbers, constants, data and series of one side, per strip in flat arrays."""
-        numbers = [self.selection.numbers.arrays(grid, side, self.dtype) for grid in self._grids]
+        numbers = self.selection.numbers.arrays(side, self.dtype)
         constants = self.selection.numbers.constant_arrays(side, self.dtype)
         data = [self._data(side, names[side]) for names in self.selection.sources]
         series = [self._series(side, k) for k in range(len(self.selection.series))]
@@ -245,7 +249,7 @@ class Program:
             made.append(
                 Laid(
                     (flat[0], flat[1].astype(np.float64, copy=False), flat[2].astype(self.dtype, copy=False)),
-                    np.ascontiguousarray(own),
+                    _aligned(own),
                     starts,
                     [part.shape[1] for part in numbers],
                     [part.shape[2] for part in data],
@@ -291,7 +295,7 @@ class Program:
         """
         layout, level = self.layout, self.layout.level
         components, spaces, cells, maps, taps = layout.arrays(self.dtype)
-        places = np.empty(
+        places = np.zeros(
             (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
         )
         row, col = self.row, self.cols[strip]
@@ -303,12 +307,32 @@ class Program:
             proceed()
             kernels.run(
                 self.code, self.stretches, self.registers, components[low : low + piece], spaces, cells, maps,
-                taps, (row.flat[0], col.flat[0], self.grids, row.constants, col.constants.ravel()),
+                taps, (row.flat[0], col.flat[0], self.blocks, row.constants, col.constants.ravel()),
                 (row.flat[1], col.flat[1], self.sources),
                 (self.entries, self.terms, self.least, row.flat[2], col.flat[2], self.coefs),
                 scratch, places, (buffers, table), missed, (*rows, self.selection.profiles[0].size), own,
                 *(pointer(name, self.dtype) for name in duals),
             )  # fmt: skip
+
+
+def _groups(code: list[Any], keys: list[Hashable]) -> list[int]:
+    """Per operation the number of its stretch: operations on the cells of one space, then maps from there.
+
+    The maps read cells as soon as they are there, so that none of them reads what another makes.
+    """
+    found: list[int] = []
+    made: set[int] = set()
+    for k, one in enumerate(code):
+        before = code[k - 1]
+        alone = k == 0 or one.op in BUFFERED or before.op in BUFFERED or keys[k] != keys[k - 1]
+        if alone or (before.op == "mix" and (one.op != "mix" or made & {*one.reads})):
+            found.append(found[-1] + 1 if found else 0)
+            made = set()
+        else:
+            found.append(found[-1])
+        if one.op == "mix":
+            made |= {*one.makes} - {-1}
+    return found
 
 
 def buffer_places(
@@ -341,11 +365,16 @@ def _joined(parts: list[np.ndarray]) -> tuple[np.ndarray, list[int]]:
     starts = [0]
     for part in parts:
         starts.append(starts[-1] + part.size)
-    return np.concatenate([*(part.ravel() for part in parts), np.zeros(1)], dtype=_type(parts)), starts[:-1]
+    made = aligned(starts[-1] + 1, parts[0].dtype if parts else np.float64)
+    for at, part in zip(starts, parts, strict=False):
+        made[at : at + part.size] = part.ravel()
+    return made, starts[:-1]
 
 
-def _type(parts: list[np.ndarray]) -> np.dtype:
-    return parts[0].dtype if parts else np.dtype(np.float64)
+def _aligned(values: np.ndarray) -> np.ndarray:
+    made = aligned(values.size, values.dtype).reshape(values.shape)
+    made[...] = values
+    return made
 
 
 def _table(width: int, rows: list[tuple[int, ...]]) -> np.ndarray:

@@ -44,13 +44,16 @@ def made_by(
 
 
 def allocate(
-    operations: Sequence[Op], kind: Callable[[int], Hashable]
+    operations: Sequence[Op],
+    kind: Callable[[int], Hashable],
+    until: Callable[[int, int], int] = lambda value, k: k,
 ) -> tuple[list[tuple[Op | None, Op, Placed]], list[Hashable]]:
     """The registers of every operation, and the kind of each register.
 
     A value keeps its register until its last reader.  A result that is made in place takes the register of
     its operand if nobody reads the operand again, else the register of a copy: an entry whose first is None,
-    beside the operation that it is for.
+    beside the operation that it is for.  The register of a value that operation k reads last is used again
+    behind operation ``until(value, k)``.
     """
     last: dict[int, int] = {}
     for k, one in enumerate(operations):
@@ -59,11 +62,12 @@ def allocate(
     kinds: list[Hashable] = []
     where: dict[int, int] = {}
     rows: list[tuple[Op | None, Op, Placed]] = []
+    waiting: dict[int, list[int]] = {}
 
     def fresh(value: int) -> int:
-        waiting = free.setdefault(kind(value), [])
-        if waiting:
-            return waiting.pop()
+        idle = free.setdefault(kind(value), [])
+        if idle:
+            return idle.pop()
         kinds.append(kind(value))
         return len(kinds) - 1
 
@@ -83,6 +87,9 @@ def allocate(
         rows.append((one, one, (*places, -1, -1, -1)[:3]))  # type: ignore[arg-type]
         mentioned = {v for v in (*one.reads, *one.makes) if v >= 0}
         kept_registers = {where[v] for v in mentioned if last[v] > k}
-        for register in sorted({where[v] for v in mentioned} - kept_registers):
+        done = {where[v]: until(v, k) for v in sorted(mentioned)}
+        for register in sorted(done.keys() - kept_registers):
+            waiting.setdefault(done[register], []).append(register)
+        for register in waiting.pop(k, ()):
             free.setdefault(kinds[register], []).append(register)
     return rows, kinds

@@ -217,8 +217,7 @@ class Selection(Builder):
                 return Number(weight, tuple(powers)).times(down[k])
 
             numbers.append(sides(side))
-        p, n = (self.numbers.place(grid, number) for number in numbers)
-        return self.value_of("gain", out, e, p=p, n=n, grid=grid)
+        return self.value_of("gain", out, e, p=self.numbers.place(grid, *numbers), grid=grid)
 
     def _covariances(self, atoms: Atoms, grid: Grid, out: int) -> int:
         if out < 0:
@@ -244,7 +243,7 @@ class Selection(Builder):
                 values.append(pair)
         if not values:
             p = self.numbers.place(grid, number)
-            return self.value_of("add_outer", out, p=p, n=p, grid=grid)
+            return self.value_of("add_outer", out, p=p, grid=grid)
         if len(values) == 1:
             (only,) = values
             if isinstance(only, graph.Fresh):
@@ -294,13 +293,13 @@ class Selection(Builder):
         for factor in node.same:
             same = same.times(Number(1.0, ((factor, 1.0),)))
         p = self.numbers.place(grid, (same, number[1]))
-        out = self.value_of("fresh", out, p=p, n=p, grid=grid)
+        out = self.value_of("fresh", out, p=p, grid=grid)
         if node.other is not None:
             other = sides(lambda k: number[k].times(Number(1.0, ((node.other[k], 1.0),))))  # type: ignore[index]
             p = self.numbers.place(grid, other)
             q = self.numbers.place(grid, (negative(other[0]), other[1]))
-            out = self.value_of("add_outer", out, p=p, n=p, grid=grid)
-            out = self.value_of("fresh", out, p=q, n=q, grid=grid)
+            out = self.value_of("add_outer", out, p=p, grid=grid)
+            out = self.value_of("fresh", out, p=q, grid=grid)
         return out
 
     def _data(self, op: str, node: graph.Gram, grid: Grid, scale: Pair) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from tpnum.evaluate.general import same_input
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.lower.blocks import BlockLayout
+from tpnum.kernels._arrays import aligned
 from tpnum.lower.compiler import Unsupported
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import buffer_places
@@ -85,7 +86,7 @@ class Variances:
             one.prepare(strips, lambda side, make: make())
         starts, numbers = buffer_places(programs, 1)
         lanes = programs[0].lanes
-        scratch = np.zeros(max(p.work_cells for p in programs) * lanes)
+        scratch = aligned(max(p.work_cells for p in programs) * lanes, np.dtype(np.float64))
         buffers = np.zeros(numbers)
         (output,) = schedule.outputs.values()
         where, count = starts[id(output)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.evaluate.general import PairValues
+from tpnum.kernels._arrays import aligned
 from tpnum.kernels._views import WIDTH
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.compiler import Unsupported
@@ -141,7 +142,7 @@ class CellWorker:
             one.prepare(strips, self._kept(k, one, tile))
         per_row = 8 * buffer_places(programs, 1)[1]
         block = int(np.clip(BUFFERS // max(per_row, 1), 1, height))
-        scratch = np.zeros(max(p.work_cells for p in programs) * self.lanes, self.work)
+        scratch = aligned(max(p.work_cells for p in programs) * self.lanes, self.work)
         blocks = {
             kind: np.zeros((height, width, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.outs
         }

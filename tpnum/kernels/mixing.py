@@ -1,0 +1,101 @@
+"""Products of index maps, one per axis, on registers of cells: contractions of pairs of positions."""
+
+from __future__ import annotations
+
+from tpnum.kernels._jit import full_width, kernel
+from tpnum.kernels._views import get_first, get_read, lanes, put_first
+
+
+@kernel
+def _taps(work, out, source, size, step, count, place, taps):
+    """For m < count, piece m of ``out`` = the sum of weights[e] * piece index[e] of ``source`` over its taps.
+
+    Pieces are ``size`` long, those of ``source`` ``step`` apart; ``place`` is where the pointers of the first
+    piece are.  Pieces whose taps move on together are one long piece.
+    """
+    full_width()
+    pointer, index, weights, runs = taps
+    zero = work.dtype.type(0)
+    last = place + count
+    while place < last:
+        e, high = pointer[place], pointer[place + 1]
+        run = min(runs[place], last - place) if step == size else 1
+        place += run
+        length = run * size
+        if high - e == 3:
+            a, b, c = index[e] * step + source, index[e + 1] * step + source, index[e + 2] * step + source
+            u, v, w = weights[e], weights[e + 1], weights[e + 2]
+            for k in range(length):
+                near = u * get_read(work, a + k) + v * get_read(work, b + k)
+                put_first(work, out + k, near + w * get_read(work, c + k))
+        elif high - e == 1:
+            a, u = index[e] * step + source, weights[e]
+            for k in range(length):
+                put_first(work, out + k, u * get_read(work, a + k))
+        else:
+            for k in range(length):
+                put_first(work, out + k, zero)
+            if (high - e) % 2 != 0:
+                a, u = index[e] * step + source, weights[e]
+                for k in range(length):
+                    put_first(work, out + k, u * get_read(work, a + k))
+                e += 1
+            while e < high:
+                a, b = index[e] * step + source, index[e + 1] * step + source
+                u, v = weights[e], weights[e + 1]
+                for k in range(length):
+                    near = get_first(work, out + k) + u * get_read(work, a + k)
+                    put_first(work, out + k, near + v * get_read(work, b + k))
+                e += 2
+        out += length
+
+
+@kernel
+def mix(work, goal, source, spare, taps, starts, sizes, axes, first, last):
+    """Maps of all axes: register ``source`` (n_1, ..., n_D, V) to ``goal`` (m_1, ..., m_D, V).
+
+    ``sizes`` (4, D) are n, how many of them are read, m and how many are written, the first ones.  The last
+    two axes go together, line by line, so that what is between them stays in the first level; of the lines
+    of m_{D-1} those from ``first`` to ``last`` are written.
+    """
+    v = lanes(work)
+    outer = 1
+    flip = 0
+    for t in range(axes - 2):
+        size = v  # of the axes behind, any of which may have no cells
+        for s in range(t + 1, axes):
+            size *= sizes[0, s]
+        out = spare + flip
+        for o in range(outer):
+            _taps(
+                work, out + o * sizes[2, t] * size, source + o * sizes[0, t] * size, size, size, sizes[3, t],
+                starts[t], taps,
+            )  # fmt: skip
+        outer *= sizes[2, t]
+        source = out
+        flip = outer * size - flip  # beside what was just written
+    if axes == 1:
+        _taps(work, goal, source, v, v, sizes[3, 0], starts[0], taps)
+        return
+    t = axes - 2
+    step = sizes[0, t + 1] * v
+    row = sizes[1, t + 1] * v
+    width = sizes[2, t + 1] * v
+    line = spare + flip
+    for _ in range(outer):
+        for m in range(first, last):
+            _taps(work, line, source, row, step, 1, starts[t] + m, taps)
+            _taps(work, goal + m * width, line, v, v, sizes[3, t + 1], starts[t + 1], taps)
+        goal += sizes[2, t] * width
+        source += sizes[0, t] * step
+
+
+@kernel
+def reach(taps, place, inner):
+    """The last of the first ``inner`` pieces that a piece of the goal is made of, -1 if there is none."""
+    pointer, index = taps[0], taps[1]
+    found = -1
+    for e in range(pointer[place], pointer[place + 1]):
+        if index[e] < inner:
+            found = max(found, index[e])
+    return found
