@@ -192,6 +192,10 @@ class ProfileValues:
         return np.full((1,) * (1 + len(node.axes)), node.value)
 
     @_compute.register
+    def _(self, node: graph.Given) -> np.ndarray:
+        return self.data[node.name]
+
+    @_compute.register
     def _(self, node: graph.Norm) -> np.ndarray:
         first, second = node.data
         axes = [self.site.lines.axes(name) for name in node.data]

@@ -44,6 +44,13 @@ class Constant(Profile):
 
 
 @dataclass(frozen=True, eq=False)
+class Given(Profile):
+    """Known scalars of the input: the numbers of the line ``name``."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
 class Norm(Profile):
     """x . y / channels of two data lines at one input, the squared norm where they are one."""
 

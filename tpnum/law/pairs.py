@@ -18,7 +18,7 @@ from tpnum.law.lines import Lines
 from tpnum.law.site import Site, union
 from tpnum.law.tied import Tied, frame
 from tpnum.law.worklist import once
-from tpnum.program.lines import Axes, Data, Input, LinComb, Map, MatMul, Matrix
+from tpnum.program.lines import Axes, Data, Input, Known, LinComb, Map, MatMul, Matrix
 from tpnum.program.text import made_by, used_by
 
 if TYPE_CHECKING:
@@ -343,7 +343,7 @@ def alike(rows: Lines, cols: Lines) -> set[str]:
     found: set[str] = set()
     for line in rows.program.lines:
         for name in made_by(line):
-            same = isinstance(line, Data) or line == cols.by_name.get(name)
+            same = isinstance(line, Data | Known) or line == cols.by_name.get(name)
             if same and all(used in found for used in used_by(line)):
                 found.add(name)
     return found

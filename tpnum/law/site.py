@@ -23,6 +23,7 @@ from tpnum.program.lines import (
     Axes,
     Data,
     Input,
+    Known,
     LinComb,
     Map,
     MatMul,
@@ -177,6 +178,8 @@ class Site:
     def _scalar(self, name: str) -> graph.Profile | None:
         line = self.lines.by_name[name]
         key = ("scalar", name)
+        if isinstance(line, Known):
+            return self._register(graph.Given(key, self.lines.axes(name), name=name))
         if isinstance(line, Arith):
             args = tuple(self.scalar(s) for s in line.scalars)
             return self._register(graph.Arithmetic(key, self.lines.axes(name), fn=line.fn, args=args))

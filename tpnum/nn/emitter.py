@@ -30,11 +30,14 @@ LAYERS = 20_000
 """Of one net: what takes a minute or two."""
 
 
-def program(net: Layer, shape: Sequence[int]) -> Program:
+def program(net: Layer, shape: Sequence[int], masked: bool = False) -> Program:
     """The program of a net on one example of ``shape`` = (spatial sizes .., channels), outputs declared.
 
-    The input is the data ``u`` with channels ``d``.  A net that ends concatenated has several outputs, each
-    weighted by its share of the channels.
+    The input is the data ``u`` with channels ``d``.  ``masked``: positions that an example lacks are told by
+    the known scalars ``mask``, 1 where it has them and 0 where the data is padding, which must be zero; every
+    layer keeps it zero, averages over the others and hands the mask on.  Graphs (`Aggregate`) are the known
+    scalars ``pattern``.  A net that ends concatenated has several outputs, each weighted by its share of the
+    channels.
     """
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1))")
@@ -51,7 +54,9 @@ def program(net: Layer, shape: Sequence[int]) -> Program:
     names = AXES.get(len(spatial)) or tuple(f"p{index}" for index in range(len(spatial)))
     axes = tuple(zip(names, spatial, strict=True))
     to = Emitter(Program())
-    x = to.run(net, Features((Block(to.program.data("u", axes, channels="d"), channels),), axes), "")
+    data = Block(to.program.data("u", axes, channels="d"), channels)
+    mask = to.program.scalars("mask", axes) if masked else None
+    x = to.run(net, Features((data,), axes, mask), "")
     if not isinstance(x, Features):
         raise SpecError(f"the net ends in {len(x)} branches; join them by FanInSum, FanInConcat or FanInProd")
     for block, share in zip(x.blocks, x.shares, strict=True):
@@ -127,9 +132,24 @@ class Emitter:
             return self.program.ones(dim)
         return self.program.vector(self._name("one"), 1.0, 0.0, dim, axes)
 
-    def total(self, vectors: Iterable[Vector]) -> Vector:
-        """The sum, as one line."""
-        return _settled(self.program.lincomb([(1.0, vector) for vector in vectors]))
+    def total(self, vectors: Iterable[Vector], mask: Scalar | None = None) -> Vector:
+        """The sum, as one line, zero where masked."""
+        factors = () if mask is None else (mask,)
+        return _settled(self.program.lincomb([(1.0, vector, *factors) for vector in vectors]))
+
+    def masked(self, vectors: Sequence[Vector], mask: Scalar | None) -> Sequence[Vector]:
+        """The vectors, made zero where masked."""
+        return vectors if mask is None else [self.scale(vector, mask) for vector in vectors]
+
+    def count(self, mask: Scalar, axes: Iterable[str]) -> Scalar:
+        """How many positions along ``axes`` are not masked, under a name that an error can quote."""
+        path = ".".join(step for step, _ in self._steps if step)
+        count = mask.sum(*axes)
+        return count.named(self.program._auto(f"{path}.positions" if path else "positions", bare=True))
+
+    def between(self, first: Vector, second: Vector, share: Scalar) -> Vector:
+        """The sum share * first + (1 - share) * second."""
+        return _settled(self.program.lincomb([(1.0, first, share), (1.0, second, 1.0 - share)]))
 
     def product(self, vectors: Sequence[Vector]) -> Vector:
         """The product channel by channel."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class SimpleRnn(Layer):
     """s_t = f(W s_{t-1} + U x_t + b), s_0 = 0: every state, or the last (``return_sequences=False``).
 
+    At masked steps the state stays what it was, so that the last one is that of the sequence without them.
+
     W_std is the deviation of the state's weights, U_std of the input's; the readout is a `Dense` after it.
     ``parameterization="raw"`` has the NTK of raw parameters W ~ N(0, W_std^2) over sqrt(fan_in).
     """
@@ -56,6 +58,12 @@ class SimpleRnn(Layer):
             after = (
                 to.run(self.activation, Features((Block(sums, self.out_dim),)), "activation").blocks[0].vector
             )
+            if x.mask is not None:
+                here = loop.slice(x.mask)
+                after = to.between(after, state, here)
             loop.next(state, after)
             result = loop.stack(after) if self.return_sequences else loop.last(state)
-        return Features((Block(result, self.out_dim),), x.axes if self.return_sequences else ())
+        if not self.return_sequences:
+            return Features((Block(result, self.out_dim),))
+        (result,) = to.masked([result], x.mask)
+        return Features((Block(result, self.out_dim),), x.axes, x.mask)

@@ -17,6 +17,7 @@ from tpnum.program.lines import (
     Arith,
     Data,
     Input,
+    Known,
     LinComb,
     Line,
     Map,
@@ -151,6 +152,12 @@ def _data(line: Data, scope: Scope) -> list[Var]:
     if any(v.kind in "GH" and v.dim == line.channels for v in scope.vars.values()):
         raise Fault(f"{line.channels!r} is the CDC of vectors: the channels of data need a name of their own")
     return [Var(line.name, "D", line.channels, distinct_axes(line.axes))]
+
+
+def _known(line: Known, scope: Scope) -> list[Var]:
+    if scope.parent is not None:
+        raise Fault("known scalars belong before the scan: inside, use loop.slice")
+    return [Var(line.name, "S", "", distinct_axes(line.axes))]
 
 
 def _matrix(line: Matrix, scope: Scope) -> list[Var]:
@@ -315,6 +322,7 @@ def infer_inside(line: Line, body: Scope) -> list[Var]:
 RULES: dict[type, Any] = {
     Input: _input,
     Data: _data,
+    Known: _known,
     Matrix: _matrix,
     Transpose: _transpose,
     MatMul: _matmul,

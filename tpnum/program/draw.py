@@ -18,6 +18,7 @@ from tpnum.program.lines import (
     Axes,
     Data,
     Input,
+    Known,
     LinComb,
     Line,
     Map,
@@ -73,8 +74,8 @@ class Run:
     # --- data
 
     def _data(self, data: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int | None]:
-        """Arrays (examples or 1, axes..., channels) by the name of the data line."""
-        lines = {line.name: line for line in self.program.lines if isinstance(line, Data)}
+        """Arrays (examples or 1, axes..., channels) by data line, without channels by line of known scalars."""
+        lines = {line.name: line for line in self.program.lines if isinstance(line, Data | Known)}
         families = {self.origins[n][0] if n in self.origins else n for n in lines}
         if set(data) != families:
             raise InputError(f"data= must have one array for each of {sorted(families)}, not {list(data)}")
@@ -84,16 +85,19 @@ class Run:
             family, axes, fixed = self.origins.get(name, (name, line.axes, {}))
             x = data[family]
             shape = tuple(n for _, n in axes)
-            if x.shape[-1 - len(shape) : -1] != shape or x.ndim not in (len(shape) + 1, len(shape) + 2):
-                raise InputError(
-                    f"data {family!r} has shape {x.shape}, not (examples,) + {shape} + (channels,)"
-                )
+            last = isinstance(line, Data)  # the channels
+            fits = x.shape[x.ndim - last - len(shape) : x.ndim - last] == shape
+            if not fits or x.ndim - len(shape) - last not in (0, 1):
+                expected = f"(examples,) + {shape}" + " + (channels,)" * last
+                raise InputError(f"data {family!r} has shape {x.shape}, not {expected}")
             if not x.size:
                 raise InputError(f"data {family!r} is empty: its shape is {x.shape}")
-            many = x.ndim == len(shape) + 2
+            many = x.ndim == len(shape) + last + 1
             examples.add(len(x) if many else None)
             x = x if many else x[None]
             out[name] = x[(slice(None), *(fixed.get(a, slice(None)) for a, _ in axes))]
+            if not isinstance(line, Data):
+                continue
             channels = self.widths.setdefault(line.channels, x.shape[-1])
             if channels != x.shape[-1]:
                 raise InputError(f"data {family!r} has {x.shape[-1]} channels, other data {channels}")
@@ -128,7 +132,7 @@ class Run:
         match line:
             case Input():
                 self.input(line)
-            case Data():
+            case Data() | Known():
                 self.values[line.name] = self.data[line.name]
             case Matrix():
                 self.matrix(line)

@@ -21,6 +21,7 @@ from tpnum.program.lines import (
     Axes,
     Data,
     Input,
+    Known,
     LinComb,
     Line,
     Map,
@@ -237,6 +238,8 @@ class _Splitter:
         match line:
             case Data():
                 return Data(name, line.channels, self.rest(line.axes))
+            case Known():
+                return Known(name, self.rest(line.axes))
             case Matrix():
                 return Matrix(name, line.rows, line.cols, line.var, line.tangent, self.rest(line.axes))
             case Transpose():

@@ -74,6 +74,14 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """Known numbers of each example, scalars per index of ``axes``: a mask, the adjacency of a graph."""
+
+    name: str
+    axes: Axes = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Matrix:
     """An A-var ``rows`` x ``cols`` with entries N(0, var / cols); independent for every index of ``axes``.
 
@@ -219,4 +227,6 @@ class Scan:
     outputs: tuple[tuple[str, str], ...]
 
 
-Line: TypeAlias = Input | Data | Matrix | Transpose | MatMul | LinComb | Nonlin | Map | Moment | Arith | Scan
+Line: TypeAlias = (
+    Input | Data | Known | Matrix | Transpose | MatMul | LinComb | Nonlin | Map | Moment | Arith | Scan
+)

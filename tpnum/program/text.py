@@ -11,6 +11,7 @@ from tpnum.program.lines import (
     Axes,
     Data,
     Input,
+    Known,
     LinComb,
     Line,
     Map,
@@ -116,6 +117,8 @@ def body_text(line: Line, axes: Mapping[str, Axes] | None = None) -> str:
             return f"{names} ~ N({mean}, {cov}) in {line.dim}" + "".join(f", {m}" for m in marks)
         case Data():
             return f"{line.name}{_axes(line.axes, sizes=True)} = data with {line.channels} channels"
+        case Known():
+            return f"{line.name}{_axes(line.axes, sizes=True)} = known numbers of the example"
         case Matrix():
             name = line.name + _axes(line.axes, sizes=True)
             tangent = "" if line.tangent == 0 else f", tangent {number(line.tangent)}"
