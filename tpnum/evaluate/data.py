@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def bind(program: Program, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """(N, *axes, channels) by data line of an unrolled program, (N, *axes) by known scalars; views if possible."""
+    """(N, *axes, channels) by data line of an unrolled program, (N, *axes) by known scalars, views."""
     split = origins(program)
     bound = {}
     for line in program.lines:

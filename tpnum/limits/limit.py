@@ -152,7 +152,9 @@ class Law:
             given, sizes = self._data[name].shape[1:], tuple(size for _, size in axes)
             if isinstance(line, Known):
                 if given != sizes:
-                    raise InputError(f"data[{name!r}] has shape {given}; the scalars of one example are {sizes}")
+                    raise InputError(
+                        f"data[{name!r}] has shape {given}; the scalars of one example are {sizes}"
+                    )
                 continue
             if given[:-1] != sizes or len(given) != len(sizes) + 1 or not given[-1]:
                 expected = ", ".join([*map(str, sizes), "channels"])

@@ -90,7 +90,8 @@ class Network:
         for node in order:
             if id(node) in kept:
                 self._add(node, kept)
-        wanted = {id(node.call.cov) for node in order if isinstance(node, graph.Dual)}
+        covs = [node.call.cov for node in order if isinstance(node, graph.Dual)]
+        wanted = {id(pair) for cov in covs for pair in (cov, *factors_of(cov))}
         for root in reversed(self.roots):
             if root.held == "inc" and id(root.node) not in wanted:
                 root.held = "cov"
@@ -166,8 +167,11 @@ def _name(atom: graph.Pair) -> tuple[str, Any]:
 
 
 def factors_of(atom: graph.Pair) -> list[graph.Pair]:
-    """The nodes that a sum which is not linear multiplies."""
-    return graph.operands(atom) if isinstance(atom, graph.Sum) and not is_linear(atom) else []
+    """The nodes that a sum which is not linear multiplies, and those that such sums among them do."""
+    if not isinstance(atom, graph.Sum) or is_linear(atom):
+        return []
+    below = graph.operands(atom)
+    return [*below, *(inner for pair in below for inner in factors_of(pair))]
 
 
 def _mixing(node: graph.Mapped) -> bool:

@@ -24,8 +24,8 @@ AXES = {0: (), 1: ("t",), 2: ("y", "x"), 3: ("z", "y", "x")}
 """Names of the spatial axes of inputs, by how many there are."""
 LONGEST = 1 << 20
 """Positions of one axis whose map by a convolution is still written down."""
-
-
+COUNTED = ".positions"
+"""What names of counts of positions end in: no example may have none of them."""
 LAYERS = 20_000
 """Of one net: what takes a minute or two."""
 
@@ -142,10 +142,9 @@ class Emitter:
         return vectors if mask is None else [self.scale(vector, mask) for vector in vectors]
 
     def count(self, mask: Scalar, axes: Iterable[str]) -> Scalar:
-        """How many positions along ``axes`` are not masked, under a name that an error can quote."""
-        path = ".".join(step for step, _ in self._steps if step)
-        count = mask.sum(*axes)
-        return count.named(self.program._auto(f"{path}.positions" if path else "positions", bare=True))
+        """How many positions along ``axes`` are not masked, by a name that says which layer counts them."""
+        path = ".".join(step for step, _ in self._steps if step) or "net"
+        return mask.sum(*axes).named(self.program._auto(f"{path}{COUNTED}", bare=True))
 
     def between(self, first: Vector, second: Vector, share: Scalar) -> Vector:
         """The sum share * first + (1 - share) * second."""

@@ -292,7 +292,7 @@ def _pooled(
         return Pool(size, width, step, padding, {"sum": 1.0, "average": 1.0 / width, "inside": None}[scaled])
 
     vectors = [block.vector for block in x.blocks]
-    seen = _mapped(to, "window_shape", reads, pool)
+    seen: list[Any] = _mapped(to, "window_shape", reads, pool)
     for axis, index in seen:
         vectors = [vector.map(axis, ((axis, index.count),), index) for vector in vectors]
     axes = _positions(vectors[0], x)

@@ -74,7 +74,7 @@ class Run:
     # --- data
 
     def _data(self, data: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int | None]:
-        """Arrays (examples or 1, axes..., channels) by data line, without channels by line of known scalars."""
+        """Arrays (examples or 1, axes..., channels) by data line, those of known scalars without channels."""
         lines = {line.name: line for line in self.program.lines if isinstance(line, Data | Known)}
         families = {self.origins[n][0] if n in self.origins else n for n in lines}
         if set(data) != families:

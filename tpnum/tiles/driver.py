@@ -84,7 +84,8 @@ def kernel(
         Positions of x1 and x2 with a feature equal to it (NaN too) are masked: they are padding of examples
         that have fewer positions, as sequences of unequal length.  Every layer keeps them zero and hands the
         mask on: a convolution or window keeps that of its middle, `nn.GlobalAvgPool` divides by the positions
-        that are not masked, `nn.AvgPool` by its window, `nn.Flatten` by all; a recurrent state stays what it was.
+        that are not masked, `nn.AvgPool` by its window, `nn.Flatten` by all; recurrent states stay what
+        they were.
     pattern1, pattern2
         Graphs for `nn.Aggregate`, one adjacency matrix [tail, head] per example of x1 and of x2.
 
@@ -118,6 +119,8 @@ def kernel(
     outs = arguments.outputs_of(out, kinds, shape, work, isinstance(get, str))
     variances = Variances()
     profiles = plan.profiles(first, second, account, variances)
+    for profile in profiles:
+        extras.require_positions(profile)
     with one_blas_thread():
         if diag:
             fill_diagonals(plan, profiles[0], outs)
@@ -128,7 +131,12 @@ def kernel(
 
 
 def inputs_of(
-    net: Layer | Program, x1: Any, x2: Any, mask_constant: Any = None, pattern1: Any = None, pattern2: Any = None
+    net: Layer | Program,
+    x1: Any,
+    x2: Any,
+    mask_constant: Any = None,
+    pattern1: Any = None,
+    pattern2: Any = None,
 ) -> tuple[extras.Inputs, extras.Inputs | None]:
     """The arrays of `kernel` by data line and known scalar, checked but for their fit to the net."""
     masks: list[np.ndarray] = []

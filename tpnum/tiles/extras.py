@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from tpnum.arguments import number, real_array
 from tpnum.errors import InputError
+from tpnum.nn.emitter import COUNTED
 from tpnum.tiles.arguments import array_of
+
+if TYPE_CHECKING:
+    from tpnum.evaluate.profile import ProfileValues
 
 Inputs: TypeAlias = "dict[str, np.ndarray]"
 """Arrays by data line, "" for the one of a net, and by the names of known scalars."""
@@ -63,11 +67,28 @@ def _unpadded(x: Any, name: str, constant: float) -> tuple[np.ndarray, np.ndarra
     return array, 1.0 - padding
 
 
+def require_positions(profile: ProfileValues) -> None:
+    """Every example has a position left wherever a layer divides by their number."""
+    found = profile.site.lines.by_name if "mask" in profile.data else ()
+    for name in (name for name in found if name.endswith(COUNTED)):
+        counts = profile(profile.site.scalar(name))
+        empty = np.flatnonzero(counts == 0)
+        if len(empty):
+            mask, layer = profile.data["mask"][empty[0]], name.removesuffix(COUNTED)
+            raise InputError(
+                f"x{profile.side + 1}: of example {empty[0]}, which has {int(mask.sum())} of {mask.size} "
+                f"positions, none is left that {layer} could average: the windows before it are masked where "
+                "their middle is; take smaller ones, or leave the example out"
+            )
+
+
 def add_graphs(x1: Inputs, x2: Inputs | None, pattern1: Any, pattern2: Any) -> None:
     """Put the graphs of the examples beside their features."""
     if pattern2 is not None and (x2 is None or pattern1 is None):
         missing = "x2" if x2 is None else "pattern1"
-        raise InputError(f"pattern2: it holds the graphs of x2, but {missing} is not given; give both or none")
+        raise InputError(
+            f"pattern2: it holds the graphs of x2, but {missing} is not given; give both or none"
+        )
     for x, pattern, name in ((x1, pattern1, "pattern1"), (x2, pattern2, "pattern2")):
         if pattern is None or x is None:
             continue
@@ -76,7 +97,7 @@ def add_graphs(x1: Inputs, x2: Inputs | None, pattern1: Any, pattern2: Any) -> N
         array = array_of(pattern, name, features=False)
         if len(array) != len(x[""]):
             raise InputError(
-                f"{name}: it holds {len(array)} graphs, and x{name[-1]} {len(x[''])} examples; give one for each"
+                f"{name}: it holds {len(array)} graphs, and x{name[-1]} {len(x[''])} examples; give one each"
             )
         x["pattern"] = array
 
@@ -90,6 +111,10 @@ def check_graphs(given: Inputs, sizes: tuple[int, ...] | None, argument: str) ->
         return
     wanted = (len(next(iter(given.values()))), *sizes)
     if graphs is None:
-        raise InputError(f"{name}: Aggregate needs the graphs of {argument}, adjacency matrices of shape {wanted}")
+        raise InputError(
+            f"{name}: Aggregate needs the graphs of {argument}, adjacency matrices of shape {wanted}"
+        )
     if graphs.shape != wanted:
-        raise InputError(f"{name}: shape {graphs.shape} does not fit Aggregate and {argument}; it must be {wanted}")
+        raise InputError(
+            f"{name}: shape {graphs.shape} does not fit Aggregate and {argument}; it must be {wanted}"
+        )
