@@ -30,6 +30,8 @@ JIT = {
     "cnn_flatten_first": 1e-9, "cnn_layernorm_channel_gap": 2e-14, "cnn_dropout_gap": 8e-11,
     "cnn_local_gap": 4e-10, "cnn_standard_gap": 1e-10, "wideresnet_flatten": 1e-9,
     "conv1d_circular_flatten": 1e-9, "masked_conv1d_gap": 5e-10,
+    "attn_softmax_flatten": 4e-16, "attn_identity_gap": 1e-10, "attn_abs_gap": 1e-10,
+    "attn_softmax_posemb_sum_gap": 2e-10, "attn_softmax_image_gap": 4e-11, "gnn_aggregate_gap": 4e-10,
 }  # fmt: skip
 """A lower bound of the peer's own rounding error, per file."""
 

@@ -313,6 +313,10 @@ class PairValues:
         return maps.mapped(self, node)
 
     @_compute.register
+    def _(self, node: graph.Weighted) -> Block:
+        return maps.weighted(self, node)
+
+    @_compute.register
     def _(self, node: graph.Embedded) -> Block:
         return maps.embedded(self, node)
 

@@ -29,6 +29,29 @@ def align(values: np.ndarray, dims: Sequence[Hashable], target: Sequence[Hashabl
     return moved.reshape([next(shape) if d in dims else 1 for d in target])
 
 
+def contracted(
+    a: np.ndarray, left: Sequence[Hashable], b: np.ndarray, right: Sequence[Hashable], over: Sequence[Hashable]
+) -> tuple[np.ndarray, list[Hashable]]:
+    """sum over the dimensions ``over`` of a b, and the names of its dimensions.
+
+    Dimensions that both have otherwise are batches; one of length one goes with any length.
+    """
+    lone = [key for key in over if key not in left]
+    b, right = b.sum(axis=tuple(list(right).index(key) for key in lone)), [r for r in right if r not in lone]
+    lone = [key for key in over if key not in right]
+    a, left = a.sum(axis=tuple(list(left).index(key) for key in lone)), [r for r in left if r not in lone]
+    both = [key for key in left if key in right]
+    summed, batch = [key for key in both if key in over], [key for key in both if key not in over]
+    rows, cols = ([key for key in names if key not in both] for names in (left, right))
+    first, second = align(a, left, [*batch, *rows, *summed]), align(b, right, [*batch, *summed, *cols])
+    n, size = len(batch), int(np.prod(first.shape[first.ndim - len(summed) :], initial=1))
+    lengths = [*first.shape[n : n + len(rows)], *second.shape[n + len(summed) :]]
+    first = np.ascontiguousarray(first).reshape(*first.shape[:n], -1, size)
+    second = np.ascontiguousarray(second).reshape(*second.shape[:n], size, -1)
+    made = np.matmul(first, second)
+    return made.reshape(*made.shape[:n], *lengths), [*batch, *rows, *cols]
+
+
 def map_matrix(line: Map, size: int) -> np.ndarray:
     """The dense matrix (out indices x axis) of a linear index map."""
     matrix = np.zeros((len(line.rows), size))

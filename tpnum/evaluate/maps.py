@@ -128,6 +128,25 @@ def _padding(values: PairValues, operand: graph.Pair, sides: list[_Side], names:
     return moments[0] * (1.0 - inside[1]) + moments[1] * (1.0 - inside[0])
 
 
+def weighted(values: PairValues, node: graph.Weighted) -> Block:
+    """A sum over axes of one side with weights of its input, as products of matrices in batches."""
+    names = dims(node.operand)
+    over = [(name, node.side) for name, _ in node.over]
+    full = shape(node.operand, *values.counts)
+    k = values(node.operand).k
+    whole = [n if key in over else s for key, n, s in zip(names, full, k.shape, strict=True)]
+    k = np.broadcast_to(k, whole)
+    if node.weights is None:
+        k = k.sum(axis=tuple(names.index(key) for key in over))
+        return Block(labels.align(k, [key for key in names if key not in over], dims(node)), None)
+    profile = values.profiles[node.side]
+    tied = {name for name, _ in node.tied}
+    axes = profile.axes(node.weights)
+    own = [("", node.side), *((n, 2 if n in tied else node.side) for n, _ in axes)]
+    made, found = labels.contracted(profile(node.weights)[values.slices[node.side]], own, k, names, over)
+    return Block(labels.align(made, found, dims(node)), None)
+
+
 def embedded(values: PairValues, node: graph.Embedded) -> Block:
     """Tied axes made free, K zero where the indices differ and D there the sum of the second moments."""
     block = values(node.operand)

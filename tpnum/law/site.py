@@ -29,6 +29,7 @@ from tpnum.program.lines import (
     MatMul,
     Moment,
     Nonlin,
+    Softmax,
 )
 
 if TYPE_CHECKING:
@@ -183,6 +184,10 @@ class Site:
         if isinstance(line, Arith):
             args = tuple(self.scalar(s) for s in line.scalars)
             return self._register(graph.Arithmetic(key, self.lines.axes(name), fn=line.fn, args=args))
+        if isinstance(line, Softmax):
+            weights = self.scalar(line.weights) if line.weights else None
+            made = graph.Softmax(key, self.lines.axes(name), self.scalar(line.scalar), line.over, weights)
+            return self._register(made)
         if isinstance(line, Map):
             inner = self.scalar(line.operand)
             return self._register(graph.Mapped1(key, self.lines.axes(name), operand=inner, map=line))

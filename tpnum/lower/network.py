@@ -63,6 +63,8 @@ class Network:
         for node in order:
             if isinstance(node, graph.PairExpect):
                 raise Unsupported("an expectation in more than two dimensions")
+            if isinstance(node, graph.Weighted):
+                raise Unsupported("a sum over an index axis with weights of the input")
         uses: dict[int, int] = {}
         wanted: set[int] = {id(node) for node in outputs}
         above: dict[int, list[graph.Pair]] = {}

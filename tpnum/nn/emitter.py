@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tpnum.arguments import shown
 from tpnum.errors import InputError, SpecError
 from tpnum.nn.arguments import read_sizes
 from tpnum.nn.base import Block, Features, Layer, no_layer
 from tpnum.program import Program
+from tpnum.program.lines import LinComb, Term
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -156,6 +159,29 @@ class Emitter:
         for vector in vectors[1:]:
             made = _settled(made * vector)
         return made
+
+    def table(self, prefix: str, axes: Axes, values: np.ndarray) -> Scalar:
+        """Numbers per index, the same for all examples."""
+        return self.program.scalars(self._name(prefix), axes, values)
+
+    def gathered(self, vector: Vector, weights: Scalar, seen: dict[str, str]) -> Vector:
+        """sum over r of weights[r, p] vector[r], p along the axes ``seen`` and r under their other names."""
+        terms = [Term(1.0, vector.rename(**seen).name, weights.name)]
+        if [axis for axis, _ in vector.axes][-len(seen) :] != list(seen):
+            terms.insert(0, Term(0.0, vector.name))  # it says in which order the axes stand
+        name = self.program._auto(f"{self._name('a')}.parts", bare=True)
+        self.program.append(LinComb(name, tuple(terms)))
+        return self.program[name].sum(*seen.values())
+
+    def graph(self, axes: Axes) -> Scalar:
+        """The known scalars ``pattern``, of which a net has one family."""
+        known = self.program["pattern"] if "pattern" in self.program else None
+        if known is None:
+            return self.program.scalars("pattern", axes)
+        if known.axes != axes:
+            sizes = " and ".join(str(tuple(n for _, n in a[len(a) // 2 :])) for a in (known.axes, axes))
+            raise self.error(f"graphs are of one kind in a net, and here are two, over positions {sizes}")
+        return known
 
     def apply(self, fn: Function, vector: Vector) -> Vector:
         """fn(vector), or fn(vector; E vector^2) for a function that takes a scalar."""

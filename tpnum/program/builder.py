@@ -40,6 +40,7 @@ from tpnum.program.lines import (
     Matrix,
     Moment,
     Nonlin,
+    Softmax,
     Term,
     Transpose,
 )
@@ -395,6 +396,12 @@ class Program(State):
     def _arith(self, fn: Function, scalars: tuple[str, ...]) -> Scalar:
         made = self._auto("s")
         self._append(Arith(made, fn, scalars))
+        return Scalar(self, made)
+
+    def _softmax(self, logits: Scalar, over: tuple[str, ...], weights: Scalar | None) -> Scalar:
+        names = logits.name, over, "" if weights is None else weights.name
+        made = self._auto("s")
+        self._append(Softmax(made, *names))
         return Scalar(self, made)
 
     def _transpose(self, matrix: str) -> str:

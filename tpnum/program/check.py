@@ -26,6 +26,7 @@ from tpnum.program.lines import (
     Moment,
     Nonlin,
     Scan,
+    Softmax,
     Transpose,
     Var,
 )
@@ -248,6 +249,18 @@ def _arith(line: Arith, scope: Scope) -> list[Var]:
     return [Var(line.name, "S", "", merged_axes(scalars))]
 
 
+def _softmax(line: Softmax, scope: Scope) -> list[Var]:
+    scalars = scalars_of((line.scalar, *([line.weights] if line.weights else [])), scope)
+    axes = merged_axes(scalars)
+    own = [axis for axis, _ in scalars[0].axes]
+    for axis in line.over:
+        if axis not in own:
+            raise Fault(f"{line.scalar!r} has no axis {axis!r}; its axes are {own}")
+    if not line.over or len(set(line.over)) < len(line.over):
+        raise Fault("a softmax is over at least one axis, and none twice")
+    return [Var(line.name, "S", "", axes)]
+
+
 def _map(line: Map, scope: Scope) -> list[Var]:
     v = scope.get(line.operand)
     if v.kind == "A":
@@ -330,6 +343,7 @@ RULES: dict[type, Any] = {
     Nonlin: _nonlin,
     Moment: _moment,
     Arith: _arith,
+    Softmax: _softmax,
     Map: _map,
     Scan: _scan,
 }

@@ -27,6 +27,7 @@ from tpnum.program.lines import (
     Moment,
     Nonlin,
     Scan,
+    Softmax,
     Transpose,
     Var,
 )
@@ -194,9 +195,18 @@ class Run:
                 axes = self.vars[line.name].axes
                 args = [aligned(self.values[s], self.vars[s], axes)[..., 0] for s in line.scalars]
                 return self.whole(np.asarray(line.fn(*args)), axes, ())
+            case Softmax():
+                return self.softmax(line)
             case Map():
                 return self.map(line)
         raise InputError(f"{line!r} cannot be run")
+
+    def softmax(self, line: Softmax) -> np.ndarray:
+        axes = self.vars[line.name].axes
+        names = (line.scalar, *([line.weights] if line.weights else []))
+        logits, *weights = (aligned(self.values[s], self.vars[s], axes)[..., 0] for s in names)
+        over = tuple(1 + k for k, (axis, _) in enumerate(axes) if axis in line.over)
+        return self.whole(softmax(logits, over, *weights), axes, ())
 
     def whole(self, value: np.ndarray, axes: Axes, tail: tuple[int, ...]) -> np.ndarray:
         """``value`` with every axis at its full size."""
@@ -269,6 +279,20 @@ class Run:
         inside = {c.name for c in line.carries} | {inner for inner, _ in line.inputs} | _made_inside(line)
         for name in inside:
             self.values.pop(name, None)
+
+
+def softmax(
+    logits: np.ndarray, over: tuple[int, ...], weights: np.ndarray | None = None
+) -> np.ndarray:
+    """weights exp(logits) / (their sum over some axes), zero where that is; nothing overflows."""
+    if weights is not None:
+        logits = np.where(weights > 0.0, logits, -np.inf)
+    largest = logits.max(axis=over, keepdims=True)
+    made = np.exp(logits - np.where(np.isfinite(largest), largest, 0.0))
+    if weights is not None:
+        made = made * weights
+    total = made.sum(axis=over, keepdims=True)
+    return np.asarray(made / np.where(total == 0.0, 1.0, total))
 
 
 def product(h: np.ndarray, a: np.ndarray) -> np.ndarray:

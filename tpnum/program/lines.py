@@ -204,6 +204,19 @@ class Arith:
 
 
 @dataclass(frozen=True, slots=True)
+class Softmax:
+    """weights exp(scalar) / (its sum over the axes ``over``), the same family; zero where the sum is.
+
+    ``weights`` (0 or more, "" for 1) are scalars too: what they leave out takes no part.
+    """
+
+    name: str
+    scalar: str
+    over: tuple[str, ...]
+    weights: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Carry:
     """A state carried along a scan: inside the body ``name``; ``init`` outside at first; then ``next``."""
 
@@ -228,5 +241,17 @@ class Scan:
 
 
 Line: TypeAlias = (
-    Input | Data | Known | Matrix | Transpose | MatMul | LinComb | Nonlin | Map | Moment | Arith | Scan
+    Input
+    | Data
+    | Known
+    | Matrix
+    | Transpose
+    | MatMul
+    | LinComb
+    | Nonlin
+    | Map
+    | Moment
+    | Arith
+    | Softmax
+    | Scan
 )

@@ -20,6 +20,7 @@ from tpnum.program.lines import (
     Moment,
     Nonlin,
     Scan,
+    Softmax,
     Transpose,
     Var,
 )
@@ -139,6 +140,9 @@ def body_text(line: Line, axes: Mapping[str, Axes] | None = None) -> str:
             return f"{left(line.name)} = mean({', '.join(line.args) if identity else inside})"
         case Arith():
             return f"{left(line.name)} = {call_text(line.fn, (), line.scalars)}"
+        case Softmax():
+            weights = f", weights {line.weights}" if line.weights else ""
+            return f"{left(line.name)} = softmax over {', '.join(line.over)} of {line.scalar}{weights}"
         case _:
             outs = ", ".join(left(outer) for outer, _ in line.outputs)
             parts = [f"{c.name} = {c.init}, then {c.next}" for c in line.carries]
@@ -182,6 +186,8 @@ def used_by(line: Line) -> tuple[str, ...]:
             return line.args + line.scalars
         case Arith():
             return line.scalars
+        case Softmax():
+            return (line.scalar, line.weights) if line.weights else (line.scalar,)
         case Map():
             return (line.operand,)
         case Transpose():
