@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 NEAR = 0.5
 """Correlations above this are taken from the increments."""
 
+ROUNDING = 2.0**-50
+"""What 1 - |rho| of equal variables may come out as where they have no increments (as in the cells)."""
+
 REFINE = 1e-2
 """Squared relative distances below this are recomputed from differences of the data."""
 
@@ -268,7 +271,9 @@ class PairValues:
         safe = np.where(silent, 1.0, scale)
         rho = np.where(silent, 1.0, block.k / safe)
         e = np.copysign(np.clip(1.0 - np.abs(rho), 0.0, 1.0), rho)
-        if block.d is not None:
+        if block.d is None:  # to rounding only, which is taken for zero
+            e = np.where(np.abs(e) > ROUNDING, e, np.copysign(0.0, rho))
+        else:
             apart = (q - q2) / (np.sqrt(q) + np.sqrt(q2) + (q + q2 == 0.0))
             exact = np.maximum(block.d - apart**2, 0.0) / (2.0 * safe)
             e = np.where((rho > NEAR) & ~silent, np.minimum(exact, 1.0), e)
