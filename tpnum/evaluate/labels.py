@@ -30,26 +30,59 @@ def align(values: np.ndarray, dims: Sequence[Hashable], target: Sequence[Hashabl
 
 
 def contracted(
-    a: np.ndarray, left: Sequence[Hashable], b: np.ndarray, right: Sequence[Hashable], over: Sequence[Hashable]
-) -> tuple[np.ndarray, list[Hashable]]:
-    """sum over the dimensions ``over`` of a b, and the names of its dimensions.
+    a: np.ndarray,
+    left: Sequence[Hashable],
+    b: np.ndarray,
+    right: Sequence[Hashable],
+    over: Sequence[Hashable],
+    target: Sequence[Hashable],
+) -> np.ndarray:
+    """The sum over the dimensions ``over`` of a b, its dimensions in the order of ``target``.
 
-    Dimensions that both have otherwise are batches; one of length one goes with any length.
+    Dimensions that both have otherwise are batches; one of length one goes with any length.  The products
+    of matrices are written where they belong: a transposed copy takes as long as the product.
     """
-    lone = [key for key in over if key not in left]
-    b, right = b.sum(axis=tuple(list(right).index(key) for key in lone)), [r for r in right if r not in lone]
-    lone = [key for key in over if key not in right]
-    a, left = a.sum(axis=tuple(list(left).index(key) for key in lone)), [r for r in left if r not in lone]
+    (a, left), (b, right) = _summed(a, left, over, right), _summed(b, right, over, left)
     both = [key for key in left if key in right]
-    summed, batch = [key for key in both if key in over], [key for key in both if key not in over]
+    summed, batch = [key for key in right if key in both and key in over], [k for k in both if k not in over]
     rows, cols = ([key for key in names if key not in both] for names in (left, right))
-    first, second = align(a, left, [*batch, *rows, *summed]), align(b, right, [*batch, *summed, *cols])
-    n, size = len(batch), int(np.prod(first.shape[first.ndim - len(summed) :], initial=1))
-    lengths = [*first.shape[n : n + len(rows)], *second.shape[n + len(summed) :]]
-    first = np.ascontiguousarray(first).reshape(*first.shape[:n], -1, size)
-    second = np.ascontiguousarray(second).reshape(*second.shape[:n], size, -1)
-    made = np.matmul(first, second)
-    return made.reshape(*made.shape[:n], *lengths), [*batch, *rows, *cols]
+    lengths = dict(zip(left, a.shape, strict=True))
+    for key, n in zip(right, b.shape, strict=True):
+        lengths[key] = max(n, lengths.get(key, 1))
+    out = np.empty([lengths.get(key, 1) for key in target])
+    x, y = _stacked(a, left, batch, rows, summed), _stacked(b, right, batch, summed, cols)
+    z = [batch, rows, cols]
+    if right[len(right) - len(summed) :] == summed:  # b has them last: its rows are matrices as they are
+        x, y = _stacked(b, right, batch, cols, summed), _stacked(a, left, batch, summed, rows)
+        z = [batch, cols, rows]
+    order = [list(target).index(key) for part in z for key in part]
+    own = out.transpose([*order, *(k for k in range(out.ndim) if k not in order)])
+    shape = [*own.shape[: len(batch)], x.shape[-2], y.shape[-1]]
+    into = own.reshape(shape)
+    np.matmul(x, y, out=into)
+    if not np.may_share_memory(into, out):
+        own[...] = into.reshape(own.shape)
+    return out
+
+
+def _summed(
+    values: np.ndarray, own: Sequence[Hashable], over: Sequence[Hashable], other: Sequence[Hashable]
+) -> tuple[np.ndarray, list[Hashable]]:
+    """An array summed over those of the dimensions ``over`` that the other one lacks."""
+    lone = [key for key in over if key in own and key not in other]
+    made = values.sum(axis=tuple(list(own).index(key) for key in lone)) if lone else values
+    return made, [key for key in own if key not in lone]
+
+
+def _stacked(
+    values: np.ndarray, own: Sequence[Hashable], *parts: Sequence[Hashable]
+) -> np.ndarray:
+    """An array as matrices in batches: of the three parts of its dimensions the last two are one each."""
+    batch, rows, cols = parts
+    moved = align(values, own, [*batch, *rows, *cols])
+    n, m = len(batch), len(batch) + len(rows)
+    shape = moved.shape
+    return moved.reshape(*shape[:n], int(np.prod(shape[n:m])), int(np.prod(shape[m:])))
 
 
 def map_matrix(line: Map, size: int) -> np.ndarray:

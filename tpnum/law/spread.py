@@ -38,6 +38,7 @@ def spread(lines: Lines, name: str) -> Spread | None:
 
     def wider(term: Term) -> bool:
         scalar = {axis for axis, _ in lines.axes(term.scalar)} if term.scalar else set()
-        return bool(scalar & over.keys()) and not scalar <= {axis for axis, _ in lines.axes(term.vector)}
+        own = {axis for axis, _ in lines.axes(term.vector)}
+        return bool(scalar & over.keys() and scalar - over.keys() - own)
 
     return Spread(coef, tuple(over.items()), line.terms) if any(map(wider, line.terms)) else None
