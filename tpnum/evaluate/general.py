@@ -1,7 +1,7 @@
 """The general path: any graph of pair nodes on a tile of inputs, by NumPy, one rule per node.
 
-Every node's value is K; where the node has increments, and somebody reads them, also D = E (Z - Z')^2,
-bilinear like K and exact for nearly equal inputs.  The fast path (`tpnum.lower.compiler`) is held to this one.
+Every node's value is K; where the node has increments that somebody reads, also D = E (Z - Z')^2, bilinear
+like K and exact for nearly equal inputs.  The fast path (`tpnum.lower.compiler`) is held to this one.
 """
 
 from __future__ import annotations
@@ -261,7 +261,9 @@ class PairValues:
             value, slope = evaluate(left, right, stack[t], want_derivative=steep)
             values.append(value)
             slopes += [] if slope is None else [slope]
-        made = [(many[0] if tied == 1 else np.stack(many)).reshape(target) for many in (values, slopes) if many]
+        made = [
+            (many[0] if tied == 1 else np.stack(many)).reshape(target) for many in (values, slopes) if many
+        ]
         self._calls[id(call)] = made[0], made[-1]
         return self._calls[id(call)]
 

@@ -74,9 +74,7 @@ def _summed(
     return made, [key for key in own if key not in lone]
 
 
-def _stacked(
-    values: np.ndarray, own: Sequence[Hashable], *parts: Sequence[Hashable]
-) -> np.ndarray:
+def _stacked(values: np.ndarray, own: Sequence[Hashable], *parts: Sequence[Hashable]) -> np.ndarray:
     """An array as matrices in batches: of the three parts of its dimensions the last two are one each."""
     batch, rows, cols = parts
     moved = align(values, own, [*batch, *rows, *cols])

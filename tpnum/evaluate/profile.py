@@ -275,7 +275,9 @@ class ProfileValues:
     @_compute.register
     def _(self, node: graph.Softmax) -> np.ndarray:
         shape = (self.size, *node.axes_shape)
-        weights = None if node.weights is None else np.broadcast_to(self.along(node.weights, node.axes), shape)
+        weights = (
+            None if node.weights is None else np.broadcast_to(self.along(node.weights, node.axes), shape)
+        )
         return softmax(np.broadcast_to(self.along(node.logits, node.axes), shape), _places(node), weights)
 
     @_compute.register

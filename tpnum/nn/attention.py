@@ -18,8 +18,8 @@ from tpnum.nn.arguments import (
     OptionalDeviation,
     OptionalScaling,
     OptionalSize,
-    Positive,
     PositionalEmbedding,
+    Positive,
     Size,
 )
 from tpnum.nn.base import Block, Features, Layer
@@ -93,10 +93,11 @@ class GlobalSelfAttention(Layer):
         super().__post_init__()
         if self.scaling == "1/n" and not self.linear_scaling:
             raise self.error('scaling is "1/n" and linear_scaling False, which is "1/sqrt(n)"; leave one out')
-        if "1/sqrt(n)" == self.scaling or not self.linear_scaling:
+        if self.scaling == "1/sqrt(n)" or not self.linear_scaling:
             raise self.error(
-                'with scaling "1/sqrt(n)" (linear_scaling=False) the products of keys and queries stay random in '
-                "the limit, whose law this layer does not have for any number of heads; take scaling=\"1/n\""
+                'with scaling "1/sqrt(n)" (linear_scaling=False) the products of keys and queries stay random'
+                " in the limit, which is not computed here, neither for infinitely many heads nor for a fixed "
+                'number, whose limit is not even Gaussian; take scaling="1/n"'
             )
         if self.pos_emb_type == "NONE" and self.val_pos_emb:
             raise self.error('val_pos_emb is True, but pos_emb_type is "NONE"; say "SUM" or "CONCAT"')
@@ -111,7 +112,9 @@ class GlobalSelfAttention(Layer):
 
     def emit(self, to: Emitter, x: Features) -> Features:
         if not x.axes:
-            raise to.error("it attends over positions, and the features have none; put it before Flatten or pooling")
+            raise to.error(
+                "it attends over positions, and the features have none; put it before Flatten or pooling"
+            )
         if self.causal and len(x.axes) > 1:
             raise to.error(f"causal needs positions in order, one axis, and the features have {len(x.axes)}")
         tables = self._embeddings(to, x)
@@ -171,18 +174,20 @@ class GlobalSelfAttention(Layer):
             own *= 1.0 - share
         elif channels != x.channels:
             raise to.error(
-                f"n_chan_pos_emb is {channels}, but embeddings are added to {x.channels} channels; leave it out, "
-                'or concatenate them, pos_emb_type="CONCAT"'
+                f"n_chan_pos_emb is {channels}, but embeddings are added to {x.channels} channels; leave it "
+                'out, or concatenate them, pos_emb_type="CONCAT"'
             )
         return share, own, self._root(to, x.axes)
 
     def _root(self, to: Emitter, axes: Axes) -> np.ndarray:
         """A root of the covariance of positional embeddings, (positions, positions)."""
-        places = np.stack(np.meshgrid(*(np.arange(n) for _, n in axes), indexing="ij"), -1).reshape(-1, len(axes))
+        places = np.stack(np.meshgrid(*(np.arange(n) for _, n in axes), indexing="ij"), -1).reshape(
+            -1, len(axes)
+        )
         if self.pos_emb_decay_fn is None:
             return np.eye(len(places))
         apart = (np.abs(places[:, None] - places[None]).astype(float) ** self.pos_emb_p_norm).sum(axis=-1)
-        decay = DECAYS.get(self.pos_emb_decay_fn, self.pos_emb_decay_fn)
+        decay: Any = DECAYS.get(self.pos_emb_decay_fn, self.pos_emb_decay_fn)
         try:
             cov = np.broadcast_to(np.asarray(decay(apart), dtype=float), apart.shape)
         except Exception as problem:  # a user's function

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Aggregate(Layer):
     """h[p] -> sum over tails r of A[r, p] h[r], A the adjacency matrix [tail, head] of the example's graph.
 
-    A is any array of numbers, given to `tpnum.kernel` as ``pattern1`` (examples, positions .., positions ..)
-    and ``pattern2``: a normalised adjacency matrix is given normalised.  ``aggregate_axis`` are the axes of the
+    A is any array of numbers, given to `tpnum.kernel` as ``pattern1`` and ``pattern2`` (examples, tails ..,
+    heads ..): a normalised adjacency matrix is given normalised.  ``aggregate_axis`` are the axes of the
     array of inputs (batch axis 0) that the graph is over, all spatial ones by default.
     """
 

@@ -30,7 +30,15 @@ from tpnum.nn.combinators import JOINS, NESTED, FanInSum, FanOut, Identity, Para
 LAYERS: dict[str, type[Layer]] = {
     layer.op: layer
     for module in (
-        activations, attention, combinators, dense, elementwise, graphs, normalization, recurrent, spatial
+        activations,
+        attention,
+        combinators,
+        dense,
+        elementwise,
+        graphs,
+        normalization,
+        recurrent,
+        spatial,
     )  # fmt: skip
     for layer in vars(module).values()
     if isinstance(layer, type) and issubclass(layer, Layer) and is_dataclass(layer)

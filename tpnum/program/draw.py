@@ -281,9 +281,7 @@ class Run:
             self.values.pop(name, None)
 
 
-def softmax(
-    logits: np.ndarray, over: tuple[int, ...], weights: np.ndarray | None = None
-) -> np.ndarray:
+def softmax(logits: np.ndarray, over: tuple[int, ...], weights: np.ndarray | None = None) -> np.ndarray:
     """weights exp(logits) / (their sum over some axes), zero where that is; nothing overflows."""
     if weights is not None:
         logits = np.where(weights > 0.0, logits, -np.inf)
