@@ -95,9 +95,9 @@ class GlobalSelfAttention(Layer):
             raise self.error('scaling is "1/n" and linear_scaling False, which is "1/sqrt(n)"; leave one out')
         if self.scaling == "1/sqrt(n)" or not self.linear_scaling:
             raise self.error(
-                'with scaling "1/sqrt(n)" (linear_scaling=False) the products of keys and queries stay random'
-                " in the limit, which is not computed here, neither for infinitely many heads nor for a fixed "
-                'number, whose limit is not even Gaussian; take scaling="1/n"'
+                'with scaling "1/sqrt(n)" (linear_scaling=False) the products of keys and queries stay '
+                "random in the limit, which is not computed here, neither for infinitely many heads nor for "
+                'a fixed number, whose limit is not even Gaussian; take scaling="1/n"'
             )
         if self.pos_emb_type == "NONE" and self.val_pos_emb:
             raise self.error('val_pos_emb is True, but pos_emb_type is "NONE"; say "SUM" or "CONCAT"')
