@@ -78,6 +78,33 @@ def test_remaining_axes_follow_the_examples(folder: Path) -> None:
     assert np.load("K.npy").shape == (3, 3, 6, 6)
 
 
+def test_padding_and_graphs_go_along(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = {"op": "serial", "layers": [{"op": "Aggregate"}, DENSE, {"op": "Relu"}, {"op": "GlobalAvgPool"}]}
+    rng = np.random.default_rng(1)
+    x, graphs = rng.standard_normal((4, 3, 5)), rng.random((4, 3, 3))
+    x[1, 2] = np.nan
+    for name, array in (("seq", x), ("first", graphs[:3]), ("second", graphs[3:]), ("more", x[3:])):
+        np.save(f"{name}.npy", array[:3] if name == "seq" else array)
+    Path("graph.json").write_text(json.dumps(spec))
+    command = [
+        "kernel",
+        "graph.json",
+        "seq.npy",
+        "more.npy",
+        "--mask-constant",
+        "nan",
+        "--pattern1",
+        "first.npy",
+    ]
+    assert main([*command, "--pattern2", "second.npy", "--out", "K.npy"]) == 0
+    how = {"mask_constant": np.nan, "pattern1": graphs[:3], "pattern2": graphs[3:]}
+    np.testing.assert_array_equal(np.load("K.npy"), tp.kernel(nn.from_spec(spec), x[:3], x[3:], **how))
+    capsys.readouterr()
+    assert main([*command, "--pattern2", "first.npy", "--out", "L.npy"]) == 1
+    assert "first.npy: it holds 3 graphs, and x2 1 examples" in capsys.readouterr().err
+    assert not Path("L.npy").exists()
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.float32, np.uint8, ">f8", np.float16, bool])
 def test_any_real_numbers_will_do(folder: Path, dtype: object) -> None:
     x = np.asfortranarray(np.random.default_rng(2).integers(0, 2, (6, 5)).astype(dtype))  # type: ignore[call-overload]

@@ -29,7 +29,9 @@ JIT = {
     "cnn_avgpool_same_normedges_gap": 1e-10, "cnn_sumpool_gap": 1e-10, "cnn_erf_gap": 1e-15,
     "cnn_flatten_first": 1e-9, "cnn_layernorm_channel_gap": 2e-14, "cnn_dropout_gap": 8e-11,
     "cnn_local_gap": 4e-10, "cnn_standard_gap": 1e-10, "wideresnet_flatten": 1e-9,
-    "conv1d_circular_flatten": 1e-9,
+    "conv1d_circular_flatten": 1e-9, "masked_conv1d_gap": 5e-10,
+    "attn_softmax_flatten": 4e-16, "attn_identity_gap": 1e-10, "attn_abs_gap": 1e-10,
+    "attn_softmax_posemb_sum_gap": 2e-10, "attn_softmax_image_gap": 4e-11, "gnn_aggregate_gap": 4e-10,
 }  # fmt: skip
 """A lower bound of the peer's own rounding error, per file."""
 
@@ -38,7 +40,8 @@ JIT = {
 def reference(name: str) -> dict:
     with np.load(FOLDER / f"{name}.npz") as z:
         arrays = {key: z[key] for key in z.files}
-    arrays["network"] = json.loads(str(arrays.pop("spec")))["network"]
+    spec = json.loads(str(arrays.pop("spec")))
+    arrays["network"], arrays["mask_constant"] = spec["network"], spec["input"]["mask_constant"]
     return arrays
 
 
@@ -46,10 +49,10 @@ def reference(name: str) -> dict:
 def ours(name: str) -> dict[str, np.ndarray]:
     ref = reference(name)
     net = nn.from_spec(ref["network"])
-    cross, own = (
-        tp.kernel(net, ref["x1"], ref["x2"], get=("nngp", "ntk")),
-        tp.kernel(net, ref["x1"], get=("nngp", "ntk")),
-    )
+    how = {"get": ("nngp", "ntk"), "mask_constant": ref["mask_constant"]}
+    graphs = {key: ref[key] for key in ("pattern1", "pattern2") if key in ref}
+    cross = tp.kernel(net, ref["x1"], ref["x2"], **how, **graphs)
+    own = tp.kernel(net, ref["x1"], **how, pattern1=graphs.get("pattern1"))
     return {"nngp": cross.nngp, "ntk": cross.ntk, "nngp11": own.nngp, "ntk11": own.ntk}
 
 
@@ -64,7 +67,9 @@ def oracle(name: str) -> dict[str, np.ndarray] | None:
                 return None
             k, t = z[f"{name}.nngp"], z[f"{name}.ntk"]
     else:
-        k, t = loops.kernels(ref["network"], np.concatenate([ref["x1"], ref["x2"]]))
+        graphs = np.concatenate([ref["pattern1"], ref["pattern2"]]) if "pattern1" in ref else None
+        x = np.concatenate([ref["x1"], ref["x2"]])
+        k, t = loops.kernels(ref["network"], x, ref["mask_constant"], graphs)
     return {"nngp": k[:n, n:], "ntk": t[:n, n:], "nngp11": k[:n, :n], "ntk11": t[:n, :n]}
 
 

@@ -296,6 +296,23 @@ def families(b):
                 end,
             ),
         ),
+        "attention": (
+            (3, 2),
+            (nn.GlobalSelfAttention(8, 8, 8, 2, W_key_std=1.2, b_std=b), relu, nn.GlobalAvgPool(), end),
+        ),
+        "causal attention with embeddings": (
+            (3, 2),
+            (
+                conv(b),
+                relu,
+                nn.GlobalSelfAttention(
+                    8, 8, 8, 1, b_std=b, pos_emb_type="CONCAT", val_pos_emb=True, causal=True
+                ),
+                nn.Erf(),
+                nn.Flatten(),
+                end,
+            ),
+        ),
     }
 
 

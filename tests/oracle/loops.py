@@ -16,12 +16,23 @@ REAL = np.longdouble
 
 @dataclass(frozen=True)
 class Grid:
-    """q, t of shape (positions, positions, N, N); ``shape`` the spatial shape; ``width`` channels."""
+    """q, t of shape (positions, positions, N, N); ``shape`` the spatial shape; ``width`` channels.
+
+    ``mask`` (positions, N) is 1 where an example has a position, ``graph`` (tails, heads, N) its adjacency.
+    """
 
     q: np.ndarray
     t: np.ndarray
     shape: tuple[int, ...]
     width: int
+    mask: np.ndarray | None = None
+    graph: np.ndarray | None = None
+
+    def masked(self) -> Grid:
+        if self.mask is None:
+            return self
+        both = self.mask[:, None, :, None] * self.mask[None, :, None, :]
+        return replace(self, q=self.q * both, t=self.t * both)
 
     def places(self):
         return list(product(*(range(n) for n in self.shape)))
@@ -52,6 +63,16 @@ def windows(shape, window, strides, padding, dilation=None):
             row.append(index.get(at))
         rows.append(row)
     return tuple(out), rows
+
+
+def middles(mask, shape, window, strides, padding, dilation=None):
+    """The mask behind windows: that of the position in the middle of each, where the shape changes."""
+    if mask is None:
+        return None
+    reach = [(f - 1) * d + 1 for f, d in zip(window, dilation or (1,) * len(window), strict=True)]
+    _, seen = windows(shape, reach, strides, padding)
+    offset = list(product(*(range(r) for r in reach))).index(tuple((r - 1) // 2 for r in reach))
+    return np.stack([mask[row[offset]] for row in seen])
 
 
 def _average(k, rows):
@@ -102,7 +123,8 @@ def _conv(s: Grid, layer: dict, local: bool) -> Grid:
     if local:
         same = np.eye(len(rows), dtype=REAL)[:, :, None, None]
         q, t = q * same, t * same
-    return Grid(q, t, shape, layer["out_chan"])
+    mask = middles(s.mask, s.shape, window, strides, layer.get("padding", "VALID"), layer.get("dilation"))
+    return Grid(q, t, shape, layer["out_chan"], mask, s.graph).masked()
 
 
 def _pool(s: Grid, layer: dict) -> Grid:
@@ -114,7 +136,9 @@ def _pool(s: Grid, layer: dict) -> Grid:
     if layer["op"] == "AvgPool":
         inside = [sum(p is not None for p in row) for row in rows]
         weights = [REAL(1) / (n if layer.get("normalize_edges") else size) for n in inside]
-    return replace(s, q=_linear(s.q, rows, weights), t=_linear(s.t, rows, weights), shape=shape)
+    mask = middles(s.mask, s.shape, window, strides, layer.get("padding", "VALID"))
+    q, t = _linear(s.q, rows, weights), _linear(s.t, rows, weights)
+    return replace(s, q=q, t=t, shape=shape, mask=mask).masked()
 
 
 def _variances(s: Grid) -> np.ndarray:
@@ -154,15 +178,64 @@ def _nonlinear(s: Grid, layer: dict) -> Grid:
                 )
                 e, d = _relu_like(REAL(a), REAL(b), v1, v2, s.q[p, p2])
             q[p, p2], t[p, p2] = e, s.t[p, p2] * d
-    return replace(s, q=q, t=t)
+    return replace(s, q=q, t=t).masked()
+
+
+def _contracted(k, weights):
+    """sum over r, s of A[r, p] k[r, s] A'[s, p'], A (tails, heads, N)."""
+    half = sum(weights[r][:, None, :, None] * k[r][None] for r in range(len(k)))
+    return sum(weights[s][None, :, None, :] * half[:, s][:, None] for s in range(len(k)))
+
+
+def _embeddings(s: Grid, layer: dict):
+    """The covariance R of positional embeddings, and the weights of the features and of R."""
+    kind, own = layer.get("pos_emb_type", "NONE"), REAL(layer.get("W_pos_emb_std", 1.0)) ** 2
+    if kind == "NONE":
+        return REAL(0), REAL(1), REAL(0)
+    places, power = np.array(s.places()), layer.get("pos_emb_p_norm", 2)
+    apart = (np.abs(places[:, None] - places[None]).astype(REAL) ** power).sum(axis=-1)
+    decay = {None: lambda d: (d == 0).astype(REAL), "exp(-d)": lambda d: np.exp(-d)}
+    both = decay[layer.get("pos_emb_decay_fn")](apart)[:, :, None, None]
+    if s.mask is not None:
+        both = both * s.mask[:, None, :, None] * s.mask[None, :, None, :]
+    if kind == "SUM":
+        return both, REAL(1), own
+    more = layer.get("n_chan_pos_emb") or s.width
+    return both, REAL(s.width) / (s.width + more), own * more / (s.width + more)
+
+
+def _attention(s: Grid, layer: dict) -> Grid:
+    """Tied keys and queries, scaled by 1/n: weights that are numbers of each example."""
+    std = {name: REAL(layer.get(f"W_{name}_std", 1.0)) for name in ("key", "query", "value", "out")}
+    cov, share, own = _embeddings(s, layer)
+    seen = share * s.q + own * cov
+    positions, examples = len(s.q), s.q.shape[-1]
+    weights = np.zeros((positions, positions, examples), dtype=REAL)  # [key, query]
+    kind = layer.get("attention_mechanism", "SOFTMAX")
+    for i in range(examples):
+        keys = [r for r in range(positions) if s.mask is None or s.mask[r, i]]
+        for p in range(positions):
+            logits = np.array([std["key"] * std["query"] * seen[p, r, i, i] for r in keys], dtype=REAL)
+            made = {"IDENTITY": logits, "ABS": np.abs(logits), "RELU": np.maximum(logits, 0)}.get(kind)
+            if made is None:
+                allowed = np.array([not layer.get("causal") or r <= p for r in keys])
+                made = np.where(allowed, np.exp(logits - logits[allowed].max(initial=-np.inf)), 0)
+                made = made / made.sum()
+            weights[keys, p, i] = made
+    value = (std["value"] * std["out"]) ** 2
+    q, t = (share * s.q + own * cov, share * s.t + own * cov) if layer.get("val_pos_emb") else (s.q, s.t)
+    bias = REAL(layer.get("b_std") or 0) ** 2
+    a = value * _contracted(q, weights)
+    b = value * _contracted(t, weights)
+    return replace(s, q=a + bias, t=b + bias + 2 * a, width=layer["n_chan_out"]).masked()
 
 
 def _layernorm(s: Grid, layer: dict) -> Grid:
     axes = {a % (len(s.shape) + 2) for a in np.atleast_1d(layer.get("axis", -1))}
     var = _variances(s).reshape(*s.shape, -1)
-    mean = var.mean(axis=tuple(a - 1 for a in axes if 0 < a <= len(s.shape)), keepdims=True) + np.zeros_like(
-        var
-    )
+    over = {"axis": tuple(a - 1 for a in axes if 0 < a <= len(s.shape)), "keepdims": True}
+    count = np.ones_like(var) if s.mask is None or not over["axis"] else s.mask.reshape(var.shape)
+    mean = var.sum(**over) / np.maximum(count.sum(**over), 1) + np.zeros_like(var)
     scale = 1 / np.sqrt(mean + REAL(layer.get("eps", 1e-12))).reshape(len(s.q), -1)
     both = scale[:, None, :, None] * scale[None, :, None, :]
     return replace(s, q=s.q * both, t=s.t * both)
@@ -184,12 +257,17 @@ def walk(s: Grid, layer: dict) -> Grid:
         return _conv(s, layer, op == "ConvLocal")
     if op == "Dense":
         q, t = _weights(s, layer, s.q, s.t)
-        return replace(s, q=q, t=t, width=layer["out_dim"])
+        return replace(s, q=q, t=t, width=layer["out_dim"]).masked()
+    if op == "GlobalSelfAttention":
+        return _attention(s, layer)
+    if op == "Aggregate":
+        return replace(s, q=_contracted(s.q, s.graph), t=_contracted(s.t, s.graph)).masked()
     if op in ("AvgPool", "SumPool"):
         return _pool(s, layer)
     if op in ("GlobalAvgPool", "GlobalSumPool"):
-        n = len(s.q) if op == "GlobalAvgPool" else 1
-        q, t = (k.sum(axis=(0, 1))[None, None] / REAL(n) ** 2 for k in (s.q, s.t))
+        n = np.full(s.q.shape[-1], len(s.q), dtype=REAL) if s.mask is None else s.mask.sum(axis=0)
+        n = n if op == "GlobalAvgPool" else np.ones_like(n)
+        q, t = (k.sum(axis=(0, 1))[None, None] / (n[:, None] * n[None, :]) for k in (s.q, s.t))
         return Grid(q, t, (), s.width)
     if op == "Flatten":
         q, t = (np.mean([k[p, p] for p in range(len(k))], axis=0)[None, None] for k in (s.q, s.t))
@@ -205,12 +283,23 @@ def walk(s: Grid, layer: dict) -> Grid:
     return _nonlinear(s, layer)
 
 
-def kernels(network: dict, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """NNGP and NTK of all pairs of x (batch first, channels last); positions left over follow as two axes."""
+def kernels(
+    network: dict, x: np.ndarray, mask_constant: float | None = None, graphs: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """NNGP and NTK of all pairs of x (batch first, channels last); positions left over follow as two axes.
+
+    ``graphs`` are the adjacency matrices [example, tail, head] for Aggregate over all positions.
+    """
     x = np.asarray(x, dtype=REAL)
     flat = x.reshape(len(x), -1, x.shape[-1])
+    mask = None
+    if mask_constant is not None:
+        padding = (np.isnan(flat) | (flat == mask_constant)).any(axis=-1)
+        flat, mask = np.where(padding[..., None], REAL(0), flat), (1 - padding).T.astype(REAL)
+    size = flat.shape[1]
+    graph = None if graphs is None else np.moveaxis(graphs.reshape(len(x), size, size), 0, -1).astype(REAL)
     q = np.einsum("ipc,jrc->prij", flat, flat) / x.shape[-1]
-    end = walk(Grid(q, np.zeros_like(q), x.shape[1:-1], x.shape[-1]), network)
+    end = walk(Grid(q, np.zeros_like(q), x.shape[1:-1], x.shape[-1], mask, graph), network)
     if end.shape:
         return tuple(np.moveaxis(k, (0, 1), (2, 3)).astype(float) for k in (end.q, end.t))
     return end.q[0, 0].astype(float), end.t[0, 0].astype(float)

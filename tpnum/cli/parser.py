@@ -114,6 +114,15 @@ def build() -> Parser:
     kernel.add_argument(
         "--tile", type=_whole(1, "a number of rows"), metavar="ROWS", help="rows of a tile (default: chosen)"
     )
+    kernel.add_argument(
+        "--mask-constant", type=float, metavar="C", help="positions that hold this number are padding"
+    )
+    for side in ("1", "2"):
+        kernel.add_argument(
+            f"--pattern{side}",
+            metavar="A.npy",
+            help=f"graphs of the examples of X{side}, for Aggregate layers",
+        )
     kernel.add_argument("--force", action="store_true", help="overwrite files that exist")
 
     plan = command(

@@ -1,11 +1,11 @@
-"""Arrays for the data lines of a program, those split along a scan's axis included."""
+"""Arrays for the data and known scalars of a program, those split along a scan's axis included."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tpnum.program.expand import origins
-from tpnum.program.lines import Data
+from tpnum.program.lines import Data, Known
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def bind(program: Program, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """(N, *axes, channels) for each data line of an unrolled program, views where possible."""
+    """(N, *axes, channels) by data line of an unrolled program, (N, *axes) by known scalars, views."""
     split = origins(program)
     bound = {}
     for line in program.lines:
-        if not isinstance(line, Data):
+        if not isinstance(line, Data | Known):
             continue
         if line.name not in arrays:
             family, axes, at = split[line.name]

@@ -1,7 +1,7 @@
 """The general path: any graph of pair nodes on a tile of inputs, by NumPy, one rule per node.
 
-Every node's value is K; where the node has increments also D = E (Z - Z')^2, bilinear like K and
-exact for nearly equal inputs.  The fast path (`tpnum.lower.compiler`) is held to this one.
+Every node's value is K; where the node has increments that somebody reads, also D = E (Z - Z')^2, bilinear
+like K and exact for nearly equal inputs.  The fast path (`tpnum.lower.compiler`) is held to this one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 NEAR = 0.5
 """Correlations above this are taken from the increments."""
 
+ROUNDING = 2.0**-50
+"""What 1 - |rho| of equal variables may come out as where they have no increments (as in the cells)."""
+
 REFINE = 1e-2
 """Squared relative distances below this are recomputed from differences of the data."""
 
@@ -54,12 +57,14 @@ class PairValues:
         self.slices = (r, c)
         self.counts = (len(range(rows.size)[r]), len(range(cols.size)[c]))
         self.same = same
+        self._read: set[int] | None = None  # the nodes whose increments are read, all of them for None
         self._memo: dict[int, Block] = {}
         self._calls: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def run(self, outputs: list[graph.Pair]) -> None:
         """Compute the outputs and what they stand on, each block dropped behind its last reader."""
         order = graph.schedule(outputs)
+        self._read = _increments_read(order)
         readers: dict[int, int] = {}
         for node in order:
             for operand in graph.operands(node):
@@ -77,6 +82,10 @@ class PairValues:
         if id(node) not in self._memo:
             self._memo[id(node)] = self._compute(node)
         return self._memo[id(node)]
+
+    def increments(self, node: graph.Pair) -> bool:
+        """Whether a node's increments are to be computed."""
+        return node.increments and (self._read is None or id(node) in self._read)
 
     def full(self, node: graph.Pair) -> np.ndarray:
         """K with every dimension of the tile."""
@@ -123,6 +132,8 @@ class PairValues:
             return "".join(letters[key] for key in own[side]) + "z"
 
         k = np.einsum(f"{spell(0)},{spell(1)}->{''.join(letters.values())}", x, y, optimize=True) / channels
+        if not self.increments(node):
+            return Block(k, None)
         norms = [np.einsum("...c,...c->...", v, v) / channels for v in (x, y)]
         q, q2 = (labels.align(v, o, dims(node)) for v, o in zip(norms, own, strict=True))
         d = q + q2 - 2.0 * k
@@ -170,17 +181,18 @@ class PairValues:
 
     @_compute.register
     def _(self, node: graph.Sum) -> Block:
-        k: np.ndarray | float = 0.0
+        k: np.ndarray | None = None
         d: np.ndarray | float = 0.0
+        increments = self.increments(node)
         for part in node.parts:
             blocks = [self.inner(pair, node) for pair in part.pairs]
             value = part.coef * self._product(part.rows, 0, node) * self._product(part.cols, 1, node)
             for block in blocks:
-                value = value * block.k
-            k = k + value
-            if node.increments:
+                value = block.k if value.size == 1 and value.flat[0] == 1.0 else value * block.k
+            k = value if k is None else k + value
+            if increments:
                 d = d + part.coef * self._increment(part, blocks, node)
-        return Block(np.asarray(k), np.asarray(d) if node.increments else None)
+        return Block(np.asarray(k), np.asarray(d) if increments else None)
 
     def _product(self, factors: tuple[graph.Profile, ...], side: int, frame: graph.Pair) -> np.ndarray:
         total = np.ones((1,) * len(dims(frame)))
@@ -223,11 +235,15 @@ class PairValues:
         if node.what == "slope":
             return Block(slope, None)
         first, second = (self.profile(moment, side, node) for side, moment in enumerate(call.moments))
-        scale = np.sqrt(first * second)
-        rho = np.copysign(1.0 - np.abs(e), e)
-        if not node.increments:
-            return Block(scale * rho, None)
-        apart = (first - second) / (np.sqrt(first) + np.sqrt(second) + (first + second == 0.0))
+        roots = np.sqrt(first), np.sqrt(second)
+        rho = np.abs(e)
+        np.copysign(np.subtract(1.0, rho, out=rho), e, out=rho)
+        if not self.increments(node):
+            rho *= roots[0]
+            rho *= roots[1]
+            return Block(rho, None)
+        scale = roots[0] * roots[1]
+        apart = (first - second) / (roots[0] + roots[1] + (first + second == 0.0))
         return Block(
             scale * rho, apart**2 + 2.0 * scale * np.where(np.signbit(e), 1.0 + np.abs(rho), np.abs(e))
         )
@@ -239,13 +255,19 @@ class PairValues:
         e = np.broadcast_to(self._correlation(call, frame), target)
         sides = [self._prepared(call, side, frame) for side in (0, 1)]
         stack = np.ascontiguousarray(e).reshape(*sides[0][1].shape, sides[1][1].shape[-1])
-        value, slope = np.empty_like(stack), np.empty_like(stack)
+        steep = "slope" in call.wanted
+        values, slopes = [], []
         for t in range(len(stack)):
             left, right = (prepared.rows(index[t]) for prepared, index in sides)
-            value[t], made = evaluate(left, right, stack[t], want_derivative="slope" in call.wanted)
-            if made is not None:
-                slope[t] = made
-        self._calls[id(call)] = value.reshape(target), slope.reshape(target)
+            value, slope = evaluate(left, right, stack[t], want_derivative=steep)
+            values.append(value)
+            slopes += [] if slope is None else [slope]
+        made = [
+            (many[0] if len(stack) == 1 else np.stack(many)).reshape(target)
+            for many in (values, slopes)
+            if many
+        ]
+        self._calls[id(call)] = made[0], made[-1]
         return self._calls[id(call)]
 
     def _prepared(self, call: graph.DualCall, side: int, frame: graph.Pair) -> tuple[Prepared, np.ndarray]:
@@ -266,15 +288,21 @@ class PairValues:
         """The signed co-correlation copysign(1 - |rho|, rho), from D where rho is near 1."""
         block = self.inner(call.cov, frame)
         q, q2 = self.profile(call.vars[0], 0, frame), self.profile(call.vars[1], 1, frame)
-        scale = np.sqrt(q) * np.sqrt(q2)
-        silent = scale == 0.0
-        safe = np.where(silent, 1.0, scale)
-        rho = np.where(silent, 1.0, block.k / safe)
-        e = np.copysign(np.clip(1.0 - np.abs(rho), 0.0, 1.0), rho)
+        roots = np.sqrt(q), np.sqrt(q2)
+        silent = (q == 0.0) | (q2 == 0.0) if np.any(q == 0.0) or np.any(q2 == 0.0) else None
+        down, down2 = (np.divide(1.0, r, out=np.zeros_like(r), where=r > 0.0) for r in roots)
+        rho = block.k * down * down2
+        e = np.abs(rho)
+        np.subtract(1.0, e, out=e)
+        if block.d is None:  # to rounding only, which is taken for zero
+            e[e <= ROUNDING] = 0.0
+        np.copysign(np.maximum(e, 0.0, out=e), rho, out=e)
         if block.d is not None:
-            apart = (q - q2) / (np.sqrt(q) + np.sqrt(q2) + (q + q2 == 0.0))
-            exact = np.maximum(block.d - apart**2, 0.0) / (2.0 * safe)
-            e = np.where((rho > NEAR) & ~silent, np.minimum(exact, 1.0), e)
+            apart = (q - q2) / (roots[0] + roots[1] + (q + q2 == 0.0))
+            exact = np.maximum(block.d - apart**2, 0.0) * (0.5 * down) * down2
+            e = np.where(rho > NEAR, np.minimum(exact, 1.0), e)
+        if silent is not None:
+            e = np.where(silent, 0.0, e)
         if call.own and self.same:
             e = np.where(self._coincide(frame) == 1.0, 0.0, e)
         return e
@@ -316,12 +344,25 @@ class PairValues:
         return maps.mapped(self, node)
 
     @_compute.register
+    def _(self, node: graph.Weighted) -> Block:
+        return maps.weighted(self, node)
+
+    @_compute.register
     def _(self, node: graph.Embedded) -> Block:
         return maps.embedded(self, node)
 
     @_compute.register
     def _(self, node: graph.Diagonal) -> Block:
         return maps.diagonal(self, node)
+
+
+def _increments_read(order: list[graph.Pair]) -> set[int]:
+    """The nodes whose increments somebody reads, of nodes listed behind their operands."""
+    read = {id(node.call.cov) for node in order if isinstance(node, graph.Dual)}
+    for node in reversed(order):
+        if node.increments and id(node) in read:
+            read.update(id(operand) for operand in graph.operands(node))
+    return read
 
 
 def _merged(node: graph.PairExpect) -> tuple[np.ndarray, tuple[graph.Factor, ...]]:

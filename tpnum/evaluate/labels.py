@@ -29,6 +29,60 @@ def align(values: np.ndarray, dims: Sequence[Hashable], target: Sequence[Hashabl
     return moved.reshape([next(shape) if d in dims else 1 for d in target])
 
 
+def contracted(
+    a: np.ndarray,
+    left: Sequence[Hashable],
+    b: np.ndarray,
+    right: Sequence[Hashable],
+    over: Sequence[Hashable],
+    target: Sequence[Hashable],
+) -> np.ndarray:
+    """The sum over the dimensions ``over`` of a b, its dimensions in the order of ``target``.
+
+    Dimensions that both have otherwise are batches; one of length one goes with any length.  The products
+    of matrices are written where they belong: a transposed copy takes as long as the product.
+    """
+    (a, left), (b, right) = _summed(a, left, over, right), _summed(b, right, over, left)
+    both = [key for key in left if key in right]
+    summed, batch = [key for key in right if key in both and key in over], [k for k in both if k not in over]
+    rows, cols = ([key for key in names if key not in both] for names in (left, right))
+    lengths = dict(zip(left, a.shape, strict=True))
+    for key, n in zip(right, b.shape, strict=True):
+        lengths[key] = max(n, lengths.get(key, 1))
+    out = np.empty([lengths.get(key, 1) for key in target])
+    x, y = _stacked(a, left, batch, rows, summed), _stacked(b, right, batch, summed, cols)
+    z = [batch, rows, cols]
+    if right[len(right) - len(summed) :] == summed:  # b has them last: its rows are matrices as they are
+        x, y = _stacked(b, right, batch, cols, summed), _stacked(a, left, batch, summed, rows)
+        z = [batch, cols, rows]
+    order = [list(target).index(key) for part in z for key in part]
+    own = out.transpose([*order, *(k for k in range(out.ndim) if k not in order)])
+    shape = [*own.shape[: len(batch)], x.shape[-2], y.shape[-1]]
+    into = own.reshape(shape)
+    np.matmul(x, y, out=into)
+    if not np.may_share_memory(into, out):
+        own[...] = into.reshape(own.shape)
+    return out
+
+
+def _summed(
+    values: np.ndarray, own: Sequence[Hashable], over: Sequence[Hashable], other: Sequence[Hashable]
+) -> tuple[np.ndarray, list[Hashable]]:
+    """An array summed over those of the dimensions ``over`` that the other one lacks."""
+    lone = [key for key in over if key in own and key not in other]
+    made = values.sum(axis=tuple(list(own).index(key) for key in lone)) if lone else values
+    return made, [key for key in own if key not in lone]
+
+
+def _stacked(values: np.ndarray, own: Sequence[Hashable], *parts: Sequence[Hashable]) -> np.ndarray:
+    """An array as matrices in batches: of the three parts of its dimensions the last two are one each."""
+    batch, rows, cols = parts
+    moved = align(values, own, [*batch, *rows, *cols])
+    n, m = len(batch), len(batch) + len(rows)
+    shape = moved.shape
+    return moved.reshape(*shape[:n], int(np.prod(shape[n:m])), int(np.prod(shape[m:])))
+
+
 def map_matrix(line: Map, size: int) -> np.ndarray:
     """The dense matrix (out indices x axis) of a linear index map."""
     matrix = np.zeros((len(line.rows), size))

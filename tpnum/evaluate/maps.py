@@ -8,6 +8,7 @@ import numpy as np
 
 from tpnum.evaluate import labels
 from tpnum.evaluate.blocks import Block, Dim, dims, shape
+from tpnum.program.maps import Shift, Sum
 
 if TYPE_CHECKING:
     from tpnum.evaluate.general import PairValues
@@ -41,7 +42,7 @@ def _tied(values: PairValues, node: graph.Mapped) -> Block:
         made = labels.apply_matrix(weights, array, place, [s for _, s in rows.out])
         return labels.align(made, new, dims(node))
 
-    return Block(along(block.k), along(block.d) if node.increments and block.d is not None else None)
+    return Block(along(block.k), along(block.d) if values.increments(node) and block.d is not None else None)
 
 
 class _Side(NamedTuple):
@@ -60,12 +61,21 @@ class _Side(NamedTuple):
     def dims(self) -> list[Dim]:
         return [(name, self.side) for name, _ in self.free]
 
+    def along(self, values: np.ndarray, place: int) -> np.ndarray:
+        """The map along a dimension, whose place the new axes take."""
+        index = self.line.index
+        if isinstance(index, Shift) and not index.by and self.free:  # another name
+            return values
+        if isinstance(index, Sum):
+            return values.sum(axis=place) * self.matrix[0, 0]
+        return labels.apply_matrix(self.matrix, values, place, self.sizes)
+
 
 def _free(values: PairValues, node: graph.Mapped, line: Map) -> Block:
     """R K R'^T over free positions; tied new axes are looped over."""
     block = values(node.operand)
     full = np.broadcast_to(block.k, shape(node.operand, *values.counts))
-    keep = node.increments and block.d is not None
+    keep = values.increments(node) and block.d is not None
     full_d = np.broadcast_to(block.d, full.shape) if keep and block.d is not None else None
     own = dims(node.operand)
     tied = tuple(axis for axis in line.out if axis in node.tied)
@@ -81,9 +91,9 @@ def _free(values: PairValues, node: graph.Mapped, line: Map) -> Block:
             place = names.index((one.axis, number))
             side = _side(number, one, k.shape[place], tied, chosen)
             sides.append(side)
-            k = labels.apply_matrix(side.matrix, k, place, side.sizes)
+            k = side.along(k, place)
             if d is not None:
-                d = labels.apply_matrix(side.matrix, d, place, side.sizes)
+                d = side.along(d, place)
             names[place : place + 1] = side.dims
         if d is not None:
             d = labels.align(d + _padding(values, node.operand, sides, names), names, rest)
@@ -128,6 +138,25 @@ def _padding(values: PairValues, operand: graph.Pair, sides: list[_Side], names:
     return moments[0] * (1.0 - inside[1]) + moments[1] * (1.0 - inside[0])
 
 
+def weighted(values: PairValues, node: graph.Weighted) -> Block:
+    """A sum over axes of one side with weights of its input, as products of matrices in batches."""
+    names = dims(node.operand)
+    over = [(name, node.side) for name, _ in node.over]
+    full = shape(node.operand, *values.counts)
+    k = values(node.operand).k
+    whole = [n if key in over else s for key, n, s in zip(names, full, k.shape, strict=True)]
+    k = np.broadcast_to(k, whole)
+    if node.weights is None:
+        k = k.sum(axis=tuple(names.index(key) for key in over))
+        return Block(labels.align(k, [key for key in names if key not in over], dims(node)), None)
+    profile = values.profiles[node.side]
+    tied = {name for name, _ in node.tied}
+    axes = profile.axes(node.weights)
+    own = [("", node.side), *((n, 2 if n in tied else node.side) for n, _ in axes)]
+    weights = profile(node.weights)[values.slices[node.side]]
+    return Block(labels.contracted(weights, own, k, names, over, dims(node)), None)
+
+
 def embedded(values: PairValues, node: graph.Embedded) -> Block:
     """Tied axes made free, K zero where the indices differ and D there the sum of the second moments."""
     block = values(node.operand)
@@ -140,7 +169,7 @@ def embedded(values: PairValues, node: graph.Embedded) -> Block:
     for name, size in node.axes:
         same = same * labels.align(np.eye(size), [(name, 0), (name, 1)], target)
     k = np.broadcast_to(labels.align(block.k, renamed, target) * same, frame)
-    if not node.increments or block.d is None:
+    if not values.increments(node) or block.d is None:
         return Block(k, None)
     q, q2 = values.seconds(node.operand, node)
     d = labels.align(block.d, renamed, target) * same + (1.0 - same) * (q + q2)

@@ -13,6 +13,7 @@ from tpnum.evaluate.joint import BUDGET, Account
 from tpnum.gauss.dual import gap
 from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.law import graph
+from tpnum.program.draw import softmax
 from tpnum.program.lines import Moment, Nonlin
 
 if TYPE_CHECKING:
@@ -124,6 +125,9 @@ class ProfileValues:
                     for sign in (1.0, -1.0) if np.any(wrong) else ():
                         moved = node.fn(*values[:k], values[k] + sign * wrong, *values[k + 1 :])
                         total = total + 0.5 * np.abs(moved - middle)
+            case graph.Softmax():
+                wrong = self._error_along(node.logits, node.axes).max(axis=_places(node), keepdims=True)
+                return 2.0 * wrong * self(node)
             case graph.Mapped1():
                 coef, maps, source = self._mapped(node)
                 axes = self.site.lines.axes(maps[0].operand)
@@ -194,6 +198,10 @@ class ProfileValues:
     @_compute.register
     def _(self, node: graph.Constant) -> np.ndarray:
         return np.full((1,) * (1 + len(node.axes)), node.value)
+
+    @_compute.register
+    def _(self, node: graph.Given) -> np.ndarray:
+        return self.data[node.name]
 
     @_compute.register
     def _(self, node: graph.Norm) -> np.ndarray:
@@ -269,6 +277,14 @@ class ProfileValues:
         return np.asarray(node.fn(*(self.along(arg, node.axes) for arg in node.args)))
 
     @_compute.register
+    def _(self, node: graph.Softmax) -> np.ndarray:
+        shape = (self.size, *node.axes_shape)
+        weights = (
+            None if node.weights is None else np.broadcast_to(self.along(node.weights, node.axes), shape)
+        )
+        return softmax(np.broadcast_to(self.along(node.logits, node.axes), shape), _places(node), weights)
+
+    @_compute.register
     def _(self, node: graph.Mapped1) -> np.ndarray:
         coef, maps, inner = self._mapped(node)
         axes = self.site.lines.axes(maps[0].operand)
@@ -339,6 +355,11 @@ class ProfileValues:
 
     def _shape(self, *nodes: graph.Profile | None) -> tuple[int, ...]:
         return self._sizes(self._axes(*nodes))
+
+
+def _places(node: graph.Softmax) -> tuple[int, ...]:
+    """The dimensions of a softmax's array that it sums over."""
+    return tuple(k for k, (name, _) in enumerate(node.axes, 1) if name in node.over)
 
 
 def _one_by_one(values: ProfileValues, node: graph.Reduced) -> np.ndarray:

@@ -44,6 +44,13 @@ class Constant(Profile):
 
 
 @dataclass(frozen=True, eq=False)
+class Given(Profile):
+    """Known scalars of the input: the numbers of the line ``name``."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
 class Norm(Profile):
     """x . y / channels of two data lines at one input, the squared norm where they are one."""
 
@@ -110,6 +117,15 @@ class Polynomial(Profile):
 class Arithmetic(Profile):
     fn: Function
     args: tuple[Profile, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(Profile):
+    """weights exp(logits) over its sum along some axes."""
+
+    logits: Profile
+    over: tuple[str, ...]
+    weights: Profile | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,6 +275,19 @@ class Carried(Pair):
 
 
 @dataclass(frozen=True, eq=False)
+class Weighted(Pair):
+    """The sum of ``operand`` over axes ``over`` of the rows (``side`` 0) or of the columns (1), with weights.
+
+    The weights are scalars of that side's input, None for 1; they may bring axes that the operand lacks.
+    """
+
+    operand: Pair
+    side: int
+    over: Axes
+    weights: Profile | None
+
+
+@dataclass(frozen=True, eq=False)
 class Embedded(Pair):
     """A node tied along ``axes`` spread out to all p, p': zero where they differ."""
 
@@ -282,7 +311,7 @@ def operands(node: Pair) -> list[Pair]:
         return [node.call.cov]
     if isinstance(node, PairExpect):
         return [entry for row in node.cov for entry in row if isinstance(entry, Pair)]
-    if isinstance(node, (Mapped, Embedded, Diagonal)):
+    if isinstance(node, (Mapped, Weighted, Embedded, Diagonal)):
         return [node.operand]
     return []
 
@@ -338,6 +367,8 @@ def sources(node: Profile) -> list[Profile]:
             return [factor for _, factors in node.terms for factor in factors]
         case Arithmetic():
             return list(node.args)
+        case Softmax():
+            return _given(node.logits, node.weights)
         case Mapped1():
             return [node.operand]
         case Reduced():
@@ -358,6 +389,8 @@ def profiles(node: Pair) -> list[Profile]:
             call = node.call
             moments = call.moments if node.what == "value" else ()
             return _given(*call.means, *call.vars, *moments, *call.f_scalars, *call.g_scalars)
+        case Weighted():
+            return _given(node.weights)
         case PairExpect():
             return _given(*node.means, *_entries(node.cov), *_scalars(node.factors))
     return []

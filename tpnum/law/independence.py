@@ -28,6 +28,7 @@ from tpnum.program.lines import (
     MatMul,
     Moment,
     Nonlin,
+    Softmax,
     Transpose,
 )
 from tpnum.program.text import line_text, made_by, place, used_by
@@ -301,6 +302,9 @@ class _Check:
                 return ZERO if made == ODD and isinstance(line, Moment) else made
             case Arith():
                 return _applied(line.fn, (), [known[s] for s in line.scalars])
+            case Softmax():
+                parities = {known[s] for s in used_by(line)} - {CONSTANT, ZERO}
+                return (EVEN if parities == {EVEN} else NEITHER) if parities else CONSTANT
         return CONSTANT
 
     def _place(self, name: str) -> str:

@@ -8,6 +8,7 @@ Cross-line entries are not symmetric: K[a(x), b(x')] differs from K[b(x), a(x')]
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING
 
 from tpnum.errors import InputError
@@ -17,15 +18,17 @@ from tpnum.law.expectation import Expectation, shared
 from tpnum.law.forms import Atom
 from tpnum.law.lines import Lines
 from tpnum.law.site import Site, union
+from tpnum.law.spread import spread
 from tpnum.law.tied import Tied, frame
 from tpnum.law.worklist import once
-from tpnum.program.lines import Axes, Data, Delay, Input, LinComb, Map, MatMul, Matrix
+from tpnum.program.lines import Axes, Data, Delay, Input, Known, LinComb, Map, MatMul, Matrix
 from tpnum.program.text import made_by, used_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tpnum.law.expectation import Side
+    from tpnum.law.spread import Spread
 
 
 class Pairs:
@@ -72,6 +75,10 @@ class Pairs:
             return self._lincomb(a, b, tied, centred)
         if isinstance(la, Delay) or isinstance(lb, Delay):
             return self.states.pair(self, (la, lb), self._frame(a, b, tied), centred)
+        for side, name in enumerate((a, b)):
+            found = spread(self.lines[side], name)
+            if found is not None:
+                return self._weighted(a, b, side, found, tied, centred)
         if isinstance(la, Map) and isinstance(lb, Map) and _named(la) == _named(lb):
             return self._mapped(la, lb, tied, centred)
         if isinstance(la, Map):
@@ -220,6 +227,37 @@ class Pairs:
             node = graph.Diagonal(*self._frame(a, b, tied), increments=False, operand=node, axes=loose)
         return node
 
+    def _weighted(
+        self, a: str, b: str, side: int, found: Spread, tied: Axes, centred: bool
+    ) -> graph.Pair | None:
+        """A sum with weights of the input on one side; what it sums over cannot stay tied underneath."""
+        lines, over = self.lines[side], dict(found.over)
+        loose = tuple(axis for axis in tied if axis[0] in over)
+        free = tuple(axis for axis in tied if axis[0] not in over)
+        parts = []
+        for term in found.terms:
+            inner = self.second(*((term.vector, b) if side == 0 else (a, term.vector)), free, centred)
+            weights = self.sites[side].factors((term.scalar,) if term.scalar else ())
+            if inner is None or weights is None:
+                continue
+            axes = union(lines.axes(term.vector), *(w.axes for w in weights))
+            made = tuple(axis for axis in axes if axis[0] not in over)
+            frames = (made, self.lines[1].axes(b)) if side == 0 else (self.lines[0].axes(a), made)
+            node = graph.Weighted(
+                *frame(*frames, free),
+                increments=False,
+                operand=inner,
+                side=side,
+                over=tuple(axis for axis in axes if axis[0] in over),
+                weights=weights[0] if weights else None,
+            )
+            same = prod(size for name, size in found.over if name not in dict(axes))
+            parts.append(graph.Part(found.coef * term.coef * same, (), (), (node,)))
+        total = self._sum(a, b, free, parts)
+        if total is not None and loose:
+            return graph.Diagonal(*self._frame(a, b, tied), increments=False, operand=total, axes=loose)
+        return total
+
     def independent(self, a: str, b: str, axis: str) -> bool:
         """Whether K(a, b) vanishes between different indices of ``axis``, from the text alone."""
         return once(self._apart, (a, b, axis), self._independent, a, b, axis)
@@ -347,7 +385,7 @@ def alike(rows: Lines, cols: Lines) -> set[str]:
     found: set[str] = set()
     for line in rows.program.lines:
         for name in made_by(line):
-            same = isinstance(line, Data) or line == cols.by_name.get(name)
+            same = isinstance(line, Data | Known) or line == cols.by_name.get(name)
             if same and all(used in found for used in used_by(line)):
                 found.add(name)
     return found

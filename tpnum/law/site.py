@@ -25,11 +25,13 @@ from tpnum.program.lines import (
     Data,
     Delay,
     Input,
+    Known,
     LinComb,
     Map,
     MatMul,
     Moment,
     Nonlin,
+    Softmax,
 )
 
 if TYPE_CHECKING:
@@ -182,9 +184,15 @@ class Site:
     def _scalar(self, name: str) -> graph.Profile | None:
         line = self.lines.by_name[name]
         key = ("scalar", name)
+        if isinstance(line, Known):
+            return self._register(graph.Given(key, self.lines.axes(name), name=name))
         if isinstance(line, Arith):
             args = tuple(self.scalar(s) for s in line.scalars)
             return self._register(graph.Arithmetic(key, self.lines.axes(name), fn=line.fn, args=args))
+        if isinstance(line, Softmax):
+            weights = self.scalar(line.weights) if line.weights else None
+            made = graph.Softmax(key, self.lines.axes(name), self.scalar(line.scalar), line.over, weights)
+            return self._register(made)
         if isinstance(line, Map):
             inner = self.scalar(line.operand)
             return self._register(graph.Mapped1(key, self.lines.axes(name), operand=inner, map=line))

@@ -22,7 +22,8 @@ from tpnum.limits.reading import Families, FractionReading, Recursion
 from tpnum.limits.report import Choice, IndependenceReport, choices, sampled
 from tpnum.program.calls import as_program
 from tpnum.program.expand import maps_below_functions, origins, sources
-from tpnum.program.lines import Data, Transpose
+from tpnum.program.known import settled
+from tpnum.program.lines import Data, Known, Transpose
 from tpnum.program.refer import refer
 from tpnum.program.sample import arrays_of
 from tpnum.program.text import place, quoted_places
@@ -131,7 +132,7 @@ class Law:
         self.options = options
         self._data = {name: x[None] for name, x in arrays_of(data, "data").items()}
         split = origins(p)
-        lines = [line.name for line in p.lines if isinstance(line, Data)]
+        lines = [line.name for line in p.lines if isinstance(line, Data | Known)]
         needed = dict.fromkeys(n if n in self._data or n not in split else split[n][0] for n in lines)
         if set(needed) != set(self._data):
             listed = ", ".join(needed) or "none"
@@ -145,10 +146,16 @@ class Law:
         """Arrays of the axes of their lines, and equally many channels where lines share them."""
         channels: dict[str, int] = {}
         for line in self.program.lines:
-            if not isinstance(line, Data):
+            if not isinstance(line, Data | Known):
                 continue
             name, axes = (split[line.name][:2]) if line.name not in self._data else (line.name, line.axes)
             given, sizes = self._data[name].shape[1:], tuple(size for _, size in axes)
+            if isinstance(line, Known):
+                if given != sizes:
+                    raise InputError(
+                        f"data[{name!r}] has shape {given}; the scalars of one example are {sizes}"
+                    )
+                continue
             if given[:-1] != sizes or len(given) != len(sizes) + 1 or not given[-1]:
                 expected = ", ".join([*map(str, sizes), "channels"])
                 raise InputError(f"data[{name!r}] has shape {given}; one example is ({expected})")
@@ -159,7 +166,8 @@ class Law:
 
     def _prepare(self) -> None:
         """All that follows from the program, the options and the data."""
-        self._plain = self.program.unrolled()
+        plain = self.program.unrolled()
+        self._plain = settled(plain, {name: x[0] for name, x in bind(plain, self._data).items()})
         self.independence = IndependenceReport(
             independence(self._plain, self.program),
             partial(_assuming, self.program, self.options, self._examples()),

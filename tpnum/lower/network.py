@@ -69,8 +69,11 @@ class Network:
 
     def __init__(self, outputs: list[graph.Pair], apart: Container[int] = ()):
         order = graph.schedule(outputs)
-        if any(isinstance(node, graph.PairExpect) and id(node) not in apart for node in order):
-            raise Unsupported("an expectation in more than two dimensions")
+        for node in order:
+            if isinstance(node, graph.PairExpect) and id(node) not in apart:
+                raise Unsupported("an expectation in more than two dimensions")
+            if isinstance(node, graph.Weighted):
+                raise Unsupported("a sum over an index axis with weights of the input")
         uses: dict[int, int] = {}
         wanted: set[int] = {id(node) for node in outputs}
         above: dict[int, list[graph.Pair]] = {}
@@ -102,7 +105,8 @@ class Network:
                 self._add_apart(node)
             elif id(node) in kept:
                 self._add(node, kept)
-        self._hold({id(node.call.cov) for node in order if isinstance(node, graph.Dual)})
+        covs = [node.call.cov for node in order if isinstance(node, graph.Dual)]
+        self._hold({id(pair) for cov in covs for pair in (cov, *factors_of(cov))})
         self._find_twins()
         self.depth = 1 + max((root.level for root in self.roots), default=0)
         for root in self.roots:
@@ -206,8 +210,11 @@ def buffered(node: graph.Pair) -> list[graph.Pair]:
 
 
 def factors_of(atom: graph.Pair) -> list[graph.Pair]:
-    """The nodes that a sum which is not linear multiplies."""
-    return graph.operands(atom) if isinstance(atom, graph.Sum) and not is_linear(atom) else []
+    """The nodes that a sum which is not linear multiplies, and those that such sums among them do."""
+    if not isinstance(atom, graph.Sum) or is_linear(atom):
+        return []
+    below = graph.operands(atom)
+    return [*below, *(inner for pair in below for inner in factors_of(pair))]
 
 
 def _mixing(node: graph.Mapped) -> bool:

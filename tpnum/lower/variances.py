@@ -9,8 +9,8 @@ import numpy as np
 
 from tpnum.evaluate.general import same_input
 from tpnum.evaluate.profile import ProfileValues
-from tpnum.lower.blocks import BlockLayout
 from tpnum.kernels._arrays import aligned
+from tpnum.lower.blocks import BlockLayout
 from tpnum.lower.compiler import Unsupported
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import buffer_places

@@ -40,6 +40,7 @@ from tpnum.nn.activations import (
     Swish,
     Tanh,
 )
+from tpnum.nn.attention import GlobalSelfAttention
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.combinators import (
     FanInConcat,
@@ -55,6 +56,7 @@ from tpnum.nn.combinators import (
 from tpnum.nn.dense import Dense, Flatten
 from tpnum.nn.elementwise import Elementwise, ElementwiseNumerical
 from tpnum.nn.emitter import Emitter, program
+from tpnum.nn.graphs import Aggregate
 from tpnum.nn.normalization import Dropout, LayerNorm
 from tpnum.nn.recurrent import SimpleRnn
 from tpnum.nn.spatial import (
@@ -75,6 +77,7 @@ __all__ = [
     "ABRelu",
     "Abs",
     "Activation",
+    "Aggregate",
     "AvgPool",
     "Block",
     "Conv",
@@ -100,6 +103,7 @@ __all__ = [
     "Gaussian",
     "Gelu",
     "GlobalAvgPool",
+    "GlobalSelfAttention",
     "GlobalSumPool",
     "HardTanh",
     "Hermite",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, TypeVar, dataclass_transform
 
+import numpy as np
+
 from tpnum import functions
 from tpnum.functions import Function
 from tpnum.nn.arguments import Coefficients, Degree, Flag, Positive, Real
@@ -45,7 +47,14 @@ class Activation(Layer):
                 "it acts on raw data, which is not Gaussian; apply it to the array before, or put a "
                 "Dense or Conv first"
             )
-        return x.replace([to.apply(self.as_function(), block.vector) for block in x.blocks])
+        fn = self.as_function()
+        made = [to.apply(fn, block.vector) for block in x.blocks]
+        return x.replace(made if _keeps_zero(fn) else to.masked(made, x.mask))
+
+
+def _keeps_zero(fn: Function) -> bool:
+    """Whether a function is known to be 0 at 0, as what is masked is."""
+    return not fn.n_scalars and fn.user is None and not np.any(fn(np.zeros(1)))
 
 
 @row

@@ -19,7 +19,7 @@ from tpnum.nn.arguments import convert, misfit, names_of
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
-    from tpnum.program import Program, Vector
+    from tpnum.program import Program, Scalar, Vector
     from tpnum.program.lines import Axes
 
 
@@ -53,10 +53,13 @@ class Features:
     """What a layer gets and gives: channel blocks over common spatial ``axes``.
 
     More than one block comes from `FanInConcat`: W [h1; h2] = W1 h1 + W2 h2, the variance split by width.
+    ``mask`` is 1 at the positions that an example has and 0 at those of its padding, where all channels are
+    zero; None where every example has every position.
     """
 
     blocks: tuple[Block, ...]
     axes: Axes = ()
+    mask: Scalar | None = None
 
     @property
     def channels(self) -> int:
@@ -76,11 +79,15 @@ class Features:
         return dict(self.axes)
 
     def replace(self, vectors: Sequence[Vector], axes: Axes | None = None) -> Features:
-        """The same blocks holding other vectors."""
+        """The same blocks and mask with other vectors."""
         blocks = tuple(
             Block(vector, block.width, block.flat) for vector, block in zip(vectors, self.blocks, strict=True)
         )
-        return Features(blocks, self.axes if axes is None else axes)
+        return Features(blocks, self.axes if axes is None else axes, self.mask)
+
+    def masked(self, mask: Scalar | None) -> Features:
+        """The same vectors with another mask."""
+        return Features(self.blocks, self.axes, mask)
 
 
 Tree: TypeAlias = "Features | tuple[Tree, ...]"

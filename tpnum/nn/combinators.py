@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import mul
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tpnum.arguments import shown
@@ -200,7 +202,12 @@ class FanIn(Layer):
         if len({branch.axes for branch in branches}) > 1:
             shapes = " and ".join(str(tuple(branch.sizes().values())) for branch in branches)
             raise to.error(f"the branches have spatial shapes {shapes}; make strides and padding agree")
-        return self.join(to, branches)
+        made = self.join(to, branches)
+        masks = {mask.name: mask for branch in branches if (mask := branch.mask) is not None}
+        if len(masks) == 1 and all(branch.mask is not None for branch in branches):
+            return made.masked(branches[0].mask)
+        mask = reduce(mul, masks.values()) if masks else None  # masked where a branch is
+        return made.replace(to.masked([block.vector for block in made.blocks], mask)).masked(mask)
 
     def join(self, to: Emitter, branches: Sequence[Features]) -> Features:
         raise self.error("a join defines join(to, branches)")

@@ -29,8 +29,8 @@ class Dense(Layer):
 
     def emit(self, to: Emitter, x: Features) -> Features:
         weights = Weights(self.W_std, self.b_std, self.parameterization, self.s[0])
-        vector = weights.affine(to, x, to.cdc(self.out_dim))
-        return Features((Block(vector, self.out_dim),), x.axes)
+        vector = weights.affine(to, x, to.cdc(self.out_dim), mask=x.mask)
+        return Features((Block(vector, self.out_dim),), x.axes, x.mask)
 
 
 @dataclass(frozen=True, repr=False)

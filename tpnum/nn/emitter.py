@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tpnum.arguments import shown
 from tpnum.errors import InputError, SpecError
 from tpnum.nn.arguments import read_sizes
 from tpnum.nn.base import Block, Features, Layer, no_layer
 from tpnum.program import Program
+from tpnum.program.lines import LinComb, Term
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -24,17 +27,20 @@ AXES = {0: (), 1: ("t",), 2: ("y", "x"), 3: ("z", "y", "x")}
 """Names of the spatial axes of inputs, by how many there are."""
 LONGEST = 1 << 20
 """Positions of one axis whose map by a convolution is still written down."""
-
-
+COUNTED = ".positions"
+"""What names of counts of positions end in: no example may have none of them."""
 LAYERS = 20_000
 """Of one net: what takes a minute or two."""
 
 
-def program(net: Layer, shape: Sequence[int]) -> Program:
+def program(net: Layer, shape: Sequence[int], masked: bool = False) -> Program:
     """The program of a net on one example of ``shape`` = (spatial sizes .., channels), outputs declared.
 
-    The input is the data ``u`` with channels ``d``.  A net that ends concatenated has several outputs, each
-    weighted by its share of the channels.
+    The input is the data ``u`` with channels ``d``.  ``masked``: positions that an example lacks are told by
+    the known scalars ``mask``, 1 where it has them and 0 where the data is padding, which must be zero; every
+    layer keeps it zero, averages over the others and hands the mask on.  Graphs (`Aggregate`) are the known
+    scalars ``pattern``.  A net that ends concatenated has several outputs, each weighted by its share of the
+    channels.
     """
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1))")
@@ -51,7 +57,9 @@ def program(net: Layer, shape: Sequence[int]) -> Program:
     names = AXES.get(len(spatial)) or tuple(f"p{index}" for index in range(len(spatial)))
     axes = tuple(zip(names, spatial, strict=True))
     to = Emitter(Program())
-    x = to.run(net, Features((Block(to.program.data("u", axes, channels="d"), channels),), axes), "")
+    data = Block(to.program.data("u", axes, channels="d"), channels)
+    mask = to.program.scalars("mask", axes) if masked else None
+    x = to.run(net, Features((data,), axes, mask), "")
     if not isinstance(x, Features):
         raise SpecError(f"the net ends in {len(x)} branches; join them by FanInSum, FanInConcat or FanInProd")
     for block, share in zip(x.blocks, x.shares, strict=True):
@@ -127,9 +135,23 @@ class Emitter:
             return self.program.ones(dim)
         return self.program.vector(self._name("one"), 1.0, 0.0, dim, axes)
 
-    def total(self, vectors: Iterable[Vector]) -> Vector:
-        """The sum, as one line."""
-        return _settled(self.program.lincomb([(1.0, vector) for vector in vectors]))
+    def total(self, vectors: Iterable[Vector], mask: Scalar | None = None) -> Vector:
+        """The sum, as one line, zero where masked."""
+        factors = () if mask is None else (mask,)
+        return _settled(self.program.lincomb([(1.0, vector, *factors) for vector in vectors]))
+
+    def masked(self, vectors: Sequence[Vector], mask: Scalar | None) -> Sequence[Vector]:
+        """The vectors, made zero where masked."""
+        return vectors if mask is None else [self.scale(vector, mask) for vector in vectors]
+
+    def count(self, mask: Scalar, axes: Iterable[str]) -> Scalar:
+        """How many positions along ``axes`` are not masked, by a name that says which layer counts them."""
+        path = ".".join(step for step, _ in self._steps if step) or "net"
+        return mask.sum(*axes).named(self.program._auto(f"{path}{COUNTED}", bare=True))
+
+    def between(self, first: Vector, second: Vector, share: Scalar) -> Vector:
+        """The sum share * first + (1 - share) * second."""
+        return _settled(self.program.lincomb([(1.0, first, share), (1.0, second, 1.0 - share)]))
 
     def product(self, vectors: Sequence[Vector]) -> Vector:
         """The product channel by channel."""
@@ -137,6 +159,29 @@ class Emitter:
         for vector in vectors[1:]:
             made = _settled(made * vector)
         return made
+
+    def table(self, prefix: str, axes: Axes, values: np.ndarray) -> Scalar:
+        """Numbers per index, the same for all examples."""
+        return self.program.scalars(self._name(prefix), axes, values)
+
+    def gathered(self, vector: Vector, weights: Scalar, seen: dict[str, str]) -> Vector:
+        """sum over r of weights[r, p] vector[r], p along the axes ``seen`` and r under their other names."""
+        terms = [Term(1.0, vector.rename(**seen).name, weights.name)]
+        if [axis for axis, _ in vector.axes][-len(seen) :] != list(seen):
+            terms.insert(0, Term(0.0, vector.name))  # it says in which order the axes stand
+        name = self.program._auto(f"{self._name('a')}.parts", bare=True)
+        self.program.append(LinComb(name, tuple(terms)))
+        return self.program[name].sum(*seen.values())
+
+    def graph(self, axes: Axes) -> Scalar:
+        """The known scalars ``pattern``, of which a net has one family."""
+        known = self.program["pattern"] if "pattern" in self.program else None
+        if known is None:
+            return self.program.scalars("pattern", axes)
+        if known.axes != axes:
+            sizes = " and ".join(str(tuple(n for _, n in a[len(a) // 2 :])) for a in (known.axes, axes))
+            raise self.error(f"graphs are of one kind in a net, and here are two, over positions {sizes}")
+        return known
 
     def apply(self, fn: Function, vector: Vector) -> Vector:
         """fn(vector), or fn(vector; E vector^2) for a function that takes a scalar."""

@@ -12,7 +12,7 @@ from tpnum.nn.base import Features, Layer
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
-    from tpnum.program import Scalar
+    from tpnum.program import Scalar, Vector
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,10 +33,12 @@ class LayerNorm(Layer):
                 "or Conv first"
             )
         over = self._spatial(to, x)
-        mean = self._average(x, [to.program.mean(block.vector) for block in x.blocks], over)
-        centred = [to.shift(block.vector, mean) for block in x.blocks]
+        mean = self._average(to, x, [to.program.mean(block.vector) for block in x.blocks], over)
+        centred: Sequence[Vector] = [to.shift(block.vector, mean) for block in x.blocks]
+        if over:  # of one position alone the mean of what is masked is zero
+            centred = to.masked(centred, x.mask)
         squares = [to.moment_of_square(vector) for vector in centred]
-        scale = 1.0 / (self._average(x, squares, over) + self.eps) ** 0.5
+        scale = 1.0 / (self._average(to, x, squares, over) + self.eps) ** 0.5
         return x.replace([to.scale(vector, scale) for vector in centred])
 
     def _spatial(self, to: Emitter, x: Features) -> list[str]:
@@ -54,11 +56,19 @@ class LayerNorm(Layer):
         return [name for place, (name, _) in enumerate(x.axes, start=1) if place in places]
 
     @staticmethod
-    def _average(x: Features, scalars: Sequence[Scalar], over: Sequence[str]) -> Scalar:
-        """The mixture of the blocks' scalars, averaged over their flattened axes and ``over``."""
+    def _average(to: Emitter, x: Features, scalars: Sequence[Scalar], over: Sequence[str]) -> Scalar:
+        """The mixture of the blocks' scalars, averaged over their flattened axes and ``over``.
+
+        Of positions those that are not masked count; where there are none the average is zero.
+        """
+        share = None
+        if x.mask is not None and over:
+            count = x.mask.sum(*over)
+            share = 1.0 / (count + (1.0 - to.program.apply("step", count)))
         means = []
         for block, scalar in zip(x.blocks, scalars, strict=True):
-            means.append(scalar.mean(*(name for name, _ in block.flat), *over))
+            flat = scalar.mean(*(name for name, _ in block.flat))
+            means.append(flat.mean(*over) if share is None else flat.sum(*over) * share)
         if len(means) == 1:
             return means[0]
         mixture = means[0] * x.shares[0]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class SimpleRnn(Layer):
     """s_t = f(W s_{t-1} + U x_t + b), s_0 = 0: every state, or the last (``return_sequences=False``).
 
+    At masked steps the state stays what it was, so that the last one is that of the sequence without them.
+
     W_std is the deviation of the state's weights, U_std of the input's; the readout is a `Dense` after it.
     ``reverse=True`` runs from the last position to the first: the state at t has read x_t, x_{t+1}, ..., and
     the "last" state is the one at the first position.  A layer in both directions concatenates two::
@@ -56,8 +58,10 @@ class SimpleRnn(Layer):
         drive = Weights(self.U_std, self.b_std, *own).affine(to, x, dim)
         recur = Weights(self.W_std, None, *own)
         axis, _ = x.axes[0]
+        mask = x.mask
         if self.reverse:
             drive = drive.take(**{axis: slice(None, None, -1)})
+            mask = None if mask is None else mask.take(**{axis: slice(None, None, -1)})
         with to.program.scan(*x.axes[0]) as loop:
             state = loop.carry(dim)
             (fed,) = recur.product(to, Features((Block(state, self.out_dim),)), dim)
@@ -65,8 +69,14 @@ class SimpleRnn(Layer):
             after = (
                 to.run(self.activation, Features((Block(sums, self.out_dim),)), "activation").blocks[0].vector
             )
+            if mask is not None:
+                here = loop.slice(mask)
+                after = to.between(after, state, here)
             loop.next(state, after)
             result = loop.stack(after) if self.return_sequences else loop.last(state)
-        if self.reverse and self.return_sequences:
+        if not self.return_sequences:
+            return Features((Block(result, self.out_dim),))
+        if self.reverse:
             result = result.take(**{axis: slice(None, None, -1)})
-        return Features((Block(result, self.out_dim),), x.axes if self.return_sequences else ())
+        (result,) = to.masked([result], x.mask)
+        return Features((Block(result, self.out_dim),), x.axes, x.mask)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from tpnum.arguments import shown
 from tpnum.errors import ProgramError
@@ -32,15 +32,16 @@ from tpnum.nn.arguments import (
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.resample import resize_rows
 from tpnum.nn.weights import Weights
-from tpnum.program.maps import IndexMap
+from tpnum.program.maps import IndexMap, Take
 from tpnum.program.windows import Pool, Transposed, Window
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
-    from tpnum.program import Vector
+    from tpnum.program import Scalar, Vector
     from tpnum.program.lines import Axes
 
 
+V = TypeVar("V", bound="Vector | Scalar")
 LONGEST = 1 << 16
 """Positions in a window, or of a resized axis, that are still written down."""
 
@@ -136,15 +137,22 @@ class _Convolution(Layer):
         if self.groups > 1:
             self._need_groups(to, x)
         vectors = [block.vector for block in x.blocks]
-        for axis, seen in self.windows(to, x, reads):
-            out = ((axis, seen.positions), (_offset(axis), seen.size))
-            vectors = [vector.map(axis, out, seen) for vector in vectors]
+        seen = self.windows(to, x, reads)
+        for axis, index in seen:
+            out = ((axis, index.positions), (_offset(axis), index.size))
+            vectors = [vector.map(axis, out, index) for vector in vectors]
         window = tuple((_offset(axis), width) for axis, _, width, _ in reads)
         axes = _positions(vectors[0], x)
         # of all channels that enter, the weights of one output see the share 1 / groups
         weights = Weights(self.W_std, self.b_std, self.parameterization, self.s[0] * self.groups)
-        vector = weights.affine(to, x, to.cdc(self.out_chan), window, axes if self.local else (), vectors)
-        return Features((Block(vector, self.out_chan),), axes)
+        mask = None if x.mask is None else self.mask(to, x.mask, seen)
+        dim, local = to.cdc(self.out_chan), axes if self.local else ()
+        vector = weights.affine(to, x, dim, window, local, vectors, mask)
+        return Features((Block(vector, self.out_chan),), axes, mask)
+
+    def mask(self, to: Emitter, mask: Scalar, seen: list[Any]) -> Scalar:
+        """The mask behind it: that of the positions in the middle of the filters."""
+        return _middles(mask, seen)
 
     def windows(self, to: Emitter, x: Features, reads: list[tuple[str, int, int, int]]) -> list[Any]:
         """(axis, map to (position, offset in the filter)) per spatial axis."""
@@ -252,6 +260,22 @@ class ConvTranspose(_Convolution):
             to, "filter_shape", reads, lambda _, n, width, step: Transposed(n, width, step, self.padding)
         )
 
+    def mask(self, to: Emitter, mask: Scalar, seen: list[Any]) -> Scalar:
+        raise to.error(
+            "of what it makes no position belongs to one that it reads, so nothing says which are masked; "
+            "pool or flatten before it, or leave mask_constant out"
+        )
+
+
+def _middles(mask: Scalar, seen: list[tuple[str, Window | Pool]]) -> Scalar:
+    """The mask of windows: that of the position in their middle."""
+    for axis, index in seen:
+        reach = index.reach
+        middles = tuple((start + (reach - 1) // 2) % index.length for start in index.starts)
+        if middles != tuple(range(index.length)):
+            mask = mask.map(axis, ((axis, len(middles)),), Take(index.length, middles))
+    return mask
+
 
 def _pooled(
     to: Emitter,
@@ -268,9 +292,12 @@ def _pooled(
         return Pool(size, width, step, padding, {"sum": 1.0, "average": 1.0 / width, "inside": None}[scaled])
 
     vectors = [block.vector for block in x.blocks]
-    for axis, index in _mapped(to, "window_shape", reads, pool):
+    seen: list[Any] = _mapped(to, "window_shape", reads, pool)
+    for axis, index in seen:
         vectors = [vector.map(axis, ((axis, index.count),), index) for vector in vectors]
-    return x.replace(vectors, _positions(vectors[0], x))
+    axes = _positions(vectors[0], x)
+    mask = _middles(x.mask, seen) if x.mask is not None else None
+    return x.replace(to.masked(vectors, mask), axes).masked(mask)
 
 
 @dataclass(frozen=True, repr=False)
@@ -301,11 +328,15 @@ class SumPool(Layer):
 
 @dataclass(frozen=True, repr=False)
 class GlobalAvgPool(Layer):
-    """Mean over all positions."""
+    """Mean over all positions, of those that are not masked."""
 
     def emit(self, to: Emitter, x: Features) -> Features:
         _need_axes(to, x)
-        return x.replace([block.vector.mean(*x.sizes()) for block in x.blocks], ())
+        if x.mask is None:
+            return x.replace([block.vector.mean(*x.sizes()) for block in x.blocks], ())
+        share = 1.0 / to.count(x.mask, x.sizes())
+        sums = [block.vector.sum(*x.sizes()) for block in x.blocks]
+        return x.replace([to.scale(vector, share) for vector in sums], ()).masked(None)
 
 
 @dataclass(frozen=True, repr=False)
@@ -314,7 +345,7 @@ class GlobalSumPool(Layer):
 
     def emit(self, to: Emitter, x: Features) -> Features:
         _need_axes(to, x)
-        return x.replace([block.vector.sum(*x.sizes()) for block in x.blocks], ())
+        return x.replace([block.vector.sum(*x.sizes()) for block in x.blocks], ()).masked(None)
 
 
 @dataclass(frozen=True, repr=False)
@@ -334,15 +365,20 @@ class ImageResize(Layer):
             )
         if max(self.shape[1:-1]) > LONGEST:
             raise to.error(f"shape is {shown(self.shape)}; an axis has at most {LONGEST} positions")
+        vectors = [self._resized(x, block.vector) for block in x.blocks]
+        axes = _positions(vectors[0], x)
+        if x.mask is None:
+            return x.replace(vectors, axes)
+        mask = to.program.apply("step", self._resized(x, x.mask))  # masked where all that it reads is
+        return x.replace(vectors, axes).masked(mask)
+
+    def _resized(self, x: Features, variable: V) -> V:
         method = "nearest" if self.method == "nearest" else "linear"
-        vectors = []
-        for block in x.blocks:
-            vector = block.vector
-            for (axis, size), new in zip(x.axes, self.shape[1:-1], strict=True):
-                if new not in (-1, size):
-                    vector = vector.map(axis, ((axis, new),), resize_rows(size, new, method, self.antialias))
-            vectors.append(vector)
-        return x.replace(vectors, _positions(vectors[0], x))
+        for (axis, size), new in zip(x.axes, self.shape[1:-1], strict=True):
+            if new not in (-1, size):
+                rows = resize_rows(size, new, method, self.antialias)
+                variable = variable.map(axis, ((axis, new),), rows)
+        return variable
 
 
 def _index(value: Any) -> tuple[Any, ...]:
@@ -387,7 +423,7 @@ class Index(Layer):
         places += ((None,) * 3,) * (rank - len(places))
         if any(place != (None, None, None) for place in (places[0], places[-1])):
             raise to.error("idx can slice spatial axes only; slice examples and channels of the array before")
-        vectors = [block.vector for block in x.blocks]
+        vectors, mask = [block.vector for block in x.blocks], x.mask
         kept = []
         for (axis, size), place in zip(x.axes, places[1:-1], strict=True):
             picks = [place] if isinstance(place, int) else list(range(*slice(*place).indices(size)))
@@ -396,5 +432,7 @@ class Index(Layer):
             if not isinstance(place, int):
                 kept.append((axis, len(picks)))
             if picks != list(range(size)) or isinstance(place, int):
-                vectors = [v.take(**{axis: place if isinstance(place, int) else picks}) for v in vectors]
-        return x.replace(vectors, tuple(kept))
+                taken = {axis: place if isinstance(place, int) else picks}
+                vectors = [v.take(**taken) for v in vectors]
+                mask = None if mask is None else mask.take(**taken)
+        return x.replace(vectors, tuple(kept)).masked(mask)

@@ -12,14 +12,34 @@ from typing import Any
 
 from tpnum.arguments import shown
 from tpnum.errors import SpecError
-from tpnum.nn import activations, combinators, dense, elementwise, normalization, recurrent, spatial
+from tpnum.nn import (
+    activations,
+    attention,
+    combinators,
+    dense,
+    elementwise,
+    graphs,
+    normalization,
+    recurrent,
+    spatial,
+)
 from tpnum.nn.arguments import misnamed, names_of, near
 from tpnum.nn.base import Layer
 from tpnum.nn.combinators import JOINS, NESTED, FanInSum, FanOut, Identity, Parallel, Repeat, Serial
 
 LAYERS: dict[str, type[Layer]] = {
     layer.op: layer
-    for module in (activations, combinators, dense, elementwise, normalization, recurrent, spatial)
+    for module in (
+        activations,
+        attention,
+        combinators,
+        dense,
+        elementwise,
+        graphs,
+        normalization,
+        recurrent,
+        spatial,
+    )  # fmt: skip
     for layer in vars(module).values()
     if isinstance(layer, type) and issubclass(layer, Layer) and is_dataclass(layer)
 } | {"Swish": activations.Swish}
@@ -32,7 +52,6 @@ _CHILDREN = {
     "residual": ("body", "shortcut"),
     "branches": ("join", "branches"),
 }
-_ABSENT = ("GlobalSelfAttention", "Aggregate")
 
 
 def from_spec(spec: Mapping[str, Any]) -> Layer:
@@ -74,8 +93,6 @@ def _layer(spec: Any, path: str) -> Layer:
         return _container(op, given, path)
     if op not in LAYERS:
         where = f"{path}: " if path else ""
-        if op in _ABSENT:
-            raise SpecError(f"{where}op {op!r} is not available; available are {', '.join(ops())}")
         raise SpecError(f"{where}no op is named {op!r}; {near(op, ops())}")
     cls = LAYERS[op]
     complaint = misnamed(given, *names_of(cls))

@@ -23,7 +23,7 @@ from tpnum.nn.base import Features
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
-    from tpnum.program import Vector
+    from tpnum.program import Scalar, Vector
     from tpnum.program.lines import Axes
 
 
@@ -87,9 +87,11 @@ class Weights:
         window: Axes = (),
         local: Axes = (),
         vectors: Sequence[Vector] | None = None,
+        mask: Scalar | None = None,
     ) -> Vector:
-        """W h + b."""
-        return to.total(self.product(to, x, dim, window, local, vectors) + self.bias(to, dim, local))
+        """W h + b, zero where masked."""
+        products = self.product(to, x, dim, window, local, vectors)
+        return to.total(products + self.bias(to, dim, local), mask)
 
 
 ONE = "one"

@@ -17,7 +17,7 @@ from tpnum.errors import ProgramError
 from tpnum.program.backward_scan import quoting, reverse_scan
 from tpnum.program.gradient import Rules
 from tpnum.program.handle import Handle, is_number
-from tpnum.program.lines import Data, Input, Line, Matrix, Scan, Transpose
+from tpnum.program.lines import Data, Input, Known, Line, Matrix, Scan, Transpose
 from tpnum.program.text import made_by, used_by
 from tpnum.program.values import MatrixVar, Scalar, Vector
 
@@ -136,7 +136,7 @@ class Reverse(Rules):
         if isinstance(line, Scan):
             self._reach_scan(line)
             return
-        if isinstance(line, Data):
+        if isinstance(line, (Data, Known)):
             return
         for name in made_by(line):
             asked = self.asked(line, name) or any(self.root.get(n, n) in self.live for n in used_by(line))

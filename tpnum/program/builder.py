@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum import functions
-from tpnum.arguments import number, real_array, shown
+from tpnum.arguments import finite_array, number, real_array, shown
 from tpnum.errors import ProgramError
 from tpnum.program import backward as reverse
 from tpnum.program import expand as expansion
@@ -27,17 +27,20 @@ from tpnum.program import serial
 from tpnum.program import tangent as differentiated
 from tpnum.program.calls import as_function, handle_of, split_arguments
 from tpnum.program.handle import Handle, is_number
+from tpnum.program.known import append_table
 from tpnum.program.lines import (
     Arith,
     Axes,
     Data,
     Input,
+    Known,
     LinComb,
     Map,
     MatMul,
     Matrix,
     Moment,
     Nonlin,
+    Softmax,
     Term,
     Transpose,
 )
@@ -213,6 +216,22 @@ class Program(State):
         self._append(Data(name, channels, axes), self._root)
         return Vector(self, name)
 
+    @reads(name=read.text, axes=read.axes)
+    def scalars(self, name: str, axes: Any = (), values: Any = None) -> Scalar:
+        """Known numbers, a scalar family over ``axes``: of each example, as a mask or the edges of a graph.
+
+        They are given with the data, by name, as arrays (.., *axes).  ``values``, an array (*axes), makes
+        them constants of the program instead, the same for all examples, as a causal mask is.
+        """
+        if values is None:
+            self._append(Known(name, axes), self._root)
+            return Scalar(self, name)
+        table, sizes = finite_array(values, "values", error=ProgramError), tuple(size for _, size in axes)
+        if table.shape != sizes:
+            raise ProgramError(f"values of {name} have shape {table.shape}; its axes have the sizes {sizes}")
+        append_table(self, name, axes, table)
+        return Scalar(self, name)
+
     @reads(
         name=read.text,
         rows=read.text,
@@ -377,6 +396,12 @@ class Program(State):
     def _arith(self, fn: Function, scalars: tuple[str, ...]) -> Scalar:
         made = self._auto("s")
         self._append(Arith(made, fn, scalars))
+        return Scalar(self, made)
+
+    def _softmax(self, logits: Scalar, over: tuple[str, ...], weights: Scalar | None) -> Scalar:
+        names = logits.name, over, "" if weights is None else weights.name
+        made = self._auto("s")
+        self._append(Softmax(made, *names))
         return Scalar(self, made)
 
     def _transpose(self, matrix: str) -> str:

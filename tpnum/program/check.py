@@ -18,6 +18,7 @@ from tpnum.program.lines import (
     Data,
     Delay,
     Input,
+    Known,
     LinComb,
     Line,
     Map,
@@ -26,6 +27,7 @@ from tpnum.program.lines import (
     Moment,
     Nonlin,
     Scan,
+    Softmax,
     Transpose,
     Var,
 )
@@ -154,6 +156,12 @@ def _data(line: Data, scope: Scope) -> list[Var]:
     return [Var(line.name, "D", line.channels, distinct_axes(line.axes))]
 
 
+def _known(line: Known, scope: Scope) -> list[Var]:
+    if scope.parent is not None:
+        raise Fault("known scalars belong before the scan: inside, use loop.slice")
+    return [Var(line.name, "S", "", distinct_axes(line.axes))]
+
+
 def _matrix(line: Matrix, scope: Scope) -> list[Var]:
     if scope.parent is not None:
         raise Fault("a matrix belongs before the scan, so that every step shares it")
@@ -242,6 +250,18 @@ def _arith(line: Arith, scope: Scope) -> list[Var]:
     return [Var(line.name, "S", "", merged_axes(scalars))]
 
 
+def _softmax(line: Softmax, scope: Scope) -> list[Var]:
+    scalars = scalars_of((line.scalar, *([line.weights] if line.weights else [])), scope)
+    axes = merged_axes(scalars)
+    own = [axis for axis, _ in scalars[0].axes]
+    for axis in line.over:
+        if axis not in own:
+            raise Fault(f"{line.scalar!r} has no axis {axis!r}; its axes are {own}")
+    if not line.over or len(set(line.over)) < len(line.over):
+        raise Fault("a softmax is over at least one axis, and none twice")
+    return [Var(line.name, "S", "", axes)]
+
+
 def _map(line: Map, scope: Scope) -> list[Var]:
     v = scope.get(line.operand)
     if v.kind == "A":
@@ -322,6 +342,7 @@ def _delay(line: Delay, scope: Scope) -> list[Var]:
 RULES: dict[type, Any] = {
     Input: _input,
     Data: _data,
+    Known: _known,
     Matrix: _matrix,
     Transpose: _transpose,
     MatMul: _matmul,
@@ -329,6 +350,7 @@ RULES: dict[type, Any] = {
     Nonlin: _nonlin,
     Moment: _moment,
     Arith: _arith,
+    Softmax: _softmax,
     Map: _map,
     Scan: _scan,
     Delay: _delay,

@@ -18,6 +18,7 @@ from tpnum.program.lines import (
     Axes,
     Data,
     Input,
+    Known,
     LinComb,
     Line,
     Map,
@@ -26,6 +27,7 @@ from tpnum.program.lines import (
     Moment,
     Nonlin,
     Scan,
+    Softmax,
     Transpose,
     Var,
 )
@@ -73,8 +75,8 @@ class Run:
     # --- data
 
     def _data(self, data: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int | None]:
-        """Arrays (examples or 1, axes..., channels) by the name of the data line."""
-        lines = {line.name: line for line in self.program.lines if isinstance(line, Data)}
+        """Arrays (examples or 1, axes..., channels) by data line, those of known scalars without channels."""
+        lines = {line.name: line for line in self.program.lines if isinstance(line, Data | Known)}
         families = {self.origins[n][0] if n in self.origins else n for n in lines}
         if set(data) != families:
             raise InputError(f"data= must have one array for each of {sorted(families)}, not {list(data)}")
@@ -84,16 +86,19 @@ class Run:
             family, axes, fixed = self.origins.get(name, (name, line.axes, {}))
             x = data[family]
             shape = tuple(n for _, n in axes)
-            if x.shape[-1 - len(shape) : -1] != shape or x.ndim not in (len(shape) + 1, len(shape) + 2):
-                raise InputError(
-                    f"data {family!r} has shape {x.shape}, not (examples,) + {shape} + (channels,)"
-                )
+            last = isinstance(line, Data)  # the channels
+            fits = x.shape[x.ndim - last - len(shape) : x.ndim - last] == shape
+            if not fits or x.ndim - len(shape) - last not in (0, 1):
+                expected = f"(examples,) + {shape}" + " + (channels,)" * last
+                raise InputError(f"data {family!r} has shape {x.shape}, not {expected}")
             if not x.size:
                 raise InputError(f"data {family!r} is empty: its shape is {x.shape}")
-            many = x.ndim == len(shape) + 2
+            many = x.ndim == len(shape) + last + 1
             examples.add(len(x) if many else None)
             x = x if many else x[None]
             out[name] = x[(slice(None), *(fixed.get(a, slice(None)) for a, _ in axes))]
+            if not isinstance(line, Data):
+                continue
             channels = self.widths.setdefault(line.channels, x.shape[-1])
             if channels != x.shape[-1]:
                 raise InputError(f"data {family!r} has {x.shape[-1]} channels, other data {channels}")
@@ -128,7 +133,7 @@ class Run:
         match line:
             case Input():
                 self.input(line)
-            case Data():
+            case Data() | Known():
                 self.values[line.name] = self.data[line.name]
             case Matrix():
                 self.matrix(line)
@@ -190,9 +195,18 @@ class Run:
                 axes = self.vars[line.name].axes
                 args = [aligned(self.values[s], self.vars[s], axes)[..., 0] for s in line.scalars]
                 return self.whole(np.asarray(line.fn(*args)), axes, ())
+            case Softmax():
+                return self.softmax(line)
             case Map():
                 return self.map(line)
         raise InputError(f"{line!r} cannot be run")
+
+    def softmax(self, line: Softmax) -> np.ndarray:
+        axes = self.vars[line.name].axes
+        names = (line.scalar, *([line.weights] if line.weights else []))
+        logits, *weights = (aligned(self.values[s], self.vars[s], axes)[..., 0] for s in names)
+        over = tuple(1 + k for k, (axis, _) in enumerate(axes) if axis in line.over)
+        return self.whole(softmax(logits, over, *weights), axes, ())
 
     def whole(self, value: np.ndarray, axes: Axes, tail: tuple[int, ...]) -> np.ndarray:
         """``value`` with every axis at its full size."""
@@ -265,6 +279,18 @@ class Run:
         inside = {c.name for c in line.carries} | {inner for inner, _ in line.inputs} | _made_inside(line)
         for name in inside:
             self.values.pop(name, None)
+
+
+def softmax(logits: np.ndarray, over: tuple[int, ...], weights: np.ndarray | None = None) -> np.ndarray:
+    """weights exp(logits) / (their sum over some axes), zero where that is; nothing overflows."""
+    if weights is not None:
+        logits = np.where(weights > 0.0, logits, -np.inf)
+    largest = logits.max(axis=over, keepdims=True)
+    made = np.exp(logits - np.where(np.isfinite(largest), largest, 0.0))
+    if weights is not None:
+        made = made * weights
+    total = made.sum(axis=over, keepdims=True)
+    return np.asarray(made / np.where(total == 0.0, 1.0, total))
 
 
 def product(h: np.ndarray, a: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from tpnum.program.lines import (
     Data,
     Delay,
     Input,
+    Known,
     LinComb,
     Line,
     Map,
@@ -30,6 +31,7 @@ from tpnum.program.lines import (
     Moment,
     Nonlin,
     Scan,
+    Softmax,
     Term,
     Transpose,
     Var,
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 
 Index: TypeAlias = dict[str, int]
 Key: TypeAlias = frozenset[tuple[str, int]]
+
+LOW = 1e300
+"""What lowers a logit out of sight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +146,12 @@ def _all_lines(lines: Iterable[Line]) -> Iterator[Line]:
 
 
 def _closure(program: Program, axes: set[str]) -> set[str]:
-    """Split axes whose image under a map must be split too."""
+    """Split axes, what maps make of them, and those that a softmax takes together with them."""
     maps = [line for line in _all_lines(program.lines) if isinstance(line, Map)]
+    joint = [set(line.over) for line in _all_lines(program.lines) if isinstance(line, Softmax)]
     while True:
         more = {a for m in maps if m.axis in axes for a, _ in m.out} - axes
+        more |= {a for over in joint if over & axes for a in over - axes}
         if not more:
             return axes
         axes = axes | more
@@ -226,6 +233,8 @@ class _Splitter:
                 self.map(line)
             case Input():
                 self.input(line)
+            case Softmax() if self.split.intersection(line.over):
+                self.softmax(line)
             case _:
                 var = self.vars[line.name]
                 for index in self.indices(var.axes):
@@ -238,6 +247,8 @@ class _Splitter:
         match line:
             case Data():
                 return Data(name, line.channels, self.rest(line.axes))
+            case Known():
+                return Known(name, self.rest(line.axes))
             case Matrix():
                 return Matrix(name, line.rows, line.cols, line.var, line.tangent, self.rest(line.axes))
             case Transpose():
@@ -262,6 +273,9 @@ class _Splitter:
                 if line.fn.name == "affine" and not any(np.hstack([v for _, v in line.fn.params])):
                     self.null.add(name)
                 return Arith(name, line.fn, tuple(self.at(s, index) for s in line.scalars))
+            case Softmax():
+                weights = self.at(line.weights, index) if line.weights else ""
+                return Softmax(name, self.at(line.scalar, index), line.over, weights)
         raise ProgramError(f"{line!r} is not a line of a tensor program")
 
     def input(self, line: Input) -> None:
@@ -325,6 +339,35 @@ class _Splitter:
         else:
             self.new.append(LinComb(name, tuple(Term(w, entry) for entry, w in entries.items())))
         return name
+
+    def softmax(self, line: Softmax) -> None:
+        """exp(s - largest s) w over its sum, in scalar lines; what w leaves out is lowered out of sight."""
+        var = self.vars[line.name]
+
+        def arith(fn: str, *scalars: str, **params: Any) -> str:
+            name = self.new._auto(f"{line.name}.s")
+            self.new.append(Arith(name, functions.get(fn, **params), scalars))
+            return name
+
+        for index in self.indices(tuple(a for a in var.axes if a[0] not in line.over)):
+            places = [{**index, **at} for at in self.indices(tuple(a for a in var.axes if a[0] in line.over))]
+            logits = [self.at(line.scalar, at) for at in places]
+            weights = [self.at(line.weights, at) for at in places] if line.weights else []
+            for i, w in enumerate(weights):
+                low = arith("affine", arith("step", w), coefs=(LOW,), constant=-LOW)
+                logits[i] = arith("add", logits[i], low)
+            largest = logits[0]
+            for logit in logits[1:]:
+                largest = arith("maximum", largest, logit)
+            parts = [arith("exp", arith("sub", logit, largest)) for logit in logits]
+            parts = [arith("mul", *both) for both in zip(parts, weights, strict=True)] if weights else parts
+            total = arith("affine", *parts, coefs=(1.0,) * len(parts))
+            if weights:
+                total = arith("affine", total, arith("step", total), coefs=(1.0, -1.0), constant=1.0)
+            for at, part in zip(places, parts, strict=True):
+                name = self.make(var, at)
+                self.new.append(Arith(name, functions.get("div"), (part, total)))
+                self.put(var, at, name)
 
     def scan(self, line: Scan) -> None:
         axis, size = line.axis

@@ -14,7 +14,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from tpnum.errors import ProgramError
-from tpnum.program.lines import Arith, Axes, LinComb, Line, Map, MatMul, Moment, Nonlin
+from tpnum.program.lines import Arith, Axes, LinComb, Line, Map, MatMul, Moment, Nonlin, Softmax
 from tpnum.program.tangent import FLAT, SUMS
 from tpnum.program.values import Scalar, Vector
 
@@ -96,6 +96,13 @@ class Rules:
                 for i, s in enumerate(line.scalars):
                     if s in self.live:
                         self.add(s, total * self.arithmetic(line, i))
+            case Softmax():
+                if line.weights in self.live:
+                    raise ProgramError("the weights of a softmax are constants to it: name them in stop=")
+                if line.scalar in self.live:
+                    share = self.value(line.name)
+                    part = share * total
+                    self.add(line.scalar, part - part.sum(*line.over) * share)
             case Map():
                 if line.operand in self.live:
                     self.add(line.operand, self.mapped(line, total))

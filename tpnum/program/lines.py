@@ -74,6 +74,14 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """Known numbers of each example, scalars per index of ``axes``: a mask, the adjacency of a graph."""
+
+    name: str
+    axes: Axes = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Matrix:
     """An A-var ``rows`` x ``cols`` with entries N(0, var / cols); independent for every index of ``axes``.
 
@@ -196,6 +204,19 @@ class Arith:
 
 
 @dataclass(frozen=True, slots=True)
+class Softmax:
+    """weights exp(scalar) / (its sum over the axes ``over``), the same family; zero where the sum is.
+
+    ``weights`` (0 or more, "" for 1) are scalars too: what they leave out takes no part.
+    """
+
+    name: str
+    scalar: str
+    over: tuple[str, ...]
+    weights: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Carry:
     """A state carried along a scan: inside the body ``name``; ``init`` outside at first; then ``next``."""
 
@@ -240,5 +261,18 @@ class Delay:
 
 
 Line: TypeAlias = (
-    Input | Data | Matrix | Transpose | MatMul | LinComb | Nonlin | Map | Moment | Arith | Scan | Delay
+    Input
+    | Data
+    | Known
+    | Matrix
+    | Transpose
+    | MatMul
+    | LinComb
+    | Nonlin
+    | Map
+    | Moment
+    | Arith
+    | Softmax
+    | Scan
+    | Delay
 )

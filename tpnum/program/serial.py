@@ -16,6 +16,7 @@ from tpnum.program.lines import (
     Carry,
     Data,
     Input,
+    Known,
     LinComb,
     Line,
     Map,
@@ -24,6 +25,7 @@ from tpnum.program.lines import (
     Moment,
     Nonlin,
     Scan,
+    Softmax,
     Term,
     Transpose,
 )
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "tpnum.program", 2
 READ = (1, VERSION)
 """Versions that are read: the first knew maps by their rows alone."""
-_CLASSES = (Input, Data, Matrix, Transpose, MatMul, LinComb, Nonlin, Map, Moment, Arith, Scan)
+_CLASSES = (
+    Input, Data, Known, Matrix, Transpose, MatMul, LinComb, Nonlin, Map, Moment, Arith, Softmax, Scan
+)  # fmt: skip
 LINES = {c.__name__: c for c in _CLASSES}
 MAPS: dict[str, type[IndexMap]] = {c.__name__: c for c in (Shift, Take, Sum, Mean, Window, Pool, Transposed)}
 DEEPEST = 60

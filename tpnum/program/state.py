@@ -12,7 +12,7 @@ from tpnum.arguments import number, shown, text
 from tpnum.errors import ProgramError
 from tpnum.program import check as checks
 from tpnum.program.handle import Handle
-from tpnum.program.lines import Axes, Data, Input, Line, Matrix, Place, Scan, Transpose, Var
+from tpnum.program.lines import Axes, Data, Input, Known, Line, Matrix, Place, Scan, Transpose, Var
 from tpnum.program.scope import Scope
 from tpnum.program.text import made_by
 
@@ -150,7 +150,7 @@ class State:
 
     def append(self, line: Line) -> tuple[str, ...]:
         """Check and append one record; the names that it makes."""
-        self._append(line, self._root if isinstance(line, (Data, Matrix, Transpose)) else self._scope)
+        self._append(line, self._root if isinstance(line, (Data, Known, Matrix, Transpose)) else self._scope)
         return made_by(line)
 
     def output(self, vector: Handle | str, weight: float = 1.0) -> None:

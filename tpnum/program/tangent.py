@@ -5,7 +5,7 @@ For every trained matrix W a fresh independent direction ``W.``, for every train
 
     g = W h:       g. = W h. + W. h
     h = phi(g..):  h. = sum_i (d_i phi)(g..) g_i.
-    LinComb, Map:  the same;   Moment and arithmetic on scalars: zero;   data: zero
+    LinComb, Map:  the same;   Moment and arithmetic on scalars: zero;   data, known scalars: zero
 
 The covariance of the tangents is the NTK.  A vector whose tangent is zero has no tangent line.
 """

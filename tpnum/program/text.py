@@ -12,6 +12,7 @@ from tpnum.program.lines import (
     Data,
     Delay,
     Input,
+    Known,
     LinComb,
     Line,
     Map,
@@ -20,6 +21,7 @@ from tpnum.program.lines import (
     Moment,
     Nonlin,
     Scan,
+    Softmax,
     Transpose,
     Var,
 )
@@ -117,6 +119,8 @@ def body_text(line: Line, axes: Mapping[str, Axes] | None = None) -> str:
             return f"{names} ~ N({mean}, {cov}) in {line.dim}" + "".join(f", {m}" for m in marks)
         case Data():
             return f"{line.name}{_axes(line.axes, sizes=True)} = data with {line.channels} channels"
+        case Known():
+            return f"{line.name}{_axes(line.axes, sizes=True)} = known numbers of the example"
         case Matrix():
             name = line.name + _axes(line.axes, sizes=True)
             tangent = "" if line.tangent == 0 else f", tangent {number(line.tangent)}"
@@ -139,6 +143,9 @@ def body_text(line: Line, axes: Mapping[str, Axes] | None = None) -> str:
             return f"{left(line.name)} = mean({', '.join(line.args) if identity else inside})"
         case Arith():
             return f"{left(line.name)} = {call_text(line.fn, (), line.scalars)}"
+        case Softmax():
+            weights = f", weights {line.weights}" if line.weights else ""
+            return f"{left(line.name)} = softmax over {', '.join(line.over)} of {line.scalar}{weights}"
         case _:
             outs = ", ".join(left(outer) for outer, _ in line.outputs)
             parts = [f"{c.name} = {c.init}, then {c.next}" for c in line.carries]
@@ -182,6 +189,8 @@ def used_by(line: Line) -> tuple[str, ...]:
             return line.args + line.scalars
         case Arith():
             return line.scalars
+        case Softmax():
+            return (line.scalar, line.weights) if line.weights else (line.scalar,)
         case Map():
             return (line.operand,)
         case Delay():

@@ -217,6 +217,12 @@ class Scalar(Handle):
         self.base = name
         return self
 
+    def softmax(self, *axes: str, weights: Scalar | None = None) -> Scalar:
+        """Softmax over index axes; positions of weight 0 (``weights`` are at least 0) take no part."""
+        if weights is not None:
+            self.program._own(weights)
+        return self.program._softmax(self, tuple(text(axis, "axes") for axis in axes), weights)
+
     def __add__(self, other: object) -> Scalar:
         p = self.program
         if is_number(other):

@@ -59,9 +59,14 @@ class Window(Gather):
         _must_fit(self.length, self.size, self.dilation, self.padding)
 
     @property
+    def reach(self) -> int:
+        """How many entries lie between its ends, they included."""
+        return (self.size - 1) * self.dilation + 1
+
+    @property
     def starts(self) -> range:
         """First index of every window, possibly negative."""
-        return _starts(self.length, (self.size - 1) * self.dilation + 1, self.stride, self.padding)
+        return _starts(self.length, self.reach, self.stride, self.padding)
 
     @property
     def positions(self) -> int:
@@ -115,6 +120,11 @@ class Pool(IndexMap):
                 raise ProgramError(f"scale is {shown(self.scale)}; it must be a finite number") from None
             if not math.isfinite(self.scale):
                 raise ProgramError(f"scale is {self.scale}; it must be a finite number")
+
+    @property
+    def reach(self) -> int:
+        """How many entries lie between its ends, they included."""
+        return self.size
 
     @property
     def starts(self) -> range:

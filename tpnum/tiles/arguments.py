@@ -12,7 +12,7 @@ from tpnum.arguments import real_array, shown
 from tpnum.errors import InputError, require_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 KINDS = ("nngp", "ntk")
 CHUNK = 1 << 22
@@ -43,18 +43,22 @@ def dtype_of(dtype: Any) -> np.dtype:
     return found
 
 
-def array_of(x: Any, name: str) -> np.ndarray:
-    """A real finite array of examples along its first axis, float32 kept, the rest as float64."""
+def array_of(x: Any, name: str, features: bool = True) -> np.ndarray:
+    """A real finite array of examples along its first axis, float32 kept, the rest as float64.
+
+    The last one is that of ``features``, which known scalars lack.
+    """
     array = real_array(x, name)
-    if array.ndim < 2:
+    if array.ndim < 1 + features:
         raise InputError(
             f"{name}: shape {array.shape} has no feature axis; give (examples, features), "
             "x[:, None] for one feature"
+            if features
+            else f"{name}: a number has no axis of examples; give an array (examples, ..)"
         )
     if 0 in array.shape:
-        raise InputError(
-            f"{name}: shape {array.shape} is empty; at least one example and one feature are needed"
-        )
+        needed = "at least one example and one feature are" if features else "at least one example is"
+        raise InputError(f"{name}: shape {array.shape} is empty; {needed} needed")
     rows = max(1, CHUNK // max(1, array[0].size))
     for start in range(0, len(array), rows):
         block = array[start : start + rows]
@@ -72,23 +76,28 @@ def matching(x1: np.ndarray, x2: np.ndarray) -> None:
         )
 
 
-def inputs_of(x1: Any, x2: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
-    """The arrays by data line ("" for the one of a net), checked and of equal lengths."""
-    first = _arrays(x1, "x1")
+def inputs_of(
+    x1: Any, x2: Any, scalars: Collection[str] = ()
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+    """The arrays by data line ("" for the one of a net), checked and of equal lengths.
+
+    ``scalars`` are the names that are known scalars, which have no features.
+    """
+    first = _arrays(x1, "x1", scalars)
     if x2 is None:
         return first, None
-    second = _arrays(x2, "x2")
+    second = _arrays(x2, "x2", scalars)
     if set(first) != set(second):
         raise InputError("x2: give the same data lines as in x1")
-    for name in first:
+    for name in set(first) - set(scalars):
         matching(first[name], second[name])
     return first, second
 
 
-def _arrays(x: Any, name: str) -> dict[str, np.ndarray]:
+def _arrays(x: Any, name: str, scalars: Collection[str]) -> dict[str, np.ndarray]:
     if not isinstance(x, dict):
         return {"": array_of(x, name)}
-    arrays = {key: array_of(value, f"{name}[{key!r}]") for key, value in x.items()}
+    arrays = {key: array_of(value, f"{name}[{key!r}]", key not in scalars) for key, value in x.items()}
     if len({len(array) for array in arrays.values()}) != 1:
         raise InputError(f"{name}: its arrays must hold equally many examples, and at least one is needed")
     return arrays

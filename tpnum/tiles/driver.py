@@ -16,8 +16,8 @@ from tpnum.evaluate.plan import Plan, make_plan
 from tpnum.lower.variances import Variances
 from tpnum.nn.base import no_layer
 from tpnum.program import Program
-from tpnum.program.lines import Data
-from tpnum.tiles import arguments
+from tpnum.program.lines import Data, Known
+from tpnum.tiles import arguments, extras
 from tpnum.tiles.diagonal import fill_diagonals
 from tpnum.tiles.named import Kernels
 from tpnum.tiles.pool import one_blas_thread, run
@@ -43,6 +43,9 @@ def kernel(
     progress: bool | Callable[[int, int], None] | None = None,
     rtol: float | None = None,
     budget: int | None = None,
+    mask_constant: float | None = None,
+    pattern1: Any = None,
+    pattern2: Any = None,
 ) -> Any:
     r"""The infinite-width kernels of a net between the examples of ``x1`` and of ``x2``.
 
@@ -55,7 +58,8 @@ def kernel(
         Layers of `tpnum.nn`, or a `Program` with data lines and declared outputs.
     x1, x2
         (examples, *index axes, features); ``x2=None`` is x1 against itself, with the symmetric work
-        done once and an exact diagonal.  For a program with several data lines, a dict by name.
+        done once and an exact diagonal.  For a program with several data lines or with known scalars, a
+        dict by name; scalars are (examples, *index axes).
     get
         "nngp", "ntk" or both as a tuple.
     diag
@@ -76,6 +80,14 @@ def kernel(
         them may take (2^20); an `AccuracyWarning` where that does not reach it.  All else, closed forms,
         series and quadrature over one or two Gaussians, is as exact as it can be whatever is asked, and a
         net of it alone gives the same numbers with any ``rtol`` and ``budget``.
+    mask_constant
+        Positions of x1 and x2 with a feature equal to it (NaN too) are masked: they are padding of examples
+        that have fewer positions, as sequences of unequal length.  Every layer keeps them zero and hands the
+        mask on: a convolution or window keeps that of its middle, `nn.GlobalAvgPool` divides by the positions
+        that are not masked, `nn.AvgPool` by its window, `nn.Flatten` by all; recurrent states stay what
+        they were.
+    pattern1, pattern2
+        Graphs for `nn.Aggregate`, one adjacency matrix [tail, head] per example of x1 and of x2.
 
     Returns
     -------
@@ -97,7 +109,7 @@ def kernel(
     report = arguments.progress_of(progress)
     asked, most = accuracy(rtol, budget)
     account = Account(asked or RTOL, most or BUDGET)
-    first, second = arguments.inputs_of(x1, x2)
+    first, second = inputs_of(net, x1, x2, mask_constant, pattern1, pattern2)
     if flag(diag, "diag") and second is not None:
         raise InputError("diag: the diagonal is that of x1 with itself; leave x2 out")
     plan = plan_of(net, first, second, kinds)
@@ -107,6 +119,8 @@ def kernel(
     outs = arguments.outputs_of(out, kinds, shape, work, isinstance(get, str))
     variances = Variances()
     profiles = plan.profiles(first, second, account, variances)
+    for profile in profiles:
+        extras.require_positions(profile)
     with one_blas_thread():
         if diag:
             fill_diagonals(plan, profiles[0], outs)
@@ -114,6 +128,27 @@ def kernel(
             run(make_worker(plan, profiles, outs, work, side, variances), jobs, report)
     account.warn()
     return outs[get] if isinstance(get, str) else Kernels(kinds, outs.values())
+
+
+def inputs_of(
+    net: Layer | Program,
+    x1: Any,
+    x2: Any,
+    mask_constant: Any = None,
+    pattern1: Any = None,
+    pattern2: Any = None,
+) -> tuple[extras.Inputs, extras.Inputs | None]:
+    """The arrays of `kernel` by data line and known scalar, checked but for their fit to the net."""
+    masks: list[np.ndarray] = []
+    if mask_constant is not None:
+        x1, x2, masks = extras.unpadded(x1, x2, mask_constant)
+    scalars = [line.name for line in net.lines if isinstance(line, Known)] if isinstance(net, Program) else ()
+    first, second = arguments.inputs_of(x1, x2, scalars)
+    for x, mask in zip((first, second), masks, strict=False):
+        if x is not None:
+            x["mask"] = mask
+    extras.add_graphs(first, second, pattern1, pattern2)
+    return first, second
 
 
 def plan_of(
@@ -125,9 +160,10 @@ def plan_of(
     )
     plans = _plans if _is_hashable(net) else _plans.__wrapped__
     programs, plan = plans(net, shapes, kinds)
-    _name_data(programs[0], x1, "x1")
+    layers = isinstance(net, nn.Layer)
+    _name_data(programs[0], x1, "x1", layers)
     if x2 is not None:
-        _name_data(programs[1], x2, "x2")
+        _name_data(programs[1], x2, "x2", layers)
     return plan
 
 
@@ -154,28 +190,32 @@ def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ..
         return net
     if not isinstance(net, nn.Layer):
         raise InputError(f"net is {no_layer(net)}, or a Program")
-    if [name for name, _ in shapes] != [""]:
+    known = dict(shapes)
+    if set(known) - {"mask", "pattern"} != {""}:
         raise InputError("x1: a dict of arrays goes with a Program; a net of layers takes one array")
-    return nn.program(net, shapes[0][1])
+    return nn.program(net, known[""], masked="mask" in known)
 
 
-def _name_data(program: Program, given: dict[str, np.ndarray], argument: str) -> None:
+def _name_data(program: Program, given: dict[str, np.ndarray], argument: str, layers: bool) -> None:
     names = [line.name for line in program.lines if isinstance(line, Data)]
+    scalars = [line.name for line in program.lines if isinstance(line, Known)]
     if not names:
         raise InputError(
             "net: the program has no data line; p.data(...) makes one, tp.limit reads programs without"
         )
-    if list(given) == [""] and len(names) == 1:
+    if "" in given and len(names) == 1:
         given[names[0]] = given.pop("")
-    if set(given) != set(names):
-        raise InputError(
-            f"{argument}: the program's data lines are {', '.join(names)}; give a dict with these"
-        )
-    for name in names:
-        axes = tuple(size for _, size in program.vars[name].axes)
-        if given[name].shape[1:-1] != axes:
-            expected = ", ".join(["examples", *map(str, axes), "channels"])
+    sizes = {name: tuple(size for _, size in program.vars[name].axes) for name in (*names, *scalars)}
+    if layers:
+        extras.check_graphs(given, sizes.get("pattern"), argument)
+    if set(given) != set(sizes):
+        listed = ", ".join(names) + f" and scalars {', '.join(scalars)}" * bool(scalars)
+        raise InputError(f"{argument}: the program's data lines are {listed}; give a dict with these")
+    for name, axes in sizes.items():
+        features = name in names
+        if given[name].shape[1 : given[name].ndim - features] != axes:
+            expected = ", ".join(["examples", *map(str, axes), *["channels"] * features])
+            what = "data line" if features else "scalars"
             raise InputError(
-                f"{argument}: shape {given[name].shape} does not fit the data line {name}, "
-                f"which is ({expected})"
+                f"{argument}: shape {given[name].shape} does not fit the {what} {name}, which is ({expected})"
             )

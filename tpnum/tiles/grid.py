@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpnum.errors import LimitError
+from tpnum.evaluate.blocks import shape
+from tpnum.law import graph
 
 if TYPE_CHECKING:
     from tpnum.evaluate.plan import Plan
 
 
-BUDGET = 1 << 23
-"""Numbers that the general path may hold per node and tile."""
+BUDGET = 1 << 20
+"""Numbers that the general path may hold per node and tile: such that passes over them stay in the caches."""
 
 
 def general_side(plan: Plan) -> int:
-    """Examples per tile such that the largest family of pairs of the general path fits the budget."""
-    largest = 1
-    for lines in plan.pairs.lines:
-        sizes = [int(np.prod([s for _, s in var.axes], initial=1)) for var in lines.vars.values()]
-        largest *= max(sizes, default=1)
+    """Examples per tile such that the largest node of the general path fits the budget."""
+    nodes = graph.schedule([entry.node for entries in plan.entries.values() for entry in entries])
+    largest = max((prod(shape(node, 1, 1)) for node in nodes), default=1)
     return int(np.clip(np.sqrt(BUDGET / largest), 1, 256))
 
 

@@ -1,0 +1,120 @@
+"""What a net of layers is given beside its inputs: which positions are padding, and graphs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from tpnum.arguments import number, real_array
+from tpnum.errors import InputError
+from tpnum.nn.emitter import COUNTED
+from tpnum.tiles.arguments import array_of
+
+if TYPE_CHECKING:
+    from tpnum.evaluate.profile import ProfileValues
+
+Inputs: TypeAlias = "dict[str, np.ndarray]"
+"""Arrays by data line, "" for the one of a net, and by the names of known scalars."""
+
+
+def unpadded(x1: Any, x2: Any, mask_constant: Any) -> tuple[Any, Any, list[np.ndarray]]:
+    """Both arrays with their padding zero, and their masks (examples, positions ..): 0 there and 1 elsewhere.
+
+    A position is padding where any of its features is ``mask_constant``; no masks where nothing is.
+    """
+    constant = _constant(mask_constant)
+    if isinstance(x1, dict) or isinstance(x2, dict):
+        raise InputError(f"mask_constant: {_LAYERS}")
+    found = [_unpadded(x, name, constant) for x, name in ((x1, "x1"), (x2, "x2")) if x is not None]
+    arrays, masks = [array for array, _ in found], [mask for _, mask in found]
+    some = any(not mask.all() for mask in masks)
+    return arrays[0], arrays[1] if len(arrays) > 1 else None, masks if some else []
+
+
+_LAYERS = (
+    "it is for nets of layers; a Program declares p.scalars(name, axes) and takes their numbers by name, in "
+    "the dict of its data"
+)
+
+
+def _constant(mask_constant: Any) -> float:
+    """The number that marks padding, which may be NaN or infinite."""
+    if isinstance(mask_constant, (float, np.floating)) and not np.isfinite(mask_constant):
+        return float(mask_constant)
+    return number(mask_constant, "mask_constant")
+
+
+def _unpadded(x: Any, name: str, constant: float) -> tuple[np.ndarray, np.ndarray]:
+    array = real_array(x, name)
+    if array.ndim < 2 or not array.size:
+        return array, np.ones(array.shape[:1])  # refused with all arrays of such shapes
+    padding = np.isnan(array) if np.isnan(constant) else array == array.dtype.type(constant)
+    padding = padding.any(axis=-1)
+    empty = np.flatnonzero(padding.reshape(len(array), -1).all(axis=1))
+    if len(empty) and padding.ndim == 1:
+        raise InputError(
+            f"{name}: example {empty[0]} holds mask_constant = {constant:g}, and shape {array.shape} has no "
+            "index axis whose positions could be masked"
+        )
+    if len(empty):
+        raise InputError(
+            f"{name}: all {padding[0].size} positions of example {empty[0]} are masked, for each holds "
+            f"mask_constant = {constant:g}; leave the example out"
+        )
+    if padding.any():
+        array = np.where(padding[..., None], array.dtype.type(0.0), array)
+    return array, 1.0 - padding
+
+
+def require_positions(profile: ProfileValues) -> None:
+    """Every example has a position left wherever a layer divides by their number."""
+    found = profile.site.lines.by_name if "mask" in profile.data else ()
+    for name in (name for name in found if name.endswith(COUNTED)):
+        counts = profile(profile.site.scalar(name))
+        empty = np.flatnonzero(counts == 0)
+        if len(empty):
+            mask, layer = profile.data["mask"][empty[0]], name.removesuffix(COUNTED)
+            raise InputError(
+                f"x{profile.side + 1}: of example {empty[0]}, which has {int(mask.sum())} of {mask.size} "
+                f"positions, none is left that {layer} could average: the windows before it are masked where "
+                "their middle is; take smaller ones, or leave the example out"
+            )
+
+
+def add_graphs(x1: Inputs, x2: Inputs | None, pattern1: Any, pattern2: Any) -> None:
+    """Put the graphs of the examples beside their features."""
+    if pattern2 is not None and (x2 is None or pattern1 is None):
+        missing = "x2" if x2 is None else "pattern1"
+        raise InputError(
+            f"pattern2: it holds the graphs of x2, but {missing} is not given; give both or none"
+        )
+    for x, pattern, name in ((x1, pattern1, "pattern1"), (x2, pattern2, "pattern2")):
+        if pattern is None or x is None:
+            continue
+        if "" not in x:
+            raise InputError(f"{name}: {_LAYERS}")
+        array = array_of(pattern, name, features=False)
+        if len(array) != len(x[""]):
+            raise InputError(
+                f"{name}: it holds {len(array)} graphs, and x{name[-1]} {len(x[''])} examples; give one each"
+            )
+        x["pattern"] = array
+
+
+def check_graphs(given: Inputs, sizes: tuple[int, ...] | None, argument: str) -> None:
+    """Graphs where the net aggregates over some (``sizes`` of a matrix of one), and nowhere else."""
+    name, graphs = argument.replace("x", "pattern"), given.get("pattern")
+    if sizes is None and graphs is not None:
+        raise InputError(f"{name}: the net has no Aggregate layer that would read it; leave it out")
+    if sizes is None:
+        return
+    wanted = (len(next(iter(given.values()))), *sizes)
+    if graphs is None:
+        raise InputError(
+            f"{name}: Aggregate needs the graphs of {argument}, adjacency matrices of shape {wanted}"
+        )
+    if graphs.shape != wanted:
+        raise InputError(
+            f"{name}: shape {graphs.shape} does not fit Aggregate and {argument}; it must be {wanted}"
+        )
