@@ -125,24 +125,24 @@ class Measure:
         inside = (points >= low) & (points < high)
         if inside.any():
             at = points[inside]
-            found = 1.0 - self._potential(at + 0j).imag / np.pi
-            for atom in self.atoms:  # half of an atom's mass is seen at its own point
-                found = np.where(at == atom.at, self._just_above(atom), found)
+            with np.errstate(all="ignore"):
+                found = 1.0 - self._potential(at + 0j).imag / np.pi
+            # an atom's own point is half inside, and an edge may have no potential: both by what is left of it
+            found = np.where(at == low, 0.0, found)
+            for atom in self.atoms:
+                found = np.where(at == atom.at, self._left_of(atom.at) + atom.mass, found)
             made[inside] = np.clip(found, 0.0, 1.0)
         if np.isnan(points).any():
             raise InputError("x must be numbers; it holds NaN")
         return made[()]
 
-    def _just_above(self, atom: Atom) -> float:
-        """The distribution function at an atom."""
-        step = 64.0 * np.spacing(max(abs(atom.at), 1e-3 * (self.hull[1] - self.hull[0]) or 1.0))
-        gaps = [edge - atom.at for edge in self.edges[:, 0] if edge >= atom.at]
-        below = float(1.0 - self._potential(np.array([atom.at - step + 0j])).imag[0] / np.pi)
-        if atom.at - step < self.hull[0]:
-            below = 0.0
-        if gaps and min(gaps) > 0.0 or not self.edges.size:
-            return below + atom.mass
-        return below + atom.mass
+    def _left_of(self, x: float) -> float:
+        """The mass of (-inf, x)."""
+        low, high = self.hull
+        left = x - 64.0 * np.spacing(max(abs(x), 1e-3 * (high - low)))
+        if x <= low:
+            return 0.0
+        return float(1.0 - self._potential(np.array([left + 0j])).imag[0] / np.pi)
 
     def quantile(self, p: Any) -> Any:
         """The smallest x whose distribution function reaches p in [0, 1], of any shape."""
