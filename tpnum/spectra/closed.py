@@ -37,9 +37,13 @@ class Discrete(Measure):
         g, slope = np.empty(flat.size, np.complex128), np.empty(flat.size, np.complex128)
         with np.errstate(divide="ignore", invalid="ignore"):
             for i in range(0, flat.size, step):
-                inverse = 1.0 / (flat[i : i + step, None] - self.points)
-                g[i : i + step] = inverse @ self.masses
-                slope[i : i + step] = -((inverse * inverse) @ self.masses)
+                # 1 / (z - x) in real numbers, which the processor takes several at a time
+                away, up = flat.real[i : i + step, None] - self.points, flat.imag[i : i + step, None]
+                size = 1.0 / (away * away + up * up)
+                real, imag = away * size, -up * size
+                g[i : i + step] = real @ self.masses + 1j * (imag @ self.masses)
+                square = (real * real - imag * imag) @ self.masses
+                slope[i : i + step] = -square - 2j * ((real * imag) @ self.masses)
         return g.reshape(z.shape), slope.reshape(z.shape)
 
     def _potential(self, z: np.ndarray) -> np.ndarray:

@@ -18,15 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from tpnum.arguments import number
-from tpnum.errors import InputError, LimitError
-from tpnum.spectra.closed import Discrete, above
+from tpnum.errors import InputError
+from tpnum.spectra.closed import Discrete, FreePoisson, above
 from tpnum.spectra.measure import Atom, Measure, _pair_of_sides, as_measure
+from tpnum.spectra.shapes import Affine
 
 DESCENT = 3.0
 """The imaginary part falls by this factor per step."""
@@ -51,7 +52,7 @@ GAP = 1e-7
 ESCAPED = 1e12
 """A subordinated point that is larger, in means of its law, is on its way to infinity: no solution."""
 
-SCAN, RESCANS = 800, 3
+SCAN, RESCANS = 500, 3
 """Points at which gaps are looked for, and how often an edge is looked at more closely."""
 
 
@@ -613,6 +614,12 @@ def _summed(parts: Sequence[tuple[Measure, float]]) -> Measure:
     return made.affine(1.0, shift)
 
 
+@lru_cache(maxsize=64)
+def _poisson(rate: float) -> FreePoisson:
+    """One object per rate, so that equal factors are one."""
+    return FreePoisson(rate, 1.0)
+
+
 def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
     if not parts:
         raise InputError("laws: at least one is needed")
@@ -623,6 +630,10 @@ def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
             raise InputError(
                 f"laws[{k}] has mass below 0: free multiplicative convolution is one of laws on [0, inf)"
             )
+        if isinstance(part, Affine) and not part.shift:
+            scale, part = scale * part.scale**t, part.of
+        if isinstance(part, FreePoisson) and part.jump != 1.0:
+            scale, part = scale * part.jump**t, _poisson(part.rate)
         if isinstance(part, Discrete) and part.points.size == 1:
             scale *= float(part.points[0]) ** t
         elif isinstance(part, FreeProduct):
@@ -638,5 +649,3 @@ def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
     made = kept[0][0] if len(kept) == 1 and kept[0][1] == 1.0 else FreeProduct(kept)
     return made.affine(scale)
 
-
-_ = LimitError

@@ -86,6 +86,8 @@ class Measure:
     def hull(self) -> tuple[float, float]:
         """The smallest interval that carries all mass."""
         ends = [*self.edges.ravel(), *(atom.at for atom in self.atoms)]
+        if not ends:
+            raise LimitError("no mass has been found on the line: the law is not one of these")
         return float(min(ends)), float(max(ends))
 
     def cauchy(self, z: Any) -> Any:
@@ -350,6 +352,13 @@ def _complex(z: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is {shown(z)}: numbers, real or complex, are needed") from None
     _finite(points, name)
     return points
+
+
+def joined(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
+    """Complex numbers whose zeros keep their signs, which say from where the line is approached."""
+    made = np.empty(np.shape(real), np.complex128)
+    made.real, made.imag = real, imag
+    return made
 
 
 def _both_sides(f: Any, z: np.ndarray) -> np.ndarray:

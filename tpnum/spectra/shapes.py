@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from tpnum.errors import InputError
-from tpnum.spectra.measure import Atom, Measure, _both_sides, _pair_of_sides
+from tpnum.spectra.measure import Atom, Measure, _both_sides, _pair_of_sides, joined
 
 
 class Affine(Measure):
@@ -21,7 +21,7 @@ class Affine(Measure):
     def _back(self, z: np.ndarray) -> np.ndarray:
         w = (z - self.shift) / self.scale
         # a negative scale turns the half-planes over, the line's upper side included
-        return w if self.scale > 0 else w.real - 1j * np.abs(w.imag)
+        return w if self.scale > 0 else joined(w.real, -np.abs(w.imag))
 
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         g, slope = _pair_of_sides(self.of._transform, self._back(z))
@@ -63,14 +63,14 @@ class SignedRoot(Measure):
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         square = z * z
         # z^2 of the second quadrant, its real axis included, lies below the line
-        square = square.real + 1j * np.where(z.real < 0.0, -1.0, 1.0) * np.abs(square.imag)
+        square = joined(square.real, np.where(z.real < 0.0, -1.0, 1.0) * np.abs(square.imag))
         g, slope = _pair_of_sides(self.of._transform, square)
         return z * g, g + 2.0 * square * slope
 
     def _potential(self, z: np.ndarray) -> np.ndarray:
         square = z * z
         left = z.real < 0.0
-        square = square.real + 1j * np.where(left, -1.0, 1.0) * np.abs(square.imag)
+        square = joined(square.real, np.where(left, -1.0, 1.0) * np.abs(square.imag))
         made = 0.5 * _both_sides(self.of._potential, square)
         return np.where(left, made + 1j * np.pi, made)
 
@@ -79,10 +79,7 @@ class SignedRoot(Measure):
 
     @cached_property
     def edges(self) -> np.ndarray:
-        found = np.sqrt(self.of.edges)
-        if found.size and found[0, 0] == 0.0:
-            middle = np.array([[-found[0, 1], found[0, 1]]])
-            return np.concatenate([-found[1:][::-1, ::-1], middle, found[1:]])
+        found = np.sqrt(self.of.edges)  # intervals that meet at 0 stay two: the density may be infinite there
         return np.concatenate([-found[::-1, ::-1], found])
 
     @property
