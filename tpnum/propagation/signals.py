@@ -57,7 +57,7 @@ class Signals:
     """The rows of a net, one per layer; `str` is a table."""
 
     def __init__(self, net: Layer, rows: tuple[Row, ...], blocks: tuple[Layer, ...], shape: tuple[int, ...]):
-        self.net, self.rows, self._blocks, self._shape = net, rows, blocks, shape
+        self.net, self.rows, self.blocks, self._shape = net, rows, blocks, shape
 
     def __getattr__(self, name: str) -> np.ndarray:
         """A column: q, c, chi, gradient, ntk, condition, chi_1, chi_q, chi_c, xi_q or xi_c."""
@@ -74,9 +74,9 @@ class Signals:
     @property
     def fixed_points(self) -> tuple[FixedPoint, ...]:
         """Those of the net's last block, were it repeated for ever."""
-        if not self._blocks:
+        if not self.blocks:
             raise InputError("net: it has no block from one layer of weights to the next that keeps its width")
-        return fixed_points(self._blocks[-1], shape=self._shape)
+        return fixed_points(self.blocks[-1], shape=self._shape)
 
     def __repr__(self) -> str:
         return f"<Signals of {len(self.rows)} layers: q {self.rows[-1].q:.4g}, c {self.rows[-1].c:.4g}>"

@@ -6,39 +6,42 @@
 
 from __future__ import annotations
 
-from tpnum.spectra.closed import arcsine, atoms, empirical, free_poisson, marchenko_pastur, semicircle
-from tpnum.spectra.convolve import (
-    compression,
-    free_multiplicative_power,
-    free_power,
-    free_product,
-    free_sum,
-    fuss_catalan,
-    marchenko_pastur_map,
-    wigner_plus,
-)
-from tpnum.spectra.measure import Atom, Measure
-from tpnum.spectra.table import measure
+import importlib
+from typing import Any
 
-__all__ = [
-    "Atom",
-    "Measure",
-    "arcsine",
-    "atoms",
-    "compression",
-    "empirical",
-    "free_multiplicative_power",
-    "free_poisson",
-    "free_power",
-    "free_product",
-    "free_sum",
-    "fuss_catalan",
-    "marchenko_pastur",
-    "marchenko_pastur_map",
-    "measure",
-    "semicircle",
-    "wigner_plus",
-]
+# name -> the module that defines it
+_HOMES = (
+    dict.fromkeys(
+        ("arcsine", "atoms", "empirical", "free_poisson", "marchenko_pastur", "semicircle"), "closed"
+    )
+    | dict.fromkeys(
+        (
+            "compression",
+            "free_multiplicative_power",
+            "free_power",
+            "free_product",
+            "free_sum",
+            "fuss_catalan",
+            "marchenko_pastur_map",
+            "wigner_plus",
+        ),
+        "convolve",
+    )
+    | dict.fromkeys(("Atom", "Measure"), "base")
+    | dict.fromkeys(("isometry", "jacobian", "slope_law", "weight_law"), "networks")
+    | dict.fromkeys(("constants", "kernel_spectrum"), "kernels")
+    | {"Spectrum": "lanczos", "measure": "table"}
+)
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tpnum.spectra' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"tpnum.spectra.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tpnum.arguments import finite_array, number
 from tpnum.errors import InputError
-from tpnum.spectra.measure import Atom, Measure
+from tpnum.spectra.base import Atom, Measure
 
 MASS = 1e-9
 """By how much masses may fail to add up to 1."""

@@ -26,7 +26,7 @@ import numpy as np
 from tpnum.arguments import number
 from tpnum.errors import InputError
 from tpnum.spectra.closed import Discrete, FreePoisson, above
-from tpnum.spectra.measure import Atom, Measure, _pair_of_sides, as_measure
+from tpnum.spectra.base import Atom, Measure, _pair_of_sides, as_measure
 from tpnum.spectra.shapes import Affine
 
 DESCENT = 3.0
@@ -597,7 +597,7 @@ def _summed(parts: Sequence[tuple[Measure, float]]) -> Measure:
         if isinstance(part, FreeSum):
             flat += [(own, t * s) for own, s in part.parts]
         else:
-            flat.append((part if not isinstance(part, _Convolution) else part.tabulated(), t))
+            flat.append((_quick(part), t))
     shift, bell, rest = 0.0, [0.0, 0.0], []
     for part, t in flat:
         if isinstance(part, Discrete) and part.points.size == 1:
@@ -612,6 +612,14 @@ def _summed(parts: Sequence[tuple[Measure, float]]) -> Measure:
         return Discrete([shift], [1.0])
     made = rest[0][0] if len(rest) == 1 and rest[0][1] == 1.0 else FreeSum(rest)
     return made.affine(1.0, shift)
+
+
+def _quick(part: Measure) -> Measure:
+    """A law that can be asked often: one made of a convolution is tabulated."""
+    inner = part
+    while hasattr(inner, "of"):
+        inner = inner.of
+    return part.tabulated() if isinstance(inner, _Convolution) else part
 
 
 @lru_cache(maxsize=64)
@@ -639,7 +647,7 @@ def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
         elif isinstance(part, FreeProduct):
             flat += [(own, t * s) for own, s in part.parts]
         else:
-            flat.append((part if not isinstance(part, _Convolution) else part.tabulated(), t))
+            flat.append((_quick(part), t))
     if not flat or not scale:
         return Discrete([scale], [1.0])
     grouped: dict[int, tuple[Measure, float]] = {}

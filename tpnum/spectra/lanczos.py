@@ -26,7 +26,7 @@ from tpnum.program.lines import Data, Transpose
 from tpnum.program.text import made_by, used_by
 from tpnum.program.values import MatrixVar
 from tpnum.spectra.closed import Discrete
-from tpnum.spectra.measure import Atom, Measure
+from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.operator import Operator
 from tpnum.spectra.series import Series, series
 

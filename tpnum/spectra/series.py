@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tpnum.spectra.closed import above
-from tpnum.spectra.measure import Atom, Measure
+from tpnum.spectra.base import Atom, Measure
 
 LEAST, MOST = 32, 4096
 """Coefficients of one interval."""
@@ -92,12 +92,15 @@ def _horner(coefs: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def series(
-    density: Callable[[np.ndarray], np.ndarray], edges: np.ndarray, atoms: Sequence[Atom]
+    density: Callable[[np.ndarray], np.ndarray],
+    edges: np.ndarray,
+    atoms: Sequence[Atom],
+    small: float = SMALL,
 ) -> Series | None:
-    """The series of a density, or None where its edges are not such ones."""
+    """The series of a density to the relative accuracy ``small``, or None where its edges are not such ones."""
     found = []
     for low, high in edges:
-        coefs = _coefficients(density, low, high)
+        coefs = _coefficients(density, low, high, small)
         if coefs is None:
             return None
         found.append(coefs)
@@ -105,7 +108,7 @@ def series(
 
 
 def _coefficients(
-    density: Callable[[np.ndarray], np.ndarray], low: float, high: float
+    density: Callable[[np.ndarray], np.ndarray], low: float, high: float, small: float
 ) -> np.ndarray | None:
     from scipy.fft import dct
 
@@ -120,7 +123,7 @@ def _coefficients(
         size = np.max(np.abs(coefs))
         if not np.isfinite(size):
             return None
-        if np.max(np.abs(coefs[-count // 8 :])) <= SMALL * size * np.sqrt(count):
+        if np.max(np.abs(coefs[-count // 8 :])) <= small * size * np.sqrt(count):
             kept = np.flatnonzero(np.abs(coefs) > 1e-16 * size)
             return coefs[: int(kept[-1]) + 2] if kept.size else coefs[:2]
         count *= 2

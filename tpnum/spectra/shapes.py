@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from tpnum.errors import InputError
-from tpnum.spectra.measure import Atom, Measure, _both_sides, _pair_of_sides, joined
+from tpnum.spectra.base import Atom, Measure, _both_sides, _pair_of_sides, joined
 
 
 class Affine(Measure):

@@ -16,7 +16,7 @@ from numpy.polynomial import legendre
 
 from tpnum.arguments import finite_array
 from tpnum.errors import FunctionError, InputError
-from tpnum.spectra.measure import Atom, Measure
+from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.series import Series, series
 
 DEGREE = 17

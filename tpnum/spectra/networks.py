@@ -27,7 +27,7 @@ from tpnum.propagation.fixed import fixed_points
 from tpnum.propagation.reading import Moments, emitted, inputs
 from tpnum.spectra.closed import Discrete, free_poisson
 from tpnum.spectra.convolve import _multiplied, free_sum
-from tpnum.spectra.measure import Measure
+from tpnum.spectra.base import Measure
 from tpnum.spectra.shapes import SignedRoot, Square
 
 WEIGHTS = ("gaussian", "orthogonal")
