@@ -35,9 +35,12 @@ ARROWS |= {
     "pictures": {"errors", "finite"},
     "finite": _BELOW | {"pictures"},
     "predict": _BELOW,
-    "spectra": _BELOW,
+    "propagation": _BELOW | {"pictures"},
+    "spectra": _BELOW | {"pictures", "propagation"},
+    "messages": _BELOW | {"pictures", "spectra"},
     "interop": _BELOW | {"predict"},
-    "cli": _BELOW | {"pictures", "finite", "predict", "spectra", "interop", "tpnum"},
+    "cli": _BELOW
+    | {"pictures", "finite", "predict", "propagation", "spectra", "messages", "interop", "tpnum"},
     "__main__": {"cli"},
     "tpnum": set(),
 }
@@ -185,7 +188,7 @@ def test_no_parallel_kernels() -> None:
 def test_public_names_are_found_and_bear_no_package_s_name() -> None:
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     packages |= {path.stem for path in PACKAGE.glob("*.py")}
-    modules = {"errors", "functions", "nn"}
+    modules = {"errors", "functions", "nn", "spectra"}
     assert not {"open", "abs"} & set(tpnum.__all__)
     assert modules <= set(tpnum.__all__)
     for name in {*tpnum.__all__, "abs"}:

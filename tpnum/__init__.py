@@ -13,7 +13,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("errors", "functions", "nn")
+_MODULES = ("errors", "functions", "nn", "spectra")
 
 # fmt: off
 _FUNCTIONS = (
@@ -38,6 +38,12 @@ _HOMES = {
     "dual": "tpnum.gauss.dual",
     "kernel": "tpnum.tiles.driver",
     "plan": "tpnum.tiles.planning",
+    "signals": "tpnum.propagation.signals",
+    "critical": "tpnum.propagation.critical",
+    "phases": "tpnum.propagation.phases",
+    "initialise": "tpnum.propagation.initialise",
+    "spectrum": "tpnum.spectra.lanczos",
+    "amp": "tpnum.messages.amp",
 }
 _HOMES |= dict.fromkeys(_FUNCTIONS, "tpnum.functions")
 

@@ -1,4 +1,4 @@
-"""Pictures: a kernel matrix sorted by class, the convergence of finite widths to the limit."""
+"""Pictures: a kernel matrix sorted by class, convergence to the limit, spectra, signals and phases."""
 
 from __future__ import annotations
 
@@ -78,6 +78,11 @@ def _axes() -> Any:
         if pyplot.get_fignums() and not pyplot.gca().has_data():
             return pyplot.gca()
         return pyplot.figure(**size).add_subplot()
+    return _figure(**size).add_subplot()
+
+
+def _figure(**size: Any) -> Any:
+    """A figure without a window, whatever backend the user has set."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -85,7 +90,7 @@ def _axes() -> Any:
         raise InputError("the picture needs matplotlib: pip install 'tpnum[demo]'") from None
     figure = Figure(**size)
     FigureCanvasAgg(figure)
-    return figure.add_subplot()
+    return figure
 
 
 MOST = 8
@@ -131,4 +136,110 @@ def draw_convergence(comparison: Comparison, ax: Any = None) -> Any:
         ax.set_title(f"the {len(shown)} of {len(comparison.rows)} quantities farthest from their limits")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax
+
+
+def panels(count: int) -> list[Any]:
+    """Axes side by side, two in a row."""
+    rows = (count + 1) // 2
+    figure = _figure(figsize=(11.0, 4.2 * rows), layout="constrained")
+    return [figure.add_subplot(rows, 2, k + 1) for k in range(count)]
+
+
+def save(ax: Any, out: Path) -> None:
+    """Write the figure of axes to a PNG."""
+    ax.figure.savefig(out, dpi=150, format="png")
+
+
+def _own(ax: Any) -> Any:
+    """The axes to draw on."""
+    ax = _axes() if ax is None else ax
+    if not hasattr(ax, "errorbar"):
+        raise InputError(f"ax: axes of matplotlib are needed, not a {type(ax).__name__}")
+    return ax
+
+
+def draw_spectrum(law: Any, ax: Any = None, eigenvalues: np.ndarray | None = None) -> Any:
+    """The density of a measure, its atoms as lines, over a histogram of eigenvalues."""
+    ax = _own(ax)
+    low, high = law.hull
+    margin = 0.03 * (high - low or 1.0)
+    tallest = 0.0
+    points = []
+    for a, b in law.edges:
+        angle = np.linspace(0.0, np.pi, 502)[1:-1]
+        x = 0.5 * (a + b) - 0.5 * (b - a) * np.cos(angle)
+        points.append((x, np.asarray(law.density(x))))
+    inside = np.concatenate([y for _, y in points]) if points else np.array([1.0])
+    cap = 4.0 * float(np.quantile(inside, 0.9)) or 1.0
+    if eigenvalues is not None:
+        kept = np.asarray(eigenvalues)
+        for at, _ in law.atoms:
+            kept = kept[np.abs(kept - at) > 1e-9 * max(1.0, high - low)]
+        heights, _, _ = ax.hist(
+            kept, bins=80, weights=np.full(kept.size, 80.0 / (np.size(eigenvalues) * max(np.ptp(kept), 1e-300))),
+            color="#b8c4d6", label=f"{np.size(eigenvalues)} eigenvalues",
+        ) if kept.size > 1 else ([0.0], None, None)  # fmt: skip
+        tallest = float(np.max(heights))
+    for k, (x, y) in enumerate(points):
+        ax.plot(x, np.minimum(y, 2.0 * cap), color="#b03030", linewidth=1.6, label="limit" if k == 0 else None)
+    for at, mass in law.atoms[:20]:
+        ax.axvline(at, color="#b03030", linewidth=1.2, linestyle="--")
+        ax.annotate(f"{mass:.3g}", (at, 0.92), xycoords=("data", "axes fraction"), fontsize=8)
+    ax.set_xlim(low - margin, high + margin)
+    ax.set_ylim(0.0, min(1.15 * max(float(np.max(inside)), 0.5 * tallest), cap))
+    ax.set_xlabel("eigenvalue")
+    ax.set_ylabel("density")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=8, frameon=False)
+    return ax
+
+
+def draw_signals(found: Any, ax: Any = None) -> Any:
+    """Variance, correlation and gradient by layer."""
+    ax = _own(ax)
+    at = np.arange(1, len(found) + 1)
+    ax.plot(at, found.q, marker=".", label="variance q")
+    ax.plot(at, found.gradient, marker=".", label="squared gradient")
+    ax.set_yscale("log")
+    ax.set_xlabel("layer")
+    ax.set_ylabel("variance, squared gradient")
+    other = ax.twinx()
+    other.plot(at, found.c, color="#707070", linestyle="--", label="correlation c")
+    other.set_ylabel("correlation")
+    ax.legend(fontsize=8, frameon=False, loc="upper left")
+    return ax
+
+
+def draw_phases(found: Any, ax: Any = None) -> Any:
+    """log chi_1 over the deviations, with the critical line."""
+    ax = _own(ax)
+    shown = np.log10(np.clip(found.chi_1, 1e-3, 1e3))
+    limit = float(np.nanmax(np.abs(shown))) or 1.0
+    extent = (found.W_std[0], found.W_std[-1], found.b_std[0], found.b_std[-1])
+    picture = ax.imshow(
+        shown, origin="lower", aspect="auto", extent=extent, cmap="RdBu_r", vmin=-limit, vmax=limit
+    )
+    if min(shown.shape) > 1 and np.nanmin(shown) < 0.0 < np.nanmax(shown):
+        ax.contour(found.W_std, found.b_std, shown, levels=[0.0], colors="black", linewidths=1.4)
+    ax.set_xlabel(r"$\sigma_w$")
+    ax.set_ylabel(r"$\sigma_b$")
+    ax.set_title(f"{found.title}: ordered (blue), chaotic (red)", fontsize=10)
+    ax.figure.colorbar(picture, ax=ax, label=r"$\log_{10}\chi_1$")
+    return ax
+
+
+def draw_evolution(draws: Any, ax: Any = None) -> Any:
+    """Mean squared errors by round: lines of the theory over runs, per (name, theory, runs)."""
+    ax = _own(ax)
+    for name, theory, runs in draws:
+        at = np.arange(1, len(theory) + 1)
+        (line,) = ax.plot(at, theory, label=f"{name}: state evolution")
+        for run in runs:
+            ax.plot(at, run, ".", color=line.get_color(), alpha=0.5, markersize=5)
+    ax.set_yscale("log")
+    ax.set_xlabel("round")
+    ax.set_ylabel("mean squared error (dots: single runs)")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=9, frameon=False)
     return ax

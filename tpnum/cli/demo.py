@@ -1,4 +1,4 @@
-"""``tpnum demo digits``: kernel regression with the NTK of a net, beside an RBF kernel."""
+"""``tpnum demo digits``: kernel regression with the NTK of a net, beside an RBF kernel; others by name."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ _CLASSES = 10
 
 def run(args: argparse.Namespace) -> None:
     """Compute, choose, regress, print a table and draw the matrix."""
-    out = Path(args.out)
+    out = Path(args.out or f"tpnum-{args.name}.png")
     if out.suffix != ".png":
         raise InputError(f"--out {out} does not end in .png")
     refuse_existing([out], force=True)
+    if args.name != "digits":
+        from tpnum.cli.spectra import DRAWN
+
+        DRAWN[args.name](out, args.size)
+        print(f"\nthe picture: {out}")
+        return
     images, labels = digits(args.size)
     train, valid, test = split(len(labels))
     rows = []

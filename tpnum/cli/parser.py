@@ -10,6 +10,15 @@ import tpnum
 
 GETS = ("nngp", "ntk")
 DTYPES = ("float64", "float32")
+DEMOS = {
+    "digits": "NTK regression on 1,797 handwritten digits",
+    "semicircle": "a Wigner matrix, alone and with a perturbation",
+    "jacobian": "singular values of a deep net",
+    "phases": "order and chaos of a tanh net",
+    "amp": "message passing and its state evolution",
+    "kernel-spectrum": "kernel matrices as large as the widths",
+}
+"""The demos, and what they show."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -150,23 +159,35 @@ def build() -> Parser:
     )
     plan.add_argument("--listing", action="store_true", help="print the instructions of each region too")
 
-    demo = command("demo", "see it work on real data", "Run a demo on data that ship with scikit-learn.")
-    demo.add_argument("name", choices=("digits",), help="digits: NTK regression on 1,797 handwritten digits")
+    signals = command(
+        "signals",
+        "what variances, correlations and gradients do from layer to layer",
+        "Follow two inputs and their gradients through the net in NET.json: a table, one row per layer, and the "
+        "fixed points of its last block.",
+    )
+    signals.add_argument("net", metavar="NET.json", help='a net as JSON: a spec, or its "network" part')
+    signals.add_argument(
+        "--shape", type=_shape, metavar="SIZES", help="one example's, features last: 32,32,3 (default: none)"
+    )
+    signals.add_argument("--q", type=float, default=1.0, metavar="Q", help="mean square of the inputs (default: 1)")
+    signals.add_argument("--c", type=float, default=0.5, metavar="C", help="their correlation (default: 0.5)")
+    signals.add_argument("--out", metavar="PNG", help="draw them too")
+
+    demo = command("demo", "see it work", "Run a demo that ends in a picture, most of them theory over simulation.")
+    demo.add_argument("name", choices=tuple(DEMOS), help="; ".join(f"{name}: {what}" for name, what in DEMOS.items()))
     demo.add_argument(
         "--net",
         choices=("dense", "cnn"),
         default="dense",
-        help="dense: a relu net; cnn: five convolutions and a global average beside it (default: dense)",
+        help="of digits: a relu net; cnn: five convolutions and a global average beside it (default: dense)",
     )
-    demo.add_argument("--jobs", type=_jobs, metavar="N", help="threads (default: all processors)")
-    demo.add_argument(
-        "--out", default="tpnum-digits.png", metavar="PNG", help="the picture (default: ./tpnum-digits.png)"
-    )
+    demo.add_argument("--jobs", type=_jobs, metavar="N", help="of digits: threads (default: all processors)")
+    demo.add_argument("--out", metavar="PNG", help="the picture (default: ./tpnum-NAME.png)")
     demo.add_argument(
         "--size",
         type=_whole(100, "a number from 100 up"),
         metavar="N",
-        help="digits used (default: all)",
+        help="digits used, or the width that is simulated",
     )
 
     command(

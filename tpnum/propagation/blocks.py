@@ -1,0 +1,194 @@
+"""A block as a map of variances and correlations: q -> q', c -> c', and its slopes.
+
+With K' = F(K) the covariance behind a block of inputs of covariance K, at equal variances q
+
+    chi_q = dq'/dq,    chi_1 = d K'_12 / d K_12 at c = 1 (what a squared gradient grows by),
+    chi_c = d K'_12 / d K_12 at c (Price's theorem makes both of them laws of tangents).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tpnum.arguments import shown
+from tpnum.errors import InputError, SpecError
+from tpnum.nn.base import Layer, no_layer
+from tpnum.nn.combinators import Parallel, Repeat, Serial
+from tpnum.nn.dense import Dense
+from tpnum.propagation.reading import CHANNELS, Moments, Stage, emitted, placed
+
+STEP = 2e-3
+"""Relative step of the five-point rule for dq'/dq."""
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """One application of a block at variance q and correlation c."""
+
+    q: float
+    c: float
+    q_next: float
+    c_next: float
+    chi_1: float
+    chi_q: float
+    chi_c: float
+
+    @property
+    def xi_q(self) -> float:
+        """The depth over which a deviation of the variance falls by e; infinite at 1, negative if it grows."""
+        return depth_scale(self.chi_q)
+
+    @property
+    def xi_c(self) -> float:
+        """The depth over which a deviation of the correlation falls by e; negative if it grows."""
+        return depth_scale(self.chi_c * self.q / self.q_next)
+
+
+def depth_scale(slope: float) -> float:
+    """-1 / log |slope|."""
+    size = abs(slope)
+    if abs(size - 1.0) < 1e-12:
+        return np.inf
+    return -1.0 / np.log(size) if size > 0.0 else 0.0
+
+
+class BlockMap:
+    """The map of a block of layers, whose output has the width of its input."""
+
+    def __init__(self, block: Layer, spatial: Sequence[int] = ()) -> None:
+        if not isinstance(block, Layer):
+            raise SpecError(f"block is {no_layer(block)}, e.g. nn.serial(nn.Tanh(), nn.Dense(64))")
+        self.block, self.spatial = block, tuple(spatial)
+        width = _width(block)
+        first = ("input", Dense(width, W_std=1.0))
+        named = [(f"layers[{k}]", layer) for k, layer in enumerate(layers_of(block))]
+        self.program, self.stages = emitted([first, *named], self.spatial)
+        start, end = self.stages[0].features, self.stages[-1].features
+        last = self.stages[-1]
+        if end.axes != start.axes or end.channels != start.channels:
+            raise SpecError(
+                f"block: {last.place} ({last.layer.op}) gives {_size(end)}, the block's input has {_size(start)}; "
+                "a block that is repeated gives what it takes"
+            )
+
+    @cached_property
+    def gaussian(self) -> bool:
+        """Whether the block ends in weights, so that its output is as Gaussian as its input."""
+        return self.stages[-1].gaussian
+
+    def forward(self, q: Any) -> np.ndarray:
+        """q' for an array of variances."""
+        flat = np.asarray(q, dtype=np.float64).reshape(-1)
+        x = np.zeros((flat.size, CHANNELS))
+        x[:, 0] = np.sqrt(CHANNELS * flat)
+        moments = Moments(self.program, placed(x, self.spatial))
+        return moments.diagonal(self.stages[-1].features).reshape(np.shape(q))
+
+    def slopes(self, q: float, c: float = 1.0) -> Slopes:
+        """The block at one variance and correlation."""
+        around = q * (1.0 + STEP * np.array([0.0, 0.0, -2.0, -1.0, 1.0, 2.0]))
+        x = np.zeros((6, CHANNELS))
+        x[:, 0] = np.sqrt(CHANNELS * around)
+        x[1] = np.sqrt(CHANNELS * q) * np.array([c, np.sqrt(max(1.0 - c * c, 0.0))])
+        end, start = self.stages[-1].features, self.stages[0].features
+        moments = Moments(self.program, placed(x, self.spatial), (start, end))
+        forward = moments.diagonal(end)
+        pair, before, after = (
+            moments.second(end)[0, 1], moments.second(start, True)[:2, :2], moments.second(end, True)[:2, :2]
+        )  # fmt: skip
+        chi_q = (forward[2] - 8.0 * forward[3] + 8.0 * forward[4] - forward[5]) / (12.0 * STEP * q)
+        root = np.sqrt(forward[0] * forward[1])
+        chi_c = after[0, 1] / before[0, 1] if before[0, 1] else self._at_zero(q)
+        return Slopes(
+            float(q), float(c), float(forward[0]), float(pair / root) if root else 1.0,
+            float(after[0, 0] / before[0, 0]), float(chi_q), float(chi_c),
+        )  # fmt: skip
+
+    def _at_zero(self, q: float) -> float:
+        """The slope at c = 0, where the tangents of the two inputs do not see each other."""
+        return self.slopes(q, 1e-8).chi_c
+
+    def correlate(self, q: float, c: float) -> float:
+        """c' alone."""
+        return self.slopes(q, c).c_next
+
+
+def layers_of(net: Layer) -> list[Layer]:
+    """The layers of a series, a repeated layer as often as it is; a branching one is one."""
+    return list(_unrolled(net))
+
+
+def _unrolled(net: Layer) -> Iterator[Layer]:
+    if isinstance(net, Serial) and net.branches() is None:
+        for layer in net.layers:
+            yield from _unrolled(layer)
+    elif isinstance(net, Repeat):
+        for _ in range(net.n):
+            yield from _unrolled(net.layer)
+    else:
+        yield net
+
+
+def inside(net: Layer) -> Iterator[Layer]:
+    """A layer and all layers that it is made of."""
+    yield net
+    children: tuple[Any, ...] = ()
+    if isinstance(net, (Serial, Parallel)):
+        children = net.layers
+    elif is_dataclass(net):
+        children = tuple(getattr(net, f.name) for f in fields(net) if isinstance(getattr(net, f.name), Layer))
+    for layer in children:
+        yield from inside(layer)
+
+
+def with_parameters(net: Layer, values: Mapping[str, float]) -> Layer:
+    """The net with these arguments in every layer that has them."""
+    if isinstance(net, (Serial, Parallel)):
+        return type(net)(tuple(with_parameters(layer, values) for layer in net.layers))
+    assert is_dataclass(net)
+    names = {f.name for f in fields(net) if f.init}
+    changes: dict[str, Any] = {
+        name: with_parameters(getattr(net, name), values)
+        for name in names
+        if isinstance(getattr(net, name), Layer)
+    }
+    changes |= {name: value for name, value in values.items() if name in names}
+    return replace(net, **changes) if changes else net
+
+
+def has_parameter(net: Layer, name: str) -> bool:
+    """Whether some layer of a net has an argument of this name."""
+    return any(name in {f.name for f in fields(layer)} for layer in inside(net) if is_dataclass(layer))
+
+
+def read_free(free: Any, block: Layer) -> tuple[str, ...]:
+    """The names of free parameters of a block: one or two."""
+    names = (free,) if isinstance(free, str) else free
+    if not isinstance(names, (tuple, list)) or not all(isinstance(n, str) for n in names):
+        raise InputError(f"free is {shown(free)}: it must be names of arguments of layers, as ('W_std', 'b_std')")
+    if not 1 <= len(names) <= 2 or len(set(names)) < len(names):
+        raise InputError(f"free is {shown(free)}: one name or two different ones are needed")
+    for name in names:
+        if not has_parameter(block, name):
+            raise InputError(f"free: no layer of the block has an argument {name!r}")
+    return tuple(names)
+
+
+def _width(block: Layer) -> int:
+    """The width that a block is tried with: that of its last layer with weights."""
+    widths = [getattr(layer, "out_dim", getattr(layer, "out_chan", None)) for layer in inside(block)]
+    found = [w for w in widths if isinstance(w, int)]
+    return found[-1] if found else 64
+
+
+def _size(x: Any) -> str:
+    sizes = "x".join(str(size) for _, size in x.axes)
+    return f"{x.channels} channels" + (f" at {sizes} positions" if sizes else "")
+
+
+__all__ = ["BlockMap", "Slopes", "Stage", "depth_scale", "layers_of", "with_parameters"]

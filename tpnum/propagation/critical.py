@@ -1,0 +1,277 @@
+"""`tpnum.critical`: parameters of a block at which gradients neither explode nor vanish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tpnum.arguments import choice, number, real_array
+from tpnum.errors import InputError, LimitError
+from tpnum.nn.arguments import read_sizes
+from tpnum.nn.base import Layer
+from tpnum.propagation.activation import Expectations, plain
+from tpnum.propagation.blocks import BlockMap, Slopes, read_free, with_parameters
+from tpnum.propagation.fixed import _range, correlation
+
+KINDS = ("edge", "half-stable")
+GRID = 481
+WIDEST = (1e-8, 1e6)
+"""Variances among which fixed points are looked for."""
+
+CLOSE = 1e-9
+"""Of a solution of the general equations: their residual."""
+
+SILENT = 1e-3
+"""Weights of a smaller deviation are none: of x + f(x) they are critical, and nothing else is."""
+
+STARTS = {"q": (1.0, 0.2, 5.0), "W_std": (1.3, 0.7, 2.5), "b_std": (0.3, 1.0), "other": (1.0, 0.3, 3.0)}
+
+
+@dataclass(frozen=True)
+class Critical:
+    """A critical point of a block: its parameters ``values``, q*, and what the block does there.
+
+    ``block`` is the block with these parameters; `curve` gives the points of the critical line at other q*.
+    """
+
+    values: Mapping[str, float]
+    q: float
+    c: float
+    chi_1: float
+    chi_q: float
+    chi_c: float
+    block: Layer
+    _line: Callable[[float], Critical] | None = None
+
+    def __getattr__(self, name: str) -> float:
+        """The parameters by name."""
+        values = self.__dict__.get("values", {})
+        if name in values:
+            return float(values[name])
+        raise AttributeError(f"a critical point has no {name!r}; its parameters are {', '.join(values)}")
+
+    @property
+    def xi_q(self) -> float:
+        """The depth over which a deviation of the variance falls by e."""
+        return self._slopes.xi_q
+
+    @property
+    def xi_c(self) -> float:
+        """The depth over which a deviation of the correlation falls by e; infinite on the critical line."""
+        return self._slopes.xi_c
+
+    @property
+    def _slopes(self) -> Slopes:
+        return Slopes(self.q, self.c, self.q, self.c, self.chi_1, self.chi_q, self.chi_c)
+
+    def curve(self, q: Any) -> list[Critical]:
+        """The critical points of these fixed variances, where there are two free parameters."""
+        if self._line is None:
+            raise InputError("q: a curve needs two free parameters; with one there is a point")
+        variances = np.atleast_1d(real_array(q, "q"))
+        return [self._line(number(float(v), "q", above=0.0)) for v in variances]
+
+    def __repr__(self) -> str:
+        named = ", ".join(f"{name} = {value:.12g}" for name, value in self.values.items())
+        return f"<Critical: {named}, q = {self.q:.12g}, chi_1 = {self.chi_1:.12g}, chi_q = {self.chi_q:.6g}>"
+
+
+def critical(
+    block: Layer,
+    free: Any = ("W_std", "b_std"),
+    *,
+    kind: str = "edge",
+    q: Any = None,
+    xi: Any = None,
+    between: Sequence[float] = WIDEST,
+    shape: Sequence[int] = (),
+) -> Critical:
+    """The parameters of a block at which a squared gradient neither grows nor falls, chi_1 = 1.
+
+    Parameters
+    ----------
+    block
+        Any layers of `tpnum.nn` that take what they give, e.g. nn.serial(nn.Tanh(), nn.Dense(512)).
+    free
+        One or two names of arguments; every layer of the block that has them gets the same value.  With one,
+        the point of the edge of chaos at the block's other parameters; with two, a line of points.
+    kind
+        "edge": chi_1 = 1 at the fixed point q*.  "half-stable": chi_q = dq'/dq = 1 too, two parameters.
+    q
+        The fixed point to have, with two free parameters (1 by default).
+    xi
+        A depth scale of gradients and correlations: chi_1 = exp(-1/xi) instead of 1 (negative: growing).
+    between
+        Variances among which the fixed point is looked for.
+    shape
+        Positions of the features, for blocks that act on them.
+
+    Raises
+    ------
+    LimitError
+        There is no such point in the range.
+    SpecError, InputError
+        A block whose input and output differ, names that no layer has, options that do not go together.
+    """
+    shape = () if len(np.shape(shape)) == 1 and not len(shape) else _positions(shape)
+    BlockMap(block, shape)
+    names = read_free(free, block)
+    choice(kind, "kind", KINDS)
+    low, high = _range(between)
+    wanted = 1.0
+    if xi is not None:
+        scale = number(xi, "xi")
+        if not scale:
+            raise InputError("xi is 0: a depth scale is not")
+        wanted = float(np.exp(-1.0 / scale))
+    if q is not None and (len(names) < 2 or kind == "half-stable"):
+        raise InputError("q: a fixed point can be asked for with two free parameters on the edge alone")
+    if kind == "half-stable" and len(names) < 2:
+        raise InputError("free: a half-stable point takes two free parameters")
+    target = number(q, "q", above=0.0) if q is not None else None
+    task = _Task(block, names, kind, wanted, low, high, shape)
+    return task.solve(target)
+
+
+def _positions(shape: Any) -> tuple[int, ...]:
+    try:
+        return read_sizes(shape)
+    except Exception:
+        raise InputError("shape: the positions of the features are needed, as (16,) or (8, 8)") from None
+
+
+@dataclass(frozen=True)
+class _Task:
+    block: Layer
+    names: tuple[str, ...]
+    kind: str
+    wanted: float
+    low: float
+    high: float
+    shape: tuple[int, ...]
+
+    def solve(self, q: float | None) -> Critical:
+        known = plain(self.block)
+        if known is not None and set(self.names) <= {"W_std", "b_std"}:
+            values, found = self._plain(*known, q)
+        else:
+            values, found = self._general(q)
+        return self._point(values, found)
+
+    def _point(self, values: dict[str, float], q: float) -> Critical:
+        block = with_parameters(self.block, values)
+        made = BlockMap(block, self.shape)
+        slopes = made.slopes(max(q, 1e-14))
+        c = 1.0
+        if slopes.chi_1 > 1.0 + 1e-9:
+            c, slopes = correlation(made, max(q, 1e-14))
+        line = self.solve if len(self.names) == 2 and self.kind == "edge" else None
+        return Critical(values, q, c, slopes.chi_1, slopes.chi_q, slopes.chi_c, block, line)
+
+    def _none(self, why: str) -> LimitError:
+        return LimitError(
+            f"block: no critical point with q between {self.low:g} and {self.high:g}: {why}; "
+            "free another parameter or widen between"
+        )
+
+    # --- an activation and a Dense: K' = W^2 V(q) + b^2, chi_1 = W^2 X(q)
+
+    def _plain(self, f: Expectations, dense: Any, q: float | None) -> tuple[dict[str, float], float]:
+        if len(self.names) == 2:
+            if self.kind == "half-stable":
+                q = self._root(lambda s: self.wanted * f.second_slope(s) / f.slope_second(s) - 1.0)
+            elif q is None:
+                q = 1.0
+            weight = self.wanted / float(f.slope_second(q))
+            bias = float(q - weight * f.second(q))
+            if bias < -1e-13 * q:
+                raise self._none(f"at q = {q:g} the bias would have the variance {bias:g}")
+            return {"W_std": float(np.sqrt(weight)), "b_std": float(np.sqrt(max(bias, 0.0)))}, q
+        if self.names == ("W_std",):
+            return self._weight(f, float(dense.b_std or 0.0) ** 2)
+        square = float(dense.W_std) ** 2
+        q = self._root(lambda s: square * f.slope_second(s) - self.wanted)
+        bias = float(q - square * f.second(q))
+        if bias < 0.0:
+            raise self._none(f"at q = {q:g} the bias would have the variance {bias:g}")
+        return {"b_std": float(np.sqrt(bias))}, q
+
+    def _weight(self, f: Expectations, bias: float) -> tuple[dict[str, float], float]:
+        def away(s: Any) -> Any:
+            return s - self.wanted * f.second(s) / f.slope_second(s) - bias
+
+        if bias == 0.0:
+            grid = np.geomspace(max(self.low, 1e-300), self.high, 9)
+            if np.all(np.abs(away(grid)) < 1e-12 * grid):  # homogeneous: every q is fixed
+                return {"W_std": float(np.sqrt(self.wanted / f.slope_second(1.0)))}, 1.0
+            start = 1e-300
+            slope = float(f.slope_second(start))
+            if abs(float(f.second(start))) < 1e-200 and slope > 0.0 and self.wanted == 1.0:
+                return {"W_std": float(1.0 / np.sqrt(slope))}, 0.0
+        q = self._root(away)
+        return {"W_std": float(np.sqrt(self.wanted / f.slope_second(q)))}, q
+
+    def _root(self, f: Callable[[Any], Any]) -> float:
+        """The first root in q of what is given for arrays."""
+        from scipy.optimize import brentq
+
+        grid = np.geomspace(max(self.low, 1e-12), self.high, GRID)
+        with np.errstate(all="ignore"):
+            try:
+                values = np.asarray(f(grid))
+            except LimitError:
+                values = np.array([_or_nan(f, s) for s in grid])
+        good = np.isfinite(values)
+        signs = np.flatnonzero(good[1:] & good[:-1] & (np.sign(values[1:]) != np.sign(values[:-1])))
+        if not signs.size:
+            raise self._none("what has to vanish has one sign")
+        k = int(signs[0])
+        log = brentq(lambda s: float(f(np.exp(s))), np.log(grid[k]), np.log(grid[k + 1]), xtol=1e-15, rtol=1e-15)
+        return float(np.exp(log))
+
+    # --- any block: the equations by Newton's method with numeric slopes
+
+    def _general(self, q: float | None) -> tuple[dict[str, float], float]:
+        from scipy.optimize import root
+
+        if q is None and len(self.names) == 2 and self.kind == "edge":
+            q = 1.0
+        unknown = ([] if q is not None else ["q"]) + list(self.names)
+
+        def parameters(x: np.ndarray) -> tuple[dict[str, float], float]:
+            named = dict(zip(unknown, x, strict=True))
+            at = float(np.exp(np.clip(named.pop("q"), -40.0, 40.0))) if q is None else q
+            return {name: float(abs(value)) for name, value in named.items()}, at
+
+        def equations(x: np.ndarray) -> list[float]:
+            values, at = parameters(x)
+            try:
+                slopes = BlockMap(with_parameters(self.block, values), self.shape).slopes(at)
+            except LimitError:
+                return [1e3] * len(unknown)
+            made = [slopes.q_next / at - 1.0, slopes.chi_1 - self.wanted]
+            if self.kind == "half-stable":
+                made.append(slopes.chi_q - 1.0)
+            return made
+
+        from itertools import product
+
+        options = [STARTS.get(name, STARTS["other"]) for name in unknown]
+        for start in product(*options):
+            first = np.array([np.log(s) if n == "q" else s for n, s in zip(unknown, start, strict=True)])
+            found = root(equations, first, method="hybr", options={"xtol": 1e-13, "maxfev": 60})
+            values, at = parameters(found.x)
+            silent = any(name.startswith("W") and value < SILENT for name, value in values.items())
+            if np.max(np.abs(equations(found.x))) < CLOSE and self.low <= at <= self.high and not silent:
+                return values, at
+        raise self._none("no parameters of the block have been found that keep both variances")
+
+
+def _or_nan(f: Callable[[Any], Any], s: float) -> float:
+    try:
+        return float(f(s))
+    except LimitError:
+        return float("nan")

@@ -1,0 +1,165 @@
+"""Second moments of features and of their tangents at a few inputs, for every layer of a net at once.
+
+The inputs are given by their Gram matrix.  The tangents are those of the first weights alone: their second
+moments are what a perturbation of the input grows to, and by the transposed product what a gradient does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tpnum.errors import LimitError, SpecError
+from tpnum.evaluate.blocks import dims
+from tpnum.evaluate.data import bind
+from tpnum.evaluate.general import PairValues
+from tpnum.evaluate.joint import Account
+from tpnum.evaluate.profile import ProfileValues
+from tpnum.law.lines import Lines
+from tpnum.law.pairs import Pairs
+from tpnum.nn.base import Block, Features, Layer
+from tpnum.nn.emitter import AXES, Emitter
+from tpnum.program import Program
+from tpnum.program.lines import Data, Input, Line, Matrix
+
+if TYPE_CHECKING:
+    from tpnum.law import graph
+    from tpnum.program.lines import Axes
+
+CHANNELS = 2
+"""Of the inputs: two inputs span no more."""
+
+
+class Stage(NamedTuple):
+    """What a layer gave: its place, its name, its features, and whether they are Gaussian."""
+
+    place: str
+    layer: Layer
+    features: Features
+    gaussian: bool
+
+    @property
+    def width(self) -> int:
+        return self.features.channels
+
+
+def emitted(layers: Sequence[tuple[str, Layer]], spatial: Sequence[int] = ()) -> tuple[Program, list[Stage]]:
+    """The program of layers one after another on data, and what each of them gave."""
+    names = AXES.get(len(spatial)) or tuple(f"p{index}" for index in range(len(spatial)))
+    axes: Axes = tuple(zip(names, spatial, strict=True))
+    to = Emitter(Program())
+    x: Any = Features((Block(to.program.data("u", axes, channels="d"), CHANNELS),), axes)
+    stages = []
+    for place, layer in layers:
+        x = to.run(layer, x, place)
+        if not isinstance(x, Features):
+            raise SpecError(f"{place}: it ends in {len(x)} branches; signals are read where these are joined")
+        stages.append(Stage(place, layer, x, all(b.vector.kind in "GD" for b in x.blocks)))
+    to.settle_widths()
+    return to.program, stages
+
+
+def inputs(gram: np.ndarray, spatial: Sequence[int] = ()) -> np.ndarray:
+    """Inputs (N, *spatial, 2) of rank at most two with this Gram matrix x.x'/d, the same at every position."""
+    values, vectors = np.linalg.eigh(gram)
+    root = vectors[:, -CHANNELS:] * np.sqrt(np.maximum(values[-CHANNELS:], 0.0))
+    if root.shape[1] < CHANNELS:
+        root = np.concatenate([root, np.zeros((len(gram), CHANNELS - root.shape[1]))], axis=1)
+    return placed(np.sqrt(CHANNELS) * root, spatial)
+
+
+def placed(x: np.ndarray, spatial: Sequence[int]) -> np.ndarray:
+    """Rows (N, channels) at every position."""
+    full = x.reshape(len(x), *([1] * len(spatial)), x.shape[-1])
+    return np.broadcast_to(full, (len(x), *spatial, x.shape[-1])).copy()
+
+
+class Moments:
+    """Second moments of features of a program at inputs x, and of their tangents.
+
+    ``trained`` "input": the tangents of the matrices that multiply data alone; "all": as they are.  All nodes
+    of ``wanted`` are written down before any is computed: expectations and their slopes are found together.
+    """
+
+    def __init__(
+        self, program: Program, x: np.ndarray, wanted: Iterable[Features] = (), trained: str = "input"
+    ) -> None:
+        source = perturbed(program) if trained == "input" else program
+        self.program = source.tangent()
+        self.size = len(x)
+        self._pairs = Pairs(Lines(self.program))
+        self._data = bind(self.program, {"u": x})
+        self._profiles = ProfileValues(self._pairs, 0, self._data, Account())
+        everything = slice(0, self.size)
+        self._values = PairValues(self._profiles, self._profiles, everything, everything, same=True)
+        for features in wanted:
+            for block in features.blocks:
+                name = block.vector.name
+                for own in (name, self.program.tangents.get(name)):
+                    if own is not None:
+                        self._node(own)
+
+    def _node(self, name: str) -> graph.Pair | None:
+        return self._pairs.second(name, name, self._pairs.lines[0].axes(name))
+
+    def second(self, features: Features, tangents: bool = False) -> np.ndarray:
+        """E Z Z' per pair of inputs, averaged over channels and equal positions."""
+        total = np.zeros((self.size, self.size))
+        for block, share in zip(features.blocks, features.shares, strict=True):
+            total += share * self._of(block.vector.name, tangents)
+        return total
+
+    def diagonal(self, features: Features) -> np.ndarray:
+        """E Z^2 per input, averaged over channels and positions: in time linear in the inputs."""
+        total = np.zeros(self.size)
+        for block, share in zip(features.blocks, features.shares, strict=True):
+            name = block.vector.name
+            if block.vector.kind == "D":
+                total += share * np.mean(self._data[name] ** 2, axis=tuple(range(1, self._data[name].ndim)))
+                continue
+            node = self._pairs.sites[0].second(name, name)
+            if node is not None:
+                values = self._profiles(node)
+                total += share * values.reshape(self.size, -1).mean(axis=1)
+        if not np.isfinite(total).all():
+            raise LimitError("the forward variance overflows; start from a smaller q")
+        return total
+
+    def _of(self, name: str, tangents: bool) -> np.ndarray:
+        if tangents:
+            found = self.program.tangents.get(name)
+            if found is None:
+                return np.zeros((self.size, self.size))
+            name = found
+        node = self._node(name)
+        if node is None:
+            return np.zeros((self.size, self.size))
+        block = self._values.full(node)
+        keep = [("", 0), ("", 1)]
+        order = dims(node)
+        over = tuple(k for k, key in enumerate(order) if key not in keep)
+        return np.asarray(block.mean(axis=over) if over else block)
+
+
+def perturbed(program: Program) -> Program:
+    """The program of which nothing is trained but the matrices that multiply data."""
+    channels = {line.channels for line in program.lines if isinstance(line, Data)}
+    made = type(program)()
+    for dim, ratio in program.dims.items():
+        made.dim(dim, ratio)
+    for line in program.lines:
+        made.append(_only(line, channels))
+    made._outputs_of(program)
+    return made
+
+
+def _only(line: Line, channels: Iterable[str]) -> Line:
+    match line:
+        case Matrix():
+            return replace(line, tangent=line.var if line.cols in channels else 0.0)
+        case Input():
+            return replace(line, tangent=0.0)
+    return line

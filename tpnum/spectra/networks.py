@@ -1,0 +1,298 @@
+"""Squared singular values of the input-output Jacobian of deep nets, by free multiplicative convolution.
+
+J = W_L D_L .. W_1 D_1 with D_l = diag phi'(g_l): the factors are free where every layer has weights of its own,
+so that J J^T has the free product of the laws of phi'(sqrt(q_l) z)^2 and of W_l W_l^T (Pennington et al. 2017).
+The Jacobian 1 + X of a residual block, X = W D .. R-diagonal, has singular values whose symmetric law is the free
+sum of that of -+1 and that of X's (Haagerup and Schultz 2007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tpnum.arguments import choice, finite_array, number, whole
+from tpnum.errors import InputError, LimitError, SpecError
+from tpnum.nn.activations import Activation
+from tpnum.nn.base import Layer, no_layer
+from tpnum.nn.combinators import FanInSum, Identity, Serial
+from tpnum.nn.dense import Dense, Flatten
+from tpnum.nn.normalization import LayerNorm
+from tpnum.propagation.activation import Expectations
+from tpnum.propagation.blocks import layers_of
+from tpnum.propagation.fixed import fixed_points
+from tpnum.propagation.reading import Moments, emitted, inputs
+from tpnum.spectra.closed import Discrete, free_poisson
+from tpnum.spectra.convolve import _multiplied, free_sum
+from tpnum.spectra.base import Measure
+from tpnum.spectra.shapes import SignedRoot, Square
+
+WEIGHTS = ("gaussian", "orthogonal")
+REACH, WIDTH, POINTS = 8.5, 0.5, 10
+"""Of the rule in z that stands for the law of phi'(sqrt(q) z)^2."""
+
+SAME = 1e-12
+"""Variances closer than this are one."""
+
+
+class Factor(NamedTuple):
+    """A law of squared singular values, and how many layers have it."""
+
+    law: Measure
+    times: float
+
+
+def slope_law(phi: Any, q: Any) -> Measure:
+    """The law of phi'(sqrt(q) z)^2, z ~ N(0, 1): on points of a rule where it has a density."""
+    f = Expectations(phi)
+    if not f.knows_slope:
+        raise LimitError(f"{f.f} has no derivative: give one, tp.apply(f, ..., derivative=...)")
+    root = float(np.sqrt(number(q, "q", low=0.0)))
+    kinks = [k / root for k in f.f.kinks if root and abs(k / root) < REACH]
+    ends = np.unique([*np.arange(-REACH, REACH + WIDTH, WIDTH), *kinks])
+    t, w = np.polynomial.legendre.leggauss(POINTS)
+    middle, half = 0.5 * (ends[1:] + ends[:-1]), 0.5 * np.diff(ends)
+    z = (middle[:, None] + half[:, None] * t).reshape(-1)
+    mass = (half[:, None] * w).reshape(-1) * np.exp(-0.5 * z * z)
+    square = np.broadcast_to(np.asarray(f.f.derivative()(root * z), dtype=np.float64), z.shape) ** 2
+    # equal up to rounding, as of an even slope, is equal
+    scale = float(np.max(square)) or 1.0
+    rounded = np.round(square / scale, 14) * scale
+    law = Discrete(rounded, mass / mass.sum())
+    kept = law.masses > 1e-17
+    masses = law.masses[kept]
+    halves = np.round(masses * 2.0) / 2.0
+    if np.all(np.abs(masses - halves) < 1e-14):
+        masses = halves
+    return Discrete(law.points[kept], masses / masses.sum())
+
+
+def weight_law(W_std: Any, weights: str = "gaussian") -> Measure:
+    """The law of W W^T: Marchenko-Pastur of ratio one times W_std^2, or all mass at W_std^2."""
+    square = number(W_std, "W_std", low=0.0) ** 2
+    if choice(weights, "weights", WEIGHTS) == "orthogonal":
+        return Discrete([square], [1.0])
+    return free_poisson(1.0, square)
+
+
+def jacobian(
+    block: Layer, depth: Any = 1, *, q: Any = None, weights: str = "gaussian"
+) -> Measure:
+    """The law of the squared singular values of the Jacobian of ``block`` repeated ``depth`` times.
+
+    Parameters
+    ----------
+    block
+        Layers of one width in series: Dense, activations, LayerNorm, and residual blocks of these.
+    depth
+        How often it is repeated, each time with weights of its own: 1 to 1000 and more.
+    q
+        The variance of what enters: a number, from which it flows through the layers; one number per repetition;
+        None for the fixed point of the block, the same at every depth.
+    weights
+        "gaussian", or "orthogonal": W_std times a Haar matrix in the place of every W.
+
+    Raises
+    ------
+    SpecError
+        A layer whose Jacobian is not among these; the message names it.
+    LimitError
+        q is None and the block has no fixed point.
+    """
+    if not isinstance(block, Layer):
+        raise SpecError(f"block is {no_layer(block)}, e.g. nn.serial(nn.Tanh(), nn.Dense(64))")
+    count = whole(depth, "depth", 1, 1_000_000)
+    choice(weights, "weights", WEIGHTS)
+    task = _Task(block, weights)
+    factors: list[Factor] = []
+    for variance, times in task.variances(q, count):
+        factors += [Factor(f.law, f.times * times) for f in task.factors(variance)]
+    return _multiplied([(f.law, f.times) for f in factors])
+
+
+@dataclass(frozen=True)
+class _Task:
+    block: Layer
+    weights: str
+
+    def variances(self, q: Any, depth: int) -> list[tuple[float, int]]:
+        """The variances that enter the repetitions, equal ones counted."""
+        if q is None:
+            found = [p for p in fixed_points(self.block) if p.stable or p.every_q]
+            if not found:
+                raise LimitError("q: the block keeps no variance; give the variance that enters it")
+            return [(1.0 if found[0].every_q else found[0].q, depth)]
+        if np.ndim(q) > 0:
+            given = finite_array(q, "q", 1)
+            if given.size != depth or np.any(given <= 0.0):
+                raise InputError(f"q: {depth} positive variances are needed, one per repetition")
+            return _counted([float(v) for v in given])
+        at = number(q, "q", above=0.0)
+        flow: list[float] = []
+        while len(flow) < depth:
+            flow.append(at)
+            after = self._stages(layers_of(self.block), at)[-1][1]
+            if abs(after - at) <= SAME * at:
+                flow += [at] * (depth - len(flow))
+            at = after
+        return _counted(flow)
+
+    def factors(self, q: float) -> list[Factor]:
+        """Those of one repetition."""
+        return self._of(layers_of(self.block), q, "")
+
+    def _stages(self, layers: Sequence[Layer], q: float) -> list[tuple[Layer, float, float]]:
+        """The layers with the variance and the perturbation behind each, the input's first."""
+        width = next((x.out_dim for x in layers if isinstance(x, Dense)), _width(layers))
+        first = Dense(width, W_std=1.0)
+        named = [("input", first), *((f"layers[{k}]", layer) for k, layer in enumerate(layers))]
+        program, stages = emitted(named)
+        features = [stage.features for stage in stages]
+        moments = Moments(program, inputs(np.array([[q]])), features)
+        return [
+            (stage.layer, float(moments.diagonal(f)[0]), float(moments.second(f, True)[0, 0]))
+            for stage, f in zip(stages, features, strict=True)
+        ]
+
+    def _of(self, layers: Sequence[Layer], q: float, path: str) -> list[Factor]:
+        stages = self._stages(layers, q)
+        widths = {x.out_dim for x in layers if isinstance(x, Dense)}
+        if len(widths) > 1:
+            raise SpecError(f"{path or 'block'}: layers of equal widths are needed, not {sorted(widths)}")
+        factors: list[Factor] = []
+        for k, layer in enumerate(layers):
+            before, place = stages[k], f"{path}layers[{k}]"
+            match layer:
+                case Dense():
+                    factors.append(Factor(weight_law(layer.W_std, self.weights), 1.0))
+                case Activation():
+                    f = layer.as_function()
+                    if f.n_scalars or f.arity != 1:
+                        raise SpecError(f"{place} ({layer.op}): its Jacobian is not diagonal")
+                    factors.append(Factor(slope_law(f, before[1]), 1.0))
+                case LayerNorm():
+                    factors.append(Factor(Discrete([stages[k + 1][2] / before[2]], [1.0]), 1.0))
+                case Identity() | Flatten():
+                    continue
+                case Serial() if layer.branches() is not None:
+                    factors.append(Factor(self._residual(layer, before[1], place), 1.0))
+                case _:
+                    raise SpecError(
+                        f"{place} ({layer.op}): the Jacobian by free products knows Dense, activations, LayerNorm "
+                        "and residual blocks; tp.spectrum takes any program"
+                    )
+        return factors
+
+    def _residual(self, layer: Serial, q: float, place: str) -> Measure:
+        branches = layer.branches()
+        assert branches is not None
+        join, named = branches
+        bodies = [x for _, x in named if not isinstance(x, Identity)]
+        if not isinstance(join, FanInSum) or len(bodies) != 1 or len(named) != 2:
+            raise SpecError(f"{place}: a residual block is the sum of its input and one body")
+        inside = layers_of(bodies[0])
+        if not isinstance(inside[0], Dense) and not isinstance(inside[-1], Dense):
+            raise SpecError(f"{place}: the body of a residual block begins or ends with a Dense")
+        body = _multiplied([(f.law, f.times) for f in self._of(inside, q, f"{place}.body.")])
+        shortcut = Discrete([-1.0, 1.0], [0.5, 0.5])
+        return Square(free_sum(shortcut, SignedRoot(body).tabulated()))
+
+
+def _width(layers: Sequence[Layer]) -> int:
+    from tpnum.propagation.blocks import inside
+
+    widths = [x.out_dim for layer in layers for x in inside(layer) if isinstance(x, Dense)]
+    return widths[0] if widths else 64
+
+
+def _counted(values: list[float]) -> list[tuple[float, int]]:
+    made: list[tuple[float, int]] = []
+    for v in values:
+        if made and abs(made[-1][0] - v) <= SAME * v:
+            made[-1] = (made[-1][0], made[-1][1] + 1)
+        else:
+            made.append((v, 1))
+    return made
+
+
+@dataclass(frozen=True)
+class Isometry:
+    """Whether the singular values of an activation's deep net can all be near one.
+
+    ``ratio`` is E phi'^4 / (E phi'^2)^2 at q, which is 1 where the slope is constant; ``variance`` and ``largest``
+    are those of the squared singular values of the net on its critical line, mean one.
+    """
+
+    phi: str
+    weights: str
+    W_std: float
+    b_std: float
+    q: float
+    ratio: float
+    variance: float
+    largest: float
+    reachable: bool
+
+    def __str__(self) -> str:
+        answer = "yes" if self.reachable else "no"
+        return (
+            f"{self.phi:<12}{self.weights:<12}{self.W_std:>10.6f}{self.b_std:>10.6f}{self.q:>11.4g}"
+            f"{self.ratio:>12.6f}{self.variance:>12.5g}{self.largest:>14.6g}   {answer}"
+        )
+
+
+class IsometryTable(tuple):
+    """Rows of `Isometry`; `str` is the table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        head = (
+            f"{'phi':<12}{'weights':<12}{'W_std':>10}{'b_std':>10}{'q':>11}{'mu2/mu1^2':>12}"
+            f"{'variance':>12}{'largest':>14}   isometry as q -> 0"
+        )
+        return "\n".join([head, *map(str, self)])
+
+
+def isometry(phis: Any = ("tanh", "erf", "relu", "gelu"), depth: Any = 10, *, q: Any = 0.1) -> IsometryTable:
+    """Which activations can reach dynamical isometry: singular values of deep nets on their critical lines.
+
+    The variance of the squared singular values is L (mu2/mu1^2 - 1 - s1), s1 = -1 for Gaussian weights and 0 for
+    orthogonal ones: it stays bounded with depth only for orthogonal weights, along a critical line on which
+    mu2/mu1^2 -> 1.
+    """
+    from tpnum.functions import get
+    from tpnum.nn.elementwise import Elementwise
+    from tpnum.propagation.critical import critical
+
+    count, at = whole(depth, "depth", 1, 1_000_000), number(q, "q", above=0.0)
+    names = (phis,) if isinstance(phis, str) or callable(phis) else tuple(phis)
+    rows = []
+    for phi in names:
+        f = get(phi)
+        block = Serial((Elementwise(phi), Dense(64)))
+        try:
+            point = critical(block, q=at)
+        except LimitError:
+            point = critical(block, free="W_std")
+        variance = point.q or 1e-12
+        flat = _ratio(f, 1e-9) - 1.0 < 1e-6
+        for weights in WEIGHTS:
+            ratio = _ratio(f, variance)
+            s1 = -1.0 if weights == "gaussian" else 0.0
+            law = jacobian(point.block, count, q=np.full(count, variance), weights=weights)
+            rows.append(
+                Isometry(
+                    str(f), weights, point.W_std, float(point.values.get("b_std", 0.0)), point.q, ratio,
+                    count * (ratio - 1.0 - s1), law.hull[1], weights == "orthogonal" and flat,
+                )
+            )  # fmt: skip
+    return IsometryTable(rows)
+
+
+def _ratio(f: Any, q: float) -> float:
+    law = slope_law(f, q)
+    return law.second / law.mean**2
