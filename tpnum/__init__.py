@@ -13,7 +13,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("errors", "functions", "nn")
+_MODULES = ("errors", "functions", "nn", "predict")
 
 # fmt: off
 _FUNCTIONS = (
