@@ -474,7 +474,7 @@ BAD = {
     "negative noises": (lambda: predict.posterior(NET, X, Y, noise=-np.ones(12)), "noise holds -1"),
     "few noises": (lambda: predict.posterior(NET, X, Y, noise=np.ones(3)), "noise has 3 variances for 12"),
     "noise's name": (lambda: predict.posterior(NET, X, Y, noise="much"), "noise is 'much': give a variance"),
-    "fit of zero": (lambda: predict.posterior(NET, X, 0 * Y, noise="fit"), "noise: y is zero everywhere"),
+    "fit of nothing": (lambda: predict.Posterior.init(0 * K, Y, noise="fit"), "noise: k is zero"),
     "no kernel": (lambda: predict.posterior(NET, X, Y, get="rbf"), "get must be one of nngp, ntk"),
     "no net": (lambda: predict.posterior("relu", X, Y), "net is 'relu': it must be a net"),
     "rate": (lambda: predict.gradient_descent(NET, X, Y, lr=-1.0), "lr is -1.0: it must be more than 0"),
@@ -507,6 +507,11 @@ def test_refusals(case):
     call, words = BAD[case]
     with pytest.raises(InputError, match=words):
         call()
+
+
+def test_targets_of_zero_have_the_smallest_noise():
+    noise = predict.posterior(NET, X, 0 * Y, noise="fit").noise
+    assert noise == pytest.approx(1e-10 * tp.kernel(NET, X, diag=True).mean(), rel=1e-6)
 
 
 def test_equal_targets_are_fine():

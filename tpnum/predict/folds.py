@@ -7,6 +7,7 @@ mean y_I - B_II^-1 w_I and covariance B_II^-1 (noise included).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,12 +55,10 @@ def k_fold(inverse: np.ndarray, y: np.ndarray, weights: np.ndarray, folds: list[
     outputs = y.shape[1] if y.ndim == 2 else 1
     mean, variance = np.full(y.shape, np.nan), np.full(len(y), np.nan)
     density = 0.0
-    for part in folds:
-        pulled, residual, factor = _fold(inverse, weights, part)
+    for part, residual, own, logdet in _solved(inverse, weights, folds):
         mean[part] = y[part] - residual
-        variance[part] = cho_solve((factor, True), np.eye(len(part))).diagonal()
-        logdet = 2.0 * float(np.log(factor.diagonal()).sum())
-        density -= 0.5 * float(np.sum(pulled * residual))
+        variance[part] = own if own.ndim == 1 else own.diagonal()
+        density -= 0.5 * float(np.sum(weights[part] * residual))
         density += 0.5 * outputs * (logdet - len(part) * math.log(2.0 * math.pi))
     return Folds(mean, variance, density)
 
@@ -69,19 +68,27 @@ def k_fold_slope(inverse: np.ndarray, weights: np.ndarray, folds: list[np.ndarra
     wide = weights.reshape(len(weights), -1)
     residuals = np.zeros_like(wide)
     middle = np.zeros_like(inverse)
-    for part in folds:
-        _, residual, factor = _fold(inverse, wide, part)
+    for part, residual, own, _ in _solved(inverse, wide, folds):
         residuals[part] = residual
-        own = cho_solve((factor, True), np.eye(len(part)))
-        middle[np.ix_(part, part)] = residual @ residual.T + wide.shape[1] * own
+        if own.ndim == 1:
+            middle[part, part] = np.sum(residual**2, axis=1) + wide.shape[1] * own
+        else:
+            middle[np.ix_(part, part)] = residual @ residual.T + wide.shape[1] * own
     first = (inverse @ residuals) @ wide.T
     return 0.5 * (first + first.T) - 0.5 * inverse @ middle @ inverse
 
 
-def _fold(
-    inverse: np.ndarray, weights: np.ndarray, part: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """w_I, B_II^-1 w_I and the Cholesky factor of B_II."""
-    factor, _ = cho_factor(inverse[np.ix_(part, part)], lower=True)
-    pulled = weights[part]
-    return pulled, cho_solve((factor, True), pulled), factor
+def _solved(
+    inverse: np.ndarray, weights: np.ndarray, folds: list[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
+    """(I, B_II^-1 w_I, B_II^-1, log det B_II) of folds; those of one example at once, B_II^-1 as a vector."""
+    singles = [part for part in folds if len(part) == 1]
+    if singles:
+        part = np.concatenate(singles)
+        own = 1.0 / inverse[part, part]
+        yield part, (weights[part].T * own).T, own, -float(np.log(own).sum())
+    for part in folds:
+        if len(part) > 1:
+            factor = cho_factor(inverse[np.ix_(part, part)], lower=True)
+            logdet = 2.0 * float(np.log(factor[0].diagonal()).sum())
+            yield part, cho_solve(factor, weights[part]), cho_solve(factor, np.eye(len(part))), logdet

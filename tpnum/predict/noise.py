@@ -14,11 +14,10 @@ GRID = 66
 
 
 def fitted(k: np.ndarray, y: np.ndarray) -> float:
-    """The noise variance that maximises log p(y) under N(0, K + noise I)."""
+    """The noise variance in `RANGE` that maximises log p(y) under N(0, K + noise I)."""
     scale = float(k.diagonal().mean())
-    if not y.any() or not scale > 0:
-        what = "y is zero everywhere" if not y.any() else "k is zero"
-        raise InputError(f'noise: {what}, so that no noise is likeliest; give a number instead of "fit"')
+    if not scale > 0:
+        raise InputError('noise: k is zero, and says nothing of what is noise; give a number for "fit"')
     values, vectors = eigh(k.astype(np.float64, copy=False))
     wide = y.reshape(len(y), -1)
     squares, outputs = ((vectors.T @ wide) ** 2).sum(axis=1), wide.shape[1]
