@@ -13,14 +13,15 @@ import tpnum
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(str(tpnum.__file__)).parent
-LANGUAGE = {"errors", "arguments", "functions", "program"}
+LANGUAGE = {"errors", "jets", "arguments", "functions", "program"}
 # package -> the packages that it may import, besides itself; a package that is not here may not exist
 ARROWS = {
     "errors": set(),
-    "arguments": {"errors"},
+    "jets": set(),
+    "arguments": {"errors", "jets"},
     "kernels": set(),
-    "functions": {"errors", "arguments"},
-    "program": {"errors", "arguments", "functions"},
+    "functions": {"errors", "jets", "arguments"},
+    "program": {"errors", "jets", "arguments", "functions"},
     "gauss": LANGUAGE | {"kernels"},
     "law": LANGUAGE | {"kernels", "gauss"},
     "evaluate": LANGUAGE | {"kernels", "gauss", "law"},
@@ -45,7 +46,7 @@ ARROWS |= {
 CORE = {"numba", "llvmlite", "numpy", "scipy", "joblib", "threadpoolctl"}
 OPTIONAL = {"sklearn", "matplotlib", "torch", "dask", "zarr", "gpytorch", "tqdm", "mpmath"}
 # these must load fast: neither numba nor scipy while they are imported
-LIGHT = {"tpnum", "errors", "arguments", "functions", "program", "nn", "cli", "__main__"}
+LIGHT = {"tpnum", "errors", "jets", "arguments", "functions", "program", "nn", "cli", "__main__"}
 JIT = {"njit", "jit", "vectorize", "guvectorize", "generated_jit", "stencil", "prange", "pycc"}
 TOP_LEVEL = {"pyproject.toml", "tpnum", "asv_benchmarks", "tests", "README.md", "LICENSE", "CHANGELOG.md"}
 
