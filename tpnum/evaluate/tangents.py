@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CLOSE = 1e-15
 """A co-correlation whose derivative, of its own size, is lost in that of the correlation."""
+CLOSE = 1e-15
+"""A co-correlation whose derivative, of its own size, is lost in that of the correlation."""
 Tangent = np.ndarray | None
 """(parameters, *the dimensions of the value)."""
 
