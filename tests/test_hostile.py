@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import tempfile
 import time
 import warnings
 
@@ -16,13 +17,13 @@ import pytest
 
 import tpnum as tp
 from tests.oracle import hostile
-from tpnum import functions, nn
+from tpnum import functions, nn, predict
 from tpnum.errors import TpnumError
 from tpnum.gauss import special
 from tpnum.program.lines import Transpose
 
 X = np.array([[1.0, 0.0], [0.6, 0.8], [-0.5, 0.3]])
-EYE = np.eye(2)
+EYE, EYE3 = np.eye(2), np.eye(3)
 NET = nn.serial(nn.Dense(4), nn.Relu(), nn.Dense(1))
 TRAINED = {"steps": 1, "lr": 0.1}
 
@@ -52,6 +53,17 @@ DUAL, TANH = tp.dual("tanh"), functions.get("tanh")
 FULL = {"mean": np.zeros(2), "cov": EYE}
 ONE = object()
 """Stands for a valid argument that has to be made with the program."""
+
+
+def _written_and_read(path):
+    """A model that is read; only "a.npz" is ever written."""
+    if isinstance(path, str) and path == "a.npz":
+        with tempfile.TemporaryDirectory() as folder:
+            GP.save(f"{folder}/a.npz")
+            return predict.load(f"{folder}/a.npz")
+    return predict.load(path)
+
+
 FIRST = {"mean": np.zeros(4), "cov": np.eye(4), "first": 2}
 
 
@@ -300,6 +312,42 @@ CALLS = {
     "batchnorm_sampled": (special.batchnorm_sampled, {"cov": np.eye(4), "phi": "tanh", "atol": 1e-1}),
 }
 
+Y3, K3 = np.ones(3), tp.kernel(NET, X) + EYE3
+GP, NETS_TRAINED = predict.posterior(NET, X, Y3, noise=0.1), predict.gradient_flow(NET, X, Y3)
+POSTERIOR = predict.Posterior.init(K3, Y3)
+CALLS |= {
+    "predict.posterior": (
+        predict.posterior,
+        {"net": NET, "x": X, "y": Y3, "get": "ntk", "noise": 0.1, "n_jobs": 1},
+    ),
+    "predict.gradient_flow": (predict.gradient_flow, {"net": NET, "x": X, "y": Y3, "lr": 0.1, "n_jobs": 1}),
+    "predict.gradient_descent": (
+        predict.gradient_descent,
+        {"net": NET, "x": X, "y": Y3, "lr": 0.1, "momentum": 0.5, "n_jobs": 1},
+    ),
+    "predict.largest_learning_rate": (
+        predict.largest_learning_rate,
+        {"net": NET, "x": X, "momentum": 0.5, "n_jobs": 1},
+    ),
+    "predict.load": (_written_and_read, {"path": "a.npz"}),
+    "posterior.predict": (GP.predict, {"x": X, "cov": False, "noise": 0.0}),
+    "posterior.sample": (GP.sample, {"x": X, "draws": 1, "seed": 0}),
+    "posterior.add": (GP.add, {"x": X, "y": Y3, "noise": 0.1}),
+    "posterior.interval": (GP.predict(X).interval, {"level": 0.9}),
+    "ensemble.predict": (NETS_TRAINED.predict, {"x": X, "t": 1.0, "cov": False}),
+    "ensemble.loss": (NETS_TRAINED.loss, {"t": 1.0, "x": X, "y": Y3}),
+    "ensemble.losses": (NETS_TRAINED.losses, {"times": [1.0]}),
+    "Posterior.init": (predict.Posterior.init, {"k": K3, "y": Y3, "noise": 0.1}),
+    "Posterior.compute": (POSTERIOR.compute, {"k_new": K3, "prior": K3, "cov": True}),
+    "Posterior.add": (POSTERIOR.add, {"across": K3, "k": K3, "y": Y3, "noise": 0.1}),
+    "Posterior.k_fold": (POSTERIOR.k_fold, {"folds": 2}),
+    "Posterior.k_fold_gradient": (POSTERIOR.k_fold_gradient, {"folds": 2, "dk": [K3]}),
+    "Dynamics.init": (
+        lambda ntk, y, nngp: predict.Dynamics.init(ntk, y, nngp, predict.Flow()),
+        {"ntk": K3, "y": Y3, "nngp": K3},
+    ),
+}
+
 # layers: each argument of each class, from an instance that is right
 LAYERS = [
     nn.Dense(3),
@@ -372,6 +420,7 @@ SAYS = {
     "n": "width|layer",
     "axis": "axes",
     "dim": "CDC|used",
+    "path": "cannot be read",
 }
 SECONDS = 5.0
 """Of processor time: anything that takes longer hangs as far as its user can tell."""
@@ -429,7 +478,10 @@ def test_whatever_is_handed_in(case):
 def test_every_public_name_is_called():
     """A new function has its row in the table: the public names, the methods of programs, the layers."""
     called = " ".join(CALLS)
-    rest = {"Program", "errors", "functions", "nn"}
+    rest = {"Program", "errors", "functions", "nn", "predict"}
+    for name in predict.__all__:
+        if not isinstance(getattr(predict, name), type):
+            assert f"predict.{name}" in CALLS, name
     for name in set(tp.__all__) - rest:
         if not isinstance(getattr(tp, name), functions.Function):
             assert re.search(rf"(^| ){name}\b", called), name

@@ -13,7 +13,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("errors", "functions", "nn", "spectra")
+_MODULES = ("errors", "functions", "nn", "predict", "spectra")
 
 # fmt: off
 _FUNCTIONS = (

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tpnum import jets
 from tpnum.errors import InputError, TpnumError
 
 Refusal = type[TpnumError]
@@ -66,7 +67,7 @@ def _float(value: Any) -> float | None:
         return None
     try:
         plain = getattr(value, "shape", ()) == () and np.asarray(value).dtype.kind not in "cSUmM"
-        return float(value) if plain and value is not np.ma.masked else None
+        return jets.plain(value) if plain and value is not np.ma.masked else None
     except Exception:
         return None
 

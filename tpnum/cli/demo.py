@@ -98,12 +98,13 @@ NETS = {
 def digits(size: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Return `size` of the 8 x 8 digits as rows of mean zero and root mean square one, and their labels."""
     try:
-        from sklearn.datasets import load_digits
+        from tpnum.interop.sklearn.data import digits as load
+
+        images, labels = load()
     except ImportError:
         raise InputError(
             "the demonstration needs scikit-learn and matplotlib: pip install 'tpnum[demo]'"
         ) from None
-    images, labels = load_digits(return_X_y=True)
     images = images[:size] - images.mean()
     images /= np.sqrt(np.mean(images**2, axis=1, keepdims=True))
     return images, labels[:size]

@@ -25,7 +25,7 @@ _HEADERS = {
 def read_array(name: str) -> np.ndarray:
     """Return the array of a .npy file, mapped from disk rather than read."""
     try:
-        _refuse_endless(name, "give a .npy file")
+        refuse_endless(name, "give a .npy file")
         with open(name, "rb") as stream:
             if stream.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
                 raise StoreError(f"{name} is not a .npy file; write one with numpy.save")
@@ -70,7 +70,7 @@ def _header(name: str, stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtyp
 def read_net(name: str) -> dict[str, Any]:
     """Return the "network" of a JSON spec, or the whole if it has none."""
     try:
-        _refuse_endless(name, "give a JSON file")
+        refuse_endless(name, "give a JSON file")
         with open(name, "rb") as stream:
             content = stream.read(LONGEST + 1)
     except StoreError:
@@ -99,7 +99,7 @@ def read_net(name: str) -> dict[str, Any]:
     return network
 
 
-def _refuse_endless(name: str, advice: str) -> None:
+def refuse_endless(name: str, advice: str) -> None:
     """Raise for what is no file: a directory, or a pipe or a device, which may have no end."""
     mode = os.stat(name).st_mode
     if stat.S_ISDIR(mode):

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import tpnum
 
 GETS = ("nngp", "ntk")
+TASKS = ("regression", "classification")
 DTYPES = ("float64", "float32")
 DEMOS = {
     "digits": "NTK regression on 1,797 handwritten digits",
@@ -82,6 +83,28 @@ def _jobs(text: str) -> int:
         value = 0
     if value == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads (-1: all processors)")
+    return value
+
+
+def _noise(text: str) -> float | str:
+    if text == "fit":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no variance: give a number of at least 0, or fit")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share between 0 and 1")
     return value
 
 
@@ -172,6 +195,43 @@ def build() -> Parser:
     signals.add_argument("--q", type=float, default=1.0, metavar="Q", help="mean square of the inputs (default: 1)")
     signals.add_argument("--c", type=float, default=0.5, metavar="C", help="their correlation (default: 0.5)")
     signals.add_argument("--out", metavar="PNG", help="draw them too")
+
+    fit = command(
+        "fit",
+        "learn a column of a table",
+        "Learn one column of DATA.csv from the others by Gaussian process regression with a kernel of "
+        "the net in NET.json: numbers are standardised, texts become categories, a target of texts means "
+        "classification. Says how well rows are predicted from all others.",
+    )
+    fit.add_argument("data", metavar="DATA.csv", help="a table whose first line names the columns")
+    fit.add_argument("--target", required=True, metavar="COLUMN", help="the column to learn")
+    fit.add_argument("--net", required=True, metavar="NET.json", help='a net as JSON, or its "network" part')
+    fit.add_argument("--out", required=True, metavar="MODEL", help="the file to write")
+    fit.add_argument("--get", choices=GETS, default="nngp", help="the kernel (default: nngp)")
+    fit.add_argument(
+        "--noise",
+        type=_noise,
+        default="fit",
+        metavar="VARIANCE",
+        help="of the standardised target; fit (the default): of largest marginal likelihood",
+    )
+    fit.add_argument("--task", choices=TASKS, help="default: classification where the target is text")
+    fit.add_argument("--jobs", type=_jobs, metavar="N", help="threads (default: all processors)")
+    fit.add_argument("--force", action="store_true", help="overwrite a file that exists")
+
+    predict = command(
+        "predict",
+        "predict new rows by a model of fit",
+        "Predict the rows of NEW.csv: a CSV table of means, standard deviations and intervals of new "
+        "observations, or of classes and their probabilities.",
+    )
+    predict.add_argument("model", metavar="MODEL", help="a file that tpnum fit wrote")
+    predict.add_argument("data", metavar="NEW.csv", help="a table with the columns learned from")
+    predict.add_argument("--out", metavar="CSV", help="the file to write (default: print)")
+    predict.add_argument(
+        "--level", type=_share, default=0.95, metavar="SHARE", help="what intervals hold (default: 0.95)"
+    )
+    predict.add_argument("--force", action="store_true", help="overwrite a file that exists")
 
     demo = command("demo", "see it work", "Run a demo that ends in a picture, most of them theory over simulation.")
     demo.add_argument("name", choices=tuple(DEMOS), help="; ".join(f"{name}: {what}" for name, what in DEMOS.items()))

@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from tpnum.arguments import shown
 from tpnum.functions import HIGHEST
+from tpnum.jets import plain
 
 LARGEST = 1e150
 """A standard deviation whose square is a number."""
@@ -104,7 +105,7 @@ def _is_int(value: Any) -> bool:
 
 def _real(value: Any) -> float:
     _require(isinstance(value, numbers.Real) and not isinstance(value, bool), value)
-    return float(_require(math.isfinite(value), value))
+    return plain(_require(math.isfinite(value), value))
 
 
 def _not_negative(value: Any) -> float:

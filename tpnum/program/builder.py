@@ -161,19 +161,26 @@ class Program(State):
         table = real_array(np.eye(k) if cov is None else cov, f"cov of {label}", ProgramError)
         if means.shape not in ((), (k,)) or table.shape != (k, k):
             raise ProgramError(f"cov of {label} must be a {k} x {k} table of numbers, mean {k} of them")
-        line = Input(
-            names,
-            dim,
-            tuple(np.broadcast_to(means, k).tolist()),
-            tuple(map(tuple, table.tolist())),
-            axes,
-            fresh,
-            float(trained) if isinstance(trained, bool) else number(trained, "trained", error=ProgramError),
+        mean, cov = tuple(np.broadcast_to(means, k).tolist()), tuple(map(tuple, table.tolist()))
+        return self._inputs(names, mean, cov, dim, axes, fresh, trained)
+
+    def _inputs(
+        self,
+        names: tuple[str, ...],
+        mean: tuple[float, ...],
+        cov: tuple[tuple[float, ...], ...],
+        dim: str,
+        axes: Axes,
+        fresh: bool,
+        trained: bool | float,
+    ) -> tuple[Vector, ...]:
+        scale = (
+            float(trained) if isinstance(trained, bool) else number(trained, "trained", error=ProgramError)
         )
-        self._append(line, self._scope if fresh else self._root)
+        self._append(Input(names, dim, mean, cov, axes, fresh, scale), self._scope if fresh else self._root)
         return tuple(Vector(self, n) for n in names)
 
-    @reads(name=read.text)
+    @reads(name=read.text, dim=read.text, axes=read.axes, fresh=read.flag)
     def vector(
         self,
         name: str,
@@ -185,8 +192,8 @@ class Program(State):
         trained: bool | float = False,
     ) -> Vector:
         """One input G-var: a seed, a bias (``trained=True``), noise (``fresh=True``)."""
-        means, cov = [number(mean, f"mean of {name}", **_LOOSE)], [[number(var, f"var of {name}", **_LOOSE)]]
-        (v,) = self.vectors(name, mean=means, cov=cov, dim=dim, axes=axes, fresh=fresh, trained=trained)
+        means, cov = (number(mean, f"mean of {name}", **_LOOSE),), (number(var, f"var of {name}", **_LOOSE),)
+        (v,) = self._inputs((name,), means, (cov,), dim, axes, fresh, trained)
         return v
 
     @reads(dim=read.text)

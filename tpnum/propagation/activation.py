@@ -1,6 +1,6 @@
 """One-dimensional Gaussian expectations of a function, for any array of variances at once.
 
-    V(q) = E f(u)^2,    V'(q) = E f(u)^2 (z^2 - 1) / (2 q),    X(q) = E f'(u)^2,    u = sqrt(q) z, z ~ N(0, 1)
+V(q) = E f(u)^2,    V'(q) = E f(u)^2 (z^2 - 1) / (2 q),    X(q) = E f'(u)^2,    u = sqrt(q) z, z ~ N(0, 1)
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ import numpy as np
 
 from tpnum.arguments import number
 from tpnum.errors import InputError
-from tpnum.spectra.closed import Discrete, FreePoisson, above
 from tpnum.spectra.base import Atom, Measure, _pair_of_sides, as_measure
+from tpnum.spectra.closed import Discrete, FreePoisson, above
 from tpnum.spectra.shapes import Affine
 
 DESCENT = 3.0

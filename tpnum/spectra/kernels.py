@@ -18,9 +18,9 @@ import numpy as np
 from tpnum.arguments import choice, finite_array, number
 from tpnum.errors import InputError, LimitError
 from tpnum.propagation.activation import Expectations
+from tpnum.spectra.base import Atom, Measure, as_measure
 from tpnum.spectra.closed import marchenko_pastur
 from tpnum.spectra.convolve import marchenko_pastur_map
-from tpnum.spectra.base import Atom, Measure, as_measure
 from tpnum.spectra.series import series
 
 KINDS = ("conjugate", "ntk")

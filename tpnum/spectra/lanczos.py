@@ -25,8 +25,8 @@ from tpnum.program.handle import Handle
 from tpnum.program.lines import Data, Transpose
 from tpnum.program.text import made_by, used_by
 from tpnum.program.values import MatrixVar
-from tpnum.spectra.closed import Discrete
 from tpnum.spectra.base import Atom, Measure
+from tpnum.spectra.closed import Discrete
 from tpnum.spectra.operator import Operator
 from tpnum.spectra.series import Series, series
 

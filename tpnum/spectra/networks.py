@@ -25,9 +25,9 @@ from tpnum.propagation.activation import Expectations
 from tpnum.propagation.blocks import layers_of
 from tpnum.propagation.fixed import fixed_points
 from tpnum.propagation.reading import Moments, emitted, inputs
+from tpnum.spectra.base import Measure
 from tpnum.spectra.closed import Discrete, free_poisson
 from tpnum.spectra.convolve import _multiplied, free_sum
-from tpnum.spectra.base import Measure
 from tpnum.spectra.shapes import SignedRoot, Square
 
 WEIGHTS = ("gaussian", "orthogonal")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tpnum.spectra.closed import above
 from tpnum.spectra.base import Atom, Measure
+from tpnum.spectra.closed import above
 
 LEAST, MOST = 32, 4096
 """Coefficients of one interval."""

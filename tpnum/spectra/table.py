@@ -134,7 +134,7 @@ class Table(Measure):
 def _second_kind(t: np.ndarray, coefs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The sum of c_k 2 Q_k(t), and its slope, by the recurrence upwards."""
     t = np.where(t == 1.0, 1.0 + 1e-15, np.where(t == -1.0, -1.0 - 1e-15, t))
-    before = np.log((t + 1.0)) - np.log(t - 1.0)
+    before = np.log(t + 1.0) - np.log(t - 1.0)
     now = t * before - 2.0
     slope_before = -2.0 / ((t - 1.0) * (t + 1.0))
     slope_now = before + t * slope_before

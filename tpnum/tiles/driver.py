@@ -18,6 +18,7 @@ from tpnum.nn.base import no_layer
 from tpnum.program import Program
 from tpnum.program.lines import Data, Known
 from tpnum.tiles import arguments, extras
+from tpnum.tiles.derivatives import Derivatives, derivatives, names_of, plan_with_slopes
 from tpnum.tiles.diagonal import fill_diagonals
 from tpnum.tiles.named import Kernels
 from tpnum.tiles.pool import one_blas_thread, run
@@ -46,6 +47,7 @@ def kernel(
     mask_constant: float | None = None,
     pattern1: Any = None,
     pattern2: Any = None,
+    wrt: str | tuple[str, ...] | None = None,
 ) -> Any:
     r"""The infinite-width kernels of a net between the examples of ``x1`` and of ``x2``.
 
@@ -88,12 +90,17 @@ def kernel(
         they were.
     pattern1, pattern2
         Graphs for `nn.Aggregate`, one adjacency matrix [tail, head] per example of x1 and of x2.
+    wrt
+        Deviations of a net's weights and biases to differentiate by: a name for all that bear it
+        ("W_std"), a path for one ("layers[2].b_std"), or a tuple of them.  Then what is returned is a pair
+        (kernel, derivatives), the latter (len(wrt), *kernel.shape), or of the kernel's shape for one name.
 
     Returns
     -------
     ndarray or named tuple
         Shape (N1, N2, *axes1, *axes2), the axes being those the output has left (time steps, pixels), or
         (N1, *axes1) with ``diag``; for a tuple ``get`` a named tuple with its fields in the order of ``get``.
+        With ``wrt`` a `Derivatives` of two such.
 
     Raises
     ------
@@ -107,6 +114,7 @@ def kernel(
     jobs = jobs_of(n_jobs)
     side = None if tile is None else whole(tile, "tile", 1)
     report = arguments.progress_of(progress)
+    paths = None if wrt is None else names_of(net, wrt)
     asked, most = accuracy(rtol, budget)
     account = Account(asked or RTOL, most or BUDGET)
     first, second = inputs_of(net, x1, x2, mask_constant, pattern1, pattern2)
@@ -126,8 +134,23 @@ def kernel(
             fill_diagonals(plan, profiles[0], outs)
         else:
             run(make_worker(plan, profiles, outs, work, side, variances), jobs, report)
+        slopes = None
+        if paths is not None:
+            sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]
+            jets = plan_with_slopes(net, paths, sizes, kinds)
+            slopes = derivatives(jets, len(paths), first, second, shape, work, variances, diag)
     account.warn()
-    return outs[get] if isinstance(get, str) else Kernels(kinds, outs.values())
+    made = _given(get, kinds, outs)
+    if slopes is None:
+        return made
+    if isinstance(wrt, str):
+        slopes = {kind: one[0] for kind, one in slopes.items()}
+    return Derivatives(made, _given(get, kinds, slopes))
+
+
+def _given(get: Any, kinds: tuple[str, ...], arrays: dict[str, np.ndarray]) -> Any:
+    """The array of one kind, or those of several."""
+    return arrays[get] if isinstance(get, str) else Kernels(kinds, arrays.values())
 
 
 def inputs_of(

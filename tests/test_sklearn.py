@@ -1,0 +1,349 @@
+"""The estimators of `tpnum.interop.sklearn` as users of scikit-learn use theirs."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.optimize
+from scipy.special import log_softmax, softmax
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris, load_wine
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import tpnum as tp
+from tests.oracle import regression
+from tpnum import nn
+from tpnum.interop.sklearn import MLP, TPClassifier, TPRegressor
+from tpnum.predict.laplace import Laplace
+
+NET = nn.serial(nn.Dense(8, W_std=1.4, b_std=0.3), nn.Erf(), nn.Dense(1))
+RNG = np.random.default_rng(0)
+X, X_NEW = RNG.standard_normal((30, 4)), RNG.standard_normal((7, 4))
+Y = np.sin(X[:, 0]) + X[:, 1] ** 2
+
+
+@parametrize_with_checks(
+    [
+        TPRegressor(),
+        TPRegressor(NET, kernel="ntk", noise="fit"),
+        TPRegressor(MLP(1, "erf"), kernel="ntk", time=10.0),
+        TPClassifier(),
+        TPClassifier(NET, method="laplace"),
+        TPClassifier(kernel="ntk", time=10.0),
+    ]
+)
+def test_what_scikit_learn_asks_of_an_estimator(estimator, check):
+    check(estimator)
+
+
+# --- numbers
+
+
+def test_the_regressor_is_the_posterior():
+    k, across, own = tp.kernel(NET, X), tp.kernel(NET, X_NEW, X), tp.kernel(NET, X_NEW)
+    scaled = (Y - Y.mean()) / Y.std()
+    mean, cov = regression.posterior(k, scaled, 0.05, across, own)
+    model = TPRegressor(NET, noise=0.05).fit(X, Y)
+    np.testing.assert_allclose(model.predict(X_NEW), Y.mean() + Y.std() * mean, rtol=1e-10)
+    found, std = model.predict(X_NEW, return_std=True)
+    np.testing.assert_allclose(std, Y.std() * np.sqrt(np.diag(cov)), rtol=1e-8)
+    found, covariance = model.predict(X_NEW, return_cov=True)
+    np.testing.assert_allclose(covariance, Y.std() ** 2 * cov, rtol=1e-8, atol=1e-10)
+    value = regression.log_marginal(k, scaled, 0.05)
+    assert model.log_marginal_likelihood_value_ == pytest.approx(value, rel=1e-11)
+    drawn = model.sample_y(X_NEW, 20_000, random_state=1)
+    assert drawn.shape == (7, 20_000)
+    assert (np.abs(drawn.mean(axis=1) - found) < 4.5 * std / np.sqrt(20_000)).all()
+    np.testing.assert_array_equal(drawn, model.sample_y(X_NEW, 20_000, random_state=1))
+
+
+def test_several_outputs_each_on_their_scale():
+    both = np.stack([Y, 100.0 + 50.0 * X[:, 2]], axis=1)
+    model = TPRegressor(NET, noise=0.05).fit(X, both)
+    for i in (0, 1):
+        alone = TPRegressor(NET, noise=0.05).fit(X, both[:, i])
+        mean, std = alone.predict(X_NEW, return_std=True)
+        np.testing.assert_allclose(model.predict(X_NEW)[:, i], mean, rtol=1e-10)
+        np.testing.assert_allclose(model.predict(X_NEW, return_std=True)[1][:, i], std, rtol=1e-10)
+    assert model.predict(X_NEW, return_cov=True)[1].shape == (7, 7, 2)
+    assert model.sample_y(X_NEW, 3).shape == (7, 2, 3)
+
+
+def test_early_stopping_is_gradient_flow():
+    (ntk, nngp), new = tp.kernel(NET, X, get=("ntk", "nngp")), tp.kernel(NET, X_NEW, X, get=("ntk", "nngp"))
+    mean, cov = regression.flow(ntk, Y, nngp, *new, tp.kernel(NET, X_NEW), 40.0 / 30)
+    model = TPRegressor(NET, kernel="ntk", time=40.0, normalize_y=False).fit(X, Y)
+    found, std = model.predict(X_NEW, return_std=True)
+    np.testing.assert_allclose(found, mean, rtol=1e-9)
+    np.testing.assert_allclose(std, np.sqrt(np.diag(cov)), rtol=1e-9)
+    end = TPRegressor(NET, kernel="ntk", time=np.inf, normalize_y=False).fit(X, Y)
+    np.testing.assert_allclose(end.predict(X), Y, rtol=1e-8)
+
+
+def test_a_kernel_computed_before_gives_the_same():
+    k, across = tp.kernel(NET, X, get="ntk"), tp.kernel(NET, X_NEW, X, get="ntk")
+    mine = TPRegressor(kernel="precomputed").fit(k, Y)
+    np.testing.assert_allclose(
+        mine.predict(across), TPRegressor(NET, kernel="ntk").fit(X, Y).predict(X_NEW), rtol=1e-10
+    )
+    score = cross_val_score(TPRegressor(kernel="precomputed"), k, Y, cv=3)
+    np.testing.assert_allclose(score, cross_val_score(TPRegressor(NET, kernel="ntk"), X, Y, cv=3), rtol=1e-8)
+    labels = (Y > 1).astype(int)
+    mine = TPClassifier(kernel="precomputed").fit(k, labels)
+    other = TPClassifier(NET, kernel="ntk").fit(X, labels)
+    np.testing.assert_allclose(mine.predict_proba(across), other.predict_proba(X_NEW), rtol=1e-8)
+    with pytest.raises(ValueError, match="X: a precomputed kernel must be square"):
+        TPRegressor(kernel="precomputed").fit(across, Y[:7])
+    with pytest.raises(ValueError, match="a precomputed kernel of new rows says nothing of their variance"):
+        TPRegressor(kernel="precomputed").fit(k, Y).predict(across, return_std=True)
+
+
+def dense_laplace(k, labels, classes):
+    """The mode by a general optimiser over all of f, and the Gaussian there with the whole Hessian."""
+    n = len(k)
+    prior = np.kron(np.eye(classes), k)
+    inverse = np.linalg.inv(prior)
+    onehot = np.eye(classes)[labels].T.ravel()
+
+    def cost(f):
+        wide = f.reshape(classes, n)
+        gradient = inverse @ f - onehot + softmax(wide, axis=0).ravel()
+        return 0.5 * f @ inverse @ f - onehot @ log_softmax(wide, axis=0).ravel(), gradient
+
+    def hessian(f):
+        pi = softmax(f.reshape(classes, n), axis=0)
+        w = np.diag(pi.ravel())
+        for c in range(classes):
+            for d in range(classes):
+                w[c * n : (c + 1) * n, d * n : (d + 1) * n] -= np.diag(pi[c] * pi[d])
+        return inverse + w
+
+    f = np.zeros(n * classes)
+    for _ in range(50):
+        f = f - np.linalg.solve(hessian(f), cost(f)[1])
+    curvature = hessian(f)
+    evidence = -cost(f)[0] - 0.5 * (np.linalg.slogdet(curvature)[1] + np.linalg.slogdet(prior)[1])
+    return f.reshape(classes, n).T, np.linalg.inv(curvature), evidence
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_laplace_by_the_whole_hessian(classes):
+    k = tp.kernel(NET, X[:9], get="ntk") + 0.01 * np.eye(9)
+    across, prior = tp.kernel(NET, X_NEW, X[:9], get="ntk"), tp.kernel(NET, X_NEW, get="ntk", diag=True)
+    labels = np.arange(9) % classes
+    mode, cov, evidence = dense_laplace(k, labels, classes)
+    made = Laplace.init(k, labels, classes)
+    np.testing.assert_allclose(k @ made.pull, mode, atol=1e-9)
+    assert made.evidence == pytest.approx(evidence, rel=1e-10)
+    mean, found = made.latent(across, prior)
+    lift = across @ np.linalg.inv(k)
+    np.testing.assert_allclose(mean, lift @ mode, atol=1e-9)
+    blocks = cov.reshape(classes, 9, classes, 9)
+    spread = np.einsum("mi,cidj,mj->mcd", lift, blocks, lift)
+    spread += (prior - np.einsum("mi,mi->m", lift @ k, lift))[:, None, None] * np.eye(classes)
+    np.testing.assert_allclose(found, spread, atol=1e-9)
+    chances = made.probabilities(across, prior)
+    z = np.random.default_rng(0).standard_normal((200_000, classes))
+    for m in range(7):
+        draws = softmax(mean[m] + z @ np.linalg.cholesky(spread[m]).T, axis=1)
+        np.testing.assert_allclose(chances[m], draws.mean(axis=0), atol=5e-3)
+
+
+def test_probabilities_are_calibrated_on_what_was_left_out():
+    """The temperature is the likeliest on leave-one-out scores, found here by refitting."""
+    x, y = load_iris(return_X_y=True)
+    x = StandardScaler().fit_transform(x)[::3]
+    y = y[::3]
+    model = TPClassifier(NET, noise=0.01).fit(x, y)
+    onehot = np.eye(3)[y] - 1 / 3
+    scores = np.empty_like(onehot)
+    for i in range(len(x)):
+        rest = np.arange(len(x)) != i
+        k = tp.kernel(NET, x[rest]) + 0.01 * np.eye(len(x) - 1)
+        scores[i] = tp.kernel(NET, x[i : i + 1], x[rest])[0] @ np.linalg.solve(k, onehot[rest])
+
+    def cost(log_t):
+        return log_loss(y, softmax(scores / np.exp(log_t), axis=1))
+
+    found = scipy.optimize.minimize_scalar(cost, bounds=(-6, 3), method="bounded", options={"xatol": 1e-9})
+    assert model.temperature_ == pytest.approx(np.exp(found.x), rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "laplace"}, {"kernel": "ntk", "time": 300.0}])
+def test_probabilities_say_more_than_frequencies(options):
+    x, y = load_wine(return_X_y=True)
+    model = make_pipeline(StandardScaler(), TPClassifier(NET, **options))
+    chances = cross_val_predict(model, x, y, cv=3, method="predict_proba")
+    assert np.mean(chances.argmax(axis=1) == y) > 0.95
+    # laplace's priors are of unit size, whose probabilities stay cautious
+    assert log_loss(y, chances) < (0.6 if options.get("method") else 0.15)
+
+
+def thirds(model):
+    """Accuracies on each third of the digits, learned from the others."""
+    x, y = load_digits(return_X_y=True)
+    x, third = x / 16.0, np.arange(len(y)) % 3
+    return [
+        clone(model).fit(x[third != k], y[third != k]).score(x[third == k], y[third == k]) for k in range(3)
+    ]
+
+
+SVC_GRID = GridSearchCV(SVC(), {"C": [1.0, 10.0, 100.0], "gamma": [0.01, 0.03, 0.1]}, cv=3)
+
+
+def test_digits_as_well_as_a_support_vector_machine_that_was_tuned():
+    mine = TPClassifier(MLP(2, "erf"), kernel="ntk", noise=1e-3)
+    assert np.mean(thirds(mine)) >= np.mean(thirds(SVC_GRID))
+
+
+@pytest.mark.slow
+def test_digits_with_equal_grids():
+    grid = {"net__depth": [1, 2, 3], "net__activation": ["relu", "erf", "gelu"]}
+    mine = GridSearchCV(TPClassifier(kernel="ntk", noise=1e-3), grid, cv=3)
+    assert np.mean(thirds(mine)) >= np.mean(thirds(SVC_GRID))
+
+
+# --- habits
+
+
+def test_grid_search_over_the_net():
+    x, y = load_iris(return_X_y=True)
+    pipe = make_pipeline(StandardScaler(), TPClassifier(kernel="ntk"))
+    grid = {
+        "tpclassifier__net__depth": [1, 2],
+        "tpclassifier__net__activation": ["relu", "erf"],
+        "tpclassifier__net__W_std": [1.0, 2.0],
+        "tpclassifier__time": [None, 100.0],
+    }
+    search = GridSearchCV(pipe, grid, cv=3).fit(x, y)
+    assert search.best_score_ > 0.94
+    assert search.best_estimator_[-1].net.depth == search.best_params_["tpclassifier__net__depth"]
+    assert len(set(search.cv_results_["mean_test_score"].round(12))) > 2
+    nets = GridSearchCV(TPRegressor(NET), {"net__W_std": [0.5, 1.5], "net__layers[0].b_std": [0.1]}, cv=3)
+    nets.fit(X, Y)
+    found = nets.best_estimator_.net
+    assert found.layers[0].W_std == found.layers[2].W_std == nets.best_params_["net__W_std"]
+    assert found.layers[0].b_std == 0.1
+    assert NET.layers[0].b_std == 0.3
+
+
+def test_parameters_of_the_net():
+    model = TPRegressor(NET)
+    assert model.get_params()["net__layers[0].W_std"] == 1.4
+    assert model.get_params()["net__b_std"] == 0.3
+    assert "net__W_std" not in model.get_params()  # the layers differ
+    assert model.set_params(net__W_std=2.0, noise=0.5).get_params()["net__W_std"] == 2.0
+    assert TPRegressor().get_params()["net__depth"] == MLP().depth
+    assert TPRegressor().set_params(net__depth=5).net.depth == 5
+    assert TPClassifier(MLP()).set_params(net__activation="gelu").net.build().layers[1] == nn.Gelu()
+    assert TPRegressor(NET.to_spec()).fit(X, Y).predict(X_NEW)[0] == pytest.approx(
+        TPRegressor(NET).fit(X, Y).predict(X_NEW)[0]
+    )
+    with pytest.raises(ValueError, match="'W_sdt' is no deviation .* did you mean W_std"):
+        model.set_params(net__W_sdt=1.0)
+    with pytest.raises(ValueError, match="Invalid parameter 'noose'"):
+        model.set_params(noose=1.0)
+    with pytest.raises(ValueError, match="W_std is -1.0; it must be a finite number >= 0"):
+        model.set_params(net__W_std=-1.0)
+
+
+@pytest.mark.parametrize("model", [TPRegressor(NET), TPClassifier(NET), TPClassifier(method="laplace")])
+def test_copies(model):
+    y = Y if isinstance(model, TPRegressor) else Y > 1
+    fitted = clone(model).fit(X, y)
+    assert not hasattr(model, "model_")
+    for again in (pickle.loads(pickle.dumps(fitted)), clone(fitted).fit(X, y)):
+        np.testing.assert_array_equal(again.predict(X_NEW), fitted.predict(X_NEW))
+        assert repr(again) == repr(fitted)
+    with pytest.raises(NotFittedError):
+        clone(fitted).predict(X_NEW)
+    scores = cross_val_score(model, X, y, cv=3, n_jobs=2)
+    np.testing.assert_allclose(scores, cross_val_score(model, X, y, cv=3), rtol=1e-9)
+
+
+def test_tables_and_their_columns():
+    table = pd.DataFrame(X, columns=["a", "b", "c", "d"])
+    model = TPRegressor(NET).fit(table, pd.Series(Y))
+    assert list(model.feature_names_in_) == ["a", "b", "c", "d"]
+    np.testing.assert_allclose(
+        model.predict(pd.DataFrame(X_NEW, columns=list("abcd"))),
+        TPRegressor(NET).fit(X, Y).predict(X_NEW),
+        rtol=1e-12,
+    )
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(table.rename(columns={"a": "z"}))
+    labels = pd.Series(np.where(Y > 1, "high", "low"))
+    assert set(TPClassifier(NET).fit(table, labels).predict(table)) <= {"high", "low"}
+
+
+def test_images_as_flat_rows():
+    net = nn.serial(nn.Conv(4, (3, 3)), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1))
+    images = RNG.standard_normal((12, 5, 5, 2))
+    model = TPRegressor(net, input_shape=(5, 5, 2), noise=0.1, normalize_y=False)
+    model.fit(images.reshape(12, 50), np.arange(12.0))
+    k = tp.kernel(net, images)
+    np.testing.assert_allclose(
+        model.predict(images.reshape(12, 50)),
+        k @ np.linalg.solve(k + 0.1 * np.eye(12), np.arange(12.0)),
+        rtol=1e-8,
+    )
+    with pytest.raises(ValueError, match=r"input_shape is \(5, 5, 3\): rows of 50 features cannot take it"):
+        TPRegressor(net, input_shape=(5, 5, 3)).fit(images.reshape(12, 50), np.arange(12.0))
+
+
+BAD: dict[str, tuple[Callable[[], object], str]] = {
+    "one class": (lambda: TPClassifier().fit(X, np.ones(30)), "y has one class, .* at least 2 classes"),
+    "nan": (lambda: TPRegressor().fit(np.where(X > 1, np.nan, X), Y), "Input X contains NaN"),
+    "nan in y": (lambda: TPRegressor().fit(X, np.where(Y > 1, np.nan, Y)), "Input y contains NaN"),
+    "continuous": (lambda: TPClassifier().fit(X, Y), "Unknown label type: continuous"),
+    "features": (lambda: TPRegressor().fit(X, Y).predict(X[:, :3]), "X has 3 features, but .* expecting 4"),
+    "noise": (lambda: TPRegressor(noise=-1.0).fit(X, Y), "noise is -1.0: it must be at least 0"),
+    "kernel": (lambda: TPRegressor(kernel="rbf").fit(X, Y), "kernel must be one of nngp, ntk, precomputed"),
+    "method": (
+        lambda: TPClassifier(method="vote").fit(X, Y > 1),
+        "method must be one of regression, laplace",
+    ),
+    "net": (lambda: TPRegressor("relu").fit(X, Y), "net is 'relu': it must be a net of tpnum.nn"),
+    "activation": (lambda: TPRegressor(MLP(2, "rely")).fit(X, Y), "activation is 'rely'"),
+    "depth": (lambda: TPRegressor(MLP(-1)).fit(X, Y), "depth is -1: it must be a whole number"),
+    "time": (lambda: TPRegressor(time=-1.0).fit(X, Y), "time is -1.0: it must be at least 0"),
+    "both": (lambda: TPRegressor().fit(X, Y).predict(X, True, True), "return_std and return_cov"),
+    "time and laplace": (lambda: TPClassifier(method="laplace", time=1.0).fit(X, Y > 1), "time: it belongs"),
+    "indefinite": (
+        lambda: TPRegressor(kernel="precomputed").fit(-np.eye(3), np.arange(3.0)),
+        "k is not positive semidefinite",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_refusals(case):
+    call, words = BAD[case]
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_equal_targets():
+    model = TPRegressor(NET, noise="fit").fit(X, np.full(30, 7.0))
+    np.testing.assert_allclose(model.predict(X_NEW), 7.0, atol=1e-9)
+
+
+def test_without_scikit_learn_the_extra_is_named(python: Callable[..., subprocess.CompletedProcess[str]]):
+    code = "import sys; sys.modules['sklearn'] = None\nimport tpnum.interop.sklearn"
+    ran = python("-c", code)
+    assert ran.returncode == 1
+    assert (
+        "ImportError: tpnum.interop.sklearn needs scikit-learn 1.6 or later: pip install 'tpnum[sklearn]'"
+        in (ran.stderr)
+    )

@@ -1,0 +1,100 @@
+"""``tpnum fit``: learn a column of a table from the others, with the kernel of a net."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from tpnum import nn
+from tpnum.cli.files import read_net
+from tpnum.cli.outputs import refuse_existing
+from tpnum.cli.tables import read_table
+from tpnum.errors import InputError
+from tpnum.predict import posterior
+from tpnum.predict.calibration import temperature
+from tpnum.predict.columns import Column, Table, encode, numbers
+from tpnum.predict.files import content, write
+from tpnum.predict.models import Regression
+
+
+def run(args: argparse.Namespace) -> None:
+    """Fit, write the model and print how well it predicts what is left out."""
+    out = Path(args.out)
+    refuse_existing([out], args.force, [args.data, args.net])
+    net = nn.from_spec(read_net(args.net))
+    table = read_table(args.data)
+    if args.target not in table.names:
+        raise InputError(
+            f"--target {args.target!r} is no column of {args.data}; its columns are {', '.join(table.names)}"
+        )
+    features = [name for name in table.names if name != args.target]
+    if not features:
+        raise InputError(
+            f"{args.data} has no column besides the target {args.target!r}; nothing to learn from"
+        )
+    columns = tuple(Column.fit(table, name) for name in features)
+    x = encode(columns, table)
+    target, y = _target(table, args)
+    model = posterior(net, x, y, get=args.get, noise=args.noise, n_jobs=args.jobs)
+    about, arrays = content(model)
+    about["table"] = {"columns": [column.to_json() for column in columns], "target": target.to_json()}
+    lines = _regression(model, target, y)
+    if target.categories is not None:
+        about["table"]["temperature"], lines = _classification(model, y)
+    write(out, about, arrays)
+    print(
+        f"{args.data}: {len(x)} rows, {len(columns)} columns ({x.shape[1]} features) to tell {args.target!r}"
+    )
+    print(f"the {args.get} of {args.net}, noise {float(np.mean(model.noise)):.4g}")
+    for line in lines:
+        print(line)
+    print(out)
+
+
+def _target(table: Table, args: argparse.Namespace) -> tuple[Column, np.ndarray]:
+    """The column to predict, and its values as a model learns them."""
+    column = Column.fit(table, args.target)
+    if args.task == "regression" and column.categories is not None:
+        column = Column(args.target)
+        column.encode(table)  # refuses the first text
+    if args.task == "classification" and column.categories is None:
+        column = Column(args.target, categories=tuple(sorted(set(table.column(args.target)), key=_order)))
+    made = column.encode(table)
+    if column.categories is None:
+        return column, made[:, 0]
+    if len(column.categories) < 2:
+        raise InputError(
+            f"--target {args.target!r} is {column.categories[0]!r} in every row: nothing to tell apart"
+        )
+    if len(column.categories) == len(made):
+        raise InputError(f"--target {args.target!r} is another text in every row; give a column of classes")
+    return column, made - 1.0 / len(column.categories)
+
+
+def _order(label: str) -> tuple[float, str]:
+    """Labels that are numbers in their order."""
+    values = numbers(Table("", ("",), [[label]], [0]), "", [label])
+    return (float(values[0]) if values is not None else np.inf, label)
+
+
+def _regression(model: Regression, target: Column, y: np.ndarray) -> list[str]:
+    if len(y) < 2 or target.categories is not None:
+        return []
+    found = model.leave_one_out()
+    error = np.sqrt(np.mean((found.mean - y) ** 2))
+    inside = np.mean(np.abs(found.mean - y) <= 1.959964 * np.sqrt(found.variance))
+    return [
+        f"left out one by one: root mean square error {target.scale * error:.4g} "
+        f"(the target's deviation {target.scale * np.std(y):.4g}), {inside:.1%} within 95 % intervals"
+    ]
+
+
+def _classification(model: Regression, y: np.ndarray) -> tuple[float, list[str]]:
+    labels = y.argmax(axis=1)
+    scores = model.leave_one_out().mean
+    right = np.mean(scores.argmax(axis=1) == labels)
+    most = np.bincount(labels).max() / len(labels)
+    line = f"left out one by one: {right:.2%} right (the commonest class is {most:.2%} of the rows)"
+    return temperature(scores, labels), [line]

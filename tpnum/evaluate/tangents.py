@@ -1,0 +1,394 @@
+"""Derivatives of a kernel by parameters: every node of the moment graph, differentiated forwards.
+
+The graph is that of a net whose parameters are `tpnum.jets.Jet`: its coefficients carry their own
+derivatives, and the rules here are those of sums, products and expectations (`tpnum.evaluate.partials`).
+None is a derivative that is zero by the text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import singledispatchmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.errors import LimitError
+from tpnum.evaluate import labels, maps
+from tpnum.evaluate.blocks import Block, dims
+from tpnum.evaluate.general import PairValues
+from tpnum.evaluate.partials import Gaussians, partials, stretch
+from tpnum.gauss.prepared import SCALING
+from tpnum.jets import slopes_of
+from tpnum.law import graph
+
+if TYPE_CHECKING:
+    from tpnum.evaluate.profile import ProfileValues
+    from tpnum.functions import Function
+    from tpnum.program.lines import Axes
+
+CLOSE = 1e-15
+"""A co-correlation whose derivative, of its own size, is lost in that of the correlation."""
+CLOSE = 1e-15
+"""A co-correlation whose derivative, of its own size, is lost in that of the correlation."""
+Tangent = np.ndarray | None
+"""(parameters, *the dimensions of the value)."""
+
+
+def _sum(a: Tangent, b: Tangent) -> Tangent:
+    return b if a is None else a if b is None else a + b
+
+
+def _ratio(change: np.ndarray, of: np.ndarray) -> np.ndarray:
+    return np.divide(change, of, out=np.zeros(np.broadcast_shapes(change.shape, of.shape)), where=of > 0)
+
+
+class ProfileTangents:
+    """The derivatives of the profiles of one data set by ``count`` parameters."""
+
+    def __init__(self, values: ProfileValues, count: int):
+        self.values, self.count = values, count
+        self._memo: dict[graph.Key, Tangent] = {}
+
+    def __call__(self, node: graph.Profile) -> Tangent:
+        """(parameters, N, *node.axes), dimensions of length one where nothing changes."""
+        own = self.values._own(node)
+        if own.key not in self._memo:
+            below = graph.postorder([own], self._sources, lambda n: n.key, self._memo)
+            for each in below:
+                self._memo[each.key] = self._compute(each)
+        return self._memo[own.key]
+
+    def _sources(self, node: graph.Profile) -> list[graph.Profile]:
+        if isinstance(node, graph.Reduced):
+            return []
+        return [self.values._own(source) for source in graph.sources(node)]
+
+    def along(self, node: graph.Profile, axes: Axes) -> Tangent:
+        """A derivative with unit dimensions for the axes that it lacks."""
+        made = self(node)
+        if made is None:
+            return None
+        own = self.values.axes(node)
+        return np.stack([labels.lift(one, own, axes) for one in made])
+
+    def coefficient(self, value: float, rank: int) -> Tangent:
+        """The derivative of a coefficient, None where it has none."""
+        slopes = slopes_of(value, self.count)
+        return slopes.reshape(-1, *(1,) * rank) if slopes.any() else None
+
+    @singledispatchmethod
+    def _compute(self, node: graph.Profile) -> Tangent:
+        raise LimitError(
+            f"{self.values._where(node)}: the derivative of an expectation over more than two Gaussians is "
+            "not available; leave out wrt="
+        )
+
+    @_compute.register
+    def _(self, node: graph.Constant) -> Tangent:
+        return self.coefficient(node.value, 1 + len(node.axes))
+
+    @_compute.register
+    def _(self, node: graph.Norm) -> Tangent:
+        return None
+
+    @_compute.register
+    def _(self, node: graph.Polynomial) -> Tangent:
+        total: Tangent = None
+        for coef, factors in node.terms:
+            values = [self.values.along(factor, node.axes) for factor in factors]
+            moves = [self.along(factor, node.axes) for factor in factors]
+            total = _sum(total, product(coef, self.coefficient(coef, 1 + len(node.axes)), values, moves))
+        return total
+
+    @_compute.register
+    def _(self, node: graph.Arithmetic) -> Tangent:
+        values = [self.values.along(arg, node.axes) for arg in node.args]
+        total: Tangent = None
+        for i, arg in enumerate(node.args):
+            move = self.along(arg, node.axes)
+            if move is not None:
+                total = _sum(total, np.asarray(node.fn.derivative(i)(*values)) * move)
+        return total
+
+    @_compute.register
+    def _(self, node: graph.Mapped1) -> Tangent:
+        inner = self.along(node.operand, axes := self.values.axes(node.operand))
+        if inner is None:
+            return None
+        full = (self.values.size, *(size for _, size in axes))
+        return np.stack(
+            [labels.apply_maps([node.map], np.broadcast_to(one, full), axes, node.axes) for one in inner]
+        )
+
+    @_compute.register
+    def _(self, node: graph.Reduced) -> Tangent:
+        found = []
+        for n in range(self.values.size):
+            at = slice(n, n + 1)
+            tile = PairTangents(PairValues(self.values, self.values, at, at, same=True), self, self)
+            made = tile(node.pair)
+            if made is None:
+                return None
+            names = dims(node.pair)
+            order = [names.index((name, 2)) for name, _ in node.axes]
+            lead = [names.index(("", 0)), names.index(("", 1))]
+            moved = made.transpose([0, *(1 + k for k in (*lead, *order))])
+            found.append(moved[:, 0])
+        return np.concatenate(found, axis=1)
+
+    @_compute.register
+    def _(self, node: graph.Expect1) -> Tangent:
+        if self.moved(node.mean) or any(self.moved(s) for s in node.scalars if not self.equal(s, node.var)):
+            raise _unavailable(self.values._where(node))
+        move = self.along(node.var, node.axes)
+        if move is None:
+            return None
+        q, own = self.values.along(node.var, node.axes), self.values.along(node, node.axes)
+        if node.scalars:
+            power = 2 if node.what in ("second", "slope_second") else 1
+            degree = self.scaling(node.fn, node.scalars, self.values._where(node))
+            degree -= node.what.startswith("slope")
+            return 0.5 * power * degree * own * _ratio(move, q)
+
+        def of(h: Function) -> np.ndarray:
+            other = replace(node, key=("tangent", h, *node.key), fn=h, what="first")
+            return self.values.along(other, node.axes)
+
+        return stretch(node.fn, node.what, of, own, q) * _ratio(move, q)
+
+    @_compute.register
+    def _(self, node: graph.Expect2) -> Tangent:
+        left, right = node.sides
+        if any(self.moved(p) for side in node.sides for p in (side.mean, *side.scalars)):
+            raise _unavailable(self.values._where(node))
+        q, q2, c = (self.values.along(p, node.axes) for p in (left.var, right.var, node.cov))
+        dq, dq2, dc = (self.along(p, node.axes) for p in (left.var, right.var, node.cov))
+        if dq is None and dq2 is None and dc is None:
+            return None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rho = np.where(q * q2 > 0, c / np.sqrt(q) / np.sqrt(q2), 1.0)
+        e = np.copysign(np.clip(1.0 - np.abs(rho), 0.0, 1.0), rho)
+
+        def of(f: Function, g: Function, what: str) -> np.ndarray:
+            sides = (replace(left, fn=f), replace(right, fn=g))
+            other = replace(node, key=("tangent", f, g, what, *node.key), sides=sides, what=what)
+            return self.values.along(other, node.axes)
+
+        return moved(partials(left.fn, right.fn, node.what, of, at := Gaussians(e, q, q2)), at, dq, dq2, dc)
+
+    def equal(self, a: graph.Profile, b: graph.Profile) -> bool:
+        """Whether a scalar is a variance, whatever it is called."""
+        return np.array_equal(self.values(a), self.values(b))
+
+    def scaling(self, fn: Function, scalars: tuple[graph.Profile, ...], where: str) -> float:
+        """d where f(u; s) of u ~ N(0, s) scales like s^(d / 2)."""
+        if not scalars and fn.degree is not None:
+            return fn.degree
+        if scalars and fn.primitive is None and fn.name in SCALING:
+            return 2.0 * SCALING[fn.name]
+        raise _unavailable(where)
+
+    def moved(self, node: graph.Profile | None) -> bool:
+        """Whether a profile depends on the parameters."""
+        return node is not None and self(node) is not None
+
+
+class PairTangents:
+    """The derivatives of pair nodes on the tile of ``values``."""
+
+    def __init__(self, values: PairValues, rows: ProfileTangents, cols: ProfileTangents):
+        self.values, self.profiles = values, (rows, cols)
+        self.count = rows.count
+        self._memo: dict[int, Tangent] = {}
+        self._duals: dict[tuple[int, Function, Function], graph.DualCall] = {}
+        self._nodes: list[graph.Pair] = []  # ids stay theirs while these live
+
+    def __call__(self, node: graph.Pair) -> Tangent:
+        """(parameters, *dims(node))."""
+        for each in graph.postorder([node], graph.operands, id, self._memo):
+            self.values.proceed()
+            self._memo[id(each)] = self._compute(each)
+        return self._memo[id(node)]
+
+    def profile(self, node: graph.Profile, side: int, frame: graph.Pair) -> Tangent:
+        """A profile's derivative along the rows (0) or columns (1) of ``frame``."""
+        made = self.profiles[side](node)
+        if made is None:
+            return None
+        values = self.values.profiles[side]
+        tied = {name for name, _ in frame.tied}
+        own = [("", side), *((n, 2 if n in tied else side) for n, _ in values.axes(node))]
+        at = self.values.slices[side]
+        return np.stack([labels.align(one[at] if len(one) > 1 else one, own, dims(frame)) for one in made])
+
+    def inner(self, node: graph.Pair, frame: graph.Pair) -> Tangent:
+        """A node's derivative aligned to the dimensions of ``frame``."""
+        made = self(node)
+        return (
+            None if made is None else np.stack([labels.align(one, dims(node), dims(frame)) for one in made])
+        )
+
+    @singledispatchmethod
+    def _compute(self, node: graph.Pair) -> Tangent:
+        raise LimitError(
+            "the derivative of an expectation over more than two Gaussians is not available; leave out wrt="
+        )
+
+    @_compute.register
+    def _(self, node: graph.Gram) -> Tangent:
+        return None
+
+    @_compute.register
+    def _(self, node: graph.Shared) -> Tangent:
+        return self.profiles[0].coefficient(node.value, len(dims(node)))
+
+    @_compute.register
+    def _(self, node: graph.Fresh) -> Tangent:
+        same = np.ones((1,) * len(dims(node))) * self.values._coincide(node)
+        values = [self.values.profile(p, 0, node) for p in node.same]
+        total = product(1.0, None, values, [self.profile(p, 0, node) for p in node.same])
+        total = None if total is None else total * same
+        if node.other is not None:
+            values = [self.values.profile(p, s, node) for s, p in enumerate(node.other)]
+            moves = [self.profile(p, s, node) for s, p in enumerate(node.other)]
+            apart = product(1.0, None, values, moves)
+            total = _sum(total, None if apart is None else apart * (1.0 - same))
+        return total
+
+    @_compute.register
+    def _(self, node: graph.Sum) -> Tangent:
+        total: Tangent = None
+        for part in node.parts:
+            sides = [(p, side) for side, group in enumerate((part.rows, part.cols)) for p in group]
+            values = [self.values.profile(p, side, node) for p, side in sides]
+            moves = [self.profile(p, side, node) for p, side in sides]
+            values += [self.values.inner(pair, node).k for pair in part.pairs]
+            moves += [self.inner(pair, node) for pair in part.pairs]
+            carried = self.profiles[0].coefficient(part.coef, len(dims(node)))
+            total = _sum(total, product(part.coef, carried, values, moves))
+        return total
+
+    @_compute.register
+    def _(self, node: graph.Dual) -> Tangent:
+        call = node.call
+        rows, cols = self.profiles
+        moving = [rows.moved(call.means[0]), cols.moved(call.means[1])]
+        for profiles, scalars, var in zip(
+            self.profiles, (call.f_scalars, call.g_scalars), call.vars, strict=True
+        ):
+            moving += [profiles.moved(s) for s in scalars if not profiles.equal(s, var)]
+        if any(moving):
+            raise _unavailable(rows.values._where(call.vars[0]))
+        dq, dq2 = (self.profile(var, side, node) for side, var in enumerate(call.vars))
+        dc = self.inner(call.cov, node)
+        if dq is None and dq2 is None and dc is None:
+            return None
+        q, q2 = (self.values.profile(var, side, node) for side, var in enumerate(call.vars))
+        at = Gaussians(self.values._correlation(call, node), q, q2)
+
+        def of(f: Function, g: Function, what: str) -> np.ndarray:
+            return self.values(self._dual(node, f, g, what)).k
+
+        if call.f_scalars or call.g_scalars:
+            where = rows.values._where(call.vars[0])
+            degrees = (
+                rows.scaling(call.f, call.f_scalars, where),
+                cols.scaling(call.g, call.g_scalars, where),
+            )
+            if node.what == "slope":
+                raise _unavailable(where)
+            own = self.values(node).k
+            made = (at.scale * of(call.f, call.g, "slope"), degrees[0] * own, degrees[1] * own)
+            return moved(made, at, dq, dq2, dc)
+        return moved(partials(call.f, call.g, node.what, of, at), at, dq, dq2, dc)
+
+    def _dual(self, node: graph.Dual, f: Function, g: Function, what: str) -> graph.Dual:
+        """The same expectation of other functions."""
+        call = node.call
+        key = (id(call), f, g)
+        if key not in self._duals:
+            if (f, g) == (call.f, call.g):
+                # one that knows both, whatever the plan asked for
+                made = replace(call, wanted={"value", "slope"})
+            else:
+                moments = tuple(
+                    graph.Expect1(
+                        ("tangent", h, "second", *var.key), var.axes, fn=h, what="second", mean=None, var=var,
+                        scalars=(),
+                    )
+                    for h, var in zip((f, g), call.vars, strict=True)
+                )  # fmt: skip
+                made = replace(call, f=f, g=g, moments=(moments[0], moments[1]), wanted={"value", "slope"})
+            self._duals[key] = made
+        other = replace(node, call=self._duals[key], what=what, increments=False, norms=None)
+        self._nodes += [node, other]
+        return other
+
+    @_compute.register
+    def _(self, node: graph.Mapped) -> Tangent:
+        return self._linear(maps.mapped, node, node.operand)
+
+    @_compute.register
+    def _(self, node: graph.Embedded) -> Tangent:
+        return self._linear(maps.embedded, node, node.operand)
+
+    @_compute.register
+    def _(self, node: graph.Diagonal) -> Tangent:
+        return self._linear(maps.diagonal, node, node.operand)
+
+    def _linear(self, rule: Any, node: graph.Pair, operand: graph.Pair) -> Tangent:
+        """What is linear in its operand treats derivatives as it treats values."""
+        made = self(operand)
+        return None if made is None else np.stack([rule(_Of(self.values, one), node).k for one in made])
+
+
+class _Of:
+    """Stands for `PairValues` in a linear rule: the operand's block is given."""
+
+    def __init__(self, values: PairValues, block: np.ndarray):
+        self.counts, self._block = values.counts, Block(block, None)
+
+    def __call__(self, node: graph.Pair) -> Block:
+        return self._block
+
+
+def product(coef: float, carried: Tangent, values: list[np.ndarray], moves: list[Tangent]) -> Tangent:
+    """The derivative of coef * a product, by the product rule."""
+    total: Tangent = None
+    if carried is not None:
+        total = carried
+        for value in values:
+            total = total * value
+    for i, move in enumerate(moves):
+        if move is not None:
+            part = float(coef) * move
+            for j, value in enumerate(values):
+                if j != i:
+                    part = part * value
+            total = _sum(total, part)
+    return total
+
+
+def moved(made: Any, at: Gaussians, dq: Tangent, dq2: Tangent, dc: Tangent) -> Tangent:
+    """The partial derivatives times what moves: rho moves with c, and against the variances."""
+    by_rho, first, second = made
+    rho = at.rho
+    d_rho: Tangent = None if dc is None else _ratio(dc, at.scale)
+    total: Tangent = None
+    for move, q, part in ((dq, at.q, first), (dq2, at.q2, second)):
+        if move is not None:
+            logs = 0.5 * _ratio(move, q)
+            d_rho = _sum(d_rho, -rho * logs)
+            total = _sum(total, part * logs)
+    if d_rho is None:
+        return total
+    # where rho is 1 to rounding it stays there, however steep the function is
+    return _sum(total, by_rho * np.where(np.abs(at.e) < CLOSE, 0.0, d_rho))
+
+
+def _unavailable(where: str) -> LimitError:
+    return LimitError(
+        f"{where}: the derivative of a function with parameters or means that depend on wrt is not "
+        "available; leave out wrt="
+    )

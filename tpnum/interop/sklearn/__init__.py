@@ -1,0 +1,26 @@
+"""Estimators and a kernel for scikit-learn (1.6 or later): `TPRegressor`, `TPClassifier`, `TPKernel`.
+
+    from tpnum.interop.sklearn import MLP, TPClassifier
+    model = make_pipeline(StandardScaler(), TPClassifier(MLP(depth=3, activation="relu"), kernel="ntk"))
+    GridSearchCV(model, {"tpclassifier__net__W_std": [1.0, 1.4], "tpclassifier__noise": [1e-3, 1e-2]})
+
+Images are flat rows with ``input_shape=(height, width, channels)``.
+"""
+
+from __future__ import annotations
+
+try:
+    import sklearn.utils.validation as _validation
+
+    if not hasattr(_validation, "validate_data"):
+        raise ImportError("scikit-learn is too old")
+except ImportError as missing:
+    raise ImportError(
+        "tpnum.interop.sklearn needs scikit-learn 1.6 or later: pip install 'tpnum[sklearn]'"
+    ) from missing
+
+from tpnum.interop.sklearn.classifier import TPClassifier
+from tpnum.interop.sklearn.networks import MLP
+from tpnum.interop.sklearn.regressor import TPRegressor
+
+__all__ = ["MLP", "TPClassifier", "TPRegressor"]

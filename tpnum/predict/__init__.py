@@ -1,0 +1,50 @@
+r"""Predictions with the kernels of wide nets: posteriors, and training at any time.
+
+    gp = predict.posterior(net, x, y, noise=0.01)          # NNGP; get="ntk"; noise="fit"
+    gp.predict(x_new).mean, gp.predict(x_new).interval(0.95)
+    gp.log_marginal(), gp.leave_one_out(), gp.k_fold(5), gp.add(x_more, y_more), gp.sample(x_new, 3)
+
+    nets = predict.gradient_flow(net, x, y)                # or gradient_descent(net, x, y, lr=, momentum=)
+    nets.predict(x_new, t=10.0), nets.loss(t=10.0), nets.largest_rate
+
+    gp.save("model.npz"); predict.load("model.npz")
+
+Each is a state: made once, asked often.  `Posterior` and `Dynamics` are the same for kernel matrices that
+are there already: ``init`` factors or decomposes, ``compute`` predicts.
+"""
+
+from __future__ import annotations
+
+from tpnum.predict.cholesky import Cholesky
+from tpnum.predict.dynamics import Dynamics, Loss
+from tpnum.predict.files import load
+from tpnum.predict.filters import Descent, Flow
+from tpnum.predict.folds import Folds, Gradient
+from tpnum.predict.gaussian import Posterior, Prediction
+from tpnum.predict.models import (
+    Ensemble,
+    Regression,
+    gradient_descent,
+    gradient_flow,
+    largest_learning_rate,
+    posterior,
+)
+
+__all__ = [
+    "Cholesky",
+    "Descent",
+    "Dynamics",
+    "Ensemble",
+    "Flow",
+    "Folds",
+    "Gradient",
+    "Loss",
+    "Posterior",
+    "Prediction",
+    "Regression",
+    "gradient_descent",
+    "gradient_flow",
+    "largest_learning_rate",
+    "load",
+    "posterior",
+]

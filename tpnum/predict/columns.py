@@ -1,0 +1,121 @@
+"""Tables of text as arrays: numbers standardised, categories one-hot; a refusal names the place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tpnum.errors import InputError
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+"""What stands for a value that is not there, whatever the case."""
+MOST_CATEGORIES = 1000
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells of a table as text: ``rows[i][j]`` of ``names[j]``, from line ``lines[i]`` of a file."""
+
+    name: str
+    names: tuple[str, ...]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str) -> list[str]:
+        """The cells of a column, none of them missing."""
+        at = self.names.index(name)
+        cells = [row[at].strip() for row in self.rows]
+        for cell, line in zip(cells, self.lines, strict=True):
+            if cell.lower() in MISSING:
+                raise InputError(
+                    f"{self.name}, line {line}, column {name!r}: the value is missing "
+                    f"({cell!r}); fill it in or leave the row out"
+                )
+        return cells
+
+    def place(self, row: int, name: str) -> str:
+        """How a refusal calls a cell."""
+        return f"{self.name}, line {self.lines[row]}, column {name!r}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers, (value - mean) / scale, or of ``categories``, 1 for its own, else 0."""
+
+    name: str
+    mean: float = 0.0
+    scale: float = 1.0
+    categories: tuple[str, ...] | None = None
+
+    @classmethod
+    def fit(cls, table: Table, name: str) -> Column:
+        """Numbers where every cell is one, else categories."""
+        cells = table.column(name)
+        values = numbers(table, name, cells)
+        if values is None:
+            categories = tuple(sorted(set(cells)))
+            if len(categories) > MOST_CATEGORIES:
+                raise InputError(
+                    f"{table.name}, column {name!r}: {len(categories)} different texts are too many for "
+                    "categories; leave the column out"
+                )
+            return cls(name, categories=categories)
+        spread = float(np.std(values))
+        # equal numbers, whose deviation is nothing but rounding, only lose their mean
+        equal = spread <= 1e-14 * float(np.abs(values).max())
+        return cls(name, float(np.mean(values)), 1.0 if equal else spread)
+
+    def encode(self, table: Table) -> np.ndarray:
+        """(rows, 1) or (rows, categories)."""
+        cells = table.column(self.name)
+        if self.categories is not None:
+            place = {category: k for k, category in enumerate(self.categories)}
+            made = np.zeros((len(cells), len(place)))
+            for i, cell in enumerate(cells):
+                if cell not in place:
+                    known = ", ".join(self.categories[:8]) + (", .." if len(place) > 8 else "")
+                    raise InputError(
+                        f"{table.place(i, self.name)}: {cell!r} is no category that was learned ({known})"
+                    )
+                made[i, place[cell]] = 1.0
+            return made
+        values = numbers(table, self.name, cells)
+        if values is None:
+            at = next(i for i, cell in enumerate(cells) if _number(cell) is None)
+            raise InputError(f"{table.place(at, self.name)}: {cells[at]!r} is not a number")
+        return ((values - self.mean) / self.scale)[:, None]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, made: dict[str, Any]) -> Column:
+        categories = made["categories"]
+        return cls(**{**made, "categories": None if categories is None else tuple(categories)})
+
+
+def encode(columns: tuple[Column, ...], table: Table) -> np.ndarray:
+    """The features (rows, features) of a table that has these columns."""
+    return np.concatenate([column.encode(table) for column in columns], axis=1)
+
+
+def numbers(table: Table, name: str, cells: list[str]) -> np.ndarray | None:
+    """Cells as finite numbers; None where one is text."""
+    values = [_number(cell) for cell in cells]
+    if any(value is None for value in values):
+        return None
+    made = np.array(values, dtype=np.float64)
+    if not np.isfinite(made).all():
+        at = int(np.argmin(np.isfinite(made)))
+        raise InputError(f"{table.place(at, name)}: {cells[at]!r} is not a finite number")
+    return made
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.inf if cell.lstrip("+-").lower() in {"inf", "infinity"} else None

@@ -1,0 +1,135 @@
+"""States on disk: one .npz file of arrays and a JSON text, nothing that runs when it is read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tpnum.arguments import shown
+from tpnum.errors import StoreError, TpnumError
+from tpnum.predict.cholesky import Cholesky
+from tpnum.predict.dynamics import Dynamics
+from tpnum.predict.filters import Descent, Flow
+from tpnum.predict.gaussian import Posterior
+from tpnum.predict.models import Ensemble, Regression
+from tpnum.predict.source import Source
+
+FORMAT = "tpnum.predict"
+VERSION = 1
+FILTERS = {"Flow": Flow, "Descent": Descent}
+
+
+def save(model: Regression | Ensemble, path: Any) -> None:
+    """Write a model, whole or not at all."""
+    write(path, *content(model))
+
+
+def load(path: Any) -> Regression | Ensemble:
+    """The model that ``save`` wrote.
+
+    Raises
+    ------
+    StoreError : a file that cannot be read, or holds something else.
+    """
+    return restored(path, *read(path))
+
+
+def content(model: Regression | Ensemble) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a model is made of: a JSON object and arrays."""
+    about: dict[str, Any] = {"kind": type(model).__name__, "source": model.source.to_json()}
+    if isinstance(model, Regression):
+        state = model.state
+        about |= {"get": model.get, "jitter": state.jitter}
+        lower = np.tril(state.factor.lower)
+        arrays = {"lower": lower, "y": state.y, "noise": np.asarray(state.noise), "weights": state.weights}
+    else:
+        dynamics = model.state
+        about["filter"] = {"name": type(dynamics.filter).__name__, **vars(dynamics.filter)}
+        arrays = {"y": dynamics.y, "values": dynamics.values, "vectors": dynamics.vectors}
+        if dynamics.inner is not None:
+            arrays["inner"] = dynamics.inner
+    return about, {"x": model.x, **arrays}
+
+
+def restored(path: Any, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Regression | Ensemble:
+    """The model of its `content`."""
+    try:
+        source = Source.read_json(about["source"])
+        if about["kind"] == "Regression":
+            noise = arrays["noise"]
+            state = Posterior(
+                Cholesky(np.ascontiguousarray(arrays["lower"]), about["jitter"]),
+                arrays["y"],
+                noise if noise.ndim else float(noise),
+                arrays["weights"],
+            )
+            return Regression(source, about["get"], arrays["x"], state)
+        given = dict(about["filter"])
+        made = FILTERS[given.pop("name")](**given)
+        dynamics = Dynamics(made, arrays["y"], arrays["values"], arrays["vectors"], arrays.get("inner"))
+        return Ensemble(source, arrays["x"], dynamics)
+    except TpnumError:
+        raise
+    except Exception as problem:
+        raise StoreError(f"{path} is not a model that can be used: it lacks {problem}") from problem
+
+
+def write(path: Any, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write a JSON object and arrays under a temporary name, then give them theirs."""
+    target = _path(path)
+    text = json.dumps({"format": FORMAT, "version": VERSION, **about}, allow_nan=False)
+    try:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise StoreError(f"{target} cannot be written: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            np.savez(stream, about=np.array(text), **arrays)  # type: ignore[arg-type]
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, target)
+    except OSError as error:
+        raise StoreError(f"{target} cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+
+
+def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The JSON object and the arrays of a file."""
+    source = _path(path)
+    try:
+        with np.load(source, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        about = json.loads(str(arrays.pop("about")))
+    except OSError as error:
+        raise StoreError(f"{source} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{source} is not a model written by tpnum, or is damaged") from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise StoreError(f"{source} is not a model written by tpnum")
+    if about.get("version") != VERSION:
+        raise StoreError(f"{source} is of version {about.get('version')}; this tpnum reads {VERSION}")
+    return about, arrays
+
+
+def _path(path: Any) -> Path:
+    try:
+        made = Path(path)
+    except TypeError:
+        raise StoreError(f"path is {shown(path)}: it must be the name of a file") from None
+    if not made.name or made.is_dir():
+        raise StoreError(f"path {shown(str(path))} names no file")
+    return made
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,106 @@
+"""What full-batch training has learned of a mode of the kernel by a time: filters of its eigenvalues.
+
+Of the loss 1/2 sum |f - y|^2 the residual f - y along an eigenvector of eigenvalue z shrinks by a factor
+e(z), and what has been learned is p(z) = (1 - e(z)) / z times the targets.  A filter gives both as functions
+of z and of the time, each with all its digits: p where z is 0 (the time itself), e where it is tiny.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from tpnum.arguments import number, whole
+from tpnum.errors import InputError
+
+
+class Filter(Protocol):
+    """A way to train."""
+
+    def __call__(self, z: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def time(self, value: object, name: str = ...) -> float: ...
+
+    def largest_rate(self, top: float) -> float: ...
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Gradient flow, df/dt = -rate Theta (f - y): p = (1 - exp(-rate z t)) / z."""
+
+    rate: float = 1.0
+
+    def __call__(self, z: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray]:
+        x = z * (self.rate * time)
+        p = np.full_like(z, self.rate * time)
+        np.divide(-np.expm1(-x), z, out=p, where=x > 1e-300)
+        return p, np.exp(-x)
+
+    def time(self, value: object, name: str = "t") -> float:
+        """A time >= 0; numpy.inf is the end of training."""
+        if isinstance(value, float) and value == math.inf:
+            return math.inf
+        return number(value, name, low=0.0)
+
+    def largest_rate(self, top: float) -> float:
+        """None is too large for a flow."""
+        return math.inf
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Steps v <- momentum v + grad, theta <- theta - rate v (plain gradient descent where momentum is 0).
+
+    The residual obeys e_(k+1) = (1 + m - rate z) e_k - m e_(k-1), hence p_(k+1) = (1 + m - rate z) p_k
+    - m p_(k-1) + rate: powers of a matrix of three rows, by squaring.
+    """
+
+    rate: float
+    momentum: float = 0.0
+
+    def __call__(self, z: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray]:
+        steps = int(time)
+        zero, one = np.zeros_like(z), np.ones_like(z)
+        row = [1.0 + self.momentum - self.rate * z, zero - self.momentum, zero + self.rate]
+        power = np.moveaxis(np.array([row, [one, zero, zero], [zero, zero, one]]), -1, 0)
+        # columns (p_0, p_(-1), 1) and (e_0, e_(-1), 0)
+        state = np.broadcast_to(np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]), (len(z), 3, 2))
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            while steps:
+                if steps & 1:
+                    state = power @ state
+                steps >>= 1
+                if steps:
+                    power = power @ power
+        return state[:, 0, 0], state[:, 0, 1]
+
+    def time(self, value: object, name: str = "step") -> float:
+        """A whole number of steps, or numpy.inf."""
+        if isinstance(value, float) and value == math.inf:
+            return math.inf
+        return whole(value, name, 0, 1 << 62)
+
+    def largest_rate(self, top: float) -> float:
+        """2 (1 + momentum) / top: with a larger rate the mode of the largest eigenvalue grows for ever."""
+        return 2.0 * (1.0 + self.momentum) / top if top > 0 else math.inf
+
+
+def rate_of(rate: object) -> float:
+    return number(rate, "lr", above=0.0)
+
+
+def momentum_of(momentum: object) -> float:
+    return number(momentum, "momentum", low=0.0, below=1.0)
+
+
+def refuse_unstable(filter_: Filter, rate: float, top: float) -> None:
+    """Raise for a rate with which training diverges."""
+    largest = filter_.largest_rate(top)
+    if rate >= largest:
+        raise InputError(
+            f"lr is {rate:.6g}, and training diverges from {largest:.6g} on (2 (1 + momentum) / the largest "
+            f"eigenvalue {top:.6g} of the NTK); take a smaller one"
+        )
