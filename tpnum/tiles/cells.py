@@ -14,7 +14,7 @@ from tpnum.lower.layout import Layout
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Laid, Program, buffer_places
 from tpnum.lower.schedule import Schedule
-from tpnum.tiles.grid import Tile, blocks, check_finite, general_side, put, squares
+from tpnum.tiles.grid import Tile, blocks, general_side, squares
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.program import Kept
     from tpnum.lower.variances import Variances
+    from tpnum.tiles.sinks import Sink
 
 BUFFERS = 8 << 20
 """Bytes of buffers between levels per thread."""
@@ -50,7 +51,7 @@ class CellWorker:
         self,
         plan: Plan,
         profiles: tuple[ProfileValues, ProfileValues],
-        outs: dict[str, np.ndarray],
+        sink: Sink,
         dtype: np.dtype,
         tile: int | None,
         variances: Variances,
@@ -60,7 +61,7 @@ class CellWorker:
         self._parts: dict[tuple[int, int, int], ProfileValues] = {}
         self._laid: dict[tuple, Any] = {}
         self._lock = threading.Lock()
-        self.plan, self.profiles, self.outs, self.dtype = plan, profiles, outs, dtype
+        self.plan, self.profiles, self.sink = plan, profiles, sink
         rows, cols = profiles
         self.symmetric = rows is cols
         nodes = [entry.node for entries in plan.entries.values() for entry in entries]
@@ -128,7 +129,8 @@ class CellWorker:
         block = int(np.clip(BUFFERS // max(per_row, 1), 1, height))
         scratch = np.zeros(max(p.work_cells for p in programs) * self.lanes, self.work)
         blocks = {
-            kind: np.zeros((height, width, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.outs
+            kind: np.zeros((height, width, *self.plan.axes[0], *self.plan.axes[1]))
+            for kind in self.sink.kinds
         }
         buffers = np.zeros(block * per_row // 8 + 1)
         for k, strip in enumerate(strips):
@@ -143,9 +145,7 @@ class CellWorker:
                         self._general(tile)
                         return
                 self._collect(blocks, buffers, starts, (low, high), strip)
-        for kind, found in blocks.items():
-            check_finite(found, kind, tile, self.dtype)
-            put(self.outs[kind], tile, found, len(self.plan.axes[0]))
+        self.sink.put(tile, blocks)
 
     def _collect(
         self,
@@ -179,7 +179,9 @@ class CellWorker:
     def _general(self, tile: Tile) -> None:
         """A tile with pairs so close that their series do not converge: quadrature, by the general path."""
         shape = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
-        blocks = {kind: np.empty((*shape, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.outs}
+        blocks = {
+            kind: np.empty((*shape, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.sink.kinds
+        }
         for part in squares(*shape, general_side(self.plan), False):
             rows, cols = (
                 slice(whole.start + piece.start, whole.start + piece.stop)
@@ -188,18 +190,14 @@ class CellWorker:
             values = PairValues(*self.profiles, rows, cols, self.symmetric, self._proceed)
             for kind, block in self.plan.tile(values).items():
                 blocks[kind][part.rows, part.cols] = block
-        for kind, found in blocks.items():
-            check_finite(found, kind, tile, self.dtype)
-            put(self.outs[kind], tile, found, len(self.plan.axes[0]))
+        self.sink.put(tile, blocks)
 
     def _proceed(self) -> None:
         if self.stopped:
             raise Stopped
 
     def finish(self) -> None:
-        for kind in self.outs:
-            if not self.plan.entries[kind]:
-                self.outs[kind][...] = 0.0
+        self.sink.done({})
 
 
 def _bytes(laid: Laid | list[Laid]) -> int:

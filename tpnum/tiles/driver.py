@@ -21,6 +21,7 @@ from tpnum.tiles import arguments
 from tpnum.tiles.diagonal import fill_diagonals
 from tpnum.tiles.named import Kernels
 from tpnum.tiles.pool import one_blas_thread, run
+from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import make_worker
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def kernel(
         if diag:
             fill_diagonals(plan, profiles[0], outs)
         else:
-            run(make_worker(plan, profiles, outs, work, side, variances), jobs, report)
+            run(make_worker(plan, profiles, ArraySink(outs), work, side, variances), jobs, report)
     account.warn()
     return outs[get] if isinstance(get, str) else Kernels(kinds, outs.values())
 

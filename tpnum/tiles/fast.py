@@ -10,14 +10,15 @@ import numpy as np
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels import machine as kernels
 from tpnum.kernels.duals import pointer
-from tpnum.tiles.diagonal import write_diagonal
+from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.directions import Directions
-from tpnum.tiles.grid import Tile, panels, put
+from tpnum.tiles.grid import Tile, panels
 
 if TYPE_CHECKING:
     from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.assembler import Machine
+    from tpnum.tiles.sinks import Sink
 
 HEIGHT = 256
 PANEL = 2 << 20
@@ -42,11 +43,11 @@ class MachineWorker:
         plan: Plan,
         machine: Machine,
         profiles: tuple[ProfileValues, ProfileValues],
-        outs: dict[str, np.ndarray],
+        sink: Sink,
         dtype: np.dtype,
         tile: int | None,
     ):
-        self.plan, self.machine, self.profiles, self.outs, self.dtype = plan, machine, profiles, outs, dtype
+        self.plan, self.machine, self.profiles, self.sink, self.dtype = plan, machine, profiles, sink, dtype
         rows, cols = profiles
         self.symmetric = rows is cols
         self._place(rows, cols)
@@ -65,6 +66,7 @@ class MachineWorker:
         if width > self.strip:
             width = width // self.strip * self.strip
         self.tiles = panels(rows.size, cols.size, height, width, self.symmetric and plan.mirrored)
+        self.zero = [kind for kind in sink.kinds if not plan.entries[kind]]
         self._local = threading.local()
 
     def _place(self, rows: ProfileValues, cols: ProfileValues) -> None:
@@ -111,19 +113,23 @@ class MachineWorker:
         )
         if missed:
             self._general(tile)
-        elif direct is None:
+            return
+        if direct is None:
             self._collect(tile, many)
+        shape = (height, width, *self.plan.axes[0], *self.plan.axes[1])
+        self.sink.put(tile, dict.fromkeys(self.zero, np.broadcast_to(np.zeros((), self.dtype), shape)))
 
     def _general(self, tile: Tile) -> None:
         """A tile with pairs so close that their series do not converge: quadrature, by the general path."""
         values = PairValues(*self.profiles, tile.rows, tile.cols, self.symmetric)
-        for kind, block in self.plan.tile(values).items():
-            put(self.outs[kind], tile, block, len(self.plan.axes[0]))
+        self.sink.put(tile, self.plan.tile(values))
 
     def _direct(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The arrays that outputs 0 and 1 can be written to, if nothing else is stored."""
+        if self.sink.arrays is None:
+            return None
         kinds = [kind for kind, _ in self.machine.outputs]
-        arrays = [self.outs[kind] for kind in kinds]
+        arrays = [self.sink.arrays[kind] for kind in kinds]
         if len(set(kinds)) != len(kinds) or any(a.ndim != 2 or not a.flags.c_contiguous for a in arrays):
             return None
         arrays = [np.asarray(a) for a in arrays]
@@ -133,7 +139,6 @@ class MachineWorker:
 
     def _collect(self, tile: Tile, many: np.ndarray) -> None:
         """Entries of output axes or channel blocks, put and added where they belong."""
-        half = len(self.plan.axes[0])
         blocks: dict[str, np.ndarray] = {}
         for n, (kind, k) in enumerate(self.machine.outputs):
             entry = self.plan.entries[kind][k]
@@ -142,15 +147,11 @@ class MachineWorker:
                 blocks[kind] = np.zeros(shape, self.dtype)
             at: tuple[Any, ...] = (slice(None), slice(None), *entry.rows, *entry.cols)
             blocks[kind][at] += many[n]
-        for kind, block in blocks.items():
-            put(self.outs[kind], tile, block, half)
+        self.sink.put(tile, blocks)
 
     def finish(self) -> None:
-        for kind in self.outs:
-            if not self.plan.entries[kind]:
-                self.outs[kind][...] = 0.0
-        if self.symmetric and not self.plan.axes[0]:
-            write_diagonal(self.plan, self.profiles[0], self.outs)
+        own = self.symmetric and not self.plan.axes[0]
+        self.sink.done(exact_diagonals(self.plan, self.profiles[0]) if own else {})
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: np.dtype | None = None) -> np.ndarray:
         """This thread's scratch array of a given shape, C-contiguous."""

@@ -9,9 +9,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tpnum.tiles.grid import Tile
+if TYPE_CHECKING:
+    from tpnum.tiles.grid import Tile
+    from tpnum.tiles.sinks import Sink
 
 
 class Stopped(Exception):
@@ -19,13 +21,14 @@ class Stopped(Exception):
 
 
 class Worker(Protocol):
-    """Computes tiles into the outputs; `prepare` runs once, before any thread."""
+    """Computes tiles into a sink; `prepare` runs once, before any thread."""
 
     road: str  # "machine", "cells" or "general"
     reason: str  # why this one
     tiles: list[Tile]
     grain: int  # entries below which a thread more costs what it saves
     stopped: bool  # whether tiles at work are to be given up
+    sink: Sink  # takes the tiles
 
     def prepare(self) -> None: ...
 
@@ -111,6 +114,7 @@ def run(worker: Worker, n_jobs: int | None, progress: bool | Callable[[int, int]
                 raise
             report()
 
+    worker.sink.open()
     worker.prepare()
     others: Any = ()
     if jobs > 1:

@@ -9,9 +9,9 @@ import numpy as np
 from tpnum.evaluate.general import PairValues
 from tpnum.lower.compiler import Unsupported, compile_plan
 from tpnum.tiles.cells import CellWorker
-from tpnum.tiles.diagonal import check_range, write_diagonal
+from tpnum.tiles.diagonal import check_range, exact_diagonals
 from tpnum.tiles.fast import MachineWorker
-from tpnum.tiles.grid import Tile, check_finite, general_side, put, squares
+from tpnum.tiles.grid import Tile, general_side, squares
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.variances import Variances
     from tpnum.tiles.pool import Worker
+    from tpnum.tiles.sinks import Sink
 
 
 def make_worker(
     plan: Plan,
     profiles: tuple[ProfileValues, ProfileValues],
-    outs: dict[str, np.ndarray],
+    sink: Sink,
     dtype: np.dtype,
     tile: int | None,
     variances: Variances,
@@ -37,13 +38,13 @@ def make_worker(
     if any(plan.entries.values()):
         try:
             if plan.has_axes:
-                return CellWorker(plan, profiles, outs, dtype, tile, variances)
+                return CellWorker(plan, profiles, sink, dtype, tile, variances)
             check_range(plan, profiles, dtype)
-            return MachineWorker(plan, compile_plan(plan, *profiles, dtype), profiles, outs, dtype, tile)
+            return MachineWorker(plan, compile_plan(plan, *profiles, dtype), profiles, sink, dtype, tile)
         except Unsupported as why:
             reason = str(why)
     check_range(plan, profiles, dtype)
-    return GeneralWorker(plan, profiles, outs, tile, reason)
+    return GeneralWorker(plan, profiles, sink, tile, reason)
 
 
 class GeneralWorker:
@@ -57,11 +58,11 @@ class GeneralWorker:
         self,
         plan: Plan,
         profiles: tuple[ProfileValues, ProfileValues],
-        outs: dict[str, np.ndarray],
+        sink: Sink,
         tile: int | None,
         reason: str,
     ):
-        self.plan, self.outs, self.reason = plan, outs, reason
+        self.plan, self.sink, self.reason = plan, sink, reason
         self.rows, self.cols = profiles
         self.symmetric = self.rows is self.cols
         self.side = tile or general_side(plan)
@@ -75,15 +76,12 @@ class GeneralWorker:
 
     def tile(self, tile: Tile) -> None:
         values = PairValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric, self._proceed)
-        half = len(self.plan.axes[0])
-        for kind, block in self.plan.tile(values).items():
-            check_finite(block, kind, tile, self.outs[kind].dtype)
-            put(self.outs[kind], tile, block, half)
+        self.sink.put(tile, self.plan.tile(values))
 
     def _proceed(self) -> None:
         if self.stopped:
             raise Stopped
 
     def finish(self) -> None:
-        if self.symmetric and not self.plan.axes[0]:
-            write_diagonal(self.plan, self.rows, self.outs)
+        own = self.symmetric and not self.plan.axes[0]
+        self.sink.done(exact_diagonals(self.plan, self.rows) if own else {})
