@@ -10,6 +10,7 @@ from tests.oracle.roads import kernels
 from tpnum import nn
 from tpnum.errors import LimitError
 from tpnum.lower.variances import Variances
+from tpnum.tiles import cells
 from tpnum.tiles.driver import plan_of
 from tpnum.tiles.grid import Tile, blocks, panels, squares
 from tpnum.tiles.pool import run
@@ -81,6 +82,17 @@ def test_mirror_images_are_of_the_bits_above_the_diagonal(cut):
     np.testing.assert_array_equal(out[i, j], full[i, j])
     i, j = np.triu_indices(7, 1)
     np.testing.assert_array_equal(out[j, i], full[i, j].transpose(0, 2, 1))
+
+
+def test_low_tiles_of_cells_do_not_overwrite_mirror_images(monkeypatch):
+    """Tiles of fewer rows than columns have columns to the left of the diagonal, which nobody computes."""
+    monkeypatch.setattr(cells, "GRAIN", 1 << 13)
+    net = nn.serial(nn.Conv(8, (3, 3), padding="SAME", b_std=0.1), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1))
+    x = np.random.default_rng(3).standard_normal((70, 4, 4, 2))
+    made, road = kernels(net, x)
+    assert road == "CellWorker"
+    np.testing.assert_array_equal(made, made.T)
+    np.testing.assert_allclose(made, tp.kernel(net, x, x.copy()), rtol=1e-12)
 
 
 def test_without_a_mirror_all_is_kept():

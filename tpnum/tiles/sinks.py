@@ -65,18 +65,20 @@ class ArraySink:
 def put(out: np.ndarray, tile: Tile, block: np.ndarray) -> None:
     """Write a block (rows, cols, *row axes, *column axes) and its mirror image into a whole matrix.
 
-    Of a symmetric matrix only what the block has above the diagonal is kept: it is symmetric to the bit.
+    Of a symmetric matrix only what the block has above the diagonal is read: it is symmetric to the bit.
     """
-    out[tile.rows, tile.cols] = block
+    top, bottom, start, stop = tile.rows.start, tile.rows.stop, tile.cols.start, tile.cols.stop
     if not tile.mirror:
+        out[top:bottom, start:stop] = block
         return
     mirrored = flipped(block)
-    past = max(tile.rows.stop, tile.cols.start)
-    out[past : tile.cols.stop, tile.rows] = mirrored[past - tile.cols.start :]
-    for i in range(max(tile.rows.start, tile.cols.start) + 1, min(tile.rows.stop, tile.cols.stop)):
-        left = slice(max(tile.rows.start, tile.cols.start), i)
-        source = mirrored[i - tile.cols.start, left.start - tile.rows.start : i - tile.rows.start]
-        out[i, left] = source
+    past = min(max(bottom, start), stop)  # from here on all rows are above the diagonal
+    out[top:bottom, past:stop] = block[:, past - start :]
+    out[past:stop, top:bottom] = mirrored[past - start :]
+    for i in range(top, min(bottom, past)):
+        at, beyond = max(i, start), max(i + 1, start)
+        out[i, at:past] = block[i - top, at - start : past - start]
+        out[beyond:past, i] = mirrored[beyond - start : past - start, i - top]
 
 
 def flipped(block: np.ndarray) -> np.ndarray:
