@@ -38,6 +38,7 @@ _HOMES = {
     "dual": "tpnum.gauss.dual",
     "kernel": "tpnum.tiles.driver",
     "plan": "tpnum.tiles.planning",
+    "open": "tpnum.tiles.stored",
 }
 _HOMES |= dict.fromkeys(_FUNCTIONS, "tpnum.functions")
 
@@ -56,4 +57,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, "abs", "__version__", "__doc__"})
+    return sorted({*__all__, "abs", "open", "__version__", "__doc__"})

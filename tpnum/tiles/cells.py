@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,8 @@ WIDE = 64
 """Column examples of a tile."""
 GRAIN = 1 << 26
 """Cells of all pairs of a tile."""
+TASK = 1 << 32
+"""Cells of all pairs of a task, half a minute or so."""
 PARTS = 48 << 20
 """Bytes of profile passes that are kept."""
 LAID = 64 << 20
@@ -64,11 +67,8 @@ class CellWorker:
         self.plan, self.profiles, self.sink = plan, profiles, sink
         rows, cols = profiles
         self.symmetric = rows is cols
-        nodes = [entry.node for entries in plan.entries.values() for entry in entries]
-        if not nodes:
-            raise Unsupported("nothing depends on both inputs")
-        self.schedule = Schedule(nodes)
-        self.layouts = [Layout(level, self.schedule.buffers) for level in self.schedule.levels]
+        self.schedule, layouts = _scheduled(plan)
+        self.layouts = list(layouts)
         one = slice(0, 1)
         probe = self._programs(one, one, dtype)
         steps = sum(program.steps for program in probe)
@@ -77,6 +77,7 @@ class CellWorker:
         self.lanes = WIDTH // self.work.itemsize
         width = tile or WIDE
         cells = sum(level.cells for level in self.schedule.levels)
+        self.pairs = max(1, TASK // cells)
         height = tile or 1 << int(np.clip(np.log2(GRAIN / (cells * width)), 0, np.log2(width)))
         self.tiles = blocks(rows.size, cols.size, height, width, self.symmetric and plan.mirrored)
 
@@ -198,6 +199,16 @@ class CellWorker:
 
     def finish(self) -> None:
         self.sink.done({})
+
+
+@lru_cache(maxsize=8)
+def _scheduled(plan: Plan) -> tuple[Schedule, tuple[Layout, ...]]:
+    """The schedule of a plan, which no data change."""
+    nodes = [entry.node for entries in plan.entries.values() for entry in entries]
+    if not nodes:
+        raise Unsupported("nothing depends on both inputs")
+    schedule = Schedule(nodes)
+    return schedule, tuple(Layout(level, schedule.buffers) for level in schedule.levels)
 
 
 def _bytes(laid: Laid | list[Laid]) -> int:

@@ -11,7 +11,7 @@ from tpnum.evaluate.general import PairValues
 from tpnum.kernels import machine as kernels
 from tpnum.kernels.duals import pointer
 from tpnum.tiles.diagonal import exact_diagonals
-from tpnum.tiles.directions import Directions
+from tpnum.tiles.directions import Directions, directions
 from tpnum.tiles.grid import Tile, panels
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class MachineWorker:
 
     road, reason = "machine", "no variable has index axes: Gram panels, then all layers strip by strip"
     grain = 1 << 18
+    pairs = 1 << 30
     stopped = False
 
     def __init__(
@@ -81,7 +82,7 @@ class MachineWorker:
             if side == 1 and self.symmetric and names[0] == names[1]:
                 self.sides.append(self.sides[0])
                 continue
-            self.sides.append([Directions(profile.data[n], self.dtype, f"x{side + 1}") for n in names[side]])
+            self.sides.append([directions(profile, n, self.dtype) for n in names[side]])
         self.x = [_stack([d.x for d in side]) for side in self.sides]
         self.frames = [_stack([d.frame for d in side]) for side in self.sides]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tpnum.errors import LimitError
+from tpnum.kernels.gram import mirror
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +86,16 @@ def flipped(block: np.ndarray) -> np.ndarray:
     """The mirror image of a block: rows and columns exchanged, examples and index axes alike."""
     half = block.ndim // 2 - 1
     return block.transpose(1, 0, *range(2 + half, block.ndim), *range(2, 2 + half))
+
+
+def turned(block: np.ndarray) -> np.ndarray:
+    """The mirror image of a block as an array of its own."""
+    rows, cols = block.shape[:2]
+    if block.ndim > 2:
+        return np.ascontiguousarray(flipped(block))
+    room = np.empty((rows + cols, rows), block.dtype)  # the kernel thinks of a block right of the diagonal
+    mirror(np.ascontiguousarray(block), room, 0, rows)
+    return room[rows:]
 
 
 def check_finite(block: np.ndarray, kind: str, tile: Tile, dtype: np.dtype) -> None:

@@ -66,6 +66,7 @@ class GeneralWorker:
         self.rows, self.cols = profiles
         self.symmetric = self.rows is self.cols
         self.side = tile or general_side(plan)
+        self.pairs = (4 * self.side) ** 2
         mirrored = self.symmetric and plan.mirrored
         self.tiles = squares(self.rows.size, self.cols.size, self.side, mirrored)
 
