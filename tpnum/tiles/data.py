@@ -32,7 +32,7 @@ class Source(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     def read(self, rows: slice) -> np.ndarray:
-        """Some examples, float32 as they are and all else in float64."""
+        """Some examples in C order, float32 as they are and all else in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Held:
         return tuple(self.array.shape)
 
     def read(self, rows: slice) -> np.ndarray:
-        return real_array(self.array[rows], self.name)
+        return _read(self.array[rows], self.name)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,12 @@ class Mapped:
     name: str
 
     def read(self, rows: slice) -> np.ndarray:
-        return real_array(_map(self)[rows], self.name)
+        return _read(_map(self)[rows], self.name)
+
+
+def _read(part: Any, name: str) -> np.ndarray:
+    """In one order: sums depend on it in their last bit, and equal data are to give equal results."""
+    return np.ascontiguousarray(real_array(part, name))
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from tpnum.tiles.targets import target_of
 from tpnum.tiles.zarr_group import ZarrGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tpnum.tiles.backends import Backend
     from tpnum.tiles.grid import Tile
@@ -72,6 +72,9 @@ def write(
     else:
         same(target, known, facts, tile, sides)
     with ExitStack() as stack:
+        runner = stack.enter_context(_closing(backend_of(backend, scheduler, n_jobs)))
+        if not runner.shares:
+            _portable(job, target)
         if known is None:
             with _named(target):
                 target.create(layout, facts)
@@ -88,7 +91,6 @@ def write(
         tiles = _due(target, layout, records, verify, shard)
         if tiles:
             _room(target, layout, len(tiles) / len(layout.tiles) * layout.bytes(), tiles)
-            runner = backend_of(backend, scheduler, n_jobs)
             _compute(job, target, layout, tiles, runner, progress, stop, shard)
         if not records.missing():
             with _named(target):
@@ -125,21 +127,25 @@ def _compute(
         account.note(error, what, cost)
         steps.step()
 
-    completed = False
-    try:
-        with ExitStack() as stack:
-            sent = job
-            if not backend.shares:
-                _portable(job, target)
-                sent = job.on_disk(Path(stack.enter_context(_shelf(target))))
+    with ExitStack() as stack:
+        sent = job if backend.shares else job.on_disk(Path(stack.enter_context(_shelf(target))))
+        try:
             execute(backend, lambda tile: (work, sent, target, layout, tile), tiles, report, stop)
-        completed = True
-    finally:
-        if not completed:
+        except BaseException:
             job.stop()
-        backend.close(not completed)
-        job.forget()
+            raise
     account.warn()
+
+
+@contextmanager
+def _closing(backend: Backend) -> Iterator[Backend]:
+    """Let go of the workers at the end, at once if something has gone wrong."""
+    try:
+        yield backend
+    except BaseException:
+        backend.close(True)
+        raise
+    backend.close(False)
 
 
 def work(job: Job, target: Target, layout: Layout, tile: Tile) -> dict[str, Any]:
