@@ -16,6 +16,7 @@ import pytest
 import tpnum as tp
 from tests.test_kills import BOTH, NET, TILE, Deadly
 from tpnum.errors import InputError, StoreError
+from tpnum.tiles import dask_backend
 
 distributed = pytest.importorskip("distributed")
 pytest.importorskip("zarr")
@@ -72,13 +73,14 @@ def test_workers_that_are_killed_lose_nothing(client: Any, x: np.ndarray) -> Non
 
 def test_a_task_that_kills_its_workers_ends_the_run(client: Any, x: np.ndarray) -> None:
     begun = time.monotonic()
-    with pytest.raises(StoreError, match="columns 64 to 96 has lost 2 workers"):
+    with pytest.raises(StoreError, match="columns 64 to 96 has lost 3 workers"):
         make(Deadly(x[:100]), "K.zarr", scheduler=client)
     assert time.monotonic() - begun < 60
     np.testing.assert_array_equal(make(x[:100], "K.zarr", resume=True).ntk[:], make(x[:100], "W.zarr").ntk[:])
 
 
-def test_schedulers_that_are_not_there(x: np.ndarray) -> None:
+def test_schedulers_that_are_not_there(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_backend, "TIMEOUT", 1.0)
     for scheduler, message in (("tcp://127.0.0.1:9", "none answers"), (3, "client or an address")):
         with pytest.raises(InputError, match=message):
             make(x, "K.zarr", scheduler=scheduler)

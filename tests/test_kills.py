@@ -219,7 +219,7 @@ class Deadly:
 
 def test_a_task_that_kills_its_workers_is_named(folder: Path, undisturbed: dict[str, np.ndarray]) -> None:
     x = Deadly(undisturbed["x"][:128])
-    with pytest.raises(StoreError, match="rows .* columns 64 to 96 has lost 2 workers"):
+    with pytest.raises(StoreError, match="rows .* columns 64 to 96 has lost 3 workers"):
         tp.kernel(NET, x, get=BOTH, tile=TILE, out="K.zarr", backend="processes", n_jobs=2)
     made = tp.kernel(NET, undisturbed["x"][:128], get=BOTH, tile=TILE, out="K.zarr", resume=True)
     np.testing.assert_array_equal(made.ntk[:], undisturbed["ntk"][:128, :128])

@@ -17,7 +17,7 @@ from tpnum.tiles.backends import Lost
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TIMEOUT = 20.0
+TIMEOUT = 10.0
 """Seconds within which a scheduler and its first worker have to answer."""
 
 
@@ -56,7 +56,7 @@ class Dask:
         try:
             self._client.wait_for_workers(1, timeout=TIMEOUT)
         except TimeoutError:
-            raise InputError(f"scheduler: it had no worker for {TIMEOUT:.0f} s; start some") from None
+            raise InputError("scheduler: it has no worker; start some") from None
 
     def workers(self) -> int:
         return max(1, sum(self._client.nthreads().values()))

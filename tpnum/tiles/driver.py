@@ -93,7 +93,7 @@ def kernel(
     backend
         "threads" (default), "processes", "dask" (also by ``joblib.parallel_config(backend="dask")``), or an
         object with the methods that `tpnum.tiles.backends` tells of.  Tasks are paths and receipts, never
-        arrays; one that loses two workers ends the run with an error that names its tile.
+        arrays; one that loses three workers ends the run with an error that names its tile.
     scheduler
         A Dask client, or the address of a scheduler; the current client by default.
     progress

@@ -64,10 +64,7 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         draft = self.path / f"{name}.{uuid.uuid4().hex}.partial"
         try:
-            with draft.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
+            draft.write_bytes(content)
             draft.replace(self.path / name)
         except BaseException:
             with suppress(OSError):
@@ -106,6 +103,23 @@ class Receipts:
         spans = {"rows": [tile.rows.start, tile.rows.stop], "cols": [tile.cols.start, tile.cols.stop]}
         text = json.dumps({**spans, "version": VERSION, **facts})
         self.files.write(f"{self.layout.name(tile)}.json", text.encode())
+
+    def begin(self, tile: Tile, run: str) -> int:
+        """Note that a run begins a task, and how often it has done so, for want of an end."""
+        name = f"{self.layout.name(tile)}.{run}.begun"
+        count = len(self.files.read(name) or b"") + 1
+        self.files.write(name, b"." * count)
+        return count
+
+    def end(self, tile: Tile, run: str) -> None:
+        """The end that `begin` waits for."""
+        self.files.remove(f"{self.layout.name(tile)}.{run}.begun")
+
+    def tidy(self) -> None:
+        """Forget what ended runs have begun."""
+        for name in self.files.names():
+            if name.endswith(".begun"):
+                self.files.remove(name)
 
     def read(self, tile: Tile) -> dict[str, Any] | None:
         """What a receipt says; None without one, or with one that cannot be read."""

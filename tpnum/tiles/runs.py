@@ -21,7 +21,7 @@ from tpnum.tiles.layout import Layout
 from tpnum.tiles.progress import Progress
 from tpnum.tiles.provenance import layout_of, programs_of, provenance, same
 from tpnum.tiles.receipts import Receipts, held, mark, sweep
-from tpnum.tiles.scheduling import execute
+from tpnum.tiles.scheduling import LIVES, execute, lost
 from tpnum.tiles.sinks import flipped
 from tpnum.tiles.targets import target_of
 from tpnum.tiles.zarr_group import ZarrGroup
@@ -86,6 +86,7 @@ def write(
         records = target.records(layout)
         if shard is None and guard is not None:
             target.tidy(layout)
+            records.tidy()
             if target.path is not None:
                 sweep(target.path)
         tiles = _due(target, layout, records, verify, shard)
@@ -130,7 +131,8 @@ def _compute(
     with ExitStack() as stack:
         sent = job if backend.shares else job.on_disk(Path(stack.enter_context(_shelf(target))))
         try:
-            execute(backend, lambda tile: (work, sent, target, layout, tile), tiles, report, stop)
+            call = work if backend.shares else work_apart
+            execute(backend, lambda tile: (call, sent, target, layout, tile), tiles, report, stop)
         except BaseException:
             job.stop()
             raise
@@ -148,14 +150,32 @@ def _closing(backend: Backend) -> Iterator[Backend]:
     backend.close(False)
 
 
+def work_apart(job: Job, target: Target, layout: Layout, tile: Tile) -> dict[str, Any]:
+    """One task in a process that may die of it: whoever begins it too often is told so."""
+    records = target.records(layout)
+    begun = records.begin(tile, job.token)
+    if begun > LIVES:
+        raise lost(tile)
+    made = work(job, target, layout, tile)
+    records.end(tile, job.token)
+    return made
+
+
 def work(job: Job, target: Target, layout: Layout, tile: Tile) -> dict[str, Any]:
-    """One task, in whatever process: compute, write, and leave a receipt."""
+    """One task, in whatever process: compute, write, and leave a receipt.
+
+    What another run, or a worker that died before it could answer, has finished meanwhile is done.
+    """
     begun = time.thread_time()
+    records = target.records(layout)
+    known = records.read(tile)
+    if known is not None:
+        return known
     blocks = job.compute(tile)
     try:
         sums = target.put(layout, tile, blocks)
         facts = {"sums": sums, "seconds": time.thread_time() - begun, "error": job.account().worst}
-        target.records(layout).add(tile, facts)
+        records.add(tile, facts)
     except OSError as error:
         if isinstance(error, TpnumError):
             raise

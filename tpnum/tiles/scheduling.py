@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tpnum.tiles.backends import Backend
     from tpnum.tiles.grid import Tile
 
-LIVES = 2
+LIVES = 3
 """Workers that a task may lose before it is given up."""
 POLL = 0.2
 """Seconds between two looks at whether to stop."""
@@ -69,11 +69,7 @@ def execute(
                 shared = together and isinstance(error, BrokenExecutor)
                 deaths[id(tile)] += not shared
                 if deaths[id(tile)] >= LIVES:
-                    raise StoreError(
-                        f"the tile of rows {tile.rows.start} to {tile.rows.stop} and columns "
-                        f"{tile.cols.start} to {tile.cols.stop} has lost {LIVES} workers ({_why(error)}); "
-                        "give workers more memory, or a smaller tile"
-                    ) from error
+                    raise lost(tile) from error
                 (suspects if isinstance(error, BrokenExecutor) else waiting).append(tile)
             else:
                 raise error
@@ -88,6 +84,9 @@ def _drain(running: dict[Future[Any], Tile], report: Callable[[Tile, Any], None]
             report(running.pop(future), future.result())
 
 
-def _why(error: BaseException | None) -> str:
-    text = " ".join(str(error or "cancelled").split())
-    return text if len(text) <= 200 else text[:197] + "..."
+def lost(tile: Tile) -> StoreError:
+    """The error of a task that kills its workers."""
+    return StoreError(
+        f"the tile of rows {tile.rows.start} to {tile.rows.stop} and columns {tile.cols.start} to "
+        f"{tile.cols.stop} has lost {LIVES} workers; give them more memory, or choose a smaller tile"
+    )
