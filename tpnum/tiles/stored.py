@@ -12,7 +12,7 @@ import numpy as np
 from tpnum.arguments import shown
 from tpnum.errors import InputError, StoreError
 from tpnum.tiles.layout import FULL, HALF
-from tpnum.tiles.npy_files import found_at
+from tpnum.tiles.npy_files import NpyFiles, found_at
 from tpnum.tiles.provenance import layout_of
 from tpnum.tiles.sinks import flipped
 from tpnum.tiles.zarr_group import group_of, is_store
@@ -35,14 +35,14 @@ class Stored(Mapping[str, "StoredMatrix"]):
     """
 
     def __init__(self, target: Target, document: dict[str, Any]):
-        self._target, self.provenance = target, document
+        self.target, self.provenance = target, document
         self._layout = layout_of(target, document)
         self._records = target.records(self._layout)
 
     def __getitem__(self, kind: str) -> StoredMatrix:
         if kind not in self._layout.kinds:
-            raise KeyError(f"{self._target.name} holds {', '.join(self._layout.kinds)}, not {shown(kind)}")
-        return StoredMatrix(self._target, self._layout, kind)
+            raise KeyError(f"{self.target.name} holds {', '.join(self._layout.kinds)}, not {shown(kind)}")
+        return StoredMatrix(self.target, self._layout, kind)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layout.kinds)
@@ -57,7 +57,7 @@ class Stored(Mapping[str, "StoredMatrix"]):
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self._layout.shape))
         return (
-            f"<Stored {self._target.name}: {', '.join(self)}, {shape} {self._layout.dtype}, "
+            f"<Stored {self.target.name}: {', '.join(self)}, {shape} {self._layout.dtype}, "
             f"{len(self._layout.tiles) - len(self.missing)} of {len(self._layout.tiles)} tiles>"
         )
 
@@ -178,6 +178,13 @@ def _parts(numbers: np.ndarray, side: int) -> Iterator[tuple[int, np.ndarray, np
     for k in np.unique(tiles):
         places = np.flatnonzero(tiles == k)
         yield int(k), places, numbers[places]
+
+
+def missing_of(target: Target) -> int:
+    """Tiles that are not there yet; a finished .npy file has all."""
+    if isinstance(target, NpyFiles) and all(os.path.exists(path) for _, path in target.paths):
+        return 0
+    return len(Stored(target, target.document() or {}).missing)
 
 
 def open(path: Any) -> Any:
