@@ -39,6 +39,8 @@ _HOMES = {
     "kernel": "tpnum.tiles.driver",
     "plan": "tpnum.tiles.planning",
     "open": "tpnum.tiles.stored",
+    "operator": "tpnum.tiles.products",
+    "factor": "tpnum.tiles.factor",
 }
 _HOMES |= dict.fromkeys(_FUNCTIONS, "tpnum.functions")
 

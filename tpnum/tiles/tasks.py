@@ -50,6 +50,7 @@ class Job:
     second: dict[str, Source] | None
     rtol: float | None = None
     budget: int | None = None
+    kept: float = KEPT
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -143,7 +144,7 @@ class _Desk:
         made = ProfileValues(self.plan.pairs, side, data, self.account, self._variances)
         with self._lock:
             found = self._passes.setdefault(key, made)
-            while len(self._passes) > FEW and sum(map(_bytes, self._passes.values())) > KEPT:
+            while len(self._passes) > FEW and sum(map(_bytes, self._passes.values())) > self.job.kept:
                 self._passes.popitem(last=False)
         return found
 
