@@ -22,6 +22,7 @@ from tpnum.lower.variances import Variances
 from tpnum.program.lines import Data
 from tpnum.tiles import driver, pool, workers
 from tpnum.tiles.fast import MachineWorker
+from tpnum.tiles.sinks import ArraySink
 
 KINDS = ("nngp", "ntk")
 GETS = (*KINDS, KINDS, KINDS[::-1])
@@ -326,7 +327,7 @@ def test_a_plan_that_is_not_mirrored_is_computed_whole():
     data = {next(line.name for line in plan.programs[0].lines if isinstance(line, Data)): x}
     out = np.empty((7, 7))
     worker = workers.make_worker(
-        plan, plan.profiles(data, None), {"nngp": out}, np.dtype(float), None, Variances()
+        plan, plan.profiles(data, None), ArraySink({"nngp": out}), np.dtype(float), None, Variances()
     )
     assert isinstance(worker, MachineWorker)
     assert not any(tile.mirror for tile in worker.tiles)

@@ -47,7 +47,7 @@ ARROWS |= {
 }
 
 CORE = {"numba", "llvmlite", "numpy", "scipy", "joblib", "threadpoolctl"}
-OPTIONAL = {"sklearn", "matplotlib", "torch", "dask", "zarr", "gpytorch", "tqdm", "mpmath"}
+OPTIONAL = {"sklearn", "matplotlib", "torch", "dask", "distributed", "zarr", "gpytorch", "tqdm", "mpmath"}
 # these must load fast: neither numba nor scipy while they are imported
 LIGHT = {"tpnum", "errors", "jets", "arguments", "functions", "program", "nn", "cli", "__main__"}
 JIT = {"njit", "jit", "vectorize", "guvectorize", "generated_jit", "stencil", "prange", "pycc"}
@@ -200,7 +200,7 @@ def test_public_names_are_found_and_bear_no_package_s_name() -> None:
     modules = {"errors", "functions", "nn", "predict", "spectra"}
     assert not {"open", "abs"} & set(tpnum.__all__)
     assert modules <= set(tpnum.__all__)
-    for name in {*tpnum.__all__, "abs"}:
+    for name in {*tpnum.__all__, "abs", "open"}:
         value = getattr(tpnum, name)
         assert name in dir(tpnum)
         if name in modules:

@@ -168,7 +168,7 @@ def test_components_apart_add_up_to_the_whole(pooled: CellWorker) -> None:
     def nngp(components: np.ndarray) -> np.ndarray:
         pooled.layouts = [full[0].part(components), *full[1:]]
         pooled.tile(tile)
-        return pooled.outs["nngp"].copy()
+        return pooled.sink.arrays["nngp"].copy()
 
     whole = nngp(planes)
     np.testing.assert_allclose(nngp(planes[::3]) + nngp(planes[1::3]) + nngp(planes[2::3]), whole, rtol=1e-12)

@@ -44,6 +44,9 @@ _HOMES = {
     "initialise": "tpnum.propagation.initialise",
     "spectrum": "tpnum.spectra.lanczos",
     "amp": "tpnum.messages.amp",
+    "open": "tpnum.tiles.stored",
+    "operator": "tpnum.tiles.products",
+    "factor": "tpnum.tiles.factor",
 }
 _HOMES |= dict.fromkeys(_FUNCTIONS, "tpnum.functions")
 
@@ -62,4 +65,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, "abs", "__version__", "__doc__"})
+    return sorted({*__all__, "abs", "open", "__version__", "__doc__"})

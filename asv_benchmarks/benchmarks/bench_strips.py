@@ -10,6 +10,7 @@ import numpy as np
 from tpnum.lower.variances import Variances
 from tpnum.tiles import driver
 from tpnum.tiles.pool import one_blas_thread
+from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import make_worker
 
 from .jobs import GET, HELD, net, variance_held
@@ -32,7 +33,7 @@ def _panel(name: str, depth: int, dtype: str) -> Any:
     outs = {kind: np.empty((ROWS, STRIP[dtype]), dtype) for kind in GET}
     variances = Variances()
     profiles = plan.profiles(first, second, variances)
-    worker = make_worker(plan, profiles, outs, np.dtype(dtype), None, variances)
+    worker = make_worker(plan, profiles, ArraySink(outs), np.dtype(dtype), None, variances)
     (tile,) = worker.tiles
     return lambda: [worker.tile(tile) for _ in range(PASSES)]
 

@@ -13,6 +13,7 @@ from tpnum.lower.compiler import Unsupported
 from tpnum.lower.variances import Variances
 from tpnum.program.lines import Data
 from tpnum.tiles import driver, pool, workers
+from tpnum.tiles.sinks import ArraySink
 
 MACHINE, CELLS, GENERAL = "MachineWorker", "CellWorker", "GeneralWorker"
 
@@ -57,7 +58,9 @@ def two_programs(programs, first, second, get):
     plan = make_plan(programs, get)
     shape = (len(next(iter(first.values()))), len(next(iter(second.values()))), *plan.axes[0], *plan.axes[1])
     outs = {kind: np.empty(shape) for kind in get}
-    worker = workers.make_worker(plan, plan.profiles(first, second), outs, np.dtype(float), None, Variances())
+    worker = workers.make_worker(
+        plan, plan.profiles(first, second), ArraySink(outs), np.dtype(float), None, Variances()
+    )
     pool.run(worker, 1, None)
     return outs, type(worker).__name__
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from tpnum import nn
+from tpnum.cli import store
 from tpnum.cli.files import read_array, read_net
 from tpnum.cli.outputs import new_arrays, refuse_existing, targets
 from tpnum.errors import InputError
@@ -18,6 +19,10 @@ from tpnum.tiles.driver import inputs_of, kernel, plan_of
 
 def run(args: argparse.Namespace) -> None:
     """Write the kernels asked for; every refusal comes before a file is made."""
+    if store.wanted(args):
+        with _files_named(args):
+            store.run(args)
+        return
     paths = targets(args.out, args.get)
     given = (args.net, args.x1, args.x2, args.pattern1, args.pattern2)
     refuse_existing(list(paths.values()), args.force, [name for name in given if name])

@@ -35,7 +35,7 @@ def targets(out: str, gets: Sequence[str]) -> dict[str, Path]:
     if not path.name:
         raise StoreError("--out names no file; give one that ends in .npy")
     if path.name == ".npy" or path.name.endswith(".") or path.suffix not in ("", ".npy"):
-        raise StoreError(f"--out {out} does not end in .npy; the matrices are written in numpy's format")
+        raise StoreError(f"--out {out} does not end in .npy or .zarr; choose one of these formats")
     stem = path.name.removesuffix(".npy")
     if len(gets) == 1:
         return {gets[0]: path.with_name(f"{stem}.npy")}

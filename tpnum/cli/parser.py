@@ -139,7 +139,7 @@ def build() -> Parser:
         "--out",
         metavar="K.npy",
         required=True,
-        help="the file to write; two go to K.nngp.npy and K.ntk.npy",
+        help="the file to write; two go to K.nngp.npy and K.ntk.npy; K.zarr can be resumed and holds both",
     )
     kernel.add_argument("--jobs", type=_jobs, metavar="N", help="threads (default: all processors)")
     kernel.add_argument("--dtype", choices=DTYPES, help="precision (default: float64)")
@@ -155,7 +155,53 @@ def build() -> Parser:
             metavar="A.npy",
             help=f"graphs of the examples of X{side}, for Aggregate layers",
         )
-    kernel.add_argument("--force", action="store_true", help="overwrite files that exist")
+    kernel.add_argument("--force", action="store_true", help="overwrite .npy files that exist")
+    kernel.add_argument("--resume", action="store_true", help="continue what an earlier run has left")
+    kernel.add_argument("--verify", action="store_true", help="with --resume: read what is there, mend it")
+    kernel.add_argument("--shard", metavar="K/N", help="only the K-th of N parts, in any order, also at once")
+    kernel.add_argument("--half", action="store_true", help="store one triangle of a symmetric matrix")
+    kernel.add_argument("--backend", choices=("threads", "processes", "dask"), help="(default: threads)")
+    kernel.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
+    kernel.add_argument(
+        "--log",
+        nargs="?",
+        const="text",
+        choices=("text", "json"),
+        help="a line on stderr every 30 s: tiles, speed, time left, memory",
+    )
+
+    status = command(
+        "status",
+        "what of a stored matrix is there",
+        "Tell which tiles of a matrix under way are there, and how long the rest would take.",
+    )
+    status.add_argument("store", metavar="K.zarr", help="a Zarr group, or the name of a .npy file under way")
+    status.add_argument("--verify", action="store_true", help="read the checksums of all tiles")
+
+    script = command(
+        "jobscript",
+        "a script for a batch system",
+        "Print a script that fills K.zarr by an array of jobs, which never talk to each other, are warned "
+        "before their time is up, and are queued again until all tiles are there.",
+    )
+    script.add_argument("net", metavar="NET.json", help="a net as JSON")
+    script.add_argument("x1", metavar="X.npy", help="inputs")
+    script.add_argument("x2", metavar="X2.npy", nargs="?", help="other inputs")
+    script.add_argument("--scheduler", choices=("slurm", "pbs", "lsf"), required=True)
+    script.add_argument("--out", metavar="K.zarr", required=True)
+    script.add_argument("--get", type=_gets, default=("nngp",), metavar="NAMES")
+    script.add_argument("--dtype", choices=DTYPES)
+    script.add_argument("--tile", type=_whole(1, "a number of rows"), metavar="ROWS")
+    for name, least, default, what in (
+        ("shards", 1, 16, "jobs of the array"),
+        ("cores", 1, 4, "threads of each"),
+        ("hours", 1, 4, "of a job at most"),
+        ("memory", 1, 4096, "MiB of a job"),
+    ):
+        script.add_argument(
+            f"--{name}", type=_whole(least, f"a number of {name}"), default=default, metavar="N",
+            help=f"{what} (default: {default})",
+        )  # fmt: skip
 
     plan = command(
         "plan",

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from tpnum.cli.endings import Ended
 from tpnum.cli.parser import build
 from tpnum.errors import TpnumError
 
@@ -23,7 +24,8 @@ _ENDING = ("SIGTERM", "SIGHUP", "SIGQUIT")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C; a signal that ends it leaves by `SystemExit` with
+    0, 1 for an error, 2 for wrong usage, 75 for a run that a signal of the batch system ended and that is to
+    be resumed, 130 for Ctrl-C; any other signal that ends it leaves by `SystemExit` with
     128 and its number.
     """
     try:
@@ -33,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted; nothing was written")
         return _INTERRUPTED
+    except Ended as end:
+        _say(str(end))
+        return end.status
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -43,6 +48,8 @@ def _run(args: argparse.Namespace) -> int:
     except BrokenPipeError:
         _silence()  # the reader has left (tpnum doctor | head): nothing more to say, not even at exit
         return 1
+    except Ended:
+        raise
     except Exception as error:
         if args.debug:
             raise

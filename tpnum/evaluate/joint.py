@@ -119,6 +119,11 @@ class Account:
         if error > self.error:
             self.error, self._what, self._cost = error, what, cost
 
+    @property
+    def worst(self) -> tuple[float, str, int]:
+        """What was noted last, to be noted by the account of another process."""
+        return self.error, self._what, self._cost
+
     def amplified(self, factor: float, what: str) -> None:
         """A result so many times as inexact as what it was solved from."""
         self.note(factor * max(self._found, ROUNDING), what)

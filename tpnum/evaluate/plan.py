@@ -42,7 +42,7 @@ class Entry:
     cols: tuple[int | None, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """The demanded nodes per kind, over the pair rules that made them.
 

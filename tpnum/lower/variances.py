@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -30,22 +31,22 @@ CHUNK = 32
 class Variances:
     """E Z^2 of variables that are sums over positions, for all examples of a data set, each once.
 
-    A profile pass over some of the examples asks for its part (`of`).
+    A profile pass over some of the examples asks for its `part`; what was found goes with the pass over all.
     """
 
     def __init__(self) -> None:
         self.proceed: Callable[[], None] = lambda: None
         """Called every now and then; it may raise."""
-        self._found: dict[tuple[int, tuple], np.ndarray] = {}
+        self._found: WeakKeyDictionary[ProfileValues, dict[graph.Key, np.ndarray]] = WeakKeyDictionary()
         self._lock = threading.RLock()
 
     def __call__(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
         """(N, *axes) for a profile pass over all examples."""
         with self._lock:
-            key = (id(values), node.key)
-            if key not in self._found:
-                self._found[key] = self._compute(values, node)
-            return self._found[key]
+            found = self._found.setdefault(values, {})
+            if node.key not in found:
+                found[node.key] = self._compute(values, node)
+            return found[node.key]
 
     def part(self, whole: ProfileValues, rows: slice) -> ProfileValues:
         """The profile pass of some examples; what it needs of variances is that part of the whole's."""

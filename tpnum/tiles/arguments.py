@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -49,29 +50,38 @@ def array_of(x: Any, name: str, features: bool = True) -> np.ndarray:
     The last one is that of ``features``, which known scalars lack.
     """
     array = real_array(x, name)
-    if array.ndim < 1 + features:
+    shaped(array.shape, name, features)
+    rows = max(1, CHUNK // max(1, array[0].size))
+    for start in range(0, len(array), rows):
+        without_nan(array[start : start + rows], start, name)
+    return array
+
+
+def shaped(shape: tuple[int, ...], name: str, features: bool = True) -> None:
+    """Refuse a shape that is not (examples, *index axes, features), each at least one."""
+    if len(shape) < 1 + features:
         raise InputError(
-            f"{name}: shape {array.shape} has no feature axis; give (examples, features), "
+            f"{name}: shape {shape} has no feature axis; give (examples, features), "
             "x[:, None] for one feature"
             if features
             else f"{name}: a number has no axis of examples; give an array (examples, ..)"
         )
-    if 0 in array.shape:
+    if 0 in shape:
         needed = "at least one example and one feature are" if features else "at least one example is"
-        raise InputError(f"{name}: shape {array.shape} is empty; {needed} needed")
-    rows = max(1, CHUNK // max(1, array[0].size))
-    for start in range(0, len(array), rows):
-        block = array[start : start + rows]
-        if not np.isfinite(block).all():
-            bad = start + int(np.argwhere(~np.isfinite(block))[0][0])
-            raise InputError(f"{name}: example {bad} holds NaN or infinity; clean the data first")
-    return array
+        raise InputError(f"{name}: shape {shape} is empty; {needed} needed")
 
 
-def matching(x1: np.ndarray, x2: np.ndarray) -> None:
-    if x1.ndim != x2.ndim or x1.shape[-1] != x2.shape[-1]:
+def without_nan(block: np.ndarray, start: int, name: str) -> None:
+    """Refuse examples, ``start`` the number of the first, that hold NaN or infinity."""
+    if not np.isfinite(block).all():
+        bad = start + int(np.argwhere(~np.isfinite(block))[0][0])
+        raise InputError(f"{name}: example {bad} holds NaN or infinity; clean the data first")
+
+
+def matching(x1: tuple[int, ...], x2: tuple[int, ...]) -> None:
+    if len(x1) != len(x2) or x1[-1] != x2[-1]:
         raise InputError(
-            f"x2: shape {x2.shape} does not go with x1 of shape {x1.shape}; both need the same number of "
+            f"x2: shape {x2} does not go with x1 of shape {x1}; both need the same number of "
             "axes and of features (the last axis)"
         )
 
@@ -90,7 +100,7 @@ def inputs_of(
     if set(first) != set(second):
         raise InputError("x2: give the same data lines as in x1")
     for name in set(first) - set(scalars):
-        matching(first[name], second[name])
+        matching(first[name].shape, second[name].shape)
     return first, second
 
 
@@ -142,6 +152,20 @@ def outputs_of(
 def _repeats(array: np.ndarray) -> bool:
     """Whether two entries of a view lie in one place (a broadcast array, made writeable)."""
     return any(stride == 0 for size, stride in zip(array.shape, array.strides, strict=True) if size > 1)
+
+
+def shard_of(shard: Any) -> tuple[int, int] | None:
+    """(k, n), the k-th of n parts, of a pair or of "k/n"; counted from one."""
+    if shard is None:
+        return None
+    parts = shard.split("/") if isinstance(shard, str) else shard
+    try:
+        k, n = (int(part) if isinstance(part, str) else operator.index(part) for part in parts)
+    except (TypeError, ValueError):
+        raise InputError(f'shard is {shown(shard)}: it must be (k, n) or "k/n", as in "3/16"') from None
+    if not 1 <= k <= n:
+        raise InputError(f"shard: {k}/{n} is out of range; of n shards the first is 1/n, the last n/n")
+    return k, n
 
 
 def progress_of(progress: Any) -> bool | Callable[[int, int], None] | None:

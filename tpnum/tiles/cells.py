@@ -15,8 +15,8 @@ from tpnum.lower.compiler import Unsupported
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Laid, Program, buffer_places
 from tpnum.lower.regions import program, regions
-from tpnum.tiles.diagonal import write_diagonal
-from tpnum.tiles.grid import Tile, blocks, check_finite, general_side, put, squares
+from tpnum.tiles.diagonal import exact_diagonals
+from tpnum.tiles.grid import Tile, blocks, general_side, squares
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.program import Kept
     from tpnum.lower.variances import Variances
+    from tpnum.tiles.sinks import Sink
 
 BUFFERS = 8 << 20
 """Bytes of buffers between levels per thread."""
@@ -35,6 +36,8 @@ FEW = 1 << 22
 """Cells of all pairs of a tile up to which it is made wider."""
 GRAIN = 1 << 26
 """Cells of all pairs of a tile."""
+TASK = 1 << 32
+"""Cells of all pairs of a task, half a minute or so."""
 PARTS = 48 << 20
 """Bytes of profile passes that are kept."""
 LAID = 64 << 20
@@ -56,7 +59,7 @@ class CellWorker:
         self,
         plan: Plan,
         profiles: tuple[ProfileValues, ProfileValues],
-        outs: dict[str, np.ndarray],
+        sink: Sink,
         dtype: np.dtype,
         tile: int | None,
         variances: Variances,
@@ -67,7 +70,7 @@ class CellWorker:
         self._laid: dict[tuple, Any] = {}
         self._lock = threading.Lock()
         self._general_plan: list[tuple[Plan, tuple[ProfileValues, ProfileValues]]] = []
-        self.plan, self.profiles, self.outs, self.dtype = plan, profiles, outs, dtype
+        self.plan, self.profiles, self.sink = plan, profiles, sink
         rows, cols = profiles
         self.symmetric = rows is cols
         nodes = [entry.node for entries in plan.entries.values() for entry in entries]
@@ -80,6 +83,7 @@ class CellWorker:
         self.work = dtype if single else np.dtype(np.float64)
         self.lanes = WIDTH // self.work.itemsize
         cells = sum(level.cells for level in self.schedule.levels)
+        self.pairs = max(1, TASK // cells)
         least, most = WIDE
         width = tile or least << int(np.log2(np.clip(np.sqrt(FEW / cells) / least, 1, most // least)))
         height = tile or 1 << int(np.clip(np.log2(GRAIN / (cells * width)), 0, np.log2(width)))
@@ -134,7 +138,7 @@ class CellWorker:
         try:
             programs = self._programs(tile.rows, tile.cols, self.work)
         except Unsupported:  # of other kinds than the first example
-            self._put(tile, self._general(tile))
+            self.sink.put(tile, self._general(tile))
             return
         height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         strips = [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
@@ -144,7 +148,8 @@ class CellWorker:
         block = int(np.clip(BUFFERS // max(per_row, 1), 1, height))
         scratch = aligned(max(p.work_cells for p in programs) * self.lanes, self.work)
         blocks = {
-            kind: np.zeros((height, width, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.outs
+            kind: np.zeros((height, width, *self.plan.axes[0], *self.plan.axes[1]))
+            for kind in self.sink.kinds
         }
         buffers = np.zeros(block * per_row // 8 + 1)
         missed = np.zeros(block, np.int64)
@@ -161,12 +166,7 @@ class CellWorker:
                 self._collect(blocks, buffers, starts, (low, high), strip)
                 for begin, end in runs(missed[: high - low] > 0):
                     self._again(blocks, tile, slice(low + begin, low + end), strip)
-        self._put(tile, blocks)
-
-    def _put(self, tile: Tile, blocks: dict[str, np.ndarray]) -> None:
-        for kind, found in blocks.items():
-            check_finite(found, kind, tile, self.dtype)
-            put(self.outs[kind], tile, found, len(self.plan.axes[0]))
+        self.sink.put(tile, blocks)
 
     def _collect(
         self,
@@ -206,7 +206,7 @@ class CellWorker:
     def _general(self, tile: Tile) -> dict[str, np.ndarray]:
         """A tile by the general path, with quadrature where series do not converge."""
         shape = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
-        blocks = {kind: np.empty((*shape, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.outs}
+        blocks = {kind: np.empty((*shape, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.sink.kinds}
         plan, profiles = self._unrolled()
         for part in squares(*shape, general_side(plan), False):
             rows, cols = _inside(tile.rows, part.rows), _inside(tile.cols, part.cols)
@@ -227,11 +227,8 @@ class CellWorker:
             raise Stopped
 
     def finish(self) -> None:
-        for kind in self.outs:
-            if not self.plan.entries[kind]:
-                self.outs[kind][...] = 0.0
-        if self.symmetric and not self.plan.has_axes and not self.plan.axes[0]:
-            write_diagonal(self.plan, self.profiles[0], self.outs)
+        own = self.symmetric and not self.plan.has_axes and not self.plan.axes[0]
+        self.sink.done(exact_diagonals(self.plan, self.profiles[0]) if own else {})
 
 
 def _inside(whole: slice, piece: slice) -> slice:

@@ -27,13 +27,13 @@ def fill_diagonals(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarra
         out[...] = total
 
 
-def write_diagonal(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray]) -> None:
-    """The diagonal of a symmetric matrix from the profile pass: exact, no rounding of pairs."""
-    for kind, out in outs.items():
-        total = np.zeros(profile.size)
+def exact_diagonals(plan: Plan, profile: ProfileValues) -> dict[str, np.ndarray]:
+    """The diagonals (N,) of a symmetric matrix from the profile pass: no rounding of pairs."""
+    made = {kind: np.zeros(profile.size) for kind in plan.entries}
+    for kind, total in made.items():
         for weight, node, _ in plan.diagonals[0][kind]:
             total += weight * profile(node)
-        np.fill_diagonal(out, total)
+    return made
 
 
 def check_range(plan: Plan, profiles: tuple[ProfileValues, ...], dtype: np.dtype) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
 import numpy as np
 
 from tpnum.errors import InputError
 from tpnum.kernels.gram import normalise_rows
+
+if TYPE_CHECKING:
+    from tpnum.evaluate.profile import ProfileValues
 
 WHOLE = 48 << 20
 """Bytes up to which all unit rows are kept; beyond, each panel normalises its own."""
@@ -47,3 +53,15 @@ class Directions:
         unit = np.empty((rows.stop - rows.start, self.x.shape[1]), self.dtype)
         self._normalise(rows, unit, np.empty_like(self.frame))
         return unit
+
+
+_known: WeakKeyDictionary[ProfileValues, dict[tuple[str, np.dtype], Directions]] = WeakKeyDictionary()
+
+
+def directions(profile: ProfileValues, name: str, dtype: np.dtype) -> Directions:
+    """The directions of one data line of a profile pass, made once and gone with it."""
+    found = _known.setdefault(profile, {})
+    key = name, dtype
+    if key not in found:
+        found[key] = Directions(profile.data[name], dtype, f"x{profile.side + 1}")
+    return found[key]

@@ -18,10 +18,13 @@ from tpnum.nn.base import no_layer
 from tpnum.program import Program
 from tpnum.program.lines import Data, Known
 from tpnum.tiles import arguments, extras
+from tpnum.tiles.backends import is_remote
 from tpnum.tiles.derivatives import Derivatives, derivatives, names_of, plan_with_slopes
 from tpnum.tiles.diagonal import fill_diagonals
 from tpnum.tiles.named import Kernels
 from tpnum.tiles.pool import one_blas_thread, run
+from tpnum.tiles.sinks import ArraySink
+from tpnum.tiles.targets import on_disk
 from tpnum.tiles.workers import make_worker
 
 if TYPE_CHECKING:
@@ -41,6 +44,12 @@ def kernel(
     n_jobs: int | None = None,
     tile: int | None = None,
     out: Any = None,
+    resume: bool = False,
+    verify: bool = False,
+    symmetric: str = "full",
+    shard: str | tuple[int, int] | None = None,
+    backend: Any = None,
+    scheduler: Any = None,
     progress: bool | Callable[[int, int], None] | None = None,
     rtol: float | None = None,
     budget: int | None = None,
@@ -69,13 +78,32 @@ def kernel(
     dtype
         float64 (default) or float32, of the result and of the arithmetic per pair.
     n_jobs
-        Threads over tiles; all processors by default and for -1.
+        Threads, or processes, over tiles; all processors by default and for -1.
     tile
         Rows of a tile; chosen from the memory budget by default.
     out
-        Arrays to fill instead of fresh ones: one, a tuple in the order of ``get``, or a dict.
+        Arrays to fill instead of fresh ones: one, a tuple in the order of ``get``, or a dict.  Or a place on
+        disk, for matrices larger than memory: ``"K.zarr"``, a Zarr v3 group with one array a kind and one
+        chunk a tile, a store of the zarr package for the same, or ``"K.npy"`` (K.nngp.npy and K.ntk.npy for
+        two).  Inputs that are memory maps or Zarr arrays are then read by slices, and every finished tile has
+        a receipt.
+    resume
+        Continue a store that a run before has left, with what it lacks; one that was made of other data, of
+        another net, dtype or version is refused.  ``verify=True`` reads the checksums of what is there, and
+        computes again what is damaged.
+    symmetric
+        "full" stores both triangles of a symmetric matrix; "half", in a Zarr store, the upper one's tiles.
+    shard
+        (k, n) or "k/n": only the k-th of n parts of the tiles.  Shards may run anywhere at any time, together
+        and repeatedly, and fill one store.
+    backend
+        "threads" (default), "processes", "dask" (also by ``joblib.parallel_config(backend="dask")``), or an
+        object with the methods that `tpnum.tiles.backends` tells of.  Tasks are paths and receipts, never
+        arrays; one that loses three workers ends the run with an error that names its tile.
+    scheduler
+        A Dask client, or the address of a scheduler; the current client by default.
     progress
-        True for a progress bar, or a function called with (tiles done, tiles in all).
+        True for a progress bar on a terminal, or a function called with (tiles done, tiles in all).
     rtol, budget
         As in `tpnum.limit`: the accuracy, relative to E|f|, asked of expectations over more than two
         Gaussians (1e-6 by default), as of max pooling and normalisation, and the evaluations that one of
@@ -101,6 +129,7 @@ def kernel(
         Shape (N1, N2, *axes1, *axes2), the axes being those the output has left (time steps, pixels), or
         (N1, *axes1) with ``diag``; for a tuple ``get`` a named tuple with its fields in the order of ``get``.
         With ``wrt`` a `Derivatives` of two such.
+        Of matrices on disk what `tpnum.open` gives: they are read by slices.
 
     Raises
     ------
@@ -108,6 +137,8 @@ def kernel(
         An argument that cannot be used; the message names it.
     LimitError
         A variance that overflows or a line that has no limit law here; the message names the line.
+    StoreError
+        A place on disk that cannot be written, is taken, or holds something else; the message names it.
     """
     kinds = arguments.kinds_of(get)
     work = arguments.dtype_of(dtype)
@@ -116,6 +147,45 @@ def kernel(
     report = arguments.progress_of(progress)
     paths = None if wrt is None else names_of(net, wrt)
     asked, most = accuracy(rtol, budget)
+    part = arguments.shard_of(shard)
+    if on_disk(out) or is_remote(backend, scheduler):
+        from tpnum.tiles.elsewhere import kernel_elsewhere  # which makes plans by this module
+
+        for name, given in (
+            ("mask_constant", mask_constant),
+            ("pattern1", pattern1),
+            ("pattern2", pattern2),
+            ("wrt", wrt),
+        ):
+            if given is not None:
+                raise InputError(f"{name}: it goes with matrices in memory, computed by threads, so far")
+        if flag(diag, "diag"):
+            raise InputError("diag: a diagonal is computed here, into memory; leave out and backend alone")
+        return kernel_elsewhere(
+            net,
+            x1,
+            x2,
+            get,
+            kinds,
+            work,
+            out,
+            asked,
+            most,
+            dict(
+                tile=side,
+                n_jobs=jobs,
+                backend=backend,
+                scheduler=scheduler,
+                resume=flag(resume, "resume"),
+                verify=flag(verify, "verify"),
+                symmetric=symmetric,
+                shard=part,
+                progress=report,
+            ),
+        )
+    for name, given in (("resume", resume), ("verify", verify), ("shard", part)):
+        if given:
+            raise InputError(f'{name}: it goes with out= on disk, as in out="K.zarr"')
     account = Account(asked or RTOL, most or BUDGET)
     first, second = inputs_of(net, x1, x2, mask_constant, pattern1, pattern2)
     if flag(diag, "diag") and second is not None:
@@ -133,7 +203,7 @@ def kernel(
         if diag:
             fill_diagonals(plan, profiles[0], outs)
         else:
-            run(make_worker(plan, profiles, outs, work, side, variances), jobs, report)
+            run(make_worker(plan, profiles, ArraySink(outs), work, side, variances), jobs, report)
         slopes = None
         if paths is not None:
             sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]

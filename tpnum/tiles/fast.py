@@ -11,15 +11,18 @@ from tpnum.evaluate.general import PairValues
 from tpnum.kernels import machine as kernels
 from tpnum.kernels.duals import pointer
 from tpnum.lower.blocks import runs
-from tpnum.tiles.diagonal import write_diagonal
-from tpnum.tiles.directions import Directions
-from tpnum.tiles.grid import Tile, panels, put
+from tpnum.tiles.diagonal import exact_diagonals
+from tpnum.tiles.directions import Directions, directions
+from tpnum.tiles.grid import Tile, panels
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.assembler import Machine
+    from tpnum.tiles.sinks import Sink
 
 HEIGHT = 256
 PANEL = 2 << 20
@@ -37,6 +40,7 @@ class MachineWorker:
 
     road, reason = "machine", "no variable has index axes: Gram panels, then all layers strip by strip"
     grain = 1 << 18
+    pairs = 1 << 30
     stopped = False
 
     def __init__(
@@ -44,11 +48,11 @@ class MachineWorker:
         plan: Plan,
         machine: Machine,
         profiles: tuple[ProfileValues, ProfileValues],
-        outs: dict[str, np.ndarray],
+        sink: Sink,
         dtype: np.dtype,
         tile: int | None,
     ):
-        self.plan, self.machine, self.profiles, self.outs, self.dtype = plan, machine, profiles, outs, dtype
+        self.plan, self.machine, self.profiles, self.sink, self.dtype = plan, machine, profiles, sink, dtype
         rows, cols = profiles
         self.symmetric = rows is cols
         self._place(rows, cols)
@@ -67,6 +71,7 @@ class MachineWorker:
         if width > self.strip:
             width = width // self.strip * self.strip
         self.tiles = panels(rows.size, cols.size, height, width, self.symmetric and plan.mirrored)
+        self.zero = [kind for kind in sink.kinds if not plan.entries[kind]]
         self._local = threading.local()
 
     def _place(self, rows: ProfileValues, cols: ProfileValues) -> None:
@@ -81,7 +86,7 @@ class MachineWorker:
             if side == 1 and self.symmetric and names[0] == names[1]:
                 self.sides.append(self.sides[0])
                 continue
-            self.sides.append([Directions(profile.data[n], self.dtype, f"x{side + 1}") for n in names[side]])
+            self.sides.append([directions(profile, n, self.dtype) for n in names[side]])
         self.x = [_stack([d.x for d in side]) for side in self.sides]
         self.frames = [_stack([d.frame for d in side]) for side in self.sides]
 
@@ -113,27 +118,34 @@ class MachineWorker:
             *self.duals,
         )
         if direct is None:
-            self._collect(tile, many)
-        if missed.any():
-            self._again(tile, missed)
+            blocks = self._collect(many)
+            for part, found in self._again(tile, missed):
+                at = tuple(
+                    slice(piece.start - whole.start, piece.stop - whole.start)
+                    for piece, whole in ((part.rows, tile.rows), (part.cols, tile.cols))
+                )
+                for kind, block in found.items():
+                    blocks[kind][at] = block
+            self.sink.put(tile, blocks)
+        else:
+            for part, found in self._again(tile, missed):
+                self.sink.put(part, found)
+        shape = (height, width, *self.plan.axes[0], *self.plan.axes[1])
+        self.sink.put(tile, dict.fromkeys(self.zero, np.broadcast_to(np.zeros((), self.dtype), shape)))
 
-    def _again(self, tile: Tile, missed: np.ndarray) -> None:
+    def _again(self, tile: Tile, missed: np.ndarray) -> Iterator[tuple[Tile, dict[str, np.ndarray]]]:
         """Rows of strips with pairs so close that their series do not converge, by the general path."""
         for begins, found in enumerate(missed.T):
             first = tile.cols.start + begins * kernels.BLOCK
             for begin, end in runs(found > 0):
                 rows = slice(tile.rows.start + begin, tile.rows.start + end)
-                low, high = (
-                    max(first, rows.start if tile.mirror else 0),
-                    min(first + self.strip, tile.cols.stop),
-                )
+                low = max(first, rows.start if tile.mirror else 0)
+                high = min(first + self.strip, tile.cols.stop)
                 if low >= high:  # what is below the diagonal is mirrored
                     continue
-                cols = slice(low, high)
-                part = Tile(rows, cols, tile.mirror)
-                values = PairValues(*self.profiles, rows, cols, self.symmetric, self._proceed)
-                for kind, block in self.plan.tile(values).items():
-                    put(self.outs[kind], part, block, len(self.plan.axes[0]))
+                part = Tile(rows, slice(low, high), tile.mirror)
+                values = PairValues(*self.profiles, part.rows, part.cols, self.symmetric, self._proceed)
+                yield part, self.plan.tile(values)
 
     def _proceed(self) -> None:
         if self.stopped:
@@ -141,8 +153,10 @@ class MachineWorker:
 
     def _direct(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The arrays that outputs 0 and 1 can be written to, if nothing else is stored."""
+        if self.sink.arrays is None:
+            return None
         kinds = [kind for kind, _ in self.machine.outputs]
-        arrays = [self.outs[kind] for kind in kinds]
+        arrays = [self.sink.arrays[kind] for kind in kinds]
         if len(set(kinds)) != len(kinds) or any(a.ndim != 2 or not a.flags.c_contiguous for a in arrays):
             return None
         arrays = [np.asarray(a) for a in arrays]
@@ -150,9 +164,8 @@ class MachineWorker:
             return None
         return arrays[0], arrays[1] if len(arrays) > 1 else np.empty((0, 0), self.dtype)
 
-    def _collect(self, tile: Tile, many: np.ndarray) -> None:
+    def _collect(self, many: np.ndarray) -> dict[str, np.ndarray]:
         """Entries of output axes or channel blocks, put and added where they belong."""
-        half = len(self.plan.axes[0])
         blocks: dict[str, np.ndarray] = {}
         for n, (kind, k) in enumerate(self.machine.outputs):
             entry = self.plan.entries[kind][k]
@@ -161,15 +174,11 @@ class MachineWorker:
                 blocks[kind] = np.zeros(shape, self.dtype)
             at: tuple[Any, ...] = (slice(None), slice(None), *entry.rows, *entry.cols)
             blocks[kind][at] += many[n]
-        for kind, block in blocks.items():
-            put(self.outs[kind], tile, block, half)
+        return blocks
 
     def finish(self) -> None:
-        for kind in self.outs:
-            if not self.plan.entries[kind]:
-                self.outs[kind][...] = 0.0
-        if self.symmetric and not self.plan.axes[0]:
-            write_diagonal(self.plan, self.profiles[0], self.outs)
+        own = self.symmetric and not self.plan.axes[0]
+        self.sink.done(exact_diagonals(self.plan, self.profiles[0]) if own else {})
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: np.dtype | None = None) -> np.ndarray:
         """This thread's scratch array of a given shape, C-contiguous."""

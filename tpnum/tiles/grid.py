@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.errors import LimitError
 from tpnum.evaluate.blocks import shape
 from tpnum.law import graph
 
@@ -66,32 +65,3 @@ def panels(n1: int, n2: int, height: int, width: int, symmetric: bool) -> list[T
             rows, cols = slice(r, min(r + height, n1)), slice(c, min(c + width, n2))
             tiles.append(Tile(rows, cols, mirror=symmetric))
     return sorted(tiles, key=lambda tile: -tile.entries)
-
-
-def put(out: np.ndarray, tile: Tile, block: np.ndarray, half: int) -> None:
-    """Write a block (rows, cols, *row axes, *column axes), ``half`` row axes, and its mirror image.
-
-    Of a symmetric matrix only what the block has above the diagonal is kept: it is symmetric to the bit.
-    """
-    out[tile.rows, tile.cols] = block
-    if not tile.mirror:
-        return
-    order = (1, 0, *range(2 + half, block.ndim), *range(2, 2 + half))
-    flipped = block.transpose(order)
-    past = max(tile.rows.stop, tile.cols.start)
-    out[past : tile.cols.stop, tile.rows] = flipped[past - tile.cols.start :]
-    for i in range(max(tile.rows.start, tile.cols.start) + 1, min(tile.rows.stop, tile.cols.stop)):
-        left = slice(max(tile.rows.start, tile.cols.start), i)
-        source = flipped[i - tile.cols.start, left.start - tile.rows.start : i - tile.rows.start]
-        out[i, left] = source
-
-
-def check_finite(block: np.ndarray, kind: str, tile: Tile, dtype: np.dtype) -> None:
-    """Refuse a block with an entry that is no number or does not fit the type of the result."""
-    most = float(np.finfo(dtype).max)
-    if not (np.abs(block) <= most).all():
-        bad = np.argwhere(~(np.abs(block) <= most))[0]
-        raise LimitError(
-            f"the {kind} of examples {tile.rows.start + bad[0]} and {tile.cols.start + bad[1]} is not "
-            f"finite in {dtype}; scale the inputs or the weights down"
-        )

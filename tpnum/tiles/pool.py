@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tpnum.tiles.grid import Tile
+from tpnum.tiles.progress import Progress
+
+if TYPE_CHECKING:
+    from tpnum.tiles.grid import Tile
+    from tpnum.tiles.sinks import Sink
 
 
 class Stopped(Exception):
@@ -19,13 +21,15 @@ class Stopped(Exception):
 
 
 class Worker(Protocol):
-    """Computes tiles into the outputs; `prepare` runs once, before any thread."""
+    """Computes tiles into a sink; `prepare` runs once, before any thread."""
 
     road: str  # "machine", "cells" or "general"
     reason: str  # why this one
     tiles: list[Tile]
+    pairs: int  # as many as take half a minute at most, or so
     grain: int  # entries below which a thread more costs what it saves
     stopped: bool  # whether tiles at work are to be given up
+    sink: Sink  # takes the tiles
 
     def prepare(self) -> None: ...
 
@@ -90,9 +94,9 @@ def run(worker: Worker, n_jobs: int | None, progress: bool | Callable[[int, int]
     from joblib import Parallel, delayed
 
     jobs = thread_count(n_jobs)
-    work = sum(tile.entries for tile in worker.tiles) // worker.grain
-    jobs = max(1, min(jobs, len(worker.tiles), work))
-    report = _reporter(progress, len(worker.tiles))
+    entries = sum(tile.entries for tile in worker.tiles)
+    jobs = max(1, min(jobs, len(worker.tiles), entries // worker.grain))
+    report = Progress(progress, len(worker.tiles), entries=entries).step
     waiting = deque(worker.tiles)
 
     def drain() -> None:
@@ -111,6 +115,7 @@ def run(worker: Worker, n_jobs: int | None, progress: bool | Callable[[int, int]
                 raise
             report()
 
+    worker.sink.open()
     worker.prepare()
     others: Any = ()
     if jobs > 1:
@@ -127,35 +132,3 @@ def run(worker: Worker, n_jobs: int | None, progress: bool | Callable[[int, int]
             pass
         raise
     worker.finish()
-
-
-def _reporter(progress: bool | Callable[[int, int], None] | None, total: int) -> Callable[[], None]:
-    if not progress:
-        return lambda: None
-    show: Callable[[int, int], Any] = _bar() if progress is True else progress
-    done = 0
-
-    def report() -> None:
-        nonlocal done
-        done += 1
-        show(done, total)
-
-    return report
-
-
-def _bar() -> Callable[[int, int], None]:
-    """A line on stderr, redrawn at most ten times a second."""
-    started = time.monotonic()
-    last = 0.0
-
-    def show(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done < total and now - last < 0.1:
-            return
-        last = now
-        left = (now - started) * (total - done) / done
-        end = "\n" if done == total else ""
-        print(f"\r{done}/{total} tiles, {left:5.0f} s left", end=end, file=sys.stderr, flush=True)
-
-    return show

@@ -21,6 +21,7 @@ from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.driver import plan_of
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile
+from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import GeneralWorker, make_worker
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class Trial:
             outs = {kind: np.broadcast_to(np.zeros((), self.dtype), shape) for kind in self.kinds}
         else:
             outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
-        return make_worker(plan, profiles, outs, self.dtype, None, self.variances)
+        return make_worker(plan, profiles, ArraySink(outs), self.dtype, None, self.variances)
 
     def tally(self, n: int | None) -> tuple[Worker, Tally]:
         """A worker of two examples, and the costs: ``n`` is how many there will be, if that is known."""

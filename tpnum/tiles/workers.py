@@ -10,21 +10,22 @@ from tpnum.evaluate.general import PairValues
 from tpnum.lower.compiler import Unsupported, compile_plan
 from tpnum.lower.variances import Variances
 from tpnum.tiles.cells import CellWorker
-from tpnum.tiles.diagonal import check_range, write_diagonal
+from tpnum.tiles.diagonal import check_range, exact_diagonals
 from tpnum.tiles.fast import MachineWorker
-from tpnum.tiles.grid import Tile, check_finite, general_side, put, squares
+from tpnum.tiles.grid import Tile, general_side, squares
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
     from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.tiles.pool import Worker
+    from tpnum.tiles.sinks import Sink
 
 
 def make_worker(
     plan: Plan,
     profiles: tuple[ProfileValues, ProfileValues],
-    outs: dict[str, np.ndarray],
+    sink: Sink,
     dtype: np.dtype,
     tile: int | None,
     variances: Variances,
@@ -39,17 +40,17 @@ def make_worker(
         if not plan.has_axes:
             check_range(plan, profiles, dtype)
             try:
-                return MachineWorker(plan, compile_plan(plan, *profiles, dtype), profiles, outs, dtype, tile)
+                return MachineWorker(plan, compile_plan(plan, *profiles, dtype), profiles, sink, dtype, tile)
             except Unsupported:
                 pass  # the cells cut out what is not compiled
         try:
-            return CellWorker(plan, profiles, outs, dtype, tile, variances)
+            return CellWorker(plan, profiles, sink, dtype, tile, variances)
         except Unsupported as why:
             reason = str(why)
             if plan.unrolled is not plan:
-                return make_worker(plan.unrolled, plan.unroll(profiles), outs, dtype, tile, Variances())
+                return make_worker(plan.unrolled, plan.unroll(profiles), sink, dtype, tile, Variances())
     check_range(plan, profiles, dtype)
-    return GeneralWorker(plan, profiles, outs, tile, reason)
+    return GeneralWorker(plan, profiles, sink, tile, reason)
 
 
 class GeneralWorker:
@@ -63,14 +64,15 @@ class GeneralWorker:
         self,
         plan: Plan,
         profiles: tuple[ProfileValues, ProfileValues],
-        outs: dict[str, np.ndarray],
+        sink: Sink,
         tile: int | None,
         reason: str,
     ):
-        self.plan, self.outs, self.reason = plan, outs, reason
+        self.plan, self.sink, self.reason = plan, sink, reason
         self.rows, self.cols = profiles
         self.symmetric = self.rows is self.cols
         self.side = tile or general_side(plan)
+        self.pairs = (4 * self.side) ** 2
         mirrored = self.symmetric and plan.mirrored
         self.tiles = squares(self.rows.size, self.cols.size, self.side, mirrored)
 
@@ -81,15 +83,12 @@ class GeneralWorker:
 
     def tile(self, tile: Tile) -> None:
         values = PairValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric, self._proceed)
-        half = len(self.plan.axes[0])
-        for kind, block in self.plan.tile(values).items():
-            check_finite(block, kind, tile, self.outs[kind].dtype)
-            put(self.outs[kind], tile, block, half)
+        self.sink.put(tile, self.plan.tile(values))
 
     def _proceed(self) -> None:
         if self.stopped:
             raise Stopped
 
     def finish(self) -> None:
-        if self.symmetric and not self.plan.axes[0]:
-            write_diagonal(self.plan, self.rows, self.outs)
+        own = self.symmetric and not self.plan.axes[0]
+        self.sink.done(exact_diagonals(self.plan, self.rows) if own else {})

@@ -1,0 +1,242 @@
+"""`tpnum kernel` into stores, `tpnum status`, `tpnum jobscript`: shards, signals, logs, scripts that run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tpnum as tp
+from tpnum import nn
+from tpnum.cli import main
+
+pytest.importorskip("zarr")
+
+DENSE = {"op": "Dense", "out_dim": 16, "W_std": 1.3, "b_std": 0.2}
+NETWORK = {"op": "serial", "layers": [DENSE, {"op": "Relu"}, DENSE]}
+KERNEL = ["kernel", "net.json", "x.npy", "--tile", "16", "--out"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).standard_normal((50, 6)))
+    Path("net.json").write_text(json.dumps(NETWORK))
+    return tmp_path
+
+
+def stored(out: str = "W.zarr") -> np.ndarray:
+    made = tp.kernel(nn.from_spec(NETWORK), np.load("x.npy"), tile=16, out=out)
+    return np.asarray(made[:])
+
+
+def test_a_zarr_group_is_an_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*KERNEL, "K.zarr"]) == 0
+    assert capsys.readouterr().out == "K.zarr: nngp, 50 x 50 float64\n"
+    np.testing.assert_array_equal(tp.open("K.zarr")["nngp"][:], stored())
+    assert main([*KERNEL, "K.zarr"]) == 1
+    assert "K.zarr exists; resume=True continues it" in capsys.readouterr().err
+    assert main([*KERNEL, "K.zarr", "--resume", "--verify"]) == 0
+    assert main([*KERNEL, "K.zarr", "--resume", "--get", "ntk"]) == 1
+    assert "of other kernels: nngp, now ntk" in capsys.readouterr().err
+    assert main([*KERNEL, "K.zarr", "--force"]) == 1
+    assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["K.zarr", "K.npy"])
+def test_shards_and_their_status(out: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*KERNEL, out, "--shard", "2/2"]) == 0
+    assert capsys.readouterr().out == f"{out}: nngp, 50 x 50 float64; 5 tiles are missing yet\n"
+    assert main(["status", out]) == 0
+    told = capsys.readouterr().out
+    assert "5 of 10 tiles of 16 x 16 are there" in told
+    assert "missing: rows 0 to 16 x columns 0 to 16, rows 0 to 16 x columns 16 to 32" in told
+    assert "of one thread" in told
+    assert main([*KERNEL, out, "--shard", "1/2"]) == 0
+    assert capsys.readouterr().out == f"{out}: nngp, 50 x 50 float64\n"
+    assert main(["status", out, "--verify"]) == 0
+    assert "complete" in capsys.readouterr().out
+    found = np.load(out) if out == "K.npy" else tp.open(out)["nngp"][:]
+    np.testing.assert_array_equal(found, stored())
+
+
+def test_status_finds_damage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*KERNEL, "K.zarr"]) == 0
+    chunk = Path("K.zarr/nngp/c/1/2")
+    content = bytearray(chunk.read_bytes())
+    content[77] ^= 1
+    chunk.write_bytes(content)
+    capsys.readouterr()
+    assert main(["status", "K.zarr", "--verify"]) == 0
+    assert "1 of them are damaged" in capsys.readouterr().out
+    assert main([*KERNEL, "K.zarr", "--resume", "--verify"]) == 0
+    np.testing.assert_array_equal(tp.open("K.zarr")["nngp"][:], stored())
+
+
+REFUSED = {
+    "no such store": (["status", "none.zarr"], "none.zarr does not exist"),
+    "no store": (["status", "."], "no Zarr group"),
+    "shard": ([*KERNEL, "K.zarr", "--shard", "3/2"], "shard: 3/2 is out of range"),
+    "shard zero": ([*KERNEL, "K.zarr", "--shard", "0/2"], "shard: 0/2 is out of range"),
+    "shard word": ([*KERNEL, "K.zarr", "--shard", "first"], "shard is 'first'"),
+    "half npy": ([*KERNEL, "K.npy", "--half"], "symmetric"),
+    "scheduler": ([*KERNEL, "K.zarr", "--scheduler", "x", "--backend", "threads"], "scheduler"),
+    "ending": (["jobscript", "net.json", "x.npy", "--scheduler", "lsf", "--out", "K"], "ends neither"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_are_one_line(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words, message = REFUSED[case]
+    before = sorted(Path().rglob("*"))
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("tpnum: error: ") and message in err, err
+    assert sorted(Path().rglob("*")) == before
+
+
+# signals ------------------------------------------------------------------------------------------
+
+_SLOW = """
+import sys, time
+from tpnum.tiles import tasks
+compute = tasks.Job.compute
+def slow(job, tile):
+    time.sleep(0.2)
+    return compute(job, tile)
+tasks.Job.compute = slow
+from tpnum.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("number", "status", "text"),
+    [
+        (signal.SIGTERM, 75, "asked to end"),
+        (signal.SIGUSR1, 75, "asked to end"),
+        (signal.SIGINT, 130, "interrupted"),
+    ],
+)
+def test_a_run_that_is_ended_can_be_resumed(
+    number: signal.Signals, status: int, text: str, folder: Path, environment: dict[str, str]
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SLOW, *KERNEL, "K.zarr", "--jobs", "1"],
+        env=environment, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while len(list(Path().glob("K.zarr/nngp/receipts/*.json"))) < 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (status, f"tpnum: {text}; --resume continues K.zarr\n")
+    missing = len(tp.open("K.zarr").missing)
+    assert 0 < missing <= 7
+    assert main([*KERNEL, "K.zarr", "--resume"]) == 0
+    np.testing.assert_array_equal(tp.open("K.zarr")["nngp"][:], stored())
+
+
+# logs and scripts ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_log_has_lines(form: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*KERNEL, "K.zarr", "--log", form, "--shard", "1/2"]) == 0
+    err = capsys.readouterr().err.splitlines()
+    if form == "json":
+        facts = json.loads(err[-1])
+        assert (facts["run"], facts["done"], facts["total"]) == ("K.zarr 1/2", 5, 5)
+        assert facts["tiles_per_second"] > 0 and facts["seconds_left"] == 0
+    else:
+        assert "K.zarr 1/2: 5/5 tiles" in err[-1]
+
+
+def test_without_a_log_nothing_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*KERNEL, "K.zarr"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def script(capsys: pytest.CaptureFixture[str], scheduler: str) -> str:
+    words = ["net.json", "x.npy", "--out", "K 1.zarr", "--tile", "16", "--shards", "3", "--cores", "2"]
+    assert main(["jobscript", *words, "--scheduler", scheduler]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "pbs", "lsf"])
+def test_job_scripts_are_scripts(
+    scheduler: str, folder: Path, capsys: pytest.CaptureFixture[str], environment: dict[str, str]
+) -> None:
+    """Run as the batch system would, once for each shard."""
+    text = script(capsys, scheduler)
+    assert text.startswith("#!/bin/bash\n#")
+    Path("job.sh").write_text(text)
+    Path("bin").mkdir()
+    Path("bin/tpnum").write_text(
+        f'#!/bin/sh\n[ "$1" = warm ] && exit 0\nexec {sys.executable} -m tpnum "$@"\n'
+    )
+    Path("bin/tpnum").chmod(0o755)
+    index = {"slurm": "SLURM_ARRAY_TASK_ID", "pbs": "PBS_ARRAY_INDEX", "lsf": "LSB_JOBINDEX"}[scheduler]
+    for k in (1, 2, 3):
+        done = subprocess.run(
+            ["bash", "job.sh"],
+            env={
+                **environment, "PATH": f"{Path('bin').resolve()}:{os.environ['PATH']}", index: str(k),
+                "PBS_O_WORKDIR": str(folder), "XDG_CACHE_HOME": os.environ["NUMBA_CACHE_DIR"],
+            },
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(tp.open("K 1.zarr")["nngp"][:], stored())
+
+
+WORDS = {
+    "slurm": ["--array=1-3", "--requeue", "--signal=B:USR1@120", "--cpus-per-task=2", "scontrol requeue"],
+    "pbs": ["-J 1-3", "-r y", "ncpus=2", "--signal=USR1"],
+    "lsf": ["tpnum[1-3]", '-Q "75"', "-wa USR1", "-n 2"],
+}
+
+
+@pytest.mark.parametrize("scheduler", WORDS)
+def test_what_job_scripts_ask_for(scheduler: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = script(capsys, scheduler)
+    common = ["tpnum warm", "OPENBLAS_NUM_THREADS=1", "NUMBA_CACHE_DIR", "'K 1.zarr'", "--resume", "--jobs 2"]
+    for word in WORDS[scheduler] + common:
+        assert word in text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_slurm_job_that_is_warned_is_queued_again(
+    folder: Path, capsys: pytest.CaptureFixture[str], environment: dict[str, str]
+) -> None:
+    Path("job.sh").write_text(script(capsys, "slurm"))
+    Path("bin").mkdir()
+    for name, text in {
+        "tpnum": "[ $1 = warm ] && exit 0\ntrap 'exit 75' USR1\ntouch begun\nwhile :; do sleep 0.05; done\n",
+        "scontrol": 'echo "$@" > requeued\n',
+    }.items():
+        Path("bin", name).write_text(f"#!/bin/bash\n{text}")
+        Path("bin", name).chmod(0o755)
+    job = subprocess.Popen(
+        ["bash", "job.sh"],
+        env={
+            **environment, "PATH": f"{Path('bin').resolve()}:{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "7",
+            "SLURM_ARRAY_TASK_ID": "2", "XDG_CACHE_HOME": str(folder),
+        },
+    )  # fmt: skip
+    end = time.monotonic() + 30
+    while not Path("begun").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=30) == 0
+    assert Path("requeued").read_text() == "requeue 7_2\n"

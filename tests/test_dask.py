@@ -1,0 +1,87 @@
+"""Kernel matrices on a Dask cluster: the same bits, whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tpnum as tp
+from tests.test_kills import BOTH, NET, TILE, Deadly
+from tpnum.errors import InputError, StoreError
+from tpnum.tiles import dask_backend
+
+distributed = pytest.importorskip("distributed")
+pytest.importorskip("zarr")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+ROOT = str(Path(__file__).resolve().parents[1])
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """A cluster of one worker with one thread, in a process that is restarted when it dies."""
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as made:
+        yield made
+
+
+@pytest.fixture
+def x(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    monkeypatch.chdir(tmp_path)
+    return np.random.default_rng(0).standard_normal((200, 6))
+
+
+def make(x: Any, out: Any, **options: Any) -> Any:
+    return tp.kernel(NET, x, **{"get": BOTH, "tile": TILE, "out": out, **options})
+
+
+def test_a_cluster_of_one_core_gives_the_same_bits(client: Any, x: np.ndarray) -> None:
+    joblib = pytest.importorskip("joblib")
+    want = make(x, "W.zarr").ntk[:]
+    np.testing.assert_array_equal(make(x, "C.zarr", scheduler=client).ntk[:], want)
+    np.testing.assert_array_equal(make(x, "A.zarr", scheduler=client.scheduler.address).ntk[:], want)
+    np.testing.assert_array_equal(make(x, None, backend="dask").ntk, want)
+    with joblib.parallel_config(backend="dask"):
+        np.testing.assert_array_equal(make(x, "P.zarr").ntk[:], want)
+    assert sorted(os.listdir()) == ["A.zarr", "C.zarr", "P.zarr", "W.zarr"]
+
+
+def test_workers_that_are_killed_lose_nothing(client: Any, x: np.ndarray) -> None:
+    want = make(x, "W.zarr").ntk[:]
+    (pid,) = client.run(os.getpid).values()
+
+    def kill() -> None:
+        end = time.monotonic() + 60
+        while len(list(Path().glob("K.zarr/nngp/receipts/*.json"))) < 3 and time.monotonic() < end:
+            time.sleep(0.001)
+        os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    made = make(x, "K.zarr", scheduler=client)
+    killer.join()
+    np.testing.assert_array_equal(made.ntk[:], want)
+
+
+def test_a_task_that_kills_its_workers_ends_the_run(client: Any, x: np.ndarray) -> None:
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match="columns 64 to 96 has lost 3 workers"):
+        make(Deadly(x[:100]), "K.zarr", scheduler=client)
+    assert time.monotonic() - begun < 60
+    np.testing.assert_array_equal(make(x[:100], "K.zarr", resume=True).ntk[:], make(x[:100], "W.zarr").ntk[:])
+
+
+def test_schedulers_that_are_not_there(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_backend, "TIMEOUT", 1.0)
+    for scheduler, message in (("tcp://127.0.0.1:9", "none answers"), (3, "client or an address")):
+        with pytest.raises(InputError, match=message):
+            make(x, "K.zarr", scheduler=scheduler)
+    assert not os.listdir()

@@ -1,0 +1,187 @@
+"""Products with matrices that are never held, and factors of low rank from few columns."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.sparse.linalg import cg, eigsh
+
+import tpnum as tp
+from tpnum import nn
+from tpnum.errors import InputError
+from tpnum.tiles.tasks import Job
+
+NET = nn.serial(nn.Dense(8, W_std=1.3, b_std=0.2), nn.Relu(), nn.Dense(8), nn.Relu(), nn.Dense(1))
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((70, 6))
+Y = RNG.standard_normal((41, 6))
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+@pytest.mark.parametrize("second", [None, Y])
+def test_products_are_those_of_the_matrix(get: str, second: Any) -> None:
+    k = tp.kernel(NET, X, second, get=get)
+    op = tp.operator(NET, X, second, get=get, tile=16, n_jobs=2)
+    assert (op.shape, op.dtype) == (k.shape, k.dtype)
+    for given in (RNG.standard_normal(k.shape[1]), RNG.standard_normal((k.shape[1], 3))):
+        np.testing.assert_allclose(op @ given, k @ given, rtol=1e-12, atol=1e-12)
+    for given in (RNG.standard_normal(k.shape[0]), RNG.standard_normal((k.shape[0], 3))):
+        np.testing.assert_allclose(op.T @ given, k.T @ given, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(op.H @ given, k.T @ given, rtol=1e-12, atol=1e-12)
+
+
+def test_one_sweep_serves_all_vectors_and_one_triangle_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    compute = Job.compute
+    monkeypatch.setattr(Job, "compute", lambda job, tile: seen.append(tile) or compute(job, tile))
+    tp.operator(NET, X, tile=16, n_jobs=1) @ np.ones((70, 5))
+    assert len(seen) == 15
+
+
+def test_float32_and_complex_and_convolutions() -> None:
+    op = tp.operator(NET, X, dtype="float32")
+    made = op @ np.ones(70, np.float32)
+    assert made.dtype == np.float32
+    np.testing.assert_allclose(made, tp.kernel(NET, X).sum(1), rtol=1e-5)
+    np.testing.assert_allclose(op @ (1j * np.ones(70)), 1j * made, rtol=1e-5)
+    net = nn.serial(nn.Conv(8, (2,), b_std=0.1), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1))
+    u = RNG.standard_normal((9, 5, 2))
+    np.testing.assert_allclose(tp.operator(net, u, tile=4) @ np.eye(9), tp.kernel(net, u), rtol=1e-12)
+
+
+def test_solvers_take_it() -> None:
+    k = tp.kernel(NET, X, get="ntk") + 0.1 * np.eye(70)
+    op = tp.operator(NET, X, get="ntk", tile=32)
+    values = eigsh(op, 3, return_eigenvectors=False)
+    np.testing.assert_allclose(np.sort(values), np.linalg.eigvalsh(k)[-3:] - 0.1, rtol=1e-9)
+    from scipy.sparse.linalg import aslinearoperator
+
+    solution, status = cg(op + 0.1 * aslinearoperator(np.eye(70)), Y[0, 0] * X[:, 0], rtol=1e-10)
+    assert status == 0
+    np.testing.assert_allclose(k @ solution, Y[0, 0] * X[:, 0], atol=1e-8)
+
+
+def test_a_stored_matrix_is_an_operator(tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    for second in (None, Y):
+        out = tmp_path / f"{second is None}.zarr"
+        k = tp.kernel(NET, X, second, get="ntk")
+        op = tp.kernel(NET, X, second, get="ntk", out=out, tile=16).linear_operator()
+        v = RNG.standard_normal((k.shape[1], 2))
+        np.testing.assert_allclose(op @ v, k @ v, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(op.T @ k, k.T @ k, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(op @ v[:, 0], k @ v[:, 0], rtol=1e-12, atol=1e-12)
+
+
+CONV = nn.serial(nn.Conv(8, (2,)), nn.Relu())
+REFUSED: dict[str, tuple[Any, str]] = {
+    "two kernels": (lambda: tp.operator(NET, X, get=("nngp", "ntk")), "get"),
+    "axes": (lambda: tp.operator(CONV, np.ones((3, 5, 2))), "net: its output has index axes"),
+    "NaN": (lambda: tp.operator(NET, X / 0.0), "x1: example 0 holds NaN"),
+    "tile": (lambda: tp.operator(NET, X, tile=0), "tile"),
+    "no rank": (lambda: tp.factor(NET, X), "rank"),
+    "rank": (lambda: tp.factor(NET, X, 0), "rank"),
+    "axes of a factor": (lambda: tp.factor(CONV, np.ones((3, 5, 2)), 2), "net: its output has index axes"),
+    "pivots": (lambda: tp.factor(NET, X, pivots=[1, 70]), "pivots"),
+    "pivots twice": (lambda: tp.factor(NET, X, pivots=[1, 1]), "twice"),
+    "no pivots": (lambda: tp.factor(NET, X, pivots="all"), "pivots"),
+    "rtol": (lambda: tp.factor(NET, X, 3, rtol=2), "rtol"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:divide")
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals(case: str) -> None:
+    call, message = REFUSED[case]
+    with np.errstate(all="ignore"), pytest.raises(InputError, match=message):
+        call()
+
+
+# factors ------------------------------------------------------------------------------------------
+
+
+def plain(k: np.ndarray, rank: int) -> float:
+    """The trace that greedy pivoted Cholesky leaves, column by column."""
+    rest = k.copy()
+    for _ in range(rank):
+        i = int(np.argmax(np.diag(rest)))
+        rest = rest - np.outer(rest[:, i], rest[i]) / rest[i, i]
+    return float(np.trace(rest))
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+def test_the_error_is_the_trace_of_what_is_left(get: str) -> None:
+    x = np.random.default_rng(1).standard_normal((300, 3))
+    k = tp.kernel(NET, x, get=get)
+    for rank in (5, 40, 100):
+        f = tp.factor(NET, x, rank, get=get)
+        rest = k - f.columns @ f.columns.T
+        assert f.rank == rank == len(set(f.pivots.tolist()))
+        np.testing.assert_allclose(f.error, np.trace(rest), rtol=1e-8)
+        np.testing.assert_allclose(f.trace, np.trace(k), rtol=1e-12)
+        assert np.linalg.eigvalsh(rest)[0] > -1e-10 * f.trace
+        np.testing.assert_allclose(rest[f.pivots], 0.0, atol=1e-10 * f.trace)
+        best = np.linalg.eigvalsh(k)[:-rank].sum()
+        assert best <= f.error <= 1.5 * plain(k, rank)
+        assert f.computed <= 2 * rank + 64
+
+
+def test_one_by_one_it_is_the_greedy_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tpnum.tiles import factor
+
+    monkeypatch.setattr(factor, "BLOCK", 1)
+    k = tp.kernel(NET, X, get="ntk")
+    f = tp.factor(NET, X, 12, get="ntk")
+    np.testing.assert_allclose(f.error, plain(k, 12), rtol=1e-9)
+    assert f.computed == 12
+
+
+def test_only_the_columns_of_the_pivots_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    compute = Job.compute
+
+    def noted(job: Job, tile: Any) -> Any:
+        seen.append(tile.entries)
+        return compute(job, tile)
+
+    monkeypatch.setattr(Job, "compute", noted)
+    f = tp.factor(NET, X, 10)
+    assert sum(seen) == f.computed * 70 < 70 * 70 // 2
+
+
+def test_nystrom_of_given_examples() -> None:
+    k = tp.kernel(NET, X)
+    some = [3, 60, 7, 22, 11]
+    f = tp.factor(NET, X, pivots=some)
+    want = k[:, some] @ np.linalg.solve(k[np.ix_(some, some)], k[some])
+    np.testing.assert_allclose(f.columns @ f.columns.T, want, rtol=1e-9, atol=1e-11)
+    assert sorted(f.pivots) == sorted(some)
+
+
+def test_duplicates_and_the_whole_rank() -> None:
+    x = np.concatenate([X[:20], X[:20], X[:20]])
+    f = tp.factor(NET, x, 60)
+    assert f.rank == 20
+    assert f.error < 1e-10 * f.trace
+    np.testing.assert_allclose(f.columns @ f.columns.T, tp.kernel(NET, x), atol=1e-9)
+    assert tp.factor(NET, X, 50, rtol=0.05).rank < 50
+    single = tp.factor(NET, X.astype(np.float32), 8, dtype="float32")
+    assert single.columns.dtype == np.float32
+    np.testing.assert_allclose(single.error, tp.factor(NET, X, 8).error, rtol=0.2)
+
+
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tpnum.tiles import tasks
+
+    monkeypatch.chdir(tmp_path)
+    tp.factor(NET, X, 5)
+    before = len(tasks._desks)
+    op = tp.operator(NET, X)
+    op @ np.ones(70)
+    del op
+    assert len(tasks._desks) <= before
+    assert not os.listdir()

@@ -1,0 +1,88 @@
+"""``tpnum kernel`` into a store that outlives its runs: Zarr groups, shards, what is resumed."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from tpnum import nn
+from tpnum.cli.endings import AGAIN, Ended, orderly
+from tpnum.cli.files import read_array, read_net
+from tpnum.errors import InputError
+from tpnum.tiles.arguments import shard_of
+from tpnum.tiles.data import sources_of
+from tpnum.tiles.layout import FULL, HALF
+from tpnum.tiles.progress import Json
+from tpnum.tiles.runs import write
+from tpnum.tiles.scheduling import Paused
+from tpnum.tiles.stored import missing_of
+from tpnum.tiles.tasks import Job
+
+OPTIONS = ("resume", "verify", "shard", "backend", "scheduler", "half")
+
+
+def wanted(args: argparse.Namespace) -> bool:
+    """Whether the output, or an option, is one of stores."""
+    return args.out.rstrip("/").endswith(".zarr") or any(getattr(args, name) for name in OPTIONS)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compute what is missing; a signal or Ctrl-C leaves what `--resume` continues."""
+    if args.force:
+        raise InputError("--force overwrites .npy files; remove a store by hand, or give --resume")
+    shard = shard_of(args.shard)
+    net = nn.from_spec(read_net(args.net))
+    x1 = read_array(args.x1)
+    x2 = None if args.x2 is None else read_array(args.x2)
+    job = Job(net, tuple(args.get), np.dtype(args.dtype or "float64"), *sources_of(x1, x2))
+    with orderly() as stop, _logged(args.log):
+        try:
+            target = write(
+                job,
+                args.out,
+                tile=args.tile,
+                n_jobs=args.jobs,
+                backend=args.backend,
+                scheduler=args.scheduler,
+                resume=args.resume,
+                verify=args.verify,
+                symmetric=HALF if args.half else FULL,
+                shard=shard,
+                progress=sys.stderr.isatty(),
+                stop=stop,
+            )
+        except Paused:
+            raise Ended(f"asked to end; --resume continues {args.out}", AGAIN) from None
+        except KeyboardInterrupt:
+            raise Ended(f"interrupted; --resume continues {args.out}", 130) from None
+    name = args.out.encode(errors="backslashreplace").decode()
+    shape = " x ".join(map(str, job.shape()))
+    there = f"{name}: {', '.join(sorted(job.kinds))}, {shape} {job.dtype}"
+    missing = missing_of(target)
+    if missing:
+        there += f"; {missing} tiles are missing yet"
+    print(there)
+
+
+@contextmanager
+def _logged(form: str | None) -> Iterator[None]:
+    """Lines of the log on stderr, as text or as JSON."""
+    if form is None:
+        yield
+        return
+    log = logging.getLogger("tpnum")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Json() if form == "json" else logging.Formatter("%(asctime)s %(message)s"))
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)

@@ -1,0 +1,163 @@
+"""Where tasks run: threads, processes, a Dask cluster, or whatever offers three methods.
+
+A backend of your own (ray, MPI) has
+
+* ``workers()``: how many tasks it runs at a time;
+* ``submit(call, *arguments)``: a `concurrent.futures.Future` of a call that is sent to a worker; one that
+  fails with `Lost`, with `concurrent.futures.BrokenExecutor` or is cancelled counts as a worker that died
+  under its task, and is submitted again a few times;
+* ``close(now)``: let go of the workers, at once if ``now``.
+
+An object with ``submit`` alone, as every `concurrent.futures.Executor` is (mpi4py's MPIPoolExecutor,
+ray's, loky's), will do too.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tpnum.arguments import shown
+from tpnum.errors import InputError
+from tpnum.tiles.pool import thread_count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Lost(Exception):
+    """A worker died, or was taken away, under its task."""
+
+
+LOSSES = (Lost, BrokenExecutor, CancelledError)
+
+
+class Backend(Protocol):
+    """Runs calls somewhere."""
+
+    @property
+    def shares(self) -> bool:
+        """Whether its workers are threads of this process."""
+
+    def workers(self) -> int: ...
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]: ...
+
+    def close(self, now: bool) -> None: ...
+
+
+class Threads:
+    """Threads of this process: the kernels hold no lock of the interpreter."""
+
+    shares = True
+
+    def __init__(self, n_jobs: int | None):
+        self._count = thread_count(n_jobs)
+        self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="tpnum")
+
+    def workers(self) -> int:
+        return self._count
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        return self._pool.submit(call, *arguments)
+
+    def close(self, now: bool) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=now)
+
+
+class Processes:
+    """Processes of this machine, spawned by loky; one that died is replaced."""
+
+    shares = False
+
+    def __init__(self, n_jobs: int | None):
+        self._count = thread_count(n_jobs)
+        self._pool: Any = None
+
+    def workers(self) -> int:
+        return self._count
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        from joblib.externals.loky import get_reusable_executor
+
+        threads = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
+        env = {f"{library}_NUM_THREADS": "1" for library in threads}
+        self._pool = get_reusable_executor(self._count, context="loky", timeout=60, env=env)
+        made: Future[Any] = self._pool.submit(call, *arguments)
+        return made
+
+    def close(self, now: bool) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, kill_workers=now)
+
+
+class Custom:
+    """A backend, or an executor, of the user's, which stays open."""
+
+    shares = False
+
+    def __init__(self, given: Any, n_jobs: int | None):
+        self._given = given
+        workers = getattr(given, "workers", None)
+        if callable(workers):
+            self._count = int(workers())
+        else:
+            most = getattr(given, "_max_workers", None)
+            self._count = most if n_jobs is None and isinstance(most, int) else thread_count(n_jobs)
+        self.shares = isinstance(given, ThreadPoolExecutor)
+
+    def workers(self) -> int:
+        return self._count
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        made: Future[Any] = self._given.submit(call, *arguments)
+        return made
+
+    def close(self, now: bool) -> None:
+        if not isinstance(self._given, Executor) and hasattr(self._given, "close"):
+            self._given.close(now)
+
+
+def _dask(scheduler: Any) -> Backend:
+    from tpnum.tiles.dask_backend import Dask
+
+    return Dask(scheduler)
+
+
+NAMES = ("threads", "processes", "dask")
+
+
+def backend_of(backend: Any, scheduler: Any, n_jobs: int | None) -> Backend:
+    """The backend of an argument; without one Dask where `joblib.parallel_config` says so, or threads."""
+    if backend is None and scheduler is None:
+        scheduler = _around()
+    if backend is None:
+        backend = "threads" if scheduler is None else "dask"
+    if scheduler is not None and backend != "dask":
+        raise InputError(f'scheduler: it goes with backend="dask", not with {shown(backend)}')
+    if backend == "threads":
+        return Threads(n_jobs)
+    if backend == "processes":
+        return Processes(n_jobs)
+    if backend == "dask":
+        return _dask(scheduler)
+    if callable(getattr(backend, "submit", None)):
+        return Custom(backend, n_jobs)
+    raise InputError(
+        f"backend is {shown(backend)}: it must be one of {', '.join(NAMES)}, or have a method submit"
+    )
+
+
+def is_remote(backend: Any, scheduler: Any) -> bool:
+    """Whether a call asks for something else than threads of this process."""
+    if backend is None and scheduler is None:
+        return _around() is not None
+    return backend != "threads" or scheduler is not None
+
+
+def _around() -> Any:
+    """The client of a `joblib.parallel_config(backend="dask")` that is in force."""
+    from joblib.parallel import get_active_backend
+
+    active, _ = get_active_backend()
+    return getattr(active, "client", None) if type(active).__name__ == "DaskDistributedBackend" else None

@@ -1,0 +1,158 @@
+"""Inputs that are read by slices: arrays in memory, memory maps, and whatever else can be sliced on disk.
+
+A source is sent to other processes as what it is: an array that is in a file as the file's path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from tpnum.arguments import real_array
+from tpnum.errors import InputError, StoreError
+from tpnum.tiles.arguments import CHUNK, matching, shaped, without_nan
+
+DEPTH = 16
+"""Views of views of a memory map that are followed."""
+
+
+class Source(Protocol):
+    """Examples along the first axis of ``shape``; ``name`` is the argument that they came by."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def read(self, rows: slice) -> np.ndarray:
+        """Some examples in C order, float32 as they are and all else in float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """An array in memory, or anything that has a shape and can be sliced, as a Zarr array."""
+
+    array: Any
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+    def read(self, rows: slice) -> np.ndarray:
+        return _read(self.array[rows], self.name)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A part of a file, as `numpy.memmap` sees it."""
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    order: Any
+    name: str
+
+    def read(self, rows: slice) -> np.ndarray:
+        return _read(_map(self)[rows], self.name)
+
+
+def _read(part: Any, name: str) -> np.ndarray:
+    """In one order: sums depend on it in their last bit, and equal data are to give equal results."""
+    return np.ascontiguousarray(real_array(part, name))
+
+
+@lru_cache(maxsize=8)
+def _map(part: Mapped) -> np.ndarray:
+    try:
+        return np.memmap(part.path, part.dtype, "r", part.offset, part.shape, part.order)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{part.name}: {part.path} cannot be read by this process: {error}") from error
+
+
+def source_of(x: Any, name: str) -> Source:
+    """The source of a user's array: nothing of it is read yet, unless it is no array."""
+    if isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray):
+        whole = _file_of(x)
+        source: Source = Held(real_array(x, name), name) if whole is None else _mapped(x, whole, name)
+    elif callable(getattr(x, "__getitem__", None)) and hasattr(x, "chunks") and hasattr(x, "shape"):
+        real_array(x[:1], name)  # refuses what holds no real numbers
+        source = Held(x, name)
+    else:
+        source = Held(real_array(x, name), name)
+    shaped(source.shape, name)
+    return source
+
+
+def sources_of(x1: Any, x2: Any) -> tuple[dict[str, Source], dict[str, Source] | None]:
+    """The sources by data line ("" for the one of a net), of shapes that go together."""
+    first = _sources(x1, "x1")
+    if x2 is None:
+        return first, None
+    second = _sources(x2, "x2")
+    if set(first) != set(second):
+        raise InputError("x2: give the same data lines as in x1")
+    for name in first:
+        matching(first[name].shape, second[name].shape)
+    return first, second
+
+
+def _sources(x: Any, name: str) -> dict[str, Source]:
+    if not isinstance(x, dict):
+        return {"": source_of(x, name)}
+    made = {key: source_of(value, f"{name}[{key!r}]") for key, value in x.items()}
+    if len({source.shape[0] for source in made.values()}) != 1:
+        raise InputError(f"{name}: its arrays must hold equally many examples, and at least one is needed")
+    return made
+
+
+def _file_of(x: np.ndarray) -> np.memmap | None:
+    """The memory map that an array is all or a part of."""
+    base: Any = x
+    for _ in range(DEPTH):
+        inner: Any = getattr(base, "base", None)
+        if isinstance(inner, mmap.mmap):
+            found: Any = base
+            return found if isinstance(base, np.memmap) and found.filename else None
+        base = inner
+    return None
+
+
+def _mapped(x: np.ndarray, whole: np.memmap, name: str) -> Source:
+    order = "C" if x.flags.c_contiguous else "F" if x.flags.f_contiguous else None
+    real_array(x[:0], name)  # refuses what holds no real numbers
+    if order is None or not x.size:
+        return Held(x, name)
+    start = whole.offset + x.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    return Mapped(os.path.abspath(str(whole.filename)), x.dtype.str, x.shape, int(start), order, name)
+
+
+def saved(source: Source, path: str) -> Source:
+    """The source as a file that other processes can read: what is in memory is written to ``path``."""
+    if not (isinstance(source, Held) and isinstance(source.array, np.ndarray)):
+        return source
+    np.save(path, source.array)
+    opened = np.load(path, mmap_mode="r")
+    return _mapped(opened, opened, source.name)
+
+
+def digest(source: Source) -> str:
+    """SHA-256 of type, shape and numbers as they are read; an example with NaN or infinity is refused."""
+    count, *rest = source.shape
+    rows = max(1, CHUNK // int(np.prod(rest)))
+    made = hashlib.sha256()
+    for start in range(0, count, rows):
+        block = source.read(slice(start, min(start + rows, count)))
+        without_nan(block, start, source.name)
+        if not start:
+            made.update(f"{block.dtype.name} {source.shape}".encode())
+        made.update(np.ascontiguousarray(block).astype(block.dtype.newbyteorder("<"), copy=False).data)
+    return made.hexdigest()

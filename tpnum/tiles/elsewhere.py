@@ -1,0 +1,68 @@
+"""`tpnum.kernel` where its results or its workers are elsewhere: on disk, in processes, on a cluster."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.errors import InputError
+from tpnum.tiles import arguments
+from tpnum.tiles.data import sources_of
+from tpnum.tiles.named import Kernels
+from tpnum.tiles.npy_files import NpyFiles
+from tpnum.tiles.runs import write
+from tpnum.tiles.stored import Stored
+from tpnum.tiles.targets import on_disk
+from tpnum.tiles.tasks import Job
+
+if TYPE_CHECKING:
+    from tpnum.nn.base import Layer
+    from tpnum.program import Program
+
+
+def kernel_elsewhere(
+    net: Layer | Program,
+    x1: Any,
+    x2: Any,
+    get: Any,
+    kinds: tuple[str, ...],
+    dtype: np.dtype,
+    out: Any,
+    rtol: float | None,
+    budget: int | None,
+    options: dict[str, Any],
+) -> Any:
+    """The kernels as `tpnum.kernel` returns them: `tpnum.open`'s of those on disk, else arrays."""
+    job = Job(net, kinds, dtype, *sources_of(x1, x2), rtol, budget)
+    try:
+        made = (
+            _stored(job, out, options) if on_disk(out) else _arrays(job, out, isinstance(get, str), options)
+        )
+    finally:
+        job.forget()
+    return made[get] if isinstance(get, str) else Kernels(kinds, [made[kind] for kind in kinds])
+
+
+def _stored(job: Job, out: Any, options: dict[str, Any]) -> dict[str, Any]:
+    target = write(job, out, **options)
+    if isinstance(target, NpyFiles) and all(Path(path).exists() for _, path in target.paths):
+        return {kind: np.load(path, mmap_mode="r") for kind, path in target.paths}
+    stored = Stored(target, target.document() or {})
+    return {kind: stored[kind] for kind in job.kinds}
+
+
+def _arrays(job: Job, out: Any, single: bool, options: dict[str, Any]) -> dict[str, np.ndarray]:
+    """By way of a file, which other processes can write."""
+    for name in ("resume", "verify", "shard"):
+        if options[name]:
+            raise InputError(f'{name}: it goes with out= on disk, as in out="K.zarr"')
+    outs = arguments.outputs_of(out, job.kinds, job.shape(), job.dtype, single)
+    with tempfile.TemporaryDirectory(prefix="tpnum-") as folder:
+        made = _stored(job, str(Path(folder, "K.npy")), options)
+        for kind, array in outs.items():
+            array[...] = made[kind]
+        made.clear()
+    return outs

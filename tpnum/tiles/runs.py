@@ -1,0 +1,317 @@
+"""A kernel matrix on disk, from the refusals before a file is made to the last receipt."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.arguments import choice
+from tpnum.errors import InputError, StoreError, TpnumError, require_memory
+from tpnum.tiles import layout as layouts
+from tpnum.tiles.backends import backend_of
+from tpnum.tiles.layout import Layout
+from tpnum.tiles.progress import Progress
+from tpnum.tiles.provenance import layout_of, programs_of, provenance, same
+from tpnum.tiles.receipts import Receipts, held, mark, sweep
+from tpnum.tiles.scheduling import LIVES, execute, lost
+from tpnum.tiles.sinks import flipped
+from tpnum.tiles.targets import target_of
+from tpnum.tiles.zarr_group import ZarrGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tpnum.tiles.backends import Backend
+    from tpnum.tiles.grid import Tile
+    from tpnum.tiles.targets import Target
+    from tpnum.tiles.tasks import Job
+
+COPIES = 4
+"""Of a tile that a worker may hold at a time: as it is computed, its mirror image, as it is written."""
+
+
+def write(
+    job: Job,
+    out: Any,
+    *,
+    tile: int | None = None,
+    n_jobs: int | None = None,
+    backend: Any = None,
+    scheduler: Any = None,
+    resume: bool = False,
+    verify: bool = False,
+    symmetric: str = layouts.FULL,
+    shard: tuple[int, int] | None = None,
+    progress: bool | Callable[[int, int], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Target:
+    """Compute what of a matrix is not there yet; every refusal comes before anything is made.
+
+    Raises `tpnum.tiles.scheduling.Paused` if ``stop`` has ended the run; what is finished stays.
+    """
+    target = target_of(out, job.kinds)
+    _writable(target)
+    known = target.document()
+    if known is not None and not resume and shard is None:
+        raise StoreError(f"{target.name} exists; resume=True continues it, or choose another out")
+    sides = _symmetric(job, target, symmetric)
+    layout = None if known is None else layout_of(target, known)
+    if layout is None:
+        layout = layouts.cut(job.kinds, job.shape(), job.dtype, job.pairs(), tile, sides)
+    facts = provenance(job, layout)
+    if known is None:
+        _room(target, layout, layout.bytes())
+    else:
+        same(target, known, facts, tile, sides)
+    with ExitStack() as stack:
+        runner = stack.enter_context(_closing(backend_of(backend, scheduler, n_jobs)))
+        if not runner.shares:
+            _portable(job, target)
+        if known is None:
+            with _named(target):
+                target.create(layout, facts)
+            created = target.document() or facts  # another process may have been faster
+            layout = layout_of(target, created)
+            same(target, created, facts, tile, sides)
+        guard = target.guard(layout)
+        stack.enter_context(held(guard, target.name, shard is not None) if guard else nullcontext())
+        records = target.records(layout)
+        if shard is None and guard is not None:
+            target.tidy(layout)
+            records.tidy()
+            if target.path is not None:
+                sweep(target.path)
+        tiles = _due(target, layout, records, verify, shard)
+        if tiles:
+            _room(target, layout, len(tiles) / len(layout.tiles) * layout.bytes(), tiles)
+            _compute(job, target, layout, tiles, runner, progress, stop, shard)
+        if not records.missing():
+            with _named(target):
+                target.finish(layout)
+    return target
+
+
+def _compute(
+    job: Job,
+    target: Target,
+    layout: Layout,
+    tiles: list[Tile],
+    backend: Backend,
+    progress: bool | Callable[[int, int], None] | None,
+    stop: Callable[[], bool],
+    shard: tuple[int, int] | None,
+) -> None:
+    each = COPIES * layout.chunk_bytes * len(layout.kinds)
+    require_memory(float(each), f"tile: one of {layout.height} x {layout.width} pairs", "give a smaller one")
+    mine = layout.tiles[_share(len(layout.tiles), shard)]
+    label = target.name if shard is None else f"{target.name} {shard[0]}/{shard[1]}"
+    steps = Progress(
+        progress,
+        len(mine),
+        label,
+        sum(t.entries for t in mine),
+        layout.bytes() * len(mine) / len(layout.tiles),
+        len(mine) - len(tiles),
+    )
+    account = job.account()
+
+    def report(_: Tile, facts: dict[str, Any]) -> None:
+        error, what, cost = facts["error"]
+        account.note(error, what, cost)
+        steps.step()
+
+    with ExitStack() as stack:
+        sent = job if backend.shares else job.on_disk(Path(stack.enter_context(_shelf(target))))
+        try:
+            call = work if backend.shares else work_apart
+            execute(backend, lambda tile: (call, sent, target, layout, tile), tiles, report, stop)
+        except BaseException:
+            job.stop()
+            raise
+    account.warn()
+
+
+@contextmanager
+def _closing(backend: Backend) -> Iterator[Backend]:
+    """Let go of the workers at the end, at once if something has gone wrong."""
+    try:
+        yield backend
+    except BaseException:
+        backend.close(True)
+        raise
+    backend.close(False)
+
+
+def work_apart(job: Job, target: Target, layout: Layout, tile: Tile) -> dict[str, Any]:
+    """One task in a process that may die of it: whoever begins it too often is told so."""
+    records = target.records(layout)
+    begun = records.begin(tile, job.token)
+    if begun > LIVES:
+        raise lost(tile)
+    made = work(job, target, layout, tile)
+    records.end(tile, job.token)
+    return made
+
+
+def work(job: Job, target: Target, layout: Layout, tile: Tile) -> dict[str, Any]:
+    """One task, in whatever process: compute, write, and leave a receipt.
+
+    What another run, or a worker that died before it could answer, has finished meanwhile is done.
+    """
+    begun = time.thread_time()
+    records = target.records(layout)
+    known = records.read(tile)
+    if known is not None:
+        return known
+    blocks = job.compute(tile)
+    try:
+        sums = target.put(layout, tile, blocks)
+        facts = {"sums": sums, "seconds": time.thread_time() - begun, "error": job.account().worst}
+        records.add(tile, facts)
+    except OSError as error:
+        if isinstance(error, TpnumError):
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "the disk is full" if full else error.strerror or str(error)
+        raise StoreError(
+            f"{target.name}: {why}; what is finished stays, and resume=True continues it"
+        ) from error
+    return facts
+
+
+# -- what is due -----------------------------------------------------------------------------------
+
+
+def _share(count: int, shard: tuple[int, int] | None) -> slice:
+    """The tasks of a shard, which follow one another."""
+    k, n = shard or (1, 1)
+    return slice((k - 1) * count // n, k * count // n)
+
+
+def _due(
+    target: Target, layout: Layout, records: Receipts, verify: bool, shard: tuple[int, int] | None
+) -> list[Tile]:
+    """The tasks that have no receipt, or whose data is damaged."""
+    done = records.done()
+    due = []
+    for tile in layout.tiles[_share(len(layout.tiles), shard)]:
+        if layout.place(tile) in done and not damaged(target, layout, records, tile, verify):
+            continue
+        records.drop(tile)
+        due.append(tile)
+    return due
+
+
+def damaged(target: Target, layout: Layout, records: Receipts, tile: Tile, read: bool) -> bool:
+    """Whether the data of a finished task is not there or not whole; with ``read`` its checksums count."""
+    if target.short(layout, tile):
+        return True
+    if not read:
+        return False
+    import zlib
+
+    said = records.read(tile)
+    if said is None:
+        return True
+    try:
+        for kind in layout.kinds:
+            block = target.get(kind, tile.rows, tile.cols)
+            if zlib.crc32(np.ascontiguousarray(block).data) != said.get("sums", {}).get(kind):
+                return True
+            if tile.mirror and not np.array_equal(target.get(kind, tile.cols, tile.rows), flipped(block)):
+                return True
+    except StoreError:
+        return True
+    return False
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+def _symmetric(job: Job, target: Target, symmetric: str) -> str:
+    """The symmetry of the layout."""
+    asked = choice(symmetric, "symmetric", (layouts.FULL, layouts.HALF))
+    own = job.second is None and job.plan().mirrored
+    if asked == layouts.HALF and not (own and isinstance(target, ZarrGroup)):
+        raise InputError('symmetric: "half" is for symmetric matrices, without x2, in a Zarr store')
+    return asked if own else layouts.WHOLE
+
+
+def _writable(target: Target) -> None:
+    path = target.path
+    if path is None:
+        return
+    parent = path.parent
+    if not parent.is_dir():
+        raise StoreError(
+            f"{target.name}: the directory {parent} does not exist; make it or choose another out"
+        )
+    for folder in (parent, path):
+        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+            raise StoreError(f"{target.name}: the directory {folder} cannot be written; choose another out")
+
+
+def _room(target: Target, layout: Layout, needed: float, tiles: list[Tile] | None = None) -> None:
+    """Refuse what the disk does not hold, before it is begun."""
+    if target.path is None:
+        return
+    if tiles is not None and target.path.suffix == ".npy":
+        return  # its space is reserved
+    free = shutil.disk_usage(target.path.parent).free
+    if needed > free:
+        raise StoreError(
+            f"{target.name} would take {needed / 2**30:.3g} GiB, and {target.path.parent} has "
+            f"{free / 2**30:.3g} GiB left; choose another out or give fewer examples"
+        )
+
+
+class _named:
+    """Errors of the system name the output."""
+
+    def __init__(self, target: Target):
+        self._name = target.name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, OSError) and not isinstance(error, TpnumError):
+            raise StoreError(f"{self._name} cannot be written: {error.strerror or error}") from error
+
+
+def _portable(job: Job, target: Target) -> None:
+    """Refuse for other processes what only this one knows."""
+    for program in programs_of(job):
+        try:
+            program.to_json()
+        except TpnumError as error:
+            raise InputError(f"backend: the net cannot be sent to other processes: {error}") from error
+    if not target.sent:
+        raise InputError("out: a store in memory cannot be sent to other processes; use threads")
+
+
+def _shelf(target: Target) -> Any:
+    """A folder for inputs that were in memory, beside the output, where all its writers see it."""
+    if target.path is None:
+        return tempfile.TemporaryDirectory(prefix="tpnum-")
+    return _Shelf(mark(target.path, "inputs"))
+
+
+class _Shelf:
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __enter__(self) -> Path:
+        self._path.mkdir()
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._path, ignore_errors=True)

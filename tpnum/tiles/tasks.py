@@ -1,0 +1,188 @@
+"""A tile as a task: what any process needs to compute it, and what it keeps between two of them."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.evaluate.data import bind
+from tpnum.evaluate.joint import BUDGET, RTOL, Account
+from tpnum.evaluate.profile import ProfileValues
+from tpnum.lower.variances import Variances
+from tpnum.tiles.data import Source, saved
+from tpnum.tiles.driver import plan_of
+from tpnum.tiles.grid import Tile
+from tpnum.tiles.pool import Stopped, one_blas_thread
+from tpnum.tiles.sinks import ArraySink
+from tpnum.tiles.workers import make_worker
+
+if TYPE_CHECKING:
+    from tpnum.evaluate.plan import Plan
+    from tpnum.nn.base import Layer
+    from tpnum.program import Program
+    from tpnum.tiles.pool import Worker
+
+KEPT = 192 << 20
+"""Bytes of profile passes that a process keeps for the next tiles."""
+FEW = 4
+"""Profile passes that are kept whatever they take."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The kernels ``kinds`` of a net between examples, by data line; ``second`` None: against themselves.
+
+    It holds no pointers and no results, so that threads, processes and machines run the same thing: an
+    input that is a file is its path.
+    """
+
+    net: Layer | Program
+    kinds: tuple[str, ...]
+    dtype: np.dtype
+    first: dict[str, Source]
+    second: dict[str, Source] | None
+    rtol: float | None = None
+    budget: int | None = None
+    kept: float = KEPT
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many examples the rows and the columns are."""
+        sides = (self.first, self.second or self.first)
+        n1, n2 = (next(iter(side.values())).shape[0] for side in sides)
+        return n1, n2
+
+    def plan(self) -> Plan:
+        """What the kernels demand of the net; a net that does not fit its inputs is refused."""
+        return _desk(self).plan
+
+    def shape(self) -> tuple[int, ...]:
+        """Of a whole matrix: (N1, N2, *axes1, *axes2)."""
+        axes = self.plan().axes
+        return (*self.counts, *axes[0], *axes[1])
+
+    def pairs(self) -> int:
+        """As many pairs of examples as one tile may have without taking long."""
+        with one_blas_thread():
+            worker, _ = _desk(self).worker(Tile(slice(0, 1), slice(0, 1), False))
+        return worker.pairs
+
+    def compute(self, tile: Tile) -> dict[str, np.ndarray]:
+        """A tile of every kind, (rows, columns, *axes1, *axes2), its diagonal exact where it has one."""
+        with one_blas_thread():
+            worker, blocks = _desk(self).worker(tile)
+            worker.prepare()
+            for part in worker.tiles:
+                if worker.stopped:
+                    raise Stopped
+                worker.tile(part)
+            worker.finish()
+        return blocks
+
+    def account(self) -> Account:
+        """The errors of joint expectations in the tiles of this process so far."""
+        return _desk(self).account
+
+    def stop(self) -> None:
+        """Give up the tiles that this process is at."""
+        _desk(self).stop()
+
+    def forget(self) -> None:
+        """Let go of what this process keeps for further tiles."""
+        with _lock:
+            _desks.pop(self.token, None)
+
+    def on_disk(self, folder: Path) -> Job:
+        """The same job for other processes: what is in memory is put into a folder first."""
+
+        def moved(sources: dict[str, Source], side: str) -> dict[str, Source]:
+            items = enumerate(sources.items())
+            return {name: saved(source, str(folder / f"{side}.{k}.npy")) for k, (name, source) in items}
+
+        second = None if self.second is None else moved(self.second, "x2")
+        return replace(self, first=moved(self.first, "x1"), second=second)
+
+
+class _Desk:
+    """What a process keeps of a job between its tiles: the plan, and the profile passes of a few slices."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.account = Account(job.rtol or RTOL, job.budget or BUDGET)
+        self._variances = Variances()
+        self._passes: OrderedDict[tuple[int, int, int], ProfileValues] = OrderedDict()
+        self._workers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._stopped = False
+        first, second = self._read(0, slice(0, 1)), None
+        if job.second is not None:
+            second = self._read(1, slice(0, 1))
+        self.plan = plan_of(job.net, first, second, job.kinds)
+        self._names = [list(first), list(second or first)]
+
+    def _read(self, side: int, rows: slice) -> dict[str, np.ndarray]:
+        sources = self.job.first if side == 0 or self.job.second is None else self.job.second
+        return {name: source.read(rows) for name, source in sources.items()}
+
+    def _pass(self, side: int, rows: slice) -> ProfileValues:
+        key = side, rows.start, rows.stop
+        with self._lock:
+            found = self._passes.get(key)
+            if found is not None:
+                self._passes.move_to_end(key)
+                return found
+        x = dict(zip(self._names[side], self._read(side, rows).values(), strict=True))
+        data = bind(self.plan.programs[side], x)
+        made = ProfileValues(self.plan.pairs, side, data, self.account, self._variances)
+        with self._lock:
+            found = self._passes.setdefault(key, made)
+            while len(self._passes) > FEW and sum(map(_bytes, self._passes.values())) > self.job.kept:
+                self._passes.popitem(last=False)
+        return found
+
+    def worker(self, tile: Tile) -> tuple[Worker, dict[str, np.ndarray]]:
+        """A worker for a tile, and the blocks that it is to fill."""
+        rows = self._pass(0, tile.rows)
+        own = self.job.second is None and tile.rows == tile.cols
+        cols = rows if own else self._pass(1, tile.cols)
+        shape = (rows.size, cols.size, *self.plan.axes[0], *self.plan.axes[1])
+        blocks = {kind: np.empty(shape, self.job.dtype) for kind in self.job.kinds}
+        made = make_worker(self.plan, (rows, cols), ArraySink(blocks), self.job.dtype, None, self._variances)
+        with self._lock:
+            made.stopped = self._stopped
+            self._workers.add(made)
+        return made, blocks
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for worker in self._workers:
+                worker.stopped = True
+
+
+def _bytes(values: ProfileValues) -> int:
+    """A profile pass, its data, and these as unit vectors in the precisions that the kernels take."""
+    return values.bytes + sum(16 * x.size for x in values.data.values())
+
+
+_desks: OrderedDict[str, _Desk] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _desk(job: Job) -> _Desk:
+    """This process's desk for a job; those of the last two jobs are kept."""
+    with _lock:
+        if job.token not in _desks:
+            _desks[job.token] = _Desk(job)
+        _desks.move_to_end(job.token)
+        while len(_desks) > 2:
+            _desks.popitem(last=False)
+        return _desks[job.token]
