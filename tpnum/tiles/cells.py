@@ -74,10 +74,12 @@ class CellWorker:
         single = steps <= SINGLE and not any(program.subtracts for program in probe)
         self.work = dtype if single else np.dtype(np.float64)
         self.lanes = WIDTH // self.work.itemsize
-        width = tile or WIDE
+        self.width = tile or WIDE
         cells = sum(level.cells for level in self.schedule.levels)
-        height = tile or 1 << int(np.clip(np.log2(GRAIN / (cells * width)), 0, np.log2(width)))
-        self.tiles = blocks(rows.size, cols.size, height, width, self.symmetric and plan.mirrored)
+        most = np.log2(GRAIN / (cells * self.width))
+        self.height = tile or 1 << int(np.clip(most, 0, np.log2(self.width)))
+        mirrored = self.symmetric and plan.mirrored
+        self.tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program]:
         first, second = self._part(0, rows), self._part(1, cols)
@@ -115,15 +117,37 @@ class CellWorker:
 
         return kept
 
+    def kept(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Bytes of profile passes that are kept, and of numbers laid out; and how many there may be."""
+        with self._lock:
+            parts, laid = sum(p.bytes for p in self._parts.values()), sum(map(_bytes, self._laid.values()))
+        return (parts, PARTS), (laid, LAID)
+
+    def forget(self, parts: bool = True) -> None:
+        """Keep nothing of what was laid out for tiles, nor of profile passes but for those it is made of."""
+        with self._lock:
+            self._laid.clear()
+            if parts:
+                self._parts.clear()
+
     def prepare(self) -> None:
         """Nothing is left to do before the threads start."""
 
-    def tile(self, tile: Tile) -> None:
+    def ready(self, tile: Tile) -> list[Program]:
+        """The programs of all levels, with the numbers of a tile's rows and of each of its strips."""
         programs = self._programs(tile.rows, tile.cols, self.work)
-        height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
-        strips = [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
         for k, program in enumerate(programs):
-            program.prepare(strips, self._kept(k, program, tile))
+            program.prepare(self._strips(tile), self._kept(k, program, tile))
+        return programs
+
+    def _strips(self, tile: Tile) -> list[slice]:
+        """The columns of a tile, as many at a time as there are lanes."""
+        width = tile.cols.stop - tile.cols.start
+        return [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
+
+    def tile(self, tile: Tile) -> None:
+        programs = self.ready(tile)
+        height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         per_row = 8 * buffer_places(programs, 1)[1]
         block = int(np.clip(BUFFERS // max(per_row, 1), 1, height))
         scratch = np.zeros(max(p.work_cells for p in programs) * self.lanes, self.work)
@@ -131,7 +155,7 @@ class CellWorker:
             kind: np.zeros((height, width, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.outs
         }
         buffers = np.zeros(block * per_row // 8 + 1)
-        for k, strip in enumerate(strips):
+        for k, strip in enumerate(self._strips(tile)):
             own = tile.cols.start + strip.start - tile.rows.start if self.symmetric else -(1 << 40)
             last = height if not tile.mirror else min(height, own + strip.stop - strip.start)
             for low in range(0, last, block):
