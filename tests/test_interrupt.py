@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from tpnum.kernels._interrupts import postponed, within_llvm
 
 HEAD = """
 import numpy as np, tpnum as tp
@@ -36,7 +41,8 @@ CASES = {
         "while True: tp.kernel(n, x)",
     ),
     "expect": (
-        "f = lambda *z: np.abs(sum(z) - .3) * np.sign(z[0] * z[1] - .1); c = np.eye(8) + .3",
+        "f = lambda *z: np.abs(sum(z) - .3) * np.sign(z[0] * z[1] - .1); c = np.eye(8) + .3\n"
+        "tp.expect(f, np.zeros(8), c, rtol=1e-1)",
         "while True: tp.expect(f, np.zeros(8), c, rtol=1e-9)",
     ),
     "ensemble": (
@@ -79,26 +85,100 @@ def burnt(pid: int) -> float:
 def test_ctrl_c(case: str) -> None:
     setup, work = CASES[case]
     code = f"{HEAD}\n{setup}\nprint('go', flush=True)\n{work}\n"
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "go\n", process.stderr and process.stderr.read()
-        time.sleep(0.7)
-        before = burnt(process.pid)
-        process.send_signal(signal.SIGINT)
-        last, end = before, time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < end:
-            try:
-                last = max(last, burnt(process.pid))
-            except (OSError, IndexError):
-                break
-            time.sleep(0.02)
-        out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "go\n", process.stderr and process.stderr.read()
+            time.sleep(0.7)
+            before = burnt(process.pid)
+            process.send_signal(signal.SIGINT)
+            last, end = before, time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < end:
+                try:
+                    last = max(last, burnt(process.pid))
+                except (OSError, IndexError):
+                    break
+                time.sleep(0.02)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()  # the end of the block waits for it: nothing of it may outlive this test
     assert last - before < 2 * SOON, f"{last - before:.2f} s of processor time (two threads) after Ctrl-C"
     assert process.returncode in (-signal.SIGINT, 130, 1)
     assert err.strip().splitlines()[-1] == "KeyboardInterrupt"
     assert "Exception ignored" not in err and "Exception in thread" not in err
+
+
+# what is replaced: code that is called where an exception is ignored -> a call that gets there
+SWALLOWERS = {
+    "a callback from LLVM": (
+        "from numba.core.codegen import JITCPUCodegen as C; L = C._library_class\n"
+        "L._object_compiled_hook = classmethod(pressed(L._object_compiled_hook.__func__))\n"
+        "from tpnum.kernels.gram import mirror",
+        "mirror(np.ones((2, 2)), np.zeros((4, 4)), 0, 2)",
+    ),
+    "numbers of Sobol's sequence": (
+        "np.load = pressed(np.load)",
+        "tp.expect(lambda *z: np.abs(sum(z) - 0.3) * np.sign(z[0]), np.zeros(8), np.eye(8) + 0.3, rtol=0.1)",
+    ),
+}
+PRESS = """
+import signal
+def pressed(function):
+    def call(*arguments, **keywords):
+        global press
+        if press:
+            press = False
+            print('pressed', flush=True)
+            signal.raise_signal(signal.SIGINT)
+        return function(*arguments, **keywords)
+    return call
+press = True
+"""
+
+
+@pytest.mark.parametrize("case", SWALLOWERS)
+def test_ctrl_c_in_code_that_ignores_exceptions(
+    case: str, python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """It ends the call, and what was begun is finished: the same call works afterwards."""
+    replaced, call = SWALLOWERS[case]
+    code = (
+        f"{HEAD}\n{PRESS}\n{replaced}\ntry:\n    {call}\nexcept KeyboardInterrupt:\n    print('ended')\n"
+        f"print({call})"
+    )
+    done = python("-W", "error", "-c", code, env={"NUMBA_CACHE_DIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == ["pressed", "ended"]
+    assert len(done.stdout.splitlines()) > 2
+    assert "ignored" not in done.stderr
+
+
+def test_a_block_that_postpones_interrupts() -> None:
+    after = []
+    with pytest.raises(KeyboardInterrupt), postponed():
+        signal.raise_signal(signal.SIGINT)
+        after.append("whole")
+    with pytest.raises(KeyboardInterrupt), postponed(within_llvm):
+        signal.raise_signal(signal.SIGINT)
+        after.append("not reached")
+    with postponed():
+        pass
+    assert after == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupts_in_callbacks_take_effect_behind_the_innermost_block() -> None:
+    after = []
+    binding = {"__name__": "llvmlite.binding", "press": lambda: signal.raise_signal(signal.SIGINT)}
+    exec("def called():\n    press()\n    return 1", binding)
+    call = ctypes.CFUNCTYPE(ctypes.c_int)(binding["called"])
+    with pytest.raises(KeyboardInterrupt), postponed(within_llvm):
+        with postponed(within_llvm):
+            after.append(call())
+        after.append(2)
+    assert after == [1]
+    with pytest.raises(KeyboardInterrupt), postponed(within_llvm):
+        call()
+        raise ValueError("an interrupt comes first")

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tpnum.kernels._interrupts import postponed
+
 KEPT_BYTES = 1 << 28
 """Points are kept up to this size, the least recently used are forgotten first."""
 
@@ -63,7 +65,8 @@ def _sequence(d: int, scramble: int, before: int) -> Any:
     """Scrambled Sobol points after the first ones."""
     from scipy.stats import qmc
 
-    sequence = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(scramble))
+    with postponed():  # the first of them reads its numbers where exceptions are ignored
+        sequence = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(scramble))
     if before:
         sequence.fast_forward(before)
     return sequence

@@ -32,6 +32,7 @@ from numba.core.sigutils import normalize_signature
 
 from tpnum.kernels._building import notice, turn
 from tpnum.kernels._folders import candidates, complain, home, lasts
+from tpnum.kernels._interrupts import postponed, within_llvm
 
 _HEADER = b"tpnum machine code 1\n"
 _SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT", "ENABLE_AVX")
@@ -71,7 +72,7 @@ class Cache:
     @contextmanager
     def compiling(self) -> Iterator[None]:
         """A block in which `load_overload` may begin what ends with the block."""
-        with global_compiler_lock, ExitStack() as scope:
+        with postponed(within_llvm), global_compiler_lock, ExitStack() as scope:
             before, self._scope = self._scope, scope
             try:
                 yield

@@ -191,7 +191,8 @@ class Layout:
     def part(self, components: np.ndarray) -> Layout:
         """The same cells and maps with some of the components alone."""
         made = copy(self)
-        vars(made).update(components=np.ascontiguousarray(components), _arrays={})  # the rest is the same
+        made.components = np.ascontiguousarray(components)
+        made._arrays = {dtype: (made.components, *rest) for dtype, (_, *rest) in self._arrays.items()}
         return made
 
     def cells_of(self, space: Hashable) -> int:

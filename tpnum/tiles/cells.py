@@ -85,9 +85,12 @@ class CellWorker:
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
         least, most = WIDE
-        width = tile or least << int(np.log2(np.clip(np.sqrt(FEW / cells) / least, 1, most // least)))
-        height = tile or 1 << int(np.clip(np.log2(GRAIN / (cells * width)), 0, np.log2(width)))
-        self.tiles = blocks(rows.size, cols.size, height, width, self.symmetric and plan.mirrored)
+        wider = int(np.log2(np.clip(np.sqrt(FEW / cells) / least, 1, most // least)))
+        self.width = tile or least << wider
+        deep = np.log2(GRAIN / (cells * self.width))
+        self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
+        mirrored = self.symmetric and plan.mirrored
+        self.tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
 
     @property
     def reason(self) -> str:
@@ -131,19 +134,41 @@ class CellWorker:
 
         return kept
 
+    def kept(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Bytes of profile passes that are kept, and of numbers laid out; and how many there may be."""
+        with self._lock:
+            parts, laid = sum(p.bytes for p in self._parts.values()), sum(map(_bytes, self._laid.values()))
+        return (parts, PARTS), (laid, LAID)
+
+    def forget(self, parts: bool = True) -> None:
+        """Keep nothing of what was laid out for tiles, nor of profile passes but for those it is made of."""
+        with self._lock:
+            self._laid.clear()
+            if parts:
+                self._parts.clear()
+
     def prepare(self) -> None:
         """Nothing is left to do before the threads start."""
 
+    def ready(self, tile: Tile) -> list[Program | BlockProgram]:
+        """The programs of all levels, with the numbers of a tile's rows and of each of its strips."""
+        programs = self._programs(tile.rows, tile.cols, self.work)
+        for k, one in enumerate(programs):
+            one.prepare(self._strips(tile), self._kept(k, one, tile))
+        return programs
+
+    def _strips(self, tile: Tile) -> list[slice]:
+        """The columns of a tile, as many at a time as there are lanes."""
+        width = tile.cols.stop - tile.cols.start
+        return [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
+
     def tile(self, tile: Tile) -> None:
         try:
-            programs = self._programs(tile.rows, tile.cols, self.work)
+            programs = self.ready(tile)
         except Unsupported:  # of other kinds than the first example
             self.sink.put(tile, self._general(tile))
             return
         height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
-        strips = [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
-        for k, one in enumerate(programs):
-            one.prepare(strips, self._kept(k, one, tile))
         per_row = 8 * buffer_places(programs, 1)[1]
         block = int(np.clip(BUFFERS // max(per_row, 1), 1, height))
         scratch = aligned(max(p.work_cells for p in programs) * self.lanes, self.work)
@@ -153,7 +178,7 @@ class CellWorker:
         }
         buffers = np.zeros(block * per_row // 8 + 1)
         missed = np.zeros(block, np.int64)
-        for k, strip in enumerate(strips):
+        for k, strip in enumerate(self._strips(tile)):
             own = tile.cols.start + strip.start - tile.rows.start if self.symmetric else -(1 << 40)
             last = height if not tile.mirror else min(height, own + strip.stop - strip.start)
             for low in range(0, last, block):

@@ -16,7 +16,8 @@ from tpnum.evaluate.plan import Plan, make_plan
 from tpnum.evaluate.tangents import PairTangents, ProfileTangents
 from tpnum.jets import Jet
 from tpnum.nn.deviations import changed, paths_of
-from tpnum.tiles.grid import general_side, put, squares
+from tpnum.tiles.grid import general_side, squares
+from tpnum.tiles.sinks import put
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +98,7 @@ def derivatives(
             if not np.isfinite(full).all():
                 raise LimitError(f"x1, x2: a derivative of the {kind} is not finite; scale the data")
             for out, one in zip(made[kind], full, strict=True):
-                put(out, tile, one, half)
+                put(out, tile, one)
     return made
 
 

@@ -18,7 +18,8 @@ from tpnum.tiles import arguments
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.pool import one_blas_thread, thread_count
-from tpnum.tiles.trial import Tally, Trial
+from tpnum.tiles.tally import Tally
+from tpnum.tiles.trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,7 +117,7 @@ class KernelPlan:
     @property
     def bytes_per_thread(self) -> int:
         """The most bytes that a thread holds for its tile."""
-        return round(self.tally.bytes)
+        return round(self.tally.memory.thread)
 
     @property
     def seconds(self) -> float | None:
@@ -127,12 +128,11 @@ class KernelPlan:
 
     @property
     def bytes(self) -> int | None:
-        """Bytes of the n x n matrix, its inputs and the tiles of all threads; None without n."""
+        """Bytes of the n x n matrix, its inputs, what is made of them, and the tiles; None without n."""
         if self.n is None or self.cores is None:
             return None
-        return self.n * (self.n * self.bytes_per_pair + self.bytes_per_example) + (
-            self.cores * self.bytes_per_thread
-        )
+        given = self.n * (self.n * self.bytes_per_pair + self.bytes_per_example)
+        return given + round(self.tally.bytes(self.n, self.cores))
 
     def __str__(self) -> str:
         """The road, the regions, and the costs: in lines."""

@@ -1,135 +1,99 @@
 """What a kernel matrix costs on this machine, found by running a small piece of the actual work.
 
-Workers over a few random examples run tiles as the driver would, in processor time of one thread.  A tile
-of cells costs what depends on its inputs alone (found with no components at all) and what its components
-cost, a few of which stand for the rest, cell by cell.
+Workers over a few random examples do what the driver would have them do, in processor time of one thread.  Of
+the cells every phase of a tile is timed by itself: what is laid out for examples that are new, the tile with
+no components at all, and its components, a few of which stand for the rest, cell by cell.
 """
 
 from __future__ import annotations
 
 import time
 import tracemalloc
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.lower.variances import Variances
+from tpnum.lower.program import buffer_places
+from tpnum.lower.variances import CHUNK, Variances
+from tpnum.tiles import cells
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.driver import plan_of
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.sinks import ArraySink
+from tpnum.tiles.stopwatch import SHARE, least, peak_of, seconds, tracing
+from tpnum.tiles.tally import Cut, Memory, Side, Tally
 from tpnum.tiles.workers import GeneralWorker, make_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.law import graph
     from tpnum.lower.layout import Layout
+    from tpnum.lower.program import Program as Code
     from tpnum.nn.base import Layer
     from tpnum.program import Program
     from tpnum.tiles.pool import Worker
 
-SHARE = 0.3
-"""Seconds that one of the measurements may take, once it is known to be cheaper than that."""
 MOST = 2048
 """Examples of the largest matrix that is computed as a trial."""
 DATA = 64 << 20
 """Bytes of random inputs."""
 RESULTS = 256 << 20
 """Bytes of results of a trial."""
-WIDE = 64
-"""Columns of a tile of cells, as a rule."""
-MANY = 512
-"""Examples that show how a matrix is cut into tiles."""
+SOME = 4
+"""Examples whose variances are computed, to stand for all."""
+FEW = 32
+"""Examples from which on costs are linear in their number."""
 ROWS = 8
 """Row examples on which components are measured."""
 LITTLE = 0.02
 """Levels with fewer of all cells are measured once."""
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Tiles of ``height`` x ``width`` pairs, whose rows go against strips of ``lanes`` columns.
-
-    ``filled``: a strip with fewer columns costs as much as a whole one.
-    """
-
-    height: int
-    width: int
-    lanes: int
-    symmetric: bool
-    filled: bool
-
-    def work(self, n: int) -> tuple[float, float, float]:
-        """Of n x n pairs the tiles, the rows and columns of all tiles, the rows of all strips."""
-        starts = np.arange(0, n, self.width)
-        ends = np.minimum(starts + self.width, n)
-        reach = ends if self.symmetric else np.full_like(ends, n)
-        tiles = -(-reach // self.height)
-        first = np.arange(0, n, self.lanes)
-        last = np.minimum(first + self.lanes, n)
-        rows = last if self.symmetric else np.full_like(last, n)
-        strips = rows if self.filled else rows * ((last - first) / self.lanes)
-        return float(tiles.sum()), float((reach + tiles * (ends - starts)).sum()), float(strips.sum())
-
-
-class Tally(NamedTuple):
-    """Processor seconds: once, per example, per tile, per row or column of a tile, and per row of a strip.
-
-    ``strips`` are by region; ``bytes`` are those that a thread holds, ``pairs`` those that were computed.
-    """
-
-    cut: Cut
-    once: float
-    example: float
-    tile: float
-    side: float
-    strips: tuple[float, ...]
-    bytes: float
-    grain: int
-    pairs: int
-
-    @property
-    def inputs(self) -> float:
-        """Per pair of a whole tile, what is prepared for its rows and columns."""
-        height, width = self.cut.height, self.cut.width
-        return (self.tile + self.side * (height + width)) / (height * width)
-
-    @property
-    def regions(self) -> tuple[float, ...]:
-        """Per pair of a whole tile, what each region takes."""
-        per_row = -(-self.cut.width // self.cut.lanes) / self.cut.width
-        return tuple(per_row * strip for strip in self.strips)
-
-    def seconds(self, n: int, cores: int) -> float:
-        """Wall-clock seconds of the symmetric n x n matrix, if threads do not hinder each other."""
-        tiles, sides, rows = self.cut.work(n)
-        jobs = max(1, min(cores, tiles, n * (n + 1) // 2 // self.grain))
-        return self.once + self.example * n + self._tiles(tiles, sides, rows) / jobs
-
-    def _tiles(self, tiles: float, sides: float, rows: float) -> float:
-        return self.tile * tiles + self.side * sides + sum(self.strips) * rows
+FAR = -(1 << 40)
+"""Where strips without a pair of equal examples have it."""
 
 
 class _OneForAll(Variances):
-    """The variances of one example, given to all; ``seconds`` is what those of one took."""
+    """The variances of one example, given to all.
 
-    seconds, _depth = 0.0, 0
+    ``once`` and ``example`` are the seconds that they take for a data set and for each of its examples,
+    ``bytes`` what an example takes meanwhile, ``spent`` the seconds in which that was found.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.once = self.example = self.bytes = self.spent = 0.0
+        self._some: ProfileValues | None = None
 
     def _compute(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
-        one = self.part(values, slice(0, 1))
-        started = time.thread_time()
-        self._depth += 1
-        made = super()._compute(one, node)
-        self._depth -= 1
-        if not self._depth:
-            self.seconds += time.thread_time() - started
-        return np.repeat(made, values.size, axis=0)
+        if self._some is None:
+            self._some = self.part(values, slice(0, SOME))
+        if values is not self._some:
+            return np.repeat(self(self._some, node)[:1], values.size, axis=0)
+        made, own = self._own(partial(super()._compute, values, node))
+        self.once += own
+        return made
+
+    def _chunk(self, *arguments: Any) -> np.ndarray:
+        chunk = partial(super()._chunk, *arguments)
+        made, _ = self._own(chunk)  # what is below is found and kept, kernels are loaded
+        _, own = self._own(chunk)
+        self.example += own / len(made)
+        if own < SHARE:
+            self.bytes = max(self.bytes, self._own(partial(peak_of, chunk))[0] / len(made))
+        return made
+
+    def _own(self, call: Callable[[], Any]) -> tuple[Any, float]:
+        """What a call gives, and its seconds but for those of such calls within it."""
+        started, before = time.thread_time(), self.spent
+        made = call()
+        own = time.thread_time() - started - (self.spent - before)
+        self.spent += own
+        return made, own
 
 
 class Trial:
@@ -144,7 +108,6 @@ class Trial:
     ):
         self.net, self.shapes, self.kinds, self.dtype = net, shapes, kinds, dtype
         self._inputs: tuple[int, dict[str, np.ndarray]] = (0, {})
-        self._made = 0.0
         x = self._data(1)
         self.plan = plan_of(net, x, None, kinds)
         self.variances = _OneForAll()
@@ -165,191 +128,210 @@ class Trial:
         few = min(DATA / (8 * self.features), np.sqrt(RESULTS / self.bytes_per_pair))
         return max(2, min(count, int(few)))
 
-    def worker(self, count: int, alike: bool = False) -> Worker:
-        """The worker that the driver would choose for ``count`` examples, all the same one if ``alike``."""
-        x = self._data(1 if alike else count)
-        if alike:
-            x = {name: np.broadcast_to(v, (count, *v.shape[1:])) for name, v in x.items()}
+    def worker(self, count: int) -> Worker:
+        """The worker that the driver would choose for ``count`` examples."""
+        x = self._data(count)
         plan = plan_of(self.net, x, None, self.kinds)
         self.variances = _OneForAll()
         profiles = plan.profiles(x, None, variances=self.variances)
         shape = (count, count, *plan.axes[0], *plan.axes[1])
-        if alike:  # nothing will be computed
-            outs = {kind: np.broadcast_to(np.zeros((), self.dtype), shape) for kind in self.kinds}
-        else:
-            outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
+        outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
         return make_worker(plan, profiles, ArraySink(outs), self.dtype, None, self.variances)
 
     def tally(self, n: int | None) -> tuple[Worker, Tally]:
-        """A worker of two examples, and the costs: ``n`` is how many there will be, if that is known."""
+        """A worker of a few examples, and the costs: ``n`` is how many there will be, if that is known."""
+        size = MOST if n is None else min(max(n, 2), MOST)
+        count = self._most(min(size, 3 * cells.WIDE[0]))
         started = time.thread_time()
-        worker = self.worker(2)
-        self._made = time.thread_time() - started
-        measure: Callable[[Worker, int], Tally]
+        worker = self.worker(count)
+        made = time.thread_time() - started
         if isinstance(worker, MachineWorker):
-            measure = self._machine
-        elif isinstance(worker, CellWorker):
-            measure = self._cells
-        else:
-            measure = self._general
-        return worker, measure(worker, MOST if n is None else min(max(n, 2), MOST))
+            return worker, self._machine(size)
+        if isinstance(worker, CellWorker):
+            return worker, self._cells(worker, made)
+        assert isinstance(worker, GeneralWorker)
+        return worker, self._general(worker)
 
     # -- the machine -----------------------------------------------------------------------------
 
-    def _machine(self, _: Worker, n: int) -> Tally:
+    def _machine(self, n: int) -> Tally:
         """All of a symmetric matrix, as large as the time allows."""
         count = self._most(min(128, n))
         self._matrix(count)  # compiles, or loads, the kernels
-        worker, before, whole, peak = self._best(count)
+        worker, before, whole = self._best(count)
         large = int(np.clip(count * np.sqrt(SHARE / max(whole, 1e-6)), count, self._most(n)))
         once, example = before, 0.0
         if large > count:
-            worker, setup, whole, peak = self._best(large)
+            worker, setup, whole = self._best(large)
             example = max(0.0, (setup - before) / (large - count))
             once = max(0.0, setup - example * large)
         height, width = _largest(worker)
         cut = Cut(height, width, height, self.plan.mirrored, filled=False)
-        strip = whole / cut.work(large)[2]
-        return Tally(cut, once, example, 0.0, 0.0, (strip,), peak, worker.grain, large * (large + 1) // 2)
+        strip = whole / cut.work(large)[1]
+        memory = self._held(count, partial(worker.tile, worker.tiles[0]))
+        return Tally(cut, once, example, 0.0, (), (strip,), memory, worker.grain, large * (large + 1) // 2)
 
-    def _best(self, count: int) -> tuple[Worker, float, float, float]:
+    def _best(self, count: int) -> tuple[Worker, float, float]:
         """The least of three, or of as many as there is time for."""
-        worker, setup, whole, peak = self._matrix(count)
+        worker, setup, whole = self._matrix(count)
         for _ in range(2 if setup + whole < SHARE else 0):
-            _, again, more, _ = self._matrix(count)
+            _, again, more = self._matrix(count)
             setup, whole = min(setup, again), min(whole, more)
-        return worker, setup, whole, peak
+        return worker, setup, whole
 
-    def _matrix(self, count: int) -> tuple[Worker, float, float, float]:
-        """A worker, the seconds that it took to make, those of all tiles, and the bytes of the first."""
+    def _matrix(self, count: int) -> tuple[Worker, float, float]:
+        """A worker, the seconds that it took to make, and those of all tiles."""
         self._data(count)
         started = time.thread_time()
         worker = self.worker(count)
         worker.prepare()
         ready = time.thread_time()
-        peak = _peak(partial(worker.tile, worker.tiles[0]))
-        begun = time.thread_time()
         for tile in worker.tiles:
             worker.tile(tile)
         worker.finish()
-        return worker, ready - started, time.thread_time() - begun, peak
+        return worker, ready - started, time.thread_time() - ready
+
+    def _held(self, count: int, tile: Callable[[], object]) -> Memory:
+        """Bytes of a worker of ``count`` examples and of a tile, by what fewer examples take."""
+        few = max(1, min(FEW, count // 4))
+        (peak, held), (less, least) = (self._traced(size) for size in (count, few))
+        each, making = ((a - b) / (count - few) for a, b in ((held, least), (peak, less)))
+        each = max(0.0, each)
+        return Memory(max(0.0, held - each * count), each, max(each, making), np.inf, peak_of(tile))
+
+    def _traced(self, count: int) -> tuple[float, float]:
+        """Bytes beside inputs and results that making a worker takes at most, and those that it holds."""
+        self._data(count)
+        results = self.bytes_per_pair * count * count
+        kept: list[Worker] = []
+
+        def make() -> None:
+            kept.append(self.worker(count))
+            kept[0].prepare()
+
+        with tracing():
+            before = tracemalloc.get_traced_memory()[0]
+            peak = peak_of(make)
+            return peak - results, tracemalloc.get_traced_memory()[0] - before - results
 
     # -- the cells -------------------------------------------------------------------------------
 
-    def _cells(self, first: Worker, n: int) -> Tally:
-        assert isinstance(first, CellWorker)
-        count = self._most(4 * WIDE)
-        worker = self.worker(count)
-        height, width = _largest(worker)
-        if count in (height, width):  # whole tiles are larger
-            height, width = _largest(self.worker(MANY, alike=True))
-        assert isinstance(worker, CellWorker)
-        full = worker.layouts
-        empty = [layout.part(layout.components[:0]) for layout in full]
-        worker.layouts = empty
-        tile, side, peak = self._sides(worker, count, height, width)
-        example = self.variances.seconds
-        sizes = [weights(layout) for layout in full]
+    def _cells(self, worker: CellWorker, made: float) -> Tally:
+        count = worker.profiles[0].size
+        tile = self._largest(worker, count)
+        height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
+        with _without_components(worker):
+            sides, thread = self._sides(worker, tile, height + width)
+            bare = least(partial(worker.tile, tile))
+        bare *= worker.height * worker.width / (height * width)
+        strips, pairs = self._levels(worker, tile)
+        cut = Cut(worker.height, worker.width, worker.lanes, self.plan.mirrored, filled=True)
+        found = self.variances
+        memory = Memory(0.0, 0.0, found.bytes, CHUNK, thread)
+        once = max(0.0, made - found.spent) + found.once
+        return Tally(cut, once, found.example, bare, sides, strips, memory, worker.grain, pairs)
+
+    def _sides(self, worker: CellWorker, tile: Tile, size: int) -> tuple[tuple[Side, Side], float]:
+        """The profile pass and the numbers of an example; the bytes of a tile beside them."""
+        ready = partial(worker.ready, tile)
+        both = least(ready, worker.forget)
+        laid = least(ready, partial(worker.forget, parts=False))
+        again = least(ready)
+        with tracing():
+            worker.forget()
+            before = tracemalloc.get_traced_memory()[0]
+            peak = peak_of(partial(worker.tile, tile))
+            held = tracemalloc.get_traced_memory()[0] - before
+        (parts, bound), (numbers, most) = worker.kept()
+        passes = max(0.0, both - laid), max(0.0, held - numbers), size * size * bound / max(parts, 1)
+        laying = max(0.0, laid - again), numbers, size * size * most / max(numbers, 1)
+        own = 1 if worker.symmetric and worker.height == worker.width else 2
+        sides = _side(passes, size, own), _side(laying, size, 2)
+        return sides, max(0.0, peak - held)
+
+    def _largest(self, worker: CellWorker, count: int) -> Tile:
+        """A tile as large as the driver's, if that takes no longer than it may; its kernels are loaded."""
+        height, width = min(ROWS, worker.height, count), min(worker.lanes, count)
+        small = _corner(height, width, count)
+        with _without_components(worker):
+            worker.tile(small)
+            taken = seconds(partial(worker.tile, small), worker.forget)
+        most = min(worker.height, count), min(worker.width, count)
+        if taken * sum(most) / (height + width) > 2 * SHARE:
+            return small
+        return _corner(*most, count)
+
+    def _levels(self, worker: CellWorker, tile: Tile) -> tuple[tuple[float, ...], int]:
+        """Seconds per row of a strip that each level takes, and how many pairs were measured."""
+        programs = worker.ready(tile)
+        rows = min(ROWS, tile.rows.stop - tile.rows.start)
+        starts, numbers = buffer_places(programs, rows)
+        scratch = np.zeros(max(p.work_cells for p in programs) * worker.lanes, worker.work)
+        buffers = np.zeros(numbers)
+        sizes = [weights(layout) for layout in worker.layouts]
         most = sum(float(found.sum()) for found in sizes)
-        strips, pairs = [], 0
-        for k, found in enumerate(sizes):
-            little = float(found.sum()) < LITTLE * most
-            strip, rows = self._level(worker, (full, empty, k), found, (count, height, width), little)
-            strips.append(strip)
-            pairs += rows * worker.lanes
-        worker.layouts = full
-        cut = Cut(height, width, worker.lanes, self.plan.mirrored, filled=True)
-        return Tally(cut, self._made, example, tile, side, tuple(strips), peak, worker.grain, pairs)
-
-    def _sides(self, worker: CellWorker, count: int, height: int, width: int) -> tuple[float, float, float]:
-        """Seconds per tile and per row or column of it, and its bytes, of cells without components.
-
-        Tiles that grow until they are whole or take too long; their columns stay, their rows change.
-        """
-        points: list[tuple[int, float]] = []
-        size, side = 1, 0.0
-        while True:
-            h, w = min(size, height, count), min(size, width, count)
-            cols = slice(count - w, count)
-            rows = [slice(k * h, (k + 1) * h) for k in range(3) if (k + 1) * h <= max(count - w, h)]
-            peak = _peak(partial(worker.tile, Tile(rows[0], cols, False)))
-            if points or len(rows) < 3:
-                rows = rows[1:2] or rows
-            taken = [_seconds(partial(worker.tile, Tile(r, cols, False))) for r in rows]
-            points.append((h + w, min(taken)))
-            if len(points) > 1:
-                (y, u), (x, t) = points[-2:]
-                side = max(0.0, (t - u) / (x - y))
-            size *= 8
-            next_ = min(size, height, count) + min(size, width, count)
-            if next_ == h + w or points[-1][1] + side * (next_ - h - w) > SHARE:
-                break
-        x, t = points[-1]
-        scale = (height + width) / (h + w)
-        bytes_ = peak * scale + self.bytes_per_pair * max(0.0, height * width - h * w * scale)
-        return max(0.0, t - side * x), min(side, t / x), bytes_
+        strips = []
+        for program, found in zip(programs, sizes, strict=True):
+            before = buffers.copy()
+            run = partial(program.run, 0, (0, rows), FAR, buffers, starts, scratch, _nothing)
+            taken = self._level(program, run, partial(np.copyto, buffers, before), found, LITTLE * most)
+            strips.append(taken / rows)
+        return tuple(strips), rows * worker.lanes
 
     def _level(
         self,
-        worker: CellWorker,
-        layouts: tuple[list[Layout], list[Layout], int],
+        program: Code,
+        run: Callable[[], object],
+        before: Callable[[], object],
         sizes: np.ndarray,
-        counts: tuple[int, int, int],
-        little: bool,
-    ) -> tuple[float, int]:
-        """Seconds per row of a strip that one level takes, and how many rows were measured.
+        little: float,
+    ) -> float:
+        """Seconds of all components of a level, of sizes as given.
 
-        More and more components, from all sizes alike, then more rows, until they take long enough to be told
-        from the rest of the tile; of a level with ``little`` to do the first measurement will do.
+        More and more of them, from all sizes alike, until they take long enough to be told from the clock's
+        ticks; of a level with ``little`` to do the first measurement will do.
         """
-        full, empty, k = layouts
-        count, height, width = counts
+        full = program.layout
+        full.arrays(program.dtype)  # once for all of its parts
         order = np.argsort(sizes, kind="stable")
-        rows, lanes = min(ROWS, height, count), min(worker.lanes, width, count)
         kept = 1
         while True:
-            tile = Tile(slice(0, rows), slice(count - lanes, count), False)
             places = order[((np.arange(kept) + 0.5) * len(order) / kept).astype(np.int64)]
-            part = full[k].part(full[k].components[places])
-            worker.layouts = empty
-            bare = _least(partial(worker.tile, tile))
-            worker.layouts = [*empty[:k], part, *empty[k + 1 :]]
-            spent = max(0.0, _least(partial(worker.tile, tile)) - bare)
-            every = kept == len(order)
-            if little or spent > max(SHARE / 4, bare) or (every and rows == min(height, count)):
+            program.layout = full.part(full.components[places])
+            taken = least(run, before)
+            if kept == len(order) or sizes.sum() < little or taken > SHARE / 4:
                 break
-            rows = min(height, count) if every else rows
-            kept = min(len(order), int(kept * np.clip(SHARE / 2 / max(spent, 1e-4), 2, 64)))
-        return spent / rows * float(sizes.sum() / sizes[places].sum()), rows
+            kept = min(len(order), int(kept * np.clip(SHARE / 2 / max(taken, 1e-4), 2, 64)))
+        program.layout = full
+        return taken * float(sizes.sum() / sizes[places].sum())
 
     # -- the general path ------------------------------------------------------------------------
 
-    def _general(self, first: Worker, n: int) -> Tally:
+    def _general(self, worker: GeneralWorker) -> Tally:
         """Square tiles that grow until they are whole or take too long."""
-        assert isinstance(first, GeneralWorker)
-        points: list[tuple[int, float, float]] = []
-        peak, size = 0.0, 1
-        first.prepare()  # compiles, or loads, what it needs
+        count = worker.rows.size
+        seconds(worker.prepare)  # compiles, or loads, what it needs
+        few, many = (self.worker(size) for size in (2, count))
+        once, before = seconds(few.prepare), seconds(many.prepare)
+        example = max(0.0, (before - once) / (count - 2)) if count > 2 else 0.0
+        points: list[tuple[int, float]] = []
+        size = 1
         while True:
-            count = min(size, first.side)
-            worker = self.worker(count)
-            before = _seconds(worker.prepare)
-            tile = Tile(slice(0, count), slice(0, count), False)
-            taken = _seconds(partial(worker.tile, tile))
-            if taken < SHARE / 4:
-                peak = _peak(partial(worker.tile, tile)) * (first.side / count) ** 2
-            points.append((count, before, taken))
-            size *= 2
-            if count == first.side or size > self._most(first.side) or 4 * taken + 2 * before > SHARE:
+            tile = _corner(size, size, count)
+            points.append((size, least(partial(many.tile, tile))))
+            next_ = min(2 * size, worker.side, count)
+            if next_ == size or points[-1][1] * (next_ / size) ** 2 > 2 * SHARE:
                 break
-        (x, b, t), (y, a, u) = points[-1], points[-2] if len(points) > 1 else (0, 0.0, 0.0)
-        example = max(0.0, (b - a) / (x - y))
+            size = next_
+        (x, t), (y, u) = points[-1], points[-2] if len(points) > 1 else (0, 0.0)
         pair = float(np.clip((t - u) / (x * x - y * y), 0.0, t / (x * x)))
-        cut = Cut(first.side, first.side, first.side, self.plan.mirrored, filled=False)
-        strips = (pair * first.side,)
-        once, each = max(0.0, b - example * x), max(0.0, t - pair * x * x)
-        pairs = sum(count * count for count, _, _ in points)
-        return Tally(cut, once, example, each, 0.0, strips, peak, worker.grain, pairs)
+        each = max(0.0, t - pair * x * x)
+        memory = self._held(count, partial(many.tile, tile))
+        memory = memory._replace(thread=memory.thread * (worker.side / x) ** 2)
+        cut = Cut(worker.side, worker.side, worker.side, self.plan.mirrored, filled=False)
+        pairs = sum(size * size for size, _ in points)
+        strips = (pair * worker.side,)
+        return Tally(cut, max(0.0, once - pair), example, each, (), strips, memory, worker.grain, pairs)
 
 
 def _largest(worker: Worker) -> tuple[int, int]:
@@ -370,32 +352,25 @@ def weights(layout: Layout) -> np.ndarray:
     return np.maximum(total, 1.0)
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    """Processor seconds of this thread: what other processes do does not count."""
-    started = time.thread_time()
-    call()
-    return time.thread_time() - started
-
-
-def _least(call: Callable[[], object]) -> float:
-    """The least of three calls, or of as many as there is time for."""
-    taken = _seconds(call)
-    for _ in range(0 if taken > SHARE / 2 else 1 if taken > SHARE / 8 else 2):
-        taken = min(taken, _seconds(call))
-    return taken
-
-
-def _peak(call: Callable[[], object]) -> float:
-    """Bytes of arrays that a call holds at most beyond what there is."""
-    own = not tracemalloc.is_tracing()
-    if own:
-        tracemalloc.start(1)
+@contextmanager
+def _without_components(worker: CellWorker) -> Iterator[None]:
+    """A block in which no level has anything to do."""
+    full = worker.layouts
+    worker.layouts = [layout.part(layout.components[:0]) for layout in full]
     try:
-        before = tracemalloc.get_traced_memory()[0]
-        if own:
-            tracemalloc.reset_peak()
-        call()
-        return float(max(0, tracemalloc.get_traced_memory()[1] - before))
+        yield
     finally:
-        if own:
-            tracemalloc.stop()
+        worker.layouts = full
+
+
+def _side(found: tuple[float, float, float], size: int, times: int) -> Side:
+    seconds, held, room = found
+    return Side(seconds / size, held / size, room / size, times)
+
+
+def _corner(height: int, width: int, count: int) -> Tile:
+    """The last columns against the first rows."""
+    return Tile(slice(0, height), slice(count - width, count), False)
+
+
+def _nothing() -> None: ...

@@ -1,0 +1,119 @@
+"""Costs of a kernel matrix from those of its parts: how many there are of each, seconds, and bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Tiles of ``height`` x ``width`` pairs, whose rows go against strips of ``lanes`` columns.
+
+    ``filled``: a strip with fewer columns costs as much as a whole one.
+    """
+
+    height: int
+    width: int
+    lanes: int
+    symmetric: bool
+    filled: bool
+
+    def work(self, n: int) -> tuple[float, float]:
+        """Of n x n pairs the tiles and the rows of all strips."""
+        tiles = -(-self._reach(n) // self.height)
+        first = np.arange(0, n, self.lanes)
+        last = np.minimum(first + self.lanes, n)
+        rows = last if self.symmetric else np.full_like(last, n)
+        strips = rows if self.filled else rows * ((last - first) / self.lanes)
+        return float(tiles.sum()), float(strips.sum())
+
+    def fresh(self, n: int, room: float) -> float:
+        """How many examples are prepared if what was made is kept for ``room`` of them, the latest.
+
+        Tiles that share their columns follow one another.
+        """
+        reach = self._reach(n)
+        rows = np.where(reach + self.width > room, reach, np.diff(reach, prepend=0))
+        return float(rows.sum()) + n
+
+    def _reach(self, n: int) -> np.ndarray:
+        """The rows that the columns of each tile go against."""
+        ends = np.minimum(np.arange(0, n, self.width) + self.width, n)
+        return ends if self.symmetric else np.full_like(ends, n)
+
+
+class Side(NamedTuple):
+    """What is prepared for an example of a tile, in seconds and bytes, and for how many it is kept.
+
+    ``times``: rows and columns have their own, or share it.
+    """
+
+    seconds: float
+    bytes: float
+    room: float
+    times: int
+
+
+class Memory(NamedTuple):
+    """Bytes that a worker holds: at all events, per example, and per thread.
+
+    ``making`` are those per example, for as many as are looked at together, while the worker is made: before
+    there are threads.
+    """
+
+    base: float
+    example: float
+    making: float
+    together: float
+    thread: float
+
+
+class Tally(NamedTuple):
+    """Processor seconds: once, per example, per tile, of what is prepared for tiles, per row of a strip.
+
+    ``strips`` are by region; ``pairs`` are those that were computed.
+    """
+
+    cut: Cut
+    once: float
+    example: float
+    tile: float
+    sides: tuple[Side, ...]
+    strips: tuple[float, ...]
+    memory: Memory
+    grain: int
+    pairs: int
+
+    @property
+    def inputs(self) -> float:
+        """Per pair of a whole tile, what is prepared for it."""
+        rows = sum(side.seconds for side in self.sides) * self.cut.height
+        return (self.tile + rows) / (self.cut.height * self.cut.width)
+
+    @property
+    def regions(self) -> tuple[float, ...]:
+        """Per pair of a whole tile, what each region takes."""
+        per_row = -(-self.cut.width // self.cut.lanes) / self.cut.width
+        return tuple(per_row * strip for strip in self.strips)
+
+    def threads(self, n: int, cores: int) -> int:
+        """How many of the threads find work."""
+        tiles, _ = self.cut.work(n)
+        return int(max(1, min(cores, tiles, n * (n + 1) // 2 // self.grain)))
+
+    def seconds(self, n: int, cores: int) -> float:
+        """Wall-clock seconds of the symmetric n x n matrix, if threads do not hinder each other."""
+        tiles, rows = self.cut.work(n)
+        prepared = sum(side.seconds * self.cut.fresh(n, side.room) for side in self.sides)
+        shared = self.tile * tiles + prepared + sum(self.strips) * rows
+        return self.once + self.example * n + shared / self.threads(n, cores)
+
+    def bytes(self, n: int, cores: int) -> float:
+        """The most bytes at any time beside inputs and results."""
+        memory = self.memory
+        kept = sum(side.bytes * min(side.times * n, side.room) for side in self.sides)
+        held = memory.example * n + kept + memory.thread * self.threads(n, cores)
+        return memory.base + max(held, memory.making * min(n, memory.together))
