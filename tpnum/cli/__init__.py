@@ -1,4 +1,4 @@
-"""The command line: ``tpnum kernel | status | jobscript | plan | signals | fit | predict | demo | doctor | warm``.
+"""The command line: ``tpnum kernel | plan | signals | fit | predict | status | jobscript | demo | ..``.
 
 Parsing imports nothing heavy, so that ``--help`` answers at once; each command has a file of its own.
 """

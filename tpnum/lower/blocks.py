@@ -111,7 +111,7 @@ class BlockProgram:
     signature: tuple = ()
 
     def __init__(self, layout: BlockLayout, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
-        self.layout, self.profiles = layout, profiles
+        self.layout, self.profiles, self.dtype = layout, profiles, dtype
         self.lanes = WIDTH // dtype.itemsize
         level = layout.level
         roots = {id(root): root for root in (*level.loaded, *level.roots)}.values()
@@ -120,6 +120,12 @@ class BlockProgram:
         self.cells = layout.positions()
         self.places = {id(root): layout.places(root) for root in roots}
         self.strips: list[slice] = []
+
+    def part(self, components: np.ndarray) -> BlockProgram:
+        """The same for some of the cells."""
+        made = BlockProgram(self.layout.part(components), self.profiles, self.dtype)
+        made.strips = self.strips
+        return made
 
     def prepare(self, strips: list[slice], kept: object) -> None:
         """Nothing is laid out: the profiles are read as they are."""

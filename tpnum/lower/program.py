@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -193,6 +194,13 @@ class Program:
                 between = int(np.prod(wide)) if len(wide) > 2 else 0
                 most = max(most, 2 * between + (wide[-1] if wide else 1))
         return most
+
+    def part(self, components: np.ndarray) -> Program:
+        """The same for some of the components."""
+        self.layout.arrays(self.dtype)  # once for all parts
+        made = copy(self)
+        made.layout = self.layout.part(components)
+        return made
 
     # -- numbers ---------------------------------------------------------------------------------
 

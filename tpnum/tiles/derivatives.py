@@ -60,7 +60,8 @@ def plan_with_slopes(
 
     jets = changed(net, carried)
     first = nn.program(jets, shapes[0])
-    return make_plan((first, first if shapes[0] == shapes[1] else nn.program(jets, shapes[1])), kinds)
+    second = first if shapes[0] == shapes[1] else nn.program(jets, shapes[1])
+    return make_plan((first, second), kinds).unrolled
 
 
 def derivatives(
@@ -81,7 +82,7 @@ def derivatives(
     if diag:
         _fill_diagonal(plan, rows, tangents[0], made)
         return made
-    half, same = len(plan.axes[0]), rows is cols
+    same = rows is cols
     for tile in squares(rows.size, cols.size, general_side(plan), same and plan.mirrored):
         values = PairValues(rows, cols, tile.rows, tile.cols, same)
         moves = PairTangents(values, *tangents)

@@ -13,6 +13,7 @@ from tpnum.errors import InputError, TpnumError
 from tpnum.kernels import cells as cell_kernels
 from tpnum.law import graph
 from tpnum.lower.assembler import listing
+from tpnum.lower.blocks import BlockLevel, BlockProgram
 from tpnum.lower.network import grid_of
 from tpnum.tiles import arguments
 from tpnum.tiles.cells import CellWorker
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tpnum.lower.network import Root
+    from tpnum.lower.program import Program as CellProgram
     from tpnum.lower.schedule import Level
     from tpnum.nn.base import Layer
     from tpnum.program import Program
@@ -283,7 +285,7 @@ def _regions(worker: Worker, tally: Tally) -> tuple[Region, ...]:
         one = slice(0, 1)
         programs = worker._programs(one, one, worker.work)
         return tuple(
-            _level(worker, level, program.code, seconds)
+            _level(worker, level, program, seconds)
             for level, program, seconds in zip(worker.schedule.levels, programs, tally.regions, strict=True)
         )
     entries = [entry.node for found in worker.plan.entries.values() for entry in found]  # type: ignore[attr-defined]
@@ -295,16 +297,22 @@ def _regions(worker: Worker, tally: Tally) -> tuple[Region, ...]:
     return (Region(grid, 1, cells, len(nodes), (), (), seconds, text),)
 
 
-def _level(worker: CellWorker, level: Level, code: np.ndarray, seconds: float) -> Region:
+def _level(
+    worker: CellWorker, level: Level | BlockLevel, program: CellProgram | BlockProgram, seconds: float
+) -> Region:
     sizes = {grid: _real(level, grid) for grid in level.spaces}
     grid = max(sizes, key=lambda key: (sizes[key], len(key)), default=())
     loads, stores = (tuple(_buffer(worker, root) for root in roots) for roots in (level.loaded, level.stored))
-    text = listing(code, cell_kernels.OPERATIONS)
+    if isinstance(level, BlockLevel):
+        count, text = len(level.roots), f"by NumPy: {level.reason}"
+    else:
+        assert not isinstance(program, BlockProgram)
+        count, text = len(program.code), listing(program.code, cell_kernels.OPERATIONS)
     components = prod(len(found) for found in level.components)
-    return Region(_grid(grid), components, sizes.get(grid, 1), len(code), loads, stores, seconds, text)
+    return Region(_grid(grid), components, sizes.get(grid, 1), count, loads, stores, seconds, text)
 
 
-def _real(level: Level, grid: tuple[tuple[str, int, int], ...]) -> int:
+def _real(level: Level | BlockLevel, grid: tuple[tuple[str, int, int], ...]) -> int:
     """The cells of a grid in all components of a level, without those of the padding."""
     ends = {name: (n, m) for name, n, m in grid}
     count = 1

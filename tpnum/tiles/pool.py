@@ -24,12 +24,15 @@ class Worker(Protocol):
     """Computes tiles into a sink; `prepare` runs once, before any thread."""
 
     road: str  # "machine", "cells" or "general"
-    reason: str  # why this one
     tiles: list[Tile]
     pairs: int  # as many as take half a minute at most, or so
     grain: int  # entries below which a thread more costs what it saves
     stopped: bool  # whether tiles at work are to be given up
     sink: Sink  # takes the tiles
+
+    @property
+    def reason(self) -> str:
+        """Why this road."""
 
     def prepare(self) -> None: ...
 

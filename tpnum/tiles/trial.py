@@ -33,11 +33,14 @@ if TYPE_CHECKING:
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.law import graph
+    from tpnum.lower.blocks import BlockLayout, BlockProgram
     from tpnum.lower.layout import Layout
-    from tpnum.lower.program import Program as Code
+    from tpnum.lower.program import Program as CellProgram
     from tpnum.nn.base import Layer
     from tpnum.program import Program
     from tpnum.tiles.pool import Worker
+
+    Code = CellProgram | BlockProgram
 
 MOST = 2048
 """Examples of the largest matrix that is computed as a trial."""
@@ -78,13 +81,14 @@ class _OneForAll(Variances):
         self.once += own
         return made
 
-    def _chunk(self, *arguments: Any) -> np.ndarray:
+    def _chunk(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
         chunk = partial(super()._chunk, *arguments)
         made, _ = self._own(chunk)  # what is below is found and kept, kernels are loaded
         _, own = self._own(chunk)
-        self.example += own / len(made)
+        count = len(made[0])
+        self.example += own / count
         if own < SHARE:
-            self.bytes = max(self.bytes, self._own(partial(peak_of, chunk))[0] / len(made))
+            self.bytes = max(self.bytes, self._own(partial(peak_of, chunk))[0] / count)
         return made
 
     def _own(self, call: Callable[[], Any]) -> tuple[Any, float]:
@@ -268,20 +272,21 @@ class Trial:
         starts, numbers = buffer_places(programs, rows)
         scratch = np.zeros(max(p.work_cells for p in programs) * worker.lanes, worker.work)
         buffers = np.zeros(numbers)
+        missed = np.zeros(rows, np.int64)
         sizes = [weights(layout) for layout in worker.layouts]
         most = sum(float(found.sum()) for found in sizes)
         strips = []
         for program, found in zip(programs, sizes, strict=True):
-            before = buffers.copy()
-            run = partial(program.run, 0, (0, rows), FAR, buffers, starts, scratch, _nothing)
-            taken = self._level(program, run, partial(np.copyto, buffers, before), found, LITTLE * most)
+            run = partial(_run, (0, rows), buffers, starts, scratch, missed)
+            before = partial(np.copyto, buffers, buffers.copy())
+            taken = self._level(program, run, before, found, LITTLE * most)
             strips.append(taken / rows)
         return tuple(strips), rows * worker.lanes
 
     def _level(
         self,
         program: Code,
-        run: Callable[[], object],
+        run: Callable[[Code], object],
         before: Callable[[], object],
         sizes: np.ndarray,
         little: float,
@@ -291,18 +296,14 @@ class Trial:
         More and more of them, from all sizes alike, until they take long enough to be told from the clock's
         ticks; of a level with ``little`` to do the first measurement will do.
         """
-        full = program.layout
-        full.arrays(program.dtype)  # once for all of its parts
         order = np.argsort(sizes, kind="stable")
         kept = 1
         while True:
             places = order[((np.arange(kept) + 0.5) * len(order) / kept).astype(np.int64)]
-            program.layout = full.part(full.components[places])
-            taken = least(run, before)
+            taken = least(partial(run, program.part(program.layout.components[places])), before)
             if kept == len(order) or sizes.sum() < little or taken > SHARE / 4:
                 break
             kept = min(len(order), int(kept * np.clip(SHARE / 2 / max(taken, 1e-4), 2, 64)))
-        program.layout = full
         return taken * float(sizes.sum() / sizes[places].sum())
 
     # -- the general path ------------------------------------------------------------------------
@@ -340,7 +341,7 @@ def _largest(worker: Worker) -> tuple[int, int]:
     return rows, max(tile.cols.stop - tile.cols.start for tile in worker.tiles)
 
 
-def weights(layout: Layout) -> np.ndarray:
+def weights(layout: Layout | BlockLayout) -> np.ndarray:
     """The cells of all grids that each component of a level has."""
     level = layout.level
     total = np.zeros(len(layout.components))
@@ -371,6 +372,17 @@ def _side(found: tuple[float, float, float], size: int, times: int) -> Side:
 def _corner(height: int, width: int, count: int) -> Tile:
     """The last columns against the first rows."""
     return Tile(slice(0, height), slice(count - width, count), False)
+
+
+def _run(
+    rows: tuple[int, int],
+    buffers: np.ndarray,
+    starts: dict[int, tuple[int, int]],
+    scratch: np.ndarray,
+    missed: np.ndarray,
+    program: Code,
+) -> None:
+    program.run(0, rows, FAR, buffers, starts, scratch, missed, _nothing)
 
 
 def _nothing() -> None: ...
