@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,7 +49,8 @@ class CellValues(PairValues):
 
     def _along(self, values: np.ndarray, side: int, names: list[str]) -> np.ndarray:
         """(N, *axes) of one input at the positions of the cells."""
-        found = values[(slice(None), *(self.cells[name][:, side] for name in names))]
+        index: tuple[Any, ...] = (slice(None), *(self.cells[name][:, side] for name in names))
+        found = values[index]
         found = found.reshape(len(values), -1).T
         return found[:, :, None] if side == 0 else found[:, None, :]
 

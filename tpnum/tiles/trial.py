@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tpnum.lower.blocks import BlockLayout
 from tpnum.lower.variances import Variances
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.driver import plan_of
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from tpnum.program import Program
     from tpnum.tiles.pool import Worker
 
+    Layouts = list[Layout | BlockLayout]
+
 SHARE = 0.3
 """Seconds that one of the measurements may take, once it is known to be cheaper than that."""
 MOST = 2048
@@ -43,6 +46,8 @@ RESULTS = 256 << 20
 """Bytes of results of a trial."""
 WIDE = 64
 """Columns of a tile of cells, as a rule."""
+LONG = 2.0
+"""Seconds that a measurement of a level by NumPy may take."""
 MANY = 512
 """Examples that show how a matrix is cut into tiles."""
 ROWS = 8
@@ -244,7 +249,7 @@ class Trial:
             height, width = _largest(self.worker(MANY, alike=True))
         assert isinstance(worker, CellWorker)
         full = worker.layouts
-        empty = [layout.part(layout.components[:0]) for layout in full]
+        empty: Layouts = [layout.part(layout.components[:0]) for layout in full]
         worker.layouts = empty
         tile, side, peak = self._sides(worker, count, height, width)
         example = self.variances.seconds
@@ -253,7 +258,10 @@ class Trial:
         strips, pairs = [], 0
         for k, found in enumerate(sizes):
             little = float(found.sum()) < LITTLE * most
-            strip, rows = self._level(worker, (full, empty, k), found, (count, height, width), little)
+            if isinstance(full[k], BlockLayout):
+                strip, rows = self._block(worker, (full, empty, k), min(count, height, width, worker.lanes))
+            else:
+                strip, rows = self._level(worker, (full, empty, k), found, (count, height, width), little)
             strips.append(strip)
             pairs += rows * worker.lanes
         worker.layouts = full
@@ -291,7 +299,7 @@ class Trial:
     def _level(
         self,
         worker: CellWorker,
-        layouts: tuple[list[Layout], list[Layout], int],
+        layouts: tuple[Layouts, Layouts, int],
         sizes: np.ndarray,
         counts: tuple[int, int, int],
         little: bool,
@@ -320,6 +328,26 @@ class Trial:
             rows = min(height, count) if every else rows
             kept = min(len(order), int(kept * np.clip(SHARE / 2 / max(spent, 1e-4), 2, 64)))
         return spent / rows * float(sizes.sum() / sizes[places].sum()), rows
+
+    def _block(
+        self, worker: CellWorker, layouts: tuple[Layouts, Layouts, int], most: int
+    ) -> tuple[float, int]:
+        """The same for a level by NumPy, whose cost is that of its pairs: squares of them that grow."""
+        full, empty, k = layouts
+        points: list[tuple[int, float]] = []
+        size = 1
+        while True:
+            tile = Tile(slice(0, size), slice(worker.profiles[0].size - size, worker.profiles[0].size), False)
+            worker.layouts = empty
+            bare = _seconds(partial(worker.tile, tile))
+            worker.layouts = [*empty[:k], full[k], *empty[k + 1 :]]
+            points.append((size * size, max(0.0, _seconds(partial(worker.tile, tile)) - bare)))
+            size = min(3 * size, most)
+            if size * size == points[-1][0] or points[-1][1] * size * size > LONG * points[-1][0]:
+                break
+        (pairs, spent), (first, least) = points[-1], points[0]
+        pair = max(0.0, spent - least) / (pairs - first) if pairs > first else spent
+        return pair * worker.lanes, -(-pairs // worker.lanes)
 
     # -- the general path ------------------------------------------------------------------------
 
@@ -357,7 +385,7 @@ def _largest(worker: Worker) -> tuple[int, int]:
     return rows, max(tile.cols.stop - tile.cols.start for tile in worker.tiles)
 
 
-def weights(layout: Layout) -> np.ndarray:
+def weights(layout: Layout | BlockLayout) -> np.ndarray:
     """The cells of all grids that each component of a level has."""
     level = layout.level
     total = np.zeros(len(layout.components))
