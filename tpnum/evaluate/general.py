@@ -15,7 +15,7 @@ import numpy as np
 from tpnum.errors import LimitError
 from tpnum.evaluate import labels, maps
 from tpnum.evaluate.blocks import Block, dims, shape
-from tpnum.gauss.pair import evaluate
+from tpnum.gauss.pair import evaluate, in_common
 from tpnum.law import graph
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ ROUNDING = 2.0**-50
 
 REFINE = 1e-2
 """Squared relative distances below this are recomputed from differences of the data."""
+
+SHARED = 1 << 15
+"""Rows up to which what pairs of two functions need is kept for all of them: a series has 1,000 terms."""
 
 
 class PairValues:
@@ -253,12 +256,14 @@ class PairValues:
             return self._calls[id(call)]
         target = self.shape(frame)
         e = np.broadcast_to(self._correlation(call, frame), target)
-        sides = [self._prepared(call, side, frame) for side in (0, 1)]
-        stack = np.ascontiguousarray(e).reshape(*sides[0][1].shape, sides[1][1].shape[-1])
+        (first, at), (second, to) = (self._prepared(call, side, frame) for side in (0, 1))
+        if len(first) + len(second) <= SHARED:
+            first, second = in_common(first, second)
+        stack = np.ascontiguousarray(e).reshape(*at.shape, to.shape[-1])
         steep = "slope" in call.wanted
         values, slopes = [], []
         for t in range(len(stack)):
-            left, right = (prepared.rows(index[t]) for prepared, index in sides)
+            left, right = first.rows(at[t]), second.rows(to[t])
             value, slope = evaluate(left, right, stack[t], want_derivative=steep)
             values.append(value)
             slopes += [] if slope is None else [slope]

@@ -16,9 +16,9 @@ import numpy as np
 from tpnum.errors import InputError
 from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.panels import pairs
-from tpnum.gauss.prepared import Prepared, gauss_hermite, prepare, scaled_rows, series_rows
+from tpnum.gauss.prepared import Prepared, gauss_hermite, prepare
 
-__all__ = ["TOLERANCE", "Prepared", "entries", "evaluate", "levels", "prepare", "reach"]
+__all__ = ["TOLERANCE", "Prepared", "entries", "evaluate", "in_common", "levels", "prepare", "reach"]
 
 TOLERANCE = {np.dtype(np.float64): (3e-14, 3e-12), np.dtype(np.float32): (1e-8, 1e-7)}
 
@@ -34,12 +34,12 @@ def evaluate(
     dtype = np.dtype(dtype)
     if e.shape != (len(rows), len(cols)):
         raise InputError(f"the block e has shape {e.shape}, not ({len(rows)}, {len(cols)})")
-    if rows.kind == cols.kind == "closed" and rows.f == cols.f:
+    rows, cols = in_common(rows, cols)
+    if rows.kind == "closed":
         return _evaluate_closed(rows, cols, e, dtype, want_derivative)
-    if rows.kind == cols.kind == "rule":
+    if rows.kind == "rule":
         out, d = _evaluate_rule(rows, cols, e)
         return out.astype(dtype), d.astype(dtype) if want_derivative else None
-    rows, cols = _general(rows), _general(cols)
     if want_derivative:
         rows.check_slope()
         cols.check_slope()
@@ -53,11 +53,14 @@ def evaluate(
     )
 
 
-def _general(p: Prepared) -> Prepared:
-    if p.kind == "series":
-        return p
-    # a closed form with a scalar is of zero-mean rows whose scalar is their variance
-    return scaled_rows(p.f, p.q, p.mean, (p.q,)) if p.f.n_scalars else series_rows(p.f, p.q, p.mean)
+def in_common(rows: Prepared, cols: Prepared) -> tuple[Prepared, Prepared]:
+    """Both in the form that their pairs are computed from: closed if it is one for both, fixed rules, series.
+
+    Of blocks that share rows it is worth to be asked for before the rows are picked.
+    """
+    if (rows.kind == cols.kind == "closed" and rows.f == cols.f) or rows.kind == cols.kind == "rule":
+        return rows, cols
+    return rows.general, cols.general
 
 
 def _evaluate_closed(
@@ -162,11 +165,11 @@ def entries(
 
     In general: the series where its bound allows, panels elsewhere.
     """
-    if rows.kind == cols.kind == "closed" and rows.f == cols.f:
+    rows, cols = in_common(rows, cols)
+    if rows.kind == "closed":
         return _closed_entries(rows, cols, i, j, e, want_derivative)
-    if rows.kind == cols.kind == "rule":
+    if rows.kind == "rule":
         return _rule_entries(rows, cols, i, j, e)
-    rows, cols = _general(rows), _general(cols)
     if want_derivative:
         rows.check_slope()
         cols.check_slope()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,16 @@ class Prepared:
         part = {name: getattr(self, name)[which] for name in names}
         where = self.where[which] if self.where.size else self.where
         return replace(self, **part, params=self.params[:, which], where=where)
+
+    @cached_property
+    def general(self) -> Prepared:
+        """The same rows with their series, whatever closed form they have: for pairs of two functions."""
+        if self.kind == "series":
+            return self
+        # a closed form with a scalar is of zero-mean rows whose scalar is their variance
+        if self.f.n_scalars:
+            return scaled_rows(self.f, self.q, self.mean, (self.q,))
+        return series_rows(self.f, self.q, self.mean)
 
     def check_slope(self) -> None:
         """Raise LimitError where E f'^2 is infinite, or f' cannot be read off the values of f."""

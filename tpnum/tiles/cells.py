@@ -78,6 +78,8 @@ class CellWorker:
             raise Unsupported("nothing depends on both inputs")
         one = slice(0, 1)
         self.schedule, self.layouts, probe = regions(nodes, (self._part(0, one), self._part(1, one)), dtype)
+        alone = dict.fromkeys(l.reason for l in self.schedule.levels if isinstance(l, BlockLevel))
+        self.reason = "; ".join([AXES if plan.has_axes else NO_AXES, *alone])
         steps = sum(one.steps for one in probe)
         single = steps <= SINGLE and not any(one.subtracts for one in probe)
         self.work = dtype if single else np.dtype(np.float64)
@@ -91,12 +93,6 @@ class CellWorker:
         self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
         mirrored = self.symmetric and plan.mirrored
         self.tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
-
-    @property
-    def reason(self) -> str:
-        """Why this road, and what is not compiled on it."""
-        alone = [level.reason for level in self.schedule.levels if isinstance(level, BlockLevel)]
-        return "; ".join([AXES if self.plan.has_axes else NO_AXES, *dict.fromkeys(alone)])
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
         both = self._part(0, rows), self._part(1, cols)

@@ -13,7 +13,7 @@ from tpnum.errors import InputError, TpnumError
 from tpnum.kernels import cells as cell_kernels
 from tpnum.law import graph
 from tpnum.lower.assembler import listing
-from tpnum.lower.blocks import BlockLevel, BlockProgram
+from tpnum.lower.blocks import BlockLevel
 from tpnum.lower.network import grid_of
 from tpnum.tiles import arguments
 from tpnum.tiles.cells import CellWorker
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tpnum.lower.network import Root
-    from tpnum.lower.program import Program as CellProgram
     from tpnum.lower.schedule import Level
     from tpnum.nn.base import Layer
     from tpnum.program import Program
@@ -43,6 +42,7 @@ class Region:
     ``grid`` are its index axes with their positions for either input, ``cells`` the pairs of positions on
     its largest grid, in ``components`` that never read each other.  ``loads`` and ``stores`` are what comes
     from buffers and goes into them, per pair of examples; ``listing`` are its instructions, one per line.
+    ``back_end`` is "compiled", or "NumPy" with the ``reason``; its instructions are then nodes of the graph.
     """
 
     grid: str
@@ -53,11 +53,14 @@ class Region:
     stores: tuple[str, ...]
     seconds_per_pair: float
     listing: str = field(repr=False)
+    back_end: str = "compiled"
+    reason: str = ""
 
     def __str__(self) -> str:
+        back_end = f"{self.back_end} ({self.reason})" if self.reason else self.back_end
         lines = [
             f"{self.grid}: {_count(self.components, 'component')}, {_count(self.cells, 'cell')}, "
-            f"{_count(self.instructions, 'instruction')}, {_time(self.seconds_per_pair)} a pair"
+            f"{_count(self.instructions, 'instruction')}, {back_end}, {_time(self.seconds_per_pair)} a pair"
         ]
         lines += [f"  {word} {', '.join(found)}" for word, found in self._buffers() if found]
         return "\n".join(lines)
@@ -75,10 +78,11 @@ class KernelPlan:
     get, shape, dtype
         What was asked for.
     road
-        "machine" (compiled, nets without index axes), "cells" (compiled, nets with index axes) or "general"
-        (NumPy, everything else): the one that `tpnum.kernel` takes.
+        "machine" (compiled, nets without index axes), "cells" (compiled, nets with index axes, and those of
+        which some nodes are not compiled, each a region by NumPy) or "general" (NumPy, everything else): the
+        one that `tpnum.kernel` takes.
     reason
-        Why this road; for the general path what the others do not know.
+        Why this road; for the general path what the others do not know, for the cells what is not compiled.
     regions
         The pieces of the schedule in order, see `Region`.
     tile
@@ -285,34 +289,42 @@ def _regions(worker: Worker, tally: Tally) -> tuple[Region, ...]:
         one = slice(0, 1)
         programs = worker._programs(one, one, worker.work)
         return tuple(
-            _level(worker, level, program, seconds)
+            _block(worker, level, seconds)
+            if isinstance(level, BlockLevel)
+            else _level(worker, level, program.code, seconds)  # type: ignore[union-attr]
             for level, program, seconds in zip(worker.schedule.levels, programs, tally.regions, strict=True)
         )
     entries = [entry.node for found in worker.plan.entries.values() for entry in found]  # type: ignore[attr-defined]
     nodes = graph.schedule(entries)
     (seconds,) = tally.regions
-    text = "\n".join(f"{type(node).__name__:16s} {_axes(node)}" for node in nodes)
     most = max(nodes, key=_cells, default=None)
     grid, cells = ("no axes", 0) if most is None else (_axes(most), _cells(most))
-    return (Region(grid, 1, cells, len(nodes), (), (), seconds, text),)
+    return (Region(grid, 1, cells, len(nodes), (), (), seconds, _nodes(nodes), "NumPy", worker.reason),)
 
 
-def _level(
-    worker: CellWorker, level: Level | BlockLevel, program: CellProgram | BlockProgram, seconds: float
-) -> Region:
+def _nodes(nodes: list[graph.Pair]) -> str:
+    return "\n".join(f"{type(node).__name__:16s} {_axes(node)}" for node in nodes)
+
+
+def _block(worker: CellWorker, level: BlockLevel, seconds: float) -> Region:
+    loads, stores = (tuple(_buffer(worker, root) for root in roots) for roots in (level.loaded, level.stored))
+    nodes = [root.node for root in level.roots]
+    return Region(
+        _grid(level.grid), level.cells, level.cells, len(nodes), loads, stores, seconds, _nodes(nodes),
+        "NumPy", level.reason,
+    )  # fmt: skip
+
+
+def _level(worker: CellWorker, level: Level, code: np.ndarray, seconds: float) -> Region:
     sizes = {grid: _real(level, grid) for grid in level.spaces}
     grid = max(sizes, key=lambda key: (sizes[key], len(key)), default=())
     loads, stores = (tuple(_buffer(worker, root) for root in roots) for roots in (level.loaded, level.stored))
-    if isinstance(level, BlockLevel):
-        count, text = len(level.roots), f"by NumPy: {level.reason}"
-    else:
-        assert not isinstance(program, BlockProgram)
-        count, text = len(program.code), listing(program.code, cell_kernels.OPERATIONS)
+    text = listing(code, cell_kernels.OPERATIONS)
     components = prod(len(found) for found in level.components)
-    return Region(_grid(grid), components, sizes.get(grid, 1), count, loads, stores, seconds, text)
+    return Region(_grid(grid), components, sizes.get(grid, 1), len(code), loads, stores, seconds, text)
 
 
-def _real(level: Level | BlockLevel, grid: tuple[tuple[str, int, int], ...]) -> int:
+def _real(level: Level, grid: tuple[tuple[str, int, int], ...]) -> int:
     """The cells of a grid in all components of a level, without those of the padding."""
     ends = {name: (n, m) for name, n, m in grid}
     count = 1
