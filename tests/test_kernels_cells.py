@@ -11,9 +11,11 @@ from tests.oracle import loops
 from tests.oracle.random_images import spec
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
-from tpnum.kernels import cells, increments, machine
+from tpnum.kernels import cells, increments, machine, mixing
+from tpnum.kernels._arrays import LINE, aligned
 from tpnum.kernels._views import WIDTH
 from tpnum.lower import program
+from tpnum.lower.layout import runs
 
 DTYPES = [np.float64, np.float32]
 EPS = {t: np.finfo(t).eps for t in DTYPES}
@@ -136,6 +138,46 @@ def test_data(dtype, channels):
     increments.products(*place, 0.5, s, 0, total)
     close(work[v : 2 * v], 0.5 * scales[0] * (x[1][:, None] * y[2]).sum(0), dtype, 4)
     assert (work[:v] == 7).all() and (work[2 * v :] == 7).all()
+
+
+def windows(rng, n, m, size):
+    """A map of n cells to m as a matrix and as taps: windows that move on, the last cells being padding."""
+    made = np.zeros((m, n))
+    for row in range(m):
+        for k in range(size):
+            made[row, (row + k) % n] = rng.choice([0.5, 1.0]) if row % 4 == 3 else 0.25
+    found = [np.flatnonzero(row) for row in made]
+    return made, found, [row[at] for row, at in zip(made, found, strict=True)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5])
+def test_maps_of_two_axes_line_by_line(dtype, size):
+    rng = np.random.default_rng(size)
+    v, (n1, n2), (m1, m2) = lanes(dtype), (6, 7), (5, 9)
+    (a, *first), (b, *second) = windows(rng, n1, m1, size), windows(rng, n2, m2, size)
+    index, weights = (np.concatenate([*x, *y]) for x, y in zip(first, second, strict=True))
+    pointer = np.cumsum([0, *map(len, first[0]), *map(len, second[0])])
+    taps = pointer, index.astype(np.int64), weights.astype(dtype), runs(pointer, index, weights)
+    x = rng.standard_normal((n1, n2, v)).astype(dtype)
+    work = aligned((n1 * n2 + m1 * m2 + n2) * v, dtype)
+    work[: x.size], work[x.size :] = x.ravel(), np.nan
+    sizes = np.array([(n1, n2), (n1, n2), (m1, m2), (m1, m2)])
+    goal, spare = x.size, x.size + m1 * m2 * v
+    for lines in ((3, m1), (0, 2), (2, 2), (2, 3)):
+        mixing.mix(work, goal, 0, spare, taps, np.array([0, m1]), sizes, 2, *lines)
+    close(work[goal:spare].reshape(m1, m2, v), np.einsum("ap,bq,pqk->abk", a, b, x), dtype)
+    for inner in (n1, 3):
+        reached = [max([k for k in row if k < inner], default=-1) for row in first[0]]
+        assert [mixing.reach(taps, m, inner) for m in range(m1)] == reached
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_begin_where_a_line_of_the_caches_does(dtype):
+    for size in (1, 7, 1000):
+        made = aligned(size, dtype)
+        assert made.shape == (size,) and made.dtype == dtype and not made.any()
+        assert made.ctypes.data % LINE == 0
 
 
 # y = 1 - rho as a float, kappa_0 = (pi - theta) / pi, kappa_1 = (sin theta + (pi - theta) cos theta) / pi and

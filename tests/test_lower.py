@@ -12,6 +12,7 @@ from tests.oracle import loops
 from tpnum import nn
 from tpnum.law import graph
 from tpnum.lower.compiler import Unsupported
+from tpnum.lower.layout import runs
 from tpnum.lower.linear import Pull, Step
 from tpnum.lower.registers import allocate
 from tpnum.lower.schedule import Schedule
@@ -359,6 +360,24 @@ def test_registers_are_used_again():
     in_place = [Op((-1,), (0,)), *(Op((k,), (k + 1,)) for k in range(20))]
     rows, kinds = allocate(in_place, lambda _: "cells")
     assert len(kinds) == 1 and len(rows) == len(in_place)
+
+
+def test_registers_wait_for_the_end_of_a_stretch():
+    """A chain of two pairs: each second one would take the register that the first one reads."""
+    ops = [Op((-1,), (0,)), *(Op((-1, k), (k + 1, -1)) for k in range(20))]
+    rows, kinds = allocate(ops, lambda _: "cells", lambda value, k: k | 1)
+    assert len(kinds) == 3
+    for first, second in zip(rows[::2], rows[1::2], strict=False):
+        assert second[2][0] not in first[2]
+
+
+def test_cells_whose_windows_move_on_together_are_one_run():
+    windows = [[(4, 1.0), (0, 1.0), (1, 1.0)], [(0, 1.0), (1, 1.0), (2, 1.0)], [(1, 1.0), (2, 1.0), (3, 1.0)]]
+    windows += [[(2, 1.0), (3, 1.0), (5, 1.0)], [], [], [(0, 0.5)], [(1, 0.5)], [(2, 0.25)], [(3, 0.25)]]
+    pointer = np.cumsum([0, *map(len, windows)])
+    index, weights = (np.array([tap[k] for taps in windows for tap in taps]) for k in (0, 1))
+    assert runs(pointer, index, weights).tolist() == [1, 2, 1, 1, 2, 1, 2, 1, 2, 1]
+    assert runs(np.array([0]), index[:0], weights[:0]).size == 0
 
 
 def test_outputs_of_a_schedule_are_plain_covariances():

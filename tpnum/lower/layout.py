@@ -235,12 +235,12 @@ class Layout:
                 np.array(self._pointer, np.int64),
                 np.array(self._index or [0], np.int64),
                 np.array(self._weights or [0.0], dtype),
-                _runs(*(np.array(part) for part in (self._pointer, self._index, self._weights))),
+                runs(*(np.array(part) for part in (self._pointer, self._index, self._weights))),
             ),
         )
 
 
-def _runs(pointer: np.ndarray, index: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def runs(pointer: np.ndarray, index: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Per cell how many cells from it on have the same weights, each on the cells beside those before."""
     lengths = np.diff(pointer)
     cell = np.repeat(np.arange(lengths.size), lengths)
