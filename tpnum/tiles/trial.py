@@ -208,14 +208,15 @@ class Trial:
         with tracing():
             worker.forget()
             before = tracemalloc.get_traced_memory()[0]
-            peak = peak_of(partial(worker.tile, tile))
+            fresh = peak_of(partial(worker.tile, tile))
             held = tracemalloc.get_traced_memory()[0] - before
+            thread = max(fresh - held, peak_of(partial(worker.tile, tile)))
         (parts, bound), (numbers, most) = worker.kept()
         passes = max(0.0, both - laid), max(0.0, held - numbers), size * size * bound / max(parts, 1)
         laying = max(0.0, laid - again), numbers, size * size * most / max(numbers, 1)
         own = 1 if worker.symmetric and worker.height == worker.width else 2
         sides = _side(passes, size, own), _side(laying, size, 2)
-        return sides, max(0.0, peak - held)
+        return sides, thread
 
     def _largest(self, worker: CellWorker, count: int) -> Tile:
         """A tile as large as the driver's, if that takes no longer than it may; its kernels are loaded."""
