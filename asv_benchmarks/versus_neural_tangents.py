@@ -66,12 +66,12 @@ for line in sys.stdin:
 class Peer:
     """The other library, in a process of its own, at one precision."""
 
-    def __init__(self, python: Path, dtype: str) -> None:
+    def __init__(self, python: Path, dtype: str, program: str = PEER) -> None:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         environment |= {"JAX_ENABLE_X64": str(int(dtype == "float64")), "JAX_PLATFORMS": "cpu"}
         self.dtype = dtype
         self._process = subprocess.Popen(
-            [python, "-c", PEER],
+            [python, "-c", program],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

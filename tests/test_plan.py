@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from tpnum import nn
 from tpnum.errors import InputError, TpnumError
 from tpnum.tiles import driver
 from tpnum.tiles.cells import CellWorker
-from tpnum.tiles.grid import squares
-from tpnum.tiles.trial import Cut, Trial, weights
+from tpnum.tiles.grid import blocks, squares
+from tpnum.tiles.tally import Cut
+from tpnum.tiles.trial import Trial, weights
 
 BOTH = ("nngp", "ntk")
 
@@ -32,6 +34,12 @@ def conv(head: Any = nn.Flatten, act: Any = nn.Relu, depth: int = 2) -> nn.Layer
         for layer in (nn.Conv(1, (3, 3), padding="SAME", W_std=1.3, b_std=0.2), act())
     ]
     return nn.serial(*layers, head(), nn.Dense(1))
+
+
+def between(act: Any = nn.Relu) -> nn.Layer:
+    """Convolutions before and behind a pooling."""
+    layers = [nn.Conv(1, (3, 3), padding="SAME", W_std=1.4, b_std=0.1), act()]
+    return nn.serial(*layers, nn.AvgPool((2, 2), strides=(2, 2)), *layers, nn.GlobalAvgPool(), nn.Dense(1))
 
 
 def product() -> tp.Program:
@@ -108,14 +116,35 @@ def test_what_does_not_depend_on_the_inputs_is_told() -> None:
 
 
 def test_bytes() -> None:
-    both = tp.plan(dense(), (7,), get=BOTH, n=1000, cores=3)
-    assert both.bytes_per_pair == 16
-    assert both.bytes == 1000 * (1000 * 16 + 7 * 8) + 3 * both.bytes_per_thread
     axes = nn.serial(nn.Conv(1, (3,), padding="SAME"), nn.Relu(), nn.Conv(1, (3,), padding="SAME"))
     single = tp.plan(axes, (6, 2), dtype="float32")
     assert single.bytes_per_pair == 6 * 6 * 4
     assert single.bytes_per_thread > single.tile[0] * single.tile[1] * 6 * 6 * 4
     assert (single.n, single.cores, single.seconds, single.bytes) == (None, None, None, None)
+
+
+HELD = {
+    "dense": (dense(), (200,), 1000),
+    "dense tanh": (dense(nn.Tanh, 5), (8,), 700),
+    "flat": (conv(), (12, 12, 2), 300),
+    "pooled tanh": (conv(nn.GlobalAvgPool, nn.Tanh), (4, 4, 2), 130),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", HELD)
+def test_bytes_are_those_of_a_run_within_a_quarter(name: str, dtype: str) -> None:
+    net, shape, n = HELD[name]
+    x = np.random.default_rng(5).standard_normal((n, *shape)).astype(dtype)
+    predicted = tp.plan(net, shape, get=BOTH, dtype=dtype, n=n, cores=1).bytes
+    tp.kernel(net, x[:2], get=BOTH, dtype=dtype, n_jobs=1)  # what is loaded once stays
+    tracemalloc.start(1)
+    try:
+        tp.kernel(net, x, get=BOTH, dtype=dtype, n_jobs=1)
+        held = x.nbytes + tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert predicted == pytest.approx(held, rel=0.25)
 
 
 def test_time_of_a_matrix_is_what_is_serial_and_what_threads_share() -> None:
@@ -124,7 +153,9 @@ def test_time_of_a_matrix_is_what_is_serial_and_what_threads_share() -> None:
     serial = plan.tally.once + plan.tally.example * 3000
     many = dataclasses.replace(plan, cores=64).seconds
     assert many == pytest.approx(serial + (plan.seconds - serial) / 64)
-    assert plan.seconds == pytest.approx(plan.seconds_per_pair * 3000 * 3001 / 2, rel=0.1, abs=2 * serial)
+    pairs = 3000 * 3001 / 2
+    assert serial + 0.9 * sum(plan.tally.regions) * pairs < plan.seconds
+    assert plan.seconds < 2 * serial + 1.1 * plan.seconds_per_pair * pairs, "what is prepared may be kept"
     assert dataclasses.replace(plan, n=2, cores=64).seconds == dataclasses.replace(plan, n=2).seconds
 
 
@@ -138,19 +169,34 @@ def test_a_plan_is_frozen_and_prints_itself() -> None:
     assert str(plan) in repr(plan)
 
 
-def test_work_of_tiles_by_counting() -> None:
-    for n in (1, 5, 64, 130, 200):
-        for symmetric in (True, False):
-            tiles, sides, rows = 0, 0, 0
-            for tile in squares(n, n, 64, symmetric):
-                height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
-                tiles, sides = tiles + 1, sides + height + width
-                for first in range(tile.cols.start, tile.cols.stop, 32):
-                    end = min(first + 32, tile.cols.stop)
-                    rows += sum(not symmetric or i < end for i in range(tile.rows.start, tile.rows.stop))
-            assert Cut(64, 64, 32, symmetric, filled=True).work(n) == (tiles, sides, rows)
-            entries = sum(tile.entries for tile in squares(n, n, 64, symmetric)) / 64
-            assert Cut(64, 64, 64, symmetric, filled=False).work(n) == (tiles, sides, entries)
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("n", [1, 5, 64, 130, 200])
+def test_work_of_tiles_by_counting(n: int, symmetric: bool) -> None:
+    tiles = squares(n, n, 64, symmetric)
+    rows = 0
+    for tile in tiles:
+        for first in range(tile.cols.start, tile.cols.stop, 32):
+            end = min(first + 32, tile.cols.stop)
+            rows += sum(not symmetric or i < end for i in range(tile.rows.start, tile.rows.stop))
+    assert Cut(64, 64, 32, symmetric, filled=True).work(n) == (len(tiles), rows)
+    entries = sum(tile.entries for tile in tiles) / 64
+    assert Cut(64, 64, 64, symmetric, filled=False).work(n) == (len(tiles), entries)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("room", [0, 100, 150, 1000])
+def test_what_is_prepared_anew_by_a_cache_of_the_latest(room: int, symmetric: bool) -> None:
+    """Tiles of 8 x 64 ask for their columns and their rows; what is there for longest goes first."""
+    n, made, kept = 200, 0, {}
+    for tile in blocks(n, n, 8, 64, symmetric):
+        for side, part in enumerate((tile.rows, tile.cols)):
+            size = part.stop - part.start
+            if kept.pop((side, part.start), None) is None:
+                made += size
+            kept[side, part.start] = size
+            while sum(kept.values()) > room and len(kept) > 2:
+                del kept[next(iter(kept))]
+    assert Cut(8, 64, 32, symmetric, filled=True).fresh(n, room) == pytest.approx(made, rel=0.02)
 
 
 @pytest.fixture
@@ -194,7 +240,9 @@ NETS = {
     "dense": (dense(), (32,), 600),
     "dense tanh": (dense(nn.Tanh), (32,), 600),
     "flat": (conv(), (8, 8, 2), 70),
+    "flat tanh": (conv(act=nn.Tanh), (4, 4, 2), 150),
     "pooled": (conv(nn.GlobalAvgPool), (6, 6, 2), 40),
+    "pooled between": (between(), (8, 8, 2), 60),
 }
 
 
@@ -214,9 +262,9 @@ def ratio(net: nn.Layer, shape: tuple[int, ...], n: int, dtype: str) -> float:
 @pytest.mark.parametrize("name", NETS)
 def test_predictions_have_the_right_size(name: str) -> None:
     found = [ratio(*NETS[name], "float64")]
-    if not 0.5 < found[0] < 2.0:  # another process has been in the way
+    if not 0.8 < found[0] < 1.25:  # another process has been in the way
         found += [ratio(*NETS[name], "float64") for _ in range(4)]
-    assert 0.3 < np.median(found) < 3.0
+    assert 0.6 < np.median(found) < 1.7
 
 
 LARGE = {
@@ -226,6 +274,7 @@ LARGE = {
     "flat tanh": (conv(act=nn.Tanh), (8, 8, 3), 150),
     "pooled": (conv(nn.GlobalAvgPool, depth=3), (16, 16, 3), 60),
     "pooled tanh": (conv(nn.GlobalAvgPool, nn.Tanh), (8, 8, 3), 50),
+    "pooled between": (between(), (16, 16, 3), 60),
 }
 
 

@@ -115,5 +115,6 @@ class Tally(NamedTuple):
         """The most bytes at any time beside inputs and results."""
         memory = self.memory
         kept = sum(side.bytes * min(side.times * n, side.room) for side in self.sides)
-        held = memory.example * n + kept + memory.thread * self.threads(n, cores)
+        part = min(1.0, n / self.cut.height) * min(1.0, n / self.cut.width)
+        held = memory.example * n + kept + memory.thread * part * self.threads(n, cores)
         return memory.base + max(held, memory.making * min(n, memory.together))

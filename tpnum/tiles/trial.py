@@ -7,22 +7,24 @@ no components at all, and its components, a few of which stand for the rest, cel
 
 from __future__ import annotations
 
+import threading
 import time
 import tracemalloc
 from contextlib import contextmanager
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpnum.lower.program import buffer_places
-from tpnum.lower.variances import CHUNK, Variances
+from tpnum.lower.variances import CHUNK
 from tpnum.tiles import cells
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.driver import plan_of
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile
+from tpnum.tiles.representative import OneForAll
 from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.stopwatch import SHARE, least, peak_of, seconds, tracing
 from tpnum.tiles.tally import Cut, Memory, Side, Tally
@@ -31,8 +33,6 @@ from tpnum.tiles.workers import GeneralWorker, make_worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tpnum.evaluate.profile import ProfileValues
-    from tpnum.law import graph
     from tpnum.lower.blocks import BlockLayout, BlockProgram
     from tpnum.lower.layout import Layout
     from tpnum.lower.program import Program as CellProgram
@@ -46,10 +46,12 @@ MOST = 2048
 """Examples of the largest matrix that is computed as a trial."""
 DATA = 64 << 20
 """Bytes of random inputs."""
+LONG = 12.0
+"""Seconds that a tile of the general path may take."""
+BATCH = 64
+"""Entries of a batch from which on each costs the same."""
 RESULTS = 256 << 20
 """Bytes of results of a trial."""
-SOME = 4
-"""Examples whose variances are computed, to stand for all."""
 FEW = 32
 """Examples from which on costs are linear in their number."""
 ROWS = 8
@@ -58,46 +60,6 @@ LITTLE = 0.02
 """Levels with fewer of all cells are measured once."""
 FAR = -(1 << 40)
 """Where strips without a pair of equal examples have it."""
-
-
-class _OneForAll(Variances):
-    """The variances of one example, given to all.
-
-    ``once`` and ``example`` are the seconds that they take for a data set and for each of its examples,
-    ``bytes`` what an example takes meanwhile, ``spent`` the seconds in which that was found.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.once = self.example = self.bytes = self.spent = 0.0
-        self._some: ProfileValues | None = None
-
-    def _compute(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
-        if self._some is None:
-            self._some = self.part(values, slice(0, SOME))
-        if values is not self._some:
-            return np.repeat(self(self._some, node)[:1], values.size, axis=0)
-        made, own = self._own(partial(super()._compute, values, node))
-        self.once += own
-        return made
-
-    def _chunk(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
-        chunk = partial(super()._chunk, *arguments)
-        made, _ = self._own(chunk)  # what is below is found and kept, kernels are loaded
-        _, own = self._own(chunk)
-        count = len(made[0])
-        self.example += own / count
-        if own < SHARE:
-            self.bytes = max(self.bytes, self._own(partial(peak_of, chunk))[0] / count)
-        return made
-
-    def _own(self, call: Callable[[], Any]) -> tuple[Any, float]:
-        """What a call gives, and its seconds but for those of such calls within it."""
-        started, before = time.thread_time(), self.spent
-        made = call()
-        own = time.thread_time() - started - (self.spent - before)
-        self.spent += own
-        return made, own
 
 
 class Trial:
@@ -114,7 +76,7 @@ class Trial:
         self._inputs: tuple[int, dict[str, np.ndarray]] = (0, {})
         x = self._data(1)
         self.plan = plan_of(net, x, None, kinds)
-        self.variances = _OneForAll()
+        self.variances = OneForAll()
         self.features = sum(prod(shape) for shape in shapes.values())
         entries = prod(self.plan.axes[0]) * prod(self.plan.axes[1])
         self.bytes_per_pair = len(kinds) * entries * dtype.itemsize
@@ -136,7 +98,7 @@ class Trial:
         """The worker that the driver would choose for ``count`` examples."""
         x = self._data(count)
         plan = plan_of(self.net, x, None, self.kinds)
-        self.variances = _OneForAll()
+        self.variances = OneForAll()
         profiles = plan.profiles(x, None, variances=self.variances)
         shape = (count, count, *plan.axes[0], *plan.axes[1])
         outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
@@ -154,7 +116,7 @@ class Trial:
         if isinstance(worker, CellWorker):
             return worker, self._cells(worker, made)
         assert isinstance(worker, GeneralWorker)
-        return worker, self._general(worker)
+        return worker, self._general(worker, size)
 
     # -- the machine -----------------------------------------------------------------------------
 
@@ -201,7 +163,13 @@ class Trial:
         (peak, held), (less, least) = (self._traced(size) for size in (count, few))
         each, making = ((a - b) / (count - few) for a, b in ((held, least), (peak, less)))
         each = max(0.0, each)
-        return Memory(max(0.0, held - each * count), each, max(each, making), np.inf, peak_of(tile))
+        return Memory(
+            max(0.0, held - each * count),
+            each,
+            max(each, making),
+            np.inf,
+            peak_of(partial(_in_a_thread, tile)),
+        )
 
     def _traced(self, count: int) -> tuple[float, float]:
         """Bytes beside inputs and results that making a worker takes at most, and those that it holds."""
@@ -244,14 +212,15 @@ class Trial:
         with tracing():
             worker.forget()
             before = tracemalloc.get_traced_memory()[0]
-            peak = peak_of(partial(worker.tile, tile))
+            fresh = peak_of(partial(worker.tile, tile))
             held = tracemalloc.get_traced_memory()[0] - before
+            thread = max(fresh - held, peak_of(partial(worker.tile, tile)))
         (parts, bound), (numbers, most) = worker.kept()
         passes = max(0.0, both - laid), max(0.0, held - numbers), size * size * bound / max(parts, 1)
         laying = max(0.0, laid - again), numbers, size * size * most / max(numbers, 1)
         own = 1 if worker.symmetric and worker.height == worker.width else 2
         sides = _side(passes, size, own), _side(laying, size, 2)
-        return sides, max(0.0, peak - held)
+        return sides, thread
 
     def _largest(self, worker: CellWorker, count: int) -> Tile:
         """A tile as large as the driver's, if that takes no longer than it may; its kernels are loaded."""
@@ -308,31 +277,35 @@ class Trial:
 
     # -- the general path ------------------------------------------------------------------------
 
-    def _general(self, worker: GeneralWorker) -> Tally:
-        """Square tiles that grow until they are whole or take too long."""
+    def _general(self, worker: GeneralWorker, n: int) -> Tally:
+        """Square tiles that grow until they are whole or take too long, for how long the matrix will take.
+
+        They grow because expectations are taken in batches, whose size decides by which road.
+        """
         count = worker.rows.size
         seconds(worker.prepare)  # compiles, or loads, what it needs
-        few, many = (self.worker(size) for size in (2, count))
+        few, many = self.worker(2), self.worker(count)
+        assert isinstance(many, GeneralWorker)
         once, before = seconds(few.prepare), seconds(many.prepare)
         example = max(0.0, (before - once) / (count - 2)) if count > 2 else 0.0
-        points: list[tuple[int, float]] = []
-        size = 1
+        size = low = 1
+        first = taken = seconds(partial(many.tile, _corner(1, 1, count)))
         while True:
-            tile = _corner(size, size, count)
-            points.append((size, least(partial(many.tile, tile))))
-            next_ = min(2 * size, worker.side, count)
-            if next_ == size or points[-1][1] * (next_ / size) ** 2 > 2 * SHARE:
+            wider = min(3 * size, many.side, count - low)
+            pair = taken / size**2
+            worth = float(np.clip(pair * n * n / 100, 2 * SHARE, LONG)) if size**2 > BATCH else LONG
+            if wider <= size or pair * wider**2 > worth:
                 break
-            size = next_
-        (x, t), (y, u) = points[-1], points[-2] if len(points) > 1 else (0, 0.0)
-        pair = float(np.clip((t - u) / (x * x - y * y), 0.0, t / (x * x)))
-        each = max(0.0, t - pair * x * x)
-        memory = self._held(count, partial(many.tile, tile))
-        memory = memory._replace(thread=memory.thread * (worker.side / x) ** 2)
-        cut = Cut(worker.side, worker.side, worker.side, self.plan.mirrored, filled=False)
-        pairs = sum(size * size for size, _ in points)
-        strips = (pair * worker.side,)
-        return Tally(cut, max(0.0, once - pair), example, each, (), strips, memory, worker.grain, pairs)
+            size = wider
+            tile = Tile(slice(low, low + size), slice(count - size, count), False)  # of new examples
+            taken, low = seconds(partial(many.tile, tile)), low + size
+        pair = max(0.0, taken - first) / (size * size - 1) if size > 1 else taken
+        each = max(0.0, first - pair)
+        memory = self._held(count, partial(many.tile, _corner(size, size, count)))
+        memory = memory._replace(thread=memory.thread * (many.side / size) ** 2)
+        cut = Cut(many.side, many.side, many.side, self.plan.mirrored, filled=False)
+        strips = (pair * many.side,)
+        return Tally(cut, once, example, each, (), strips, memory, many.grain, size * size)
 
 
 def _largest(worker: Worker) -> tuple[int, int]:
@@ -383,6 +356,13 @@ def _run(
     program: Code,
 ) -> None:
     program.run(0, rows, FAR, buffers, starts, scratch, missed, _nothing)
+
+
+def _in_a_thread(call: Callable[[], object]) -> None:
+    """A call that finds none of the buffers that this thread has."""
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
 
 
 def _nothing() -> None: ...

@@ -1,0 +1,66 @@
+"""Variances of one example that stand for all, and what finding them for all would take."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.lower.variances import CHUNK, Variances
+from tpnum.tiles.stopwatch import SHARE, peak_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tpnum.evaluate.profile import ProfileValues
+    from tpnum.law import graph
+
+SOME = 4
+"""Examples whose variances are computed, to stand for all."""
+
+
+class OneForAll(Variances):
+    """The variances of one example, given to all.
+
+    ``once`` and ``example`` are the seconds that they take for a data set and for each of its examples,
+    ``bytes`` what an example takes meanwhile, ``spent`` the seconds in which that was found.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.once = self.example = self.bytes = self.spent = 0.0
+        self._some: ProfileValues | None = None
+
+    def _compute(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
+        if self._some is None:
+            self._some = self.part(values, slice(0, SOME))
+        if values is not self._some:
+            return np.repeat(self(self._some, node)[:1], values.size, axis=0)
+        made, own = self._own(partial(super()._compute, values, node))
+        self.once += own
+        return made
+
+    def _chunk(self, profile: ProfileValues, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+        chunk_of = super()._chunk
+        whole = partial(chunk_of, profile, *arguments)
+        one = partial(chunk_of, self.part(profile, slice(0, 1)), *arguments)
+        made, _ = self._own(whole)  # what is below is found and kept, kernels are loaded
+        count = len(made[0])
+        (_, many), (_, own) = self._own(whole), self._own(one)
+        each = max(0.0, many - own) / max(1, count - 1)
+        chunk = max(0.0, own - each)
+        self.example += each + chunk / CHUNK
+        self.once += chunk / 2  # the last chunk is half full
+        if many < SHARE:
+            self.bytes = max(self.bytes, self._own(partial(peak_of, whole))[0] / count)
+        return made
+
+    def _own(self, call: Callable[[], Any]) -> tuple[Any, float]:
+        """What a call gives, and its seconds but for those of such calls within it."""
+        started, before = time.thread_time(), self.spent
+        made = call()
+        own = time.thread_time() - started - (self.spent - before)
+        self.spent += own
+        return made, own
