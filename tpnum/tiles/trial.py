@@ -18,7 +18,7 @@ import numpy as np
 
 from tpnum.lower.variances import Variances
 from tpnum.tiles.cells import CellWorker
-from tpnum.tiles.driver import plan_of
+from tpnum.tiles.driver import plan_of, with_graphs
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.workers import GeneralWorker, make_worker
@@ -141,7 +141,8 @@ class Trial:
         kinds: tuple[str, ...],
         dtype: np.dtype,
     ):
-        self.net, self.shapes, self.kinds, self.dtype = net, shapes, kinds, dtype
+        self.net, self.kinds, self.dtype = net, kinds, dtype
+        self.shapes = shapes = with_graphs(net, shapes, kinds)
         self._inputs: tuple[int, dict[str, np.ndarray]] = (0, {})
         self._made = 0.0
         x = self._data(1)
