@@ -61,8 +61,8 @@ class GlobalSelfAttention(Layer):
     they are numbers, the same for any number of heads: A = act(W_key_std W_query_std E h h') with one matrix
     for keys and queries; with independent ones (``tied=False``) the products vanish, and A is that of zeros.
     ``"1/sqrt(n)"`` (``linear_scaling=False``) divides by the root of the width, keys and queries independent,
-    and the limit is that of infinitely many heads; with the IDENTITY alone, for the others their law has no
-    closed form, and nothing with a fixed number of heads, whose limit is not Gaussian.
+    and means the limit of infinitely many heads: for "IDENTITY"; other mechanisms are refused.  It never
+    means a fixed number of heads, whose limit is not Gaussian.
 
     ``attention_mechanism`` is "SOFTMAX" over the keys, "IDENTITY", "ABS" or "RELU".  ``causal`` lets a
     position see those up to its own.  Positional embeddings ("SUM" or "CONCAT", with ``n_chan_pos_emb``
