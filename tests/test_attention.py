@@ -10,6 +10,9 @@ from tests.oracle import loops
 from tests.oracle.roads import GENERAL, kernels
 from tpnum import nn
 from tpnum.errors import ProgramError, SpecError
+from tpnum.evaluate.blocks import shape
+from tpnum.evaluate.plan import make_plan
+from tpnum.law import graph
 from tpnum.nn.spec import from_spec
 
 BOTH = ("nngp", "ntk")
@@ -31,6 +34,9 @@ SETTINGS = {
     "embeddings beside": {"pos_emb_type": "CONCAT", "n_chan_pos_emb": 5, "pos_emb_decay_fn": "exp(-d)",
                           "pos_emb_p_norm": 1, "val_pos_emb": True},
     "causal": {"causal": True},
+    "random products": {"linear_scaling": False, "attention_mechanism": "IDENTITY"},
+    "random products, embeddings": {"linear_scaling": False, "attention_mechanism": "IDENTITY",
+                                    "pos_emb_type": "CONCAT", "pos_emb_decay_fn": "exp(-d)"},
 }  # fmt: skip
 
 
@@ -124,6 +130,13 @@ def attention_program():
     return p
 
 
+def largest_node(program):
+    """The most numbers per pair that any node of a program's kernels has."""
+    plan = make_plan((program, program), BOTH)
+    nodes = graph.schedule([entry.node for entries in plan.entries.values() for entry in entries])
+    return max(np.prod(shape(node, 1, 1)) for node in nodes)
+
+
 def test_sums_with_weights_of_the_input_cost_no_family_of_pairs():
     """The law of (a * v).sum("j") needs T^2 numbers a pair, and is that of its scalar lines."""
     p = attention_program()
@@ -134,13 +147,24 @@ def test_sums_with_weights_of_the_input_cost_no_family_of_pairs():
     split = {one: x[:, k] for k, one in enumerate(lines.parts["u"].names)}
     for found, right in zip(made, tp.kernel(lines, split, get=BOTH), strict=True):
         close(found, right)
-    from tests.oracle.roads import make_plan
-    from tpnum.evaluate.blocks import shape
-    from tpnum.law import graph
+    assert largest_node(p) == 9
+    for name in SETTINGS:
+        net = nn.serial(nn.Dense(8), from_spec(ATTENTION | SETTINGS[name]), nn.GlobalAvgPool())
+        assert largest_node(nn.program(net, (6, 3))) == 36
 
-    plan = make_plan((p, p), BOTH)
-    nodes = graph.schedule([e.node for entries in plan.entries.values() for e in entries])
-    assert max(np.prod(shape(node, 1, 1)) for node in nodes) == 9
+
+def test_random_products_are_those_of_many_heads():
+    """Written out at finite width: heads of many channels, their products over the root of the width."""
+    how = {"scaling": "1/sqrt(n)", "attention_mechanism": "IDENTITY", "b_std": None}
+    x = X[0]
+    right = tp.kernel(from_spec(ATTENTION | how), x[None])[0, 0]
+    rng, heads, width, found = np.random.default_rng(2), 40, 60, []
+    for _ in range(400):
+        q, k, v = (std / 3**0.5 * x @ rng.standard_normal((heads, 3, width)) for std in (0.9, 1.3, 1.2))
+        y = q @ k.swapaxes(1, 2) / width**0.5 @ v
+        found.append(1.1**2 * np.einsum("hpc,hrc->pr", y, y) / (heads * width))
+    error = np.std(found, axis=0, ddof=1) / len(found) ** 0.5
+    assert np.abs((np.mean(found, axis=0) - right) / error).max() < 4.5
 
 
 def test_every_reading_of_an_attention_program():
@@ -199,6 +223,7 @@ def test_softmax_lines_that_cannot_be():
         ({"linear_scaling": False}, r'with scaling "1/sqrt\(n\)" .* stay random in the limit'),
         ({"scaling": "1/sqrt(n)"}, r'with scaling "1/sqrt\(n\)"'),
         ({"scaling": "1/n", "linear_scaling": False}, "leave one out"),
+        ({"scaling": "1/sqrt(n)", "attention_mechanism": "IDENTITY", "tied": True}, "tied is True"),
         ({"scaling": "1/2"}, "scaling is '1/2'; it must be one of '1/n'"),
         ({"attention_mechanism": "TANH"}, "attention_mechanism is 'TANH'"),
         ({"pos_emb_decay_fn": "exp(d)"}, r"pos_emb_decay_fn is 'exp\(d\)'; it must be a function"),

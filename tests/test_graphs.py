@@ -124,3 +124,11 @@ def test_wide_nets_approach_the_kernels():
 def test_refusals(call, said):
     with pytest.raises((InputError, SpecError), match=said):
         call()
+
+
+def test_the_plan_of_a_net_with_graphs():
+    made = tp.plan(NET, (5, 3), get=BOTH, n=10)
+    assert (made.road, made.reason) == ("general", "a sum over an index axis with weights of the input")
+    assert "road: general" in str(made)
+    program = tp.plan(nn.program(NET, (5, 3)), {"u": (5, 3), "pattern": (5, 5)})
+    assert program.road == "general"

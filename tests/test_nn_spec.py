@@ -126,7 +126,7 @@ SPEC_ERRORS = {
         {"op": "serial", "layers": [{"op": "Relu"}, {"op": "Dence"}]},
         r"layers\[1\]: .*'Dence'.*mean Dense",
     ),
-    "absent op": ({"op": "Aggregate"}, "'Aggregate' is not available.*Dense"),
+    "argument of a graph layer": ({"op": "Aggregate", "edges": 3}, "Aggregate: it has no argument 'edges'"),
     "no op": ({"layers": []}, "op"),
     "not an object": ("Dense", "network"),
     "misspelt argument": (

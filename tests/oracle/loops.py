@@ -210,6 +210,8 @@ def _attention(s: Grid, layer: dict) -> Grid:
     cov, share, own = _embeddings(s, layer)
     seen = share * s.q + own * cov
     positions, examples = len(s.q), s.q.shape[-1]
+    if not layer.get("linear_scaling", True):
+        return _random_products(s, layer, std, seen, share * s.t + own * cov)
     weights = np.zeros((positions, positions, examples), dtype=REAL)  # [key, query]
     kind = layer.get("attention_mechanism", "SOFTMAX")
     for i in range(examples):
@@ -228,6 +230,21 @@ def _attention(s: Grid, layer: dict) -> Grid:
     a = value * _contracted(q, weights)
     b = value * _contracted(t, weights)
     return replace(s, q=a + bias, t=b + bias + 2 * a, width=layer["n_chan_out"]).masked()
+
+
+def _random_products(s: Grid, layer: dict, std: dict, q, t) -> Grid:
+    """Scaled by 1/sqrt(n), the identity of the products, infinitely many heads; values without embeddings.
+
+    q and t are those of keys and queries; q -> D q, D = sum_rs q[r, s] value[r, s].
+    """
+    whole = (std["key"] * std["query"] * std["value"] * std["out"]) ** 2
+    bias = REAL(layer.get("b_std") or 0) ** 2
+    d = (q * s.q).sum(axis=(0, 1))
+    e = (q * s.t + t * s.q).sum(axis=(0, 1))
+    new = replace(
+        s, q=whole * d * q + bias, t=whole * (e * q + d * (t + 4 * q)) + bias, width=layer["n_chan_out"]
+    )
+    return new.masked()
 
 
 def _layernorm(s: Grid, layer: dict) -> Grid:

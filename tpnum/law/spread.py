@@ -1,13 +1,16 @@
-"""Sums over index axes whose weights are scalars of the input: attention, graphs.
+"""Sums over index axes of families that are larger than what they are made of.
 
-Such a line is written as it is meant, ``(weights * h).sum("j")``, a family over more indices than h has.  Its
-law needs none of that family: E[Z Z'] is that of h, contracted with the weights of either input in turn.
+A sum whose weights are scalars of the input (attention, a graph) is written as it is meant,
+``(weights * h).sum("j")``, a family over more indices than h has.  Its law needs none of that family: E[Z Z']
+is that of h, contracted with the weights of either input in turn.  Of a sum of products the factors that lack
+the axis are multiplied once, behind the sum.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tpnum.law import graph
 from tpnum.program.lines import LinComb, Map
 from tpnum.program.maps import Mean, Sum
 
@@ -42,3 +45,28 @@ def spread(lines: Lines, name: str) -> Spread | None:
         return bool(scalar & over.keys() and scalar - over.keys() - own)
 
     return Spread(coef, tuple(over.items()), line.terms) if any(map(wider, line.terms)) else None
+
+
+def apart(node: graph.Pair, axis: str) -> list[tuple[graph.Part, tuple[graph.Pair, ...]]] | None:
+    """A sum of products by what a sum over an axis does not reach: (part without, pairs that have the axis).
+
+    None where nothing is gained, or a factor of one input has the axis too.
+    """
+    found: list[tuple[graph.Part, tuple[graph.Pair, ...]]] = []
+    waiting = [graph.Part(1.0, (), (), (node,))]
+    while waiting:
+        part = waiting.pop()
+        if any(axis in dict(profile.axes) for profile in (*part.rows, *part.cols)):
+            return None
+        if len(part.pairs) == 1 and isinstance(part.pairs[0], graph.Sum):
+            waiting += [
+                graph.Part(part.coef * p.coef, part.rows + p.rows, part.cols + p.cols, p.pairs)
+                for p in reversed(part.pairs[0].parts)
+            ]
+            continue
+        within = tuple(pair for pair in part.pairs if axis in dict((*pair.rows, *pair.cols)))
+        if any(axis in dict(pair.tied) for pair in part.pairs) or not within:
+            return None
+        outside = tuple(pair for pair in part.pairs if pair not in within)
+        found.append((graph.Part(part.coef, part.rows, part.cols, outside), within))
+    return found if any(part.pairs for part, _ in found) else None

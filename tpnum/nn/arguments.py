@@ -226,7 +226,9 @@ Coefficients = Annotated[
 ]
 Reals = Annotated[tuple[float, ...], Accepts("a sequence of finite numbers", _reals)]
 Scales = Annotated[tuple[float, float], Accepts("two positive numbers", _pair)]
-Flag = Annotated[bool, Accepts("True or False", _bool)]
+_FLAG = Accepts("True or False", _bool)
+Flag = Annotated[bool, _FLAG]
+OptionalFlag = Annotated[bool | None, _optional(_FLAG)]
 Parameterization = Annotated[str, _choice("ntk", "standard", "raw")]
 Padding = Annotated[str, _choice("VALID", "SAME", "CIRCULAR")]
 TransposePadding = Annotated[str, _choice("VALID", "SAME")]

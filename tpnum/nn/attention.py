@@ -16,6 +16,7 @@ from tpnum.nn.arguments import (
     Flag,
     Mechanism,
     OptionalDeviation,
+    OptionalFlag,
     OptionalScaling,
     OptionalSize,
     PositionalEmbedding,
@@ -58,8 +59,10 @@ class GlobalSelfAttention(Layer):
 
     ``scaling="1/n"`` (``linear_scaling=True``) divides those products by their width, so that in the limit
     they are numbers, the same for any number of heads: A = act(W_key_std W_query_std E h h') with one matrix
-    for keys and queries (``tied=True``); with independent ones the products vanish, and A is that of zeros.
-    Products over the root of the width, ``"1/sqrt(n)"``, stay random in the limit, and are refused.
+    for keys and queries; with independent ones (``tied=False``) the products vanish, and A is that of zeros.
+    ``"1/sqrt(n)"`` (``linear_scaling=False``) divides by the root of the width, keys and queries independent,
+    and means the limit of infinitely many heads: for "IDENTITY"; other mechanisms are refused.  It never
+    means a fixed number of heads, whose limit is not Gaussian.
 
     ``attention_mechanism`` is "SOFTMAX" over the keys, "IDENTITY", "ABS" or "RELU".  ``causal`` lets a
     position see those up to its own.  Positional embeddings ("SUM" or "CONCAT", with ``n_chan_pos_emb``
@@ -86,21 +89,31 @@ class GlobalSelfAttention(Layer):
     W_pos_emb_std: Deviation = 1.0
     val_pos_emb: Flag = False
     scaling: OptionalScaling = None
-    tied: Flag = True
+    tied: OptionalFlag = None
     causal: Flag = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scaling == "1/n" and not self.linear_scaling:
             raise self.error('scaling is "1/n" and linear_scaling False, which is "1/sqrt(n)"; leave one out')
-        if self.scaling == "1/sqrt(n)" or not self.linear_scaling:
+        if self.random and self.attention_mechanism != "IDENTITY":
             raise self.error(
                 'with scaling "1/sqrt(n)" (linear_scaling=False) the products of keys and queries stay '
-                "random in the limit, which is not computed here, neither for infinitely many heads nor for "
-                'a fixed number, whose limit is not even Gaussian; take scaling="1/n"'
+                "random in the limit, whose law this layer has for the IDENTITY of them, not for "
+                f'{self.attention_mechanism}; take scaling="1/n"'
+            )
+        if self.random and self.tied:
+            raise self.error(
+                'tied is True, but with scaling "1/sqrt(n)" products of tied keys and queries grow without '
+                "bound; leave tied out"
             )
         if self.pos_emb_type == "NONE" and self.val_pos_emb:
             raise self.error('val_pos_emb is True, but pos_emb_type is "NONE"; say "SUM" or "CONCAT"')
+
+    @property
+    def random(self) -> bool:
+        """Whether the products of keys and queries are random in the limit."""
+        return self.scaling == "1/sqrt(n)" or not self.linear_scaling
 
     def to_spec(self) -> dict[str, Any]:
         if callable(self.pos_emb_decay_fn):
@@ -117,15 +130,37 @@ class GlobalSelfAttention(Layer):
             )
         if self.causal and len(x.axes) > 1:
             raise to.error(f"causal needs positions in order, one axis, and the features have {len(x.axes)}")
+        if self.random:
+            return self._products(to, x)
         tables = self._embeddings(to, x)
-        tied = math.sqrt(self.W_key_std * self.W_query_std)
-        keys = self._projected(to, x, tied if self.tied else self.W_key_std, self.n_chan_key, tables)
-        queries = keys if self.tied else self._projected(to, x, self.W_query_std, self.n_chan_key, tables)
+        one = self.tied is not False
+        std = math.sqrt(self.W_key_std * self.W_query_std) if one else self.W_key_std
+        keys = self._projected(to, x, std, self.n_chan_key, tables)
+        queries = keys if one else self._projected(to, x, self.W_query_std, self.n_chan_key, tables)
         embedded = tables if self.val_pos_emb else None
         values = self._projected(to, x, self.W_value_std, self.n_chan_val * self.n_heads, embedded)
         seen = {axis: f"{axis}_k" for axis, _ in x.axes}  # the positions that are looked at
         weights = self._weights(to, x, to.program.moment("mul", queries, keys.rename(**seen)), seen)
         heads = to.gathered(values, weights, seen)
+        return self._out(to, x, heads)
+
+    def _products(self, to: Emitter, x: Features) -> Features:
+        """sum over r of q[p] k[r] v[r], coordinate by coordinate: as many heads, of one channel each.
+
+        Of random products only the second moments matter here, which are the same for heads of any width.
+        """
+        tables, width = self._embeddings(to, x), self.n_chan_val * self.n_heads
+        queries = self._projected(to, x, self.W_query_std, width, tables)
+        keys = self._projected(to, x, self.W_key_std, width, tables)
+        values = self._projected(to, x, self.W_value_std, width, tables if self.val_pos_emb else None)
+        seen = {axis: f"{axis}_k" for axis, _ in x.axes}
+        parts = to.product([queries, to.product([keys.rename(**seen), values.rename(**seen)])])
+        if self.causal:
+            parts = to.scale(parts, self._before(to, x, seen))
+        return self._out(to, x, parts.sum(*seen.values()))
+
+    def _out(self, to: Emitter, x: Features, heads: Vector) -> Features:
+        """W_out times what the heads make, and the bias."""
         held = Features((Block(heads, self.n_chan_val * self.n_heads),), x.axes)
         out = Weights(self.W_out_std, self.b_std).affine(to, held, to.cdc(self.n_chan_out), mask=x.mask)
         return Features((Block(out, self.n_chan_out),), x.axes, x.mask)
@@ -134,8 +169,7 @@ class GlobalSelfAttention(Layer):
         """The weights of the positions seen, of those alone that a position may see."""
         allowed = None if x.mask is None else x.mask.rename(**seen)
         if self.causal:
-            ((axis, size),) = x.axes
-            before = to.table("causal", (*x.axes, (seen[axis], size)), np.tri(size))
+            before = self._before(to, x, seen)
             allowed = before if allowed is None else before * allowed
         if self.attention_mechanism == "SOFTMAX":
             return logits.softmax(*seen.values(), weights=allowed)
@@ -143,6 +177,12 @@ class GlobalSelfAttention(Layer):
         if self.attention_mechanism != "IDENTITY":
             made = to.program.apply(self.attention_mechanism.lower(), logits)
         return made if allowed is None else made * allowed
+
+    @staticmethod
+    def _before(to: Emitter, x: Features, seen: dict[str, str]) -> Scalar:
+        """1 where the position seen is not behind the one that sees it."""
+        ((axis, size),) = x.axes
+        return to.table("causal", (*x.axes, (seen[axis], size)), np.tri(size))
 
     def _projected(
         self, to: Emitter, x: Features, std: float, width: int, tables: tuple[float, float, np.ndarray] | None

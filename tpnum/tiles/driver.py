@@ -248,16 +248,34 @@ def plan_of(
     net: Layer | Program, x1: dict[str, np.ndarray], x2: dict[str, np.ndarray] | None, kinds: tuple[str, ...]
 ) -> Plan:
     """The plan of a net or a program at the shapes of its inputs, which get its data lines' names."""
-    shapes = tuple(
-        tuple((name, array.shape[1:]) for name, array in x.items()) for x in (x1, x1 if x2 is None else x2)
-    )
-    plans = _plans if _is_hashable(net) else _plans.__wrapped__
-    programs, plan = plans(net, shapes, kinds)
     layers = isinstance(net, nn.Layer)
+    shapes = [
+        {name: array.shape[1:] for name, array in x.items() if not (layers and name == "pattern")}
+        for x in (x1, x1 if x2 is None else x2)
+    ]
+    programs, plan = _planned(net, shapes, kinds)
     _name_data(programs[0], x1, "x1", layers)
     if x2 is not None:
         _name_data(programs[1], x2, "x2", layers)
     return plan
+
+
+def with_graphs(
+    net: Layer | Program, shapes: dict[str, tuple[int, ...]], kinds: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of an example's arrays, with that of the graph that a net of layers aggregates over."""
+    if not isinstance(net, nn.Layer):
+        return shapes
+    (program, _), _ = _planned(net, [shapes] * 2, kinds)
+    scalars = {line.name: line.axes for line in program.lines if isinstance(line, Known)}
+    return shapes | {name: tuple(size for _, size in axes) for name, axes in scalars.items()}
+
+
+def _planned(
+    net: Layer | Program, shapes: list[dict[str, tuple[int, ...]]], kinds: tuple[str, ...]
+) -> tuple[tuple[Program, Program], Plan]:
+    plans = _plans if _is_hashable(net) else _plans.__wrapped__
+    return plans(net, tuple(tuple(one.items()) for one in shapes), kinds)
 
 
 @lru_cache(maxsize=32)
@@ -284,7 +302,7 @@ def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ..
     if not isinstance(net, nn.Layer):
         raise InputError(f"net is {no_layer(net)}, or a Program")
     known = dict(shapes)
-    if set(known) - {"mask", "pattern"} != {""}:
+    if set(known) - {"mask"} != {""}:
         raise InputError("x1: a dict of arrays goes with a Program; a net of layers takes one array")
     return nn.program(net, known[""], masked="mask" in known)
 

@@ -21,7 +21,7 @@ from tpnum.lower.program import buffer_places
 from tpnum.lower.variances import CHUNK
 from tpnum.tiles import cells
 from tpnum.tiles.cells import CellWorker
-from tpnum.tiles.driver import plan_of
+from tpnum.tiles.driver import plan_of, with_graphs
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.representative import OneForAll
@@ -72,7 +72,8 @@ class Trial:
         kinds: tuple[str, ...],
         dtype: np.dtype,
     ):
-        self.net, self.shapes, self.kinds, self.dtype = net, shapes, kinds, dtype
+        self.net, self.kinds, self.dtype = net, kinds, dtype
+        self.shapes = shapes = with_graphs(net, shapes, kinds)
         self._inputs: tuple[int, dict[str, np.ndarray]] = (0, {})
         x = self._data(1)
         self.plan = plan_of(net, x, None, kinds)
