@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BLOCK = 64
 """Columns that are computed together."""
-STRIP = 2048
+STRIP = 8192
 """Examples against which they are computed at a time."""
 FAIR = 0.5
 """A candidate is taken if what is left at it is this much of what is left anywhere else."""
