@@ -234,7 +234,7 @@ def damaged(target: Target, layout: Layout, records: Receipts, tile: Tile, read:
 
 def _symmetric(job: Job, target: Target, symmetric: str) -> str:
     """The symmetry of the layout."""
-    asked = choice(symmetric, "symmetric", (layouts.FULL, layouts.HALF))
+    asked = choice(symmetric, "symmetric", layouts.SIDES)
     own = job.second is None and job.plan().mirrored
     if asked == layouts.HALF and not (own and isinstance(target, ZarrGroup)):
         raise InputError('symmetric: "half" is for symmetric matrices, without x2, in a Zarr store')
