@@ -111,6 +111,44 @@ CALLS = {
     ),
     "kernel.several": (tp.kernel, {"net": NET, "x1": X, "get": ("ntk", "nngp"), "out": None, "diag": True}),
     "kernel.program": (tp.kernel, {"net": with_data(), "x1": {"u": X}}),
+    "kernel.elsewhere": (
+        lambda **given: tp.kernel(NET, X, **given),
+        {
+            "resume": False,
+            "verify": False,
+            "symmetric": "full",
+            "shard": None,
+            "backend": "threads",
+            "scheduler": None,
+        },
+    ),
+    "operator": (
+        tp.operator,
+        {
+            "net": NET,
+            "x1": X,
+            "x2": X[:2],
+            "get": "nngp",
+            "dtype": None,
+            "n_jobs": 1,
+            "tile": 2,
+            "rtol": 1e-3,
+            "budget": 1 << 12,
+        },
+    ),
+    "factor": (
+        tp.factor,
+        {
+            "net": NET,
+            "x": X,
+            "rank": 2,
+            "get": "ntk",
+            "pivots": [0, 1],
+            "rtol": 0.1,
+            "dtype": "float64",
+            "n_jobs": 1,
+        },
+    ),
     "plan": (
         tp.plan,
         {"net": NET, "shape": X.shape[1:], "get": "nngp", "dtype": None, "n": 10, "cores": 1},
@@ -432,7 +470,8 @@ REFUSED = {
 }  # fmt: skip
 """Kinds that are right nowhere,"""
 TAKEN = {
-    ("kernel", "dtype", "sparse"), ("plan", "dtype", "sparse"), ("function.call", "u", "masked"),
+    ("kernel", "dtype", "sparse"), ("operator", "dtype", "sparse"), ("factor", "dtype", "sparse"),
+    ("plan", "dtype", "sparse"), ("function.call", "u", "masked"),
 }  # fmt: skip
 """but here: what has a dtype names one, and arrays of any numbers have values."""
 

@@ -511,3 +511,54 @@ def test_a_missing_package_is_an_extra(package: str, call: str, x: np.ndarray, e
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "pip install 'tpnum[" in done.stdout, done.stderr
+
+
+def test_a_matrix_that_is_not_mirrored_is_computed_whole(x: np.ndarray) -> None:
+    """A fixed quadrature rule treats its two inputs differently."""
+    net = nn.serial(DENSE, nn.ElementwiseNumerical(np.tanh, 5), nn.Dense(1))
+    made = tp.kernel(net, x[:20], out="K.zarr", tile=8)
+    assert tp.open("K.zarr").provenance["symmetric"] == "none"
+    np.testing.assert_allclose(made[:], tp.kernel(net, x[:20]), rtol=1e-12)
+    with pytest.raises(InputError, match="symmetric"):
+        tp.kernel(net, x[:20], out="H.zarr", symmetric="half")
+
+
+def test_tiles_are_cut_by_their_bytes_and_their_work() -> None:
+    from tpnum.tiles.layout import BYTES, cut
+
+    for shape, dtype in (
+        ((20000, 20000), "float32"),
+        ((10**6, 10**6), "float64"),
+        ((4000, 10**6), "float64"),
+    ):
+        made = cut(("ntk",), shape, np.dtype(dtype), 1 << 30, None, "none")
+        assert made.chunk_bytes <= BYTES
+        assert made.chunk_bytes > BYTES // 64
+        assert min(made.grid) >= 3
+    assert cut(("ntk",), (20000, 20000), np.dtype("f4"), 1 << 30, None, "full").chunks == (2048, 2048)
+    assert cut(("ntk",), (5000, 5000), np.dtype("f4"), 700, None, "full").chunks == (16, 16)
+    assert cut(("ntk",), (10, 5), np.dtype("f4"), 1, None, "none").chunks == (1, 1)
+    images = cut(("ntk",), (50, 50, 32, 32, 32, 32), np.dtype("f4"), 1 << 30, None, "full")
+    assert images.chunks == (2, 2, 32, 32, 32, 32)
+
+
+def test_every_pair_is_in_one_tile() -> None:
+    from tpnum.tiles.layout import cut
+
+    for n1, n2, tile, symmetric in ((50, 50, 16, "full"), (37, 50, 7, "none"), (9, 9, 20, "half")):
+        made = cut(("ntk",), (n1, n2), np.dtype("f8"), 1 << 30, tile, symmetric)
+        seen = np.zeros((n1, n2), int)
+        for t in made.tiles:
+            seen[t.rows, t.cols] += 1
+            if t.mirror:
+                seen[t.cols, t.rows] += 1
+        want = np.ones((n1, n2), int)
+        if symmetric == "half":
+            want = np.ones((n1, n2), int) if made.grid == (1, 1) else np.triu(want)
+        np.testing.assert_array_equal(seen, want)
+
+
+def test_progress_is_silent_off_a_terminal(x: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    make(x, progress=True)
+    tp.kernel(NET, x, progress=True)
+    assert capsys.readouterr() == ("", "")

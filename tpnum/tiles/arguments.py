@@ -158,10 +158,10 @@ def shard_of(shard: Any) -> tuple[int, int] | None:
     """(k, n), the k-th of n parts, of a pair or of "k/n"; counted from one."""
     if shard is None:
         return None
-    parts = shard.split("/") if isinstance(shard, str) else shard
     try:
+        parts = shard.split("/") if isinstance(shard, str) else shard
         k, n = (int(part) if isinstance(part, str) else operator.index(part) for part in parts)
-    except (TypeError, ValueError):
+    except Exception:  # whatever the iteration of a stranger raises
         raise InputError(f'shard is {shown(shard)}: it must be (k, n) or "k/n", as in "3/16"') from None
     if not 1 <= k <= n:
         raise InputError(f"shard: {k}/{n} is out of range; of n shards the first is 1/n, the last n/n")

@@ -133,13 +133,14 @@ def backend_of(backend: Any, scheduler: Any, n_jobs: int | None) -> Backend:
         scheduler = _around()
     if backend is None:
         backend = "threads" if scheduler is None else "dask"
-    if scheduler is not None and backend != "dask":
+    name = backend if isinstance(backend, str) else ""
+    if scheduler is not None and name != "dask":
         raise InputError(f'scheduler: it goes with backend="dask", not with {shown(backend)}')
-    if backend == "threads":
+    if name == "threads":
         return Threads(n_jobs)
-    if backend == "processes":
+    if name == "processes":
         return Processes(n_jobs)
-    if backend == "dask":
+    if name == "dask":
         return _dask(scheduler)
     if callable(getattr(backend, "submit", None)):
         return Custom(backend, n_jobs)
@@ -152,7 +153,7 @@ def is_remote(backend: Any, scheduler: Any) -> bool:
     """Whether a call asks for something else than threads of this process."""
     if backend is None and scheduler is None:
         return _around() is not None
-    return backend != "threads" or scheduler is not None
+    return not (isinstance(backend, str) and backend == "threads") or scheduler is not None
 
 
 def _around() -> Any:

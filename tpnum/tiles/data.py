@@ -92,9 +92,9 @@ def source_of(x: Any, name: str) -> Source:
     return source
 
 
-def sources_of(x1: Any, x2: Any) -> tuple[dict[str, Source], dict[str, Source] | None]:
+def sources_of(x1: Any, x2: Any, name: str = "x1") -> tuple[dict[str, Source], dict[str, Source] | None]:
     """The sources by data line ("" for the one of a net), of shapes that go together."""
-    first = _sources(x1, "x1")
+    first = _sources(x1, name)
     if x2 is None:
         return first, None
     second = _sources(x2, "x2")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum import nn
-from tpnum.arguments import flag, whole
+from tpnum.arguments import choice, flag, whole
 from tpnum.arguments import jobs as jobs_of
 from tpnum.errors import InputError
 from tpnum.evaluate.joint import BUDGET, RTOL, Account, accuracy
@@ -21,6 +21,7 @@ from tpnum.tiles import arguments, extras
 from tpnum.tiles.backends import is_remote
 from tpnum.tiles.derivatives import Derivatives, derivatives, names_of, plan_with_slopes
 from tpnum.tiles.diagonal import fill_diagonals
+from tpnum.tiles.layout import SIDES
 from tpnum.tiles.named import Kernels
 from tpnum.tiles.pool import one_blas_thread, run
 from tpnum.tiles.sinks import ArraySink
@@ -148,6 +149,7 @@ def kernel(
     paths = None if wrt is None else names_of(net, wrt)
     asked, most = accuracy(rtol, budget)
     part = arguments.shard_of(shard)
+    choice(symmetric, "symmetric", SIDES)
     if on_disk(out) or is_remote(backend, scheduler):
         from tpnum.tiles.elsewhere import kernel_elsewhere  # which makes plans by this module
 
@@ -183,7 +185,11 @@ def kernel(
                 progress=report,
             ),
         )
-    for name, given in (("resume", resume), ("verify", verify), ("shard", part)):
+    for name, given in (
+        ("resume", flag(resume, "resume")),
+        ("verify", flag(verify, "verify")),
+        ("shard", part),
+    ):
         if given:
             raise InputError(f'{name}: it goes with out= on disk, as in out="K.zarr"')
     account = Account(asked or RTOL, most or BUDGET)

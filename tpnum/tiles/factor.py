@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BLOCK = 64
 """Columns that are computed together."""
-STRIP = 2048
+STRIP = 8192
 """Examples against which they are computed at a time."""
 FAIR = 0.5
 """A candidate is taken if what is left at it is this much of what is left anywhere else."""
@@ -109,10 +109,12 @@ def factor(
     """
     jobs = jobs_of(n_jobs)
     least = number(rtol, "rtol", low=0, below=1)
-    job = job_of(net, x, None, get, dtype, None, None)
+    job = job_of(net, x, None, get, dtype, name="x")
     shape = job.shape()
     if len(shape) != 2:
-        raise InputError(f"net: its output has index axes, so that the kernel is of shape {shape}")
+        raise InputError(
+            f"net: its output at this shape of x has index axes, and its kernel is of shape {shape}"
+        )
     count = shape[0]
     given = None if pivots is None else _given(pivots, count)
     if rank is None and given is None:
@@ -134,7 +136,7 @@ def _given(pivots: Any, count: int) -> np.ndarray:
         made = np.asarray(pivots)
         if made.ndim != 1 or made.dtype.kind not in "iu" or not made.size:
             raise TypeError
-    except (TypeError, ValueError):
+    except Exception:  # whatever a stranger's array raises
         raise InputError(f"pivots is {shown(pivots)}: it must be numbers of examples") from None
     if made.min() < 0 or made.max() >= count:
         raise InputError(f"pivots: examples are numbered 0 to {count - 1}, and {int(made.max())} is given")

@@ -23,6 +23,7 @@ SQUARE = 4
 """Tiles that follow one another are of this many slices of rows and columns, which are prepared once."""
 
 FULL, HALF, WHOLE = "full", "half", "none"
+SIDES = (FULL, HALF)
 """Both triangles from one; the upper one alone; a matrix that is not symmetric."""
 
 
@@ -122,12 +123,17 @@ def cut(
         each = math.prod(axes) * dtype.itemsize * len(kinds)
         most = max(1, min(pairs, BYTES // each))
         side = 1 << (most.bit_length() - 1) // 2
-        while side > SMALL and min(n1, n2) < MANY * side:
-            side //= 2
-        width = min(side, n2)
-        height = side if symmetric != WHOLE else min(1 << (most // width).bit_length() - 1, TALL)
-        while symmetric == WHOLE and height > max(SMALL, side) and n1 < MANY * height:
-            height //= 2
+        width = _fewer(side, n2)
+        height = width
+        if symmetric == WHOLE:
+            height = _fewer(min(1 << (most // min(width, n2)).bit_length() - 1, TALL), n1)
     else:
         width = height = tile
     return Layout(tuple(sorted(kinds)), shape, dtype.name, min(height, n1), min(width, n2), symmetric)
+
+
+def _fewer(side: int, count: int) -> int:
+    """A side that cuts ``count`` examples into several tiles, unless they get small."""
+    while side > SMALL and count < MANY * side:
+        side //= 2
+    return side

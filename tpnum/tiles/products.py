@@ -64,7 +64,7 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]
         shape = job.shape()
         if len(shape) != 2:
             raise InputError(
-                f"net: its output has index axes, so that the kernel is of shape {shape} and no operator; "
+                f"net: its output at this shape of x1 has index axes, so {shape} is its kernel's; "
                 "end the net in Flatten or a pooling layer"
             )
         own = job.second is None and job.plan().mirrored
@@ -124,13 +124,20 @@ def each_tile(job: Job, tiles: Sequence[Tile], call: Callable[[Tile], None], n_j
 
 
 def job_of(
-    net: Layer | Program, x1: Any, x2: Any, get: Any, dtype: Any, rtol: float | None, budget: int | None
+    net: Layer | Program,
+    x1: Any,
+    x2: Any,
+    get: Any,
+    dtype: Any,
+    rtol: float | None = None,
+    budget: int | None = None,
+    name: str = "x1",
 ) -> Job:
     """The job of one kind, its inputs looked through."""
     kinds = arguments.kinds_of(get)
     if len(kinds) != 1:
         raise InputError(f'get: {shown(get)} is more than one kernel; give "nngp" or "ntk"')
-    job = Job(net, kinds, arguments.dtype_of(dtype), *sources_of(x1, x2), *accuracy(rtol, budget))
+    job = Job(net, kinds, arguments.dtype_of(dtype), *sources_of(x1, x2, name), *accuracy(rtol, budget))
     for side in (job.first, job.second or {}):
         for source in side.values():
             digest(source)

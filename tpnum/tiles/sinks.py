@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tpnum.errors import LimitError
-from tpnum.kernels.gram import mirror
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tpnum.tiles.grid import Tile
+
+STRIP = 64
+"""Rows that are turned at a time."""
 
 
 class Sink(Protocol):
@@ -89,13 +91,11 @@ def flipped(block: np.ndarray) -> np.ndarray:
 
 
 def turned(block: np.ndarray) -> np.ndarray:
-    """The mirror image of a block as an array of its own."""
-    rows, cols = block.shape[:2]
-    if block.ndim > 2:
-        return np.ascontiguousarray(flipped(block))
-    room = np.empty((rows + cols, rows), block.dtype)  # the kernel thinks of a block right of the diagonal
-    mirror(np.ascontiguousarray(block), room, 0, rows)
-    return room[rows:]
+    """The mirror image of a block as an array of its own, made by strips that stay in the cache."""
+    made = np.empty(flipped(block).shape, block.dtype)
+    for i in range(0, len(block), STRIP):
+        made[:, i : i + STRIP] = flipped(block[i : i + STRIP])
+    return made
 
 
 def check_finite(block: np.ndarray, kind: str, tile: Tile, dtype: np.dtype) -> None:

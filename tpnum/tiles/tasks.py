@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tpnum.program import Program
     from tpnum.tiles.pool import Worker
 
-KEPT = 192 << 20
+KEPT = 256 << 20
 """Bytes of profile passes that a process keeps for the next tiles."""
 FEW = 4
 """Profile passes that are kept whatever they take."""
@@ -133,6 +133,8 @@ class _Desk:
         return {name: source.read(rows) for name, source in sources.items()}
 
     def _pass(self, side: int, rows: slice) -> ProfileValues:
+        if self.job.second is None:
+            side = 0  # the same examples, the same program
         key = side, rows.start, rows.stop
         with self._lock:
             found = self._passes.get(key)

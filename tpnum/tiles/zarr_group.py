@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-import zlib
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
@@ -132,14 +131,27 @@ class ZarrGroup:
 
     def put(self, layout: Layout, tile: Tile, blocks: Mapping[str, np.ndarray]) -> dict[str, int]:
         """Write a tile of all kinds, and its mirror image; the checksums of what was written."""
-        sums = {}
         for kind, block in blocks.items():
             array = self.array(kind, "r+")
             array[tile.rows, tile.cols] = block
             if tile.mirror:
                 array[tile.cols, tile.rows] = turned(block)
-            sums[kind] = zlib.crc32(np.ascontiguousarray(block).data)
-        return sums
+        return self.sums(layout, tile)
+
+    def sums(self, layout: Layout, tile: Tile) -> dict[str, int]:
+        """The checksums that stand at the end of a tile's chunks, its mirror image left out."""
+        rest = ["0"] * (len(layout.shape) - 2)
+        made = {}
+        for kind in layout.kinds:
+            key = "/".join([kind, "c", *map(str, layout.place(tile)), *rest])
+            if self.path is not None:
+                with (self.path / key).open("rb") as stream:
+                    stream.seek(-CHECKSUM, os.SEEK_END)
+                    content = stream.read()
+            else:
+                content = _end(self.place, key)
+            made[kind] = int.from_bytes(content, "little")
+        return made
 
     def get(self, kind: str, rows: slice, cols: slice) -> np.ndarray:
         """A part of a matrix as it is stored, its checksums verified."""
@@ -207,6 +219,15 @@ class _Stored:
             return [name async for name in self.store.list_dir(self.prefix)]
 
         return list(_wait(listed()))
+
+
+def _end(store: Any, key: str) -> bytes:
+    """The checksum of a chunk in a user's store."""
+    from zarr.abc.store import SuffixByteRequest
+    from zarr.core.buffer import default_buffer_prototype
+
+    found = _wait(store.get(key, default_buffer_prototype(), SuffixByteRequest(CHECKSUM)))
+    return b"" if found is None else bytes(found.to_bytes())
 
 
 def _wait(call: Any) -> Any:
