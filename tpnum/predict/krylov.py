@@ -16,6 +16,9 @@ from tpnum.arguments import finite_array, number, shown, whole
 from tpnum.errors import InputError
 from tpnum.predict import arguments
 
+MOST = 1 << 16
+"""Probes that anyone could want."""
+
 
 class Solved(NamedTuple):
     """A^-1 b, the steps that it took, and the largest residual relative to b."""
@@ -82,9 +85,7 @@ def pivoted_cholesky(
         at = int(left.argmax())
         if left[at] <= floor:
             break
-        row = np.asarray(rows(np.array([at])), dtype=np.float64).reshape(-1)
-        if row.shape != left.shape:
-            raise InputError(f"rows: {row.shape} numbers for a row of {len(left)}")
+        row = _row(rows, at, len(left))
         low[:, count] = (row - low[:, :count] @ low[at, :count]) / np.sqrt(left[at])
         left -= low[:, count] ** 2
         left[at] = 0.0
@@ -92,6 +93,16 @@ def pivoted_cholesky(
     low = low[:, :count]
     inner, _ = cho_factor(spread * np.eye(count) + low.T @ low, lower=True)
     return Nearby(low, spread, np.tril(inner))
+
+
+def _row(rows: Callable[[np.ndarray], np.ndarray], at: int, size: int) -> np.ndarray:
+    try:
+        made = np.asarray(rows(np.array([at])), dtype=np.float64).reshape(-1)
+    except Exception as problem:
+        raise InputError(f"rows: row {at} of {size}, as the diagonal has, failed: {problem}") from problem
+    if len(made) != size:
+        raise InputError(f"rows: {len(made)} numbers for a row, and the diagonal has {size}")
+    return made
 
 
 def conjugate_gradients(
@@ -143,7 +154,7 @@ def lanczos_logdet(
     """
     times, size = _operator(a)
     _check_near(near, size)
-    count, most = whole(probes, "probes", 1), whole(steps, "steps", 1)
+    count, most = whole(probes, "probes", 1, MOST), whole(steps, "steps", 1)
     rng = arguments.generator(seed)
     if near is None:
         start = rng.choice([-1.0, 1.0], (size, count))
