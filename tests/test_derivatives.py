@@ -37,7 +37,7 @@ ACTIVATIONS = [
     nn.Relu(), nn.Erf(), nn.Tanh(), nn.LeakyRelu(0.3), nn.Abs(), nn.HardTanh(), nn.Sign(), nn.Sin(),
     nn.RectifiedMonomial(2), nn.Polynomial([0.5, 1.0, 0.3]), nn.Selu(), nn.Gelu(),
 ]  # fmt: skip
-NETS = {a.op: (dense(a), X) for a in ACTIVATIONS} | {
+NETS = {a.op: (dense(a), X if a.op in ("Relu", "Erf", "Tanh") else X[2:]) for a in ACTIVATIONS} | {
     "standard": (
         nn.serial(
             nn.Dense(8, W_std=1.4, b_std=0.3, parameterization="standard"),
@@ -47,7 +47,7 @@ NETS = {a.op: (dense(a), X) for a in ACTIVATIONS} | {
         X,
     ),
     "residual": (_branches(nn.FanInSum(), nn.serial(nn.Relu(), nn.Dense(8, b_std=0.2)), nn.Identity()), X),
-    "different": (_branches(nn.FanInSum(), nn.Relu(), nn.Erf()), X),
+    "different": (_branches(nn.FanInSum(), nn.Relu(), nn.Erf()), X[2:]),
     "product": (
         _branches(nn.FanInProd(), nn.serial(nn.Relu(), nn.Dense(4)), nn.serial(nn.Erf(), nn.Dense(4))),
         X,

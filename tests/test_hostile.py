@@ -109,6 +109,7 @@ CALLS = {
             "diag": False,
         },
     ),
+    "kernel.wrt": (tp.kernel, {"net": NET, "x1": X, "wrt": ("W_std",)}),
     "kernel.several": (tp.kernel, {"net": NET, "x1": X, "get": ("ntk", "nngp"), "out": None, "diag": True}),
     "kernel.program": (tp.kernel, {"net": with_data(), "x1": {"u": X}}),
     "kernel.elsewhere": (
@@ -368,6 +369,31 @@ CALLS |= {
         {"net": NET, "x": X, "momentum": 0.5, "n_jobs": 1},
     ),
     "predict.load": (_written_and_read, {"path": "a.npz"}),
+    "predict.tune": (
+        predict.tune,
+        {
+            "net": NET,
+            "x": X,
+            "y": Y3,
+            "wrt": "W_std",
+            "get": "nngp",
+            "noise": 0.1,
+            "steps": 1,
+            "n_jobs": 1,
+        },
+    ),
+    "predict.conjugate_gradients": (
+        predict.conjugate_gradients,
+        {"a": K3, "b": Y3, "near": None, "rtol": 1e-6, "steps": 10},
+    ),
+    "predict.lanczos_logdet": (
+        predict.lanczos_logdet,
+        {"a": K3, "near": None, "probes": 2, "steps": 3, "seed": 0},
+    ),
+    "predict.pivoted_cholesky": (
+        lambda diagonal, noise, rank: predict.pivoted_cholesky(diagonal, lambda i: K3[i], noise, rank),
+        {"diagonal": K3.diagonal(), "noise": 0.1, "rank": 2},
+    ),
     "posterior.predict": (GP.predict, {"x": X, "cov": False, "noise": 0.0}),
     "posterior.sample": (GP.sample, {"x": X, "draws": 1, "seed": 0}),
     "posterior.add": (GP.add, {"x": X, "y": Y3, "noise": 0.1}),

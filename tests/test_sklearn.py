@@ -14,6 +14,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.exceptions import NotFittedError
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -24,7 +26,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import tpnum as tp
 from tests.oracle import regression
 from tpnum import nn
-from tpnum.interop.sklearn import MLP, TPClassifier, TPRegressor
+from tpnum.interop.sklearn import MLP, TPClassifier, TPKernel, TPRegressor
 from tpnum.predict.laplace import Laplace
 
 NET = nn.serial(nn.Dense(8, W_std=1.4, b_std=0.3), nn.Erf(), nn.Dense(1))
@@ -37,10 +39,8 @@ Y = np.sin(X[:, 0]) + X[:, 1] ** 2
     [
         TPRegressor(),
         TPRegressor(NET, kernel="ntk", noise="fit"),
-        TPRegressor(MLP(1, "erf"), kernel="ntk", time=10.0),
-        TPClassifier(),
+        TPClassifier(MLP(1), kernel="ntk", time=10.0),
         TPClassifier(NET, method="laplace"),
-        TPClassifier(kernel="ntk", time=10.0),
     ]
 )
 def test_what_scikit_learn_asks_of_an_estimator(estimator, check):
@@ -300,6 +300,64 @@ def test_images_as_flat_rows():
     )
     with pytest.raises(ValueError, match=r"input_shape is \(5, 5, 3\): rows of 50 features cannot take it"):
         TPRegressor(net, input_shape=(5, 5, 3)).fit(images.reshape(12, 50), np.arange(12.0))
+
+
+# --- the kernel
+
+SHALLOW = nn.serial(nn.Dense(8, W_std=1.4, b_std=0.3), nn.Erf(), nn.Dense(1, W_std=0.8))
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+@pytest.mark.parametrize("wrt", [None, ("layers[0].W_std", "b_std"), "b_std"])
+def test_the_kernel_and_its_gradient(get, wrt):
+    k = TPKernel(SHALLOW, get=get, wrt=wrt)
+    value, gradient = k(X, eval_gradient=True)
+    np.testing.assert_array_equal(value, tp.kernel(SHALLOW, X, get=get))
+    np.testing.assert_allclose(k.diag(X), value.diagonal(), rtol=1e-12)
+    np.testing.assert_array_equal(k(X_NEW, X), tp.kernel(SHALLOW, X_NEW, X, get=get))
+    assert k.n_dims == len(k.theta) == gradient.shape[2] == len(k.hyperparameters) == len(k.bounds)
+
+    def at(theta):
+        return k.clone_with_theta(theta)(X)
+
+    for i in range(k.n_dims):
+        h = 1e-3 * np.eye(k.n_dims)[i]
+        d = (8 * (at(k.theta + h) - at(k.theta - h)) - (at(k.theta + 2 * h) - at(k.theta - 2 * h))) / 12e-3
+        np.testing.assert_allclose(gradient[:, :, i], d, atol=1e-9)
+    assert not k.is_stationary()
+    assert clone(k) == k and pickle.loads(pickle.dumps(k)) == k
+
+
+def test_the_kernel_fits_in_a_gaussian_process_of_scikit_learn():
+    y = Y + 0.1 * RNG.standard_normal(30)
+    mine = TPKernel(SHALLOW, wrt=("layers[0].W_std", "layers[2].W_std"), deviation_bounds=(1e-3, 1e3))
+    start = mine + WhiteKernel(0.1)
+    gp = GaussianProcessRegressor(start).fit(X, y)
+    before, after = gp.log_marginal_likelihood(start.theta), gp.log_marginal_likelihood_value_
+    assert after > before
+    value, slope = gp.log_marginal_likelihood(start.theta, eval_gradient=True)
+    for i in range(3):
+        h = 1e-4 * np.eye(3)[i]
+        d = (gp.log_marginal_likelihood(start.theta + h) - gp.log_marginal_likelihood(start.theta - h)) / 2e-4
+        assert slope[i] == pytest.approx(d, rel=1e-5, abs=1e-6)
+    fixed = GaussianProcessRegressor(TPKernel(SHALLOW), alpha=0.05, optimizer=None).fit(X, y)
+    mine = TPRegressor(SHALLOW, noise=0.05, normalize_y=False).fit(X, y)
+    np.testing.assert_allclose(fixed.predict(X_NEW), mine.predict(X_NEW), rtol=1e-8)
+    both = TPKernel(SHALLOW, deviation_bounds="fixed") * RBF(3.0)
+    assert len(both.theta) == 1
+    assert GaussianProcessRegressor(both, alpha=0.1).fit(X, y).score(X, y) > 0.5
+    assert GaussianProcessClassifier(TPKernel(SHALLOW), optimizer=None).fit(X, y > 1).score(X, y > 1) > 0.7
+
+
+def test_what_the_kernel_refuses():
+    with pytest.raises(ValueError, match="wrt: the deviations 'W_std' differ"):
+        _ = TPKernel(SHALLOW, wrt="W_std").theta
+    with pytest.raises(ValueError, match="a deviation of 0 has no logarithm"):
+        _ = TPKernel(nn.Dense(1, b_std=0.0), wrt="b_std").theta
+    with pytest.raises(ValueError, match="'bias' is no deviation"):
+        _ = TPKernel(SHALLOW, wrt="bias").theta
+    with pytest.raises(ValueError, match="Gradient can only be evaluated"):
+        TPKernel(SHALLOW)(X, X, eval_gradient=True)
 
 
 BAD: dict[str, tuple[Callable[[], object], str]] = {

@@ -179,7 +179,7 @@ def _given(g: Function, k: float, at: Gaussians) -> np.ndarray:
         for p in range(panels):
             for node, weight in zip(nodes, weights, strict=True):
                 z = begin + (2 * p + 1 + node) * half
-                v = np.clip(mean + std * z, *inner)
+                v = np.clip(mean + std * z, inner[0], inner[1])
                 total += np.asarray(g(v)) * (np.exp(-0.5 * z * z) * (weight * half))
     return total / math.sqrt(2.0 * math.pi)
 

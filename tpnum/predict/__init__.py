@@ -7,10 +7,12 @@ r"""Predictions with the kernels of wide nets: posteriors, and training at any t
     nets = predict.gradient_flow(net, x, y)                # or gradient_descent(net, x, y, lr=, momentum=)
     nets.predict(x_new, t=10.0), nets.loss(t=10.0), nets.largest_rate
 
+    predict.tune(net, x, y, wrt=("W_std", "b_std"))         # deviations and noise of largest likelihood
     gp.save("model.npz"); predict.load("model.npz")
 
 Each is a state: made once, asked often.  `Posterior` and `Dynamics` are the same for kernel matrices that
-are there already: ``init`` factors or decomposes, ``compute`` predicts.
+are there already: ``init`` factors or decomposes, ``compute`` predicts.  `conjugate_gradients` and
+`lanczos_logdet` need no matrix, only its products.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from tpnum.predict.files import load
 from tpnum.predict.filters import Descent, Flow
 from tpnum.predict.folds import Folds, Gradient
 from tpnum.predict.gaussian import Posterior, Prediction
+from tpnum.predict.krylov import conjugate_gradients, lanczos_logdet, pivoted_cholesky
+from tpnum.predict.laplace import Laplace
 from tpnum.predict.models import (
     Ensemble,
     Regression,
@@ -29,6 +33,7 @@ from tpnum.predict.models import (
     largest_learning_rate,
     posterior,
 )
+from tpnum.predict.tuning import tune
 
 __all__ = [
     "Cholesky",
@@ -38,13 +43,18 @@ __all__ = [
     "Flow",
     "Folds",
     "Gradient",
+    "Laplace",
     "Loss",
     "Posterior",
     "Prediction",
     "Regression",
+    "conjugate_gradients",
     "gradient_descent",
     "gradient_flow",
+    "lanczos_logdet",
     "largest_learning_rate",
     "load",
+    "pivoted_cholesky",
     "posterior",
+    "tune",
 ]

@@ -20,7 +20,8 @@ except ImportError as missing:
     ) from missing
 
 from tpnum.interop.sklearn.classifier import TPClassifier
+from tpnum.interop.sklearn.kernel import TPKernel
 from tpnum.interop.sklearn.networks import MLP
 from tpnum.interop.sklearn.regressor import TPRegressor
 
-__all__ = ["MLP", "TPClassifier", "TPRegressor"]
+__all__ = ["MLP", "TPClassifier", "TPKernel", "TPRegressor"]

@@ -1,0 +1,101 @@
+"""Conjugate gradients, Lanczos and pivoted Cholesky against dense algebra; tuning by the likelihood."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse.linalg
+
+import tpnum as tp
+from tests.oracle import regression
+from tpnum import nn, predict
+from tpnum.errors import InputError
+from tpnum.nn.deviations import deviations, with_deviations
+
+RNG = np.random.default_rng(0)
+NET = nn.serial(nn.Dense(8, W_std=1.4, b_std=0.3), nn.Erf(), nn.Dense(1, W_std=0.9))
+X = RNG.standard_normal((300, 4))
+K, NOISE = tp.kernel(NET, X), 0.01
+A = K + NOISE * np.eye(300)
+B = RNG.standard_normal((300, 3))
+NEAR = predict.pivoted_cholesky(K.diagonal(), lambda i: K[i], NOISE, rank=60)
+
+
+@pytest.mark.parametrize("kind", ["array", "operator"])
+@pytest.mark.parametrize("near", [None, NEAR])
+def test_conjugate_gradients(kind, near):
+    a = A if kind == "array" else scipy.sparse.linalg.aslinearoperator(A)
+    found = predict.conjugate_gradients(a, B, near=near, rtol=1e-12)
+    np.testing.assert_allclose(found.x, np.linalg.solve(A, B), rtol=1e-8, atol=1e-9)
+    assert found.residual <= 1e-12
+    one = predict.conjugate_gradients(a, B[:, 0], near=near, rtol=1e-12)
+    np.testing.assert_allclose(one.x, found.x[:, 0], rtol=1e-7, atol=1e-8)
+    assert predict.conjugate_gradients(a, B, steps=2).steps == 2
+
+
+def test_the_preconditioner_saves_steps():
+    plain, near = (predict.conjugate_gradients(A, B, near=p, rtol=1e-8).steps for p in (None, NEAR))
+    assert 2 * near < plain
+
+
+def test_pivoted_cholesky():
+    dense = NEAR.low @ NEAR.low.T + NOISE * np.eye(300)
+    np.testing.assert_allclose(NEAR(B), np.linalg.solve(dense, B), rtol=1e-9, atol=1e-9)
+    assert NEAR.logdet == pytest.approx(np.linalg.slogdet(dense)[1], rel=1e-12)
+    values = np.linalg.eigvalsh(K)
+    assert np.trace(K - NEAR.low @ NEAR.low.T) < 20 * values[:-60].sum()
+    low = X[:, :2] @ X[:, :2].T
+    assert predict.pivoted_cholesky(low.diagonal(), lambda i: low[i], 0.1, rank=50).rank == 2
+
+
+@pytest.mark.parametrize("near", [None, NEAR])
+def test_the_log_determinant(near):
+    exact = np.linalg.slogdet(A)[1]
+    found = predict.lanczos_logdet(A, near=near, probes=32, steps=100)
+    assert abs(found.value - exact) < 4 * found.error
+    assert found.error < (8.0 if near is None else 2.0)
+    assert found == predict.lanczos_logdet(A, near=near, probes=32, steps=100)
+
+
+def test_what_is_refused():
+    with pytest.raises(InputError, match="a is not positive definite"):
+        predict.conjugate_gradients(K - 1.0 * np.eye(300), B)
+    with pytest.raises(InputError, match="a is not positive definite"):
+        predict.lanczos_logdet(K - 1.0 * np.eye(300))
+    with pytest.raises(InputError, match="b: shape .* does not go with an operator a of 300 rows"):
+        predict.conjugate_gradients(A, B[:5])
+    with pytest.raises(InputError, match="a: a square array or"):
+        predict.conjugate_gradients(A[:5], B)
+    with pytest.raises(InputError, match="noise is 0: it must be more than 0"):
+        predict.pivoted_cholesky(K.diagonal(), lambda i: K[i], 0)
+
+
+# --- tuning
+
+
+def test_tuning_finds_the_likeliest():
+    x = X[:40]
+    y = np.linalg.cholesky(A[:40, :40]) @ RNG.standard_normal(40)
+    start = with_deviations(NET, {"layers[0].W_std": 0.5, "layers[2].W_std": 2.0})
+    gp = predict.tune(start, x, y, wrt=tuple(deviations(NET)), noise=0.3)
+    net, best = gp.source.of, gp.log_marginal()
+    assert best > predict.posterior(NET, x, y, noise=NOISE).log_marginal()
+    for path, value in deviations(net).items():
+        for factor in (0.97, 1.03):
+            moved = with_deviations(net, {path: factor * value})
+            assert regression.log_marginal(tp.kernel(moved, x), y, gp.noise) < best + 1e-6
+    for factor in (0.9, 1.1):
+        assert regression.log_marginal(tp.kernel(net, x), y, factor * gp.noise) < best + 1e-6
+    shared = predict.tune(start, x, y, wrt="W_std", noise=0.3).source.of
+    assert shared.layers[2].W_std / shared.layers[0].W_std == pytest.approx(4.0)
+    assert shared.layers[0].b_std == 0.3
+
+
+def test_what_tuning_refuses():
+    for net, wrt, words in [
+        (NET, "bias", "wrt: 'bias' is no deviation"),
+        (with_deviations(NET, {"b_std": 0.0}), "b_std", r"wrt: layers\[0\].b_std is 0 and has no logarithm"),
+        (NET, ("W_std", "layers[0].W_std"), "wrt: a deviation is named twice"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            predict.tune(net, X[:5], B[:5], wrt=wrt)

@@ -1,0 +1,126 @@
+"""`TPKernel`: the kernels of a net for `sklearn.gaussian_process`, with exact gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
+
+from tpnum import nn
+from tpnum.arguments import choice, shown
+from tpnum.errors import InputError
+from tpnum.interop.sklearn.networks import PREFIX, HasNet, network
+from tpnum.nn.deviations import deviations, paths_of, with_deviations
+from tpnum.tiles.arguments import KINDS
+from tpnum.tiles.driver import kernel
+
+
+class TPKernel(HasNet, Kernel):
+    """The NNGP or NTK of a net as a kernel, whose deviations are hyper-parameters: composes with + and *.
+
+    Parameters
+    ----------
+    net : a net of `tpnum.nn`, its JSON form, or an `MLP` (the default).
+    get : "nngp" or "ntk".
+    wrt : the hyper-parameters, names and paths of deviations ("W_std" for all that bear it, which must be
+        equal and move together; "layers[0].b_std" for one); None for every one that is not zero.
+    deviation_bounds : (low, high) of each of them, or "fixed".
+    input_shape : the shape of an example, for images and sequences given as flat rows.
+    n_jobs : threads.
+    """
+
+    def __init__(
+        self,
+        net: Any = None,
+        *,
+        get: str = "nngp",
+        wrt: Any = None,
+        deviation_bounds: Any = (1e-2, 1e1),
+        input_shape: Any = None,
+        n_jobs: int | None = None,
+    ):
+        self.net = net
+        self.get = get
+        self.wrt = wrt
+        self.deviation_bounds = deviation_bounds
+        self.input_shape = input_shape
+        self.n_jobs = n_jobs
+
+    def _names(self) -> list[str]:
+        """The deviations that are hyper-parameters."""
+        net = network(self.net)
+        if self.wrt is None:
+            return [path for path, value in deviations(net).items() if value > 0]
+        return [self.wrt] if isinstance(self.wrt, str) else list(self.wrt)
+
+    def _values(self) -> list[float]:
+        net = network(self.net)
+        known = deviations(net)
+        found: list[float] = []
+        for name in self._names():
+            values = {known[path] for path in paths_of(net, name)}
+            if len(values) > 1:
+                raise InputError(
+                    f"wrt: the deviations {name!r} differ ({shown(sorted(values))}); name their paths"
+                )
+            found += values
+        if not all(found):
+            raise InputError(
+                "wrt: a deviation of 0 has no logarithm; leave it out, or start from a positive one"
+            )
+        return found
+
+    @property
+    def hyperparameters(self) -> list[Any]:
+        """One for every deviation."""
+        return [Hyperparameter(PREFIX + name, "numeric", self.deviation_bounds) for name in self._names()]
+
+    @property
+    def theta(self) -> np.ndarray:
+        """Logarithms of the hyper-parameters."""
+        return np.array([]) if self._fixed() else np.log(self._values())
+
+    @theta.setter
+    def theta(self, theta: Any) -> None:
+        if not self._fixed():
+            values = np.exp(np.asarray(theta, dtype=float)).tolist()
+            self.net = with_deviations(network(self.net), dict(zip(self._names(), values, strict=True)))
+
+    def _fixed(self) -> bool:
+        return isinstance(self.deviation_bounds, str) and self.deviation_bounds == "fixed"
+
+    def _set_net(self, inside: dict[str, Any]) -> None:
+        if self.net is None or not isinstance(self.net, nn.Layer):
+            super()._set_net(inside)
+        else:
+            self.net = with_deviations(self.net, inside)
+
+    def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> Any:
+        """K(X, Y), and with ``eval_gradient`` its gradient by theta (N, N, len(theta))."""
+        net, get = network(self.net), choice(self.get, "get", KINDS)
+        x = self._rows(X)
+        if not eval_gradient:
+            return kernel(net, x, None if Y is None else self._rows(Y), get=get, n_jobs=self.n_jobs)
+        if Y is not None:
+            raise ValueError("Gradient can only be evaluated when Y is None.")
+        if self._fixed() or not self._names():
+            made = kernel(net, x, get=get, n_jobs=self.n_jobs)
+            return made, np.empty((*made.shape, 0))
+        made, slopes = kernel(net, x, get=get, n_jobs=self.n_jobs, wrt=tuple(self._names()))
+        # by the logarithms: d log s = d s / s
+        return made, np.moveaxis(slopes * np.array(self._values())[:, None, None], 0, -1)
+
+    def diag(self, X: Any) -> np.ndarray:
+        """K(x, x) of every row."""
+        return kernel(network(self.net), self._rows(X), get=choice(self.get, "get", KINDS), diag=True)
+
+    def is_stationary(self) -> bool:
+        """It is not: K(x, x) depends on x."""
+        return False
+
+    def _rows(self, x: Any) -> np.ndarray:
+        return self._shaped(np.atleast_2d(np.asarray(x, dtype=np.float64)))
+
+    def __repr__(self) -> str:
+        return f"TPKernel({self.net!r}, get={self.get!r})"
