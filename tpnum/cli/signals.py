@@ -27,7 +27,10 @@ def run(args: argparse.Namespace) -> None:
         for p in points:
             at = "every q" if p.every_q else f"q* = {p.q:.10g}"
             kind = f"{p.phase}, {'stable' if p.stable else 'not stable'}"
-            print(f"  {at}, c* = {p.c:.10g}, chi_1 = {p.chi_1:.10g}, xi_q = {p.xi_q:.6g}, xi_c = {p.xi_c:.6g}: {kind}")
+            print(
+                f"  {at}, c* = {p.c:.10g}, chi_1 = {p.chi_1:.10g}, xi_q = {p.xi_q:.6g}, xi_c = "
+                f"{p.xi_c:.6g}: {kind}"
+            )
     if out is not None:
         from tpnum.pictures import save
 
