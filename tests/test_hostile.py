@@ -92,6 +92,20 @@ def spread(call, *names):
     return lambda **given: call(*[given.pop(n) for n in names], **given)
 
 
+BLOCK = nn.serial(nn.Tanh(), nn.Dense(4, b_std=0.2))
+
+
+def on_matrix(call, **arguments):
+    """A function of a matrix of a fresh program, in which vectors are given by their names."""
+
+    def made(**given):
+        p = small()
+        named = {k: p[v] if isinstance(v, str) and v in p else v for k, v in given.items()}
+        return call(**named)
+
+    return made, arguments
+
+
 # name of the call -> (function, valid arguments); every argument is replaced in its turn
 CALLS = {
     "kernel": (
@@ -188,6 +202,63 @@ CALLS = {
     ),
     "plot": (lambda ax: COMPARED.plot(ax), {"ax": None}),
     "ntk": (tp.ntk, {"p": P, "g": "g", "h": "g", "road": "tangent"}),
+    "signals": (tp.signals, {"net": NET, "shape": (2,), "q": 1.0, "c": 0.5}),
+    "critical": (
+        tp.critical,
+        {
+            "block": BLOCK,
+            "free": ("W_std", "b_std"),
+            "kind": "edge",
+            "q": 0.5,
+            "xi": 50.0,
+            "between": (1e-6, 1e6),
+            "shape": (),
+        },
+    ),
+    "phases": (tp.phases, {"block": BLOCK, "W_std": [1.0, 2.0], "b_std": [0.0, 0.1], "shape": ()}),
+    "initialise": (tp.initialise, {"net": nn.serial(nn.Dense(4), nn.Tanh(), nn.Dense(4)), "shape": (2,)}),
+    "spectrum": (
+        lambda steps, samples, seed, method: (
+            (p := small())
+            and tp.spectrum(
+                lambda v: p["W"] @ v + p["W"].T @ v,
+                p["W"],
+                steps=steps,
+                samples=samples,
+                seed=seed,
+                method=method,
+            )
+        ),
+        {"steps": 3, "samples": 512, "seed": 0, "method": "auto"},
+    ),
+    "spectrum.operator": (
+        lambda operator, v: (
+            (p := small())
+            and tp.spectrum(
+                p["W"] @ p["x"] + p["W"].T @ p["x"] if operator is ONE else operator,
+                p["x"] if v is ONE else v,
+                steps=3,
+            )
+        ),
+        {"operator": ONE, "v": ONE},
+    ),
+    "spectrum.net": (
+        lambda shape, data: tp.spectrum(
+            nn.serial(nn.Dense(4), nn.Monomial(2), nn.Dense(4)), shape=shape, data={"u": data}, steps=2
+        ),
+        {"shape": (2,), "data": X[0]},
+    ),
+    "amp": on_matrix(
+        tp.amp,
+        matrix="W",
+        denoiser="tanh",
+        steps=2,
+        signal="x",
+        noise=0.0,
+        snr=0.5,
+        start="x",
+        derivative=None,
+    ),
     "expect": (tp.expect, {"f": "tanh", "mean": 0.0, "cov": 1.0, "rtol": 1e-3, "method": "auto"}),
     "expect.arrays": (tp.expect, {"f": np.maximum, "mean": np.zeros(2), "cov": EYE}),
     "dual": (tp.dual, {"phi": "tanh"}),
@@ -543,7 +614,7 @@ def test_whatever_is_handed_in(case):
 def test_every_public_name_is_called():
     """A new function has its row in the table: the public names, the methods of programs, the layers."""
     called = " ".join(CALLS)
-    rest = {"Program", "errors", "functions", "nn", "predict"}
+    rest = {"Program", "errors", "functions", "nn", "predict", "spectra"}
     for name in predict.__all__:
         if not isinstance(getattr(predict, name), type):
             assert f"predict.{name}" in CALLS, name

@@ -176,13 +176,15 @@ def draw_spectrum(law: Any, ax: Any = None, eigenvalues: np.ndarray | None = Non
         kept = np.asarray(eigenvalues)
         for at, _ in law.atoms:
             kept = kept[np.abs(kept - at) > 1e-9 * max(1.0, high - low)]
-        heights, _, _ = ax.hist(
-            kept, bins=80, weights=np.full(kept.size, 80.0 / (np.size(eigenvalues) * max(np.ptp(kept), 1e-300))),
-            color="#b8c4d6", label=f"{np.size(eigenvalues)} eigenvalues",
-        ) if kept.size > 1 else ([0.0], None, None)  # fmt: skip
-        tallest = float(np.max(heights))
+        if kept.size > 1:
+            share = 80.0 / (np.size(eigenvalues) * max(float(np.ptp(kept)), 1e-300))
+            weights, label = np.full(kept.size, share), f"{np.size(eigenvalues)} eigenvalues"
+            heights, _, _ = ax.hist(kept, bins=80, weights=weights, color="#b8c4d6", label=label)
+            tallest = float(np.max(heights))
     for k, (x, y) in enumerate(points):
-        ax.plot(x, np.minimum(y, 2.0 * cap), color="#b03030", linewidth=1.6, label="limit" if k == 0 else None)
+        ax.plot(
+            x, np.minimum(y, 2.0 * cap), color="#b03030", linewidth=1.6, label="limit" if k == 0 else None
+        )
     for at, mass in law.atoms[:20]:
         ax.axvline(at, color="#b03030", linewidth=1.2, linestyle="--")
         ax.annotate(f"{mass:.3g}", (at, 0.92), xycoords=("data", "axes fraction"), fontsize=8)

@@ -231,14 +231,17 @@ def build() -> Parser:
     signals = command(
         "signals",
         "what variances, correlations and gradients do from layer to layer",
-        "Follow two inputs and their gradients through the net in NET.json: a table, one row per layer, and the "
+        "Follow two inputs and their gradients through the net in NET.json: a table, one row per "
+        "layer, and the "
         "fixed points of its last block.",
     )
     signals.add_argument("net", metavar="NET.json", help='a net as JSON: a spec, or its "network" part')
     signals.add_argument(
         "--shape", type=_shape, metavar="SIZES", help="one example's, features last: 32,32,3 (default: none)"
     )
-    signals.add_argument("--q", type=float, default=1.0, metavar="Q", help="mean square of the inputs (default: 1)")
+    signals.add_argument(
+        "--q", type=float, default=1.0, metavar="Q", help="mean square of the inputs (default: 1)"
+    )
     signals.add_argument("--c", type=float, default=0.5, metavar="C", help="their correlation (default: 0.5)")
     signals.add_argument("--out", metavar="PNG", help="draw them too")
 
@@ -279,8 +282,12 @@ def build() -> Parser:
     )
     predict.add_argument("--force", action="store_true", help="overwrite a file that exists")
 
-    demo = command("demo", "see it work", "Run a demo that ends in a picture, most of them theory over simulation.")
-    demo.add_argument("name", choices=tuple(DEMOS), help="; ".join(f"{name}: {what}" for name, what in DEMOS.items()))
+    demo = command(
+        "demo", "see it work", "Run a demo that ends in a picture, most of them theory over simulation."
+    )
+    demo.add_argument(
+        "name", choices=tuple(DEMOS), help="; ".join(f"{name}: {what}" for name, what in DEMOS.items())
+    )
     demo.add_argument(
         "--net",
         choices=("dense", "cnn"),

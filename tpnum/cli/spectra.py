@@ -13,7 +13,9 @@ from tpnum.program import Program
 
 
 def semicircle(out: Path, size: int | None) -> None:
-    """W + W^T by Lanczos in the limit, and a Wigner matrix plus a matrix of two levels by free convolution."""
+    """W + W^T by Lanczos in the limit, and a Wigner matrix plus a matrix of two levels by free
+    convolution.
+    """
     from tpnum.spectra.closed import atoms
     from tpnum.spectra.convolve import wigner_plus
     from tpnum.spectra.lanczos import spectrum
@@ -85,14 +87,17 @@ def amp(out: Path, size: int | None) -> None:
     n, delta, rounds = size or 4000, 0.5, 12
     values, masses = [-1.0, 0.0, 1.0], [0.06, 0.88, 0.06]
     draws = []
-    for name, eta in (("l1, soft thresholding at 1.4 tau", soft(1.4)), ("Bayes-optimal", bayes(values, masses))):
+    for name, eta in (
+        ("l1, soft thresholding at 1.4 tau", soft(1.4)),
+        ("Bayes-optimal", bayes(values, masses)),
+    ):
         p = Program()
         p.dim("m", ratio=delta)
         a = p.matrix("A", var=1.0 / delta, rows="m", cols="n")
         u = p.vector("u")
         x = p.apply(_sparse, u, kinks=(-_THRESHOLD, _THRESHOLD), derivative=_flat, name="x")
-        written = message_passing(a, eta, rounds, signal=x, noise=0.01)
-        theory = state_evolution(eta, values, masses, delta=delta, noise=0.01, steps=rounds)
+        written = message_passing(a, eta, rounds, signal=x, noise=0.1)
+        theory = state_evolution(eta, values, masses, delta=delta, noise=0.1, steps=rounds)
         runs = np.array([written.simulate({"n": n, "m": int(delta * n)}, seed=seed)[1] for seed in range(4)])
         draws.append((name, theory.mse, runs))
         print(f"{name:<34} mean squared error after {rounds} rounds: {theory.mse[-1]:.6f}, of n = {n}: "

@@ -8,8 +8,9 @@ Symmetric, S = A + A^T with entries of variance s^2/n, Y = (snr/n) x x^T + S:
 
     u_{t+1} = Y f_t - s^2 <f'_t> f_{t-1},    f_t = eta_t(u_t)
 
-The last terms are the Onsager terms: they cancel the corrections that transposes bring (SL Thm 6.3), so that what is
-denoised is the signal plus Gaussian noise, of the variance that the limit of the program gives: state evolution.
+The last terms are the Onsager terms: they cancel the corrections that transposes bring (SL Thm 6.3), so that
+what is denoised is the signal plus Gaussian noise, of the variance that the limit of the program gives: state
+evolution.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.arguments import number, shown, whole
-from tpnum.errors import InputError
+from tpnum.errors import InputError, TpnumError
 from tpnum.messages.denoisers import as_denoiser
 from tpnum.program import Vector
 from tpnum.program.values import MatrixVar
@@ -36,8 +37,9 @@ CLOSE = 1e-9
 class Amp:
     """The variables that `amp` wrote, round by round.
 
-    ``estimates`` x_1, .., x_T (or f_1, ..); ``noisy`` what was denoised; ``tau2`` the variance of its noise as the
-    algorithm measures it, and ``mse`` the mean squared errors E (x_t - x)^2 (none without a signal), both scalars.
+    ``estimates`` x_1, .., x_T (or f_1, ..); ``noisy`` what was denoised; ``tau2`` the variance of its noise
+    as the algorithm measures it, and ``mse`` the mean squared errors E (x_t - x)^2 (none without a signal),
+    both scalars.
     """
 
     program: Program
@@ -103,11 +105,12 @@ def amp(
     Parameters
     ----------
     matrix
-        A matrix of a program.  Rows and columns of two classes: rectangular, variance n/m so that columns have
-        norm one.  Of one class: symmetric, S = A + A^T.
+        A matrix of a program.  Rows and columns of two classes: rectangular, variance n/m so that columns
+        have norm one.  Of one class: symmetric, S = A + A^T.
     denoiser
-        A function eta(r) or eta(r, tau), tau^2 the variance of the noise in r; a name; `tpnum.messages.soft` (l1),
-        `tpnum.messages.bayes` (posterior means).  ``derivative`` is its slope in r, by differences if it is missing.
+        A function eta(r) or eta(r, tau), tau^2 the variance of the noise in r; a name; `tpnum.messages.soft`
+        (l1), `tpnum.messages.bayes` (posterior means).  ``derivative`` is its slope in r, by differences if
+        it is missing.
     signal
         The vector x that is looked for, in the class of the columns.
     noise
@@ -130,6 +133,10 @@ def amp(
     if signal is not None:
         _vector(p, signal, "signal", matrix.cols)
     if matrix.rows == matrix.cols:
+        if isinstance(noise, Vector) or number(noise, "noise"):
+            raise InputError(
+                "noise: symmetric message passing has none but the matrix; it belongs to measurements"
+            )
         return _symmetric(matrix, eta, count, signal, number(snr, "snr", low=0.0), start)
     if signal is None:
         raise InputError("signal: the vector that the measurements are of is needed")
@@ -141,7 +148,10 @@ def amp(
 def _vector(p: Program, v: Any, name: str, dim: str) -> Vector:
     if not isinstance(v, Vector):
         raise InputError(f"{name} is {shown(v)}: a vector of the program is needed")
-    p._own(v)
+    try:
+        p._own(v)
+    except TpnumError as problem:
+        raise InputError(f"{name}: {problem}") from None
     if v.dim != dim:
         raise InputError(f"{name}: {v.name!r} is in {v.dim!r}, a vector of {dim!r} is needed")
     return v
@@ -154,7 +164,8 @@ def _rectangular(a: MatrixVar, eta: Any, steps: int, signal: Vector, noise: Any)
     var = getattr(line, "var", None)
     if var is None or abs(var * delta - 1.0) > CLOSE:
         raise InputError(
-            f"matrix: {a.name!r} must be a matrix of variance n/m = {1.0 / delta:g}, so that its columns have norm one"
+            f"matrix: {a.name!r} must be a matrix of variance n/m = {1.0 / delta:g}, so that its "
+            "columns have norm one"
         )
     y = a @ signal
     if isinstance(noise, Vector):
@@ -175,12 +186,10 @@ def _rectangular(a: MatrixVar, eta: Any, steps: int, signal: Vector, noise: Any)
         x, slope = eta.write(p, noisy, tau)
         away = x - signal
         made.append((x, noisy, tau2, p.mean(away * away), p.mean(x * signal)))
-    return Amp(p, *map(tuple, zip(*made, strict=True)))  # type: ignore[arg-type]
+    return Amp(p, *map(tuple, zip(*made, strict=True)))
 
 
-def _symmetric(
-    a: MatrixVar, eta: Any, steps: int, signal: Vector | None, snr: float, start: Any
-) -> Amp:
+def _symmetric(a: MatrixVar, eta: Any, steps: int, signal: Vector | None, snr: float, start: Any) -> Amp:
     p = a.program
     line = next(line for line in p.lines if getattr(line, "name", None) == a.name)
     if getattr(line, "var", None) is None:
@@ -207,4 +216,4 @@ def _symmetric(
         away = f - signal if signal is not None else f
         overlap = p.mean(f * signal) if signal is not None else p.mean(f * f)
         made.append((f, u, tau2, p.mean(away * away), overlap))
-    return Amp(p, *map(tuple, zip(*made, strict=True)))  # type: ignore[arg-type]
+    return Amp(p, *map(tuple, zip(*made, strict=True)))

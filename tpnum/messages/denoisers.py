@@ -1,7 +1,7 @@
 """Denoisers: eta(r, tau), what they make of a vector of a program, and of numbers.
 
-r is the signal plus N(0, tau^2) per coordinate.  A denoiser writes eta(r, tau) and the average of its slope, which the
-Onsager term needs, as lines.
+r is the signal plus N(0, tau^2) per coordinate.  A denoiser writes eta(r, tau) and the average of its slope,
+which the Onsager term needs, as lines.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.arguments import finite_array, number, shown
-from tpnum.errors import InputError
+from tpnum.errors import InputError, TpnumError
 from tpnum.functions import Function, get
 from tpnum.program.calls import is_named
 
@@ -143,12 +143,16 @@ def as_denoiser(given: Any, derivative: Any = None) -> Denoiser:
         return given
     if isinstance(given, type) or not (callable(given) or isinstance(given, str)):
         raise InputError(
-            f"denoiser is {shown(given)}: a function of r or of (r, tau), a name, or one of tpnum.messages is needed"
+            f"denoiser is {shown(given)}: a function of r or of (r, tau), a name, or one of "
+            "tpnum.messages is needed"
         )
     if derivative is not None and not callable(derivative):
         raise InputError(f"derivative is {shown(derivative)}: it must be a function like the denoiser")
     if is_named(given):
-        f = get(given)
+        try:
+            f = get(given)
+        except TpnumError as problem:
+            raise InputError(f"denoiser: {problem}") from None
         if f.arity != 1 or f.n_scalars:
             raise InputError(f"denoiser: {f} is not a function of one vector")
         return Elementwise(f, None, False)
@@ -169,5 +173,3 @@ def prior_of(values: Any, masses: Any = None) -> tuple[np.ndarray, np.ndarray]:
 
     law = atoms(finite_array(values, "points"), masses)
     return np.array([a.at for a in law.atoms]), np.array([a.mass for a in law.atoms])
-
-

@@ -62,8 +62,8 @@ def _mse(eta: Any, x: np.ndarray, w: np.ndarray, tau: float) -> float:
 def l1_transition(delta: Any, positive: bool = False) -> Any:
     """The sparsity rho (non-zeros over measurements) up to which l1 recovers, at m/n = delta, of any shape.
 
-    rho = max over z >= 0 of (1 - k/delta u(z)) / (1 + z^2 - k u(z)), u(z) = (1 + z^2) Phi(-z) - z phi(z), k = 2, or 1 for
-    signals >= 0 (Donoho, Maleki, Montanari 2009).
+    rho = max over z >= 0 of (1 - k/delta u(z)) / (1 + z^2 - k u(z)), u(z) = (1 + z^2) Phi(-z) - z phi(z), k
+    = 2, or 1 for signals >= 0 (Donoho, Maleki, Montanari 2009).
     """
     ratios = real_array(delta, "delta").astype(np.float64)
     if not np.all((ratios > 0.0) & (ratios < 1.0)):

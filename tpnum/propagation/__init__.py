@@ -1,4 +1,6 @@
-"""Signal propagation: variances, correlations and gradients from layer to layer, and where they are critical."""
+"""Signal propagation: variances, correlations and gradients from layer to layer, and where they are
+critical.
+"""
 
 from __future__ import annotations
 

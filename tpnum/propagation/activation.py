@@ -18,7 +18,9 @@ from tpnum.nn.base import Layer
 from tpnum.nn.dense import Dense
 
 REACH, WIDTH, POINTS, PANELS = 12.5, 0.5, 20, 20
-"""Of z: how far the rule reaches, the widest panel and its points, and panels towards 0, each half as wide."""
+"""Of z: how far the rule reaches, the widest panel and its points, and panels towards 0, each half as
+wide.
+"""
 
 TABLE = 600
 """Variances of a table."""
@@ -31,7 +33,9 @@ class Expectations:
         self.f: Function = get(f)
         if self.f.arity != 1 or self.f.n_scalars:
             raise LimitError(f"{self.f} is not a function of one vector")
-        ends = np.sort(np.concatenate([np.arange(WIDTH, REACH + WIDTH, WIDTH), WIDTH * 0.5 ** np.arange(1, PANELS)]))
+        ends = np.sort(
+            np.concatenate([np.arange(WIDTH, REACH + WIDTH, WIDTH), WIDTH * 0.5 ** np.arange(1, PANELS)])
+        )
         ends = ends[::-1]
         self._ends = np.concatenate([-ends, [0.0], ends[::-1]])
         self._points, self._weights = np.polynomial.legendre.leggauss(POINTS)

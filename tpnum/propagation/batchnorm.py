@@ -1,8 +1,8 @@
 """What batchnorm does to gradients: the growth of the squared gradient per layer, exact at any batch.
 
 Where the Gram matrix of a batch has come to its fixed point (all inputs equally far apart) BN maps it to
-y = sqrt(B) u, u uniform on the unit sphere of the vectors that add up to 0, and |W h|^2 is independent of u.  A
-squared gradient through y -> phi(BN y) and weights then grows by
+y = sqrt(B) u, u uniform on the unit sphere of the vectors that add up to 0, and |W h|^2 is independent of u.
+ A squared gradient through y -> phi(BN y) and weights then grows by
 
     B / (mu (B - 3) (B - 1)) E[tr(G D G D) - u' D G D u],    D = diag phi'(y),  G = I - 11'/B,
     mu = E phi(y_1)^2 - E phi(y_1) phi(y_2):
@@ -59,7 +59,9 @@ def _at(f: Function, y: np.ndarray) -> np.ndarray:
 
 
 def _pairs(b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two coordinates of BN and probabilities: polar coordinates sin a, t of a disc, cos(a)^(B - 4) sin(a)."""
+    """Two coordinates of BN and probabilities: polar coordinates sin a, t of a disc, cos(a)^(B - 4)
+    sin(a).
+    """
     n, rho = b - 1, -1.0 / (b - 1)
     turn = float(np.arccos(rho))
     # y_1 = 0 and y_2 = 0 are lines through the middle
@@ -79,5 +81,3 @@ def _panels(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, w = np.polynomial.legendre.leggauss(POINTS)
     middle, half = 0.5 * (ends[1:] + ends[:-1]), 0.5 * np.diff(ends)
     return (middle[:, None] + half[:, None] * x).reshape(-1), (half[:, None] * w).reshape(-1)
-
-

@@ -9,7 +9,7 @@ With K' = F(K) the covariance behind a block of inputs of covariance K, at equal
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,7 +40,9 @@ class Slopes:
 
     @property
     def xi_q(self) -> float:
-        """The depth over which a deviation of the variance falls by e; infinite at 1, negative if it grows."""
+        """The depth over which a deviation of the variance falls by e; infinite at 1, negative if it
+        grows.
+        """
         return depth_scale(self.chi_q)
 
     @property
@@ -72,7 +74,8 @@ class BlockMap:
         last = self.stages[-1]
         if end.axes != start.axes or end.channels != start.channels:
             raise SpecError(
-                f"block: {last.place} ({last.layer.op}) gives {_size(end)}, the block's input has {_size(start)}; "
+                f"block: {last.place} ({last.layer.op}) gives {_size(end)}, the block's input has "
+                f"{_size(start)}; "
                 "a block that is repeated gives what it takes"
             )
 
@@ -140,37 +143,49 @@ def inside(net: Layer) -> Iterator[Layer]:
     children: tuple[Any, ...] = ()
     if isinstance(net, (Serial, Parallel)):
         children = net.layers
-    elif is_dataclass(net):
-        children = tuple(getattr(net, f.name) for f in fields(net) if isinstance(getattr(net, f.name), Layer))
+    else:
+        values = [getattr(net, name) for name in arguments_of(net)]
+        children = tuple(value for value in values if isinstance(value, Layer))
     for layer in children:
         yield from inside(layer)
+
+
+def arguments_of(layer: Any) -> tuple[str, ...]:
+    """The names of a layer's arguments."""
+    return tuple(f.name for f in fields(layer) if f.init)
+
+
+def changed(layer: Any, **values: Any) -> Layer:
+    """The layer with other values of its arguments."""
+    return replace(layer, **values)
 
 
 def with_parameters(net: Layer, values: Mapping[str, float]) -> Layer:
     """The net with these arguments in every layer that has them."""
     if isinstance(net, (Serial, Parallel)):
         return type(net)(tuple(with_parameters(layer, values) for layer in net.layers))
-    assert is_dataclass(net)
-    names = {f.name for f in fields(net) if f.init}
+    names = arguments_of(net)
     changes: dict[str, Any] = {
         name: with_parameters(getattr(net, name), values)
         for name in names
         if isinstance(getattr(net, name), Layer)
     }
     changes |= {name: value for name, value in values.items() if name in names}
-    return replace(net, **changes) if changes else net
+    return changed(net, **changes) if changes else net
 
 
 def has_parameter(net: Layer, name: str) -> bool:
     """Whether some layer of a net has an argument of this name."""
-    return any(name in {f.name for f in fields(layer)} for layer in inside(net) if is_dataclass(layer))
+    return any(name in arguments_of(layer) for layer in inside(net))
 
 
 def read_free(free: Any, block: Layer) -> tuple[str, ...]:
     """The names of free parameters of a block: one or two."""
     names = (free,) if isinstance(free, str) else free
     if not isinstance(names, (tuple, list)) or not all(isinstance(n, str) for n in names):
-        raise InputError(f"free is {shown(free)}: it must be names of arguments of layers, as ('W_std', 'b_std')")
+        raise InputError(
+            f"free is {shown(free)}: it must be names of arguments of layers, as ('W_std', 'b_std')"
+        )
     if not 1 <= len(names) <= 2 or len(set(names)) < len(names):
         raise InputError(f"free is {shown(free)}: one name or two different ones are needed")
     for name in names:

@@ -10,11 +10,11 @@ import numpy as np
 
 from tpnum.arguments import choice, number, real_array
 from tpnum.errors import InputError, LimitError
-from tpnum.nn.arguments import read_sizes
 from tpnum.nn.base import Layer
 from tpnum.propagation.activation import Expectations, plain
 from tpnum.propagation.blocks import BlockMap, Slopes, read_free, with_parameters
-from tpnum.propagation.fixed import _range, correlation
+from tpnum.propagation.fixed import correlation, variances
+from tpnum.propagation.reading import positions
 
 KINDS = ("edge", "half-stable")
 GRID = 481
@@ -23,6 +23,9 @@ WIDEST = (1e-8, 1e6)
 
 CLOSE = 1e-9
 """Of a solution of the general equations: their residual."""
+
+SHORTEST = 0.05
+"""Layers: gradients that change faster are lost at once."""
 
 SILENT = 1e-3
 """Weights of a smaller deviation are none: of x + f(x) they are critical, and nothing else is."""
@@ -116,31 +119,24 @@ def critical(
     SpecError, InputError
         A block whose input and output differ, names that no layer has, options that do not go together.
     """
-    shape = () if len(np.shape(shape)) == 1 and not len(shape) else _positions(shape)
-    BlockMap(block, shape)
+    spatial = positions(shape)
+    BlockMap(block, spatial)
     names = read_free(free, block)
     choice(kind, "kind", KINDS)
-    low, high = _range(between)
+    low, high = variances(between)
     wanted = 1.0
     if xi is not None:
         scale = number(xi, "xi")
-        if not scale:
-            raise InputError("xi is 0: a depth scale is not")
+        if abs(scale) < SHORTEST:
+            raise InputError(f"xi is {scale:g}: a depth scale is at least {SHORTEST} layers long")
         wanted = float(np.exp(-1.0 / scale))
     if q is not None and (len(names) < 2 or kind == "half-stable"):
         raise InputError("q: a fixed point can be asked for with two free parameters on the edge alone")
     if kind == "half-stable" and len(names) < 2:
         raise InputError("free: a half-stable point takes two free parameters")
     target = number(q, "q", above=0.0) if q is not None else None
-    task = _Task(block, names, kind, wanted, low, high, shape)
+    task = _Task(block, names, kind, wanted, low, high, spatial)
     return task.solve(target)
-
-
-def _positions(shape: Any) -> tuple[int, ...]:
-    try:
-        return read_sizes(shape)
-    except Exception:
-        raise InputError("shape: the positions of the features are needed, as (16,) or (8, 8)") from None
 
 
 @dataclass(frozen=True)
@@ -185,10 +181,14 @@ class _Task:
                 q = self._root(lambda s: self.wanted * f.second_slope(s) / f.slope_second(s) - 1.0)
             elif q is None:
                 q = 1.0
-            weight = self.wanted / float(f.slope_second(q))
+            slope = float(f.slope_second(q))
+            if not slope > 1e-280:
+                raise self._none(f"at q = {q:g} no gradient passes")
+            weight = self.wanted / slope
             bias = float(q - weight * f.second(q))
             if bias < -1e-13 * q:
-                raise self._none(f"at q = {q:g} the bias would have the variance {bias:g}")
+                asked = "" if self.wanted == 1.0 else f" for the xi asked for (chi_1 = {self.wanted:g})"
+                raise self._none(f"at q = {q:g} the bias would have the variance {bias:g}{asked}")
             return {"W_std": float(np.sqrt(weight)), "b_std": float(np.sqrt(max(bias, 0.0)))}, q
         if self.names == ("W_std",):
             return self._weight(f, float(dense.b_std or 0.0) ** 2)
@@ -229,7 +229,9 @@ class _Task:
         if not signs.size:
             raise self._none("what has to vanish has one sign")
         k = int(signs[0])
-        log = brentq(lambda s: float(f(np.exp(s))), np.log(grid[k]), np.log(grid[k + 1]), xtol=1e-15, rtol=1e-15)
+        log = brentq(
+            lambda s: float(f(np.exp(s))), np.log(grid[k]), np.log(grid[k + 1]), xtol=1e-15, rtol=1e-15
+        )
         return float(np.exp(log))
 
     # --- any block: the equations by Newton's method with numeric slopes

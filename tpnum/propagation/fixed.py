@@ -11,6 +11,7 @@ from tpnum.arguments import finite_array
 from tpnum.errors import InputError, LimitError
 from tpnum.nn.base import Layer
 from tpnum.propagation.blocks import BlockMap, Slopes, depth_scale
+from tpnum.propagation.reading import positions
 
 GRID, CORRELATIONS = 241, 33
 NEUTRAL = 1e-10
@@ -20,8 +21,8 @@ NEUTRAL = 1e-10
 class FixedPoint:
     """A variance and a correlation that a block keeps.
 
-    ``chi_1`` is what a squared gradient grows by, ``chi_q`` and ``chi_c`` the slopes of the variance and of the
-    correlation.  ``every_q`` says that all variances are fixed, as of relu at its critical point.
+    ``chi_1`` is what a squared gradient grows by, ``chi_q`` and ``chi_c`` the slopes of the variance and of
+    the correlation.  ``every_q`` says that all variances are fixed, as of relu at its critical point.
     """
 
     q: float
@@ -61,8 +62,8 @@ def fixed_points(
 
     Any block of `tpnum.nn` layers whose output has the width of its input; ``shape`` are its positions.
     """
-    low, high = _range(between)
-    found = BlockMap(block, shape)
+    low, high = variances(between)
+    found = BlockMap(block, positions(shape))
     grid = np.geomspace(low, high, GRID)
     away = _growth(found, grid)
     seen = np.isfinite(away)
@@ -79,7 +80,10 @@ def fixed_points(
         else:
             q = np.exp(
                 brentq(
-                    lambda s: float(_growth(found, np.exp([s]))[0]), np.log(grid[k]), np.log(grid[k + 1]), xtol=1e-15
+                    lambda s: float(_growth(found, np.exp([s]))[0]),
+                    np.log(grid[k]),
+                    np.log(grid[k + 1]),
+                    xtol=1e-15,
                 )
             )
         made.append(_at(found, float(q), False))
@@ -99,7 +103,8 @@ def _growth(block: BlockMap, q: np.ndarray) -> np.ndarray:
         return np.log(made / q)
 
 
-def _range(between: Sequence[float]) -> tuple[float, float]:
+def variances(between: Sequence[float]) -> tuple[float, float]:
+    """Two bounds."""
     made = finite_array(between, "between", 1)
     if made.size != 2 or not 0.0 <= made[0] < made[1]:
         raise InputError("between: two bounds 0 <= low < high are needed")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from tpnum.errors import LimitError, SpecError
 from tpnum.nn.base import Layer, no_layer
 from tpnum.nn.combinators import Serial
-from tpnum.propagation.blocks import has_parameter, layers_of
-from tpnum.propagation.reading import Moments, emitted, inputs
-from tpnum.propagation.signals import _spatial
+from tpnum.propagation.blocks import arguments_of, changed, has_parameter, layers_of
+from tpnum.propagation.reading import Moments, emitted, example, inputs
 
 CLOSE = 1e-9
 
@@ -18,9 +16,9 @@ CLOSE = 1e-9
 def initialise(net: Layer, shape: Any = None) -> Layer:
     """The same net with the W_std and b_std at which both variances are one behind every layer of weights.
 
-    For inputs of mean square 1: E Z^2 = 1 behind each layer of weights, and a squared gradient that passes from one
-    such layer to the one before keeps its size.  With what is between two of them giving E f^2 = A and growing a
-    perturbation by B that is W_std^2 = 1 / B, b_std^2 = 1 - A / B.
+    For inputs of mean square 1: E Z^2 = 1 behind each layer of weights, and a squared gradient that passes
+    from one such layer to the one before keeps its size.  With what is between two of them giving E f^2 = A
+    and growing a perturbation by B that is W_std^2 = 1 / B, b_std^2 = 1 - A / B.
 
     Raises
     ------
@@ -31,7 +29,7 @@ def initialise(net: Layer, shape: Any = None) -> Layer:
 
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Tanh(), nn.Dense(1))")
-    spatial = _spatial(shape)
+    spatial = example(shape)
     given = layers_of(net)
     made: list[Layer] = []
     kept: dict[tuple[str, bool], Layer] = {}
@@ -44,7 +42,7 @@ def initialise(net: Layer, shape: Any = None) -> Layer:
             made.append(layer)
             continue
         first = not any(_weights(x) for x in made)
-        segment = [*made[begin:], replace(layer, W_std=1.0, b_std=None)]  # type: ignore[type-var]
+        segment = [*made[begin:], changed(layer, W_std=1.0, b_std=None)]
         key = (repr(segment) + repr(layer), first)
         if key not in kept:
             kept[key] = _tuned(segment, layer, f"layers[{k}]", first, spatial, np.array([[1.0]]))
@@ -54,7 +52,7 @@ def initialise(net: Layer, shape: Any = None) -> Layer:
 
 
 def _weights(layer: Layer) -> bool:
-    return is_dataclass(layer) and {"W_std", "b_std"} <= {f.name for f in fields(layer)}
+    return {"W_std", "b_std"} <= set(arguments_of(layer))
 
 
 def _tuned(
@@ -72,7 +70,7 @@ def _tuned(
     if not forward > 0.0:
         raise LimitError(f"{place} ({layer.op}): no signal reaches it, so no deviation keeps its variance")
     if first:
-        return replace(layer, W_std=forward**-0.5, b_std=0.0)  # type: ignore[type-var]
+        return changed(layer, W_std=forward**-0.5, b_std=0.0)
     start, end = (float(moments.second(f, True)[0, 0]) for f in (features[0], features[-1]))
     if not end > 0.0:
         raise LimitError(f"{place} ({layer.op}): no gradient passes what is before it")
@@ -83,7 +81,7 @@ def _tuned(
             f"{place} ({layer.op}) cannot keep both variances at one: behind what is before it E f^2 = "
             f"{forward:.6g} is above E f'^2 = {end / start:.6g}, and a bias only adds"
         )
-    return replace(layer, W_std=weight**0.5, b_std=max(bias, 0.0) ** 0.5 if bias > 1e-14 else 0.0)  # type: ignore[type-var]
+    return changed(layer, W_std=weight**0.5, b_std=bias**0.5 if bias > 1e-14 else 0.0)
 
 
 def _taken(segment: list[Layer]) -> int:
@@ -96,8 +94,7 @@ def _refuse(given: list[Layer], made: list[Layer], begin: int, k: int, spatial: 
     """Say of a layer with weights inside why it cannot."""
     layer = given[k]
     raise LimitError(
-        f"layers[{k}] ({layer.op}) cannot keep both variances at one: it sums or joins branches with weights, and "
+        f"layers[{k}] ({layer.op}) cannot keep both variances at one: it sums or joins branches with "
+        "weights, and "
         "variances of branches add up; put the weights in series, or scale the branches"
     )
-
-

@@ -12,6 +12,7 @@ from tpnum.errors import InputError, LimitError, SpecError
 from tpnum.nn.base import Layer, no_layer
 from tpnum.propagation.activation import Expectations, plain
 from tpnum.propagation.blocks import BlockMap, read_free, with_parameters
+from tpnum.propagation.reading import positions
 
 ROUNDS = 400
 """Of the fixed-point iteration, which Aitken's rule shortens."""
@@ -62,17 +63,18 @@ def phases(block: Layer, W_std: Any = None, b_std: Any = None, *, shape: Any = (
         raise SpecError(f"block is {no_layer(block)}, e.g. nn.serial(nn.Tanh(), nn.Dense(64))")
     weights = _axis(np.linspace(0.5, 3.0, 101) if W_std is None else W_std, "W_std")
     biases = _axis(np.linspace(0.0, 1.0, 101) if b_std is None else b_std, "b_std")
+    spatial = positions(shape)
     known = plain(block)
     title = repr(block)
     if known is not None:
         q, chi = _all(known[0], weights[None, :] ** 2, biases[:, None] ** 2)
         return Phases(weights, biases, q, chi, title)
-    BlockMap(block, shape)
+    BlockMap(block, spatial)
     read_free(("W_std", "b_std"), block)
     q, chi = (np.empty((biases.size, weights.size)) for _ in range(2))
     for i, j in np.ndindex(q.shape):
         made = with_parameters(block, {"W_std": float(weights[j]), "b_std": float(biases[i])})
-        q[i, j], chi[i, j] = _one(BlockMap(made, shape))
+        q[i, j], chi[i, j] = _one(BlockMap(made, spatial))
     return Phases(weights, biases, q, chi, title)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tpnum.errors import LimitError, SpecError
+from tpnum.errors import InputError, LimitError, SpecError
 from tpnum.evaluate.blocks import dims
 from tpnum.evaluate.data import bind
 from tpnum.evaluate.general import PairValues
@@ -20,6 +20,7 @@ from tpnum.evaluate.joint import Account
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.law.lines import Lines
 from tpnum.law.pairs import Pairs
+from tpnum.nn.arguments import read_sizes
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.emitter import AXES, Emitter
 from tpnum.program import Program
@@ -31,6 +32,26 @@ if TYPE_CHECKING:
 
 CHANNELS = 2
 """Of the inputs: two inputs span no more."""
+
+
+def positions(shape: Any) -> tuple[int, ...]:
+    """The positions of features, none for ()."""
+    try:
+        if isinstance(shape, (tuple, list)) and not len(shape):
+            return ()
+        return read_sizes(shape)
+    except Exception:
+        raise InputError("shape: the positions of the features are needed, as (16,) or (8, 8)") from None
+
+
+def example(shape: Any) -> tuple[int, ...]:
+    """The positions of one example of ``shape`` = (.., channels)."""
+    if shape is None:
+        return ()
+    try:
+        return read_sizes(shape)[:-1]
+    except Exception:
+        raise InputError("shape: the (.., channels) of one example are needed, as (32, 32, 3)") from None
 
 
 class Stage(NamedTuple):
@@ -63,7 +84,9 @@ def emitted(layers: Sequence[tuple[str, Layer]], spatial: Sequence[int] = ()) ->
 
 
 def inputs(gram: np.ndarray, spatial: Sequence[int] = ()) -> np.ndarray:
-    """Inputs (N, *spatial, 2) of rank at most two with this Gram matrix x.x'/d, the same at every position."""
+    """Inputs (N, *spatial, 2) of rank at most two with this Gram matrix x.x'/d, the same at every
+    position.
+    """
     values, vectors = np.linalg.eigh(gram)
     root = vectors[:, -CHANNELS:] * np.sqrt(np.maximum(values[-CHANNELS:], 0.0))
     if root.shape[1] < CHANNELS:

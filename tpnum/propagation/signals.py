@@ -9,12 +9,11 @@ import numpy as np
 
 from tpnum.arguments import number
 from tpnum.errors import InputError, LimitError, SpecError
-from tpnum.nn.arguments import read_sizes
 from tpnum.nn.base import Layer, no_layer
 from tpnum.nn.combinators import Serial
 from tpnum.propagation.blocks import BlockMap, depth_scale, layers_of
 from tpnum.propagation.fixed import FixedPoint, fixed_points
-from tpnum.propagation.reading import Moments, Stage, emitted, inputs
+from tpnum.propagation.reading import Moments, Stage, emitted, example, inputs
 
 NONE = float("nan")
 
@@ -23,11 +22,11 @@ NONE = float("nan")
 class Row:
     """What is behind one layer.
 
-    ``q`` forward variance E Z^2, ``c`` correlation of the two inputs, ``chi`` what the squared norm of a gradient
-    is multiplied by on its way back through the layer, ``gradient`` the squared gradient of the net's output by
-    this layer's, relative to that by the output itself, ``ntk`` and ``condition`` the NTK at an input and its
-    condition number for the two.  Where a block ends (from one layer of weights to the next): ``chi_1``, the
-    product of ``chi`` over it, and its depth scales ``xi_q``, ``xi_c``.
+    ``q`` forward variance E Z^2, ``c`` correlation of the two inputs, ``chi`` what the squared norm of a
+    gradient is multiplied by on its way back through the layer, ``gradient`` the squared gradient of the
+    net's output by this layer's, relative to that by the output itself, ``ntk`` and ``condition`` the NTK at
+    an input and its condition number for the two.  Where a block ends (from one layer of weights to the
+    next): ``chi_1``, the product of ``chi`` over it, and its depth scales ``xi_q``, ``xi_c``.
     """
 
     place: str
@@ -75,7 +74,9 @@ class Signals:
     def fixed_points(self) -> tuple[FixedPoint, ...]:
         """Those of the net's last block, were it repeated for ever."""
         if not self.blocks:
-            raise InputError("net: it has no block from one layer of weights to the next that keeps its width")
+            raise InputError(
+                "net: it has no block from one layer of weights to the next that keeps its width"
+            )
         return fixed_points(self.blocks[-1], shape=self._shape)
 
     def __repr__(self) -> str:
@@ -118,7 +119,7 @@ def signals(net: Layer, shape: Any = None, *, q: Any = 1.0, c: Any = 0.5) -> Sig
     correlation = number(c, "c", low=-1.0)
     if correlation > 1.0:
         raise InputError(f"c is {correlation:g}: a correlation is at most 1")
-    spatial = _spatial(shape)
+    spatial = example(shape)
     named = _named(net)
     program, stages = emitted(named, spatial)
     if not stages:
@@ -139,15 +140,6 @@ def _named(net: Layer) -> list[tuple[str, Layer]]:
     if len(layers) == 1 and not isinstance(net, Serial):
         return [("net", layers[0])]
     return [(f"layers[{k}]", layer) for k, layer in enumerate(layers)]
-
-
-def _spatial(shape: Any) -> tuple[int, ...]:
-    if shape is None:
-        return ()
-    try:
-        return read_sizes(shape)[:-1]
-    except Exception:
-        raise InputError("shape: the (.., channels) of one example are needed, as (32, 32, 3)") from None
 
 
 def _rows(
@@ -186,17 +178,23 @@ def _rows(
             begin = k
         rows.append(
             Row(
-                stage.place, stage.layer.op, float(kernel[0, 0]), float(kernel[0, 1] / root) if root else 1.0, chi,
-                float(last / grown[0, 0]) if grown[0, 0] > 0.0 else NONE, float(ntk[k][0, 0]), _condition(ntk[k]),
-                *block,
+                place=stage.place,
+                op=stage.layer.op,
+                q=float(kernel[0, 0]),
+                c=float(kernel[0, 1] / root) if root else 1.0,
+                chi=chi,
+                gradient=float(last / grown[0, 0]) if grown[0, 0] > 0.0 else NONE,
+                ntk=float(ntk[k][0, 0]),
+                condition=_condition(ntk[k]),
+                chi_1=block[0],
+                chi_q=block[1],
+                chi_c=block[2],
             )
-        )  # fmt: skip
+        )
     return Signals(net, tuple(rows), tuple(blocks), spatial)
 
 
-def _chi_q(
-    segment: Layer, q: float, spatial: tuple[int, ...], seen: dict[tuple[str, float], float]
-) -> float:
+def _chi_q(segment: Layer, q: float, spatial: tuple[int, ...], seen: dict[tuple[str, float], float]) -> float:
     """dq'/dq of a block, once per block and variance."""
     key = (repr(segment), float(f"{q:.10e}"))
     if key not in seen:

@@ -129,7 +129,8 @@ class Measure:
             at = points[inside]
             with np.errstate(all="ignore"):
                 found = 1.0 - self._potential(at + 0j).imag / np.pi
-            # an atom's own point is half inside, and an edge may have no potential: both by what is left of it
+            # an atom's own point is half inside, and an edge may have no potential: both by what is left of
+            # it
             found = np.where(at == low, 0.0, found)
             for atom in self.atoms:
                 found = np.where(at == atom.at, self._left_of(atom.at) + atom.mass, found)
@@ -378,4 +379,6 @@ def _pair_of_sides(f: Any, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _plain(found: np.ndarray, given: Any) -> Any:
     """Real where the argument was, and the result is."""
     real = not np.iscomplexobj(given)
-    return found.real[()] if real and np.all(np.abs(found.imag) <= 1e-9 * (1.0 + np.abs(found))) else found[()]
+    return (
+        found.real[()] if real and np.all(np.abs(found.imag) <= 1e-9 * (1.0 + np.abs(found))) else found[()]
+    )

@@ -1,9 +1,9 @@
 """Kernel matrices of n inputs in nets of widths of the order of n (Fan and Wang 2020).
 
-phi is centred and scaled, E phi = 0 and E phi^2 = 1 under N(0, 1); b = E phi', a = E phi'^2, gamma_l = n / d_l,
-X_l = phi(W_l X_{l-1}) / sqrt(d_l), inputs of unit norm and nearly orthogonal.  Given X_{l-1}, the conjugate kernel
-X_l' X_l is a sample covariance of population Phi_l = (1 - b^2) I + b^2 X_{l-1}' X_{l-1}; the NTK is
-r I + sum_l q_l X_l' X_l with q_l = b^{2(L-l)}, r = sum_{l<L} (a^{L-l} - q_l).
+phi is centred and scaled, E phi = 0 and E phi^2 = 1 under N(0, 1); b = E phi', a = E phi'^2, gamma_l = n /
+d_l, X_l = phi(W_l X_{l-1}) / sqrt(d_l), inputs of unit norm and nearly orthogonal.  Given X_{l-1}, the
+conjugate kernel X_l' X_l is a sample covariance of population Phi_l = (1 - b^2) I + b^2 X_{l-1}' X_{l-1};
+the NTK is r I + sum_l q_l X_l' X_l with q_l = b^{2(L-l)}, r = sum_{l<L} (a^{L-l} - q_l).
 """
 
 from __future__ import annotations
@@ -65,17 +65,18 @@ def kernel_spectrum(
     Parameters
     ----------
     phi
-        The activation, which is centred and scaled here: constant parts would only add an eigenvalue of order n.
+        The activation, which is centred and scaled here: constant parts would only add an eigenvalue of
+        order n.
     ratios
         gamma_1, .., gamma_L: inputs over the width of each layer; a number for one layer.
     data
-        The spectrum of the Gram matrix of the inputs: a number gamma_0 = n / d_0 (independent entries), a measure,
-        or numbers, the eigenvalues of the Gram matrix x.x'/d.
+        The spectrum of the Gram matrix of the inputs: a number gamma_0 = n / d_0 (independent entries), a
+        measure, or numbers, the eigenvalues of the Gram matrix x.x'/d.
     kind
         "conjugate" or "ntk".
     spikes
-        Eigenvalues of the data's Gram matrix outside of its law, which are followed through the layers (of the
-        conjugate kernel).
+        Eigenvalues of the data's Gram matrix outside of its law, which are followed through the layers (of
+        the conjugate kernel).
     """
     c = constants(phi)
     gammas = np.atleast_1d(finite_array(ratios, "ratios"))
@@ -88,7 +89,9 @@ def kernel_spectrum(
     followed = [tuple(outliers)]
     for gamma in gammas:
         population = laws[-1].affine(c.b2, 1.0 - c.b2)
-        laws.append(marchenko_pastur_map(population, float(gamma)) if c.b2 > 1e-15 else marchenko_pastur(gamma))
+        laws.append(
+            marchenko_pastur_map(population, float(gamma)) if c.b2 > 1e-15 else marchenko_pastur(gamma)
+        )
         followed.append(tuple(_passed(population, 1.0 - c.b2 + c.b2 * s, float(gamma)) for s in followed[-1]))
         followed[-1] = tuple(s for s in followed[-1] if s == s)
     law: Measure = laws[-1]
@@ -252,7 +255,7 @@ class NtkLaw:
         """The law with its edges, as series."""
         low, high = 0.0, 1.02 * self.bound
         grid = np.linspace(low, high, SCAN)[1:]
-        seen = self.density(grid) * self.bound > VISIBLE ** 0.5
+        seen = self.density(grid) * self.bound > VISIBLE**0.5
         runs = np.flatnonzero(np.diff(np.concatenate([[0], seen.view(np.int8), [0]]))).reshape(-1, 2)
         edges = []
         for begin, end in runs:
@@ -270,7 +273,7 @@ class NtkLaw:
         """The square of the density is linear at an edge."""
         for _ in range(6):
             grid = np.linspace(empty, full, 32)
-            there = self.density(grid) * self.bound > VISIBLE ** 0.5
+            there = self.density(grid) * self.bound > VISIBLE**0.5
             first = int(np.argmax(there)) or grid.size - 1
             empty, full = grid[first - 1], grid[first]
         step = full - empty
@@ -284,7 +287,9 @@ class NtkLaw:
 def simulated(
     phi: Any, n: int, widths: Sequence[int], *, kind: str = "conjugate", seed: int = 0
 ) -> np.ndarray:
-    """Eigenvalues of the kernel of a finite net on n inputs of independent entries, ``widths`` d_0, d_1, .., d_L."""
+    """Eigenvalues of the kernel of a finite net on n inputs of independent entries, ``widths`` d_0, d_1, ..,
+    d_L.
+    """
     c = constants(phi)
     f = Expectations(phi)
     draws = np.random.default_rng(seed)

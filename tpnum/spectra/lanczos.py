@@ -3,8 +3,9 @@
     u_0 ~ N(0, I),    u_{k+1} = S u_k - a_k u_k - b_k u_{k-1},
     a_k = E u_k S u_k / E u_k^2,    b_k = E u_k^2 / E u_{k-1}^2
 
-are lines of a program, whose limits are the Jacobi coefficients of the law: exact fractions where every function is
-a polynomial, from one ensemble otherwise.  The law is the continued fraction that they begin, ended by constant ones.
+are lines of a program, whose limits are the Jacobi coefficients of the law: exact fractions where every
+function is a polynomial, from one ensemble otherwise.  The law is the continued fraction that they begin,
+ended by constant ones.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.arguments import real_array, shown, whole
-from tpnum.errors import InputError, LimitError, ProgramError
+from tpnum.arguments import choice, real_array, shown, whole
+from tpnum.errors import InputError, LimitError, ProgramError, TpnumError
+from tpnum.evaluate.joint import LEAST
+from tpnum.evaluate.joint import MOST as LARGEST
 from tpnum.law.rational import NotPolynomial, Rational
-from tpnum.limits.limit import limit
+from tpnum.limits.limit import METHODS, limit
 from tpnum.nn.base import Layer
 from tpnum.program import Program, Vector
 from tpnum.program.handle import Handle
-from tpnum.program.lines import Data, Transpose
+from tpnum.program.lines import Data
+from tpnum.program.sample import arrays_of
 from tpnum.program.text import made_by, used_by
 from tpnum.program.values import MatrixVar
 from tpnum.spectra.base import Atom, Measure
@@ -46,7 +50,9 @@ DRAWS = 24
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Jacobi coefficients a_0.., b_1.. with the half-widths of their 95 % intervals, exact where they are known."""
+    """Jacobi coefficients a_0.., b_1.. with the half-widths of their 95 % intervals, exact where they are
+    known.
+    """
 
     a: np.ndarray
     b: np.ndarray
@@ -60,8 +66,8 @@ class Coefficients:
 class Spectrum(Measure):
     """A law from its Jacobi coefficients; a measure like all of `tpnum.spectra`, and an error band.
 
-    ``coefficients`` are those of Lanczos's recurrence, ``tail`` the constants (a, b) that the continued fraction ends
-    with and ``tail_error`` how uncertain they are.
+    ``coefficients`` are those of Lanczos's recurrence, ``tail`` the constants (a, b) that the continued
+    fraction ends with and ``tail_error`` how uncertain they are.
     """
 
     def __init__(self, coefficients: Coefficients, law: Measure, tail: tuple[float, float],
@@ -125,7 +131,9 @@ class Spectrum(Measure):
         for _ in range(DRAWS):
             a = c.a + 0.5 * c.a_error * draws.standard_normal(c.a.size)
             b = np.maximum(c.b + 0.5 * c.b_error * draws.standard_normal(c.b.size), 1e-300)
-            tail = tuple(t + 0.5 * e * draws.standard_normal() for t, e in zip(self.tail, self.tail_error, strict=True))
+            tail = tuple(
+                t + 0.5 * e * draws.standard_normal() for t, e in zip(self.tail, self.tail_error, strict=True)
+            )
             found.append(_continued(a, b, tail, points))
         spread = np.array(found)
         return middle, 2.0 * np.sqrt(np.mean((spread - middle) ** 2, axis=0))
@@ -162,10 +170,10 @@ def spectrum(
     Parameters
     ----------
     operator
-        S v, a vector of a program, with ``v`` the vector that it is made from; or the pair (v, S v); or a function
-        that takes v and returns S v, with ``v`` a matrix or vector of the program that says which class v is of;
-        or a net of layers with ``shape`` and ``data``: then S = J^T J, J the Jacobian from the first layer of
-        weights to the last features.
+        S v, a vector of a program, with ``v`` the vector that it is made from; or the pair (v, S v); or a
+        function that takes v and returns S v, with ``v`` a matrix or vector of the program that says which
+        class v is of; or a net of layers with ``shape`` and ``data``: then S = J^T J, J the Jacobian from
+        the first layer of weights to the last features.
     steps
         Coefficients of Lanczos's recurrence, of which 2 steps - 1 moments are exact.
     samples, seed, method, data
@@ -177,8 +185,14 @@ def spectrum(
         A map that is not linear or not symmetric, as read from the program's text; the line is quoted.
     """
     count = whole(steps, "steps", 2, MOST)
+    choice(method, "method", METHODS)
+    given = None if samples is None else whole(samples, "samples", LEAST, LARGEST)
+    data = arrays_of(data, "data")
     made = _operator(operator, v, shape)
-    found = _coefficients(made, count, samples, seed, method, data)
+    unknown = sorted(set(data) - set(made.program.vars))
+    if unknown:
+        raise InputError(f"data: the program has no data line {unknown[0]!r}")
+    found = _coefficients(made, count, given, whole(seed, "seed", 0), method, data)
     return _law(found)
 
 
@@ -187,7 +201,9 @@ def _operator(operator: Any, v: Any, shape: Any) -> Operator:
         from tpnum.nn import program
 
         if shape is None:
-            raise InputError("shape: the (.., channels) of one example are needed with a net")
+            raise InputError(
+                "operator is a net: shape=, the (.., channels) of one example, is needed with it"
+            )
         return gram_of_jacobian(program(operator, shape))
     if shape is not None:
         raise InputError("shape: it belongs to a net of layers")
@@ -197,12 +213,18 @@ def _operator(operator: Any, v: Any, shape: Any) -> Operator:
         if not isinstance(v, (Vector, str)):
             raise InputError(f"v: the vector that {operator.name!r} is made from is needed, not {shown(v)}")
         p = operator.program
-        first = p[v] if isinstance(v, str) else v
-        p._own(first)
-        return Operator(_settled(p), first.name, operator.name)
+        try:
+            first = p[v] if isinstance(v, str) else v
+            p._own(first)
+        except TpnumError as problem:
+            raise InputError(f"operator and v: {problem}") from None
+        name = operator.name
+        return Operator(p.copy(), first.name, name)
     if callable(operator) and not isinstance(operator, (type, Handle)):
         if not isinstance(v, (MatrixVar, Vector)):
-            raise InputError("v: a matrix or vector of the program is needed, to say which class of vectors v is of")
+            raise InputError(
+                "v: a matrix or vector of the program is needed, to say which class of vectors v is of"
+            )
         p = v.program
         fresh = p.vector(p._auto("v", bare=True), dim=v.cols if isinstance(v, MatrixVar) else v.dim)
         try:
@@ -210,32 +232,34 @@ def _operator(operator: Any, v: Any, shape: Any) -> Operator:
         except (ProgramError, InputError):
             raise
         except Exception as problem:
-            raise InputError(f"operator: the function fails on a vector: {problem}") from problem
+            said = shown(str(problem))
+            raise InputError(f"operator: the function fails on a vector: {said}") from problem
         if not isinstance(result, Vector):
-            raise InputError(f"operator: the function must return a vector of the program, not {shown(result)}")
-        return Operator(_settled(p), fresh.name, result.name)
+            raise InputError(
+                f"operator: the function must return a vector of the program, not {shown(result)}"
+            )
+        name = result.name
+        return Operator(p.copy(), fresh.name, name)
     raise InputError(
-        f"operator is {shown(operator)}: a vector S v with v, the pair (v, S v), a function of v, or a net is needed"
+        f"operator is {shown(operator)}: a vector S v with v, the pair (v, S v), a function of v, or a "
+        "net is needed"
     )
 
 
-def _settled(p: Program) -> Program:
-    return p.copy() if not any(v.axes for v in p.vars.values()) else _without_axes(p)
-
-
-def _without_axes(p: Program) -> Program:
-    family = next(name for name, v in p.vars.items() if v.axes)
-    raise InputError(f"operator: {family!r} has index axes; expand() the program and take one member")
-
-
 def gram_of_jacobian(p: Program) -> Operator:
-    """v -> J^T J v of a program, J from its first Gaussian vector to its output, by tangent and backward lines."""
+    """v -> J^T J v of a program, J from its first Gaussian vector to its output, by tangent and backward
+    lines.
+    """
     if not p.outputs:
         raise InputError("net: it has no output")
-    q = _settled(p).copy()
+    q = p.copy()
+    family = next((name for name, var in q.vars.items() if var.axes), None)
+    if family is not None:
+        raise InputError(f"net: {family!r} has positions; the Jacobian is taken of nets without")
     data = {line.name for line in q.lines if isinstance(line, Data)}
     first = next(
-        (made_by(line)[0] for line in q.lines if any(n in data for n in used_by(line)) and made_by(line)), None
+        (made_by(line)[0] for line in q.lines if any(n in data for n in used_by(line)) and made_by(line)),
+        None,
     )
     if first is None or q.vars[first].kind != "G":
         raise InputError("net: it has to begin with a layer of weights")
@@ -262,7 +286,11 @@ def _forward(q: Program, first: str, out: str, v: Vector) -> Vector:
                 moved[line.name] = q.matmul(q[line.matrix], moved[line.vector])
             case LinComb():
                 moved[line.name] = q.lincomb(
-                    [(q[t.scalar] * t.coef if t.scalar else t.coef, moved[t.vector]) for t in line.terms if t.vector in moved]
+                    [
+                        (q[t.scalar] * t.coef if t.scalar else t.coef, moved[t.vector])
+                        for t in line.terms
+                        if t.vector in moved
+                    ]
                 )
             case Nonlin():
                 args = [q[a] for a in line.args]
@@ -283,15 +311,12 @@ def _forward(q: Program, first: str, out: str, v: Vector) -> Vector:
 
 def _written(operator: Operator, steps: int) -> tuple[Program, list[str], list[str]]:
     """The program of Lanczos's recurrence, and the names of a_0.. and b_1.."""
-    source, own = operator.program, operator._own
+    source = operator.program
     q = Program()
     for dim, ratio in source.dims.items():
         q.dim(dim, ratio)
-    for line in source.lines:
-        if not any(name in own for name in made_by(line)):
-            q.append(line)
-        elif isinstance(line, Transpose):
-            q.append(line)
+    for line in operator.above():
+        q.append(line)
 
     def known(name: str) -> Any:
         return q[name]
@@ -319,13 +344,14 @@ def _written(operator: Operator, steps: int) -> tuple[Program, list[str], list[s
 
 
 def _coefficients(
-    operator: Operator, steps: int, samples: Any, seed: int, method: str, data: Mapping[str, Any] | None
+    operator: Operator, steps: int, samples: int | None, seed: int, method: str, data: Mapping[str, Any]
 ) -> Coefficients:
     q, a_names, b_names = _written(operator, steps)
+    data = {name: x for name, x in data.items() if name in q.vars}
     exact = None
     if method != "ensemble":
         try:
-            Rational(_written(operator, 2)[0].expand(), data=_flat(data))
+            Rational(_written(operator, 2)[0].expand(), data=data)
             exact = True
         except NotPolynomial:
             exact = False
@@ -342,10 +368,6 @@ def _coefficients(
             raise
         return _coefficients(operator, steps - 1, samples, seed, method, data)
     return _collected(*found)
-
-
-def _flat(data: Mapping[str, Any] | None) -> dict[str, np.ndarray] | None:
-    return None if data is None else {name: np.asarray(x, dtype=np.float64) for name, x in data.items()}
 
 
 def _collected(a: list[Estimate], b: list[Estimate]) -> Coefficients:
@@ -414,7 +436,9 @@ def _continued(a: np.ndarray, b: np.ndarray, tail: Any, x: np.ndarray) -> np.nda
     return np.maximum(np.nan_to_num(-g.imag / np.pi), 0.0)
 
 
-def _outside(a: np.ndarray, b: np.ndarray, tail: tuple[float, float], edges: np.ndarray, error: float) -> tuple[Atom, ...]:
+def _outside(
+    a: np.ndarray, b: np.ndarray, tail: tuple[float, float], edges: np.ndarray, error: float
+) -> tuple[Atom, ...]:
     """Points of mass beyond the edges: eigenvalues of the long Jacobi matrix whose vectors do not spread."""
     long = 400
     full_a = np.concatenate([a, np.full(long, tail[0])])
@@ -429,5 +453,3 @@ def _outside(a: np.ndarray, b: np.ndarray, tail: tuple[float, float], edges: np.
         if (value < edges[0] - slack or value > edges[1] + slack) and mass > 1e-12:
             found.append(Atom(float(value if abs(value) > 1e-12 * width else 0.0), float(mass)))
     return tuple(found)
-
-

@@ -1,9 +1,9 @@
 """Squared singular values of the input-output Jacobian of deep nets, by free multiplicative convolution.
 
-J = W_L D_L .. W_1 D_1 with D_l = diag phi'(g_l): the factors are free where every layer has weights of its own,
-so that J J^T has the free product of the laws of phi'(sqrt(q_l) z)^2 and of W_l W_l^T (Pennington et al. 2017).
-The Jacobian 1 + X of a residual block, X = W D .. R-diagonal, has singular values whose symmetric law is the free
-sum of that of -+1 and that of X's (Haagerup and Schultz 2007).
+J = W_L D_L .. W_1 D_1 with D_l = diag phi'(g_l): the factors are free where every layer has weights of its
+own, so that J J^T has the free product of the laws of phi'(sqrt(q_l) z)^2 and of W_l W_l^T (Pennington et al.
+2017). The Jacobian 1 + X of a residual block, X = W D .. R-diagonal, has singular values whose symmetric law
+is the free sum of that of -+1 and that of X's (Haagerup and Schultz 2007).
 """
 
 from __future__ import annotations
@@ -64,9 +64,8 @@ def slope_law(phi: Any, q: Any) -> Measure:
     law = Discrete(rounded, mass / mass.sum())
     kept = law.masses > 1e-17
     masses = law.masses[kept]
-    halves = np.round(masses * 2.0) / 2.0
-    if np.all(np.abs(masses - halves) < 1e-14):
-        masses = halves
+    if masses.size == 2 and abs(masses[0] - 0.5) < 1e-14:  # a slope that jumps at 0: halves up to rounding
+        masses = np.array([0.5, 0.5])
     return Discrete(law.points[kept], masses / masses.sum())
 
 
@@ -78,9 +77,7 @@ def weight_law(W_std: Any, weights: str = "gaussian") -> Measure:
     return free_poisson(1.0, square)
 
 
-def jacobian(
-    block: Layer, depth: Any = 1, *, q: Any = None, weights: str = "gaussian"
-) -> Measure:
+def jacobian(block: Layer, depth: Any = 1, *, q: Any = None, weights: str = "gaussian") -> Measure:
     """The law of the squared singular values of the Jacobian of ``block`` repeated ``depth`` times.
 
     Parameters
@@ -90,8 +87,8 @@ def jacobian(
     depth
         How often it is repeated, each time with weights of its own: 1 to 1000 and more.
     q
-        The variance of what enters: a number, from which it flows through the layers; one number per repetition;
-        None for the fixed point of the block, the same at every depth.
+        The variance of what enters: a number, from which it flows through the layers; one number per
+        repetition; None for the fixed point of the block, the same at every depth.
     weights
         "gaussian", or "orthogonal": W_std times a Haar matrix in the place of every W.
 
@@ -181,7 +178,8 @@ class _Task:
                     factors.append(Factor(self._residual(layer, before[1], place), 1.0))
                 case _:
                     raise SpecError(
-                        f"{place} ({layer.op}): the Jacobian by free products knows Dense, activations, LayerNorm "
+                        f"{place} ({layer.op}): the Jacobian by free products knows Dense, "
+                        "activations, LayerNorm "
                         "and residual blocks; tp.spectrum takes any program"
                     )
         return factors
@@ -222,8 +220,8 @@ def _counted(values: list[float]) -> list[tuple[float, int]]:
 class Isometry:
     """Whether the singular values of an activation's deep net can all be near one.
 
-    ``ratio`` is E phi'^4 / (E phi'^2)^2 at q, which is 1 where the slope is constant; ``variance`` and ``largest``
-    are those of the squared singular values of the net on its critical line, mean one.
+    ``ratio`` is E phi'^4 / (E phi'^2)^2 at q, which is 1 where the slope is constant; ``variance`` and
+    ``largest`` are those of the squared singular values of the net on its critical line, mean one.
     """
 
     phi: str
@@ -260,8 +258,8 @@ class IsometryTable(tuple):
 def isometry(phis: Any = ("tanh", "erf", "relu", "gelu"), depth: Any = 10, *, q: Any = 0.1) -> IsometryTable:
     """Which activations can reach dynamical isometry: singular values of deep nets on their critical lines.
 
-    The variance of the squared singular values is L (mu2/mu1^2 - 1 - s1), s1 = -1 for Gaussian weights and 0 for
-    orthogonal ones: it stays bounded with depth only for orthogonal weights, along a critical line on which
+    The variance of the squared singular values is L (mu2/mu1^2 - 1 - s1), s1 = -1 for Gaussian weights and 0
+    for orthogonal ones: it stays bounded with depth only for orthogonal weights, along a critical line on which
     mu2/mu1^2 -> 1.
     """
     from tpnum.functions import get

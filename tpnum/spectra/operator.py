@@ -1,7 +1,8 @@
-"""What a program says of a map v -> S v: that it is linear and symmetric, and how it is applied to other vectors.
+"""What a program says of a map v -> S v: that it is linear and symmetric, and how it is applied to other
+vectors.
 
-S is a sum of *words*, products of matrices, transposes and diagonal matrices diag(h) of vectors that do not depend
-on v.  It is symmetric if the words read backwards, with transposes for matrices, are the same words.
+S is a sum of *words*, products of matrices, transposes and diagonal matrices diag(h) of vectors that do not
+depend on v.  It is symmetric if the words read backwards, with transposes for matrices, are the same words.
 """
 
 from __future__ import annotations
@@ -43,12 +44,19 @@ class Operator:
         if self.result not in reached:
             raise InputError(f"operator: {self.result!r} does not depend on {self.argument!r}")
         object.__setattr__(self, "_reached", reached)
+        for line in [*self.above(), *(line for _, line in self.lines())]:
+            for name in made_by(line):
+                if name in self.program.vars and self.program.vars[name].axes:
+                    raise InputError(
+                        f"operator: {name!r} has index axes; expand() the program and take one member"
+                    )
         words = self._words()
         if words is not None:
             self._require_symmetric(words)
         if self.program.vars[self.result].dim != self.program.vars[self.argument].dim:
             raise ProgramError(
-                f"operator: {self.result!r} is in {self.program.vars[self.result].dim!r}, {self.argument!r} in "
+                f"operator: {self.result!r} is in {self.program.vars[self.result].dim!r}, "
+                f"{self.argument!r} in "
                 f"{self.program.vars[self.argument].dim!r}: a symmetric map keeps the CDC"
             )
 
@@ -61,7 +69,7 @@ class Operator:
                 found.update(made_by(line))
         return found
 
-    def lines(self) -> list[tuple[int, Line]]:
+    def lines(self) -> list[tuple[int, Any]]:
         """The lines that lead from the argument to the result, numbered."""
         needed = {self.result}
         kept = []
@@ -73,12 +81,27 @@ class Operator:
                 needed |= set(used_by(line))
         return kept[::-1]
 
+    def above(self) -> list[Line]:
+        """The lines that the map stands on, in order, none of which depends on the argument."""
+        needed: set[str] = set()
+        for _, line in self.lines():
+            needed |= set(used_by(line))
+        kept = []
+        for line in reversed(self.program.lines):
+            made = set(made_by(line))
+            if made & needed and not made & self._own:
+                kept.append(line)
+                needed |= set(used_by(line))
+        return kept[::-1]
+
     @property
     def _own(self) -> set[str]:
         return self.__dict__["_reached"]
 
     def _refused(self, number: int, line: Line, why: str) -> ProgramError:
-        return ProgramError(f"operator: {place(number, made_by(line)[0])} is not linear in {self.argument!r}: {why}")
+        return ProgramError(
+            f"operator: {place(number, made_by(line)[0])} is not linear in {self.argument!r}: {why}"
+        )
 
     def terms(self, number: int, line: Line) -> list[tuple[float, str, Letter | None, str]]:
         """A line as a sum of coefficient * letter * vector * scalar over vectors that depend on v."""
@@ -97,7 +120,9 @@ class Operator:
                 return self._nonlinear(number, line)
             case Moment() | Arith():
                 raise self._refused(number, line, "a scalar of it is taken")
-        raise self._refused(number, line, "it is no product, sum or multiple; write the map without index axes")
+        raise self._refused(
+            number, line, "it is no product, sum or multiple; write the map without index axes"
+        )
 
     def _nonlinear(self, number: int, line: Nonlin) -> list[tuple[float, str, Letter | None, str]]:
         own, fn = self._own, line.fn
@@ -150,11 +175,11 @@ class Operator:
     def _require_symmetric(self, words: dict[Word, float]) -> None:
         size = max(map(abs, words.values()), default=1.0)
         for (letters, scalars), c in words.items():
-            back = tuple(
-                (x[0], x[1], not x[2]) if x[0] == "matrix" else x for x in reversed(letters)
-            )
+            back = tuple((x[0], x[1], not x[2]) if x[0] == "matrix" else x for x in reversed(letters))
             if abs(words.get((back, scalars), 0.0) - c) > CLOSE * size:
-                number = next(n for n, line in enumerate(self.program.lines, 1) if self.result in made_by(line))
+                number = next(
+                    n for n, line in enumerate(self.program.lines, 1) if self.result in made_by(line)
+                )
                 raise ProgramError(
                     f"operator: {place(number, self.result)} is not symmetric in {self.argument!r}: it has "
                     f"{c:g} {_spelled(letters)}, and {words.get((back, scalars), 0.0):g} of its transpose "

@@ -1,8 +1,8 @@
 """Laws whose density on each interval is a Chebyshev series over a root: sum c_k T_k(t) / sqrt(1 - t^2).
 
 These are the laws whose edges go as a root or its inverse, those of free convolutions among them.  With
-w = t - sqrt(t^2 - 1) the Cauchy transform is the power series pi sum c_k w^k / sqrt(t^2 - 1), on the line too,
-and the logarithmic potential another: no integral is left.
+w = t - sqrt(t^2 - 1) the Cauchy transform is the power series pi sum c_k w^k / sqrt(t^2 - 1), on the line
+too, and the logarithmic potential another: no integral is left.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def series(
     atoms: Sequence[Atom],
     small: float = SMALL,
 ) -> Series | None:
-    """The series of a density to the relative accuracy ``small``, or None where its edges are not such ones."""
+    """The series of a density to the relative accuracy ``small``, or None where its edges are not such
+    ones.
+    """
     found = []
     for low, high in edges:
         coefs = _coefficients(density, low, high, small)

@@ -14,9 +14,9 @@ class Affine(Measure):
     """The law of scale X + shift, X ~ ``of``."""
 
     def __init__(self, of: Measure, scale: float, shift: float) -> None:
-        if isinstance(of, Affine):
-            of, scale, shift = of.of, scale * of.scale, scale * of.shift + shift
-        self.of, self.scale, self.shift = of, scale, shift
+        self.of: Measure = of.of if isinstance(of, Affine) else of
+        self.scale: float = scale * of.scale if isinstance(of, Affine) else scale
+        self.shift: float = scale * of.shift + shift if isinstance(of, Affine) else shift
 
     def _back(self, z: np.ndarray) -> np.ndarray:
         w = (z - self.shift) / self.scale
@@ -122,7 +122,9 @@ class Square(Measure):
 
     @property
     def atoms(self) -> tuple[Atom, ...]:
-        return tuple(Atom(at**2, mass if at == 0.0 else 2.0 * mass) for at, mass in self.of.atoms if at >= 0.0)
+        return tuple(
+            Atom(at**2, mass if at == 0.0 else 2.0 * mass) for at, mass in self.of.atoms if at >= 0.0
+        )
 
     @property
     def mean(self) -> float:

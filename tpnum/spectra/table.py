@@ -1,8 +1,8 @@
 """Laws whose density is a polynomial on each of many panels, finer towards the edges.
 
 On a panel, mapped to t in [-1, 1], int P_k(s) / (t - s) ds = 2 Q_k(t) with the Legendre functions of the
-second kind: the Cauchy transform is exact for the polynomials, on the line too.  Far from a panel Gauss's rule
-is exact to rounding and quicker.
+second kind: the Cauchy transform is exact for the polynomials, on the line too.  Far from a panel Gauss's
+rule is exact to rounding and quicker.
 """
 
 from __future__ import annotations
@@ -241,7 +241,9 @@ def measure(density: Any, support: Any, atoms: Any = ()) -> Measure:
     kept = [Atom(float(x), float(m)) for x, m in found if m > 0.0]
     smooth = series(checked, edges, kept)
     if smooth is not None:
-        total = float(sum(np.pi * 0.5 * (b - a) * c[0] for (a, b), c in zip(edges, smooth.coefs, strict=True)))
+        total = float(
+            sum(np.pi * 0.5 * (b - a) * c[0] for (a, b), c in zip(edges, smooth.coefs, strict=True))
+        )
         _weigh(total, mass)
         return Series(edges, [c * (mass / total) if total else c for c in smooth.coefs], kept)
     low, high, coefs = _panels(checked, edges, max(mass, 0.0))
