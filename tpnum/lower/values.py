@@ -1,0 +1,374 @@
+"""What instructions compute of nodes: covariances, increments and co-correlations, one made of another.
+
+A value is held as increments, as a covariance or as a co-correlation; what one reader needs of another's is
+converted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeGuard
+
+import numpy as np
+
+from tpnum.law import graph
+from tpnum.lower.builder import Builder, both, negative, scaled, sides
+from tpnum.lower.compiler import Unsupported
+from tpnum.lower.linear import is_linear
+from tpnum.lower.network import Root, grid_of
+from tpnum.lower.numbers import Number, axes_of
+from tpnum.lower.relus import Relus
+from tpnum.lower.schedule import Level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tpnum.evaluate.profile import ProfileValues
+    from tpnum.gauss.pair import Prepared
+    from tpnum.lower.network import Grid
+    from tpnum.lower.numbers import Pair
+    from tpnum.lower.relus import Rectified
+    from tpnum.program.lines import Axes
+
+    Atoms = tuple[tuple[float, graph.Pair], ...]
+    Norms = tuple[graph.Profile, graph.Profile]
+
+
+class Values(Builder):
+    """The values of a level's nodes for a pair of profile passes, each made once."""
+
+    def __init__(self, level: Level, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
+        super().__init__(profiles, dtype)
+        self.level = level
+        self._roots = {id(root.node): root for root in (*level.roots, *level.loaded)}
+        self._here = set(self._roots.values())
+        self._registers: dict[int, int] = {}
+        self._e: dict[int, int] = {}
+        self._calls: dict[tuple[int, Grid], tuple[int, int]] = {}
+        self._plain: dict[tuple[int, Grid], int] = {}
+        self._parts: dict[tuple[int, int], int] = {}
+        self.relus = Relus(level, self._roots, self._prepared)
+
+    def _flush(self, root: Root) -> None:
+        """See that a root has its register."""
+        raise NotImplementedError
+
+    # -- sources ---------------------------------------------------------------------------------
+
+    def _source(self, root: Root, k: int, out: int) -> int:
+        """What goes through a chain; without one, what is added to ``out``."""
+        if (id(root), k) in self.relus.steps:
+            return self._relu(self.relus.steps[id(root), k], (id(root), k))
+        group = root.groups[k]
+        cells = [atom for _, atom in group.atoms if Level.on_cells(atom)]
+        if not cells and group.chain:
+            raise Unsupported("a constant alone goes through an index map")
+        grid = grid_of(cells[0]) if cells else grid_of(root.node)
+        if root.held == "inc":
+            return self._increments(root, group.atoms, grid, out)
+        return self._covariances(group.atoms, grid, out)
+
+    def _increments(self, root: Root, atoms: Atoms, grid: Grid, out: int) -> int:
+        norms = root.node.norms
+        assert norms is not None
+        down = sides(lambda side: Number(1.0, (), ((norms[side], -1.0),)))
+        if out < 0:
+            gram, atoms = _gram_first(atoms)
+            if gram is not None:
+                out = self._data("data", gram[1], grid, scaled(down, gram[0]))
+        out = self.value_of("zero", grid=grid) if out < 0 else out
+        for part in self._terms(atoms):
+            out = self._gain(out, part, down, grid)
+        return out
+
+    def _gain(self, out: int, part: graph.Part, down: Pair, grid: Grid) -> int:
+        """One term c s rho of a variable, the factors c, s each at both inputs."""
+        e = -1
+        norms = []
+        for pair in part.pairs:
+            assert pair.norms is not None
+            norms.append(pair.norms)
+            if isinstance(pair, graph.Shared):
+                continue
+            other = self.correlation(pair)
+            e = other if e < 0 else self.value_of("both", e, other, grid=grid)
+        root = float(np.sqrt(abs(part.coef)))
+        numbers = []
+        for factors, weight in ((part.rows, root), (part.cols, float(np.copysign(root, part.coef)))):
+
+            def side(k: int, factors: tuple = factors, weight: float = weight) -> Number:
+                powers = [(f, 1.0) for f in factors] + [(n[k], 0.5) for n in norms]
+                return Number(weight, tuple(powers)).times(down[k])
+
+            numbers.append(sides(side))
+        return self.value_of("gain", out, e, p=self.numbers.place(grid, *numbers), grid=grid)
+
+    def _covariances(self, atoms: Atoms, grid: Grid, out: int) -> int:
+        if out < 0:
+            gram, atoms = _gram_first(atoms)
+            if gram is not None:
+                out = self._data("cross", gram[1], grid, scaled(both(1.0), gram[0]))
+        out = self.value_of("zero", grid=grid) if out < 0 else out
+        for part in self._terms(atoms):
+            out = self._term(out, part, grid)
+        return out
+
+    def _term(self, out: int, part: graph.Part, grid: Grid) -> int:
+        """One term of a covariance."""
+        number = (
+            Number(part.coef, tuple((f, 1.0) for f in part.rows)),
+            Number(1.0, tuple((f, 1.0) for f in part.cols)),
+        )
+        values = []
+        for pair in part.pairs:
+            if isinstance(pair, graph.Shared):
+                number = (number[0].times(Number(pair.value)), number[1])
+            else:
+                values.append(pair)
+        if not values:
+            p = self.numbers.place(grid, number)
+            return self.value_of("add_outer", out, p=p, grid=grid)
+        if len(values) == 1:
+            (only,) = values
+            if isinstance(only, graph.Fresh):
+                return self._noise(out, only, number, grid)
+            scale = self._deviations(only)
+            if scale is not None:
+                number = (number[0].times(scale[0]), number[1].times(scale[1]))
+                p = self.numbers.place(grid, number)
+                return self.value_of("add_rho", out, self.correlation(only), p=p, grid=grid)
+            p = self.numbers.place(grid, number)
+            return self.value_of("add", out, self._covariance(only, grid), p=p, grid=grid)
+        first, *others, last = (self._covariance(pair, grid) for pair in values)
+        for other in others:
+            first = self.value_of("multiply", first, other, grid=grid)
+        p = self.numbers.place(grid, number)
+        return self.value_of("add_product", out, first, last, p=p, grid=grid)
+
+    def _terms(self, atoms: Atoms) -> Iterator[graph.Part]:
+        """Multiples of atoms as the parts of one sum; sums that are not linear spelled out."""
+        for coef, atom in atoms:
+            if isinstance(atom, graph.Sum) and not is_linear(atom):
+                for part in self._spelled(atom):
+                    yield replace(part, coef=coef * part.coef)
+            else:
+                yield graph.Part(coef, (), (), (atom,))
+
+    def _spelled(self, node: graph.Sum) -> list[graph.Part]:
+        """The parts of a sum, with what is a product of means instead of a node of its own."""
+        made, waiting = [], list(reversed(node.parts))
+        while waiting:
+            part = waiting.pop()
+            for pair in part.pairs:
+                if isinstance(pair, graph.Sum) and not any(inner.pairs for inner in pair.parts):
+                    rest = tuple(other for other in part.pairs if other is not pair)
+                    waiting += [
+                        graph.Part(part.coef * p.coef, part.rows + p.rows, part.cols + p.cols, rest)
+                        for p in reversed(pair.parts)
+                    ]
+                    break
+            else:
+                made.append(part)
+        return made
+
+    def _noise(self, out: int, node: graph.Fresh, number: Pair, grid: Grid) -> int:
+        """Noise: the square on coinciding positions of one example, the product of means elsewhere."""
+        same = number[0]
+        for factor in node.same:
+            same = same.times(Number(1.0, ((factor, 1.0),)))
+        p = self.numbers.place(grid, (same, number[1]))
+        out = self.value_of("fresh", out, p=p, grid=grid)
+        if node.other is not None:
+            other = sides(lambda k: number[k].times(Number(1.0, ((node.other[k], 1.0),))))  # type: ignore[index]
+            p = self.numbers.place(grid, other)
+            q = self.numbers.place(grid, (negative(other[0]), other[1]))
+            out = self.value_of("add_outer", out, p=p, grid=grid)
+            out = self.value_of("fresh", out, p=q, grid=grid)
+        return out
+
+    def _data(self, op: str, node: graph.Gram, grid: Grid, scale: Pair) -> int:
+        if node.data not in self.sources:
+            self.sources.append(node.data)
+        p = self.numbers.place(grid, scale)
+        return self.value_of(op, p=p, n=self.sources.index(node.data), grid=grid)
+
+    def _root(self, node: graph.Pair | None) -> Root | None:
+        """The root that holds a node here: itself, or its twin."""
+        root = self._roots.get(id(node))
+        return root.twin if root is not None and root.twin in self._here else root
+
+    # -- states ----------------------------------------------------------------------------------
+
+    def _computed(self, node: graph.Pair) -> TypeGuard[graph.Dual]:
+        """Whether a node is a dual of this level, not one that a buffer holds."""
+        return isinstance(node, graph.Dual) and self._root(node) not in self.level.loaded
+
+    def _deviations(self, node: graph.Pair) -> Pair | None:
+        """What turns a node's correlation into its covariance, None for what is held as a covariance."""
+        if self._computed(node) and node.what == "value":
+            return sides(lambda k: Number(1.0, ((node.call.moments[k], 0.5),)))
+        root = self._root(node)
+        if root is not None and root.held == "inc":
+            norms = root.node.norms
+            assert norms is not None
+            return sides(lambda k: Number(1.0, ((norms[k], 0.5),)))
+        return None
+
+    def _covariance(self, node: graph.Pair, grid: Grid) -> int:
+        """The register of a node's covariances."""
+        if self._computed(node) and node.what == "slope":
+            return self._call(node.call, grid)[1]
+        root = self._root(node)
+        if root is not None and root.held == "cov":
+            self._flush(root)
+            return self._registers[id(root)]
+        if (id(node), grid) not in self._plain:
+            self._plain[id(node), grid] = self._covariances(((1.0, node),), grid, -1)
+        return self._plain[id(node), grid]
+
+    def correlation(self, node: graph.Pair) -> int:
+        """The register of a node's co-correlations."""
+        if id(node) not in self._e:
+            self._e[id(node)] = self._make_correlation(node)
+        return self._e[id(node)]
+
+    def _make_correlation(self, node: graph.Pair) -> int:
+        grid = grid_of(node)
+        if self._computed(node):
+            return self._call(node.call, grid)[0]
+        root = self._root(node)
+        if root is not None and root.node is not node:
+            return self.correlation(root.node)
+        if root is not None:
+            self._flush(root)
+            assert node.norms is not None
+            return self._normalised(root, node.norms, grid)
+        assert node.norms is not None
+        if isinstance(node, graph.Gram):
+            norms = node.norms
+            made = self._data("data", node, grid, sides(lambda k: Number(1.0, (), ((norms[k], -1.0),))))
+            return self.value_of("co", made, p=self._roots_of(norms, grid), grid=grid)
+        if isinstance(node, graph.Sum):
+            norms = node.norms
+            down = sides(lambda k: Number(1.0, (), ((norms[k], -1.0),)))
+            out = self.value_of("zero", grid=grid)
+            for part in self._spelled(node):
+                out = self._gain(out, part, down, grid)
+            return self.value_of("co", out, p=self._roots_of(norms, grid), grid=grid)
+        raise Unsupported(f"no correlation of a {type(node).__name__} node")
+
+    def _roots_of(self, norms: Norms, grid: Grid) -> int:
+        """The parameters r and 1/r of increments: deviations over the scale."""
+        up = sides(lambda k: Number(1.0, ((norms[k], 0.5),), ((norms[k], -1.0),)))
+        down = sides(lambda k: Number(1.0, ((norms[k], -0.5),), ((norms[k], 1.0),)))
+        return self.numbers.place(grid, up, down)
+
+    def _normalised(self, root: Root, norms: Norms, grid: Grid) -> int:
+        value = self._registers[id(root)]
+        if root.held == "inc":
+            assert root.node.norms is not None
+            return self.value_of("co", value, p=self._roots_of(root.node.norms, grid), grid=grid)
+        p = self.numbers.place(grid, sides(lambda k: Number(1.0, ((norms[k], -0.5),))))
+        return self.value_of("normal", value, p=p, grid=grid, flag=1)
+
+    # -- duals -----------------------------------------------------------------------------------
+
+    def _call(self, call: graph.DualCall, grid: Grid) -> tuple[int, int]:
+        if (id(call), grid) not in self._calls:
+            self._calls[id(call), grid] = self._make_call(call, grid)
+        return self._calls[id(call), grid]
+
+    def _input(self, call: graph.DualCall, grid: Grid) -> int:
+        node = call.cov
+        if id(node) in self._e:
+            return self._e[id(node)]
+        root = self._roots.get(id(node))
+        if root is not None and root.held == "cov":
+            self._flush(root)
+            self._e[id(node)] = self._normalised(root, call.vars, grid)
+            return self._e[id(node)]
+        if isinstance(node, graph.Shared):
+            raise Unsupported("a function of a constant")
+        if root is None and (node.norms is None or not node.increments):
+            value = self._covariance(node, grid)
+            p = self.numbers.place(grid, sides(lambda k: Number(1.0, ((call.vars[k], -0.5),))))
+            self._e[id(node)] = self.value_of("normal", value, p=p, grid=grid, flag=1)
+            return self._e[id(node)]
+        return self.correlation(node)
+
+    def _make_call(self, call: graph.DualCall, grid: Grid) -> tuple[int, int]:
+        prepared = self._prepared(call, 0), self._prepared(call, 1)
+        try:
+            e = self._input(call, grid)
+            indices = self._index(call, grid, 0), self._index(call, grid, 1)
+            return self.dual(prepared, indices, e, "slope" in call.wanted, grid)
+        except Unsupported as why:
+            why.call = why.call or call
+            raise
+
+    def _prepared(self, call: graph.DualCall, side: int) -> Prepared:
+        fn, scalars = ((call.f, call.f_scalars), (call.g, call.g_scalars))[side]
+        return self.profiles[side].prepared(fn, call.means[side], call.vars[side], scalars)
+
+    def _index(self, call: graph.DualCall, grid: Grid, side: int) -> np.ndarray:
+        """Where the (example, *axes) of a grid are among the integrals of one side."""
+        scalars = (call.f_scalars, call.g_scalars)[side]
+        axes: Axes = axes_of(grid, side)
+        return self.profiles[side].index(axes, call.means[side], call.vars[side], *scalars)
+
+    # -- relu ------------------------------------------------------------------------------------
+
+    def _relu(self, step: Rectified, key: tuple[int, int]) -> int:
+        if key in self._parts:
+            return self._parts[key]
+        call = step.call
+        source = self._roots[id(call.cov)]
+        grid = grid_of(call.cov)
+        norms = source.node.norms
+        assert norms is not None
+        here = sides(lambda k: Number(1.0, (), ((norms[k], 1.0),)))
+        goal = next(r for r in self.level.roots if id(r) == step.value[0]).node.norms
+        down = both(1.0)
+        if step.held == "inc":
+            assert goal is not None
+            down = sides(lambda k: Number(1.0, (), ((goal[k], -1.0),)))
+        self._flush(source)
+        value, lift = self._registers[id(source)], self.relus.bare.get(id(source), 0.0)
+        alpha = float(np.sqrt(step.coef * step.scale))
+        op, t, shift = "relu", -1, both(0.0)
+        if step.tangent is not None:
+            inner = self._root(step.inner)
+            assert inner is not None
+            if inner is source:
+                op, shift = "first", here
+            elif inner.held == "inc":
+                t = self._covariance(inner.node, grid)
+            else:
+                self._flush(inner)
+                t = self._registers[id(inner)]
+                shift = both(float(np.sqrt(self.relus.bare.get(id(inner), 0.0))))
+        up, slope = (float(np.sqrt(c * step.scale)) for c in step.coefs)
+        n = self.numbers.constant(
+            sides(lambda k: Number(alpha).times(here[k]).times(down[k])),
+            sides(lambda k: Number(float(np.sqrt(lift)), (), ((norms[k], -1.0),))),
+            shift,
+            both(slope),
+            sides(lambda k: Number(up).times(here[k])),
+        )
+        p = self._roots_of(norms, grid)
+        flag = int(not self.relus.positive(source)) + 2 * (step.held != "inc") + 4 * (op == "first")
+        operands = (value,) if op == "first" else (value, t)
+        makes = 2 if step.tangent is not None else 1
+        first, second = self.emit(op, *operands, p=p, n=n, grid=grid, flag=flag, makes=makes)
+        self._parts[step.value] = first
+        if step.tangent is not None:
+            self._parts[step.tangent] = second
+        return self._parts[key]
+
+
+def _gram_first(atoms: Atoms) -> tuple[tuple[float, graph.Gram] | None, Atoms]:
+    """A Gram matrix of data, which is written where others are added, and the other atoms."""
+    for k, (coef, atom) in enumerate(atoms):
+        if isinstance(atom, graph.Gram) and coef > 0.0:
+            return (coef, atom), atoms[:k] + atoms[k + 1 :]
+    return None, atoms
