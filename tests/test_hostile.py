@@ -121,6 +121,17 @@ CALLS = {
             "out": None,
             "progress": False,
             "diag": False,
+            "mask_constant": 100.0,
+        },
+    ),
+    "kernel.graphs": (
+        tp.kernel,
+        {
+            "net": nn.serial(nn.Aggregate(), nn.Dense(1)),
+            "x1": X[:2, None],
+            "x2": X[:1, None],
+            "pattern1": np.ones((2, 1, 1)),
+            "pattern2": np.ones((1, 1, 1)),
         },
     ),
     "kernel.wrt": (tp.kernel, {"net": NET, "x1": X, "wrt": ("W_std",)}),
@@ -298,6 +309,7 @@ CALLS = {
     "p.ones": on("ones", dim="n"),
     "p.zeros": on("zeros", dim="n", axes=()),
     "p.data": on("data", name="u", axes=(), channels="d"),
+    "p.scalars": on("scalars", name="c", axes=(), values=1.0),
     "p.matrix": on("matrix", name="V", var=1.0, rows="n", cols="n", axes=(), trained=True, tangent=None),
     "p.getitem": (lambda name: small()[name], {"name": "x"}),
     "p.matmul": on("matmul", matrix="W", vector="x", name=None),
@@ -344,6 +356,10 @@ CALLS = {
     "v.pool": of("f", "pool", axis="t", size=2, stride=1, padding="VALID", scale=None),
     "v.map": of("f", "map", axis="t", out=(), rows=[[(0, 1.0)]], name=None),
     "v.sum": (lambda axis: small()["f"].sum(axis), {"axis": "t"}),
+    "v.softmax": (
+        lambda axis, weights: (p := small()).mean(p["f"]).softmax(axis, weights=weights),
+        {"axis": "t", "weights": None},
+    ),
     "v.mean": (lambda axis: small()["f"].mean(axis), {"axis": "t"}),
     "v.named": (lambda name: (small()["x"] + 1).named(name), {"name": "y"}),
     # functions
@@ -367,7 +383,7 @@ CALLS = {
     "function.derivative": (TANH.derivative, {"i": 0}),
     "function.with_scalars": (TANH.with_scalars, {"n": 0}),
     # nets
-    "nn.program": (nn.program, {"net": NET, "shape": (3,)}),
+    "nn.program": (nn.program, {"net": NET, "shape": (3,), "masked": False}),
     "nn.serial": (spread(nn.serial, "layer"), {"layer": nn.Relu()}),
     "nn.parallel": (spread(nn.parallel, "layer"), {"layer": nn.Relu()}),
     "nn.repeat": (nn.repeat, {"layer": nn.Relu(), "n": 2}),
@@ -499,6 +515,8 @@ LAYERS = [
     nn.LayerNorm(),
     nn.Dropout(0.5),
     nn.SimpleRnn(3),
+    nn.GlobalSelfAttention(3, 3, 3, 1),
+    nn.Aggregate(),
     nn.FanOut(2),
     nn.FanInSum(),
     nn.FanInProd(),
@@ -539,6 +557,7 @@ SAYS = {
     **dict.fromkeys(
         ["matrix", "operand", "terms", "asked", "quantities", "wrt", "stop", "seeds"], VARIABLE + "|seed"
     ),
+    "weights": "weights|another program",
     **dict.fromkeys(["c", "coef"], "coefficient|another program"),
     **dict.fromkeys(["size", "stride"], "window"),
     **dict.fromkeys(["var", "trained", "cov", "tangent"], "varian|tangent|batch|first"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.arguments import shown
+from tpnum.arguments import flag, shown
 from tpnum.errors import InputError, SpecError
 from tpnum.nn.arguments import read_sizes
 from tpnum.nn.base import Block, Features, Layer, no_layer
@@ -58,7 +58,7 @@ def program(net: Layer, shape: Sequence[int], masked: bool = False) -> Program:
     axes = tuple(zip(names, spatial, strict=True))
     to = Emitter(Program())
     data = Block(to.program.data("u", axes, channels="d"), channels)
-    mask = to.program.scalars("mask", axes) if masked else None
+    mask = to.program.scalars("mask", axes) if flag(masked, "masked") else None
     x = to.run(net, Features((data,), axes, mask), "")
     if not isinstance(x, Features):
         raise SpecError(f"the net ends in {len(x)} branches; join them by FanInSum, FanInConcat or FanInProd")

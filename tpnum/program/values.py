@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tpnum import functions
+from tpnum.arguments import shown
 from tpnum.errors import ProgramError
 from tpnum.program.check import infer
 from tpnum.program.handle import Handle, is_number
@@ -220,6 +221,8 @@ class Scalar(Handle):
     def softmax(self, *axes: str, weights: Scalar | None = None) -> Scalar:
         """Softmax over index axes; positions of weight 0 (``weights`` are at least 0) take no part."""
         if weights is not None:
+            if not isinstance(weights, Scalar):
+                raise ProgramError(f"weights: a scalar of the program is needed, not {shown(weights)}")
             self.program._own(weights)
         return self.program._softmax(self, tuple(text(axis, "axes") for axis in axes), weights)
 

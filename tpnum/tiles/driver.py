@@ -240,6 +240,8 @@ def inputs_of(
     """The arrays of `kernel` by data line and known scalar, checked but for their fit to the net."""
     masks: list[np.ndarray] = []
     if mask_constant is not None:
+        if isinstance(net, Program):
+            raise InputError(f"mask_constant: {extras.LAYERS}")
         x1, x2, masks = extras.unpadded(x1, x2, mask_constant)
     scalars = [line.name for line in net.lines if isinstance(line, Known)] if isinstance(net, Program) else ()
     first, second = arguments.inputs_of(x1, x2, scalars)

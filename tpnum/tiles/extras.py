@@ -24,15 +24,16 @@ def unpadded(x1: Any, x2: Any, mask_constant: Any) -> tuple[Any, Any, list[np.nd
     A position is padding where any of its features is ``mask_constant``; no masks where nothing is.
     """
     constant = _constant(mask_constant)
-    if isinstance(x1, dict) or isinstance(x2, dict):
-        raise InputError(f"mask_constant: {_LAYERS}")
+    for x, name in ((x1, "x1"), (x2, "x2")):
+        if isinstance(x, dict):
+            raise InputError(f"{name}: with mask_constant it is one array, the input of a net of layers")
     found = [_unpadded(x, name, constant) for x, name in ((x1, "x1"), (x2, "x2")) if x is not None]
     arrays, masks = [array for array, _ in found], [mask for _, mask in found]
     some = any(not mask.all() for mask in masks)
     return arrays[0], arrays[1] if len(arrays) > 1 else None, masks if some else []
 
 
-_LAYERS = (
+LAYERS = (
     "it is for nets of layers; a Program declares p.scalars(name, axes) and takes their numbers by name, in "
     "the dict of its data"
 )
@@ -93,7 +94,7 @@ def add_graphs(x1: Inputs, x2: Inputs | None, pattern1: Any, pattern2: Any) -> N
         if pattern is None or x is None:
             continue
         if "" not in x:
-            raise InputError(f"{name}: {_LAYERS}")
+            raise InputError(f"{name}: {LAYERS}")
         array = array_of(pattern, name, features=False)
         if len(array) != len(x[""]):
             raise InputError(
