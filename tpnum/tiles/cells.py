@@ -71,7 +71,7 @@ class CellWorker:
             raise Unsupported("nothing depends on both inputs")
         one = slice(0, 1)
         self.schedule, self.layouts, probe = regions(nodes, (self._part(0, one), self._part(1, one)), dtype)
-        alone = dict.fromkeys(l.reason for l in self.schedule.levels if isinstance(l, BlockLevel))
+        alone = dict.fromkeys(one.reason for one in self.schedule.levels if isinstance(one, BlockLevel))
         self.reason = "; ".join([AXES if plan.has_axes else NO_AXES, *alone])
         steps = sum(one.steps for one in probe)
         single = steps <= SINGLE and not any(one.subtracts for one in probe)
