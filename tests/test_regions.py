@@ -63,7 +63,9 @@ FIVE = (nn.Erf(), nn.Gelu(), nn.Sin(), nn.Rbf(), nn.Gaussian(), nn.ExpNormalized
 NETS: dict[str, tuple[Any, tuple[int, ...], int, type]] = {
     "dense": (nn.serial(D(), nn.Relu(), D(), *mixed(), D(), nn.Relu(), D()), (3,), 6, graph.Dual),
     "two functions twice": (nn.serial(D(), *mixed(), D(), *mixed(), D()), (3,), 4, graph.Dual),
-    "flat": (nn.serial(C(), nn.Relu(), C(), *mixed(), C(), nn.Relu(), nn.Flatten(), D()), (4, 2), 4, graph.Dual),
+    "flat": (
+        nn.serial(C(), nn.Relu(), C(), *mixed(), C(), nn.Relu(), nn.Flatten(), D()), (4, 2), 4, graph.Dual,
+    ),
     "pooled": (
         nn.serial(C(), nn.Relu(), C(), *mixed(), C(), nn.Relu(), nn.GlobalAvgPool(), D(), nn.Relu(), D()),
         (4, 2), 4, graph.Dual,
@@ -164,7 +166,7 @@ def _erf(u: float) -> float:
 
 
 def test_rows_that_series_miss_are_computed_again_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Near duplicates of kinked functions: a strip's row goes to quadrature, not the tile; equal ones do not."""
+    """Near duplicates of kinked functions: their row of a strip goes to quadrature, equal ones do not."""
     net = nn.serial(D(4.0), nn.HardTanh(), D(4.0), nn.HardTanh(), D())
     flat = nn.serial(*(nn.Conv(1, (2,), W_std=4.0), nn.HardTanh()) * 2, nn.Flatten(), D())
     for one, shape, road, worker in (
