@@ -113,7 +113,7 @@ def test_machine_and_general_path_agree(name):
     net = FLAT[name]
     x = inputs(1, (3,))
     if name.startswith(MIXED):
-        check(net, x[[0, 2]], 1, GENERAL, by_general_path(net))
+        check(net, x[[0, 2]], 1, CELLS, by_general_path(net))
     else:
         check(net, x, 2, MACHINE, by_general_path(net))
 
@@ -263,7 +263,7 @@ def test_recurrent_net_without_biases_in_closed_form():
     assert made == pytest.approx(float(erf(first, last, 0.3)), rel=1e-12)
 
 
-def test_a_fifth_kind_of_closed_dual_takes_the_general_path():
+def test_a_fifth_kind_of_closed_dual_is_a_region_of_its_own():
     layers = (nn.Erf(), nn.Gelu(), nn.Sin(), nn.Rbf(), nn.Gaussian(), nn.ExpNormalized())
     net = nn.serial(*(part for layer in layers for part in (dense(), layer)))
     assert closed_kinds(net) > SLOTS
@@ -274,7 +274,7 @@ def test_a_fifth_kind_of_closed_dual_takes_the_general_path():
         dual, k = tp.dual(layer.as_function()), 1.3**2 * k
         q = np.diagonal(k)
         k = dual(q[:, None], q[None, :], k)
-    assert road == GENERAL
+    assert road == CELLS
     np.testing.assert_allclose(made, k, rtol=1e-12)
 
 
@@ -339,7 +339,7 @@ def test_a_fixed_rule_is_the_same_with_and_without_x2():
     net = nn.serial(dense(0.1), nn.ElementwiseNumerical(np.tanh, 7), dense(), nn.Relu(), nn.Dense(1))
     x = inputs(8, (3,))[[0, 2, 5, 6]]
     alone, road = kernels(net, x)
-    assert road == GENERAL
+    assert road == CELLS
     apart = ~np.eye(4, dtype=bool)
     np.testing.assert_allclose(alone[apart], tp.kernel(net, x, x.copy())[apart], rtol=1e-13)
 

@@ -60,7 +60,7 @@ CASES = {
     "dense": (dense(), (7,), "machine", "no variable has index axes"),
     "flat": (conv(), (4, 5, 2), "cells", "index axes"),
     "pooled": (conv(nn.GlobalAvgPool), (4, 5, 2), "cells", "index axes"),
-    "product": (product(), (3,), "general", ""),
+    "product": (product(), (3,), "cells", "an expectation in more than two dimensions"),
 }
 
 
