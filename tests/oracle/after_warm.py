@@ -97,6 +97,16 @@ def families():
         conv = nn.serial(nn.Conv(1, (3, 3), padding="SAME"), f, nn.Conv(1, (2, 2)), f)
         tp.kernel(nn.serial(conv, nn.GlobalAvgPool(), D(1)), pixels, get=both)
         tp.kernel(nn.serial(conv, nn.Flatten(), D(1)), pixels.astype(np.float32), dtype="float32")
+    for dtype in ("float64", "float32"):
+        for f in (nn.Relu(), nn.Abs(), nn.Gelu(), nn.Sin(), nn.Sigmoid_like()):
+            between = nn.serial(nn.Conv(1, (3, 3), b_std=0.1, padding="SAME"), f, nn.AvgPool((2, 2), (2, 2)))
+            for head in (nn.GlobalAvgPool(), nn.Flatten()):
+                net = nn.serial(between, nn.Conv(1, (2, 2), (2, 2), padding="CIRCULAR"), f, head, D(1))
+                tp.kernel(net, pixels, get=both, dtype=dtype)
+                tp.kernel(net, pixels, pixels[:2] + 1, dtype=dtype)
+        residual = nn.serial(nn.FanOut(2), nn.parallel(nn.Identity(), nn.Conv(1, (3, 3), padding="SAME")))
+        residual = nn.serial(nn.Conv(1, (1, 1)), residual, nn.FanInSum(), nn.LayerNorm(), nn.Relu())
+        tp.kernel(nn.serial(residual, nn.Conv(1, (1, 1))), pixels, get=both, dtype=dtype)
     tp.kernel(nn.serial(D(1), nn.LayerNorm(), nn.Relu(), D(1)), x, get=both)
     tp.kernel(nn.SimpleRnn(4), steps)
 

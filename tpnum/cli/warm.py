@@ -19,6 +19,7 @@ from tpnum import nn
 from tpnum.cli.doctor import cache_folder
 from tpnum.errors import AccuracyWarning
 from tpnum.gauss import special
+from tpnum.gauss.pair import evaluate, prepare
 from tpnum.kernels.duals import HOMES, pointer
 from tpnum.law.ensemble import Ensemble
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     with event.install_recorder("numba:compile") as recorder, warnings.catch_warnings():
         warnings.simplefilter("ignore", AccuracyWarning)  # of these calls nothing is kept but the kernels
-        for reach in (_nets, _duals, _expectations, _integrals, _ensembles):
+        for reach in (_nets, _blocks, _duals, _expectations, _integrals, _ensembles):
             for call in reach():
                 call()
     compiled = sum(1 for _, happening in recorder.buffer if happening.is_start)
@@ -56,12 +57,20 @@ def _nets() -> Calls:
             yield partial(tp.kernel, net, x, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
             yield partial(tp.kernel, net, x, x[:2] + 1, dtype=dtype, n_jobs=1)
     pixels = np.random.default_rng(1).standard_normal((2, 4, 2))
-    conv = nn.serial(nn.Conv(1, (2,)), nn.Tanh(), nn.Conv(1, (2,)), nn.Relu(), nn.Conv(1, (2,)))
-    yield partial(tp.kernel, conv, pixels, get=("nngp", "ntk"), n_jobs=1)
+    shallow = nn.serial(nn.Conv(1, (2,)), nn.Relu(), nn.Conv(1, (2,)))  # float32 within its pairs too
+    conv = nn.serial(nn.Conv(1, (2,)), nn.Tanh(), shallow)
+    for made, dtype in ((shallow, "float32"), (conv, "float32"), (conv, "float64")):
+        yield partial(tp.kernel, made, pixels, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
 
 
 def _net(*layers: nn.Layer) -> nn.Layer:
     return nn.serial(nn.Dense(1, W_std=1.2, b_std=0.1), *layers, nn.Dense(1, W_std=1.2, b_std=0.1))
+
+
+def _blocks() -> Calls:
+    q = np.linspace(0.5, 1.5, 3)
+    rows = prepare(tp.tanh, q)
+    yield partial(evaluate, rows, rows, np.full((3, 3), 0.5))
 
 
 def _bent(u: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The closed-form dual strips by name, as functions that the machine calls through pointers.
+"""The dual strips by name, closed forms and series, as functions that the machine calls through pointers.
 
 So a net compiles the strips that it uses and nothing else, once for all processes.
 """
@@ -16,12 +16,16 @@ from numba.experimental.function_type import _get_wrapper_address
 HOMES = {
     **dict.fromkeys(("abrelu", "rectpow", "step", "sign"), "piecewise"),
     **dict.fromkeys(("erf", "gelu", "sin", "exp", "gauss", "gabor"), "smooth"),
+    **dict.fromkeys(("no_dual", "expand", "no_series"), "machine"),
 }
 """Strip -> the module in this folder that defines it."""
 
+SERIES = ("expand", "no_series")
+"""Strips that take tables of coefficients besides."""
+
 
 def strip(name: str) -> Any:
-    """The jitted strip (e, rp, cp, p, i, j0, out_e, out_d)."""
+    """The jitted strip (e, rp, cp, p, i, j0, out_e, out_d), or with tables behind e (`machine.expand`)."""
     return getattr(importlib.import_module(f"tpnum.kernels.{HOMES[name]}"), name)
 
 
@@ -49,5 +53,10 @@ def pointer(name: str, dtype: np.dtype) -> Any:
         return strip(name)
     number = from_dtype(dtype)
     line, table = types.Array(number, 1, "C"), types.Array(number, 2, "C")
-    signature = types.none(line, table, table, types.intp, types.intp, types.intp, line, line)
+    place = table, table, types.intp, types.intp, types.intp, line, line
+    if name in SERIES:
+        counts, limits = types.Array(types.int64, 1, "C"), types.Array(types.float64, 1, "C")
+        signature = types.intp(line, counts, counts, limits, table, table, *place)
+    else:
+        signature = types.none(line, *place)
     return Pointer(strip(name), signature)

@@ -223,7 +223,20 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
 
 
 @kernel
-def _strips(code, panels, grams, data, threshold, params, tables, work, outs, place, d0, d1, d2, d3):
+def no_dual(e, rp, cp, p, i, j0, out_e, out_d):
+    """What is in the slots that a program does not use."""
+
+
+@kernel
+def no_series(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e, out_d):
+    """What programs without series have in place of `expand`."""
+    return 1
+
+
+@kernel
+def _strips(
+    code, panels, grams, data, threshold, params, tables, work, outs, place, d0, d1, d2, d3, by_series
+):
     """Rows top..bottom of the columns s..s+n; ``missed`` counts what series miss."""
     x1, x2, frame1, frame2 = data
     rp, cp = params
@@ -297,21 +310,23 @@ def _strips(code, panels, grams, data, threshold, params, tables, work, outs, pl
                 dual = d0 if m == 0 else d1 if m == 1 else d2 if m == 2 else d3
                 dual(b, rp, cp, p, i, j, a, c)
             else:
-                missed[r, s // BLOCK] += expand(
+                missed[r, s // BLOCK] += by_series(
                     b, entries[m], terms, least, row_coefs, col_coefs, rp, cp, p, i, j, a, c
                 )
 
 
 @kernel
 def run(
-    code, panels, grams, data, threshold, params, tables, registers, outs, corner, symmetric, d0, d1, d2, d3
-):
+    code, panels, grams, data, threshold, params, tables, registers, outs, corner, symmetric,
+    d0, d1, d2, d3, by_series,
+):  # fmt: skip
     """Run ``code`` over panels (G, R, C) of cosines whose first entry is at ``corner`` of the matrix.
 
     ``data`` are the rows and the columns that the panels are of, stacked, and their frames (`kernels.gram`);
     ``grams`` (G, 2) says which of them each panel needs; pairs closer than ``threshold`` are computed again.
-    ``params`` are (P, N) per row input and per column input, ``tables`` the series (`plan.tables`), the last
-    four the dual strips in their slots (`kernels.duals`).  Of ``outs``, outputs 0 and 1 are whole matrices,
+    ``params`` are (P, N) per row input and per column input, ``tables`` the series (`lower.tables`), the
+    last five the dual strips in their slots and `expand`, or what stands for them (`kernels.duals`), so that
+    a program compiles what it uses.  Of ``outs``, outputs 0 and 1 are whole matrices,
     of a ``symmetric`` one the mirrored place too while it is in the cache; where they are empty, everything
     goes to the third, (n, R, C).  The last, (R, C / `BLOCK`), counts pairs that their series miss where
     their strip, as wide as a register, begins.
@@ -334,7 +349,10 @@ def run(
             j = col0 + s
             work = flat[: count * n].reshape((count, n))
             place = row0, col0, top, bottom, s, n
-            _strips(code, panels, grams, data, threshold, params, tables, work, outs, place, d0, d1, d2, d3)
+            _strips(
+                code, panels, grams, data, threshold, params, tables, work, outs, place,
+                d0, d1, d2, d3, by_series,
+            )  # fmt: skip
             if symmetric and outs[0].size > 0:
                 mirror(outs[0][i : i + bottom - top, j : j + n], outs[0], i, j)
             if symmetric and outs[1].size > 0:

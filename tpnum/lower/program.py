@@ -307,7 +307,7 @@ class Program:
             (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
         )
         row, col = self.row, self.cols[strip]
-        duals = (*self.selection.duals, *["step"] * SLOTS)[:SLOTS]
+        duals = (*self.selection.duals, *["no_dual"] * SLOTS)[:SLOTS]
         table = np.array([starts[n] for n in self.buffer_nodes] or np.empty((0, 2)), np.int64).reshape(-1, 2)
         each = (rows[1] - rows[0]) * self.lanes * max(len(self.code), 1) * level.cells / layout.count
         piece = max(1, int(PIECE / max(each, 1)))

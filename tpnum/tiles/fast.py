@@ -60,7 +60,8 @@ class MachineWorker:
         self.tables = machine.tables.arrays(self.work, (rows.size, cols.size))
         with np.errstate(over="ignore"):
             self.params = tuple(np.ascontiguousarray(p, self.work) for p in (machine.rows, machine.cols))
-        names = (*machine.duals, *["step"] * kernels.SLOTS)[: kernels.SLOTS]
+        names = [*(*machine.duals, *["no_dual"] * kernels.SLOTS)[: kernels.SLOTS]]
+        names.append("expand" if machine.tables.entries else "no_series")
         self.duals = tuple(pointer(name, self.work) for name in names)
         strip = REGISTERS // (machine.registers * self.work.itemsize) // 64 * 64
         self.strip = int(np.clip(strip, 64, 4096 // self.work.itemsize))
