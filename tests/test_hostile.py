@@ -456,6 +456,10 @@ CALLS |= {
         {"net": NET, "x": X, "momentum": 0.5, "n_jobs": 1},
     ),
     "predict.load": (_written_and_read, {"path": "a.npz"}),
+    "predict.calibration_curve": (
+        predict.calibration_curve,
+        {"chances": np.full((3, 2), 0.5), "labels": np.zeros(3), "bins": 5},
+    ),
     "predict.tune": (
         predict.tune,
         {

@@ -514,6 +514,15 @@ def test_targets_of_zero_have_the_smallest_noise():
     assert noise == pytest.approx(1e-10 * tp.kernel(NET, X, diag=True).mean(), rel=1e-6)
 
 
+def test_calibration_curves():
+    chances = np.array([[0.95, 0.05], [0.9, 0.1], [0.3, 0.7], [0.25, 0.75]])
+    curve = predict.calibration_curve(chances, [0, 1, 1, 1], bins=5)
+    np.testing.assert_allclose(curve.confidence, [0.725, 0.925])
+    np.testing.assert_allclose(curve.accuracy, [1.0, 0.5])
+    np.testing.assert_array_equal(curve.size, [2, 2])
+    assert curve.error == pytest.approx((0.275 + 0.425) / 2)
+
+
 def test_equal_targets_are_fine():
     gp = predict.posterior(NET, X, np.full(12, 3.0), noise=1e-6)
     np.testing.assert_allclose(gp.predict(X).mean, 3.0, atol=1e-3)

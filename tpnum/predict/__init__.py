@@ -17,6 +17,7 @@ are there already: ``init`` factors or decomposes, ``compute`` predicts.  `conju
 
 from __future__ import annotations
 
+from tpnum.predict.calibration import calibration_curve
 from tpnum.predict.cholesky import Cholesky
 from tpnum.predict.dynamics import Dynamics, Loss
 from tpnum.predict.files import load
@@ -48,6 +49,7 @@ __all__ = [
     "Posterior",
     "Prediction",
     "Regression",
+    "calibration_curve",
     "conjugate_gradients",
     "gradient_descent",
     "gradient_flow",

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+
+from tpnum.arguments import finite_array, whole
+from tpnum.errors import InputError
 
 LOWEST, HIGHEST = -9.0, 9.0
 """Logarithms of the temperatures that are tried, in units of the scores' size."""
@@ -30,13 +35,39 @@ def probabilities(scores: np.ndarray, t: float) -> np.ndarray:
     return np.asarray(softmax(scores / t, axis=1))
 
 
-def calibration_curve(
-    chances: np.ndarray, labels: np.ndarray, bins: int = 10
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean confidence, share that is right and number of examples of every bin of confidence with any."""
-    confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
-    kept = count > 0
-    means = [np.bincount(place, weights=w, minlength=bins)[kept] / count[kept] for w in (confidence, right)]
-    return means[0], means[1], count[kept]
+class Curve(NamedTuple):
+    """By bins of confidence, empty ones left out: its mean, the share that is right, and how many."""
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    size: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: the mean distance of confidence and accuracy."""
+        return float(np.sum(self.size * np.abs(self.confidence - self.accuracy)) / self.size.sum())
+
+
+def calibration_curve(chances: Any, labels: Any, bins: int = 10) -> Curve:
+    """How often the likeliest class is right, by how likely it is said to be.
+
+    Parameters
+    ----------
+    chances : (N, classes), probabilities.
+    labels : (N,), the classes' numbers.
+    bins : of equal width between 0 and 1.
+    """
+    given, right = finite_array(chances, "chances", 2), finite_array(labels, "labels", 1)
+    if not given.size or len(given) != len(right):
+        raise InputError(
+            f"labels: {len(right)} for chances of shape {given.shape}; one for each row is needed"
+        )
+    if given.min() < 0 or given.max() > 1 + 1e-9:
+        raise InputError("chances must be probabilities, between 0 and 1")
+    count = whole(bins, "bins", 1, 1 << 20)
+    confidence, hits = given.max(axis=1), given.argmax(axis=1) == right
+    place = np.minimum((confidence * count).astype(int), count - 1)
+    sizes = np.bincount(place, minlength=count)
+    kept = sizes > 0
+    means = [np.bincount(place, weights=w, minlength=count)[kept] / sizes[kept] for w in (confidence, hits)]
+    return Curve(means[0], means[1], sizes[kept])
