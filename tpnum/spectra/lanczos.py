@@ -192,6 +192,9 @@ def spectrum(
     unknown = sorted(set(data) - set(made.program.vars))
     if unknown:
         raise InputError(f"data: the program has no data line {unknown[0]!r}")
+    for name, x in data.items():
+        if x.ndim != 1 or not x.size:
+            raise InputError(f"data[{name!r}] has shape {x.shape}; one example is (channels,)")
     found = _coefficients(made, count, given, whole(seed, "seed", 0), method, data)
     return _law(found)
 
