@@ -99,7 +99,7 @@ def test_isometry():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: sp.jacobian(nn.serial(nn.FanOut(2), nn.FanInConcat())), SpecError, "FanOut"),
+        (lambda: sp.jacobian(nn.serial(nn.FanOut(2), nn.FanInConcat())), SpecError, "branches"),
         (lambda: sp.jacobian(nn.serial(nn.Dense(4), nn.Dense(8)), q=1.0), SpecError, "equal widths"),
         (lambda: sp.jacobian(nn.serial(nn.Tanh(), nn.Dense(4, W_std=3.0)), 2, q=[1.0]), InputError, "q: 2 pos"),
         (lambda: sp.jacobian(nn.serial(nn.Relu(), nn.Dense(4, W_std=3.0))), LimitError, "q: the block keeps no"),

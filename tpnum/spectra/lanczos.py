@@ -367,7 +367,7 @@ def _coefficients(
         law = limit(q, **options)
         found = [[law.scalar(name) for name in names] for names in (a_names, b_names)]
     except LimitError as error:
-        if not exact or steps <= 2 or "divides by" not in str(error):
+        if not exact or steps <= 1 or "divides by" not in str(error):
             raise
         return _coefficients(operator, steps - 1, samples, seed, method, data)
     return _collected(*found)
