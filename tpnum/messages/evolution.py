@@ -86,8 +86,8 @@ def _transition(delta: float, k: float) -> tuple[float, float]:
         u = (1.0 + z * z) * ndtr(-z) - z * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
         return float((1.0 - k / delta * u) / (1.0 + z * z - k * u))
 
-    grid = np.linspace(0.0, 12.0, 1201)
+    grid = np.linspace(0.01, 12.0, 1200)
     best = float(grid[int(np.argmax([rho(z) for z in grid]))])
-    found = minimize_scalar(lambda z: -rho(z), bounds=(max(best - 0.01, 0.0), best + 0.01), method="bounded",
+    found = minimize_scalar(lambda z: -rho(z), bounds=(max(best - 0.01, 1e-3), best + 0.01), method="bounded",
                             options={"xatol": 1e-12})  # fmt: skip
     return -float(found.fun), float(found.x)

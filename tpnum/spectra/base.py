@@ -12,15 +12,12 @@ reduced to a histogram.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tpnum.arguments import number, real_array, shown, whole
 from tpnum.errors import InputError, LimitError
-
-if TYPE_CHECKING:
-    pass
 
 CONTOUR, AROUND = 512, 1.25
 """Points of a half contour, and its radius in those of the support."""
@@ -124,16 +121,14 @@ class Measure:
         points = real_array(x, "x").astype(np.float64)
         low, high = self.hull
         made = np.where(points >= high, 1.0, 0.0)
-        inside = (points >= low) & (points < high)
+        known = [atom.at for atom in self.atoms]
+        for at in known:
+            made[points == at] = self._left_of(at) + dict(self.atoms)[at]
+        # an atom's own point is half inside, and an edge may have no potential
+        inside = (points > low) & (points < high) & ~np.isin(points, known)
         if inside.any():
-            at = points[inside]
             with np.errstate(all="ignore"):
-                found = 1.0 - self._potential(at + 0j).imag / np.pi
-            # an atom's own point is half inside, and an edge may have no potential: both by what is left of
-            # it
-            found = np.where(at == low, 0.0, found)
-            for atom in self.atoms:
-                found = np.where(at == atom.at, self._left_of(atom.at) + atom.mass, found)
+                found = 1.0 - self._potential(points[inside] + 0j).imag / np.pi
             made[inside] = np.clip(found, 0.0, 1.0)
         if np.isnan(points).any():
             raise InputError("x must be numbers; it holds NaN")
@@ -175,7 +170,7 @@ class Measure:
             good = (step > low[some]) & (step < high[some])
             x[some] = np.where(good, step, 0.5 * (low[some] + high[some]))
             done = np.abs(x[some] - here) <= 4e-16 * np.maximum(np.abs(here), 1e-300)
-            done |= (np.abs(away) < 2e-15) | (high[some] - low[some] <= 4e-16 * np.abs(high[some]))
+            done |= (np.abs(away) < 1e-14) | (high[some] - low[some] <= 4e-16 * np.abs(high[some]))
             tight = high[some] - low[some] <= 4e-16 * np.abs(high[some])
             x[some] = np.where(tight, high[some], np.where(done, here, x[some]))
             live[some[done]] = False
@@ -275,13 +270,14 @@ class Measure:
             part = (k / steps) * wanted
             if k == 1:
                 z = start * steps if first is None else self.mean / part + self.second / self.mean
-            for _ in range(40):
+            for _ in range(40 if k == steps else 4):
                 value, slope = _pair_of_sides(f, z)
                 step = (part - value) / slope
                 size = np.abs(z)
-                step = np.where(np.abs(step) > 0.5 * size, 0.5 * size * step / np.abs(step), step)
+                length = np.maximum(np.abs(step), 1e-300)
+                step = np.where(length > 0.5 * size, 0.5 * size * step / length, step)
                 z = z + step
-                if np.all(np.abs(step) <= 1e-15 * np.abs(z)):
+                if np.all(np.abs(step) <= 1e-12 * np.abs(z)):
                     break
         value, _ = _pair_of_sides(f, z)
         if not np.all(np.abs(value - wanted) <= 1e-9 * np.abs(wanted)):

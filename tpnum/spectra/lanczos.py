@@ -192,6 +192,9 @@ def spectrum(
     unknown = sorted(set(data) - set(made.program.vars))
     if unknown:
         raise InputError(f"data: the program has no data line {unknown[0]!r}")
+    for name, x in data.items():
+        if x.ndim != 1 or not x.size:
+            raise InputError(f"data[{name!r}] has shape {x.shape}; one example is (channels,)")
     found = _coefficients(made, count, given, whole(seed, "seed", 0), method, data)
     return _law(found)
 
@@ -364,7 +367,7 @@ def _coefficients(
         law = limit(q, **options)
         found = [[law.scalar(name) for name in names] for names in (a_names, b_names)]
     except LimitError as error:
-        if not exact or steps <= 2 or "divides by" not in str(error):
+        if not exact or steps <= 1 or "divides by" not in str(error):
             raise
         return _coefficients(operator, steps - 1, samples, seed, method, data)
     return _collected(*found)

@@ -259,8 +259,8 @@ def isometry(phis: Any = ("tanh", "erf", "relu", "gelu"), depth: Any = 10, *, q:
     """Which activations can reach dynamical isometry: singular values of deep nets on their critical lines.
 
     The variance of the squared singular values is L (mu2/mu1^2 - 1 - s1), s1 = -1 for Gaussian weights and 0
-    for orthogonal ones: it stays bounded with depth only for orthogonal weights, along a critical line on which
-    mu2/mu1^2 -> 1.
+    for orthogonal ones: it stays bounded with depth for orthogonal weights alone, along a critical line on
+    which mu2/mu1^2 -> 1.
     """
     from tpnum.functions import get
     from tpnum.nn.elementwise import Elementwise

@@ -308,6 +308,10 @@ class FreeSum(Convolution):
     def _unity(self) -> float:
         return 1e-3 * self.size
 
+    def r_transform(self, g: Any) -> Any:
+        """The sum of those of the parts."""
+        return sum(t * part.r_transform(g) for part, t in self.parts)
+
     def _transform_of(self, z: np.ndarray, at: Solved) -> tuple[np.ndarray, np.ndarray]:
         bent = self._step(z, at)[2]
         g = 1.0 / at.top
@@ -409,6 +413,10 @@ class FreeProduct(Convolution):
 
     def _unity(self) -> float:
         return 1e-3
+
+    def s_transform(self, z: Any) -> Any:
+        """The product of those of the parts."""
+        return np.prod([part.s_transform(z) ** t for part, t in self.parts], axis=0)
 
     def _step(self, z: np.ndarray, at: Solved) -> tuple[Solved, np.ndarray, np.ndarray]:
         """Newton's step for the logarithms of u, or of z G = 1 + u where that is smaller, and of all w_l."""

@@ -31,7 +31,7 @@ SMALL = 1e-13
 UNSEEN = 1e-17
 """Panels of less than this part of the mass are left out."""
 
-HALVINGS = 60
+HALVINGS = 160
 
 MASS = 1e-6
 """By how much a density and atoms may fail to add up to 1."""
@@ -133,7 +133,8 @@ class Table(Measure):
 
 def _second_kind(t: np.ndarray, coefs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The sum of c_k 2 Q_k(t), and its slope, by the recurrence upwards."""
-    t = np.where(t == 1.0, 1.0 + 1e-15, np.where(t == -1.0, -1.0 - 1e-15, t))
+    # an end of a panel counts as a point right of it
+    t = np.where(t == 1.0, 1.0 + 1e-15, np.where(t == -1.0, -1.0 + 1e-15, t))
     before = np.log(t + 1.0) - np.log(t - 1.0)
     now = t * before - 2.0
     slope_before = -2.0 / ((t - 1.0) * (t + 1.0))
@@ -180,7 +181,7 @@ def _panels(
     density: Callable[[np.ndarray], np.ndarray], edges: np.ndarray, mass: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Panels that follow a density, and what an edge hides between the last of them and itself."""
-    low, high = (edges[:, 0].copy(), edges[:, 1].copy())
+    low, high = _first(edges)
     t, w = legendre.leggauss(DEGREE)
     # value at the points -> coefficients
     transform = (legendre.legvander(t, DEGREE - 1) * w[:, None]).T * (np.arange(DEGREE) + 0.5)[:, None]
@@ -204,6 +205,20 @@ def _panels(
     order = np.argsort(low)
     order = order[np.abs(coefs[order, 0]) * (high - low)[order] > UNSEEN * max(mass, UNSEEN)]
     return low[order], high[order], coefs[order]
+
+
+def _first(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The intervals; one that ends at 0 in panels each half as long towards it, for there is room."""
+    lows, highs = [], []
+    for a, b in edges:
+        ends = np.array([a, b])
+        if a == 0.0:
+            ends = b * np.concatenate([[0.0], 0.5 ** np.arange(HALVINGS, -1.0, -1.0)])
+        elif b == 0.0:
+            ends = a * np.concatenate([0.5 ** np.arange(0.0, HALVINGS + 1.0), [0.0]])
+        lows.append(ends[:-1])
+        highs.append(ends[1:])
+    return np.concatenate([np.empty(0), *lows]), np.concatenate([np.empty(0), *highs])
 
 
 def measure(density: Any, support: Any, atoms: Any = ()) -> Measure:
