@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tpnum.lower.blocks import BlockProgram
 from tpnum.lower.program import buffer_places
 from tpnum.lower.variances import CHUNK
 from tpnum.tiles import cells
@@ -33,7 +34,7 @@ from tpnum.tiles.workers import GeneralWorker, make_worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tpnum.lower.blocks import BlockLayout, BlockProgram
+    from tpnum.lower.blocks import BlockLayout
     from tpnum.lower.layout import Layout
     from tpnum.lower.program import Program as CellProgram
     from tpnum.nn.base import Layer
@@ -247,9 +248,12 @@ class Trial:
         most = sum(float(found.sum()) for found in sizes)
         strips = []
         for program, found in zip(programs, sizes, strict=True):
-            run = partial(_run, (0, rows), buffers, starts, scratch, missed)
+            run = partial(_run, buffers, starts, scratch, missed)
+            if isinstance(program, BlockProgram):
+                strips.append(self._block(program, run, min(rows, tile.cols.stop - tile.cols.start)))
+                continue
             before = partial(np.copyto, buffers, buffers.copy())
-            taken = self._level(program, run, before, found, LITTLE * most)
+            taken = self._level(program, partial(run, (0, rows)), before, found, LITTLE * most)
             strips.append(taken / rows)
         return tuple(strips), rows * worker.lanes
 
@@ -275,6 +279,22 @@ class Trial:
                 break
             kept = min(len(order), int(kept * np.clip(SHARE / 2 / max(taken, 1e-4), 2, 64)))
         return taken * float(sizes.sum() / sizes[places].sum())
+
+    def _block(self, program: BlockProgram, run: Callable[..., object], most: int) -> float:
+        """Seconds per row of a strip of a level by NumPy, from squares of pairs that grow."""
+        points: list[tuple[int, float]] = []
+        size = 1
+        strips = program.strips
+        while True:
+            program.strips = [slice(0, size)]
+            points.append((size * size, seconds(partial(run, (0, size), program))))
+            if 2 * size > most or 4 * points[-1][1] > SHARE:
+                break
+            size *= 2
+        program.strips = strips
+        (pairs, spent), (first, least_) = points[-1], points[0]
+        pair = (spent - least_) / (pairs - first) if pairs > first and spent > least_ else spent / pairs
+        return pair * program.lanes
 
     # -- the general path ------------------------------------------------------------------------
 
@@ -349,11 +369,11 @@ def _corner(height: int, width: int, count: int) -> Tile:
 
 
 def _run(
-    rows: tuple[int, int],
     buffers: np.ndarray,
     starts: dict[int, tuple[int, int]],
     scratch: np.ndarray,
     missed: np.ndarray,
+    rows: tuple[int, int],
     program: Code,
 ) -> None:
     program.run(0, rows, FAR, buffers, starts, scratch, missed, _nothing)
