@@ -214,7 +214,8 @@ def kernel(
         if paths is not None:
             sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]
             jets = plan_with_slopes(net, paths, sizes, kinds)
-            slopes = derivatives(jets, len(paths), first, second, shape, work, variances, diag)
+            with np.errstate(all="ignore"):  # what is not finite is refused
+                slopes = derivatives(jets, len(paths), first, second, shape, work, variances, diag)
     account.warn()
     made = _given(get, kinds, outs)
     if slopes is None:
