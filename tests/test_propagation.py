@@ -42,7 +42,9 @@ def test_erf_in_closed_form():
     """s_w^2 = pi/4 sqrt(1 + 4 q)."""
     found = tp.critical(nn.serial(nn.Erf(), nn.Dense(64, b_std=0.05**0.5)), free=("W_std",))
     assert found.W_std**2 == pytest.approx(1.3758390073467, abs=1e-11)
-    for point in found.curve([0.5]) if found._line else tp.critical(nn.serial(nn.Erf(), nn.Dense(8))).curve([0.2]):
+    for point in (
+        found.curve([0.5]) if found._line else tp.critical(nn.serial(nn.Erf(), nn.Dense(8))).curve([0.2])
+    ):
         assert point.W_std**2 == pytest.approx(np.pi / 4 * np.sqrt(1 + 4 * point.q), rel=1e-11)
 
 
@@ -56,7 +58,9 @@ def test_half_stable_points():
 
 
 def test_relu_and_depth_scales():
-    assert tp.critical(nn.serial(nn.Relu(), nn.Dense(64)), free="W_std").W_std == pytest.approx(2**0.5, rel=1e-13)
+    assert tp.critical(nn.serial(nn.Relu(), nn.Dense(64)), free="W_std").W_std == pytest.approx(
+        2**0.5, rel=1e-13
+    )
     found = tp.critical(nn.serial(nn.Tanh(), nn.Dense(64)), q=0.5, xi=20.0)
     assert found.xi_c == pytest.approx(20.0, rel=1e-8)
     assert fixed_points(found.block)[0].q == pytest.approx(0.5, rel=1e-10)
@@ -65,23 +69,37 @@ def test_relu_and_depth_scales():
 def test_a_function_of_your_own():
     """The slope by polynomials on panels is that of tanh."""
     mine = nn.serial(nn.Elementwise(lambda x: np.tanh(x)), nn.Dense(64, b_std=0.05**0.5))
-    assert tp.critical(mine, free="W_std").W_std**2 == pytest.approx(1.7609546396067, abs=1e-9)
+    assert tp.critical(mine, free="W_std").W_std ** 2 == pytest.approx(1.7609546396067, abs=1e-9)
 
 
 def test_other_blocks():
     """Layer normalisation makes q = 1 of every q: chi_1 = W^2 E phi'^2 / q."""
     block = nn.serial(nn.LayerNorm(), nn.Tanh(), nn.Dense(64))
     found = tp.critical(block, q=1.0)
-    assert found.W_std == pytest.approx(tp.critical(nn.serial(nn.Tanh(), nn.Dense(64)), q=1.0).W_std, rel=1e-8)
+    assert found.W_std == pytest.approx(
+        tp.critical(nn.serial(nn.Tanh(), nn.Dense(64)), q=1.0).W_std, rel=1e-8
+    )
     assert found.chi_q == pytest.approx(0.0, abs=1e-8)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: tp.critical(nn.serial(nn.Relu(), nn.Dense(8, b_std=0.1)), "W_std"), LimitError, "no critical point"),
-        (lambda: tp.critical(nn.serial(nn.Tanh(), nn.Dense(8)), "W"), InputError, "no layer of the block has"),
-        (lambda: tp.critical(nn.serial(nn.Tanh(), nn.Dense(8)), "W_std", q=1.0), InputError, "q: a fixed point"),
+        (
+            lambda: tp.critical(nn.serial(nn.Relu(), nn.Dense(8, b_std=0.1)), "W_std"),
+            LimitError,
+            "no critical point",
+        ),
+        (
+            lambda: tp.critical(nn.serial(nn.Tanh(), nn.Dense(8)), "W"),
+            InputError,
+            "no layer of the block has",
+        ),
+        (
+            lambda: tp.critical(nn.serial(nn.Tanh(), nn.Dense(8)), "W_std", q=1.0),
+            InputError,
+            "q: a fixed point",
+        ),
         (
             lambda: tp.critical(nn.serial(nn.Tanh(), nn.Conv(8, (2,))), shape=(4,)),
             SpecError,
@@ -109,7 +127,9 @@ def test_slopes_are_derivatives():
     d = tp.dual("tanh")
     assert made.q_next == pytest.approx(4 * d(0.8, 0.8, 0.8) + 0.09, rel=1e-13)
     assert made.chi_1 == pytest.approx(4 * d.derivative(0.8, 0.8, 0.8), rel=1e-12)
-    assert made.chi_q == pytest.approx(4 * (d(0.801, 0.801, 0.801) - d(0.799, 0.799, 0.799)) / 0.002, rel=1e-6)
+    assert made.chi_q == pytest.approx(
+        4 * (d(0.801, 0.801, 0.801) - d(0.799, 0.799, 0.799)) / 0.002, rel=1e-6
+    )
 
 
 def test_fixed_points():
@@ -193,7 +213,8 @@ def test_phases():
 
 
 @pytest.mark.parametrize(
-    ("batch", "rate"), [(4, 3.0840609481), (16, 1.5899504168), (256, 1.4732342631), (10**8, np.pi / (np.pi - 1))]
+    ("batch", "rate"),
+    [(4, 3.0840609481), (16, 1.5899504168), (256, 1.4732342631), (10**8, np.pi / (np.pi - 1))],
 )
 def test_batchnorm_of_relu(batch, rate):
     assert batchnorm_growth("relu", batch) == pytest.approx(rate, abs=1e-7 if batch > 1000 else 1e-9)

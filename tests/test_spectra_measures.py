@@ -62,9 +62,7 @@ def test_semicircle_and_arcsine():
     want = np.sqrt(8 - (x - 0.5) ** 2) / (4 * np.pi)
     np.testing.assert_allclose(law.density(x), want, rtol=1e-14)
     y = (x - 0.5) / np.sqrt(8)
-    np.testing.assert_allclose(
-        law.cdf(x), 0.5 + (y * np.sqrt(1 - y**2) + np.arcsin(y)) / np.pi, atol=2e-15
-    )
+    np.testing.assert_allclose(law.cdf(x), 0.5 + (y * np.sqrt(1 - y**2) + np.arcsin(y)) / np.pi, atol=2e-15)
     np.testing.assert_allclose(sp.semicircle().moments(8)[::2], [1, 1, 2, 5, 14], rtol=1e-13)
     other = sp.arcsine(2.0)
     np.testing.assert_allclose(other.moments(6)[::2], [1, 2, 6, 20], rtol=1e-12)
@@ -196,7 +194,9 @@ def test_compression_and_shapes():
     np.testing.assert_allclose(square.edges, base.edges, atol=1e-14)
 
 
-@pytest.mark.parametrize("law", [sp.semicircle(), sp.marchenko_pastur(1.0), sp.arcsine(1.5), sp.fuss_catalan(2)])
+@pytest.mark.parametrize(
+    "law", [sp.semicircle(), sp.marchenko_pastur(1.0), sp.arcsine(1.5), sp.fuss_catalan(2)]
+)
 def test_tables_are_the_law(law):
     """By series where edges are roots, by panels at the cube root of the Fuss-Catalan law."""
     table = law.tabulated()
