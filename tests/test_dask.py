@@ -54,6 +54,19 @@ def test_a_cluster_of_one_core_gives_the_same_bits(client: Any, x: np.ndarray) -
     assert sorted(os.listdir()) == ["A.zarr", "C.zarr", "P.zarr", "W.zarr"]
 
 
+def inner(x: np.ndarray) -> np.ndarray:
+    made: np.ndarray = tp.kernel(NET, x, get="ntk")
+    return made
+
+
+def test_a_kernel_in_a_task_stays_in_it(client: Any, x: np.ndarray) -> None:
+    """Where the only worker waited for a task of its own, it would wait for ever."""
+    joblib = pytest.importorskip("joblib")
+    with joblib.parallel_config(backend="dask"):
+        found = joblib.Parallel(n_jobs=2)(joblib.delayed(inner)(x[:k]) for k in (20, 30))
+    np.testing.assert_allclose(found[1], tp.kernel(NET, x[:30], get="ntk"), rtol=1e-13)
+
+
 def test_workers_that_are_killed_lose_nothing(client: Any, x: np.ndarray) -> None:
     want = make(x, "W.zarr").ntk[:]
     (pid,) = client.run(os.getpid).values()

@@ -161,4 +161,8 @@ def _around() -> Any:
     from joblib.parallel import get_active_backend
 
     active, _ = get_active_backend()
-    return getattr(active, "client", None) if type(active).__name__ == "DaskDistributedBackend" else None
+    if type(active).__name__ != "DaskDistributedBackend":
+        return None
+    from tpnum.tiles.dask_backend import in_a_task
+
+    return None if in_a_task() else getattr(active, "client", None)

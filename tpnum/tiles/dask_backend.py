@@ -21,6 +21,13 @@ TIMEOUT = 10.0
 """Seconds within which a scheduler and its first worker have to answer."""
 
 
+def in_a_task() -> bool:
+    """Whether this thread runs a task of a cluster, which could wait for its own worker for ever."""
+    from distributed.utils import thread_state
+
+    return hasattr(thread_state, "execution_state")
+
+
 class Dask:
     """A client of the user's, that of an address, or the one that is current."""
 

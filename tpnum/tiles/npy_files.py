@@ -60,6 +60,17 @@ class NpyFiles:
         except ValueError:
             raise StoreError(f"{Path(self.folder, DOCUMENT)} is damaged; remove its folder") from None
 
+    def finished(self, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+        """Whether the files have their names, the right shape, and nothing is under way any more."""
+        folder = Path(self.folder)
+        if Folder(folder).read(DOCUMENT) is not None or not all(os.path.exists(p) for _, p in self.paths):
+            return False
+        made = [np.load(path, mmap_mode="r") for _, path in self.paths]
+        if any(array.shape != shape or array.dtype != dtype for array in made):
+            return False
+        shutil.rmtree(folder, ignore_errors=True)  # a lock that came too late
+        return True
+
     def create(self, layout: Layout, document: dict[str, Any]) -> None:
         draft = mark(Path(self.folder), "part")
         try:

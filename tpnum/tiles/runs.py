@@ -59,6 +59,8 @@ def write(
     """
     target = target_of(out, job.kinds)
     _writable(target)
+    if shard is not None and target.finished(job.shape(), job.dtype):
+        return target  # by the other shards
     known = target.document()
     if known is not None and not resume and shard is None:
         raise StoreError(f"{target.name} exists; resume=True continues it, or choose another out")
@@ -83,6 +85,8 @@ def write(
             same(target, created, facts, tile, sides)
         guard = target.guard(layout)
         stack.enter_context(held(guard, target.name, shard is not None) if guard else nullcontext())
+        if shard is not None and target.finished(job.shape(), job.dtype):
+            return target  # since it was looked at
         records = target.records(layout)
         if shard is None and guard is not None:
             target.tidy(layout)
@@ -203,9 +207,10 @@ def _due(
     done = records.done()
     due = []
     for tile in layout.tiles[_share(len(layout.tiles), shard)]:
-        if layout.place(tile) in done and not damaged(target, layout, records, tile, verify):
-            continue
-        records.drop(tile)
+        if layout.place(tile) in done:
+            if not damaged(target, layout, records, tile, verify):
+                continue
+            records.drop(tile)
         due.append(tile)
     return due
 
