@@ -228,7 +228,8 @@ class CellWorker:
     def _general(self, tile: Tile) -> dict[str, np.ndarray]:
         """A tile by the general path, with quadrature where series do not converge."""
         shape = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
-        blocks = {kind: np.empty((*shape, *self.plan.axes[0], *self.plan.axes[1])) for kind in self.sink.kinds}
+        whole = (*shape, *self.plan.axes[0], *self.plan.axes[1])
+        blocks = {kind: np.empty(whole) for kind in self.sink.kinds}
         plan, profiles = self._unrolled()
         for part in squares(*shape, general_side(plan), False):
             rows, cols = _inside(tile.rows, part.rows), _inside(tile.cols, part.cols)
