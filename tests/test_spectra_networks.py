@@ -79,6 +79,7 @@ def test_against_a_net():
     assert distance(sp.jacobian(TANH, 3), np.linalg.eigvalsh(product @ product.T)) < 0.02
 
 
+@pytest.mark.slow
 def test_a_residual_block():
     n = 700
     block = nn.Residual(nn.serial(nn.Relu(), nn.Dense(64, W_std=0.8)))
@@ -89,6 +90,7 @@ def test_a_residual_block():
     assert law.mean == pytest.approx(1 + 0.64 / 2, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_isometry():
     table = sp.isometry(("tanh", "relu"), 4)
     found = {(row.phi.split("(")[0], row.weights): row.reachable for row in table}
@@ -259,6 +261,7 @@ def relu_gram(depth):
     return v, forward
 
 
+@pytest.mark.slow
 def test_a_relu_net_by_ensemble():
     law = tp.spectrum(relu_gram(2), steps=6, samples=1 << 15)
     for k, want in ((1, 1), (2, 5), (3, 33)):

@@ -27,7 +27,7 @@ from tpnum.propagation.fixed import fixed_points
 from tpnum.propagation.reading import Moments, emitted, inputs
 from tpnum.spectra.base import Measure
 from tpnum.spectra.closed import Discrete, free_poisson
-from tpnum.spectra.convolve import _multiplied, free_sum
+from tpnum.spectra.convolve import _multiplied, _quick, _summed
 from tpnum.spectra.shapes import SignedRoot, Square
 
 WEIGHTS = ("gaussian", "orthogonal")
@@ -196,7 +196,7 @@ class _Task:
             raise SpecError(f"{place}: the body of a residual block begins or ends with a Dense")
         body = _multiplied([(f.law, f.times) for f in self._of(inside, q, f"{place}.body.")])
         shortcut = Discrete([-1.0, 1.0], [0.5, 0.5])
-        return Square(free_sum(shortcut, SignedRoot(body).tabulated()))
+        return Square(_summed([(shortcut, 1.0), (SignedRoot(_quick(body)), 1.0)]))
 
 
 def _width(layers: Sequence[Layer]) -> int:
