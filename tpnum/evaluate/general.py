@@ -62,7 +62,7 @@ class PairValues:
         self.same = same
         self._read: set[int] | None = None  # the nodes whose increments are read, all of them for None
         self._memo: dict[int, Block] = {}
-        self._calls: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._calls: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
 
     def run(self, outputs: list[graph.Pair]) -> None:
         """Compute the outputs and what they stand on, each block dropped behind its last reader."""
@@ -252,15 +252,16 @@ class PairValues:
         )
 
     def _call(self, call: graph.DualCall, frame: graph.Pair) -> tuple[np.ndarray, np.ndarray]:
-        if id(call) in self._calls:
-            return self._calls[id(call)]
+        steep = "slope" in call.wanted
+        key = id(call), steep  # slopes may be asked for later than values
+        if key in self._calls:
+            return self._calls[key]
         target = self.shape(frame)
         e = np.broadcast_to(self._correlation(call, frame), target)
         (first, at), (second, to) = (self._prepared(call, side, frame) for side in (0, 1))
         if len(first) + len(second) <= SHARED:
             first, second = in_common(first, second)
         stack = np.ascontiguousarray(e).reshape(*at.shape, to.shape[-1])
-        steep = "slope" in call.wanted
         values, slopes = [], []
         for t in range(len(stack)):
             left, right = first.rows(at[t]), second.rows(to[t])
@@ -272,8 +273,8 @@ class PairValues:
             for many in (values, slopes)
             if many
         ]
-        self._calls[id(call)] = made[0], made[-1]
-        return self._calls[id(call)]
+        self._calls[key] = made[0], made[-1]
+        return self._calls[key]
 
     def _prepared(self, call: graph.DualCall, side: int, frame: graph.Pair) -> tuple[Prepared, np.ndarray]:
         """One side's one-dimensional integrals and, per tied index, the positions of its rows in them."""
