@@ -84,6 +84,7 @@ def test_workers_that_are_killed_lose_nothing(client: Any, x: np.ndarray) -> Non
     np.testing.assert_array_equal(made.ntk[:], want)
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_workers_ends_the_run(client: Any, x: np.ndarray) -> None:
     begun = time.monotonic()
     with pytest.raises(StoreError, match="columns 64 to 96 has lost 3 workers"):
