@@ -8,6 +8,8 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+import tpnum as tp
+from tpnum import nn
 from tpnum.kernels.series import EVEN, NONE, ODD, series
 
 GAPS = [0.0, 1e-28, 1e-14, 1e-9, 1e-5, 3e-3, 0.02, 0.3, 0.8]
@@ -159,3 +161,18 @@ def test_nonzero_mean_is_another_coefficient_vector():
         norm = mp.sqrt(closed(NONE, q1, q1, 1)[0] * closed(NONE, q2, q2, 1)[0])
         assert correlation(out)[k] == pytest.approx(float(value / norm), abs=1e-15)
         assert d[k] == pytest.approx(float(slope) * math.exp(mean), rel=1e-14)
+
+
+def test_collinear_inputs_of_very_different_lengths():
+    """Where rho = 1 and the coefficients of one side are cut off: not counted as those of the other."""
+    lengths = np.array([0.4, 0.45, 3.6, 9.9])
+    net = nn.serial(nn.Dense(1), nn.Tanh(), nn.Dense(1))
+    x = np.concatenate([lengths, lengths + 1e-9, -lengths])[:, None]
+    z = np.linspace(-12.0, 12.0, 40_001)
+    w = np.exp(-0.5 * z * z)
+    w /= w.sum()
+    f = np.tanh(x * z)
+    want = (f * w) @ f.T
+    np.testing.assert_allclose(tp.kernel(net, x), want, rtol=0, atol=1e-12)
+    for k in range(len(x)):  # among others, and by itself
+        np.testing.assert_allclose(tp.kernel(net, x[:1], x[[k]]), want[:1, [k]], rtol=0, atol=1e-12)

@@ -20,7 +20,7 @@ from tpnum.tiles.workers import make_worker
 NETS = {
     "machine": (nn.serial(nn.Dense(8, b_std=0.1), nn.Relu(), nn.Dense(1)), (5,)),
     "cells": (nn.serial(nn.Conv(8, (2,), b_std=0.1), nn.Relu(), nn.Conv(8, (2,))), (4, 3)),
-    "general": (nn.serial(nn.Dense(8), nn.ElementwiseNumerical(np.tanh, 9), nn.Dense(1)), (5,)),
+    "general": (nn.serial(nn.GlobalSelfAttention(8, 8, 8, 1), nn.GlobalAvgPool(), nn.Dense(1)), (3, 4)),
 }
 
 

@@ -352,6 +352,10 @@ class _Of:
     def __call__(self, node: graph.Pair) -> Block:
         return self._block
 
+    def increments(self, node: graph.Pair) -> bool:
+        """Derivatives have none."""
+        return False
+
 
 def product(coef: float, carried: Tangent, values: list[np.ndarray], moves: list[Tangent]) -> Tangent:
     """The derivative of coef * a product, by the product rule."""

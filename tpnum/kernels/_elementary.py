@@ -44,6 +44,8 @@ half = by_dtype(_half_32, _half_64)
 """1/2 in the precision of the argument."""
 tiny = by_dtype(_tiny_32, _tiny_64)
 """1e-30: added to a denominator it changes 0/0 to 0 and nothing else."""
+rounding = by_dtype(lambda x: np.float32(2.0**-21), lambda x: 2.0**-50)
+"""What 1 - |rho| of equal variables may come out as: four units of the last place."""
 
 
 # R(z) = (asin(sqrt z)/sqrt z - 1)/z on [0, 1/2]: sup |z dR| = 7e-17 and 9e-9.

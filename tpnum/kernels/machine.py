@@ -15,7 +15,8 @@ import math
 import numpy as np
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._jit import by_dtype, fast_kernel, kernel
+from tpnum.kernels._elementary import rounding
+from tpnum.kernels._jit import fast_kernel, kernel
 from tpnum.kernels.gram import correlate_strip, mirror
 from tpnum.kernels.piecewise import (
     abrelu_layer,
@@ -144,10 +145,6 @@ def both(out, e, f):
     for k in range(out.size):
         y, z = abs(e[k]), abs(f[k])
         out[k] = math.copysign(y + z * (one - y), math.copysign(one, e[k]) * math.copysign(one, f[k]))
-
-
-rounding = by_dtype(lambda x: np.float32(2.0**-21), lambda x: 2.0**-50)
-"""What 1 - |rho| of equal variables may come out as: four units of the last place."""
 
 
 @kernel

@@ -13,7 +13,8 @@ Near rho = 1 (and -1, for a function with a parity), if both sides are the same 
     1 - rho' = |a - b|^2/2 + sum_n a_n b_n (1 - rho^n)
 
 has no cancellation: 1 - x^k = (1 - x)(1 + x + ... + x^{k-1}), whose sum over k is a Horner scheme over the
-tails sum_{l > k} a_l b_l.  What the truncated vectors lack of unit length counts as fully correlated.
+tails sum_{l > k} a_l b_l.  What the truncated vectors lack of unit length, s and t, counts as fully
+correlated: |a - b|^2 has (sqrt(s) - sqrt(t))^2 more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._elementary import half
+from tpnum.kernels._elementary import half, rounding
 from tpnum.kernels._jit import kernel
 from tpnum.kernels._strip import in_place, near_piece
 
@@ -31,6 +32,9 @@ NONE, EVEN, ODD = 0, 1, -1
 
 FLAT = 0.992
 """A function with this share of its norm in h_0 is almost constant: rho' is near 1 for any rho."""
+
+LOST = 16
+"""What is lacking of unit length within so many roundings is not looked at."""
 
 _BLOCK = 1024
 
@@ -84,6 +88,7 @@ def _tails(x, gap, rise, a, b, j):
     zero = x.dtype.type(0)
     h = half(zero)
     tail = np.zeros(n, x.dtype)
+    more = np.zeros(n, x.dtype)  # |a|^2 - |b_j|^2
     for m in range(n):
         gap[m] = zero
         rise[m] = zero
@@ -94,6 +99,7 @@ def _tails(x, gap, rise, a, b, j):
         for m in range(n):
             c = a0 - b0[m]
             gap[m] += h * c * c
+            more[m] += c * (a0 + b0[m])
             rise[m] = rise[m] * x[m] + tail[m]
             tail[m] += a0 * b0[m]
     while k > 0:
@@ -104,6 +110,7 @@ def _tails(x, gap, rise, a, b, j):
             z, r, t = x[m], rise[m], tail[m]
             c0, c1, c2, c3 = a0 - b0[m], a1 - b1[m], a2 - b2[m], a3 - b3[m]
             gap[m] += h * (c0 * c0 + c1 * c1 + c2 * c2 + c3 * c3)
+            more[m] += c0 * (a0 + b0[m]) + c1 * (a1 + b1[m]) + c2 * (a2 + b2[m]) + c3 * (a3 + b3[m])
             r = r * z + t
             t += a3 * b3[m]
             r = r * z + t
@@ -112,6 +119,17 @@ def _tails(x, gap, rise, a, b, j):
             t += a1 * b1[m]
             rise[m] = r * z + t
             tail[m] = a0 * b0[m] + t
+    # (sqrt(lost) - sqrt(other))^2 / 2, where more is lost than rounding
+    one = x.dtype.type(1)
+    lost = one
+    for k in range(a.size):
+        lost -= a[k] * a[k]
+    lost = max(lost, zero)
+    for m in range(n):
+        if one - (gap[m] + tail[m]) > LOST * rounding(one):
+            other = max(lost + more[m], zero)
+            apart = more[m] / (math.sqrt(lost) + math.sqrt(other))
+            gap[m] += h * apart * apart
 
 
 @kernel

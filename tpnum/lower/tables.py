@@ -42,7 +42,9 @@ class SeriesTables:
         self.terms += np.minimum(-(-terms // 2) if parity else terms, left.shape[1]).tolist()
         self.least += (1.0 - rho).tolist()
         # the form without cancellation counts what was truncated as fully correlated: not with a kink's tail
-        same = (first.f == second.f) * (2 if rho[-1] == 1.0 else 1)
+        # what is smooth and has no end to its series is integrated: more exact than a series cut off
+        alone = bool(first.f.kinks)
+        same = (first.f == second.f) * (2 if rho[-1] == 1.0 else alone)
         self.entries.append((start, left.shape[1], parity, same, at, len(self.terms) - at))
         self.rows.append(left)
         self.cols.append(right)

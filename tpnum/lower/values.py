@@ -58,7 +58,11 @@ class Values(Builder):
     def _source(self, root: Root, k: int, out: int) -> int:
         """What goes through a chain; without one, what is added to ``out``."""
         if (id(root), k) in self.relus.steps:
-            return self._relu(self.relus.steps[id(root), k], (id(root), k))
+            made = self._relu(self.relus.steps[id(root), k], (id(root), k))
+            if out < 0:
+                return made
+            grid = grid_of(root.node)
+            return self.value_of("add", out, made, p=self.numbers.place(grid, both(1.0)), grid=grid)
         group = root.groups[k]
         cells = [atom for _, atom in group.atoms if Level.on_cells(atom)]
         if not cells and group.chain:
@@ -263,13 +267,17 @@ class Values(Builder):
         down = sides(lambda k: Number(1.0, ((norms[k], -0.5),), ((norms[k], 1.0),)))
         return self.numbers.place(grid, up, down)
 
-    def _normalised(self, root: Root, norms: Norms, grid: Grid) -> int:
+    def _normalised(self, root: Root, norms: Norms, grid: Grid, same: bool = True) -> int:
         value = self._registers[id(root)]
         if root.held == "inc":
             assert root.node.norms is not None
             return self.value_of("co", value, p=self._roots_of(root.node.norms, grid), grid=grid)
+        return self._normal(value, norms, grid, same)
+
+    def _normal(self, value: int, norms: Norms, grid: Grid, same: bool) -> int:
+        """Co-correlations of covariances; of a variable with itself, at one position and example, 0."""
         p = self.numbers.place(grid, sides(lambda k: Number(1.0, ((norms[k], -0.5),))))
-        return self.value_of("normal", value, p=p, grid=grid, flag=1)
+        return self.value_of("normal", value, p=p, grid=grid, flag=int(same))
 
     # -- duals -----------------------------------------------------------------------------------
 
@@ -279,22 +287,24 @@ class Values(Builder):
         return self._calls[id(call), grid]
 
     def _input(self, call: graph.DualCall, grid: Grid) -> int:
+        """The register of co-correlations that a function is applied at."""
         node = call.cov
         if id(node) in self._e:
             return self._e[id(node)]
+        same = call.own or node.norms is not None  # a variable with itself, and not with another
         root = self._roots.get(id(node))
         if root is not None and root.held == "cov":
             self._flush(root)
-            self._e[id(node)] = self._normalised(root, call.vars, grid)
-            return self._e[id(node)]
-        if isinstance(node, graph.Shared):
+            made = self._normalised(root, call.vars, grid, same)
+        elif isinstance(node, graph.Shared):
             raise Unsupported("a function of a constant")
-        if root is None and (node.norms is None or not node.increments):
-            value = self._covariance(node, grid)
-            p = self.numbers.place(grid, sides(lambda k: Number(1.0, ((call.vars[k], -0.5),))))
-            self._e[id(node)] = self.value_of("normal", value, p=p, grid=grid, flag=1)
-            return self._e[id(node)]
-        return self.correlation(node)
+        elif root is None and (node.norms is None or not node.increments):
+            made = self._normal(self._covariance(node, grid), call.vars, grid, same)
+        else:
+            return self.correlation(node)
+        if same:
+            self._e[id(node)] = made
+        return made
 
     def _make_call(self, call: graph.DualCall, grid: Grid) -> tuple[int, int]:
         prepared = self._prepared(call, 0), self._prepared(call, 1)
