@@ -93,9 +93,11 @@ class Table(Measure):
 
     def _beside_joints(self, z: np.ndarray) -> np.ndarray:
         """Points of the line where two panels meet are moved a little: there their logarithms cancel."""
-        inner = np.intersect1d(self.low, self.high)
-        met = (z.imag == 0.0) & np.isin(z.real, inner)
-        return z + 1e-12 * float(np.min(self.high - self.low)) * met if met.any() else z
+        ends = np.sort(np.concatenate([self.low, self.high]))
+        after = np.clip(np.searchsorted(ends, z.real), 1, ends.size - 1)
+        apart = np.minimum(np.abs(z.real - ends[after - 1]), np.abs(z.real - ends[after]))
+        met = (z.imag == 0.0) & (apart <= 1e-15 * (1.0 + np.abs(z.real)))
+        return z + 1e-13 * (1.0 + np.abs(z.real)) * met if met.any() else z
 
     def _panels_of(self, z: np.ndarray) -> Iterator[tuple[int, float, np.ndarray, np.ndarray, list[Any]]]:
         """Every panel with the mapped points, those that are near, and the rules for the others."""

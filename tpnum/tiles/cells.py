@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 
 BUFFERS = 8 << 20
 """Bytes of buffers between levels per thread."""
-WIDE = 64, 256
-"""Column examples of a tile: the fewest, and the most that nets with few cells take."""
-FEW = 1 << 22
-"""Cells of all pairs of a tile up to which it is made wider."""
+WIDE = 64
+"""Column examples of a tile."""
 GRAIN = 1 << 26
 """Cells of all pairs of a tile."""
 TASK = 1 << 32
@@ -87,9 +85,7 @@ class CellWorker:
         self.lanes = WIDTH // self.work.itemsize
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
-        least, most = WIDE
-        wider = int(np.log2(np.clip(np.sqrt(FEW / cells) / least, 1, most // least)))
-        self.width = tile or least << wider
+        self.width = tile or WIDE
         deep = np.log2(GRAIN / (cells * self.width))
         self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
         mirrored = self.symmetric and plan.mirrored

@@ -161,7 +161,8 @@ def kernel(
         ):
             if given is not None:
                 raise InputError(
-                    f"{name}: it goes with matrices in memory, computed by threads; leave out= on disk and backend= alone"
+                    f"{name}: it goes with matrices in memory, computed by threads; "
+                    "leave out= on disk and backend= alone"
                 )
         if flag(diag, "diag"):
             raise InputError("diag: a diagonal is computed here, into memory; leave out and backend alone")

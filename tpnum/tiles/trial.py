@@ -109,7 +109,7 @@ class Trial:
     def tally(self, n: int | None) -> tuple[Worker, Tally]:
         """A worker of a few examples, and the costs: ``n`` is how many there will be, if that is known."""
         size = MOST if n is None else min(max(n, 2), MOST)
-        count = self._most(min(size, 3 * cells.WIDE[0]))
+        count = self._most(min(size, 3 * cells.WIDE))
         started = time.thread_time()
         worker = self.worker(count)
         made = time.thread_time() - started
