@@ -179,20 +179,22 @@ def test_kernels_of_large_nets(kind, phi):
 
 
 def test_spikes_pass_through():
-    """An eigenvalue of the data outside of the bulk, and where the net puts it."""
+    """An eigenvalue of the data outside of the bulk, and where nets put it on average."""
     n, d = 1500, 3000
-    direction = RNG.choice([-1.0, 1.0], n) / np.sqrt(n)
-    x = RNG.standard_normal((d, n)) / np.sqrt(d)
-    left = RNG.standard_normal(d)
+    rng = np.random.default_rng(12)
+    direction = rng.choice([-1.0, 1.0], n) / np.sqrt(n)
+    x = rng.standard_normal((d, n)) / np.sqrt(d)
+    left = rng.standard_normal(d)
     x += 2.5 * np.outer(left / np.linalg.norm(left), direction)
     x /= np.linalg.norm(x, axis=0)
     data = np.linalg.eigvalsh(x.T @ x)
     c = sp.constants("tanh")
-    pre = RNG.standard_normal((d, d)) @ x
-    y = np.tanh(pre) / np.sqrt(c.eta * d)
-    found = np.linalg.eigvalsh(y.T @ y)[-1]
+    found = []
+    for _ in range(4):
+        y = np.tanh(rng.standard_normal((d, d)) @ x) / np.sqrt(c.eta * d)
+        found.append(np.linalg.eigvalsh(y.T @ y)[-1])
     law = sp.kernel_spectrum("tanh", n / d, data=data[:-1], spikes=[data[-1]])
-    assert law.spikes[0] == pytest.approx(found, rel=0.03)
+    assert law.spikes[0] == pytest.approx(np.mean(found), rel=0.03)
     assert sp.kernel_spectrum("tanh", 1.0, data=0.5, spikes=[1.0]).spikes == ()
 
 
