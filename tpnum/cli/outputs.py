@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tpnum.errors import StoreError
+from tpnum.tiles.receipts import alive
 
 _LOCKS: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 """Elsewhere an open file cannot be removed, which tells as much."""
@@ -186,19 +187,9 @@ def _sweep(goal: Path) -> None:
     name = re.compile(re.escape(f".{goal.name}.") + r"(\d+)\.part")
     for other in goal.parent.glob(f".{glob.escape(goal.name)}.*.part"):
         found = name.fullmatch(other.name)
-        if found and not _alive(int(found[1])):
+        if found and not alive(int(found[1])):
             with suppress(OSError):
                 other.unlink()
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _publish(draft: Path, goal: Path, path: Path, force: bool) -> None:

@@ -18,10 +18,11 @@ import numpy as np
 from tpnum.arguments import choice, finite_array, number
 from tpnum.errors import InputError, LimitError
 from tpnum.propagation.activation import Expectations
-from tpnum.spectra.base import Atom, Measure, as_measure
+from tpnum.spectra.base import Measure, as_measure
 from tpnum.spectra.closed import marchenko_pastur
 from tpnum.spectra.convolve import marchenko_pastur_map
 from tpnum.spectra.series import series
+from tpnum.spectra.shapes import Described
 
 KINDS = ("conjugate", "ntk")
 DESCENT, NEWTON, FINAL = 2.5, 4, 40
@@ -125,30 +126,13 @@ def _passed(population: Measure, at: float, gamma: float) -> float:
     return out if bend > 0.0 else float("nan")
 
 
-class KernelSpectrum(Measure):
+class KernelSpectrum(Described):
     """The law of a kernel's eigenvalues, and ``spikes``, single eigenvalues outside of it."""
 
     def __init__(
         self, law: Measure, spikes: tuple[float, ...], c: Constants, ratios: tuple[float, ...], kind: str
     ) -> None:
         self.law, self.spikes, self.constants, self.ratios, self.kind = law, spikes, c, ratios, kind
-
-    def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.law._transform(z)
-
-    def _potential(self, z: np.ndarray) -> np.ndarray:
-        return self.law._potential(z)
-
-    def _density(self, x: np.ndarray) -> np.ndarray:
-        return self.law._density(x)
-
-    @property
-    def edges(self) -> np.ndarray:
-        return self.law.edges
-
-    @property
-    def atoms(self) -> tuple[Atom, ...]:
-        return self.law.atoms
 
     @property
     def mean(self) -> float:

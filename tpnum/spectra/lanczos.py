@@ -33,6 +33,7 @@ from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.closed import Discrete
 from tpnum.spectra.operator import Operator
 from tpnum.spectra.series import Series, series
+from tpnum.spectra.shapes import Described
 
 if TYPE_CHECKING:
     from tpnum.gauss.estimate import Estimate
@@ -63,7 +64,7 @@ class Coefficients:
     method: str
 
 
-class Spectrum(Measure):
+class Spectrum(Described):
     """A law from its Jacobi coefficients; a measure like all of `tpnum.spectra`, and an error band.
 
     ``coefficients`` are those of Lanczos's recurrence, ``tail`` the constants (a, b) that the continued
@@ -73,23 +74,6 @@ class Spectrum(Measure):
     def __init__(self, coefficients: Coefficients, law: Measure, tail: tuple[float, float],
                  tail_error: tuple[float, float]) -> None:  # fmt: skip
         self.coefficients, self.law, self.tail, self.tail_error = coefficients, law, tail, tail_error
-
-    def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.law._transform(z)
-
-    def _potential(self, z: np.ndarray) -> np.ndarray:
-        return self.law._potential(z)
-
-    def _density(self, x: np.ndarray) -> np.ndarray:
-        return self.law._density(x)
-
-    @property
-    def edges(self) -> np.ndarray:
-        return self.law.edges
-
-    @property
-    def atoms(self) -> tuple[Atom, ...]:
-        return self.law.atoms
 
     @property
     def edges_error(self) -> float:

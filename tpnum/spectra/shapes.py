@@ -133,3 +133,26 @@ class Square(Measure):
     @cached_property
     def second(self) -> float:
         return float(self.of.moment(4))
+
+
+class Described(Measure):
+    """A law that another one, ``law``, is computed by; a subclass says more about it."""
+
+    law: Measure
+
+    def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.law._transform(z)
+
+    def _potential(self, z: np.ndarray) -> np.ndarray:
+        return self.law._potential(z)
+
+    def _density(self, x: np.ndarray) -> np.ndarray:
+        return self.law._density(x)
+
+    @property
+    def edges(self) -> np.ndarray:
+        return self.law.edges
+
+    @property
+    def atoms(self) -> tuple[Atom, ...]:
+        return self.law.atoms
