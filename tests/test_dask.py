@@ -16,7 +16,7 @@ import pytest
 import tpnum as tp
 from tests.test_kills import BOTH, NET, TILE, Deadly
 from tpnum.errors import InputError, StoreError
-from tpnum.tiles import dask_backend
+from tpnum.tiles import dask_backend, scheduling
 
 distributed = pytest.importorskip("distributed")
 pytest.importorskip("zarr")
@@ -84,13 +84,49 @@ def test_workers_that_are_killed_lose_nothing(client: Any, x: np.ndarray) -> Non
     np.testing.assert_array_equal(made.ntk[:], want)
 
 
-@pytest.mark.slow
 def test_a_task_that_kills_its_workers_ends_the_run(client: Any, x: np.ndarray) -> None:
     begun = time.monotonic()
     with pytest.raises(StoreError, match="columns 64 to 96 has lost 3 workers"):
         make(Deadly(x[:100]), "K.zarr", scheduler=client)
     assert time.monotonic() - begun < 60
     np.testing.assert_array_equal(make(x[:100], "K.zarr", resume=True).ntk[:], make(x[:100], "W.zarr").ntk[:])
+
+
+@pytest.fixture
+def local() -> Iterator[Any]:
+    """A cluster of one worker, a thread of this process, that nothing starts again."""
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    with distributed.LocalCluster(processes=False, **options) as cluster:
+        yield cluster
+
+
+def test_a_cluster_that_is_left_without_workers_ends_the_run(
+    local: Any, x: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduling, "PATIENCE", 1.0)
+    monkeypatch.setattr(scheduling, "COUNT", 0.1)
+
+    def leave(done: int, total: int) -> None:
+        if done == 3:
+            local.scale(0)
+
+    with distributed.Client(local) as client:
+        with pytest.raises(StoreError, match="no worker is left.*the tile of rows .* was under way"):
+            make(x, "K.zarr", scheduler=client, progress=leave)
+        local.scale(1)
+        np.testing.assert_array_equal(
+            make(x, "K.zarr", scheduler=client, resume=True).ntk[:], make(x, "W.zarr").ntk[:]
+        )
+
+
+def test_a_scheduler_that_goes_ends_the_run(local: Any, x: np.ndarray) -> None:
+    def leave(done: int, total: int) -> None:
+        if done == 3:
+            local.close()
+
+    with pytest.raises(StoreError, match="scheduler: it does not answer any more"):
+        make(x, "K.zarr", scheduler=local.scheduler_address, progress=leave)
+    assert 3 <= len(list(Path().glob("K.zarr/nngp/receipts/*.json"))) < 28
 
 
 def test_schedulers_that_are_not_there(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

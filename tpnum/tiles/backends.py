@@ -2,7 +2,8 @@
 
 A backend of your own (ray, MPI) has
 
-* ``workers()``: how many tasks it runs at a time;
+* ``workers()``: how many tasks it runs at a time, which may change; a run that has none for half a minute
+  ends with an error;
 * ``submit(call, *arguments)``: a `concurrent.futures.Future` of a call that is sent to a worker; one that
   fails with `Lost`, with `concurrent.futures.BrokenExecutor` or is cancelled counts as a worker that died
   under its task, and is submitted again a few times;
@@ -98,16 +99,13 @@ class Custom:
 
     def __init__(self, given: Any, n_jobs: int | None):
         self._given = given
-        workers = getattr(given, "workers", None)
-        if callable(workers):
-            self._count = int(workers())
-        else:
-            most = getattr(given, "_max_workers", None)
-            self._count = most if n_jobs is None and isinstance(most, int) else thread_count(n_jobs)
+        self._says = callable(getattr(given, "workers", None))
+        most = getattr(given, "_max_workers", None)
+        self._count = most if n_jobs is None and isinstance(most, int) else thread_count(n_jobs)
         self.shares = isinstance(given, ThreadPoolExecutor)
 
     def workers(self) -> int:
-        return self._count
+        return int(self._given.workers()) if self._says else self._count
 
     def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         made: Future[Any] = self._given.submit(call, *arguments)

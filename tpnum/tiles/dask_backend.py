@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import weakref
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tpnum.arguments import shown
-from tpnum.errors import InputError
+from tpnum.errors import InputError, StoreError
 from tpnum.tiles.backends import Lost
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 10.0
 """Seconds within which a scheduler and its first worker have to answer."""
+GONE = "scheduler: it does not answer any more; what is finished stays, and resume=True continues it"
 
 
 def in_a_task() -> bool:
@@ -59,6 +61,7 @@ class Dask:
         else:
             raise InputError(f"scheduler is {shown(scheduler)}: it must be a Dask client or an address")
         self._sent: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._gone = False
         self._losses = (distributed.KilledWorker, distributed.client.FutureCancelledError)
         try:
             self._client.wait_for_workers(1, timeout=TIMEOUT)
@@ -66,9 +69,22 @@ class Dask:
             raise InputError("scheduler: it has no worker; start some") from None
 
     def workers(self) -> int:
-        return max(1, sum(self._client.nthreads().values()))
+        """Threads of the workers that take tasks: one whose memory is full takes none."""
+        known = self._asked(self._client.scheduler.identity, n_workers=-1)["workers"].values()
+        return sum(worker["nthreads"] for worker in known if worker["status"] == "running")
+
+    def _asked(self, call: Callable[..., Any], **arguments: Any) -> Any:
+        """The answer of the scheduler, or the error that there is none."""
+        if self._client.status == "running":
+            with suppress(OSError, TimeoutError):
+                return self._client.sync(call, callback_timeout=TIMEOUT, **arguments)
+        self._gone = True
+        raise StoreError(GONE)
 
     def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        if self._client.status != "running":
+            self._gone = True
+            raise StoreError(GONE)
         made: Future[Any] = Future()
         theirs: Any = self._client.submit(call, *arguments, pure=False, retries=0)
         self._sent.add(theirs)
@@ -96,7 +112,7 @@ class Dask:
 
     def close(self, now: bool) -> None:
         client: Any = self._client
-        if now:
+        if now and not self._gone:
             client.cancel(list(self._sent), force=True)
         if self._own:
-            client.close()
+            client.close(TIMEOUT)

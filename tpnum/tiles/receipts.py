@@ -106,10 +106,13 @@ class Receipts:
 
     def begin(self, tile: Tile, run: str) -> int:
         """Note that a run begins a task, and how often it has done so, for want of an end."""
-        name = f"{self.layout.name(tile)}.{run}.begun"
-        count = len(self.files.read(name) or b"") + 1
-        self.files.write(name, b"." * count)
+        count = self.begun(tile, run) + 1
+        self.files.write(f"{self.layout.name(tile)}.{run}.begun", b"." * count)
         return count
+
+    def begun(self, tile: Tile, run: str) -> int:
+        """How often a run has begun a task that has not ended."""
+        return len(self.files.read(f"{self.layout.name(tile)}.{run}.begun") or b"")
 
     def end(self, tile: Tile, run: str) -> None:
         """The end that `begin` waits for."""

@@ -21,7 +21,7 @@ from tpnum.tiles.layout import Layout
 from tpnum.tiles.progress import Progress
 from tpnum.tiles.provenance import layout_of, programs_of, provenance, same
 from tpnum.tiles.receipts import Receipts, held, mark, sweep
-from tpnum.tiles.scheduling import LIVES, execute, lost
+from tpnum.tiles.scheduling import LIVES, PATIENCE, Deserted, execute, lost, named
 from tpnum.tiles.sinks import flipped
 from tpnum.tiles.targets import target_of
 from tpnum.tiles.zarr_group import ZarrGroup
@@ -137,6 +137,8 @@ def _compute(
         try:
             call = work if backend.shares else work_apart
             execute(backend, lambda tile: (call, sent, target, layout, tile), tiles, report, stop)
+        except Deserted as left:
+            raise _deserted(target.records(layout), left.tiles, job.token) from left
         except BaseException:
             job.stop()
             raise
@@ -163,6 +165,16 @@ def work_apart(job: Job, target: Target, layout: Layout, tile: Tile) -> dict[str
     made = work(job, target, layout, tile)
     records.end(tile, job.token)
     return made
+
+
+def _deserted(records: Receipts, tiles: list[Tile], run: str) -> StoreError:
+    """The error of a run without workers, which names the task that was begun most often."""
+    worst = max(tiles, key=lambda tile: records.begun(tile, run))
+    return StoreError(
+        f"no worker is left, and none has come for {PATIENCE:g} seconds; {named(worst)} was under way, begun "
+        f"{records.begun(worst, run)} times: start workers, with more memory if it was short, and resume=True "
+        "continues"
+    )
 
 
 def work(job: Job, target: Target, layout: Layout, tile: Tile) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,40 @@ LIVES = 3
 """Workers that a task may lose before it is given up."""
 POLL = 0.2
 """Seconds between two looks at whether to stop."""
+COUNT = 1.0
+"""Seconds between two counts of the workers, which may come and go."""
+PATIENCE = 30.0
+"""Seconds that a run waits for a worker where there is none."""
 
 
 class Paused(Exception):
     """A run ended before its tasks did, since it was asked to."""
+
+
+class Deserted(Exception):
+    """No worker is left, and none has come for a while; ``tiles`` were under way."""
+
+    def __init__(self, tiles: Sequence[Tile]):
+        super().__init__("no worker is left")
+        self.tiles = list(tiles)
+
+
+class _Crew:
+    """How many workers a backend has, counted now and then."""
+
+    def __init__(self, backend: Backend):
+        self._backend, self.size = backend, backend.workers()
+        self._counted = self._seen = time.monotonic()
+
+    def count(self) -> bool:
+        """Count them if it is time; whether there was one lately."""
+        now = time.monotonic()
+        if now - self._counted > COUNT:
+            self.size = self._backend.workers()
+            self._counted = time.monotonic()
+            if self.size:
+                self._seen = now
+        return now - self._seen <= PATIENCE
 
 
 def execute(
@@ -35,13 +66,13 @@ def execute(
     """Run every tile's ``call``, a function and its arguments; `report` hears of each that is done.
 
     A task whose worker died is run again, alone where it is not known which one killed it, and given up
-    with an error when it has lost `LIVES` of them.  When ``stop`` says so, what runs is finished and
-    `Paused` raised.
+    with an error when it has lost `LIVES` of them.  `Deserted` where no worker is left to run it, for as
+    long as `PATIENCE`.  When ``stop`` says so, what runs is finished and `Paused` raised.
     """
     waiting, suspects = deque(tiles), deque[Any]()
     deaths: Counter[int] = Counter()
     running: dict[Future[Any], Tile] = {}
-    most = backend.workers() * (1 if backend.shares else 2)
+    crew, ahead = _Crew(backend), 1 if backend.shares else 2
 
     def submit(tile: Tile) -> None:
         running[backend.submit(*call(tile))] = tile
@@ -56,7 +87,7 @@ def execute(
             if not running:
                 submit(suspects.popleft())
         else:
-            while waiting and len(running) < most:
+            while waiting and len(running) < max(1, crew.size) * ahead:
                 submit(waiting.popleft())
         finished, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
         together = len(running) > 1
@@ -73,6 +104,8 @@ def execute(
                 (suspects if isinstance(error, BrokenExecutor) else waiting).append(tile)
             else:
                 raise error
+        if not crew.count():
+            raise Deserted(list(running.values()))
 
 
 def _drain(running: dict[Future[Any], Tile], report: Callable[[Tile, Any], None]) -> None:
@@ -87,6 +120,11 @@ def _drain(running: dict[Future[Any], Tile], report: Callable[[Tile, Any], None]
 def lost(tile: Tile) -> StoreError:
     """The error of a task that kills its workers."""
     return StoreError(
-        f"the tile of rows {tile.rows.start} to {tile.rows.stop} and columns {tile.cols.start} to "
-        f"{tile.cols.stop} has lost {LIVES} workers; give them more memory, or choose a smaller tile"
+        f"{named(tile)} has lost {LIVES} workers; give them more memory, or choose a smaller tile"
     )
+
+
+def named(tile: Tile) -> str:
+    """What messages call a tile."""
+    rows, cols = tile.rows, tile.cols
+    return f"the tile of rows {rows.start} to {rows.stop} and columns {cols.start} to {cols.stop}"
