@@ -172,8 +172,8 @@ def _deserted(records: Receipts, tiles: list[Tile], run: str) -> StoreError:
     worst = max(tiles, key=lambda tile: records.begun(tile, run))
     return StoreError(
         f"no worker is left, and none has come for {PATIENCE:g} seconds; {named(worst)} was under way, begun "
-        f"{records.begun(worst, run)} times: start workers, with more memory if it was short, and resume=True "
-        "continues"
+        f"{records.begun(worst, run)} times: start workers, with more memory if it was short, and "
+        "resume=True continues"
     )
 
 
