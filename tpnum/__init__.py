@@ -47,6 +47,7 @@ _HOMES = {
     "open": "tpnum.tiles.stored",
     "operator": "tpnum.tiles.products",
     "factor": "tpnum.tiles.factor",
+    "random_features": "tpnum.tiles.features",
 }
 _HOMES |= dict.fromkeys(_FUNCTIONS, "tpnum.functions")
 

@@ -1,4 +1,6 @@
-"""Estimators and a kernel for scikit-learn (1.6 or later): `TPRegressor`, `TPClassifier`, `TPKernel`.
+"""Estimators, transformers and a kernel for scikit-learn (1.6 or later).
+
+`TPRegressor`, `TPClassifier`, `TPKernel`; for linear models behind them `TPRandomFeatures`, `TPNystroem`.
 
     from tpnum.interop.sklearn import MLP, TPClassifier
     model = make_pipeline(StandardScaler(), TPClassifier(MLP(depth=3, activation="relu"), kernel="ntk"))
@@ -23,5 +25,6 @@ from tpnum.interop.sklearn.classifier import TPClassifier
 from tpnum.interop.sklearn.kernel import TPKernel
 from tpnum.interop.sklearn.networks import MLP
 from tpnum.interop.sklearn.regressor import TPRegressor
+from tpnum.interop.sklearn.transformers import TPNystroem, TPRandomFeatures
 
-__all__ = ["MLP", "TPClassifier", "TPKernel", "TPRegressor"]
+__all__ = ["MLP", "TPClassifier", "TPKernel", "TPNystroem", "TPRandomFeatures", "TPRegressor"]
