@@ -9,6 +9,7 @@ import numpy as np
 from tpnum.arguments import finite_array, number
 from tpnum.errors import InputError
 from tpnum.spectra.base import Atom, Measure
+from tpnum.spectra.sums import of_atoms
 
 MASS = 1e-9
 """By how much masses may fail to add up to 1."""
@@ -32,19 +33,7 @@ class Discrete(Measure):
         return np.concatenate([np.empty(0, np.complex128), *parts]).reshape(z.shape)
 
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        flat = z.reshape(-1)
-        step = max(1, CHUNK // self.points.size)
-        g, slope = np.empty(flat.size, np.complex128), np.empty(flat.size, np.complex128)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            for i in range(0, flat.size, step):
-                # 1 / (z - x) in real numbers, which the processor takes several at a time
-                away, up = flat.real[i : i + step, None] - self.points, flat.imag[i : i + step, None]
-                size = 1.0 / (away * away + up * up)
-                real, imag = away * size, -up * size
-                g[i : i + step] = real @ self.masses + 1j * (imag @ self.masses)
-                square = (real * real - imag * imag) @ self.masses
-                slope[i : i + step] = -square - 2j * ((real * imag) @ self.masses)
-        return g.reshape(z.shape), slope.reshape(z.shape)
+        return of_atoms(z, self.points, self.masses)
 
     def _potential(self, z: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):

@@ -32,8 +32,8 @@ DESCENT = 3.0
 LOWEST = 1e-7
 """Of the imaginary part before the line itself, relative to the size of the law."""
 
-QUADRATIC = 1e-9
-"""A step of Newton's so small is followed by none."""
+QUADRATIC, ROUGHLY = 1e-9, 1e-3
+"""A step of Newton's so small is followed by none, on the line and on the way to it."""
 
 RAY = 8.0
 """So do the sizes of points on their way to 0."""
@@ -97,33 +97,26 @@ class Convolution(Measure):
     def _solve(self, z: np.ndarray, careful: float = 1.0) -> Solved:
         """The solution at points of the closed upper half-plane."""
         factor = DESCENT ** (1.0 / careful)
-        height = self._height()
-        extra = np.full(z.shape, 1j * height)
-        if not z.size:
-            return self._start(z)
+        extra = 1j * self._height()
         at = self._start(z + extra)
         while True:
-            for _ in range(NEWTON):
-                at, moved, _ = self._step(z + extra, at)
-                if np.all(moved < 1e-3):
-                    break
-            if abs(extra.flat[0]) <= LOWEST * self.size:
-                break
+            at = self._refined(z + extra, at, NEWTON, ROUGHLY)
+            if abs(extra) <= LOWEST * self.size:
+                return self._refined(z, at, FINAL, QUADRATIC)
             extra = extra / factor
-        return self._finish(z, at)
 
-    def _finish(self, z: np.ndarray, at: Solved) -> Solved:
-        """Newton's steps until one was small enough for the next to be at rounding; those points rest."""
+    def _refined(self, z: np.ndarray, at: Solved, most: int, small: float) -> Solved:
+        """At most so many of Newton's steps; points rest once one was small."""
         top, points = at.top.copy(), [w.copy() for w in at.points]
         live = np.arange(z.size)
-        for _ in range(FINAL):
+        for _ in range(most):
+            if not live.size:
+                break
             made, moved, _ = self._step(z[live], Solved(top[live], [w[live] for w in points]))
             top[live] = made.top
             for own, new in zip(points, made.points, strict=True):
                 own[live] = new
-            live = live[~(moved < QUADRATIC)]
-            if not live.size:
-                break
+            live = live[~(moved < small)]
         return Solved(top, points)
 
     def _height(self) -> float:
@@ -383,19 +376,12 @@ class FreeProduct(Convolution):
         steps = 1 + int(careful * np.max(np.abs(length), initial=0.0) / np.log(RAY))
         at = self._start(self._far * np.exp(1j * first))
         for k in range(steps + 1):
-            at = self._several(self._far * np.exp(1j * first - (k / steps) * length), at, NEWTON)
+            at = self._refined(self._far * np.exp(1j * first - (k / steps) * length), at, NEWTON, ROUGHLY)
         part = 1.0
         while part > LOWEST:
             part /= DESCENT ** (1.0 / careful)
-            at = self._several(np.abs(z) * np.exp(1j * (last + part * (first - last))), at, NEWTON)
-        return self._finish(z, at)
-
-    def _several(self, z: np.ndarray, at: Solved, most: int) -> Solved:
-        for _ in range(most):
-            at, moved, _ = self._step(z, at)
-            if np.all(moved < 1e-3):
-                break
-        return at
+            at = self._refined(np.abs(z) * np.exp(1j * (last + part * (first - last))), at, NEWTON, ROUGHLY)
+        return self._refined(z, at, FINAL, QUADRATIC)
 
     def _below(self, part: Measure, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         g, slope = _pair_of_sides(part._transform, w)
