@@ -62,15 +62,18 @@ def power_series(x, y, coefs, g, h, dg, dh):
 
 
 @helper
-def _second_kind(t, coefs):
-    """sum_k coefs[k] 2 Q_k(t) and its slope, Legendre functions of the second kind upwards."""
-    if t == 1.0:  # an end of a panel counts as a point right of it
-        t = 1.0 + 1e-15 + 0.0j
-    elif t == -1.0:
-        t = -1.0 + 1e-15 + 0.0j
-    before = np.log(t + 1.0) - np.log(t - 1.0)
+def _second_kind(t, plus, minus, coefs):
+    """sum_k coefs[k] 2 Q_k(t) and its slope, Legendre functions of the second kind upwards.
+
+    ``plus`` and ``minus`` are t + 1 and t - 1 without cancellation: logarithms of panels that meet cancel.
+    """
+    if minus == 0.0:  # an end of a panel counts as a point right of it
+        minus = 1e-15 + 0.0j
+    if plus == 0.0:
+        plus = 1e-15 + 0.0j
+    before = np.log(plus) - np.log(minus)
     now = t * before - 2.0
-    slope_before = complex(-2.0, 0.0) / ((t - 1.0) * (t + 1.0))
+    slope_before = complex(-2.0, 0.0) / (plus * minus)
     slope_now = before + t * slope_before
     value = coefs[0] * before + coefs[1] * now
     slope = coefs[0] * slope_before + coefs[1] * slope_now
@@ -102,8 +105,11 @@ def _from_afar(w, ratio, moments):
 
 
 @kernel
-def panels(x, y, centre, radius, moments, first, second, leaf, coefs, rule, weights, far, near, g, h, dg, dh):
-    """Densities sum_k coefs[l, k] P_k on panels, which are the leaves of a binary tree of clusters.
+def panels(
+    x, y, centre, radius, moments, first, second, leaf, low, high, coefs, rule, weights, far, near,
+    g, h, dg, dh,
+):  # fmt: skip
+    """Densities sum_k coefs[l, k] P_k on panels (low[l], high[l]), the leaves of a binary tree of clusters.
 
     Cluster c has the children first[c] and second[c], or is the panel leaf[c] >= 0; ``moments`` are those of
     (s - centre)/radius.  Points ``far`` radii away see moments; those within the ellipse of sum of half-axes
@@ -134,7 +140,9 @@ def panels(x, y, centre, radius, moments, first, second, leaf, coefs, rule, weig
                 continue
             t = complex(away.real / r, away.imag / r)
             if math.hypot(t.real - 1.0, t.imag) + math.hypot(t.real + 1.0, t.imag) < near:
-                made, bent = _second_kind(t, coefs[own])
+                plus = complex((x[i] - low[own]) / r, y[i] / r)
+                minus = complex((x[i] - high[own]) / r, y[i] / r)
+                made, bent = _second_kind(t, plus, minus, coefs[own])
                 value += made
                 slope += bent * (1.0 / r)
                 continue

@@ -89,7 +89,9 @@ def _summed(parts: Sequence[tuple[Measure, float]]) -> Measure:
 
 
 def _quick(part: Measure) -> Measure:
-    """A law that can be asked often: one made of a convolution is tabulated."""
+    """A law that can be asked often: a convolution is tabulated, atoms beside each other are one."""
+    if isinstance(part, Discrete):
+        return part.merged()
     inner = part
     while hasattr(inner, "of"):
         inner = inner.of

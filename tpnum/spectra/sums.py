@@ -75,6 +75,6 @@ def tree(low: np.ndarray, high: np.ndarray, coefs: np.ndarray) -> Tree:
     leaf = np.where(last - first == 1, first, -1)
     pairs = np.array(children)
     return Tree(
-        (centre, radius, moments, pairs[:, 0].copy(), pairs[:, 1].copy(), leaf, np.ascontiguousarray(coefs),
-         t, weights, FAR, NEAR)
+        (centre, radius, moments, pairs[:, 0].copy(), pairs[:, 1].copy(), leaf, low, high,
+         np.ascontiguousarray(coefs), t, weights, FAR, NEAR)
     )  # fmt: skip
