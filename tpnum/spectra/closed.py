@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Discrete(Measure):
         self.points, index = np.unique(at, return_inverse=True)
         self.masses = np.bincount(index.reshape(-1), mass, self.points.size)
 
+    @cached_property
     def merged(self) -> Discrete:
         """The law with atoms that are equal up to `BESIDE` at their mean: the same to the square of that."""
         width = BESIDE * float(np.max(np.abs(self.points)))
@@ -39,6 +41,10 @@ class Discrete(Measure):
         masses = np.add.reduceat(self.masses, begins)
         means = np.add.reduceat(self.points * self.masses, begins) / np.where(masses > 0.0, masses, 1.0)
         return Discrete(np.where(masses > 0.0, means, self.points[begins]), masses)
+
+    @cached_property
+    def of_mean_one(self) -> Measure:
+        return Discrete(self.points / self.mean, self.masses)
 
     def _chunks(self, z: np.ndarray, f: Any) -> np.ndarray:
         flat = z.reshape(-1)
@@ -142,6 +148,10 @@ class FreePoisson(Measure):
     def __init__(self, rate: float, jump: float) -> None:
         self.rate, self.jump = rate, jump
 
+    @property
+    def of_mean_one(self) -> Measure:
+        return _of_mean_one(self.rate)
+
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         w, rate = z / self.jump, self.rate
         low, high = (1.0 - np.sqrt(rate)) ** 2, (1.0 + np.sqrt(rate)) ** 2
@@ -180,6 +190,12 @@ class FreePoisson(Measure):
     @property
     def second(self) -> float:
         return self.rate * (1.0 + self.rate) * self.jump**2
+
+
+@lru_cache(maxsize=64)
+def _of_mean_one(rate: float) -> FreePoisson:
+    """One object per rate, so that equal factors are one."""
+    return FreePoisson(rate, 1.0 / rate)
 
 
 class Arcsine(Measure):
