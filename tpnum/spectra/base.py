@@ -299,6 +299,11 @@ class Measure:
         return self if (c, s) == (1.0, 0.0) else Affine(self, c, s)
 
     @cached_property
+    def of_mean_one(self) -> Measure:
+        """The law of X / mean."""
+        return self.affine(1.0 / self.mean)
+
+    @cached_property
     def _tabulated(self) -> Measure:
         from tpnum.spectra.table import tabulate
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,13 @@ import numpy as np
 from tpnum.arguments import finite_array, number
 from tpnum.errors import InputError
 from tpnum.spectra.base import Atom, Measure
+from tpnum.spectra.sums import of_atoms
 
 MASS = 1e-9
 """By how much masses may fail to add up to 1."""
+
+BESIDE = 1e-9
+"""Of the largest point: atoms closer than this are one, to rounding, in a convolution."""
 
 CHUNK = 1 << 20
 """Entries of (points, atoms) at a time."""
@@ -25,6 +30,22 @@ class Discrete(Measure):
         self.points, index = np.unique(at, return_inverse=True)
         self.masses = np.bincount(index.reshape(-1), mass, self.points.size)
 
+    @cached_property
+    def merged(self) -> Discrete:
+        """The law with atoms that are equal up to `BESIDE` at their mean: the same to the square of that."""
+        width = BESIDE * float(np.max(np.abs(self.points)))
+        begins = np.flatnonzero(np.diff(self.points, prepend=-np.inf) > width)
+        narrow = self.points[np.append(begins[1:], self.points.size) - 1] - self.points[begins] <= 8.0 * width
+        if begins.size == self.points.size or not narrow.all():
+            return self
+        masses = np.add.reduceat(self.masses, begins)
+        means = np.add.reduceat(self.points * self.masses, begins) / np.where(masses > 0.0, masses, 1.0)
+        return Discrete(np.where(masses > 0.0, means, self.points[begins]), masses)
+
+    @cached_property
+    def of_mean_one(self) -> Measure:
+        return Discrete(self.points / self.mean, self.masses)
+
     def _chunks(self, z: np.ndarray, f: Any) -> np.ndarray:
         flat = z.reshape(-1)
         step = max(1, CHUNK // self.points.size)
@@ -32,19 +53,7 @@ class Discrete(Measure):
         return np.concatenate([np.empty(0, np.complex128), *parts]).reshape(z.shape)
 
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        flat = z.reshape(-1)
-        step = max(1, CHUNK // self.points.size)
-        g, slope = np.empty(flat.size, np.complex128), np.empty(flat.size, np.complex128)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            for i in range(0, flat.size, step):
-                # 1 / (z - x) in real numbers, which the processor takes several at a time
-                away, up = flat.real[i : i + step, None] - self.points, flat.imag[i : i + step, None]
-                size = 1.0 / (away * away + up * up)
-                real, imag = away * size, -up * size
-                g[i : i + step] = real @ self.masses + 1j * (imag @ self.masses)
-                square = (real * real - imag * imag) @ self.masses
-                slope[i : i + step] = -square - 2j * ((real * imag) @ self.masses)
-        return g.reshape(z.shape), slope.reshape(z.shape)
+        return of_atoms(z, self.points, self.masses)
 
     def _potential(self, z: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
@@ -139,6 +148,10 @@ class FreePoisson(Measure):
     def __init__(self, rate: float, jump: float) -> None:
         self.rate, self.jump = rate, jump
 
+    @property
+    def of_mean_one(self) -> Measure:
+        return _of_mean_one(self.rate)
+
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         w, rate = z / self.jump, self.rate
         low, high = (1.0 - np.sqrt(rate)) ** 2, (1.0 + np.sqrt(rate)) ** 2
@@ -177,6 +190,12 @@ class FreePoisson(Measure):
     @property
     def second(self) -> float:
         return self.rate * (1.0 + self.rate) * self.jump**2
+
+
+@lru_cache(maxsize=64)
+def _of_mean_one(rate: float) -> FreePoisson:
+    """One object per rate, so that equal factors are one."""
+    return FreePoisson(rate, 1.0 / rate)
 
 
 class Arcsine(Measure):

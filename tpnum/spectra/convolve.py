@@ -5,13 +5,14 @@ users.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from tpnum.arguments import number
-from tpnum.errors import InputError
+from tpnum.errors import InputError, LimitError
 from tpnum.spectra.base import Measure, as_measure
-from tpnum.spectra.closed import Discrete, FreePoisson, Semicircle, marchenko_pastur, semicircle
+from tpnum.spectra.closed import Discrete, Semicircle, marchenko_pastur, semicircle
 from tpnum.spectra.shapes import Affine
 from tpnum.spectra.subordination import Convolution, FreeProduct, FreeSum
 
@@ -89,44 +90,43 @@ def _summed(parts: Sequence[tuple[Measure, float]]) -> Measure:
 
 
 def _quick(part: Measure) -> Measure:
-    """A law that can be asked often: one made of a convolution is tabulated."""
+    """A law that can be asked often: a convolution is tabulated, atoms beside each other are one."""
+    if isinstance(part, Discrete):
+        return part.merged
     inner = part
     while hasattr(inner, "of"):
         inner = inner.of
     return part.tabulated() if isinstance(inner, Convolution) else part
 
 
-@lru_cache(maxsize=64)
-def _poisson(rate: float) -> FreePoisson:
-    """One object per rate, so that equal factors are one."""
-    return FreePoisson(rate, 1.0)
-
-
 def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
     if not parts:
         raise InputError("laws: at least one is needed")
     flat: list[tuple[Measure, float]] = []
-    scale = 1.0
+    size = 0.0  # the logarithm of the mean: that of a thousand layers may have no number
     for k, (part, t) in enumerate(parts):
         if part.hull[0] < 0.0:
             raise InputError(
                 f"laws[{k}] has mass below 0: free multiplicative convolution is one of laws on [0, inf)"
             )
+        if not part.mean:
+            return Discrete([0.0], [1.0])
+        size += t * float(np.log(part.mean))
         if isinstance(part, Affine) and not part.shift:
-            scale, part = scale * part.scale**t, part.of
-        if isinstance(part, FreePoisson) and part.jump != 1.0:
-            scale, part = scale * part.jump**t, _poisson(part.rate)
-        if isinstance(part, Discrete) and part.points.size == 1:
-            scale *= float(part.points[0]) ** t
-        elif isinstance(part, FreeProduct):
+            part = part.of
+        if isinstance(part, FreeProduct):
             flat += [(own, t * s) for own, s in part.parts]
-        else:
-            flat.append((_quick(part), t))
-    if not flat or not scale:
-        return Discrete([scale], [1.0])
+        elif not (isinstance(part, Discrete) and part.points.size == 1):
+            flat.append((_quick(part).of_mean_one, t))
+    with np.errstate(over="ignore"):
+        scale = float(np.exp(size))
+    if not 0.0 < scale < np.inf:
+        raise LimitError(f"the mean of the product is e^{size:.4g}, beyond floating point; scale the laws")
     grouped: dict[int, tuple[Measure, float]] = {}
     for part, t in flat:
         grouped[id(part)] = (part, t + grouped[id(part)][1] if id(part) in grouped else t)
     kept = list(grouped.values())
+    if not kept:
+        return Discrete([scale], [1.0])
     made = kept[0][0] if len(kept) == 1 and kept[0][1] == 1.0 else FreeProduct(kept)
     return made.affine(scale)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.closed import above
+from tpnum.spectra.sums import power_series
 
 LEAST, MOST = 32, 4096
 """Coefficients of one interval."""
@@ -43,7 +44,7 @@ class Series(Measure):
                 slope -= mass / (z - at) ** 2
             for (low, high), coefs in zip(self._edges, self.coefs, strict=True):
                 t, root, w, half = _mapped(z, low, high)
-                value, change = _horner(coefs, w)
+                value, change = power_series(w, coefs)
                 g += np.pi * value / root
                 # dw/dt = -w / root
                 slope -= np.pi * (w * change / root + t * value / (root * root)) / (root * half)
@@ -57,7 +58,7 @@ class Series(Measure):
             for (low, high), coefs in zip(self._edges, self.coefs, strict=True):
                 t, root, w, half = _mapped(z, low, high)
                 sums = np.concatenate([[0.0], coefs[1:] / np.arange(1, coefs.size)])
-                total = coefs[0] * np.log(above(0.5 * half * (t + root))) - _horner(sums, w)[0]
+                total = coefs[0] * np.log(above(0.5 * half * (t + root))) - power_series(w, sums)[0]
                 made += np.pi * half * total
         return made
 
@@ -80,15 +81,6 @@ def _mapped(z: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndar
     t = ((z - low) + (z - high)) / (2.0 * half)
     root = np.sqrt((z - low) / half) * np.sqrt((z - high) / half)
     return t, root, 1.0 / (t + root), half
-
-
-def _horner(coefs: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A power series and its slope."""
-    value, slope = np.full(w.shape, coefs[-1], np.complex128), np.zeros(w.shape, np.complex128)
-    for c in coefs[-2::-1]:
-        slope = slope * w + value
-        value = value * w + c
-    return value, slope
 
 
 def series(

@@ -32,8 +32,8 @@ DESCENT = 3.0
 LOWEST = 1e-7
 """Of the imaginary part before the line itself, relative to the size of the law."""
 
-QUADRATIC = 1e-9
-"""A step of Newton's so small is followed by none."""
+QUADRATIC, ROUGHLY = 1e-9, 1e-3
+"""A step of Newton's so small is followed by none, on the line and on the way to it."""
 
 RAY = 8.0
 """So do the sizes of points on their way to 0."""
@@ -49,8 +49,8 @@ GAP = 1e-7
 ESCAPED = 1e12
 """A subordinated point that is larger, in means of its law, is on its way to infinity: no solution."""
 
-SCAN, RESCANS = 500, 3
-"""Points at which gaps are looked for, and how often an edge is looked at more closely."""
+SCAN, DIPS, DEEPEST, RESCANS = 500, 4, 12, 3
+"""Points at which gaps are looked for, how often the deepest dips and an edge are looked at more closely."""
 
 
 @dataclass(frozen=True)
@@ -97,33 +97,26 @@ class Convolution(Measure):
     def _solve(self, z: np.ndarray, careful: float = 1.0) -> Solved:
         """The solution at points of the closed upper half-plane."""
         factor = DESCENT ** (1.0 / careful)
-        height = self._height()
-        extra = np.full(z.shape, 1j * height)
-        if not z.size:
-            return self._start(z)
+        extra = 1j * self._height()
         at = self._start(z + extra)
         while True:
-            for _ in range(NEWTON):
-                at, moved, _ = self._step(z + extra, at)
-                if np.all(moved < 1e-3):
-                    break
-            if abs(extra.flat[0]) <= LOWEST * self.size:
-                break
+            at = self._refined(z + extra, at, NEWTON, ROUGHLY)
+            if abs(extra) <= LOWEST * self.size:
+                return self._refined(z, at, FINAL, QUADRATIC)
             extra = extra / factor
-        return self._finish(z, at)
 
-    def _finish(self, z: np.ndarray, at: Solved) -> Solved:
-        """Newton's steps until one was small enough for the next to be at rounding; those points rest."""
+    def _refined(self, z: np.ndarray, at: Solved, most: int, small: float) -> Solved:
+        """At most so many of Newton's steps; points rest once one was small."""
         top, points = at.top.copy(), [w.copy() for w in at.points]
         live = np.arange(z.size)
-        for _ in range(FINAL):
+        for _ in range(most):
+            if not live.size:
+                break
             made, moved, _ = self._step(z[live], Solved(top[live], [w[live] for w in points]))
             top[live] = made.top
             for own, new in zip(points, made.points, strict=True):
                 own[live] = new
-            live = live[~(moved < QUADRATIC)]
-            if not live.size:
-                break
+            live = live[~(moved < small)]
         return Solved(top, points)
 
     def _height(self) -> float:
@@ -162,9 +155,7 @@ class Convolution(Measure):
     def edges(self) -> np.ndarray:
         """The intervals of the density: gaps are looked for, and followed to where dz/dF = 0."""
         low, high = self._outside()
-        grid = self._scanned(low, high)
-        with np.errstate(all="ignore"):
-            there = self._has_density(grid, self.solve(grid + 0j))
+        grid, there = self._looked_at(self._scanned(low, high))
         points = np.array([atom.at for atom in self.atoms])
         runs = np.flatnonzero(np.diff(np.concatenate([[0], there.view(np.int8), [0]])))
         found = []
@@ -177,6 +168,25 @@ class Convolution(Measure):
                 right = self._edge(grid[end], grid[end - 1]) if end < grid.size else high
             found.append((left, right))
         return np.array(found).reshape(-1, 2)
+
+    def _looked_at(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points and whether the density is there, closer and closer where it is smallest: a gap may hide."""
+        fresh, found = grid, np.empty((2, 0))
+        for _ in range(DIPS + 1):
+            with np.errstate(all="ignore"):
+                weight = self._weight(fresh, self.solve(fresh + 0j))
+            found = np.concatenate([found, [fresh, np.nan_to_num(weight)]], axis=1)
+            found = found[:, np.argsort(found[0])]
+            x, y = found
+            dips = 1 + np.flatnonzero(
+                (y[1:-1] < y[:-2]) & (y[1:-1] < y[2:]) & (y[1:-1] >= GAP) & (x[2:] - x[:-2] > GAP * self.size)
+            )
+            dips = dips[np.argsort(y[dips])[:DEEPEST]]
+            if not dips.size:
+                break
+            part = np.linspace(0.0, 1.0, 18)[1:-1]
+            fresh = np.unique((x[dips - 1] + part[:, None] * (x[dips + 1] - x[dips - 1])).reshape(-1))
+        return found[0], found[1] >= GAP
 
     def _scanned(self, low: float, high: float) -> np.ndarray:
         middle, half = 0.5 * (low + high), 0.5 * (high - low)
@@ -194,21 +204,23 @@ class Convolution(Measure):
         for _ in range(RESCANS):
             grid = np.linspace(empty, full, 24)
             solved = self.solve(grid + 0j)
-            there = self._has_density(grid, solved)
+            there = self._weight(grid, solved) >= GAP
             first = int(np.argmax(there[1:])) + 1 if there[1:].any() else grid.size - 1
             empty, full = float(grid[first - 1]), float(grid[first])
-        points = [w[first : first + 1].real + 0j for w in solved.points]
-        value = float(self._value(solved.top[first]).real)
-        found = self._polish(Solved(np.array([self._top(value) + 0j]), points), value, full)
+        # outside, where all w are beyond the mass of their parts, towards the edge
+        values = self._value(solved.top[first - 1 : first + 1]).real
+        points = [w[first - 1 : first].real + 0j for w in solved.points]
+        found = self._polish(Solved(solved.top[first - 1 : first], points), *values, full)
         slack = 40.0 * abs(full - empty) + 1e-9 * abs(full)
         return found if abs(found - full) <= slack else 0.5 * (empty + full)
 
-    def _has_density(self, x: np.ndarray, at: Solved) -> np.ndarray:
+    def _weight(self, x: np.ndarray, at: Solved) -> np.ndarray:
+        """The density in units of the law."""
         g = self._transform_of(x + 0j, at)[0]
-        return np.abs(g.imag) * self._unit(x) >= GAP
+        return np.abs(g.imag) * self._unit(x)
 
-    def _along(self, value: float, at: Solved) -> Solved:
-        """The real w_l whose F (or 1/u) is ``value``, from those of a value nearby."""
+    def _along(self, value: float, at: Solved) -> Solved | None:
+        """The real w_l whose F (or 1/u) is ``value``, from those nearby; None if there are none."""
         points = []
         for (part, _), w in zip(self.parts, at.points, strict=True):
             w = w.copy()
@@ -218,6 +230,8 @@ class Convolution(Measure):
                 w = w + step
                 if abs(step[0]) <= 4e-16 * abs(w[0]):
                     break
+            if not abs(self._linear(part, w)[0][0] - value) <= QUADRATIC * max(abs(value), self._unity()):
+                return None
             points.append(w)
         return Solved(np.array([self._top(value) + 0j]), points)
 
@@ -233,24 +247,32 @@ class Convolution(Measure):
         """The common value from its form in `_linear`."""
         return value
 
-    def _polish(self, at: Solved, first: float, z: float) -> float:
-        """From a point near an edge: the root of dz/dF by the secant rule, where z does not depend on it."""
+    def _polish(self, at: Solved, first: float, towards: float, z: float) -> float:
+        """From a point outside near an edge: the root of dz/dF by the secant rule, where z does not depend
+        on it.
+        """
 
-        def bent(value: float, near: Solved) -> tuple[float, Solved]:
-            made = self._along(value, near)
-            return float(self._step(np.array([z + 0j]), made)[2][0].real), made
+        def bent(made: Solved | None) -> float:
+            return np.nan if made is None else float(self._step(np.array([z + 0j]), made)[2][0].real)
 
         scale = max(abs(first), self._unity())
-        value, near = bent(first, at)
-        second = first + 1e-5 * scale
-        other, near = bent(second, near)
-        for _ in range(60):
-            if other == value or not np.isfinite(other):
+        near, value, here, place = at, bent(self._along(first, at)), first, self._place(at)
+        step = 1e-5 * scale if towards >= first else -1e-5 * scale
+        for _ in range(200):
+            after = self._along(here + step, near)
+            other = bent(after)
+            if after is None or not np.isfinite(other):
+                # no real w: a part ends before, or F is 0 itself as at a hard edge
+                step *= 0.5
+                if abs(step) <= 1e-15 * scale:
+                    break
+                continue
+            change, before = other - value, place
+            near, value, here, place = after, other, here + step, self._place(after)
+            # z is stationary at the edge: it stands still before the root does
+            if not change or abs(place - before) <= 2e-16 * abs(place):
                 break
-            step = float(np.clip(-other * (second - first) / (other - value), -0.1 * scale, 0.1 * scale))
-            first, value = second, other
-            second = second + step
-            other, near = bent(second, near)
+            step = float(np.clip(-other * step / change, -0.1 * scale, 0.1 * scale))
             if abs(step) <= 1e-13 * scale:
                 break
         return self._place(near)
@@ -383,19 +405,12 @@ class FreeProduct(Convolution):
         steps = 1 + int(careful * np.max(np.abs(length), initial=0.0) / np.log(RAY))
         at = self._start(self._far * np.exp(1j * first))
         for k in range(steps + 1):
-            at = self._several(self._far * np.exp(1j * first - (k / steps) * length), at, NEWTON)
+            at = self._refined(self._far * np.exp(1j * first - (k / steps) * length), at, NEWTON, ROUGHLY)
         part = 1.0
         while part > LOWEST:
             part /= DESCENT ** (1.0 / careful)
-            at = self._several(np.abs(z) * np.exp(1j * (last + part * (first - last))), at, NEWTON)
-        return self._finish(z, at)
-
-    def _several(self, z: np.ndarray, at: Solved, most: int) -> Solved:
-        for _ in range(most):
-            at, moved, _ = self._step(z, at)
-            if np.all(moved < 1e-3):
-                break
-        return at
+            at = self._refined(np.abs(z) * np.exp(1j * (last + part * (first - last))), at, NEWTON, ROUGHLY)
+        return self._refined(z, at, FINAL, QUADRATIC)
 
     def _below(self, part: Measure, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         g, slope = _pair_of_sides(part._transform, w)

@@ -18,6 +18,7 @@ from tpnum.arguments import finite_array
 from tpnum.errors import FunctionError, InputError
 from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.series import Series, series
+from tpnum.spectra.sums import Tree, tree
 
 DEGREE = 17
 """Points of a panel: polynomials of degree 16."""
@@ -60,22 +61,17 @@ class Table(Measure):
     def atoms(self) -> tuple[Atom, ...]:
         return self._atoms
 
+    @cached_property
+    def _tree(self) -> Tree:
+        return tree(self.low, self.high, self.coefs)
+
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         flat = self._beside_joints(z.reshape(-1))
-        g, slope = np.zeros(flat.size, np.complex128), np.zeros(flat.size, np.complex128)
+        g, slope = self._tree.transform(flat)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for at, mass in self._atoms:
                 g += mass / (flat - at)
                 slope -= mass / (flat - at) ** 2
-            for panel, half, t, near, rules in self._panels_of(flat):
-                if near.size:
-                    value, change = _second_kind(t[near], self.coefs[panel])
-                    g[near] += value
-                    slope[near] += change / half
-                for some, points, weights in rules:
-                    inverse = 1.0 / (flat[some, None] - points)
-                    g[some] += inverse @ weights
-                    slope[some] -= (inverse * inverse) @ weights
         return g.reshape(z.shape), slope.reshape(z.shape)
 
     def _potential(self, z: np.ndarray) -> np.ndarray:
@@ -137,25 +133,6 @@ class Table(Measure):
         from tpnum.arguments import whole
 
         return np.array([self._integral(j) for j in range(whole(k, "k", 0, 10_000) + 1)])
-
-
-def _second_kind(t: np.ndarray, coefs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sum of c_k 2 Q_k(t), and its slope, by the recurrence upwards."""
-    # an end of a panel counts as a point right of it
-    t = np.where(t == 1.0, 1.0 + 1e-15, np.where(t == -1.0, -1.0 + 1e-15, t))
-    before = np.log(t + 1.0) - np.log(t - 1.0)
-    now = t * before - 2.0
-    slope_before = -2.0 / ((t - 1.0) * (t + 1.0))
-    slope_now = before + t * slope_before
-    value = coefs[0] * before + coefs[1] * now
-    change = coefs[0] * slope_before + coefs[1] * slope_now
-    for k in range(1, coefs.size - 1):
-        later = ((2 * k + 1) * t * now - k * before) / (k + 1)
-        slope_later = slope_before + (2 * k + 1) * now
-        before, now, slope_before, slope_now = now, later, slope_now, slope_later
-        value = value + coefs[k + 1] * now
-        change = change + coefs[k + 1] * slope_now
-    return value, change
 
 
 def _logarithms(t: np.ndarray, half: float, coefs: np.ndarray) -> np.ndarray:
