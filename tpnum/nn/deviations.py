@@ -39,6 +39,29 @@ def paths_of(net: Layer, name: Any) -> list[str]:
     return found
 
 
+def shared(net: Layer, wrt: Any = None) -> dict[str, float]:
+    """The deviations that ``wrt`` names, each with the value that all of that name share.
+
+    ``wrt`` is a name or path or several of them, None for every path whose deviation is not zero.
+
+    Raises
+    ------
+    InputError : there is none of a name, or those of a name differ.
+    """
+    known = deviations(net)
+    if wrt is None:
+        return {path: value for path, value in known.items() if value > 0}
+    made = {}
+    for name in [wrt] if isinstance(wrt, str) else list(wrt):
+        values = {known[path] for path in paths_of(net, name)}
+        if len(values) > 1:
+            raise InputError(
+                f"wrt: the deviations {name!r} differ ({shown(sorted(values))}); name their paths"
+            )
+        made[name] = values.pop()
+    return made
+
+
 def with_deviations(net: Layer, values: Mapping[str, Any]) -> Layer:
     """The net with other deviations, by name or path; a name sets all that bear it."""
     given = {path: value for name, value in values.items() for path in paths_of(net, name)}

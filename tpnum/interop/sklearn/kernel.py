@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 
 from tpnum import nn
-from tpnum.arguments import choice, shown
+from tpnum.arguments import choice
 from tpnum.errors import InputError
 from tpnum.interop.sklearn.networks import PREFIX, HasNet, network
-from tpnum.nn.deviations import deviations, paths_of, with_deviations
+from tpnum.nn.deviations import shared, with_deviations
 from tpnum.tiles.arguments import KINDS
 from tpnum.tiles.driver import kernel
 
@@ -47,45 +47,32 @@ class TPKernel(HasNet, Kernel):
         self.input_shape = input_shape
         self.n_jobs = n_jobs
 
-    def _names(self) -> list[str]:
+    def _values(self) -> dict[str, float]:
         """The deviations that are hyper-parameters."""
-        net = network(self.net)
-        if self.wrt is None:
-            return [path for path, value in deviations(net).items() if value > 0]
-        return [self.wrt] if isinstance(self.wrt, str) else list(self.wrt)
-
-    def _values(self) -> list[float]:
-        net = network(self.net)
-        known = deviations(net)
-        found: list[float] = []
-        for name in self._names():
-            values = {known[path] for path in paths_of(net, name)}
-            if len(values) > 1:
-                raise InputError(
-                    f"wrt: the deviations {name!r} differ ({shown(sorted(values))}); name their paths"
-                )
-            found += values
-        if not all(found):
-            raise InputError(
-                "wrt: a deviation of 0 has no logarithm; leave it out, or start from a positive one"
-            )
-        return found
+        return shared(network(self.net), self.wrt)
 
     @property
     def hyperparameters(self) -> list[Any]:
         """One for every deviation."""
-        return [Hyperparameter(PREFIX + name, "numeric", self.deviation_bounds) for name in self._names()]
+        return [Hyperparameter(PREFIX + name, "numeric", self.deviation_bounds) for name in self._values()]
 
     @property
     def theta(self) -> np.ndarray:
         """Logarithms of the hyper-parameters."""
-        return np.array([]) if self._fixed() else np.log(self._values())
+        if self._fixed():
+            return np.array([])
+        found = list(self._values().values())
+        if not all(found):
+            raise InputError(
+                "wrt: a deviation of 0 has no logarithm; leave it out, or start from a positive one"
+            )
+        return np.log(found)
 
     @theta.setter
     def theta(self, theta: Any) -> None:
         if not self._fixed():
             values = np.exp(np.asarray(theta, dtype=float)).tolist()
-            self.net = with_deviations(network(self.net), dict(zip(self._names(), values, strict=True)))
+            self.net = with_deviations(network(self.net), dict(zip(self._values(), values, strict=True)))
 
     def _fixed(self) -> bool:
         return isinstance(self.deviation_bounds, str) and self.deviation_bounds == "fixed"
@@ -104,12 +91,13 @@ class TPKernel(HasNet, Kernel):
             return kernel(net, x, None if Y is None else self._rows(Y), get=get, n_jobs=self.n_jobs)
         if Y is not None:
             raise ValueError("Gradient can only be evaluated when Y is None.")
-        if self._fixed() or not self._names():
+        values = {} if self._fixed() else self._values()
+        if not values:
             made = kernel(net, x, get=get, n_jobs=self.n_jobs)
             return made, np.empty((*made.shape, 0))
-        made, slopes = kernel(net, x, get=get, n_jobs=self.n_jobs, wrt=tuple(self._names()))
+        made, slopes = kernel(net, x, get=get, n_jobs=self.n_jobs, wrt=tuple(values))
         # by the logarithms: d log s = d s / s
-        return made, np.moveaxis(slopes * np.array(self._values())[:, None, None], 0, -1)
+        return made, np.moveaxis(slopes * np.array(list(values.values()))[:, None, None], 0, -1)
 
     def diag(self, X: Any) -> np.ndarray:
         """K(x, x) of every row."""
