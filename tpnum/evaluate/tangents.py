@@ -23,12 +23,12 @@ from tpnum.jets import slopes_of
 from tpnum.law import graph
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.functions import Function
     from tpnum.program.lines import Axes
 
-CLOSE = 1e-15
-"""A co-correlation whose derivative, of its own size, is lost in that of the correlation."""
 CLOSE = 1e-15
 """A co-correlation whose derivative, of its own size, is lost in that of the correlation."""
 Tangent = np.ndarray | None
@@ -44,10 +44,13 @@ def _ratio(change: np.ndarray, of: np.ndarray) -> np.ndarray:
 
 
 class ProfileTangents:
-    """The derivatives of the profiles of one data set by ``count`` parameters."""
+    """The derivatives of the profiles of one data set by ``count`` parameters.
 
-    def __init__(self, values: ProfileValues, count: int):
-        self.values, self.count = values, count
+    ``norms`` says which of them are second moments of data, |x|^2 over the channels, by data line.
+    """
+
+    def __init__(self, values: ProfileValues, count: int, norms: Mapping[str, int] | None = None):
+        self.values, self.count, self.norms = values, count, norms or {}
         self._memo: dict[graph.Key, Tangent] = {}
 
     def __call__(self, node: graph.Profile) -> Tangent:
@@ -90,7 +93,18 @@ class ProfileTangents:
 
     @_compute.register
     def _(self, node: graph.Norm) -> Tangent:
-        return None
+        first, second = node.data
+        if not self.norms:
+            return None
+        if first != second:
+            raise LimitError("the derivative by inputs of a product of two data lines is not available")
+        return self.one_of(self.norms[first], 1 + len(node.axes))
+
+    def one_of(self, number: int, rank: int) -> np.ndarray:
+        """The derivative of the parameter ``number`` itself."""
+        made = np.zeros((self.count, *(1,) * rank))
+        made[number] = 1.0
+        return made
 
     @_compute.register
     def _(self, node: graph.Polynomial) -> Tangent:

@@ -15,15 +15,20 @@ from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.plan import Plan, make_plan
 from tpnum.evaluate.tangents import PairTangents, ProfileTangents
 from tpnum.jets import Jet
+from tpnum.lower.compiler import Unsupported
+from tpnum.lower.reverse import tape_of
 from tpnum.nn.deviations import changed, paths_of
-from tpnum.tiles.grid import general_side, squares
-from tpnum.tiles.sinks import put
+from tpnum.tiles.grid import Tile, general_side, squares
+from tpnum.tiles.pool import Stopped, run
+from tpnum.tiles.reverse import Adjoints
+from tpnum.tiles.sinks import ArraySink, put
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.variances import Variances
+    from tpnum.tiles.pool import Worker
 
 
 class Derivatives(NamedTuple):
@@ -73,34 +78,130 @@ def derivatives(
     dtype: np.dtype,
     variances: Variances,
     diag: bool,
+    n_jobs: int | None,
 ) -> dict[str, np.ndarray]:
     """(parameters, *shape) for every kind of the plan."""
     made = {kind: np.zeros((count, *shape), dtype) for kind in plan.entries}
     rows, cols = plan.profiles(x1, x2, None, variances)
-    tangents = [ProfileTangents(rows, count)]
-    tangents.append(tangents[0] if cols is rows else ProfileTangents(cols, count))
+    tangents = ProfileTangents(rows, count)
+    sides = tangents, tangents if cols is rows else ProfileTangents(cols, count)
     if diag:
-        _fill_diagonal(plan, rows, tangents[0], made)
+        _fill_diagonal(plan, rows, tangents, made)
         return made
-    same = rows is cols
-    for tile in squares(rows.size, cols.size, general_side(plan), same and plan.mirrored):
-        values = PairValues(rows, cols, tile.rows, tile.cols, same)
-        moves = PairTangents(values, *tangents)
-        for kind, entries in plan.entries.items():
-            full = np.zeros((count, *values.counts, *plan.axes[0], *plan.axes[1]))
-            for entry in entries:
-                found = moves(entry.node)
-                if found is None:
-                    continue
-                block = np.broadcast_to(found, (count, *shape_of(entry.node, *values.counts)))
-                turned = np.moveaxis(block, 2 + len(entry.node.rows), 2)
-                at = (None, None, None, *entry.rows, *entry.cols)
-                full[tuple(slice(None) if i is None else i for i in at)] += entry.weight * turned
-            if not np.isfinite(full).all():
-                raise LimitError(f"x1, x2: a derivative of the {kind} is not finite; scale the data")
-            for out, one in zip(made[kind], full, strict=True):
-                put(out, tile, one)
+    for kind, entries in plan.entries.items():
+        worker = _worker(plan, kind, sides, made[kind]) if entries else None
+        if worker is not None:
+            run(worker, n_jobs, None)
+    if rows is cols and not plan.axes[0]:
+        own = {kind: np.zeros((count, rows.size)) for kind in made}
+        _fill_diagonal(plan, rows, tangents, own)
+        for kind, out in made.items():
+            for whole, diagonal in zip(out, own[kind], strict=True):
+                np.fill_diagonal(whole, diagonal)
     return made
+
+
+def _worker(
+    plan: Plan, kind: str, sides: tuple[ProfileTangents, ProfileTangents], out: np.ndarray
+) -> Worker:
+    symmetric = sides[0] is sides[1] and plan.mirrored
+    general = _General(plan, kind, sides, out)
+    if plan.has_axes or plan.axes != ((), ()):
+        return general
+    try:
+        tape = tape_of(plan.entries[kind], *sides, inputs=False)
+    except Unsupported:
+        return general
+    return _Compiled(Adjoints(tape, (sides[0].values, sides[1].values), symmetric), general)
+
+
+class _Tiles:
+    """What workers on derivatives have in common: tiles into arrays that are there already."""
+
+    reason = ""
+    pairs = 1 << 30
+    stopped = False
+    tiles: list[Tile]
+
+    def __init__(self, kinds: str, out: np.ndarray):
+        self.out = out
+        self.sink = ArraySink({kinds: out})
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
+
+    def proceed(self) -> None:
+        if self.stopped:
+            raise Stopped
+
+
+class _General(_Tiles):
+    """By the graph's rules on square tiles."""
+
+    road, grain = "general", 1 << 6
+
+    def __init__(
+        self, plan: Plan, kind: str, sides: tuple[ProfileTangents, ProfileTangents], out: np.ndarray
+    ):
+        super().__init__(kind, out)
+        self.plan, self.kind, self.sides = plan, kind, sides
+        rows, cols = (side.values for side in sides)
+        self.same = rows is cols
+        self.tiles = squares(rows.size, cols.size, general_side(plan), self.same and plan.mirrored)
+
+    def tile(self, tile: Tile) -> None:
+        put_each(self.out, tile, self.block(tile), self.kind)
+
+    def block(self, tile: Tile) -> np.ndarray:
+        """(parameters, rows, columns, *axes) of a tile."""
+        plan, count = self.plan, self.sides[0].count
+        rows, cols = (side.values for side in self.sides)
+        values = PairValues(rows, cols, tile.rows, tile.cols, self.same, self.proceed)
+        moves = PairTangents(values, *self.sides)
+        full = np.zeros((count, *values.counts, *plan.axes[0], *plan.axes[1]))
+        for entry in plan.entries[self.kind]:
+            found = moves(entry.node)
+            if found is None:
+                continue
+            block = np.broadcast_to(found, (count, *shape_of(entry.node, *values.counts)))
+            turned = np.moveaxis(block, 2 + len(entry.node.rows), 2)
+            at = (None, None, None, *entry.rows, *entry.cols)
+            full[tuple(slice(None) if i is None else i for i in at)] += entry.weight * turned
+        return full
+
+
+class _Compiled(_Tiles):
+    """By a tape; what its series do not reach, by the graph's rules."""
+
+    road, grain = "machine", 1 << 16
+
+    def __init__(self, adjoints: Adjoints, general: _General):
+        super().__init__(general.kind, general.out)
+        self.adjoints, self.general = adjoints, general
+        self.tiles = adjoints.tiles
+
+    def tile(self, tile: Tile) -> None:
+        self.proceed()
+        missed = self.adjoints.spread(tile, self.out)
+        for part in self.adjoints.beyond(tile, missed):
+            put_each(self.out, part, self.general.block(part), self.general.kind)
+        if not np.isfinite(self.out[:, tile.rows, tile.cols]).all():
+            raise _infinite(self.general.kind)
+
+
+def put_each(outs: np.ndarray, tile: Tile, blocks: np.ndarray, kind: str) -> None:
+    """Put a tile of every derivative."""
+    if not np.isfinite(blocks).all():
+        raise _infinite(kind)
+    for out, block in zip(outs, blocks, strict=True):
+        put(out, tile, block)
+
+
+def _infinite(kind: str) -> LimitError:
+    return LimitError(f"x1, x2: a derivative of the {kind} is not finite; scale the data")
 
 
 def _fill_diagonal(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -65,3 +65,44 @@ def directions(profile: ProfileValues, name: str, dtype: np.dtype) -> Directions
     if key not in found:
         found[key] = Directions(profile.data[name], dtype, f"x{profile.side + 1}")
     return found[key]
+
+
+class Stacked(NamedTuple):
+    """The data that Gram panels are of: all data lines of a side in one array, and where each panel finds its."""
+
+    directions: list[list[Directions]]
+    x: list[np.ndarray]
+    frames: list[np.ndarray]
+    places: np.ndarray
+
+
+def stacked(
+    profiles: tuple[ProfileValues, ProfileValues], grams: tuple[tuple[str, str], ...], dtype: np.dtype
+) -> Stacked:
+    """The rows and columns that panels ``grams``, pairs of data lines, are of."""
+    names = [list(dict.fromkeys(pair[side] for pair in grams)) for side in (0, 1)]
+    places = [[names[0].index(a), names[1].index(b)] for a, b in grams]
+    sides: list[list[Directions]] = []
+    for side, profile in enumerate(profiles):
+        if side == 1 and profiles[0] is profile and names[0] == names[1]:
+            sides.append(sides[0])
+        else:
+            sides.append([directions(profile, n, dtype) for n in names[side]])
+    return Stacked(
+        sides,
+        [_stack([d.x for d in side]) for side in sides],
+        [_stack([d.frame for d in side]) for side in sides],
+        np.array(places or np.empty((0, 2)), np.int64).reshape(-1, 2),
+    )
+
+
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+    """One array (D, rows, channels) of several, the missing channels zero; of one, a view."""
+    if len(arrays) == 1:
+        return arrays[0][None]
+    channels = max((a.shape[-1] for a in arrays), default=0)
+    rows = arrays[0].shape[0] if arrays else 0
+    made = np.zeros((len(arrays), rows, channels), np.result_type(np.float32, *arrays))
+    for whole, a in zip(made, arrays, strict=True):
+        whole[:, : a.shape[-1]] = a
+    return made

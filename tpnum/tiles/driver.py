@@ -218,7 +218,9 @@ def kernel(
             sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]
             jets = plan_with_slopes(net, paths, sizes, kinds)
             with np.errstate(all="ignore"):  # what is not finite is refused
-                slopes = derivatives(jets, len(paths), first, second, shape, work, variances, diag)
+                slopes = derivatives(
+                    jets, len(paths), first, second, shape, work, variances, diag, jobs
+                )
     account.warn()
     made = _given(get, kinds, outs)
     if slopes is None:

@@ -12,7 +12,7 @@ from tpnum.kernels import machine as kernels
 from tpnum.kernels.duals import pointer
 from tpnum.lower.blocks import runs
 from tpnum.tiles.diagonal import exact_diagonals
-from tpnum.tiles.directions import Directions, directions
+from tpnum.tiles.directions import stacked
 from tpnum.tiles.grid import Tile, panels
 from tpnum.tiles.pool import Stopped
 
@@ -55,7 +55,9 @@ class MachineWorker:
         self.plan, self.machine, self.profiles, self.sink, self.dtype = plan, machine, profiles, sink, dtype
         rows, cols = profiles
         self.symmetric = rows is cols
-        self._place(rows, cols)
+        sides = stacked(profiles, machine.grams, dtype)
+        self.sides, self.grams = sides.directions, sides.places
+        self.x, self.frames = sides.x, sides.frames
         self.work = dtype if machine.steps <= SINGLE else np.dtype(np.float64)
         self.tables = machine.tables.arrays(self.work, (rows.size, cols.size))
         with np.errstate(over="ignore"):
@@ -74,22 +76,6 @@ class MachineWorker:
         self.tiles = panels(rows.size, cols.size, height, width, self.symmetric and plan.mirrored)
         self.zero = [kind for kind in sink.kinds if not plan.entries[kind]]
         self._local = threading.local()
-
-    def _place(self, rows: ProfileValues, cols: ProfileValues) -> None:
-        """Stack the data that the Gram panels are of, and say where each panel finds it."""
-        grams = self.machine.grams
-        names = [list(dict.fromkeys(pair[side] for pair in grams)) for side in (0, 1)]
-        self.grams = np.array(
-            [[names[0].index(a), names[1].index(b)] for a, b in grams] or np.empty((0, 2)), dtype=np.int64
-        ).reshape(-1, 2)
-        self.sides: list[list[Directions]] = []
-        for side, profile in enumerate((rows, cols)):
-            if side == 1 and self.symmetric and names[0] == names[1]:
-                self.sides.append(self.sides[0])
-                continue
-            self.sides.append([directions(profile, n, self.dtype) for n in names[side]])
-        self.x = [_stack([d.x for d in side]) for side in self.sides]
-        self.frames = [_stack([d.frame for d in side]) for side in self.sides]
 
     def prepare(self) -> None:
         """Nothing is left to do before the threads start."""
@@ -189,15 +175,3 @@ class MachineWorker:
             flat = np.empty(size, dtype or self.dtype)
             setattr(self._local, name, flat)
         return flat[:size].reshape(shape)
-
-
-def _stack(arrays: list[np.ndarray]) -> np.ndarray:
-    """One array (D, rows, channels) of several, the missing channels zero; of one, a view."""
-    if len(arrays) == 1:
-        return arrays[0][None]
-    channels = max((a.shape[-1] for a in arrays), default=0)
-    rows = arrays[0].shape[0] if arrays else 0
-    made = np.zeros((len(arrays), rows, channels), np.result_type(np.float32, *arrays))
-    for whole, a in zip(made, arrays, strict=True):
-        whole[:, : a.shape[-1]] = a
-    return made

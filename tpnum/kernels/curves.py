@@ -1,0 +1,141 @@
+"""Second derivatives of expectations, strips of pairs by Hermite series (`tpnum.kernels.series`).
+
+For f = sum a_k h_k(z) of the row and g = sum b_k h_k of the column, with variances q and q', the coefficients
+of q f'' are g_k = sqrt((k + 1)(k + 2)) a_{k + 2}: so do E f g and E f' g' change with log q / 2 at a covariance
+c that stays (the heat equation), and with c like E f' g' and E f'' g''.
+"""
+
+from __future__ import annotations
+
+from tpnum.kernels._jit import kernel
+
+SCRATCH = 8
+"""Strips that `partials` works in."""
+
+
+@kernel
+def _horner(x, terms, a, g, b, h, j, work):
+    """Rows 0 .. 6 of ``work``: S = sum a_k b_kj x^k, S', S''/2, sum g b x^k, its derivative, the same of a h."""
+    n = x.size
+    s0, s1, s2 = work[0, :n], work[1, :n], work[2, :n]
+    u0, u1, w0, w1 = work[3, :n], work[4, :n], work[5, :n], work[6, :n]
+    for m in range(n):
+        s0[m] = 0.0
+        s1[m] = 0.0
+        s2[m] = 0.0
+        u0[m] = 0.0
+        u1[m] = 0.0
+        w0[m] = 0.0
+        w1[m] = 0.0
+    k = terms
+    while k & 3:
+        k -= 1
+        a0, g0 = a[k], g[k]
+        b0, h0 = b[k, j : j + n], h[k, j : j + n]
+        for m in range(n):
+            z = x[m]
+            s2[m] = s2[m] * z + s1[m]
+            s1[m] = s1[m] * z + s0[m]
+            s0[m] = s0[m] * z + a0 * b0[m]
+            u1[m] = u1[m] * z + u0[m]
+            u0[m] = u0[m] * z + g0 * b0[m]
+            w1[m] = w1[m] * z + w0[m]
+            w0[m] = w0[m] * z + a0 * h0[m]
+    while k > 0:
+        k -= 4
+        a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
+        g0, g1, g2, g3 = g[k], g[k + 1], g[k + 2], g[k + 3]
+        b0, b1, b2, b3 = b[k, j : j + n], b[k + 1, j : j + n], b[k + 2, j : j + n], b[k + 3, j : j + n]
+        h0, h1, h2, h3 = h[k, j : j + n], h[k + 1, j : j + n], h[k + 2, j : j + n], h[k + 3, j : j + n]
+        for m in range(n):
+            z, p, q, r = x[m], s0[m], s1[m], s2[m]
+            r = r * z + q
+            q = q * z + p
+            p = p * z + a3 * b3[m]
+            r = r * z + q
+            q = q * z + p
+            p = p * z + a2 * b2[m]
+            r = r * z + q
+            q = q * z + p
+            p = p * z + a1 * b1[m]
+            s2[m] = r * z + q
+            s1[m] = q * z + p
+            s0[m] = p * z + a0 * b0[m]
+        for m in range(n):
+            z, p, q, r, t = x[m], u0[m], u1[m], w0[m], w1[m]
+            q = q * z + p
+            p = p * z + g3 * b3[m]
+            t = t * z + r
+            r = r * z + a3 * h3[m]
+            q = q * z + p
+            p = p * z + g2 * b2[m]
+            t = t * z + r
+            r = r * z + a2 * h2[m]
+            q = q * z + p
+            p = p * z + g1 * b1[m]
+            t = t * z + r
+            r = r * z + a1 * h1[m]
+            u1[m] = q * z + p
+            u0[m] = p * z + g0 * b0[m]
+            w1[m] = t * z + r
+            w0[m] = r * z + a0 * h0[m]
+
+
+@kernel
+def partials(rho, number, curves, rp, cp, p, i, j, work, out):
+    """Rows of ``out``: E f'' g'', then E f g by log q / 2 and by log q' / 2, then E f' g' by them.
+
+    ``curves`` are entries (first coefficient, count, parity, first limit, how many), limits as in
+    `tpnum.kernels.machine.expand`, a and g per row, b and h per column, without the zeros of the parity.
+    Parameter p is 1 / sqrt(q).  Returns 1 where the series does not reach, else 0.
+    """
+    entries, terms, least, row_coefs, row_bends, col_coefs, col_bends = curves
+    start, count, parity = entries[number, 0], entries[number, 1], entries[number, 2]
+    at, many = entries[number, 3], entries[number, 4]
+    n = rho.size
+    closest = 1.0
+    for k in range(n):
+        closest = min(closest, 1.0 - abs(rho[k]))
+    used = -1
+    for m in range(at, at + many):
+        if closest >= least[m]:
+            used = terms[m]
+            break
+    if used < 0:
+        return 1
+    x = work[7, :n]
+    for k in range(n):
+        x[k] = rho[k] if parity == 0 else rho[k] * rho[k]
+    _horner(
+        x, used, row_coefs[i, start : start + count], row_bends[i, start : start + count],
+        col_coefs[start : start + count], col_bends[start : start + count], j, work,
+    )  # fmt: skip
+    r, s = rp[p, i], cp[p, j : j + n]
+    s1, s2 = work[1, :n], work[2, :n]
+    u0, u1, w0, w1 = work[3, :n], work[4, :n], work[5, :n], work[6, :n]
+    by_c, first, second, first_slope, second_slope = out[0], out[1], out[2], out[3], out[4]
+    if parity == 0:
+        for k in range(n):
+            t = r * s[k]
+            by_c[k] = (t * t) * (2.0 * s2[k])
+            first[k] = u0[k]
+            second[k] = w0[k]
+            first_slope[k] = t * u1[k]
+            second_slope[k] = t * w1[k]
+    elif parity > 0:
+        for k in range(n):
+            t = r * s[k]
+            by_c[k] = (t * t) * (2.0 * s1[k] + 8.0 * (x[k] * s2[k]))
+            first[k] = u0[k]
+            second[k] = w0[k]
+            first_slope[k] = t * (2.0 * rho[k] * u1[k])
+            second_slope[k] = t * (2.0 * rho[k] * w1[k])
+    else:
+        for k in range(n):
+            t = r * s[k]
+            by_c[k] = (t * t) * (rho[k] * (6.0 * s1[k] + 8.0 * (x[k] * s2[k])))
+            first[k] = rho[k] * u0[k]
+            second[k] = rho[k] * w0[k]
+            first_slope[k] = t * (u0[k] + 2.0 * (x[k] * u1[k]))
+            second_slope[k] = t * (w0[k] + 2.0 * (x[k] * w1[k]))
+    return 0

@@ -1,0 +1,183 @@
+"""How the adjoint of an expectation passes on: by closed forms of the family, or by Hermite series.
+
+Of V = E f(u) g(v) and S = E f'(u) g'(v), functions of c = E u v and of l = log q / 2 and l' = log q' / 2, this
+gives dS/dc, V_1 = dV/dl, S_1 = dS/dl and the same by l', where c stays:
+
+    f(s u) = s^d f(u):   V_1 = d V - c S,          S_1 = (d - 1) S - c dS/dc
+    erf(b u):            V_1 = -(2 b^2 q / D) c S,  S_1 = -(q D' / 2 b^2 w^2) S^3,  dS/dc = c S^3 / w^2
+    f'' = k f:           V_1 = k q V,              S_1 = k q S,                    dS/dc = k^2 V
+
+with D = 1 + 2 b^2 q and w = 2 a^2 b^2 / pi / b^2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.gauss.hermite import tails
+from tpnum.lower.assembler import inverse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tpnum.gauss.pair import Prepared
+    from tpnum.law import graph
+    from tpnum.lower.reverse import Sides, Writer
+
+REACH = 1e-12
+"""What the tails of second derivatives may be, relative to all of them."""
+FLOOR = 1e-13
+BOTH = 2
+"""The side of what is the same by either variance."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a dual as the tape knows it: registers e and rho of u, v and S, and what is known of rows."""
+
+    graph: graph.DualCall
+    e: int
+    rho: int
+    image: int
+    steep: int
+    first: Prepared
+    second: Prepared
+    curve: int = -1
+
+    @property
+    def variances(self) -> Sides:
+        return self.first.q, self.second.q
+
+    @property
+    def roots(self) -> Sides:
+        return np.sqrt(self.first.q), np.sqrt(self.second.q)
+
+
+Rule = "Callable[[Writer, Call, str, int], None]"
+
+
+def homogeneous(w: Writer, call: Call, what: str, bar: int) -> None:
+    """Piecewise linear functions: d = 1, and S = k acos(-rho) + a constant."""
+    row, col = call.roots
+    by_c = call.steep
+    if what == "slope":
+        _, bent, size = call.first.params[:, :1]
+        by_c = w.value_of("bend", call.e, p=w.number(inverse(row) * (2.0 * bent * size / math.pi), inverse(col)))
+    else:
+        w.gain_log(call, BOTH, w.ones, bar, w.plain_value(call))
+    w.gain_cov(call, w.ones, bar, by_c)
+    w.gain_log(call, BOTH, w.number(-row, col), bar, call.rho, by_c)
+
+
+def error_function(w: Writer, call: Call, what: str, bar: int) -> None:
+    """a erf(b u) + c: S = (4 a^2 b^2 / pi) (D D' - 4 b^4 c^2)^(-1/2)."""
+    assert call.first.f.closed is not None
+    a, b, _ = call.first.f.closed[1]
+    square, scale = 2.0 * b * b, 4.0 * a * a * b * b / math.pi
+    (q, q2), (row, col) = call.variances, call.roots
+    first, second = (square * x / (1.0 + square * x) for x in (q, q2))
+    if what == "value":
+        w.gain_cov(call, w.ones, bar, call.steep)
+        for side, numbers in enumerate(((-row * first, col), (-row, col * second))):
+            w.gain_log(call, side, w.number(*numbers), bar, call.rho, call.steep)
+        return
+    if not scale:
+        return
+    cube = w.value_of("multiply", call.steep, call.steep, call.steep, p=w.number(q * 0.0 + scale**-2, q2 * 0.0 + 1.0))
+    w.gain_cov(call, w.number(square**2 * row, col), bar, call.rho, cube)
+    for side, numbers in enumerate(((-square * q, 1.0 + square * q2), (-square * (1.0 + square * q), q2))):
+        w.gain_log(call, side, w.number(*numbers), bar, cube)
+
+
+def exponential(w: Writer, call: Call, what: str, bar: int) -> None:
+    """f'' = k f: exponentials, sines and cosines."""
+    assert call.first.f.closed is not None
+    name, (_, b, *_) = call.first.f.closed
+    rate = b * b if name == "exp" else -b * b
+    own = w.plain_value(call)
+    q, q2 = call.variances
+    if what == "value":
+        w.gain_cov(call, w.ones, bar, call.steep)
+    else:
+        w.gain_cov(call, w.number(q * 0.0 + rate**2, q2 * 0.0 + 1.0), bar, own)
+    of = own if what == "value" else call.steep
+    w.gain_log(call, 0, w.number(rate * q, q2 * 0.0 + 1.0), bar, of)
+    w.gain_log(call, 1, w.number(q * 0.0 + rate, q2), bar, of)
+
+
+def by_series(w: Writer, call: Call, what: str, bar: int) -> None:
+    """Any other function."""
+    w.gain_cov(call, w.ones, bar, call.steep if what == "value" else call.curve)
+    for side in (0, 1):
+        w.gain_log(call, side, w.ones, bar, call.curve + 1 + side + 2 * (what == "slope"))
+
+
+RULES = {"abrelu": homogeneous, "erf": error_function, "sin": exponential, "exp": exponential}
+"""By the family of a function with itself."""
+
+
+@dataclass
+class CurveTables:
+    """Series of second derivatives, as `tpnum.kernels.curves.partials` reads them."""
+
+    entries: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    parts: list[tuple[np.ndarray, ...]] = field(default_factory=list)
+    terms: list[int] = field(default_factory=list)
+    least: list[float] = field(default_factory=list)
+
+    def add(self, first: Prepared, second: Prepared, parity: int) -> int:
+        """The number of a new pair of functions."""
+        assert first.series is not None
+        assert second.series is not None
+        ladder = min(first.series.ladder, second.series.ladder, key=len)
+        degrees = min(first.series.value.shape[1], second.series.value.shape[1])
+        sides = [_coefficients(p, degrees) for p in (first, second)]
+        worst = np.sqrt(np.prod([_tail(coefs, ladder) for coefs, _ in sides], axis=0))
+        rho = np.minimum((REACH / np.maximum(worst, 1e-300)) ** (1.0 / ladder), 1.0)
+        kept = slice(0 if parity >= 0 else 1, degrees, 2 if parity else 1)
+        rows = [part[:, kept][first.where] for part in sides[0]]
+        cols = [part[:, kept][second.where] for part in sides[1]]
+        start, at = sum(part[0].shape[1] for part in self.parts), len(self.terms)
+        count = rows[0].shape[1]
+        self.terms += np.minimum(-(-ladder // 2) if parity else ladder, count).tolist()
+        self.least += (1.0 - rho).tolist()
+        self.entries.append((start, count, parity, at, len(self.terms) - at))
+        self.parts.append((*rows, *cols))
+        return len(self.entries) - 1
+
+    def arrays(self, counts: tuple[int, int]) -> tuple[np.ndarray, ...]:
+        """(entries, terms, least, a and g per row (R, K), b and h per column (K, C))."""
+        made = []
+        for k in range(4):
+            whole = np.concatenate([np.zeros((counts[k // 2], 0)), *(part[k] for part in self.parts)], axis=1)
+            made.append(np.ascontiguousarray(whole if k < 2 else whole.T))
+        return (
+            np.array(self.entries, np.int64).reshape(-1, 5),
+            np.array(self.terms, np.int64),
+            np.array(self.least, np.float64),
+            *made,
+        )
+
+
+def _coefficients(p: Prepared, degrees: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of f and of q f'', for distinct rows."""
+    assert p.series is not None
+    second = np.zeros(len(p.series.value))
+    second[p.where] = p.second
+    value = p.series.value * np.sqrt(second)[:, None]
+    k = np.arange(2, value.shape[1])
+    bent = np.zeros_like(value)
+    bent[:, :-2] = value[:, 2:] * np.sqrt(k * (k - 1.0))
+    return value[:, :degrees], bent[:, :degrees]
+
+
+def _tail(coefs: np.ndarray, ladder: np.ndarray) -> np.ndarray:
+    """Of sum k^2 a_k^2, the largest share of any row from each degree of the ladder on."""
+    squares = (coefs * np.arange(coefs.shape[1])) ** 2
+    total = squares.sum(axis=1)
+    squares /= np.where(total > 0, total, 1.0)[:, None]
+    return tails(squares, ladder, np.where(total > 0, 1.0, 0.0), FLOOR).max(axis=0)
