@@ -40,7 +40,7 @@ from tpnum.nn.activations import (
     Swish,
     Tanh,
 )
-from tpnum.nn.attention import GlobalSelfAttention
+from tpnum.nn.attention import CrossAttention, GlobalSelfAttention
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.combinators import (
     FanInConcat,
@@ -71,6 +71,7 @@ from tpnum.nn.spatial import (
     SumPool,
 )
 from tpnum.nn.spec import from_spec, ops
+from tpnum.nn.transformers import TransformerBlock
 from tpnum.nn.training import Training, sgd
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "ConvLocal",
     "ConvTranspose",
     "Cos",
+    "CrossAttention",
     "Dense",
     "Dropout",
     "Elementwise",
@@ -133,6 +135,7 @@ __all__ = [
     "Swish",
     "Tanh",
     "Training",
+    "TransformerBlock",
     "from_spec",
     "ops",
     "parallel",
