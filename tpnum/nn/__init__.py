@@ -71,8 +71,8 @@ from tpnum.nn.spatial import (
     SumPool,
 )
 from tpnum.nn.spec import from_spec, ops
-from tpnum.nn.transformers import TransformerBlock
 from tpnum.nn.training import Training, sgd
+from tpnum.nn.transformers import TransformerBlock
 
 __all__ = [
     "ABRelu",

@@ -227,8 +227,8 @@ class CrossAttention(GlobalSelfAttention):
         branches = x if isinstance(x, tuple) else (x,)
         if len(branches) != 2 or not all(isinstance(branch, Features) for branch in branches):
             raise to.error(
-                f"it gets {len(branches)} branch{'es' * (len(branches) != 1)}, and takes two, queries and what "
-                "they see; put FanOut(2) and parallel before it"
+                f"it gets {len(branches)} branch{'es' * (len(branches) != 1)}, and takes two, queries and "
+                "what they see; put FanOut(2) and parallel before it"
             )
         first, second = branches
         assert isinstance(first, Features)

@@ -73,7 +73,8 @@ def embeddings(layer: GlobalSelfAttention, to: Emitter, *features: Features) -> 
     ranks = {len(each.axes) for each in features}
     if len(ranks) > 1:
         raise to.error(
-            f"positions of {' and '.join(map(str, sorted(ranks)))} axes have no distance; leave out pos_emb_type"
+            f"positions of {' and '.join(map(str, sorted(ranks)))} axes have no distance; leave out "
+            "pos_emb_type"
         )
     sizes = tuple(max(along) for along in zip(*(each.sizes().values() for each in features), strict=True))
     return Embeddings(share, own, sizes, _root(layer, to, sizes))

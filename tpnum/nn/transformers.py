@@ -41,7 +41,7 @@ def _activation(value: Any) -> Activation:
 class TransformerBlock(Layer):
     """Attention, then a perceptron of one hidden layer, both with a residual and a `LayerNorm`.
 
-    ``norm="pre"``: x + f(LayerNorm(x)) for f the attention and the perceptron; ``"post"``: LayerNorm(x + f(x)).
+    ``norm="pre"``: x + f(LayerNorm(x)), f the attention and the perceptron; ``"post"``: LayerNorm(x + f(x)).
     Features come and go with ``n_chan`` channels, which the ``n_heads`` heads divide; ``n_chan_mlp`` are
     those of the hidden layer (4 ``n_chan`` by default).  ``scaling``, ``attention_mechanism``, ``tied``,
     ``causal`` and the deviations of queries, keys, values and output are those of `GlobalSelfAttention`,
@@ -51,7 +51,7 @@ class TransformerBlock(Layer):
     n_chan: Size
     n_heads: Size
     n_chan_mlp: OptionalSize = None
-    activation: Annotated[Layer, Accepts("an activation, e.g. nn.Relu()", _activation)] = Relu()  # noqa: RUF009
+    activation: Annotated[Layer, Accepts("an activation, e.g. nn.Relu()", _activation)] = Relu()
     norm: NormPlace = "pre"
     scaling: OptionalScaling = None
     attention_mechanism: Mechanism = "SOFTMAX"
