@@ -252,7 +252,7 @@ UNEQUAL = nn.serial(nn.FanOut(2), nn.parallel(nn.Dense(4), nn.Dense(5)))
         (lambda: nn.TransformerBlock(8, 2, norm="between"), None, "norm is 'between'"),
         (lambda: nn.TransformerBlock(8, 2), (4, 8), r"gets raw data of 8; put Dense\(8\) before"),
         (lambda: nn.serial(nn.Dense(6), nn.TransformerBlock(8, 2)), (4, 3), r"layers\[1\].*n_chan = 8 .* 6"),
-        (lambda: nn.serial(nn.Dense(8), nn.TransformerBlock(8, 2)), (3,), "Attention.* the features have none"),
+        (lambda: nn.serial(nn.Dense(8), nn.TransformerBlock(8, 2)), (3,), "Attention.* have none"),
         (lambda: nn.CrossAttention(8, 4, 4, 2), (4, 3), "gets 1 branch, and takes two"),
         (lambda: nn.serial(UNEQUAL, nn.CrossAttention(8, 4, 4, 2)), (4, 3), "4 and 5 channels"),
     ],

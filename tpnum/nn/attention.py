@@ -40,7 +40,7 @@ class GlobalSelfAttention(Layer):
     for keys and queries; with independent ones (``tied=False``) the products vanish, and A is that of zeros.
     ``"1/sqrt(n)"`` (``linear_scaling=False``) divides by the root of the width, keys and queries independent,
     and means the limit of infinitely many heads, in which the products are Gaussian and the output is an
-    average over them: of closed form for "IDENTITY", "ABS" and "RELU".  It never means a fixed number of
+    average over them: of closed form for "IDENTITY", "ABS" and "RELU", sampled for "SOFTMAX".  It never means a fixed number of
     heads, whose limit is not Gaussian.
 
     ``attention_mechanism`` is "SOFTMAX" over the keys, "IDENTITY", "ABS" or "RELU".  ``causal`` lets a
@@ -75,12 +75,6 @@ class GlobalSelfAttention(Layer):
         super().__post_init__()
         if self.scaling == "1/n" and not self.linear_scaling:
             raise self.error('scaling is "1/n" and linear_scaling False, which is "1/sqrt(n)"; leave one out')
-        if self.random and self.attention_mechanism == "SOFTMAX":
-            raise self.error(
-                'with scaling "1/sqrt(n)" (linear_scaling=False) the products of keys and queries stay '
-                "random in the limit, whose law this layer has for the IDENTITY of them, not for "
-                f'{self.attention_mechanism}; take scaling="1/n"'
-            )
         if self.random and self.tied:
             raise self.error(
                 'tied is True, but with scaling "1/sqrt(n)" products of tied keys and queries grow without '
@@ -147,6 +141,9 @@ class GlobalSelfAttention(Layer):
         else:
             drawn = to.matrix(to.cdc(width), to.cdc(inner), 1.0, 0.0, prefix="H")
             logits = drawn @ to.product([queries, keys])
+            if self.attention_mechanism == "SOFTMAX":
+                allowed = self._allowed(to, x, seen, named)
+                return to.program.attend(logits, values, *named.values(), weights=allowed)
             parts = to.product([to.program.apply(self.attention_mechanism.lower(), logits), values])
         if self.causal:
             parts = to.scale(parts, self._before(to, x, seen, named))
@@ -162,16 +159,21 @@ class GlobalSelfAttention(Layer):
         self, to: Emitter, x: Features, seen: Features, logits: Scalar, named: dict[str, str]
     ) -> Scalar:
         """The weights of the positions seen, of those alone that a position may see."""
-        allowed = None if seen.mask is None else seen.mask.rename(**named)
-        if self.causal:
-            before = self._before(to, x, seen, named)
-            allowed = before if allowed is None else before * allowed
+        allowed = self._allowed(to, x, seen, named)
         if self.attention_mechanism == "SOFTMAX":
             return logits.softmax(*named.values(), weights=allowed)
         made = logits
         if self.attention_mechanism != "IDENTITY":
             made = to.program.apply(self.attention_mechanism.lower(), logits)
         return made if allowed is None else made * allowed
+
+    def _allowed(self, to: Emitter, x: Features, seen: Features, named: dict[str, str]) -> Scalar | None:
+        """1 where a position may be seen; None where all may."""
+        allowed = None if seen.mask is None else seen.mask.rename(**named)
+        if self.causal:
+            before = self._before(to, x, seen, named)
+            allowed = before if allowed is None else before * allowed
+        return allowed
 
     @staticmethod
     def _before(to: Emitter, x: Features, seen: Features, named: dict[str, str]) -> Scalar:
