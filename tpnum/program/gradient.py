@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tpnum.errors import ProgramError
 from tpnum.program.lines import Arith, Attend, Axes, LinComb, Line, Map, MatMul, Moment, Nonlin, Softmax
 from tpnum.program.tangent import FLAT, SUMS
+from tpnum.program.text import used_by
 from tpnum.program.values import Scalar, Vector
 
 if TYPE_CHECKING:
