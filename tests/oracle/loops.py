@@ -233,18 +233,50 @@ def _attention(s: Grid, layer: dict) -> Grid:
 
 
 def _random_products(s: Grid, layer: dict, std: dict, q, t) -> Grid:
-    """Scaled by 1/sqrt(n), the identity of the products, infinitely many heads; values without embeddings.
+    """Scaled by 1/sqrt(n), infinitely many heads; values without embeddings.
 
-    q and t are those of keys and queries; q -> D q, D = sum_rs q[r, s] value[r, s].
+    q and t are those of keys and queries: z[p, r] ~ N(0, q[p, p'] q[r, r']) and its direction varies by
+    2 q q + t q + q t; a head is the sum over r of f(z[p, r]) v[r].
     """
-    whole = (std["key"] * std["query"] * std["value"] * std["out"]) ** 2
+    slopes = {"IDENTITY": None, "ABS": (-1, 1), "RELU": (0, 1)}[layer["attention_mechanism"]]
+    inner, outer = (std["key"] * std["query"]) ** 2, (std["value"] * std["out"]) ** 2
     bias = REAL(layer.get("b_std") or 0) ** 2
-    d = (q * s.q).sum(axis=(0, 1))
-    e = (q * s.t + t * s.q).sum(axis=(0, 1))
-    new = replace(
-        s, q=whole * d * q + bias, t=whole * (e * q + d * (t + 4 * q)) + bias, width=layer["n_chan_out"]
-    )
-    return new.masked()
+    count, var = len(q), np.stack([np.diagonal(q[p, p]) for p in range(len(q))])
+    value, moved = np.zeros_like(q), np.zeros_like(q)
+    for p, p2 in product(range(count), repeat=2):
+        seen = range(p + 1 if layer.get("causal") else count), range(p2 + 1 if layer.get("causal") else count)
+        for r, s2 in product(*seen):
+            cov = inner * q[p, p2] * q[r, s2]
+            e, d = cov, REAL(1)
+            if slopes:
+                v1, v2 = (inner * var[p] * var[r])[:, None], (inner * var[p2] * var[s2])[None, :]
+                e, d = _relu_like(*map(REAL, slopes), v1, v2, cov)
+            z = inner * (2 * q[p, p2] * q[r, s2] + t[p, p2] * q[r, s2] + q[p, p2] * t[r, s2])
+            value[p, p2] += outer * e * s.q[r, s2]
+            moved[p, p2] += outer * (e * s.t[r, s2] + d * z * s.q[r, s2])
+    return replace(s, q=value + bias, t=2 * value + moved + bias, width=layer["n_chan_out"]).masked()
+
+
+def _block(layer: dict) -> dict:
+    """A Transformer block as the residuals and layernorms that it stands for."""
+    width, hidden = layer["n_chan"], layer.get("n_chan_mlp") or 4 * layer["n_chan"]
+    dense = {"op": "Dense", "W_std": layer.get("W_std", 1.0), "b_std": layer.get("b_std")}
+    mlp = [dense | {"out_dim": hidden}, layer.get("activation", {"op": "Relu"}), dense | {"out_dim": width}]
+    attention = {
+        "op": "GlobalSelfAttention", "n_chan_out": width,
+        "linear_scaling": layer.get("scaling") != "1/sqrt(n)",
+    } | {k: v for k, v in layer.items() if k.startswith("W_") and k != "W_std" or k in SHARED}  # fmt: skip
+    norm, here = {"op": "LayerNorm", "eps": layer.get("eps", 1e-12)}, {"op": "Identity"}
+
+    def added(*body: dict) -> dict:
+        return {"op": "residual", "body": {"op": "serial", "layers": list(body)}, "shortcut": here}
+
+    if layer.get("norm", "pre") == "pre":
+        return {"op": "serial", "layers": [added(norm, attention), added(norm, *mlp)]}
+    return {"op": "serial", "layers": [added(attention), norm, added(*mlp), norm]}
+
+
+SHARED = ("attention_mechanism", "causal", "b_std")
 
 
 def _layernorm(s: Grid, layer: dict) -> Grid:
@@ -277,6 +309,8 @@ def walk(s: Grid, layer: dict) -> Grid:
         return replace(s, q=q, t=t, width=layer["out_dim"]).masked()
     if op == "GlobalSelfAttention":
         return _attention(s, layer)
+    if op == "TransformerBlock":
+        return walk(s, _block(layer))
     if op == "Aggregate":
         return replace(s, q=_contracted(s.q, s.graph), t=_contracted(s.t, s.graph)).masked()
     if op in ("AvgPool", "SumPool"):

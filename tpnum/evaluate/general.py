@@ -60,6 +60,7 @@ class PairValues:
         self.slices = (r, c)
         self.counts = (len(range(rows.size)[r]), len(range(cols.size)[c]))
         self.same = same
+        self.pooled = False  # whether no output has index axes: errors of what is sampled average out
         self._read: set[int] | None = None  # the nodes whose increments are read, all of them for None
         self._memo: dict[int, Block] = {}
         self._calls: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
@@ -67,6 +68,7 @@ class PairValues:
     def run(self, outputs: list[graph.Pair]) -> None:
         """Compute the outputs and what they stand on, each block dropped behind its last reader."""
         order = graph.schedule(outputs)
+        self.pooled = not any(node.tied or node.rows or node.cols for node in outputs)
         self._read = _increments_read(order)
         readers: dict[int, int] = {}
         for node in order:
@@ -93,6 +95,13 @@ class PairValues:
     def full(self, node: graph.Pair) -> np.ndarray:
         """K with every dimension of the tile."""
         return np.broadcast_to(self(node).k, self.shape(node))
+
+    def grid(self, node: graph.Pair) -> np.ndarray:
+        """K as (rows, columns of the tile, *free axes of the row, *free axes of the column); none is tied."""
+        assert not node.tied
+        order: list[Dim] = [("", 0), ("", 1), *((n, 0) for n, _ in node.rows), *((n, 1) for n, _ in node.cols)]
+        own = dims(node)
+        return self.full(node).transpose([own.index(key) for key in order])
 
     def shape(self, node: graph.Pair) -> tuple[int, ...]:
         """The lengths of a node's dimensions."""
@@ -354,6 +363,12 @@ class PairValues:
         return maps.weighted(self, node)
 
     @_compute.register
+    def _(self, node: graph.Attention) -> Block:
+        from tpnum.evaluate.attention import attended
+
+        return attended(self, node)
+
+    @_compute.register
     def _(self, node: graph.Embedded) -> Block:
         return maps.embedded(self, node)
 
@@ -378,6 +393,17 @@ def _merged(node: graph.PairExpect) -> tuple[np.ndarray, tuple[graph.Factor, ...
     place = [kept.index(i) for i in first]
     factors = (replace(f, args=tuple(place[i] for i in f.args)) for f in node.factors)
     return np.array(kept), tuple(factors)
+
+
+def own_blocks(values: ProfileValues, pair: graph.Pair) -> np.ndarray:
+    """A pair node of every input with itself: (N, *rows, *columns)."""
+    out = []
+    for example in range(values.size):
+        at = slice(example, example + 1)
+        tile = PairValues(values, values, at, at, same=True)
+        tile.run([pair])
+        out.append(tile.grid(pair)[0, 0])
+    return np.stack(out)
 
 
 def same_input(

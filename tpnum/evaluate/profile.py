@@ -300,6 +300,12 @@ class ProfileValues:
         return found[node.key]
 
     @_compute.register
+    def _(self, node: graph.Table) -> np.ndarray:
+        from tpnum.evaluate.general import own_blocks
+
+        return own_blocks(self, node.pair)
+
+    @_compute.register
     def _(self, node: graph.Reduced) -> np.ndarray:
         return self._variances(self, node)
 

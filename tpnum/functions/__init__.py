@@ -19,6 +19,7 @@ import numpy as np
 from tpnum.arguments import finite_array, flag, number, shown, whole
 from tpnum.errors import ProgramError
 from tpnum.functions.arithmetic import SEVERAL
+from tpnum.functions.attention import ATTENTION
 from tpnum.functions.docs import describe
 from tpnum.functions.function import TABLE, Function
 from tpnum.functions.record import REQUIRED, Record
@@ -26,6 +27,7 @@ from tpnum.functions.table import UNARY
 
 TABLE.update(UNARY)
 TABLE.update(SEVERAL)
+TABLE.update(ATTENTION)
 
 from tpnum.functions.combine import affine, compose, linear, product  # noqa: E402  (needs the table)
 

@@ -152,6 +152,13 @@ class Reduced(Profile):
 
 
 @dataclass(frozen=True, eq=False)
+class Table(Profile):
+    """A same-input pair node at all pairs of its positions: those of its rows, then those of its columns."""
+
+    pair: Pair
+
+
+@dataclass(frozen=True, eq=False)
 class Pair:
     """A quantity of two inputs; ``rows``, ``cols`` are its free axes, ``tied`` those with p = p' only.
 
@@ -288,6 +295,24 @@ class Weighted(Pair):
 
 
 @dataclass(frozen=True, eq=False)
+class Attention(Pair):
+    """E of two sums weighted by the softmax of random logits (`tpnum.law.attention`).
+
+    ``logits`` and ``along`` are the covariances of logits and of their directions (None for values), products
+    of one over the positions that see and one over those that are ``seen``; ``values`` is over the latter.
+    ``tables`` are the same of either input with itself: of queries, keys and values.
+    """
+
+    seen: tuple[Axes, Axes]
+    logits: tuple[Pair, Pair] | None
+    values: Pair
+    along: tuple[tuple[Pair, Pair], ...] | None
+    tables: tuple[tuple[Profile | None, ...], tuple[Profile | None, ...]]
+    weights: tuple[Profile | None, Profile | None]
+    where: str
+
+
+@dataclass(frozen=True, eq=False)
 class Embedded(Pair):
     """A node tied along ``axes`` spread out to all p, p': zero where they differ."""
 
@@ -311,6 +336,8 @@ def operands(node: Pair) -> list[Pair]:
         return [node.call.cov]
     if isinstance(node, PairExpect):
         return [entry for row in node.cov for entry in row if isinstance(entry, Pair)]
+    if isinstance(node, Attention):
+        return [node.values, *(node.logits or ()), *(pair for both in node.along or () for pair in both)]
     if isinstance(node, (Mapped, Weighted, Embedded, Diagonal)):
         return [node.operand]
     return []
@@ -371,7 +398,7 @@ def sources(node: Profile) -> list[Profile]:
             return _given(node.logits, node.weights)
         case Mapped1():
             return [node.operand]
-        case Reduced():
+        case Reduced() | Table():
             return [p for pair in schedule([node.pair]) for p in profiles(pair)]
     return []
 
@@ -391,6 +418,8 @@ def profiles(node: Pair) -> list[Profile]:
             return _given(*call.means, *call.vars, *moments, *call.f_scalars, *call.g_scalars)
         case Weighted():
             return _given(node.weights)
+        case Attention():
+            return _given(*node.tables[0], *node.tables[1], *node.weights)
         case PairExpect():
             return _given(*node.means, *_entries(node.cov), *_scalars(node.factors))
     return []

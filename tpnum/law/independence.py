@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from tpnum.program.expand import sources
 from tpnum.program.lines import (
     Arith,
+    Attend,
     Input,
     LinComb,
     Map,
@@ -303,6 +304,9 @@ class _Check:
             case Arith():
                 return _applied(line.fn, (), [known[s] for s in line.scalars])
             case Softmax():
+                parities = {known[s] for s in used_by(line)} - {CONSTANT, ZERO}
+                return (EVEN if parities == {EVEN} else NEITHER) if parities else CONSTANT
+            case Attend():
                 parities = {known[s] for s in used_by(line)} - {CONSTANT, ZERO}
                 return (EVEN if parities == {EVEN} else NEITHER) if parities else CONSTANT
         return CONSTANT

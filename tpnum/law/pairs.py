@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tpnum.errors import InputError
 from tpnum.law import graph
+from tpnum.law.attention import attending
 from tpnum.law.carried import States
 from tpnum.law.expectation import Expectation, shared
 from tpnum.law.forms import Atom
@@ -21,7 +22,7 @@ from tpnum.law.site import Site, union
 from tpnum.law.spread import apart, spread
 from tpnum.law.tied import Tied, frame
 from tpnum.law.worklist import once
-from tpnum.program.lines import Axes, Data, Delay, Input, Known, LinComb, Map, MatMul, Matrix
+from tpnum.program.lines import Attend, Axes, Data, Delay, Input, Known, LinComb, Map, MatMul, Matrix
 from tpnum.program.text import made_by, used_by
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Pairs:
             return self._one_sided(la, b, 0, tied, centred)
         if isinstance(lb, Map):
             return self._one_sided(lb, a, 1, tied, centred)
+        if isinstance(la, Attend) or isinstance(lb, Attend):
+            return attending(self, a, b, tied)
         if isinstance(la, Data) and isinstance(lb, Data):
             return graph.Gram(*self._frame(a, b, tied), increments=a == b, data=(a, b))
         if isinstance(la, Data) or isinstance(lb, Data):

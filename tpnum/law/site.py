@@ -21,6 +21,7 @@ from tpnum.law.forms import Atom, Form, Monomial
 from tpnum.law.worklist import once
 from tpnum.program.lines import (
     Arith,
+    Attend,
     Axes,
     Data,
     Delay,
@@ -83,6 +84,8 @@ class Site:
             )
         if isinstance(line, Nonlin):
             return self._expand(("mean", name), self.lines.form(name))
+        if isinstance(line, Attend) and self.mean(line.vector) is None:
+            return None
         raise self._no_rule(name)
 
     # -- second moments ------------------------------------------------------------------------
@@ -123,6 +126,8 @@ class Site:
             return self.states.profile(self, la, key)
         if isinstance(la, Map | Delay) or isinstance(lb, Map | Delay):
             return self._mapped(key, a, b, centred)
+        if isinstance(la, Attend) or isinstance(lb, Attend):
+            return self._reduced(key, a, b, centred)
         if isinstance(la, Data) and isinstance(lb, Data):
             return self._register(graph.Norm(key, union(self.lines.axes(a), self.lines.axes(b)), data=(a, b)))
         if isinstance(la, Data) or isinstance(lb, Data):
@@ -167,9 +172,18 @@ class Site:
                 squared = tuple(tuple((i, w * w) for i, w in row) for row in line.rows)
                 square = Map(line.name, line.operand, line.axis, line.out, squared)
                 return self._register(graph.Mapped1(key, self.lines.axes(a), operand=inner, map=square))
+        return self._reduced(key, a, b, centred)
+
+    def _reduced(self, key: graph.Key, a: str, b: str, centred: bool) -> graph.Profile | None:
+        """The p = p' entries of the pair of two lines at one input."""
         axes = union(self.lines.axes(a), self.lines.axes(b))
         pair = self._pairs().second(a, b, tied=axes, centred=centred)
         return self._register(graph.Reduced(key, axes, pair=pair)) if pair is not None else None
+
+    def table(self, key: graph.Key, pair: graph.Pair) -> graph.Profile:
+        """A pair node of one input with itself, over all of its positions."""
+        axes = (*pair.rows, *((f"{name}'", size) for name, size in pair.cols))
+        return self._register(graph.Table(("table", *key), axes, pair=pair))
 
     def _pairs(self) -> Pairs:
         assert self.pairs is not None

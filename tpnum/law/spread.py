@@ -47,16 +47,20 @@ def spread(lines: Lines, name: str) -> Spread | None:
     return Spread(coef, tuple(over.items()), line.terms) if any(map(wider, line.terms)) else None
 
 
-def apart(node: graph.Pair, axis: str) -> list[tuple[graph.Part, tuple[graph.Pair, ...]]] | None:
-    """A sum of products by what a sum over an axis does not reach: (part without, pairs that have the axis).
+def apart(node: graph.Pair, *axes: str) -> list[tuple[graph.Part, tuple[graph.Pair, ...]]] | None:
+    """A sum of products by what a sum over axes does not reach: (part without, pairs that have one of them).
 
-    None where nothing is gained, or a factor of one input has the axis too.
+    None where nothing is gained, or a factor of one input has such an axis too.
     """
+
+    def has(found: Axes) -> bool:
+        return any(name in axes for name, _ in found)
+
     found: list[tuple[graph.Part, tuple[graph.Pair, ...]]] = []
     waiting = [graph.Part(1.0, (), (), (node,))]
     while waiting:
         part = waiting.pop()
-        if any(axis in dict(profile.axes) for profile in (*part.rows, *part.cols)):
+        if any(has(profile.axes) for profile in (*part.rows, *part.cols)):
             return None
         if len(part.pairs) == 1 and isinstance(part.pairs[0], graph.Sum):
             waiting += [
@@ -64,8 +68,8 @@ def apart(node: graph.Pair, axis: str) -> list[tuple[graph.Part, tuple[graph.Pai
                 for p in reversed(part.pairs[0].parts)
             ]
             continue
-        within = tuple(pair for pair in part.pairs if axis in dict((*pair.rows, *pair.cols)))
-        if any(axis in dict(pair.tied) for pair in part.pairs) or not within:
+        within = tuple(pair for pair in part.pairs if has((*pair.rows, *pair.cols)))
+        if any(has(pair.tied) for pair in part.pairs) or not within:
             return None
         outside = tuple(pair for pair in part.pairs if pair not in within)
         found.append((graph.Part(part.coef, part.rows, part.cols, outside), within))

@@ -72,6 +72,8 @@ class Network:
         for node in order:
             if isinstance(node, graph.PairExpect) and id(node) not in apart:
                 raise Unsupported("an expectation in more than two dimensions")
+            if isinstance(node, graph.Attention):
+                raise Unsupported("attention with random logits")
             if isinstance(node, graph.Weighted):
                 raise Unsupported("a sum over an index axis with weights of the input")
         uses: dict[int, int] = {}

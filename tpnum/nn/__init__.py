@@ -40,7 +40,7 @@ from tpnum.nn.activations import (
     Swish,
     Tanh,
 )
-from tpnum.nn.attention import GlobalSelfAttention
+from tpnum.nn.attention import CrossAttention, GlobalSelfAttention
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.combinators import (
     FanInConcat,
@@ -72,6 +72,7 @@ from tpnum.nn.spatial import (
 )
 from tpnum.nn.spec import from_spec, ops
 from tpnum.nn.training import Training, sgd
+from tpnum.nn.transformers import TransformerBlock
 
 __all__ = [
     "ABRelu",
@@ -84,6 +85,7 @@ __all__ = [
     "ConvLocal",
     "ConvTranspose",
     "Cos",
+    "CrossAttention",
     "Dense",
     "Dropout",
     "Elementwise",
@@ -133,6 +135,7 @@ __all__ = [
     "Swish",
     "Tanh",
     "Training",
+    "TransformerBlock",
     "from_spec",
     "ops",
     "parallel",

@@ -236,5 +236,6 @@ ResizeMethod = Annotated[str, _choice("linear", "bilinear", "trilinear", "triang
 Mode = Annotated[str, _choice("train", "test")]
 Implementation = Annotated[str, _choice("DENSE")]
 Mechanism = Annotated[str, _choice("SOFTMAX", "IDENTITY", "ABS", "RELU")]
+NormPlace = Annotated[str, _choice("pre", "post")]
 PositionalEmbedding = Annotated[str, _choice("NONE", "SUM", "CONCAT")]
 OptionalScaling = Annotated[str | None, _optional(_choice("1/n", "1/sqrt(n)"))]

@@ -1,17 +1,16 @@
-"""Self-attention whose weights are numbers of each example in the limit: logits scaled by 1/n."""
+"""Attention: sums over positions whose weights are made of products of queries and keys."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from tpnum.arguments import shown
 from tpnum.nn.arguments import (
-    Accepts,
     Deviation,
     Flag,
     Mechanism,
@@ -23,34 +22,13 @@ from tpnum.nn.arguments import (
     Positive,
     Size,
 )
-from tpnum.nn.base import Block, Features, Layer
+from tpnum.nn.base import Block, Features, Layer, Tree
+from tpnum.nn.positions import DECAYS, Decay, Embeddings, embeddings
 from tpnum.nn.weights import ONE, Weights
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
     from tpnum.program import Scalar, Vector
-    from tpnum.program.lines import Axes
-
-DECAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "exp(-d)": lambda d: np.exp(-d),
-    "exp(-sqrt(d))": lambda d: np.exp(-np.sqrt(d)),
-    "1/(1+d)": lambda d: 1.0 / (1.0 + d),
-}
-"""Decays of positional embeddings that the JSON form can name."""
-
-
-def _decay(value: Any) -> Any:
-    if value is None or callable(value) and not isinstance(value, type):
-        return value
-    name = "".join(value.split()) if isinstance(value, str) else ""
-    if name not in DECAYS:
-        raise ValueError
-    return name
-
-
-Decay = Annotated[
-    Any, Accepts(f"a function of squared distances, one of {', '.join(DECAYS)}, or None", _decay)
-]
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,8 +39,9 @@ class GlobalSelfAttention(Layer):
     they are numbers, the same for any number of heads: A = act(W_key_std W_query_std E h h') with one matrix
     for keys and queries; with independent ones (``tied=False``) the products vanish, and A is that of zeros.
     ``"1/sqrt(n)"`` (``linear_scaling=False``) divides by the root of the width, keys and queries independent,
-    and means the limit of infinitely many heads: for "IDENTITY"; other mechanisms are refused.  It never
-    means a fixed number of heads, whose limit is not Gaussian.
+    and means the limit of infinitely many heads, in which the products are Gaussian and the output is an
+    average over them: of closed form for "IDENTITY", "ABS" and "RELU", sampled for "SOFTMAX".  It never means a fixed number of
+    heads, whose limit is not Gaussian.
 
     ``attention_mechanism`` is "SOFTMAX" over the keys, "IDENTITY", "ABS" or "RELU".  ``causal`` lets a
     position see those up to its own.  Positional embeddings ("SUM" or "CONCAT", with ``n_chan_pos_emb``
@@ -96,12 +75,6 @@ class GlobalSelfAttention(Layer):
         super().__post_init__()
         if self.scaling == "1/n" and not self.linear_scaling:
             raise self.error('scaling is "1/n" and linear_scaling False, which is "1/sqrt(n)"; leave one out')
-        if self.random and self.attention_mechanism != "IDENTITY":
-            raise self.error(
-                'with scaling "1/sqrt(n)" (linear_scaling=False) the products of keys and queries stay '
-                "random in the limit, whose law this layer has for the IDENTITY of them, not for "
-                f'{self.attention_mechanism}; take scaling="1/n"'
-            )
         if self.random and self.tied:
             raise self.error(
                 'tied is True, but with scaling "1/sqrt(n)" products of tied keys and queries grow without '
@@ -123,41 +96,58 @@ class GlobalSelfAttention(Layer):
             )
         return super().to_spec()
 
-    def emit(self, to: Emitter, x: Features) -> Features:
-        if not x.axes:
+    def emit(self, to: Emitter, x: Any) -> Features:
+        return self._attend(to, x, x)
+
+    def _attend(self, to: Emitter, x: Features, seen: Features) -> Features:
+        """What the positions of ``x`` make of those ``seen``."""
+        if not x.axes or not seen.axes:
             raise to.error(
                 "it attends over positions, and the features have none; put it before Flatten or pooling"
             )
-        if self.causal and len(x.axes) > 1:
-            raise to.error(f"causal needs positions in order, one axis, and the features have {len(x.axes)}")
+        rank = max(len(x.axes), len(seen.axes))
+        if self.causal and rank > 1:
+            raise to.error(f"causal needs positions in order, one axis, and the features have {rank}")
+        tables = embeddings(self, to, x, seen)
+        named = {axis: f"{axis}_k" for axis, _ in seen.axes}  # the positions that are looked at
         if self.random:
-            return self._products(to, x)
-        tables = self._embeddings(to, x)
+            return self._out(to, x, self._many_heads(to, x, seen, tables, named))
         one = self.tied is not False
         std = math.sqrt(self.W_key_std * self.W_query_std) if one else self.W_key_std
-        keys = self._projected(to, x, std, self.n_chan_key, tables)
-        queries = keys if one else self._projected(to, x, self.W_query_std, self.n_chan_key, tables)
-        embedded = tables if self.val_pos_emb else None
-        values = self._projected(to, x, self.W_value_std, self.n_chan_val * self.n_heads, embedded)
-        seen = {axis: f"{axis}_k" for axis, _ in x.axes}  # the positions that are looked at
-        weights = self._weights(to, x, to.program.moment("mul", queries, keys.rename(**seen)), seen)
-        heads = to.gathered(values, weights, seen)
-        return self._out(to, x, heads)
+        project = self._projection(to, seen, std, self.n_chan_key, tables)
+        keys = project(seen)
+        if not one:
+            project = self._projection(to, x, self.W_query_std, self.n_chan_key, tables)
+        queries = keys if one and x is seen else project(x)
+        values = self._values(to, seen, self.n_chan_val * self.n_heads, tables)
+        logits = to.program.moment("mul", queries, keys.rename(**named))
+        return self._out(to, x, to.gathered(values, self._weights(to, x, seen, logits, named), named))
 
-    def _products(self, to: Emitter, x: Features) -> Features:
-        """sum over r of q[p] k[r] v[r], coordinate by coordinate: as many heads, of one channel each.
+    def _many_heads(
+        self, to: Emitter, x: Features, seen: Features, tables: Embeddings | None, named: dict[str, str]
+    ) -> Vector:
+        """The sum over r of act(z[p, r]) v[r], z ~ N(0, E q q' E k k'): as many heads, of one channel each.
 
-        Of random products only the second moments matter here, which are the same for heads of any width.
+        Of random products only the second moments matter here, which are the same for heads of any width: z
+        is an untrained matrix times the products of all channels, or, for the identity of it, these.
         """
-        tables, width = self._embeddings(to, x), self.n_chan_val * self.n_heads
-        queries = self._projected(to, x, self.W_query_std, width, tables)
-        keys = self._projected(to, x, self.W_key_std, width, tables)
-        values = self._projected(to, x, self.W_value_std, width, tables if self.val_pos_emb else None)
-        seen = {axis: f"{axis}_k" for axis, _ in x.axes}
-        parts = to.product([queries, to.product([keys.rename(**seen), values.rename(**seen)])])
+        width = self.n_chan_val * self.n_heads
+        inner = width if self.attention_mechanism == "IDENTITY" else self.n_chan_key
+        queries = self._projection(to, x, self.W_query_std, inner, tables)(x)
+        keys = self._projection(to, seen, self.W_key_std, inner, tables)(seen).rename(**named)
+        values = self._values(to, seen, width, tables).rename(**named)
+        if self.attention_mechanism == "IDENTITY":
+            parts = to.product([queries, to.product([keys, values])])
+        else:
+            drawn = to.matrix(to.cdc(width), to.cdc(inner), 1.0, 0.0, prefix="H")
+            logits = drawn @ to.product([queries, keys])
+            if self.attention_mechanism == "SOFTMAX":
+                allowed = self._allowed(to, x, seen, named)
+                return to.program.attend(logits, values, *named.values(), weights=allowed)
+            parts = to.product([to.program.apply(self.attention_mechanism.lower(), logits), values])
         if self.causal:
-            parts = to.scale(parts, self._before(to, x, seen))
-        return self._out(to, x, parts.sum(*seen.values()))
+            parts = to.scale(parts, self._before(to, x, seen, named))
+        return parts.sum(*named.values())
 
     def _out(self, to: Emitter, x: Features, heads: Vector) -> Features:
         """W_out times what the heads make, and the bias."""
@@ -165,77 +155,91 @@ class GlobalSelfAttention(Layer):
         out = Weights(self.W_out_std, self.b_std).affine(to, held, to.cdc(self.n_chan_out), mask=x.mask)
         return Features((Block(out, self.n_chan_out),), x.axes, x.mask)
 
-    def _weights(self, to: Emitter, x: Features, logits: Scalar, seen: dict[str, str]) -> Scalar:
+    def _weights(
+        self, to: Emitter, x: Features, seen: Features, logits: Scalar, named: dict[str, str]
+    ) -> Scalar:
         """The weights of the positions seen, of those alone that a position may see."""
-        allowed = None if x.mask is None else x.mask.rename(**seen)
-        if self.causal:
-            before = self._before(to, x, seen)
-            allowed = before if allowed is None else before * allowed
+        allowed = self._allowed(to, x, seen, named)
         if self.attention_mechanism == "SOFTMAX":
-            return logits.softmax(*seen.values(), weights=allowed)
+            return logits.softmax(*named.values(), weights=allowed)
         made = logits
         if self.attention_mechanism != "IDENTITY":
             made = to.program.apply(self.attention_mechanism.lower(), logits)
         return made if allowed is None else made * allowed
 
-    @staticmethod
-    def _before(to: Emitter, x: Features, seen: dict[str, str]) -> Scalar:
-        """1 where the position seen is not behind the one that sees it."""
-        ((axis, size),) = x.axes
-        return to.table("causal", (*x.axes, (seen[axis], size)), np.tri(size))
+    def _allowed(self, to: Emitter, x: Features, seen: Features, named: dict[str, str]) -> Scalar | None:
+        """1 where a position may be seen; None where all may."""
+        allowed = None if seen.mask is None else seen.mask.rename(**named)
+        if self.causal:
+            before = self._before(to, x, seen, named)
+            allowed = before if allowed is None else before * allowed
+        return allowed
 
-    def _projected(
-        self, to: Emitter, x: Features, std: float, width: int, tables: tuple[float, float, np.ndarray] | None
-    ) -> Vector:
-        """A matrix times the features and, with ``tables``, positional embeddings.
+    @staticmethod
+    def _before(to: Emitter, x: Features, seen: Features, named: dict[str, str]) -> Scalar:
+        """1 where the position seen is not behind the one that sees it."""
+        ((axis, size),), ((other, count),) = x.axes, seen.axes
+        return to.table("causal", ((axis, size), (named[other], count)), np.tri(size, count))
+
+    def _values(self, to: Emitter, seen: Features, width: int, tables: Embeddings | None) -> Vector:
+        embedded = tables if self.val_pos_emb else None
+        return self._projection(to, seen, self.W_value_std, width, embedded)(seen)
+
+    def _projection(
+        self, to: Emitter, like: Features, std: float, width: int, tables: Embeddings | None
+    ) -> Callable[[Features], Vector]:
+        """Matrices to multiply features with the blocks of ``like`` and, with ``tables``, their positions.
 
         One matrix times embeddings of its own is a Gaussian per position; as both are trained, its direction
         has twice its variance.
         """
         dim = to.cdc(width)
-        if tables is None:
-            return to.total(Weights(std, None).product(to, x, dim))
-        share, own, root = tables
-        var = std**2 * own
-        places = (("place", len(root)),)
-        drawn = to.matrix(dim, ONE, var, 2.0 * var, places, "P") @ to.ones(ONE, places)
-        rows = [[(k, w) for k, w in enumerate(row) if w] for row in root.tolist()]
-        (embedding,) = to.masked([drawn.map("place", x.axes, rows)], x.mask)
-        return to.total([*Weights(std * math.sqrt(share), None).product(to, x, dim), embedding])
+        share, drawn = 1.0, None
+        if tables is not None:
+            share, var = tables.share, std**2 * tables.own
+            places = (("place", len(tables.root)),)
+            drawn = to.matrix(dim, ONE, var, 2.0 * var, places, "P") @ to.ones(ONE, places)
+        weights = Weights(std * math.sqrt(share), None)
+        matrices = list(weights.drawn(to, like, dim))
 
-    def _embeddings(self, to: Emitter, x: Features) -> tuple[float, float, np.ndarray] | None:
-        """The shares of the features and of the embeddings, and a root of the embeddings' covariance."""
-        if self.pos_emb_type == "NONE":
-            return None
-        channels = self.n_chan_pos_emb or x.channels
-        share, own = 1.0, self.W_pos_emb_std**2
-        if self.pos_emb_type == "CONCAT":
-            share = x.channels / (x.channels + channels)
-            own *= 1.0 - share
-        elif channels != x.channels:
-            raise to.error(
-                f"n_chan_pos_emb is {channels}, but embeddings are added to {x.channels} channels; leave it "
-                'out, or concatenate them, pos_emb_type="CONCAT"'
-            )
-        return share, own, self._root(to, x.axes)
+        def project(x: Features) -> Vector:
+            parts = [
+                (matrix @ block.vector).sum(*(name for name, _ in block.flat))
+                for matrix, block in zip(matrices, x.blocks, strict=True)
+            ]
+            if tables is not None and drawn is not None:
+                parts += to.masked([drawn.map("place", x.axes, tables.rows(x.axes))], x.mask)
+            return to.total(parts)
 
-    def _root(self, to: Emitter, axes: Axes) -> np.ndarray:
-        """A root of the covariance of positional embeddings, (positions, positions)."""
-        places = np.stack(np.meshgrid(*(np.arange(n) for _, n in axes), indexing="ij"), -1).reshape(
-            -1, len(axes)
-        )
-        if self.pos_emb_decay_fn is None:
-            return np.eye(len(places))
-        apart = (np.abs(places[:, None] - places[None]).astype(float) ** self.pos_emb_p_norm).sum(axis=-1)
-        decay: Any = DECAYS.get(self.pos_emb_decay_fn, self.pos_emb_decay_fn)
-        try:
-            cov = np.broadcast_to(np.asarray(decay(apart), dtype=float), apart.shape)
-        except Exception as problem:  # a user's function
-            raise to.error(f"pos_emb_decay_fn fails on an array of distances: {problem}") from None
-        values, vectors = np.linalg.eigh(cov) if np.isfinite(cov).all() else (np.array([-1.0]), cov)
-        if values[0] < -1e-10 * abs(values[-1]):
+        return project
+
+
+@dataclass(frozen=True, repr=False)
+class CrossAttention(GlobalSelfAttention):
+    """Attention of the first of two branches to the second, whose positions are keys and values.
+
+    serial(FanOut(2), parallel(queries, memory), CrossAttention(..)); the arguments are those of
+    `GlobalSelfAttention`.  With scaling "1/n" one matrix makes keys and queries (``tied``), so both branches
+    have the same channels; positions of either count from 0.
+    """
+
+    branching: ClassVar[bool] = True
+
+    def emit(self, to: Emitter, x: Tree) -> Features:
+        branches = x if isinstance(x, tuple) else (x,)
+        if len(branches) != 2 or not all(isinstance(branch, Features) for branch in branches):
             raise to.error(
-                f"pos_emb_decay_fn makes no covariance of {len(places)} positions (least eigenvalue "
-                f"{values[0]:.3g}); take a positive definite function such as exp(-d)"
+                f"it gets {len(branches)} branch{'es' * (len(branches) != 1)}, and takes two, queries and "
+                "what they see; put FanOut(2) and parallel before it"
             )
-        return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+        first, second = branches
+        assert isinstance(first, Features)
+        assert isinstance(second, Features)
+        one = not self.random and self.tied is not False
+        shapes = [[(b.width, b.flat, b.vector.dim) for b in branch.blocks] for branch in (first, second)]
+        if (one or self.pos_emb_type != "NONE") and shapes[0] != shapes[1]:
+            raise to.error(
+                f"one matrix makes its keys and queries, and the branches have {first.channels} and "
+                f"{second.channels} channels; give both as many, by a Dense each, or take tied=False"
+            )
+        return self._attend(to, first, second)

@@ -22,6 +22,7 @@ from tpnum.nn import (
     normalization,
     recurrent,
     spatial,
+    transformers,
 )
 from tpnum.nn.arguments import misnamed, names_of, near
 from tpnum.nn.base import Layer
@@ -39,6 +40,7 @@ LAYERS: dict[str, type[Layer]] = {
         normalization,
         recurrent,
         spatial,
+        transformers,
     )  # fmt: skip
     for layer in vars(module).values()
     if isinstance(layer, type) and issubclass(layer, Layer) and is_dataclass(layer)

@@ -15,7 +15,7 @@ raw       1: the parameters carry W_std          1
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from tpnum.nn.base import Features
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
-    from tpnum.program import Scalar, Vector
+    from tpnum.program import MatrixVar, Scalar, Vector
     from tpnum.program.lines import Axes
 
 
@@ -51,17 +51,31 @@ class Weights:
         over ``local`` the weights differ too, but the positions stay.  ``vectors`` stand in for
         those of ``x``.
         """
+        held = [block.vector for block in x.blocks] if vectors is None else vectors
+        made = self.drawn(to, x, dim, window, local, held)
+        return [
+            (next(made) @ vector).sum(*(name for name, _ in block.flat + window))
+            for block, vector in zip(x.blocks, held, strict=True)
+        ]
+
+    def drawn(
+        self,
+        to: Emitter,
+        x: Features,
+        dim: str,
+        window: Axes = (),
+        local: Axes = (),
+        vectors: Sequence[Vector] | None = None,
+    ) -> Iterator[MatrixVar]:
+        """The matrices W_i of `product`, one after another, for whatever has the blocks of ``x``."""
         fan_in = x.channels * math.prod(size for _, size in window)
-        sums = []
         held = [block.vector for block in x.blocks] if vectors is None else vectors
         for block, share, vector in zip(x.blocks, x.shares, held, strict=True):
             contracted = block.flat + window
             part = share / math.prod(size for _, size in contracted)
             var = self.W_std**2 * part
             tangent = {"ntk": var, "standard": fan_in / self.scale * part, "raw": part}[self.parameterization]
-            matrix = to.matrix(dim, vector.dim, var, tangent, contracted + local)
-            sums.append((matrix @ vector).sum(*(name for name, _ in contracted)))
-        return sums
+            yield to.matrix(dim, vector.dim, var, tangent, contracted + local)
 
     def bias(self, to: Emitter, dim: str, local: Axes = ()) -> list[Vector]:
         """The bias to add: none or one vector, the same for every example; independent over ``local``.

@@ -30,6 +30,7 @@ from tpnum.program.handle import Handle, is_number
 from tpnum.program.known import append_table
 from tpnum.program.lines import (
     Arith,
+    Attend,
     Axes,
     Data,
     Input,
@@ -355,6 +356,30 @@ class Program(State):
         made = name or self._auto("m")
         self._append(Moment(made, functions.get("identity"), (operand,)))
         return Scalar(self, made)
+
+    def attend(
+        self,
+        logits: Vector,
+        vector: Vector,
+        *axes: str,
+        weights: Scalar | None = None,
+        name: str | None = None,
+    ) -> Vector:
+        """The sum over ``axes`` of softmax(logits) * vector, both vectors: attention with random logits.
+
+        Positions of weight 0 (``weights``, scalars, are at least 0) take no part.
+        """
+        for handle in (logits, vector):
+            if not isinstance(handle, Vector):
+                raise ProgramError(
+                    f"attend: a vector of the program is needed, not {arguments.shown(handle)}"
+                )
+        for handle in (logits, vector, *([] if weights is None else [weights])):
+            self._own(handle)
+        names = logits.name, vector.name, tuple(read.text(axis, "axes") for axis in axes)
+        made = read.named(name, "name") or self._auto("h")
+        self._append(Attend(made, *names, "" if weights is None else weights.name))
+        return Vector(self, made)
 
     @reads(operand=handle_of, axis=read.text, out=read.axes, rows=read.rows, name=read.named)
     def map(self, operand: Any, axis: str, out: Any, rows: Any, name: str | None = None) -> Any:

@@ -15,6 +15,7 @@ from tpnum.arguments import shown
 from tpnum.errors import ProgramError
 from tpnum.program.lines import (
     Arith,
+    Attend,
     Data,
     Delay,
     Input,
@@ -262,6 +263,20 @@ def _softmax(line: Softmax, scope: Scope) -> list[Var]:
     return [Var(line.name, "S", "", axes)]
 
 
+def _attend(line: Attend, scope: Scope) -> list[Var]:
+    args = vectors(tuple(n for n in (line.logits, line.vector, line.along) if n), scope, "attention")
+    scalars = scalars_of((line.weights,) if line.weights else (), scope)
+    for axis in line.over:
+        lacking = next((v for v in args if axis not in dict(v.axes)), None)
+        if lacking is not None:
+            own = [name for name, _ in lacking.axes]
+            raise Fault(f"{lacking.name!r} has no axis {axis!r}; its axes are {own}")
+    if not line.over or len(set(line.over)) < len(line.over):
+        raise Fault("a softmax is over at least one axis, and none twice")
+    axes = tuple(axis for axis in merged_axes([*args, *scalars]) if axis[0] not in line.over)
+    return [Var(line.name, "H", args[0].dim, axes)]
+
+
 def _map(line: Map, scope: Scope) -> list[Var]:
     v = scope.get(line.operand)
     if v.kind == "A":
@@ -351,6 +366,7 @@ RULES: dict[type, Any] = {
     Moment: _moment,
     Arith: _arith,
     Softmax: _softmax,
+    Attend: _attend,
     Map: _map,
     Scan: _scan,
     Delay: _delay,

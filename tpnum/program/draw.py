@@ -15,6 +15,7 @@ from tpnum.functions.checked import check_elementwise, checked
 from tpnum.program.expand import origins, scalar_names
 from tpnum.program.lines import (
     Arith,
+    Attend,
     Axes,
     Data,
     Input,
@@ -197,6 +198,8 @@ class Run:
                 return self.whole(np.asarray(line.fn(*args)), axes, ())
             case Softmax():
                 return self.softmax(line)
+            case Attend():
+                return self.attend(line)
             case Map():
                 return self.map(line)
         raise InputError(f"{line!r} cannot be run")
@@ -207,6 +210,18 @@ class Run:
         logits, *weights = (aligned(self.values[s], self.vars[s], axes)[..., 0] for s in names)
         over = tuple(1 + k for k, (axis, _) in enumerate(axes) if axis in line.over)
         return self.whole(softmax(logits, over, *weights), axes, ())
+
+    def attend(self, line: Attend) -> np.ndarray:
+        names = [n for n in (line.logits, line.vector, line.along, line.weights) if n]
+        axes = union([self.vars[n] for n in names])
+        at = {n: aligned(self.values[n], self.vars[n], axes) for n in names}
+        over = tuple(1 + k for k, (axis, _) in enumerate(axes) if axis in line.over)
+        share = softmax(at[line.logits], over, *([at[line.weights]] if line.weights else []))
+        if line.along:
+            moved = at[line.along]
+            share = share * (moved - (share * moved).sum(axis=over, keepdims=True))
+        made = (share * at[line.vector]).sum(axis=over)
+        return self.whole(made, self.vars[line.name].axes, made.shape[-1:])
 
     def whole(self, value: np.ndarray, axes: Axes, tail: tuple[int, ...]) -> np.ndarray:
         """``value`` with every axis at its full size."""

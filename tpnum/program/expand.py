@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from tpnum import functions
+from tpnum.functions import Function
 from tpnum.errors import ProgramError
 from tpnum.program.lines import (
     Arith,
+    Attend,
     Axes,
     Data,
     Delay,
@@ -148,7 +150,7 @@ def _all_lines(lines: Iterable[Line]) -> Iterator[Line]:
 def _closure(program: Program, axes: set[str]) -> set[str]:
     """Split axes, what maps make of them, and those that a softmax takes together with them."""
     maps = [line for line in _all_lines(program.lines) if isinstance(line, Map)]
-    joint = [set(line.over) for line in _all_lines(program.lines) if isinstance(line, Softmax)]
+    joint = [set(line.over) for line in _all_lines(program.lines) if isinstance(line, Softmax | Attend)]
     while True:
         more = {a for m in maps if m.axis in axes for a, _ in m.out} - axes
         more |= {a for over in joint if over & axes for a in over - axes}
@@ -235,6 +237,8 @@ class _Splitter:
                 self.input(line)
             case Softmax() if self.split.intersection(line.over):
                 self.softmax(line)
+            case Attend() if self.split.intersection(line.over):
+                self.attend(line)
             case _:
                 var = self.vars[line.name]
                 for index in self.indices(var.axes):
@@ -276,6 +280,11 @@ class _Splitter:
             case Softmax():
                 weights = self.at(line.weights, index) if line.weights else ""
                 return Softmax(name, self.at(line.scalar, index), line.over, weights)
+            case Attend():
+                names = (self.at(n, index) if n else "" for n in (line.weights, line.along))
+                return Attend(
+                    name, self.at(line.logits, index), self.at(line.vector, index), line.over, *names
+                )
         raise ProgramError(f"{line!r} is not a line of a tensor program")
 
     def input(self, line: Input) -> None:
@@ -368,6 +377,22 @@ class _Splitter:
                 name = self.make(var, at)
                 self.new.append(Arith(name, functions.get("div"), (part, total)))
                 self.put(var, at, name)
+
+    def attend(self, line: Attend) -> None:
+        """One function of all logits and vectors (and directions), with the weights for its scalars."""
+        var = self.vars[line.name]
+        names = [n for n in (line.logits, line.vector, line.along) if n]
+        over = tuple((a, n) for a, n in self.vars[line.logits].axes if a in line.over)
+        for index in self.indices(var.axes):
+            places = [{**index, **at} for at in self.indices(over)]
+            args = tuple(self.at(n, at) for n in names for at in places)
+            scalars = tuple(self.at(line.weights, at) for at in places) if line.weights else ()
+            kind = "softmax_slope" if line.along else "softmax_sum"
+            params = ("size", len(places)), ("weighted", bool(line.weights))
+            fn = Function(kind, params, split=len(scalars))
+            name = self.make(var, index)
+            self.new.append(Nonlin(name, fn, args, scalars))
+            self.put(var, index, name)
 
     def scan(self, line: Scan) -> None:
         axis, size = line.axis

@@ -14,8 +14,9 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from tpnum.errors import ProgramError
-from tpnum.program.lines import Arith, Axes, LinComb, Line, Map, MatMul, Moment, Nonlin, Softmax
+from tpnum.program.lines import Arith, Attend, Axes, LinComb, Line, Map, MatMul, Moment, Nonlin, Softmax
 from tpnum.program.tangent import FLAT, SUMS
+from tpnum.program.text import used_by
 from tpnum.program.values import Scalar, Vector
 
 if TYPE_CHECKING:
@@ -103,6 +104,12 @@ class Rules:
                     share = self.value(line.name)
                     part = share * total
                     self.add(line.scalar, part - part.sum(*line.over) * share)
+            case Attend():
+                if self.live & {*used_by(line)}:
+                    raise ProgramError(
+                        f"{line.name!r} is attention with random logits, through which there is no gradient "
+                        "program; the NTK is that of its tangent program"
+                    )
             case Map():
                 if line.operand in self.live:
                     self.add(line.operand, self.mapped(line, total))

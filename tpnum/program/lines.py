@@ -217,6 +217,22 @@ class Softmax:
 
 
 @dataclass(frozen=True, slots=True)
+class Attend:
+    """h = sum of softmax(logits) * vector over the axes ``over``, coordinate by coordinate: an H-var.
+
+    The softmax, of a vector here, is that of `Softmax`, ``weights`` (scalars, "" for 1) included.  With
+    ``along``, a direction of the logits, it is the derivative of the softmax in this direction.
+    """
+
+    name: str
+    logits: str
+    vector: str
+    over: tuple[str, ...]
+    weights: str = ""
+    along: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Carry:
     """A state carried along a scan: inside the body ``name``; ``init`` outside at first; then ``next``."""
 
@@ -273,6 +289,7 @@ Line: TypeAlias = (
     | Moment
     | Arith
     | Softmax
+    | Attend
     | Scan
     | Delay
 )

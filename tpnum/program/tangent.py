@@ -13,12 +13,14 @@ The covariance of the tangents is the NTK.  A vector whose tangent is zero has n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tpnum import functions
 from tpnum.errors import ProgramError
 from tpnum.program.check import quoted
 from tpnum.program.lines import (
+    Attend,
     Axes,
     Delay,
     Input,
@@ -97,6 +99,8 @@ class _Writer:
                 self.sum(line.name, [Term(t.coef, self.tangents[t.vector], t.scalar) for t in live])
             case Nonlin():
                 self.nonlin(line)
+            case Attend():
+                self.attend(line)
             case Delay():
                 self.delay(line)
             case Map():
@@ -154,6 +158,19 @@ class _Writer:
             parts.append(Nonlin("", mul, (made, t)))
         self.total(line.name, parts)
 
+    def attend(self, line: Attend) -> None:
+        """The weights times the tangent of the vector, and the derivative of the weights times the vector."""
+        if line.along:
+            raise ProgramError(f"{line.name!r} is a derivative of attention, of which there is none here")
+        parts: list[Line] = []
+        if line.vector in self.tangents:
+            vector = self.tangents[line.vector]
+            parts.append(Attend("", line.logits, vector, line.over, line.weights))
+        if line.logits in self.tangents:
+            along = self.tangents[line.logits]
+            parts.append(Attend("", line.logits, line.vector, line.over, line.weights, along))
+        self.total(line.name, parts)
+
     def total(self, of: str, parts: Sequence[Line]) -> None:
         """Append ``parts`` (lines without names) and their sum, the tangent of ``of``."""
         if len(parts) == 1 and self.axes(parts[0]) == self.vars[of].axes:
@@ -184,6 +201,9 @@ class _Writer:
                 return self.new._var(line.vector).axes
             case Nonlin():
                 return tuple(dict.fromkeys(a for n in line.args for a in self.new._var(n).axes))
+            case Attend():
+                found = dict.fromkeys(a for n in used_by(line) for a in self.new._var(n).axes)
+                return tuple(a for a in found if a[0] not in line.over)
         return ()
 
 
@@ -202,7 +222,7 @@ def _moving(program: Program) -> set[str]:
                 case Nonlin():
                     flat = line.fn.name in FLAT and not line.fn.order
                     found |= {line.name} if found & {*line.args} and not flat else set()
-                case Transpose() | MatMul() | LinComb() | Map() | Delay():
+                case Transpose() | MatMul() | LinComb() | Map() | Delay() | Attend():
                     found |= {line.name} if found & {*used_by(line)} else set()
     return found
 
@@ -223,4 +243,6 @@ def _named(line: Line, name: str) -> Line:
             return MatMul(name, line.matrix, line.vector)
         case Nonlin():
             return Nonlin(name, line.fn, line.args, line.scalars)
+        case Attend():
+            return replace(line, name=name)
     return line

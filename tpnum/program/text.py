@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tpnum.program.lines import (
     Arith,
+    Attend,
     Axes,
     Data,
     Delay,
@@ -146,6 +147,11 @@ def body_text(line: Line, axes: Mapping[str, Axes] | None = None) -> str:
         case Softmax():
             weights = f", weights {line.weights}" if line.weights else ""
             return f"{left(line.name)} = softmax over {', '.join(line.over)} of {line.scalar}{weights}"
+        case Attend():
+            weights = f", weights {line.weights}" if line.weights else ""
+            along = f" in direction {line.along}" if line.along else ""
+            over = ", ".join(line.over)
+            return f"{left(line.name)} = sum over {over} of softmax({line.logits}){along} * {line.vector}{weights}"
         case _:
             outs = ", ".join(left(outer) for outer, _ in line.outputs)
             parts = [f"{c.name} = {c.init}, then {c.next}" for c in line.carries]
@@ -191,6 +197,8 @@ def used_by(line: Line) -> tuple[str, ...]:
             return line.scalars
         case Softmax():
             return (line.scalar, line.weights) if line.weights else (line.scalar,)
+        case Attend():
+            return tuple(n for n in (line.logits, line.vector, line.weights, line.along) if n)
         case Map():
             return (line.operand,)
         case Delay():
