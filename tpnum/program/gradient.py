@@ -14,7 +14,8 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from tpnum.errors import ProgramError
-from tpnum.program.lines import Arith, Axes, LinComb, Line, Map, MatMul, Moment, Nonlin, Softmax
+from tpnum.program.along import ALONG
+from tpnum.program.lines import Along, Arith, Axes, LinComb, Line, Map, MatMul, Moment, Nonlin, Softmax
 from tpnum.program.tangent import FLAT, SUMS
 from tpnum.program.values import Scalar, Vector
 
@@ -103,9 +104,22 @@ class Rules:
                     share = self.value(line.name)
                     part = share * total
                     self.add(line.scalar, part - part.sum(*line.over) * share)
+            case Along():
+                self.along(line, total)
             case Map():
                 if line.operand in self.live:
                     self.add(line.operand, self.mapped(line, total))
+
+    def along(self, line: Along, total: Vector) -> None:
+        back = ALONG[line.kind].back
+        if not back:
+            raise ProgramError(f"the gradient of {line.kind} along axes is not written: name it in stop=")
+        (arg,) = line.args
+        if arg in self.live:
+            made = self.program._auto("h")
+            args = self.value(arg).name, total.name
+            self.program._append(Along(made, back, args, line.over, line.eps))
+            self.add(arg, Vector(self.program, made))
 
     def operands(self, line: Nonlin | Moment) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Vectors and scalars of a line, by the names that they have here."""
