@@ -15,7 +15,7 @@ from tpnum.errors import LimitError
 from tpnum.functions import Function, get
 from tpnum.law.substitution import Factor, Inner, Slots, substitute
 from tpnum.law.worklist import once
-from tpnum.program.lines import Input, LinComb, Moment, Nonlin
+from tpnum.program.lines import Input, LinComb, MatMul, Matrix, Moment, Nonlin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +81,8 @@ class Forms:
             )
         if isinstance(line, Input) and not any(map(any, line.cov)):
             return (Monomial(line.mean[line.names.index(name)]),)
+        if isinstance(line, MatMul) and self._still(line.matrix):
+            return ()
         return (Monomial(1.0, (), (Atom(IDENTITY, (name,)),)),)
 
     def _nonlin(self, line: Nonlin | Moment) -> Form:
@@ -94,7 +96,15 @@ class Forms:
             return self(line.args[0])
         if all(self._kinds[arg] == "G" for arg in line.args):
             return (Monomial(1.0, (), (Atom(line.fn, line.args, line.scalars),)),)
+        bare = [_bare(self(arg)) for arg in line.args]
+        if all(bare):  # what was added to them is zero
+            return (Monomial(1.0, (), (Atom(line.fn, tuple(bare), line.scalars),)),)
         return (Monomial(1.0, (), (self._composite(line),)),)
+
+    def _still(self, matrix: str) -> bool:
+        """Whether a matrix is zero, as one is that only its direction needs."""
+        line = self._lines[matrix]
+        return isinstance(line, Matrix) and line.var == 0.0
 
     def _composite(self, line: Nonlin | Moment) -> Atom:
         """One function of the distinct G-vars under the arguments of ``line``."""
@@ -130,3 +140,11 @@ class Forms:
                 assert isinstance(line, Nonlin)
                 name = line.args[0]
         return name
+
+
+def _bare(form: Form) -> str:
+    """The G-var that a form is, "" if it is anything else."""
+    if len(form) == 1 and form[0].coef == 1.0 and not form[0].scalars and len(form[0].atoms) == 1:
+        (atom,) = form[0].atoms
+        return atom.args[0] if atom.fn == IDENTITY else ""
+    return ""

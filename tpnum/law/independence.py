@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from tpnum.program.along import ALONG
 from tpnum.program.expand import sources
 from tpnum.program.lines import (
+    Along,
     Arith,
     Attend,
     Input,
@@ -303,6 +305,8 @@ class _Check:
                 return ZERO if made == ODD and isinstance(line, Moment) else made
             case Arith():
                 return _applied(line.fn, (), [known[s] for s in line.scalars])
+            case Along():
+                return _along(line, [known[a] for a in line.args])
             case Softmax():
                 parities = {known[s] for s in used_by(line)} - {CONSTANT, ZERO}
                 return (EVEN if parities == {EVEN} else NEITHER) if parities else CONSTANT
@@ -330,6 +334,18 @@ class _Check:
 def _times(parities: Sequence[int | None]) -> int | None:
     real = [p for p in parities if p is not CONSTANT]
     return ZERO if ZERO in real else prod(real) if real else CONSTANT
+
+
+def _along(line: Along, args: Sequence[int | None]) -> int | None:
+    """The parity of a function along axes: derivatives are linear in their direction."""
+    x, *direction = args
+    if ZERO in direction:
+        return ZERO
+    if x in (CONSTANT, ZERO):
+        return direction[0] if direction else CONSTANT
+    if x == ODD and not direction:
+        return ODD if ALONG[line.kind].odd else NEITHER
+    return EVEN if x == EVEN and set(direction) <= {CONSTANT, EVEN} else NEITHER
 
 
 def _applied(fn: Function, args: Sequence[int | None], scalars: Sequence[int | None]) -> int | None:

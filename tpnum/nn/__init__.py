@@ -55,22 +55,16 @@ from tpnum.nn.combinators import (
 )
 from tpnum.nn.dense import Dense, Flatten
 from tpnum.nn.elementwise import Elementwise, ElementwiseNumerical
+from tpnum.nn.embedding import Embedding
 from tpnum.nn.emitter import Emitter, program
-from tpnum.nn.graphs import Aggregate
-from tpnum.nn.normalization import Dropout, LayerNorm
+from tpnum.nn.gated import Glu, SqueezeExcite, SwiGlu
+from tpnum.nn.graphs import Aggregate, GraphAttention
+from tpnum.nn.normalization import Dropout, GroupNorm, LayerNorm, RMSNorm
+from tpnum.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
 from tpnum.nn.recurrent import SimpleRnn
-from tpnum.nn.spatial import (
-    AvgPool,
-    Conv,
-    ConvLocal,
-    ConvTranspose,
-    GlobalAvgPool,
-    GlobalSumPool,
-    ImageResize,
-    Index,
-    SumPool,
-)
+from tpnum.nn.spatial import Conv, ConvLocal, ConvTranspose, ImageResize, Index
 from tpnum.nn.spec import from_spec, ops
+from tpnum.nn.tied import Tied
 from tpnum.nn.training import Training, sgd
 from tpnum.nn.transformers import TransformerBlock
 
@@ -91,6 +85,7 @@ __all__ = [
     "Elementwise",
     "ElementwiseNumerical",
     "Elu",
+    "Embedding",
     "Emitter",
     "Erf",
     "Exp",
@@ -107,6 +102,9 @@ __all__ = [
     "GlobalAvgPool",
     "GlobalSelfAttention",
     "GlobalSumPool",
+    "Glu",
+    "GraphAttention",
+    "GroupNorm",
     "HardTanh",
     "Hermite",
     "Identity",
@@ -118,6 +116,7 @@ __all__ = [
     "Mish",
     "Monomial",
     "Polynomial",
+    "RMSNorm",
     "Rbf",
     "RectifiedMonomial",
     "Relu",
@@ -130,10 +129,13 @@ __all__ = [
     "SimpleRnn",
     "Sin",
     "Softplus",
+    "SqueezeExcite",
     "Step",
     "SumPool",
+    "SwiGlu",
     "Swish",
     "Tanh",
+    "Tied",
     "Training",
     "TransformerBlock",
     "from_spec",

@@ -47,13 +47,13 @@ def repeat(layer: Layer, n: int) -> Repeat:
     return Repeat(layer, n)
 
 
-class _Nest(Layer):
+class Nest(Layer):
     """A layer made of layers, which knows how many are inside one another."""
 
     branching = True
 
     def _nest(self, *inside: Layer) -> None:
-        depth = 1 + max((layer._depth for layer in inside if isinstance(layer, _Nest)), default=0)
+        depth = 1 + max((layer._depth for layer in inside if isinstance(layer, Nest)), default=0)
         if depth > NESTED:
             raise self.error(f"its layers are more than {NESTED} deep inside one another; put them in series")
         object.__setattr__(self, "_depth", depth)
@@ -61,7 +61,7 @@ class _Nest(Layer):
     _depth: ClassVar[int]  # of each instance; no argument
 
 
-class _Container(_Nest):
+class _Container(Nest):
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
@@ -146,7 +146,7 @@ class Parallel(_Container):
 
 
 @dataclass(frozen=True, repr=False)
-class Repeat(_Nest):
+class Repeat(Nest):
     """A layer ``n`` times (made by `repeat`)."""
 
     op: ClassVar[str] = "repeat"

@@ -87,6 +87,19 @@ class ElementwiseNumerical(Activation):
         return {"op": self.op, "fn": _fn_spec(self), "deg": self.deg}
 
 
+def _read_nonlinearity(value: Any) -> Activation:
+    """A nonlinear layer, or what `Elementwise` makes one of."""
+    return value if isinstance(value, Activation) else Elementwise(value)
+
+
+Nonlinearity = Annotated[
+    Any,
+    Accepts(
+        'a nonlinear layer such as nn.Sigmoid(), or the name of a function as "sigmoid"', _read_nonlinearity
+    ),
+]
+
+
 def _function(layer: Layer, fn: Any, **given: Any) -> Function:
     """``fn`` as a function of one vector; complaints name the layer."""
     try:

@@ -6,8 +6,10 @@ two input shapes have the same matrices.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from tpnum.functions import Function
     from tpnum.program import MatrixVar, Scalar, Vector
     from tpnum.program.lines import Axes
+
+W = TypeVar("W")
 
 AXES = {0: (), 1: ("t",), 2: ("y", "x"), 3: ("z", "y", "x")}
 """Names of the spatial axes of inputs, by how many there are."""
@@ -77,6 +81,8 @@ class Emitter:
         self._count = 0
         self._widths: set[int] = set()
         self._made: dict[str, int] = {}
+        self._ties: list[Iterator[tuple[str, ...]]] = []
+        self._shared: dict[tuple[str, ...], tuple[tuple[Any, ...], Any]] = {}
 
     # layers ----------------------------------------------------------------------------------------
 
@@ -121,13 +127,46 @@ class Emitter:
         self._made[prefix] = self._made.get(prefix, 0) + 1
         return f"{prefix}{self._made[prefix]}"
 
+    @contextmanager
+    def tied(self, name: str) -> Iterator[None]:
+        """Weights drawn inside are those that were drawn in the same order under the same name before."""
+        outer = self._ties[-1] if self._ties else iter([()])
+        above = next(outer)
+        self._ties.append((*above, name, str(k)) for k in count())
+        try:
+            yield
+        finally:
+            self._ties.pop()
+
+    def _drawn(self, make: Callable[..., W], *law: Any) -> W:
+        """``make(*law)``, or what a layer with tied weights drew in its place before."""
+        if not self._ties:
+            return make(*law)
+        key = next(self._ties[-1])
+        if key not in self._shared:
+            self._shared[key] = law, make(*law)
+        before, made = self._shared[key]
+        if before != law:
+            was, now = (" x ".join(str(size) for size in found[:2]) for found in (before, law))
+            raise self.error(
+                f"the weights tied as {key[-2]!r} are {was} where they are first used and {now} here, or "
+                "differ in law; tied layers have equal widths before and behind them"
+            )
+        return made
+
     def matrix(
         self, rows: str, cols: str, var: float, tangent: float, axes: Axes = (), prefix: str = "W"
     ) -> MatrixVar:
+        return self._drawn(self._matrix, rows, cols, var, tangent, axes, prefix)
+
+    def _matrix(self, rows: str, cols: str, var: float, tangent: float, axes: Axes, prefix: str) -> MatrixVar:
         return self.program.matrix(self._name(prefix), var, rows, cols, axes, tangent=tangent)
 
     def bias(self, dim: str, var: float, tangent: float) -> Vector:
         """A bias, the same for every example and position; ``tangent`` scales its direction's variance."""
+        return self._drawn(self._bias, dim, var, tangent)
+
+    def _bias(self, dim: str, var: float, tangent: float) -> Vector:
         return self.program.vector(self._name("b"), 0.0, var, dim, trained=tangent)
 
     def ones(self, dim: str, axes: Axes = ()) -> Vector:

@@ -1,4 +1,4 @@
-"""Layers that see the spatial axes: convolutions, pooling, slicing and resizing.
+"""Layers that see the spatial axes: convolutions, slicing and resizing.
 
 A convolution is a map of the index (position -> position and filter offset), one independent matrix per
 offset, and a sum over offsets; the rest are maps alone.
@@ -6,13 +6,11 @@ offset, and a sum over offsets; the rest are maps alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from tpnum.arguments import shown
-from tpnum.errors import ProgramError
 from tpnum.nn.arguments import (
     Accepts,
     Deviation,
@@ -32,89 +30,24 @@ from tpnum.nn.arguments import (
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.resample import resize_rows
 from tpnum.nn.weights import Weights
-from tpnum.program.maps import IndexMap, Take
-from tpnum.program.windows import Pool, Transposed, Window
+from tpnum.nn.windows import (
+    LONGEST,
+    mapped,
+    middles,
+    need_axes,
+    need_room,
+    offset,
+    per_axis,
+    positions,
+    windows_of,
+)
+from tpnum.program.windows import Transposed, Window
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
     from tpnum.program import Scalar, Vector
-    from tpnum.program.lines import Axes
-
 
 V = TypeVar("V", bound="Vector | Scalar")
-LONGEST = 1 << 16
-"""Positions in a window, or of a resized axis, that are still written down."""
-
-
-def _need_axes(to: Emitter, x: Features) -> None:
-    if not x.axes:
-        raise to.error(
-            "it needs a spatial axis and gets none; give inputs of shape (.., channels) with a "
-            "spatial axis before the channels, and put Flatten after it"
-        )
-
-
-def _per_axis(to: Emitter, x: Features, name: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """``sizes`` if there is one for each spatial axis."""
-    _need_axes(to, x)
-    if len(sizes) != len(x.axes):
-        axes = tuple(x.sizes().values())
-        more = "; images of one channel are x[..., None]" if len(sizes) > len(x.axes) else ""
-        raise to.error(
-            f"{name} is {sizes} but the features have {len(x.axes)} spatial axes {axes}; give one number "
-            f"per axis{more}"
-        )
-    return sizes
-
-
-def _reads(
-    to: Emitter, x: Features, name: str, window: tuple[int, ...], strides: tuple[int, ...] | None
-) -> list[tuple[str, int, int, int]]:
-    """(axis, its size, window, stride) per spatial axis, or the complaint that they do not match."""
-    _per_axis(to, x, name, window)
-    steps = _per_axis(to, x, "strides", strides or (1,) * len(window))
-    for (axis, _), width in zip(x.axes, window, strict=True):
-        if width > LONGEST:
-            raise to.error(f"{name} {shown(window)} is larger than {LONGEST} along axis {axis!r}")
-    return [(*axis, width, step) for axis, width, step in zip(x.axes, window, steps, strict=True)]
-
-
-def _need_room(
-    to: Emitter, x: Features, name: str, window: tuple[int, ...], dilation: tuple[int, ...], padding: str
-) -> None:
-    """A VALID window lies inside the input."""
-    for (axis, size), width, apart in zip(x.axes, window, dilation, strict=True):
-        reach = (width - 1) * apart + 1
-        if padding == "VALID" and reach > size:
-            spread = f" with dilation {dilation} reaches over {shown(reach)} and" if apart > 1 else ""
-            raise to.error(
-                f"{name} {window}{spread} is larger than the input {tuple(x.sizes().values())} along axis "
-                f"{axis!r}; take a smaller one or padding='SAME'"
-            )
-
-
-def _offset(axis: str) -> str:
-    """The name of the axis of filter offsets along ``axis``."""
-    return f"{axis}_f"
-
-
-def _mapped(
-    to: Emitter, name: str, reads: list[tuple[str, int, int, int]], kind: Callable[..., IndexMap]
-) -> list[tuple[str, IndexMap]]:
-    """(axis, its map) per spatial axis; ``kind`` makes a map of (index of the axis, size, window, stride)."""
-    made = []
-    for k, (axis, size, width, step) in enumerate(reads):
-        try:
-            made.append((axis, kind(k, size, width, step)))
-        except ProgramError as problem:
-            raise to.error(f"{name} {width}, strides {step} along axis {axis!r}: {problem}") from None
-    return made
-
-
-def _positions(vector: Vector, x: Features) -> Axes:
-    """The spatial axes that ``vector`` has now."""
-    sizes = dict(vector.axes)
-    return tuple((axis, sizes[axis]) for axis, _ in x.axes)
 
 
 class _Convolution(Layer):
@@ -133,16 +66,16 @@ class _Convolution(Layer):
     groups: int = 1
 
     def emit(self, to: Emitter, x: Features) -> Features:
-        reads = _reads(to, x, "filter_shape", self.filter_shape, self.strides)
+        reads = windows_of(to, x, "filter_shape", self.filter_shape, self.strides)
         if self.groups > 1:
             self._need_groups(to, x)
         vectors = [block.vector for block in x.blocks]
         seen = self.windows(to, x, reads)
         for axis, index in seen:
-            out = ((axis, index.positions), (_offset(axis), index.size))
+            out = ((axis, index.positions), (offset(axis), index.size))
             vectors = [vector.map(axis, out, index) for vector in vectors]
-        window = tuple((_offset(axis), width) for axis, _, width, _ in reads)
-        axes = _positions(vectors[0], x)
+        window = tuple((offset(axis), width) for axis, _, width, _ in reads)
+        axes = positions(vectors[0], x)
         # of all channels that enter, the weights of one output see the share 1 / groups
         weights = Weights(self.W_std, self.b_std, self.parameterization, self.s[0] * self.groups)
         mask = None if x.mask is None else self.mask(to, x.mask, seen)
@@ -152,13 +85,13 @@ class _Convolution(Layer):
 
     def mask(self, to: Emitter, mask: Scalar, seen: list[Any]) -> Scalar:
         """The mask behind it: that of the positions in the middle of the filters."""
-        return _middles(mask, seen)
+        return middles(mask, seen)
 
     def windows(self, to: Emitter, x: Features, reads: list[tuple[str, int, int, int]]) -> list[Any]:
         """(axis, map to (position, offset in the filter)) per spatial axis."""
-        dilation = _per_axis(to, x, "dilation", self.dilation or (1,) * len(self.filter_shape))
-        _need_room(to, x, "filter_shape", self.filter_shape, dilation, self.padding)
-        made = _mapped(
+        dilation = per_axis(to, x, "dilation", self.dilation or (1,) * len(self.filter_shape))
+        need_room(to, x, "filter_shape", self.filter_shape, dilation, self.padding)
+        made = mapped(
             to,
             "filter_shape",
             reads,
@@ -256,7 +189,7 @@ class ConvTranspose(_Convolution):
     s: Scales = (1.0, 1.0)
 
     def windows(self, to: Emitter, x: Features, reads: list[tuple[str, int, int, int]]) -> list[Any]:
-        return _mapped(
+        return mapped(
             to, "filter_shape", reads, lambda _, n, width, step: Transposed(n, width, step, self.padding)
         )
 
@@ -265,87 +198,6 @@ class ConvTranspose(_Convolution):
             "of what it makes no position belongs to one that it reads, so nothing says which are masked; "
             "pool or flatten before it, or leave mask_constant out"
         )
-
-
-def _middles(mask: Scalar, seen: list[tuple[str, Window | Pool]]) -> Scalar:
-    """The mask of windows: that of the position in their middle."""
-    for axis, index in seen:
-        reach = index.reach
-        middles = tuple((start + (reach - 1) // 2) % index.length for start in index.starts)
-        if middles != tuple(range(index.length)):
-            mask = mask.map(axis, ((axis, len(middles)),), Take(index.length, middles))
-    return mask
-
-
-def _pooled(
-    to: Emitter,
-    x: Features,
-    window: tuple[int, ...],
-    strides: tuple[int, ...] | None,
-    padding: str,
-    scaled: str,
-) -> Features:
-    reads = _reads(to, x, "window_shape", window, strides)
-    _need_room(to, x, "window_shape", window, (1,) * len(window), padding)
-
-    def pool(_: int, size: int, width: int, step: int) -> Pool:
-        return Pool(size, width, step, padding, {"sum": 1.0, "average": 1.0 / width, "inside": None}[scaled])
-
-    vectors = [block.vector for block in x.blocks]
-    seen: list[Any] = _mapped(to, "window_shape", reads, pool)
-    for axis, index in seen:
-        vectors = [vector.map(axis, ((axis, index.count),), index) for vector in vectors]
-    axes = _positions(vectors[0], x)
-    mask = _middles(x.mask, seen) if x.mask is not None else None
-    return x.replace(to.masked(vectors, mask), axes).masked(mask)
-
-
-@dataclass(frozen=True, repr=False)
-class AvgPool(Layer):
-    """Mean over windows; at SAME borders by the window's size, or (normalize_edges) the positions inside."""
-
-    window_shape: Sizes
-    strides: OptionalSizes = None
-    padding: Padding = "VALID"
-    normalize_edges: Flag = False
-
-    def emit(self, to: Emitter, x: Features) -> Features:
-        scaled = "inside" if self.normalize_edges else "average"
-        return _pooled(to, x, self.window_shape, self.strides, self.padding, scaled)
-
-
-@dataclass(frozen=True, repr=False)
-class SumPool(Layer):
-    """Sum over windows."""
-
-    window_shape: Sizes
-    strides: OptionalSizes = None
-    padding: Padding = "VALID"
-
-    def emit(self, to: Emitter, x: Features) -> Features:
-        return _pooled(to, x, self.window_shape, self.strides, self.padding, "sum")
-
-
-@dataclass(frozen=True, repr=False)
-class GlobalAvgPool(Layer):
-    """Mean over all positions, of those that are not masked."""
-
-    def emit(self, to: Emitter, x: Features) -> Features:
-        _need_axes(to, x)
-        if x.mask is None:
-            return x.replace([block.vector.mean(*x.sizes()) for block in x.blocks], ())
-        share = 1.0 / to.count(x.mask, x.sizes())
-        sums = [block.vector.sum(*x.sizes()) for block in x.blocks]
-        return x.replace([to.scale(vector, share) for vector in sums], ()).masked(None)
-
-
-@dataclass(frozen=True, repr=False)
-class GlobalSumPool(Layer):
-    """Sum over all positions."""
-
-    def emit(self, to: Emitter, x: Features) -> Features:
-        _need_axes(to, x)
-        return x.replace([block.vector.sum(*x.sizes()) for block in x.blocks], ()).masked(None)
 
 
 @dataclass(frozen=True, repr=False)
@@ -357,7 +209,7 @@ class ImageResize(Layer):
     antialias: Flag = True
 
     def emit(self, to: Emitter, x: Features) -> Features:
-        _need_axes(to, x)
+        need_axes(to, x)
         rank = len(x.axes) + 2
         if len(self.shape) != rank or self.shape[0] != -1 or self.shape[-1] not in (-1, x.channels):
             raise to.error(
@@ -366,7 +218,7 @@ class ImageResize(Layer):
         if max(self.shape[1:-1]) > LONGEST:
             raise to.error(f"shape is {shown(self.shape)}; an axis has at most {LONGEST} positions")
         vectors = [self._resized(x, block.vector) for block in x.blocks]
-        axes = _positions(vectors[0], x)
+        axes = positions(vectors[0], x)
         if x.mask is None:
             return x.replace(vectors, axes)
         mask = to.program.apply("step", self._resized(x, x.mask))  # masked where all that it reads is

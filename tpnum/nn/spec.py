@@ -8,43 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from importlib import import_module
 from typing import Any
 
 from tpnum.arguments import shown
 from tpnum.errors import SpecError
-from tpnum.nn import (
-    activations,
-    attention,
-    combinators,
-    dense,
-    elementwise,
-    graphs,
-    normalization,
-    recurrent,
-    spatial,
-    transformers,
-)
+from tpnum.nn.activations import Silu
 from tpnum.nn.arguments import misnamed, names_of, near
 from tpnum.nn.base import Layer
 from tpnum.nn.combinators import JOINS, NESTED, FanInSum, FanOut, Identity, Parallel, Repeat, Serial
 
+MODULES = (
+    "activations",
+    "attention",
+    "combinators",
+    "dense",
+    "elementwise",
+    "embedding",
+    "gated",
+    "graphs",
+    "normalization",
+    "pooling",
+    "recurrent",
+    "spatial",
+    "tied",
+    "transformers",
+)
+"""Where layers are."""
+
 LAYERS: dict[str, type[Layer]] = {
     layer.op: layer
-    for module in (
-        activations,
-        attention,
-        combinators,
-        dense,
-        elementwise,
-        graphs,
-        normalization,
-        recurrent,
-        spatial,
-        transformers,
-    )  # fmt: skip
-    for layer in vars(module).values()
+    for module in MODULES
+    for layer in vars(import_module(f"tpnum.nn.{module}")).values()
     if isinstance(layer, type) and issubclass(layer, Layer) and is_dataclass(layer)
-} | {"Swish": activations.Swish}
+} | {"Swish": Silu}
 """The layers by their name in JSON."""
 
 _CHILDREN = {

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from tpnum.nn.base import Features
 
 if TYPE_CHECKING:
+    from tpnum.nn.base import Block
     from tpnum.nn.emitter import Emitter
     from tpnum.program import MatrixVar, Scalar, Vector
     from tpnum.program.lines import Axes
@@ -106,6 +107,28 @@ class Weights:
         """W h + b, zero where masked."""
         products = self.product(to, x, dim, window, local, vectors)
         return to.total(products + self.bias(to, dim, local), mask)
+
+
+def gained(to: Emitter, x: Features, gain_std: float | None, bias_std: float | None) -> Features:
+    """h * (1 + s) + b per channel, s ~ N(0, gain_std^2), b ~ N(0, bias_std^2), both trained; None: without.
+
+    Their directions have variance 1: the NTK is that over s and b themselves, whatever they start at.
+    """
+    vectors = [block.vector for block in x.blocks]
+    if gain_std is not None:
+        gains = [_per_channel(to, block, gain_std, "s") for block in x.blocks]
+        parts = [to.product([vector, gain]) for vector, gain in zip(vectors, gains, strict=True)]
+        vectors = [to.total(pair) for pair in zip(vectors, parts, strict=True)]
+    if bias_std is not None:
+        biases = [_per_channel(to, block, bias_std, "b") for block in x.blocks]
+        vectors = [to.total(pair, x.mask) for pair in zip(vectors, biases, strict=True)]
+    return x.replace(vectors)
+
+
+def _per_channel(to: Emitter, block: Block, std: float, name: str) -> Vector:
+    """A trained vector of independent N(0, std^2), one for all positions but those that are flattened."""
+    matrix = to.matrix(block.vector.dim, ONE, std**2, 1.0, block.flat, name.upper())
+    return matrix @ to.ones(ONE, block.flat)
 
 
 ONE = "one"

@@ -29,6 +29,7 @@ from tpnum.program.calls import as_function, handle_of, split_arguments
 from tpnum.program.handle import Handle, is_number
 from tpnum.program.known import append_table
 from tpnum.program.lines import (
+    Along,
     Arith,
     Attend,
     Axes,
@@ -429,6 +430,11 @@ class Program(State):
         made = self._auto("s")
         self._append(Arith(made, fn, scalars))
         return Scalar(self, made)
+
+    def _along(self, fn: str, vector: Vector, over: tuple[str, ...], eps: float = 0.0) -> Vector:
+        operand, made = vector.name, self._auto("h")
+        self._append(Along(made, fn, (operand,), over, eps))
+        return Vector(self, made)
 
     def _softmax(self, logits: Scalar, over: tuple[str, ...], weights: Scalar | None) -> Scalar:
         names = logits.name, over, "" if weights is None else weights.name

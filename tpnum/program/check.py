@@ -13,7 +13,9 @@ import numpy as np
 
 from tpnum.arguments import shown
 from tpnum.errors import ProgramError
+from tpnum.program.along import ALONG
 from tpnum.program.lines import (
+    Along,
     Arith,
     Attend,
     Data,
@@ -274,6 +276,25 @@ def _attend(line: Attend, scope: Scope) -> list[Var]:
     if not line.over or len(set(line.over)) < len(line.over):
         raise Fault("a softmax is over at least one axis, and none twice")
     axes = tuple(axis for axis in merged_axes([*args, *scalars]) if axis[0] not in line.over)
+def _along(line: Along, scope: Scope) -> list[Var]:
+    rule = ALONG.get(line.kind)
+    if rule is None:
+        raise Fault(f"{line.kind!r} is no function along axes: use one of {', '.join(ALONG)}")
+    if len(line.args) != rule.arity:
+        raise Fault(
+            f"wrong number of arguments: {line.kind} takes {rule.arity} vector(s), not {len(line.args)}"
+        )
+    args = vectors(line.args, scope, "a function along axes")
+    not_negative(line.eps, "eps")
+    own = dict(args[0].axes)
+    for axis in line.over:
+        if axis not in own:
+            raise Fault(f"{line.args[0]!r} has no axis {axis!r}; its axes are {list(own)}")
+    if not line.over or len(set(line.over)) < len(line.over):
+        raise Fault("a function along axes is over at least one, and none twice")
+    if line.kind.startswith("normalise") and math.prod(own[axis] for axis in line.over) < 2:
+        raise Fault("a single entry has no variance to be normalised by: it takes two or more")
+    axes = tuple(axis for axis in merged_axes(args) if rule.keeps or axis[0] not in line.over)
     return [Var(line.name, "H", args[0].dim, axes)]
 
 
@@ -367,6 +388,7 @@ RULES: dict[type, Any] = {
     Arith: _arith,
     Softmax: _softmax,
     Attend: _attend,
+    Along: _along,
     Map: _map,
     Scan: _scan,
     Delay: _delay,

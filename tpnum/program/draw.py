@@ -12,8 +12,10 @@ import numpy as np
 from tpnum.arguments import whole
 from tpnum.errors import InputError, require_memory
 from tpnum.functions.checked import check_elementwise, checked
+from tpnum.program.along import ALONG
 from tpnum.program.expand import origins, scalar_names
 from tpnum.program.lines import (
+    Along,
     Arith,
     Attend,
     Axes,
@@ -200,6 +202,8 @@ class Run:
                 return self.softmax(line)
             case Attend():
                 return self.attend(line)
+            case Along():
+                return self.along(line)
             case Map():
                 return self.map(line)
         raise InputError(f"{line!r} cannot be run")
@@ -222,6 +226,13 @@ class Run:
             share = share * (moved - (share * moved).sum(axis=over, keepdims=True))
         made = (share * at[line.vector]).sum(axis=over)
         return self.whole(made, self.vars[line.name].axes, made.shape[-1:])
+    def along(self, line: Along) -> np.ndarray:
+        rule = ALONG[line.kind]
+        axes = union([self.vars[n] for n in line.args])
+        args = [aligned(self.values[n], self.vars[n], axes) for n in line.args]
+        over = tuple(1 + k for k, (axis, _) in enumerate(axes) if axis in line.over)
+        value = rule.values(args, over, line.eps)
+        return self.whole(value, self.vars[line.name].axes, (value.shape[-1],))
 
     def whole(self, value: np.ndarray, axes: Axes, tail: tuple[int, ...]) -> np.ndarray:
         """``value`` with every axis at its full size."""
@@ -346,7 +357,7 @@ def bytes_of(program: Program, widths: Mapping[str, int], examples: int | None) 
     for line in program.lines:
         if isinstance(line, Matrix):
             numbers += math.prod(size for _, size in line.axes) * widths[line.rows] * widths[line.cols]
-        elif isinstance(line, Nonlin | LinComb | MatMul | Input):
+        elif isinstance(line, Nonlin | LinComb | MatMul | Along | Input):
             for name in made_by(line):
                 var = program.vars[name]
                 numbers += (examples or 1) * math.prod(s for _, s in var.axes) * widths[var.dim]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,9 @@ import numpy as np
 from tpnum import functions
 from tpnum.functions import Function
 from tpnum.errors import ProgramError
+from tpnum.program.along import ALONG, ScalarLines
 from tpnum.program.lines import (
+    Along,
     Arith,
     Attend,
     Axes,
@@ -148,9 +150,9 @@ def _all_lines(lines: Iterable[Line]) -> Iterator[Line]:
 
 
 def _closure(program: Program, axes: set[str]) -> set[str]:
-    """Split axes, what maps make of them, and those that a softmax takes together with them."""
+    """Split axes, what maps make of them, and those that are taken together with them."""
     maps = [line for line in _all_lines(program.lines) if isinstance(line, Map)]
-    joint = [set(line.over) for line in _all_lines(program.lines) if isinstance(line, Softmax | Attend)]
+    joint = [set(line.over) for line in _all_lines(program.lines) if isinstance(line, Softmax | Attend | Along)]
     while True:
         more = {a for m in maps if m.axis in axes for a, _ in m.out} - axes
         more |= {a for over in joint if over & axes for a in over - axes}
@@ -239,6 +241,8 @@ class _Splitter:
                 self.softmax(line)
             case Attend() if self.split.intersection(line.over):
                 self.attend(line)
+            case Along() if self.split.intersection(line.over):
+                self.along(line)
             case _:
                 var = self.vars[line.name]
                 for index in self.indices(var.axes):
@@ -277,6 +281,8 @@ class _Splitter:
                 if line.fn.name == "affine" and not any(np.hstack([v for _, v in line.fn.params])):
                     self.null.add(name)
                 return Arith(name, line.fn, tuple(self.at(s, index) for s in line.scalars))
+            case Along():
+                return replace(line, name=name, args=tuple(self.at(a, index) for a in line.args))
             case Softmax():
                 weights = self.at(line.weights, index) if line.weights else ""
                 return Softmax(name, self.at(line.scalar, index), line.over, weights)
@@ -393,6 +399,18 @@ class _Splitter:
             name = self.make(var, index)
             self.new.append(Nonlin(name, fn, args, scalars))
             self.put(var, index, name)
+
+    def along(self, line: Along) -> None:
+        var, first = self.vars[line.name], self.vars[line.args[0]]
+        over = tuple(a for a in first.axes if a[0] in line.over)
+        lines = ScalarLines(self.new, line)
+        for index in self.indices(tuple(a for a in var.axes if a[0] not in line.over)):
+            places = [{**index, **at} for at in self.indices(over)]
+            made = places if ALONG[line.kind].keeps else [index]
+            names = [self.make(var, at) for at in made]
+            lines([[self.at(a, at) for at in places] for a in line.args], names)
+            for at, name in zip(made, names, strict=True):
+                self.put(var, at, name)
 
     def scan(self, line: Scan) -> None:
         axis, size = line.axis

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tpnum.errors import ProgramError
 from tpnum.program.expand import maps_below_functions
 from tpnum.program.lines import (
+    Along,
     Arith,
     Delay,
     Input,
@@ -99,6 +100,8 @@ def _renamed(line: Line, names: dict[str, str]) -> Line:
         case Nonlin() | Moment():
             args, scalars = tuple(map(of, line.args)), tuple(map(of, line.scalars))
             return type(line)(of(line.name), line.fn, args, scalars)
+        case Along():
+            return replace(line, name=of(line.name), args=tuple(map(of, line.args)))
         case Arith():
             return Arith(of(line.name), line.fn, tuple(map(of, line.scalars)))
         case Map():

@@ -14,7 +14,20 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from tpnum.errors import ProgramError
-from tpnum.program.lines import Arith, Attend, Axes, LinComb, Line, Map, MatMul, Moment, Nonlin, Softmax
+from tpnum.program.along import ALONG
+from tpnum.program.lines import (
+    Along,
+    Arith,
+    Attend,
+    Axes,
+    LinComb,
+    Line,
+    Map,
+    MatMul,
+    Moment,
+    Nonlin,
+    Softmax,
+)
 from tpnum.program.tangent import FLAT, SUMS
 from tpnum.program.text import used_by
 from tpnum.program.values import Scalar, Vector
@@ -110,9 +123,22 @@ class Rules:
                         f"{line.name!r} is attention with random logits, through which there is no gradient "
                         "program; the NTK is that of its tangent program"
                     )
+            case Along():
+                self.along(line, total)
             case Map():
                 if line.operand in self.live:
                     self.add(line.operand, self.mapped(line, total))
+
+    def along(self, line: Along, total: Vector) -> None:
+        back = ALONG[line.kind].back
+        if not back:
+            raise ProgramError(f"the gradient of {line.kind} along axes is not written: name it in stop=")
+        (arg,) = line.args
+        if arg in self.live:
+            made = self.program._auto("h")
+            args = self.value(arg).name, total.name
+            self.program._append(Along(made, back, args, line.over, line.eps))
+            self.add(arg, Vector(self.program, made))
 
     def operands(self, line: Nonlin | Moment) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Vectors and scalars of a line, by the names that they have here."""

@@ -233,6 +233,21 @@ class Attend:
 
 
 @dataclass(frozen=True, slots=True)
+class Along:
+    """h = kind(args), a function of all indices along the axes ``over`` at once, coordinate by coordinate.
+
+    ``kind`` is a name of `tpnum.program.along`, which says whether h has the axes; ``eps`` is added to
+    variances.
+    """
+
+    name: str
+    kind: str
+    args: tuple[str, ...]
+    over: tuple[str, ...]
+    eps: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Carry:
     """A state carried along a scan: inside the body ``name``; ``init`` outside at first; then ``next``."""
 
@@ -289,6 +304,7 @@ Line: TypeAlias = (
     | Moment
     | Arith
     | Softmax
+    | Along
     | Attend
     | Scan
     | Delay

@@ -63,6 +63,11 @@ def real(value: Any, name: str) -> float:
     return arguments.number(value, name, error=ProgramError)
 
 
+def not_negative(value: Any, name: str) -> float:
+    """A finite number of 0 or more."""
+    return arguments.number(value, name, low=0, error=ProgramError)
+
+
 def real_or_none(value: Any, name: str) -> float | None:
     """A finite number or None."""
     return None if value is None else real(value, name)

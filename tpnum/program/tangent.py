@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 from tpnum import functions
 from tpnum.errors import ProgramError
+from tpnum.program.along import ALONG
 from tpnum.program.check import quoted
 from tpnum.program.lines import (
+    Along,
     Attend,
     Axes,
     Delay,
@@ -101,6 +103,8 @@ class _Writer:
                 self.nonlin(line)
             case Attend():
                 self.attend(line)
+            case Along():
+                self.along(line)
             case Delay():
                 self.delay(line)
             case Map():
@@ -110,6 +114,16 @@ class _Writer:
                             self.name(line.name), self.tangents[line.operand], line.axis, line.out, line.index
                         )
                     )
+
+    def along(self, line: Along) -> None:
+        if not any(arg in self.tangents for arg in line.args):
+            return
+        slope = ALONG[line.kind].slope
+        if not slope:
+            label = next(str(k) for k, o in enumerate(self.new.lines, 1) if o is line)
+            raise quoted("no tangent: a derivative along axes has none here", line, label, self.vars)
+        (arg,) = line.args
+        self.new.append(Along(self.name(line.name), slope, (arg, self.tangents[arg]), line.over, line.eps))
 
     def name(self, of: str) -> str:
         """The name of a tangent, recorded."""
@@ -222,7 +236,7 @@ def _moving(program: Program) -> set[str]:
                 case Nonlin():
                     flat = line.fn.name in FLAT and not line.fn.order
                     found |= {line.name} if found & {*line.args} and not flat else set()
-                case Transpose() | MatMul() | LinComb() | Map() | Delay() | Attend():
+                case Transpose() | MatMul() | LinComb() | Map() | Delay() | Attend() | Along():
                     found |= {line.name} if found & {*used_by(line)} else set()
     return found
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tpnum.program.lines import (
+    Along,
     Arith,
     Attend,
     Axes,
@@ -144,6 +145,9 @@ def body_text(line: Line, axes: Mapping[str, Axes] | None = None) -> str:
             return f"{left(line.name)} = mean({', '.join(line.args) if identity else inside})"
         case Arith():
             return f"{left(line.name)} = {call_text(line.fn, (), line.scalars)}"
+        case Along():
+            eps = f", eps {number(line.eps)}" if line.eps else ""
+            return f"{left(line.name)} = {line.kind} over {', '.join(line.over)} of {', '.join(line.args)}{eps}"
         case Softmax():
             weights = f", weights {line.weights}" if line.weights else ""
             return f"{left(line.name)} = softmax over {', '.join(line.over)} of {line.scalar}{weights}"
@@ -195,6 +199,8 @@ def used_by(line: Line) -> tuple[str, ...]:
             return line.args + line.scalars
         case Arith():
             return line.scalars
+        case Along():
+            return line.args
         case Softmax():
             return (line.scalar, line.weights) if line.weights else (line.scalar,)
         case Attend():

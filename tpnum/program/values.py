@@ -11,7 +11,7 @@ from tpnum.errors import ProgramError
 from tpnum.program.check import infer
 from tpnum.program.handle import Handle, is_number
 from tpnum.program.lines import LinComb, Nonlin, Term, Transpose, Var
-from tpnum.program.reads import reads, text
+from tpnum.program.reads import not_negative, reads, text
 from tpnum.program.scope import Scope
 
 if TYPE_CHECKING:
@@ -97,6 +97,20 @@ class Vector(Handle):
             self.program._rename(self._name, name)
             self._name = name
         return self
+
+    # --- functions along axes
+
+    def max(self, *axes: str) -> Vector:
+        """The largest entry along index axes, coordinate by coordinate: max pooling of windows."""
+        return self.program._along("max", self, tuple(text(axis, "axes") for axis in axes))
+
+    @reads(eps=not_negative)
+    def normalise(self, *axes: str, eps: float = 0.0) -> Vector:
+        """(h - m) / sqrt(v + eps), m and v the mean and (biased) variance of each coordinate along the axes.
+
+        Along an axis of examples it is batch normalisation, along one of positions instance normalisation.
+        """
+        return self.program._along("normalise", self, tuple(text(axis, "axes") for axis in axes), eps)
 
     # --- arithmetic
 
