@@ -10,13 +10,16 @@ import mmap
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from tpnum.arguments import real_array
 from tpnum.errors import InputError, StoreError
 from tpnum.tiles.arguments import CHUNK, matching, shaped, without_nan
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 DEPTH = 16
 """Views of views of a memory map that are followed."""
@@ -78,8 +81,11 @@ def _map(part: Mapped) -> np.ndarray:
         raise StoreError(f"{part.name}: {part.path} cannot be read by this process: {error}") from error
 
 
-def source_of(x: Any, name: str) -> Source:
-    """The source of a user's array: nothing of it is read yet, unless it is no array."""
+def source_of(x: Any, name: str, features: bool = True) -> Source:
+    """The source of a user's array: nothing of it is read yet, unless it is no array.
+
+    Known scalars and graphs have no axis of ``features``.
+    """
     if isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray):
         whole = _file_of(x)
         source: Source = Held(real_array(x, name), name) if whole is None else _mapped(x, whole, name)
@@ -88,27 +94,32 @@ def source_of(x: Any, name: str) -> Source:
         source = Held(x, name)
     else:
         source = Held(real_array(x, name), name)
-    shaped(source.shape, name)
+    shaped(source.shape, name, features)
     return source
 
 
-def sources_of(x1: Any, x2: Any, name: str = "x1") -> tuple[dict[str, Source], dict[str, Source] | None]:
-    """The sources by data line ("" for the one of a net), of shapes that go together."""
-    first = _sources(x1, name)
+def sources_of(
+    x1: Any, x2: Any, name: str = "x1", scalars: Collection[str] = ()
+) -> tuple[dict[str, Source], dict[str, Source] | None]:
+    """The sources by data line ("" for the one of a net), of shapes that go together.
+
+    ``scalars`` are the names that are known scalars, which have no features.
+    """
+    first = _sources(x1, name, scalars)
     if x2 is None:
         return first, None
-    second = _sources(x2, "x2")
+    second = _sources(x2, "x2", scalars)
     if set(first) != set(second):
         raise InputError("x2: give the same data lines as in x1")
-    for name in first:
+    for name in set(first) - set(scalars):
         matching(first[name].shape, second[name].shape)
     return first, second
 
 
-def _sources(x: Any, name: str) -> dict[str, Source]:
+def _sources(x: Any, name: str, scalars: Collection[str]) -> dict[str, Source]:
     if not isinstance(x, dict):
         return {"": source_of(x, name)}
-    made = {key: source_of(value, f"{name}[{key!r}]") for key, value in x.items()}
+    made = {key: source_of(value, f"{name}[{key!r}]", key not in scalars) for key, value in x.items()}
     if len({source.shape[0] for source in made.values()}) != 1:
         raise InputError(f"{name}: its arrays must hold equally many examples, and at least one is needed")
     return made
@@ -137,6 +148,10 @@ def _mapped(x: np.ndarray, whole: np.memmap, name: str) -> Source:
 
 def saved(source: Source, path: str) -> Source:
     """The source as a file that other processes can read: what is in memory is written to ``path``."""
+    within = getattr(source, "within", None)
+    if within is not None:
+        made: Source = within(saved(source.inner, path))  # type: ignore[attr-defined]
+        return made
     if not (isinstance(source, Held) and isinstance(source.array, np.ndarray)):
         return source
     np.save(path, source.array)
@@ -147,7 +162,7 @@ def saved(source: Source, path: str) -> Source:
 def digest(source: Source) -> str:
     """SHA-256 of type, shape and numbers as they are read; an example with NaN or infinity is refused."""
     count, *rest = source.shape
-    rows = max(1, CHUNK // int(np.prod(rest)))
+    rows = max(1, CHUNK // int(np.prod(rest, dtype=np.int64)))
     made = hashlib.sha256()
     for start in range(0, count, rows):
         block = source.read(slice(start, min(start + rows, count)))

@@ -153,23 +153,16 @@ def kernel(
     if on_disk(out) or is_remote(backend, scheduler):
         from tpnum.tiles.elsewhere import kernel_elsewhere  # which makes plans by this module
 
-        for name, given in (
-            ("mask_constant", mask_constant),
-            ("pattern1", pattern1),
-            ("pattern2", pattern2),
-            ("wrt", wrt),
-        ):
-            if given is not None:
-                raise InputError(
-                    f"{name}: it goes with matrices in memory, computed by threads; "
-                    "leave out= on disk and backend= alone"
-                )
+        if wrt is not None:
+            raise InputError(
+                "wrt: it goes with matrices in memory, computed by threads; leave out= on disk and backend= "
+                "alone"
+            )
         if flag(diag, "diag"):
             raise InputError("diag: a diagonal is computed here, into memory; leave out and backend alone")
         return kernel_elsewhere(
             net,
-            x1,
-            x2,
+            (x1, x2, mask_constant, pattern1, pattern2),
             get,
             kinds,
             work,

@@ -10,9 +10,9 @@ import numpy as np
 
 from tpnum.errors import InputError
 from tpnum.tiles import arguments
-from tpnum.tiles.data import sources_of
 from tpnum.tiles.named import Kernels
 from tpnum.tiles.npy_files import NpyFiles
+from tpnum.tiles.padding import all_sources
 from tpnum.tiles.runs import write
 from tpnum.tiles.stored import Stored
 from tpnum.tiles.targets import on_disk
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 def kernel_elsewhere(
     net: Layer | Program,
-    x1: Any,
-    x2: Any,
+    inputs: tuple[Any, Any, Any, Any, Any],
     get: Any,
     kinds: tuple[str, ...],
     dtype: np.dtype,
@@ -35,8 +34,11 @@ def kernel_elsewhere(
     budget: int | None,
     options: dict[str, Any],
 ) -> Any:
-    """The kernels as `tpnum.kernel` returns them: `tpnum.open`'s of those on disk, else arrays."""
-    job = Job(net, kinds, dtype, *sources_of(x1, x2), rtol, budget)
+    """The kernels as `tpnum.kernel` returns them: `tpnum.open`'s of those on disk, else arrays.
+
+    ``inputs`` are x1, x2, mask_constant, pattern1 and pattern2.
+    """
+    job = Job(net, kinds, dtype, *all_sources(net, *inputs), rtol, budget)
     try:
         made = (
             _stored(job, out, options) if on_disk(out) else _arrays(job, out, isinstance(get, str), options)

@@ -12,6 +12,8 @@ from tpnum.nn.emitter import COUNTED
 from tpnum.tiles.arguments import array_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tpnum.evaluate.profile import ProfileValues
 
 Inputs: TypeAlias = "dict[str, np.ndarray]"
@@ -23,10 +25,8 @@ def unpadded(x1: Any, x2: Any, mask_constant: Any) -> tuple[Any, Any, list[np.nd
 
     A position is padding where any of its features is ``mask_constant``; no masks where nothing is.
     """
-    constant = _constant(mask_constant)
-    for x, name in ((x1, "x1"), (x2, "x2")):
-        if isinstance(x, dict):
-            raise InputError(f"{name}: with mask_constant it is one array, the input of a net of layers")
+    constant = constant_of(mask_constant)
+    check_masked(True, x1, x2)
     found = [_unpadded(x, name, constant) for x, name in ((x1, "x1"), (x2, "x2")) if x is not None]
     arrays, masks = [array for array, _ in found], [mask for _, mask in found]
     some = any(not mask.all() for mask in masks)
@@ -39,7 +39,16 @@ LAYERS = (
 )
 
 
-def _constant(mask_constant: Any) -> float:
+def check_masked(layers: bool, x1: Any, x2: Any) -> None:
+    """A mask goes with a net of layers, which takes one array."""
+    if not layers:
+        raise InputError(f"mask_constant: {LAYERS}")
+    for x, name in ((x1, "x1"), (x2, "x2")):
+        if isinstance(x, dict):
+            raise InputError(f"{name}: with mask_constant it is one array, the input of a net of layers")
+
+
+def constant_of(mask_constant: Any) -> float:
     """The number that marks padding, which may be NaN or infinite."""
     if isinstance(mask_constant, (float, np.floating)) and not np.isfinite(mask_constant):
         return float(mask_constant)
@@ -50,26 +59,33 @@ def _unpadded(x: Any, name: str, constant: float) -> tuple[np.ndarray, np.ndarra
     array = real_array(x, name)
     if array.ndim < 2 or not array.size:
         return array, np.ones(array.shape[:1])  # refused with all arrays of such shapes
+    return unpadded_block(array, name, constant, 0)
+
+
+def unpadded_block(
+    array: np.ndarray, name: str, constant: float, start: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Examples, ``start`` the number of the first, with their padding zero, and their masks."""
     padding = np.isnan(array) if np.isnan(constant) else array == array.dtype.type(constant)
     padding = padding.any(axis=-1)
     empty = np.flatnonzero(padding.reshape(len(array), -1).all(axis=1))
     if len(empty) and padding.ndim == 1:
         raise InputError(
-            f"{name}: example {empty[0]} holds mask_constant = {constant:g}, and shape {array.shape} has no "
-            "index axis whose positions could be masked"
+            f"{name}: example {start + empty[0]} holds mask_constant = {constant:g}, and shape {array.shape} "
+            "has no index axis whose positions could be masked"
         )
     if len(empty):
         raise InputError(
-            f"{name}: all {padding[0].size} positions of example {empty[0]} are masked, for each holds "
-            f"mask_constant = {constant:g}; leave the example out"
+            f"{name}: all {padding[0].size} positions of example {start + empty[0]} are masked, for each "
+            f"holds mask_constant = {constant:g}; leave the example out"
         )
     if padding.any():
         array = np.where(padding[..., None], array.dtype.type(0.0), array)
     return array, 1.0 - padding
 
 
-def require_positions(profile: ProfileValues) -> None:
-    """Every example has a position left wherever a layer divides by their number."""
+def require_positions(profile: ProfileValues, start: int = 0) -> None:
+    """Every example, ``start`` the number of the first, has a position wherever a layer divides by theirs."""
     found = profile.site.lines.by_name if "mask" in profile.data else ()
     for name in (name for name in found if name.endswith(COUNTED)):
         counts = profile(profile.site.scalar(name))
@@ -77,14 +93,24 @@ def require_positions(profile: ProfileValues) -> None:
         if len(empty):
             mask, layer = profile.data["mask"][empty[0]], name.removesuffix(COUNTED)
             raise InputError(
-                f"x{profile.side + 1}: of example {empty[0]}, which has {int(mask.sum())} of {mask.size} "
-                f"positions, none is left that {layer} could average: the windows before it are masked where "
-                "their middle is; take smaller ones, or leave the example out"
+                f"x{profile.side + 1}: of example {start + empty[0]}, which has {int(mask.sum())} of "
+                f"{mask.size} positions, none is left that {layer} could average: the windows before it are "
+                "masked where their middle is; take smaller ones, or leave the example out"
             )
 
 
-def add_graphs(x1: Inputs, x2: Inputs | None, pattern1: Any, pattern2: Any) -> None:
-    """Put the graphs of the examples beside their features."""
+def _graphs(pattern: Any, name: str) -> np.ndarray:
+    return array_of(pattern, name, features=False)
+
+
+def add_graphs(
+    x1: dict[str, Any],
+    x2: dict[str, Any] | None,
+    pattern1: Any,
+    pattern2: Any,
+    read: Callable[[Any, str], Any] = _graphs,
+) -> None:
+    """Put the graphs of the examples beside their features: arrays, or what ``read`` makes of them."""
     if pattern2 is not None and (x2 is None or pattern1 is None):
         missing = "x2" if x2 is None else "pattern1"
         raise InputError(
@@ -95,12 +121,13 @@ def add_graphs(x1: Inputs, x2: Inputs | None, pattern1: Any, pattern2: Any) -> N
             continue
         if "" not in x:
             raise InputError(f"{name}: {LAYERS}")
-        array = array_of(pattern, name, features=False)
-        if len(array) != len(x[""]):
+        made = read(pattern, name)
+        graphs, examples = made.shape[0], x[""].shape[0]
+        if graphs != examples:
             raise InputError(
-                f"{name}: it holds {len(array)} graphs, and x{name[-1]} {len(x[''])} examples; give one each"
+                f"{name}: it holds {graphs} graphs, and x{name[-1]} {examples} examples; give one each"
             )
-        x["pattern"] = array
+        x["pattern"] = made
 
 
 def check_graphs(given: Inputs, sizes: tuple[int, ...] | None, argument: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tpnum import nn
 from tpnum.arguments import shown
 from tpnum.errors import StoreError, TpnumError
 from tpnum.program import Program
@@ -41,11 +40,9 @@ def provenance(job: Job, layout: Layout) -> dict[str, Any]:
 
 
 def programs_of(job: Job) -> list[Program]:
-    """The program at the shape of the rows and, if there are others, of the columns."""
-    if isinstance(job.net, Program):
-        return [job.net]
-    shapes = [tuple(next(iter(side.values())).shape[1:]) for side in (job.first, job.second or job.first)]
-    return [nn.program(job.net, shape) for shape in dict.fromkeys(shapes)]
+    """The program at the shape of the rows and, if there is another, of the columns."""
+    first, second = job.plan().written
+    return [first] if second is first else [first, second]
 
 
 def _text(net: Any) -> Any:

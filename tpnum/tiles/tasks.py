@@ -18,6 +18,7 @@ from tpnum.evaluate.profile import ProfileValues
 from tpnum.lower.variances import Variances
 from tpnum.tiles.data import Source, saved
 from tpnum.tiles.driver import plan_of
+from tpnum.tiles.extras import require_positions
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.pool import Stopped, one_blas_thread
 from tpnum.tiles.sinks import ArraySink
@@ -125,8 +126,10 @@ class _Desk:
         first, second = self._read(0, slice(0, 1)), None
         if job.second is not None:
             second = self._read(1, slice(0, 1))
+        given = set(first)
         self.plan = plan_of(job.net, first, second, job.kinds)
-        self._names = [list(first), list(second or first)]
+        self._line = next(iter(set(first) - given), "")
+        """What the data line of a net is called, by which plans go."""
 
     def _read(self, side: int, rows: slice) -> dict[str, np.ndarray]:
         sources = self.job.first if side == 0 or self.job.second is None else self.job.second
@@ -141,9 +144,10 @@ class _Desk:
             if found is not None:
                 self._passes.move_to_end(key)
                 return found
-        x = dict(zip(self._names[side], self._read(side, rows).values(), strict=True))
+        x = {name or self._line: array for name, array in self._read(side, rows).items()}
         data = bind(self.plan.programs[side], x)
         made = ProfileValues(self.plan.pairs, side, data, self.account, self._variances)
+        require_positions(made, rows.start)
         with self._lock:
             found = self._passes.setdefault(key, made)
             while len(self._passes) > FEW and sum(map(_bytes, self._passes.values())) > self.job.kept:

@@ -1,0 +1,83 @@
+"""Padding and graphs of inputs that are read by slices: sources made of sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.program import Program
+from tpnum.program.lines import Known
+from tpnum.tiles import extras
+from tpnum.tiles.arguments import CHUNK
+from tpnum.tiles.data import Source, source_of, sources_of
+
+if TYPE_CHECKING:
+    from tpnum.nn.base import Layer
+
+    Sources = dict[str, Source]
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Examples with their padding zero."""
+
+    inner: Source
+    constant: float
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.inner.shape
+
+    def read(self, rows: slice) -> np.ndarray:
+        return extras.unpadded_block(self.inner.read(rows), self.name, self.constant, rows.start)[0]
+
+    def within(self, inner: Source) -> Padded:
+        """The same of another source of these examples."""
+        return replace(self, inner=inner)
+
+
+@dataclass(frozen=True)
+class Mask(Padded):
+    """The masks of examples: 0 at padding, 1 elsewhere."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.inner.shape[:-1]
+
+    def read(self, rows: slice) -> np.ndarray:
+        return extras.unpadded_block(self.inner.read(rows), self.name, self.constant, rows.start)[1]
+
+
+def all_sources(
+    net: Layer | Program, x1: Any, x2: Any, mask_constant: Any, pattern1: Any, pattern2: Any
+) -> tuple[Sources, Sources | None]:
+    """The inputs of `tpnum.kernel` as sources: see `tpnum.tiles.driver.inputs_of`."""
+    scalars = [line.name for line in net.lines if isinstance(line, Known)] if isinstance(net, Program) else ()
+    if mask_constant is not None:
+        extras.check_masked(not isinstance(net, Program), x1, x2)
+    first, second = sources_of(x1, x2, scalars=scalars)
+    sides = [side for side in (first, second) if side is not None]
+    if mask_constant is not None:
+        constant = extras.constant_of(mask_constant)
+        if any([_is_padded(side[""], constant) for side in sides]):  # all of them are looked through
+            for side in sides:
+                inner = side[""]
+                side[""], side["mask"] = Padded(inner, constant), Mask(inner, constant)
+    extras.add_graphs(first, second, pattern1, pattern2, lambda x, name: source_of(x, name, features=False))
+    return first, second
+
+
+def _is_padded(source: Source, constant: float) -> bool:
+    """Whether any position is padding; an example that is nothing else is refused."""
+    count, *rest = source.shape
+    rows, found = max(1, CHUNK // int(np.prod(rest))), False
+    for start in range(0, count, rows):
+        block = source.read(slice(start, min(start + rows, count)))
+        found |= not extras.unpadded_block(block, source.name, constant, start)[1].all()
+    return found
