@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath as mp
 import numpy as np
 import pytest
 
@@ -82,9 +83,110 @@ def test_other_blocks():
     assert found.chi_q == pytest.approx(0.0, abs=1e-8)
 
 
+GATED = nn.serial(
+    nn.FanOut(2),
+    nn.parallel(
+        nn.serial(nn.Dense(64, W_std=1.5), nn.Sigmoid()), nn.serial(nn.Dense(64, W_std=1.5), nn.Tanh())
+    ),
+    nn.FanInProd(),
+    nn.Dense(64, W_std=2.0, b_std=0.3),
+)
+
+
+def test_a_gated_block():
+    """q' = W^2 E sigmoid(g)^2 E tanh(h)^2 + b^2 with independent g, h, by the dual activations."""
+    sigmoid, tanh = tp.dual("sigmoid"), tp.dual("tanh")
+
+    def forward(q, c):
+        g = 2.25 * q * np.array([[1.0, c], [c, 1.0]])
+        return 4.0 * sigmoid(g[0, 0], g[1, 1], g[0, 1]) * tanh(g[0, 0], g[1, 1], g[0, 1]) + 0.09
+
+    (point,) = fixed_points(GATED)
+    assert forward(point.q, 1.0) == pytest.approx(point.q, rel=1e-10)
+    assert forward(point.q, point.c) == pytest.approx(point.q * point.c, rel=1e-9)
+    step = 1e-5
+    slope = (forward(point.q, 1.0) - forward(point.q, 1.0 - step)) / (step * point.q)
+    assert point.chi_1 == pytest.approx(slope, rel=1e-4) and point.chi_1 > 1.0
+    slope = (forward(point.q + step, 1.0) - forward(point.q - step, 1.0)) / (2 * step)
+    assert point.chi_q == pytest.approx(slope, rel=1e-8) and point.stable
+    found = tp.critical(GATED, q=0.5)
+    assert (found.chi_1, BlockMap(found.block).slopes(0.5).q_next) == pytest.approx((1.0, 0.5), abs=1e-9)
+
+
+def test_a_transformer_block():
+    """Pre-LN: both sums add what does not depend on q: no q is kept; with a LayerNorm behind, q = 1."""
+    attention = nn.GlobalSelfAttention(64, n_chan_key=64, n_chan_val=64, n_heads=4, linear_scaling=True)
+    mlp = nn.serial(nn.LayerNorm(), nn.Dense(256), nn.Gelu(), nn.Dense(64))
+    block = nn.serial(nn.Residual(nn.serial(nn.LayerNorm(), attention)), nn.Residual(mlp))
+    assert fixed_points(block, shape=4) == ()
+    slopes = BlockMap(block, (4,)).slopes(1.0, 0.5)
+    gelu = float(tp.dual("gelu")(1.0, 1.0, 1.0))
+    assert slopes.q_next == pytest.approx(2.0 + gelu, rel=1e-9)
+    assert slopes.chi_q == pytest.approx(1.0, abs=1e-9)
+    (point,) = fixed_points(nn.serial(block, nn.LayerNorm()), shape=4)
+    assert point.q == pytest.approx(1.0, rel=1e-9) and point.chi_q == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("layer", [nn.Relu(), nn.LeakyRelu(0.1), nn.Abs()])
+def test_every_q_of_homogeneous_functions_is_half_stable(layer):
+    found = tp.critical(nn.serial(layer, nn.Dense(64)), kind="half-stable")
+    assert found.q == 1.0 and found.b_std == 0.0
+    assert (found.chi_1, found.chi_q) == pytest.approx((1.0, 1.0), abs=1e-9)
+
+
+def test_a_swish_of_your_own_is_half_stable():
+    """The stationary point of V and X by mpmath, 30 digits."""
+    found = tp.critical(nn.serial(nn.Swish(), nn.Dense(64)), kind="half-stable")
+    with mp.workdps(30):
+        q = mp.mpf(found.q)
+        f = lambda u: u / (1 + mp.exp(-u))  # noqa: E731
+        slope = lambda u: (1 + mp.exp(-u) * (1 + u)) / (1 + mp.exp(-u)) ** 2  # noqa: E731
+        weight = lambda z: mp.exp(-z * z / 2) / mp.sqrt(2 * mp.pi)  # noqa: E731
+        ends = range(-14, 15, 2)
+        v = mp.quad(lambda z: weight(z) * f(mp.sqrt(q) * z) ** 2, ends)
+        bent = mp.quad(lambda z: weight(z) * (z * z - 1) * f(mp.sqrt(q) * z) ** 2, ends) / (2 * q)
+        x = mp.quad(lambda z: weight(z) * slope(mp.sqrt(q) * z) ** 2, ends)
+        assert abs(bent / x - 1) < 1e-12
+        assert found.W_std**2 == pytest.approx(float(1 / x), abs=1e-11)
+        assert found.b_std**2 == pytest.approx(float(q - v / x), abs=1e-10)
+
+
+def test_places_are_those_of_the_user():
+    """Repeated layers and branches count as they were written."""
+    net = nn.serial(nn.Dense(64), nn.repeat(nn.serial(nn.Tanh(), nn.Dense(64)), 2), *GATED.layers)
+    found = [row.place for row in tp.signals(net).rows]
+    block = [f"layers[1][{k}].layers[{j}]" for k in (0, 1) for j in (0, 1)]
+    assert found == ["layers[0]", *block, "layers[2:5]", "layers[5]"]
+    with pytest.raises(LimitError, match=r"layers\[2:5\] \(serial\) cannot keep both"):
+        tp.initialise(net)
+
+
+def test_shapes_of_one_size_may_be_numbers():
+    net = nn.serial(nn.Dense(64), nn.Tanh(), nn.Dense(1))
+    assert str(tp.signals(net, 3)) == str(tp.signals(net))
+    assert repr(tp.initialise(net, 3)) == repr(tp.initialise(net))
+    conv = nn.serial(nn.Conv(8, (3,), padding="CIRCULAR"), nn.Tanh())
+    assert tp.critical(conv, free="W_std", shape=8).q == tp.critical(conv, free="W_std", shape=(8,)).q
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
+        (
+            lambda: tp.critical(nn.serial(nn.FanOut(2), nn.FanInConcat())),
+            SpecError,
+            r"layers\[0:2\] \(serial\) gives 128 channels, the block's input has 64",
+        ),
+        (
+            lambda: tp.critical(nn.serial(nn.Exp(), nn.Dense(8)), kind="half-stable"),
+            LimitError,
+            "no critical point with q between",
+        ),
+        (
+            lambda: tp.critical(nn.serial(nn.Tanh(), nn.Dense(8, b_std=0.3)), "W_std", between=(1e-4, 1e-2)),
+            LimitError,
+            "no critical point with q between 0.0001 and 0.01",
+        ),
         (
             lambda: tp.critical(nn.serial(nn.Relu(), nn.Dense(8, b_std=0.1)), "W_std"),
             LimitError,

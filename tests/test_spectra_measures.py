@@ -173,6 +173,101 @@ def test_population_of_two_values():
     np.testing.assert_allclose(law.edges.ravel(), sorted(found), rtol=1e-10)
 
 
+def critical_values(points, masses, ratio):
+    """Silverstein's and Choi's edges of a sample covariance: z where dz/ds = 0, by 40 digits."""
+    with mp.workdps(40):
+        t, w = [mp.mpf(x) for x in points], [mp.mpf(x) for x in masses]
+
+        def times(a, b):
+            made = [mp.mpf(0)] * (len(a) + len(b) - 1)
+            for i, x in enumerate(a):
+                for j, y in enumerate(b):
+                    made[i + j] += x * y
+            return made
+
+        def product(skip):
+            made = [mp.mpf(1)]
+            for k, x in enumerate(t):
+                if k != skip:
+                    made = times(made, [1, 2 * x, x * x])
+            return made
+
+        # 1 - ratio sum w t^2 s^2 / (1 + t s)^2 = 0, times all (1 + t s)^2
+        total = product(None)
+        for k, x in enumerate(t):
+            for i, y in enumerate(times([0, 0, ratio * w[k] * x * x], product(k))):
+                total[i] -= y
+        roots = mp.polyroots(total, maxsteps=500, extraprec=400, asc=True)
+        real = [r.real for r in roots if abs(r.imag) < mp.mpf(10) ** -25 * abs(r)]
+        found = [-1 / s + ratio * sum(m * x / (1 + x * s) for m, x in zip(w, t, strict=True)) for s in real]
+        return sorted(float(z) for z in found if z > 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("points", "masses", "ratio"),
+    [
+        ([1, 1.5], [0.5, 0.5], 0.1),
+        ([1, 1.5], [0.5, 0.5], 10),
+        ([1, 2], [0.1, 0.9], 0.5),
+        ([1, 1.001], [0.5, 0.5], 0.5),
+        ([1, 10, 100], [0.25, 0.25, 0.5], 0.2),
+        ([1, 3, 10], [0.2, 0.4, 0.4], 0.1),
+    ],
+)
+def test_edges_of_sample_covariances(points, masses, ratio):
+    law = sp.marchenko_pastur_map(sp.atoms(points, masses), ratio)
+    np.testing.assert_allclose(law.edges.ravel(), critical_values(points, masses, ratio), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.3, 2.0), (5.0, 0.2), (2.0, 3.0), (1.0, 1.0), (0.1, 0.1)])
+def test_edges_of_two_sample_covariances(first, second):
+    """S = 1 / ((1 + a z) (1 + b z)): the edges are stationary points of (1 + z) / (z S)."""
+    law = sp.free_product(sp.marchenko_pastur(first), sp.marchenko_pastur(second))
+    z = np.roots([2 * first * second, first * second + first + second, 0, -1])
+    z = z[np.abs(z.imag) < 1e-9].real
+    want = np.sort((1 + z) * (1 + first * z) * (1 + second * z) / z)
+    np.testing.assert_allclose(law.edges[0], np.maximum(want[-2:], 0.0), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(
+        [a.mass for a in law.atoms], [m for m in [1 - 1 / max(first, second)] if m > 0]
+    )
+
+
+def test_hard_edges():
+    """Where the density is infinite, at 0, the edge is one of F too."""
+    law = sp.free_sum(sp.free_poisson(0.5), sp.free_poisson(0.5))
+    np.testing.assert_allclose(law.edges, [[0, 4]], atol=1e-12)
+    three = sp.free_sum(sp.arcsine(1.0), sp.arcsine(1.0))
+    np.testing.assert_allclose(three.edges, [[-(3**0.5), 3**0.5]], rtol=1e-13)
+
+
+def test_points_beside_each_other_are_one():
+    """Eigenvalues of a matrix that is the identity up to rounding."""
+    law = sp.marchenko_pastur_map(1.0 + 1e-15 * np.arange(40), 0.5)
+    np.testing.assert_allclose(law.edges, sp.marchenko_pastur(0.5).edges, rtol=1e-12)
+    apart = sp.marchenko_pastur_map(sp.atoms([1.0, 1.0 + 1e-7]), 0.5)
+    np.testing.assert_allclose(apart.edges, sp.marchenko_pastur(0.5).affine(1 + 5e-8).edges, rtol=1e-12)
+
+
+def test_a_narrow_gap_beside_a_singularity():
+    """Half of a sign's mass at +-1 against half an atom at 0: the density is infinite left of 1, 0 right of
+    it.
+    """
+    body = SignedRoot(sp.free_product(sp.atoms([0.0, 1.0]), sp.free_poisson(1.0, 0.64)))
+    law = sp.free_sum(sp.atoms([-1.0, 1.0]), body)
+    assert law.edges.shape == (4, 2)
+    np.testing.assert_allclose(law.edges[[1, 2], [0, 1]], [-1.0, 1.0], atol=1e-10)
+    assert 1.001 < law.edges[3, 0] < 1.003
+    np.testing.assert_allclose(law.edges, -law.edges[::-1, ::-1], rtol=1e-10)
+    assert law.tabulated().moments(2)[2] == pytest.approx(1 + 0.32, rel=1e-10)
+
+
+def test_a_thousand_factors_of_any_size():
+    law = sp.free_multiplicative_power(sp.marchenko_pastur(1.0, 1.9), 1000)
+    assert law.hull[1] == pytest.approx(1.9**1000 * 1001 * (1001 / 1000) ** 1000, rel=1e-9)
+    with pytest.raises(LimitError, match=r"the mean of the product is e\^-2303, beyond floating point"):
+        sp.free_multiplicative_power(sp.marchenko_pastur(1.0, 0.1), 1000)
+
+
 def test_compression_and_shapes():
     law = sp.compression(sp.atoms([0.0, 1.0]), 0.5)
     assert law.density(0.3) == pytest.approx(1 / np.pi / np.sqrt(0.21), rel=1e-10)

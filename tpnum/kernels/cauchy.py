@@ -67,10 +67,6 @@ def _second_kind(t, plus, minus, coefs):
 
     ``plus`` and ``minus`` are t + 1 and t - 1 without cancellation: logarithms of panels that meet cancel.
     """
-    if minus == 0.0:  # an end of a panel counts as a point right of it
-        minus = 1e-15 + 0.0j
-    if plus == 0.0:
-        plus = 1e-15 + 0.0j
     before = np.log(plus) - np.log(minus)
     now = t * before - 2.0
     slope_before = complex(-2.0, 0.0) / (plus * minus)
@@ -142,6 +138,11 @@ def panels(
             if math.hypot(t.real - 1.0, t.imag) + math.hypot(t.real + 1.0, t.imag) < near:
                 plus = complex((x[i] - low[own]) / r, y[i] / r)
                 minus = complex((x[i] - high[own]) / r, y[i] / r)
+                beside = complex((1e-12 * abs(x[i]) + 1e-200) / r, 0.0)
+                if plus == 0.0:  # an end of a panel counts as a point right of it, of both that meet there
+                    plus = beside
+                if minus == 0.0:
+                    minus = beside
                 made, bent = _second_kind(t, plus, minus, coefs[own])
                 value += made
                 slope += bent * (1.0 / r)

@@ -18,7 +18,7 @@ import numpy as np
 from tpnum.arguments import shown
 from tpnum.errors import InputError, SpecError
 from tpnum.nn.base import Layer, no_layer
-from tpnum.nn.combinators import Parallel, Repeat, Serial
+from tpnum.nn.combinators import FanIn, FanOut, Parallel, Repeat, Serial
 from tpnum.nn.dense import Dense
 from tpnum.propagation.reading import CHANNELS, Moments, Stage, emitted, placed
 
@@ -68,8 +68,7 @@ class BlockMap:
         self.block, self.spatial = block, tuple(spatial)
         width = _width(block)
         first = ("input", Dense(width, W_std=1.0))
-        named = [(f"layers[{k}]", layer) for k, layer in enumerate(layers_of(block))]
-        self.program, self.stages = emitted([first, *named], self.spatial)
+        self.program, self.stages = emitted([first, *named_layers(block)], self.spatial)
         start, end = self.stages[0].features, self.stages[-1].features
         last = self.stages[-1]
         if end.axes != start.axes or end.channels != start.channels:
@@ -122,19 +121,36 @@ class BlockMap:
 
 
 def layers_of(net: Layer) -> list[Layer]:
-    """The layers of a series, a repeated layer as often as it is; a branching one is one."""
-    return list(_unrolled(net))
+    """The layers of a series, a repeated layer as often as it is; what is between a fan-out and its join is
+    one.
+    """
+    return [layer for _, layer in named_layers(net)]
 
 
-def _unrolled(net: Layer) -> Iterator[Layer]:
+def named_layers(net: Layer) -> list[tuple[str, Layer]]:
+    """`layers_of` with the place of each, as its user counts."""
+    return list(_unrolled(net, ""))
+
+
+def _unrolled(net: Layer, path: str) -> Iterator[tuple[str, Layer]]:
     if isinstance(net, Serial) and net.branches() is None:
-        for layer in net.layers:
-            yield from _unrolled(layer)
+        branching: list[Layer] = []
+        for k, layer in enumerate(net.layers):
+            if not branching and not isinstance(layer, FanOut):
+                yield from _unrolled(layer, f"{path}layers[{k}]")
+                continue
+            branching.append(layer)
+            if isinstance(layer, FanIn):
+                yield f"{path}layers[{k + 1 - len(branching)}:{k + 1}]", Serial(tuple(branching))
+                branching = []
+        first = len(net.layers) - len(branching)  # of branches that nothing joins
+        yield from ((f"{path}layers[{first + k}]", layer) for k, layer in enumerate(branching))
     elif isinstance(net, Repeat):
-        for _ in range(net.n):
-            yield from _unrolled(net.layer)
+        dot = "." if isinstance(net.layer, Serial) and net.layer.branches() is None else ""
+        for k in range(net.n):
+            yield from _unrolled(net.layer, f"{path}[{k}]{dot}")
     else:
-        yield net
+        yield path or "net", net
 
 
 def inside(net: Layer) -> Iterator[Layer]:

@@ -13,7 +13,7 @@ from tpnum.errors import InputError, LimitError
 from tpnum.nn.base import Layer
 from tpnum.propagation.activation import Expectations, plain
 from tpnum.propagation.blocks import BlockMap, Slopes, read_free, with_parameters
-from tpnum.propagation.fixed import correlation, variances
+from tpnum.propagation.fixed import NEUTRAL, correlation, variances
 from tpnum.propagation.reading import positions
 
 KINDS = ("edge", "half-stable")
@@ -23,6 +23,9 @@ WIDEST = (1e-8, 1e6)
 
 CLOSE = 1e-9
 """Of a solution of the general equations: their residual."""
+
+FOUND = 1e-6
+"""By how much what the block does may differ from what was solved for: more is an overflow."""
 
 SHORTEST = 0.05
 """Layers: gradients that change faster are lost at once."""
@@ -161,6 +164,8 @@ class _Task:
         block = with_parameters(self.block, values)
         made = BlockMap(block, self.shape)
         slopes = made.slopes(max(q, 1e-14))
+        if abs(slopes.chi_1 - self.wanted) > FOUND or abs(slopes.q_next - q) > FOUND * max(q, 1e-3):
+            raise self._none(f"at q = {q:g} the block gives q = {slopes.q_next:g}, chi_1 = {slopes.chi_1:g}")
         c = 1.0
         if slopes.chi_1 > 1.0 + 1e-9:
             c, slopes = correlation(made, max(q, 1e-14))
@@ -225,14 +230,16 @@ class _Task:
             except LimitError:
                 values = np.array([_or_nan(f, s) for s in grid])
         good = np.isfinite(values)
+        if good.any() and np.all(np.abs(values[good]) < NEUTRAL):
+            return 1.0  # as of relu: every q
         signs = np.flatnonzero(good[1:] & good[:-1] & (np.sign(values[1:]) != np.sign(values[:-1])))
         if not signs.size:
             raise self._none("what has to vanish has one sign")
-        k = int(signs[0])
-        log = brentq(
-            lambda s: float(f(np.exp(s))), np.log(grid[k]), np.log(grid[k + 1]), xtol=1e-15, rtol=1e-15
-        )
-        return float(np.exp(log))
+        for k in signs:
+            low, high = np.log(grid[k]), np.log(grid[k + 1])
+            if float(f(np.exp(low))) * float(f(np.exp(high))) <= 0.0:  # else rounding
+                return float(np.exp(brentq(lambda s: float(f(np.exp(s))), low, high, xtol=1e-15, rtol=1e-15)))
+        raise self._none("what has to vanish does so up to rounding alone")
 
     # --- any block: the equations by Newton's method with numeric slopes
 

@@ -7,7 +7,7 @@ from typing import Any
 from tpnum.errors import LimitError, SpecError
 from tpnum.nn.base import Layer, no_layer
 from tpnum.nn.combinators import Serial
-from tpnum.propagation.blocks import arguments_of, changed, has_parameter, layers_of
+from tpnum.propagation.blocks import arguments_of, changed, has_parameter, named_layers
 from tpnum.propagation.reading import Moments, emitted, example, inputs
 
 CLOSE = 1e-9
@@ -30,24 +30,24 @@ def initialise(net: Layer, shape: Any = None) -> Layer:
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Tanh(), nn.Dense(1))")
     spatial = example(shape)
-    given = layers_of(net)
+    named = named_layers(net)
     made: list[Layer] = []
     kept: dict[tuple[str, bool], Layer] = {}
     begin = 0  # the first layer behind the last weights
-    for k, layer in enumerate(given):
+    for place, layer in named:
         weighted = _weights(layer)
         if not weighted:
             if has_parameter(layer, "W_std"):
-                _refuse(given, made, begin, k, spatial)
+                _refuse(place, layer)
             made.append(layer)
             continue
         first = not any(_weights(x) for x in made)
         segment = [*made[begin:], changed(layer, W_std=1.0, b_std=None)]
         key = (repr(segment) + repr(layer), first)
         if key not in kept:
-            kept[key] = _tuned(segment, layer, f"layers[{k}]", first, spatial, np.array([[1.0]]))
+            kept[key] = _tuned(segment, layer, place, first, spatial, np.array([[1.0]]))
         made.append(kept[key])
-        begin = k + 1
+        begin = len(made)
     return Serial(tuple(made)) if isinstance(net, Serial) or len(made) > 1 else made[0]
 
 
@@ -90,11 +90,9 @@ def _taken(segment: list[Layer]) -> int:
     return next((w for w in widths if isinstance(w, int)), 64)
 
 
-def _refuse(given: list[Layer], made: list[Layer], begin: int, k: int, spatial: tuple[int, ...]) -> None:
+def _refuse(place: str, layer: Layer) -> None:
     """Say of a layer with weights inside why it cannot."""
-    layer = given[k]
     raise LimitError(
-        f"layers[{k}] ({layer.op}) cannot keep both variances at one: it sums or joins branches with "
-        "weights, and "
-        "variances of branches add up; put the weights in series, or scale the branches"
+        f"{place} ({layer.op}) cannot keep both variances at one: it sums or joins branches with weights, "
+        "and variances of branches add up; put the weights in series, or scale the branches"
     )

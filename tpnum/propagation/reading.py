@@ -39,9 +39,9 @@ def positions(shape: Any) -> tuple[int, ...]:
     try:
         if isinstance(shape, (tuple, list)) and not len(shape):
             return ()
-        return read_sizes(shape)
+        return _sizes(shape)
     except Exception:
-        raise InputError("shape: the positions of the features are needed, as (16,) or (8, 8)") from None
+        raise InputError("shape: the positions of the features are needed, as 16 or (8, 8)") from None
 
 
 def example(shape: Any) -> tuple[int, ...]:
@@ -49,9 +49,14 @@ def example(shape: Any) -> tuple[int, ...]:
     if shape is None:
         return ()
     try:
-        return read_sizes(shape)[:-1]
+        return _sizes(shape)[:-1]
     except Exception:
-        raise InputError("shape: the (.., channels) of one example are needed, as (32, 32, 3)") from None
+        raise InputError("shape: the (.., channels) of one example are needed, as 3 or (32, 32, 3)") from None
+
+
+def _sizes(shape: Any) -> tuple[int, ...]:
+    """Sizes, of which a single one may be a number."""
+    return read_sizes([shape] if isinstance(shape, (int, np.integer)) else shape)
 
 
 class Stage(NamedTuple):

@@ -11,7 +11,7 @@ from tpnum.arguments import number
 from tpnum.errors import InputError, LimitError, SpecError
 from tpnum.nn.base import Layer, no_layer
 from tpnum.nn.combinators import Serial
-from tpnum.propagation.blocks import BlockMap, depth_scale, layers_of
+from tpnum.propagation.blocks import BlockMap, depth_scale, named_layers
 from tpnum.propagation.fixed import FixedPoint, fixed_points
 from tpnum.propagation.reading import Moments, Stage, emitted, example, inputs
 
@@ -110,8 +110,8 @@ def _cell(value: float) -> str:
 def signals(net: Layer, shape: Any = None, *, q: Any = 1.0, c: Any = 0.5) -> Signals:
     """Follow two inputs of mean square ``q`` and correlation ``c``, and their gradients, through a net.
 
-    Every layer of `tpnum.nn` goes; ``shape`` are the (.., channels) of one example where the net needs
-    positions, at all of which the two inputs are the same.
+    Every layer of `tpnum.nn` goes; ``shape`` are the (.., channels) of one example (channels alone say
+    nothing), needed where the net has positions, at all of which the two inputs are the same.
     """
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Tanh(), nn.Dense(1))")
@@ -120,8 +120,7 @@ def signals(net: Layer, shape: Any = None, *, q: Any = 1.0, c: Any = 0.5) -> Sig
     if correlation > 1.0:
         raise InputError(f"c is {correlation:g}: a correlation is at most 1")
     spatial = example(shape)
-    named = _named(net)
-    program, stages = emitted(named, spatial)
+    program, stages = emitted(named_layers(net), spatial)
     if not stages:
         raise SpecError("net: it has no layers")
     gram = variance * np.array([[1.0, correlation], [correlation, 1.0]])
@@ -133,13 +132,6 @@ def signals(net: Layer, shape: Any = None, *, q: Any = 1.0, c: Any = 0.5) -> Sig
     tangents = [moments.second(f, True) for f in features]
     ntk = [trained.second(f, True) for f in features]
     return _rows(net, stages, spatial, second, tangents, ntk, variance)
-
-
-def _named(net: Layer) -> list[tuple[str, Layer]]:
-    layers = layers_of(net)
-    if len(layers) == 1 and not isinstance(net, Serial):
-        return [("net", layers[0])]
-    return [(f"layers[{k}]", layer) for k, layer in enumerate(layers)]
 
 
 def _rows(

@@ -30,7 +30,7 @@ _HOMES = (
     | dict.fromkeys(("Atom", "Measure"), "base")
     | dict.fromkeys(("isometry", "jacobian", "slope_law", "weight_law"), "networks")
     | dict.fromkeys(("constants", "kernel_spectrum"), "kernels")
-    | {"Spectrum": "lanczos", "measure": "table"}
+    | {"Spectrum": "jacobi", "measure": "table"}
 )
 
 __all__ = sorted(_HOMES)

@@ -1,6 +1,4 @@
-"""Free sums, free products and their powers of any laws: what `tpnum.spectra.subordination` solves, for
-users.
-"""
+"""Free sums, free products and their powers of any laws, for users."""
 
 from __future__ import annotations
 
@@ -13,8 +11,10 @@ from tpnum.arguments import number
 from tpnum.errors import InputError, LimitError
 from tpnum.spectra.base import Measure, as_measure
 from tpnum.spectra.closed import Discrete, Semicircle, marchenko_pastur, semicircle
+from tpnum.spectra.free_product import FreeProduct
+from tpnum.spectra.free_sum import FreeSum
 from tpnum.spectra.shapes import Affine
-from tpnum.spectra.subordination import Convolution, FreeProduct, FreeSum
+from tpnum.spectra.subordination import Convolution
 
 
 def free_sum(*laws: Any) -> Measure:

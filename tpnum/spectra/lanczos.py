@@ -11,12 +11,11 @@ ended by constant ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.arguments import choice, real_array, shown, whole
+from tpnum.arguments import choice, shown, whole
 from tpnum.errors import InputError, LimitError, ProgramError, TpnumError
 from tpnum.evaluate.joint import LEAST
 from tpnum.evaluate.joint import MOST as LARGEST
@@ -29,113 +28,13 @@ from tpnum.program.lines import Data
 from tpnum.program.sample import arrays_of
 from tpnum.program.text import made_by, used_by
 from tpnum.program.values import MatrixVar
-from tpnum.spectra.base import Atom, Measure
-from tpnum.spectra.closed import Discrete
+from tpnum.spectra.jacobi import Coefficients, Spectrum, law_of
 from tpnum.spectra.operator import Operator
-from tpnum.spectra.series import Series, series
-from tpnum.spectra.shapes import Described
 
 if TYPE_CHECKING:
     from tpnum.gauss.estimate import Estimate
 
 STEPS, MOST = 20, 400
-EXACT = 1e-13
-"""Coefficients closer than this, relative to their size, are equal."""
-
-FITTED = 0.5
-"""The part of the coefficients, the last ones, from which their limits are extrapolated."""
-
-DRAWS = 24
-"""Of coefficients within their errors, for the band of a density."""
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """Jacobi coefficients a_0.., b_1.. with the half-widths of their 95 % intervals, exact where they are
-    known.
-    """
-
-    a: np.ndarray
-    b: np.ndarray
-    a_error: np.ndarray
-    b_error: np.ndarray
-    a_exact: tuple[Any, ...]
-    b_exact: tuple[Any, ...]
-    method: str
-
-
-class Spectrum(Described):
-    """A law from its Jacobi coefficients; a measure like all of `tpnum.spectra`, and an error band.
-
-    ``coefficients`` are those of Lanczos's recurrence, ``tail`` the constants (a, b) that the continued
-    fraction ends with and ``tail_error`` how uncertain they are.
-    """
-
-    def __init__(self, coefficients: Coefficients, law: Measure, tail: tuple[float, float],
-                 tail_error: tuple[float, float]) -> None:  # fmt: skip
-        self.coefficients, self.law, self.tail, self.tail_error = coefficients, law, tail, tail_error
-
-    @property
-    def edges_error(self) -> float:
-        """How far the edges may be off."""
-        a, b = self.tail_error
-        root = np.sqrt(self.tail[1]) if self.tail[1] > 0.0 else 1.0
-        return float(a + b / root)
-
-    def moments(self, k: Any) -> np.ndarray:
-        """The integrals of x^0, .., x^k, from the coefficients alone where these are enough."""
-        last = whole(k, "k", 0, 10_000)
-        if last < 2 * self.coefficients.a.size:
-            return self._by_coefficients(last)
-        return self.law.moments(last)
-
-    def _by_coefficients(self, last: int) -> np.ndarray:
-        a, b = self.coefficients.a, self.coefficients.b
-        v = np.zeros(a.size)
-        v[0] = 1.0
-        powers, made = [v], []
-        for _ in range(last):
-            w = a * powers[-1]
-            w[1:] += powers[-1][:-1]
-            w[:-1] += b * powers[-1][1:]
-            powers.append(w)
-        weights = np.concatenate([[1.0], np.cumprod(b)])
-        for k in range(last + 1):
-            # (S^i u, S^j u) with i + j = k, both within the coefficients
-            i = k // 2
-            made.append(float(np.sum(_monic(a, b, i) * _monic(a, b, k - i) * weights)))
-        return np.array(made)
-
-    def error_band(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The density at x and the half-width of its band: what the errors of the coefficients leave open."""
-        points = real_array(x, "x").astype(np.float64)
-        middle = np.asarray(self.density(points))
-        draws = np.random.default_rng(0)
-        c, found = self.coefficients, []
-        for _ in range(DRAWS):
-            a = c.a + 0.5 * c.a_error * draws.standard_normal(c.a.size)
-            b = np.maximum(c.b + 0.5 * c.b_error * draws.standard_normal(c.b.size), 1e-300)
-            tail = tuple(
-                t + 0.5 * e * draws.standard_normal() for t, e in zip(self.tail, self.tail_error, strict=True)
-            )
-            found.append(_continued(a, b, tail, points))
-        spread = np.array(found)
-        return middle, 2.0 * np.sqrt(np.mean((spread - middle) ** 2, axis=0))
-
-    def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}; {self.coefficients.a.size} steps, {self.coefficients.method}>"
-
-
-def _monic(a: np.ndarray, b: np.ndarray, k: int) -> np.ndarray:
-    """S^k u_0 in the u_j, as far as the coefficients know."""
-    v = np.zeros(a.size)
-    v[0] = 1.0
-    for _ in range(k):
-        w = a * v
-        w[1:] += v[:-1]
-        w[:-1] += b * v[1:]
-        v = w
-    return v
 
 
 def spectrum(
@@ -180,7 +79,7 @@ def spectrum(
         if x.ndim != 1 or not x.size:
             raise InputError(f"data[{name!r}] has shape {x.shape}; one example is (channels,)")
     found = _coefficients(made, count, given, whole(seed, "seed", 0), method, data)
-    return _law(found)
+    return law_of(found)
 
 
 def _operator(operator: Any, v: Any, shape: Any) -> Operator:
@@ -363,80 +262,3 @@ def _collected(a: list[Estimate], b: list[Estimate]) -> Coefficients:
         np.array([float(e.error) for e in a]), np.array([float(e.error) for e in b]),
         tuple(e.exact for e in a), tuple(e.exact for e in b), a[-1].method,
     )  # fmt: skip
-
-
-# --- the law
-
-
-def _law(c: Coefficients) -> Spectrum:
-    scale = max(float(np.max(np.abs(c.a))), float(np.sqrt(np.max(np.abs(c.b), initial=0.0))), 1e-300)
-    small = np.flatnonzero(c.b <= EXACT * scale**2)
-    if small.size or c.a.size < 2:  # finitely many points carry all mass
-        k = int(small[0]) + 1 if small.size else c.a.size
-        return Spectrum(c, _finite(c.a[:k], c.b[: k - 1]), (float(c.a[-1]), 0.0), (0.0, 0.0))
-    (a, a_error), (b, b_error) = _extrapolated(c.a, c.a_error), _extrapolated(c.b, c.b_error)
-    tail = (a, b)
-    edges = np.array([[a - 2.0 * np.sqrt(b), a + 2.0 * np.sqrt(b)]])
-    atoms = _outside(c.a, c.b, tail, edges[0], max(a_error, b_error / np.sqrt(b)))
-    law = series(lambda x: _continued(c.a, c.b, tail, x), edges, atoms)
-    if law is None:
-        raise LimitError("the continued fraction is too rough; ask for fewer steps or more samples")
-    mass = sum(np.pi * 0.5 * (h - lo) * k[0] for (lo, h), k in zip(law.edges, law.coefs, strict=True))
-    left = 1.0 - sum(atom.mass for atom in atoms)
-    law = Series(law.edges, [k * (left / mass) for k in law.coefs], atoms)
-    return Spectrum(c, law, tail, (a_error, b_error))
-
-
-def _finite(a: np.ndarray, b: np.ndarray) -> Measure:
-    values, vectors = np.linalg.eigh(np.diag(a) + np.diag(np.sqrt(b), 1) + np.diag(np.sqrt(b), -1))
-    return Discrete(values, vectors[0] ** 2)
-
-
-def _extrapolated(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
-    """The limit of coefficients that converge as 1/k^2, and how uncertain it is."""
-    last = values[max(1, int(values.size * (1.0 - FITTED))) :] if values.size > 3 else values[-1:]
-    if np.ptp(last) <= EXACT * np.max(np.abs(values)):
-        return float(values[-1]), float(errors[-1])
-    k = np.arange(values.size - last.size, values.size) + 1.0
-    weight = 1.0 / (errors[-last.size :] + 1e-3 * np.ptp(last) + 1e-300)
-    fits = []
-    for power in (1.0, 2.0):
-        design = np.stack([np.ones(k.size), k**-power], axis=1)
-        solution, *_ = np.linalg.lstsq(design * weight[:, None], last * weight, rcond=None)
-        fits.append(float(solution[0]))
-    flat = float(np.average(last, weights=weight**2))
-    middle = fits[1]
-    spread = max(abs(fits[0] - middle), abs(flat - middle))
-    noise = float(np.sqrt(np.mean(errors[-last.size :] ** 2)))
-    return middle, spread + noise
-
-
-def _continued(a: np.ndarray, b: np.ndarray, tail: Any, x: np.ndarray) -> np.ndarray:
-    """The density of the continued fraction."""
-    middle, square = tail
-    z = x + 0j
-    root = np.sqrt(z - middle - 2.0 * np.sqrt(square)) * np.sqrt(z - middle + 2.0 * np.sqrt(square))
-    g = 2.0 / (z - middle + root)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for k in range(a.size - 1, -1, -1):
-            g = 1.0 / (z - a[k] - (b[k] if k < b.size else square) * g)
-    return np.maximum(np.nan_to_num(-g.imag / np.pi), 0.0)
-
-
-def _outside(
-    a: np.ndarray, b: np.ndarray, tail: tuple[float, float], edges: np.ndarray, error: float
-) -> tuple[Atom, ...]:
-    """Points of mass beyond the edges: eigenvalues of the long Jacobi matrix whose vectors do not spread."""
-    long = 400
-    full_a = np.concatenate([a, np.full(long, tail[0])])
-    full_b = np.concatenate([b, np.full(long, tail[1])])
-    from scipy.linalg import eigh_tridiagonal
-
-    values, vectors = eigh_tridiagonal(full_a, np.sqrt(full_b[: full_a.size - 1]))
-    width = edges[1] - edges[0]
-    slack = 1e-4 * width + error
-    found = []
-    for value, mass in zip(values, vectors[0] ** 2, strict=True):
-        if (value < edges[0] - slack or value > edges[1] + slack) and mass > 1e-12:
-            found.append(Atom(float(value if abs(value) > 1e-12 * width else 0.0), float(mass)))
-    return tuple(found)

@@ -66,7 +66,7 @@ class Table(Measure):
         return tree(self.low, self.high, self.coefs)
 
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        flat = self._beside_joints(z.reshape(-1))
+        flat = z.reshape(-1)
         g, slope = self._tree.transform(flat)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for at, mass in self._atoms:
@@ -86,14 +86,6 @@ class Table(Measure):
                 for some, points, weights in rules:
                     made[some] += np.log(flat[some, None] - points) @ weights
         return made.reshape(z.shape)
-
-    def _beside_joints(self, z: np.ndarray) -> np.ndarray:
-        """Points of the line where two panels meet are moved a little: there their logarithms cancel."""
-        ends = np.sort(np.concatenate([self.low, self.high]))
-        after = np.clip(np.searchsorted(ends, z.real), 1, ends.size - 1)
-        apart = np.minimum(np.abs(z.real - ends[after - 1]), np.abs(z.real - ends[after]))
-        met = (z.imag == 0.0) & (apart <= 1e-15 * (1.0 + np.abs(z.real)))
-        return z + 1e-13 * (1.0 + np.abs(z.real)) * met if met.any() else z
 
     def _panels_of(self, z: np.ndarray) -> Iterator[tuple[int, float, np.ndarray, np.ndarray, list[Any]]]:
         """Every panel with the mapped points, those that are near, and the rules for the others."""

@@ -1,0 +1,201 @@
+"""Free multiplicative convolution of laws on [0, inf), and its powers.
+
+The product of free positive X_1, .., X_k, the l-th taken t_l times (t_l real, T = sum t_l), has with
+u = z G(z) - 1 and theta = (1 + u) / u
+
+    u_1(w_1) = .. = u_k(w_k) = u(z),        prod w_l^t_l theta^-(T - 1) = z:
+
+the equations of sums for logarithms.  The potential is U = sum t_l U_l(w_l) + (T - 1) log u.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tpnum.spectra.base import Atom, Measure, _pair_of_sides
+from tpnum.spectra.closed import Discrete, above
+from tpnum.spectra.subordination import (
+    DESCENT,
+    FINAL,
+    LOWEST,
+    NEWTON,
+    QUADRATIC,
+    ROUGHLY,
+    SCAN,
+    Convolution,
+    Solved,
+    common_atoms,
+)
+
+RAY = 8.0
+"""The sizes of points fall by this factor per step of their way to 0."""
+
+ESCAPED = 1e12
+"""A subordinated point that is larger, in means of its law, is on its way to infinity: no solution."""
+
+
+class FreeProduct(Convolution):
+    """The free multiplicative convolution of laws on [0, inf)."""
+
+    name = "free product"
+
+    @cached_property
+    def _spread(self) -> float:
+        """The variance over the squared mean."""
+        return float(sum(t * part.variance / part.mean**2 for part, t in self.parts))
+
+    @cached_property
+    def mean(self) -> float:
+        return float(np.prod([part.mean**t for part, t in self.parts]))
+
+    @property
+    def second(self) -> float:
+        return self.mean**2 * (1.0 + self._spread)
+
+    @cached_property
+    def size(self) -> float:
+        return self.mean * (1.0 + self._spread)
+
+    @cached_property
+    def _far(self) -> float:
+        """Where the law is seen from afar."""
+        highs = [part.hull[1] / part.mean for part, _ in self.parts]
+        return 8.0 * self.mean * (1.0 + self._spread) * float(max(highs))
+
+    def _start(self, z: np.ndarray) -> Solved:
+        u = self.mean / (z - self.mean * (1.0 + self._spread))
+        return Solved(1.0 + u, [part.mean / u + part.second / part.mean for part, _ in self.parts])
+
+    def _solve(self, z: np.ndarray, careful: float = 1.0) -> Solved:
+        """Along a ray to the size of z, then along a circle to z itself: power laws are lines on this map."""
+        length = np.log(self._far / np.maximum(np.abs(z), 1e-305))
+        last = np.angle(z)
+        first = np.maximum(last, 0.5 * np.pi)
+        steps = 1 + int(careful * np.max(np.abs(length), initial=0.0) / np.log(RAY))
+        at = self._start(self._far * np.exp(1j * first))
+        for k in range(steps + 1):
+            at = self._refined(self._far * np.exp(1j * first - (k / steps) * length), at, NEWTON, ROUGHLY)
+        part = 1.0
+        while part > LOWEST:
+            part /= DESCENT ** (1.0 / careful)
+            at = self._refined(np.abs(z) * np.exp(1j * (last + part * (first - last))), at, NEWTON, ROUGHLY)
+        return self._refined(z, at, FINAL, QUADRATIC)
+
+    def _below(self, part: Measure, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        g, slope = _pair_of_sides(part._transform, w)
+        return w * g, g + w * slope
+
+    def _linear(self, part: Measure, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, slope = self._below(part, w)
+        return 1.0 / (value - 1.0), -slope / (value - 1.0) ** 2
+
+    def _value(self, top: Any) -> Any:
+        return 1.0 / (top - 1.0)
+
+    def _top(self, value: Any) -> Any:
+        return 1.0 + 1.0 / (value or 1e-300)
+
+    def _unity(self) -> float:
+        return 1e-3
+
+    def s_transform(self, z: Any) -> Any:
+        """The product of those of the parts."""
+        return np.prod([part.s_transform(z) ** t for part, t in self.parts], axis=0)
+
+    def _step(self, z: np.ndarray, at: Solved) -> tuple[Solved, np.ndarray, np.ndarray]:
+        """Newton's step for the logarithms of u, or of z G = 1 + u where that is smaller, and of all w_l."""
+        v = at.top
+        u = v - 1.0
+        small = np.abs(v) < np.abs(u)
+        tilt = np.where(small, -1.0 / u, -1.0 / v)  # the slope of log theta
+        bent = (1.0 - self.total) * tilt
+        left = np.log(z) + (self.total - 1.0) * np.log(v / u)
+        rules = []
+        for (part, t), w in zip(self.parts, at.points, strict=True):
+            value, slope = self._below(part, w)
+            own = np.where(small, value, value - 1.0)
+            bend = own / (slope * w)
+            away = np.log(np.where(small, v, u) / own)
+            bent = bent + t * bend
+            left = left - t * (np.log(w) + bend * away)
+            rules.append((bend, away))
+        # logarithms of different sheets differ by whole turns
+        left = left.real + 1j * _turned(left.imag)
+        change = left / bent
+        moved = np.abs(change)
+        points = []
+        for w, (bend, away) in zip(at.points, rules, strict=True):
+            step = bend * (change + away)
+            moved = np.maximum(moved, np.abs(step))
+            points.append(w * np.exp(_limited(step)))
+        grown = np.exp(_limited(change))
+        return Solved(np.where(small, v * grown, 1.0 + u * grown), points), moved, bent / tilt
+
+    def _transform_of(self, z: np.ndarray, at: Solved) -> tuple[np.ndarray, np.ndarray]:
+        v = at.top
+        slope = -v * (v - 1.0) / (self._step(z, at)[2] * z)  # dv/dz
+        return v / z, (slope - v / z) / z
+
+    def _sound(self, z: np.ndarray, at: Solved) -> np.ndarray:
+        residual = self._step(z, at)[1]
+        good = np.isfinite(at.top) & (residual < 1e-6) & (at.top.imag <= 1e-7 * np.abs(at.top))
+        for (part, _), w in zip(self.parts, at.points, strict=True):
+            good &= (w.imag >= -1e-7 * np.abs(w)) & (
+                np.abs(w) < ESCAPED * (1.0 + np.abs(1.0 / z)) * part.mean
+            )
+        return good
+
+    def _potential(self, z: np.ndarray) -> np.ndarray:
+        flat = z.reshape(-1)
+        with np.errstate(all="ignore"):
+            at = self.solve(flat)
+            made = (self.total - 1.0) * np.log(np.conj(above(np.conj(at.top - 1.0))))
+            for (part, t), w in zip(self.parts, at.points, strict=True):
+                made = made + t * part._potential(above(w))
+        return made.reshape(z.shape)
+
+    @cached_property
+    def atoms(self) -> tuple[Atom, ...]:
+        at_zero = max((a.mass for part, _ in self.parts for a in part.atoms if a.at == 0.0), default=0.0)
+        kept = [
+            (Discrete([a.at for a in part.atoms if a.at], [a.mass for a in part.atoms if a.at]), t)
+            for part, t in self.parts
+            if any(a.at for a in part.atoms)
+        ]
+        found = []
+        if len(kept) == len(self.parts):
+            found = list(common_atoms(kept, lambda points, times: float(np.prod(np.power(points, times)))))
+        return tuple(sorted([*([Atom(0.0, at_zero)] if at_zero else []), *found]))
+
+    def _outside(self) -> tuple[float, float]:
+        return 0.0, self._far
+
+    def _scanned(self, low: float, high: float) -> np.ndarray:
+        fine, coarse = (
+            self.size * np.linspace(1e-3, 4.0, SCAN // 2),
+            high * np.geomspace(1e-9, 1.0, SCAN // 2),
+        )
+        return np.unique(np.concatenate([fine, coarse]))
+
+    def _unit(self, x: np.ndarray) -> Any:
+        return x
+
+    def _place(self, at: Solved) -> float:
+        v = at.top[0].real
+        z = (1.0 - self.total) * np.log(np.abs(v / (v - 1.0)))
+        z += sum(t * np.log(np.abs(w[0].real)) for (_, t), w in zip(self.parts, at.points, strict=True))
+        return float(np.exp(z))
+
+
+def _turned(angle: np.ndarray) -> np.ndarray:
+    """The angle within half a turn of 0."""
+    return angle - 2.0 * np.pi * np.round(angle / (2.0 * np.pi))
+
+
+def _limited(step: np.ndarray) -> np.ndarray:
+    """A step of a logarithm, of at most 2."""
+    size = np.abs(step)
+    return np.where(size > 2.0, step * (2.0 / np.where(size > 0.0, size, 1.0)), step)
