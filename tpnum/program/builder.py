@@ -371,9 +371,7 @@ class Program(State):
         """
         for handle in (logits, vector):
             if not isinstance(handle, Vector):
-                raise ProgramError(
-                    f"attend: a vector of the program is needed, not {shown(handle)}"
-                )
+                raise ProgramError(f"attend: a vector of the program is needed, not {shown(handle)}")
             self._own(handle)
         if weights is not None:
             self._own(weights)

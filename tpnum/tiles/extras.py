@@ -8,6 +8,7 @@ import numpy as np
 
 from tpnum.arguments import number, real_array
 from tpnum.errors import InputError
+from tpnum.nn.base import Layer
 from tpnum.nn.emitter import COUNTED
 from tpnum.tiles.arguments import array_of
 
@@ -23,7 +24,7 @@ def unpadded(x1: Any, x2: Any, mask_constant: Any) -> tuple[Any, Any, list[np.nd
 
     A position is padding where any of its features is ``mask_constant``; no masks where nothing is.
     """
-    constant = _constant(mask_constant)
+    constant = constant_of(mask_constant)
     for x, name in ((x1, "x1"), (x2, "x2")):
         if isinstance(x, dict):
             raise InputError(f"{name}: with mask_constant it is one array, the input of a net of layers")
@@ -39,7 +40,7 @@ LAYERS = (
 )
 
 
-def _constant(mask_constant: Any) -> float:
+def constant_of(mask_constant: Any) -> float:
     """The number that marks padding, which may be NaN or infinite."""
     if isinstance(mask_constant, (float, np.floating)) and not np.isfinite(mask_constant):
         return float(mask_constant)
@@ -101,6 +102,15 @@ def add_graphs(x1: Inputs, x2: Inputs | None, pattern1: Any, pattern2: Any) -> N
                 f"{name}: it holds {len(array)} graphs, and x{name[-1]} {len(x[''])} examples; give one each"
             )
         x["pattern"] = array
+
+
+def graphs_of(graphs: Any, net: Any, sizes: tuple[int, ...] | None) -> np.ndarray:
+    """The graphs of a plan: as many as there are, of the sizes that a net of layers aggregates over."""
+    array = array_of(graphs, "pattern1", features=False)
+    if not isinstance(net, Layer):
+        raise InputError(f"pattern1: {LAYERS}")
+    check_graphs({"": array, "pattern": array}, sizes, "x1")
+    return np.asarray(array)
 
 
 def check_graphs(given: Inputs, sizes: tuple[int, ...] | None, argument: str) -> None:
