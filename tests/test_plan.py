@@ -318,3 +318,20 @@ def test_refusals_are_one_sentence_that_names_the_argument(case: str) -> None:
 def test_a_net_that_does_not_fit_a_shape_names_its_layer() -> None:
     with pytest.raises(TpnumError, match="Conv"):
         tp.plan(conv(), (7,))
+
+
+def test_padding_and_graphs_are_planned_for():
+    attention = nn.serial(nn.GlobalSelfAttention(8, 4, 4, 2), nn.GlobalAvgPool(), nn.Dense(1))
+    plain, masked = (tp.plan(attention, (6, 3), mask_constant=c) for c in (None, 0.0))
+    counts = [plan.regions[0].instructions for plan in (plain, masked)]
+    assert counts[1] > counts[0]  # counts of positions, products with masks
+    graphs = nn.serial(nn.Dense(8), nn.Aggregate(), nn.GlobalAvgPool(), nn.Dense(1))
+    assert tp.plan(graphs, (6, 3), pattern1=np.ones((2, 6, 6))).road == tp.plan(graphs, (6, 3)).road
+    for call, said in (
+        (lambda: tp.plan(graphs, (6, 3), pattern1=np.ones((2, 5, 6))), r"pattern1: shape \(2, 5, 6\)"),
+        (lambda: tp.plan(attention, (6, 3), pattern1=np.ones((2, 6, 6))), "pattern1: the net has no Aggregate"),
+        (lambda: tp.plan(attention, (3,), mask_constant=0.0), r"mask_constant: .* \(3,\) has no index axis"),
+        (lambda: tp.plan(attention, (6, 3), mask_constant="a"), "mask_constant is .a.: it must be a finite"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            call()

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 AIM = 1e-3
 """The accuracy that is tried for where none is asked."""
 
-LOG2, SETS, MOST = 8, 4, 16
+LOG2, SETS, MOST = 8, 8, 16
 """Points of a set, sets at first, and sets at most where no accuracy is asked."""
 
 LARGEST = 1 << 14
 """Points of a pair, where an accuracy is asked."""
+
+KEPT = 1 << 28
+"""Bytes of softmaxes of a tile that are kept for its other nodes."""
 
 DIMENSIONS = 21201
 """Of Sobol points; beyond, points are pseudo-random."""
@@ -67,96 +70,132 @@ def _positions(cov: np.ndarray) -> _Positions:
 
 def attended(values: PairValues, node: graph.Attention) -> Block:
     """The block of a tile, pair by pair; the largest error goes to the account."""
-    sides = [
-        (prod(n for _, n in own), prod(n for _, n in seen))
-        for own, seen in zip((node.rows, node.cols), node.seen, strict=True)
-    ]
-    (p, r), (p2, r2) = sides
+    tile = _Tile(values, node)
     i, j = values.counts
-
-    def grid(pair: graph.Pair | None, row: int, col: int) -> np.ndarray:
-        return np.zeros((i, j, row, col)) if pair is None else values.grid(pair).reshape(i, j, row, col)
-
-    queries, keys = (
-        grid(pair, *size) for pair, size in zip(node.logits or (None, None), ((p, p2), (r, r2)), strict=True)
-    )
-    v = grid(node.values, r, r2)
-    along = None if node.along is None else [(grid(a, p, p2), grid(b, r, r2)) for a, b in node.along]
-    tables = [_tables(values, node, side, *sides[side]) for side in (0, 1)]
-    allowed = [_allowed(values, node, side, *sides[side]) for side in (0, 1)]
-    account = values.profiles[0].account
-    asked = account.rtol != RTOL
-    aim = account.rtol if asked else AIM
-    most = min(max((account.budget or LARGEST) >> LOG2, SETS), LARGEST >> LOG2) if asked else MOST
-    ids = [np.arange(profile.size)[at] for profile, at in zip(values.profiles, values.slices, strict=True)]
-    out = np.empty((i, j, p, p2))
+    out = np.empty((i, j, tile.sides[0].see, tile.sides[1].see))
+    square = node.own and values.same and values.slices[0] == values.slices[1]
     for m in range(i):
-        q1, k1, own = (table[m] for table in tables[0])
-        roots, seen = _positions(q1), _positions(k1)
-        first = _Drawn(
-            roots.root, seen.root, allowed[0] if allowed[0] is None else allowed[0][m], (p + p2, r + r2)
-        )
-        size = first.size(own)
-        for n in range(j):
-            q2, k2, other = (table[n] for table in tables[1])
-            if values.same and ids[0][m] == ids[1][n]:
-                second = first
-            else:
-                second = _Drawn(
-                    roots.beside(queries[m, n], q2),
-                    seen.beside(keys[m, n], k2),
-                    allowed[1] if allowed[1] is None else allowed[1][n],
-                    (p + p2, r + r2),
-                )
-            scale = np.sqrt(size * second.size(other)) or 1.0
-            moved = None if along is None else [(a[m, n], b[m, n]) for a, b in along]
-            if moved is not None:
-                scale = scale * max(max(float(np.abs(a).max() * np.abs(b).max()) for a, b in moved), 1e-300)
-            out[m, n], error, cost = _averaged(first, second, v[m, n], moved, scale, aim, most, values.pooled)
-            account.note(error, f"the attention of {node.where}", cost)
+        for n in range(m if square else 0, j):
+            out[m, n] = tile.pair(m, n)
+            if square:
+                out[n, m] = out[m, n].T
     order = [("", 0), ("", 1), *((name, 0) for name, _ in node.rows), *((name, 1) for name, _ in node.cols)]
     made = out.reshape(i, j, *(n for _, n in node.rows), *(n for _, n in node.cols))
     return Block(labels.align(made, order, dims(node)), None)
 
 
-def _tables(values: PairValues, node: graph.Attention, side: int, p: int, r: int) -> list[np.ndarray]:
-    """The covariances of queries, keys and values of a side's examples with themselves."""
-    made = []
-    for table, size in zip(node.tables[side], (p, r, r), strict=True):
-        count = values.counts[side]
-        if table is None:
-            made.append(np.zeros((count, size, size)))
+class _Side:
+    """One side's examples: covariances of queries, keys and vectors with themselves, and what may be seen."""
+
+    def __init__(self, values: PairValues, node: graph.Attention, side: int) -> None:
+        profile, at, count = values.profiles[side], values.slices[side], values.counts[side]
+        own = node.rows if side == 0 else node.cols
+        self.see, self.seen = prod(n for _, n in own), prod(n for _, n in node.seen[side])
+        self.ids = np.arange(profile.size)[at]
+
+        def table(found: graph.Profile | None, size: int) -> np.ndarray:
+            made = np.zeros((count, size, size)) if found is None else profile(found)[at]
+            return made.reshape(count, size, size)
+
+        sizes = (self.see, self.seen, self.seen)
+        self.queries, self.keys, self.vectors = map(table, node.tables[side], sizes)
+        weights, axes = node.weights[side], (*own, *node.seen[side])
+        self.allowed: list[np.ndarray | None] = [None] * count
+        if weights is not None:
+            full = np.broadcast_to(profile.along(weights, axes)[at], (count, *(n for _, n in axes)))
+            self.allowed = list(full.reshape(count, self.see, self.seen).astype(np.float32))
+
+
+class _Tile:
+    """What the pairs of a tile are computed from, one block per quantity."""
+
+    def __init__(self, values: PairValues, node: graph.Attention) -> None:
+        self.values, self.node = values, node
+        self.sides = one, two = _Side(values, node, 0), _Side(values, node, 1)
+        self.first: tuple[int, _Drawn | None] = -1, None
+        self.points = one.see + two.see, one.seen + two.seen
+
+        def grid(pair: graph.Pair | None, *sizes: int) -> np.ndarray:
+            shape = (*values.counts, *sizes)
+            return np.zeros(shape) if pair is None else values.grid(pair).reshape(shape)
+
+        def both(pairs: tuple[graph.Pair | None, ...]) -> tuple[np.ndarray, np.ndarray]:
+            return grid(pairs[0], one.see, two.see), grid(pairs[1], one.seen, two.seen)
+
+        self.queries, self.keys = both(node.logits or (None, None))
+        self.vectors = grid(node.values, one.seen, two.seen)
+        self.along = None if node.along is None else [both(pairs) for pairs in node.along]
+        shape = one.see, two.see
+        self.demand = (np.eye(*shape) if node.diagonal else np.ones(shape)) > 0 if values.pooled else None
+        account = values.profiles[0].account
+        asked = account.rtol != RTOL
+        self.aim = account.rtol if asked else AIM
+        self.most = max(min(account.budget or LARGEST, LARGEST) >> LOG2, SETS) if asked else MOST
+
+    def pair(self, m: int, n: int) -> np.ndarray:
+        """The block of two examples, (positions that see, positions that see)."""
+        if self.first[0] != m:
+            self.first = m, self.drawn(m)
+        first = self.first[1]
+        assert first is not None
+        second = first if self.same(m, n) else self.drawn(m, n)
+        scale = np.sqrt(first.size(self.sides[0].vectors[m]) * second.size(self.sides[1].vectors[n]))
+        along = None if self.along is None else [(a[m, n], b[m, n]) for a, b in self.along]
+        if along is not None:
+            scale *= max(float(np.abs(a).max() * np.abs(b).max()) for a, b in along)
+        value, error, cost = _averaged(
+            first, second, self.vectors[m, n], along, scale or 1.0, (self.aim, self.most), self.demand
+        )
+        self.values.profiles[0].account.note(error, f"the attention of {self.node.where}", cost)
+        return value
+
+    def drawn(self, m: int, n: int | None = None) -> _Drawn:
+        """The logits of a row example, or of a column example beside it; values and slopes share them."""
+        kept = self.values.drawn
+        key = (*map(id, self.node.logits or ()), m, n)
+        if kept is not None and key in kept:
+            found: _Drawn = kept[key]
+            return found
+        one, two = self.sides
+        queries, keys = _positions(one.queries[m]), _positions(one.keys[m])
+        shared = kept is not None and sum(drawn.bytes for drawn in kept.values()) < KEPT
+        if n is None:
+            made = _Drawn(queries.root, keys.root, one.allowed[m], self.points, True)
         else:
-            made.append(values.profiles[side](table)[values.slices[side]].reshape(count, size, size))
-    return made
+            root = queries.beside(self.queries[m, n], two.queries[n])
+            seen = keys.beside(self.keys[m, n], two.keys[n])
+            made = _Drawn(root, seen, two.allowed[n], self.points, shared)
+        if kept is not None and shared:
+            kept[key] = made
+        return made
 
-
-def _allowed(values: PairValues, node: graph.Attention, side: int, p: int, r: int) -> np.ndarray | None:
-    """The weights of a side's positions: (examples, those that see, those that are seen)."""
-    weights = node.weights[side]
-    if weights is None:
-        return None
-    own = node.rows if side == 0 else node.cols
-    axes = (*own, *node.seen[side])
-    full = values.profiles[side].along(weights, axes)[values.slices[side]]
-    count = values.counts[side]
-    return np.broadcast_to(full, (count, *(n for _, n in axes))).reshape(count, p, r).astype(np.float32)
+    def same(self, m: int, n: int) -> bool:
+        """Whether a row and a column of the tile are the same example."""
+        return bool(self.values.same and self.sides[0].ids[m] == self.sides[1].ids[n])
 
 
 class _Drawn:
     """The softmax of one example's logits at sets of points, (positions that see, points, those seen)."""
 
     def __init__(
-        self, queries: np.ndarray, keys: np.ndarray, allowed: np.ndarray | None, sizes: tuple[int, int]
+        self,
+        queries: np.ndarray,
+        keys: np.ndarray,
+        allowed: np.ndarray | None,
+        sizes: tuple[int, int],
+        kept: bool,
     ) -> None:
         self._roots = queries.astype(np.float32), keys.astype(np.float32)
-        self._allowed, self._sizes = allowed, sizes
+        self._allowed, self._sizes, self._kept = allowed, sizes, kept
         self._made: dict[int, np.ndarray] = {}
 
     def __call__(self, number: int) -> np.ndarray:
-        if number not in self._made:
-            self._made[number] = self._softmax(_points(*self._sizes, number))
-        return self._made[number]
+        if number in self._made:
+            return self._made[number]
+        made = self._softmax(_points(*self._sizes, number))
+        if self._kept:
+            self._made[number] = made
+        return made
 
     def _softmax(self, z: np.ndarray) -> np.ndarray:
         queries, keys = self._roots
@@ -171,6 +210,10 @@ class _Drawn:
         logits *= 1.0 / (logits.reshape(-1, r) @ np.ones((r, 1), np.float32)).reshape(p, points, 1)
         return logits
 
+    @property
+    def bytes(self) -> int:
+        return sum(array.nbytes for array in self._made.values())
+
     def size(self, values: np.ndarray) -> float:
         """The largest second moment of what the softmax makes of vectors of these covariances, about."""
         share = self(0)[:, ::4].astype(np.float64)
@@ -178,7 +221,7 @@ class _Drawn:
 
 
 def _points(rows: int, cols: int, number: int) -> np.ndarray:
-    """A set of standard normals (rows, points, columns), the first coordinates those of the least rows and columns."""
+    """A set of standard normals (rows, points, columns), small rows and columns for first coordinates."""
 
     def make() -> np.ndarray:
         count = rows * cols
@@ -200,21 +243,19 @@ def _averaged(
     values: np.ndarray,
     along: list[tuple[np.ndarray, np.ndarray]] | None,
     scale: float,
-    aim: float,
-    most: int,
-    pooled: bool,
+    goal: tuple[float, int],
+    demand: np.ndarray | None,
 ) -> tuple[np.ndarray, float, int]:
     """The average, its error relative to ``scale``, and how many points it took."""
     made: list[np.ndarray] = []
+    aim, most = goal
     for count in _doubling(SETS, most):
         for number in range(len(made), count):
             pair = first(number), second(number)
             made.append(_heads(*pair, values) if along is None else _moved(*pair, values, along))
         sets = np.stack(made)
-        if pooled:
-            means = [sets.mean(axis=(1, 2)), np.trace(sets, axis1=1, axis2=2) / min(sets.shape[1:])]
-            error = max(float(half_width(mean, axis=0)) for mean in means) / scale
-            reached = error
+        if demand is not None:
+            error = reached = float(half_width(sets[:, demand].mean(axis=1), axis=0)) / scale
         else:
             each = half_width(sets, axis=0) / scale
             error, reached = float(each.max()), float(np.sqrt(np.mean(each**2)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import singledispatchmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,15 +60,20 @@ class PairValues:
         self.slices = (r, c)
         self.counts = (len(range(rows.size)[r]), len(range(cols.size)[c]))
         self.same = same
+        self.drawn: dict[tuple[int | None, ...], Any] | None = None  # what nodes of random logits share
         self.pooled = False  # whether no output has index axes: errors of what is sampled average out
         self._read: set[int] | None = None  # the nodes whose increments are read, all of them for None
         self._memo: dict[int, Block] = {}
         self._calls: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
 
-    def run(self, outputs: list[graph.Pair]) -> None:
-        """Compute the outputs and what they stand on, each block dropped behind its last reader."""
+    def run(self, outputs: list[graph.Pair], pooled: bool = False) -> None:
+        """Compute the outputs and what they stand on, each block dropped behind its last reader.
+
+        ``pooled`` outputs are averaged over their index axes, if they have any.
+        """
         order = graph.schedule(outputs)
-        self.pooled = not any(node.tied or node.rows or node.cols for node in outputs)
+        self.drawn = {} if sum(isinstance(node, graph.Attention) for node in order) > 1 else None
+        self.pooled = pooled or not any(node.tied or node.rows or node.cols for node in outputs)
         self._read = _increments_read(order)
         readers: dict[int, int] = {}
         for node in order:
@@ -99,9 +104,11 @@ class PairValues:
     def grid(self, node: graph.Pair) -> np.ndarray:
         """K as (rows, columns of the tile, *free axes of the row, *free axes of the column); none is tied."""
         assert not node.tied
-        order: list[Dim] = [("", 0), ("", 1), *((n, 0) for n, _ in node.rows), *((n, 1) for n, _ in node.cols)]
+        free: list[Dim] = [
+            (name, side) for side, axes in enumerate((node.rows, node.cols)) for name, _ in axes
+        ]
         own = dims(node)
-        return self.full(node).transpose([own.index(key) for key in order])
+        return self.full(node).transpose([own.index(key) for key in [("", 0), ("", 1), *free]])
 
     def shape(self, node: graph.Pair) -> tuple[int, ...]:
         """The lengths of a node's dimensions."""
@@ -415,7 +422,7 @@ def same_input(
     for n, example in enumerate(inputs):
         at = slice(example, example + 1)
         tile = PairValues(values, values, at, at, same=True)
-        tile.run([pair])
+        tile.run([pair], pooled=True)
         block = tile.full(pair)
         if pair.rows or pair.cols:
             raise LimitError("a variance over positions was left untied")

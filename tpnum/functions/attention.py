@@ -29,15 +29,17 @@ def _values(size: int, weighted: bool, along: bool) -> dict[tuple[int, ...], Any
         return np.asarray(share * (by - (share * by).sum(axis=0)))
 
     def value(*args: Any, **_: Any) -> Any:
-        share, (vector, *others) = shares(args)
-        return ((moved(share, others[0]) if along else share) * vector).sum(axis=0)
+        share, rest = shares(args)
+        return ((moved(share, rest[1]) if along else share) * rest[0]).sum(axis=0)
 
     def slope(i: int) -> Any:
         kind, at = divmod(i, size)
 
         def derivative(*args: Any, **_: Any) -> Any:
-            share, (vector, *_) = shares(args)
-            return share[at] if kind == 1 else share[at] * (vector[at] - (share * vector).sum(axis=0))
+            share, rest = shares(args)
+            if kind == 1:
+                return share[at]
+            return share[at] * (rest[0][at] - (share * rest[0]).sum(axis=0))
 
         return derivative
 

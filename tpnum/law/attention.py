@@ -70,6 +70,8 @@ def attending(pairs: Pairs, a: str, b: str, tied: Axes) -> graph.Pair | None:
         along=along,
         tables=(_tables(pairs.sites[0], first), _tables(pairs.sites[1], second)),
         weights=(_weights(pairs.sites[0], first), _weights(pairs.sites[1], second)),
+        own=a == b and pairs.sites[0] is pairs.sites[1],
+        diagonal=bool(tied),
         where=pairs.lines[0].where(a),
     )
     if not tied:

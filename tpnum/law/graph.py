@@ -300,7 +300,8 @@ class Attention(Pair):
 
     ``logits`` and ``along`` are the covariances of logits and of their directions (None for values), products
     of one over the positions that see and one over those that are ``seen``; ``values`` is over the latter.
-    ``tables`` are the same of either input with itself: of queries, keys and values.
+    ``tables`` are the same of either input with itself: of queries, keys and values.  ``own``: both sums are
+    one line; ``diagonal``: only p = p' is demanded.
     """
 
     seen: tuple[Axes, Axes]
@@ -309,6 +310,8 @@ class Attention(Pair):
     along: tuple[tuple[Pair, Pair], ...] | None
     tables: tuple[tuple[Profile | None, ...], tuple[Profile | None, ...]]
     weights: tuple[Profile | None, Profile | None]
+    own: bool
+    diagonal: bool
     where: str
 
 

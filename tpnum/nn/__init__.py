@@ -3,7 +3,8 @@
 >>> net = serial(Dense(512, W_std=1.5, b_std=0.05), Relu(), Dense(1))
 >>> p = program(net, shape=(784,))
 
-A layer is a frozen dataclass that emits lines of a tensor program; nothing here knows of kernels.
+A layer is a frozen dataclass that emits lines of a tensor program; nothing here knows of kernels.  How to
+write one of your own is told by help("tpnum.nn.writing").
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ class GlobalSelfAttention(Layer):
     for keys and queries; with independent ones (``tied=False``) the products vanish, and A is that of zeros.
     ``"1/sqrt(n)"`` (``linear_scaling=False``) divides by the root of the width, keys and queries independent,
     and means the limit of infinitely many heads, in which the products are Gaussian and the output is an
-    average over them: of closed form for "IDENTITY", "ABS" and "RELU", sampled for "SOFTMAX".  It never means a fixed number of
-    heads, whose limit is not Gaussian.
+    average over them: of closed form for "IDENTITY", "ABS" and "RELU", sampled for "SOFTMAX" (a warning says
+    how well).  It never means a fixed number of heads, whose limit is not Gaussian.
 
     ``attention_mechanism`` is "SOFTMAX" over the keys, "IDENTITY", "ABS" or "RELU".  ``causal`` lets a
     position see those up to its own.  Positional embeddings ("SUM" or "CONCAT", with ``n_chan_pos_emb``

@@ -6,7 +6,7 @@ stand for serial(FanOut, parallel, FanIn).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from importlib import import_module
 from typing import Any
@@ -53,12 +53,16 @@ _CHILDREN = {
 }
 
 
-def from_spec(spec: Mapping[str, Any]) -> Layer:
-    """The net of a JSON object: a network, or an object that holds one as "network"."""
+def from_spec(spec: Mapping[str, Any], layers: Iterable[type[Layer]] = ()) -> Layer:
+    """The net of a JSON object: a network, or an object that holds one as "network".
+
+    ``layers`` are classes of your own that it may name.
+    """
+    known = LAYERS | {layer.op: layer for layer in layers}
     if isinstance(spec, Mapping) and "op" not in spec and "network" in spec:
         spec = spec["network"]
     _check_nesting(spec)
-    return _layer(spec, "")
+    return _layer(spec, "", known)
 
 
 def _check_nesting(spec: Any) -> None:
@@ -81,7 +85,7 @@ def ops() -> tuple[str, ...]:
     return tuple(sorted({*LAYERS, *_CHILDREN}, key=str.lower))
 
 
-def _layer(spec: Any, path: str) -> Layer:
+def _layer(spec: Any, path: str, known: Mapping[str, type[Layer]]) -> Layer:
     if not isinstance(spec, Mapping) or not isinstance(spec.get("op"), str):
         raise SpecError(
             f'{path or "the network"} is {shown(spec)}; it must be an object like {{"op": "Relu"}}'
@@ -89,16 +93,18 @@ def _layer(spec: Any, path: str) -> Layer:
     op = spec["op"]
     given = {name: value for name, value in spec.items() if name != "op"}
     if op in _CHILDREN:
-        return _container(op, given, path)
-    if op not in LAYERS:
+        return _container(op, given, path, known)
+    if op not in known:
         where = f"{path}: " if path else ""
-        raise SpecError(f"{where}no op is named {op!r}; {near(op, ops())}")
-    cls = LAYERS[op]
+        raise SpecError(f"{where}no op is named {op!r}; {near(op, sorted({*ops(), *known}, key=str.lower))}")
+    cls = known[op]
     complaint = misnamed(given, *names_of(cls))
     if complaint:
         raise SpecError(_at(path, op, complaint))
     made = {
-        name: _layer(value, _join(path, name)) if isinstance(value, Mapping) and "op" in value else value
+        name: _layer(value, _join(path, name), known)
+        if isinstance(value, Mapping) and "op" in value
+        else value
         for name, value in given.items()
     }
     try:
@@ -107,26 +113,30 @@ def _layer(spec: Any, path: str) -> Layer:
         raise SpecError(_at(path, op, str(problem).removeprefix(f"{op}: "))) from None
 
 
-def _container(op: str, given: dict[str, Any], path: str) -> Layer:
+def _container(op: str, given: dict[str, Any], path: str, known: Mapping[str, type[Layer]]) -> Layer:
     names = _CHILDREN[op]
     required = [name for name in names if name != "shortcut"]
     complaint = misnamed(given, names, required)
     if complaint:
         raise SpecError(_at(path, op, complaint))
     if op == "repeat":
-        layer = _layer(given["layer"], _join(path, "layer"))
+        layer = _layer(given["layer"], _join(path, "layer"), known)
         try:
             return Repeat(layer, given["n"])
         except SpecError as problem:
             raise SpecError(_at(path, op, str(problem).removeprefix("repeat: "))) from None
     if op == "residual":
-        body = _layer(given["body"], _join(path, "body"))
-        shortcut = _layer(given["shortcut"], _join(path, "shortcut")) if "shortcut" in given else Identity()
+        body = _layer(given["body"], _join(path, "body"), known)
+        shortcut = (
+            _layer(given["shortcut"], _join(path, "shortcut"), known) if "shortcut" in given else Identity()
+        )
         return Serial((FanOut(2), Parallel((body, shortcut)), FanInSum()))
     entries = given[names[-1]]
     if not isinstance(entries, (list, tuple)):
         raise SpecError(_at(path, op, f"{names[-1]} is {shown(entries)}; it must be a list of layers"))
-    layers = tuple(_layer(entry, _join(path, f"{names[-1]}[{index}]")) for index, entry in enumerate(entries))
+    layers = tuple(
+        _layer(entry, _join(path, f"{names[-1]}[{index}]"), known) for index, entry in enumerate(entries)
+    )
     if op == "serial":
         return Serial(layers)
     if op == "parallel":

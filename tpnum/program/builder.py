@@ -372,11 +372,10 @@ class Program(State):
         """
         for handle in (logits, vector):
             if not isinstance(handle, Vector):
-                raise ProgramError(
-                    f"attend: a vector of the program is needed, not {arguments.shown(handle)}"
-                )
-        for handle in (logits, vector, *([] if weights is None else [weights])):
+                raise ProgramError(f"attend: a vector of the program is needed, not {shown(handle)}")
             self._own(handle)
+        if weights is not None:
+            self._own(weights)
         names = logits.name, vector.name, tuple(read.text(axis, "axes") for axis in axes)
         made = read.named(name, "name") or self._auto("h")
         self._append(Attend(made, *names, "" if weights is None else weights.name))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from tpnum import functions
-from tpnum.functions import Function
 from tpnum.errors import ProgramError
+from tpnum.functions import Function
 from tpnum.program.along import ALONG, ScalarLines
 from tpnum.program.lines import (
     Along,

@@ -8,6 +8,7 @@ import numpy as np
 
 from tpnum.arguments import number, real_array
 from tpnum.errors import InputError
+from tpnum.nn.base import Layer
 from tpnum.nn.emitter import COUNTED
 from tpnum.tiles.arguments import array_of
 
@@ -128,6 +129,15 @@ def add_graphs(
                 f"{name}: it holds {graphs} graphs, and x{name[-1]} {examples} examples; give one each"
             )
         x["pattern"] = made
+
+
+def graphs_of(graphs: Any, net: Any, sizes: tuple[int, ...] | None) -> np.ndarray:
+    """The graphs of a plan: as many as there are, of the sizes that a net of layers aggregates over."""
+    array = array_of(graphs, "pattern1", features=False)
+    if not isinstance(net, Layer):
+        raise InputError(f"pattern1: {LAYERS}")
+    check_graphs({"": array, "pattern": array}, sizes, "x1")
+    return np.asarray(array)
 
 
 def check_graphs(given: Inputs, sizes: tuple[int, ...] | None, argument: str) -> None:

@@ -15,7 +15,8 @@ from tpnum.law import graph
 from tpnum.lower.assembler import listing
 from tpnum.lower.blocks import BlockLevel
 from tpnum.lower.network import grid_of
-from tpnum.tiles import arguments
+from tpnum.nn.base import Layer
+from tpnum.tiles import arguments, extras
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.pool import one_blas_thread, thread_count
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from tpnum.lower.network import Root
     from tpnum.lower.schedule import Level
-    from tpnum.nn.base import Layer
     from tpnum.program import Program
     from tpnum.tiles.pool import Worker
 
@@ -180,6 +180,8 @@ def plan(
     dtype: Any = None,
     n: int | None = None,
     cores: int | None = None,
+    mask_constant: float | None = None,
+    pattern1: Any = None,
 ) -> KernelPlan:
     """How `tpnum.kernel` will compute a net's kernels, and what that costs on this machine.
 
@@ -202,6 +204,11 @@ def plan(
         Examples of a symmetric matrix, for its total time and memory.
     cores
         Threads of it; all processors of this machine by default.
+    mask_constant
+        Where given, examples have padding, as `tpnum.kernel` finds it: the plan is that of a masked net, and
+        some positions of the random inputs are masked.
+    pattern1
+        Graphs (examples, *tails, *heads) for `nn.Aggregate`, random ones by default.
 
     Returns
     -------
@@ -224,9 +231,10 @@ def plan(
         None if size is None else thread_count(None) if cores is None else whole(cores, "cores", 1, MOST)
     )
     shapes = _shapes(shape)
+    given = {} if mask_constant is None else {"mask": _masked(net, shapes, mask_constant)}
     try:
         with one_blas_thread(), np.errstate(all="ignore"):
-            trial = Trial(net, shapes, kinds, work)
+            trial = Trial(net, shapes | given, kinds, work, pattern1)
             worker, tally = trial.tally(size)
             regions = _regions(worker, tally)
     except TpnumError as error:
@@ -256,6 +264,18 @@ def _shapes(shape: Any) -> dict[str, tuple[int, ...]]:
             raise InputError(f"shape is {shown(shape)}: a dict of it has the names of data lines as keys")
         return {name: _sizes(sizes, f"shape[{name!r}]") for name, sizes in shape.items()}
     return {"": _sizes(shape, "shape")}
+
+
+def _masked(net: Layer | Program, shapes: dict[str, tuple[int, ...]], constant: Any) -> tuple[int, ...]:
+    """The shape of an example's mask."""
+    extras.constant_of(constant)
+    if "" not in shapes or not isinstance(net, Layer):
+        raise InputError(f"mask_constant: {extras.LAYERS}")
+    if len(shapes[""]) < 2:
+        raise InputError(
+            f"mask_constant: an example of shape {shapes['']} has no index axis whose positions could be masked"
+        )
+    return shapes[""][:-1]
 
 
 def _sizes(sizes: Any, name: str) -> tuple[int, ...]:

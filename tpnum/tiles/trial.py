@@ -13,7 +13,7 @@ import tracemalloc
 from contextlib import contextmanager
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from tpnum.lower.variances import CHUNK
 from tpnum.tiles import cells
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.driver import plan_of, with_graphs
+from tpnum.tiles.extras import graphs_of
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.representative import OneForAll
@@ -72,9 +73,11 @@ class Trial:
         shapes: dict[str, tuple[int, ...]],
         kinds: tuple[str, ...],
         dtype: np.dtype,
+        graphs: Any = None,
     ):
         self.net, self.kinds, self.dtype = net, kinds, dtype
         self.shapes = shapes = with_graphs(net, shapes, kinds)
+        self._graphs = None if graphs is None else graphs_of(graphs, net, shapes.get("pattern"))
         self._inputs: tuple[int, dict[str, np.ndarray]] = (0, {})
         x = self._data(1)
         self.plan = plan_of(net, x, None, kinds)
@@ -88,6 +91,14 @@ class Trial:
         if self._inputs[0] != count:
             rng = np.random.default_rng(0)
             made = {name: rng.standard_normal((count, *shape)) for name, shape in self.shapes.items()}
+            if self._graphs is not None:
+                made["pattern"] = self._graphs[np.arange(count) % len(self._graphs)]
+            if "mask" in made and "" in made:  # the ends of examples are padding, none of them whole
+                size = made["mask"].shape[1]
+                ends = rng.integers(1, size + 1, (count, *(1,) * (made["mask"].ndim - 1)))
+                along = np.arange(size).reshape(1, -1, *(1,) * (made["mask"].ndim - 2))
+                made["mask"] = np.broadcast_to(along < ends, made["mask"].shape).astype(np.float64)
+                made[""] = made[""] * made["mask"][..., None]
             self._inputs = count, {name: x.astype(self.dtype) for name, x in made.items()}
         return dict(self._inputs[1])
 
