@@ -303,6 +303,12 @@ class ProfileValues:
     def _(self, node: graph.Reduced) -> np.ndarray:
         return self._variances(self, node)
 
+    @_compute.register
+    def _(self, node: graph.Within) -> np.ndarray:
+        from tpnum.evaluate.general import within
+
+        return within(self, node)
+
     def prepared(
         self,
         fn: Function,
