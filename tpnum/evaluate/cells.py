@@ -54,7 +54,7 @@ class CellValues(PairValues):
         found = found.reshape(len(values), -1).T
         return found[:, :, None] if side == 0 else found[:, None, :]
 
-    def _coincide(self, node: graph.Pair) -> np.ndarray:
+    def coincide(self, node: graph.Pair) -> np.ndarray:
         ids = [np.arange(p.size)[s] for p, s in zip(self.profiles, self.slices, strict=True)]
         same = ids[0][:, None] == self.own + ids[1][None, :]
         here = np.ones(self.count, dtype=bool)

@@ -14,6 +14,7 @@ import numpy as np
 
 from tpnum.errors import LimitError
 from tpnum.evaluate import labels, maps
+from tpnum.evaluate.along import jointly
 from tpnum.evaluate.blocks import Block, dims, shape
 from tpnum.gauss.pair import evaluate, in_common
 from tpnum.law import graph
@@ -172,7 +173,7 @@ class PairValues:
     @_compute.register
     def _(self, node: graph.Fresh) -> Block:
         same = np.ones((1,) * len(dims(node)))
-        same = same * self._coincide(node)
+        same = same * self.coincide(node)
         value = same
         for factor in node.same:
             value = value * self.profile(factor, 0, node)
@@ -181,7 +182,7 @@ class PairValues:
             value = value + (1.0 - same) * first * second
         return Block(value, None)
 
-    def _coincide(self, node: graph.Pair) -> np.ndarray:
+    def coincide(self, node: graph.Pair) -> np.ndarray:
         """1 where example and every free index agree on both sides, else 0."""
         positions = dims(node)
         total: np.ndarray = np.ones((1,) * len(positions))
@@ -326,7 +327,7 @@ class PairValues:
         if silent is not None:
             e = np.where(silent, 0.0, e)
         if call.own and self.same:
-            e = np.where(self._coincide(frame) == 1.0, 0.0, e)
+            e = np.where(self.coincide(frame) == 1.0, 0.0, e)
         return e
 
     @_compute.register
@@ -351,13 +352,17 @@ class PairValues:
         placed = zip(node.names, node.sites, strict=True)
         where = ", ".join(self.profiles[s].site.lines.where(name) + "'" * s for name, s in placed)
         account, value = self.profiles[0].account, np.empty(full)
-        same = np.broadcast_to(self._coincide(node) == 1.0, full)
+        same = np.broadcast_to(self.coincide(node) == 1.0, full)
         for entries, (kept, group) in ((same, _merged(node)), (~same, (np.arange(d), node.factors))):
             if entries.any():
                 own = [[s if s.size == 1 else np.broadcast_to(s, full)[entries] for s in g] for g in scalars]
                 some = cov[entries][:, kept[:, None], kept]
                 value[entries], _ = account.expectation(group, own, means[entries][:, kept], some, where)
         return Block(value, None)
+
+    @_compute.register
+    def _(self, node: graph.Jointly) -> Block:
+        return jointly(self, node)
 
     # -- index maps ----------------------------------------------------------------------------
 
@@ -402,15 +407,25 @@ def _merged(node: graph.PairExpect) -> tuple[np.ndarray, tuple[graph.Factor, ...
     return np.array(kept), tuple(factors)
 
 
-def own_blocks(values: ProfileValues, pair: graph.Pair) -> np.ndarray:
-    """A pair node of every input with itself: (N, *rows, *columns)."""
-    out = []
+def within(values: ProfileValues, node: graph.Within) -> np.ndarray:
+    """All entries of a same-input pair node, for every input: (N, *axes of the node)."""
+    pair = node.pair
+    order = [
+        *((name, 2) for name, _ in pair.tied),
+        *((n, 0) for n, _ in pair.rows),
+        *((n, 1) for n, _ in pair.cols),
+    ]
+    own = [*pair.tied, *pair.rows, *((f"{name}'", size) for name, size in pair.cols)]
+    made = []
     for example in range(values.size):
         at = slice(example, example + 1)
         tile = PairValues(values, values, at, at, same=True)
         tile.run([pair])
-        out.append(tile.grid(pair)[0, 0])
-    return np.stack(out)
+        block = labels.align(tile.full(pair), dims(pair), [("", 0), ("", 1), *order])[0, 0]
+        made.append(block)
+    return labels.align(
+        np.stack(made), ["", *(name for name, _ in own)], ["", *(name for name, _ in node.axes)]
+    )
 
 
 def same_input(

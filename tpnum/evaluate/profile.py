@@ -300,14 +300,14 @@ class ProfileValues:
         return found[node.key]
 
     @_compute.register
-    def _(self, node: graph.Table) -> np.ndarray:
-        from tpnum.evaluate.general import own_blocks
-
-        return own_blocks(self, node.pair)
-
-    @_compute.register
     def _(self, node: graph.Reduced) -> np.ndarray:
         return self._variances(self, node)
+
+    @_compute.register
+    def _(self, node: graph.Within) -> np.ndarray:
+        from tpnum.evaluate.general import within
+
+        return within(self, node)
 
     def prepared(
         self,

@@ -259,7 +259,7 @@ class PairTangents:
 
     @_compute.register
     def _(self, node: graph.Fresh) -> Tangent:
-        same = np.ones((1,) * len(dims(node))) * self.values._coincide(node)
+        same = np.ones((1,) * len(dims(node))) * self.values.coincide(node)
         values = [self.values.profile(p, 0, node) for p in node.same]
         total = product(1.0, None, values, [self.profile(p, 0, node) for p in node.same])
         total = None if total is None else total * same

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from tpnum.functions.combine import product
 from tpnum.law import graph
+from tpnum.law.along import is_along
 from tpnum.law.forms import IDENTITY, Atom
 from tpnum.law.substitution import has_slope, substitute
 
@@ -74,6 +75,9 @@ class Law(Protocol):
     def joint(self, atoms: list[Placed], refs: list[Ref]) -> Piece:
         """An expectation that is left in all of its dimensions."""
 
+    def along(self, atoms: list[Placed]) -> list[Piece]:
+        """An expectation of functions along axes."""
+
 
 class Expectation:
     """Expands products of atoms in the terms of a law."""
@@ -113,15 +117,27 @@ class Expectation:
                 root[find(ref)] = find(atom.args[0])
         for i, a in enumerate(refs):
             for b in refs[:i]:
-                if find(a) != find(b) and self.law.ref_cov(a, b) is not None:
+                if find(a) != find(b) and self._linked(a, b):
                     root[find(a)] = find(b)
         groups: dict[Ref, list[Placed]] = {}
         for atom in atoms:
             groups.setdefault(find(atom.args[0]), []).append(atom)
         return list(groups.values())
 
+    def _linked(self, a: Ref, b: Ref) -> bool:
+        """Whether two variables are correlated; functions along axes count as those that share a Gaussian."""
+        if not self._along([a, b]):
+            return self.law.ref_cov(a, b) is not None
+        first, second = (self.law.site(site).lines for site, _ in (a, b))
+        return not first.apart(a[1], b[1], second)
+
+    def _along(self, refs: list[Ref]) -> bool:
+        return any(is_along(self.law.site(site).lines, name) for site, name in refs)
+
     def _component(self, atoms: list[Placed]) -> list[Piece]:
         refs = list(dict.fromkeys(ref for atom in atoms for ref in atom.args))
+        if self._along(refs):
+            return self.law.along(atoms)
         linear = self._linear(atoms)
         apart = all(len(atom.args) == 1 for atom in atoms)
         if apart and len(refs) == 1:

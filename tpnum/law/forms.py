@@ -3,7 +3,8 @@
 h = sum_m coef_m * scalars_m * prod_k f_k(g...), every f_k an *atom*.  Products and sums of vectors are
 multiplied out, so that expectations factor over independent G-vars (this is why the law of a tangent
 program, whose lines are phi'(g) * g., needs no rule of its own); any other function of an H-var becomes
-one composite function of the G-vars underneath (substitution down to G-vars, SL sec. 4).
+one composite function of the G-vars underneath (substitution down to G-vars, SL sec. 4).  A function along
+axes stands among them as a G-var does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tpnum.errors import LimitError
 from tpnum.functions import Function, get
 from tpnum.law.substitution import Factor, Inner, Slots, substitute
 from tpnum.law.worklist import once
-from tpnum.program.lines import Input, LinComb, MatMul, Matrix, Moment, Nonlin
+from tpnum.program.lines import Along, Input, LinComb, MatMul, Matrix, Moment, Nonlin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +75,8 @@ class Forms:
             )
         if isinstance(line, Nonlin):
             return self._nonlin(line)
+        if isinstance(line, Along):
+            return (Monomial(1.0, (), (Atom(IDENTITY, (name,)),)),)
         if self._kinds[name] == "H":
             raise LimitError(
                 f"{self._where(name)}: a nonlinearity of a sum over index positions of an "

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Hashable, Iterable
 
     from tpnum.functions import Function
+    from tpnum.gauss.special.functional import Functional
     from tpnum.program.lines import Axes, Delay, Map
 
     Key: TypeAlias = tuple[Hashable, ...]
@@ -152,8 +153,11 @@ class Reduced(Profile):
 
 
 @dataclass(frozen=True, eq=False)
-class Table(Profile):
-    """A same-input pair node at all pairs of its positions: those of its rows, then those of its columns."""
+class Within(Profile):
+    """A same-input pair node at all of its entries: ``axes`` are its tied ones, its rows and its columns.
+
+    The columns, which bear the names of the rows, are marked by a prime.
+    """
 
     pair: Pair
 
@@ -260,6 +264,24 @@ class PairExpect(Pair):
 
 
 @dataclass(frozen=True, eq=False)
+class Jointly(Pair):
+    """The expectation of functionals of two Gaussian families along axes ``over`` (`tpnum.law.along`).
+
+    ``own`` are their covariances at either input, ``cross`` those between them, None where one side is
+    missing or both are independent; ``direction`` is the second moment of the directions of derivatives.
+    """
+
+    what: str
+    sides: tuple[Functional | None, ...]
+    own: tuple[Within | None, ...]
+    means: tuple[Profile | None, ...]
+    cross: Pair | None
+    direction: Pair | None
+    over: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Mapped(Pair):
     """Linear index maps on the rows, the columns or both of ``operand``."""
 
@@ -341,6 +363,8 @@ def operands(node: Pair) -> list[Pair]:
         return [entry for row in node.cov for entry in row if isinstance(entry, Pair)]
     if isinstance(node, Attention):
         return [node.values, *(node.logits or ()), *(pair for both in node.along or () for pair in both)]
+    if isinstance(node, Jointly):
+        return [pair for pair in (node.cross, node.direction) if pair is not None]
     if isinstance(node, (Mapped, Weighted, Embedded, Diagonal)):
         return [node.operand]
     return []
@@ -401,7 +425,7 @@ def sources(node: Profile) -> list[Profile]:
             return _given(node.logits, node.weights)
         case Mapped1():
             return [node.operand]
-        case Reduced() | Table():
+        case Reduced() | Within():
             return [p for pair in schedule([node.pair]) for p in profiles(pair)]
     return []
 
@@ -419,6 +443,8 @@ def profiles(node: Pair) -> list[Profile]:
             call = node.call
             moments = call.moments if node.what == "value" else ()
             return _given(*call.means, *call.vars, *moments, *call.f_scalars, *call.g_scalars)
+        case Jointly():
+            return _given(*node.own, *node.means)
         case Weighted():
             return _given(node.weights)
         case Attention():

@@ -17,10 +17,11 @@ from tpnum.law.attention import attending
 from tpnum.law.carried import States
 from tpnum.law.expectation import Expectation, shared
 from tpnum.law.forms import Atom
+from tpnum.law.frames import frame
 from tpnum.law.lines import Lines
 from tpnum.law.site import Site, union
 from tpnum.law.spread import apart, spread
-from tpnum.law.tied import Tied, frame
+from tpnum.law.tied import Tied
 from tpnum.law.worklist import once
 from tpnum.program.lines import Attend, Axes, Data, Delay, Input, Known, LinComb, Map, MatMul, Matrix
 from tpnum.program.text import made_by, used_by

@@ -14,7 +14,7 @@ import numpy as np
 
 from tpnum.errors import LimitError
 from tpnum.functions import Function
-from tpnum.law import graph
+from tpnum.law import along, graph
 from tpnum.law.carried import States
 from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared
 from tpnum.law.forms import Atom, Form, Monomial
@@ -168,7 +168,7 @@ class Site:
             if inner is None:
                 return None
             gathers = all(len(row) <= 1 for row in line.rows)
-            if gathers or self._pairs().independent(line.operand, line.operand, line.axis):
+            if gathers or self.own_pairs().independent(line.operand, line.operand, line.axis):
                 squared = tuple(tuple((i, w * w) for i, w in row) for row in line.rows)
                 square = Map(line.name, line.operand, line.axis, line.out, squared)
                 return self._register(graph.Mapped1(key, self.lines.axes(a), operand=inner, map=square))
@@ -177,17 +177,15 @@ class Site:
     def _reduced(self, key: graph.Key, a: str, b: str, centred: bool) -> graph.Profile | None:
         """The p = p' entries of the pair of two lines at one input."""
         axes = union(self.lines.axes(a), self.lines.axes(b))
-        pair = self._pairs().second(a, b, tied=axes, centred=centred)
+        pair = self.own_pairs().second(a, b, tied=axes, centred=centred)
         return self._register(graph.Reduced(key, axes, pair=pair)) if pair is not None else None
 
-    def table(self, key: graph.Key, pair: graph.Pair) -> graph.Profile:
-        """A pair node of one input with itself, over all of its positions."""
-        axes = (*pair.rows, *((f"{name}'", size) for name, size in pair.cols))
-        return self._register(graph.Table(("table", *key), axes, pair=pair))
-
-    def _pairs(self) -> Pairs:
-        assert self.pairs is not None
-        return self.pairs
+    def within(self, key: graph.Key, pair: graph.Pair, tied: Axes, rows: Axes, cols: Axes) -> graph.Within:
+        """A pair node of one input with itself, at all of its entries."""
+        axes = (*tied, *rows, *((f"{name}'", size) for name, size in cols))
+        made = self._register(graph.Within(("within", *key), axes, pair=pair))
+        assert isinstance(made, graph.Within)
+        return made
 
     # -- scalars -------------------------------------------------------------------------------
 
@@ -279,6 +277,22 @@ class Site:
             quoted = ", ".join(map(self.lines.where, names))
             self.purse.joint(key, len(self.lines.bases(names)), [f.fn for f in made], entries, quoted)
         return Piece(1.0, (self._register(node),))
+
+    def along(self, atoms: list[Placed]) -> list[Piece]:
+        """An expectation of functions along axes at one input: the p = p' entries of one at two."""
+        left, right = along.halves(atoms, self.lines)
+        axes = union(*(self.lines.axes(atom.args[0][1]) for atom in atoms))
+        key = ("along", *((a.fn, a.args[0][1]) for a in left), "and", *((a.fn, a.args[0][1]) for a in right))
+        found = along.pair(self.own_pairs(), axes, (left, right))
+        if found is None:
+            return []
+        coef, node = found
+        return [Piece(coef, (self._register(graph.Reduced(key, axes, pair=node)),))]
+
+    def own_pairs(self) -> Pairs:
+        """The rules at this input and itself."""
+        assert self.pairs is not None
+        return self.pairs
 
     def single(self, fn: Function, what: str, name: str, scalars: tuple[str, ...]) -> graph.Profile:
         """E f(u), E f'(u), E f(u)^2 or E f'(u)^2 of one G-var."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from tpnum.law import graph
+from tpnum.law import along, graph
 from tpnum.law.expectation import Piece, Placed, Ref, factors
+from tpnum.law.frames import frame
 from tpnum.law.site import union
 
 if TYPE_CHECKING:
@@ -14,17 +15,6 @@ if TYPE_CHECKING:
     from tpnum.law.pairs import Pairs
     from tpnum.law.site import Site
     from tpnum.program.lines import Axes
-
-
-def frame(a: Axes, b: Axes, tied: Axes) -> tuple[Axes, Axes, Axes]:
-    """(tied, free on the rows, free on the columns)."""
-    names = {name for name, _ in tied}
-    present = {name for name, _ in (*a, *b)}
-    return (
-        tuple(axis for axis in tied if axis[0] in present),
-        tuple(axis for axis in a if axis[0] not in names),
-        tuple(axis for axis in b if axis[0] not in names),
-    )
 
 
 class Tied:
@@ -78,6 +68,14 @@ class Tied:
             key = (*refs, *((f.fn, f.args) for f in node.factors), self.tied)
             purse.joint(key, sum(map(len, bases)), [f.fn for f in node.factors], entries, quoted)
         return Piece(1.0, pairs=(node,))
+
+    def along(self, atoms: list[Placed]) -> list[Piece]:
+        sides = [[atom for atom in atoms if atom.args[0][0] == site] for site in (0, 1)]
+        if not all(sides):
+            site = 0 if sides[0] else 1
+            return [self._placed(piece, site) for piece in self.site(site).along(atoms)]
+        made = along.pair(self.pairs, self.tied, sides)
+        return [] if made is None else [Piece(made[0], pairs=(made[1],))]
 
     @staticmethod
     def _placed(piece: Piece, site: int) -> Piece:

@@ -71,6 +71,8 @@ def refused(outputs: list[graph.Pair], profiles: Profiles) -> dict[int, str]:
     found: dict[int, str] = {}
     reasons: dict[int, str] = {}
     for node in graph.schedule(outputs):
+        if isinstance(node, graph.Jointly):
+            raise Unsupported("a function along axes, whose operands are read at all positions of a window")
         if isinstance(node, graph.PairExpect):
             found[id(node)] = "an expectation in more than two dimensions"
         elif isinstance(node, graph.Dual):

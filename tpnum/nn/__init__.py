@@ -43,6 +43,7 @@ from tpnum.nn.activations import (
 )
 from tpnum.nn.attention import CrossAttention, GlobalSelfAttention
 from tpnum.nn.base import Block, Features, Layer
+from tpnum.nn.batchnorm import BatchNorm
 from tpnum.nn.combinators import (
     FanInConcat,
     FanInProd,
@@ -61,7 +62,7 @@ from tpnum.nn.emitter import Emitter, program
 from tpnum.nn.gated import Glu, SqueezeExcite, SwiGlu
 from tpnum.nn.graphs import Aggregate, GraphAttention
 from tpnum.nn.normalization import Dropout, GroupNorm, LayerNorm, RMSNorm
-from tpnum.nn.pooling import AvgPool, GlobalAvgPool, GlobalSumPool, SumPool
+from tpnum.nn.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, GlobalSumPool, MaxPool, SumPool
 from tpnum.nn.recurrent import SimpleRnn
 from tpnum.nn.spatial import Conv, ConvLocal, ConvTranspose, ImageResize, Index
 from tpnum.nn.spec import from_spec, ops
@@ -75,6 +76,7 @@ __all__ = [
     "Activation",
     "Aggregate",
     "AvgPool",
+    "BatchNorm",
     "Block",
     "Conv",
     "ConvLocal",
@@ -101,6 +103,7 @@ __all__ = [
     "Gaussian",
     "Gelu",
     "GlobalAvgPool",
+    "GlobalMaxPool",
     "GlobalSelfAttention",
     "GlobalSumPool",
     "Glu",
@@ -114,6 +117,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LeakyRelu",
+    "MaxPool",
     "Mish",
     "Monomial",
     "Polynomial",

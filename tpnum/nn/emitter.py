@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from tpnum.arguments import flag, shown
+from tpnum.arguments import flag, shown, whole
 from tpnum.errors import InputError, SpecError
 from tpnum.nn.arguments import read_sizes
 from tpnum.nn.base import Block, Features, Layer, no_layer
 from tpnum.program import Program
-from tpnum.program.lines import LinComb, Term
+from tpnum.program.lines import LinComb, Nonlin, Term
+from tpnum.program.text import made_by
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -29,6 +30,8 @@ W = TypeVar("W")
 
 AXES = {0: (), 1: ("t",), 2: ("y", "x"), 3: ("z", "y", "x")}
 """Names of the spatial axes of inputs, by how many there are."""
+BATCH = "batch"
+"""The axis of the examples of a batch."""
 LONGEST = 1 << 20
 """Positions of one axis whose map by a convolution is still written down."""
 COUNTED = ".positions"
@@ -37,14 +40,15 @@ LAYERS = 20_000
 """Of one net: what takes a minute or two."""
 
 
-def program(net: Layer, shape: Sequence[int], masked: bool = False) -> Program:
+def program(net: Layer, shape: Sequence[int], masked: bool = False, batch_size: int | None = None) -> Program:
     """The program of a net on one example of ``shape`` = (spatial sizes .., channels), outputs declared.
 
     The input is the data ``u`` with channels ``d``.  ``masked``: positions that an example lacks are told by
     the known scalars ``mask``, 1 where it has them and 0 where the data is padding, which must be zero; every
     layer keeps it zero, averages over the others and hands the mask on.  Graphs (`Aggregate`) are the known
-    scalars ``pattern``.  A net that ends concatenated has several outputs, each weighted by its share of the
-    channels.
+    scalars ``pattern``.  ``batch_size``: an example is a batch of so many, along the first axis ``batch`` of
+    the data and of all that is made of it, of which layers but `BatchNorm` know nothing.  A net that ends
+    concatenated has several outputs, each weighted by its share of the channels.
     """
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1))")
@@ -60,9 +64,10 @@ def program(net: Layer, shape: Sequence[int], masked: bool = False) -> Program:
         )
     names = AXES.get(len(spatial)) or tuple(f"p{index}" for index in range(len(spatial)))
     axes = tuple(zip(names, spatial, strict=True))
-    to = Emitter(Program())
-    data = Block(to.program.data("u", axes, channels="d"), channels)
-    mask = to.program.scalars("mask", axes) if flag(masked, "masked") else None
+    batch = () if batch_size is None else ((BATCH, whole(batch_size, "batch_size", 1, LONGEST)),)
+    to = Emitter(Program(), batch)
+    data = Block(to.program.data("u", (*batch, *axes), channels="d"), channels)
+    mask = to.program.scalars("mask", (*batch, *axes)) if flag(masked, "masked") else None
     x = to.run(net, Features((data,), axes, mask), "")
     if not isinstance(x, Features):
         raise SpecError(f"the net ends in {len(x)} branches; join them by FanInSum, FanInConcat or FanInProd")
@@ -75,8 +80,8 @@ def program(net: Layer, shape: Sequence[int], masked: bool = False) -> Program:
 class Emitter:
     """Appends a net's lines to ``program``; knows the path of the layer at work for its errors."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, batch: Axes = ()) -> None:
+        self.program, self.batch = program, batch
         self._steps: list[tuple[str, Layer]] = []
         self._count = 0
         self._widths: set[int] = set()
@@ -178,6 +183,18 @@ class Emitter:
         """The sum, as one line, zero where masked."""
         factors = () if mask is None else (mask,)
         return _settled(self.program.lincomb([(1.0, vector, *factors) for vector in vectors]))
+
+    def sum(self, terms: Iterable[tuple[float, Vector]]) -> Vector:
+        """The sum of multiples, as one line."""
+        return _settled(self.program.lincomb(list(terms)))
+
+    def function_of(self, vector: Vector) -> tuple[Function, Vector] | None:
+        """The function of one Gaussian that a vector is, if it is one."""
+        line = next((line for line in reversed(self.program.lines) if vector.name in made_by(line)), None)
+        if not isinstance(line, Nonlin) or len(line.args) > 1 or line.scalars:
+            return None
+        argument = self.program[line.args[0]]
+        return (line.fn, argument) if argument.kind == "G" else None
 
     def masked(self, vectors: Sequence[Vector], mask: Scalar | None) -> Sequence[Vector]:
         """The vectors, made zero where masked."""

@@ -21,6 +21,7 @@ from tpnum.nn.combinators import JOINS, NESTED, FanInSum, FanOut, Identity, Para
 MODULES = (
     "activations",
     "attention",
+    "batchnorm",
     "combinators",
     "dense",
     "elementwise",

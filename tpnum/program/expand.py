@@ -108,7 +108,7 @@ def maps_below_functions(program: Program) -> bool:
             case LinComb():
                 if any(t.vector in mapped for t in line.terms):
                     mapped.add(line.name)
-            case Nonlin() | Moment():
+            case Nonlin() | Moment() | Along():
                 if any(arg in mapped for arg in line.args):
                     return True
     return False

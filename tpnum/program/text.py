@@ -147,7 +147,8 @@ def body_text(line: Line, axes: Mapping[str, Axes] | None = None) -> str:
             return f"{left(line.name)} = {call_text(line.fn, (), line.scalars)}"
         case Along():
             eps = f", eps {number(line.eps)}" if line.eps else ""
-            return f"{left(line.name)} = {line.kind} over {', '.join(line.over)} of {', '.join(line.args)}{eps}"
+            args, over = ", ".join(line.args), ", ".join(line.over)
+            return f"{left(line.name)} = {line.kind} over {over} of {args}{eps}"
         case Softmax():
             weights = f", weights {line.weights}" if line.weights else ""
             return f"{left(line.name)} = softmax over {', '.join(line.over)} of {line.scalar}{weights}"

@@ -17,7 +17,7 @@ from tpnum.lower.variances import Variances
 from tpnum.nn.base import no_layer
 from tpnum.program import Program
 from tpnum.program.lines import Data, Known
-from tpnum.tiles import arguments, extras
+from tpnum.tiles import arguments, batches, extras
 from tpnum.tiles.backends import is_remote
 from tpnum.tiles.derivatives import Derivatives, derivatives, names_of, plan_with_slopes
 from tpnum.tiles.diagonal import fill_diagonals
@@ -58,6 +58,7 @@ def kernel(
     pattern1: Any = None,
     pattern2: Any = None,
     wrt: str | tuple[str, ...] | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     r"""The infinite-width kernels of a net between the examples of ``x1`` and of ``x2``.
 
@@ -124,6 +125,10 @@ def kernel(
         ("W_std"), a path for one ("layers[2].b_std"), or a tuple of them.  Then what is returned is a pair
         (kernel, derivatives), the latter (len(wrt), *kernel.shape), or of the kernel's shape for one name.
 
+    batch_size
+        Examples of a batch, for `nn.BatchNorm` of a net of layers: every so many consecutive examples of x1
+        and of x2 are one, normalised by themselves.  It divides the numbers of examples, and ``tile``.
+
     Returns
     -------
     ndarray or named tuple
@@ -153,11 +158,12 @@ def kernel(
     if on_disk(out) or is_remote(backend, scheduler):
         from tpnum.tiles.elsewhere import kernel_elsewhere  # which makes plans by this module
 
-        if wrt is not None:
-            raise InputError(
-                "wrt: it goes with matrices in memory, computed by threads; leave out= on disk and backend= "
-                "alone"
-            )
+        for name, given in (("wrt", wrt), ("batch_size", batch_size)):
+            if given is not None:
+                raise InputError(
+                    f"{name}: it goes with matrices in memory, computed by threads; leave out= on disk and "
+                    "backend= alone"
+                )
         if flag(diag, "diag"):
             raise InputError("diag: a diagonal is computed here, into memory; leave out and backend alone")
         return kernel_elsewhere(
@@ -192,11 +198,23 @@ def kernel(
     first, second = inputs_of(net, x1, x2, mask_constant, pattern1, pattern2)
     if flag(diag, "diag") and second is not None:
         raise InputError("diag: the diagonal is that of x1 with itself; leave x2 out")
+    size = None if batch_size is None else whole(batch_size, "batch_size", 1)
+    if size is not None:
+        if wrt is not None:
+            raise InputError(
+                "wrt: derivatives of kernels of batches are not there; leave it or batch_size out"
+            )
+        net, side = batches.program_of(net, first, size), batches.rows_of(side, size)
+        first, second = batches.split(first, size, "x1"), batches.split(second, size, "x2")
+        assert first is not None
     plan = plan_of(net, first, second, kinds)
     n1 = len(next(iter(first.values())))
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
-    outs = arguments.outputs_of(out, kinds, shape, work, isinstance(get, str))
+    wanted = shape if size is None else batches.of_examples(shape, plan.axes, diag)
+    made = outs = arguments.outputs_of(out, kinds, wanted, work, isinstance(get, str))
+    if size is not None:
+        outs = {kind: batches.by_batches(array, plan.axes, diag) for kind, array in made.items()}
     variances = Variances()
     profiles = plan.profiles(first, second, account, variances)
     for profile in profiles:
@@ -215,12 +233,12 @@ def kernel(
                     jets, len(paths), first, second, shape, work, variances, diag, jobs
                 )
     account.warn()
-    made = _given(get, kinds, outs)
+    given = _given(get, kinds, made)
     if slopes is None:
-        return made
+        return given
     if isinstance(wrt, str):
         slopes = {kind: one[0] for kind, one in slopes.items()}
-    return Derivatives(made, _given(get, kinds, slopes))
+    return Derivatives(given, _given(get, kinds, slopes))
 
 
 def _given(get: Any, kinds: tuple[str, ...], arrays: dict[str, np.ndarray]) -> Any:

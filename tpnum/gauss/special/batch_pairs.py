@@ -20,7 +20,7 @@ from tpnum.kernels.batchnorm import add_moments, pair_moments
 @integral
 def batchnorm_pair(
     cov: Any, first: int | None = None, phi: Any = "relu", atol: float | None = None,
-    *, rtol: float | None = None, budget: int | None = None,
+    *, rtol: float | None = None, budget: int | None = None, eps: float = 0.0,
 ) -> Estimate:  # fmt: skip
     """E phi(BN x) phi(BN y)', (..., B, B'), for two batches normalised apart, (x, y) ~ N(0, cov).
 
@@ -28,14 +28,14 @@ def batchnorm_pair(
     once; the inner integral then costs one matrix product a node.  Accuracy as in `batchnorm`.
     """
     goal, slopes = Aim.asked(atol, rtol, budget, 1e-9), homogeneous(phi)
-    pair, _, shape = _pair(cov, first)
+    pair, _, shape = _pair(cov, first, eps)
     return refined("batchnorm_pair", lambda rule: _pair_moments(pair, slopes, rule), shape, goal)
 
 
 @integral
 def batchnorm_pair_tangent(
     cov: Any, theta: Any, first: int | None = None, phi: Any = "relu", atol: float | None = None,
-    *, rtol: float | None = None, budget: int | None = None,
+    *, rtol: float | None = None, budget: int | None = None, eps: float = 0.0,
 ) -> Estimate:  # fmt: skip
     """E[J_1 theta J_2'] across two batches, (..., B, B'), theta (..., B, B') the tangent kernel across.
 
@@ -47,7 +47,7 @@ def batchnorm_pair_tangent(
     if nothing is given.
     """
     goal, slopes = Aim.asked(atol, rtol, budget, 1e-8), homogeneous(phi)
-    pair, powers, shape = _pair(cov, first)
+    pair, powers, shape = _pair(cov, first, eps)
     theta = matrix("theta", theta, shape, (pair.size, pair.other))
     sizes = np.frexp(np.max(np.abs(theta), axis=(1, 2), initial=0.0))[1]
     theta = centred_sides(np.ldexp(theta, -sizes[:, None, None]))
@@ -64,6 +64,7 @@ class _Pair:
     one: Batch
     cross: np.ndarray
     second: np.ndarray
+    eps: np.ndarray
 
     @property
     def size(self) -> int:
@@ -82,10 +83,10 @@ class _Pair:
             across = (u * shrink[:, None, :]) @ rotated
             half = np.sqrt(2.0 * s[:, None] * shrink)[:, :, None] * rotated
             left = self.second - half.transpose(0, 2, 1) @ half
-            yield s, weight / np.sqrt(s), across, eigen(left)
+            yield s, weight / np.sqrt(s), across, eigen(left, self.eps)
 
 
-def _pair(cov: Any, first: int | None) -> tuple[_Pair, np.ndarray, tuple[int, ...]]:
+def _pair(cov: Any, first: int | None, eps: float) -> tuple[_Pair, np.ndarray, tuple[int, ...]]:
     """The pair of order one, the powers of two that its deviations have together, and the leading shape."""
     _, cov, shape = law(0.0, cov)
     first = split(first, cov.shape[1])
@@ -94,8 +95,11 @@ def _pair(cov: Any, first: int | None) -> tuple[_Pair, np.ndarray, tuple[int, ..
     one, powers = scaled(cov[:, :first, :first])
     second, others = scaled(cov[:, first:, first:])
     cross = np.ldexp(cov[:, :first, first:], -(powers + others)[:, None, None])
-    batch_of(second)  # refused where it has no batch normalisation
-    made = _Pair(batch_of(one), centred_sides(cross), centred_sides(second))
+    spare = np.ldexp(eps, -2 * others)
+    batch_of(second, spare)  # refused where it has no batch normalisation
+    made = _Pair(
+        batch_of(one, np.ldexp(eps, -2 * powers)), centred_sides(cross), centred_sides(second), spare
+    )
     return made, powers + others, shape
 
 

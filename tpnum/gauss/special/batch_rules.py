@@ -31,21 +31,24 @@ _NOTHING = 1e-13  # eigenvalues below this share of the largest are none
 
 @dataclass(frozen=True)
 class Batch:
-    """The centred covariances' eigenvalues (n, B), ascending, and vectors (n, B, B)."""
+    """The centred covariances' eigenvalues (n, B), ascending, and vectors (n, B, B); ``eps`` (n,) is added
+    to the variance that is divided by.
+    """
 
     values: np.ndarray
     vectors: np.ndarray
+    eps: np.ndarray
 
     @property
     def size(self) -> int:
         return self.values.shape[1]
 
     def nodes(self, rule: Rule) -> Nodes:
-        """(s, weight) of each problem, the normaliser det(I + 2 s S)^{-1/2} included."""
+        """(s, weight) of each problem, the normaliser det(I + 2 s S)^{-1/2} e^{-s B eps} included."""
         kind, order = rule
         for s, step in _RULES[kind](self.values, order):
             determinant = np.sum(np.log1p(2.0 * s[:, None] * self.values), axis=1)
-            yield s, step * np.exp(-0.5 * determinant)
+            yield s, step * np.exp(-0.5 * determinant - self.size * s * self.eps)
 
     def weighted(self, s: np.ndarray) -> np.ndarray:
         """K = S (I + 2 s S)^{-1}."""
@@ -59,10 +62,10 @@ def centred_sides(matrix: np.ndarray) -> np.ndarray:
     return matrix - matrix.mean(axis=2, keepdims=True)
 
 
-def eigen(centred: np.ndarray) -> Batch:
+def eigen(centred: np.ndarray, eps: np.ndarray) -> Batch:
     """A centred covariance's axes; those without variance are exactly so."""
     values, vectors = np.linalg.eigh(0.5 * (centred + centred.transpose(0, 2, 1)))
-    return Batch(np.where(values > _NOTHING * values[:, -1:], values, 0.0), vectors)
+    return Batch(np.where(values > _NOTHING * values[:, -1:], values, 0.0), vectors, eps)
 
 
 def scaled(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,9 +74,9 @@ def scaled(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.ldexp(cov, -2 * powers[:, None, None]), powers
 
 
-def batch_of(cov: np.ndarray) -> Batch:
+def batch_of(cov: np.ndarray, eps: np.ndarray) -> Batch:
     """The batch of covariances (n, B, B) of order one, centred; one whose examples coincide is refused."""
-    made = eigen(centred_sides(cov))
+    made = eigen(centred_sides(cov), eps)
     still = made.values[:, -1] <= _NOTHING * np.max(np.abs(cov), axis=(1, 2), initial=0.0)
     if np.any(still):
         raise LimitError(

@@ -39,10 +39,18 @@ class Slopes:
 
 
 def homogeneous(phi: Any) -> Slopes:
-    """The slopes of relu, abs, a leaky relu; an error for any other function."""
+    """The slopes of relu, abs, a leaky relu, the identity; an error for any other function."""
+    made = homogeneous_or_none(phi)
+    if made is None:
+        raise InputError(f"phi must be relu, abs or a leaky relu here, not {phi}: use batchnorm_sampled")
+    return made
+
+
+def homogeneous_or_none(phi: Any) -> Slopes | None:
+    """The slopes of a function a u + b |u|, None for any other."""
     closed = get(phi).closed
     if closed is None or closed[0] != "abrelu":
-        raise InputError(f"phi must be relu, abs or a leaky relu here, not {phi}: use batchnorm_sampled")
+        return None
     low, high = closed[1]
     return Slopes((0.5 * (low + high)) ** 2, 0.5 * (high - low) ** 2 / np.pi)
 
@@ -50,24 +58,24 @@ def homogeneous(phi: Any) -> Slopes:
 @integral
 def batchnorm(
     cov: Any, phi: Any = "relu", atol: float | None = None,
-    *, rtol: float | None = None, budget: int | None = None,
+    *, rtol: float | None = None, budget: int | None = None, eps: float = 0.0,
 ) -> Estimate:  # fmt: skip
     """E phi(BN y) phi(BN y)', (..., B, B), y ~ N(0, cov): the integral above by one eigendecomposition.
 
-    ``phi``: "relu", "abs", a leaky relu, or a tpnum function of that kind.  The error is the difference
-    of two quadratures; ``atol``, or ``rtol`` times the largest entry, is enough (1e-9 both, if none is
-    given), and ``budget`` bounds the matrices under the integral.  Raises InputError for no such phi or
-    cov, LimitError for a batch whose examples coincide (0/0).
+    ``phi``: "relu", "abs", a leaky relu, or a tpnum function of that kind; ``eps`` is added to the variance.
+    The error is the difference of two quadratures; ``atol``, or ``rtol`` times the largest entry, is enough
+    (1e-9 both, if none is given), and ``budget`` bounds the matrices under the integral.  Raises InputError
+    for no such phi or cov, LimitError for a batch whose examples coincide (0/0).
     """
     goal, slopes = Aim.asked(atol, rtol, budget, 1e-9), homogeneous(phi)
-    batch, _, shape = _batch(cov)
+    batch, _, shape = _batch(cov, eps)
     return refined("batchnorm", lambda rule: _moments(batch, slopes, rule), shape, goal)
 
 
 @integral
 def batchnorm_tangent(
     cov: Any, theta: Any, phi: Any = "relu", atol: float | None = None,
-    *, rtol: float | None = None, budget: int | None = None,
+    *, rtol: float | None = None, budget: int | None = None, eps: float = 0.0,
 ) -> Estimate:  # fmt: skip
     """E[J theta J'], J = d phi(BN y)/dy: what batchnorm makes of the tangent kernel theta (..., B, B).
 
@@ -81,13 +89,13 @@ def batchnorm_tangent(
     1e-8 if nothing is given.
     """
     goal = Aim.asked(atol, rtol, budget, 1e-8)
-    return _derived("batchnorm_tangent", cov, "theta", theta, phi, goal, _tangent)
+    return _derived("batchnorm_tangent", cov, "theta", theta, phi, goal, _tangent, eps)
 
 
 @integral
 def batchnorm_gradient(
     cov: Any, delta: Any, phi: Any = "relu", atol: float | None = None,
-    *, rtol: float | None = None, budget: int | None = None,
+    *, rtol: float | None = None, budget: int | None = None, eps: float = 0.0,
 ) -> Estimate:  # fmt: skip
     """E[J' delta J], J = d phi(BN y)/dy: second moments of gradients (..., B, B) before from those after.
 
@@ -98,15 +106,15 @@ def batchnorm_gradient(
     the squared norm grows by 1.473 a layer for B = 256, by pi/(pi - 1) = 1.467 as B -> inf.
     """
     goal = Aim.asked(atol, rtol, budget, 1e-8)
-    return _derived("batchnorm_gradient", cov, "delta", delta, phi, goal, _gradient)
+    return _derived("batchnorm_gradient", cov, "delta", delta, phi, goal, _gradient, eps)
 
 
-def _batch(cov: Any) -> tuple[Batch, np.ndarray, tuple[int, ...]]:
+def _batch(cov: Any, eps: float) -> tuple[Batch, np.ndarray, tuple[int, ...]]:
     _, cov, shape = law(0.0, cov)
     if cov.shape[1] < 2:
         raise InputError("a batch needs at least two examples: cov must be (..., B, B) with B >= 2")
     cov, powers = scaled(cov)
-    return batch_of(cov), powers, shape
+    return batch_of(cov, np.ldexp(eps, -2 * powers)), powers, shape
 
 
 def matrix(name: str, given: Any, shape: tuple[int, ...], sides: tuple[int, int]) -> np.ndarray:
@@ -142,11 +150,12 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 def _derived(
     name: str, cov: Any, argument: str, given: Any, phi: Any, goal: Aim,
     integrand: Callable[[np.ndarray, np.ndarray, Parts, np.ndarray], np.ndarray],
+    eps: float,
 ) -> Estimate:  # fmt: skip
     slopes = homogeneous(phi)
-    batch, powers, shape = _batch(cov)
+    batch, powers, shape = _batch(cov, eps)
     rank = int(np.min(np.sum(batch.values > 0.0, axis=1), initial=batch.size))
-    if rank < 3:
+    if rank < 3 and eps == 0.0:
         raise LimitError(
             f"{name} is infinite: the centred covariance has rank {rank}, below three (B >= 4 needed)"
         )

@@ -1,0 +1,129 @@
+"""Functions along axes on a tile: covariances from their nodes, integrals from `gauss.special`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.errors import LimitError
+from tpnum.evaluate import labels
+from tpnum.evaluate.blocks import Block, dims
+from tpnum.gauss.special.jointly import Family, expectation
+from tpnum.law import graph
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from tpnum.evaluate.general import PairValues
+    from tpnum.program.lines import Axes
+
+
+def jointly(values: PairValues, node: graph.Jointly) -> Block:
+    """The block of a node; the error of what is sampled goes to the account."""
+    frame = _without(node)
+    base = dims(frame)
+    full = values.shape(frame)
+    along = [[(name, side) for name in node.over] for side in (0, 1)]
+    families: list[Family | None] = []
+    places: list[np.ndarray | None] = []
+    for side, (within, mean) in enumerate(zip(node.own, node.means, strict=True)):
+        if within is None:
+            families.append(None)
+            places.append(None)
+            continue
+        families.append(_family(values, within, mean, side, node.over))
+        places.append(_places(values, within, side, node.over, base, full))
+    size = int(np.prod(full))
+
+    def matrices(pair: graph.Pair | None, keeps: bool) -> np.ndarray | None:
+        """The entries of a pair along the axes, (cells, rows, columns)."""
+        if pair is None:
+            return None
+        wanted: list[Hashable] = [*base, *(key for part in along for key in part if keeps)]
+        k = labels.align(values.full(pair), dims(pair), wanted)
+        lengths = [n for part in along for n in (k.shape[wanted.index(key)] for key in part if keeps)]
+        return np.broadcast_to(k, (*full, *lengths)).reshape(size, *_products(lengths))
+
+    same = np.broadcast_to(values.coincide(frame), full).ravel() == 1.0
+    account = values.profiles[0].account
+    where = " and ".join(dict.fromkeys(values.profiles[0].site.lines.where(name) for name in node.names))
+    try:
+        value, error = expectation(
+            node.what,
+            node.sides,
+            (families[0], families[1]),
+            (places[0], places[1]),
+            matrices(node.cross, True),
+            same,
+            matrices(node.direction, _directed(node)),
+            account.rtol,
+            account.budget,
+        )
+    except LimitError as failed:
+        raise LimitError(f"{where} has no limit: {failed}") from None
+    scale = np.max(np.abs(value), initial=0.0)
+    if error and scale:
+        account.note(error / scale, f"the expectation along axes over {where}")
+    sizes = [[n for name, n in axes if name in node.over] for axes in (node.rows, node.cols)]
+    shaped = value.reshape(*full, *sizes[0], *sizes[1])
+    names: list[Hashable] = [
+        *base,
+        *(key for part, found in zip(along, sizes, strict=True) if found for key in part),
+    ]
+    return Block(labels.align(shaped, names, dims(node)), None)
+
+
+def _directed(node: graph.Jointly) -> bool:
+    """Whether directions have the axes: those of a maximum's transpose have not."""
+    first = node.sides[0]
+    return node.what == "slope" or (first is not None and first.keeps)
+
+
+def _products(lengths: list[int]) -> tuple[int, ...]:
+    half = len(lengths) // 2
+    return (int(np.prod(lengths[:half])), int(np.prod(lengths[half:]))) if lengths else ()
+
+
+def _without(node: graph.Jointly) -> graph.Pair:
+    """The frame of a node without the axes that it is along."""
+
+    def left(axes: Axes) -> Axes:
+        return tuple(axis for axis in axes if axis[0] not in node.over)
+
+    return graph.Pair(node.tied, left(node.rows), left(node.cols), increments=False)
+
+
+def _family(
+    values: PairValues, within: graph.Within, mean: graph.Profile | None, side: int, over: tuple[str, ...]
+) -> Family:
+    """The families of every example of the tile at every place: (families, d, d)."""
+    profile = values.profiles[side]
+    axes = profile.axes(within)
+    at = values.slices[side]
+    rest = tuple(axis for axis in axes if axis[0].rstrip("'") not in over)
+    along = tuple(axis for axis in axes if axis[0] in over)
+    cov = np.asarray(profile(within)[at])
+    d = int(np.prod([size for _, size in along]))
+    means = None
+    if mean is not None:
+        given = profile.along(mean, (*rest, *along))[at]
+        means = np.broadcast_to(given, (len(cov), *(size for _, size in (*rest, *along)))).reshape(-1, d)
+    return Family(cov.reshape(-1, d, d), means)
+
+
+def _places(
+    values: PairValues,
+    within: graph.Within,
+    side: int,
+    over: tuple[str, ...],
+    base: list[tuple[str, int]],
+    full: tuple[int, ...],
+) -> np.ndarray:
+    """Which family of one side each cell of the frame reads."""
+    axes = [axis for axis in values.profiles[side].axes(within) if axis[0].rstrip("'") not in over]
+    lengths = (values.counts[side], *(size for _, size in axes))
+    flat = np.arange(int(np.prod(lengths))).reshape(lengths)
+    names = ["", *(name for name, _ in axes)]
+    own: list[Hashable] = [(name, 2 if (name, 2) in base else side) for name in names]
+    return np.broadcast_to(labels.align(flat, own, base), full).ravel()

@@ -1,0 +1,137 @@
+"""Expectations of functionals of two correlated Gaussian vectors (`Functional`), by the best rule there is.
+
+Normalisation and relus of it are integrals over one or two variables (`batches`, `batch_pairs`); everything
+else is sampled (`sampled_pairs`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.errors import LimitError
+from tpnum.gauss.special.batch_pairs import batchnorm_pair, batchnorm_pair_tangent
+from tpnum.gauss.special.batches import batchnorm, batchnorm_gradient, batchnorm_tangent, homogeneous_or_none
+from tpnum.gauss.special.sampled_pairs import Family, Sampler
+
+if TYPE_CHECKING:
+    from tpnum.functions import Function
+    from tpnum.gauss.estimate import Estimate
+    from tpnum.gauss.special.functional import Functional
+
+USUAL = 1e-6
+"""What is asked of expectations where nothing is said: more than sampling is meant to reach."""
+
+SAMPLED, EXACT, DERIVED = 1e-4, 1e-9, 1e-8
+"""What is aimed at then, by points, by integrals, and by those of derivatives."""
+
+Result = tuple[np.ndarray, float]
+Places = tuple[np.ndarray | None, np.ndarray | None]
+
+
+def expectation(
+    what: str,
+    sides: tuple[Functional | None, ...],
+    families: tuple[Family | None, Family | None],
+    places: Places,
+    cross: np.ndarray | None,
+    same: np.ndarray,
+    direction: np.ndarray | None,
+    rtol: float,
+    budget: int | None,
+) -> Result:
+    """The values at cells, and the largest error.
+
+    Cell c pairs family ``places[0][c]`` of the first and ``places[1][c]`` of the second side, with the
+    covariances ``cross[c]`` (d, d') between them; where ``same[c]`` they are one vector.  A side that is None
+    is 1; ``cross`` None means independence.  ``what`` is "value" (cells, or cells, d, d' for "normalise"),
+    "slope", E f J direction[c] J' g for directions (d, d'), or "back", E J' f direction[c] g J.
+    """
+    sampler = Sampler(families, SAMPLED if rtol == USUAL else rtol, budget)
+    for side, (functional, family, place) in enumerate(zip(sides, families, places, strict=True)):
+        if sides[1 - side] is None and functional is not None and family is not None and place is not None:
+            mean, error = sampler.mean(side, functional)
+            made = mean[place]
+            return (made if functional.keeps else made[:, 0]), error
+    first, second = sides
+    a, b = places
+    assert first is not None and second is not None and a is not None and b is not None
+    if cross is None:
+        if what != "value":
+            raise LimitError("derivatives along axes of independent inputs have no rule")
+        (left, error), (right, other) = (sampler.mean(side, f) for side, f in enumerate((first, second)))
+        made = left[a][:, :, None] * right[b][:, None, :]
+        return (made if first.keeps else made[:, 0, 0]), error + other
+    phi = _relu_like(what, first, second, families)
+    if phi is not None:
+        return _normalised(what, phi, first.eps, families, (a, b), cross, same, direction, rtol, budget)
+    return sampler.pairs(what, first, second, (a, b), cross, same, direction)
+
+
+def _relu_like(
+    what: str, first: Functional, second: Functional, families: tuple[Family | None, Family | None]
+) -> Function | str | None:
+    """The function a u + b |u| of normalised vectors that both sides are, or are the slopes of; else None."""
+    if not first.keeps or first != second or first.inner is not None:
+        return None
+    if any(family is not None and family.mean is not None for family in families):
+        return None
+    fn = first.outer
+    if fn is None:
+        return "identity"
+    if what != "value":
+        fn = fn.primitive[0] if fn.primitive else None
+    return fn if fn is not None and homogeneous_or_none(fn) is not None else None
+
+
+def _normalised(
+    what: str,
+    phi: Function | str,
+    eps: float,
+    families: tuple[Family | None, Family | None],
+    places: tuple[np.ndarray, np.ndarray],
+    cross: np.ndarray,
+    same: np.ndarray,
+    direction: np.ndarray | None,
+    rtol: float,
+    budget: int | None,
+) -> Result:
+    left, right = families
+    assert left is not None and right is not None
+    a, b = places
+    goal = (EXACT if what == "value" else DERIVED) if rtol == USUAL else rtol
+    out = np.empty(cross.shape)
+    errors = [0.0]
+
+    def put(which: np.ndarray, made: Estimate) -> None:
+        out[which] = made.value
+        errors.append(float(np.max(made.error, initial=0.0)))
+
+    if same.any():
+        cov = left.cov[a[same]]
+        if what == "value":
+            put(same, batchnorm(cov, phi, rtol=goal, eps=eps))
+        elif direction is not None:
+            rule = batchnorm_tangent if what == "slope" else batchnorm_gradient
+            put(same, rule(cov, _symmetric(direction[same]), phi, rtol=goal, eps=eps))
+    apart = ~same
+    if apart.any():
+        if what == "back":
+            raise LimitError("gradients through normalisation of two different batches have no rule")
+        joint = _joint(left.cov[a[apart]], right.cov[b[apart]], cross[apart])
+        d = cross.shape[1]
+        if what == "value":
+            put(apart, batchnorm_pair(joint, d, phi, rtol=goal, eps=eps))
+        elif direction is not None:
+            put(apart, batchnorm_pair_tangent(joint, direction[apart], d, phi, rtol=goal, eps=eps))
+    return out, max(errors)
+
+
+def _symmetric(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (x + x.transpose(0, 2, 1))
+
+
+def _joint(first: np.ndarray, second: np.ndarray, cross: np.ndarray) -> np.ndarray:
+    top = np.concatenate([first, cross], axis=2)
+    return np.concatenate([top, np.concatenate([cross.transpose(0, 2, 1), second], axis=2)], axis=1)
