@@ -16,6 +16,7 @@ from tpnum.law import graph
 from tpnum.law.carried import States, Unfolded
 from tpnum.law.lines import Lines
 from tpnum.law.pairs import Pairs
+from tpnum.law.price import Purse
 from tpnum.program.expand import maps_below_functions
 from tpnum.program.fold import folded
 from tpnum.program.lines import Delay
@@ -145,13 +146,17 @@ def _plan(
 ) -> Plan:
     """The plan of programs without scans; asked again until its states are known."""
     first, second = programs
-    forms = [_prepared(p, "ntk" in kinds) for p in ((first,) if second is first else programs)]
+    forms = [outputs_prepared(p, "ntk" in kinds) for p in ((first,) if second is first else programs)]
     bits: dict[str, int] = {}
     lines = [Lines(p, bits=bits) for p in forms]
     states = States()
+    purse = Purse(len(first.lines))
     while True:
         states = States(states.increments)
-        plan = _demand(written, Pairs(lines[0], lines[-1], states), kinds)
+        pairs = Pairs(lines[0], lines[-1], states)
+        for site in pairs.sites:
+            site.purse = purse
+        plan = _demand(written, pairs, kinds)
         if states.close():
             return plan
 
@@ -172,11 +177,12 @@ def _demand(written: tuple[Program, Program], pairs: Pairs, kinds: tuple[str, ..
     diagonals = tuple({kind: _diagonal(kind, pairs, side) for kind in kinds} for side in (0, 1))
     nodes = graph.schedule([entry.node for found in entries.values() for entry in found])
     fixed = any(isinstance(n, graph.Dual) and n.call.f.name == "elementwise_numerical" for n in nodes)
-    axes = _axes(rows), _axes(cols)
+    axes = output_axes(rows), output_axes(cols)
     return Plan(pairs, written, entries, (diagonals[0], diagonals[1]), axes, mirrored=not fixed)
 
 
-def _prepared(program: Program, tangent: bool) -> Program:
+def outputs_prepared(program: Program, tangent: bool) -> Program:
+    """A program without scans, followed by its tangents where they are wanted; it must declare outputs."""
     if not program.outputs:
         raise ProgramError(
             "the program declares no output: call p.output(v) with the vector whose kernel is meant"
@@ -204,7 +210,7 @@ def _diagonal(kind: str, pairs: Pairs, side: int) -> tuple[Diagonal, ...]:
     return tuple(found)
 
 
-def _axes(program: Program) -> tuple[int, ...]:
+def output_axes(program: Program) -> tuple[int, ...]:
     """The sizes of the axes that the outputs were declared with."""
     made: dict[str, tuple[int, ...]] = {}
     for (_, name), place in zip(program.outputs, program.output_places, strict=True):

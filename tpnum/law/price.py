@@ -33,7 +33,11 @@ PURSE, LINE = 1 << 26, 1 << 20
 """What a program may cost before its law is sampled instead (a second), and how much more for every line."""
 
 
-class TooWide(LimitError):
+class NoRule(LimitError):
+    """What the rules of two Gaussians do not reach, and an ensemble does."""
+
+
+class TooWide(NoRule):
     """An expectation has more correlated dimensions, or more terms, than the caller wants to pay for."""
 
 

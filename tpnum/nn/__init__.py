@@ -58,7 +58,7 @@ from tpnum.nn.elementwise import Elementwise, ElementwiseNumerical
 from tpnum.nn.emitter import Emitter, program
 from tpnum.nn.graphs import Aggregate
 from tpnum.nn.normalization import Dropout, LayerNorm
-from tpnum.nn.recurrent import SimpleRnn
+from tpnum.nn.recurrent import Gru, Lstm, SimpleRnn
 from tpnum.nn.spatial import (
     AvgPool,
     Conv,
@@ -105,6 +105,7 @@ __all__ = [
     "GlobalAvgPool",
     "GlobalSelfAttention",
     "GlobalSumPool",
+    "Gru",
     "HardTanh",
     "Hermite",
     "Identity",
@@ -113,6 +114,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LeakyRelu",
+    "Lstm",
     "Mish",
     "Monomial",
     "Polynomial",
