@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 from tpnum.errors import InputError, ProgramError
 from tpnum.evaluate.blocks import shape
 from tpnum.evaluate.data import bind
+from tpnum.evaluate.joint import BUDGET
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.law import graph
 from tpnum.law.carried import States, Unfolded
@@ -59,6 +60,7 @@ class Plan:
     diagonals: tuple[Diagonals, Diagonals]
     axes: tuple[tuple[int, ...], tuple[int, ...]]
     mirrored: bool
+    budget: int = BUDGET
 
     @property
     def programs(self) -> tuple[Program, Program]:
@@ -70,7 +72,7 @@ class Plan:
         """The plan whose nodes the general path evaluates: without carried states."""
         if not any(isinstance(line, Delay) for line in self.programs[0].lines):
             return self
-        return _plan(self.written, _unrolled(self.written), tuple(self.entries))
+        return _plan(self.written, _unrolled(self.written), tuple(self.entries), self.budget)
 
     def unroll(self, profiles: tuple[ProfileValues, ProfileValues]) -> tuple[ProfileValues, ProfileValues]:
         """The profile passes over the same data for the `unrolled` plan."""
@@ -114,9 +116,10 @@ class Plan:
         return made
 
 
-def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan:
+def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...], budget: int = BUDGET) -> Plan:
     """The plan of a program at two input shapes (twice the same program where they agree).
 
+    One whose joint expectations, of ``budget`` evaluations at most, cost too much is refused (`TooWide`).
     Scans are folded where their law reads no other steps than the ones just before, else unrolled.
     """
     first, second = programs
@@ -124,10 +127,10 @@ def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan
     cols = rows if second is first else folded(second)
     if rows is not None and cols is not None:
         try:
-            return _plan(programs, (rows, cols), kinds)
+            return _plan(programs, (rows, cols), kinds, budget)
         except Unfolded:
             pass
-    return _plan(programs, _unrolled(programs), kinds)
+    return _plan(programs, _unrolled(programs), kinds, budget)
 
 
 def _unrolled(programs: tuple[Program, Program]) -> tuple[Program, Program]:
@@ -142,7 +145,7 @@ def _plain(program: Program) -> Program:
 
 
 def _plan(
-    written: tuple[Program, Program], programs: tuple[Program, Program], kinds: tuple[str, ...]
+    written: tuple[Program, Program], programs: tuple[Program, Program], kinds: tuple[str, ...], budget: int
 ) -> Plan:
     """The plan of programs without scans; asked again until its states are known."""
     first, second = programs
@@ -150,7 +153,7 @@ def _plan(
     bits: dict[str, int] = {}
     lines = [Lines(p, bits=bits) for p in forms]
     states = States()
-    purse = Purse(len(first.lines))
+    purse = Purse(len(first.lines), budget)
     while True:
         states = States(states.increments)
         pairs = Pairs(lines[0], lines[-1], states)
@@ -158,7 +161,7 @@ def _plan(
             site.purse = purse
         plan = _demand(written, pairs, kinds)
         if states.close():
-            return plan
+            return replace(plan, budget=budget)
 
 
 def _demand(written: tuple[Program, Program], pairs: Pairs, kinds: tuple[str, ...]) -> Plan:

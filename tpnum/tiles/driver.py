@@ -216,7 +216,7 @@ def kernel(
     first, second = inputs_of(net, x1, x2, mask_constant, pattern1, pattern2)
     if flag(diag, "diag") and second is not None:
         raise InputError("diag: the diagonal is that of x1 with itself; leave x2 out")
-    plan = plan_of(net, first, second, kinds)
+    plan = plan_of(net, first, second, kinds, most or BUDGET)
     n1 = len(next(iter(first.values())))
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
@@ -294,7 +294,11 @@ def inputs_of(
 
 
 def plan_of(
-    net: Layer | Program, x1: dict[str, np.ndarray], x2: dict[str, np.ndarray] | None, kinds: tuple[str, ...]
+    net: Layer | Program,
+    x1: dict[str, np.ndarray],
+    x2: dict[str, np.ndarray] | None,
+    kinds: tuple[str, ...],
+    budget: int = BUDGET,
 ) -> Plan | Ensemble:
     """The plan of a net or a program at the shapes of its inputs, which get its data lines' names."""
     layers = isinstance(net, nn.Layer)
@@ -302,7 +306,7 @@ def plan_of(
         {name: array.shape[1:] for name, array in x.items() if not (layers and name == "pattern")}
         for x in (x1, x1 if x2 is None else x2)
     ]
-    programs, plan = _planned(net, shapes, kinds)
+    programs, plan = _planned(net, shapes, kinds, budget)
     _name_data(programs[0], x1, "x1", layers)
     if x2 is not None:
         _name_data(programs[1], x2, "x2", layers)
@@ -321,21 +325,27 @@ def with_graphs(
 
 
 def _planned(
-    net: Layer | Program, shapes: list[dict[str, tuple[int, ...]]], kinds: tuple[str, ...]
+    net: Layer | Program,
+    shapes: list[dict[str, tuple[int, ...]]],
+    kinds: tuple[str, ...],
+    budget: int = BUDGET,
 ) -> tuple[tuple[Program, Program], Plan | Ensemble]:
     plans = _plans if _is_hashable(net) else _plans.__wrapped__
-    return plans(net, tuple(tuple(one.items()) for one in shapes), kinds)
+    return plans(net, tuple(tuple(one.items()) for one in shapes), kinds, budget)
 
 
 @lru_cache(maxsize=32)
 def _plans(
-    net: Layer | Program, shapes: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...], kinds: tuple[str, ...]
+    net: Layer | Program,
+    shapes: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...],
+    kinds: tuple[str, ...],
+    budget: int,
 ) -> tuple[tuple[Program, Program], Plan | Ensemble]:
     """The program at either shape and their plan, which depend on nothing else."""
     first = _program(net, shapes[0])
     second = first if shapes[0] == shapes[1] else _program(net, shapes[1])
     try:
-        return (first, second), make_plan((first, second), kinds)
+        return (first, second), make_plan((first, second), kinds, budget)
     except NoRule as why:
         return (first, second), Ensemble((first, second), kinds, str(why))
 
