@@ -26,12 +26,13 @@ ARROWS = {
     "law": LANGUAGE | {"kernels", "gauss"},
     "evaluate": LANGUAGE | {"kernels", "gauss", "law"},
     "lower": LANGUAGE | {"kernels", "gauss", "law", "evaluate"},
+    "ensemble": LANGUAGE | {"kernels", "gauss", "law", "evaluate"},
     "limits": LANGUAGE | {"kernels", "gauss", "law", "evaluate", "lower"},
     "nn": LANGUAGE,
     "frontends": LANGUAGE | {"nn"},
-    "tiles": LANGUAGE | {"kernels", "gauss", "law", "evaluate", "lower", "nn"},
+    "tiles": LANGUAGE | {"kernels", "gauss", "law", "evaluate", "ensemble", "lower", "nn"},
 }
-_BELOW = LANGUAGE | {"kernels", "gauss", "law", "evaluate", "lower", "limits", "nn", "tiles"}
+_BELOW = LANGUAGE | {"kernels", "gauss", "law", "evaluate", "ensemble", "lower", "limits", "nn", "tiles"}
 ARROWS |= {
     "pictures": {"errors", "finite"},
     "finite": _BELOW | {"pictures"},

@@ -9,6 +9,7 @@ import numpy as np
 
 from tpnum.arguments import number, whole
 from tpnum.errors import AccuracyWarning, LimitError, outside
+from tpnum.law.price import NoRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,7 +171,7 @@ def repaired(cov: np.ndarray, error: float, what: str) -> np.ndarray:
         return cov
     least = values[..., 0] / np.maximum(values[..., -1], np.finfo(float).tiny)
     if least.min() < -error:
-        raise LimitError(
+        raise NoRule(
             f"{what}: the covariances that it stands on are known too badly, with an eigenvalue of "
             f"{least.min():.1e} of the largest: give a larger budget"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,13 @@ import numpy as np
 from tpnum.errors import InputError, ProgramError
 from tpnum.evaluate.blocks import shape
 from tpnum.evaluate.data import bind
+from tpnum.evaluate.joint import BUDGET
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.law import graph
 from tpnum.law.carried import States, Unfolded
 from tpnum.law.lines import Lines
 from tpnum.law.pairs import Pairs
+from tpnum.law.price import Purse
 from tpnum.program.expand import maps_below_functions
 from tpnum.program.fold import folded
 from tpnum.program.lines import Delay
@@ -58,6 +60,7 @@ class Plan:
     diagonals: tuple[Diagonals, Diagonals]
     axes: tuple[tuple[int, ...], tuple[int, ...]]
     mirrored: bool
+    budget: int = BUDGET
 
     @property
     def programs(self) -> tuple[Program, Program]:
@@ -69,7 +72,7 @@ class Plan:
         """The plan whose nodes the general path evaluates: without carried states."""
         if not any(isinstance(line, Delay) for line in self.programs[0].lines):
             return self
-        return _plan(self.written, _unrolled(self.written), tuple(self.entries))
+        return _plan(self.written, _unrolled(self.written), tuple(self.entries), self.budget)
 
     def unroll(self, profiles: tuple[ProfileValues, ProfileValues]) -> tuple[ProfileValues, ProfileValues]:
         """The profile passes over the same data for the `unrolled` plan."""
@@ -113,9 +116,10 @@ class Plan:
         return made
 
 
-def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan:
+def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...], budget: int = BUDGET) -> Plan:
     """The plan of a program at two input shapes (twice the same program where they agree).
 
+    One whose joint expectations, of ``budget`` evaluations at most, cost too much is refused (`TooWide`).
     Scans are folded where their law reads no other steps than the ones just before, else unrolled.
     """
     first, second = programs
@@ -123,10 +127,10 @@ def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...]) -> Plan
     cols = rows if second is first else folded(second)
     if rows is not None and cols is not None:
         try:
-            return _plan(programs, (rows, cols), kinds)
+            return _plan(programs, (rows, cols), kinds, budget)
         except Unfolded:
             pass
-    return _plan(programs, _unrolled(programs), kinds)
+    return _plan(programs, _unrolled(programs), kinds, budget)
 
 
 def _unrolled(programs: tuple[Program, Program]) -> tuple[Program, Program]:
@@ -141,19 +145,23 @@ def _plain(program: Program) -> Program:
 
 
 def _plan(
-    written: tuple[Program, Program], programs: tuple[Program, Program], kinds: tuple[str, ...]
+    written: tuple[Program, Program], programs: tuple[Program, Program], kinds: tuple[str, ...], budget: int
 ) -> Plan:
     """The plan of programs without scans; asked again until its states are known."""
     first, second = programs
-    forms = [_prepared(p, "ntk" in kinds) for p in ((first,) if second is first else programs)]
+    forms = [outputs_prepared(p, "ntk" in kinds) for p in ((first,) if second is first else programs)]
     bits: dict[str, int] = {}
     lines = [Lines(p, bits=bits) for p in forms]
     states = States()
+    purse = Purse(len(first.lines), budget)
     while True:
         states = States(states.increments)
-        plan = _demand(written, Pairs(lines[0], lines[-1], states), kinds)
+        pairs = Pairs(lines[0], lines[-1], states)
+        for site in pairs.sites:
+            site.purse = purse
+        plan = _demand(written, pairs, kinds)
         if states.close():
-            return plan
+            return replace(plan, budget=budget)
 
 
 def _demand(written: tuple[Program, Program], pairs: Pairs, kinds: tuple[str, ...]) -> Plan:
@@ -172,11 +180,12 @@ def _demand(written: tuple[Program, Program], pairs: Pairs, kinds: tuple[str, ..
     diagonals = tuple({kind: _diagonal(kind, pairs, side) for kind in kinds} for side in (0, 1))
     nodes = graph.schedule([entry.node for found in entries.values() for entry in found])
     fixed = any(isinstance(n, graph.Dual) and n.call.f.name == "elementwise_numerical" for n in nodes)
-    axes = _axes(rows), _axes(cols)
+    axes = output_axes(rows), output_axes(cols)
     return Plan(pairs, written, entries, (diagonals[0], diagonals[1]), axes, mirrored=not fixed)
 
 
-def _prepared(program: Program, tangent: bool) -> Program:
+def outputs_prepared(program: Program, tangent: bool) -> Program:
+    """A program without scans, followed by its tangents where they are wanted; it must declare outputs."""
     if not program.outputs:
         raise ProgramError(
             "the program declares no output: call p.output(v) with the vector whose kernel is meant"
@@ -204,7 +213,7 @@ def _diagonal(kind: str, pairs: Pairs, side: int) -> tuple[Diagonal, ...]:
     return tuple(found)
 
 
-def _axes(program: Program) -> tuple[int, ...]:
+def output_axes(program: Program) -> tuple[int, ...]:
     """The sizes of the axes that the outputs were declared with."""
     made: dict[str, tuple[int, ...]] = {}
     for (_, name), place in zip(program.outputs, program.output_places, strict=True):

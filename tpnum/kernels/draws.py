@@ -134,3 +134,17 @@ def quasi_normals(numbers, first, work, out):
     for i in range(out.size):
         if abs(centred[i]) > 0.425:
             out[i] = quantile(centred[i] + 0.5)
+
+
+@kernel
+def rows_of_normals(keys, work, out):
+    """Each row of ``out`` becomes the standard normals of a stream; ``work`` (2, half of a row) is scratch."""
+    for i in range(out.shape[0]):
+        normals(keys[i], 0, work, out[i])
+
+
+@kernel
+def rows_of_quasi_normals(numbers, work, out):
+    """Each row of ``out`` becomes a coordinate of a Sobol sequence, made normal; see `quasi_normals`."""
+    for i in range(out.shape[0]):
+        quasi_normals(numbers[i], 0, work, out[i])

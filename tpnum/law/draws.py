@@ -30,7 +30,8 @@ class Draws(Protocol):
         """Rows of the sample space ``dim`` become the Gaussians of these names."""
 
 
-def _number(*words: object) -> int:
+def number(*words: object) -> int:
+    """A key for a stream, by its names."""
     text = "\0".join(map(str, words)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
@@ -47,7 +48,7 @@ class Random:
 
     def fill(self, dim: str, x: Samples, rows: np.ndarray, names: list[str], places: np.ndarray) -> None:
         """See `Draws`."""
-        x.normals(rows, [_number(*self.key, dim, name) for name in names])
+        x.normals(rows, [number(*self.key, dim, name) for name in names])
 
 
 class Sobol(Random):
@@ -83,7 +84,7 @@ class Sobol(Random):
 
     def _numbers(self, dim: str) -> np.ndarray:
         if dim not in self._found:
-            self._found[dim] = scrambled(self.leading[dim], self.log2, _number(*self.key, dim))
+            self._found[dim] = scrambled(self.leading[dim], self.log2, number(*self.key, dim))
         return self._found[dim]
 
     def _clean(self, dim: str, x: Samples, rows: np.ndarray) -> None:

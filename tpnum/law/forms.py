@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from tpnum.errors import LimitError
+from tpnum.law.price import NoRule
 from tpnum.functions import Function, get
 from tpnum.law.substitution import Factor, Inner, Slots, substitute
 from tpnum.law.worklist import once
@@ -78,7 +78,7 @@ class Forms:
         if isinstance(line, Along):
             return (Monomial(1.0, (), (Atom(IDENTITY, (name,)),)),)
         if self._kinds[name] == "H":
-            raise LimitError(
+            raise NoRule(
                 f"{self._where(name)}: a nonlinearity of a sum over index positions of an "
                 "H-var has no two-dimensional limit law; put a matrix product between the two"
             )

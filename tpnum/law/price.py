@@ -33,15 +33,23 @@ PURSE, LINE = 1 << 26, 1 << 20
 """What a program may cost before its law is sampled instead (a second), and how much more for every line."""
 
 
-class TooWide(LimitError):
+class NoRule(LimitError):
+    """What the rules of two Gaussians do not reach, and an ensemble does."""
+
+
+class TooWide(NoRule):
     """An expectation has more correlated dimensions, or more terms, than the caller wants to pay for."""
 
 
 class Purse:
-    """What may still be spent; the joint expectations that it paid for are counted by dimension."""
+    """What may still be spent; the joint expectations that it paid for are counted by dimension.
 
-    def __init__(self, lines: int) -> None:
+    No expectation takes more than ``budget`` points.
+    """
+
+    def __init__(self, lines: int, budget: int = SAMPLED) -> None:
         self._left = PURSE + LINE * lines
+        self._budget = budget
         self._widths: dict[int, int] = {}
         self._paid: set[object] = set()
 
@@ -59,7 +67,7 @@ class Purse:
         many = sum(self._widths.values()) > 1
         counted = f" (joint expectations so far: {listed})" if many else ""
         self._spend(
-            entries * price(rank, functions),
+            entries * price(rank, functions, self._budget),
             f"an expectation over {rank} correlated Gaussians, {where}, costs more than samples{counted}",
         )
 
@@ -69,11 +77,11 @@ class Purse:
             raise TooWide(what)
 
 
-def price(rank: int, functions: Iterable[Function]) -> int:
+def price(rank: int, functions: Iterable[Function], budget: int = SAMPLED) -> int:
     """What the expectation of a product of functions of ``rank`` independent Gaussians takes."""
     functions = tuple(functions)
     table = SMOOTH if all(map(smooth, functions)) else ROUGH
-    return (table.get(rank, SAMPLED) if rank else 1) * sum(map(weight, functions))
+    return (min(table.get(rank, SAMPLED), budget) if rank else 1) * sum(map(weight, functions))
 
 
 def held(samples: int) -> float:

@@ -66,4 +66,6 @@ def together(work: Callable[[K], V], keys: Sequence[K], jobs: int, stop: Stop) -
         for _ in others:
             pass
         raise
+    if len(made) < len(keys):
+        raise Stopped
     return [made[place] for place in range(len(keys))]

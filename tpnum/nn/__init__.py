@@ -63,7 +63,7 @@ from tpnum.nn.gated import Glu, SqueezeExcite, SwiGlu
 from tpnum.nn.graphs import Aggregate, GraphAttention
 from tpnum.nn.normalization import Dropout, GroupNorm, LayerNorm, RMSNorm
 from tpnum.nn.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, GlobalSumPool, MaxPool, SumPool
-from tpnum.nn.recurrent import SimpleRnn
+from tpnum.nn.recurrent import Gru, Lstm, SimpleRnn
 from tpnum.nn.spatial import Conv, ConvLocal, ConvTranspose, ImageResize, Index
 from tpnum.nn.spec import from_spec, ops
 from tpnum.nn.tied import Tied
@@ -109,6 +109,7 @@ __all__ = [
     "Glu",
     "GraphAttention",
     "GroupNorm",
+    "Gru",
     "HardTanh",
     "Hermite",
     "Identity",
@@ -117,6 +118,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LeakyRelu",
+    "Lstm",
     "MaxPool",
     "Mish",
     "Monomial",

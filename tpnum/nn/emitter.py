@@ -209,6 +209,9 @@ class Emitter:
         """The sum share * first + (1 - share) * second."""
         return _settled(self.program.lincomb([(1.0, first, share), (1.0, second, 1.0 - share)]))
 
+    def difference(self, first: Vector, second: Vector) -> Vector:
+        return _settled(self.program.lincomb([(1.0, first), (-1.0, second)]))
+
     def product(self, vectors: Sequence[Vector]) -> Vector:
         """The product channel by channel."""
         made = vectors[0]

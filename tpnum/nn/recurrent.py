@@ -2,21 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tpnum.arguments import shown
-from tpnum.nn.activations import Activation, Tanh
+from tpnum.nn.activations import Activation, Sigmoid, Sigmoid_like, Tanh
 from tpnum.nn.arguments import Deviation, Flag, OptionalDeviation, Parameterization, Scales, Size
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.weights import Weights
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
+    from tpnum.program import Vector
+
+GATES: dict[str, Activation] = {"sigmoid": Sigmoid(), "sigmoid_like": Sigmoid_like()}
+"""Gates by name."""
+
+
+class Cell(Layer):
+    """What recurrent layers share: the scan in either direction, masked steps, and what comes out of it."""
+
+    out_dim: int
+    W_std: float
+    U_std: float
+    b_std: float | None
+    return_sequences: bool
+    parameterization: str
+    s: tuple[float, float]
+    reverse: bool
+
+    def weights(self, deviation: float, bias: float | None = None) -> Weights:
+        return Weights(deviation, bias, self.parameterization, self.s[0])
+
+    def drives(self, to: Emitter, x: Features, dim: str, count: int) -> list[Vector]:
+        """U x + b, every time with weights of its own."""
+        return [self.weights(self.U_std, self.b_std).affine(to, x, dim) for _ in range(count)]
+
+    def applied(self, to: Emitter, activation: Activation, vector: Vector, step: str) -> Vector:
+        """A nonlinearity, as the layer that it is."""
+        return to.run(activation, Features((Block(vector, self.out_dim),)), step).blocks[0].vector
+
+    def scanned(
+        self,
+        to: Emitter,
+        x: Features,
+        drives: Sequence[Vector],
+        states: int,
+        step: Callable[[Sequence[Vector], Sequence[Vector]], Sequence[Vector]],
+    ) -> Features:
+        """The states of the scan, all zero at first; the first of them is what comes out.
+
+        ``step`` makes them of those before and of the slices of ``drives``; at masked steps they stay.
+        """
+        axis, _ = x.axes[0]
+        mask = x.mask
+        if self.reverse:
+            drives = [drive.take(**{axis: slice(None, None, -1)}) for drive in drives]
+            mask = None if mask is None else mask.take(**{axis: slice(None, None, -1)})
+        with to.program.scan(*x.axes[0]) as loop:
+            before = [loop.carry(to.cdc(self.out_dim)) for _ in range(states)]
+            after = step(before, [loop.slice(drive) for drive in drives])
+            if mask is not None:
+                here = loop.slice(mask)
+                after = [to.between(new, old, here) for new, old in zip(after, before, strict=True)]
+            for old, new in zip(before, after, strict=True):
+                loop.next(old, new)
+            result = loop.stack(after[0]) if self.return_sequences else loop.last(before[0])
+        if not self.return_sequences:
+            return Features((Block(result, self.out_dim),))
+        if self.reverse:
+            result = result.take(**{axis: slice(None, None, -1)})
+        (result,) = to.masked([result], x.mask)
+        return Features((Block(result, self.out_dim),), x.axes, x.mask)
+
+    def product(self, to: Emitter, weights: Weights, state: Vector, dim: str) -> Vector:
+        """W h."""
+        (made,) = weights.product(to, Features((Block(state, self.out_dim),)), dim)
+        return made
+
+    def checked(self, name: str) -> None:
+        """One of the layer's nonlinearities, which is a layer or the name of a gate."""
+        given = getattr(self, name)
+        if isinstance(given, str) and given in GATES and name == "gate":
+            object.__setattr__(self, name, GATES[given])
+        elif not isinstance(given, Activation):
+            named = f", or one of the names {', '.join(GATES)}" if name == "gate" else ""
+            raise self.error(f"{name} is {shown(given)}; it must be a nonlinear layer, e.g. nn.Tanh(){named}")
+
+    def require_steps(self, to: Emitter, x: Features) -> None:
+        """The one axis that the layer runs along."""
+        if len(x.axes) != 1:
+            raise to.error(
+                f"it runs along one axis and gets {len(x.axes)} spatial axes; give inputs of shape "
+                "(steps, channels)"
+            )
 
 
 @dataclass(frozen=True, repr=False)
-class SimpleRnn(Layer):
+class SimpleRnn(Cell):
     """s_t = f(W s_{t-1} + U x_t + b), s_0 = 0: every state, or the last (``return_sequences=False``).
 
     At masked steps the state stays what it was, so that the last one is that of the sequence without them.
@@ -42,41 +126,119 @@ class SimpleRnn(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.activation, Activation):
-            raise self.error(
-                f"activation is {shown(self.activation)}; it must be a nonlinear layer, e.g. nn.Tanh()"
-            )
+        self.checked("activation")
 
     def emit(self, to: Emitter, x: Features) -> Features:
-        if len(x.axes) != 1:
-            raise to.error(
-                f"it runs along one axis and gets {len(x.axes)} spatial axes; give inputs of shape "
-                "(steps, channels)"
-            )
+        self.require_steps(to, x)
         dim = to.cdc(self.out_dim)
-        own = (self.parameterization, self.s[0])
-        drive = Weights(self.U_std, self.b_std, *own).affine(to, x, dim)
-        recur = Weights(self.W_std, None, *own)
-        axis, _ = x.axes[0]
-        mask = x.mask
-        if self.reverse:
-            drive = drive.take(**{axis: slice(None, None, -1)})
-            mask = None if mask is None else mask.take(**{axis: slice(None, None, -1)})
-        with to.program.scan(*x.axes[0]) as loop:
-            state = loop.carry(dim)
-            (fed,) = recur.product(to, Features((Block(state, self.out_dim),)), dim)
-            sums = to.total([fed, loop.slice(drive)])
-            after = (
-                to.run(self.activation, Features((Block(sums, self.out_dim),)), "activation").blocks[0].vector
-            )
-            if mask is not None:
-                here = loop.slice(mask)
-                after = to.between(after, state, here)
-            loop.next(state, after)
-            result = loop.stack(after) if self.return_sequences else loop.last(state)
-        if not self.return_sequences:
-            return Features((Block(result, self.out_dim),))
-        if self.reverse:
-            result = result.take(**{axis: slice(None, None, -1)})
-        (result,) = to.masked([result], x.mask)
-        return Features((Block(result, self.out_dim),), x.axes, x.mask)
+        drives = self.drives(to, x, dim, 1)
+
+        def step(states: Sequence[Vector], driven: Sequence[Vector]) -> list[Vector]:
+            fed = self.product(to, self.weights(self.W_std), states[0], dim)
+            return [self.applied(to, self.activation, to.total([fed, driven[0]]), "activation")]
+
+        return self.scanned(to, x, drives, 1, step)
+
+
+@dataclass(frozen=True, repr=False)
+class Gru(Cell):
+    """The gated recurrent unit: every state, or the last (``return_sequences=False``), h_0 = 0.
+
+    ::
+
+        r = gate(W_r h + U_r x_t + b_r),   z = gate(W_z h + U_z x_t + b_z)
+        n = activation(U_n x_t + b_n + r (W_n h + c_n)),   h <- (1 - z) n + z h
+
+    as PyTorch defines it.  ``reset_after=False`` is the older n = activation(U_n x_t + b_n + W_n (r h)).
+    All products are channel by channel.  Every W has entries of deviation W_std / sqrt(out_dim), every U of
+    U_std / sqrt(channels), every bias (c_n too) of b_std; ``gate`` is a nonlinear layer, or the name
+    "sigmoid" or "sigmoid_like" (0.5 + 0.5 erf, close to the former and quicker).  Masked steps and
+    ``reverse`` are as in `SimpleRnn`.
+    """
+
+    out_dim: Size
+    activation: Activation = Tanh()
+    gate: Activation | str = Sigmoid()
+    W_std: Deviation = 1.0
+    U_std: Deviation = 1.0
+    b_std: OptionalDeviation = None
+    return_sequences: Flag = True
+    parameterization: Parameterization = "ntk"
+    s: Scales = (1.0, 1.0)
+    reverse: Flag = False
+    reset_after: Flag = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.checked("activation")
+        self.checked("gate")
+
+    def emit(self, to: Emitter, x: Features) -> Features:
+        self.require_steps(to, x)
+        dim = to.cdc(self.out_dim)
+        drives = self.drives(to, x, dim, 3)
+        bias = self.weights(self.W_std, self.b_std).bias(to, dim) if self.reset_after else []
+
+        def step(states: Sequence[Vector], driven: Sequence[Vector]) -> list[Vector]:
+            (state,) = states
+            opened = []
+            for drive in driven[:2]:
+                sums = to.total([self.product(to, self.weights(self.W_std), state, dim), drive])
+                opened.append(self.applied(to, self.gate, sums, "gate"))
+            reset, update = opened
+            if self.reset_after:
+                kept = self.product(to, self.weights(self.W_std), state, dim)
+                fed = to.product([reset, to.total([kept, *bias])])
+            else:
+                fed = self.product(to, self.weights(self.W_std), to.product([reset, state]), dim)
+            new = self.applied(to, self.activation, to.total([fed, driven[2]]), "activation")
+            return [to.total([new, to.product([update, to.difference(state, new)])])]
+
+        return self.scanned(to, x, drives, 1, step)
+
+
+@dataclass(frozen=True, repr=False)
+class Lstm(Cell):
+    """Long short-term memory: every state, or the last (``return_sequences=False``), h_0 = c_0 = 0.
+
+    ::
+
+        i, f, o = gate(W h + U x_t + b), each with weights of its own,   g = activation(W_g h + U_g x_t + b_g)
+        c <- f c + i g,   h <- o activation(c)
+
+    as PyTorch defines it, without peepholes; all products are channel by channel.  The arguments are those of
+    `Gru`.
+    """
+
+    out_dim: Size
+    activation: Activation = Tanh()
+    gate: Activation | str = Sigmoid()
+    W_std: Deviation = 1.0
+    U_std: Deviation = 1.0
+    b_std: OptionalDeviation = None
+    return_sequences: Flag = True
+    parameterization: Parameterization = "ntk"
+    s: Scales = (1.0, 1.0)
+    reverse: Flag = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.checked("activation")
+        self.checked("gate")
+
+    def emit(self, to: Emitter, x: Features) -> Features:
+        self.require_steps(to, x)
+        dim = to.cdc(self.out_dim)
+        drives = self.drives(to, x, dim, 4)
+
+        def step(states: Sequence[Vector], driven: Sequence[Vector]) -> list[Vector]:
+            state, cell = states
+            sums = [
+                to.total([self.product(to, self.weights(self.W_std), state, dim), drive]) for drive in driven
+            ]
+            into, forget, out = (self.applied(to, self.gate, one, "gate") for one in sums[:3])
+            new = self.applied(to, self.activation, sums[3], "activation")
+            held = to.total([to.product([forget, cell]), to.product([into, new])])
+            return [to.product([out, self.applied(to, self.activation, held, "activation")]), held]
+
+        return self.scanned(to, x, drives, 2, step)

@@ -72,7 +72,11 @@ class Run:
         unknown = set(given) - set(self.vars)
         if unknown:
             raise InputError(f"given names {min(map(str, unknown))!r}, which the program does not make")
-        needed = bytes_of(program, self.widths, self.examples)
+        self.require()
+
+    def require(self) -> None:
+        """Refuse what does not fit into memory."""
+        needed = bytes_of(self.program, self.widths, self.examples)
         require_memory(needed, "width: its matrices and vectors", "take a smaller width")
 
     # --- data

@@ -10,9 +10,11 @@ import numpy as np
 from tpnum import nn
 from tpnum.arguments import choice, flag, whole
 from tpnum.arguments import jobs as jobs_of
-from tpnum.errors import InputError
+from tpnum.ensemble.tile import Ensemble
+from tpnum.errors import InputError, LimitError
 from tpnum.evaluate.joint import BUDGET, RTOL, Account, accuracy
 from tpnum.evaluate.plan import Plan, make_plan
+from tpnum.law.price import NoRule
 from tpnum.lower.variances import Variances
 from tpnum.nn.base import no_layer
 from tpnum.program import Program
@@ -22,8 +24,9 @@ from tpnum.tiles.backends import is_remote
 from tpnum.tiles.derivatives import Derivatives, derivatives, names_of, plan_with_slopes
 from tpnum.tiles.diagonal import fill_diagonals
 from tpnum.tiles.layout import SIDES
-from tpnum.tiles.named import Kernels
-from tpnum.tiles.pool import one_blas_thread, run
+from tpnum.tiles.named import Kernels, WithError
+from tpnum.tiles.pool import one_blas_thread, run, thread_count
+from tpnum.tiles.sampled import Sampling, SampledWorker, sampled_diagonals
 from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.targets import on_disk
 from tpnum.tiles.workers import make_worker
@@ -54,6 +57,8 @@ def kernel(
     progress: bool | Callable[[int, int], None] | None = None,
     rtol: float | None = None,
     budget: int | None = None,
+    seed: int = 0,
+    error: bool = False,
     mask_constant: float | None = None,
     pattern1: Any = None,
     pattern2: Any = None,
@@ -112,6 +117,16 @@ def kernel(
         them may take (2^20); an `AccuracyWarning` where that does not reach it.  All else, closed forms,
         series and quadrature over one or two Gaussians, is as exact as it can be whatever is asked, and a
         net of it alone gives the same numbers with any ``rtol`` and ``budget``.
+
+        What no such rules reach, or only at a price (gated cells, functions of pooled functions), is sampled
+        by *one ensemble over a tile of inputs*: by 2^14 points, with ``rtol`` by as many as it takes and
+        ``budget`` allows.  It is never reported as exact: the warning says what was reached, and
+        `tpnum.plan` which line forced it.
+    seed
+        Fixes the points of an ensemble, and with them the result, whatever the number of threads.
+    error
+        True: return a pair (kernel, error), the latter with a standard error for every entry.  Where nothing
+        is sampled it is what rounding and expectations over more than two Gaussians may have lost.
     mask_constant
         Positions of x1 and x2 with a feature equal to it (NaN too) are masked: they are padding of examples
         that have fewer positions, as sequences of unequal length.  Every layer keeps them zero and hands the
@@ -134,7 +149,7 @@ def kernel(
     ndarray or named tuple
         Shape (N1, N2, *axes1, *axes2), the axes being those the output has left (time steps, pixels), or
         (N1, *axes1) with ``diag``; for a tuple ``get`` a named tuple with its fields in the order of ``get``.
-        With ``wrt`` a `Derivatives` of two such.
+        With ``wrt`` a `Derivatives` of two such, with ``error`` a pair.
         Of matrices on disk what `tpnum.open` gives: they are read by slices.
 
     Raises
@@ -153,12 +168,14 @@ def kernel(
     report = arguments.progress_of(progress)
     paths = None if wrt is None else names_of(net, wrt)
     asked, most = accuracy(rtol, budget)
+    number = whole(seed, "seed", 0)
     part = arguments.shard_of(shard)
     choice(symmetric, "symmetric", SIDES)
     if on_disk(out) or is_remote(backend, scheduler):
         from tpnum.tiles.elsewhere import kernel_elsewhere  # which makes plans by this module
 
-        for name, given in (("wrt", wrt), ("batch_size", batch_size)):
+        asked_error = True if flag(error, "error") else None
+        for name, given in (("wrt", wrt), ("batch_size", batch_size), ("error", asked_error)):
             if given is not None:
                 raise InputError(
                     f"{name}: it goes with matrices in memory, computed by threads; leave out= on disk and "
@@ -207,7 +224,7 @@ def kernel(
         net, side = batches.program_of(net, first, size), batches.rows_of(side, size)
         first, second = batches.split(first, size, "x1"), batches.split(second, size, "x2")
         assert first is not None
-    plan = plan_of(net, first, second, kinds)
+    plan = plan_of(net, first, second, kinds, most or BUDGET)
     n1 = len(next(iter(first.values())))
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
@@ -215,6 +232,23 @@ def kernel(
     made = outs = arguments.outputs_of(out, kinds, wanted, work, isinstance(get, str))
     if size is not None:
         outs = {kind: batches.by_batches(array, plan.axes, diag) for kind, array in made.items()}
+    if isinstance(plan, Ensemble):
+        if paths is not None:
+            raise LimitError(f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here")
+        sampling = Sampling(plan, account, asked, number)
+        lost = {kind: np.zeros_like(found) for kind, found in made.items()}
+        errors = lost
+        if size is not None:
+            errors = {kind: batches.by_batches(array, plan.axes, diag) for kind, array in lost.items()}
+        with one_blas_thread():
+            threads = thread_count(jobs)
+            if diag:
+                sampled_diagonals(sampling, first, outs, errors, threads)
+            else:
+                sinks = ArraySink(outs), ArraySink(errors)
+                run(SampledWorker(sampling, (first, second), *sinks, side, threads), jobs, report)
+        account.warn()
+        return _with_error(get, kinds, made, lost) if error else _given(get, kinds, made)
     variances = Variances()
     profiles = plan.profiles(first, second, account, variances)
     for profile in profiles:
@@ -239,6 +273,12 @@ def kernel(
     if isinstance(wrt, str):
         slopes = {kind: one[0] for kind, one in slopes.items()}
     return Derivatives(given, _given(get, kinds, slopes))
+
+
+def _with_error(
+    get: Any, kinds: tuple[str, ...], outs: dict[str, np.ndarray], errors: dict[str, np.ndarray]
+) -> WithError:
+    return WithError(_given(get, kinds, outs), _given(get, kinds, errors))
 
 
 def _given(get: Any, kinds: tuple[str, ...], arrays: dict[str, np.ndarray]) -> Any:
@@ -270,15 +310,19 @@ def inputs_of(
 
 
 def plan_of(
-    net: Layer | Program, x1: dict[str, np.ndarray], x2: dict[str, np.ndarray] | None, kinds: tuple[str, ...]
-) -> Plan:
+    net: Layer | Program,
+    x1: dict[str, np.ndarray],
+    x2: dict[str, np.ndarray] | None,
+    kinds: tuple[str, ...],
+    budget: int = BUDGET,
+) -> Plan | Ensemble:
     """The plan of a net or a program at the shapes of its inputs, which get its data lines' names."""
     layers = isinstance(net, nn.Layer)
     shapes = [
         {name: array.shape[1:] for name, array in x.items() if not (layers and name == "pattern")}
         for x in (x1, x1 if x2 is None else x2)
     ]
-    programs, plan = _planned(net, shapes, kinds)
+    programs, plan = _planned(net, shapes, kinds, budget)
     _name_data(programs[0], x1, "x1", layers)
     if x2 is not None:
         _name_data(programs[1], x2, "x2", layers)
@@ -297,20 +341,29 @@ def with_graphs(
 
 
 def _planned(
-    net: Layer | Program, shapes: list[dict[str, tuple[int, ...]]], kinds: tuple[str, ...]
-) -> tuple[tuple[Program, Program], Plan]:
+    net: Layer | Program,
+    shapes: list[dict[str, tuple[int, ...]]],
+    kinds: tuple[str, ...],
+    budget: int = BUDGET,
+) -> tuple[tuple[Program, Program], Plan | Ensemble]:
     plans = _plans if _is_hashable(net) else _plans.__wrapped__
-    return plans(net, tuple(tuple(one.items()) for one in shapes), kinds)
+    return plans(net, tuple(tuple(one.items()) for one in shapes), kinds, budget)
 
 
 @lru_cache(maxsize=32)
 def _plans(
-    net: Layer | Program, shapes: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...], kinds: tuple[str, ...]
-) -> tuple[tuple[Program, Program], Plan]:
+    net: Layer | Program,
+    shapes: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...],
+    kinds: tuple[str, ...],
+    budget: int,
+) -> tuple[tuple[Program, Program], Plan | Ensemble]:
     """The program at either shape and their plan, which depend on nothing else."""
     first = _program(net, shapes[0])
     second = first if shapes[0] == shapes[1] else _program(net, shapes[1])
-    return (first, second), make_plan((first, second), kinds)
+    try:
+        return (first, second), make_plan((first, second), kinds, budget)
+    except NoRule as why:
+        return (first, second), Ensemble((first, second), kinds, str(why))
 
 
 def _is_hashable(net: Layer | Program) -> bool:

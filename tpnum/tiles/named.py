@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class WithError(NamedTuple):
+    """What `tpnum.kernel` returns with ``error=True``: kernels and their standard errors, of one form."""
+
+    kernel: Any
+    error: Any
 
 
 class Kernels(tuple[Any, ...]):

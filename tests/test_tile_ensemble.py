@@ -1,0 +1,89 @@
+"""`tpnum.ensemble`: kernels by one ensemble over a tile of inputs, against the exact rules and finite width."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import tpnum as tp
+from tpnum import nn
+from tpnum.ensemble.tile import Ensemble
+from tpnum.errors import AccuracyWarning
+
+BOTH = ("nngp", "ntk")
+EXACT = {
+    "dense": (
+        (5,),
+        nn.serial(
+            nn.Dense(8, b_std=0.3), nn.Relu(), nn.Dense(8, W_std=1.5, b_std=0.2), nn.Tanh(), nn.Dense(1)
+        ),
+    ),
+    "ends in a function": ((5,), nn.serial(nn.Dense(8, b_std=0.3), nn.Relu(), nn.Dense(8), nn.Erf())),
+    "convolution, mean": (
+        (6, 3),
+        nn.serial(nn.Conv(8, (3,), padding="SAME", b_std=0.1), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1)),
+    ),
+    "convolution, flat": (
+        (6, 3),
+        nn.serial(nn.Conv(8, (3,), strides=(2,), b_std=0.1), nn.Relu(), nn.Flatten(), nn.Dense(1)),
+    ),
+    "positions": (
+        (4, 3),
+        nn.serial(nn.Conv(8, (3,), padding="SAME"), nn.LayerNorm(), nn.Relu(), nn.Dense(1)),
+    ),
+    "recurrent": (
+        (5, 3),
+        nn.serial(nn.SimpleRnn(8, nn.Erf(), b_std=0.2, return_sequences=False), nn.Dense(1)),
+    ),
+    "noise": ((5,), nn.serial(nn.Dense(8), nn.Relu(), nn.Dropout(0.5), nn.Dense(8), nn.Relu(), nn.Dense(1))),
+}
+GATED = nn.serial(nn.Gru(8, W_std=1.3, b_std=0.3, return_sequences=False), nn.Dense(1))
+
+
+def inputs(shape: tuple[int, ...], *counts: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(3)
+    return [rng.standard_normal((n, *shape)) for n in counts]
+
+
+@pytest.mark.parametrize("case", EXACT)
+def test_what_is_sampled_agrees_with_the_rules(case: str) -> None:
+    shape, net = EXACT[case]
+    x, y = inputs(shape, 4, 3)
+    program = nn.program(net, shape)
+    ensemble = Ensemble((program, program), BOTH, "it is tested")
+    for cols, data in ((None, None), (y, {"u": y})):
+        found = ensemble.sample({"u": x}, data, 1 << 13)
+        for kind, exact in zip(BOTH, tp.kernel(net, x, cols, get=BOTH), strict=True):
+            one = found[kind]
+            assert one.value.shape == exact.shape
+            assert one.relative < 0.05
+            far = np.abs(one.value - exact) / (one.error + 1e-10 * np.abs(exact).max())
+            assert far.max() < 4.5
+            assert np.sqrt(np.mean(far**2)) < 2.0
+
+
+def test_a_net_without_rules_is_sampled_with_its_error() -> None:
+    (x,) = inputs((4, 3), 3)
+    with pytest.warns(AccuracyWarning, match=r"the kernel, sampled since .* is known to .* not to"):
+        made = tp.kernel(GATED, x, get=BOTH, error=True)
+    for value, error in zip(made.kernel, made.error, strict=True):
+        assert value.shape == error.shape == (3, 3)
+        assert np.array_equal(value, value.T)
+        assert np.linalg.eigvalsh(value).min() > -1e-12
+        assert 0.0 < error.max() < 0.03 * value.max()
+    with pytest.warns(AccuracyWarning):
+        again = tp.kernel(GATED, x, get=BOTH, n_jobs=1)
+        other = tp.kernel(GATED, x, get="nngp", seed=1)
+    assert np.array_equal(again.ntk, made.kernel.ntk)
+    assert not np.array_equal(other, again.nngp)
+    assert np.abs(other - again.nngp).max() < 8 * made.error.nngp.max()
+
+
+def test_an_accuracy_that_is_reached_needs_no_warning() -> None:
+    (x,) = inputs((4, 3), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = tp.kernel(GATED, x, rtol=2e-2, error=True)
+    assert 2.2 * made.error.max() < 2e-2 * made.kernel.max()

@@ -1,0 +1,195 @@
+"""G-vars that are known by their covariances, and drawn on points only where a function reads them.
+
+A G-var is a sum of products with matrices and of inputs.  Products with one matrix are a *channel*: their
+covariances are those of the matrix's operands.  Sums and gathers of G-vars stay sums of rows of channels, so
+that covariances between any two are exact given those of the channels; what is correlated is a *component*,
+whose G-vars are drawn one family after another, each given those before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from tpnum.law.hats import COLLINEAR
+
+if TYPE_CHECKING:
+    from tpnum.ensemble.draws import Draws
+
+TERMS = 64
+"""Rows of one channel that a sum is made of, beyond which it is no longer kept as such."""
+
+
+class Channel(Protocol):
+    """Gaussians known by their covariances, row by row."""
+
+    def cov(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Covariances of the rows ``a`` with the rows ``b``."""
+
+
+@dataclass(eq=False)
+class Products:
+    """Products with one matrix, by the second moments of what it multiplies."""
+
+    variance: float
+    count: int = 0
+    _gram: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def enter(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
+        """Rows for new operands: their second moments with those before them, block by block, then their own."""
+        size = len(blocks[-1])
+        begin, end = self.count, self.count + size
+        if end > len(self._gram):
+            grown = np.zeros((max(end, 2 * len(self._gram)),) * 2)
+            grown[:begin, :begin] = self._gram[:begin, :begin]
+            self._gram = grown
+        moments = np.concatenate(blocks, axis=1)
+        self._gram[begin:end, :end] = moments
+        self._gram[:begin, begin:end] = moments[:, :begin].T
+        self.count = end
+        return np.arange(begin, end)
+
+    def cov(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """See `Channel`."""
+        return self.variance * self._gram[a[:, None], b]
+
+
+class Family:
+    """Products with a family of independent matrices: row r of member m is m * STRIDE + r."""
+
+    STRIDE = 1 << 32
+
+    def __init__(self, members: Sequence[Products]) -> None:
+        self.members = members
+
+    def cov(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """See `Channel`."""
+        made = np.zeros((a.size, b.size))
+        (left, rows), (right, cols) = np.divmod(a, self.STRIDE), np.divmod(b, self.STRIDE)
+        for member in np.intersect1d(left, right):
+            i, j = np.flatnonzero(left == member), np.flatnonzero(right == member)
+            made[i[:, None], j] = self.members[member].cov(rows[i], cols[j])
+        return made
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Inputs: jointly Gaussian coordinates, independent of those of another copy; row r is copy * k + name."""
+
+    covariance: np.ndarray
+
+    def cov(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """See `Channel`."""
+        k = len(self.covariance)
+        same = (a // k)[:, None] == b // k
+        return np.where(same, self.covariance[(a % k)[:, None], b % k], 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """weights * the rows ``rows`` of a channel, arrays (examples or 1, *axes)."""
+
+    channel: Channel
+    rows: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(eq=False)
+class Normal:
+    """A family of G-vars (examples or 1, *axes): a sum of parts, and its means."""
+
+    shape: tuple[int, ...]
+    parts: tuple[Part, ...]
+    mean: np.ndarray
+    component: Component
+    points: np.ndarray | None = None  # once it is drawn
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def core(self) -> Normal:
+        """The family without the axes along which nothing changes, which are of length one."""
+        arrays = [self.mean, *(a for part in self.parts for a in (part.rows, part.weights))]
+        return Normal(np.broadcast_shapes(*(a.shape for a in arrays)), self.parts, self.mean, self.component)
+
+    def drawn(self) -> np.ndarray:
+        """Its points, (examples or 1, *axes, points)."""
+        if self.points is None:
+            points = self.component.draw(self.core)
+            self.points = np.broadcast_to(points, (*self.shape, points.shape[-1]))
+        return self.points
+
+    def flat(self) -> list[tuple[Channel, np.ndarray, np.ndarray]]:
+        """The parts, an entry for every member of the family."""
+        full = (
+            (p, *(np.broadcast_to(a, self.shape).ravel() for a in (p.rows, p.weights))) for p in self.parts
+        )
+        return [(p.channel, rows, weights) for p, rows, weights in full]
+
+    def means(self) -> np.ndarray:
+        """E Z, an entry for every member of the family."""
+        return np.broadcast_to(self.mean, self.shape).ravel()
+
+    def crowded(self) -> bool:
+        """Whether sums of so many rows of one channel are no longer worth keeping."""
+        channels = [id(part.channel) for part in self.parts]
+        return len(channels) - len(set(channels)) >= TERMS
+
+
+def covariance(a: Normal, b: Normal) -> np.ndarray:
+    """Of every member of a family with every one of another."""
+    made = np.zeros((a.size, b.size))
+    by_channel: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for channel, rows, weights in b.flat():
+        by_channel.setdefault(id(channel), []).append((rows, weights))
+    for channel, rows, weights in a.flat():
+        for cols, others in by_channel.get(id(channel), ()):
+            made += weights[:, None] * channel.cov(rows, cols) * others
+    return made
+
+
+def second(a: Normal, b: Normal) -> np.ndarray:
+    """E Z Z' of every member of a family with every one of another."""
+    return covariance(a, b) + np.multiply.outer(a.means(), b.means())
+
+
+class Component:
+    """Correlated G-vars: what is drawn of them so far, and how they give its innovations."""
+
+    def __init__(self, draws: Draws) -> None:
+        self._draws = draws
+        self._drawn: list[Normal] = []
+        self._own = np.zeros(0, dtype=np.int64)  # its innovations among all
+        self._inverse = np.zeros((0, 0))  # how they follow from what is drawn
+
+    def draw(self, normal: Normal) -> np.ndarray:
+        """The points (examples or 1, *axes, points) of a family."""
+        size = normal.size
+        own = covariance(normal, normal)
+        scale = np.sqrt(np.maximum(np.diagonal(own), 0.0))
+        down = np.divide(1.0, scale, out=np.zeros(size), where=scale > 0.0)
+        known = np.zeros((size, len(self._inverse)))
+        if self._drawn:
+            known = (
+                np.concatenate([covariance(normal, other) for other in self._drawn], axis=1) @ self._inverse.T
+            )
+        left = (own - known @ known.T) * down[:, None] * down
+        values, vectors = np.linalg.eigh(left)
+        order = np.flatnonzero(values > COLLINEAR)[::-1]
+        roots, vectors = np.sqrt(values[order]), vectors[:, order]
+        begin, new = len(self._own), self._draws.take(len(order))
+        points = known @ self._draws.made[self._own]
+        points += (scale[:, None] * vectors * roots) @ self._draws.made[new]
+        points += normal.means()[:, None]
+        self._own = np.concatenate([self._own, new])
+        solve = (vectors * down[:, None]).T / roots[:, None]
+        self._inverse = np.block(
+            [[self._inverse, np.zeros((begin, size))], [-solve @ known @ self._inverse, solve]]
+        )
+        self._drawn.append(normal)
+        return points.reshape(*normal.shape, -1)

@@ -1,0 +1,185 @@
+"""Kernels of a tile of inputs by one ensemble: all lines of all of its inputs on the same points, replicated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tpnum.ensemble.mixed import Value, moments
+from tpnum.ensemble.walk import Laws, Text, Walk
+from tpnum.evaluate.plan import output_axes, outputs_prepared
+from tpnum.gauss.estimate import half_width
+from tpnum.law.threads import Stop, together
+
+if TYPE_CHECKING:
+    from tpnum.program import Program
+
+POINTS = 1 << 14
+"""Points of an ensemble, in all of its replicates, if no accuracy is asked for."""
+
+REPLICATES = 16
+"""Parts of an ensemble that know nothing of each other: their spread is what the error is told from."""
+
+LEAST = 1 << 5
+"""Points of a replicate."""
+
+ROWS = 1 << 10
+"""Members of a family of G-vars that are drawn together."""
+
+ROOM = 1 << 24
+"""Numbers that a replicate may hold of one family: beyond, there are more replicates, of fewer points."""
+
+SURE = 0.99865
+"""Of a Gaussian so much lies below three standard deviations."""
+
+
+class Sampled(NamedTuple):
+    """A block of a kernel and its standard errors, (rows, columns, *row axes, *column axes).
+
+    Three standard errors hold the value as surely as those of a Gaussian, though replicates are few.
+    ``relative`` is the half-width of a 95 % interval as a part of the largest entry.
+    """
+
+    value: np.ndarray
+    error: np.ndarray
+    relative: float
+    points: int
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """The kernels ``kinds`` of a program at two input shapes (twice the same program where they agree).
+
+    For inputs of a tile, all together, the lines of the program are run on points; second moments that a
+    product with a matrix needs are means over the points, and its result is Gaussian given them.  Every
+    replicate is an ensemble of its own.  The mean over replicates is the answer, and their spread its error.
+    """
+
+    written: tuple[Program, Program]
+    kinds: tuple[str, ...]
+    reason: str
+
+    @cached_property
+    def programs(self) -> tuple[Program, Program]:
+        """The programs whose lines are run."""
+        first, second = self.written
+        made = outputs_prepared(first.unrolled(), "ntk" in self.kinds)
+        return made, made if second is first else outputs_prepared(second.unrolled(), "ntk" in self.kinds)
+
+    @cached_property
+    def text(self) -> Text:
+        first, second = self.programs
+        return Text((first,) if second is first else (first, second))
+
+    @cached_property
+    def members(self) -> int:
+        """Those of the largest family of vectors of one input."""
+        variables = (v for program in self.programs for v in program.vars.values() if v.kind in "GH")
+        return max((math.prod(size for _, size in v.axes) for v in variables), default=1)
+
+    @property
+    def side(self) -> int:
+        """Inputs of a tile's rows, such that all of them can be drawn together."""
+        return max(1, ROWS // self.members // 2)
+
+    @property
+    def axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The sizes of the output's axes, of the rows and of the columns."""
+        return output_axes(self.programs[0]), output_axes(self.programs[1])
+
+    def replicate(
+        self,
+        rows: Mapping[str, np.ndarray],
+        cols: Mapping[str, np.ndarray] | None,
+        size: int,
+        seed: int,
+        number: int,
+        stop: Stop,
+    ) -> dict[str, np.ndarray]:
+        """The kernels of all inputs of a tile with each other, from one replicate."""
+        laws = Laws(self.text, size, seed, number)
+        first = second = Walk(self.programs[0], rows, laws, stop)
+        made = [first.run()]
+        if cols is not None:
+            second = Walk(self.programs[1], cols, laws, stop)
+            made.append(second.run())
+        walks = (first, second)[: len(made)]
+        counts = [walk.examples or 1 for walk in walks]
+        return {kind: self._kernel(kind, made, counts, size) for kind in self.kinds}
+
+    def _kernel(
+        self, kind: str, made: Sequence[Mapping[str, Value]], counts: Sequence[int], size: int
+    ) -> np.ndarray:
+        """(N1 + N2, N1 + N2, ..) of a tile of one shape, (N1, N2, ..) of two."""
+        first, last = self.programs
+        left, right = made[0], made[-1]
+        total = np.zeros((counts[0], counts[-1], *self.axes[0], *self.axes[1]))
+        for (w, a), at in zip(first.outputs, first.output_places, strict=True):
+            for (v, b), other in zip(last.outputs, last.output_places, strict=True):
+                if at.family != other.family or w != v:
+                    continue
+                names = (a, b) if kind == "nngp" else (first.tangents.get(a), last.tangents.get(b))
+                if names[0] is None or names[1] is None:
+                    continue
+                x, y = left[names[0]], right[names[1]]
+                block = moments(x, y, size)
+                n, m = (v.shape[:-1] if isinstance(v, np.ndarray) else v.shape for v in (x, y))
+                block = np.moveaxis(block.reshape(*n, *m), len(n), 1)
+                place = tuple(
+                    slice(None) if i is None else i for i in (None, None, *at.position, *other.position)
+                )
+                total[place] += w * block
+        return total
+
+    def sample(
+        self,
+        rows: Mapping[str, np.ndarray],
+        cols: Mapping[str, np.ndarray] | None,
+        points: int,
+        seed: int = 0,
+        jobs: int = 1,
+        stop: Stop | None = None,
+    ) -> dict[str, Sampled]:
+        """Kernels of the inputs ``rows`` with ``cols``, or with themselves, by about so many points."""
+        stop = stop or Stop()
+        inputs = [len(next(iter(side.values()))) for side in (rows, cols) if side is not None]
+        size = 1 << max(0, round(math.log2(points / REPLICATES)))
+        while size > 1 << 10 and size * self.members * sum(inputs) > ROOM:
+            size //= 2
+        size = max(size, LEAST)
+        replicates = max(REPLICATES, points // size)
+        joint, split = rows, None
+        if cols is not None and self.programs[0] is self.programs[1]:
+            joint = {name: np.concatenate([rows[name], cols[name]]) for name in rows}
+            split = len(next(iter(rows.values())))
+            cols = None
+
+        def one(number: int) -> dict[str, np.ndarray]:
+            return self.replicate(joint, cols, size, seed, number, stop)
+
+        found = together(one, list(range(replicates)), jobs, stop)
+        return {kind: _estimate([f[kind] for f in found], split, replicates * size) for kind in self.kinds}
+
+
+def _estimate(made: list[np.ndarray], split: int | None, points: int) -> Sampled:
+    """The mean over replicates and its standard error; ``split`` is where the columns of a joint tile begin."""
+    every = np.stack(made)
+    size = float(np.max(np.abs(every.mean(axis=0)), initial=0.0))
+    if split is not None:
+        every = every[:, :split, split:]
+    error = every.std(axis=0, ddof=1) / math.sqrt(len(every))
+    wide = float(np.max(half_width(every, 0), initial=0.0))
+    return Sampled(every.mean(axis=0), _few(len(every)) * error, wide / size if size else 0.0, points)
+
+
+@cache
+def _few(count: int) -> float:
+    """By how much standard errors of a few replicates are enlarged."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(count - 1, SURE)) / 3.0

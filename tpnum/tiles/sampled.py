@@ -1,0 +1,127 @@
+"""Kernels by an ensemble over every tile of inputs: the road of nets that the rules do not reach."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.law.threads import Stop
+from tpnum.law.threads import Stopped as Ended
+from tpnum.tiles.grid import Tile, squares
+from tpnum.tiles.pool import Stopped
+
+if TYPE_CHECKING:
+    from tpnum.ensemble.tile import Ensemble, Sampled
+    from tpnum.evaluate.joint import Account
+    from tpnum.tiles.extras import Inputs
+    from tpnum.tiles.sinks import Sink
+
+POINTS = 1 << 14
+"""Points of a tile if no accuracy is asked for, and those at first if one is."""
+
+GROWTH = 4
+"""They become so many times more, until the accuracy is there."""
+
+
+class Sampling:
+    """What is asked of the ensembles of a kernel: their seed, an accuracy, and the points that one may take.
+
+    Errors are noted in ``account``.
+    """
+
+    def __init__(self, plan: Ensemble, account: Account, rtol: float | None, seed: int) -> None:
+        self.plan, self.account, self.rtol, self.seed = plan, account, rtol, seed
+
+    def __call__(self, rows: Inputs, cols: Inputs | None, jobs: int, stop: Stop) -> dict[str, Sampled]:
+        most = self.account.budget or POINTS
+        points = min(POINTS, most)
+        while True:
+            made = self.plan.sample(rows, cols, points, self.seed, jobs, stop)
+            worst = max(made.values(), key=lambda one: one.relative)
+            if self.rtol is None or worst.relative <= self.rtol or GROWTH * points > most:
+                break
+            points *= GROWTH
+        what = f"the kernel, sampled since {self.plan.reason},"
+        self.account.note(worst.relative, what, worst.points)
+        return made
+
+
+class _Stop(Stop):
+    """Gives up when the worker does."""
+
+    def __init__(self, worker: SampledWorker) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def __call__(self) -> None:
+        if self._worker.stopped:
+            raise Ended
+        super().__call__()
+
+
+class SampledWorker:
+    """An `tpnum.ensemble.tile.Ensemble` on square tiles; ``errors`` takes the standard errors."""
+
+    road = "ensemble"
+    grain = 1
+    stopped = False
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        data: tuple[Inputs, Inputs | None],
+        sink: Sink,
+        errors: Sink | None = None,
+        tile: int | None = None,
+        jobs: int = 1,
+    ) -> None:
+        self.sampling, self.sink, self.errors = sampling, sink, errors
+        self.plan = sampling.plan
+        self.reason = self.plan.reason
+        self._rows, self._cols = data[0], data[0] if data[1] is None else data[1]
+        self._symmetric = data[1] is None
+        n1, n2 = (len(next(iter(x.values()))) for x in (self._rows, self._cols))
+        self.side = tile or self.plan.side
+        self.pairs = self.side**2
+        self.tiles = squares(n1, n2, self.side, self._symmetric)
+        self._jobs = max(1, jobs // len(self.tiles))
+
+    def prepare(self) -> None:
+        """The program's text is read once, before threads could race for it."""
+        self.plan.text  # noqa: B018
+
+    def tile(self, tile: Tile) -> None:
+        rows = {name: x[tile.rows] for name, x in self._rows.items()}
+        own = self._symmetric and tile.rows == tile.cols
+        cols = None if own else {name: x[tile.cols] for name, x in self._cols.items()}
+        try:
+            made = self.sampling(rows, cols, self._jobs, _Stop(self))
+        except Ended:
+            raise Stopped from None
+        self.sink.put(tile, {kind: one.value for kind, one in made.items()})
+        if self.errors is not None:
+            self.errors.put(tile, {kind: one.error for kind, one in made.items()})
+
+    def finish(self) -> None:
+        self.sink.done({})
+
+
+def sampled_diagonals(
+    sampling: Sampling, data: Inputs, outs: dict[str, np.ndarray], errors: dict[str, np.ndarray], jobs: int
+) -> None:
+    """K(x, x) at every position of the output and its standard errors, tile by tile."""
+    count = len(next(iter(data.values())))
+    for begin in range(0, count, sampling.plan.side):
+        some = slice(begin, begin + sampling.plan.side)
+        made = sampling({name: x[some] for name, x in data.items()}, None, jobs, Stop())
+        for kind, one in made.items():
+            outs[kind][some] = own_entries(one.value)
+            errors[kind][some] = own_entries(one.error)
+
+
+def own_entries(block: np.ndarray) -> np.ndarray:
+    """K(x, x) at equal positions, (N, *axes), of a block (N, N, *axes, *axes)."""
+    half = block.ndim // 2 - 1
+    letters = "".join(chr(98 + k) for k in range(half))
+    return np.einsum(f"aa{letters}{letters}->a{letters}", block)
