@@ -88,6 +88,19 @@ def correlations(a, b, rp, cp, p, i):
 
 
 @kernel
+def covariances(a, b, rp, cp, p, i):
+    """Covariances from increments: s_i s (r_i r - (D - (r_i - r)^2) / 2); rows r and the scale s."""
+    half = a.dtype.type(0.5)
+    r_i = rp[p, i]
+    s_i = rp[p + 1, i]
+    r = cp[p]
+    s = cp[p + 1]
+    for k in range(a.size):
+        d = r_i - r[k]
+        a[k] = (s_i * s[k]) * (r_i * r[k] - half * (b[k] - d * d))
+
+
+@kernel
 def gain(a, e, rp, cp, p, q, i):
     """A term c s rho of a variable: D gains (c_i - c)(s_i - s) + (c_i s + c s_i)(1 - rho).
 

@@ -16,9 +16,11 @@ BUFFERED = ("load", "store")
 """Operations that number cells in their own way."""
 APART = ("mix", *BUFFERED)
 """Operations beside which values are kept for all cells."""
-KEEPS = ("keep", "retain")
-STEPS = ("recall", *KEEPS)
-"""Operations that make a stretch one of a recurrence, whose cells are done one after the other."""
+STEPS = ("recall", "keep")
+"""Operations that make a stretch one of a recurrence, whose cells are done one after the other.
+
+What is kept stays in its register, where the next step finds it: `keep` is no instruction.
+"""
 
 
 def steps_together(code: list[Instruction]) -> list[Instruction]:
@@ -37,7 +39,7 @@ def steps_together(code: list[Instruction]) -> list[Instruction]:
             above[source].add(k)
     loops: list[set[int]] = []
     for k, one in enumerate(code):
-        if one.op in KEEPS:
+        if one.op == "keep":
             loops.append({recalls[one.extra], k})
     loops = _joined([_between(loop, below, above) for loop in loops], below, above)
     for loop in loops:
