@@ -17,7 +17,7 @@ import numpy as np
 
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
-from tpnum.kernels._views import get, lanes, put, strip, table
+from tpnum.kernels._views import get, put, strip, table
 from tpnum.kernels.increments import add_rho, correlations, covariances, differences, gain, products, relu
 from tpnum.kernels.machine import add, add_outer, add_product, both, expand, normal, scaled
 from tpnum.kernels.mixing import mix, reach
@@ -98,7 +98,10 @@ def run(
     code, stretches, registers, components, spaces, cells, maps, taps, params, data, tables, work,
     places, buffers, missed, rows, column, d0, d1, d2, d3,
 ):  # fmt: skip
-    """Run a region's code for the rows ``rows`` against one strip of columns, component after component.
+    """Run a region's code for some rows against one strip of columns, component after component.
+
+    ``rows`` are the first, the last, how many there are in ``params``, and the columns V of the strip, a
+    multiple of `tpnum.kernels._views.lanes`.
 
     ``code`` (n, 8) rows (operation, a, b, c, p, n, space, flag), p a block of parameters; ``stretches``
     (s, 4) begin, end and stop: operations on the cells of one space, then maps from there, which take every
@@ -124,7 +127,7 @@ def run(
     )  # fmt: skip
     work, places, buffers, starts = borrow(work), borrow(places), borrow(buffers[0]), borrow(buffers[1])
     missed = borrow(missed)
-    first_row, last_row, height = rows
+    first_row, last_row, height, v = rows
     own = column
     axes = components.shape[1]
     count = np.empty(places.shape[1], np.int64)
@@ -134,7 +137,6 @@ def run(
     sizes, ends = np.empty((most, 4, axes), np.int64), np.empty((most, axes), np.int64)
     written = np.empty(most, np.int64)
     width = 1
-    v = lanes(work)
     kept = np.empty(v)
     total = borrow(kept)
     row_constants = np.empty(5 * v, work.dtype)
@@ -295,7 +297,7 @@ def run(
                             mix(
                                 work, registers[code[end + j, 1], 0] * v, registers[code[end + j, 2], 0] * v,
                                 registers[registers.shape[0] - 1, 0] * v, taps, ends[j], sizes[j], axes,
-                                written[j], upto,
+                                written[j], upto, v,
                             )  # fmt: skip
                         written[j] = upto
                     if done == whole:

@@ -9,7 +9,6 @@ import numpy as np
 
 from tpnum.kernels import cells as kernels
 from tpnum.kernels._arrays import aligned
-from tpnum.kernels._views import WIDTH
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
 from tpnum.lower.loops import APART, BUFFERED, STEPS
@@ -60,9 +59,9 @@ class Program:
         schedule: Schedule,
         profiles: tuple[ProfileValues, ProfileValues],
         dtype: np.dtype,
+        lanes: int,
     ):
-        self.layout, self.dtype = layout, dtype
-        self.lanes = WIDTH // dtype.itemsize
+        self.layout, self.dtype, self.lanes = layout, dtype, lanes
         selection = Selection(layout.level, profiles, dtype)
         self.selection = selection
         self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
@@ -146,6 +145,11 @@ class Program:
         places.append((at, 0))  # what is between the axes of a map
         self.registers = np.array(places, np.int64)
         self.work_cells = at + self._spare()
+        at_once = [
+            1 if chunk == 1 else self.layout.size_of(int(self.code[begin, 6]))
+            for begin, _, _, chunk in self.stretches
+        ]
+        self.spread = len(places) * max(at_once, default=1)
 
     def _row(self, one: Any, near: Any, registers: tuple[int, int, int]) -> tuple[int, ...]:
         if one is None:
@@ -313,7 +317,7 @@ class Program:
                 taps, (row.flat[0], col.flat[0], self.blocks, row.constants, col.constants.ravel()),
                 (row.flat[1], col.flat[1], self.sources),
                 (self.entries, self.terms, self.least, row.flat[2], col.flat[2], self.coefs),
-                scratch, places, (buffers, table), missed, (*rows, self.selection.profiles[0].size), own,
+                scratch, places, (buffers, table), missed, (*rows, self.selection.profiles[0].size, self.lanes), own,
                 *(pointer(name, self.dtype) for name in duals),
             )  # fmt: skip
 

@@ -46,6 +46,7 @@ class Values(Builder):
         self._e: dict[int, int] = {}
         self._calls: dict[tuple[int, Grid], tuple[int, int]] = {}
         self._plain: dict[tuple[int, Grid], int] = {}
+        self._grams: dict[tuple[int, Grid], tuple[int, Pair]] = {}
         self.relus = Relus(level, self._roots, self._prepared)
 
     def _flush(self, root: Root) -> None:
@@ -89,7 +90,9 @@ class Values(Builder):
         if out < 0:
             gram, atoms = _gram_first(atoms)
             if gram is not None:
-                out = self._data("data", gram[1], grid, scaled(down, gram[0]))
+                over = scaled(down, gram[0])
+                out = self._data("data", gram[1], grid, over)
+                self._grams[id(gram[1]), grid] = out, over
         out = self.value_of("zero", grid=grid) if out < 0 else out
         for part in self._terms(atoms):
             out = self._gain(out, part, down, grid)
@@ -121,7 +124,7 @@ class Values(Builder):
         if out < 0:
             gram, atoms = _gram_first(atoms)
             if gram is not None:
-                out = self._data("cross", gram[1], grid, scaled(both(1.0), gram[0]))
+                out = self._products(*gram, grid)
         out = self.value_of("zero", grid=grid) if out < 0 else out
         for part in self._terms(atoms):
             out = self._term(out, part, grid)
@@ -199,6 +202,16 @@ class Values(Builder):
             out = self.value_of("add_outer", out, p=p, grid=grid)
             out = self.value_of("fresh", out, p=q, grid=grid)
         return out
+
+    def _products(self, coef: float, node: graph.Gram, grid: Grid) -> int:
+        """The covariances of data, of its increments where there are some: sums over channels are long."""
+        norms = node.norms
+        if norms is None or (id(node), grid) not in self._grams:
+            return self._data("cross", node, grid, scaled(both(1.0), coef))
+        value, over = self._grams[id(node), grid]
+        lengths = sides(lambda k: Number(1.0, ((norms[k], 0.5),)).times(over[k]))
+        p = self.numbers.place(grid, lengths, scaled(sides(lambda k: over[k].inverse), coef))
+        return self.value_of("covariance", value, p=p, grid=grid)
 
     def _data(self, op: str, node: graph.Gram, grid: Grid, scale: Pair) -> int:
         if node.data not in self.sources:
