@@ -165,7 +165,7 @@ def test_maps_of_two_axes_line_by_line(dtype, size):
     sizes = np.array([(n1, n2), (n1, n2), (m1, m2), (m1, m2)])
     goal, spare = x.size, x.size + m1 * m2 * v
     for lines in ((3, m1), (0, 2), (2, 2), (2, 3)):
-        mixing.mix(work, goal, 0, spare, taps, np.array([0, m1]), sizes, 2, *lines)
+        mixing.mix(work, goal, 0, spare, taps, np.array([0, m1]), sizes, 2, *lines, v)
     close(work[goal:spare].reshape(m1, m2, v), np.einsum("ap,bq,pqk->abk", a, b, x), dtype)
     for inner in (n1, 3):
         reached = [max([k for k in row if k < inner], default=-1) for row in first[0]]

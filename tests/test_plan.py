@@ -179,25 +179,26 @@ def test_work_of_tiles_by_counting(n: int, symmetric: bool) -> None:
         for first in range(tile.cols.start, tile.cols.stop, 32):
             end = min(first + 32, tile.cols.stop)
             rows += sum(not symmetric or i < end for i in range(tile.rows.start, tile.rows.stop))
-    assert Cut(64, 64, 32, symmetric, filled=True).work(n) == (len(tiles), rows)
+    assert Cut(64, 64, 32, symmetric, filled=True, slab=64).work(n) == (len(tiles), rows)
     entries = sum(tile.entries for tile in tiles) / 64
-    assert Cut(64, 64, 64, symmetric, filled=False).work(n) == (len(tiles), entries)
+    assert Cut(64, 64, 64, symmetric, filled=False, slab=64).work(n) == (len(tiles), entries)
 
 
-@pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("room", [0, 100, 150, 1000])
-def test_what_is_prepared_anew_by_a_cache_of_the_latest(room: int, symmetric: bool) -> None:
-    """Tiles of 8 x 64 ask for their columns and their rows; what is there for longest goes first."""
+@pytest.mark.parametrize(("times", "symmetric"), [(1, True), (2, True), (2, False)])
+def test_what_is_prepared_anew_by_a_cache_of_the_latest(times: int, room: int, symmetric: bool) -> None:
+    """Slabs of 8 x 8 ask for their columns and their rows; what is there for longest goes first."""
     n, made, kept = 200, 0, {}
-    for tile in blocks(n, n, 8, 64, symmetric):
+    for tile in blocks(n, n, 8, 8, symmetric):
         for side, part in enumerate((tile.rows, tile.cols)):
             size = part.stop - part.start
-            if kept.pop((side, part.start), None) is None:
+            key = side * (times - 1), part.start
+            if kept.pop(key, None) is None:
                 made += size
-            kept[side, part.start] = size
+            kept[key] = size
             while sum(kept.values()) > room and len(kept) > 2:
                 del kept[next(iter(kept))]
-    assert Cut(8, 64, 32, symmetric, filled=True).fresh(n, room) == pytest.approx(made, rel=0.02)
+    assert Cut(8, 64, 32, symmetric, filled=True, slab=8).fresh(n, room, times) == pytest.approx(made, rel=0.02)
 
 
 @pytest.fixture

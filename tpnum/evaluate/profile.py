@@ -68,6 +68,10 @@ class ProfileValues:
                 self._values[own.key] = np.broadcast_to(value, self._sizes(own.axes))
         return self._values[node.key]
 
+    def again(self) -> ProfileValues:
+        """A pass over the same inputs that has found nothing yet."""
+        return ProfileValues(self.pairs, self.side, self.data, self.account, self._variances)
+
     @property
     def bytes(self) -> int:
         """What the arrays found so far take, but for those that repeat one example."""

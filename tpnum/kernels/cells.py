@@ -17,9 +17,9 @@ import numpy as np
 
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
-from tpnum.kernels._views import get, lanes, put, strip, table
-from tpnum.kernels.increments import add_rho, correlations, differences, gain, products, relu
-from tpnum.kernels.machine import add, add_outer, add_product, both, expand, normal
+from tpnum.kernels._views import get, put, strip, table
+from tpnum.kernels.increments import add_rho, correlations, covariances, differences, gain, products, relu
+from tpnum.kernels.machine import add, add_outer, add_product, both, expand, normal, scaled
 from tpnum.kernels.mixing import mix, reach
 
 CHUNK, LONG = 16, 64
@@ -30,8 +30,9 @@ OPERATIONS = (
     "gain",  # a gains the increments of a term with co-correlation c (-1: one), parameters p
     "zero",  # a <- 0
     "copy",  # a <- b
-    "recall",  # a <- the state kept in b one step before, by map n; zero at first
+    "recall",  # a gains what the step before made of b, by map n; nothing at first
     "cross",  # a <- products of the data n, scaled by parameter p
+    "covariance",  # a <- covariance of the increments b; parameters p: deviation over scale, and scale
     "co",  # a <- co-correlation of the increments b; parameters p: deviation over scale and its inverse
     "normal",  # a <- co-correlation of the covariance b, inverse deviations p
     "dual",  # a <- e of b, c <- derivative kernel or -1, by the function in slot n, parameters p
@@ -42,19 +43,19 @@ OPERATIONS = (
     "add_product",  # a <- a + r_i c_j b c, parameter p
     "add_outer",  # a <- a + r_i c_j, parameter p
     "multiply",  # a <- a b
+    "times",  # a <- r_i c_j b, parameter p
     "fresh",  # a <- a + r_i c_j on coinciding positions of one example, parameter p
     "relu",  # a <- increments behind relu from those before, b <- tangent source; parameters p, constants n
     "first",  # the same, b being made of the covariances of a and not read
     "mix",  # a <- linear map n of b, axis by axis
-    "keep",  # a <- b, the next step's state
     "load",  # a <- what buffer n holds for the cells
     "store",  # buffer n gains a at the cells that it has
 )
 """In the order of their codes."""
 
 (
-    DATA, GAIN, ZERO, COPY, RECALL, CROSS, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO, ADD_PRODUCT,
-    ADD_OUTER, MULTIPLY, FRESH, RELU, START, MIX, KEEP, LOAD, STORE,
+    DATA, GAIN, ZERO, COPY, RECALL, CROSS, COVARIANCE, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO,
+    ADD_PRODUCT, ADD_OUTER, MULTIPLY, TIMES, FRESH, RELU, START, MIX, LOAD, STORE,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 LAST_PADDED = COPY
@@ -97,7 +98,10 @@ def run(
     code, stretches, registers, components, spaces, cells, maps, taps, params, data, tables, work,
     places, buffers, missed, rows, column, d0, d1, d2, d3,
 ):  # fmt: skip
-    """Run a region's code for the rows ``rows`` against one strip of columns, component after component.
+    """Run a region's code for some rows against one strip of columns, component after component.
+
+    ``rows`` are the first, the last, how many there are in ``params``, and the columns V of the strip, a
+    multiple of `tpnum.kernels._views.lanes`.
 
     ``code`` (n, 8) rows (operation, a, b, c, p, n, space, flag), p a block of parameters; ``stretches``
     (s, 4) begin, end and stop: operations on the cells of one space, then maps from there, which take every
@@ -123,7 +127,7 @@ def run(
     )  # fmt: skip
     work, places, buffers, starts = borrow(work), borrow(places), borrow(buffers[0]), borrow(buffers[1])
     missed = borrow(missed)
-    first_row, last_row, height = rows
+    first_row, last_row, height, v = rows
     own = column
     axes = components.shape[1]
     count = np.empty(places.shape[1], np.int64)
@@ -133,7 +137,6 @@ def run(
     sizes, ends = np.empty((most, 4, axes), np.int64), np.empty((most, axes), np.int64)
     written = np.empty(most, np.int64)
     width = 1
-    v = lanes(work)
     kept = np.empty(v)
     total = borrow(kept)
     row_constants = np.empty(5 * v, work.dtype)
@@ -220,19 +223,22 @@ def run(
                             elif op == ZERO:
                                 for t in range(v):
                                     a[t] = 0
-                            elif op == COPY or op == KEEP:
+                            elif op == COPY:
                                 for t in range(v):
                                     a[t] = b[t]
                             elif op == RECALL:
                                 at = maps[0][n, 0, component[0]] + m
-                                inside = m < spaces[3][space, 0, component[0]]
-                                known = inside and taps[0][at] < taps[0][at + 1]
-                                before = pb + (taps[1][taps[0][at]] if known else 0) * v
-                                for t in range(v):
-                                    a[t] = get(work, before + t) if known else work.dtype.type(0)
+                                if taps[0][at] < taps[0][at + 1]:
+                                    before = strip(work, pb + taps[1][taps[0][at]] * v, v)
+                                    for t in range(v):
+                                        a[t] += before[t]
+                            elif op == COVARIANCE:
+                                covariances(a, b, left, right, 0, i)
                             elif op == MULTIPLY:
                                 for t in range(v):
                                     a[t] *= b[t]
+                            elif op == TIMES:
+                                scaled(b, left, right, 0, i, 0, a)
                             elif op == DUAL:
                                 dual = d0 if n == 0 else d1 if n == 1 else d2 if n == 2 else d3
                                 dual(b, left, right, 0, i, 0, a, c)
@@ -291,7 +297,7 @@ def run(
                             mix(
                                 work, registers[code[end + j, 1], 0] * v, registers[code[end + j, 2], 0] * v,
                                 registers[registers.shape[0] - 1, 0] * v, taps, ends[j], sizes[j], axes,
-                                written[j], upto,
+                                written[j], upto, v,
                             )  # fmt: skip
                         written[j] = upto
                     if done == whole:

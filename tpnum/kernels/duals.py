@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numba import config, from_dtype, types
 from numba.experimental.function_type import _get_wrapper_address
+from numba.extending import typeof_impl
 
 HOMES = {
     **dict.fromkeys(("abrelu", "rectpow", "step", "sign"), "piecewise"),
@@ -34,6 +35,7 @@ class Pointer(types.WrapperAddressProtocol):
 
     def __init__(self, dispatcher: Any, signature: Any):
         self._signature = signature
+        self.type = types.FunctionType(signature)
         self._keep = dispatcher
         dispatcher.compile(signature.args)
         self._address = _get_wrapper_address(dispatcher, signature)
@@ -44,6 +46,12 @@ class Pointer(types.WrapperAddressProtocol):
     def signature(self) -> Any:
         """The type of the strip."""
         return self._signature
+
+
+@typeof_impl.register(Pointer)
+def _type_of(pointer: Pointer, context: Any) -> Any:
+    """The type that it has, not one that is made again for every call: that takes longer than short calls."""
+    return pointer.type
 
 
 @cache

@@ -28,46 +28,77 @@ from tpnum.kernels._views import (
 
 @kernel
 def differences(work, a, x, at, y, column, channels, scale, scales, q, total):
-    """a[k] = sum_c (s x_c - s_k y_ck)^2, whatever the type of the registers in float64; |a| = lanes."""
+    """a[k] = sum_c (s x_c - s_k y_ck)^2, whatever the type of the registers in float64; |a| = |total|."""
     full_width()
-    v = lanes(work)
+    v = total.size
+    piece = lanes(work)
     u0 = scale * get(x, at)
     if channels == 3:  # the sum is never in memory
         u1, u2 = scale * get(x, at + 1), scale * get(x, at + 2)
-        for k in range(v):
-            s = np.float64(get_read(scales, q + k))
-            d0 = u0 - s * get_read(y, column + k)
-            d1 = u1 - s * get_read(y, column + v + k)
-            d2 = u2 - s * get_read(y, column + 2 * v + k)
-            put_first(work, a + k, work.dtype.type(d0 * d0 + (d1 * d1 + d2 * d2)))
+        for low in range(0, v, piece):
+            for lane in range(piece):
+                k = low + lane
+                s = np.float64(get_read(scales, q + k))
+                d0 = u0 - s * get_read(y, column + k)
+                d1 = u1 - s * get_read(y, column + v + k)
+                d2 = u2 - s * get_read(y, column + 2 * v + k)
+                put_first(work, a + k, work.dtype.type(d0 * d0 + (d1 * d1 + d2 * d2)))
         return
-    for k in range(v):
-        d0 = u0 - np.float64(get_read(scales, q + k)) * get_read(y, column + k)
-        put_second(total, k, d0 * d0)
-    for c in range(1, channels):
-        u0 = scale * get(x, at + c)
-        o = column + c * v
-        for k in range(v):
-            d0 = u0 - np.float64(get_read(scales, q + k)) * get_read(y, o + k)
-            put_second(total, k, get_second(total, k) + d0 * d0)
-    for k in range(v):
-        put_first(work, a + k, work.dtype.type(get_second(total, k)))
+    for low in range(0, v, piece):
+        for lane in range(piece):
+            put_second(total, low + lane, 0.0)
+        c = 0
+        while c + 4 <= channels:
+            u0, u1 = scale * get(x, at + c), scale * get(x, at + c + 1)
+            u2, u3 = scale * get(x, at + c + 2), scale * get(x, at + c + 3)
+            for lane in range(piece):
+                k = low + lane
+                o = column + c * v + k
+                s = np.float64(get_read(scales, q + k))
+                d0, d1 = u0 - s * get_read(y, o), u1 - s * get_read(y, o + v)
+                d2, d3 = u2 - s * get_read(y, o + 2 * v), u3 - s * get_read(y, o + 3 * v)
+                put_second(total, k, get_second(total, k) + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)))
+            c += 4
+        while c < channels:
+            u0 = scale * get(x, at + c)
+            for lane in range(piece):
+                k = low + lane
+                d0 = u0 - np.float64(get_read(scales, q + k)) * get_read(y, column + c * v + k)
+                put_second(total, k, get_second(total, k) + d0 * d0)
+            c += 1
+        for lane in range(piece):
+            put_first(work, a + low + lane, work.dtype.type(get_second(total, low + lane)))
 
 
 @kernel
 def products(work, a, x, at, y, column, channels, scale, scales, q, total):
-    """a[k] = s s_k sum_c x_c y_ck, summed in float64."""
+    """a[k] = s s_k sum_c x_c y_ck, summed in float64; |a| = |total|."""
     full_width()
-    v = lanes(work)
-    for k in range(v):
-        put_second(total, k, 0.0)
-    for c in range(channels):
-        u = scale * get(x, at + c)
-        o = column + c * v
-        for k in range(v):
-            put_second(total, k, get_second(total, k) + u * get_read(y, o + k))
-    for k in range(v):
-        put_first(work, a + k, work.dtype.type(get_second(total, k) * np.float64(get_read(scales, q + k))))
+    v = total.size
+    piece = lanes(work)
+    for low in range(0, v, piece):
+        for lane in range(piece):
+            put_second(total, low + lane, 0.0)
+        c = 0
+        while c + 4 <= channels:
+            u0, u1 = scale * get(x, at + c), scale * get(x, at + c + 1)
+            u2, u3 = scale * get(x, at + c + 2), scale * get(x, at + c + 3)
+            for lane in range(piece):
+                o = column + c * v + low + lane
+                near = u0 * get_read(y, o) + u1 * get_read(y, o + v)
+                far = u2 * get_read(y, o + 2 * v) + u3 * get_read(y, o + 3 * v)
+                put_second(total, low + lane, get_second(total, low + lane) + (near + far))
+            c += 4
+        while c < channels:
+            u0 = scale * get(x, at + c)
+            for lane in range(piece):
+                o = column + c * v + low + lane
+                put_second(total, low + lane, get_second(total, low + lane) + u0 * get_read(y, o))
+            c += 1
+        for lane in range(piece):
+            k = low + lane
+            turned = get_second(total, k) * np.float64(get_read(scales, q + k))
+            put_first(work, a + k, work.dtype.type(turned))
 
 
 @kernel
@@ -85,6 +116,19 @@ def correlations(a, b, rp, cp, p, i):
         y = max((b[k] - d * d) * (w_i * w[k]), zero)
         left = max((one - y) + one, zero)
         a[k] = y if y <= one else -left
+
+
+@kernel
+def covariances(a, b, rp, cp, p, i):
+    """Covariances from increments: s_i s (r_i r - (D - (r_i - r)^2) / 2); rows r and the scale s."""
+    half = a.dtype.type(0.5)
+    r_i = rp[p, i]
+    s_i = rp[p + 1, i]
+    r = cp[p]
+    s = cp[p + 1]
+    for k in range(a.size):
+        d = r_i - r[k]
+        a[k] = (s_i * s[k]) * (r_i * r[k] - half * (b[k] - d * d))
 
 
 @kernel
@@ -130,7 +174,8 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
     full_width()
     rows, cols, padded = cells
     rp, cp = params
-    v = lanes(work)
+    v = fixed.size // 5
+    piece = lanes(work)
     one = work.dtype.type(1)
     zero = work.dtype.type(0)
     half = work.dtype.type(0.5)
@@ -161,71 +206,79 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
         u_i = alpha * r_i
         z_i = square * u_i
         if padded[m] % 16 != 0:
-            for k in range(fixed.size // 5):  # a number that LLVM does not know, or it unrolls the loop
+            for k in range(v):
                 g = z_i - square * (get_read(fixed, k) * get_read(cp, c + k))
                 put_first(work, p + k, g * g)
             continue
         w_i = half * get(rp, r_at + row_at[2])
         turn_i, keep_i = turn * u_i, keep * u_i
         if t < 0:
-            for k in range(v):
-                r = get_read(cp, c + k)
-                g = r_i - r
-                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
-                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), most)
-                left = y > one
-                y = two - y if left else y
-                gap = (one if left else y) - math.sqrt(y) * y * segment(y)
-                u = get_read(fixed, k) * r
-                g = z_i - square * u
-                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
+            for low in range(0, v, piece):
+                for lane in range(piece):
+                    k = low + lane
+                    r = get_read(cp, c + k)
+                    g = r_i - r
+                    d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                    y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), most)
+                    left = y > one
+                    y = two - y if left else y
+                    gap = (one if left else y) - math.sqrt(y) * y * segment(y)
+                    u = get_read(fixed, k) * r
+                    g = z_i - square * u
+                    put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
         elif first:
-            for k in range(v):
-                r = get_read(cp, c + k)
-                g = r_i - r
-                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
-                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), two)
-                rho = one - y
-                left = y > one
-                y = two - y if left else y
-                s = math.sqrt(y)
-                f = s * angle(y)
-                gap = (one if left else y) - s * y * segment(y)
-                u = get_read(fixed, k) * r
-                g = z_i - square * u
-                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
-                product = r_i * r
-                old = (get_read(fixed, 3 * v + k) * (product * rho)) * (f if left else one - f)
-                put_second(work, q + k, old + (get_read(fixed, 4 * v + k) * product) * (one - gap))
+            for low in range(0, v, piece):
+                for lane in range(piece):
+                    k = low + lane
+                    r = get_read(cp, c + k)
+                    g = r_i - r
+                    d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                    y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), two)
+                    rho = one - y
+                    left = y > one
+                    y = two - y if left else y
+                    s = math.sqrt(y)
+                    f = s * angle(y)
+                    gap = (one if left else y) - s * y * segment(y)
+                    u = get_read(fixed, k) * r
+                    g = z_i - square * u
+                    put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
+                    product = r_i * r
+                    old = (get_read(fixed, 3 * v + k) * (product * rho)) * (f if left else one - f)
+                    put_second(work, q + k, old + (get_read(fixed, 4 * v + k) * product) * (one - gap))
         elif signed:
-            for k in range(v):
-                r = get_read(cp, c + k)
-                g = r_i - r
-                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
-                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), two)
-                left = y > one
-                y = two - y if left else y
-                s = math.sqrt(y)
-                f = s * angle(y)
-                gap = (one if left else y) - s * y * segment(y)
-                u = get_read(fixed, k) * r
-                g = z_i - square * u
-                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
-                old = get_read(fixed, 2 * v + k) * get_second(work, q + k) + get_read(fixed, 3 * v + k)
-                new = (get_read(fixed, 4 * v + k) * r) * r_i
-                put_second(work, q + k, old * (f if left else one - f) + (new - new * gap))
+            for low in range(0, v, piece):
+                for lane in range(piece):
+                    k = low + lane
+                    r = get_read(cp, c + k)
+                    g = r_i - r
+                    d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                    y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), two)
+                    left = y > one
+                    y = two - y if left else y
+                    s = math.sqrt(y)
+                    f = s * angle(y)
+                    gap = (one if left else y) - s * y * segment(y)
+                    u = get_read(fixed, k) * r
+                    g = z_i - square * u
+                    put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
+                    old = get_read(fixed, 2 * v + k) * get_second(work, q + k) + get_read(fixed, 3 * v + k)
+                    new = (get_read(fixed, 4 * v + k) * r) * r_i
+                    put_second(work, q + k, old * (f if left else one - f) + (new - new * gap))
         else:
-            for k in range(v):
-                r = get_read(cp, c + k)
-                g = r_i - r
-                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
-                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), one)
-                s = math.sqrt(y)
-                f = s * angle(y)
-                gap = y - s * y * segment(y)
-                u = get_read(fixed, k) * r
-                g = z_i - square * u
-                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
-                old = get_read(fixed, 2 * v + k) * get_second(work, q + k) + get_read(fixed, 3 * v + k)
-                new = (get_read(fixed, 4 * v + k) * r) * r_i
-                put_second(work, q + k, old * (one - f) + (new - new * gap))
+            for low in range(0, v, piece):
+                for lane in range(piece):
+                    k = low + lane
+                    r = get_read(cp, c + k)
+                    g = r_i - r
+                    d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                    y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), one)
+                    s = math.sqrt(y)
+                    f = s * angle(y)
+                    gap = y - s * y * segment(y)
+                    u = get_read(fixed, k) * r
+                    g = z_i - square * u
+                    put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
+                    old = get_read(fixed, 2 * v + k) * get_second(work, q + k) + get_read(fixed, 3 * v + k)
+                    new = (get_read(fixed, 4 * v + k) * r) * r_i
+                    put_second(work, q + k, old * (one - f) + (new - new * gap))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tpnum.kernels._jit import full_width, kernel
-from tpnum.kernels._views import get_first, get_read, lanes, put_first
+from tpnum.kernels._views import get_first, get_read, put_first
 
 
 @kernel
@@ -51,14 +51,13 @@ def _taps(work, out, source, size, step, count, place, taps):
 
 
 @kernel
-def mix(work, goal, source, spare, taps, starts, sizes, axes, first, last):
-    """Maps of all axes: register ``source`` (n_1, ..., n_D, V) to ``goal`` (m_1, ..., m_D, V).
+def mix(work, goal, source, spare, taps, starts, sizes, axes, first, last, v):
+    """Maps of all axes: register ``source`` (n_1, ..., n_D, V) to ``goal`` (m_1, ..., m_D, V), V = ``v``.
 
     ``sizes`` (4, D) are n, how many of them are read, m and how many are written, the first ones.  The last
     two axes go together, line by line, so that what is between them stays in the first level; of the lines
     of m_{D-1} those from ``first`` to ``last`` are written.
     """
-    v = lanes(work)
     outer = 1
     flip = 0
     for t in range(axes - 2):

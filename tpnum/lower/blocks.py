@@ -12,7 +12,6 @@ import numpy as np
 
 from tpnum.evaluate.blocks import Block
 from tpnum.evaluate.cells import CellValues
-from tpnum.kernels._views import WIDTH
 from tpnum.law import graph
 from tpnum.lower.network import grid_of
 from tpnum.lower.numbers import scale
@@ -106,13 +105,12 @@ class BlockLayout:
 class BlockProgram:
     """The region over the profiles of a tile's rows and columns; like `tpnum.lower.program.Program`."""
 
-    steps, work_cells = 1, 0
+    steps, work_cells, spread = 1, 0, 0
     subtracts = True  # what functions of covariances are worth in single precision, nobody knows
     signature: tuple = ()
 
-    def __init__(self, layout: BlockLayout, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
-        self.layout, self.profiles, self.dtype = layout, profiles, dtype
-        self.lanes = WIDTH // dtype.itemsize
+    def __init__(self, layout: BlockLayout, profiles: tuple[ProfileValues, ProfileValues], lanes: int):
+        self.layout, self.profiles, self.lanes = layout, profiles, lanes
         level = layout.level
         roots = {id(root): root for root in (*level.loaded, *level.roots)}.values()
         self.buffer_nodes = [id(root.node) for root in roots]
@@ -123,7 +121,7 @@ class BlockProgram:
 
     def part(self, components: np.ndarray) -> BlockProgram:
         """The same for some of the cells."""
-        made = BlockProgram(self.layout.part(components), self.profiles, self.dtype)
+        made = BlockProgram(self.layout.part(components), self.profiles, self.lanes)
         made.strips = self.strips
         return made
 
@@ -166,7 +164,8 @@ class BlockProgram:
         given: dict[int, Block] = {}
         positions = self.cells[which]
         cells = {slot: positions[:, t] for t, slot in enumerate(self.layout.level.slots)}
-        values = CellValues(self.profiles, here, own, len(positions), cells, given)
+        same = own - here[1].start  # counted from the first column, not from that of the strip
+        values = CellValues(self.profiles, here, same, len(positions), cells, given)
         for root in self.layout.level.loaded:
             found = views[id(root.node)][:, self.places[id(root)][which], :width].transpose(1, 0, 2)
             given[id(root.node)] = self._block(root, found, values)

@@ -197,8 +197,11 @@ class Layout:
 
     def cells_of(self, space: Hashable) -> int:
         """The most cells that a component has of a space."""
-        count = self._count[self.spaces[space]]
-        return int(np.prod(count.max(axis=1), initial=1)) if self.axes else 1
+        return self.size_of(self.spaces[space])
+
+    def size_of(self, space: int) -> int:
+        """The same of a space by its number."""
+        return int(np.prod(self._count[space].max(axis=1), initial=1)) if self.axes else 1
 
     def shapes(self, space: Hashable) -> list[int]:
         """The most cells of a space along every slot."""

@@ -16,9 +16,12 @@ BUFFERED = ("load", "store")
 """Operations that number cells in their own way."""
 APART = ("mix", *BUFFERED)
 """Operations beside which values are kept for all cells."""
-KEEPS = ("keep", "retain")
-STEPS = ("recall", *KEEPS)
-"""Operations that make a stretch one of a recurrence, whose cells are done one after the other."""
+ENDS = (*APART, "keep")
+STEPS = ("recall", "keep")
+"""Operations that make a stretch one of a recurrence, whose cells are done one after the other.
+
+What is kept stays in its register, where the next step finds it: `keep` is no instruction.
+"""
 
 
 def steps_together(code: list[Instruction]) -> list[Instruction]:
@@ -26,9 +29,10 @@ def steps_together(code: list[Instruction]) -> list[Instruction]:
 
     A loop is all that its recalled states lead to and that leads to the states kept for the next step.
     """
-    recalls = {one.extra: k for k, one in enumerate(code) if one.op == "recall"}
-    if not recalls:
+    if all(one.op != "recall" for one in code):
         return code
+    code = _readers_first(code)
+    recalls = {one.extra: k for k, one in enumerate(code) if one.op == "recall"}
     makers = {v: k for k, one in enumerate(code) for v in one.makes if v >= 0}
     below = [{makers[v] for v in one.reads if v >= 0} for one in code]
     above: list[set[int]] = [set() for _ in code]
@@ -37,13 +41,35 @@ def steps_together(code: list[Instruction]) -> list[Instruction]:
             above[source].add(k)
     loops: list[set[int]] = []
     for k, one in enumerate(code):
-        if one.op in KEEPS:
+        if one.op == "keep":
             loops.append({recalls[one.extra], k})
     loops = _joined([_between(loop, below, above) for loop in loops], below, above)
     for loop in loops:
         if any(code[k].op in APART for k in loop):
             raise Unsupported("a recurrence whose steps mix positions")
     return [code[k] for k in _ordered(len(code), loops, below)]
+
+
+def _readers_first(code: list[Instruction]) -> list[Instruction]:
+    """The code with what else reads a value before what changes it in place, which then needs no copy."""
+    makers = {v: k for k, one in enumerate(code) for v in one.makes if v >= 0}
+    readers: dict[int, list[int]] = {}
+    for k, one in enumerate(code):
+        for v in one.reads:
+            readers.setdefault(v, []).append(k)
+    order: list[int] = []
+    done: set[int] = set()
+    for k, one in enumerate(code):
+        for read, made in zip(one.reads, one.makes, strict=True):
+            for j in readers[read] if read >= 0 and made >= 0 else ():
+                ready = all(makers[v] in done for v in code[j].reads if v >= 0)
+                if j > k and j not in done and ready and code[j].grid == one.grid and code[j].op not in ENDS:
+                    order.append(j)
+                    done.add(j)
+        if k not in done:
+            order.append(k)
+            done.add(k)
+    return [code[k] for k in order]
 
 
 def _reached(start: Iterable[int], edges: list[set[int]]) -> set[int]:

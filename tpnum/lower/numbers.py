@@ -33,6 +33,14 @@ class Number:
         return Number(self.coef * other.coef, self.powers + other.powers, self.scales + other.scales)
 
     @property
+    def inverse(self) -> Number:
+        """One over it; what is zero stays zero."""
+        powers, scales = (
+            tuple((node, -power) for node, power in part) for part in (self.powers, self.scales)
+        )
+        return Number(1.0 / self.coef, powers, scales)
+
+    @property
     def key(self) -> tuple:
         named = [tuple((node.key, power) for node, power in part) for part in (self.powers, self.scales)]
         return (self.coef, *named)

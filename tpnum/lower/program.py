@@ -9,10 +9,9 @@ import numpy as np
 
 from tpnum.kernels import cells as kernels
 from tpnum.kernels._arrays import aligned
-from tpnum.kernels._views import WIDTH
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
-from tpnum.lower.loops import APART, BUFFERED, KEEPS, STEPS
+from tpnum.lower.loops import APART, BUFFERED, STEPS
 from tpnum.lower.numbers import axes_of, padded
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
@@ -47,7 +46,6 @@ class Laid(NamedTuple):
 
 
 CODE = {name: number for number, name in enumerate(kernels.OPERATIONS)}
-CODE |= {"retain": CODE["copy"]}
 PIECE = 1 << 28
 """Numbers that are computed between two looks at whether to go on."""
 
@@ -61,9 +59,9 @@ class Program:
         schedule: Schedule,
         profiles: tuple[ProfileValues, ProfileValues],
         dtype: np.dtype,
+        lanes: int,
     ):
-        self.layout, self.dtype = layout, dtype
-        self.lanes = WIDTH // dtype.itemsize
+        self.layout, self.dtype, self.lanes = layout, dtype, lanes
         selection = Selection(layout.level, profiles, dtype)
         self.selection = selection
         self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
@@ -87,7 +85,7 @@ class Program:
             for v in (*one.reads, *one.makes):
                 if v >= 0:
                     stretch_of.setdefault(v, set()).add(stretch)
-                    if one.op == "mix":
+                    if one.op in ("mix", "keep"):
                         stretch_of[v].add(-1)
             goal = key if one.op != "mix" else self._goal(one)
             for v in one.makes:
@@ -118,16 +116,17 @@ class Program:
         def until(value: int, k: int) -> int:
             return k if kind(value) == ("chunk",) else ends[groups[k]]
 
-        placed, kinds = allocate(code, kind, until)
-        states = {one.extra: one.grid for one in code if one.op == "recall"}
-        self._states = {key: len(kinds) + k for k, key in enumerate(states)}
+        kept = {one.extra: one.reads[0] for one in code if one.op == "keep"}
+        placed, kinds = allocate(code, kind, until, kept.values())
+        self._states = {one.extra: places[0] for one, _, places in placed if one and one.op == "keep"}
         self.buffer_nodes: list[int] = []
         rows: list[tuple[int, ...]] = []
         stretches: dict[int, list[int]] = {}
         k = 0
         for own, near, registers in placed:
             begun = stretches.setdefault(groups[k], [len(rows)] * 3 + [kernels.LONG])
-            rows.append(self._row(own, near, registers))
+            if own is None or own.op != "keep":
+                rows.append(self._row(own, near, registers))
             begun[2] = len(rows)
             if own is None or own.op != "mix":
                 begun[1] = len(rows)
@@ -143,20 +142,20 @@ class Program:
             local = kind_ == ("chunk",)
             places.append((at, int(local)))
             at += kernels.CHUNK if local else self.layout.cells_of(kind_[1])  # type: ignore[index]
-        for grid in states.values():
-            places.append((at, 0))
-            at += self.layout.cells_of(grid)
         places.append((at, 0))  # what is between the axes of a map
         self.registers = np.array(places, np.int64)
         self.work_cells = at + self._spare()
+        at_once = [
+            1 if chunk == 1 else self.layout.size_of(int(self.code[begin, 6]))
+            for begin, _, _, chunk in self.stretches
+        ]
+        self.spread = len(places) * max(at_once, default=1)
 
     def _row(self, one: Any, near: Any, registers: tuple[int, int, int]) -> tuple[int, ...]:
         if one is None:
             return (CODE["copy"], *registers, 0, 0, self.layout.spaces[near.grid], 0)
         if one.op == "recall":
             registers = (registers[0], self._states[one.extra], -1)
-        elif one.op in KEEPS:
-            registers = (self._states[one.extra], registers[0], -1)
         n = one.n
         if one.op in ("mix", "recall"):
             n = self.layout.maps[one.extra[1:]]
@@ -318,7 +317,7 @@ class Program:
                 taps, (row.flat[0], col.flat[0], self.blocks, row.constants, col.constants.ravel()),
                 (row.flat[1], col.flat[1], self.sources),
                 (self.entries, self.terms, self.least, row.flat[2], col.flat[2], self.coefs),
-                scratch, places, (buffers, table), missed, (*rows, self.selection.profiles[0].size), own,
+                scratch, places, (buffers, table), missed, (*rows, self.selection.profiles[0].size, self.lanes), own,
                 *(pointer(name, self.dtype) for name in duals),
             )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tpnum.kernels._views import WIDTH
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLayout, BlockLevel, BlockProgram
 from tpnum.lower.builder import refusal
@@ -17,11 +18,19 @@ from tpnum.lower.program import Program
 from tpnum.lower.schedule import Schedule
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from tpnum.evaluate.profile import ProfileValues
 
     Profiles = tuple[ProfileValues, ProfileValues]
+
+
+STRIP = 128 << 10
+"""Bytes of a strip's registers that stay in the second-level cache."""
+LANES = 128
+"""The most columns at a time: more hide no more of what an instruction waits for."""
 
 
 class Regions(NamedTuple):
@@ -47,7 +56,7 @@ def regions(outputs: list[graph.Pair], profiles: Profiles, dtype: np.dtype) -> R
             for level in schedule.levels
         ]
         try:
-            programs = [program(layout, schedule, profiles, dtype) for layout in layouts]
+            programs = [program(one, schedule, profiles, dtype, lanes(dtype)) for one in layouts]
         except Unsupported as why:
             more = _nodes_of(outputs, why.call, str(why))
             if not more or more.keys() <= apart.keys():
@@ -58,12 +67,24 @@ def regions(outputs: list[graph.Pair], profiles: Profiles, dtype: np.dtype) -> R
 
 
 def program(
-    layout: Layout | BlockLayout, schedule: Schedule, profiles: Profiles, dtype: np.dtype
+    layout: Layout | BlockLayout, schedule: Schedule, profiles: Profiles, dtype: np.dtype, lanes: int
 ) -> Program | BlockProgram:
-    """A level's program for other examples."""
+    """A level's program for other examples, ``lanes`` columns at a time."""
     if isinstance(layout, BlockLayout):
-        return BlockProgram(layout, profiles, dtype)
-    return Program(layout, schedule, profiles, dtype)
+        return BlockProgram(layout, profiles, lanes)
+    return Program(layout, schedule, profiles, dtype, lanes)
+
+
+def lanes(dtype: np.dtype, programs: Sequence[Program | BlockProgram] = (), most: int = 0) -> int:
+    """Columns at a time: as many as leave what the programs go over together in the second-level cache.
+
+    At least `tpnum.kernels._views.WIDTH` bytes, and no more than it takes for ``most`` columns.
+    """
+    count = WIDTH // dtype.itemsize
+    spread = max((one.spread for one in programs), default=1) * dtype.itemsize
+    while count < min(most, LANES) and 2 * count * spread <= STRIP:
+        count *= 2
+    return count
 
 
 def refused(outputs: list[graph.Pair], profiles: Profiles) -> dict[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Collection, Hashable, Sequence
 
 
 class Operation(Protocol):
@@ -47,13 +47,14 @@ def allocate(
     operations: Sequence[Op],
     kind: Callable[[int], Hashable],
     until: Callable[[int, int], int] = lambda value, k: k,
+    pinned: Collection[int] = (),
 ) -> tuple[list[tuple[Op | None, Op, Placed]], list[Hashable]]:
     """The registers of every operation, and the kind of each register.
 
     A value keeps its register until its last reader.  A result that is made in place takes the register of
     its operand if nobody reads the operand again, else the register of a copy: an entry whose first is None,
     beside the operation that it is for.  The register of a value that operation k reads last is used again
-    behind operation ``until(value, k)``.
+    behind operation ``until(value, k)``.  What is ``pinned`` is not changed in place.
     """
     last: dict[int, int] = {}
     for k, one in enumerate(operations):
@@ -75,7 +76,7 @@ def allocate(
         places = []
         for read, made in zip(one.reads, one.makes, strict=True):
             if read >= 0 and made >= 0:
-                kept = last[read] > k or one.reads.count(read) > 1
+                kept = last[read] > k or one.reads.count(read) > 1 or read in pinned
                 if kept or kind(read) != kind(made):
                     where[made] = fresh(made)
                     rows.append((None, one, (where[made], where[read], -1)))

@@ -1,19 +1,20 @@
 """Relus that one instruction takes from increments to what the next index maps start from.
 
-A relu whose value goes through one chain alone, and with its tangent kernel through one more, needs no
-co-correlation in between; it also adds the constants (biases) of what it reads.
+A relu whose value goes through one chain, and with its tangent kernel through one more, needs no
+co-correlation in between; it also adds the constants (biases) of what it reads.  Covariances that others
+read of it are made of these two: in a recurrence the next step has them, the readout reads them too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
 from tpnum.gauss.closed import FAMILIES
 from tpnum.law import graph
-from tpnum.lower.network import Group, Root
+from tpnum.lower.network import Root
 from tpnum.lower.schedule import Level
 
 if TYPE_CHECKING:
@@ -23,19 +24,42 @@ if TYPE_CHECKING:
 
     Prepare = Callable[[graph.DualCall, int], Prepared]
 
+Key: TypeAlias = tuple[int, int]
+"""A root, by its identity, and the number of one of its groups."""
+
 
 @dataclass(frozen=True)
 class Rectified:
-    """A relu whose value goes through one chain alone and, with its tangent kernel, through one more."""
+    """A relu whose value V goes through one chain and, with its tangent kernel, through one more.
+
+    ``coef`` V is the source of the group ``value``, ``coefs`` are those of V and of V' ``inner`` in that of
+    ``tangent``; those of ``others`` are multiples of the second source and of the first's covariance.
+    """
 
     call: graph.DualCall
-    value: tuple[int, int]
-    tangent: tuple[int, int] | None
+    value: Key
+    tangent: Key | None
     coef: float
     coefs: tuple[float, float]
     inner: graph.Pair | None
     held: str
     scale: float
+    others: dict[Key, tuple[float, float]]
+
+
+class _Use(NamedTuple):
+    """A group of a root that is up V + down V' inner."""
+
+    key: Key
+    root: Root
+    up: float
+    down: float = 0.0
+    inner: graph.Pair | None = None
+
+    @property
+    def first(self) -> tuple[bool, bool]:
+        """What sorts the uses that can be made of others behind those that cannot, and behind states."""
+        return self.root.held != "inc", not self.root.groups[self.key[1]].carried
 
 
 class Relus:
@@ -63,7 +87,7 @@ class Relus:
         for number, uses in readers.items():
             made = self._fused(calls[number], uses)
             if made is not None:
-                found[made.value] = made
+                found |= dict.fromkeys([made.value, *made.others], made)
                 if made.tangent is not None:
                     found[made.tangent] = made
         return found
@@ -77,30 +101,35 @@ class Relus:
         first, second = (self.prepare(call, side) for side in (0, 1))
         if not _rectifies(first) or not _rectifies(second):
             return None
-        by_group: dict[tuple[int, int], list[tuple[Root, float, graph.Pair]]] = {}
+        by_group: dict[Key, list[tuple[Root, float, graph.Pair]]] = {}
         for root, k, coef, atom in uses:
             by_group.setdefault((id(root), k), []).append((root, coef, atom))
-        if len(by_group) > 2:
-            return None
-        value = tangent = inner = None
-        coef, coefs, held = 0.0, (0.0, 0.0), ""
+        values, tangents = [], []
         for key, terms in by_group.items():
             root = terms[0][0]
             if len(terms) != len(root.groups[key[1]].atoms):
                 return None
             if len(terms) == 1 and isinstance(terms[0][2], graph.Dual) and terms[0][2].what == "value":
-                if value is not None or terms[0][1] <= 0.0:
-                    return None
-                value, coef, held = key, terms[0][1], root.held
+                values.append(_Use(key, root, terms[0][1]))
                 continue
             split = self._tangent_terms(terms, root)
-            if split is None or tangent is not None:
+            if split is None:
                 return None
-            tangent, (*pair, inner) = key, split
-            coefs = (pair[0], pair[1])
-        if value is None:
+            tangents.append(_Use(key, root, *split))
+        if not values:
             return None
-        return Rectified(call, value, tangent, coef, coefs, inner, held, float(first.params[2, 0]))
+        value, *more = sorted(values, key=lambda use: use.first)
+        tangent, *rest = sorted(tangents, key=lambda use: use.first) or [None]
+        if value.up <= 0.0 or any(use.root.held == "inc" for use in more):
+            return None
+        if tangent is not None and any(use.inner is not tangent.inner for use in rest):
+            return None
+        coefs = (tangent.up, tangent.down) if tangent is not None else (0.0, 0.0)
+        others = {use.key: _multiples(use, value.up, coefs) for use in (*more, *rest)}
+        return Rectified(
+            call, value.key, tangent and tangent.key, value.up, coefs, tangent and tangent.inner,
+            value.root.held, float(first.params[2, 0]), others,
+        )  # fmt: skip
 
     def _tangent_terms(
         self, terms: list[tuple[Root, float, graph.Pair]], root: Root
@@ -131,13 +160,12 @@ class Relus:
             for k, group in enumerate(root.groups):
                 if (id(root), k) not in self.steps:
                     read |= {id(r) for _, a in group.atoms for r in self.level.network.read_by(a)}
-        found = {}
-        for root in self.level.roots:
-            for group in root.groups:
-                value = constant(group)
-                if value is not None and value > 0.0 and id(root) not in read:
-                    found[id(root)] = value
-        return found
+        for step in self.steps.values():
+            twin = self.roots[id(step.inner)].twin if step.inner is not None else None
+            if twin is not None and twin.node is not step.call.cov:
+                read.add(id(twin))
+        found = {id(root): constant(root) for root in self.level.roots if id(root) not in read}
+        return {name: value for name, value in found.items() if value > 0.0}
 
     def positive(self, root: Root) -> bool:
         """Whether no correlation of a root is negative: sums of what is behind a relu, and constants."""
@@ -162,11 +190,17 @@ def _rectifies(prepared: Prepared) -> bool:
     return family is not None and family.strip == "abrelu" and bool(np.all(prepared.params[0] == 0.5))
 
 
-def constant(group: Group) -> float | None:
-    """The value of a group of constants alone."""
-    if group.chain or any(Level.on_cells(atom) for _, atom in group.atoms):
-        return None
-    return sum(coef * atom.value for coef, atom in group.atoms if isinstance(atom, graph.Shared))
+def constant(root: Root) -> float:
+    """The sum of the constants that are added to a root."""
+    added = [term for group in root.groups if not group.chain for term in group.atoms]
+    return sum(coef * atom.value for coef, atom in added if isinstance(atom, graph.Shared))
+
+
+def _multiples(use: _Use, coef: float, coefs: tuple[float, float]) -> tuple[float, float]:
+    """What a use is of the two sources: of that of the tangent kernel, and of coef V."""
+    of_tangent = use.down / coefs[1] if use.down else 0.0
+    rest = use.up - of_tangent * coefs[0]
+    return of_tangent, 0.0 if abs(rest) < 1e-14 * abs(use.up) else rest / coef
 
 
 def _calls_of(atom: graph.Pair, roots: dict[int, Root]) -> list[graph.DualCall]:

@@ -9,9 +9,8 @@ from tpnum.lower.builder import both
 from tpnum.lower.compiler import Unsupported
 from tpnum.lower.loops import steps_together
 from tpnum.lower.network import Root, grid_of
-from tpnum.lower.relus import constant
+from tpnum.lower.rectify import RectifiedValues
 from tpnum.lower.schedule import Level
-from tpnum.lower.values import Values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from tpnum.lower.network import Grid
 
 
-class Selection(Values):
+class Selection(RectifiedValues):
     """The code of a level for a pair of profile passes."""
 
     def __init__(self, level: Level, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
@@ -51,14 +50,13 @@ class Selection(Values):
         for k, group in enumerate(root.groups):
             if group.carried:
                 source = self._source(root, k, -1)
-                op = "retain" if root.held == "inc" else "keep"
-                self.emit(op, source, grid=grid_of(root.node), extra=("map", id(root), k))
+                self.emit("keep", source, grid=grid_of(root.node), extra=("map", id(root), k))
 
     def _depths(self) -> dict[int, int]:
         """How many roots deep each one stands; a relu waits for the tangent kernel that it takes along."""
         loads = {id(root): [id(r) for r in root.loads] for root in self.level.roots}
-        for key, step in self.relus.steps.items():
-            if self._carried(*key):
+        for step in self.relus.steps.values():
+            if self._carried(*step.value):
                 continue  # a step's relu waits for nothing: it comes last
             inner = self._root(step.inner)
             if inner is not None:
@@ -97,36 +95,23 @@ class Selection(Values):
         """The register of a root: its chains and what is added to them."""
         grid = grid_of(root.node)
         made = -1
-        plain = [
-            k
-            for k, group in enumerate(root.groups)
-            if not group.chain and not (id(root) in self.relus.bare and constant(group) is not None)
-        ]
+        plain = [k for k, group in enumerate(root.groups) if not group.chain and self._added(root, k)]
         data = [k for k in plain if any(isinstance(atom, graph.Gram) for _, atom in root.groups[k].atoms)]
         for k in data[:1]:  # it is written, and all else added to it
             made = self._source(root, k, -1)
-        for part in self._moved(root):
+        for k, group in enumerate(root.groups):
+            if group.carried:  # from the step before
+                made = self.value_of("zero", grid=grid) if made < 0 else made
+                made = self.value_of("recall", made, grid=grid, extra=("map", id(root), k))
+        for source, k in self._pending[id(root)]:
+            below = self._below(root, k)
+            part = self.value_of("mix", source, grid=below, extra=("map", id(root), k))
             add = self.numbers.place(grid, both(1.0))
             made = part if made < 0 else self.value_of("add", made, part, p=add, grid=grid)
         for k in plain:
             if k not in data[:1]:
                 made = self._source(root, k, made)
         return made if made >= 0 else self.value_of("zero", grid=grid)
-
-    def _moved(self, root: Root) -> list[int]:
-        """What comes from the step before, and through index maps."""
-        grid = grid_of(root.node)
-        return [
-            *(
-                self.value_of("recall", grid=grid, extra=("map", id(root), k))
-                for k, group in enumerate(root.groups)
-                if group.carried
-            ),
-            *(
-                self.value_of("mix", source, grid=self._below(root, k), extra=("map", id(root), k))
-                for source, k in self._pending[id(root)]
-            ),
-        ]
 
     def _below(self, root: Root, k: int) -> Grid:
         return next(grid_of(a) for _, a in root.groups[k].atoms if Level.on_cells(a))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tpnum.gauss.pair import Prepared
     from tpnum.lower.network import Grid
     from tpnum.lower.numbers import Pair
-    from tpnum.lower.relus import Rectified
+    from tpnum.lower.relus import Key
     from tpnum.program.lines import Axes
 
     Atoms = tuple[tuple[float, graph.Pair], ...]
@@ -46,11 +46,15 @@ class Values(Builder):
         self._e: dict[int, int] = {}
         self._calls: dict[tuple[int, Grid], tuple[int, int]] = {}
         self._plain: dict[tuple[int, Grid], int] = {}
-        self._parts: dict[tuple[int, int], int] = {}
+        self._grams: dict[tuple[int, Grid], tuple[int, Pair]] = {}
         self.relus = Relus(level, self._roots, self._prepared)
 
     def _flush(self, root: Root) -> None:
         """See that a root has its register."""
+        raise NotImplementedError
+
+    def _relu(self, key: Key) -> int:
+        """The source of a group that relus make (`tpnum.lower.relus`)."""
         raise NotImplementedError
 
     # -- sources ---------------------------------------------------------------------------------
@@ -58,19 +62,26 @@ class Values(Builder):
     def _source(self, root: Root, k: int, out: int) -> int:
         """What goes through a chain; without one, what is added to ``out``."""
         if (id(root), k) in self.relus.steps:
-            made = self._relu(self.relus.steps[id(root), k], (id(root), k))
+            made = self._relu((id(root), k))
             if out < 0:
                 return made
             grid = grid_of(root.node)
             return self.value_of("add", out, made, p=self.numbers.place(grid, both(1.0)), grid=grid)
-        group = root.groups[k]
-        cells = [atom for _, atom in group.atoms if Level.on_cells(atom)]
-        if not cells and group.chain:
+        atoms = self._added(root, k)
+        cells = [atom for _, atom in atoms if Level.on_cells(atom)]
+        if not cells and root.groups[k].chain:
             raise Unsupported("a constant alone goes through an index map")
         grid = grid_of(cells[0]) if cells else grid_of(root.node)
         if root.held == "inc":
-            return self._increments(root, group.atoms, grid, out)
-        return self._covariances(group.atoms, grid, out)
+            return self._increments(root, atoms, grid, out)
+        return self._covariances(atoms, grid, out)
+
+    def _added(self, root: Root, k: int) -> Atoms:
+        """The atoms of a group but for constants that relus add."""
+        group = root.groups[k]
+        if group.chain or id(root) not in self.relus.bare:
+            return group.atoms
+        return tuple((coef, atom) for coef, atom in group.atoms if Level.on_cells(atom))
 
     def _increments(self, root: Root, atoms: Atoms, grid: Grid, out: int) -> int:
         norms = root.node.norms
@@ -79,7 +90,9 @@ class Values(Builder):
         if out < 0:
             gram, atoms = _gram_first(atoms)
             if gram is not None:
-                out = self._data("data", gram[1], grid, scaled(down, gram[0]))
+                over = scaled(down, gram[0])
+                out = self._data("data", gram[1], grid, over)
+                self._grams[id(gram[1]), grid] = out, over
         out = self.value_of("zero", grid=grid) if out < 0 else out
         for part in self._terms(atoms):
             out = self._gain(out, part, down, grid)
@@ -111,7 +124,7 @@ class Values(Builder):
         if out < 0:
             gram, atoms = _gram_first(atoms)
             if gram is not None:
-                out = self._data("cross", gram[1], grid, scaled(both(1.0), gram[0]))
+                out = self._products(*gram, grid)
         out = self.value_of("zero", grid=grid) if out < 0 else out
         for part in self._terms(atoms):
             out = self._term(out, part, grid)
@@ -189,6 +202,16 @@ class Values(Builder):
             out = self.value_of("add_outer", out, p=p, grid=grid)
             out = self.value_of("fresh", out, p=q, grid=grid)
         return out
+
+    def _products(self, coef: float, node: graph.Gram, grid: Grid) -> int:
+        """The covariances of data, of its increments where there are some: sums over channels are long."""
+        norms = node.norms
+        if norms is None or (id(node), grid) not in self._grams:
+            return self._data("cross", node, grid, scaled(both(1.0), coef))
+        value, over = self._grams[id(node), grid]
+        lengths = sides(lambda k: Number(1.0, ((norms[k], 0.5),)).times(over[k]))
+        p = self.numbers.place(grid, lengths, scaled(sides(lambda k: over[k].inverse), coef))
+        return self.value_of("covariance", value, p=p, grid=grid)
 
     def _data(self, op: str, node: graph.Gram, grid: Grid, scale: Pair) -> int:
         if node.data not in self.sources:
@@ -325,55 +348,6 @@ class Values(Builder):
         scalars = (call.f_scalars, call.g_scalars)[side]
         axes: Axes = axes_of(grid, side)
         return self.profiles[side].index(axes, call.means[side], call.vars[side], *scalars)
-
-    # -- relu ------------------------------------------------------------------------------------
-
-    def _relu(self, step: Rectified, key: tuple[int, int]) -> int:
-        if key in self._parts:
-            return self._parts[key]
-        call = step.call
-        source = self._roots[id(call.cov)]
-        grid = grid_of(call.cov)
-        norms = source.node.norms
-        assert norms is not None
-        here = sides(lambda k: Number(1.0, (), ((norms[k], 1.0),)))
-        goal = next(r for r in self.level.roots if id(r) == step.value[0]).node.norms
-        down = both(1.0)
-        if step.held == "inc":
-            assert goal is not None
-            down = sides(lambda k: Number(1.0, (), ((goal[k], -1.0),)))
-        self._flush(source)
-        value, lift = self._registers[id(source)], self.relus.bare.get(id(source), 0.0)
-        alpha = float(np.sqrt(step.coef * step.scale))
-        op, t, shift = "relu", -1, both(0.0)
-        if step.tangent is not None:
-            inner = self._root(step.inner)
-            assert inner is not None
-            if inner is source:
-                op, shift = "first", here
-            elif inner.held == "inc":
-                t = self._covariance(inner.node, grid)
-            else:
-                self._flush(inner)
-                t = self._registers[id(inner)]
-                shift = both(float(np.sqrt(self.relus.bare.get(id(inner), 0.0))))
-        up, slope = (float(np.sqrt(c * step.scale)) for c in step.coefs)
-        n = self.numbers.constant(
-            sides(lambda k: Number(alpha).times(here[k]).times(down[k])),
-            sides(lambda k: Number(float(np.sqrt(lift)), (), ((norms[k], -1.0),))),
-            shift,
-            both(slope),
-            sides(lambda k: Number(up).times(here[k])),
-        )
-        p = self._roots_of(norms, grid)
-        flag = int(not self.relus.positive(source)) + 2 * (step.held != "inc") + 4 * (op == "first")
-        operands = (value,) if op == "first" else (value, t)
-        makes = 2 if step.tangent is not None else 1
-        first, second = self.emit(op, *operands, p=p, n=n, grid=grid, flag=flag, makes=makes)
-        self._parts[step.value] = first
-        if step.tangent is not None:
-            self._parts[step.tangent] = second
-        return self._parts[key]
 
 
 def _gram_first(atoms: Atoms) -> tuple[tuple[float, graph.Gram] | None, Atoms]:

@@ -15,7 +15,7 @@ from tpnum.lower.blocks import BlockLayout
 from tpnum.lower.compiler import Unsupported
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import buffer_places
-from tpnum.lower.regions import program, regions
+from tpnum.lower.regions import lanes, program, regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,9 @@ class Variances:
         self, profile: ProfileValues, schedule: Schedule, layouts: list[Layout | BlockLayout]
     ) -> tuple[np.ndarray, np.ndarray]:
         """(N, *axes in the order of a grid), and where pairs of positions were missed by their series."""
-        programs = [program(one, schedule, (profile, profile), np.dtype(np.float64)) for one in layouts]
+        dtype, both = np.dtype(np.float64), (profile, profile)
+        across = lanes(dtype)
+        programs = [program(one, schedule, both, dtype, across) for one in layouts]
         size = profile.size
         # lanes cost nothing where there are instructions, and each its price where there are none
         width = 1 if any(isinstance(one, BlockLayout) for one in layouts) else size
@@ -86,8 +88,7 @@ class Variances:
         for one in programs:
             one.prepare(strips, lambda side, make: make())
         starts, numbers = buffer_places(programs, 1)
-        lanes = programs[0].lanes
-        scratch = aligned(max(p.work_cells for p in programs) * lanes, np.dtype(np.float64))
+        scratch = aligned(max(p.work_cells for p in programs) * across, dtype)
         buffers = np.zeros(numbers)
         (output,) = schedule.outputs.values()
         where, count = starts[id(output)]
@@ -100,5 +101,5 @@ class Variances:
             for one in programs:
                 at = missed[i : i + 1]
                 one.run(i // width, (i, i + 1), own, buffers, starts, scratch, at, self.proceed)
-            made[i] = buffers[where : where + count * lanes].reshape(*shape, lanes)[..., i - own]
+            made[i] = buffers[where : where + count * across].reshape(*shape, across)[..., i - own]
         return made, missed

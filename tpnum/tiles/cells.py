@@ -9,12 +9,11 @@ import numpy as np
 
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels._arrays import aligned
-from tpnum.kernels._views import WIDTH
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.compiler import Unsupported
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Laid, Program, buffer_places
-from tpnum.lower.regions import program, regions
+from tpnum.lower.regions import lanes, program, regions
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.grid import Tile, blocks, general_side, squares
 from tpnum.tiles.pool import Stopped
@@ -40,6 +39,12 @@ PARTS = 48 << 20
 """Bytes of profile passes that are kept."""
 LAID = 64 << 20
 """Bytes of numbers that are kept laid out."""
+SLAB = 16 << 20
+"""Bytes that are made for the examples that are prepared together."""
+MANY = 1 << 11
+"""The most examples that are prepared together."""
+READY = 4
+"""Pairs of slabs whose programs are kept."""
 SINGLE = 16
 """Steps beyond which float32 is not enough within a pair, as it is not where correlations are subtracted."""
 AXES = "variables have index axes: pairs of positions are cells, pairs of examples lanes"
@@ -66,6 +71,7 @@ class CellWorker:
         variances.proceed = self._proceed
         self._parts: dict[tuple[int, int, int], ProfileValues] = {}
         self._laid: dict[tuple, Any] = {}
+        self._ready: dict[tuple[int, ...], list[Program | BlockProgram]] = {}
         self._lock = threading.Lock()
         self._general_plan: list[tuple[Plan, tuple[ProfileValues, ProfileValues]]] = []
         self.plan, self.profiles, self.sink = plan, profiles, sink
@@ -82,22 +88,37 @@ class CellWorker:
         steps = sum(one.steps for one in probe)
         single = steps <= SINGLE and not any(one.subtracts for one in probe)
         self.work = dtype if single else np.dtype(np.float64)
-        self.lanes = WIDTH // self.work.itemsize
+        self.lanes = lanes(self.work, probe, cols.size // (4 if self.symmetric else 1))
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
-        self.width = tile or WIDE
+        self.width = tile or max(WIDE, self.lanes)
+        self.slab = tile or self._together(probe)
         deep = np.log2(GRAIN / (cells * self.width))
         self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
         mirrored = self.symmetric and plan.mirrored
-        self.tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
+        tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
+        self.tiles = sorted(tiles, key=lambda t: (t.cols.start // self.slab, t.rows.start // self.slab))
+
+    def _together(self, probe: list[Program | BlockProgram]) -> int:
+        """How many examples are prepared together: whole tiles, the first example's bytes being those of all."""
+        for one in probe:
+            one.prepare([slice(0, 1)], lambda side, make: make())
+        laid = sum(one.row.bytes for one in probe if isinstance(one, Program))
+        most = SLAB / max(1, 2 * laid + self._part(0, slice(0, 1)).bytes)
+        count = self.width
+        while 2 * count <= min(most, MANY):
+            count *= 2
+        return count
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
         both = self._part(0, rows), self._part(1, cols)
-        return [program(layout, self.schedule, both, dtype) for layout in self.layouts]
+        return [program(layout, self.schedule, both, dtype, self.lanes) for layout in self.layouts]
 
     def _part(self, side: int, rows: slice) -> ProfileValues:
         """The profile pass of some examples, kept for the tiles beside."""
         whole = self.profiles[side]
+        if rows == slice(0, whole.size):
+            return whole
         key = id(whole), rows.start, rows.stop
         with self._lock:
             part = self._parts.pop(key, None)
@@ -108,12 +129,12 @@ class CellWorker:
                 del self._parts[next(iter(self._parts))]
         return part
 
-    def _kept(self, level: int, program: Program | BlockProgram, tile: Tile) -> Kept:
+    def _kept(self, level: int, program: Program | BlockProgram, slabs: tuple[slice, slice]) -> Kept:
         """Hands out what was laid out for the same examples before, as long as there is room for it."""
         signature = level, program.signature
 
         def kept(side: int, make: Callable[[], Any]) -> Any:
-            rows = (tile.rows, tile.cols)[side]
+            rows = slabs[side]
             key = side, rows.start, rows.stop, signature
             with self._lock:
                 found = self._laid.pop(key, None)
@@ -134,25 +155,44 @@ class CellWorker:
         return (parts, PARTS), (laid, LAID)
 
     def forget(self, parts: bool = True) -> None:
-        """Keep nothing of what was laid out for tiles, nor of profile passes but for those it is made of."""
+        """Keep nothing of what was laid out for tiles, nor of profile passes."""
         with self._lock:
             self._laid.clear()
+            self._ready.clear()
             if parts:
                 self._parts.clear()
+                first, second = self.profiles
+                again = first.again()
+                self.profiles = again, again if second is first else second.again()
 
     def prepare(self) -> None:
         """Nothing is left to do before the threads start."""
 
     def ready(self, tile: Tile) -> list[Program | BlockProgram]:
-        """The programs of all levels, with the numbers of a tile's rows and of each of its strips."""
-        programs = self._programs(tile.rows, tile.cols, self.work)
-        for k, one in enumerate(programs):
-            one.prepare(self._strips(tile), self._kept(k, one, tile))
-        return programs
+        """The programs of all levels, with the numbers of the examples that a tile's belong to."""
+        rows, cols = slabs = self.slabs(tile)
+        key = rows.start, rows.stop, cols.start, cols.stop, *map(id, self.layouts)
+        with self._lock:
+            found = self._ready.get(key)
+        if found is None:
+            found = self._programs(rows, cols, self.work)
+            for k, one in enumerate(found):
+                one.prepare(self._strips(cols), self._kept(k, one, slabs))
+            with self._lock:
+                self._ready[key] = found
+                while len(self._ready) > READY:
+                    del self._ready[next(iter(self._ready))]
+        return found
 
-    def _strips(self, tile: Tile) -> list[slice]:
-        """The columns of a tile, as many at a time as there are lanes."""
-        width = tile.cols.stop - tile.cols.start
+    def slabs(self, tile: Tile) -> tuple[slice, slice]:
+        """The rows and the columns that are prepared together with those of a tile."""
+        rows, cols = (piece.start // self.slab * self.slab for piece in (tile.rows, tile.cols))
+        (n, m) = (profile.size for profile in self.profiles)
+        return slice(rows, min(rows + self.slab, n)), slice(cols, min(cols + self.slab, m))
+
+    def _strips(self, cols: slice) -> list[slice]:
+        """Columns, as many at a time as there are lanes, counted from the first."""
+        width = cols.stop - cols.start
         return [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
 
     def tile(self, tile: Tile) -> None:
@@ -171,7 +211,8 @@ class CellWorker:
         }
         buffers = np.zeros(block * per_row // 8 + 1)
         missed = np.zeros(block, np.int64)
-        for k, strip in enumerate(self._strips(tile)):
+        above, left = tile.rows.start % self.slab, tile.cols.start % self.slab
+        for k, strip in enumerate(self._strips(tile.cols), left // self.lanes):
             own = tile.cols.start + strip.start - tile.rows.start if self.symmetric else -(1 << 40)
             last = height if not tile.mirror else min(height, own + strip.stop - strip.start)
             for low in range(0, last, block):
@@ -180,7 +221,8 @@ class CellWorker:
                 buffers[:at] = 0.0
                 missed[:] = 0
                 for one in programs:
-                    one.run(k, (low, high), own, buffers, starts, scratch, missed, self._proceed)
+                    rows = above + low, above + high
+                    one.run(k, rows, above + own, buffers, starts, scratch, missed, self._proceed)
                 self._collect(blocks, buffers, starts, (low, high), strip)
                 for begin, end in runs(missed[: high - low] > 0):
                     self._again(blocks, tile, slice(low + begin, low + end), strip)

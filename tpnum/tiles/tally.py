@@ -12,7 +12,8 @@ import numpy as np
 class Cut:
     """Tiles of ``height`` x ``width`` pairs, whose rows go against strips of ``lanes`` columns.
 
-    ``filled``: a strip with fewer columns costs as much as a whole one.
+    ``filled``: a strip with fewer columns costs as much as a whole one.  ``slab`` examples are prepared
+    together, those of whole tiles.
     """
 
     height: int
@@ -20,28 +21,34 @@ class Cut:
     lanes: int
     symmetric: bool
     filled: bool
+    slab: int
 
     def work(self, n: int) -> tuple[float, float]:
         """Of n x n pairs the tiles and the rows of all strips."""
-        tiles = -(-self._reach(n) // self.height)
+        tiles = -(-self._reach(n, self.width) // self.height)
         first = np.arange(0, n, self.lanes)
         last = np.minimum(first + self.lanes, n)
         rows = last if self.symmetric else np.full_like(last, n)
         strips = rows if self.filled else rows * ((last - first) / self.lanes)
         return float(tiles.sum()), float(strips.sum())
 
-    def fresh(self, n: int, room: float) -> float:
+    def slabs(self, n: int) -> float:
+        """Of n x n pairs those of slabs."""
+        return float((-(-self._reach(n, self.slab) // self.slab)).sum())
+
+    def fresh(self, n: int, room: float, times: int) -> float:
         """How many examples are prepared if what was made is kept for ``room`` of them, the latest.
 
-        Tiles that share their columns follow one another.
+        Slabs that share their columns follow one another; ``times``: rows and columns have their own, or
+        share it.
         """
-        reach = self._reach(n)
-        rows = np.where(reach + self.width > room, reach, np.diff(reach, prepend=0))
-        return float(rows.sum()) + n
+        reach = self._reach(n, self.slab)
+        rows = np.where(reach + (times - 1) * self.slab > room, reach, np.diff(reach, prepend=0))
+        return float(rows.sum()) + (times - 1) * n
 
-    def _reach(self, n: int) -> np.ndarray:
-        """The rows that the columns of each tile go against."""
-        ends = np.minimum(np.arange(0, n, self.width) + self.width, n)
+    def _reach(self, n: int, width: int) -> np.ndarray:
+        """The rows that columns go against, so many at a time."""
+        ends = np.minimum(np.arange(0, n, width) + width, n)
         return ends if self.symmetric else np.full_like(ends, n)
 
 
@@ -72,7 +79,7 @@ class Memory(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Processor seconds: once, per example, per tile, of what is prepared for tiles, per row of a strip.
+    """Processor seconds: once, per example, tile, pair of slabs, of what is prepared, per row of a strip.
 
     ``strips`` are by region; ``pairs`` are those that were computed.
     """
@@ -81,6 +88,7 @@ class Tally(NamedTuple):
     once: float
     example: float
     tile: float
+    slab: float
     sides: tuple[Side, ...]
     strips: tuple[float, ...]
     memory: Memory
@@ -90,8 +98,9 @@ class Tally(NamedTuple):
     @property
     def inputs(self) -> float:
         """Per pair of a whole tile, what is prepared for it."""
-        rows = sum(side.seconds for side in self.sides) * self.cut.height
-        return (self.tile + rows) / (self.cut.height * self.cut.width)
+        size = self.cut.slab
+        slabs = (self.slab + sum(side.seconds * side.times for side in self.sides) * size) / size**2
+        return self.tile / (self.cut.height * self.cut.width) + slabs
 
     @property
     def regions(self) -> tuple[float, ...]:
@@ -107,7 +116,8 @@ class Tally(NamedTuple):
     def seconds(self, n: int, cores: int) -> float:
         """Wall-clock seconds of the symmetric n x n matrix, if threads do not hinder each other."""
         tiles, rows = self.cut.work(n)
-        prepared = sum(side.seconds * self.cut.fresh(n, side.room) for side in self.sides)
+        prepared = sum(side.seconds * self.cut.fresh(n, side.room, side.times) for side in self.sides)
+        prepared += self.slab * self.cut.slabs(n)
         shared = self.tile * tiles + prepared + sum(self.strips) * rows
         return self.once + self.example * n + shared / self.threads(n, cores)
 

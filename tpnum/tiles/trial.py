@@ -145,10 +145,10 @@ class Trial:
             example = max(0.0, (setup - before) / (large - count))
             once = max(0.0, setup - example * large)
         height, width = _largest(worker)
-        cut = Cut(height, width, height, self.plan.mirrored, filled=False)
+        cut = Cut(height, width, height, self.plan.mirrored, filled=False, slab=width)
         strip = whole / cut.work(large)[1]
         memory = self._held(count, partial(worker.tile, worker.tiles[0]))
-        return Tally(cut, once, example, 0.0, (), (strip,), memory, worker.grain, large * (large + 1) // 2)
+        return Tally(cut, once, example, 0.0, 0.0, (), (strip,), memory, worker.grain, large * (large + 1) // 2)
 
     def _best(self, count: int) -> tuple[Worker, float, float]:
         """The least of three, or of as many as there is time for."""
@@ -206,22 +206,23 @@ class Trial:
         tile = self._largest(worker, count)
         height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         with _without_components(worker):
-            sides, thread = self._sides(worker, tile, height + width)
+            sides, slab, thread = self._sides(worker, tile)
             bare = least(partial(worker.tile, tile))
         bare *= worker.height * worker.width / (height * width)
         strips, pairs = self._levels(worker, tile)
-        cut = Cut(worker.height, worker.width, worker.lanes, self.plan.mirrored, filled=True)
+        lanes, mirrored = worker.lanes, self.plan.mirrored
+        cut = Cut(worker.height, worker.width, lanes, mirrored, filled=True, slab=worker.slab)
         found = self.variances
         memory = Memory(0.0, 0.0, found.bytes, CHUNK, thread)
         once = max(0.0, made - found.spent) + found.once
-        return Tally(cut, once, found.example, bare, sides, strips, memory, worker.grain, pairs)
+        return Tally(cut, once, found.example, bare, slab, sides, strips, memory, worker.grain, pairs)
 
-    def _sides(self, worker: CellWorker, tile: Tile, size: int) -> tuple[tuple[Side, Side], float]:
-        """The profile pass and the numbers of an example; the bytes of a tile beside them."""
+    def _sides(self, worker: CellWorker, tile: Tile) -> tuple[tuple[Side, Side], float, float]:
+        """The profile pass and the numbers of an example, what a pair of slabs takes, bytes of a tile."""
         ready = partial(worker.ready, tile)
         both = least(ready, worker.forget)
         laid = least(ready, partial(worker.forget, parts=False))
-        again = least(ready)
+        few = self._few(worker, tile)
         with tracing():
             worker.forget()
             before = tracemalloc.get_traced_memory()[0]
@@ -229,11 +230,30 @@ class Trial:
             held = tracemalloc.get_traced_memory()[0] - before
             thread = max(fresh - held, peak_of(partial(worker.tile, tile)))
         (parts, bound), (numbers, most) = worker.kept()
-        passes = max(0.0, both - laid), max(0.0, held - numbers), size * size * bound / max(parts, 1)
-        laying = max(0.0, laid - again), numbers, size * size * most / max(numbers, 1)
-        own = 1 if worker.symmetric and worker.height == worker.width else 2
-        sides = _side(passes, size, own), _side(laying, size, 2)
-        return sides, thread
+        slabs = worker.slabs(tile)
+        size = sum(piece.stop - piece.start for piece in slabs)
+        own = 1 if worker.symmetric else 2
+        passed = size // 2 if own == 1 and slabs[0] == slabs[1] else size
+        each = (laid - few[0]) / (size - few[1]) if size > few[1] else laid / size
+        each = float(np.clip(each, 0.0, laid / size))
+        passes = Side(
+            max(0.0, both - laid) / passed, max(0.0, held - numbers) / passed,
+            passed * bound / max(parts, 1), own,
+        )  # fmt: skip
+        laying = Side(each, numbers / size, size * most / max(numbers, 1), 2)
+        return (passes, laying), max(0.0, laid - each * size), thread
+
+    def _few(self, worker: CellWorker, tile: Tile) -> tuple[float, int]:
+        """Seconds of what is prepared of small slabs, and of how many examples it is."""
+        whole = worker.slab
+        worker.slab = min(whole, worker.lanes)
+        try:
+            small = Tile(slice(tile.rows.start, tile.rows.start + 1), slice(tile.cols.start, tile.cols.start + 1), False)
+            taken = least(partial(worker.ready, small), partial(worker.forget, parts=False))
+            return taken, sum(piece.stop - piece.start for piece in worker.slabs(small))
+        finally:
+            worker.slab = whole
+            worker.forget()
 
     def _largest(self, worker: CellWorker, count: int) -> Tile:
         """A tile as large as the driver's, if that takes no longer than it may; its kernels are loaded."""
@@ -335,9 +355,9 @@ class Trial:
         each = max(0.0, first - pair)
         memory = self._held(count, partial(many.tile, _corner(size, size, count)))
         memory = memory._replace(thread=memory.thread * (many.side / size) ** 2)
-        cut = Cut(many.side, many.side, many.side, self.plan.mirrored, filled=False)
+        cut = Cut(many.side, many.side, many.side, self.plan.mirrored, filled=False, slab=many.side)
         strips = (pair * many.side,)
-        return Tally(cut, once, example, each, (), strips, memory, many.grain, size * size)
+        return Tally(cut, once, example, each, 0.0, (), strips, memory, many.grain, size * size)
 
 
 def _largest(worker: Worker) -> tuple[int, int]:
@@ -367,11 +387,6 @@ def _without_components(worker: CellWorker) -> Iterator[None]:
         yield
     finally:
         worker.layouts = full
-
-
-def _side(found: tuple[float, float, float], size: int, times: int) -> Side:
-    seconds, held, room = found
-    return Side(seconds / size, held / size, room / size, times)
 
 
 def _corner(height: int, width: int, count: int) -> Tile:

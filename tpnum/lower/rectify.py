@@ -1,0 +1,108 @@
+"""Instructions for relus that are taken from increments to increments, and for what others read of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.lower.builder import both, sides
+from tpnum.lower.network import grid_of
+from tpnum.lower.numbers import Number
+from tpnum.lower.values import Values
+
+if TYPE_CHECKING:
+    from tpnum.evaluate.profile import ProfileValues
+    from tpnum.lower.numbers import Pair
+    from tpnum.lower.relus import Key, Rectified
+    from tpnum.lower.schedule import Level
+
+
+class RectifiedValues(Values):
+    """Values of a level, relus among them done in one instruction (`tpnum.lower.relus`)."""
+
+    def __init__(self, level: Level, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
+        super().__init__(level, profiles, dtype)
+        self._parts: dict[Key, int] = {}
+
+    def _relu(self, key: Key) -> int:
+        step = self.relus.steps[key]
+        if step.value not in self._parts:
+            self._rectify(step)
+        if key not in self._parts:
+            self._parts[key] = self._other(step, *step.others[key])
+        return self._parts[key]
+
+    def _goal(self, step: Rectified) -> Pair:
+        """The scales of the increments that a relu makes, one of covariances."""
+        if step.held != "inc":
+            return both(1.0)
+        norms = next(root for root in self.level.roots if id(root) == step.value[0]).node.norms
+        assert norms is not None
+        return sides(lambda k: Number(1.0, (), ((norms[k], 1.0),)))
+
+    def _other(self, step: Rectified, of_tangent: float, of_value: float) -> int:
+        """A covariance that is made of the two sources of a relu."""
+        grid = grid_of(step.call.cov)
+        made = -1
+        if of_value:
+            source, up, s = self._parts[step.value], Number(of_value), self._goal(step)
+            if step.held == "inc":
+                moments = step.call.moments
+                size = Number(float(np.sqrt(step.coef)))
+                r = sides(lambda k: size.times(Number(1.0, ((moments[k], 0.5),))).times(s[k].inverse))
+                p = self.numbers.place(grid, r, (up.times(s[0]), s[1]))
+                made = self.value_of("covariance", source, p=p, grid=grid)
+            else:
+                made = self.value_of("times", source, p=self.numbers.place(grid, (up, Number(1.0))), grid=grid)
+        if of_tangent:
+            assert step.tangent is not None
+            source, p = self._parts[step.tangent], self.numbers.place(grid, (Number(of_tangent), Number(1.0)))
+            if made >= 0:
+                made = self.value_of("add", made, source, p=p, grid=grid)
+            elif of_tangent != 1.0:
+                made = self.value_of("times", source, p=p, grid=grid)
+            else:
+                made = source
+        return made if made >= 0 else self.value_of("zero", grid=grid)
+
+    def _rectify(self, step: Rectified) -> None:
+        """Both sources that a relu makes."""
+        call = step.call
+        source = self._roots[id(call.cov)]
+        grid = grid_of(call.cov)
+        norms = source.node.norms
+        assert norms is not None
+        here = sides(lambda k: Number(1.0, (), ((norms[k], 1.0),)))
+        goal = self._goal(step)
+        self._flush(source)
+        value, lift = self._registers[id(source)], self.relus.bare.get(id(source), 0.0)
+        alpha = float(np.sqrt(step.coef * step.scale))
+        op, t, shift = "relu", -1, both(0.0)
+        if step.tangent is not None:
+            inner = self._root(step.inner)
+            assert inner is not None
+            if inner is source:
+                op, shift = "first", here
+            elif inner.held == "inc":
+                t = self._covariance(inner.node, grid)
+            else:
+                self._flush(inner)
+                t = self._registers[id(inner)]
+                shift = both(float(np.sqrt(self.relus.bare.get(id(inner), 0.0))))
+        up, slope = (float(np.sqrt(c * step.scale)) for c in step.coefs)
+        n = self.numbers.constant(
+            sides(lambda k: Number(alpha).times(here[k]).times(goal[k].inverse)),
+            sides(lambda k: Number(float(np.sqrt(lift)), (), ((norms[k], -1.0),))),
+            shift,
+            both(slope),
+            sides(lambda k: Number(up).times(here[k])),
+        )
+        p = self._roots_of(norms, grid)
+        flag = int(not self.relus.positive(source)) + 2 * (step.held != "inc") + 4 * (op == "first")
+        operands = (value,) if op == "first" else (value, t)
+        makes = 2 if step.tangent is not None else 1
+        first, second = self.emit(op, *operands, p=p, n=n, grid=grid, flag=flag, makes=makes)
+        self._parts[step.value] = first
+        if step.tangent is not None:
+            self._parts[step.tangent] = second
