@@ -276,6 +276,9 @@ def _attend(line: Attend, scope: Scope) -> list[Var]:
     if not line.over or len(set(line.over)) < len(line.over):
         raise Fault("a softmax is over at least one axis, and none twice")
     axes = tuple(axis for axis in merged_axes([*args, *scalars]) if axis[0] not in line.over)
+    return [Var(line.name, "H", args[0].dim, axes)]
+
+
 def _along(line: Along, scope: Scope) -> list[Var]:
     rule = ALONG.get(line.kind)
     if rule is None:
