@@ -7,7 +7,7 @@ two input shapes have the same matrices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tpnum.program.lines import LinComb, Term
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
+    from tpnum.nn.attention import GlobalSelfAttention
     from tpnum.program import MatrixVar, Scalar, Vector
     from tpnum.program.lines import Axes
 
@@ -33,14 +34,26 @@ LAYERS = 20_000
 """Of one net: what takes a minute or two."""
 
 
-def program(net: Layer, shape: Sequence[int], masked: bool = False) -> Program:
+class Heads(NamedTuple):
+    """Attention of a fixed number of heads: the layer, what makes its logits, the known weights by head."""
+
+    layer: GlobalSelfAttention
+    queries: str
+    keys: str
+    weights: tuple[str, ...]
+
+
+def program(
+    net: Layer, shape: Sequence[int], masked: bool = False, heads: list[Heads] | None = None
+) -> Program:
     """The program of a net on one example of ``shape`` = (spatial sizes .., channels), outputs declared.
 
     The input is the data ``u`` with channels ``d``.  ``masked``: positions that an example lacks are told by
     the known scalars ``mask``, 1 where it has them and 0 where the data is padding, which must be zero; every
     layer keeps it zero, averages over the others and hands the mask on.  Graphs (`Aggregate`) are the known
     scalars ``pattern``.  A net that ends concatenated has several outputs, each weighted by its share of the
-    channels.
+    channels.  Attention of a fixed number of heads is refused, for it has no Gaussian limit, unless ``heads`` is
+    a list, to which it is appended: then its weights are known scalars, the law is that given these.
     """
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1))")
@@ -56,7 +69,7 @@ def program(net: Layer, shape: Sequence[int], masked: bool = False) -> Program:
         )
     names = AXES.get(len(spatial)) or tuple(f"p{index}" for index in range(len(spatial)))
     axes = tuple(zip(names, spatial, strict=True))
-    to = Emitter(Program())
+    to = Emitter(Program(), heads)
     data = Block(to.program.data("u", axes, channels="d"), channels)
     mask = to.program.scalars("mask", axes) if flag(masked, "masked") else None
     x = to.run(net, Features((data,), axes, mask), "")
@@ -71,8 +84,9 @@ def program(net: Layer, shape: Sequence[int], masked: bool = False) -> Program:
 class Emitter:
     """Appends a net's lines to ``program``; knows the path of the layer at work for its errors."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, heads: list[Heads] | None = None) -> None:
         self.program = program
+        self.heads = heads
         self._steps: list[tuple[str, Layer]] = []
         self._count = 0
         self._widths: set[int] = set()
