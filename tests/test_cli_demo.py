@@ -81,3 +81,46 @@ def test_without_the_extra_it_says_so(
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "pip install 'tpnum[demo]'" in err
+
+
+def test_sentences_are_told_apart_by_what_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The words of a sentence and of its mirror image are the same: their average tells nothing."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "text"]) == 0
+    rows = re.findall(r"^(\w.*?) {2,}((?: *[\d.]+%)+)$", capsys.readouterr().out, re.MULTILINE)
+    last = {name: float(shares.split("%")[-2]) for name, shares in rows}
+    assert last["average of the words"] < 55
+    assert min(last["recurrent, last state"], last["attention with positions"]) > 97
+    assert Path("tpnum-text.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_words_are_those_of_the_embeddings() -> None:
+    """Inner products of glove.840B over 300: |fox|^2, fox and dog, The and the."""
+    from tpnum.cli.words import EXAMPLES, WORDS, embedded, sentences, vectors
+
+    gram = vectors() @ vectors().T / 9
+    fox, dog, the, The = (WORDS.index(word) for word in ("fox", "dog", "the", "The"))
+    want = {(fox, fox): 0.139760, (fox, dog): 0.073760, (The, the): 0.053765, (dog, dog): 0.164909}
+    for place, value in want.items():
+        assert abs(gram[place] - value) < 2e-6
+    texts, first = sentences()
+    assert len(set(texts)) == 200
+    assert first.sum() == 100
+    assert np.isnan(embedded(EXAMPLES)[0, 7:]).all()
+
+
+def test_gradients_by_depth_are_those_of_nets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tpnum.cli.nets import growth
+
+    np.testing.assert_allclose([growth(kind) for kind in ("plain", "layernorm")], [1.125, 1.0], rtol=1e-9)
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "depth", "--size", "300"]) == 0
+    rows = re.findall(r"([\d.]+) +([\d.]+) \+- ([\d.]+)$", capsys.readouterr().out, re.MULTILINE)
+    assert len(rows) == 3
+    for right, found, error in np.array(rows, dtype=float):
+        assert abs(found - right) < 4 * error + 0.015 * right
+    assert Path("tpnum-depth.png").exists()

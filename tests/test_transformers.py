@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,8 @@ from tpnum.errors import SpecError
 from tpnum.nn.spec import from_spec
 
 BOTH = ("nngp", "ntk")
+DATA = Path(__file__).parent / "data" / "transformers.npz"
+NTK = {"depth": 2, "temp": 0.7, "vu": 1.4, "vw": 1.8, "vv": 1.2}
 PAD = 50.0
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((4, 5, 3))
@@ -93,7 +97,7 @@ def test_a_block_of_finite_width_tends_to_its_kernel(norm):
     assert np.abs((value - right) / error).max() < 4.5
 
 
-def tied_stack(p, x, depth, v, bias, seen):
+def tied_stack(p, x, depth, v, bias, seen, temp=1.0):
     """Keys, queries and values are one vector k: LN(k + A k), then LN(h + W2 relu(W1 h + b1) + b2)."""
     axes = x.axes
     ((_, size),) = axes
@@ -111,7 +115,7 @@ def tied_stack(p, x, depth, v, bias, seen):
         )
         k = U @ h
         other = k.rename(t="j")
-        weights = p.moment("mul", k, other).softmax("j", weights=seen)
+        weights = (p.moment("mul", k, other) * (1.0 / temp)).softmax("j", weights=seen)
         z = normed(k + (weights * other).sum("j"))
         inner = p.matrix(f"A{layer}", v["w"], trained=True) @ z
         if bias:
@@ -121,6 +125,40 @@ def tied_stack(p, x, depth, v, bias, seen):
             out = out + p.vector(f"b{layer}", var=bias)
         h = normed(out)
     return h, size
+
+
+def padded(*sequences):
+    """Sequences of several lengths in one array, ones beyond their ends, and their masks."""
+    longest = max(map(len, sequences))
+    x, mask = np.ones((len(sequences), longest, sequences[0].shape[1])), np.zeros((len(sequences), longest))
+    for k, own in enumerate(sequences):
+        x[k, : len(own)], mask[k, : len(own)] = own, 1.0
+    return x, mask
+
+
+def test_stacks_against_reference_kernels():
+    """Three sequences of lengths 4, 6 and 3, causal with temperature 0.7; and the NTK of their averages."""
+    data = np.load(DATA)
+    x, mask = padded(*(data[f"gp_x{k}"] for k in range(3)))
+    p = tp.Program()
+    u = p.data("u", axes={"t": 6}, channels="d")
+    seen = p.scalars("before", {"t": 6, "j": 6}, values=np.tri(6))
+    h, _ = tied_stack(p, u, 3, {"u": 1.3, "w": 1.7}, 0.2, seen, 0.7)
+    p.output(h)
+    k, t = np.nonzero(mask)
+    close(tp.kernel(p, x)[k[:, None], k, t[:, None], t], data["gp"], 1e-12)
+
+    x, mask = padded(*(data[f"ntk_x{k}"] for k in range(3)))
+    size = mask.shape[1]
+    p = tp.Program()
+    u = p.data("u", axes={"t": size}, channels="d")
+    seen, share = p.scalars("seen", {"t": size, "j": size}), p.scalars("share", {"t": size})
+    h, _ = tied_stack(p, u, NTK["depth"], {"u": NTK["vu"], "w": NTK["vw"]}, 0.0, seen, NTK["temp"])
+    p.output((share * (p.matrix("R", NTK["vv"], trained=True) @ h)).sum("t"))
+    known = {"seen": np.repeat(mask[:, None], size, axis=1), "share": mask / mask.sum(axis=1, keepdims=True)}
+    made = tp.kernel(p, {"u": x} | known, get=BOTH)
+    close(made.nngp, data["nngp"], 1e-12)
+    close(made.ntk, data["ntk"], 1e-12)
 
 
 def corr(c):

@@ -38,6 +38,7 @@ _HOMES = {
     "dual": "tpnum.gauss.dual",
     "kernel": "tpnum.tiles.driver",
     "plan": "tpnum.tiles.planning",
+    "conditional": "tpnum.tiles.conditional",
     "signals": "tpnum.propagation.signals",
     "critical": "tpnum.propagation.critical",
     "phases": "tpnum.propagation.phases",

@@ -245,3 +245,46 @@ def draw_evolution(draws: Any, ax: Any = None) -> Any:
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=9, frameon=False)
     return ax
+
+
+def draw_similarity(matrix: np.ndarray, names: list[str], ax: Any = None) -> Any:
+    """K_ij / sqrt(K_ii K_jj) with a name to each row."""
+    ax = _own(ax)
+    scale = np.sqrt(np.diag(matrix))
+    picture = ax.imshow(matrix / np.outer(scale, scale), cmap="magma", vmax=1.0)
+    for turned, axis in ((90, ax.set_xticks), (0, ax.set_yticks)):
+        axis(range(len(names)), names, rotation=turned, fontsize=8)
+    ax.tick_params(length=0)
+    ax.figure.colorbar(picture, ax=ax, shrink=0.85, label="correlation")
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    return ax
+
+
+def draw_learning(scores: Any, counts: Any, ax: Any = None) -> Any:
+    """The share that is told rightly, by how many examples are learnt from."""
+    ax = _own(ax)
+    for name, shares in scores.items():
+        ax.plot(counts, shares, marker="o", label=name)
+    ax.axhline(0.5, color="#707070", linestyle="--", linewidth=1, label="guessing")
+    ax.set_xlabel("sentences learnt from")
+    ax.set_ylabel("told rightly, of all others")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=9, frameon=False)
+    return ax
+
+
+def draw_growth(draws: Any, ax: Any = None) -> Any:
+    """Squared gradients by layer, as parts of that at the last: lines of the rates over runs."""
+    ax = _own(ax)
+    for name, rate, runs in draws:
+        at = np.arange(1, runs.shape[1] + 1)
+        (line,) = ax.plot(at, rate ** (at[-1] - at.astype(float)), label=name)
+        for run in runs:
+            ax.plot(at, run, ".", color=line.get_color(), alpha=0.5, markersize=5)
+    ax.set_yscale("log")
+    ax.set_xlabel("layer")
+    ax.set_ylabel("squared gradient (dots: single nets)")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=9, frameon=False)
+    return ax

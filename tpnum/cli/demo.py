@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--out {out} does not end in .png")
     refuse_existing([out], force=True)
     if args.name != "digits":
-        from tpnum.cli.spectra import DRAWN
+        from tpnum.cli import nets, spectra
 
-        DRAWN[args.name](out, args.size)
+        (spectra.DRAWN | nets.DRAWN)[args.name](out, args.size)
         print(f"\nthe picture: {out}")
         return
     images, labels = digits(args.size)

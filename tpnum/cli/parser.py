@@ -18,6 +18,8 @@ DEMOS = {
     "phases": "order and chaos of a tanh net",
     "amp": "message passing and its state evolution",
     "kernel-spectrum": "kernel matrices as large as the widths",
+    "text": "sentences read by a recurrent net and by attention",
+    "depth": "gradients of plain, layernorm and batchnorm nets",
 }
 """The demos, and what they show."""
 

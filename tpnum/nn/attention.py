@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tpnum.arguments import shown
+from tpnum.errors import LimitError
+from tpnum.functions import get
 from tpnum.nn.arguments import (
     Deviation,
     Flag,
@@ -23,8 +25,10 @@ from tpnum.nn.arguments import (
     Size,
 )
 from tpnum.nn.base import Block, Features, Layer, Tree
+from tpnum.nn.emitter import Heads
 from tpnum.nn.positions import DECAYS, Decay, Embeddings, embeddings
 from tpnum.nn.weights import ONE, Weights
+from tpnum.program.draw import softmax
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
@@ -41,7 +45,8 @@ class GlobalSelfAttention(Layer):
     ``"1/sqrt(n)"`` (``linear_scaling=False``) divides by the root of the width, keys and queries independent,
     and means the limit of infinitely many heads, in which the products are Gaussian and the output is an
     average over them: of closed form for "IDENTITY", "ABS" and "RELU", sampled for "SOFTMAX" (a warning says
-    how well).  It never means a fixed number of heads, whose limit is not Gaussian.
+    how well).  With a fixed number of them, ``heads``, the limit is no Gaussian but a mixture: Gaussian given
+    the products, of which `tpnum.conditional` draws samples; kernels of it are refused.
 
     ``attention_mechanism`` is "SOFTMAX" over the keys, "IDENTITY", "ABS" or "RELU".  ``causal`` lets a
     position see those up to its own.  Positional embeddings ("SUM" or "CONCAT", with ``n_chan_pos_emb``
@@ -70,6 +75,7 @@ class GlobalSelfAttention(Layer):
     scaling: OptionalScaling = None
     tied: OptionalFlag = None
     causal: Flag = False
+    heads: OptionalSize = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,6 +85,11 @@ class GlobalSelfAttention(Layer):
             raise self.error(
                 'tied is True, but with scaling "1/sqrt(n)" products of tied keys and queries grow without '
                 "bound; leave tied out"
+            )
+        if self.heads is not None and not self.random:
+            raise self.error(
+                f'heads is {self.heads}, but with scaling "1/n" any number of heads has the same limit; '
+                'leave heads out, or take scaling="1/sqrt(n)"'
             )
         if self.pos_emb_type == "NONE" and self.val_pos_emb:
             raise self.error('val_pos_emb is True, but pos_emb_type is "NONE"; say "SUM" or "CONCAT"')
@@ -110,6 +121,8 @@ class GlobalSelfAttention(Layer):
             raise to.error(f"causal needs positions in order, one axis, and the features have {rank}")
         tables = embeddings(self, to, x, seen)
         named = {axis: f"{axis}_k" for axis, _ in seen.axes}  # the positions that are looked at
+        if self.heads is not None:
+            return self._few_heads(to, x, seen, tables, named)
         if self.random:
             return self._out(to, x, self._many_heads(to, x, seen, tables, named))
         one = self.tied is not False
@@ -148,6 +161,46 @@ class GlobalSelfAttention(Layer):
         if self.causal:
             parts = to.scale(parts, self._before(to, x, seen, named))
         return parts.sum(*named.values())
+
+    def _few_heads(
+        self, to: Emitter, x: Features, seen: Features, tables: Embeddings | None, named: dict[str, str]
+    ) -> Features:
+        """Heads with known weights, values and an output matrix of their own."""
+        assert self.heads is not None
+        if to.heads is None:
+            raise LimitError(
+                str(
+                    to.error(
+                        f'with scaling "1/sqrt(n)" and heads = {self.heads} the limit is not Gaussian, so '
+                    )
+                )
+                + "that no kernel tells it; tpnum.conditional samples the kernels given the products of keys "
+                "and queries, and without heads there are infinitely many of them"
+            )
+        queries = self._projection(to, x, self.W_query_std, self.n_chan_key, tables)(x)
+        keys = self._projection(to, seen, self.W_key_std, self.n_chan_key, tables)(seen)
+        axes = (*x.axes, *((named[axis], size) for axis, size in seen.axes))
+        each, out = Weights(self.W_out_std / math.sqrt(self.heads), None), []
+        number, weights = len(to.heads) + 1, []
+        for head in range(1, self.heads + 1):
+            known = to.program.scalars(f"heads{number}_{head}", axes)
+            values = self._values(to, seen, self.n_chan_val, tables)
+            held = Features((Block(to.gathered(values, known, named), self.n_chan_val),), x.axes)
+            out += each.product(to, held, to.cdc(self.n_chan_out))
+            weights.append(known.name)
+        to.heads.append(Heads(self, queries.name, keys.name, tuple(weights)))
+        bias = Weights(1.0, self.b_std).bias(to, to.cdc(self.n_chan_out))
+        return Features((Block(to.total(out + bias, x.mask), self.n_chan_out),), x.axes, x.mask)
+
+    def weigh(self, logits: np.ndarray, allowed: np.ndarray | None = None) -> np.ndarray:
+        """The weights of logits (.., positions, positions seen), each over one axis, as of `tpnum.conditional`."""
+        if self.causal:
+            before = np.tri(*logits.shape[-2:])
+            allowed = before if allowed is None else before * allowed
+        if self.attention_mechanism == "SOFTMAX":
+            return softmax(logits, (logits.ndim - 1,), allowed)
+        made = np.asarray(get(self.attention_mechanism.lower())(logits))
+        return made if allowed is None else made * allowed
 
     def _out(self, to: Emitter, x: Features, heads: Vector) -> Features:
         """W_out times what the heads make, and the bias."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from tpnum.program.text import made_by
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
+    from tpnum.nn.attention import GlobalSelfAttention
     from tpnum.program import MatrixVar, Scalar, Vector
     from tpnum.program.lines import Axes
 
@@ -40,7 +41,22 @@ LAYERS = 20_000
 """Of one net: what takes a minute or two."""
 
 
-def program(net: Layer, shape: Sequence[int], masked: bool = False, batch_size: int | None = None) -> Program:
+class Heads(NamedTuple):
+    """Attention of a fixed number of heads: the layer, what makes its logits, the known weights by head."""
+
+    layer: GlobalSelfAttention
+    queries: str
+    keys: str
+    weights: tuple[str, ...]
+
+
+def program(
+    net: Layer,
+    shape: Sequence[int],
+    masked: bool = False,
+    batch_size: int | None = None,
+    heads: list[Heads] | None = None,
+) -> Program:
     """The program of a net on one example of ``shape`` = (spatial sizes .., channels), outputs declared.
 
     The input is the data ``u`` with channels ``d``.  ``masked``: positions that an example lacks are told by
@@ -48,7 +64,9 @@ def program(net: Layer, shape: Sequence[int], masked: bool = False, batch_size: 
     layer keeps it zero, averages over the others and hands the mask on.  Graphs (`Aggregate`) are the known
     scalars ``pattern``.  ``batch_size``: an example is a batch of so many, along the first axis ``batch`` of
     the data and of all that is made of it, of which layers but `BatchNorm` know nothing.  A net that ends
-    concatenated has several outputs, each weighted by its share of the channels.
+    concatenated has several outputs, each weighted by its share of the channels.  Attention of a fixed number
+    of heads is refused, for it has no Gaussian limit, unless ``heads`` is a list, to which it is appended: then
+    its weights are known scalars, the law is that given these.
     """
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1))")
@@ -65,7 +83,7 @@ def program(net: Layer, shape: Sequence[int], masked: bool = False, batch_size: 
     names = AXES.get(len(spatial)) or tuple(f"p{index}" for index in range(len(spatial)))
     axes = tuple(zip(names, spatial, strict=True))
     batch = () if batch_size is None else ((BATCH, whole(batch_size, "batch_size", 1, LONGEST)),)
-    to = Emitter(Program(), batch)
+    to = Emitter(Program(), batch, heads)
     data = Block(to.program.data("u", (*batch, *axes), channels="d"), channels)
     mask = to.program.scalars("mask", (*batch, *axes)) if flag(masked, "masked") else None
     x = to.run(net, Features((data,), axes, mask), "")
@@ -80,8 +98,8 @@ def program(net: Layer, shape: Sequence[int], masked: bool = False, batch_size: 
 class Emitter:
     """Appends a net's lines to ``program``; knows the path of the layer at work for its errors."""
 
-    def __init__(self, program: Program, batch: Axes = ()) -> None:
-        self.program, self.batch = program, batch
+    def __init__(self, program: Program, batch: Axes = (), heads: list[Heads] | None = None) -> None:
+        self.program, self.batch, self.heads = program, batch, heads
         self._steps: list[tuple[str, Layer]] = []
         self._count = 0
         self._widths: set[int] = set()

@@ -44,7 +44,7 @@ class TransformerBlock(Layer):
     ``norm="pre"``: x + f(LayerNorm(x)), f the attention and the perceptron; ``"post"``: LayerNorm(x + f(x)).
     Features come and go with ``n_chan`` channels, which the ``n_heads`` heads divide; ``n_chan_mlp`` are
     those of the hidden layer (4 ``n_chan`` by default).  ``scaling``, ``attention_mechanism``, ``tied``,
-    ``causal`` and the deviations of queries, keys, values and output are those of `GlobalSelfAttention`,
+    ``heads``, ``causal`` and the deviations of queries, keys, values and output are those of `GlobalSelfAttention`,
     ``W_std`` that of both Dense layers, and ``b_std`` of all three biases.  `layers` is what it stands for.
     """
 
@@ -57,6 +57,7 @@ class TransformerBlock(Layer):
     attention_mechanism: Mechanism = "SOFTMAX"
     causal: Flag = False
     tied: OptionalFlag = None
+    heads: OptionalSize = None
     W_query_std: Deviation = 1.0
     W_key_std: Deviation = 1.0
     W_value_std: Deviation = 1.0
@@ -87,6 +88,7 @@ class TransformerBlock(Layer):
             b_std=self.b_std,
             attention_mechanism=self.attention_mechanism,
             tied=self.tied,
+            heads=self.heads,
             causal=self.causal,
         )
 
