@@ -8,11 +8,12 @@ coefficients times the covariances of those G-vars (MATH 5), so that these need 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 
-from tpnum.ensemble.normals import TERMS, Normal, second
+from tpnum.ensemble.normals import TERMS, Members, Normal, grown, second
 
 Coefs: TypeAlias = np.ndarray
 """(examples or 1, *axes, points or 1)."""
@@ -62,29 +63,70 @@ def summed(shape: tuple[int, ...], parts: list[tuple[Coefs, Normal]]) -> Mixed |
     return found if len(made) <= 4 * TERMS else found.points()
 
 
-def moments(a: Value, b: Value, size: int) -> np.ndarray:
-    """E Z Z' of every member of a family with every one of another, over ``size`` points."""
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return _mean(points(a), points(b), size)
-    if isinstance(a, Normal) and isinstance(b, Normal):
-        return second(a, b)
-    first, last = mixed(a), mixed(b)
-    made = np.zeros((int(np.prod(first.shape)), int(np.prod(last.shape))))
-    for c, normal in first.parts:
-        left = np.broadcast_to(c, (*first.shape, size))
-        for d, other in last.parts:
-            if c.shape[-1] == d.shape[-1] == 1:
-                left, right = (np.broadcast_to(x, (*v.shape, 1)) for x, v in ((c, first), (d, last)))
-                made += _mean(left, right, 1) * second(normal, other)
-            else:
-                made += _mean(
-                    np.broadcast_to(c, (*first.shape, size)), np.broadcast_to(d, (*last.shape, size)), size
-                ) * second(normal, other)
-    return made
+class Atoms:
+    """The G-vars that vectors are linear in, and all of their covariances."""
+
+    def __init__(self) -> None:
+        self._members = Members()
+        self._table = np.zeros((0, 0))
+        self._places: dict[int, tuple[int, Normal]] = {}
+
+    def places(self, normal: Normal) -> np.ndarray:
+        """Where the members of a family are in the table."""
+        if id(normal) not in self._places:
+            begin = self._members.size
+            self._places[id(normal)] = begin, normal
+            self._members.add(normal)
+            self._table = grown(self._table, self._members.size)
+            made = self._members.covariance(normal)
+            self._table[begin : begin + normal.size, : self._members.size] = made
+            self._table[: self._members.size, begin : begin + normal.size] = made.T
+        begin, _ = self._places[id(normal)]
+        return np.arange(begin, begin + normal.size)
+
+    def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Covariances of members."""
+        return self._table[a[:, None], b]
 
 
-def _mean(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
-    left, right = (
-        np.ascontiguousarray(np.broadcast_to(x, (*x.shape[:-1], size))).reshape(-1, size) for x in (a, b)
-    )
-    return left @ right.T / size
+class Operand:
+    """A vector as what its second moments are made of: points, a G-var, or coefficients of G-vars."""
+
+    def __init__(self, value: Value, size: int, atoms: Atoms) -> None:
+        self.value, self.atoms = value, atoms
+        self.size = value.shape[-1] if isinstance(value, np.ndarray) else size
+        self.shape = value.shape[:-1] if isinstance(value, np.ndarray) else value.shape
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """(members, points)."""
+        return np.ascontiguousarray(points(self.value)).reshape(-1, self.size)
+
+    @cached_property
+    def terms(self) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients (terms and members, points) of G-vars, and where these are."""
+        assert not isinstance(self.value, np.ndarray)
+        parts = mixed(self.value).parts
+        made = np.empty((len(parts), *self.shape, self.size))
+        for out, (coefs, _) in zip(made, parts, strict=True):
+            out[...] = coefs
+        places = [np.broadcast_to(self._places(n), self.shape).ravel() for _, n in parts]
+        return made.reshape(-1, self.size), np.concatenate([*places, np.zeros(0, dtype=np.int64)])
+
+    def _places(self, normal: Normal) -> np.ndarray:
+        core = normal.core
+        normal.kept = normal.kept or core
+        return self.atoms.places(normal.kept).reshape(normal.kept.shape)
+
+
+def moments(a: Operand, b: Operand) -> np.ndarray:
+    """E Z Z' of every member of a family with every one of another."""
+    if isinstance(a.value, np.ndarray) or isinstance(b.value, np.ndarray):
+        return a.points @ b.points.T / a.size
+    if isinstance(a.value, Normal) and isinstance(b.value, Normal):
+        return second(a.value, b.value)
+    (left, first), (right, last) = a.terms, b.terms
+    made = left @ right.T
+    made *= a.atoms.between(first, last)
+    n, m = (int(np.prod(one.shape)) for one in (a, b))
+    return made.reshape(-1, n, made.shape[1] // m, m).sum(axis=(0, 2)) / a.size

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tpnum.ensemble.mixed import Value, moments
+from tpnum.ensemble.mixed import Operand, moments
 from tpnum.ensemble.walk import Laws, Text, Walk
 from tpnum.evaluate.plan import output_axes, outputs_prepared
 from tpnum.gauss.estimate import half_width
@@ -63,6 +63,7 @@ class Ensemble:
     written: tuple[Program, Program]
     kinds: tuple[str, ...]
     reason: str
+    mirrored = True
 
     @cached_property
     def programs(self) -> tuple[Program, Program]:
@@ -110,10 +111,11 @@ class Ensemble:
             made.append(second.run())
         walks = (first, second)[: len(made)]
         counts = [walk.examples or 1 for walk in walks]
-        return {kind: self._kernel(kind, made, counts, size) for kind in self.kinds}
+        values = [{name: laws.operand(value) for name, value in one.items()} for one in made]
+        return {kind: self._kernel(kind, values, counts) for kind in self.kinds}
 
     def _kernel(
-        self, kind: str, made: Sequence[Mapping[str, Value]], counts: Sequence[int], size: int
+        self, kind: str, made: Sequence[Mapping[str, Operand]], counts: Sequence[int]
     ) -> np.ndarray:
         """(N1 + N2, N1 + N2, ..) of a tile of one shape, (N1, N2, ..) of two."""
         first, last = self.programs
@@ -127,9 +129,7 @@ class Ensemble:
                 if names[0] is None or names[1] is None:
                     continue
                 x, y = left[names[0]], right[names[1]]
-                block = moments(x, y, size)
-                n, m = (v.shape[:-1] if isinstance(v, np.ndarray) else v.shape for v in (x, y))
-                block = np.moveaxis(block.reshape(*n, *m), len(n), 1)
+                block = np.moveaxis(moments(x, y).reshape(*x.shape, *y.shape), len(x.shape), 1)
                 place = tuple(
                     slice(None) if i is None else i for i in (None, None, *at.position, *other.position)
                 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.ensemble.draws import Draws
-from tpnum.ensemble.mixed import Mixed, Value, mixed, moments, points, summed
+from tpnum.ensemble.mixed import Atoms, Mixed, Operand, Value, mixed, moments, points, summed
 from tpnum.ensemble.normals import Channel, Component, Family, Inputs, Normal, Part, Products, second
 from tpnum.errors import LimitError
 from tpnum.evaluate.labels import lift
@@ -88,7 +88,7 @@ class _Channel:
 
     products: Products
     waiting: int
-    operands: list[tuple[Value, int]] = field(default_factory=list)
+    operands: list[Operand] = field(default_factory=list)
 
 
 class Laws:
@@ -97,6 +97,7 @@ class Laws:
     def __init__(self, text: Text, size: int, seed: int, replicate: int) -> None:
         self.text, self.size = text, size
         self._draws = Draws(seed, replicate, size)
+        self._atoms = Atoms()
         self._components: dict[str, Component] = {}
         self.products: dict[tuple[str, bool], dict[tuple[int, ...], _Channel]] = {}
         self.families: dict[tuple[str, bool], Channel] = {}
@@ -110,16 +111,19 @@ class Laws:
             self._components[key] = Component(self._draws)
         return self._components[key]
 
+    def operand(self, value: Value) -> Operand:
+        """A vector as what second moments are made of."""
+        return Operand(value, self.size, self._atoms)
+
     def enter(self, channel: _Channel, operand: Value) -> np.ndarray:
         """Rows for the products of an operand with the matrix of a channel."""
-        blocks = [moments(operand, other, size) for other, size in channel.operands]
-        size = operand.shape[-1] if isinstance(operand, np.ndarray) else self.size
-        blocks.append(moments(operand, operand, size))
+        new = self.operand(operand)
+        blocks = [moments(new, other) for other in (*channel.operands, new)]
         if not np.isfinite(blocks[-1]).all():
             raise LimitError("a second moment of it is not finite: it does not exist or overflows")
         channel.waiting -= 1
         if channel.waiting:
-            channel.operands.append((operand, size))
+            channel.operands.append(new)
         else:
             channel.operands = []
         return channel.products.enter(blocks)

@@ -33,10 +33,11 @@ def kernel_elsewhere(
     out: Any,
     rtol: float | None,
     budget: int | None,
+    seed: int,
     options: dict[str, Any],
 ) -> Any:
     """The kernels as `tpnum.kernel` returns them: `tpnum.open`'s of those on disk, else arrays."""
-    job = Job(net, kinds, dtype, *sources_of(x1, x2), rtol, budget)
+    job = Job(net, kinds, dtype, *sources_of(x1, x2), rtol, budget, seed)
     try:
         made = (
             _stored(job, out, options) if on_disk(out) else _arrays(job, out, isinstance(get, str), options)
