@@ -114,9 +114,7 @@ class Ensemble:
         values = [{name: laws.operand(value) for name, value in one.items()} for one in made]
         return {kind: self._kernel(kind, values, counts) for kind in self.kinds}
 
-    def _kernel(
-        self, kind: str, made: Sequence[Mapping[str, Operand]], counts: Sequence[int]
-    ) -> np.ndarray:
+    def _kernel(self, kind: str, made: Sequence[Mapping[str, Operand]], counts: Sequence[int]) -> np.ndarray:
         """(N1 + N2, N1 + N2, ..) of a tile of one shape, (N1, N2, ..) of two."""
         first, last = self.programs
         left, right = made[0], made[-1]

@@ -158,7 +158,9 @@ class _Desk:
     def worker(self, tile: Tile) -> tuple[Worker, dict[str, np.ndarray]]:
         """A worker for a tile, and the blocks that it is to fill."""
         own = self.job.second is None and tile.rows == tile.cols
-        counts = (len(range(n)[part]) for n, part in zip(self.job.counts, (tile.rows, tile.cols), strict=True))
+        counts = (
+            len(range(n)[part]) for n, part in zip(self.job.counts, (tile.rows, tile.cols), strict=True)
+        )
         shape = (*counts, *self.plan.axes[0], *self.plan.axes[1])
         blocks = {kind: np.empty(shape, self.job.dtype) for kind in self.job.kinds}
         sink = ArraySink(blocks)
