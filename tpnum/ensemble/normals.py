@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from tpnum import functions
 from tpnum.law.hats import COLLINEAR
 
+IDENTITY = functions.get("identity")
+
 if TYPE_CHECKING:
+    from tpnum.ensemble.atoms import Atom
     from tpnum.ensemble.draws import Draws
 
 TERMS = 64
@@ -112,11 +116,20 @@ class Normal:
     mean: np.ndarray
     component: Component
     points: np.ndarray | None = None  # once it is drawn
-    kept: Normal | None = None  # its core, as which it is known elsewhere
+    _atom: Atom | None = None
 
     @property
     def size(self) -> int:
         return int(np.prod(self.shape))
+
+    @property
+    def atom(self) -> Atom:
+        """The family as a factor that is not drawn."""
+        if self._atom is None:
+            from tpnum.ensemble.atoms import Atom
+
+            self._atom = Atom(self.component.atoms, self)
+        return self._atom
 
     @property
     def core(self) -> Normal:
@@ -190,11 +203,16 @@ def second(a: Normal, b: Normal) -> np.ndarray:
 
 
 class Component:
-    """Correlated G-vars: what is drawn of them so far, and how they give its innovations."""
+    """Correlated G-vars: what is drawn of them so far, and how they give its innovations.
 
-    def __init__(self, draws: Draws) -> None:
+    Those that are not ``drawn`` where it can be helped are tangents, or linear.
+    """
+
+    def __init__(self, draws: Draws, odd: bool = False, linear: bool = False) -> None:
         self._draws = draws
-        self._drawn = Members()
+        self.drawn = not (odd or linear)
+        self.atoms = None if odd else IDENTITY
+        self._members = Members()
         self._own = np.zeros(0, dtype=np.int64)  # its innovations among all
         self._inverse = np.zeros((0, 0))  # how they follow from what is drawn
 
@@ -204,7 +222,7 @@ class Component:
         own = covariance(normal, normal)
         scale = np.sqrt(np.maximum(np.diagonal(own), 0.0))
         down = np.divide(1.0, scale, out=np.zeros(size), where=scale > 0.0)
-        known = self._drawn.covariance(normal) @ self._inverse.T
+        known = self._members.covariance(normal) @ self._inverse.T
         left = (own - known @ known.T) * down[:, None] * down
         values, vectors = np.linalg.eigh(left)
         order = np.flatnonzero(values > COLLINEAR)[::-1]
@@ -218,5 +236,5 @@ class Component:
         self._inverse = np.block(
             [[self._inverse, np.zeros((begin, size))], [-solve @ known @ self._inverse, solve]]
         )
-        self._drawn.add(normal)
+        self._members.add(normal)
         return points.reshape(*normal.shape, -1)

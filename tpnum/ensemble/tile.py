@@ -63,6 +63,7 @@ class Ensemble:
     written: tuple[Program, Program]
     kinds: tuple[str, ...]
     reason: str
+    factored: bool = True
     mirrored = True
 
     @cached_property
@@ -75,7 +76,7 @@ class Ensemble:
     @cached_property
     def text(self) -> Text:
         first, second = self.programs
-        return Text((first,) if second is first else (first, second))
+        return Text((first,) if second is first else (first, second), self.factored)
 
     @cached_property
     def members(self) -> int:
@@ -101,8 +102,8 @@ class Ensemble:
         seed: int,
         number: int,
         stop: Stop,
-    ) -> dict[str, np.ndarray]:
-        """The kernels of all inputs of a tile with each other, from one replicate."""
+    ) -> tuple[dict[str, np.ndarray], float]:
+        """The kernels of all inputs of a tile with each other, from one replicate, and what it lacks."""
         laws = Laws(self.text, size, seed, number)
         first = second = Walk(self.programs[0], rows, laws, stop)
         made = [first.run()]
@@ -112,7 +113,7 @@ class Ensemble:
         walks = (first, second)[: len(made)]
         counts = [walk.examples or 1 for walk in walks]
         values = [{name: laws.operand(value) for name, value in one.items()} for one in made]
-        return {kind: self._kernel(kind, values, counts) for kind in self.kinds}
+        return {kind: self._kernel(kind, values, counts) for kind in self.kinds}, laws.tables.lost
 
     def _kernel(self, kind: str, made: Sequence[Mapping[str, Operand]], counts: Sequence[int]) -> np.ndarray:
         """(N1 + N2, N1 + N2, ..) of a tile of one shape, (N1, N2, ..) of two."""
@@ -157,22 +158,29 @@ class Ensemble:
             split = len(next(iter(rows.values())))
             cols = None
 
-        def one(number: int) -> dict[str, np.ndarray]:
+        def one(number: int) -> tuple[dict[str, np.ndarray], float]:
             return self.replicate(joint, cols, size, seed, number, stop)
 
         found = together(one, list(range(replicates)), jobs, stop)
-        return {kind: _estimate([f[kind] for f in found], split, replicates * size) for kind in self.kinds}
+        lost = max(lack for _, lack in found)
+        return {
+            kind: _estimate([made[kind] for made, _ in found], lost, split, replicates * size)
+            for kind in self.kinds
+        }
 
 
-def _estimate(made: list[np.ndarray], split: int | None, points: int) -> Sampled:
-    """The mean over replicates and its standard error; ``split`` is where the columns of a joint tile begin."""
+def _estimate(made: list[np.ndarray], lost: float, split: int | None, points: int) -> Sampled:
+    """The mean over replicates and its standard error; ``split`` is where the columns of a joint tile begin.
+
+    ``lost`` is the part of the largest entry that errors have beside their spread.
+    """
     every = np.stack(made)
     size = float(np.max(np.abs(every.mean(axis=0)), initial=0.0))
     if split is not None:
         every = every[:, :split, split:]
-    error = every.std(axis=0, ddof=1) / math.sqrt(len(every))
+    error = _few(len(every)) * every.std(axis=0, ddof=1) / math.sqrt(len(every)) + lost * size
     wide = float(np.max(half_width(every, 0), initial=0.0))
-    return Sampled(every.mean(axis=0), _few(len(every)) * error, wide / size if size else 0.0, points)
+    return Sampled(every.mean(axis=0), error, wide / size + lost if size else 0.0, points)
 
 
 @cache
