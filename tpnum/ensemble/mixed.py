@@ -1,33 +1,46 @@
-"""Vectors that are linear in Gaussians which are never drawn: tangents, with coefficients on points.
+"""Vectors as sums of products of points and of atoms, which are never drawn (`tpnum.ensemble.atoms`).
 
-A tangent is a sum of products of forward variables, which are held as points, and of G-vars of the tangent
-program, which are independent of all forward ones: E[h. h.'] is a sum of the means of products of
-coefficients times the covariances of those G-vars (MATH 5), so that these need no points of their own.
+A tangent is a sum of products of forward variables and of G-vars of the tangent program, which are
+independent of all forward ones: E[h. h.'] is a sum of the means of products of coefficients times the
+covariances of those G-vars (MATH 5), so that these need no points of their own.  Of the functions of G-vars
+of a linear component likewise.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from tpnum.ensemble.atoms import Atom, Tables
 from tpnum.ensemble.normals import TERMS, Normal, second
 
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Sequence
+
 Coefs: TypeAlias = np.ndarray
-"""(examples or 1, *axes, points or 1)."""
+"""(examples or 1, *axes, points or 1), axes of length one where nothing changes."""
+
+Product: TypeAlias = tuple[Coefs, tuple[Atom, ...]]
 
 
 @dataclass(eq=False)
 class Mixed:
-    """A family (examples or 1, *axes): the sum of coefficients times G-vars of its own shape."""
+    """A family (examples or 1, *axes): the sum of coefficients times atoms of its own shape."""
 
     shape: tuple[int, ...]
-    parts: tuple[tuple[Coefs, Normal], ...]
+    parts: tuple[Product, ...]
 
     def points(self) -> np.ndarray:
-        """Its points, the G-vars drawn."""
-        made = sum((coefs * normal.drawn() for coefs, normal in self.parts), np.zeros((1,)))
+        """Its points, the atoms drawn."""
+        made = np.zeros((1,) * (1 + len(self.shape)))
+        for coefs, atoms in self.parts:
+            for atom in atoms:
+                coefs = coefs * atom.drawn()
+            made = made + coefs
         return np.broadcast_to(made, (*self.shape, made.shape[-1]))
 
 
@@ -45,46 +58,84 @@ def points(value: Value) -> np.ndarray:
     return value
 
 
-def mixed(value: Normal | Mixed) -> Mixed:
-    """A G-var as a sum of one."""
+def products(value: Value) -> tuple[Product, ...]:
+    """A vector as a sum of products."""
     if isinstance(value, Mixed):
-        return value
-    return Mixed(value.shape, ((np.ones((1,) * (len(value.shape) + 1)), value),))
+        return value.parts
+    if isinstance(value, np.ndarray):
+        return ((value, ()),)
+    if not value.parts:
+        return ((value.mean[..., None], ()),)
+    if value.component.drawn:
+        return ((value.drawn(), ()),)
+    return ((np.ones((1,) * (len(value.shape) + 1)), (value.atom,)),)
 
 
-def summed(shape: tuple[int, ...], parts: list[tuple[Coefs, Normal]]) -> Mixed | np.ndarray:
-    """A sum, its coefficients of one G-var added; points where it has too many."""
-    made: dict[int, tuple[Coefs, Normal]] = {}
-    for coefs, normal in parts:
-        before = made.get(id(normal))
-        made[id(normal)] = (coefs if before is None else before[0] + coefs, normal)
+def summed(shape: tuple[int, ...], parts: Iterable[Product]) -> Mixed | np.ndarray:
+    """A sum, its coefficients of the same atoms added; points where it has too many."""
+    made: dict[tuple[int, ...], Product] = {}
+    for coefs, atoms in parts:
+        key = tuple(map(id, atoms))
+        made[key] = (made[key][0] + coefs if key in made else coefs), atoms
     found = Mixed(shape, tuple(made.values()))
-    return found if len(made) <= 4 * TERMS else found.points()
+    return found if len(made) <= 4 * TERMS and any(made) else found.points()
 
 
-def moments(a: Value, b: Value, size: int) -> np.ndarray:
-    """E Z Z' of every member of a family with every one of another, over ``size`` points."""
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return _mean(points(a), points(b), size)
-    if isinstance(a, Normal) and isinstance(b, Normal):
-        return second(a, b)
-    first, last = mixed(a), mixed(b)
-    made = np.zeros((int(np.prod(first.shape)), int(np.prod(last.shape))))
-    for c, normal in first.parts:
-        left = np.broadcast_to(c, (*first.shape, size))
-        for d, other in last.parts:
-            if c.shape[-1] == d.shape[-1] == 1:
-                left, right = (np.broadcast_to(x, (*v.shape, 1)) for x, v in ((c, first), (d, last)))
-                made += _mean(left, right, 1) * second(normal, other)
-            else:
-                made += _mean(
-                    np.broadcast_to(c, (*first.shape, size)), np.broadcast_to(d, (*last.shape, size)), size
-                ) * second(normal, other)
-    return made
+def multiplied(shape: tuple[int, ...], left: Sequence[Product], right: Sequence[Product]) -> Mixed | np.ndarray:
+    """The product of two sums, which have no component in common."""
+    return summed(shape, ((c * d, (*a, *b)) for c, a in left for d, b in right))
 
 
-def _mean(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
-    left, right = (
-        np.ascontiguousarray(np.broadcast_to(x, (*x.shape[:-1], size))).reshape(-1, size) for x in (a, b)
-    )
-    return left @ right.T / size
+class Operand:
+    """A vector as what its second moments are made of: points, a G-var, or coefficients of atoms."""
+
+    def __init__(self, value: Value, size: int, tables: Tables) -> None:
+        self.value, self.tables = value, tables
+        self.size = value.shape[-1] if isinstance(value, np.ndarray) else size
+        self.shape = value.shape[:-1] if isinstance(value, np.ndarray) else value.shape
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """(members, points)."""
+        made = points(self.value)
+        return np.ascontiguousarray(np.broadcast_to(made, (*self.shape, self.size))).reshape(-1, self.size)
+
+    @cached_property
+    def terms(self) -> tuple[np.ndarray, dict[Hashable, np.ndarray]]:
+        """Coefficients (terms and members, points or 1) of atoms, and where these are, table by table."""
+        parts = products(self.value)
+        width = max((coefs.shape[-1] for coefs, _ in parts), default=1)
+        made = np.empty((len(parts), *self.shape, width))
+        for out, (coefs, _) in zip(made, parts, strict=True):
+            out[...] = coefs
+        places: dict[Hashable, np.ndarray] = {}
+        for k, (_, atoms) in enumerate(parts):
+            for atom in atoms:
+                own = places.setdefault(atom.key, np.zeros((len(parts), *self.shape), dtype=np.int64))
+                own[k] = self.tables[atom.key].places(atom)
+        return made.reshape(-1, width), {key: own.ravel() for key, own in places.items()}
+
+
+def moments(a: Operand, b: Operand) -> np.ndarray:
+    """E Z Z' of every member of a family with every one of another."""
+    if isinstance(a.value, np.ndarray) and isinstance(b.value, np.ndarray):
+        return a.points @ b.points.T / a.size
+    if isinstance(a.value, Normal) and isinstance(b.value, Normal):
+        return second(a.value, b.value)
+    (left, first), (right, last) = a.terms, b.terms
+    made = _mean_products(left, right)
+    for key in {**first, **last}:
+        made *= a.tables[key].between(_places(first, key, len(left)), _places(last, key, len(right)))
+    n, m = prod(a.shape), prod(b.shape)
+    return made.reshape(-1, n, made.shape[1] // m, m).sum(axis=(0, 2))
+
+
+def _places(found: dict[Hashable, np.ndarray], key: Hashable, count: int) -> np.ndarray:
+    return found[key] if key in found else np.zeros(count, dtype=np.int64)
+
+
+def _mean_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Means of products over points; what has one point is constant."""
+    if left.shape[1] == right.shape[1]:
+        return left @ right.T / left.shape[1]
+    return np.multiply.outer(left.mean(axis=1), right.mean(axis=1))

@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from tpnum import functions
 from tpnum.law.hats import COLLINEAR
 
+IDENTITY = functions.get("identity")
+
 if TYPE_CHECKING:
+    from tpnum.ensemble.atoms import Atom
     from tpnum.ensemble.draws import Draws
 
 TERMS = 64
@@ -42,10 +46,7 @@ class Products:
         """Rows for new operands: their second moments with those before them, block by block, then their own."""
         size = len(blocks[-1])
         begin, end = self.count, self.count + size
-        if end > len(self._gram):
-            grown = np.zeros((max(end, 2 * len(self._gram)),) * 2)
-            grown[:begin, :begin] = self._gram[:begin, :begin]
-            self._gram = grown
+        self._gram = grown(self._gram, end)
         moments = np.concatenate(blocks, axis=1)
         self._gram[begin:end, :end] = moments
         self._gram[:begin, begin:end] = moments[:, :begin].T
@@ -55,6 +56,15 @@ class Products:
     def cov(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """See `Channel`."""
         return self.variance * self._gram[a[:, None], b]
+
+
+def grown(table: np.ndarray, size: int) -> np.ndarray:
+    """A square table with room for so many."""
+    if size <= len(table):
+        return table
+    made = np.zeros((max(size, 2 * len(table)),) * 2)
+    made[: len(table), : len(table)] = table
+    return made
 
 
 class Family:
@@ -106,10 +116,20 @@ class Normal:
     mean: np.ndarray
     component: Component
     points: np.ndarray | None = None  # once it is drawn
+    _atom: Atom | None = None
 
     @property
     def size(self) -> int:
         return int(np.prod(self.shape))
+
+    @property
+    def atom(self) -> Atom:
+        """The family as a factor that is not drawn."""
+        if self._atom is None:
+            from tpnum.ensemble.atoms import Atom
+
+            self._atom = Atom(self.component.atoms, self)
+        return self._atom
 
     @property
     def core(self) -> Normal:
@@ -126,10 +146,10 @@ class Normal:
 
     def flat(self) -> list[tuple[Channel, np.ndarray, np.ndarray]]:
         """The parts, an entry for every member of the family."""
-        full = (
-            (p, *(np.broadcast_to(a, self.shape).ravel() for a in (p.rows, p.weights))) for p in self.parts
-        )
-        return [(p.channel, rows, weights) for p, rows, weights in full]
+        return [(p.channel, self._full(p.rows), self._full(p.weights)) for p in self.parts]
+
+    def _full(self, array: np.ndarray) -> np.ndarray:
+        return array.ravel() if array.shape == self.shape else np.broadcast_to(array, self.shape).ravel()
 
     def means(self) -> np.ndarray:
         """E Z, an entry for every member of the family."""
@@ -141,16 +161,40 @@ class Normal:
         return len(channels) - len(set(channels)) >= TERMS
 
 
+class Members:
+    """Families of G-vars in a row, and the covariances of another one with all of them."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._lanes: dict[tuple[int, int], list[tuple[np.ndarray, ...]]] = {}
+
+    def add(self, normal: Normal) -> None:
+        """One family more."""
+        seen: dict[int, int] = {}
+        places = np.arange(self.size, self.size + normal.size)
+        for channel, rows, weights in normal.flat():
+            lane = seen[id(channel)] = seen.get(id(channel), -1) + 1
+            self._lanes.setdefault((id(channel), lane), []).append((rows, weights, places))
+        self.size += normal.size
+
+    def covariance(self, normal: Normal) -> np.ndarray:
+        """Of every member of a family with all that were added."""
+        made = np.zeros((normal.size, self.size))
+        for channel, rows, weights in normal.flat():
+            lane = 0
+            while (found := self._lanes.get((id(channel), lane))) is not None:
+                cols, others, places = (np.concatenate(each) for each in zip(*found, strict=True))
+                self._lanes[id(channel), lane] = [(cols, others, places)]
+                made[:, places] += weights[:, None] * channel.cov(rows, cols) * others
+                lane += 1
+        return made
+
+
 def covariance(a: Normal, b: Normal) -> np.ndarray:
     """Of every member of a family with every one of another."""
-    made = np.zeros((a.size, b.size))
-    by_channel: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for channel, rows, weights in b.flat():
-        by_channel.setdefault(id(channel), []).append((rows, weights))
-    for channel, rows, weights in a.flat():
-        for cols, others in by_channel.get(id(channel), ()):
-            made += weights[:, None] * channel.cov(rows, cols) * others
-    return made
+    members = Members()
+    members.add(b)
+    return members.covariance(a)
 
 
 def second(a: Normal, b: Normal) -> np.ndarray:
@@ -159,11 +203,16 @@ def second(a: Normal, b: Normal) -> np.ndarray:
 
 
 class Component:
-    """Correlated G-vars: what is drawn of them so far, and how they give its innovations."""
+    """Correlated G-vars: what is drawn of them so far, and how they give its innovations.
 
-    def __init__(self, draws: Draws) -> None:
+    Those that are not ``drawn`` where it can be helped are tangents, or linear.
+    """
+
+    def __init__(self, draws: Draws, odd: bool = False, linear: bool = False) -> None:
         self._draws = draws
-        self._drawn: list[Normal] = []
+        self.drawn = not (odd or linear)
+        self.atoms = None if odd else IDENTITY
+        self._members = Members()
         self._own = np.zeros(0, dtype=np.int64)  # its innovations among all
         self._inverse = np.zeros((0, 0))  # how they follow from what is drawn
 
@@ -173,11 +222,7 @@ class Component:
         own = covariance(normal, normal)
         scale = np.sqrt(np.maximum(np.diagonal(own), 0.0))
         down = np.divide(1.0, scale, out=np.zeros(size), where=scale > 0.0)
-        known = np.zeros((size, len(self._inverse)))
-        if self._drawn:
-            known = (
-                np.concatenate([covariance(normal, other) for other in self._drawn], axis=1) @ self._inverse.T
-            )
+        known = self._members.covariance(normal) @ self._inverse.T
         left = (own - known @ known.T) * down[:, None] * down
         values, vectors = np.linalg.eigh(left)
         order = np.flatnonzero(values > COLLINEAR)[::-1]
@@ -191,5 +236,5 @@ class Component:
         self._inverse = np.block(
             [[self._inverse, np.zeros((begin, size))], [-solve @ known @ self._inverse, solve]]
         )
-        self._drawn.append(normal)
+        self._members.add(normal)
         return points.reshape(*normal.shape, -1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tpnum.ensemble.mixed import Value, moments
+from tpnum.ensemble.mixed import Operand, moments
 from tpnum.ensemble.walk import Laws, Text, Walk
 from tpnum.evaluate.plan import output_axes, outputs_prepared
 from tpnum.gauss.estimate import half_width
@@ -63,6 +63,8 @@ class Ensemble:
     written: tuple[Program, Program]
     kinds: tuple[str, ...]
     reason: str
+    factored: bool = True
+    mirrored = True
 
     @cached_property
     def programs(self) -> tuple[Program, Program]:
@@ -74,7 +76,7 @@ class Ensemble:
     @cached_property
     def text(self) -> Text:
         first, second = self.programs
-        return Text((first,) if second is first else (first, second))
+        return Text((first,) if second is first else (first, second), self.factored)
 
     @cached_property
     def members(self) -> int:
@@ -100,8 +102,8 @@ class Ensemble:
         seed: int,
         number: int,
         stop: Stop,
-    ) -> dict[str, np.ndarray]:
-        """The kernels of all inputs of a tile with each other, from one replicate."""
+    ) -> tuple[dict[str, np.ndarray], float]:
+        """The kernels of all inputs of a tile with each other, from one replicate, and what it lacks."""
         laws = Laws(self.text, size, seed, number)
         first = second = Walk(self.programs[0], rows, laws, stop)
         made = [first.run()]
@@ -110,11 +112,10 @@ class Ensemble:
             made.append(second.run())
         walks = (first, second)[: len(made)]
         counts = [walk.examples or 1 for walk in walks]
-        return {kind: self._kernel(kind, made, counts, size) for kind in self.kinds}
+        values = [{name: laws.operand(value) for name, value in one.items()} for one in made]
+        return {kind: self._kernel(kind, values, counts) for kind in self.kinds}, laws.tables.lost
 
-    def _kernel(
-        self, kind: str, made: Sequence[Mapping[str, Value]], counts: Sequence[int], size: int
-    ) -> np.ndarray:
+    def _kernel(self, kind: str, made: Sequence[Mapping[str, Operand]], counts: Sequence[int]) -> np.ndarray:
         """(N1 + N2, N1 + N2, ..) of a tile of one shape, (N1, N2, ..) of two."""
         first, last = self.programs
         left, right = made[0], made[-1]
@@ -127,9 +128,7 @@ class Ensemble:
                 if names[0] is None or names[1] is None:
                     continue
                 x, y = left[names[0]], right[names[1]]
-                block = moments(x, y, size)
-                n, m = (v.shape[:-1] if isinstance(v, np.ndarray) else v.shape for v in (x, y))
-                block = np.moveaxis(block.reshape(*n, *m), len(n), 1)
+                block = np.moveaxis(moments(x, y).reshape(*x.shape, *y.shape), len(x.shape), 1)
                 place = tuple(
                     slice(None) if i is None else i for i in (None, None, *at.position, *other.position)
                 )
@@ -159,22 +158,29 @@ class Ensemble:
             split = len(next(iter(rows.values())))
             cols = None
 
-        def one(number: int) -> dict[str, np.ndarray]:
+        def one(number: int) -> tuple[dict[str, np.ndarray], float]:
             return self.replicate(joint, cols, size, seed, number, stop)
 
         found = together(one, list(range(replicates)), jobs, stop)
-        return {kind: _estimate([f[kind] for f in found], split, replicates * size) for kind in self.kinds}
+        lost = max(lack for _, lack in found)
+        return {
+            kind: _estimate([made[kind] for made, _ in found], lost, split, replicates * size)
+            for kind in self.kinds
+        }
 
 
-def _estimate(made: list[np.ndarray], split: int | None, points: int) -> Sampled:
-    """The mean over replicates and its standard error; ``split`` is where the columns of a joint tile begin."""
+def _estimate(made: list[np.ndarray], lost: float, split: int | None, points: int) -> Sampled:
+    """The mean over replicates and its standard error; ``split`` is where the columns of a joint tile begin.
+
+    ``lost`` is the part of the largest entry that errors have beside their spread.
+    """
     every = np.stack(made)
     size = float(np.max(np.abs(every.mean(axis=0)), initial=0.0))
     if split is not None:
         every = every[:, :split, split:]
-    error = every.std(axis=0, ddof=1) / math.sqrt(len(every))
+    error = _few(len(every)) * every.std(axis=0, ddof=1) / math.sqrt(len(every)) + lost * size
     wide = float(np.max(half_width(every, 0), initial=0.0))
-    return Sampled(every.mean(axis=0), _few(len(every)) * error, wide / size if size else 0.0, points)
+    return Sampled(every.mean(axis=0), error, wide / size + lost if size else 0.0, points)
 
 
 @cache

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.ensemble.atoms import Atom, Tables
 from tpnum.ensemble.draws import Draws
-from tpnum.ensemble.mixed import Mixed, Value, mixed, moments, points, summed
+from tpnum.ensemble.indexing import gathered_along, lifted_to, some_of, taken_at
+from tpnum.ensemble.mixed import Mixed, Operand, Product, Value, moments, multiplied, points, products, summed
 from tpnum.ensemble.normals import Channel, Component, Family, Inputs, Normal, Part, Products, second
+from tpnum.ensemble.text import SQUARES, Text
 from tpnum.errors import LimitError
 from tpnum.evaluate.labels import lift
+from tpnum.law.price import smooth
 from tpnum.program.draw import Run, aligned
 from tpnum.program.lines import Axes, Input, LinComb, Map, MatMul, Matrix, Moment, Nonlin, Transpose
 from tpnum.program.text import made_by, place, used_by
@@ -22,64 +26,8 @@ if TYPE_CHECKING:
     from tpnum.program import Program
     from tpnum.program.lines import Line
 
-SQUARES = ("square", "mul")
-"""Functions whose means are second moments."""
-
-
 CHUNK = 256
 """Members of families of which all second moments are made to have those of one with itself."""
-
-
-class Text:
-    """What the lines of programs that share matrices say before anything is drawn.
-
-    ``odd`` are the tangents: linear in the directions of the parameters, which nothing else depends on.
-    Of G-vars ``component`` names those that they may be correlated with.
-    """
-
-    def __init__(self, programs: Iterable[Program]) -> None:
-        self.programs = tuple(programs)
-        self.odd: set[str] = set()
-        self.uses: dict[tuple[str, bool], int] = {}
-        self._above: dict[str, str] = {}
-        self._root: dict[str, str] = {}
-        for program in self.programs:
-            self._read(program)
-
-    def _read(self, program: Program) -> None:
-        directions = {made for name, made in program.tangents.items() if program.vars[name].kind in "AG"}
-        kinds = program.vars
-        for line in program.lines:
-            names = made_by(line)
-            used = used_by(line)
-            if self.odd.intersection(used) or (
-                isinstance(line, Matrix | Input) and directions.intersection(names)
-            ):
-                self.odd.update(names)
-            if isinstance(line, MatMul):
-                key = self.channel(line)
-                self.uses[key] = self.uses.get(key, 0) + 1
-                self._root[line.name] = self._find(f"{key[0]}{'.' * key[1]}")
-            elif isinstance(line, Input):
-                self._root |= dict.fromkeys(names, self._find(line.names[0]))
-            elif kinds[names[0]].kind == "G":
-                below = [self._find(self._root[name]) for name in used if kinds[name].kind == "G"]
-                for other in below[1:]:
-                    self._above[self._find(other)] = self._find(below[0])
-                self._root[line.name] = below[0]
-
-    def channel(self, line: MatMul) -> tuple[str, bool]:
-        """The matrix of a product, and whether it is one of tangents, which is independent of all others."""
-        return line.matrix, line.vector in self.odd
-
-    def _find(self, key: str) -> str:
-        while self._above.get(key, key) != key:
-            key = self._above[key]
-        return key
-
-    def component(self, name: str) -> str:
-        """The component of a G-var."""
-        return self._find(self._root[name])
 
 
 @dataclass(eq=False)
@@ -88,7 +36,7 @@ class _Channel:
 
     products: Products
     waiting: int
-    operands: list[tuple[Value, int]] = field(default_factory=list)
+    operands: list[Operand] = field(default_factory=list)
 
 
 class Laws:
@@ -97,6 +45,7 @@ class Laws:
     def __init__(self, text: Text, size: int, seed: int, replicate: int) -> None:
         self.text, self.size = text, size
         self._draws = Draws(seed, replicate, size)
+        self.tables = Tables()
         self._components: dict[str, Component] = {}
         self.products: dict[tuple[str, bool], dict[tuple[int, ...], _Channel]] = {}
         self.families: dict[tuple[str, bool], Channel] = {}
@@ -107,19 +56,23 @@ class Laws:
         """The component of a G-var."""
         key = self.text.component(name)
         if key not in self._components:
-            self._components[key] = Component(self._draws)
+            odd = name in self.text.odd
+            self._components[key] = Component(self._draws, odd, key in self.text.linear)
         return self._components[key]
+
+    def operand(self, value: Value) -> Operand:
+        """A vector as what second moments are made of."""
+        return Operand(value, self.size, self.tables)
 
     def enter(self, channel: _Channel, operand: Value) -> np.ndarray:
         """Rows for the products of an operand with the matrix of a channel."""
-        blocks = [moments(operand, other, size) for other, size in channel.operands]
-        size = operand.shape[-1] if isinstance(operand, np.ndarray) else self.size
-        blocks.append(moments(operand, operand, size))
+        new = self.operand(operand)
+        blocks = [moments(new, other) for other in (*channel.operands, new)]
         if not np.isfinite(blocks[-1]).all():
             raise LimitError("a second moment of it is not finite: it does not exist or overflows")
         channel.waiting -= 1
         if channel.waiting:
-            channel.operands.append((operand, size))
+            channel.operands.append(new)
         else:
             channel.operands = []
         return channel.products.enter(blocks)
@@ -196,10 +149,10 @@ class Walk(Run):
                 self.put(line.name, self.total(line))
             case Map() if line.operand in self.known:
                 self.put(line.name, self.mapped(line))
-            case Nonlin() if (
-                line.fn.name == "mul" and not line.fn.order and self.text.odd.intersection(line.args)
-            ):
-                self.put(line.name, self.scaled(line))
+            case Nonlin() if _is_product(line) and any(self.undrawn(self.vector(a)) for a in line.args):
+                self.put(line.name, self.multiplied(line))
+            case Nonlin() if len(line.args) == 1 and self.undrawn(self.vector(line.args[0])) and self.linear(line):
+                self.put(line.name, self.applied(line))
             case Moment() if self.exact(line):
                 self.values[line.name] = self.second(line)
             case _:
@@ -240,7 +193,7 @@ class Walk(Run):
             for (axis, _), place_of in zip(matrix.axes, index, strict=True):
                 at[1 + names.index(axis)] = place_of
             some = rows[tuple(at)]
-            found = self.laws.enter(channel, _taken(operand, tuple(at)))
+            found = self.laws.enter(channel, taken_at(operand, tuple(at)))
             rows[tuple(at)] = found.reshape(some.shape) + number * Family.STRIDE
         if matrix.axes:
             family = self.laws.families.setdefault(key, Family([c.products for c in members.values()]))
@@ -258,19 +211,13 @@ class Walk(Run):
         if all(isinstance(v, Normal) for v in values):
             made = self.combined(line.name, values, weights, own, axes)
             return made.drawn() if made.crowded() else made
-        live = [
-            k
-            for k, v in enumerate(values)
-            if not (isinstance(v, Normal) and not v.parts and not np.any(v.mean))
-        ]
-        if line.name in self.text.odd and not any(isinstance(values[k], np.ndarray) for k in live):
-            parts = []
-            for k in live:
-                lifted = _lifted(mixed(values[k]), own[k], axes)
-                parts += [(coefs * weights[k][..., None], normal) for coefs, normal in lifted.parts]
-            shape = np.broadcast_shapes(*(np.broadcast_shapes(c.shape[:-1], n.shape) for c, n in parts))
-            shape = (shape[0], *(n for _, n in axes))
-            return summed(shape, parts)
+        if any(self.undrawn(v) for v in values):
+            parts = [
+                (coefs * weight[..., None], atoms)
+                for value, weight, before in zip(values, weights, own, strict=True)
+                for coefs, atoms in lifted_to(value, before, axes)
+            ]
+            return summed(_shape(parts, axes), parts)
         for t, value in zip(line.terms, values, strict=True):
             self.values[t.vector] = points(value)
         return super().value(line)
@@ -304,29 +251,40 @@ class Walk(Run):
             return super().value(line)
         for k in range(many):
             rows = [row[k] if k < len(row) else (0, 0.0) for row in line.rows]
-            made.append(_gathered(operand, at, rows, line.out))
+            made.append(gathered_along(operand, at, rows, line.out))
         if not made:
-            made = [_gathered(operand, at, [(0, 0.0)] * len(line.rows), line.out)]
+            made = [gathered_along(operand, at, [(0, 0.0)] * len(line.rows), line.out)]
         shape = made[0].shape
         if all(isinstance(one, Normal) for one in made):
             parts = tuple(p for one in made for p in one.parts)
             mean = sum((one.mean for one in made), np.zeros((1,) * len(shape)))
             whole = Normal(shape, parts, mean, self.laws.component(line.name))
             return whole.drawn() if whole.crowded() else whole
-        return summed(shape, [p for one in made for p in one.parts])
+        return summed(shape, [p for one in made for p in products(one)])
 
-    def scaled(self, line: Nonlin) -> Value:
-        """The product of a tangent and of what does not depend on directions."""
+    @staticmethod
+    def undrawn(value: Value) -> bool:
+        """Whether a vector is, or is made of, what is not drawn where it can be helped."""
+        return isinstance(value, Mixed) or (
+            isinstance(value, Normal) and bool(value.parts) and not value.component.drawn
+        )
+
+    def multiplied(self, line: Nonlin) -> Value:
+        """The product of two vectors of which one is not drawn."""
         axes = self.vars[line.name].axes
-        tangent, other = sorted(line.args, key=lambda name: name not in self.text.odd)
-        value = self.vector(tangent)
-        factor = aligned(points(self.vector(other)), self.vars[other], axes)
-        if isinstance(value, np.ndarray) or other in self.text.odd:
-            self.values |= {name: points(self.vector(name)) for name in line.args}
-            return super().value(line)
-        lifted = _lifted(mixed(value), self.vars[tangent].axes, axes)
-        shape = (max(lifted.shape[0], factor.shape[0]), *(n for _, n in axes))
-        return Mixed(shape, tuple((coefs * factor, normal) for coefs, normal in lifted.parts))
+        left, right = (lifted_to(self.vector(name), self.vars[name].axes, axes) for name in line.args)
+        return multiplied(_shape((*left, *right), axes), left, right)
+
+    def applied(self, line: Nonlin) -> Mixed:
+        """A function of one G-var of a linear component."""
+        value = self.known[line.args[0]]
+        assert isinstance(value, Normal)
+        ones = np.ones((1,) * (1 + len(value.shape)))
+        return Mixed(value.shape, ((ones, (Atom(line.fn, value),)),))
+
+    def linear(self, line: Nonlin) -> bool:
+        """Whether a function can stay a factor."""
+        return isinstance(self.known.get(line.args[0]), Normal) and not line.scalars and smooth(line.fn)
 
     def exact(self, line: Moment) -> bool:
         """Whether an average is a second moment of G-vars that are known by their covariances."""
@@ -348,87 +306,16 @@ class Walk(Run):
         cores = [Normal(shape, v.parts, v.mean, v.component) for v in values]
         flat = made.reshape(-1)
         for i in range(0, flat.size, CHUNK):
-            some = [_some(v, slice(i, i + CHUNK)) for v in cores]
+            some = [some_of(v, slice(i, i + CHUNK)) for v in cores]
             flat[i : i + CHUNK] = np.diagonal(second(*some))
         return made
 
 
-def _some(value: Normal, which: slice) -> Normal:
-    """Some members of a family, in a row."""
-    parts = tuple(Part(channel, rows[which], weights[which]) for channel, rows, weights in value.flat())
-    mean = value.means()[which]
-    return Normal(mean.shape, parts, mean, value.component)
+def _is_product(line: Nonlin) -> bool:
+    return line.fn.name == "mul" and not line.fn.order and not line.scalars
 
 
-def _taken(value: Value, at: tuple[Any, ...]) -> Value:
-    """A family at an index of some of its axes."""
-    if all(isinstance(k, slice) for k in at):
-        return value
-    if isinstance(value, np.ndarray):
-        return value[at]
-
-    def taken(array: np.ndarray) -> np.ndarray:
-        return array[
-            tuple(
-                0 if not isinstance(k, slice) and n == 1 else k for k, n in zip(at, array.shape, strict=False)
-            )
-        ]
-
-    shape = tuple(n for k, n in zip(at, value.shape, strict=True) if isinstance(k, slice))
-    if isinstance(value, Mixed):
-        return Mixed(shape, tuple((taken(c), _taken(n, at)) for c, n in value.parts))
-    parts = tuple(Part(p.channel, taken(p.rows), taken(p.weights)) for p in value.parts)
-    return Normal(shape, parts, taken(value.mean), value.component)
-
-
-def _gathered(value: Normal | Mixed, at: int, rows: list[tuple[int, float]], out: Axes) -> Any:
-    """A family whose axis number ``at`` is replaced by the axes ``out``: an index and a weight for each place."""
-    index, factor = np.array([i for i, _ in rows], dtype=np.int64), np.array([w for _, w in rows])
-    sizes = tuple(n for _, n in out)
-
-    def gathered(array: np.ndarray, weighted: bool) -> np.ndarray:
-        some = np.take(array, index if array.shape[at] > 1 else 0 * index, axis=at)
-        if weighted:
-            some = some * factor.reshape(-1, *(1,) * (array.ndim - at - 1))
-        return some.reshape(*array.shape[:at], *sizes, *array.shape[at + 1 :])
-
-    shape = (*value.shape[:at], *sizes, *value.shape[at + 1 :])
-    if isinstance(value, Mixed):
-        parts = [
-            (gathered(c, True), _gathered(n, at, [(i, 1.0) for i, _ in rows], out)) for c, n in value.parts
-        ]
-        return Mixed(shape, tuple(parts))
-    made = []
-    for part in value.parts:
-        channel, where = part.channel, gathered(part.rows, False)
-        if isinstance(channel, Family):
-            members = where // Family.STRIDE
-            if (members == members.flat[0]).all():
-                channel, where = channel.members[members.flat[0]], where % Family.STRIDE
-        made.append(Part(channel, where, gathered(part.weights, True)))
-    return Normal(shape, tuple(made), gathered(value.mean, True), value.component)
-
-
-def _lifted(value: Mixed, own: Axes, axes: Axes) -> Mixed:
-    """A family along more axes, along which it stays the same."""
-    if own == axes:
-        return value
-    sizes = tuple(n for _, n in axes)
-    names = [name for name, _ in own]
-    order = [names.index(name) for name, _ in axes if name in names]
-
-    def lifted(coefs: np.ndarray) -> np.ndarray:
-        moved = coefs.transpose(0, *(1 + k for k in order), coefs.ndim - 1)
-        shape = iter(moved.shape[1:-1])
-        return moved.reshape(
-            moved.shape[0], *(next(shape) if n in names else 1 for n, _ in axes), moved.shape[-1]
-        )
-
-    parts = []
-    for coefs, normal in value.parts:
-        rows = tuple(
-            Part(p.channel, lift(p.rows, own, axes), lift(p.weights, own, axes)) for p in normal.parts
-        )
-        shape = (normal.shape[0], *sizes)
-        parts.append((lifted(coefs), Normal(shape, rows, lift(normal.mean, own, axes), normal.component)))
-    return Mixed((value.shape[0], *sizes), tuple(parts))
+def _shape(parts: Iterable[Product], axes: Axes) -> tuple[int, ...]:
+    """The shape of a family along ``axes`` that is made of such products."""
+    many = (max(coefs.shape[0], *(atom.shape[0] for atom in atoms), 1) for coefs, atoms in parts)
+    return (max(many, default=1), *(n for _, n in axes))

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
 
 
-def fill_diagonals(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray]) -> None:
+def fill_diagonals(plan: Plan, profile: ProfileValues, outs: dict[str, np.ndarray], side: int = 0) -> None:
     """K(x, x) at every position of the output, (N, *axes): from the profile pass, no pair is looked at."""
     check_range(plan, (profile,), next(iter(outs.values())).dtype)
-    program = plan.programs[0]
+    program = plan.programs[side]
     own = program.vars[program.outputs[0][1]].axes
     for kind, out in outs.items():
         total = np.zeros(out.shape)
-        for weight, node, at in plan.diagonals[0][kind]:
+        for weight, node, at in plan.diagonals[side][kind]:
             place: tuple[Any, ...] = (slice(None), *(slice(None) if i is None else i for i in at))
             total[place] += weight * labels.lift(profile(node), profile.axes(node), own)
         out[...] = total

@@ -12,7 +12,7 @@ from tpnum.arguments import choice, flag, whole
 from tpnum.arguments import jobs as jobs_of
 from tpnum.ensemble.tile import Ensemble
 from tpnum.errors import InputError, LimitError
-from tpnum.evaluate.joint import BUDGET, RTOL, Account, accuracy
+from tpnum.evaluate.joint import BUDGET, accuracy
 from tpnum.evaluate.plan import Plan, make_plan
 from tpnum.law.price import NoRule
 from tpnum.lower.variances import Variances
@@ -22,14 +22,11 @@ from tpnum.program.lines import Data, Known
 from tpnum.tiles import arguments, batches, extras
 from tpnum.tiles.backends import is_remote
 from tpnum.tiles.derivatives import Derivatives, derivatives, names_of, plan_with_slopes
-from tpnum.tiles.diagonal import fill_diagonals
 from tpnum.tiles.layout import SIDES
 from tpnum.tiles.named import Kernels, WithError
-from tpnum.tiles.pool import one_blas_thread, run, thread_count
-from tpnum.tiles.sampled import Sampling, SampledWorker, sampled_diagonals
-from tpnum.tiles.sinks import ArraySink
+from tpnum.tiles.pool import one_blas_thread
+from tpnum.tiles.roads import Call, by_rules, by_samples
 from tpnum.tiles.targets import on_disk
-from tpnum.tiles.workers import make_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +189,7 @@ def kernel(
             out,
             asked,
             most,
+            number,
             dict(
                 tile=side,
                 n_jobs=jobs,
@@ -211,10 +209,11 @@ def kernel(
     ):
         if given:
             raise InputError(f'{name}: it goes with out= on disk, as in out="K.zarr"')
-    account = Account(asked or RTOL, most or BUDGET)
     first, second = inputs_of(net, x1, x2, mask_constant, pattern1, pattern2)
     if flag(diag, "diag") and second is not None:
         raise InputError("diag: the diagonal is that of x1 with itself; leave x2 out")
+    if flag(error, "error") and wrt is not None:
+        raise InputError("error: derivatives have none; leave wrt out, or error")
     size = None if batch_size is None else whole(batch_size, "batch_size", 1)
     if size is not None:
         if wrt is not None:
@@ -229,56 +228,34 @@ def kernel(
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
     wanted = shape if size is None else batches.of_examples(shape, plan.axes, diag)
-    made = outs = arguments.outputs_of(out, kinds, wanted, work, isinstance(get, str))
-    if size is not None:
-        outs = {kind: batches.by_batches(array, plan.axes, diag) for kind, array in made.items()}
-    if isinstance(plan, Ensemble):
-        if paths is not None:
-            raise LimitError(f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here")
-        sampling = Sampling(plan, account, asked, number)
-        lost = {kind: np.zeros_like(found) for kind, found in made.items()}
-        errors = lost
-        if size is not None:
-            errors = {kind: batches.by_batches(array, plan.axes, diag) for kind, array in lost.items()}
-        with one_blas_thread():
-            threads = thread_count(jobs)
-            if diag:
-                sampled_diagonals(sampling, first, outs, errors, threads)
-            else:
-                sinks = ArraySink(outs), ArraySink(errors)
-                run(SampledWorker(sampling, (first, second), *sinks, side, threads), jobs, report)
-        account.warn()
-        return _with_error(get, kinds, made, lost) if error else _given(get, kinds, made)
-    variances = Variances()
-    profiles = plan.profiles(first, second, account, variances)
-    for profile in profiles:
-        extras.require_positions(profile)
-    with one_blas_thread():
-        if diag:
-            fill_diagonals(plan, profiles[0], outs)
-        else:
-            run(make_worker(plan, profiles, ArraySink(outs), work, side, variances), jobs, report)
-        slopes = None
-        if paths is not None:
-            sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]
-            jets = plan_with_slopes(net, paths, sizes, kinds)
-            with np.errstate(all="ignore"):  # what is not finite is refused
-                slopes = derivatives(
-                    jets, len(paths), first, second, shape, work, variances, diag, jobs
-                )
-    account.warn()
-    given = _given(get, kinds, made)
-    if slopes is None:
-        return given
+    outs = arguments.outputs_of(out, kinds, wanted, work, isinstance(get, str))
+
+    def seen(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if size is None:
+            return arrays
+        return {kind: batches.by_batches(array, plan.axes, diag) for kind, array in arrays.items()}
+
+    if isinstance(plan, Ensemble) and paths is not None:
+        raise LimitError(f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here")
+    call = Call(first, second, seen(outs), diag, side, jobs, report, asked, most, number)
+    try:
+        lost = by_samples(plan, call) if isinstance(plan, Ensemble) else by_rules(plan, call, error)
+    except NoRule as why:
+        lost = by_samples(Ensemble(plan.written, kinds, str(why)), call)
+    if error:
+        errors = {kind: np.empty_like(array) for kind, array in outs.items()}
+        for kind, array in seen(errors).items():
+            array[...] = lost[kind]
+        return WithError(_given(get, kinds, outs), _given(get, kinds, errors))
+    if paths is None:
+        return _given(get, kinds, outs)
+    sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]
+    jets = plan_with_slopes(net, paths, sizes, kinds)
+    with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
+        slopes = derivatives(jets, len(paths), first, second, shape, work, Variances(), diag, jobs)
     if isinstance(wrt, str):
         slopes = {kind: one[0] for kind, one in slopes.items()}
-    return Derivatives(given, _given(get, kinds, slopes))
-
-
-def _with_error(
-    get: Any, kinds: tuple[str, ...], outs: dict[str, np.ndarray], errors: dict[str, np.ndarray]
-) -> WithError:
-    return WithError(_given(get, kinds, outs), _given(get, kinds, errors))
+    return Derivatives(_given(get, kinds, outs), _given(get, kinds, slopes))
 
 
 def _given(get: Any, kinds: tuple[str, ...], arrays: dict[str, np.ndarray]) -> Any:

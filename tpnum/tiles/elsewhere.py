@@ -32,13 +32,14 @@ def kernel_elsewhere(
     out: Any,
     rtol: float | None,
     budget: int | None,
+    seed: int,
     options: dict[str, Any],
 ) -> Any:
     """The kernels as `tpnum.kernel` returns them: `tpnum.open`'s of those on disk, else arrays.
 
     ``inputs`` are x1, x2, mask_constant, pattern1 and pattern2.
     """
-    job = Job(net, kinds, dtype, *all_sources(net, *inputs), rtol, budget)
+    job = Job(net, kinds, dtype, *all_sources(net, *inputs), rtol, budget, seed)
     try:
         made = (
             _stored(job, out, options) if on_disk(out) else _arrays(job, out, isinstance(get, str), options)

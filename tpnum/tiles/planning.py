@@ -16,10 +16,12 @@ from tpnum.lower.assembler import listing
 from tpnum.lower.blocks import BlockLevel
 from tpnum.lower.network import grid_of
 from tpnum.nn.base import Layer
+from tpnum.program.text import line_text
 from tpnum.tiles import arguments, extras
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.pool import one_blas_thread, thread_count
+from tpnum.tiles.sampled import SampledWorker
 from tpnum.tiles.tally import Tally
 from tpnum.tiles.trial import Trial
 
@@ -43,6 +45,7 @@ class Region:
     its largest grid, in ``components`` that never read each other.  ``loads`` and ``stores`` are what comes
     from buffers and goes into them, per pair of examples; ``listing`` are its instructions, one per line.
     ``back_end`` is "compiled", or "NumPy" with the ``reason``; its instructions are then nodes of the graph.
+    One that is "sampled" is the whole program, line by line.
     """
 
     grid: str
@@ -79,8 +82,8 @@ class KernelPlan:
         What was asked for.
     road
         "machine" (compiled, nets without index axes), "cells" (compiled, nets with index axes, and those of
-        which some nodes are not compiled, each a region by NumPy) or "general" (NumPy, everything else): the
-        one that `tpnum.kernel` takes.
+        which some nodes are not compiled, each a region by NumPy), "general" (NumPy, everything else) or
+        "ensemble" (sampled, where no rules reach): the one that `tpnum.kernel` takes.
     reason
         Why this road; for the general path what the others do not know, for the cells what is not compiled.
     regions
@@ -314,6 +317,12 @@ def _regions(worker: Worker, tally: Tally) -> tuple[Region, ...]:
             else _level(worker, level, program.code, seconds)  # type: ignore[union-attr]
             for level, program, seconds in zip(worker.schedule.levels, programs, tally.regions, strict=True)
         )
+    if isinstance(worker, SampledWorker):
+        lines = worker.plan.programs[0].lines
+        (seconds,) = tally.regions
+        text = "\n".join(line_text(line, str(k)) for k, line in enumerate(lines, 1))
+        cells = worker.plan.members**2
+        return (Region("all", 1, cells, len(lines), (), (), seconds, text, "sampled", worker.reason),)
     entries = [entry.node for found in worker.plan.entries.values() for entry in found]  # type: ignore[attr-defined]
     nodes = graph.schedule(entries)
     (seconds,) = tally.regions

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.ensemble.tile import Ensemble
 from tpnum.evaluate.data import bind
 from tpnum.evaluate.joint import BUDGET, RTOL, Account
 from tpnum.evaluate.profile import ProfileValues
@@ -21,6 +22,7 @@ from tpnum.tiles.driver import plan_of
 from tpnum.tiles.extras import require_positions
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.pool import Stopped, one_blas_thread
+from tpnum.tiles.sampled import SampledWorker, Sampling
 from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import make_worker
 
@@ -51,6 +53,7 @@ class Job:
     second: dict[str, Source] | None
     rtol: float | None = None
     budget: int | None = None
+    seed: int = 0
     kept: float = KEPT
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -61,7 +64,7 @@ class Job:
         n1, n2 = (next(iter(side.values())).shape[0] for side in sides)
         return n1, n2
 
-    def plan(self) -> Plan:
+    def plan(self) -> Plan | Ensemble:
         """What the kernels demand of the net; a net that does not fit its inputs is refused."""
         return _desk(self).plan
 
@@ -127,7 +130,7 @@ class _Desk:
         if job.second is not None:
             second = self._read(1, slice(0, 1))
         given = set(first)
-        self.plan = plan_of(job.net, first, second, job.kinds)
+        self.plan = plan_of(job.net, first, second, job.kinds, job.budget or BUDGET)
         self._line = next(iter(set(first) - given), "")
         """What the data line of a net is called, by which plans go."""
 
@@ -135,7 +138,10 @@ class _Desk:
         sources = self.job.first if side == 0 or self.job.second is None else self.job.second
         return {name: source.read(rows) for name, source in sources.items()}
 
-    def _pass(self, side: int, rows: slice) -> ProfileValues:
+    def _named(self, side: int, rows: slice) -> dict[str, np.ndarray]:
+        return {name or self._line: array for name, array in self._read(side, rows).items()}
+
+    def _pass(self, plan: Plan, side: int, rows: slice) -> ProfileValues:
         if self.job.second is None:
             side = 0  # the same examples, the same program
         key = side, rows.start, rows.stop
@@ -144,9 +150,8 @@ class _Desk:
             if found is not None:
                 self._passes.move_to_end(key)
                 return found
-        x = {name or self._line: array for name, array in self._read(side, rows).items()}
-        data = bind(self.plan.programs[side], x)
-        made = ProfileValues(self.plan.pairs, side, data, self.account, self._variances)
+        data = bind(plan.programs[side], self._named(side, rows))
+        made = ProfileValues(plan.pairs, side, data, self.account, self._variances)
         require_positions(made, rows.start)
         with self._lock:
             found = self._passes.setdefault(key, made)
@@ -156,12 +161,22 @@ class _Desk:
 
     def worker(self, tile: Tile) -> tuple[Worker, dict[str, np.ndarray]]:
         """A worker for a tile, and the blocks that it is to fill."""
-        rows = self._pass(0, tile.rows)
         own = self.job.second is None and tile.rows == tile.cols
-        cols = rows if own else self._pass(1, tile.cols)
-        shape = (rows.size, cols.size, *self.plan.axes[0], *self.plan.axes[1])
+        counts = (
+            len(range(n)[part]) for n, part in zip(self.job.counts, (tile.rows, tile.cols), strict=True)
+        )
+        shape = (*counts, *self.plan.axes[0], *self.plan.axes[1])
         blocks = {kind: np.empty(shape, self.job.dtype) for kind in self.job.kinds}
-        made = make_worker(self.plan, (rows, cols), ArraySink(blocks), self.job.dtype, None, self._variances)
+        sink = ArraySink(blocks)
+        made: Worker
+        if isinstance(self.plan, Ensemble):
+            sampling = Sampling(self.plan, self.account, self.job.rtol, self.job.seed)
+            inputs = self._named(0, tile.rows), None if own else self._named(1, tile.cols)
+            made = SampledWorker(sampling, inputs, sink)
+        else:
+            rows = self._pass(self.plan, 0, tile.rows)
+            cols = rows if own else self._pass(self.plan, 1, tile.cols)
+            made = make_worker(self.plan, (rows, cols), sink, self.job.dtype, None, self._variances)
         with self._lock:
             made.stopped = self._stopped
             self._workers.add(made)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.ensemble.tile import Ensemble
+from tpnum.evaluate.joint import Account
 from tpnum.lower.blocks import BlockProgram
 from tpnum.lower.program import buffer_places
 from tpnum.lower.variances import CHUNK
@@ -27,6 +29,7 @@ from tpnum.tiles.extras import graphs_of
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.representative import OneForAll
+from tpnum.tiles.sampled import SampledWorker, Sampling
 from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.stopwatch import SHARE, least, peak_of, seconds, tracing
 from tpnum.tiles.tally import Cut, Memory, Side, Tally
@@ -111,6 +114,8 @@ class Trial:
         """The worker that the driver would choose for ``count`` examples."""
         x = self._data(count)
         plan = plan_of(self.net, x, None, self.kinds)
+        if isinstance(plan, Ensemble):
+            return self.sampled(plan, x, count)
         self.variances = OneForAll()
         profiles = plan.profiles(x, None, variances=self.variances)
         shape = (count, count, *plan.axes[0], *plan.axes[1])
@@ -120,6 +125,8 @@ class Trial:
     def tally(self, n: int | None) -> tuple[Worker, Tally]:
         """A worker of a few examples, and the costs: ``n`` is how many there will be, if that is known."""
         size = MOST if n is None else min(max(n, 2), MOST)
+        if isinstance(self.plan, Ensemble):
+            return self._ensemble(self.plan, size)
         count = self._most(min(size, 3 * cells.WIDE))
         started = time.thread_time()
         worker = self.worker(count)
@@ -130,6 +137,33 @@ class Trial:
             return worker, self._cells(worker, made)
         assert isinstance(worker, GeneralWorker)
         return worker, self._general(worker, size)
+
+    # -- the ensemble ----------------------------------------------------------------------------
+
+    def sampled(self, plan: Ensemble, x: dict[str, np.ndarray], count: int) -> SampledWorker:
+        """A worker for ensembles of ``count`` examples."""
+        shape = (count, count, *plan.axes[0], *plan.axes[1])
+        outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
+        return SampledWorker(Sampling(plan, Account(1.0), None, 0), (x, None), ArraySink(outs))
+
+    def _ensemble(self, plan: Ensemble, n: int) -> tuple[Worker, Tally]:
+        """A tile of few examples, and of more as time allows: a whole one is of pairs at the last's price."""
+        size, taken = 2, 0.0
+        while True:
+            worker = self.worker(size)
+            worker.prepare()
+            if not taken:
+                seconds(partial(worker.tile, worker.tiles[0]))  # loads kernels
+            taken = seconds(partial(worker.tile, worker.tiles[0]))
+            if 2 * size > min(n, plan.side) or 4 * taken > SHARE:
+                break
+            size *= 2
+        side = min(plan.side, n)
+        memory = Memory(0.0, 0.0, 0.0, 1, peak_of(partial(worker.tile, worker.tiles[0])) * side / size)
+        cut = Cut(side, side, side, True, filled=False)
+        # a tile off the diagonal is of both of its sides together: four times as many pairs
+        strip = 4 * taken / size**2 * side
+        return worker, Tally(cut, 0.0, 0.0, 0.0, (), (strip,), memory, worker.grain, size * size)
 
     # -- the machine -----------------------------------------------------------------------------
 

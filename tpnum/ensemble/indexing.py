@@ -1,0 +1,105 @@
+"""Families along other indices: some of their members, gathers, and more axes along which nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.ensemble.atoms import Atom
+from tpnum.ensemble.mixed import Mixed, Product, Value, products
+from tpnum.ensemble.normals import Family, Normal, Part
+from tpnum.evaluate.labels import lift
+
+if TYPE_CHECKING:
+    from tpnum.program.lines import Axes
+
+
+def some_of(value: Normal, which: slice) -> Normal:
+    """Some members of a family, in a row."""
+    parts = tuple(Part(channel, rows[which], weights[which]) for channel, rows, weights in value.flat())
+    mean = value.means()[which]
+    return Normal(mean.shape, parts, mean, value.component)
+
+
+def taken_at(value: Value, at: tuple[Any, ...]) -> Value:
+    """A family at an index of some of its axes."""
+    if all(isinstance(k, slice) for k in at):
+        return value
+    if isinstance(value, np.ndarray):
+        return value[at]
+
+    def taken(array: np.ndarray) -> np.ndarray:
+        return array[
+            tuple(
+                0 if not isinstance(k, slice) and n == 1 else k for k, n in zip(at, array.shape, strict=False)
+            )
+        ]
+
+    shape = tuple(n for k, n in zip(at, value.shape, strict=True) if isinstance(k, slice))
+    if isinstance(value, Mixed):
+        return Mixed(shape, _each(value.parts, taken, lambda normal: taken_at(normal, at)))
+    parts = tuple(Part(p.channel, taken(p.rows), taken(p.weights)) for p in value.parts)
+    return Normal(shape, parts, taken(value.mean), value.component)
+
+
+def gathered_along(value: Normal | Mixed, at: int, rows: list[tuple[int, float]], out: Axes) -> Any:
+    """A family whose axis number ``at`` is replaced by the axes ``out``: an index and a weight for each place."""
+    index, factor = np.array([i for i, _ in rows], dtype=np.int64), np.array([w for _, w in rows])
+    sizes = tuple(n for _, n in out)
+
+    def gathered(array: np.ndarray, weighted: bool) -> np.ndarray:
+        some = np.take(array, index if array.shape[at] > 1 else 0 * index, axis=at)
+        if weighted:
+            some = some * factor.reshape(-1, *(1,) * (array.ndim - at - 1))
+        return some.reshape(*array.shape[:at], *sizes, *array.shape[at + 1 :])
+
+    shape = (*value.shape[:at], *sizes, *value.shape[at + 1 :])
+    if isinstance(value, Mixed):
+        plain = [(i, 1.0) for i, _ in rows]
+        return Mixed(
+            shape,
+            _each(
+                value.parts,
+                lambda coefs: gathered(coefs, True),
+                lambda normal: gathered_along(normal, at, plain, out),
+            ),
+        )
+    made = []
+    for part in value.parts:
+        channel, where = part.channel, gathered(part.rows, False)
+        if isinstance(channel, Family):
+            members = where // Family.STRIDE
+            if (members == members.flat[0]).all():
+                channel, where = channel.members[members.flat[0]], where % Family.STRIDE
+        made.append(Part(channel, where, gathered(part.weights, True)))
+    return Normal(shape, tuple(made), gathered(value.mean, True), value.component)
+
+
+def lifted_to(value: Value, own: Axes, axes: Axes) -> tuple[Product, ...]:
+    """A family along more axes, along which it stays the same, as a sum of products."""
+    if own == axes:
+        return products(value)
+    names = [name for name, _ in own]
+    order = [names.index(name) for name, _ in axes if name in names]
+
+    def coefs(array: np.ndarray) -> np.ndarray:
+        moved = array.transpose(0, *(1 + k for k in order), array.ndim - 1)
+        shape = iter(moved.shape[1:-1])
+        sizes = (next(shape) if name in names else 1 for name, _ in axes)
+        return moved.reshape(moved.shape[0], *sizes, moved.shape[-1])
+
+    def normal(one: Normal) -> Normal:
+        parts = (Part(p.channel, lift(p.rows, own, axes), lift(p.weights, own, axes)) for p in one.parts)
+        shape = (one.shape[0], *(n for _, n in axes))
+        return Normal(shape, tuple(parts), lift(one.mean, own, axes), one.component)
+
+    return _each(products(value), coefs, normal)
+
+
+def _each(
+    parts: Iterable[Product], coefs: Callable[[np.ndarray], np.ndarray], normal: Callable[[Normal], Any]
+) -> tuple[Product, ...]:
+    """Products of which coefficients and G-vars are put elsewhere."""
+    return tuple((coefs(c), tuple(Atom(atom.fn, normal(atom.normal)) for atom in atoms)) for c, atoms in parts)
