@@ -43,8 +43,6 @@ SLAB = 16 << 20
 """Bytes that are made for the examples that are prepared together."""
 MANY = 1 << 11
 """The most examples that are prepared together."""
-FEW = 1 << 16
-"""Positions of all examples up to which they are looked at together."""
 READY = 4
 """Pairs of slabs whose programs are kept."""
 SINGLE = 16
@@ -82,8 +80,8 @@ class CellWorker:
         nodes = [entry.node for entries in plan.entries.values() for entry in entries]
         if not nodes:
             raise Unsupported("nothing depends on both inputs")
-        some = tuple(self._part(side, self._looked_at(side)) for side in (0, 1))
-        self.schedule, self.layouts, probe = regions(nodes, some, dtype)  # type: ignore[arg-type]
+        one = slice(0, 1)
+        self.schedule, self.layouts, probe = regions(nodes, (self._part(0, one), self._part(1, one)), dtype)
         levels = self.schedule.levels
         alone = dict.fromkeys(level.reason for level in levels if isinstance(level, BlockLevel))
         self.reason = "; ".join([AXES if plan.has_axes else NO_AXES, *alone])
@@ -104,18 +102,11 @@ class CellWorker:
     def _together(self, probe: list[Program | BlockProgram]) -> int:
         """How many examples are prepared together: whole tiles, as large as their bytes allow."""
         laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))
-        part = self._part(0, self._looked_at(0))
-        most = SLAB / max(1.0, laid + part.bytes / part.size)
+        most = SLAB / max(1.0, laid + self._part(0, slice(0, 1)).bytes)
         count = self.width
         while 2 * count <= min(most, MANY):
             count *= 2
         return count
-
-    def _looked_at(self, side: int) -> slice:
-        """The examples whose profile pass settles the programs: all of them, if those are few numbers."""
-        whole = self.profiles[side]
-        positions = sum(x.size // x.shape[-1] for x in whole.data.values())
-        return slice(0, whole.size if positions <= FEW else 1)
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
         both = self._part(0, rows), self._part(1, cols)
