@@ -74,8 +74,10 @@ class ProfileValues:
 
     @property
     def bytes(self) -> int:
-        """What the arrays found so far take, but for those that repeat one example."""
-        return sum(value.nbytes for value in self._values.values() if value.strides[0])
+        """What the arrays and integrals found so far take, but for arrays that repeat one example."""
+        found = sum(value.nbytes for value in self._values.values() if value.strides[0])
+        integrals = [part for p in self._prepared.values() for part in (p, p.series) if part is not None]
+        return found + sum(x.nbytes for p in integrals for x in vars(p).values() if isinstance(x, np.ndarray))
 
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
         if isinstance(node, graph.Mapped1):

@@ -80,6 +80,11 @@ def axes_of(grid: Grid, side: int) -> Axes:
     return tuple((name, sizes[side]) for name, *sizes in grid)
 
 
+def positions(grid: Grid, side: int) -> int:
+    """The positions of a grid at one input, those of the padding too."""
+    return int(np.prod([n + 1 for _, n in axes_of(grid, side)], initial=1))
+
+
 def padded(values: np.ndarray, axes: Axes, out: np.ndarray, edge: bool = False) -> None:
     """Write (N, *axes) as (positions with the padding, N); the padding is zero, or repeats a position."""
     sizes = tuple(n for _, n in axes)
@@ -128,6 +133,10 @@ class Numbers:
         sizes = tuple((grid, len(rows)) for grid, rows in self._blocks)
         return (tuple(self._places), sizes, tuple((a.key, b.key) for a, b in self.constants))
 
+    def count(self, side: int) -> int:
+        """How many numbers an example has, constants apart."""
+        return sum(len(rows) * positions(grid, side) for grid, rows in self._blocks)
+
     def arrays(self, side: int, dtype: np.dtype) -> list[np.ndarray]:
         """Per block (positions, P, N) of one side."""
         return [self._array(grid, rows, side, dtype) for grid, rows in self._blocks]
@@ -136,8 +145,7 @@ class Numbers:
         self, grid: Grid, rows: list[Pair | tuple[np.ndarray, np.ndarray]], side: int, dtype: np.dtype
     ) -> np.ndarray:
         axes, size = axes_of(grid, side), self.profiles[side].size
-        positions = int(np.prod([n + 1 for _, n in axes], initial=1))
-        made = np.empty((len(rows), positions, size), dtype)
+        made = np.empty((len(rows), positions(grid, side), size), dtype)
         for out, both in zip(made, rows, strict=True):
             one = both[side]
             if isinstance(one, Number):

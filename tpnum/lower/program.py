@@ -12,7 +12,7 @@ from tpnum.kernels._arrays import aligned
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
 from tpnum.lower.loops import APART, BUFFERED, STEPS
-from tpnum.lower.numbers import axes_of, padded
+from tpnum.lower.numbers import axes_of, padded, positions
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
 
@@ -209,6 +209,15 @@ class Program:
         tables = self.selection.tables
         return (self.selection.numbers.signature, tuple(self.selection.sources), tuple(tables.entries))
 
+    def bytes_of(self, side: int) -> float:
+        """Bytes that an example's numbers, data and series take, laid out."""
+        numbers, tables = self.selection.numbers, self.selection.tables
+        lines = [self.selection.profiles[side].data[names[side]] for names in self.selection.sources]
+        data = sum(x.shape[-1] * int(np.prod([n + 1 for n in x.shape[1:-1]], initial=1)) for x in lines)
+        series = zip(self.selection.series, tables.entries, strict=True)
+        terms = sum(entry[1] * positions(grid, side) for (grid, _), entry in series)
+        return self.dtype.itemsize * (numbers.count(side) + terms) + 8.0 * data
+
     def prepare(self, strips: list[slice], kept: Kept) -> None:
         """Lay out what depends on the tile: per row input, and per strip of column inputs.
 
@@ -278,8 +287,7 @@ class Program:
         """(positions, N, terms) coefficients of a series."""
         tables, (grid, indices) = self.selection.tables, self.selection.series[k]
         axes = axes_of(grid, side)
-        positions = int(np.prod([n + 1 for _, n in axes], initial=1))
-        index = np.empty((positions, self.selection.profiles[side].size), np.intp)
+        index = np.empty((positions(grid, side), self.selection.profiles[side].size), np.intp)
         padded(indices[side], axes, index, edge=True)
         return (tables.rows, tables.cols)[side][k].astype(self.dtype)[index]
 

@@ -100,11 +100,9 @@ class CellWorker:
         self.tiles = sorted(tiles, key=lambda t: (t.cols.start // self.slab, t.rows.start // self.slab))
 
     def _together(self, probe: list[Program | BlockProgram]) -> int:
-        """How many examples are prepared together: whole tiles, the first example's bytes being those of all."""
-        for one in probe:
-            one.prepare([slice(0, 1)], lambda side, make: make())
-        laid = sum(one.row.bytes for one in probe if isinstance(one, Program))
-        most = SLAB / max(1, 2 * laid + self._part(0, slice(0, 1)).bytes)
+        """How many examples are prepared together: whole tiles, as large as their bytes allow."""
+        laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))
+        most = SLAB / max(1.0, laid + self._part(0, slice(0, 1)).bytes)
         count = self.width
         while 2 * count <= min(most, MANY):
             count *= 2
