@@ -19,7 +19,8 @@ from tpnum.program import Program
 from tpnum.program.lines import Data, Known
 from tpnum.tiles import arguments, extras
 from tpnum.tiles.backends import is_remote
-from tpnum.tiles.derivatives import Derivatives, derivatives, names_of, plan_with_slopes
+from tpnum.tiles.contracted import MORE, Against, asked_of, contracted
+from tpnum.tiles.derivatives import Derivatives, derivatives, plan_with_slopes
 from tpnum.tiles.diagonal import fill_diagonals
 from tpnum.tiles.layout import SIDES
 from tpnum.tiles.named import Kernels
@@ -58,6 +59,7 @@ def kernel(
     pattern1: Any = None,
     pattern2: Any = None,
     wrt: str | tuple[str, ...] | None = None,
+    against: Any = None,
 ) -> Any:
     r"""The infinite-width kernels of a net between the examples of ``x1`` and of ``x2``.
 
@@ -123,6 +125,19 @@ def kernel(
         Deviations of a net's weights and biases to differentiate by: a name for all that bear it
         ("W_std"), a path for one ("layers[2].b_std"), or a tuple of them.  Then what is returned is a pair
         (kernel, derivatives), the latter (len(wrt), *kernel.shape), or of the kernel's shape for one name.
+        Nets without index axes are differentiated by compiled adjoints, at a few times the time of the
+        kernel; convolutions, recurrences and functions that jump take a slower general path.
+
+        With ``against`` also "x1" and "x2", the inputs, for nets without index axes.  The NTK of
+        a net with kinks has no derivative where two inputs meet (within 1e-7 of their size): what does not
+        exist there counts 0.
+    against
+        A matrix G of the kernel's shape: instead of K what is returned is the sum of G K over all entries,
+        and its derivatives, one for each name of ``wrt``: a number for a deviation, an array like x1 for
+        "x1" (both arguments of K move if there is no x2).  Or a vector v over the columns: K v (N1,), for a
+        deviation its derivative (N1,), and for "x1" the gradients of (K v)_i by the example i.  Neither K
+        nor its derivatives are ever stored: beyond G the memory is that of the inputs, and the time a few
+        times that of the kernel, however many names there are.
 
     Returns
     -------
@@ -146,7 +161,7 @@ def kernel(
     jobs = jobs_of(n_jobs)
     side = None if tile is None else whole(tile, "tile", 1)
     report = arguments.progress_of(progress)
-    paths = None if wrt is None else names_of(net, wrt)
+    names, paths = asked_of(net, wrt, against, kinds, diag)
     asked, most = accuracy(rtol, budget)
     part = arguments.shard_of(shard)
     choice(symmetric, "symmetric", SIDES)
@@ -158,6 +173,7 @@ def kernel(
             ("pattern1", pattern1),
             ("pattern2", pattern2),
             ("wrt", wrt),
+            ("against", against),
         ):
             if given is not None:
                 raise InputError(
@@ -200,9 +216,18 @@ def kernel(
     if flag(diag, "diag") and second is not None:
         raise InputError("diag: the diagonal is that of x1 with itself; leave x2 out")
     plan = plan_of(net, first, second, kinds)
+    sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]
     n1 = len(next(iter(first.values())))
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
+    if against is not None:
+        jets = plan_with_slopes(net, paths, sizes, kinds, MORE) if paths else plan
+        goal = Against.of(against, shape, second is None, jets.mirrored)
+        with one_blas_thread(), np.errstate(all="ignore"):
+            profiles = jets.profiles(first, second, account, Variances())
+            total, each = contracted(jets, profiles, names, goal, work, jobs)
+        account.warn()
+        return Derivatives(total, each[0] if isinstance(wrt, str) else tuple(each))
     outs = arguments.outputs_of(out, kinds, shape, work, isinstance(get, str))
     variances = Variances()
     profiles = plan.profiles(first, second, account, variances)
@@ -214,13 +239,10 @@ def kernel(
         else:
             run(make_worker(plan, profiles, ArraySink(outs), work, side, variances), jobs, report)
         slopes = None
-        if paths is not None:
-            sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]
+        if paths:
             jets = plan_with_slopes(net, paths, sizes, kinds)
             with np.errstate(all="ignore"):  # what is not finite is refused
-                slopes = derivatives(
-                    jets, len(paths), first, second, shape, work, variances, diag, jobs
-                )
+                slopes = derivatives(jets, len(paths), first, second, shape, work, variances, diag, jobs)
     account.warn()
     made = _given(get, kinds, outs)
     if slopes is None:
