@@ -209,10 +209,12 @@ class ProfileTangents:
 
 
 class PairTangents:
-    """The derivatives of pair nodes on the tile of ``values``."""
+    """The derivatives of pair nodes on the tile of ``values``; products of data are parameter ``gram``."""
 
-    def __init__(self, values: PairValues, rows: ProfileTangents, cols: ProfileTangents):
-        self.values, self.profiles = values, (rows, cols)
+    def __init__(
+        self, values: PairValues, rows: ProfileTangents, cols: ProfileTangents, gram: int | None = None
+    ):
+        self.values, self.profiles, self.gram = values, (rows, cols), gram
         self.count = rows.count
         self._memo: dict[int, Tangent] = {}
         self._duals: dict[tuple[int, Function, Function], graph.DualCall] = {}
@@ -251,7 +253,7 @@ class PairTangents:
 
     @_compute.register
     def _(self, node: graph.Gram) -> Tangent:
-        return None
+        return None if self.gram is None else self.profiles[0].one_of(self.gram, len(dims(node)))
 
     @_compute.register
     def _(self, node: graph.Shared) -> Tangent:

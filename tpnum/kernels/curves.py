@@ -1,8 +1,8 @@
 """Second derivatives of expectations, strips of pairs by Hermite series (`tpnum.kernels.series`).
 
-For f = sum a_k h_k(z) of the row and g = sum b_k h_k of the column, with variances q and q', the coefficients
-of q f'' are g_k = sqrt((k + 1)(k + 2)) a_{k + 2}: so do E f g and E f' g' change with log q / 2 at a covariance
-c that stays (the heat equation), and with c like E f' g' and E f'' g''.
+For f = sum a_k h_k(z) of the row and g = sum b_k h_k of the column, with variances q and q', the
+coefficients of q f'' are g_k = sqrt((k + 1)(k + 2)) a_{k + 2}: so do E f g and E f' g' change with log q / 2
+at a covariance c that stays (the heat equation), and with c like E f' g' and E f'' g''.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SCRATCH = 8
 
 @kernel
 def _horner(x, terms, a, g, b, h, j, work):
-    """Rows 0 .. 6 of ``work``: S = sum a_k b_kj x^k, S', S''/2, sum g b x^k, its derivative, the same of a h."""
+    """Rows of ``work``: S = sum a_k b_kj x^k, S', S''/2; sum g b x^k and its derivative; the same of a h."""
     n = x.size
     s0, s1, s2 = work[0, :n], work[1, :n], work[2, :n]
     u0, u1, w0, w1 = work[3, :n], work[4, :n], work[5, :n], work[6, :n]

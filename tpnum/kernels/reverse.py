@@ -63,7 +63,7 @@ def _rho(e, out):
 
 @kernel
 def _multiply(a, b, c, d, r, s, more):
-    """a = r s b c d, added to what is there if ``more`` is not 0; b, c and d may be empty from the last on."""
+    """a = r s b c d, added to what is there if ``more`` is not 0; b, c, d may be empty from the last on."""
     if more == 0:
         for k in range(a.size):
             a[k] = 0.0
@@ -191,7 +191,7 @@ def _strip(
         elif op == SEED:
             seeds = weights[r, s : s + n] if weights.size > 0 else none
             _multiply(a, seeds, none, none, rp[p, i], cp[p, j : j + n], 0)
-        else:
+        elif backs.size > 0:
             back = backs[m, r, s : s + n]
             for t in range(n):
                 back[t] = a[t]
@@ -212,7 +212,7 @@ def run(
     code, ends, panels, grams, data, threshold, params, series, curves, channels, work, outs, missed, corner,
     symmetric, d0, d1, d2, d3, by_series,
 ):  # fmt: skip
-    """Run ``code``, whose way back begins at ``ends``, over panels (G, R, C) of cosines as `machine.run` does.
+    """Run ``code``, whose way back begins at ``ends``, over panels (G, R, C) of cosines as `machine.run` is.
 
     ``channels`` say for each channel and parameter whether A (1), B (2) or both (3) count, and hold the
     derivatives (channels, parameters, N) of the numbers of rows and of columns.  ``work`` are the registers,
@@ -221,7 +221,7 @@ def run(
     With strips for parameters, derivatives are written to the first of ``outs``, (P, N1, N2), of a
     ``symmetric`` matrix to the mirrored place too; where it is empty, summed over columns to the second,
     (P, R).  Without, sums of A over columns go to the third, (channels, R), those of B over rows to the
-    fourth, (channels, C).  The fifth, (G, R, C), takes the adjoints of Gram matrices.  ``missed``
+    fourth, (channels, C); the fifth, (G, R, C), takes the adjoints of Gram matrices.  ``missed``
     (R, C / `BLOCK`) counts what series do not reach where its strip begins; such strips are left out.
     """
     code, panels, grams, missed = borrow(code), borrow(panels), borrow(grams), borrow(missed)

@@ -1,13 +1,13 @@
 """How the adjoint of an expectation passes on: by closed forms of the family, or by Hermite series.
 
-Of V = E f(u) g(v) and S = E f'(u) g'(v), functions of c = E u v and of l = log q / 2 and l' = log q' / 2, this
-gives dS/dc, V_1 = dV/dl, S_1 = dS/dl and the same by l', where c stays:
+V = E f(u) g(v) and S = E f'(u) g'(v) = dV/dc are functions of c = E u v, l = log q / 2 and l' = log q' / 2.
+Their derivatives V_1 and S_1 by l where c stays (by l' alike), and that of S by c, are
 
-    f(s u) = s^d f(u):   V_1 = d V - c S,          S_1 = (d - 1) S - c dS/dc
-    erf(b u):            V_1 = -(2 b^2 q / D) c S,  S_1 = -(q D' / 2 b^2 w^2) S^3,  dS/dc = c S^3 / w^2
-    f'' = k f:           V_1 = k q V,              S_1 = k q S,                    dS/dc = k^2 V
+    a u + b |u|:    V_1 = V - c S,               S_1 = -c dS/dc,            dS/dc ~ (1 - rho^2)^(-1/2)
+    a erf(b u):     V_1 = -(2 b^2 q / D) c S,    S_1 = -2 b^2 q D' T,       dS/dc = 4 b^4 c T
+    f'' = k f:      V_1 = k q V,                 S_1 = k q S,               dS/dc = k^2 V
 
-with D = 1 + 2 b^2 q and w = 2 a^2 b^2 / pi / b^2.
+with D = 1 + 2 b^2 q and T = S^3 (pi / 4 a^2 b^2)^2.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from tpnum.gauss.hermite import tails
 from tpnum.lower.assembler import inverse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tpnum.gauss.pair import Prepared
     from tpnum.law import graph
-    from tpnum.lower.reverse import Sides, Writer
+    from tpnum.lower.forwards import Sides
+    from tpnum.lower.reverse import Writer
 
 REACH = 1e-12
 """What the tails of second derivatives may be, relative to all of them."""
@@ -57,16 +56,14 @@ class Call:
         return np.sqrt(self.first.q), np.sqrt(self.second.q)
 
 
-Rule = "Callable[[Writer, Call, str, int], None]"
-
-
 def homogeneous(w: Writer, call: Call, what: str, bar: int) -> None:
     """Piecewise linear functions: d = 1, and S = k acos(-rho) + a constant."""
     row, col = call.roots
     by_c = call.steep
     if what == "slope":
         _, bent, size = call.first.params[:, :1]
-        by_c = w.value_of("bend", call.e, p=w.number(inverse(row) * (2.0 * bent * size / math.pi), inverse(col)))
+        rate = 2.0 * bent * size / math.pi
+        by_c = w.value_of("bend", call.e, p=w.number(rate * inverse(row), inverse(col)))
     else:
         w.gain_log(call, BOTH, w.ones, bar, w.plain_value(call))
     w.gain_cov(call, w.ones, bar, by_c)
@@ -87,7 +84,7 @@ def error_function(w: Writer, call: Call, what: str, bar: int) -> None:
         return
     if not scale:
         return
-    cube = w.value_of("multiply", call.steep, call.steep, call.steep, p=w.number(q * 0.0 + scale**-2, q2 * 0.0 + 1.0))
+    cube = w.value_of("multiply", call.steep, call.steep, call.steep, p=w.constant(scale**-2))
     w.gain_cov(call, w.number(square**2 * row, col), bar, call.rho, cube)
     for side, numbers in enumerate(((-square * q, 1.0 + square * q2), (-square * (1.0 + square * q), q2))):
         w.gain_log(call, side, w.number(*numbers), bar, cube)
@@ -103,10 +100,10 @@ def exponential(w: Writer, call: Call, what: str, bar: int) -> None:
     if what == "value":
         w.gain_cov(call, w.ones, bar, call.steep)
     else:
-        w.gain_cov(call, w.number(q * 0.0 + rate**2, q2 * 0.0 + 1.0), bar, own)
+        w.gain_cov(call, w.constant(rate**2), bar, own)
     of = own if what == "value" else call.steep
-    w.gain_log(call, 0, w.number(rate * q, q2 * 0.0 + 1.0), bar, of)
-    w.gain_log(call, 1, w.number(q * 0.0 + rate, q2), bar, of)
+    w.gain_log(call, 0, w.number(rate * q, np.ones_like(q2)), bar, of)
+    w.gain_log(call, 1, w.number(np.ones_like(q), rate * q2), bar, of)
 
 
 def by_series(w: Writer, call: Call, what: str, bar: int) -> None:
@@ -177,7 +174,7 @@ def _coefficients(p: Prepared, degrees: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _tail(coefs: np.ndarray, ladder: np.ndarray) -> np.ndarray:
     """Of sum k^2 a_k^2, the largest share of any row from each degree of the ladder on."""
-    squares = (coefs * np.arange(coefs.shape[1])) ** 2
+    squares: np.ndarray = (coefs * np.arange(coefs.shape[1])) ** 2
     total = squares.sum(axis=1)
-    squares /= np.where(total > 0, total, 1.0)[:, None]
-    return tails(squares, ladder, np.where(total > 0, 1.0, 0.0), FLOOR).max(axis=0)
+    share = squares / np.where(total > 0, total, 1.0)[:, None]
+    return tails(share, ladder, np.where(total > 0, 1.0, 0.0), FLOOR).max(axis=0)

@@ -24,11 +24,12 @@ from tpnum.tiles.reverse import Adjoints
 from tpnum.tiles.sinks import ArraySink, put
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.variances import Variances
-    from tpnum.tiles.pool import Worker
+
+    Sides = tuple[ProfileTangents, ProfileTangents]
 
 
 class Derivatives(NamedTuple):
@@ -55,12 +56,16 @@ def names_of(net: Any, wrt: Any) -> list[list[str]]:
 
 
 def plan_with_slopes(
-    net: Any, paths: list[list[str]], shapes: Sequence[tuple[int, ...]], kinds: tuple[str, ...]
+    net: Any,
+    paths: list[list[str]],
+    shapes: Sequence[tuple[int, ...]],
+    kinds: tuple[str, ...],
+    more: int = 0,
 ) -> Plan:
-    """The plan of a net whose deviations carry their derivatives."""
+    """The plan of a net whose deviations carry their derivatives, with room for ``more`` parameters."""
 
     def carried(path: str, value: float) -> float:
-        slopes = tuple(1.0 if path in group else 0.0 for group in paths)
+        slopes = (*(1.0 if path in group else 0.0 for group in paths), *[0.0] * more)
         return Jet(value, slopes) if any(slopes) else value
 
     jets = changed(net, carried)
@@ -81,86 +86,51 @@ def derivatives(
     n_jobs: int | None,
 ) -> dict[str, np.ndarray]:
     """(parameters, *shape) for every kind of the plan."""
-    made = {kind: np.zeros((count, *shape), dtype) for kind in plan.entries}
+    made = {kind: np.zeros((count, *shape)) for kind in plan.entries}
     rows, cols = plan.profiles(x1, x2, None, variances)
     tangents = ProfileTangents(rows, count)
     sides = tangents, tangents if cols is rows else ProfileTangents(cols, count)
     if diag:
-        _fill_diagonal(plan, rows, tangents, made)
-        return made
-    for kind, entries in plan.entries.items():
-        worker = _worker(plan, kind, sides, made[kind]) if entries else None
-        if worker is not None:
-            run(worker, n_jobs, None)
-    if rows is cols and not plan.axes[0]:
-        own = {kind: np.zeros((count, rows.size)) for kind in made}
-        _fill_diagonal(plan, rows, tangents, own)
         for kind, out in made.items():
-            for whole, diagonal in zip(out, own[kind], strict=True):
+            out[...] = diagonals(plan, rows, tangents, kind)
+        return {kind: out.astype(dtype, copy=False) for kind, out in made.items()}
+    for kind, entries in plan.entries.items():
+        if entries:
+            run(_worker(plan, kind, sides, made[kind]), n_jobs, None)
+    if rows is cols and not plan.axes[0]:
+        for kind, out in made.items():
+            for whole, diagonal in zip(out, diagonals(plan, rows, tangents, kind), strict=True):
                 np.fill_diagonal(whole, diagonal)
-    return made
+    return {kind: out.astype(dtype, copy=False) for kind, out in made.items()}
 
 
-def _worker(
-    plan: Plan, kind: str, sides: tuple[ProfileTangents, ProfileTangents], out: np.ndarray
-) -> Worker:
-    symmetric = sides[0] is sides[1] and plan.mirrored
-    general = _General(plan, kind, sides, out)
-    if plan.has_axes or plan.axes != ((), ()):
-        return general
-    try:
-        tape = tape_of(plan.entries[kind], *sides, inputs=False)
-    except Unsupported:
-        return general
-    return _Compiled(Adjoints(tape, (sides[0].values, sides[1].values), symmetric), general)
+def _worker(plan: Plan, kind: str, sides: Sides, out: np.ndarray) -> Tiles:
+    general = GeneralDerivatives(plan, kind, sides)
+    if not plan.has_axes and plan.axes == ((), ()):
+        try:
+            tape = tape_of(plan.entries[kind], *sides)
+        except Unsupported:
+            return _ByGraph(general, out)
+        profiles = sides[0].values, sides[1].values
+        return _ByTape(Adjoints(tape, profiles, profiles[0] is profiles[1] and plan.mirrored), general, out)
+    return _ByGraph(general, out)
 
 
-class _Tiles:
-    """What workers on derivatives have in common: tiles into arrays that are there already."""
+class GeneralDerivatives:
+    """Tiles of derivatives by the graph's rules, by products of data too if they have a number ``gram``."""
 
-    reason = ""
-    pairs = 1 << 30
-    stopped = False
-    tiles: list[Tile]
+    def __init__(self, plan: Plan, kind: str, sides: Sides, gram: int | None = None):
+        self.plan, self.kind, self.sides, self.gram = plan, kind, sides, gram
+        self.profiles = sides[0].values, sides[1].values
+        self.same = self.profiles[0] is self.profiles[1]
+        sizes = self.profiles[0].size, self.profiles[1].size
+        self.tiles = squares(*sizes, general_side(plan), self.same and plan.mirrored)
 
-    def __init__(self, kinds: str, out: np.ndarray):
-        self.out = out
-        self.sink = ArraySink({kinds: out})
-
-    def prepare(self) -> None:
-        """Nothing."""
-
-    def finish(self) -> None:
-        """Nothing."""
-
-    def proceed(self) -> None:
-        if self.stopped:
-            raise Stopped
-
-
-class _General(_Tiles):
-    """By the graph's rules on square tiles."""
-
-    road, grain = "general", 1 << 6
-
-    def __init__(
-        self, plan: Plan, kind: str, sides: tuple[ProfileTangents, ProfileTangents], out: np.ndarray
-    ):
-        super().__init__(kind, out)
-        self.plan, self.kind, self.sides = plan, kind, sides
-        rows, cols = (side.values for side in sides)
-        self.same = rows is cols
-        self.tiles = squares(rows.size, cols.size, general_side(plan), self.same and plan.mirrored)
-
-    def tile(self, tile: Tile) -> None:
-        put_each(self.out, tile, self.block(tile), self.kind)
-
-    def block(self, tile: Tile) -> np.ndarray:
+    def block(self, tile: Tile, proceed: Callable[[], None]) -> np.ndarray:
         """(parameters, rows, columns, *axes) of a tile."""
         plan, count = self.plan, self.sides[0].count
-        rows, cols = (side.values for side in self.sides)
-        values = PairValues(rows, cols, tile.rows, tile.cols, self.same, self.proceed)
-        moves = PairTangents(values, *self.sides)
+        values = PairValues(*self.profiles, tile.rows, tile.cols, self.same, proceed)
+        moves = PairTangents(values, *self.sides, self.gram)
         full = np.zeros((count, *values.counts, *plan.axes[0], *plan.axes[1]))
         for entry in plan.entries[self.kind]:
             found = moves(entry.node)
@@ -173,46 +143,81 @@ class _General(_Tiles):
         return full
 
 
-class _Compiled(_Tiles):
+class Tiles:
+    """What workers on derivatives have in common: they look after where their tiles go themselves."""
+
+    road, reason = "derivatives", "derivatives are asked for"
+    grain = 1 << 6
+    pairs = 1 << 30
+    stopped = False
+    tiles: list[Tile]
+    sink: ArraySink
+
+    def prepare(self) -> None:
+        """Nothing is left to do before the threads start."""
+
+    def tile(self, tile: Tile) -> None:
+        """Compute a tile."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+    def proceed(self) -> None:
+        """Give up if another tile has failed."""
+        if self.stopped:
+            raise Stopped
+
+
+class _ByGraph(Tiles):
+    """All tiles by the graph's rules."""
+
+    def __init__(self, general: GeneralDerivatives, out: np.ndarray):
+        self.general, self.out = general, out
+        self.sink = ArraySink({general.kind: out})
+        self.tiles = general.tiles
+
+    def tile(self, tile: Tile) -> None:
+        blocks = self.general.block(tile, self.proceed)
+        if not np.isfinite(blocks).all():
+            raise infinite(self.general.kind)
+        for out, block in zip(self.out, blocks, strict=True):
+            put(out, tile, block)
+
+
+class _ByTape(_ByGraph):
     """By a tape; what its series do not reach, by the graph's rules."""
 
-    road, grain = "machine", 1 << 16
+    grain = 1 << 16
 
-    def __init__(self, adjoints: Adjoints, general: _General):
-        super().__init__(general.kind, general.out)
-        self.adjoints, self.general = adjoints, general
+    def __init__(self, adjoints: Adjoints, general: GeneralDerivatives, out: np.ndarray):
+        super().__init__(general, out)
+        self.adjoints = adjoints
         self.tiles = adjoints.tiles
 
     def tile(self, tile: Tile) -> None:
         self.proceed()
         missed = self.adjoints.spread(tile, self.out)
         for part in self.adjoints.beyond(tile, missed):
-            put_each(self.out, part, self.general.block(part), self.general.kind)
-        if not np.isfinite(self.out[:, tile.rows, tile.cols]).all():
-            raise _infinite(self.general.kind)
+            super().tile(part)
+        if not all(np.isfinite(out[tile.rows, tile.cols]).all() for out in self.out):
+            raise infinite(self.general.kind)
 
 
-def put_each(outs: np.ndarray, tile: Tile, blocks: np.ndarray, kind: str) -> None:
-    """Put a tile of every derivative."""
-    if not np.isfinite(blocks).all():
-        raise _infinite(kind)
-    for out, block in zip(outs, blocks, strict=True):
-        put(out, tile, block)
-
-
-def _infinite(kind: str) -> LimitError:
+def infinite(kind: str) -> LimitError:
+    """What is said of a derivative that is no number."""
     return LimitError(f"x1, x2: a derivative of the {kind} is not finite; scale the data")
 
 
-def _fill_diagonal(
-    plan: Plan, rows: ProfileValues, tangents: ProfileTangents, made: dict[str, np.ndarray]
-) -> None:
+def diagonals(plan: Plan, rows: ProfileValues, tangents: ProfileTangents, kind: str) -> np.ndarray:
+    """The derivatives (parameters, N, *axes) of K(x, x), from the profile pass."""
     program = plan.programs[0]
     own = program.vars[program.outputs[0][1]].axes
-    for kind, out in made.items():
-        for weight, node, at in plan.diagonals[0][kind]:
-            found = tangents(node)
-            if found is not None:
-                place: tuple[Any, ...] = (slice(None), *(slice(None) if i is None else i for i in at))
-                for goal, one in zip(out, found, strict=True):
-                    goal[place] += weight * labels.lift(one, rows.axes(node), own)
+    made = np.zeros((tangents.count, rows.size, *plan.axes[0]))
+    for weight, node, at in plan.diagonals[0][kind]:
+        found = tangents(node)
+        if found is not None:
+            place: tuple[Any, ...] = (slice(None), *(slice(None) if i is None else i for i in at))
+            for goal, one in zip(made, found, strict=True):
+                goal[place] += weight * labels.lift(one, rows.axes(node), own)
+    return made

@@ -68,7 +68,7 @@ def directions(profile: ProfileValues, name: str, dtype: np.dtype) -> Directions
 
 
 class Stacked(NamedTuple):
-    """The data that Gram panels are of: all data lines of a side in one array, and where each panel finds its."""
+    """All data lines of a side in one array, and where the Gram panels find theirs."""
 
     directions: list[list[Directions]]
     x: list[np.ndarray]

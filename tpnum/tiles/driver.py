@@ -12,7 +12,7 @@ from tpnum.arguments import choice, flag, whole
 from tpnum.arguments import jobs as jobs_of
 from tpnum.ensemble.tile import Ensemble
 from tpnum.errors import InputError, LimitError
-from tpnum.evaluate.joint import BUDGET, accuracy
+from tpnum.evaluate.joint import BUDGET, RTOL, Account, accuracy
 from tpnum.evaluate.plan import Plan, make_plan
 from tpnum.law.price import NoRule
 from tpnum.lower.variances import Variances
@@ -21,7 +21,8 @@ from tpnum.program import Program
 from tpnum.program.lines import Data, Known
 from tpnum.tiles import arguments, batches, extras
 from tpnum.tiles.backends import is_remote
-from tpnum.tiles.derivatives import Derivatives, derivatives, names_of, plan_with_slopes
+from tpnum.tiles.contracted import MORE, Against, asked_of, contracted
+from tpnum.tiles.derivatives import Derivatives, derivatives, plan_with_slopes
 from tpnum.tiles.layout import SIDES
 from tpnum.tiles.named import Kernels, WithError
 from tpnum.tiles.pool import one_blas_thread
@@ -61,6 +62,7 @@ def kernel(
     pattern2: Any = None,
     wrt: str | tuple[str, ...] | None = None,
     batch_size: int | None = None,
+    against: Any = None,
 ) -> Any:
     r"""The infinite-width kernels of a net between the examples of ``x1`` and of ``x2``.
 
@@ -136,6 +138,19 @@ def kernel(
         Deviations of a net's weights and biases to differentiate by: a name for all that bear it
         ("W_std"), a path for one ("layers[2].b_std"), or a tuple of them.  Then what is returned is a pair
         (kernel, derivatives), the latter (len(wrt), *kernel.shape), or of the kernel's shape for one name.
+        Nets without index axes are differentiated by compiled adjoints, at a few times the time of the
+        kernel; convolutions, recurrences and functions that jump take a slower general path.
+
+        With ``against`` also "x1" and "x2", the inputs, for nets without index axes.  The NTK of
+        a net with kinks has no derivative where two inputs meet (within 1e-7 of their size): what does not
+        exist there counts 0.
+    against
+        A matrix G of the kernel's shape: instead of K what is returned is the sum of G K over all entries,
+        and its derivatives, one for each name of ``wrt``: a number for a deviation, an array like x1 for
+        "x1" (both arguments of K move if there is no x2).  Or a vector v over the columns: K v (N1,), for a
+        deviation its derivative (N1,), and for "x1" the gradients of (K v)_i by the example i.  Neither K
+        nor its derivatives are ever stored: beyond G the memory is that of the inputs, and the time a few
+        times that of the kernel, however many names there are.
 
     batch_size
         Examples of a batch, for `nn.BatchNorm` of a net of layers: every so many consecutive examples of x1
@@ -163,7 +178,7 @@ def kernel(
     jobs = jobs_of(n_jobs)
     side = None if tile is None else whole(tile, "tile", 1)
     report = arguments.progress_of(progress)
-    paths = None if wrt is None else names_of(net, wrt)
+    names, paths = asked_of(net, wrt, against, kinds, diag)
     asked, most = accuracy(rtol, budget)
     number = whole(seed, "seed", 0)
     part = arguments.shard_of(shard)
@@ -171,8 +186,13 @@ def kernel(
     if on_disk(out) or is_remote(backend, scheduler):
         from tpnum.tiles.elsewhere import kernel_elsewhere  # which makes plans by this module
 
-        asked_error = True if flag(error, "error") else None
-        for name, given in (("wrt", wrt), ("batch_size", batch_size), ("error", asked_error)):
+        with_error = True if flag(error, "error") else None
+        for name, given in (
+            ("wrt", wrt),
+            ("against", against),
+            ("batch_size", batch_size),
+            ("error", with_error),
+        ):
             if given is not None:
                 raise InputError(
                     f"{name}: it goes with matrices in memory, computed by threads; leave out= on disk and "
@@ -212,21 +232,34 @@ def kernel(
     first, second = inputs_of(net, x1, x2, mask_constant, pattern1, pattern2)
     if flag(diag, "diag") and second is not None:
         raise InputError("diag: the diagonal is that of x1 with itself; leave x2 out")
-    if flag(error, "error") and wrt is not None:
-        raise InputError("error: derivatives have none; leave wrt out, or error")
+    if flag(error, "error") and (wrt is not None or against is not None):
+        raise InputError("error: derivatives and sums have none; leave wrt and against out, or error")
     size = None if batch_size is None else whole(batch_size, "batch_size", 1)
     if size is not None:
-        if wrt is not None:
+        if wrt is not None or against is not None:
             raise InputError(
-                "wrt: derivatives of kernels of batches are not there; leave it or batch_size out"
+                "batch_size: kernels of batches have no derivatives or sums here; leave it or wrt and "
+                "against out"
             )
         net, side = batches.program_of(net, first, size), batches.rows_of(side, size)
         first, second = batches.split(first, size, "x1"), batches.split(second, size, "x2")
         assert first is not None
     plan = plan_of(net, first, second, kinds, most or BUDGET)
+    if isinstance(plan, Ensemble) and wrt is not None:
+        raise LimitError(f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here")
+    sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]
     n1 = len(next(iter(first.values())))
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
+    if against is not None:
+        jets = plan_with_slopes(net, paths, sizes, kinds, MORE) if paths else plan
+        account = Account(asked or RTOL, most or BUDGET)
+        goal = Against.of(against, shape, second is None, jets.mirrored)
+        with one_blas_thread(), np.errstate(all="ignore"):
+            profiles = jets.profiles(first, second, account, Variances())
+            total, each = contracted(jets, profiles, names, goal, work, jobs)
+        account.warn()
+        return Derivatives(total, each[0] if isinstance(wrt, str) else tuple(each))
     wanted = shape if size is None else batches.of_examples(shape, plan.axes, diag)
     outs = arguments.outputs_of(out, kinds, wanted, work, isinstance(get, str))
 
@@ -235,8 +268,6 @@ def kernel(
             return arrays
         return {kind: batches.by_batches(array, plan.axes, diag) for kind, array in arrays.items()}
 
-    if isinstance(plan, Ensemble) and paths is not None:
-        raise LimitError(f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here")
     call = Call(first, second, seen(outs), diag, side, jobs, report, asked, most, number)
     try:
         lost = by_samples(plan, call) if isinstance(plan, Ensemble) else by_rules(plan, call, error)
@@ -247,9 +278,8 @@ def kernel(
         for kind, array in seen(errors).items():
             array[...] = lost[kind]
         return WithError(_given(get, kinds, outs), _given(get, kinds, errors))
-    if paths is None:
+    if not paths:
         return _given(get, kinds, outs)
-    sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]
     jets = plan_with_slopes(net, paths, sizes, kinds)
     with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
         slopes = derivatives(jets, len(paths), first, second, shape, work, Variances(), diag, jobs)

@@ -28,7 +28,10 @@ class Worker(Protocol):
     pairs: int  # as many as take half a minute at most, or so
     grain: int  # entries below which a thread more costs what it saves
     stopped: bool  # whether tiles at work are to be given up
-    sink: Sink  # takes the tiles
+
+    @property
+    def sink(self) -> Sink:
+        """Takes the tiles."""
 
     @property
     def reason(self) -> str:

@@ -16,7 +16,7 @@ from tpnum.tiles.fast import HEIGHT, NEAR, PANEL
 from tpnum.tiles.grid import Tile, panels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.reverse import Tape
@@ -24,11 +24,9 @@ if TYPE_CHECKING:
 REGISTERS = 256 << 10
 """Bytes of registers, a part of a second-level cache."""
 
-Weights = "Callable[[Tile], np.ndarray]"
-
 
 class Contracted(NamedTuple):
-    """What a tile leaves: sums of channels (channels, rows), (channels, cols), and adjoints of Gram panels."""
+    """Sums of channels over a tile, (channels, rows), (channels, cols), and adjoints of its Gram panels."""
 
     rows: np.ndarray
     cols: np.ndarray
@@ -59,14 +57,19 @@ class Adjoints:
 
     def spread(self, tile: Tile, out: np.ndarray) -> np.ndarray:
         """Write the derivatives (P, N1, N2) of a tile and its mirror image; what series do not reach."""
-        count = len(self.tape.channels.active[0]) if len(self.tape.channels.active) else len(out)
-        return self._run(tile, None, count, out)[1]
+        return self._run(tile, None, len(out), out)[1]
 
     def contract(self, tile: Tile, weights: np.ndarray) -> tuple[Contracted, np.ndarray]:
         """The weighted sums over a tile (R, C), and what series do not reach, which they lack."""
         none = np.empty((0, 0, 0))
         (_, firsts, seconds, backs), missed = self._run(tile, weights, 0, none)
         return Contracted(firsts, seconds, backs), missed
+
+    def summed(self, tile: Tile, weights: np.ndarray) -> np.ndarray:
+        """The derivatives (P, R) of a tile's sums over its columns, with weights (R, C)."""
+        count = self.tape.channels.active.shape[1]
+        sums: np.ndarray = self._run(tile, weights, count, np.empty((0, 0, 0)))[0][0]
+        return sums
 
     def _run(
         self, tile: Tile, weights: np.ndarray | None, parameters: int, out: np.ndarray
