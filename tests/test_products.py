@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy.sparse.linalg import cg, eigsh
 import tpnum as tp
 from tpnum import nn
 from tpnum.errors import InputError
+from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.tasks import Job
 
 NET = nn.serial(nn.Dense(8, W_std=1.3, b_std=0.2), nn.Relu(), nn.Dense(8), nn.Relu(), nn.Dense(1))
@@ -185,3 +187,21 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     del op
     assert len(tasks._desks) <= before
     assert not os.listdir()
+
+
+def test_tiles_by_threads_find_the_blas_at_one_thread() -> None:
+    """Also where the thread that asks is not the first that has ever asked."""
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    with threadpool_limits(1):
+        pass
+    seen: list[int] = []
+
+    def work() -> None:
+        with one_blas_thread():
+            seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert set(seen) == {1}

@@ -19,7 +19,7 @@ from tpnum.errors import InputError, StoreError
 from tpnum.tiles.arguments import CHUNK, matching, shaped, without_nan
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
 DEPTH = 16
 """Views of views of a memory map that are followed."""
@@ -159,15 +159,20 @@ def saved(source: Source, path: str) -> Source:
     return _mapped(opened, opened, source.name)
 
 
-def digest(source: Source) -> str:
-    """SHA-256 of type, shape and numbers as they are read; an example with NaN or infinity is refused."""
+def checked(source: Source) -> Iterator[np.ndarray]:
+    """All examples, block by block; one with NaN or infinity is refused."""
     count, *rest = source.shape
     rows = max(1, CHUNK // int(np.prod(rest, dtype=np.int64)))
-    made = hashlib.sha256()
     for start in range(0, count, rows):
         block = source.read(slice(start, min(start + rows, count)))
         without_nan(block, start, source.name)
-        if not start:
-            made.update(f"{block.dtype.name} {source.shape}".encode())
+        yield block
+
+
+def digest(source: Source) -> str:
+    """SHA-256 of type, shape and numbers as they are read; an example with NaN or infinity is refused."""
+    made = None
+    for block in checked(source):
+        made = made or hashlib.sha256(f"{block.dtype.name} {source.shape}".encode())
         made.update(np.ascontiguousarray(block).astype(block.dtype.newbyteorder("<"), copy=False).data)
-    return made.hexdigest()
+    return "" if made is None else made.hexdigest()

@@ -12,6 +12,7 @@ from tpnum.arguments import jobs as jobs_of
 from tpnum.arguments import number, shown, whole
 from tpnum.errors import InputError, memory, require_memory
 from tpnum.tiles.data import Held
+from tpnum.tiles.directions import WHOLE
 from tpnum.tiles.driver import kernel
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.pool import one_blas_thread
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 BLOCK = 64
 """Columns that are computed together."""
 STRIP = 8192
-"""Examples against which they are computed at a time."""
+"""Examples against which they are computed at a time: as many at most as are kept as unit vectors."""
+SOLVED = 512
+"""Examples of a triangular solve, which stays in the cache."""
 FAIR = 0.5
 """A candidate is taken if what is left at it is this much of what is left anywhere else."""
 SPARE = 2
@@ -157,13 +160,15 @@ class _Partial:
         self.tiny = ROUNDING * float(diagonal.max())
         if job.dtype == np.float32:
             self.tiny = max(self.tiny, float(np.finfo(np.float32).eps) * float(diagonal.max()))
-        self.columns = np.zeros((self.count, size), job.dtype)
+        self.rows = np.empty((size, self.count), job.dtype)  # of L', each written once
         self.pivots: list[int] = []
         # candidates take their place among the rows of the job when they are chosen
         self.pool = {name: np.zeros((0, *x.shape[1:]), x.dtype) for name, x in data.items()}
         self.job = replace(
             job, first=dict(job.first), second=job.first, kept=memory() / 4, token=uuid.uuid4().hex
         )
+        widest = max(int(np.prod(x.shape[1:])) for x in data.values()) * job.dtype.itemsize
+        self.strip = int(np.clip(WHOLE // widest, 256, STRIP))
         self.computed = 0
         self.taken = BLOCK
 
@@ -193,54 +198,68 @@ class _Partial:
         rank = len(self.pivots)
         error = float(np.maximum(self.left, 0.0).sum())
         pivots = np.array(self.pivots, np.intp)
-        return Factor(self.columns[:, :rank], pivots, self.trace, error, self.computed)
+        return Factor(self.rows[:rank].T, pivots, self.trace, error, self.computed)
 
     def _take(self, chosen: np.ndarray, fair: float) -> None:
         """Add the columns of those candidates at which enough is left when their turn comes."""
         done = len(self.pivots)
-        rest = self._rows(chosen).astype(np.float64)
-        known = self.columns[:, :done]
+        rest = self._columns(chosen)
+        known = self.rows[:done]
         with one_blas_thread():
-            rest -= known[chosen] @ known.T
-        inner = rest[:, chosen]
+            rest -= known[:, chosen].T @ known
+        inner = rest[:, chosen].astype(np.float64)
         taken: list[int] = []
-        work = inner.copy()
+        left, work = inner.diagonal().copy(), inner.copy()
         for _ in range(len(chosen)):
-            free = np.setdiff1d(np.arange(len(chosen)), taken)
-            k = int(free[np.argmax(np.diag(work)[free])])
-            pivot = work[k, k]
+            k = int(np.argmax(left))
+            pivot = left[k]
             if pivot <= self.tiny or (taken and pivot < fair):
                 break
             column = work[:, k] / np.sqrt(pivot)
             work -= np.outer(column, column)
+            left -= column**2
             taken.append(k)
+            left[taken] = -np.inf
         self.taken = len(taken)
         if taken:
-            from scipy.linalg import cholesky, solve_triangular
+            from scipy.linalg import cholesky
 
             root = cholesky(inner[np.ix_(taken, taken)], lower=True)
-            new = solve_triangular(root, rest[taken], lower=True)
-            self.columns[:, done : done + len(taken)] = new.T
-            self.left = np.maximum(self.left - np.einsum("kn,kn->n", new, new), 0.0)
+            new = self.rows[done : done + len(taken)]
+            with one_blas_thread():
+                _solve(root, rest if len(taken) == len(rest) and taken == sorted(taken) else rest[taken], new)
+            np.subtract(self.left, np.einsum("kn,kn->n", new, new, dtype=np.float64), out=self.left)
+            np.maximum(self.left, 0.0, out=self.left)
             self.pivots += [int(i) for i in chosen[taken]]
         self.left[chosen if not taken else chosen[taken]] = 0.0
 
-    def _rows(self, chosen: np.ndarray) -> np.ndarray:
-        """K[chosen], strip by strip of the columns."""
+    def _columns(self, chosen: np.ndarray) -> np.ndarray:
+        """K[chosen], strip by strip."""
         start = next(iter(self.pool.values())).shape[0]
         for name, x in self.data.items():
             self.pool[name] = np.concatenate([self.pool[name], x[chosen]])
         for name in self.data:
             self.job.first[name] = Held(self.pool[name], "x")
         rows = slice(start, start + len(chosen))
-        made = np.empty((len(chosen), self.count), self.columns.dtype)
+        made = np.empty((len(chosen), self.count), self.rows.dtype)
         (kind,) = self.job.kinds
 
         def compute(tile: Tile) -> None:
             made[:, tile.cols] = self.job.compute(tile)[kind]
 
-        starts = range(0, self.count, STRIP)
-        tiles = [Tile(rows, slice(k, min(k + STRIP, self.count)), False) for k in starts]
+        starts = range(0, self.count, self.strip)
+        tiles = [Tile(rows, slice(k, min(k + self.strip, self.count)), False) for k in starts]
         each_tile(self.job, tiles, compute, self.n_jobs)
         self.computed += len(chosen)
         return made
+
+
+def _solve(root: np.ndarray, rest: np.ndarray, out: np.ndarray) -> None:
+    """root^-1 rest by columns that stay in the cache."""
+    from scipy.linalg import get_blas_funcs
+
+    small = root.astype(rest.dtype)
+    (trsm,) = get_blas_funcs(("trsm",), (small, rest))
+    for start in range(0, rest.shape[1], SOLVED):
+        part = np.asfortranarray(rest[:, start : start + SOLVED].T)
+        out[:, start : start + SOLVED] = trsm(1.0, small, part, side=1, lower=1, trans_a=1, overwrite_b=1).T

@@ -44,6 +44,24 @@ class Worker(Protocol):
     def finish(self) -> None: ...
 
 
+class _Limit:
+    """The BLAS of this process at one thread, from now until `undo`."""
+
+    def __init__(self) -> None:
+        from threadpoolctl import ThreadpoolController
+
+        found = ThreadpoolController().select(user_api="blas").lib_controllers
+        # threadpoolctl 3.7 and later ignores, without a word, all threads but the first that has set a limit
+        setters = [getattr(lib, "_real_set_num_threads", lib.set_num_threads) for lib in found]
+        self._undo = [(set_to, lib.get_num_threads()) for set_to, lib in zip(setters, found, strict=True)]
+        for set_to in setters:
+            set_to(1)
+
+    def undo(self) -> None:
+        for set_to, count in self._undo:
+            set_to(count)
+
+
 class _Owner:
     """The one owner of the limit on the process's BLAS: the first user sets it, the last undoes it."""
 
@@ -54,11 +72,9 @@ class _Owner:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        from threadpoolctl import threadpool_limits
-
         with self._lock:
             if not self._users:
-                self._limit = threadpool_limits(limits=1, user_api="blas")
+                self._limit = _Limit()
             self._users += 1
         try:
             yield
@@ -66,12 +82,12 @@ class _Owner:
             with self._lock:
                 self._users -= 1
                 if not self._users:
-                    self._limit.restore_original_limits()
+                    self._limit.undo()
 
     def forked(self) -> None:
         """In a child, none of whose threads is in a block of this kind, whatever its parent was doing."""
         if self._users:
-            self._limit.restore_original_limits()
+            self._limit.undo()
         self.__init__()  # type: ignore[misc]
 
 

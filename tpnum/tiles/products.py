@@ -15,7 +15,7 @@ from tpnum.errors import InputError
 from tpnum.evaluate.joint import accuracy
 from tpnum.tiles import arguments, layout
 from tpnum.tiles.backends import Threads
-from tpnum.tiles.data import digest, sources_of
+from tpnum.tiles.data import checked, sources_of
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.scheduling import execute
 from tpnum.tiles.tasks import Job
@@ -114,7 +114,8 @@ def each_tile(job: Job, tiles: Sequence[Tile], call: Callable[[Tile], None], n_j
     """A call per tile by threads; one that fails, or Ctrl-C, ends them all."""
     backend = Threads(n_jobs)
     try:
-        execute(backend, lambda tile: (call, tile), tiles, lambda *_: None)
+        with one_blas_thread():
+            execute(backend, lambda tile: (call, tile), tiles, lambda *_: None)
     except BaseException:
         job.stop()
         backend.close(True)
@@ -140,7 +141,8 @@ def job_of(
     job = Job(net, kinds, arguments.dtype_of(dtype), *sources_of(x1, x2, name), *accuracy(rtol, budget))
     for side in (job.first, job.second or {}):
         for source in side.values():
-            digest(source)
+            for _ in checked(source):
+                pass
     return job
 
 

@@ -18,6 +18,7 @@ from tpnum.errors import InputError, StoreError, TpnumError, require_memory
 from tpnum.tiles import layout as layouts
 from tpnum.tiles.backends import backend_of
 from tpnum.tiles.layout import Layout
+from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.progress import Progress
 from tpnum.tiles.provenance import layout_of, programs_of, provenance, same
 from tpnum.tiles.receipts import Receipts, held, mark, sweep
@@ -136,6 +137,8 @@ def _compute(
         sent = job if backend.shares else job.on_disk(Path(stack.enter_context(_shelf(target))))
         try:
             call = work if backend.shares else work_apart
+            if backend.shares:
+                stack.enter_context(one_blas_thread())  # once, not tile by tile
             execute(backend, lambda tile: (call, sent, target, layout, tile), tiles, report, stop)
         except Deserted as left:
             raise _deserted(target.records(layout), left.tiles, job.token) from left
