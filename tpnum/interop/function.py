@@ -1,4 +1,4 @@
-"""A kernel of a net as a function of its deviations and of the examples, with the products of its derivatives.
+"""A kernel of a net as a function of deviations and examples, with the products of its derivatives.
 
 What automatic differentiation of another library needs of a function it cannot look into: values, and for a
 weight on every value the gradient of their sum.  All arrays may have batch axes in front, which broadcast.
@@ -6,6 +6,8 @@ weight on every value the gradient of their sum.  All arrays may have batch axes
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +21,16 @@ from tpnum.tiles.arguments import KINDS
 from tpnum.tiles.driver import kernel
 from tpnum.tiles.products import operator
 
-ENTRIES = 1 << 22
-"""Of a block of weights, and of each parameter's derivatives of a block."""
+ENTRIES = 1 << 24
+"""Of a block of weights."""
+ROWS = 1 << 6
+"""Of a block of a diagonal."""
+SIDES = ("x1", "x2")
 
 
 @dataclass(frozen=True)
 class KernelFunction:
-    """k(values, x1, x2): ``values`` (*batch, P) of the deviations ``names``, examples (*batch, N, features)."""
+    """k(values, x1, x2): the deviations ``names`` (*batch, P), and examples (*batch, N, features)."""
 
     net: nn.Layer
     names: tuple[str, ...]
@@ -78,7 +83,8 @@ class KernelFunction:
                 return self._kernel(v, tall, alone).reshape(shape)
         made = np.empty(shape)
         for at in np.ndindex(batch):
-            made[at] = self._kernel(*_entry(at, batch, values, x1, x2))
+            one, first, second = _entry(at, batch, values, x1, x2)
+            made[at] = self._kernel(one, first, second)
         return made
 
     def diagonal(self, values: Any, x: Any) -> np.ndarray:
@@ -91,84 +97,128 @@ class KernelFunction:
             made[...] = self._kernel(v, x.reshape(-1, x.shape[-1]), diag=True).reshape(x.shape[:-1])
             return made
         for at in np.ndindex(batch):
-            made[at] = self._kernel(*_entry(at, batch, values, x), diag=True)
+            one, alone = _entry(at, batch, values, x)
+            made[at] = self._kernel(one, alone, diag=True)
         return made
 
     def _kernel(self, values: np.ndarray, x1: np.ndarray, x2: Any = None, diag: bool = False) -> np.ndarray:
         same = x2 is None or np.array_equal(x1, x2)
         other = None if same else self._shaped(x2)
-        return kernel(
-            self._at(values), self._shaped(x1), other, get=self.get, diag=diag, n_jobs=self.n_jobs
-        )
+        return kernel(self._at(values), self._shaped(x1), other, get=self.get, diag=diag, n_jobs=self.n_jobs)
 
     def pull(
-        self, weights: Any, values: Any, x1: Any, x2: Any, needs: tuple[bool, bool, bool] = (True, True, True)
+        self, weights: Any, values: Any, x1: Any, x2: Any, *, needs: tuple[bool, ...] = (True, True, True)
     ) -> list[np.ndarray | None]:
         """The gradient of sum(weights * k) by values, x1 and x2, each in its shape; None where not needed.
 
-        Examples that are the same on both sides are two arguments all the same: each gradient is by one side.
+        Examples that are the same on both sides are two arguments all the same: each gradient is by one side,
+        half of that of k(x, x) where they meet.
         """
         given = [np.asarray(a, dtype=np.float64) for a in (values, x1, x2)]
         batch = _batch(*given)
-        w = np.broadcast_to(np.asarray(weights, dtype=np.float64), (*batch, x1.shape[-2], x2.shape[-2]))
-        made = [np.zeros((*batch, *a.shape[-k:])) if n else None for a, k, n in zip(given, (1, 2, 2), needs)]
-        for at in np.ndindex(batch):
-            v, a, b = _entry(at, batch, *given)
-            net, other = self._at(v), None if np.array_equal(a, b) else self._shaped(b)
-            if made[0] is not None and self.names:
-                slopes = kernel(
-                    net, self._shaped(a), other, get=self.get, wrt=self.names, n_jobs=self.n_jobs
-                ).derivatives
-                made[0][at] = np.einsum("pij,ij->p", slopes, w[at])
-            if made[1] is not None:
-                made[1][at] = self._inputs(net, a, b, w[at])
-            if made[2] is not None:
-                made[2][at] = self._inputs(net, b, a, w[at].T)
-        return [None if m is None else _summed(m, g.shape) for m, g in zip(made, given, strict=True)]
+        w = np.broadcast_to(
+            np.asarray(weights, dtype=np.float64), (*batch, given[1].shape[-2], given[2].shape[-2])
+        )
 
-    def times(self, values: Any, x1: Any, x2: Any, vectors: Any) -> np.ndarray:
+        def entry(at: tuple[int, ...]) -> list[Any]:
+            v, a, b = _entry(at, batch, *given)
+            net, asked = self._at(v), tuple(n for n, need in zip(SIDES, needs[1:], strict=True) if need)
+            if not np.array_equal(a, b):
+                return self._slopes(net, asked, needs[0], w[at], a, b)
+            if not asked or np.array_equal(w[at], w[at].T):
+                made = self._slopes(net, asked[:1] and SIDES[:1], needs[0], w[at], a)
+                return [made[0], *(0.5 * one for one in made[1:] for _ in asked)]
+            meeting = np.diag(w[at].diagonal())
+            made = self._slopes(net, SIDES[:1], needs[0], meeting, a)
+            apart = self._slopes(net, asked, needs[0], w[at] - meeting, a, b)
+            return [made[0] + apart[0], *(one + 0.5 * made[1] for one in apart[1:])]
+
+        return _gathered(entry, batch, given, needs)
+
+    def pull_diagonal(
+        self, weights: Any, values: Any, x: Any, *, needs: tuple[bool, ...] = (True, True)
+    ) -> list[np.ndarray | None]:
+        """The gradient of sum(weights * diagonal) by values and x."""
+        given = [np.asarray(a, dtype=np.float64) for a in (values, x)]
+        batch = _batch(*given)
+        w = np.broadcast_to(np.asarray(weights, dtype=np.float64), (*batch, given[1].shape[-2]))
+
+        def entry(at: tuple[int, ...]) -> list[Any]:
+            v, a = _entry(at, batch, *given)
+            net = self._at(v)
+            parts = [
+                self._slopes(net, SIDES[:1] if needs[1] else (), needs[0], np.diag(w[at][some]), a[some])
+                for some in (slice(start, start + ROWS) for start in range(0, len(a), ROWS))
+            ]
+            sides = zip(*(part[1:] for part in parts), strict=True)
+            return [sum(part[0] for part in parts), *(np.concatenate(side) for side in sides)]
+
+        return _gathered(entry, batch, given, needs)
+
+    def _slopes(
+        self,
+        net: nn.Layer,
+        sides: tuple[str, ...],
+        own: bool,
+        weights: np.ndarray,
+        x1: np.ndarray,
+        x2: Any = None,
+    ) -> list[Any]:
+        """The gradients by the values, zero if they are not to be ``own``ed, and by inputs, flat."""
+        names = self.names if own else ()
+        made = [np.zeros(len(self.names)), *(np.zeros_like(x1 if n == "x1" else x2) for n in sides)]
+        if names or sides:
+            other = None if x2 is None else self._shaped(x2)
+            found = kernel(
+                net, self._shaped(x1), other, get=self.get, wrt=(*names, *sides), against=weights,
+                n_jobs=self.n_jobs,
+            ).derivatives  # fmt: skip
+            made[0][: len(names)] = found[: len(names)]
+            made[1:] = [one.reshape(len(one), -1) for one in found[len(names) :]]
+        return made
+
+    def times(self, values: Any, x1: Any, x2: Any, *, vectors: Any) -> np.ndarray:
         """K @ vectors, tile by tile; without batch axes."""
         second = None if np.array_equal(x1, x2) else self._shaped(x2)
         made = operator(self._at(values), self._shaped(x1), second, get=self.get, n_jobs=self.n_jobs)
         return made @ np.asarray(vectors, dtype=np.float64)
 
     def pull_products(
-        self, left: Any, right: Any, values: Any, x1: Any, x2: Any, needs: tuple[bool, bool, bool]
+        self, left: Any, right: Any, values: Any, x1: Any, x2: Any, *, needs: tuple[bool, ...]
     ) -> list[np.ndarray | None]:
         """`pull` with weights left @ right', formed by blocks of rows; without batch axes."""
-        made: list[np.ndarray | None] = [np.zeros(np.shape(a)) if n else None for a, n in zip((values, x1, x2), needs)]
-        step = max(1, ENTRIES // len(x2))
+        made = [np.zeros(np.shape(a)) if n else None for a, n in zip((values, x1, x2), needs, strict=True)]
+        step, every = max(1, ENTRIES // len(x2)), slice(None)
         for start in range(0, len(x1), step):
             rows = slice(start, start + step)
-            found = self.pull(left[rows] @ right.T, values, x1[rows], x2, needs)
-            for total, part, at in zip(made, found, (..., rows, ...), strict=True):
+            found = self.pull(left[rows] @ right.T, values, x1[rows], x2, needs=needs)
+            for total, part, at in zip(made, found, (every, rows, every), strict=True):
                 if total is not None:
                     total[at] += part
         return made
-
-    def pull_diagonal(
-        self, weights: Any, values: Any, x: Any, needs: tuple[bool, bool] = (True, True)
-    ) -> list[np.ndarray | None]:
-        """The gradient of sum(weights * diagonal) by values and x, as `pull` of both sides together."""
-        given = [np.asarray(a, dtype=np.float64) for a in (values, x)]
-        batch = _batch(*given)
-        w = np.broadcast_to(np.asarray(weights, dtype=np.float64), (*batch, given[1].shape[-2]))
-        made = [np.zeros((*batch, *a.shape[-k:])) if n else None for a, k, n in zip(given, (1, 2), needs)]
-        for at in np.ndindex(batch):
-            v, a = _entry(at, batch, *given)
-            net = self._at(v)
-            if made[0] is not None and self.names:
-                slopes = kernel(net, self._shaped(a), get=self.get, diag=True, wrt=self.names).derivatives
-                made[0][at] = slopes @ w[at]
-            if made[1] is not None:
-                made[1][at] = self._own(net, a, w[at])
-        return [None if m is None else _summed(m, g.shape) for m, g in zip(made, given, strict=True)]
 
     def _at(self, values: np.ndarray) -> nn.Layer:
         return with_deviations(self.net, dict(zip(self.names, values.tolist(), strict=True)))
 
     def _shaped(self, x: np.ndarray) -> np.ndarray:
         return x if self.input_shape is None else x.reshape(len(x), *self.input_shape)
+
+
+def _gathered(
+    entry: Callable[[tuple[int, ...]], list[Any]],
+    batch: tuple[int, ...],
+    given: list[np.ndarray],
+    needs: tuple[bool, ...],
+) -> list[np.ndarray | None]:
+    """Gradients of every entry of a batch, summed over what an argument was repeated along."""
+    asked = [at for at, need in enumerate(needs) if need]
+    made = [np.zeros((*batch, *given[at].shape[given[at].ndim - (2 if at else 1) :])) for at in asked]
+    for index in np.ndindex(batch):
+        found = entry(index)
+        for one, part in zip(made, found if needs[0] else found[1:], strict=True):
+            one[index] = part
+    sums = iter(_summed(one, given[at].shape) for one, at in zip(made, asked, strict=True))
+    return [next(sums) if need else None for need in needs]
 
 
 def _batch(values: np.ndarray, *examples: np.ndarray) -> tuple[int, ...]:
@@ -185,7 +235,7 @@ def _entry(
 
 def _alone(array: np.ndarray, axes: int) -> np.ndarray | None:
     """What every entry of the batch has, None where they differ."""
-    wide = array.reshape(-1, *array.shape[array.ndim - axes :])
+    wide = array.reshape(math.prod(array.shape[: array.ndim - axes]), *array.shape[array.ndim - axes :])
     return wide[0] if (wide == wide[:1]).all() else None
 
 
@@ -193,4 +243,6 @@ def _summed(made: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The gradient by an array that was broadcast: summed over what it was repeated along."""
     extra = made.ndim - len(shape)
     made = made.sum(axis=tuple(range(extra)))
-    return made.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1 and made.shape[i] != 1), keepdims=True)
+    return made.sum(
+        axis=tuple(i for i, n in enumerate(shape) if n == 1 and made.shape[i] != 1), keepdims=True
+    )

@@ -50,7 +50,7 @@ def _differentiable(host: Call, pull: Call, shape: Call) -> Call:
         made = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a, need in zip(given, needs, strict=True) if need]
 
         def pulled(weights: Any, *arrays: Any) -> Any:
-            found = (one for one in pull(weights, *arrays, needs) if one is not None)
+            found = (one for one in pull(weights, *arrays, needs=needs) if one is not None)
             return [np.asarray(one, goal.dtype) for one, goal in zip(found, made, strict=True)]
 
         found = iter(jax.pure_callback(pulled, made, weights, *given, vmap_method="broadcast_all"))

@@ -44,11 +44,8 @@ class KernelOperator(LinearOperator):
         """That of the examples."""
         return self._args[1].dtype
 
-    def _arrays(self) -> list[Any]:
-        return [tensor.detach().cpu().numpy() for tensor in self._args]
-
     def _matmul(self, rhs: Any) -> Any:
-        made = self.function.times(*self._arrays(), rhs.detach().cpu().numpy())
+        made = self.function.times(*map(_array, self._args), vectors=_array(rhs))
         return torch.from_numpy(made).to(rhs)
 
     def _size(self) -> Any:
@@ -59,19 +56,22 @@ class KernelOperator(LinearOperator):
         return self.__class__(values, x2, x1, function=self.function)
 
     def _diagonal(self) -> Any:
-        values, x1, _ = self._arrays()
-        return torch.from_numpy(self.function.diagonal(values, x1)).to(self._args[1])
+        values, x1, _ = self._args
+        return torch.from_numpy(self.function.diagonal(_array(values), _array(x1))).to(x1)
 
     def _get_indices(self, row_index: Any, col_index: Any, *batch_indices: Any) -> Any:
         values, x1, x2 = self._args
         (rows, i), (cols, j) = (torch.unique(one, return_inverse=True) for one in (row_index, col_index))
-        made = self.function(*(t.detach().cpu().numpy() for t in (values, x1[rows], x2[cols])))
+        made = self.function(*map(_array, (values, x1[rows], x2[cols])))
         return torch.from_numpy(made).to(x1)[i, j]
 
     def _bilinear_derivative(self, left_vecs: Any, right_vecs: Any) -> Any:
         needs = tuple(tensor.requires_grad for tensor in self._args)
-        left, right = (v.detach().cpu().numpy().reshape(len(v), -1) for v in (left_vecs, right_vecs))
-        made = self.function.pull_products(left, right, *self._arrays(), needs)
-        return tuple(
-            None if m is None else torch.from_numpy(m).to(t) for m, t in zip(made, self._args, strict=True)
-        )
+        left, right = (_array(v).reshape(len(v), -1) for v in (left_vecs, right_vecs))
+        made = self.function.pull_products(left, right, *map(_array, self._args), needs=needs)
+        pairs = zip(made, self._args, strict=True)
+        return tuple(None if one is None else torch.from_numpy(one).to(like) for one, like in pairs)
+
+
+def _array(tensor: Any) -> Any:
+    return tensor.detach().cpu().double().numpy()
