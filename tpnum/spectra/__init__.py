@@ -28,9 +28,10 @@ _HOMES = (
         "convolve",
     )
     | dict.fromkeys(("Atom", "Measure"), "base")
-    | dict.fromkeys(("isometry", "jacobian", "slope_law", "weight_law"), "networks")
+    | dict.fromkeys(("isometry", "jacobian", "weight_law"), "networks")
+    | dict.fromkeys(("Roads", "roads"), "roads")
     | dict.fromkeys(("constants", "kernel_spectrum"), "kernels")
-    | {"Spectrum": "jacobi", "measure": "table"}
+    | {"Spectrum": "jacobi", "measure": "table", "slope_law": "slopes"}
 )
 
 __all__ = sorted(_HOMES)

@@ -103,6 +103,7 @@ def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
     if not parts:
         raise InputError("laws: at least one is needed")
     flat: list[tuple[Measure, float]] = []
+    last = parts[0][0]
     size = 0.0  # the logarithm of the mean: that of a thousand layers may have no number
     for k, (part, t) in enumerate(parts):
         if part.hull[0] < 0.0:
@@ -118,6 +119,7 @@ def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
             flat += [(own, t * s) for own, s in part.parts]
         elif not (isinstance(part, Discrete) and part.points.size == 1):
             flat.append((_quick(part).of_mean_one, t))
+            last = part
     with np.errstate(over="ignore"):
         scale = float(np.exp(size))
     if not 0.0 < scale < np.inf:
@@ -128,5 +130,6 @@ def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
     kept = list(grouped.values())
     if not kept:
         return Discrete([scale], [1.0])
-    made = kept[0][0] if len(kept) == 1 and kept[0][1] == 1.0 else FreeProduct(kept)
-    return made.affine(scale)
+    if len(kept) == 1 and kept[0][1] == 1.0:
+        return last.affine(scale / last.mean)
+    return FreeProduct(kept).affine(scale)

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from tpnum.arguments import real_array, whole
-from tpnum.errors import LimitError
 from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.closed import Discrete
-from tpnum.spectra.series import Series, series
 from tpnum.spectra.shapes import Described
+from tpnum.spectra.table import density_law
 
 EXACT = 1e-13
 """Coefficients closer than this, relative to their size, are equal."""
@@ -124,12 +123,7 @@ def law_of(c: Coefficients) -> Spectrum:
     tail = (a, b)
     edges = np.array([[a - 2.0 * np.sqrt(b), a + 2.0 * np.sqrt(b)]])
     atoms = _outside(c.a, c.b, tail, edges[0], max(a_error, b_error / np.sqrt(b)))
-    law = series(lambda x: _continued(c.a, c.b, tail, x), edges, atoms)
-    if law is None:
-        raise LimitError("the continued fraction is too rough; ask for fewer steps or more samples")
-    mass = sum(np.pi * 0.5 * (h - lo) * k[0] for (lo, h), k in zip(law.edges, law.coefs, strict=True))
-    left = 1.0 - sum(atom.mass for atom in atoms)
-    law = Series(law.edges, [k * (left / mass) for k in law.coefs], atoms)
+    law = density_law(lambda x: _continued(c.a, c.b, tail, x), edges, atoms)
     return Spectrum(c, law, tail, (a_error, b_error))
 
 

@@ -71,7 +71,7 @@ def spectrum(
     choice(method, "method", METHODS)
     given = None if samples is None else whole(samples, "samples", LEAST, LARGEST)
     data = arrays_of(data, "data")
-    made = _operator(operator, v, shape)
+    made = read_operator(operator, v, shape)
     unknown = sorted(set(data) - set(made.program.vars))
     if unknown:
         raise InputError(f"data: the program has no data line {unknown[0]!r}")
@@ -82,7 +82,8 @@ def spectrum(
     return law_of(found)
 
 
-def _operator(operator: Any, v: Any, shape: Any) -> Operator:
+def read_operator(operator: Any, v: Any, shape: Any) -> Operator:
+    """The map that a user gave as a vector, a pair, a function or a net."""
     if isinstance(operator, Layer):
         from tpnum.nn import program
 
@@ -90,7 +91,8 @@ def _operator(operator: Any, v: Any, shape: Any) -> Operator:
             raise InputError(
                 "operator is a net: shape=, the (.., channels) of one example, is needed with it"
             )
-        return gram_of_jacobian(program(operator, shape))
+        sizes = [shape] if isinstance(shape, (int, np.integer)) else shape
+        return gram_of_jacobian(program(operator, sizes))
     if shape is not None:
         raise InputError("shape: it belongs to a net of layers")
     if isinstance(operator, (tuple, list)) and len(operator) == 2 and v is None:

@@ -21,7 +21,6 @@ from tpnum.nn.base import Layer, no_layer
 from tpnum.nn.combinators import FanInSum, Identity, Serial
 from tpnum.nn.dense import Dense, Flatten
 from tpnum.nn.normalization import LayerNorm
-from tpnum.propagation.activation import Expectations
 from tpnum.propagation.blocks import layers_of
 from tpnum.propagation.fixed import fixed_points
 from tpnum.propagation.reading import Moments, emitted, inputs
@@ -29,11 +28,9 @@ from tpnum.spectra.base import Measure
 from tpnum.spectra.closed import Discrete, free_poisson
 from tpnum.spectra.convolve import _multiplied, _quick, _summed
 from tpnum.spectra.shapes import SignedRoot, Square
+from tpnum.spectra.slopes import slope_law
 
 WEIGHTS = ("gaussian", "orthogonal")
-REACH, WIDTH, POINTS = 8.5, 0.5, 10
-"""Of the rule in z that stands for the law of phi'(sqrt(q) z)^2."""
-
 SAME = 1e-12
 """Variances closer than this are one."""
 
@@ -43,30 +40,6 @@ class Factor(NamedTuple):
 
     law: Measure
     times: float
-
-
-def slope_law(phi: Any, q: Any) -> Measure:
-    """The law of phi'(sqrt(q) z)^2, z ~ N(0, 1): on points of a rule where it has a density."""
-    f = Expectations(phi)
-    if not f.knows_slope:
-        raise LimitError(f"{f.f} has no derivative: give one, tp.apply(f, ..., derivative=...)")
-    root = float(np.sqrt(number(q, "q", low=0.0)))
-    kinks = [k / root for k in f.f.kinks if root and abs(k / root) < REACH]
-    ends = np.unique([*np.arange(-REACH, REACH + WIDTH, WIDTH), *kinks])
-    t, w = np.polynomial.legendre.leggauss(POINTS)
-    middle, half = 0.5 * (ends[1:] + ends[:-1]), 0.5 * np.diff(ends)
-    z = (middle[:, None] + half[:, None] * t).reshape(-1)
-    mass = (half[:, None] * w).reshape(-1) * np.exp(-0.5 * z * z)
-    square = np.broadcast_to(np.asarray(f.f.derivative()(root * z), dtype=np.float64), z.shape) ** 2
-    # equal up to rounding, as of an even slope, is equal
-    scale = float(np.max(square)) or 1.0
-    rounded = np.round(square / scale, 14) * scale
-    law = Discrete(rounded, mass / mass.sum())
-    kept = law.masses > 1e-17
-    masses = law.masses[kept]
-    if masses.size == 2 and abs(masses[0] - 0.5) < 1e-14:  # a slope that jumps at 0: halves up to rounding
-        masses = np.array([0.5, 0.5])
-    return Discrete(law.points[kept], masses / masses.sum())
 
 
 def weight_law(W_std: Any, weights: str = "gaussian") -> Measure:

@@ -50,7 +50,7 @@ class Operator:
                     raise InputError(
                         f"operator: {name!r} has index axes; expand() the program and take one member"
                     )
-        words = self._words()
+        words = self.words()
         if words is not None:
             self._require_symmetric(words)
         if self.program.vars[self.result].dim != self.program.vars[self.argument].dim:
@@ -154,7 +154,8 @@ class Operator:
 
     # --- words
 
-    def _words(self) -> dict[Word, float] | None:
+    def words(self) -> dict[Word, float] | None:
+        """The map as a sum of words; None where these are too many."""
         spelled: dict[str, dict[Word, float]] = {self.argument: {((), ()): 1.0}}
         count = 1
         for number, line in self.lines():

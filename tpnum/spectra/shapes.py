@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from tpnum.arguments import real_array
 from tpnum.errors import InputError
 from tpnum.spectra.base import Atom, Measure, _both_sides, _pair_of_sides, joined
 
@@ -33,6 +35,11 @@ class Affine(Measure):
 
     def _density(self, x: np.ndarray) -> np.ndarray:
         return self.of._density((x - self.shift) / self.scale) / abs(self.scale)
+
+    def cdf(self, x: Any) -> Any:
+        if self.scale < 0.0:
+            return super().cdf(x)
+        return self.of.cdf((real_array(x, "x") - self.shift) / self.scale)
 
     @cached_property
     def edges(self) -> np.ndarray:

@@ -148,8 +148,11 @@ def _logarithms(t: np.ndarray, half: float, coefs: np.ndarray) -> np.ndarray:
 def tabulate(of: Measure) -> Measure:
     """Any measure by series where its edges go as roots, else by panels."""
     made = series(of._density, of.edges, of.atoms)
-    if made is not None:
-        return made
+    return tabulate_panels(of) if made is None else made
+
+
+def tabulate_panels(of: Measure) -> Table:
+    """Any measure by panels."""
     low, high, coefs = _panels(of._density, of.edges, 1.0 - sum(a.mass for a in of.atoms))
     return Table(low, high, coefs, of.edges, of.atoms)
 
@@ -229,21 +232,34 @@ def measure(density: Any, support: Any, atoms: Any = ()) -> Measure:
             raise InputError(f"density is negative at {x[made < 0.0][0]:g}: a law has no negative mass")
         return made
 
-    mass = 1.0 - float(found[:, 1].sum())
     kept = [Atom(float(x), float(m)) for x, m in found if m > 0.0]
-    smooth = series(checked, edges, kept)
+    return density_law(checked, edges, kept, _weigh)
+
+
+def density_law(
+    density: Callable[[np.ndarray], np.ndarray],
+    edges: np.ndarray,
+    atoms: Sequence[Atom],
+    weigh: Callable[[float, float], None] | None = None,
+) -> Measure:
+    """The law of a density by series where its edges go as roots, else by panels; its mass what atoms leave.
+
+    ``weigh`` is told the mass found and the mass left, before the one is made the other.
+    """
+    mass = 1.0 - sum(m for _, m in atoms)
+    smooth = series(density, edges, atoms)
     if smooth is not None:
-        total = float(
-            sum(np.pi * 0.5 * (b - a) * c[0] for (a, b), c in zip(edges, smooth.coefs, strict=True))
-        )
-        _weigh(total, mass)
-        return Series(edges, [c * (mass / total) if total else c for c in smooth.coefs], kept)
-    low, high, coefs = _panels(checked, edges, max(mass, 0.0))
-    total = float(np.sum(coefs[:, 0] * (high - low)))
-    _weigh(total, mass)
-    if total > 0.0:
-        coefs = coefs * (mass / total)
-    return Table(low, high, coefs, edges, kept)
+        parts = [np.pi * 0.5 * (b - a) * c[0] for (a, b), c in zip(edges, smooth.coefs, strict=True)]
+        total = float(sum(parts))
+    else:
+        low, high, coefs = _panels(density, edges, max(mass, 0.0))
+        total = float(np.sum(coefs[:, 0] * (high - low)))
+    if weigh is not None:
+        weigh(total, mass)
+    factor = mass / total if total > 0.0 else 1.0
+    if smooth is not None:
+        return Series(edges, [c * factor for c in smooth.coefs], atoms)
+    return Table(low, high, coefs * factor, edges, atoms)
 
 
 def _weigh(total: float, mass: float) -> None:
