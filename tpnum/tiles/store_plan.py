@@ -73,10 +73,7 @@ class StorePlan:
     @property
     def seconds(self) -> float:
         """Wall-clock seconds: of the processors, or of the file system where it is the limit."""
-        return max(
-            self.processor_seconds / min(self.cores, self.tiles, self.limit),
-            self.tile_seconds * -(-self.tiles // self.cores),
-        )
+        return max(self.tile_seconds * -(-self.tiles // self.cores), self.bytes / self.bandwidth)
 
 
 def store_plan(
