@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import tpnum as tp
-from tests.test_kills import BOTH, NET, TILE, Deadly
+from tests.oracle.forked import BOTH, NET, TILE
+from tests.test_kills import Deadly
 from tpnum.errors import InputError, StoreError
 from tpnum.tiles import dask_backend, scheduling
 

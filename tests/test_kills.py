@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,25 +14,13 @@ import numpy as np
 import pytest
 
 import tpnum as tp
-from tpnum import nn
+from tests.oracle.forked import BOTH, NET, TILE, Run
 from tpnum.errors import StoreError
 
 pytest.importorskip("zarr")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
-NET = nn.serial(nn.Dense(8, W_std=1.3, b_std=0.2), nn.Relu(), nn.Dense(8), nn.Relu(), nn.Dense(1))
-TILE, N = 32, 480
-TILES = 120
-BOTH = ("nngp", "ntk")
-
-_RUN = """
-import sys
-import numpy as np, tpnum as tp
-from tests.test_kills import BOTH, NET, TILE
-if __name__ == "__main__":
-    options = eval(sys.argv[1])
-    tp.kernel(NET, np.load("x.npy"), get=BOTH, tile=TILE, resume=True, n_jobs=2, **options)
-"""
+N, TILES = 480, 120
 
 
 @pytest.fixture(scope="module")
@@ -52,39 +39,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[st
 
 
 @pytest.fixture
-def start(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a run in a new process (and group of processes)."""
-    root = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join([root, environment["PYTHONPATH"]])
-    begun = []
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Run]]:
+    """Start a run."""
+    logs = tmp_path_factory.mktemp("logs")
+    begun: list[Run] = []
 
-    def run(**options: Any) -> subprocess.Popen[str]:
-        begun.append(
-            subprocess.Popen(
-                [sys.executable, "-c", _RUN, repr(options)],
-                env={**environment, "PYTHONPATH": path},
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )  # fmt: skip
-        )
+    def run(**options: Any) -> Run:
+        begun.append(Run(logs / str(len(begun)), options))
         return begun[-1]
 
     yield run
     for process in begun:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill()
 
 
 def receipts(name: str = "K.zarr") -> int:
     return sum(1 for _ in Path().glob(f"{name}/nngp/receipts/*.json"))
 
 
-def after(count: int, process: subprocess.Popen[str], name: str = "K.zarr") -> None:
+def after(count: int, process: Run, name: str = "K.zarr") -> None:
     """Wait until a run has made so many receipts, or has ended."""
     end = time.monotonic() + 60
-    while receipts(name) < count and process.poll() is None and time.monotonic() < end:
+    while receipts(name) < count and process.runs() and time.monotonic() < end:
         time.sleep(0.001)
 
 
@@ -106,74 +82,66 @@ def resumed(undisturbed: dict[str, np.ndarray], out: str = "K.zarr") -> int:
 
 
 def test_killed_before_it_began_and_in_between(
-    folder: Path, start: Callable[..., subprocess.Popen[str]], undisturbed: dict[str, np.ndarray]
+    folder: Path, start: Callable[..., Run], undisturbed: dict[str, np.ndarray]
 ) -> None:
     rng = np.random.default_rng(1)
     for count in (0, *rng.integers(1, TILES // 2, 2)):
         process = start(out="K.zarr")
         after(int(count), process)
         if not count:
-            while not Path("K.zarr").exists() and process.poll() is None:
+            while not Path("K.zarr").exists() and process.runs():
                 time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
     assert 0 < resumed(undisturbed) < TILES
 
 
 def test_a_map_is_continued_too(
-    folder: Path, start: Callable[..., subprocess.Popen[str]], undisturbed: dict[str, np.ndarray]
+    folder: Path, start: Callable[..., Run], undisturbed: dict[str, np.ndarray]
 ) -> None:
     process = start(out="K.npy")
     end = time.monotonic() + 60
     while len(list(Path().glob(".K.npy.tiles/receipts/*.json"))) < 9 and time.monotonic() < end:
         time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
     if not Path("K.ntk.npy").exists():
         assert resumed(undisturbed, "K.npy") < TILES
     assert sorted(path.name for path in Path().iterdir()) == ["K.nngp.npy", "K.ntk.npy", "x.npy"]
 
 
 def test_two_shards_at_once_one_of_them_killed(
-    folder: Path, start: Callable[..., subprocess.Popen[str]], undisturbed: dict[str, np.ndarray]
+    folder: Path, start: Callable[..., Run], undisturbed: dict[str, np.ndarray]
 ) -> None:
     first, second = start(out="K.zarr", shard="1/2"), start(out="K.zarr", shard="2/2")
     after(20, first)
-    os.killpg(second.pid, signal.SIGKILL)
-    second.wait()
+    second.kill()
     again = start(out="K.zarr", shard="2/2"), start(out="K.zarr", shard="2/2")  # twice, at once
     for process in (first, *again):
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+        process.end()
     assert not tp.open("K.zarr").missing
     assert resumed(undisturbed) == 0
 
 
-def test_four_make_one(
-    folder: Path, start: Callable[..., subprocess.Popen[str]], undisturbed: dict[str, np.ndarray]
-) -> None:
+def test_four_make_one(folder: Path, start: Callable[..., Run], undisturbed: dict[str, np.ndarray]) -> None:
     four = [start(out="K.zarr", shard=f"{k}/4") for k in (1, 2, 3, 4)]
     for process in four:
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+        process.end()
     same(undisturbed, tp.open("K.zarr"))
     assert sorted(path.name for path in Path().iterdir()) == ["K.zarr", "x.npy"]
 
 
 def test_a_store_that_another_run_is_writing(
-    folder: Path, start: Callable[..., subprocess.Popen[str]], undisturbed: dict[str, np.ndarray]
+    folder: Path, start: Callable[..., Run], undisturbed: dict[str, np.ndarray]
 ) -> None:
     process = start(out="K.zarr")
     after(1, process)
-    process.send_signal(signal.SIGSTOP)
+    process.signal(signal.SIGSTOP)
     try:
         for options in ({}, {"shard": (1, 2)}):
             with pytest.raises(StoreError, match=r"K\.zarr is being written by another run"):
                 tp.kernel(NET, undisturbed["x"], get=BOTH, out="K.zarr", resume=True, **options)
     finally:
-        process.send_signal(signal.SIGCONT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+        process.signal(signal.SIGCONT)
+    process.end()
     assert resumed(undisturbed) == 0
 
 
@@ -184,24 +152,22 @@ def children(pid: int) -> list[int]:
 
 
 def test_a_worker_process_that_is_killed_is_replaced(
-    folder: Path, start: Callable[..., subprocess.Popen[str]], undisturbed: dict[str, np.ndarray]
+    folder: Path, start: Callable[..., Run], undisturbed: dict[str, np.ndarray]
 ) -> None:
-    process = start(out="K.zarr", backend="processes")
+    process = start(out="K.zarr", backend="processes", n_jobs=1)
     after(10, process)
     for pid in children(process.pid)[:1]:
         os.kill(pid, signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    process.end()
     assert resumed(undisturbed) == 0
 
 
 def test_all_processes_are_killed(
-    folder: Path, start: Callable[..., subprocess.Popen[str]], undisturbed: dict[str, np.ndarray]
+    folder: Path, start: Callable[..., Run], undisturbed: dict[str, np.ndarray]
 ) -> None:
-    process = start(out="K.zarr", backend="processes")
+    process = start(out="K.zarr", backend="processes", n_jobs=1)
     after(10, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
     resumed(undisturbed)
 
 
@@ -217,10 +183,13 @@ class Deadly:
         return self.x[rows]
 
 
-def test_a_task_that_kills_its_workers_is_named(folder: Path, undisturbed: dict[str, np.ndarray]) -> None:
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_task_that_kills_its_workers_is_named(
+    n_jobs: int, folder: Path, undisturbed: dict[str, np.ndarray]
+) -> None:
     x = Deadly(undisturbed["x"][:128])
     with pytest.raises(StoreError, match="rows .* columns 64 to 96 has lost 3 workers"):
-        tp.kernel(NET, x, get=BOTH, tile=TILE, out="K.zarr", backend="processes", n_jobs=2)
+        tp.kernel(NET, x, get=BOTH, tile=TILE, out="K.zarr", backend="processes", n_jobs=n_jobs)
     made = tp.kernel(NET, undisturbed["x"][:128], get=BOTH, tile=TILE, out="K.zarr", resume=True)
     np.testing.assert_array_equal(made.ntk[:], undisturbed["ntk"][:128, :128])
 
@@ -228,15 +197,22 @@ def test_a_task_that_kills_its_workers_is_named(folder: Path, undisturbed: dict[
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_twenty_runs(
-    seed: int, folder: Path, start: Callable[..., subprocess.Popen[str]], undisturbed: dict[str, np.ndarray]
+    seed: int, folder: Path, start: Callable[..., Run], undisturbed: dict[str, np.ndarray]
 ) -> None:
-    """Killed at random moments, by threads or by processes, until done."""
+    """Killed at random moments: threads, processes, two shards at once, one or both of them."""
     rng = np.random.default_rng(seed)
-    backend = ("threads", "processes")[seed % 2]
+    options: list[dict[str, Any]] = [
+        [{}], [{"backend": "processes"}], [{"shard": "1/2"}, {"shard": "2/2"}]
+    ][seed % 3]  # fmt: skip
     for _ in range(4):
-        process = start(out="K.zarr", backend=backend)
-        after(receipts() + int(rng.integers(0, 30)), process)
+        processes = [start(out="K.zarr", **each) for each in options]
+        after(receipts() + int(rng.integers(0, 30)), processes[0])
         time.sleep(float(rng.random()) * 0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        for process in processes[: int(rng.integers(1, len(options) + 1))]:
+            process.kill()
+        for process in processes:
+            if rng.random() < 0.5:
+                process.kill()
+            else:
+                process.end()
     resumed(undisturbed)

@@ -226,7 +226,10 @@ def build() -> Parser:
         "--cores",
         type=_whole(1, "a number of threads"),
         metavar="CORES",
-        help="threads for it (default: all processors of this machine)",
+        help="threads for it, or processors of a cluster (default: all of this machine)",
+    )
+    plan.add_argument(
+        "--out", metavar="K.zarr", help="where it is to be stored: tiles, bytes, files, and what limits it"
     )
     plan.add_argument("--listing", action="store_true", help="print the instructions of each region too")
 

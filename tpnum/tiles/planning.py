@@ -22,6 +22,7 @@ from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.pool import one_blas_thread, thread_count
 from tpnum.tiles.sampled import SampledWorker
+from tpnum.tiles.store_plan import StorePlan, store_plan
 from tpnum.tiles.tally import Tally
 from tpnum.tiles.trial import Trial
 
@@ -92,6 +93,8 @@ class KernelPlan:
         Rows and columns of a tile.
     n, cores
         The size of the matrix and the number of threads, None if no size was given.
+    store
+        With ``out``: tiles, bytes, files and seconds of the matrix on disk, see `StorePlan`.
     measured
         The pairs of random inputs that were computed for the times, or, where a single pair takes long,
         of which some cells were.
@@ -109,6 +112,7 @@ class KernelPlan:
     tally: Tally
     n: int | None = None
     cores: int | None = None
+    store: StorePlan | None = None
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -163,6 +167,8 @@ class KernelPlan:
                 f"{self.n} x {self.n}, symmetric, {_count(self.cores or 1, 'thread')}: "
                 f"{_time(self.seconds)}, {_size(self.bytes)}"
             )
+        if self.store is not None:
+            lines += _stored(self.store)
         lines.append(f"times were measured on {_count(self.measured, 'pair')} of random inputs, one thread")
         return "\n".join(lines)
 
@@ -185,6 +191,7 @@ def plan(
     cores: int | None = None,
     mask_constant: float | None = None,
     pattern1: Any = None,
+    out: Any = None,
 ) -> KernelPlan:
     """How `tpnum.kernel` will compute a net's kernels, and what that costs on this machine.
 
@@ -206,12 +213,15 @@ def plan(
     n
         Examples of a symmetric matrix, for its total time and memory.
     cores
-        Threads of it; all processors of this machine by default.
+        Threads of it, or processors of a cluster; all of this machine by default.
     mask_constant
         Where given, examples have padding, as `tpnum.kernel` finds it: the plan is that of a masked net, and
         some positions of the random inputs are masked.
     pattern1
         Graphs (examples, *tails, *heads) for `nn.Aggregate`, random ones by default.
+    out
+        Where the matrix is to be stored, as in `tpnum.kernel`, for its tiles, bytes, files, seconds, and the
+        number of processors from which on the file system there is the limit.
 
     Returns
     -------
@@ -230,6 +240,8 @@ def plan(
     size = None if n is None else whole(n, "n", 1, MOST)
     if size is None and cores is not None:
         raise InputError("cores: a number of threads goes with a size; give n as well")
+    if size is None and out is not None:
+        raise InputError("out: a matrix on disk has a size; give n as well")
     threads = (
         None if size is None else thread_count(None) if cores is None else whole(cores, "cores", 1, MOST)
     )
@@ -245,6 +257,9 @@ def plan(
         if argument not in ("x1", "x") or not colon:
             raise
         raise type(error)(f"shape: {rest}") from None
+    store = None
+    if size is not None and out is not None:
+        store = store_plan(net, shapes, kinds, work, size, threads or 1, out)
     return KernelPlan(
         kinds,
         shapes[""] if "" in shapes else shapes,
@@ -257,6 +272,7 @@ def plan(
         tally,
         size,
         threads,
+        store,
     )
 
 
@@ -384,6 +400,19 @@ def _axes(node: graph.Pair) -> str:
 
 def _cells(node: graph.Pair) -> int:
     return prod(size for _, size in (*node.tied, *node.rows, *node.cols))
+
+
+def _stored(store: StorePlan) -> list[str]:
+    height, width = store.tile
+    made = store.bytes / store.processor_seconds
+    return [
+        f"on disk: {_count(store.tiles, 'tile')} of {height} x {width} pairs, {_size(store.bytes)} in "
+        f"{_count(store.files, 'file')}; {_time(store.tile_seconds)} a tile, {_time(store.write_seconds)} to "
+        "write it",
+        f"by {_count(store.cores, 'processor')}: {_time(store.seconds)}; one makes {_size(made)} a second, "
+        f"the file system takes {_size(store.bandwidth)}: from {_count(round(store.limit), 'processor')} on "
+        "it is the limit",
+    ]
 
 
 # -- words -------------------------------------------------------------------------------------------

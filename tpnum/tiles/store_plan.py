@@ -1,0 +1,177 @@
+"""What a kernel matrix on disk will cost: tiles, bytes, files, seconds, and where the disk is the limit."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tpnum.errors import InputError, StoreError
+from tpnum.tiles import layout as layouts
+from tpnum.tiles.data import Held
+from tpnum.tiles.grid import Tile
+from tpnum.tiles.npy_files import NpyFiles
+from tpnum.tiles.stopwatch import least, seconds
+from tpnum.tiles.targets import on_disk, target_of
+from tpnum.tiles.tasks import Job
+
+if TYPE_CHECKING:
+    from tpnum.nn.base import Layer
+    from tpnum.program import Program
+    from tpnum.tiles.layout import Layout
+
+SMALL = 64
+"""Examples of the smallest tile that is tried."""
+LONG = 0.3
+"""Seconds from which on a tile stands for the larger ones."""
+PASSES = 2 / layouts.SQUARE
+"""Slices that are prepared per tile of a large matrix."""
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """What `tpnum.kernel` with ``out`` on disk takes for the symmetric n x n matrix.
+
+    Attributes
+    ----------
+    tiles, tile
+        How many tasks, and the rows and columns of each.
+    bytes, files
+        On disk: numbers with their checksums; chunks, receipts and what describes them.
+    tile_seconds
+        Processor seconds of a task, ``write_seconds`` of them to write it.
+    bandwidth
+        Bytes a second that the file system at ``out`` takes to the medium (measured with fsync, one writer).
+    """
+
+    n: int
+    cores: int
+    tiles: int
+    tile: tuple[int, int]
+    bytes: int
+    files: int
+    tile_seconds: float
+    write_seconds: float
+    bandwidth: float
+
+    @property
+    def processor_seconds(self) -> float:
+        """Of all tasks."""
+        return self.tiles * self.tile_seconds
+
+    @property
+    def limit(self) -> float:
+        """Cores from which on the file system is the limit, if all share what one writer gets here."""
+        return max(1.0, self.bandwidth * self.processor_seconds / self.bytes)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds: of the processors, or of the file system where it is the limit."""
+        return max(self.tile_seconds * -(-self.tiles // self.cores), self.bytes / self.bandwidth)
+
+
+def store_plan(
+    net: Layer | Program,
+    shapes: dict[str, tuple[int, ...]],
+    kinds: tuple[str, ...],
+    dtype: np.dtype,
+    n: int,
+    cores: int,
+    out: Any,
+) -> StorePlan:
+    """Measure a task and its writing at the place of ``out``."""
+    if not on_disk(out):
+        raise InputError('out: it must be a place on disk, as "K.zarr" or "K.npy"')
+    target = target_of(out, kinds)
+    folder = Path.cwd() if target.path is None else target.path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise StoreError(f"{target.name}: the directory {folder} does not exist or cannot be written")
+    job = Job(net, kinds, dtype, _random(shapes, 2 * SMALL, dtype), None)
+    try:
+        plan = job.plan()
+        sides = layouts.FULL if plan.mirrored else layouts.WHOLE
+        shape = (n, n, *plan.axes[0], *plan.axes[1])
+        layout = layouts.cut(kinds, shape, dtype, job.pairs(), None, sides)
+    finally:
+        job.forget()
+    writing, bandwidth = _written(layout, folder, isinstance(target, NpyFiles))
+    rows, cols = layout.grid
+    tiles = rows * (rows + 1) // 2 if sides == layouts.FULL else rows * cols
+    across, diagonal = _computed(net, shapes, layout, min(PASSES, 2 / (rows + 1)))
+    own = rows if sides == layouts.FULL else 0
+    share = own / tiles
+    filled = n * n / (rows * layout.height * cols * layout.width)  # the last tiles are smaller
+    compute = (1 - share) * across + share * diagonal
+    chunks = rows * cols * len(kinds)
+    is_npy = isinstance(target, NpyFiles)
+    stored = n * n * int(np.prod(shape[2:], dtype=np.int64)) * dtype.itemsize * len(kinds)
+    return StorePlan(
+        n,
+        cores,
+        tiles,
+        (layout.height, layout.width),
+        stored if is_npy else chunks * (layout.chunk_bytes + 4),
+        len(kinds) if is_npy else chunks + tiles + len(kinds) + 2,  # descriptions, and the lock
+        compute * filled + writing * (1 - share / 2),
+        writing,
+        bandwidth,
+    )
+
+
+def _random(shapes: dict[str, tuple[int, ...]], count: int, dtype: np.dtype) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    made = {name: rng.standard_normal((count, *shape)) for name, shape in shapes.items()}
+    return {name: Held(x.astype(dtype), "x") for name, x in made.items()}
+
+
+def _computed(
+    net: Layer | Program, shapes: dict[str, tuple[int, ...]], layout: Layout, passes: float
+) -> tuple[float, float]:
+    """Seconds of a tile off the diagonal and of one on it, of a smaller one where that takes long."""
+    side, dtype = min(SMALL, layout.height), np.dtype(layout.dtype)
+    while True:
+        job = Job(net, layout.kinds, dtype, _random(shapes, 2 * side, dtype), None)
+        top, right = slice(0, side), slice(side, 2 * side)
+        across, own = (partial(job.compute, Tile(top, cols, False)) for cols in (right, top))
+        try:
+            job.compute(Tile(slice(0, 1), slice(0, 1), False))
+            cold = seconds(across)
+            warm, diagonal = min(cold, least(across)), least(own)
+        finally:
+            job.forget()
+        if side >= layout.height or warm > LONG:
+            break
+        side = min(2 * side, layout.height)
+    grown = layout.height * layout.width / side**2
+    each = warm + 0.5 * passes * (cold - warm)
+    return each * grown, diagonal * grown
+
+
+def _written(layout: Layout, folder: Path, npy: bool) -> tuple[float, float]:
+    """Processor seconds to write a tile with its mirror image, and bytes a second to the medium."""
+    few = replace(layout, shape=(2 * layout.height, 2 * layout.width, *layout.shape[2:]))
+    numbers = np.random.default_rng(0).random(layout.chunks, dtype=np.float32).astype(layout.dtype)
+    blocks = dict.fromkeys(layout.kinds, numbers)
+    with tempfile.TemporaryDirectory(prefix=".tpnum-", dir=folder) as place:
+        target = target_of(str(Path(place, "K.npy" if npy else "K.zarr")), layout.kinds)
+        target.create(few, {})
+        records, tile = target.records(few), few.tile(0, 1)
+        taken = []
+        for _ in range(3):
+            begun = time.process_time()
+            sums = target.put(few, tile, blocks)
+            records.add(tile, {"sums": sums, "seconds": 0.0})
+            taken.append(time.process_time() - begun)
+        begun = time.perf_counter()
+        with Path(place, "numbers").open("wb") as stream:
+            stream.write(numbers.data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        passed = time.perf_counter() - begun
+    return min(taken), numbers.nbytes / max(passed, 1e-6)
