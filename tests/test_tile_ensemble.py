@@ -1,4 +1,4 @@
-"""`tpnum.ensemble`: kernels by one ensemble over a tile of inputs, against the exact rules and finite width."""
+"""Kernels by one ensemble over a tile of inputs, against the exact rules and against closed forms."""
 
 from __future__ import annotations
 
