@@ -87,3 +87,34 @@ def test_an_accuracy_that_is_reached_needs_no_warning() -> None:
         warnings.simplefilter("error")
         made = tp.kernel(GATED, x, rtol=2e-2, error=True)
     assert 2.2 * made.error.max() < 2e-2 * made.kernel.max()
+
+
+def covered(seed: int, points: int) -> np.ndarray:
+    """Which entries of a random net's kernels, all sampled, are within three standard errors."""
+    rng = np.random.default_rng(seed)
+    layers: list[nn.Layer] = []
+    for _ in range(rng.integers(1, 5)):
+        layers.append(nn.Dense(8, W_std=rng.uniform(0.6, 2.2), b_std=rng.choice([0.0, 0.4])))
+        layers.append(rng.choice([nn.Relu(), nn.Tanh(), nn.Erf(), nn.Abs(), nn.Gelu(), nn.Sin()]))
+        if rng.random() < 0.2:
+            layers.append(nn.LayerNorm())
+    net = nn.serial(*layers, nn.Dense(1))
+    x = rng.standard_normal((3, 4))
+    program = nn.program(net, (4,))
+    found = Ensemble((program, program), BOTH, "it is tested", factored=False).sample(
+        {"u": x}, None, points, seed
+    )
+    exact = tp.kernel(net, x, get=BOTH)
+    upper = np.triu_indices(3)
+    far = [np.abs(found[kind].value - getattr(exact, kind))[upper] for kind in BOTH]
+    errors = [found[kind].error[upper] for kind in BOTH]
+    return np.concatenate(far) <= 3 * np.concatenate(errors) + 1e-10
+
+
+def test_three_standard_errors_cover_the_truth() -> None:
+    assert np.mean([covered(seed, 1 << 11) for seed in range(20)]) >= 0.97
+
+
+@pytest.mark.slow
+def test_three_standard_errors_cover_the_truth_of_99_percent() -> None:
+    assert np.mean([covered(seed, 1 << 14) for seed in range(300)]) >= 0.99
