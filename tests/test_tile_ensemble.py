@@ -1,8 +1,9 @@
-"""`tpnum.ensemble`: kernels by one ensemble over a tile of inputs, against the exact rules and finite width."""
+"""Kernels by one ensemble over a tile of inputs, against the exact rules and against closed forms."""
 
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import tpnum as tp
 from tpnum import nn
 from tpnum.ensemble.tile import Ensemble
-from tpnum.errors import AccuracyWarning
+from tpnum.errors import AccuracyWarning, InputError, LimitError
 
 BOTH = ("nngp", "ntk")
 EXACT = {
@@ -87,3 +88,116 @@ def test_an_accuracy_that_is_reached_needs_no_warning() -> None:
         warnings.simplefilter("error")
         made = tp.kernel(GATED, x, rtol=2e-2, error=True)
     assert 2.2 * made.error.max() < 2e-2 * made.kernel.max()
+
+
+def covered(seed: int, points: int) -> np.ndarray:
+    """Which entries of a random net's kernels, all sampled, are within three standard errors."""
+    rng = np.random.default_rng(seed)
+    layers: list[nn.Layer] = []
+    for _ in range(rng.integers(1, 5)):
+        layers.append(nn.Dense(8, W_std=rng.uniform(0.6, 2.2), b_std=rng.choice([0.0, 0.4])))
+        layers.append(rng.choice([nn.Relu(), nn.Tanh(), nn.Erf(), nn.Abs(), nn.Gelu(), nn.Sin()]))
+        if rng.random() < 0.2:
+            layers.append(nn.LayerNorm())
+    net = nn.serial(*layers, nn.Dense(1))
+    x = rng.standard_normal((3, 4))
+    program = nn.program(net, (4,))
+    found = Ensemble((program, program), BOTH, "it is tested", factored=False).sample(
+        {"u": x}, None, points, seed
+    )
+    exact = tp.kernel(net, x, get=BOTH)
+    upper = np.triu_indices(3)
+    far = [np.abs(found[kind].value - getattr(exact, kind))[upper] for kind in BOTH]
+    errors = [found[kind].error[upper] for kind in BOTH]
+    return np.concatenate(far) <= 3 * np.concatenate(errors) + 1e-10
+
+
+def test_three_standard_errors_cover_the_truth() -> None:
+    assert np.mean([covered(seed, 1 << 11) for seed in range(20)]) >= 0.97
+
+
+@pytest.mark.slow
+def test_three_standard_errors_cover_the_truth_of_99_percent() -> None:
+    assert np.mean([covered(seed, 1 << 14) for seed in range(300)]) >= 0.99
+
+
+def test_a_plan_names_what_forced_the_ensemble() -> None:
+    plan = tp.plan(GATED, (3, 2), get=BOTH, n=4, cores=1)
+    assert plan.road == "ensemble"
+    assert "line" in plan.reason and "costs more than samples" in plan.reason
+    (region,) = plan.regions
+    assert region.back_end == "sampled" and region.seconds_per_pair > 0.0
+    assert "road: ensemble (an expectation over" in str(plan)
+
+
+def test_every_form_of_a_call_gives_the_same_samples(tmp_path: Path) -> None:
+    x, y = inputs((3, 2), 3, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = tp.kernel(GATED, x, get=BOTH)
+        stored = tp.kernel(GATED, x, get=BOTH, out=str(tmp_path / "K.npy"))
+        own = tp.kernel(GATED, x, get=BOTH, diag=True, error=True)
+        single = tp.kernel(GATED, x, dtype=np.float32)
+        out = np.empty((3, 2))
+        cross = tp.kernel(GATED, x, y, out=out, error=True)
+        alone = tp.kernel(GATED, x[:1], error=True)
+        cut = tp.kernel(GATED, x, tile=2, error=True)
+        shorter = tp.kernel(GATED, x, y[:, :2], error=True)
+    for kind in BOTH:
+        np.testing.assert_array_equal(stored[BOTH.index(kind)], getattr(whole, kind))
+        np.testing.assert_array_equal(getattr(own.kernel, kind), np.diagonal(getattr(whole, kind)))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, whole.nngp, rtol=1e-6)
+    assert cross.kernel is out and cross.error.shape == (3, 2)
+    assert np.abs(alone.kernel[0, 0] - whole.nngp[0, 0]) < 6 * alone.error[0, 0]
+    assert np.abs(cut.kernel - whole.nngp).max() < 8 * cut.error.max()
+    assert shorter.kernel.shape == (3, 2)
+
+
+def test_zero_inputs_and_equal_inputs() -> None:
+    x = np.zeros((3, 3, 2))
+    x[2] = 1.0
+    net = nn.serial(nn.Gru(8, return_sequences=False), nn.Dense(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        silent = tp.kernel(net, x, get=BOTH)
+        biased = tp.kernel(GATED, np.ones((2, 3, 2)))
+    for made in silent:
+        np.testing.assert_allclose(made[:2], 0.0, atol=1e-12)
+        assert made[2, 2] > 0.0
+    np.testing.assert_allclose(biased, biased[0, 0], rtol=1e-9)
+
+
+def test_what_is_exact_says_how_exact() -> None:
+    (x,) = inputs((5,), 4)
+    made = tp.kernel(EXACT["dense"][1], x, get=BOTH, error=True)
+    for kind in BOTH:
+        assert np.all(getattr(made.error, kind) < 1e-11 * getattr(made.kernel, kind).max())
+
+
+def test_refusals() -> None:
+    (x,) = inputs((3, 2), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(LimitError, match="wrt: the kernel is sampled, since .*; it has no derivatives"):
+            tp.kernel(GATED, x, wrt="W_std")
+        with pytest.raises(InputError, match="error: derivatives have none"):
+            tp.kernel(nn.Dense(1), x[:, 0], wrt="W_std", error=True)
+        with pytest.raises(InputError, match="seed"):
+            tp.kernel(GATED, x, seed=-1)
+        p = tp.Program()
+        W = p.matrix("W")
+        h = p.matrix("U", cols="d") @ p.data("u", channels="d")
+        p.output(W.T @ tp.tanh(W @ tp.relu(h)))
+        with pytest.raises(LimitError, match="transposes a matrix: kernels are for programs without"):
+            tp.kernel(p, x[:, 0])
+
+
+def test_means_that_do_not_exist_name_the_line() -> None:
+    p = tp.Program()
+    g = p.matrix("U", cols="d") @ p.data("u", channels="d")
+    h = tp.apply(lambda u, v: np.exp(np.exp(u * u + v)), tp.tanh(g), p.matrix("V", cols="d") @ p["u"])
+    p.output(p.matrix("W") @ h)
+    ensemble = Ensemble((p, p), ("nngp",), "it is tested")
+    with pytest.raises(LimitError, match=r"line \d+ .*: a second moment of it is not finite"):
+        ensemble.sample({"u": 40.0 * np.ones((1, 2))}, None, 1 << 10)

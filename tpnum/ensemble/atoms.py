@@ -114,7 +114,7 @@ class Tables:
 
 
 def hermite(fn: Function, means: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, float]:
-    """Coefficients (rows, DEGREES + 1) of f(m + s z), the last for all that is left, and the largest part of it."""
+    """Coefficients (rows, DEGREES + 1) of f(m + s z), the last for all that is left, a part at most."""
     nodes, weights, basis = _rule()
     values = np.asarray(fn(means[:, None] + deviations[:, None] * nodes))
     made = np.empty((len(means), DEGREES + 1))
@@ -122,7 +122,9 @@ def hermite(fn: Function, means: np.ndarray, deviations: np.ndarray) -> tuple[np
     second = (values * values) @ weights
     left = np.maximum(second - np.sum(made[:, :DEGREES] ** 2, axis=1), 0.0)
     made[:, DEGREES] = np.sqrt(left)
-    return made, float(np.max(np.divide(left, second, out=np.zeros_like(left), where=second > 0.0), initial=0.0))
+    return made, float(
+        np.max(np.divide(left, second, out=np.zeros_like(left), where=second > 0.0), initial=0.0)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -45,7 +45,7 @@ def taken_at(value: Value, at: tuple[Any, ...]) -> Value:
 
 
 def gathered_along(value: Normal | Mixed, at: int, rows: list[tuple[int, float]], out: Axes) -> Any:
-    """A family whose axis number ``at`` is replaced by the axes ``out``: an index and a weight for each place."""
+    """A family whose axis number ``at`` becomes the axes ``out``: an index and a weight for each place."""
     index, factor = np.array([i for i, _ in rows], dtype=np.int64), np.array([w for _, w in rows])
     sizes = tuple(n for _, n in out)
 
@@ -102,4 +102,6 @@ def _each(
     parts: Iterable[Product], coefs: Callable[[np.ndarray], np.ndarray], normal: Callable[[Normal], Any]
 ) -> tuple[Product, ...]:
     """Products of which coefficients and G-vars are put elsewhere."""
-    return tuple((coefs(c), tuple(Atom(atom.fn, normal(atom.normal)) for atom in atoms)) for c, atoms in parts)
+    return tuple(
+        (coefs(c), tuple(Atom(atom.fn, normal(atom.normal)) for atom in atoms)) for c, atoms in parts
+    )

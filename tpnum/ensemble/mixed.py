@@ -81,7 +81,9 @@ def summed(shape: tuple[int, ...], parts: Iterable[Product]) -> Mixed | np.ndarr
     return found if len(made) <= 4 * TERMS and any(made) else found.points()
 
 
-def multiplied(shape: tuple[int, ...], left: Sequence[Product], right: Sequence[Product]) -> Mixed | np.ndarray:
+def multiplied(
+    shape: tuple[int, ...], left: Sequence[Product], right: Sequence[Product]
+) -> Mixed | np.ndarray:
     """The product of two sums, which have no component in common."""
     return summed(shape, ((c * d, (*a, *b)) for c, a in left for d, b in right))
 

@@ -43,7 +43,7 @@ class Products:
     _gram: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def enter(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
-        """Rows for new operands: their second moments with those before them, block by block, then their own."""
+        """Rows for new operands, by second moments with those before them, block by block, and their own."""
         size = len(blocks[-1])
         begin, end = self.count, self.count + size
         self._gram = grown(self._gram, end)
@@ -87,7 +87,7 @@ class Family:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Inputs: jointly Gaussian coordinates, independent of those of another copy; row r is copy * k + name."""
+    """Inputs, jointly Gaussian, independent of those of another copy; row r is copy * k + name."""
 
     covariance: np.ndarray
 

@@ -76,7 +76,7 @@ class Text:
         return self._find(self._root[name])
 
     def _found_linear(self) -> set[str]:
-        """All components but those of which some line is not linear; what these are depends on one another."""
+        """All components but those of which some line is not linear, until there are no more of these."""
         drawn: set[str] = set()
         before = -1
         while before < len(drawn):

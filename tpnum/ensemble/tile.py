@@ -1,4 +1,4 @@
-"""Kernels of a tile of inputs by one ensemble: all lines of all of its inputs on the same points, replicated."""
+"""Kernels of a tile of inputs by one ensemble: all lines of all inputs on the same points, replicated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tpnum.ensemble.mixed import Operand, moments
-from tpnum.ensemble.walk import Laws, Text, Walk
+from tpnum.ensemble.text import Text
+from tpnum.ensemble.walk import Laws, Walk
 from tpnum.evaluate.plan import output_axes, outputs_prepared
 from tpnum.gauss.estimate import half_width
 from tpnum.law.threads import Stop, together

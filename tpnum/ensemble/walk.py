@@ -151,7 +151,9 @@ class Walk(Run):
                 self.put(line.name, self.mapped(line))
             case Nonlin() if _is_product(line) and any(self.undrawn(self.vector(a)) for a in line.args):
                 self.put(line.name, self.multiplied(line))
-            case Nonlin() if len(line.args) == 1 and self.undrawn(self.vector(line.args[0])) and self.linear(line):
+            case Nonlin() if (
+                len(line.args) == 1 and self.undrawn(self.vector(line.args[0])) and self.linear(line)
+            ):
                 self.put(line.name, self.applied(line))
             case Moment() if self.exact(line):
                 self.values[line.name] = self.second(line)
@@ -255,9 +257,10 @@ class Walk(Run):
         if not made:
             made = [gathered_along(operand, at, [(0, 0.0)] * len(line.rows), line.out)]
         shape = made[0].shape
-        if all(isinstance(one, Normal) for one in made):
-            parts = tuple(p for one in made for p in one.parts)
-            mean = sum((one.mean for one in made), np.zeros((1,) * len(shape)))
+        normals = [one for one in made if isinstance(one, Normal)]
+        if len(normals) == len(made):
+            parts = tuple(p for one in normals for p in one.parts)
+            mean = sum((one.mean for one in normals), np.zeros((1,) * len(shape)))
             whole = Normal(shape, parts, mean, self.laws.component(line.name))
             return whole.drawn() if whole.crowded() else whole
         return summed(shape, [p for one in made for p in products(one)])

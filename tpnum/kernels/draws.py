@@ -138,7 +138,7 @@ def quasi_normals(numbers, first, work, out):
 
 @kernel
 def rows_of_normals(keys, work, out):
-    """Each row of ``out`` becomes the standard normals of a stream; ``work`` (2, half of a row) is scratch."""
+    """Each row of ``out`` becomes the standard normals of a stream; ``work`` is as in `normals`."""
     for i in range(out.shape[0]):
         normals(keys[i], 0, work, out[i])
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from tpnum.law.price import NoRule
 from tpnum.functions import Function, get
+from tpnum.law.price import NoRule
 from tpnum.law.substitution import Factor, Inner, Slots, substitute
 from tpnum.law.worklist import once
 from tpnum.program.lines import Along, Input, LinComb, MatMul, Matrix, Moment, Nonlin

@@ -39,9 +39,9 @@ class Cell(Layer):
         """U x + b, every time with weights of its own."""
         return [self.weights(self.U_std, self.b_std).affine(to, x, dim) for _ in range(count)]
 
-    def applied(self, to: Emitter, activation: Activation, vector: Vector, step: str) -> Vector:
-        """A nonlinearity, as the layer that it is."""
-        return to.run(activation, Features((Block(vector, self.out_dim),)), step).blocks[0].vector
+    def applied(self, to: Emitter, step: str, vector: Vector) -> Vector:
+        """One of the layer's nonlinearities, by the name of its argument."""
+        return to.run(getattr(self, step), Features((Block(vector, self.out_dim),)), step).blocks[0].vector
 
     def scanned(
         self,
@@ -135,7 +135,7 @@ class SimpleRnn(Cell):
 
         def step(states: Sequence[Vector], driven: Sequence[Vector]) -> list[Vector]:
             fed = self.product(to, self.weights(self.W_std), states[0], dim)
-            return [self.applied(to, self.activation, to.total([fed, driven[0]]), "activation")]
+            return [self.applied(to, "activation", to.total([fed, driven[0]]))]
 
         return self.scanned(to, x, drives, 1, step)
 
@@ -184,14 +184,14 @@ class Gru(Cell):
             opened = []
             for drive in driven[:2]:
                 sums = to.total([self.product(to, self.weights(self.W_std), state, dim), drive])
-                opened.append(self.applied(to, self.gate, sums, "gate"))
+                opened.append(self.applied(to, "gate", sums))
             reset, update = opened
             if self.reset_after:
                 kept = self.product(to, self.weights(self.W_std), state, dim)
                 fed = to.product([reset, to.total([kept, *bias])])
             else:
                 fed = self.product(to, self.weights(self.W_std), to.product([reset, state]), dim)
-            new = self.applied(to, self.activation, to.total([fed, driven[2]]), "activation")
+            new = self.applied(to, "activation", to.total([fed, driven[2]]))
             return [to.total([new, to.product([update, to.difference(state, new)])])]
 
         return self.scanned(to, x, drives, 1, step)
@@ -236,9 +236,9 @@ class Lstm(Cell):
             sums = [
                 to.total([self.product(to, self.weights(self.W_std), state, dim), drive]) for drive in driven
             ]
-            into, forget, out = (self.applied(to, self.gate, one, "gate") for one in sums[:3])
-            new = self.applied(to, self.activation, sums[3], "activation")
+            into, forget, out = (self.applied(to, "gate", one) for one in sums[:3])
+            new = self.applied(to, "activation", sums[3])
             held = to.total([to.product([forget, cell]), to.product([into, new])])
-            return [to.product([out, self.applied(to, self.activation, held, "activation")]), held]
+            return [to.product([out, self.applied(to, "activation", held)]), held]
 
         return self.scanned(to, x, drives, 2, step)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked: of which inputs, into which arrays (of diagonals with ``diag``), how, and how exactly."""
+    """What is asked: of which inputs, into which arrays (diagonals with ``diag``), how, how exactly."""
 
     first: extras.Inputs
     second: extras.Inputs | None

@@ -147,22 +147,23 @@ class Trial:
         return SampledWorker(Sampling(plan, Account(1.0), None, 0), (x, None), ArraySink(outs))
 
     def _ensemble(self, plan: Ensemble, n: int) -> tuple[Worker, Tally]:
-        """A tile of few examples, and of more as time allows: a whole one is of pairs at the last's price."""
-        size, taken = 2, 0.0
+        """Tiles of few examples, and of more as time allows; what more take grows as it did last."""
+        size, side, found = 1, min(plan.side, n), [0.0]
         while True:
             worker = self.worker(size)
+            call = partial(worker.tile, worker.tiles[0])
             worker.prepare()
-            if not taken:
-                seconds(partial(worker.tile, worker.tiles[0]))  # loads kernels
-            taken = seconds(partial(worker.tile, worker.tiles[0]))
-            if 2 * size > min(n, plan.side) or 4 * taken > SHARE:
+            if size == 1:
+                seconds(call)  # loads kernels
+            found.append(seconds(call))
+            if 2 * size > side or 4 * found[-1] > LONG:
                 break
             size *= 2
-        side = min(plan.side, n)
-        memory = Memory(0.0, 0.0, 0.0, 1, peak_of(partial(worker.tile, worker.tiles[0])) * side / size)
+        grows = np.clip(np.log2(found[-1] / found[-2]), 0.0, 2.0) if size > 1 else 1.0
+        whole = side if n <= side else 2 * side  # a tile off the diagonal is of both of its sides together
+        strip = found[-1] * (whole / size) ** grows / side
+        memory = Memory(0.0, 0.0, 0.0, 1, peak_of(call) * whole / size)
         cut = Cut(side, side, side, True, filled=False)
-        # a tile off the diagonal is of both of its sides together: four times as many pairs
-        strip = 4 * taken / size**2 * side
         return worker, Tally(cut, 0.0, 0.0, 0.0, (), (strip,), memory, worker.grain, size * size)
 
     # -- the machine -----------------------------------------------------------------------------
