@@ -11,11 +11,11 @@ import pytest
 from tests.oracle import loops
 from tpnum import nn
 from tpnum.law import graph
-from tpnum.lower.compiler import Unsupported
 from tpnum.lower.layout import runs
 from tpnum.lower.linear import Pull, Step
 from tpnum.lower.registers import allocate
 from tpnum.lower.schedule import Schedule
+from tpnum.lower.unsupported import Unsupported
 from tpnum.program.maps import Mean, Sum, Take
 from tpnum.program.windows import Pool, Transposed, Window
 from tpnum.tiles import driver

@@ -198,7 +198,8 @@ def test_what_is_prepared_anew_by_a_cache_of_the_latest(times: int, room: int, s
             kept[key] = size
             while sum(kept.values()) > room and len(kept) > 2:
                 del kept[next(iter(kept))]
-    assert Cut(8, 64, 32, symmetric, filled=True, slab=8).fresh(n, room, times) == pytest.approx(made, rel=0.02)
+    fresh = Cut(8, 64, 32, symmetric, filled=True, slab=8).fresh(n, room, times)
+    assert fresh == pytest.approx(made, rel=0.02)
 
 
 @pytest.fixture

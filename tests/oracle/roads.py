@@ -9,7 +9,7 @@ import numpy as np
 import tpnum as tp
 from tpnum import nn
 from tpnum.evaluate.plan import make_plan
-from tpnum.lower.compiler import Unsupported
+from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.variances import Variances
 from tpnum.program.lines import Data
 from tpnum.tiles import pool, roads, workers

@@ -13,6 +13,7 @@ from tpnum.evaluate.joint import BUDGET, Account
 from tpnum.gauss.dual import gap
 from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.law import graph
+from tpnum.law.worklist import postorder
 from tpnum.program.draw import softmax
 from tpnum.program.lines import Moment, Nonlin
 
@@ -61,7 +62,7 @@ class ProfileValues:
     def __call__(self, node: graph.Profile) -> np.ndarray:
         """The (N, *node.axes) array of a node; rows and columns of a pair name it by its key."""
         if node.key not in self._values:
-            for own in graph.postorder([self._own(node)], self._sources, lambda n: n.key, self._values):
+            for own in postorder([self._own(node)], self._sources, lambda n: n.key, self._values):
                 with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                     value = np.asarray(self._compute(own), dtype=np.float64)
                 self._check(own, value)
@@ -105,7 +106,7 @@ class ProfileValues:
         They come from the same points, so they add up: no part of them averages out.
         """
         self(node)
-        for own in graph.postorder([self._own(node)], self._sources, lambda n: n.key, self._errors):
+        for own in postorder([self._own(node)], self._sources, lambda n: n.key, self._errors):
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 self._errors[own.key] = self._error(own)
         return self._errors[node.key]

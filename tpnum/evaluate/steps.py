@@ -11,6 +11,7 @@ from tpnum.gauss.moments import profile
 from tpnum.gauss.prepared import has_family
 from tpnum.gauss.rules import Kept, check_growth
 from tpnum.law import graph
+from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -90,7 +91,7 @@ def _loop(whole: ProfileValues, node: graph.Carried1) -> tuple[list[graph.Carrie
         return [*at.below] if isinstance(at, graph.Carried1) else whole._sources(at)
 
     start = whole._own(node)
-    order = graph.postorder([start], lambda n: [whole._own(s) for s in sources(n)], lambda n: n.key, ())
+    order = postorder([start], lambda n: [whole._own(s) for s in sources(n)], lambda n: n.key, ())
     back = {start.key}
     size = 0
     while len(back) > size:

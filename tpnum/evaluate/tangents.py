@@ -21,6 +21,7 @@ from tpnum.evaluate.partials import Gaussians, partials, stretch
 from tpnum.gauss.prepared import SCALING
 from tpnum.jets import slopes_of
 from tpnum.law import graph
+from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +58,7 @@ class ProfileTangents:
         """(parameters, N, *node.axes), dimensions of length one where nothing changes."""
         own = self.values._own(node)
         if own.key not in self._memo:
-            below = graph.postorder([own], self._sources, lambda n: n.key, self._memo)
+            below = postorder([own], self._sources, lambda n: n.key, self._memo)
             for each in below:
                 self._memo[each.key] = self._compute(each)
         return self._memo[own.key]
@@ -222,7 +223,7 @@ class PairTangents:
 
     def __call__(self, node: graph.Pair) -> Tangent:
         """(parameters, *dims(node))."""
-        for each in graph.postorder([node], graph.operands, id, self._memo):
+        for each in postorder([node], graph.operands, id, self._memo):
             self.values.proceed()
             self._memo[id(each)] = self._compute(each)
         return self._memo[id(node)]

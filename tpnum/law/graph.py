@@ -13,18 +13,18 @@ equal inputs where K has lost half of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
+
+from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Hashable, Iterable
+    from collections.abc import Hashable
 
     from tpnum.functions import Function
     from tpnum.gauss.special.functional import Functional
     from tpnum.program.lines import Axes, Delay, Map
 
     Key: TypeAlias = tuple[Hashable, ...]
-
-N = TypeVar("N")
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,25 +382,6 @@ def schedule(outputs: list[Pair]) -> list[Pair]:
             more = postorder([below], operands, id, known)
             known |= {id(found) for found in more}
             order += more
-    return order
-
-
-def postorder(
-    roots: Iterable[N], below: Callable[[N], list[N]], key: Callable[[N], Hashable], done: Container[Hashable]
-) -> list[N]:
-    """The nodes that roots are computed from and that are not ``done``, each once and behind its operands."""
-    order: list[N] = []
-    seen: set[Hashable] = set()
-    stack: list[tuple[N, bool]] = [(node, False) for node in reversed(list(roots))]
-    while stack:
-        node, ready = stack.pop()
-        name = key(node)
-        if ready:
-            order.append(node)
-        elif name not in seen and name not in done:
-            seen.add(name)
-            stack.append((node, True))
-            stack += [(child, False) for child in below(node)]
     return order
 
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from tpnum.errors import LimitError
 from tpnum.law.forms import Forms
-from tpnum.program.lines import Delay, Input, LinComb, MatMul, Matrix, Scan, Transpose
-from tpnum.program.text import place, used_by
+from tpnum.program.lines import Data, Delay, Input, Known, LinComb, MatMul, Matrix, Scan, Transpose
+from tpnum.program.text import made_by, place, used_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tpnum.program import Program
-    from tpnum.program.lines import Axes, Line, Var
+    from tpnum.program.lines import Axes, Line, Map, Var
 
 
 class Lines:
@@ -114,3 +114,19 @@ class Lines:
             elif not isinstance(line, Input) or line.cov[(k := line.names.index(name))][k]:
                 found.add(name)
         return found
+
+
+def named(line: Map) -> tuple[str, list[str]]:
+    """The axes of an index map by name: their sizes are those of its input's shape."""
+    return line.axis, [name for name, _ in line.out]
+
+
+def alike(rows: Lines, cols: Lines) -> set[str]:
+    """The variables that two programs make of the data by the same lines."""
+    found: set[str] = set()
+    for line in rows.program.lines:
+        for name in made_by(line):
+            same = isinstance(line, Data | Known) or line == cols.by_name.get(name)
+            if same and all(used in found for used in used_by(line)):
+                found.add(name)
+    return found

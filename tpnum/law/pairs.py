@@ -18,13 +18,12 @@ from tpnum.law.carried import States
 from tpnum.law.expectation import Expectation, shared
 from tpnum.law.forms import Atom
 from tpnum.law.frames import frame
-from tpnum.law.lines import Lines
+from tpnum.law.lines import Lines, alike, named
 from tpnum.law.site import Site, union
 from tpnum.law.spread import apart, spread
 from tpnum.law.tied import Tied
 from tpnum.law.worklist import once
 from tpnum.program.lines import Attend, Axes, Data, Delay, Input, Known, LinComb, Map, MatMul, Matrix
-from tpnum.program.text import made_by, used_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,7 +80,7 @@ class Pairs:
             found = spread(self.lines[side], name)
             if found is not None:
                 return self._weighted(a, b, side, found, tied, centred)
-        if isinstance(la, Map) and isinstance(lb, Map) and _named(la) == _named(lb):
+        if isinstance(la, Map) and isinstance(lb, Map) and named(la) == named(lb):
             return self._mapped(la, lb, tied, centred)
         if isinstance(la, Map):
             return self._one_sided(la, b, 0, tied, centred)
@@ -393,22 +392,6 @@ class Pairs:
 
     def _frame(self, a: str, b: str, tied: Axes) -> tuple[Axes, Axes, Axes]:
         return frame(self.lines[0].axes(a), self.lines[1].axes(b), tied)
-
-
-def _named(line: Map) -> tuple[str, list[str]]:
-    """The axes of an index map by name: their sizes are those of its input's shape."""
-    return line.axis, [name for name, _ in line.out]
-
-
-def alike(rows: Lines, cols: Lines) -> set[str]:
-    """The variables that two programs make of the data by the same lines."""
-    found: set[str] = set()
-    for line in rows.program.lines:
-        for name in made_by(line):
-            same = isinstance(line, Data | Known) or line == cols.by_name.get(name)
-            if same and all(used in found for used in used_by(line)):
-                found.add(name)
-    return found
 
 
 def _has_increments(parts: Iterable[graph.Part]) -> bool:

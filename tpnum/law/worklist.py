@@ -10,12 +10,13 @@ what it does besides answering, it does the first time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container, Hashable, Iterable
 from typing import Any, TypeAlias, TypeVar
 
 from tpnum.errors import LimitError
 
 V = TypeVar("V")
+N = TypeVar("N")
 
 LEVELS = 3
 """Rules that may wait for one another on the stack."""
@@ -91,3 +92,22 @@ def _attempt(job: Job) -> Job | None:
     except _Missing as missing:
         return missing.job
     return None
+
+
+def postorder(
+    roots: Iterable[N], below: Callable[[N], list[N]], key: Callable[[N], Hashable], done: Container[Hashable]
+) -> list[N]:
+    """The nodes that roots are computed from and that are not ``done``, each once and behind its operands."""
+    order: list[N] = []
+    seen: set[Hashable] = set()
+    stack: list[tuple[N, bool]] = [(node, False) for node in reversed(list(roots))]
+    while stack:
+        node, ready = stack.pop()
+        name = key(node)
+        if ready:
+            order.append(node)
+        elif name not in seen and name not in done:
+            seen.add(name)
+            stack.append((node, True))
+            stack += [(child, False) for child in below(node)]
+    return order

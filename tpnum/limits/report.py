@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.law import graph
+from tpnum.law.worklist import postorder
 from tpnum.program.lines import MatMul, Moment
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def sampled(program: Program, how: Mapping[str, str]) -> tuple[Choice, ...]:
 def _how(node: graph.Profile | None) -> str:
     if node is None:
         return "zero, from the program's text"
-    width = max((_width(n) for n in graph.postorder([node], _parts, id, ())), default=0)
+    width = max((_width(n) for n in postorder([node], _parts, id, ())), default=0)
     if width < len(INTEGRALS):
         return INTEGRALS[width]
     rule = "quadrature" if width <= 3 else "quasi-Monte Carlo"

@@ -10,10 +10,10 @@ import numpy as np
 from tpnum.gauss.closed import FAMILIES
 from tpnum.kernels.machine import SLOTS as KINDS
 from tpnum.lower.assembler import inverse
-from tpnum.lower.compiler import Unsupported
 from tpnum.lower.numbers import Number, Numbers
 from tpnum.lower.registers import made_by
 from tpnum.lower.tables import SeriesTables
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable

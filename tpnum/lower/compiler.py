@@ -15,19 +15,15 @@ import numpy as np
 from tpnum.gauss.closed import FAMILIES
 from tpnum.kernels import machine as kernels
 from tpnum.law import graph
+from tpnum.law.worklist import postorder
 from tpnum.lower.assembler import Assembler, Machine, Norms, inverse
-from tpnum.lower.layers import Layer, Layers, Tangent, Term
+from tpnum.lower.layers import Layer, Layers, Tangent, Term, norms_of, reads, slopes_of
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
-
-
-class Unsupported(Exception):
-    """The plan, or the dual ``call`` in it, needs the general path; the text says why."""
-
-    call: graph.DualCall | None = None
 
 
 def compile_plan(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np.dtype) -> Machine:
@@ -71,7 +67,7 @@ class _Compiler(Assembler):
 
     def below(self, output: graph.Pair) -> None:
         """The registers that an output stands on, operands first: none has to ask for a long chain."""
-        order = graph.postorder([output], _read, id, ())
+        order = postorder([output], reads, id, ())
         correlated = self._correlated(order)
         for node in order[:-1]:
             if self.layers.of_tangent(node):
@@ -242,7 +238,7 @@ class _Compiler(Assembler):
                 return slope
             return self.value_of("plain", e, p=self.deviations(node.call.moments, 1.0))
         if isinstance(node, graph.Gram):
-            return self.value_of("plain", self._gram(node), p=self.deviations(_norms(node), 1.0))
+            return self.value_of("plain", self._gram(node), p=self.deviations(norms_of(node), 1.0))
         if isinstance(node, graph.Shared):
             return self._constant(node.value)
         if isinstance(node, graph.Fresh):
@@ -322,13 +318,13 @@ class _Compiler(Assembler):
         if tangent is not None and tangent.follows(layer):
             return self.emit("first", e, p=self._bias_params(layer))
         t = self._grown(tangent, -1)
-        return self.emit("dense", e, t, p=self._dense_params(layer, _norms(layer.source), None))
+        return self.emit("dense", e, t, p=self._dense_params(layer, norms_of(layer.source), None))
 
     def _on_dual(
         self, layer: Layer, call: graph.DualCall, tangent: Tangent | None, t: int
     ) -> tuple[int, int]:
         """Relu is one instruction, other piecewise linear functions too, the rest dual, product, dense."""
-        slopes = _slopes(call)
+        slopes = slopes_of(call)
         if slopes is None:
             e, d = self.call(call)
             if t >= 0:
@@ -390,24 +386,3 @@ class _Compiler(Assembler):
             ]
             sides.append(np.array(rows) * inverted)
         return self.block(*sides)
-
-
-def _slopes(call: graph.DualCall) -> tuple[float, float] | None:
-    """(a, b) where f = g = a min(u, 0) + b max(u, 0) of a centred variable."""
-    closed = call.f.closed
-    if closed is None or closed[0] != "abrelu" or call.f != call.g or any(call.means):
-        return None
-    return closed[1][0], closed[1][1]
-
-
-def _read(node: graph.Pair) -> list[graph.Pair]:
-    """The operands of a node, the first read last: parts in order, of each the deeper chain first."""
-    if isinstance(node, graph.Sum):
-        return [pair for part in reversed(node.parts) for pair in part.pairs]
-    return graph.operands(node)
-
-
-def _norms(node: graph.Gram) -> Norms:
-    """The squared norms of the data of a Gram node."""
-    first, second = (graph.Norm(("second", n, n, False), (), data=(n, n)) for n in node.data)
-    return first, second

@@ -204,3 +204,24 @@ def readers(order: list[graph.Pair], outputs: list[graph.Pair]) -> dict[int, int
     for node in outputs:
         uses[id(node)] = uses.get(id(node), 0) + 1
     return uses
+
+
+def slopes_of(call: graph.DualCall) -> tuple[float, float] | None:
+    """(a, b) where f = g = a min(u, 0) + b max(u, 0) of a centred variable."""
+    closed = call.f.closed
+    if closed is None or closed[0] != "abrelu" or call.f != call.g or any(call.means):
+        return None
+    return closed[1][0], closed[1][1]
+
+
+def reads(node: graph.Pair) -> list[graph.Pair]:
+    """The operands of a node, the first read last: parts in order, of each the deeper chain first."""
+    if isinstance(node, graph.Sum):
+        return [pair for part in reversed(node.parts) for pair in part.pairs]
+    return graph.operands(node)
+
+
+def norms_of(node: graph.Gram) -> Norms:
+    """The squared norms of the data of a Gram node."""
+    first, second = (graph.Norm(("second", n, n, False), (), data=(n, n)) for n in node.data)
+    return first, second

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from tpnum.law import graph
-from tpnum.lower.compiler import Unsupported
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     Outs = tuple[tuple[str, int, int], ...]

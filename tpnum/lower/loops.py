@@ -5,7 +5,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from tpnum.lower.compiler import Unsupported
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

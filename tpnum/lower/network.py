@@ -7,8 +7,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tpnum.law import graph
-from tpnum.lower.compiler import Unsupported
 from tpnum.lower.linear import Chain, form, is_linear, operands
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Container

@@ -318,6 +318,7 @@ class Program:
         table = np.array([starts[n] for n in self.buffer_nodes] or np.empty((0, 2)), np.int64).reshape(-1, 2)
         each = (rows[1] - rows[0]) * self.lanes * max(len(self.code), 1) * level.cells / layout.count
         piece = max(1, int(PIECE / max(each, 1)))
+        size = *rows, self.selection.profiles[0].size, self.lanes
         for low in range(0, max(len(components), 1), piece):
             proceed()
             kernels.run(
@@ -325,7 +326,7 @@ class Program:
                 taps, (row.flat[0], col.flat[0], self.blocks, row.constants, col.constants.ravel()),
                 (row.flat[1], col.flat[1], self.sources),
                 (self.entries, self.terms, self.least, row.flat[2], col.flat[2], self.coefs),
-                scratch, places, (buffers, table), missed, (*rows, self.selection.profiles[0].size, self.lanes), own,
+                scratch, places, (buffers, table), missed, size, own,
                 *(pointer(name, self.dtype) for name in duals),
             )  # fmt: skip
 

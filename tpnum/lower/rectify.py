@@ -54,7 +54,8 @@ class RectifiedValues(Values):
                 p = self.numbers.place(grid, r, (up.times(s[0]), s[1]))
                 made = self.value_of("covariance", source, p=p, grid=grid)
             else:
-                made = self.value_of("times", source, p=self.numbers.place(grid, (up, Number(1.0))), grid=grid)
+                p = self.numbers.place(grid, (up, Number(1.0)))
+                made = self.value_of("times", source, p=p, grid=grid)
         if of_tangent:
             assert step.tangent is not None
             source, p = self._parts[step.tangent], self.numbers.place(grid, (Number(of_tangent), Number(1.0)))

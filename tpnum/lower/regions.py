@@ -12,10 +12,10 @@ from tpnum.kernels._views import WIDTH
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLayout, BlockLevel, BlockProgram
 from tpnum.lower.builder import refusal
-from tpnum.lower.compiler import Unsupported
 from tpnum.lower.layout import Layout
 from tpnum.lower.program import Program
 from tpnum.lower.schedule import Schedule
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -119,7 +119,9 @@ class Relus:
         if not values:
             return None
         value, *more = sorted(values, key=lambda use: use.first)
-        tangent, *rest = sorted(tangents, key=lambda use: use.first) or [None]
+        tangent, rest = None, sorted(tangents, key=lambda use: use.first)
+        if rest:
+            tangent, *rest = rest
         if value.up <= 0.0 or any(use.root.held == "inc" for use in more):
             return None
         if tangent is not None and any(use.inner is not tangent.inner for use in rest):

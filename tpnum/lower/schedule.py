@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLevel, together
-from tpnum.lower.compiler import Unsupported
 from tpnum.lower.linear import Pull, is_linear
 from tpnum.lower.network import Network, Root, grid_of
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from tpnum.lower.linear import Cell

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from tpnum.law import graph
 from tpnum.lower.builder import both
-from tpnum.lower.compiler import Unsupported
 from tpnum.lower.loops import steps_together
 from tpnum.lower.network import Root, grid_of
 from tpnum.lower.rectify import RectifiedValues
 from tpnum.lower.schedule import Level
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     import numpy as np

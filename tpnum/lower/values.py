@@ -13,12 +13,12 @@ import numpy as np
 
 from tpnum.law import graph
 from tpnum.lower.builder import Builder, both, negative, scaled, sides
-from tpnum.lower.compiler import Unsupported
 from tpnum.lower.linear import is_linear
 from tpnum.lower.network import Root, grid_of
 from tpnum.lower.numbers import Number, axes_of
 from tpnum.lower.relus import Relus
 from tpnum.lower.schedule import Level
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

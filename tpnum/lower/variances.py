@@ -12,10 +12,10 @@ from tpnum.evaluate.general import same_input
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.kernels._arrays import aligned
 from tpnum.lower.blocks import BlockLayout
-from tpnum.lower.compiler import Unsupported
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import buffer_places
 from tpnum.lower.regions import lanes, program, regions
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable

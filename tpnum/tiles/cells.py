@@ -10,10 +10,10 @@ import numpy as np
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels._arrays import aligned
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
-from tpnum.lower.compiler import Unsupported
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Laid, Program, buffer_places
 from tpnum.lower.regions import lanes, program, regions
+from tpnum.lower.unsupported import Unsupported
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.grid import Tile, blocks, general_side, squares
 from tpnum.tiles.pool import Stopped

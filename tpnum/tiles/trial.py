@@ -31,8 +31,9 @@ from tpnum.tiles.grid import Tile
 from tpnum.tiles.representative import OneForAll
 from tpnum.tiles.sampled import SampledWorker, Sampling
 from tpnum.tiles.sinks import ArraySink
+from tpnum.tiles.slabs import preparation
 from tpnum.tiles.stopwatch import SHARE, least, peak_of, seconds, tracing
-from tpnum.tiles.tally import Cut, Memory, Side, Tally
+from tpnum.tiles.tally import Cut, Memory, Tally
 from tpnum.tiles.workers import GeneralWorker, make_worker
 
 if TYPE_CHECKING:
@@ -183,7 +184,8 @@ class Trial:
         cut = Cut(height, width, height, self.plan.mirrored, filled=False, slab=width)
         strip = whole / cut.work(large)[1]
         memory = self._held(count, partial(worker.tile, worker.tiles[0]))
-        return Tally(cut, once, example, 0.0, 0.0, (), (strip,), memory, worker.grain, large * (large + 1) // 2)
+        pairs = large * (large + 1) // 2
+        return Tally(cut, once, example, 0.0, 0.0, (), (strip,), memory, worker.grain, pairs)
 
     def _best(self, count: int) -> tuple[Worker, float, float]:
         """The least of three, or of as many as there is time for."""
@@ -241,7 +243,7 @@ class Trial:
         tile = self._largest(worker, count)
         height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         with _without_components(worker):
-            sides, slab, thread = self._sides(worker, tile)
+            sides, slab, thread = preparation(worker, tile)
             bare = least(partial(worker.tile, tile))
         bare *= worker.height * worker.width / (height * width)
         strips, pairs = self._levels(worker, tile)
@@ -251,44 +253,6 @@ class Trial:
         memory = Memory(0.0, 0.0, found.bytes, CHUNK, thread)
         once = max(0.0, made - found.spent) + found.once
         return Tally(cut, once, found.example, bare, slab, sides, strips, memory, worker.grain, pairs)
-
-    def _sides(self, worker: CellWorker, tile: Tile) -> tuple[tuple[Side, Side], float, float]:
-        """The profile pass and the numbers of an example, what a pair of slabs takes, bytes of a tile."""
-        ready = partial(worker.ready, tile)
-        both = least(ready, worker.forget)
-        laid = least(ready, partial(worker.forget, parts=False))
-        few = self._few(worker, tile)
-        with tracing():
-            worker.forget()
-            before = tracemalloc.get_traced_memory()[0]
-            fresh = peak_of(partial(worker.tile, tile))
-            held = tracemalloc.get_traced_memory()[0] - before
-            thread = max(fresh - held, peak_of(partial(worker.tile, tile)))
-        (parts, bound), (numbers, most) = worker.kept()
-        slabs = worker.slabs(tile)
-        size = sum(piece.stop - piece.start for piece in slabs)
-        own = 1 if worker.symmetric else 2
-        passed = size // 2 if own == 1 and slabs[0] == slabs[1] else size
-        each = (laid - few[0]) / (size - few[1]) if size > few[1] else laid / size
-        each = float(np.clip(each, 0.0, laid / size))
-        passes = Side(
-            max(0.0, both - laid) / passed, max(0.0, held - numbers) / passed,
-            passed * bound / max(parts, 1), own,
-        )  # fmt: skip
-        laying = Side(each, numbers / size, size * most / max(numbers, 1), 2)
-        return (passes, laying), max(0.0, laid - each * size), thread
-
-    def _few(self, worker: CellWorker, tile: Tile) -> tuple[float, int]:
-        """Seconds of what is prepared of small slabs, and of how many examples it is."""
-        whole = worker.slab
-        worker.slab = min(whole, worker.lanes)
-        try:
-            small = Tile(slice(tile.rows.start, tile.rows.start + 1), slice(tile.cols.start, tile.cols.start + 1), False)
-            taken = least(partial(worker.ready, small), partial(worker.forget, parts=False))
-            return taken, sum(piece.stop - piece.start for piece in worker.slabs(small))
-        finally:
-            worker.slab = whole
-            worker.forget()
 
     def _largest(self, worker: CellWorker, count: int) -> Tile:
         """A tile as large as the driver's, if that takes no longer than it may; its kernels are loaded."""

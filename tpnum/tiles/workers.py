@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.evaluate.general import PairValues
-from tpnum.lower.compiler import Unsupported, compile_plan
+from tpnum.lower.compiler import compile_plan
+from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.variances import Variances
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.diagonal import check_range, exact_diagonals
