@@ -7,6 +7,9 @@ r"""Predictions with the kernels of wide nets: posteriors, and training at any t
     nets = predict.gradient_flow(net, x, y)                # or gradient_descent(net, x, y, lr=, momentum=)
     nets.predict(x_new, t=10.0), nets.loss(t=10.0), nets.largest_rate
 
+    predict.side_by_side(net, x, y, x_new, noise=0.01)      # .nngp, .ensemble (deep ensembles), .ntkgp
+    predict.coverage_curve(gp.predict(x_new, noise=0.01), y_new), predict.calibration_curve(chances, labels)
+
     predict.tune(net, x, y, wrt=("W_std", "b_std"))         # deviations and noise of largest likelihood
     gp.save("model.npz"); predict.load("model.npz")
 
@@ -17,9 +20,10 @@ are there already: ``init`` factors or decomposes, ``compute`` predicts.  `conju
 
 from __future__ import annotations
 
-from tpnum.predict.calibration import calibration_curve
+from tpnum.predict.calibration import calibration_curve, coverage_curve
 from tpnum.predict.cholesky import Cholesky
 from tpnum.predict.dynamics import Dynamics, Loss
+from tpnum.predict.ensembles import side_by_side
 from tpnum.predict.files import load
 from tpnum.predict.filters import Descent, Flow
 from tpnum.predict.folds import Folds, Gradient
@@ -51,6 +55,7 @@ __all__ = [
     "Regression",
     "calibration_curve",
     "conjugate_gradients",
+    "coverage_curve",
     "gradient_descent",
     "gradient_flow",
     "lanczos_logdet",
@@ -58,5 +63,6 @@ __all__ = [
     "load",
     "pivoted_cholesky",
     "posterior",
+    "side_by_side",
     "tune",
 ]

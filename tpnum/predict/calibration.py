@@ -1,4 +1,4 @@
-"""Probabilities from scores: one temperature, of largest likelihood on scores of examples left out."""
+"""Probabilities from scores, by one temperature of largest likelihood; how often what is said is right."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from scipy.special import log_softmax, softmax
 
 from tpnum.arguments import finite_array, whole
 from tpnum.errors import InputError
+from tpnum.predict.gaussian import Prediction
 
 LOWEST, HIGHEST = -9.0, 9.0
 """Logarithms of the temperatures that are tried, in units of the scores' size."""
@@ -36,7 +37,7 @@ def probabilities(scores: np.ndarray, t: float) -> np.ndarray:
 
 
 class Curve(NamedTuple):
-    """By bins of confidence, empty ones left out: its mean, the share that is right, and how many."""
+    """By bins or levels of confidence, empty ones left out: its mean, the share that is right, how many."""
 
     confidence: np.ndarray
     accuracy: np.ndarray
@@ -71,3 +72,28 @@ def calibration_curve(chances: Any, labels: Any, bins: int = 10) -> Curve:
     kept = sizes > 0
     means = [np.bincount(place, weights=w, minlength=count)[kept] / sizes[kept] for w in (confidence, hits)]
     return Curve(means[0], means[1], sizes[kept])
+
+
+def coverage_curve(found: Prediction, y: Any, levels: Any = None) -> Curve:
+    """How many targets lie in the central interval of every level, for predictions with Gaussian errors.
+
+    Parameters
+    ----------
+    found : predictions of y, the noise of y included (``predict(x, noise=..)``).
+    y : the targets, of the shape of ``found.mean``.
+    levels : between 0 and 1; 0.05, 0.1, .., 0.95 by default.
+
+    Returns
+    -------
+    Curve
+        ``confidence`` the levels, ``accuracy`` the shares of targets inside, ``size`` how many there are.
+    """
+    target = finite_array(y, "y")
+    if target.shape != found.mean.shape:
+        raise InputError(f"y: shape {target.shape} is not that of the predictions, {found.mean.shape}")
+    wanted = np.arange(1, 20) / 20.0 if levels is None else finite_array(levels, "levels").ravel()
+    inside = [
+        float(np.mean((low <= target) & (target <= high)))
+        for low, high in map(found.interval, wanted.tolist())
+    ]
+    return Curve(wanted, np.array(inside), np.full(len(wanted), target.size))
