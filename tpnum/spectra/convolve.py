@@ -9,10 +9,10 @@ import numpy as np
 
 from tpnum.arguments import number
 from tpnum.errors import InputError, LimitError
+from tpnum.spectra.additive import FreeSum
 from tpnum.spectra.base import Measure, as_measure
 from tpnum.spectra.closed import Discrete, Semicircle, marchenko_pastur, semicircle
-from tpnum.spectra.free_product import FreeProduct
-from tpnum.spectra.free_sum import FreeSum
+from tpnum.spectra.multiplicative import FreeProduct
 from tpnum.spectra.shapes import Affine
 
 
