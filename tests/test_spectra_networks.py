@@ -101,7 +101,7 @@ def test_isometry():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: sp.jacobian(nn.serial(nn.FanOut(2), nn.FanInConcat())), SpecError, "branches"),
+        (lambda: sp.jacobian(nn.serial(nn.FanOut(2), nn.FanInConcat())), SpecError, "gives 128 channels"),
         (lambda: sp.jacobian(nn.serial(nn.Dense(4), nn.Dense(8)), q=1.0), SpecError, "equal widths"),
         (
             lambda: sp.jacobian(nn.serial(nn.Tanh(), nn.Dense(4, W_std=3.0)), 2, q=[1.0]),
@@ -178,6 +178,52 @@ def test_kernels_of_large_nets(kind, phi):
     assert distance(law, simulated(phi, 3000, [3000] * 3, kind=kind)) < 0.02
 
 
+def rows(n, d, seed=0):
+    x = np.random.default_rng(seed).standard_normal((n, d))
+    return x / np.sqrt(np.mean(x**2, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+def test_eigenvalues_of_real_kernels(get):
+    """tanh, no spike: those of x x'/d, scaled and shifted; by Marchenko and Pastur too."""
+    net = nn.serial(nn.Dense(64), nn.Tanh(), nn.Dense(64, W_std=1.3), nn.Tanh(), nn.Dense(1))
+    x = rows(400, 600)
+    own = sp.kernel_eigenvalues(net, x, get=get)
+    assert own.spikes == () and own.distance < 0.01
+    np.testing.assert_allclose(own.eigenvalues, np.linalg.eigvalsh(tp.kernel(net, x, get=get)), rtol=1e-12)
+    apart = sp.kernel_eigenvalues(net, x, get=get, data=sp.marchenko_pastur(400 / 600))
+    assert apart.law.edges.shape == (1, 2) and apart.distance < 0.025
+
+
+def test_the_ones_are_an_eigenvector_of_a_relu_kernel():
+    net = nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1, b_std=0.3))
+    found = sp.kernel_eigenvalues(net, rows(400, 600))
+    assert len(found.spikes) == 1
+    assert found.spikes[0] == pytest.approx(found.eigenvalues[-1], rel=2e-3)
+    assert found.distance < 0.02
+
+
+def test_infinitely_wide_layers_are_the_kernels():
+    """ratios of 0: the laws of tp.kernel of centred nets at n of the order of d, NTK too."""
+    c = sp.constants("tanh")
+    net = nn.serial(nn.Dense(64), nn.Tanh())
+    law = sp.kernel_spectrum("tanh", 0.0, data=400 / 600)
+    found = sp.kernel_eigenvalues(net, rows(400, 600), data=sp.marchenko_pastur(400 / 600))
+    np.testing.assert_allclose(c.eta * law.edges, found.law.edges, rtol=1e-6)
+    ntk = sp.kernel_spectrum("tanh", [0.0, 0.0], data=0.5, kind="ntk")
+    nngp = sp.kernel_spectrum("tanh", [0.0, 0.0], data=0.5)
+    # r I + q_0 G + q_1 K_1 + K_2, K_l = (1 - b^2) I + b^2 K_{l-1}
+    scale = 3 * c.b2**2
+    shift = (c.a - c.b2) + (c.a**2 - c.b2**2) + (1 + 2 * c.b2) * (1 - c.b2)
+    np.testing.assert_allclose(ntk.edges, scale * sp.marchenko_pastur(0.5).edges + shift, rtol=1e-5)
+    np.testing.assert_allclose(nngp.edges, c.b2**2 * sp.marchenko_pastur(0.5).edges + 1 - c.b2**2, rtol=1e-9)
+
+
+def test_rows_of_different_norms_are_refused():
+    with pytest.raises(InputError, match="x: rows of nearly one norm"):
+        sp.kernel_eigenvalues(nn.serial(nn.Dense(8), nn.Tanh()), np.outer([1.0, 5.0, 0.1], np.ones(4)))
+
+
 def test_spikes_pass_through():
     """An eigenvalue of the data outside of the bulk, and where nets put it on average."""
     n, d = 1500, 3000
@@ -199,7 +245,7 @@ def test_spikes_pass_through():
 
 
 def test_refusals_of_kernels():
-    with pytest.raises(InputError, match="ratios: one positive"):
+    with pytest.raises(InputError, match="ratios: one number n / d_l >= 0"):
         sp.kernel_spectrum("tanh", [1.0, -1.0])
     with pytest.raises(InputError, match="data: the eigenvalues of a Gram matrix"):
         sp.kernel_spectrum("tanh", 1.0, data=sp.semicircle())

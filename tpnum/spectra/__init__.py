@@ -29,7 +29,8 @@ _HOMES = (
     )
     | dict.fromkeys(("Atom", "Measure"), "base")
     | dict.fromkeys(("isometry", "jacobian", "weight_law"), "networks")
-    | dict.fromkeys(("Roads", "roads"), "roads")
+    | dict.fromkeys(("Roads", "roads"), "freeness")
+    | dict.fromkeys(("Beside", "kernel_eigenvalues"), "gram")
     | dict.fromkeys(("constants", "kernel_spectrum"), "kernels")
     | {"Spectrum": "jacobi", "measure": "table", "slope_law": "slopes"}
 )

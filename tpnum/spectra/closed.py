@@ -15,7 +15,7 @@ from tpnum.spectra.sums import of_atoms
 MASS = 1e-9
 """By how much masses may fail to add up to 1."""
 
-BESIDE = 1e-9
+BESIDE = 1e-8
 """Of the largest point: atoms closer than this are one, to rounding, in a convolution."""
 
 CHUNK = 1 << 20
@@ -31,8 +31,8 @@ class Discrete(Measure):
         self.masses = np.bincount(index.reshape(-1), mass, self.points.size)
 
     @cached_property
-    def merged(self) -> Discrete:
-        """The law with atoms that are equal up to `BESIDE` at their mean: the same to the square of that."""
+    def quick(self) -> Measure:
+        """With atoms that are equal up to `BESIDE` at their mean: the same to the square of that."""
         width = BESIDE * float(np.max(np.abs(self.points)))
         begins = np.flatnonzero(np.diff(self.points, prepend=-np.inf) > width)
         narrow = self.points[np.append(begins[1:], self.points.size) - 1] - self.points[begins] <= 8.0 * width

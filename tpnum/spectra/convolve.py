@@ -9,12 +9,11 @@ import numpy as np
 
 from tpnum.arguments import number
 from tpnum.errors import InputError, LimitError
+from tpnum.spectra.additive import FreeSum
 from tpnum.spectra.base import Measure, as_measure
 from tpnum.spectra.closed import Discrete, Semicircle, marchenko_pastur, semicircle
-from tpnum.spectra.free_product import FreeProduct
-from tpnum.spectra.free_sum import FreeSum
+from tpnum.spectra.multiplicative import FreeProduct
 from tpnum.spectra.shapes import Affine
-from tpnum.spectra.subordination import Convolution
 
 
 def free_sum(*laws: Any) -> Measure:
@@ -72,7 +71,7 @@ def _summed(parts: Sequence[tuple[Measure, float]]) -> Measure:
         if isinstance(part, FreeSum):
             flat += [(own, t * s) for own, s in part.parts]
         else:
-            flat.append((_quick(part), t))
+            flat.append((part.quick, t))
     shift, bell, rest = 0.0, [0.0, 0.0], []
     for part, t in flat:
         if isinstance(part, Discrete) and part.points.size == 1:
@@ -87,16 +86,6 @@ def _summed(parts: Sequence[tuple[Measure, float]]) -> Measure:
         return Discrete([shift], [1.0])
     made = rest[0][0] if len(rest) == 1 and rest[0][1] == 1.0 else FreeSum(rest)
     return made.affine(1.0, shift)
-
-
-def _quick(part: Measure) -> Measure:
-    """A law that can be asked often: a convolution is tabulated, atoms beside each other are one."""
-    if isinstance(part, Discrete):
-        return part.merged
-    inner = part
-    while hasattr(inner, "of"):
-        inner = inner.of
-    return part.tabulated() if isinstance(inner, Convolution) else part
 
 
 def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
@@ -118,7 +107,7 @@ def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
         if isinstance(part, FreeProduct):
             flat += [(own, t * s) for own, s in part.parts]
         elif not (isinstance(part, Discrete) and part.points.size == 1):
-            flat.append((_quick(part).of_mean_one, t))
+            flat.append((part.quick.of_mean_one, t))
             last = part
     with np.errstate(over="ignore"):
         scale = float(np.exp(size))

@@ -19,7 +19,7 @@ from tpnum.arguments import choice, finite_array, number
 from tpnum.errors import InputError, LimitError
 from tpnum.propagation.activation import Expectations
 from tpnum.spectra.base import Measure, as_measure
-from tpnum.spectra.closed import marchenko_pastur
+from tpnum.spectra.closed import above, marchenko_pastur
 from tpnum.spectra.convolve import marchenko_pastur_map
 from tpnum.spectra.series import series
 from tpnum.spectra.shapes import Described
@@ -69,7 +69,8 @@ def kernel_spectrum(
         The activation, which is centred and scaled here: constant parts would only add an eigenvalue of
         order n.
     ratios
-        gamma_1, .., gamma_L: inputs over the width of each layer; a number for one layer.
+        gamma_1, .., gamma_L: inputs over the width of each layer, 0 of an infinitely wide one; a number for
+        one layer.
     data
         The spectrum of the Gram matrix of the inputs: a number gamma_0 = n / d_0 (independent entries), a
         measure, or numbers, the eigenvalues of the Gram matrix x.x'/d.
@@ -81,8 +82,8 @@ def kernel_spectrum(
     """
     c = constants(phi)
     gammas = np.atleast_1d(finite_array(ratios, "ratios"))
-    if gammas.ndim != 1 or not gammas.size or np.any(gammas <= 0.0):
-        raise InputError("ratios: one positive number n / d_l per layer is needed")
+    if gammas.ndim != 1 or not gammas.size or np.any(gammas < 0.0):
+        raise InputError("ratios: one number n / d_l >= 0 per layer is needed, 0 of an infinitely wide one")
     start = _data(data)
     choice(kind, "kind", KINDS)
     outliers = [number(s, "spikes", above=0.0) for s in np.atleast_1d(finite_array(spikes, "spikes"))]
@@ -90,9 +91,12 @@ def kernel_spectrum(
     followed = [tuple(outliers)]
     for gamma in gammas:
         population = laws[-1].affine(c.b2, 1.0 - c.b2)
-        laws.append(
-            marchenko_pastur_map(population, float(gamma)) if c.b2 > 1e-15 else marchenko_pastur(gamma)
-        )
+        if not gamma:
+            laws.append(population)
+        elif c.b2 > 1e-15:
+            laws.append(marchenko_pastur_map(population, float(gamma)))
+        else:
+            laws.append(marchenko_pastur(gamma))
         followed.append(tuple(_passed(population, 1.0 - c.b2 + c.b2 * s, float(gamma)) for s in followed[-1]))
         followed[-1] = tuple(s for s in followed[-1] if s == s)
     law: Measure = laws[-1]
@@ -174,7 +178,7 @@ class NtkLaw:
             c = c + (1.0 - self.b2) / s[k - 1]
             q[k - 1] = self.b2 ** (depth - k + 1) + self.b2 / s[k - 1]
         # (1/n) tr 1 / (c + q_0 T) by the Cauchy transform of the data at -c/q_0
-        at = -c / q[0]
+        at = above(-c / q[0])
         g = np.asarray(self.data.cauchy(at))
         trace = -g / q[0]
         inner = (1.0 - c * trace) / q[0]  # (1/n) tr T R

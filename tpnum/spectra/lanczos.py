@@ -91,7 +91,7 @@ def read_operator(operator: Any, v: Any, shape: Any) -> Operator:
             raise InputError(
                 "operator is a net: shape=, the (.., channels) of one example, is needed with it"
             )
-        sizes = [shape] if isinstance(shape, (int, np.integer)) else shape
+        sizes = [int(shape)] if isinstance(shape, (int, np.integer)) else shape
         return gram_of_jacobian(program(operator, sizes))
     if shape is not None:
         raise InputError("shape: it belongs to a net of layers")

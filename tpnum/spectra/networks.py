@@ -26,7 +26,7 @@ from tpnum.propagation.fixed import fixed_points
 from tpnum.propagation.reading import Moments, emitted, inputs
 from tpnum.spectra.base import Measure
 from tpnum.spectra.closed import Discrete, free_poisson
-from tpnum.spectra.convolve import _multiplied, _quick, _summed
+from tpnum.spectra.convolve import _multiplied, _summed
 from tpnum.spectra.shapes import SignedRoot, Square
 from tpnum.spectra.slopes import slope_law
 
@@ -169,7 +169,7 @@ class _Task:
             raise SpecError(f"{place}: the body of a residual block begins or ends with a Dense")
         body = _multiplied([(f.law, f.times) for f in self._of(inside, q, f"{place}.body.")])
         shortcut = Discrete([-1.0, 1.0], [0.5, 0.5])
-        return Square(_summed([(shortcut, 1.0), (SignedRoot(_quick(body)), 1.0)]))
+        return Square(_summed([(shortcut, 1.0), (SignedRoot(body.quick), 1.0)]))
 
 
 def _width(layers: Sequence[Layer]) -> int:

@@ -131,7 +131,7 @@ class Operator:
             raise self._refused(number, line, f"a scalar of {fn} depends on it")
         if fn.name == "mul" and not fn.order and len(mine) == 1 and len(line.args) == 2:
             other = next(a for a in line.args if a not in own)
-            return [(1.0, mine[0], ("diag", self._name_of(other)), "")]
+            return [(1.0, mine[0], ("diag", self.name_of(other)), "")]
         if fn.name in SUMS and not fn.order and len(mine) == len(line.args):
             return [(c, a, None, "") for c, a in zip(SUMS[fn.name], line.args, strict=True)]
         params = dict(fn.params)
@@ -145,11 +145,13 @@ class Operator:
                 return ("matrix", line.matrix, True)
         return ("matrix", name, False)
 
-    def _name_of(self, vector: str) -> Any:
+    def name_of(self, vector: str) -> Any:
         """A vector by what makes it, so that a function taken twice is one."""
         for line in self.program.lines:
             if isinstance(line, Nonlin) and line.name == vector:
-                return (str(line.fn), tuple(self._name_of(a) for a in line.args), line.scalars)
+                return (str(line.fn), tuple(self.name_of(a) for a in line.args), line.scalars)
+            if isinstance(line, MatMul) and line.name == vector:
+                return (f"{line.matrix} @ ..", self._matrix(line.matrix), self.name_of(line.vector))
         return vector
 
     # --- words

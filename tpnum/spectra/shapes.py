@@ -15,6 +15,10 @@ from tpnum.spectra.base import Atom, Measure, _both_sides, _pair_of_sides, joine
 class Affine(Measure):
     """The law of scale X + shift, X ~ ``of``."""
 
+    @cached_property
+    def quick(self) -> Measure:
+        return Affine(self.of.quick, self.scale, self.shift)
+
     def __init__(self, of: Measure, scale: float, shift: float) -> None:
         self.of: Measure = of.of if isinstance(of, Affine) else of
         self.scale: float = scale * of.scale if isinstance(of, Affine) else scale
@@ -67,6 +71,10 @@ class SignedRoot(Measure):
             raise InputError("the root of a law with negative points does not exist")
         self.of = of
 
+    @cached_property
+    def quick(self) -> Measure:
+        return SignedRoot(self.of.quick)
+
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         square = z * z
         # z^2 of the second quadrant, its real axis included, lies below the line
@@ -111,6 +119,10 @@ class Square(Measure):
     def __init__(self, of: Measure) -> None:
         self.of = of
 
+    @cached_property
+    def quick(self) -> Measure:
+        return Square(self.of.quick)
+
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with np.errstate(divide="ignore", invalid="ignore"):
             root = np.sqrt(z)
@@ -146,6 +158,10 @@ class Described(Measure):
     """A law that another one, ``law``, is computed by; a subclass says more about it."""
 
     law: Measure
+
+    @property
+    def quick(self) -> Measure:
+        return self.law.quick
 
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.law._transform(z)

@@ -115,8 +115,8 @@ class SquareLaw(Measure):
         self.rule, self.square, self.pieces = rule, square, pieces
 
     @property
-    def of_mean_one(self) -> Measure:
-        return self.rule.of_mean_one
+    def quick(self) -> Measure:
+        return self.rule.quick
 
     @property
     def mean(self) -> float:

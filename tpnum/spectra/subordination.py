@@ -1,4 +1,4 @@
-"""Free convolutions by subordination: what sums (`free_sum`) and products (`free_product`) share.
+"""Free convolutions by subordination: what sums (`additive`) and products (`multiplicative`) share.
 
 A function common to all parts, F = 1/G or u = z G - 1, has the same value at subordinated points w_l of the
 parts, l taken t_l times, T = sum t_l, and one more equation holds between the w_l and z.  Newton's method
@@ -52,6 +52,10 @@ class Convolution(Measure):
     def __init__(self, parts: Sequence[tuple[Measure, float]]) -> None:
         self.parts = tuple(parts)
         self.total = float(sum(t for _, t in parts))
+
+    @property
+    def quick(self) -> Measure:
+        return self.tabulated()
 
     # --- what they do not share
 

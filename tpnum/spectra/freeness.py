@@ -19,6 +19,7 @@ from tpnum.arguments import whole
 from tpnum.errors import InputError
 from tpnum.limits.limit import limit
 from tpnum.program.lines import Matrix, Nonlin
+from tpnum.program.text import made_by
 from tpnum.spectra.base import Measure
 from tpnum.spectra.closed import free_poisson
 from tpnum.spectra.convolve import _multiplied
@@ -133,7 +134,7 @@ def _with_gradient(operator: Operator, letters: list[Letter]) -> Program:
         made.dim(dim, ratio)
     for line in operator.above():
         made.append(line)
-    named = {operator._name_of(name): name for name in made.vars if name in p.vars}
+    named = {operator.name_of(name): name for name in made.vars if name in p.vars}
     kind, name, *turned = letters[0]
     if kind == "matrix":
         line = _matrix(p, name)
@@ -175,14 +176,13 @@ def _free(operator: Operator, letters: list[Letter], data: Any, seed: int) -> Me
 def _function_of(operator: Operator, name: Any) -> tuple[str, Any]:
     """The Gaussian vector that a diagonal is a function of, and the function."""
     p = operator.program
-    for line in p.lines:
-        if isinstance(line, Nonlin) and operator._name_of(line.name) == name:
-            vector = line.args[0]
-            if len(line.args) > 1 or line.scalars or p.vars[vector].kind != "G":
-                raise InputError(
-                    f"operator: {line.name!r}, a diagonal, is no function of one Gaussian vector"
-                )
-            return vector, line.fn
-    if p.vars[name].kind != "G":
-        raise InputError(f"operator: {name!r}, a diagonal, is no function of one Gaussian vector")
-    return name, np.positive
+    line = next(
+        x for x in p.lines for made in made_by(x) if made in p.vars and operator.name_of(made) == name
+    )
+    vector: str = made_by(line)[0]
+    f: Any = np.positive
+    if isinstance(line, Nonlin) and len(line.args) == 1 and not line.scalars:
+        vector, f = line.args[0], line.fn
+    if p.vars[vector].kind != "G":
+        raise InputError(f"operator: {made_by(line)[0]!r}, a diagonal, is no function of one Gaussian vector")
+    return vector, f
