@@ -23,7 +23,7 @@ from tpnum.law.site import Site, union
 from tpnum.law.spread import apart, spread
 from tpnum.law.tied import Tied
 from tpnum.law.worklist import once
-from tpnum.program.lines import Attend, Axes, Data, Delay, Input, Known, LinComb, Map, MatMul, Matrix
+from tpnum.program.lines import Attend, Axes, Data, Delay, Input, LinComb, Map, MatMul, Matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

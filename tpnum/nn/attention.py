@@ -193,7 +193,7 @@ class GlobalSelfAttention(Layer):
         return Features((Block(to.total(out + bias, x.mask), self.n_chan_out),), x.axes, x.mask)
 
     def weigh(self, logits: np.ndarray, allowed: np.ndarray | None = None) -> np.ndarray:
-        """The weights of logits (.., positions, positions seen), each over one axis, as of `tpnum.conditional`."""
+        """The weights of logits (.., positions, positions seen), for `tpnum.conditional`."""
         if self.causal:
             before = np.tri(*logits.shape[-2:])
             allowed = before if allowed is None else before * allowed

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 BUDGET = 1 << 20
 """Numbers that the general path may hold per node and tile: such that passes over them stay in the caches."""
 
+SAMPLED = 16
+"""Examples per tile where a pair takes milliseconds."""
+
 
 def general_side(plan: Plan) -> int:
     """Examples per tile such that the largest node of the general path fits the budget."""
     nodes = graph.schedule([entry.node for entries in plan.entries.values() for entry in entries])
     largest = max((prod(shape(node, 1, 1)) for node in nodes), default=1)
-    return int(np.clip(np.sqrt(BUDGET / largest), 1, 256))
+    most = SAMPLED if any(isinstance(node, graph.Attention) for node in nodes) else 256
+    return int(np.clip(np.sqrt(BUDGET / largest), 1, most))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 
 from tpnum.ensemble.tile import Ensemble
 from tpnum.evaluate.joint import Account
+from tpnum.law import graph
 from tpnum.lower.blocks import BlockProgram
 from tpnum.lower.program import buffer_places
 from tpnum.lower.variances import CHUNK
@@ -64,6 +65,8 @@ ROWS = 8
 """Row examples on which components are measured."""
 LITTLE = 0.02
 """Levels with fewer of all cells are measured once."""
+SAMPLED = 8
+"""Examples of nets whose pairs take milliseconds."""
 FAR = -(1 << 40)
 """Where strips without a pair of equal examples have it."""
 
@@ -111,6 +114,11 @@ class Trial:
         few = min(DATA / (8 * self.features), np.sqrt(RESULTS / self.bytes_per_pair))
         return max(2, min(count, int(few)))
 
+    def _sampled(self) -> bool:
+        """Whether the net has attention with random logits."""
+        outputs = [entry.node for found in self.plan.entries.values() for entry in found]
+        return any(isinstance(node, graph.Attention) for node in graph.schedule(outputs))
+
     def worker(self, count: int) -> Worker:
         """The worker that the driver would choose for ``count`` examples."""
         x = self._data(count)
@@ -128,7 +136,7 @@ class Trial:
         size = MOST if n is None else min(max(n, 2), MOST)
         if isinstance(self.plan, Ensemble):
             return self._ensemble(self.plan, size)
-        count = self._most(min(size, 3 * cells.WIDE))
+        count = self._most(min(size, SAMPLED if self._sampled() else 3 * cells.WIDE))
         started = time.thread_time()
         worker = self.worker(count)
         made = time.thread_time() - started
