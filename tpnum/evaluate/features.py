@@ -16,6 +16,7 @@ import numpy as np
 from tpnum.errors import LimitError
 from tpnum.evaluate import labels
 from tpnum.law import graph
+from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -105,7 +106,7 @@ class Features:
 
     def __call__(self, node: graph.Pair) -> np.ndarray:
         """Of an output; what it stands on is dropped behind its last reader."""
-        for one in graph.postorder([node], graph.operands, id, self._memo):
+        for one in postorder([node], graph.operands, id, self._memo):
             if axes_of(one) is None:
                 raise LimitError(f"{UNLIKE}: positions of the two inputs are treated differently")
             self._memo[id(one)] = self._compute(one)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tpnum.errors import LimitError
 from tpnum.law import graph
 from tpnum.law.spread import apart
-from tpnum.law.tied import frame
+from tpnum.law.frames import frame
 from tpnum.program.lines import Attend
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from tpnum.kernels import reverse as kernels
 from tpnum.law import graph
 from tpnum.lower.assembler import inverse
 from tpnum.lower.bends import RULES, Call, CurveTables
-from tpnum.lower.compiler import Unsupported
+from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.tables import SeriesTables
 
 if TYPE_CHECKING:

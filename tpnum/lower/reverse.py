@@ -19,9 +19,10 @@ import numpy as np
 from tpnum.evaluate.tangents import product
 from tpnum.jets import slopes_of
 from tpnum.law import graph
+from tpnum.law.worklist import postorder
 from tpnum.lower.assembler import inverse
 from tpnum.lower.bends import BOTH, RULES, by_series
-from tpnum.lower.compiler import Unsupported
+from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.forwards import Forwards, folded
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ class Writer(Forwards):
 
     def active(self, node: graph.Pair) -> bool:
         """Whether a node depends on what is differentiated by."""
-        for each in graph.postorder([node], graph.operands, id, self._active):
+        for each in postorder([node], graph.operands, id, self._active):
             self._active[id(each)] = self._moved(each)
         return self._active[id(node)]
 

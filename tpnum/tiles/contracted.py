@@ -16,7 +16,7 @@ from tpnum.arguments import finite_array
 from tpnum.errors import InputError, LimitError
 from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.tangents import ProfileTangents
-from tpnum.lower.compiler import Unsupported
+from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.reverse import tape_of
 from tpnum.tiles.derivatives import GeneralDerivatives, Tiles, diagonals, infinite, names_of
 from tpnum.tiles.diagonal import exact_diagonals

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.arguments import choice, shown, whole
+from tpnum.ensemble.tile import Ensemble
 from tpnum.errors import InputError, LimitError, require_memory
 from tpnum.evaluate.features import DIRECTIONS, METHODS, Draws, Features, axes_of
 from tpnum.law import graph
@@ -57,7 +58,10 @@ class RandomFeatures:
             return self._made(first)
 
     def _made(self, first: dict[str, np.ndarray]) -> np.ndarray:
-        plan = plan_of(self.net, first, None, (self.get,)).unrolled
+        plan = plan_of(self.net, first, None, (self.get,))
+        if isinstance(plan, Ensemble):
+            raise LimitError(f"net: it has no random features, since its kernel is sampled: {plan.reason}")
+        plan = plan.unrolled
         nodes = [entry.node for entry in plan.entries[self.get]]
         order = graph.schedule(nodes)
         count = len(next(iter(first.values())))
