@@ -236,6 +236,62 @@ def test_relu_at_all_correlations(dtype, tangent, signed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_covariance(dtype):
+    """s s' rho r r' from D = (r - r')^2 + 2 r r' (1 - rho)."""
+    rho, _ = correlations(dtype)
+    rows, cols = strips(dtype, 2)
+    (r, s), (q, t) = rows[:, ROW].astype(float), cols.astype(float)
+    d = ((r - q) ** 2 + 2 * r * q * (1 - rho)).astype(dtype)
+    made = np.empty_like(d)
+    cells.covariances(made, d, rows, cols, 0, ROW)
+    close(made, s * t * r * q * rho, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 8, 11])
+@pytest.mark.parametrize("times", [1, 3])
+def test_sums_over_channels(dtype, channels, times):
+    """Strips of several pieces, channels four by four and what is left of them."""
+    v = times * lanes(dtype)
+    rng = np.random.default_rng(channels)
+    x, y = rng.standard_normal(channels), rng.standard_normal((channels, v))
+    scales = rng.uniform(0.5, 2.0, v).astype(dtype)
+    work, total = np.zeros(v, dtype), np.empty(v)
+    given = x, 0, y.ravel(), 0, channels, 0.7, scales, 0, total
+    cells.differences(work, 0, *given)
+    want = ((0.7 * x[:, None] - scales.astype(float) * y) ** 2).sum(0)
+    np.testing.assert_allclose(work, want, rtol=4 * EPS[dtype] + 1e-14)
+    cells.products(work, 0, *given)
+    close(work, 0.7 * scales.astype(float) * (x @ y), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("flag", [0, 1, 2, 5])
+def test_relu_of_wide_strips_is_that_of_their_pieces(dtype, flag):
+    v = lanes(dtype)
+    rng = np.random.default_rng(flag)
+
+    def numbers(count):
+        return rng.uniform(0.5, 2.0, (count, 2 * v)).astype(dtype)
+
+    d, t, cols, constants = numbers(1)[0], numbers(1)[0], numbers(2), numbers(5)
+    rows, own = numbers(2)[:, :3].copy(), numbers(5)[:, :3].copy()
+    where = np.zeros(1, np.int64)
+
+    def made(at):
+        work = np.concatenate([d[at], t[at]])
+        size = len(work) // 2
+        cells.relu(
+            work, 0, size, (where, where, where), (rows.ravel(), cols[:, at].ravel()), (ROW, 0, 3), (0, 0),
+            own, constants[:, at].ravel(), 0, ROW, flag, np.empty(5 * size, dtype),
+        )  # fmt: skip
+        return work.reshape(2, size)
+
+    pieces = [made(slice(k, k + v)) for k in (0, v)]
+    np.testing.assert_array_equal(made(slice(0, 2 * v)), np.concatenate(pieces, axis=1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("plain", [0, 2])
 def test_relu_between_unlike_positions(dtype, plain):
     """D' = (u - u')^2 + 2 u u' (1 - kappa_1), t' = d d' (t + b b') kappa_0 + x x' r r' kappa_1."""

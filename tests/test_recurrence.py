@@ -9,7 +9,7 @@ import tpnum as tp
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
 from tpnum.program.fold import folded
-from tpnum.tiles import driver
+from tpnum.tiles import cells, driver
 
 KINDS = ("nngp", "ntk")
 READ = ("last", "every", "average")
@@ -186,3 +186,36 @@ def test_a_folded_program_reads_like_one():
     assert "one step before along t, zero at first" in text
     assert type(p).from_lines(p.lines, p.dims, p.outputs) == p
     assert folded(p) is None
+
+
+@pytest.mark.parametrize("read", ["last", "average"])
+def test_many_examples_in_slabs_are_those_of_a_few(read, monkeypatch):
+    """Tiles of several slabs, strips of all widths, duplicates far from each other: entry by entry alike."""
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((600, 6, 3))
+    x[590] = x[3]
+    model = net(nn.Relu(), 0.2, read)
+    whole, road = kernels(model, x, get=KINDS)
+    assert road == CELLS
+    monkeypatch.setattr(cells, "MANY", 1)
+    slabs, _ = kernels(model, x, get=KINDS)
+    some = [0, 3, 64, 127, 128, 300, 590, 599]
+    few, _ = kernels(model, x[some], get=KINDS)
+    for got, other, want in zip(whole, slabs, few, strict=True):
+        np.testing.assert_allclose(other, got, rtol=1e-13)
+        np.testing.assert_allclose(got[np.ix_(some, some)], want, rtol=1e-13)
+        assert got[3, 590] == got[3, 3] == got[590, 590]
+        np.testing.assert_array_equal(got, np.swapaxes(got, 0, 1))
+
+
+def test_readouts_of_one_state_with_other_weights():
+    """What other layers read of the states, in proportions of their own, beside what the next step reads."""
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((5, 4, 2))
+    states = nn.SimpleRnn(8, nn.Relu(), W, U, 0.2)
+    model = nn.serial(states, nn.Dense(1, 0.7, 0.4, parameterization="standard", s=(2.0, 1.0)))
+    made, road = kernels(model, x, get=KINDS)
+    general, _ = kernels(model, x, get=KINDS, road=GENERAL)
+    assert road == CELLS
+    for got, want in zip(made, general, strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-13 * np.abs(want).max())

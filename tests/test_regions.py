@@ -220,3 +220,23 @@ def test_a_plan_shows_the_back_end_of_every_region() -> None:
             assert f"NumPy ({region.reason})" in str(plan)
             assert region.components == region.cells == 16
             assert region.loads == ("increments on t 4 x 4: 16 cells",)
+
+
+def test_regions_by_numpy_know_equal_examples_in_every_strip(monkeypatch):
+    """Correlations of an example with itself are one there, wherever its strip begins."""
+    seen = []
+    coincide = CellValues._coincide
+
+    def checked(values: CellValues, node: graph.Pair) -> np.ndarray:
+        found = coincide(values, node)
+        rows, cols = (np.arange(p.size)[s] for p, s in zip(values.profiles, values.slices, strict=True))
+        np.testing.assert_array_equal(found.any(axis=0), rows[:, None] == cols)
+        seen.append(int(cols[0]))
+        return found
+
+    monkeypatch.setattr(CellValues, "_coincide", checked)
+    x = np.random.default_rng(4).standard_normal((35, 4, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)
+        tp.kernel(largest(), x, n_jobs=1, **CHEAP)
+    assert len(set(seen)) > 1
