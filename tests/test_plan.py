@@ -13,7 +13,7 @@ import pytest
 import tpnum as tp
 from tpnum import nn
 from tpnum.errors import InputError, TpnumError
-from tpnum.tiles import driver
+from tpnum.tiles import roads
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.grid import blocks, squares
 from tpnum.tiles.tally import Cut
@@ -69,13 +69,13 @@ def test_the_road_and_its_reason_are_the_drivers(case: str, monkeypatch: pytest.
     net, shape, road, reason = CASES[case]
     plan = tp.plan(net, shape)
     seen = []
-    make = driver.make_worker
+    make = roads.make_worker
 
     def spy(*arguments: Any) -> Any:
         seen.append(make(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(driver, "make_worker", spy)
+    monkeypatch.setattr(roads, "make_worker", spy)
     tp.kernel(net, np.random.default_rng(0).standard_normal((2, *shape)), n_jobs=1)
     (worker,) = seen
     assert (plan.road, plan.reason) == (worker.road, worker.reason)
