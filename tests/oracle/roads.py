@@ -12,7 +12,8 @@ from tpnum.evaluate.plan import make_plan
 from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.variances import Variances
 from tpnum.program.lines import Data
-from tpnum.tiles import pool, roads, workers
+from tpnum.tiles import pool, workers
+from tpnum.tiles import roads as arrays
 from tpnum.tiles.sinks import ArraySink
 
 MACHINE, CELLS, GENERAL = "MachineWorker", "CellWorker", "GeneralWorker"
@@ -32,7 +33,7 @@ def kernels(net, x1, x2=None, road=None, **options):
 
     compiler, cells = (_refuse, _refuse) if road == GENERAL else (workers.compile_plan, workers.CellWorker)
     with (
-        mock.patch.object(roads, "make_worker", make_worker),
+        mock.patch.object(arrays, "make_worker", make_worker),
         mock.patch.object(workers, "compile_plan", compiler),
         mock.patch.object(workers, "CellWorker", cells),
     ):

@@ -362,7 +362,7 @@ def _plans(
     net: Layer | Program,
     shapes: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...],
     kinds: tuple[str, ...],
-    budget: int,
+    budget: int = BUDGET,
 ) -> tuple[tuple[Program, Program], Plan | Ensemble]:
     """The program at either shape and their plan, which depend on nothing else."""
     first = _program(net, shapes[0])
