@@ -52,8 +52,8 @@ def program(
     the known scalars ``mask``, 1 where it has them and 0 where the data is padding, which must be zero; every
     layer keeps it zero, averages over the others and hands the mask on.  Graphs (`Aggregate`) are the known
     scalars ``pattern``.  A net that ends concatenated has several outputs, each weighted by its share of the
-    channels.  Attention of a fixed number of heads is refused, for it has no Gaussian limit, unless ``heads`` is
-    a list, to which it is appended: then its weights are known scalars, the law is that given these.
+    channels.  Attention of a fixed number of heads, which has no Gaussian limit, is refused unless ``heads``
+    is a list, to which it is appended: then its weights are known scalars, the law is that given these.
     """
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1))")
