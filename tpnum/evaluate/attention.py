@@ -134,6 +134,15 @@ class _Tile:
 
     def pair(self, m: int, n: int) -> np.ndarray:
         """The block of two examples, (positions that see, positions that see)."""
+        if not self.same(m, n):
+            return self._pair(m, n)
+        kept = self.values.profiles[0].sampled  # the profile and the tiles ask for it
+        key = id(self.node), int(self.sides[0].ids[m]), self.demand is None
+        if key not in kept:
+            kept[key] = self._pair(m, n)
+        return kept[key]
+
+    def _pair(self, m: int, n: int) -> np.ndarray:
         if self.first[0] != m:
             self.first = m, self.drawn(m)
         first = self.first[1]

@@ -57,6 +57,7 @@ class ProfileValues:
         self.account = account or Account(budget=BUDGET)
         self._values: dict[graph.Key, np.ndarray] = {}
         self._prepared: dict[graph.Key, Prepared] = {}
+        self.sampled: dict[tuple[int, int, bool], np.ndarray] = {}  # of examples with themselves
         self._errors: dict[graph.Key, np.ndarray] = {}  # what joint expectations leave in a node
 
     def __call__(self, node: graph.Profile) -> np.ndarray:

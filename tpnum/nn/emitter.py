@@ -65,7 +65,7 @@ def program(
     scalars ``pattern``.  ``batch_size``: an example is a batch of so many, along the first axis ``batch`` of
     the data and of all that is made of it, of which layers but `BatchNorm` know nothing.  A net that ends
     concatenated has several outputs, each weighted by its share of the channels.  Attention of a fixed number
-    of heads is refused, for it has no Gaussian limit, unless ``heads`` is a list, to which it is appended: then
+    of heads, which has no Gaussian limit, is refused unless ``heads`` is a list, to which it is appended: then
     its weights are known scalars, the law is that given these.
     """
     if not isinstance(net, Layer):

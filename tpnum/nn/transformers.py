@@ -44,8 +44,9 @@ class TransformerBlock(Layer):
     ``norm="pre"``: x + f(LayerNorm(x)), f the attention and the perceptron; ``"post"``: LayerNorm(x + f(x)).
     Features come and go with ``n_chan`` channels, which the ``n_heads`` heads divide; ``n_chan_mlp`` are
     those of the hidden layer (4 ``n_chan`` by default).  ``scaling``, ``attention_mechanism``, ``tied``,
-    ``heads``, ``causal`` and the deviations of queries, keys, values and output are those of `GlobalSelfAttention`,
-    ``W_std`` that of both Dense layers, and ``b_std`` of all three biases.  `layers` is what it stands for.
+    ``heads``, ``causal`` and the deviations of queries, keys, values and output are those of
+    `GlobalSelfAttention`, ``W_std`` that of both Dense layers, and ``b_std`` of all three biases.  `layers`
+    is what it stands for.
     """
 
     n_chan: Size

@@ -55,16 +55,16 @@ holds the law against them at several widths (|z| below 4.5: they agree):
 True
 
 **What a layer is given.**  ``x`` are `tpnum.nn.Features`: ``x.blocks``, channel blocks with a vector each
-(several behind `FanInConcat`), ``x.axes``, the index axes by name and size, and ``x.mask``, 1 where an example
-has a position, or None.  ``x.replace(vectors)`` makes the same with other vectors.  What is masked stays zero:
-``to.masked`` sees to it where a function is not 0 at 0.
+(several behind `FanInConcat`), ``x.axes``, the index axes by name and size, and ``x.mask``, 1 where an
+example has a position, or None.  ``x.replace(vectors)`` makes the same with other vectors.  What is masked
+stays zero: ``to.masked`` sees to it where a function is not 0 at 0.
 
 ``to`` is a `tpnum.nn.Emitter`: ``to.run(layer, x, name)`` emits another layer, with weights of its own;
-``to.matrix(rows, cols, var, tangent, axes)`` draws a matrix of entries N(0, var / cols) whose direction in the
-tangent program has the variance ``tangent`` (0: not trained), one for every index of ``axes``; ``to.cdc(n)`` is
-the name of the vectors of n channels; ``to.total`` adds, ``to.product`` multiplies channel by channel,
-``to.table`` holds numbers per index, ``to.error`` names the layer by its path.  ``to.program`` is the
-`tpnum.Program` itself, for all else: functions, Moments, maps along index axes, weights of the input.
+``to.matrix(rows, cols, var, tangent, axes)`` draws a matrix of entries N(0, var / cols) whose direction in
+the tangent program has the variance ``tangent`` (0: not trained), one for every index of ``axes``;
+``to.cdc(n)`` is the name of the vectors of n channels; ``to.total`` adds, ``to.product`` multiplies channel
+by channel, ``to.table`` holds numbers per index, ``to.error`` names the layer by its path.  ``to.program``
+is the `tpnum.Program` itself, for all else: functions, Moments, maps along index axes, weights of the input.
 
 **Symmetries.**  A group acts on an index axis: a family over its elements, ``vector.map(axis, out, rows)`` or
 ``take`` for its action, a matrix per group element that is summed (`tpnum.nn.Conv` is this for translations).

@@ -156,7 +156,8 @@ def body_text(line: Line, axes: Mapping[str, Axes] | None = None) -> str:
             weights = f", weights {line.weights}" if line.weights else ""
             along = f" in direction {line.along}" if line.along else ""
             over = ", ".join(line.over)
-            return f"{left(line.name)} = sum over {over} of softmax({line.logits}){along} * {line.vector}{weights}"
+            share = f"softmax({line.logits}){along}"
+            return f"{left(line.name)} = sum over {over} of {share} * {line.vector}{weights}"
         case _:
             outs = ", ".join(left(outer) for outer, _ in line.outputs)
             parts = [f"{c.name} = {c.init}, then {c.next}" for c in line.carries]

@@ -292,7 +292,8 @@ def _masked(net: Layer | Program, shapes: dict[str, tuple[int, ...]], constant: 
         raise InputError(f"mask_constant: {extras.LAYERS}")
     if len(shapes[""]) < 2:
         raise InputError(
-            f"mask_constant: an example of shape {shapes['']} has no index axis whose positions could be masked"
+            f"mask_constant: an example of shape {shapes['']} has no index axis whose positions could be "
+            "masked"
         )
     return shapes[""][:-1]
 
