@@ -212,8 +212,8 @@ def kernel(
                 "wrt: derivatives of kernels of batches are not there; leave it or batch_size out"
             )
         net, side = batches.program_of(net, first, size), batches.rows_of(side, size)
-        first, second = batches.split(first, size, "x1"), batches.split(second, size, "x2")
-        assert first is not None
+        first = batches.split(first, size, "x1")
+        second = None if second is None else batches.split(second, size, "x2")
     plan = plan_of(net, first, second, kinds)
     n1 = len(next(iter(first.values())))
     n2 = n1 if second is None else len(next(iter(second.values())))
