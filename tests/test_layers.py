@@ -92,8 +92,8 @@ def test_gains_at_one_before_a_relu():
     g = gram(x)
     root = np.sqrt(np.diag(g))
     q = g / root[:, None] / root[None]
-    t = q + q + 1.0  # of the weights, of the gains, of the biases
-    q, t = act(RELU, q, t)
+    q, t = act(RELU, q, q + 1.0)  # of the weights and of the biases
+    t = t + q  # of the gains: E relu'(u) u relu'(v) v
     q, t = flattened(q, n), flattened(t, n)
     check(net, x, q, q + t)
 
@@ -176,21 +176,21 @@ def test_embedding():
 def test_tied_weights():
     """A block used twice with one matrix: what its outputs have in common shows in their sum."""
     x = inputs(7, positions=1)[:, 0]
-    block = nn.Tied(nn.serial(nn.Dense(32, 1.3), nn.Erf()), "block")
+    block = nn.Tied(nn.serial(nn.Dense(32, 1.3), nn.Relu()), "block")
     skip = nn.serial(nn.FanOut(2), nn.parallel(nn.serial(block, block), block), nn.FanInSum())
-    net = nn.serial(nn.Dense(32), nn.Erf(), skip, nn.Dense(1))
+    net = nn.serial(nn.Dense(32), nn.Relu(), skip, nn.Dense(1))
     program = nn.program(net, (3,))
     assert sum(line.name.startswith("W") and hasattr(line, "rows") for line in program.lines) == 3
     made = tp.kernel(net, x, get=KINDS)
     for k, (value, se) in zip(made, finite_kernels(net, x, 100, 40), strict=True):
         assert np.max(np.abs(k - value) / se) < 4.5
-    untied = tp.kernel(nn.serial(nn.Dense(32), nn.Erf(), *_untied()), x)
+    untied = tp.kernel(nn.serial(nn.Dense(32), nn.Relu(), *_untied()), x)
     assert np.abs(made.nngp - untied).max() > 0.01
     assert nn.from_spec(net.to_spec()) == net
 
 
 def _untied():
-    block = nn.serial(nn.Dense(32, 1.3), nn.Erf())
+    block = nn.serial(nn.Dense(32, 1.3), nn.Relu())
     return nn.FanOut(2), nn.parallel(nn.serial(block, block), block), nn.FanInSum(), nn.Dense(1)
 
 
@@ -215,8 +215,8 @@ def test_normalised_adjacency(normalization):
     x, pattern = inputs(8), graphs(8)
     pattern[0, 1] = pattern[0, :, 1] = 0.0
     net = nn.serial(
-        nn.Aggregate(normalization=normalization, self_loops=True), nn.Dense(64), nn.Relu(), nn.GlobalAvgPool(),
-        nn.Dense(1),
+        nn.Aggregate(normalization=normalization, self_loops=True),
+        nn.Dense(64), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1),
     )  # fmt: skip
     looped = pattern + np.eye(5)
     into, out_of = looped.sum(axis=1), looped.sum(axis=2)
