@@ -15,12 +15,12 @@ from tpnum.gauss.special.inputs import finite, halves
 
 Rule = tuple[str, int]
 RULES: tuple[Rule, ...] = (
-    *(("angle", order) for order in (12, 16, 24, 36, 54)),
+    *(("angle", order) for order in (16, 19, 24, 36, 54)),
     *(("panels", order) for order in (8, 12, 16, 24)),
 )
 """Gauss-Legendre nodes a dimension, or a panel where the eigenvalues are far apart, until two rules agree."""
 
-SOFT: tuple[Rule, ...] = tuple(("angle", order) for order in (12, 16, 24, 36, 54, 81, 121, 182))
+SOFT: tuple[Rule, ...] = tuple(("angle", order) for order in (16, 19, 24, 36, 54, 81, 121, 182))
 """Those where something is added to the variance, e^{-s B eps}: what is far out in s counts for nothing."""
 
 Integral = Callable[[Rule], tuple[np.ndarray, int]]
