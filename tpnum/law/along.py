@@ -52,9 +52,19 @@ class _Side:
         return replace(self.functional, outer=None), self.source, self.over
 
     def applied(self, outer: list[Function]) -> _Side:
-        """The same with functions of its value as factors, or as what is made of it."""
-        fn = None if not outer else outer[0] if len(outer) == 1 else product(*outer)
-        return replace(self, functional=replace(self.functional, outer=fn))
+        """The same with a product of functions of its value."""
+        return replace(self, functional=replace(self.functional, outer=_product(outer)))
+
+
+def _product(outer: list[Function]) -> Function | None:
+    """The product of functions, None for the identity; f'(u) u is f where that is homogeneous."""
+    if len(outer) == 2 and IDENTITY in outer:
+        (other,) = [fn for fn in outer if fn != IDENTITY] or [IDENTITY]
+        whole = other.primitive[0] if other.primitive else None
+        if whole is not None and whole.closed is not None and whole.closed[0] == "abrelu":
+            return whole
+    made = outer[0] if len(outer) == 1 else product(*outer) if outer else None
+    return None if made == IDENTITY else made
 
 
 def is_along(lines: Lines, name: str) -> bool:
@@ -145,7 +155,7 @@ def _side(lines: Lines, atoms: list[tuple[Function, str]]) -> _Side:
         line = lines.by_name[name]
         assert isinstance(line, Along)
         if ALONG[line.kind].arity == 1:
-            outer += [] if fn == IDENTITY else [fn]
+            outer.append(fn)
             found.append(_functional(lines, line))
         elif fn == IDENTITY:
             found.append(_derivative(lines, line))

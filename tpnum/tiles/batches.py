@@ -33,10 +33,8 @@ def program_of(net: Any, first: Inputs, size: int) -> Program:
     return nn.program(net, first[""].shape[1:], masked="mask" in first, batch_size=size)
 
 
-def split(given: Inputs | None, size: int, argument: str) -> Inputs | None:
+def split(given: Inputs, size: int, argument: str) -> Inputs:
     """Arrays of examples as arrays of batches."""
-    if given is None:
-        return None
     made = {}
     for name, array in given.items():
         if len(array) % size:

@@ -242,8 +242,8 @@ def kernel(
                 "against out"
             )
         net, side = batches.program_of(net, first, size), batches.rows_of(side, size)
-        first, second = batches.split(first, size, "x1"), batches.split(second, size, "x2")
-        assert first is not None
+        first = batches.split(first, size, "x1")
+        second = None if second is None else batches.split(second, size, "x2")
     plan = plan_of(net, first, second, kinds, most or BUDGET)
     if isinstance(plan, Ensemble) and wrt is not None:
         raise LimitError(f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here")

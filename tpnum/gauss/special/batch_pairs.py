@@ -10,7 +10,16 @@ import numpy as np
 
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.special.batch_rules import Batch, Rule, batch_of, centred_sides, eigen, refined, scaled
+from tpnum.gauss.special.batch_rules import (
+    Batch,
+    Rule,
+    batch_of,
+    centred_sides,
+    eigen,
+    refined,
+    rules_for,
+    scaled,
+)
 from tpnum.gauss.special.batches import Slopes, homogeneous, matrix
 from tpnum.gauss.special.goal import Aim
 from tpnum.gauss.special.inputs import integral, law, split
@@ -29,7 +38,9 @@ def batchnorm_pair(
     """
     goal, slopes = Aim.asked(atol, rtol, budget, 1e-9), homogeneous(phi)
     pair, _, shape = _pair(cov, first, eps)
-    return refined("batchnorm_pair", lambda rule: _pair_moments(pair, slopes, rule), shape, goal)
+    return refined(
+        "batchnorm_pair", lambda rule: _pair_moments(pair, slopes, rule), shape, goal, rules=rules_for(eps)
+    )
 
 
 @integral
@@ -53,7 +64,7 @@ def batchnorm_pair_tangent(
     theta = centred_sides(np.ldexp(theta, -sizes[:, None, None]))
     return refined(
         "batchnorm_pair_tangent", lambda rule: _pair_tangent(pair, theta, slopes, rule), shape, goal,
-        sizes - powers,
+        sizes - powers, rules_for(eps),
     )  # fmt: skip
 
 

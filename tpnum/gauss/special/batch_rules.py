@@ -15,10 +15,13 @@ from tpnum.gauss.special.inputs import finite, halves
 
 Rule = tuple[str, int]
 RULES: tuple[Rule, ...] = (
-    *(("angle", order) for order in (12, 16, 24, 36, 54)),
+    *(("angle", order) for order in (16, 19, 24, 36, 54)),
     *(("panels", order) for order in (8, 12, 16, 24)),
 )
 """Gauss-Legendre nodes a dimension, or a panel where the eigenvalues are far apart, until two rules agree."""
+
+SOFT: tuple[Rule, ...] = tuple(("angle", order) for order in (16, 19, 24, 36, 54, 81, 121, 182))
+"""Those where something is added to the variance, e^{-s B eps}: what is far out in s counts for nothing."""
 
 Integral = Callable[[Rule], tuple[np.ndarray, int]]
 """The value by a rule, and how many matrices were evaluated."""
@@ -85,6 +88,11 @@ def batch_of(cov: np.ndarray, eps: np.ndarray) -> Batch:
     return made
 
 
+def rules_for(eps: float) -> tuple[Rule, ...]:
+    """The rules by what is added to the variance."""
+    return SOFT if eps else RULES
+
+
 @cache
 def _legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights on (0, 1)."""
@@ -122,18 +130,23 @@ _RULES = {"angle": _angle, "panels": _panels}
 
 
 def refined(
-    name: str, value_of: Integral, shape: tuple[int, ...], goal: Aim, powers: np.ndarray | None = None
+    name: str,
+    value_of: Integral,
+    shape: tuple[int, ...],
+    goal: Aim,
+    powers: np.ndarray | None = None,
+    rules: tuple[Rule, ...] = RULES,
 ) -> Estimate:
-    """The first rule that agrees with the one before within the goal, times 2^powers (n).
+    """The first of ``rules`` that agrees with the one before within the goal, times 2^powers (n).
 
     No finer rule is begun after ``budget`` matrices a problem.
     """
-    value, cost = value_of(RULES[0])
+    value, cost = value_of(rules[0])
     error = np.full(value.shape, np.inf)
     units = np.zeros(value.shape[0], np.int64) if powers is None else powers
     units = units.reshape(-1, *[1] * (value.ndim - 1))
     size: np.ndarray = np.zeros(1)
-    for rule in RULES[1:]:
+    for rule in rules[1:]:
         made, used = value_of(rule)
         error, value, cost = np.abs(made - value) + 1e-15 * np.abs(made), made, cost + used
         size = np.max(np.abs(value), axis=(1, 2), keepdims=True, initial=0.0)

@@ -24,7 +24,7 @@ import numpy as np
 from tpnum.errors import InputError, LimitError
 from tpnum.functions import get
 from tpnum.gauss.estimate import Estimate
-from tpnum.gauss.special.batch_rules import Batch, Rule, batch_of, centred_sides, refined, scaled
+from tpnum.gauss.special.batch_rules import Batch, Rule, batch_of, centred_sides, refined, rules_for, scaled
 from tpnum.gauss.special.goal import Aim
 from tpnum.gauss.special.inputs import integral, law, real
 from tpnum.kernels.batchnorm import add_moments, pair_moments
@@ -69,7 +69,7 @@ def batchnorm(
     """
     goal, slopes = Aim.asked(atol, rtol, budget, 1e-9), homogeneous(phi)
     batch, _, shape = _batch(cov, eps)
-    return refined("batchnorm", lambda rule: _moments(batch, slopes, rule), shape, goal)
+    return refined("batchnorm", lambda rule: _moments(batch, slopes, rule), shape, goal, rules=rules_for(eps))
 
 
 @integral
@@ -175,7 +175,7 @@ def _derived(
             used += s.size
         return (centred_sides(total) if integrand is _gradient else total), used
 
-    return refined(name, value_of, shape, goal, sizes - 2 * powers)
+    return refined(name, value_of, shape, goal, sizes - 2 * powers, rules_for(eps))
 
 
 def _parts(k: np.ndarray, slopes: Slopes) -> Parts:

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from tpnum.functions import Function, get
+from tpnum.kernels.jointly import largest
 
 RELU = get("relu")
+STEP = RELU.derivative(0)
 
 
 @dataclass(frozen=True)
 class Functional:
     """outer(F(inner(u))), F "max" or "normalise", functions None where there are none.
 
-    Arrays are (.., d, points): ``value`` of them is (.., 1, points) for "max", (.., d, points) else.
+    Arrays are (vectors, d, points), values of "max" (vectors, 1, points).
     """
 
     kind: str
@@ -32,11 +34,23 @@ class Functional:
     @property
     def floor(self) -> float | None:
         """The value is the largest of the entries and of this number; None where it is anything else."""
-        if self.kind != "max" or not {self.inner, self.outer} <= {None, RELU}:
+        return self._floor(RELU)
+
+    @property
+    def slope_floor(self) -> float | None:
+        """``weights`` are 1 for the largest of the entries above this number; None where they differ."""
+        return self._floor(STEP)
+
+    def _floor(self, outer: Function) -> float | None:
+        if self.kind != "max" or self.inner not in (None, RELU) or self.outer not in (None, outer):
             return None
         return -np.inf if self.inner is self.outer is None else 0.0
 
     def value(self, u: np.ndarray) -> np.ndarray:
+        if self.floor is not None:
+            made = np.empty((len(u), u.shape[2]))
+            largest(u, self.floor, made, np.empty((0, 1, 1)))
+            return made[:, None]
         made = self._inside(u)
         made = self._normalised(made)[0] if self.keeps else made.max(axis=-2, keepdims=True)
         return made if self.outer is None else _of(self.outer, made)
@@ -52,6 +66,10 @@ class Functional:
 
     def weights(self, u: np.ndarray) -> np.ndarray:
         """outer(F) dF/du, the derivative of "max" times ``outer`` of the value: (.., d, points)."""
+        if self.slope_floor is not None:
+            made, values = np.empty(u.shape), np.empty((len(u), u.shape[2]))
+            largest(u, self.slope_floor, values, made)
+            return made
         w = self._inside(u)
         at = w.argmax(axis=-2)[..., None, :]
         factor = np.ones(at.shape)

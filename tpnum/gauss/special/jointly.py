@@ -12,8 +12,16 @@ import numpy as np
 
 from tpnum.errors import LimitError
 from tpnum.gauss.special.batch_pairs import batchnorm_pair, batchnorm_pair_tangent
-from tpnum.gauss.special.batches import batchnorm, batchnorm_gradient, batchnorm_tangent, homogeneous_or_none
+from tpnum.gauss.special.batch_rules import centred_sides
+from tpnum.gauss.special.batches import (
+    batchnorm,
+    batchnorm_gradient,
+    batchnorm_tangent,
+    homogeneous,
+    homogeneous_or_none,
+)
 from tpnum.gauss.special.sampled_pairs import Family, Sampler
+from tpnum.kernels.batchnorm import pair_moments
 
 if TYPE_CHECKING:
     from tpnum.functions import Function
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
 USUAL = 1e-6
 """What is asked of expectations where nothing is said: more than sampling is meant to reach."""
 
-SAMPLED, EXACT, DERIVED = 1e-4, 1e-9, 1e-8
+SAMPLED, EXACT, DERIVED = 1e-3, 1e-9, 1e-8
 """What is aimed at then, by points, by integrals, and by those of derivatives."""
 
 Result = tuple[np.ndarray, float]
@@ -63,6 +71,8 @@ def expectation(
         (left, error), (right, other) = (sampler.mean(side, f) for side, f in enumerate((first, second)))
         made = left[a][:, :, None] * right[b][:, None, :]
         return (made if first.keeps else made[:, 0, 0]), error + other
+    if what == "value" and _relu_like("slope", first, second, families) not in (None, "identity"):
+        return _of_signs(first, families, (a, b), cross, same), 0.0
     phi = _relu_like(what, first, second, families)
     if phi is not None:
         return _normalised(what, phi, first.eps, families, (a, b), cross, same, direction, rtol, budget)
@@ -83,6 +93,28 @@ def _relu_like(
     if what != "value":
         fn = fn.primitive[0] if fn.primitive else None
     return fn if fn is not None and homogeneous_or_none(fn) is not None else None
+
+
+def _of_signs(
+    functional: Functional,
+    families: tuple[Family | None, Family | None],
+    places: tuple[np.ndarray, np.ndarray],
+    cross: np.ndarray,
+    same: np.ndarray,
+) -> np.ndarray:
+    """E f'(n) f'(m), f = a u + b |u|: of normalised vectors f' sees the signs, those of centred ones."""
+    assert functional.outer is not None and functional.outer.primitive is not None
+    slopes = homogeneous(functional.outer.primitive[0])
+    variances = []
+    for family, place in zip(families, places, strict=True):
+        assert family is not None
+        variances.append(np.einsum("nii->ni", centred_sides(family.cov))[place].copy())
+    made, *unused = (np.empty(cross.shape) for _ in range(3))
+    pair_moments(centred_sides(cross), *variances, slopes.odd, slopes.even, unused[0], made, unused[1])
+    d = np.arange(cross.shape[1])
+    at = np.flatnonzero(same)[:, None]
+    made[at, d, d] = slopes.odd + 0.5 * np.pi * slopes.even
+    return made
 
 
 def _normalised(

@@ -1,8 +1,8 @@
 """Functionals of two correlated Gaussian vectors on shared points: v = A x + B y given u = L x.
 
-x and y are scrambled Sobol points, in replicates whose spread is the error.  Of a maximum the moments up to
-order two are found for each family alone, on more points, and are exact in the expectation of a product;
-only the product of what is left of both is averaged over the pairs' points.
+x and y are scrambled Sobol points, matched to the first two moments, in replicates whose spread is the
+error.  Of a maximum the moments up to order two are found for each family alone, on more points, and those
+of a product follow; only the product of what is left of both is averaged over the pairs' points.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.gauss.points import point_sets
-from tpnum.kernels.jointly import conditional, residual_moments
+from tpnum.gauss.points import point_sets, shared
+from tpnum.kernels.jointly import LANES, conditional, max_products, slope_products
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ REPLICATES = 8
 T95 = 2.365
 """Half a 95 % interval from so many replicates, in standard errors."""
 
-LEAST, MOST = 8, 15
+LEAST, MOST = 9, 15
 """Powers of two of the points of a replicate."""
 
 RICHER = 2
@@ -65,15 +65,29 @@ class Family:
             yield slice(begin, min(begin + step, len(self.cov)))
 
 
+def matched_points(d: int, power: int) -> np.ndarray:
+    """2^power normal points in each of the replicates (replicates, d, points), of mean 0 and covariance 1."""
+
+    def make() -> np.ndarray:
+        z = point_sets(d, power, 1 << power, range(REPLICATES)).transpose(1, 0, 2)
+        z = z - z.mean(axis=2, keepdims=True)
+        root = np.linalg.cholesky(z @ z.transpose(0, 2, 1) / z.shape[2])
+        return np.linalg.solve(root, z)
+
+    return shared(("matched", d, power), make)
+
+
 @dataclass(frozen=True)
 class _Moments:
-    """E F, E F x, E F (x x' - I)/2 of every family, E F^2, and the error of E F."""
+    """E F, E F x, E F (x x' - I)/2 and E F^2 of every family, replicate by replicate."""
 
     c0: np.ndarray
     c1: np.ndarray
     c2: np.ndarray
     square: np.ndarray
-    error: np.ndarray
+
+    def at(self, r: int) -> _Moments:
+        return _Moments(self.c0[r], self.c1[r], self.c2[r], self.square[r])
 
 
 class Sampler:
@@ -89,12 +103,12 @@ class Sampler:
     def mean(self, side: int, functional: Functional) -> tuple[np.ndarray, float]:
         """E of a functional of every family: (families, 1 or d)."""
         family = self._family(side)
-        points = point_sets(family.cov.shape[1], self.most, 1 << self.most, range(REPLICATES))
+        points = matched_points(family.cov.shape[1], self.most)
         made = [
             np.concatenate(
                 [functional.value(family.at(w, x)).mean(axis=-1) for w in family.pieces(x.shape[1])]
             )
-            for x in points.transpose(1, 0, 2)
+            for x in points
         ]
         return _averaged(np.stack(made))
 
@@ -110,7 +124,7 @@ class Sampler:
     ) -> tuple[np.ndarray, float]:
         """`tpnum.gauss.special.jointly.expectation` by points, as many as the accuracy takes."""
         rule = (_MaxValue if what == "value" else _MaxDerived) if first.kind == "max" else _Normalised
-        power = LEAST + 1
+        power = min(LEAST, self.most)
         while True:
             run = rule(self, what, (first, second), places, direction, power)
             value, error = run(cross, same)
@@ -142,7 +156,7 @@ class _Rule:
         self.left, self.right = sampler._family(0), sampler._family(1)
         self.power = power
         self.d, self.e = self.left.cov.shape[1], self.right.cov.shape[1]
-        self.points = point_sets(self.d + self.e, power, 1 << power, range(REPLICATES))
+        self.points = matched_points(self.d + self.e, power)
 
     def __call__(self, cross: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, float]:
         apart = np.flatnonzero(~same)
@@ -152,20 +166,18 @@ class _Rule:
         root = np.zeros((self.e, self.e))
         conditional(cross[apart], self.left.factors[1], root, self.right.cov, a, b, NOTHING, turned)
         for r in range(REPLICATES):
-            z = np.ascontiguousarray(self.points[:, r])
-            self.begin(z[: self.d])
+            z = self.points[r]
+            self.begin(r, z[: self.d])
             for at in self._pieces(len(apart), z.shape[1]):
-                v = (turned[at].reshape(-1, self.d + self.e) @ z).reshape(-1, self.e, z.shape[1])
-                if self.right.mean is not None:
-                    v += self.right.mean[b[at]][:, :, None]
-                made[r, apart[at]] = self.product(apart[at], a[at], b[at], v)
-        for at in np.array_split(np.flatnonzero(same), 1 + same.sum() // 1024):
-            if len(at):
-                made[:, at] = self.alone(at)
-        value, error = _averaged(made)
-        if len(apart):
-            value[apart] += self.known(apart, cross[apart])
-        return value, error + self.slack
+                made[r, apart[at]] = self.products(apart[at], a[at], b[at], turned[at], z)
+            if len(apart):
+                made[r, apart] += self.known(r, apart, cross[apart])
+        for some in np.array_split(np.flatnonzero(same), 1 + same.sum() // 1024):
+            if len(some):
+                made[:, some] = self.alone(some)
+        value, _ = _averaged(made)
+        _, error = _averaged(made[:, apart] if len(apart) else made)
+        return value, error
 
     def _pieces(self, count: int, points: int) -> Iterator[slice]:
         step = max(1, PIECE // (self.e * points))
@@ -173,22 +185,30 @@ class _Rule:
             yield slice(begin, min(begin + step, count))
 
     shape: tuple[int, ...] = ()
-    slack = 0.0
 
-    def begin(self, x: np.ndarray) -> None:
-        """The left families at the points of a replicate."""
+    def begin(self, r: int, x: np.ndarray) -> None:
+        """The left families at the points of the r-th replicate."""
         raise NotImplementedError
 
+    def products(
+        self, cells: np.ndarray, a: np.ndarray, b: np.ndarray, turned: np.ndarray, z: np.ndarray
+    ) -> np.ndarray:
+        """Averages over the points for some cells, v = turned z."""
+        v = (turned.reshape(-1, self.d + self.e) @ z).reshape(-1, self.e, z.shape[1])
+        if self.right.mean is not None:
+            v += self.right.mean[b][:, :, None]
+        return self.product(cells, a, b, v)
+
     def product(self, cells: np.ndarray, a: np.ndarray, b: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Averages over the points for some cells."""
+        """The same, the second vectors being given."""
         raise NotImplementedError
 
     def alone(self, cells: np.ndarray) -> np.ndarray:
         """The same where both sides are one vector, (replicates, cells, ..)."""
         raise NotImplementedError
 
-    def known(self, cells: np.ndarray, cross: np.ndarray) -> np.ndarray | float:
-        """What is known without points."""
+    def known(self, r: int, cells: np.ndarray, cross: np.ndarray) -> np.ndarray | float:
+        """What the r-th replicate's moments say without the pairs' points."""
         return 0.0
 
 
@@ -198,9 +218,7 @@ class _Max(_Rule):
     def richly(self, family: Family) -> Iterator[tuple[int, slice, np.ndarray, np.ndarray]]:
         """(replicate, families, x, u) for all families of a side, on more points than pairs have."""
         d, power = family.cov.shape[1], self.power + RICHER
-        points = point_sets(d, power, 1 << power, range(REPLICATES))
-        for r in range(REPLICATES):
-            x = np.ascontiguousarray(points[:, r])
+        for r, x in enumerate(matched_points(d, power)):
             for which in family.pieces(x.shape[1]):
                 yield r, which, x, family.at(which, x)
 
@@ -218,16 +236,6 @@ class _MaxValue(_Max):
             self._moments(f, family)
             for f, family in zip(self.functionals, (self.left, self.right), strict=True)
         ]
-        first, second = self.moments
-        self.slack = 2.0 * float(
-            first.error * np.max(np.abs(second.c0), initial=0.0)
-            + second.error * np.max(np.abs(first.c0), initial=0.0)
-        )
-        inverse = self.right.factors[1]
-        turned = inverse.transpose(0, 2, 1)
-        self.right_c0 = second.c0 - np.einsum("wii->w", second.c2)
-        self.right_c1 = np.einsum("wij,wj->wi", turned, second.c1)
-        self.right_c2 = turned @ second.c2 @ inverse
         return super().__call__(cross, same)
 
     def _moments(self, functional: Functional, family: Family) -> _Moments:
@@ -238,13 +246,16 @@ class _MaxValue(_Max):
             terms = np.concatenate([np.ones((1, x.shape[1])), x, (x[:, None] * x[None]).reshape(d * d, -1)])
             made[r, which, 1:] = f @ terms.T / x.shape[1]
             made[r, which, 0] = np.einsum("wk,wk->w", f, f) / x.shape[1]
-        value, _ = _averaged(made)
-        _, error = _averaged(made[:, :, 1])
-        second = value[:, 2 + d :].reshape(n, d, d) - value[:, 1, None, None] * np.eye(d)
-        return _Moments(value[:, 1], value[:, 2 : 2 + d], 0.5 * second, made[:, :, 0], error)
+        second = made[:, :, 2 + d :].reshape(-1, n, d, d) - made[:, :, 1, None, None] * np.eye(d)
+        return _Moments(made[:, :, 1], made[:, :, 2 : 2 + d], 0.5 * second, made[:, :, 0])
 
-    def begin(self, x: np.ndarray) -> None:
-        m = self.moments[0]
+    def begin(self, r: int, x: np.ndarray) -> None:
+        m, second = (moments.at(r) for moments in self.moments)
+        inverse = self.right.factors[1]
+        turned = inverse.transpose(0, 2, 1)
+        self.right_c0 = second.c0 - np.einsum("wii->w", second.c2)
+        self.right_c1 = np.einsum("wij,wj->wi", turned, second.c1)
+        self.right_c2 = turned @ second.c2 @ inverse
         parts = []
         for which in self.left.pieces(x.shape[1]):
             f = self.functionals[0].value(self.left.at(which, x))[:, 0]
@@ -253,16 +264,25 @@ class _MaxValue(_Max):
             parts.append(f)
         self.rest = np.concatenate(parts)
 
+    def products(
+        self, cells: np.ndarray, a: np.ndarray, b: np.ndarray, turned: np.ndarray, z: np.ndarray
+    ) -> np.ndarray:
+        floor = self.functionals[1].floor
+        if floor is None or self.right.mean is not None:
+            return super().products(cells, a, b, turned, z)
+        points = z.shape[1]
+        v, f, lanes, out = (
+            np.empty((self.e, points)),
+            np.empty((2, points)),
+            np.empty(LANES),
+            np.zeros(len(a)),
+        )
+        coefs = self.right_c0, self.right_c1, self.right_c2
+        max_products(turned, z, b, floor, *coefs, self.rest, a, v, f, lanes, out)
+        return out / points
+
     def product(self, cells: np.ndarray, a: np.ndarray, b: np.ndarray, v: np.ndarray) -> np.ndarray:
         points = v.shape[2]
-        floor = self.functionals[1].floor
-        if floor is not None and self.right.mean is None:
-            out = np.zeros(len(cells))
-            work = np.empty((2, points))
-            residual_moments(
-                v, b, floor, self.right_c0, self.right_c1, self.right_c2, self.rest, a, work, out
-            )
-            return out / points
         f = self.functionals[1].value(v)[:, 0]
         if self.right.mean is not None:
             v = v - self.right.mean[b][:, :, None]
@@ -273,8 +293,8 @@ class _MaxValue(_Max):
     def alone(self, cells: np.ndarray) -> np.ndarray:
         return self.moments[0].square[:, self.places[0][cells]]
 
-    def known(self, cells: np.ndarray, cross: np.ndarray) -> np.ndarray:
-        first, second = self.moments
+    def known(self, r: int, cells: np.ndarray, cross: np.ndarray) -> np.ndarray:
+        first, second = (moments.at(r) for moments in self.moments)
         a, b = (place[cells] for place in self.places)
         rho = self.whitened(cross, cells)
         made = first.c0[a] * second.c0[b] + np.einsum("wi,wij,wj->w", first.c1[a], rho, second.c1[b])
@@ -288,12 +308,10 @@ class _MaxDerived(_Max):
 
     def __call__(self, cross: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, float]:
         self.shape = () if self.what == "slope" else (self.d, self.e)
-        found = [
+        self.found = [
             self._moments(f, family)
             for f, family in zip(self.functionals, (self.left, self.right), strict=True)
         ]
-        (self.p, self.h, self.square), (self.q, self.k, _) = found
-        self.kv = self.k @ self.right.factors[1]
         return super().__call__(cross, same)
 
     def _moments(self, functional: Functional, family: Family) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -304,14 +322,30 @@ class _MaxDerived(_Max):
             w = functional.weights(u)
             mean[r, which], first[r, which] = w.mean(axis=-1), w @ x.T / x.shape[1]
             square[r, which] = (w * w).mean(axis=-1)
-        return mean.mean(axis=0), first.mean(axis=0), square
+        return mean, first, square
 
-    def begin(self, x: np.ndarray) -> None:
+    def begin(self, r: int, x: np.ndarray) -> None:
+        (p, h, _), (self.q, k, _) = ([part[r] for part in found] for found in self.found)
+        self.kv = k @ self.right.factors[1]
         parts = []
         for which in self.left.pieces(x.shape[1]):
             w = self.functionals[0].weights(self.left.at(which, x))
-            parts.append(w - self.p[which][:, :, None] - self.h[which] @ x)
+            parts.append(w - p[which][:, :, None] - h[which] @ x)
         self.rest = np.concatenate(parts)
+
+    def products(
+        self, cells: np.ndarray, a: np.ndarray, b: np.ndarray, turned: np.ndarray, z: np.ndarray
+    ) -> np.ndarray:
+        floor = self.functionals[1].slope_floor
+        if floor is None or self.right.mean is not None or self.what != "slope":
+            return super().products(cells, a, b, turned, z)
+        assert self.direction is not None
+        points = z.shape[1]
+        v, w, s = (np.empty((self.e, points)) for _ in range(3))
+        f, lanes, out = np.empty((4, points)), np.empty(LANES), np.zeros(len(a))
+        direction = np.ascontiguousarray(self.direction[cells].transpose(0, 2, 1))
+        slope_products(turned, z, b, floor, self.q, self.kv, self.rest, a, direction, v, w, s, f, lanes, out)
+        return out / points
 
     def product(self, cells: np.ndarray, a: np.ndarray, b: np.ndarray, v: np.ndarray) -> np.ndarray:
         w = self.functionals[1].weights(v) - self.q[b][:, :, None]
@@ -325,13 +359,14 @@ class _MaxDerived(_Max):
         return np.asarray(made * self.direction[cells][:, None, None])
 
     def alone(self, cells: np.ndarray) -> np.ndarray:
-        square = self.square[:, self.places[0][cells]]
+        square = self.found[0][2][:, self.places[0][cells]]
         return self._directed(square[..., None] * np.eye(self.d), cells)
 
-    def known(self, cells: np.ndarray, cross: np.ndarray) -> np.ndarray:
+    def known(self, r: int, cells: np.ndarray, cross: np.ndarray) -> np.ndarray:
         a, b = (place[cells] for place in self.places)
-        rho = self.whitened(cross, cells)
-        made = self.p[a][:, :, None] * self.q[b][:, None, :] + self.h[a] @ rho @ self.k[b].transpose(0, 2, 1)
+        (p, h, _), (q, k, _) = ([part[r] for part in found] for found in self.found)
+        made = p[a][:, :, None] * q[b][:, None, :]
+        made += h[a] @ self.whitened(cross, cells) @ k[b].transpose(0, 2, 1)
         return self._directed(made, cells)
 
 
@@ -342,7 +377,7 @@ class _Normalised(_Rule):
         self.shape = (self.d, self.e)
         return super().__call__(cross, same)
 
-    def begin(self, x: np.ndarray) -> None:
+    def begin(self, r: int, x: np.ndarray) -> None:
         first = self.functionals[0]
         found = [self._of(first, self.left.at(which, x)) for which in self.left.pieces(x.shape[1])]
         self.firsts = [np.concatenate(parts) for parts in zip(*found, strict=True)]
@@ -373,7 +408,7 @@ class _Normalised(_Rule):
         made = []
         a = self.places[0][cells]
         for r in range(REPLICATES):
-            x = np.ascontiguousarray(self.points[: self.d, r])
+            x = self.points[r, : self.d]
             own = Family(self.left.cov[a], None if self.left.mean is None else self.left.mean[a])
             found = self._of(self.functionals[0], own.at(slice(None), x))
             made.append(self._product(cells, list(found), found))
@@ -381,6 +416,8 @@ class _Normalised(_Rule):
 
 
 def _averaged(made: np.ndarray) -> tuple[np.ndarray, float]:
-    """The mean over replicates, and the largest half-width of its 95 % intervals."""
-    spread = made.std(axis=0, ddof=1) * (T95 / np.sqrt(len(made)))
-    return made.mean(axis=0), float(np.max(spread, initial=0.0))
+    """The mean over replicates, and half a 95 % interval by the variances of all entries, which are alike."""
+    if not made.size:
+        return made.mean(axis=0), 0.0
+    variance = float(np.mean(made.var(axis=0, ddof=1))) / len(made)
+    return made.mean(axis=0), T95 * float(np.sqrt(variance))
