@@ -68,15 +68,19 @@ def test_a_kernel_in_a_task_stays_in_it(client: Any, x: np.ndarray) -> None:
     np.testing.assert_allclose(found[1], tp.kernel(NET, x[:30], get="ntk"), rtol=1e-13)
 
 
-def test_workers_that_are_killed_lose_nothing(client: Any, x: np.ndarray) -> None:
+@pytest.mark.parametrize("count", [3, *(pytest.param(k, marks=pytest.mark.slow) for k in (0, 1, 7, 12, 20))])
+def test_workers_that_are_killed_lose_nothing(count: int, client: Any, x: np.ndarray) -> None:
+    """All of them, and with them whatever results they hold."""
     want = make(x, "W.zarr").ntk[:]
-    (pid,) = client.run(os.getpid).values()
+    client.wait_for_workers(1, timeout=60)
+    pids = client.run(os.getpid).values()
 
     def kill() -> None:
         end = time.monotonic() + 60
-        while len(list(Path().glob("K.zarr/nngp/receipts/*.json"))) < 3 and time.monotonic() < end:
+        while len(list(Path().glob("K.zarr/nngp/receipts/*.json"))) < count and time.monotonic() < end:
             time.sleep(0.001)
-        os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()

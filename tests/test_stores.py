@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import tpnum as tp
 from tpnum import nn
 from tpnum.errors import InputError, StoreError
 from tpnum.tiles import runs
+from tpnum.tiles.receipts import Receipts
 
 zarr = pytest.importorskip("zarr")
 
@@ -171,8 +173,6 @@ def test_processes_give_the_same_bits(n_jobs: int, x: np.ndarray) -> None:
 
 
 def test_an_executor_is_a_backend(x: np.ndarray) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     class Mine:
         """The three methods, and that they are called."""
 
@@ -482,6 +482,25 @@ def test_a_full_disk_is_said_and_what_is_finished_stays(
         with pytest.raises(StoreError, match=r"K\.zarr: the disk is full; .* resume=True continues"):
             make(x)
     assert count(x) == 6
+    np.testing.assert_array_equal(tp.open("K.zarr")["ntk"][:], make(x, "W.zarr").ntk[:])
+
+
+@pytest.mark.parametrize("call", ["begin", "add"])
+def test_a_disk_that_is_full_for_receipts_is_said_too(
+    call: str, x: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    class Mine:
+        def submit(self, call: Callable[..., Any], *arguments: Any) -> Any:
+            return pool.submit(call, *arguments)
+
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+        patch.setattr(Receipts, call, full)
+        with pytest.raises(StoreError, match=r"K\.zarr: the disk is full; .* resume=True continues"):
+            make(x, backend=Mine())
+    assert count(x) == 10
     np.testing.assert_array_equal(tp.open("K.zarr")["ntk"][:], make(x, "W.zarr").ntk[:])
 
 

@@ -134,7 +134,10 @@ def _compute(
         steps.step()
 
     with ExitStack() as stack:
-        sent = job if backend.shares else job.on_disk(Path(stack.enter_context(_shelf(target))))
+        sent = job
+        if not backend.shares:
+            with _named(target):
+                sent = job.on_disk(Path(stack.enter_context(_shelf(target))))
         try:
             call = work if backend.shares else work_apart
             if backend.shares:
@@ -162,11 +165,13 @@ def _closing(backend: Backend) -> Iterator[Backend]:
 def work_apart(job: Job, target: Target, layout: Layout, tile: Tile) -> dict[str, Any]:
     """One task in a process that may die of it: whoever begins it too often is told so."""
     records = target.records(layout)
-    begun = records.begin(tile, job.token)
+    with _named(target):
+        begun = records.begin(tile, job.token)
     if begun > LIVES:
         raise lost(tile)
     made = work(job, target, layout, tile)
-    records.end(tile, job.token)
+    with _named(target):
+        records.end(tile, job.token)
     return made
 
 
@@ -191,18 +196,10 @@ def work(job: Job, target: Target, layout: Layout, tile: Tile) -> dict[str, Any]
     if known is not None:
         return known
     blocks = job.compute(tile)
-    try:
+    with _named(target):
         sums = target.put(layout, tile, blocks)
         facts = {"sums": sums, "seconds": time.thread_time() - begun, "error": job.account().worst}
         records.add(tile, facts)
-    except OSError as error:
-        if isinstance(error, TpnumError):
-            raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        why = "the disk is full" if full else error.strerror or str(error)
-        raise StoreError(
-            f"{target.name}: {why}; what is finished stays, and resume=True continues it"
-        ) from error
     return facts
 
 
@@ -290,7 +287,7 @@ def _room(target: Target, layout: Layout, needed: float, tiles: list[Tile] | Non
 
 
 class _named:
-    """Errors of the system name the output."""
+    """Errors of the system while the output is written name it."""
 
     def __init__(self, target: Target):
         self._name = target.name
@@ -299,8 +296,12 @@ class _named:
         return None
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, OSError) and not isinstance(error, TpnumError):
-            raise StoreError(f"{self._name} cannot be written: {error.strerror or error}") from error
+        if not isinstance(error, OSError) or isinstance(error, TpnumError):
+            return
+        stays = "what is finished stays, and resume=True continues it"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"{self._name}: the disk is full; {stays}") from error
+        raise StoreError(f"{self._name} cannot be written: {error.strerror or error}; {stays}") from error
 
 
 def _portable(job: Job, target: Target) -> None:
