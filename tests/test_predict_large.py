@@ -91,6 +91,22 @@ def test_tuning_finds_the_likeliest():
     assert shared.layers[0].b_std == 0.3
 
 
+def test_the_slope_of_the_likelihood():
+    """By every entry of K, two outputs; and contracted with the kernel's derivatives without storing them."""
+    x, y = X[:12], B[:12, :2]
+    k = np.array(tp.kernel(NET, x))
+    slope = predict.Posterior.init(k, y, NOISE).log_marginal_slope()
+    direction = RNG.standard_normal(k.shape)
+    direction += direction.T
+    h = 1e-4
+    up, down = (predict.Posterior.init(k + s * h * direction, y, NOISE).log_marginal() for s in (1, -1))
+    assert np.sum(slope * direction) == pytest.approx((up - down) / (2 * h), rel=1e-6)
+    wrt = tuple(deviations(NET))
+    whole = predict.Posterior.init(k, y, NOISE).log_marginal_gradient(tp.kernel(NET, x, wrt=wrt).derivatives)
+    made = tp.kernel(NET, x, wrt=wrt, against=slope).derivatives
+    np.testing.assert_allclose(made, whole.kernel, rtol=1e-9)
+
+
 def test_what_tuning_refuses():
     for net, wrt, words in [
         (NET, "bias", "wrt: 'bias' is no deviation"),

@@ -64,18 +64,24 @@ def _rho(e, out):
 @kernel
 def _multiply(a, b, c, d, r, s, more):
     """a = r s b c d, added to what is there if ``more`` is not 0; b, c, d may be empty from the last on."""
-    if more == 0:
-        for k in range(a.size):
-            a[k] = 0.0
     if b.size == 0:
         for k in range(a.size):
-            a[k] += r * s[k]
+            a[k] = r * s[k] if more == 0 else a[k] + r * s[k]
+    elif c.size == 0 and more == 0:
+        for k in range(a.size):
+            a[k] = (r * s[k]) * b[k]
     elif c.size == 0:
         for k in range(a.size):
             a[k] += (r * s[k]) * b[k]
+    elif d.size == 0 and more == 0:
+        for k in range(a.size):
+            a[k] = (r * s[k]) * (b[k] * c[k])
     elif d.size == 0:
         for k in range(a.size):
             a[k] += (r * s[k]) * (b[k] * c[k])
+    elif more == 0:
+        for k in range(a.size):
+            a[k] = (r * s[k]) * (b[k] * c[k] * d[k])
     else:
         for k in range(a.size):
             a[k] += (r * s[k]) * (b[k] * c[k] * d[k])

@@ -16,8 +16,9 @@ from tpnum.kernels import reverse as kernels
 from tpnum.law import graph
 from tpnum.lower.assembler import inverse
 from tpnum.lower.bends import RULES, Call, CurveTables
-from tpnum.lower.unsupported import Unsupported
+from tpnum.lower.layers import Term
 from tpnum.lower.tables import SeriesTables
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
@@ -25,27 +26,34 @@ if TYPE_CHECKING:
 
 CODE = {name: k for k, name in enumerate(kernels.OPERATIONS)}
 
+SHORT = 2
+"""Terms of a sum that is multiplied out wherever it is read."""
 Sides = tuple[np.ndarray, np.ndarray]
 """Numbers of rows and of columns."""
 
 
 class Forwards:
-    """Writes instructions; registers are numbered as they come."""
+    """Writes instructions; registers are numbered as they come.
 
-    def __init__(self, profiles: tuple[ProfileValues, ProfileValues]):
-        self.profiles = profiles
+    ``uses`` says how many nodes read each node.
+    """
+
+    def __init__(self, profiles: tuple[ProfileValues, ProfileValues], uses: dict[int, int]):
+        self.profiles, self.uses = profiles, uses
         self.code: list[tuple[int, ...]] = []
         self.registers = 0
         self.series, self.curves = SeriesTables(), CurveTables()
         self.duals: list[str] = []
         self.grams: list[tuple[str, str]] = []
         self.numbers: list[Sides] = []
+        self._constants: dict[float, int] = {}
+        self._terms: dict[int, list[Term]] = {}
         self._plain: dict[int, int] = {}
         self._corr: dict[int, tuple[int, int]] = {}
         self._images: dict[int, int] = {}
         self._gram: dict[tuple[str, str], tuple[int, int]] = {}
         self._calls: dict[int, Call] = {}
-        self.ones = self.number(*(np.ones(profile.size) for profile in profiles))
+        self.ones = self.constant(1.0)
 
     # -- instructions --------------------------------------------------------------------------------
 
@@ -70,9 +78,10 @@ class Forwards:
 
     def constant(self, value: float) -> int:
         """The row of a number that is the same everywhere."""
-        if value == 1.0:
-            return self.ones
-        return self.number(np.full(self.profiles[0].size, float(value)), np.ones(self.profiles[1].size))
+        if float(value) not in self._constants:
+            sizes = [profile.size for profile in self.profiles]
+            self._constants[float(value)] = self.number(np.full(sizes[0], float(value)), np.ones(sizes[1]))
+        return self._constants[float(value)]
 
     def block(self, rows: np.ndarray, cols: np.ndarray) -> int:
         """Consecutive numbers; the row of the first."""
@@ -111,14 +120,37 @@ class Forwards:
                 return self._sum(node)
         raise Unsupported("an expectation in more than two dimensions")
 
+    def terms(self, node: graph.Sum) -> list[Term]:
+        """The parts of a sum, constants in their coefficients, short sums and its own multiplied out."""
+        if id(node) not in self._terms:
+            self._terms[id(node)] = [term for part in node.parts for term in self._multiplied(node, part)]
+        return self._terms[id(node)]
+
+    def _multiplied(self, node: graph.Sum, part: graph.Part) -> list[Term]:
+        coef = part.coef
+        pairs: list[graph.Pair] = []
+        for pair in part.pairs:
+            if isinstance(pair, graph.Shared):
+                coef = coef * pair.value
+            else:
+                pairs.append(pair)
+        inner = pairs[0] if len(pairs) == 1 else None
+        if isinstance(inner, graph.Sum) and (inner.increments or not node.increments):
+            terms = self.terms(inner)
+            if len(terms) <= SHORT or self.uses[id(inner)] == 1:
+                return [Term(coef * t.coef, part.rows + t.rows, part.cols + t.cols, t.pairs) for t in terms]
+        return [Term(coef, part.rows, part.cols, tuple(pairs))]
+
     def _sum(self, node: graph.Sum) -> int:
-        if len(node.parts) == 1 and node.parts[0].bare and node.parts[0].coef == 1.0:
-            return self.plain(node.parts[0].pairs[0])
+        terms = self.terms(node)
+        if len(terms) == 1 and terms[0].coef == 1.0 and not terms[0].rows + terms[0].cols:
+            operands = self.narrow([self.plain(pair) for pair in terms[0].pairs], 1)
+            if operands:
+                return operands[0]
         made = -1
-        for part in node.parts:
-            coef, pairs = folded(part)
-            number = self.factors(part, coef)
-            operands = self.narrow([self.plain(pair) for pair in pairs], 3)
+        for term in terms:
+            number = self.factors(term)
+            operands = self.narrow([self.plain(pair) for pair in term.pairs], 3)
             if made < 0:
                 made = self.new()
                 self.emit("multiply", made, *operands, p=number)
@@ -126,13 +158,13 @@ class Forwards:
                 self.emit("multiply", made, *operands, p=number, m=1)
         return made if made >= 0 else self.value_of("multiply", p=self.constant(0.0))
 
-    def factors(self, part: graph.Part, coef: float) -> int:
+    def factors(self, term: Term) -> int:
         """The number coef * factors of the rows * factors of the columns."""
-        if not part.rows and not part.cols:
-            return self.constant(coef)
+        if not term.rows and not term.cols:
+            return self.constant(term.coef)
         sides = []
-        for side, factors in enumerate((part.rows, part.cols)):
-            value = np.full(self.profiles[side].size, 1.0 if side else float(coef))
+        for side, factors in enumerate((term.rows, term.cols)):
+            value = np.full(self.profiles[side].size, 1.0 if side else float(term.coef))
             for factor in factors:
                 value = value * self.of(factor, side)
             sides.append(value)
@@ -180,12 +212,12 @@ class Forwards:
         return e, rho
 
     def _sum_corr(self, node: graph.Sum, norms: tuple[graph.Profile, graph.Profile]) -> tuple[int, int]:
-        terms = [(part, *folded(part)) for part in node.parts]
-        variable = [(coef, pairs[0]) for _, coef, pairs in terms if pairs]
-        bare = all(not part.rows and not part.cols and len(pairs) < 2 for part, _, pairs in terms)
+        terms = self.terms(node)
+        variable = [(float(term.coef), term.pairs[0]) for term in terms if term.pairs]
+        bare = all(not term.rows + term.cols and len(term.pairs) < 2 for term in terms)
         e, rho = self.new(), self.new()
-        if bare and len(variable) == 1 and all(coef >= 0.0 for _, coef, _ in terms):
-            (weight, source), bias = variable[0], sum(coef for _, coef, pairs in terms if not pairs)
+        if bare and len(variable) == 1 and all(term.coef >= 0.0 for term in terms):
+            (weight, source), bias = variable[0], sum(float(t.coef) for t in terms if not t.pairs)
             below = self.corr(source, self._norms_of(source))[0]
             sides = []
             for side in (0, 1):
@@ -196,37 +228,31 @@ class Forwards:
             self.emit("dense", e, rho, below, p=self.block(*sides))
             return e, rho
         corrs = []
-        for _, _, pairs in terms:
-            found = [self.corr(pair, self._norms_of(pair))[0] for pair in pairs]
+        for term in terms:
+            found = [self.corr(pair, self._norms_of(pair))[0] for pair in term.pairs]
             while len(found) > 1:
                 made = self.new()
                 self.emit("both", made, found[0], found[1], self.new())
                 found = [made, *found[2:]]
             corrs.append(found[0] if found else -1)
         self.emit("start", e, rho)
-        for (part, coef, pairs), below in zip(terms, corrs, strict=True):
-            p, m = self._shares(part, coef, pairs, norms)
+        for term, below in zip(terms, corrs, strict=True):
+            p, m = self._shares(term, norms)
             self.emit("collect", e, rho, below, p=p, m=m)
         self.emit("join", e, rho)
         return e, rho
 
-    def _shares(
-        self,
-        part: graph.Part,
-        coef: float,
-        pairs: list[graph.Pair],
-        norms: tuple[graph.Profile, graph.Profile],
-    ) -> tuple[int, int]:
+    def _shares(self, term: Term, norms: tuple[graph.Profile, graph.Profile]) -> tuple[int, int]:
         """The two factors of a term over the deviation of the sum (`tpnum.kernels.machine.collect`)."""
-        root = np.sqrt(abs(float(coef)))
+        root = np.sqrt(abs(float(term.coef)))
         numbers = []
-        for factors, weight in ((part.rows, root), (part.cols, np.copysign(root, coef))):
+        for factors, weight in ((term.rows, root), (term.cols, np.copysign(root, term.coef))):
             sides = []
             for side in (0, 1):
                 value = np.full(self.profiles[side].size, weight)
                 for factor in factors:
                     value = value * self.of(factor, side)
-                for pair in pairs:
+                for pair in term.pairs:
                     value = value * np.sqrt(self.of(self._norms_of(pair)[side], side))
                 sides.append(value * inverse(np.sqrt(self.of(norms[side], side))))
             numbers.append(self.number(*sides))
@@ -290,15 +316,3 @@ class Forwards:
         m = self.curves.add(first, second, parity)
         self.emit("curve", curve, rho, p=self.number(*roots), m=m)
         return Call(call, e, rho, image, steep, first, second, curve)
-
-
-def folded(part: graph.Part) -> tuple[float, list[graph.Pair]]:
-    """A part's coefficient times the constants among its pairs, and the others."""
-    coef = part.coef
-    pairs: list[graph.Pair] = []
-    for pair in part.pairs:
-        if isinstance(pair, graph.Shared):
-            coef = coef * pair.value
-        else:
-            pairs.append(pair)
-    return coef, pairs

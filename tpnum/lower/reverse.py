@@ -22,8 +22,9 @@ from tpnum.law import graph
 from tpnum.law.worklist import postorder
 from tpnum.lower.assembler import inverse
 from tpnum.lower.bends import BOTH, RULES, by_series
+from tpnum.lower.forwards import Forwards
+from tpnum.lower.layers import readers
 from tpnum.lower.unsupported import Unsupported
-from tpnum.lower.forwards import Forwards, folded
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tpnum.evaluate.plan import Entry
     from tpnum.evaluate.tangents import ProfileTangents
     from tpnum.lower.bends import Call, CurveTables
+    from tpnum.lower.layers import Term
     from tpnum.lower.tables import SeriesTables
 
 VALUE = ("value",)
@@ -86,7 +88,7 @@ def tape_of(
         raise Unsupported("some variables are families over index axes")
     if any(entry.rows or entry.cols for entry in entries):
         raise Unsupported("the output has index axes")
-    writer = Writer(rows, cols, inputs)
+    writer = Writer(rows, cols, inputs, readers(nodes, [entry.node for entry in entries]))
     for node in nodes:
         writer.prepare(node)
     ends = len(writer.code)
@@ -102,13 +104,14 @@ def tape_of(
 class Writer(Forwards):
     """Writes the way back behind the way forwards."""
 
-    def __init__(self, rows: ProfileTangents, cols: ProfileTangents, inputs: bool):
-        super().__init__((rows.values, cols.values))
+    def __init__(self, rows: ProfileTangents, cols: ProfileTangents, inputs: bool, uses: dict[int, int]):
+        super().__init__((rows.values, cols.values), uses)
         self.tangents, self.inputs = (rows, cols), inputs
         self._adjoints: dict[Hashable, int] = {}
         self._channels: dict[Hashable, tuple[Hashable, Hashable, np.ndarray | None, np.ndarray | None]] = {}
         self._active: dict[int, bool] = {}
         self._logs: dict[Hashable, bool] = {}
+        self._lent: set[Hashable] = set()
 
     def finish(self, ends: int) -> Tape:
         """The tape, its channels last."""
@@ -149,10 +152,9 @@ class Writer(Forwards):
                 raise Unsupported("a mean depends on the parameters")
             self.call(node.call)
         elif isinstance(node, graph.Sum):
-            for part in node.parts:
-                pairs = [pair for pair in part.pairs if not isinstance(pair, graph.Shared)]
-                if len(pairs) > 1 or (pairs and self._moving(part)):
-                    for pair in pairs:
+            for term in self.terms(node):
+                if len(term.pairs) > 1 or (term.pairs and self._moving(term)):
+                    for pair in term.pairs:
                         self.plain(pair)
         elif not isinstance(node, (graph.Gram, graph.Shared, graph.Fresh)):
             raise Unsupported("an expectation in more than two dimensions")
@@ -169,13 +171,20 @@ class Writer(Forwards):
         self.gain(VALUE, self.ones, self._adjoints[id(entry.node)], self.plain(entry.node))
 
     def gain(self, key: Hashable, number: int, *operands: int) -> None:
-        """An adjoint gains a number times registers."""
+        """An adjoint gains a number times registers; what is all of it for now is not copied."""
         operands = tuple(self.narrow(list(operands), 3))
-        known = key in self._adjoints
-        at = self._adjoints.setdefault(key, self.registers)
-        if not known:
-            self.new()
-        self.emit("multiply", at, *operands, p=number, m=int(known))
+        old = self._adjoints.get(key)
+        if old is None and number == self.ones and len(operands) == 1:
+            self._adjoints[key] = operands[0]
+            self._lent.add(key)
+        elif old is None:
+            self._adjoints[key] = self.value_of("multiply", *operands, p=number)
+        elif key in self._lent:
+            self._lent.discard(key)
+            self._adjoints[key] = self.value_of("multiply", *operands, p=number)
+            self.emit("multiply", self._adjoints[key], old, p=self.ones, m=1)
+        else:
+            self.emit("multiply", old, *operands, p=number, m=1)
 
     def gain_cov(self, call: Call, number: int, *operands: int) -> None:
         """The adjoint of the covariance that a call reads."""
@@ -220,16 +229,15 @@ class Writer(Forwards):
                 return own or self._active[id(node.call.cov)]
             case graph.Sum():
                 return any(
-                    self._moving(part) or any(self._active[id(pair)] for pair in part.pairs)
-                    for part in node.parts
+                    self._moving(term) or any(self._active[id(pair)] for pair in term.pairs)
+                    for term in self.terms(node)
                 )
         raise Unsupported("an expectation in more than two dimensions")
 
-    def _moving(self, part: graph.Part) -> bool:
+    def _moving(self, term: Term) -> bool:
         """Whether a coefficient or a factor of one input moves."""
-        coef, _ = folded(part)
-        sides = ((p, side) for side, group in enumerate((part.rows, part.cols)) for p in group)
-        return bool(slopes_of(coef, self.tangents[0].count).any()) or any(
+        sides = ((p, side) for side, group in enumerate((term.rows, term.cols)) for p in group)
+        return bool(slopes_of(term.coef, self.tangents[0].count).any()) or any(
             self.moves(p, side) is not None for p, side in sides
         )
 
@@ -246,26 +254,26 @@ class Writer(Forwards):
                 family = node.call.f.closed[0] if call.curve < 0 and node.call.f.closed is not None else ""
                 RULES.get(family, by_series)(self, call, node.what, bar)
             case graph.Sum():
-                for part in node.parts:
-                    self._back_part(part, bar)
+                for term in self.terms(node):
+                    self._back_term(term, bar)
             case graph.Shared():
                 self._back_constant(node.value, bar, [])
 
-    def _back_part(self, part: graph.Part, bar: int) -> None:
-        coef, pairs = folded(part)
-        number = self.factors(part, coef)
+    def _back_term(self, term: Term, bar: int) -> None:
+        coef, pairs = term.coef, term.pairs
+        number = self.factors(term)
         for k, pair in enumerate(pairs):
             if self.active(pair):
                 self.gain(id(pair), number, bar, *(self.plain(p) for p in pairs[:k] + pairs[k + 1 :]))
-        if not self._moving(part):
+        if not self._moving(term):
             return
         values = [self.plain(pair) for pair in pairs]
-        if not part.rows and not part.cols:
+        if not term.rows and not term.cols:
             self._back_constant(coef, bar, values)
             return
         numbers: list[np.ndarray] = []
         moves: list[np.ndarray | None] = []
-        for side, factors in enumerate((part.rows, part.cols)):
+        for side, factors in enumerate((term.rows, term.cols)):
             scale = 1.0 if side else coef
             carried = self.tangents[side].coefficient(scale, 1)
             own = [self.of(p, side) for p in factors]

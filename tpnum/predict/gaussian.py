@@ -167,9 +167,13 @@ class Posterior:
 
     def log_marginal_gradient(self, dk: Any = ()) -> Gradient:
         """`log_marginal` and its derivatives along each of ``dk`` (P, N, N), and by the noise."""
+        return Gradient.along(self.log_marginal(), self.log_marginal_slope(), dk)
+
+    def log_marginal_slope(self) -> np.ndarray:
+        """The derivatives (N, N) of `log_marginal` by the entries of K, for `tpnum.kernel` ``against``."""
         weights = self.weights.reshape(len(self), -1)
-        slope = 0.5 * (weights @ weights.T - self.outputs * self.factor.inverse())
-        return Gradient.along(self.log_marginal(), slope, dk)
+        slope: np.ndarray = 0.5 * (weights @ weights.T - self.outputs * self.factor.inverse())
+        return slope
 
     def leave_one_out(self) -> Folds:
         """Every target predicted from all others, in closed form."""

@@ -72,13 +72,14 @@ def tune(
 
     def cost(logs: np.ndarray) -> tuple[float, np.ndarray]:
         there = scaled(logs)
-        k, slopes = kernel(there, data, get=get, n_jobs=jobs, wrt=paths)
         variance = begin * float(np.exp(logs[-1]))
-        found = Posterior.init(k, target, variance, overwrite=True).log_marginal_gradient(slopes)
+        state = Posterior.init(kernel(there, data, get=get, n_jobs=jobs), target, variance, overwrite=True)
+        slope = state.log_marginal_slope()
+        _, found = kernel(there, data, get=get, n_jobs=jobs, wrt=paths, against=slope)
         now = deviations(there)
-        each = dict(zip(paths, found.kernel, strict=True))
+        each = dict(zip(paths, found, strict=True))
         gradient = [sum(now[p] * each[p] for p in group) for group in groups]
-        return -found.value, -np.array([*gradient, variance * found.noise.sum()])
+        return -state.log_marginal(), -np.array([*gradient, variance * np.trace(slope)])
 
     reach = float(np.log(RANGE))
     bounds = [(-reach, reach)] * len(groups) + [(-2.0 * reach, reach)]
