@@ -90,6 +90,21 @@ def test_a_spiked_wigner_matrix():
     np.testing.assert_allclose(runs.mean(axis=0), law.mse, atol=0.03)
 
 
+def test_bayes_optimal_overlaps_of_a_spiked_wigner_matrix():
+    """Signs: m_{t+1} = E tanh(g_t + sqrt(g_t) z), g_t = snr^2 m_t once f is a posterior mean."""
+    snr, rounds = 1.5, 4
+    z, w = np.polynomial.hermite_e.hermegauss(200)
+    gain, want = (snr * 0.5) ** 2 / 1.25, []
+    for _ in range(rounds):
+        want.append(float(w @ np.tanh(gain + np.sqrt(gain) * z) / w.sum()))
+        gain = snr**2 * want[-1]
+    p = tp.Program()
+    a, x = p.matrix("W", var=0.5), tp.sign(p.vector("u"))
+    made = tp.amp(a, bayes([-1, 1], [0.5, 0.5]), rounds, signal=x, snr=snr, start=0.5 * x + p.vector("e"))
+    law = made.state_evolution(method="ensemble", samples=1 << 15)
+    assert np.all(np.abs(law.overlap - want) < 2 * law.overlap_error + 2e-3)
+
+
 def test_refusals():
     p = tp.Program()
     p.dim("m", ratio=0.5)

@@ -22,6 +22,7 @@ from tpnum.gauss import special
 from tpnum.gauss.pair import evaluate, prepare
 from tpnum.kernels.duals import HOMES, pointer
 from tpnum.law.ensemble import Ensemble
+from tpnum.spectra import sums
 
 DEEP = 30
 """Layers of a net that is too deep for float32 between its panels."""
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     with event.install_recorder("numba:compile") as recorder, warnings.catch_warnings():
         warnings.simplefilter("ignore", AccuracyWarning)  # of these calls nothing is kept but the kernels
-        for reach in (_nets, _blocks, _duals, _expectations, _integrals, _ensembles):
+        for reach in (_nets, _blocks, _duals, _expectations, _integrals, _ensembles, _spectra):
             for call in reach():
                 call()
     compiled = sum(1 for _, happening in recorder.buffer if happening.is_start)
@@ -133,6 +134,14 @@ def _integrals() -> Calls:
     yield partial(special.batchnorm_pair, np.tile(cov, (2, 2)) + np.eye(8), atol=1e-4)
     yield partial(special.batchnorm_pair_tangent, np.tile(cov, (2, 2)) + np.eye(8), np.eye(4), atol=1e-4)
     yield partial(special.batchnorm_sampled, "tanh", cov, atol=1e-1)
+
+
+def _spectra() -> Calls:
+    points = np.linspace(0.0, 1.0, 3)
+    yield partial(sums.of_atoms, points + 1j, points, np.full(3, 1 / 3))
+    yield partial(sums.power_series, 0.5 * points + 0.5j, points)
+    panels = sums.tree(points[:2], points[1:], np.ones((2, 4)))
+    yield partial(panels.transform, points + 0.01j)
 
 
 def _ensembles() -> Calls:

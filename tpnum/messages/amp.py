@@ -11,6 +11,10 @@ Symmetric, S = A + A^T with entries of variance s^2/n, Y = (snr/n) x x^T + S:
 The last terms are the Onsager terms: they cancel the corrections that transposes bring (SL Thm 6.3), so that
 what is denoised is the signal plus Gaussian noise, of the variance that the limit of the program gives: state
 evolution.
+
+Vector AMP, for rotation-invariant matrices of any spectrum, is not among these: every round of it solves a
+linear system, by a resolvent of A^T A that no finite number of lines writes, and a Haar matrix is no matrix
+of independent entries, which are all that the language has.
 """
 
 from __future__ import annotations
@@ -109,8 +113,8 @@ def amp(
         have norm one.  Of one class: symmetric, S = A + A^T.
     denoiser
         A function eta(r) or eta(r, tau), tau^2 the variance of the noise in r; a name; `tpnum.messages.soft`
-        (l1), `tpnum.messages.bayes` (posterior means).  ``derivative`` is its slope in r, by differences if
-        it is missing.
+        (l1), `tpnum.messages.bayes` (posterior means; of a spike, its strength is divided
+        out first).  ``derivative`` is its slope in r, by differences if it is missing.
     signal
         The vector x that is looked for, in the class of the columns.
     noise
@@ -211,8 +215,14 @@ def _symmetric(a: MatrixVar, eta: Any, steps: int, signal: Vector | None, snr: f
             u = u - (square * slope) * before
         tau2 = square * p.mean(f * f)
         tau = p.apply("sqrt", tau2)
+        noisy: Vector = u
+        gain: Scalar | None = None
+        if eta.at_strength_one and snr and signal is not None:
+            gain = 1.0 / (snr * p.mean(signal * f))
+            noisy, tau = u * gain, tau * gain
         before = f
-        f, slope = eta.write(p, u, tau)
+        f, slope = eta.write(p, noisy, tau)
+        slope = slope if gain is None else gain * slope
         away = f - signal if signal is not None else f
         overlap = p.mean(f * signal) if signal is not None else p.mean(f * f)
         made.append((f, u, tau2, p.mean(away * away), overlap))

@@ -26,6 +26,9 @@ STEP = 1e-5
 class Denoiser:
     """Base of denoisers."""
 
+    at_strength_one = False
+    """Whether r has to be the signal itself plus noise, not a multiple of it."""
+
     def __call__(self, r: Any, tau: Any) -> Any:
         """The value of eta(r, tau)."""
         raise NotImplementedError
@@ -78,6 +81,7 @@ class Bayes(Denoiser):
 
     points: tuple[float, ...]
     masses: tuple[float, ...]
+    at_strength_one = True
 
     def _posterior(self, r: Any, tau: Any) -> tuple[Any, Any]:
         a, w = np.array(self.points), np.array(self.masses)
