@@ -142,10 +142,13 @@ def table(records: list[dict[str, Any]]) -> str:
     names = list(CLASSIFIERS)
     rows = {r["set"]: (r["rows"], r["features"], r["classes"]) for r in records}
     mean = {(r["set"], r["classifier"]): 100.0 * float(np.mean(r["folds"])) for r in records}
-    found = np.array([[mean[name, c] for c in names] for name in rows])
+    every = np.array([[mean.get((name, c), np.nan) for c in names] for name in rows])
+    whole = np.isfinite(every).all(axis=1)
+    found = every[whole]
     best = found.max(axis=1, keepdims=True)
     ranks = np.array([rankdata(-row.round(6)) for row in found])
-    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    lines = [f"Over the {len(found)} sets on which all were measured:", ""]
+    lines += ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     for title, values, digits in (
         ("mean rank", ranks.mean(axis=0), 2),
         ("mean accuracy", found.mean(axis=0), 2),
@@ -157,19 +160,15 @@ def table(records: list[dict[str, Any]]) -> str:
         lines.append(f"| {title} | " + " | ".join(f"{v:.{digits}f}" for v in values) + " |")
     lines += ["", "| set | rows | features | classes | " + " | ".join(names) + " |"]
     lines.append("|---|" + "---:|" * (3 + len(names)))
-    for (name, size), row in zip(rows.items(), found, strict=True):
-        cells = [f"**{v:.2f}**" if v >= row.max() - 1e-9 else f"{v:.2f}" for v in row]
+    for (name, size), row in zip(rows.items(), every, strict=True):
+        top = np.nanmax(row) - 1e-9
+        cells = ["" if np.isnan(v) else f"**{v:.2f}**" if v >= top else f"{v:.2f}" for v in row]
         lines.append(f"| {name} | " + " | ".join([*map(str, size), *cells]) + " |")
-    lost = [
-        (row.max() - row[:2].max(), name, names[int(row.argmax())])
-        for name, row in zip(rows, found, strict=True)
-        if row.max() - row[:2].max() > 1.0
-    ]
-    lines += [
-        "",
-        f"More than one percent behind the best are both kernels on {len(lost)} of {len(rows)} sets:",
-    ]
-    lines += [f"* {name}: {gap:.1f} behind {winner}" for gap, name, winner in sorted(lost, reverse=True)]
+    gaps = found.max(axis=1) - found[:, :2].max(axis=1)
+    winners = zip(gaps, np.array(list(rows))[whole], found.argmax(axis=1), strict=True)
+    lost = sorted(((gap, name, names[at]) for gap, name, at in winners if gap > 1.0), reverse=True)
+    lines += ["", f"Both kernels are more than one percent behind the best on {len(lost)} sets:", ""]
+    lines += [f"* {name}: {gap:.1f} behind {winner}" for gap, name, winner in lost]
     return "\n".join(lines) + "\n"
 
 
@@ -177,7 +176,7 @@ HEAD = """# Accuracy of classifiers
 
 Written by `python asv_benchmarks/accuracy.py`, whose first lines say how: {sets} sets, at most {most} rows
 of each but of scikit-learn's, means over four folds in percent, every classifier with 8 settings to choose
-from on the same splits.
+from on the same splits.  An empty cell was not measured.
 
 """
 
@@ -187,8 +186,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Accuracies of classifiers on 44 sets.")
     parser.add_argument("sets", nargs="*", help="names; all by default")
     parser.add_argument("--most", type=int, default=MOST, help="rows of a set at most")
+    parser.add_argument("--kept", action="store_true", help="only write what earlier runs have measured")
     given = parser.parse_args()
-    records = measure(given.sets, given.most)
+    if given.kept:
+        records = [r for r in map(json.loads, KEPT.read_text().splitlines()) if r["most"] == given.most]
+    else:
+        records = measure(given.sets, given.most)
     made = table(records)
     print(made)
     if not given.sets:

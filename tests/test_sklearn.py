@@ -380,6 +380,22 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "depth": (lambda: TPRegressor(MLP(-1)).fit(X, Y), "depth is -1: it must be a whole number"),
     "time": (lambda: TPRegressor(time=-1.0).fit(X, Y), "time is -1.0: it must be at least 0"),
     "both": (lambda: TPRegressor().fit(X, Y).predict(X, True, True), "return_std and return_cov"),
+    "time nan": (
+        lambda: TPRegressor(kernel="ntk", time=float("nan")).fit(X, Y),
+        "time is nan: it must be a finite",
+    ),
+    "noise of some": (
+        lambda: TPRegressor(noise=np.ones(7)).fit(X, Y),
+        "noise has 7 variances for 30 examples; give a number or one each",
+    ),
+    "noise fti": (lambda: TPRegressor(noise="fti").fit(X, Y), "noise is 'fti': give a variance"),
+    "all zero": (
+        lambda: TPRegressor(MLP(1, b_std=None), noise="fit").fit(np.zeros((5, 2)), np.arange(5.0)),
+        'noise: k is zero, .* give a number for "fit"',
+    ),
+    "infinite": (lambda: TPRegressor().fit(np.where(X > 1, np.inf, X), Y), "Input X contains infinity"),
+    "no such parameter": (lambda: TPRegressor().set_params(net__W_sdt=1.0), "Invalid parameter 'W_sdt'"),
+    "jobs": (lambda: TPRegressor(n_jobs=0).fit(X, Y), "n_jobs: 0 is not a number of threads"),
     "time and laplace": (lambda: TPClassifier(method="laplace", time=1.0).fit(X, Y > 1), "time: it belongs"),
     "indefinite": (
         lambda: TPRegressor(kernel="precomputed").fit(-np.eye(3), np.arange(3.0)),
