@@ -18,7 +18,7 @@ from tpnum.lower.schedule import Schedule
 from tpnum.lower.unsupported import Unsupported
 from tpnum.program.maps import Mean, Sum, Take
 from tpnum.program.windows import Pool, Transposed, Window
-from tpnum.tiles import driver
+from tpnum.tiles import inputs
 
 # pulls -----------------------------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ def test_what_a_pull_refuses():
 
 
 def schedule(net, shape, kinds=("ntk",)):
-    _, plan = driver._plans(net, ((("", shape),),) * 2, kinds)
+    _, plan = inputs._plans(net, ((("", shape),),) * 2, kinds)
     return Schedule([entry.node for kind in kinds for entry in plan.entries[kind]])
 
 

@@ -11,14 +11,14 @@ from tpnum.kernels.machine import OPERATIONS
 from tpnum.lower.assembler import SLOTS, Instruction, allocate
 from tpnum.lower.compiler import compile_plan
 from tpnum.program.lines import Data
-from tpnum.tiles import driver
+from tpnum.tiles import inputs
 
 KINDS = ("nngp", "ntk")
 
 
 def machine_of(net, get):
     x = np.random.default_rng(1).standard_normal((5, 3))
-    _, plan = driver._plans(net, ((("", (3,)),),) * 2, get if isinstance(get, tuple) else (get,))
+    _, plan = inputs._plans(net, ((("", (3,)),),) * 2, get if isinstance(get, tuple) else (get,))
     data = {next(line.name for line in plan.programs[0].lines if isinstance(line, Data)): x}
     return compile_plan(plan, *plan.profiles(data, None), np.dtype(float))
 

@@ -9,7 +9,7 @@ import tpnum as tp
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
 from tpnum.program.fold import folded
-from tpnum.tiles import cells, driver
+from tpnum.tiles import cells, inputs
 
 KINDS = ("nngp", "ntk")
 READ = ("last", "every", "average")
@@ -123,7 +123,7 @@ def test_a_thousand_steps():
 
 
 def test_code_and_graph_do_not_grow_with_the_steps():
-    plans = [driver.plan_of(net(nn.Relu()), {"": np.zeros((1, n, 2))}, None, KINDS) for n in (10, 1000)]
+    plans = [inputs.plan_of(net(nn.Relu()), {"": np.zeros((1, n, 2))}, None, KINDS) for n in (10, 1000)]
     assert len({len(plan.programs[0].lines) for plan in plans}) == 1
     assert plans[0].unrolled is not plans[0]
 

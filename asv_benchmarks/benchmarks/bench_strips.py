@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tpnum.lower.variances import Variances
-from tpnum.tiles import driver
+from tpnum.tiles import inputs
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import make_worker
@@ -29,7 +29,7 @@ def _panel(name: str, depth: int, dtype: str) -> Any:
     layer, weight, bias = NETS[name]
     x = variance_held(64, dtype, ROWS + STRIP[dtype])
     first, second = {"": x[:ROWS].copy()}, {"": x[ROWS:].copy()}
-    plan = driver.plan_of(net(depth, layer, weight, bias), first, second, GET)
+    plan = inputs.plan_of(net(depth, layer, weight, bias), first, second, GET)
     outs = {kind: np.empty((ROWS, STRIP[dtype]), dtype) for kind in GET}
     variances = Variances()
     profiles = plan.profiles(first, second, variances)

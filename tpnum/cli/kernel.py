@@ -14,7 +14,8 @@ from tpnum.cli import store
 from tpnum.cli.files import read_array, read_net
 from tpnum.cli.outputs import new_arrays, refuse_existing, targets
 from tpnum.errors import InputError
-from tpnum.tiles.driver import inputs_of, kernel, plan_of
+from tpnum.tiles.driver import kernel
+from tpnum.tiles.inputs import inputs_of, plan_of
 
 
 def run(args: argparse.Namespace) -> None:

@@ -104,7 +104,7 @@ def _tables(site: Site, line: Attend) -> tuple[graph.Profile | None, ...]:
     made = () if logits is None else _apart(pairs, line, logits)[0]
     values = pairs.second(line.vector, line.vector)
     return tuple(
-        None if pair is None else site.within((kind, line.logits, line.vector), pair, (), pair.rows, pair.cols)
+        pair and site.within((kind, line.logits, line.vector), pair, (), pair.rows, pair.cols)
         for kind, pair in zip(("queries", "keys", "values"), (*(made or (None, None)), values), strict=True)
     )
 

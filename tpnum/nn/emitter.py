@@ -65,8 +65,8 @@ def program(
     scalars ``pattern``.  ``batch_size``: an example is a batch of so many, along the first axis ``batch`` of
     the data and of all that is made of it, of which layers but `BatchNorm` know nothing.  A net that ends
     concatenated has several outputs, each weighted by its share of the channels.  Attention of a fixed number
-    of heads, which has no Gaussian limit, is refused unless ``heads`` is a list, to which it is appended: then
-    its weights are known scalars, the law is that given these.
+    of heads, which has no Gaussian limit, is refused unless ``heads`` is a list, to which it is appended:
+    then its weights are known scalars, the law is that given these.
     """
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1))")

@@ -152,7 +152,8 @@ def _all_lines(lines: Iterable[Line]) -> Iterator[Line]:
 def _closure(program: Program, axes: set[str]) -> set[str]:
     """Split axes, what maps make of them, and those that are taken together with them."""
     maps = [line for line in _all_lines(program.lines) if isinstance(line, Map)]
-    joint = [set(line.over) for line in _all_lines(program.lines) if isinstance(line, Softmax | Attend | Along)]
+    together = Softmax | Attend | Along
+    joint = [set(line.over) for line in _all_lines(program.lines) if isinstance(line, together)]
     while True:
         more = {a for m in maps if m.axis in axes for a, _ in m.out} - axes
         more |= {a for over in joint if over & axes for a in over - axes}

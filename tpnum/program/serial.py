@@ -41,8 +41,8 @@ FORMAT, VERSION = "tpnum.program", 2
 READ = (1, VERSION)
 """Versions that are read: the first knew maps by their rows alone."""
 _CLASSES = (
-    Input, Data, Known, Matrix, Transpose, MatMul, LinComb, Nonlin, Map, Moment, Arith, Softmax, Attend, Along,
-    Scan,
+    Input, Data, Known, Matrix, Transpose, MatMul, LinComb, Nonlin, Map, Moment, Arith, Softmax, Attend,
+    Along, Scan,
 )  # fmt: skip
 LINES = {c.__name__: c for c in _CLASSES}
 MAPS: dict[str, type[IndexMap]] = {c.__name__: c for c in (Shift, Take, Sum, Mean, Window, Pool, Transposed)}

@@ -23,10 +23,12 @@ from tpnum.tiles import arguments, batches, extras
 from tpnum.tiles.backends import is_remote
 from tpnum.tiles.contracted import MORE, Against, asked_of, contracted
 from tpnum.tiles.derivatives import Derivatives, derivatives, plan_with_slopes
+from tpnum.tiles.elsewhere import kernel_elsewhere
 from tpnum.tiles.layout import SIDES
 from tpnum.tiles.named import Kernels, WithError
 from tpnum.tiles.pool import one_blas_thread
-from tpnum.tiles.roads import Call, by_rules, by_samples
+from tpnum.tiles.inputs import inputs_of, plan_of
+from tpnum.tiles.roads import Call, filled
 from tpnum.tiles.targets import on_disk
 
 if TYPE_CHECKING:
@@ -184,8 +186,6 @@ def kernel(
     part = arguments.shard_of(shard)
     choice(symmetric, "symmetric", SIDES)
     if on_disk(out) or is_remote(backend, scheduler):
-        from tpnum.tiles.elsewhere import kernel_elsewhere  # which makes plans by this module
-
         with_error = True if flag(error, "error") else None
         for name, given in (
             ("wrt", wrt),
@@ -245,13 +245,14 @@ def kernel(
         first = batches.split(first, size, "x1")
         second = None if second is None else batches.split(second, size, "x2")
     plan = plan_of(net, first, second, kinds, most or BUDGET)
-    if isinstance(plan, Ensemble) and wrt is not None:
-        raise LimitError(f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here")
     sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]
     n1 = len(next(iter(first.values())))
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
-    if against is not None:
+    if isinstance(plan, Ensemble):
+        if wrt is not None:
+            raise LimitError(f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here")
+    elif against is not None:
         jets = plan_with_slopes(net, paths, sizes, kinds, MORE) if paths else plan
         account = Account(asked or RTOL, most or BUDGET)
         goal = Against.of(against, shape, second is None, jets.mirrored)
@@ -269,10 +270,7 @@ def kernel(
         return {kind: batches.by_batches(array, plan.axes, diag) for kind, array in arrays.items()}
 
     call = Call(first, second, seen(outs), diag, side, jobs, report, asked, most, number)
-    try:
-        lost = by_samples(plan, call) if isinstance(plan, Ensemble) else by_rules(plan, call, error)
-    except NoRule as why:
-        lost = by_samples(Ensemble(plan.written, kinds, str(why)), call)
+    lost = filled(plan, call, error)
     if error:
         errors = {kind: np.empty_like(array) for kind, array in outs.items()}
         for kind, array in seen(errors).items():
@@ -291,127 +289,3 @@ def kernel(
 def _given(get: Any, kinds: tuple[str, ...], arrays: dict[str, np.ndarray]) -> Any:
     """The array of one kind, or those of several."""
     return arrays[get] if isinstance(get, str) else Kernels(kinds, arrays.values())
-
-
-def inputs_of(
-    net: Layer | Program,
-    x1: Any,
-    x2: Any,
-    mask_constant: Any = None,
-    pattern1: Any = None,
-    pattern2: Any = None,
-) -> tuple[extras.Inputs, extras.Inputs | None]:
-    """The arrays of `kernel` by data line and known scalar, checked but for their fit to the net."""
-    masks: list[np.ndarray] = []
-    if mask_constant is not None:
-        if isinstance(net, Program):
-            raise InputError(f"mask_constant: {extras.LAYERS}")
-        x1, x2, masks = extras.unpadded(x1, x2, mask_constant)
-    scalars = [line.name for line in net.lines if isinstance(line, Known)] if isinstance(net, Program) else ()
-    first, second = arguments.inputs_of(x1, x2, scalars)
-    for x, mask in zip((first, second), masks, strict=False):
-        if x is not None:
-            x["mask"] = mask
-    extras.add_graphs(first, second, pattern1, pattern2)
-    return first, second
-
-
-def plan_of(
-    net: Layer | Program,
-    x1: dict[str, np.ndarray],
-    x2: dict[str, np.ndarray] | None,
-    kinds: tuple[str, ...],
-    budget: int = BUDGET,
-) -> Plan | Ensemble:
-    """The plan of a net or a program at the shapes of its inputs, which get its data lines' names."""
-    layers = isinstance(net, nn.Layer)
-    shapes = [
-        {name: array.shape[1:] for name, array in x.items() if not (layers and name == "pattern")}
-        for x in (x1, x1 if x2 is None else x2)
-    ]
-    programs, plan = _planned(net, shapes, kinds, budget)
-    _name_data(programs[0], x1, "x1", layers)
-    if x2 is not None:
-        _name_data(programs[1], x2, "x2", layers)
-    return plan
-
-
-def with_graphs(
-    net: Layer | Program, shapes: dict[str, tuple[int, ...]], kinds: tuple[str, ...]
-) -> dict[str, tuple[int, ...]]:
-    """The shapes of an example's arrays, with that of the graph that a net of layers aggregates over."""
-    if not isinstance(net, nn.Layer):
-        return shapes
-    (program, _), _ = _planned(net, [shapes] * 2, kinds)
-    scalars = {line.name: line.axes for line in program.lines if isinstance(line, Known)}
-    return shapes | {name: tuple(size for _, size in axes) for name, axes in scalars.items()}
-
-
-def _planned(
-    net: Layer | Program,
-    shapes: list[dict[str, tuple[int, ...]]],
-    kinds: tuple[str, ...],
-    budget: int = BUDGET,
-) -> tuple[tuple[Program, Program], Plan | Ensemble]:
-    plans = _plans if _is_hashable(net) else _plans.__wrapped__
-    return plans(net, tuple(tuple(one.items()) for one in shapes), kinds, budget)
-
-
-@lru_cache(maxsize=32)
-def _plans(
-    net: Layer | Program,
-    shapes: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...],
-    kinds: tuple[str, ...],
-    budget: int = BUDGET,
-) -> tuple[tuple[Program, Program], Plan | Ensemble]:
-    """The program at either shape and their plan, which depend on nothing else."""
-    first = _program(net, shapes[0])
-    second = first if shapes[0] == shapes[1] else _program(net, shapes[1])
-    try:
-        return (first, second), make_plan((first, second), kinds, budget)
-    except NoRule as why:
-        return (first, second), Ensemble((first, second), kinds, str(why))
-
-
-def _is_hashable(net: Layer | Program) -> bool:
-    try:
-        hash(net)
-    except TypeError:
-        return False
-    return True
-
-
-def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Program:
-    if isinstance(net, Program):
-        return net
-    if not isinstance(net, nn.Layer):
-        raise InputError(f"net is {no_layer(net)}, or a Program")
-    known = dict(shapes)
-    if set(known) - {"mask"} != {""}:
-        raise InputError("x1: a dict of arrays goes with a Program; a net of layers takes one array")
-    return nn.program(net, known[""], masked="mask" in known)
-
-
-def _name_data(program: Program, given: dict[str, np.ndarray], argument: str, layers: bool) -> None:
-    names = [line.name for line in program.lines if isinstance(line, Data)]
-    scalars = [line.name for line in program.lines if isinstance(line, Known)]
-    if not names:
-        raise InputError(
-            "net: the program has no data line; p.data(...) makes one, tp.limit reads programs without"
-        )
-    if "" in given and len(names) == 1:
-        given[names[0]] = given.pop("")
-    sizes = {name: tuple(size for _, size in program.vars[name].axes) for name in (*names, *scalars)}
-    if layers:
-        extras.check_graphs(given, sizes.get("pattern"), argument)
-    if set(given) != set(sizes):
-        listed = ", ".join(names) + f" and scalars {', '.join(scalars)}" * bool(scalars)
-        raise InputError(f"{argument}: the program's data lines are {listed}; give a dict with these")
-    for name, axes in sizes.items():
-        features = name in names
-        if given[name].shape[1 : given[name].ndim - features] != axes:
-            expected = ", ".join(["examples", *map(str, axes), *["channels"] * features])
-            what = "data line" if features else "scalars"
-            raise InputError(
-                f"{argument}: shape {given[name].shape} does not fit the {what} {name}, which is ({expected})"
-            )

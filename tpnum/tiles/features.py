@@ -13,7 +13,8 @@ from tpnum.errors import InputError, LimitError, require_memory
 from tpnum.evaluate.features import DIRECTIONS, METHODS, Draws, Features, axes_of
 from tpnum.law import graph
 from tpnum.tiles import arguments
-from tpnum.tiles.driver import inputs_of, kernel, plan_of
+from tpnum.tiles.driver import kernel
+from tpnum.tiles.inputs import inputs_of, plan_of
 from tpnum.tiles.pool import one_blas_thread
 
 if TYPE_CHECKING:

@@ -57,7 +57,7 @@ class Mask(Padded):
 def all_sources(
     net: Layer | Program, x1: Any, x2: Any, mask_constant: Any, pattern1: Any, pattern2: Any
 ) -> tuple[Sources, Sources | None]:
-    """The inputs of `tpnum.kernel` as sources: see `tpnum.tiles.driver.inputs_of`."""
+    """The inputs of `tpnum.kernel` as sources: see `tpnum.tiles.inputs.inputs_of`."""
     scalars = [line.name for line in net.lines if isinstance(line, Known)] if isinstance(net, Program) else ()
     if mask_constant is not None:
         extras.check_masked(not isinstance(net, Program), x1, x2)

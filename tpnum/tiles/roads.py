@@ -44,7 +44,17 @@ class Call:
         return Account(self.rtol or RTOL, self.budget or BUDGET)
 
 
-def by_rules(plan: Plan, call: Call, error: bool = False) -> dict[str, np.ndarray]:
+def filled(plan: Plan | Ensemble, call: Call, error: bool) -> dict[str, np.ndarray]:
+    """Fill the arrays on the road of their plan; how far every entry may be off, if that is wanted."""
+    if isinstance(plan, Ensemble):
+        return _by_samples(plan, call)
+    try:
+        return _by_rules(plan, call, error)
+    except NoRule as why:
+        return _by_samples(Ensemble(plan.written, tuple(call.outs), str(why)), call)
+
+
+def _by_rules(plan: Plan, call: Call, error: bool) -> dict[str, np.ndarray]:
     """Fill the arrays by the rules; how far every entry may be off, if that is wanted."""
     account, variances = call.account, Variances()
     profiles = plan.profiles(call.first, call.second, account, variances)
@@ -81,7 +91,7 @@ def _lost(
     return made
 
 
-def by_samples(plan: Ensemble, call: Call) -> dict[str, np.ndarray]:
+def _by_samples(plan: Ensemble, call: Call) -> dict[str, np.ndarray]:
     """Fill the arrays by ensembles; the standard error of every entry."""
     sampling = Sampling(plan, call.account, call.rtol, call.seed)
     errors = {kind: np.zeros_like(out) for kind, out in call.outs.items()}

@@ -25,7 +25,7 @@ from tpnum.lower.program import buffer_places
 from tpnum.lower.variances import CHUNK
 from tpnum.tiles import cells
 from tpnum.tiles.cells import CellWorker
-from tpnum.tiles.driver import plan_of, with_graphs
+from tpnum.tiles.inputs import plan_of, with_graphs
 from tpnum.tiles.extras import graphs_of
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile
@@ -116,6 +116,7 @@ class Trial:
 
     def _sampled(self) -> bool:
         """Whether the net has attention with random logits."""
+        assert not isinstance(self.plan, Ensemble)
         outputs = [entry.node for found in self.plan.entries.values() for entry in found]
         return any(isinstance(node, graph.Attention) for node in graph.schedule(outputs))
 

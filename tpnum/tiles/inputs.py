@@ -1,0 +1,146 @@
+"""The inputs of a call by data line, and the plan of its net at their shapes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tpnum import nn
+from tpnum.ensemble.tile import Ensemble
+from tpnum.errors import InputError
+from tpnum.evaluate.joint import BUDGET
+from tpnum.evaluate.plan import Plan, make_plan
+from tpnum.law.price import NoRule
+from tpnum.nn.base import no_layer
+from tpnum.program import Program
+from tpnum.program.lines import Data, Known
+from tpnum.tiles import arguments, extras
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tpnum.nn.base import Layer
+
+
+def inputs_of(
+    net: Layer | Program,
+    x1: Any,
+    x2: Any,
+    mask_constant: Any = None,
+    pattern1: Any = None,
+    pattern2: Any = None,
+) -> tuple[extras.Inputs, extras.Inputs | None]:
+    """The arrays of `kernel` by data line and known scalar, checked but for their fit to the net."""
+    masks: list[np.ndarray] = []
+    if mask_constant is not None:
+        if isinstance(net, Program):
+            raise InputError(f"mask_constant: {extras.LAYERS}")
+        x1, x2, masks = extras.unpadded(x1, x2, mask_constant)
+    scalars = [line.name for line in net.lines if isinstance(line, Known)] if isinstance(net, Program) else ()
+    first, second = arguments.inputs_of(x1, x2, scalars)
+    for x, mask in zip((first, second), masks, strict=False):
+        if x is not None:
+            x["mask"] = mask
+    extras.add_graphs(first, second, pattern1, pattern2)
+    return first, second
+
+
+def plan_of(
+    net: Layer | Program,
+    x1: dict[str, np.ndarray],
+    x2: dict[str, np.ndarray] | None,
+    kinds: tuple[str, ...],
+    budget: int = BUDGET,
+) -> Plan | Ensemble:
+    """The plan of a net or a program at the shapes of its inputs, which get its data lines' names."""
+    layers = isinstance(net, nn.Layer)
+    shapes = [
+        {name: array.shape[1:] for name, array in x.items() if not (layers and name == "pattern")}
+        for x in (x1, x1 if x2 is None else x2)
+    ]
+    programs, plan = _planned(net, shapes, kinds, budget)
+    _name_data(programs[0], x1, "x1", layers)
+    if x2 is not None:
+        _name_data(programs[1], x2, "x2", layers)
+    return plan
+
+
+def with_graphs(
+    net: Layer | Program, shapes: dict[str, tuple[int, ...]], kinds: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of an example's arrays, with that of the graph that a net of layers aggregates over."""
+    if not isinstance(net, nn.Layer):
+        return shapes
+    (program, _), _ = _planned(net, [shapes] * 2, kinds)
+    scalars = {line.name: line.axes for line in program.lines if isinstance(line, Known)}
+    return shapes | {name: tuple(size for _, size in axes) for name, axes in scalars.items()}
+
+
+def _planned(
+    net: Layer | Program,
+    shapes: list[dict[str, tuple[int, ...]]],
+    kinds: tuple[str, ...],
+    budget: int = BUDGET,
+) -> tuple[tuple[Program, Program], Plan | Ensemble]:
+    plans = _plans if _is_hashable(net) else _plans.__wrapped__
+    return plans(net, tuple(tuple(one.items()) for one in shapes), kinds, budget)
+
+
+@lru_cache(maxsize=32)
+def _plans(
+    net: Layer | Program,
+    shapes: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...],
+    kinds: tuple[str, ...],
+    budget: int = BUDGET,
+) -> tuple[tuple[Program, Program], Plan | Ensemble]:
+    """The program at either shape and their plan, which depend on nothing else."""
+    first = _program(net, shapes[0])
+    second = first if shapes[0] == shapes[1] else _program(net, shapes[1])
+    try:
+        return (first, second), make_plan((first, second), kinds, budget)
+    except NoRule as why:
+        return (first, second), Ensemble((first, second), kinds, str(why))
+
+
+def _is_hashable(net: Layer | Program) -> bool:
+    try:
+        hash(net)
+    except TypeError:
+        return False
+    return True
+
+
+def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Program:
+    if isinstance(net, Program):
+        return net
+    if not isinstance(net, nn.Layer):
+        raise InputError(f"net is {no_layer(net)}, or a Program")
+    known = dict(shapes)
+    if set(known) - {"mask"} != {""}:
+        raise InputError("x1: a dict of arrays goes with a Program; a net of layers takes one array")
+    return nn.program(net, known[""], masked="mask" in known)
+
+
+def _name_data(program: Program, given: dict[str, np.ndarray], argument: str, layers: bool) -> None:
+    names = [line.name for line in program.lines if isinstance(line, Data)]
+    scalars = [line.name for line in program.lines if isinstance(line, Known)]
+    if not names:
+        raise InputError(
+            "net: the program has no data line; p.data(...) makes one, tp.limit reads programs without"
+        )
+    if "" in given and len(names) == 1:
+        given[names[0]] = given.pop("")
+    sizes = {name: tuple(size for _, size in program.vars[name].axes) for name in (*names, *scalars)}
+    if layers:
+        extras.check_graphs(given, sizes.get("pattern"), argument)
+    if set(given) != set(sizes):
+        listed = ", ".join(names) + f" and scalars {', '.join(scalars)}" * bool(scalars)
+        raise InputError(f"{argument}: the program's data lines are {listed}; give a dict with these")
+    for name, axes in sizes.items():
+        features = name in names
+        if given[name].shape[1 : given[name].ndim - features] != axes:
+            expected = ", ".join(["examples", *map(str, axes), *["channels"] * features])
+            what = "data line" if features else "scalars"
+            raise InputError(
+                f"{argument}: shape {given[name].shape} does not fit the {what} {name}, which is ({expected})"
+            )
