@@ -20,8 +20,9 @@ from tpnum.gauss.closed import FAMILIES as FAMILIES_OF_DUALS
 from tpnum.kernels.machine import SLOTS
 from tpnum.lower.variances import Variances
 from tpnum.program.lines import Data
-from tpnum.tiles import inputs, pool, workers
+from tpnum.tiles import pool, workers
 from tpnum.tiles.fast import MachineWorker
+from tpnum.tiles.inputs import _plans
 from tpnum.tiles.sinks import ArraySink
 
 KINDS = ("nngp", "ntk")
@@ -324,7 +325,7 @@ def test_a_plan_that_is_not_mirrored_is_computed_whole():
     net = nn.serial(dense(0.1), nn.Relu(), nn.Dense(1))
     x = inputs(6, (3,))
     want = tp.kernel(net, x)
-    _, plan = inputs._plans(net, ((("", (3,)),),) * 2, ("nngp",))
+    _, plan = _plans(net, ((("", (3,)),),) * 2, ("nngp",))
     plan = replace(plan, mirrored=False)
     data = {next(line.name for line in plan.programs[0].lines if isinstance(line, Data)): x}
     out = np.empty((7, 7))

@@ -11,8 +11,8 @@ from tpnum import nn
 from tpnum.errors import LimitError
 from tpnum.lower.variances import Variances
 from tpnum.tiles import cells
-from tpnum.tiles.inputs import plan_of
 from tpnum.tiles.grid import Tile, blocks, panels, squares
+from tpnum.tiles.inputs import plan_of
 from tpnum.tiles.pool import run
 from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import make_worker

@@ -20,9 +20,6 @@ from tpnum.law.threads import Stop, together
 if TYPE_CHECKING:
     from tpnum.program import Program
 
-POINTS = 1 << 14
-"""Points of an ensemble, in all of its replicates, if no accuracy is asked for."""
-
 REPLICATES = 16
 """Parts of an ensemble that know nothing of each other: their spread is what the error is told from."""
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from tpnum.errors import LimitError
 from tpnum.law import graph
-from tpnum.law.spread import apart
 from tpnum.law.frames import frame
+from tpnum.law.spread import apart
 from tpnum.program.lines import Attend
 
 if TYPE_CHECKING:

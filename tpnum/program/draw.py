@@ -230,6 +230,7 @@ class Run:
             share = share * (moved - (share * moved).sum(axis=over, keepdims=True))
         made = (share * at[line.vector]).sum(axis=over)
         return self.whole(made, self.vars[line.name].axes, made.shape[-1:])
+
     def along(self, line: Along) -> np.ndarray:
         rule = ALONG[line.kind]
         axes = union([self.vars[n] for n in line.args])

@@ -16,8 +16,8 @@ from tpnum.arguments import finite_array
 from tpnum.errors import InputError, LimitError
 from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.tangents import ProfileTangents
-from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.reverse import tape_of
+from tpnum.lower.unsupported import Unsupported
 from tpnum.tiles.derivatives import GeneralDerivatives, Tiles, diagonals, infinite, names_of
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.pool import run

@@ -15,8 +15,8 @@ from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.plan import Plan, make_plan
 from tpnum.evaluate.tangents import PairTangents, ProfileTangents
 from tpnum.jets import Jet
-from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.reverse import tape_of
+from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import changed, paths_of
 from tpnum.tiles.grid import Tile, general_side, squares
 from tpnum.tiles.pool import Stopped, run

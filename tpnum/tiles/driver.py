@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum import nn
 from tpnum.arguments import choice, flag, whole
 from tpnum.arguments import jobs as jobs_of
 from tpnum.ensemble.tile import Ensemble
 from tpnum.errors import InputError, LimitError
 from tpnum.evaluate.joint import BUDGET, RTOL, Account, accuracy
-from tpnum.evaluate.plan import Plan, make_plan
-from tpnum.law.price import NoRule
 from tpnum.lower.variances import Variances
-from tpnum.nn.base import no_layer
 from tpnum.program import Program
-from tpnum.program.lines import Data, Known
-from tpnum.tiles import arguments, batches, extras
+from tpnum.tiles import arguments, batches
 from tpnum.tiles.backends import is_remote
 from tpnum.tiles.contracted import MORE, Against, asked_of, contracted
 from tpnum.tiles.derivatives import Derivatives, derivatives, plan_with_slopes
 from tpnum.tiles.elsewhere import kernel_elsewhere
+from tpnum.tiles.inputs import inputs_of, plan_of
 from tpnum.tiles.layout import SIDES
 from tpnum.tiles.named import Kernels, WithError
 from tpnum.tiles.pool import one_blas_thread
-from tpnum.tiles.inputs import inputs_of, plan_of
 from tpnum.tiles.roads import Call, filled
 from tpnum.tiles.targets import on_disk
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tpnum.ensemble.tile import Ensemble
 from tpnum.evaluate.joint import BUDGET, RTOL, Account
+from tpnum.law.price import NoRule
 from tpnum.lower.variances import Variances
 from tpnum.tiles import extras
 from tpnum.tiles.diagonal import fill_diagonals
@@ -18,7 +20,6 @@ from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import make_worker
 
 if TYPE_CHECKING:
-    from tpnum.ensemble.tile import Ensemble
     from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
 

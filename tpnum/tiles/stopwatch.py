@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+LONG = 12.0
+"""Seconds that a tile of a road without regions may take in a trial."""
+
 SHARE = 0.2
 """Seconds that one of the measurements may take, once it is known to be cheaper than that."""
 

@@ -18,9 +18,9 @@ from tpnum.evaluate.joint import BUDGET, RTOL, Account
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.lower.variances import Variances
 from tpnum.tiles.data import Source, saved
-from tpnum.tiles.inputs import plan_of
 from tpnum.tiles.extras import require_positions
 from tpnum.tiles.grid import Tile
+from tpnum.tiles.inputs import plan_of
 from tpnum.tiles.pool import Stopped, one_blas_thread
 from tpnum.tiles.sampled import SampledWorker, Sampling
 from tpnum.tiles.sinks import ArraySink

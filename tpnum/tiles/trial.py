@@ -25,15 +25,16 @@ from tpnum.lower.program import buffer_places
 from tpnum.lower.variances import CHUNK
 from tpnum.tiles import cells
 from tpnum.tiles.cells import CellWorker
-from tpnum.tiles.inputs import plan_of, with_graphs
 from tpnum.tiles.extras import graphs_of
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile
+from tpnum.tiles.inputs import plan_of, with_graphs
 from tpnum.tiles.representative import OneForAll
 from tpnum.tiles.sampled import SampledWorker, Sampling
+from tpnum.tiles.sampled_trial import sampled_tally
 from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.slabs import preparation
-from tpnum.tiles.stopwatch import SHARE, least, peak_of, seconds, tracing
+from tpnum.tiles.stopwatch import LONG, SHARE, least, peak_of, seconds, tracing
 from tpnum.tiles.tally import Cut, Memory, Tally
 from tpnum.tiles.workers import GeneralWorker, make_worker
 
@@ -53,8 +54,6 @@ MOST = 2048
 """Examples of the largest matrix that is computed as a trial."""
 DATA = 64 << 20
 """Bytes of random inputs."""
-LONG = 12.0
-"""Seconds that a tile of the general path may take."""
 BATCH = 64
 """Entries of a batch from which on each costs the same."""
 RESULTS = 256 << 20
@@ -125,7 +124,9 @@ class Trial:
         x = self._data(count)
         plan = plan_of(self.net, x, None, self.kinds)
         if isinstance(plan, Ensemble):
-            return self.sampled(plan, x, count)
+            shape = (count, count, *plan.axes[0], *plan.axes[1])
+            outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
+            return SampledWorker(Sampling(plan, Account(1.0), None, 0), (x, None), ArraySink(outs))
         self.variances = OneForAll()
         profiles = plan.profiles(x, None, variances=self.variances)
         shape = (count, count, *plan.axes[0], *plan.axes[1])
@@ -136,7 +137,7 @@ class Trial:
         """A worker of a few examples, and the costs: ``n`` is how many there will be, if that is known."""
         size = MOST if n is None else min(max(n, 2), MOST)
         if isinstance(self.plan, Ensemble):
-            return self._ensemble(self.plan, size)
+            return sampled_tally(self.worker, self.plan, size)
         count = self._most(min(size, SAMPLED if self._sampled() else 3 * cells.WIDE))
         started = time.thread_time()
         worker = self.worker(count)
@@ -147,34 +148,6 @@ class Trial:
             return worker, self._cells(worker, made)
         assert isinstance(worker, GeneralWorker)
         return worker, self._general(worker, size)
-
-    # -- the ensemble ----------------------------------------------------------------------------
-
-    def sampled(self, plan: Ensemble, x: dict[str, np.ndarray], count: int) -> SampledWorker:
-        """A worker for ensembles of ``count`` examples."""
-        shape = (count, count, *plan.axes[0], *plan.axes[1])
-        outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
-        return SampledWorker(Sampling(plan, Account(1.0), None, 0), (x, None), ArraySink(outs))
-
-    def _ensemble(self, plan: Ensemble, n: int) -> tuple[Worker, Tally]:
-        """Tiles of few examples, and of more as time allows; what more take grows as it did last."""
-        size, side, found = 1, min(plan.side, n), [0.0]
-        while True:
-            worker = self.worker(size)
-            call = partial(worker.tile, worker.tiles[0])
-            worker.prepare()
-            if size == 1:
-                seconds(call)  # loads kernels
-            found.append(seconds(call))
-            if 2 * size > side or 4 * found[-1] > LONG:
-                break
-            size *= 2
-        grows = np.clip(np.log2(found[-1] / found[-2]), 0.0, 2.0) if size > 1 else 1.0
-        whole = side if n <= side else 2 * side  # a tile off the diagonal is of both of its sides together
-        strip = found[-1] * (whole / size) ** grows / side
-        memory = Memory(0.0, 0.0, 0.0, 1, peak_of(call) * whole / size)
-        cut = Cut(side, side, side, True, filled=False, slab=side)
-        return worker, Tally(cut, 0.0, 0.0, 0.0, 0.0, (), (strip,), memory, worker.grain, size * size)
 
     # -- the machine -----------------------------------------------------------------------------
 
