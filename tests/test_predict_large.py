@@ -98,7 +98,7 @@ def test_the_slope_of_the_likelihood():
     slope = predict.Posterior.init(k, y, NOISE).log_marginal_slope()
     direction = RNG.standard_normal(k.shape)
     direction += direction.T
-    h = 1e-4
+    h = 1e-6
     up, down = (predict.Posterior.init(k + s * h * direction, y, NOISE).log_marginal() for s in (1, -1))
     assert np.sum(slope * direction) == pytest.approx((up - down) / (2 * h), rel=1e-6)
     wrt = tuple(deviations(NET))
