@@ -21,9 +21,10 @@ from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.limits.reading import Families, FractionReading, Recursion
 from tpnum.limits.report import Choice, IndependenceReport, choices, sampled
 from tpnum.program.calls import as_program
-from tpnum.program.expand import maps_below_functions, origins, sources
+from tpnum.program.expand import maps_below_functions
 from tpnum.program.known import settled
 from tpnum.program.lines import Data, Known, Transpose
+from tpnum.program.parts import origins, sources
 from tpnum.program.refer import refer
 from tpnum.program.sample import arrays_of
 from tpnum.program.text import place, quoted_places

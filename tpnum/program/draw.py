@@ -13,7 +13,6 @@ from tpnum.arguments import whole
 from tpnum.errors import InputError, require_memory
 from tpnum.functions.checked import check_elementwise, checked
 from tpnum.program.along import ALONG
-from tpnum.program.expand import origins, scalar_names
 from tpnum.program.lines import (
     Along,
     Arith,
@@ -34,6 +33,7 @@ from tpnum.program.lines import (
     Transpose,
     Var,
 )
+from tpnum.program.parts import origins, scalar_names
 from tpnum.program.text import made_by
 
 if TYPE_CHECKING:
