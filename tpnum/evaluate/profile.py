@@ -313,7 +313,7 @@ class ProfileValues:
 
     @_compute.register
     def _(self, node: graph.Within) -> np.ndarray:
-        from tpnum.evaluate.general import within
+        from tpnum.evaluate.same import within
 
         return within(self, node)
 
@@ -377,7 +377,7 @@ def _places(node: graph.Softmax) -> tuple[int, ...]:
 
 
 def _one_by_one(values: ProfileValues, node: graph.Reduced) -> np.ndarray:
-    from tpnum.evaluate.general import same_input
+    from tpnum.evaluate.same import same_input
 
     return same_input(values, node.pair, node.axes)
 
