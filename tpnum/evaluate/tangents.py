@@ -21,6 +21,7 @@ from tpnum.evaluate.partials import Gaussians, partials, stretch
 from tpnum.gauss.prepared import SCALING
 from tpnum.jets import slopes_of
 from tpnum.law import graph
+from tpnum.law.sources import sources
 from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class ProfileTangents:
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
         if isinstance(node, graph.Reduced):
             return []
-        return [self.values._own(source) for source in graph.sources(node)]
+        return [self.values._own(source) for source in sources(node)]
 
     def along(self, node: graph.Profile, axes: Axes) -> Tangent:
         """A derivative with unit dimensions for the axes that it lacks."""
