@@ -15,7 +15,7 @@ from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.law import graph
 from tpnum.law.sources import sources
 from tpnum.law.worklist import postorder
-from tpnum.program.draw import softmax
+from tpnum.program.arrays import softmax
 from tpnum.program.lines import Moment, Nonlin
 
 if TYPE_CHECKING:
