@@ -15,7 +15,7 @@ from tpnum.program.lines import MatMul, Moment
 
 if TYPE_CHECKING:
     from tpnum.law.independence import Verdict
-    from tpnum.limits.limit import Law
+    from tpnum.limits.law import Law
     from tpnum.limits.reading import Recursion
     from tpnum.program import Program
 
