@@ -8,7 +8,7 @@ import pytest
 import tpnum as tp
 from tpnum.errors import ProgramError
 from tpnum.program.along import ALONG
-from tpnum.program.expand import members
+from tpnum.program.parts import members
 
 B, Q = 4, 3
 

@@ -12,9 +12,9 @@ from tests.oracle.roads import finite_kernels
 from tpnum import nn
 from tpnum.errors import AccuracyWarning, SpecError
 from tpnum.gauss import special
+from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.functional import RELU, STEP, Functional
 from tpnum.gauss.special.jointly import expectation
-from tpnum.gauss.special.sampled_pairs import Family
 
 RTOL = 2e-3
 

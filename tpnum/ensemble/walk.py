@@ -18,7 +18,8 @@ from tpnum.ensemble.text import SQUARES, Text
 from tpnum.errors import LimitError
 from tpnum.evaluate.labels import lift
 from tpnum.law.price import smooth
-from tpnum.program.draw import Run, aligned
+from tpnum.program.arrays import aligned
+from tpnum.program.draw import Run
 from tpnum.program.lines import Axes, Input, LinComb, Map, MatMul, Matrix, Moment, Nonlin, Transpose
 from tpnum.program.text import made_by, place, used_by
 

@@ -9,8 +9,8 @@ import numpy as np
 from tpnum.errors import LimitError
 from tpnum.evaluate import labels
 from tpnum.evaluate.blocks import Block, dims
+from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.jointly import expectation
-from tpnum.gauss.special.sampled_pairs import Family
 from tpnum.law import graph
 
 if TYPE_CHECKING:

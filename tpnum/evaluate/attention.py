@@ -19,7 +19,7 @@ from tpnum.evaluate.blocks import Block, dims
 from tpnum.evaluate.joint import RTOL
 from tpnum.gauss.estimate import half_width
 from tpnum.gauss.points import normal_points, normal_sample, shared
-from tpnum.program.draw import softmax
+from tpnum.program.arrays import softmax
 
 if TYPE_CHECKING:
     from tpnum.evaluate.general import PairValues

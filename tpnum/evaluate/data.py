@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tpnum.program.expand import origins
 from tpnum.program.lines import Data, Known
+from tpnum.program.parts import origins
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,26 +6,24 @@ like K and exact for nearly equal inputs.  The fast path (`tpnum.lower.compiler`
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import singledispatchmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.errors import LimitError
 from tpnum.evaluate import labels, maps
 from tpnum.evaluate.along import jointly
 from tpnum.evaluate.blocks import Block, dims, shape
+from tpnum.evaluate.joint import expected
 from tpnum.gauss.pair import evaluate, in_common
 from tpnum.law import graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
-    from tpnum.program.lines import Axes
 
 NEAR = 0.5
 """Correlations above this are taken from the increments."""
@@ -332,33 +330,7 @@ class PairValues:
 
     @_compute.register
     def _(self, node: graph.PairExpect) -> Block:
-        full = self.shape(node)
-        d = len(node.sites)
-        means, cov = np.zeros((*full, d)), np.zeros((*full, d, d))
-        for i, site in enumerate(node.sites):
-            mean = node.means[i]
-            if mean is not None:
-                means[..., i] = self.profile(mean, site, node)
-            for j in range(d):
-                entry = node.cov[i][j]
-                if isinstance(entry, graph.Profile):
-                    cov[..., i, j] = self.profile(entry, site, node)
-                elif entry is not None:
-                    cov[..., i, j] = self.inner(entry, node).k
-        scalars = [
-            [self.profile(s, node.sites[factor.args[0]], node) for s in factor.scalars]
-            for factor in node.factors
-        ]
-        placed = zip(node.names, node.sites, strict=True)
-        where = ", ".join(self.profiles[s].site.lines.where(name) + "'" * s for name, s in placed)
-        account, value = self.profiles[0].account, np.empty(full)
-        same = np.broadcast_to(self.coincide(node) == 1.0, full)
-        for entries, (kept, group) in ((same, _merged(node)), (~same, (np.arange(d), node.factors))):
-            if entries.any():
-                own = [[s if s.size == 1 else np.broadcast_to(s, full)[entries] for s in g] for g in scalars]
-                some = cov[entries][:, kept[:, None], kept]
-                value[entries], _ = account.expectation(group, own, means[entries][:, kept], some, where)
-        return Block(value, None)
+        return expected(self, node)
 
     @_compute.register
     def _(self, node: graph.Jointly) -> Block:
@@ -396,53 +368,3 @@ def _increments_read(order: list[graph.Pair]) -> set[int]:
         if node.increments and id(node) in read:
             read.update(id(operand) for operand in graph.operands(node))
     return read
-
-
-def _merged(node: graph.PairExpect) -> tuple[np.ndarray, tuple[graph.Factor, ...]]:
-    """The Gaussians that are left where both inputs are one, and the factors as functions of them."""
-    first = [node.names.index(name) for name in node.names]
-    kept = sorted(set(first))
-    place = [kept.index(i) for i in first]
-    factors = (replace(f, args=tuple(place[i] for i in f.args)) for f in node.factors)
-    return np.array(kept), tuple(factors)
-
-
-def within(values: ProfileValues, node: graph.Within) -> np.ndarray:
-    """All entries of a same-input pair node, for every input: (N, *axes of the node)."""
-    pair = node.pair
-    order = [
-        *((name, 2) for name, _ in pair.tied),
-        *((n, 0) for n, _ in pair.rows),
-        *((n, 1) for n, _ in pair.cols),
-    ]
-    own = [*pair.tied, *pair.rows, *((f"{name}'", size) for name, size in pair.cols)]
-    made = []
-    for example in range(values.size):
-        at = slice(example, example + 1)
-        tile = PairValues(values, values, at, at, same=True)
-        tile.run([pair])
-        block = labels.align(tile.full(pair), dims(pair), [("", 0), ("", 1), *order])[0, 0]
-        made.append(block)
-    return labels.align(
-        np.stack(made), ["", *(name for name, _ in own)], ["", *(name for name, _ in node.axes)]
-    )
-
-
-def same_input(
-    values: ProfileValues, pair: graph.Pair, axes: Axes, which: Sequence[int] | None = None
-) -> np.ndarray:
-    """The p = p' entries of a pair node with both inputs the same, for every input or some: (N, *axes)."""
-    inputs = range(values.size) if which is None else which
-    out = np.empty((len(inputs), *(size for _, size in axes)))
-    for n, example in enumerate(inputs):
-        at = slice(example, example + 1)
-        tile = PairValues(values, values, at, at, same=True)
-        tile.run([pair], pooled=True)
-        block = tile.full(pair)
-        if pair.rows or pair.cols:
-            raise LimitError("a variance over positions was left untied")
-        names = dims(pair)
-        order = [names.index((name, 2)) for name, _ in axes]
-        squeezed = np.squeeze(block, axis=(names.index(("", 0)), names.index(("", 1))))
-        out[n] = squeezed.transpose([sum(1 for other in order if other < o) for o in order])
-    return out

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum.arguments import number, whole
 from tpnum.errors import AccuracyWarning, LimitError, outside
+from tpnum.evaluate.blocks import Block
+from tpnum.law import graph
 from tpnum.law.price import NoRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tpnum.law import graph
+    from tpnum.evaluate.general import PairValues
 
 RTOL = 1e-6
 """Relative accuracy asked of these expectations; everything else is good to rounding."""
@@ -225,3 +228,43 @@ def joint_expectation(
     value, error = np.asarray(made.value), np.asarray(made.error)
     size = np.divide(error, relative, out=np.array(np.abs(value)), where=relative > 0.0)
     return value, error, size, cost
+
+
+def expected(values: PairValues, node: graph.PairExpect) -> Block:
+    """The block of such an expectation on a tile."""
+    full = values.shape(node)
+    d = len(node.sites)
+    means, cov = np.zeros((*full, d)), np.zeros((*full, d, d))
+    for i, site in enumerate(node.sites):
+        mean = node.means[i]
+        if mean is not None:
+            means[..., i] = values.profile(mean, site, node)
+        for j in range(d):
+            entry = node.cov[i][j]
+            if isinstance(entry, graph.Profile):
+                cov[..., i, j] = values.profile(entry, site, node)
+            elif entry is not None:
+                cov[..., i, j] = values.inner(entry, node).k
+    scalars = [
+        [values.profile(s, node.sites[factor.args[0]], node) for s in factor.scalars]
+        for factor in node.factors
+    ]
+    placed = zip(node.names, node.sites, strict=True)
+    where = ", ".join(values.profiles[s].site.lines.where(name) + "'" * s for name, s in placed)
+    account, value = values.profiles[0].account, np.empty(full)
+    same = np.broadcast_to(values.coincide(node) == 1.0, full)
+    for entries, (kept, group) in ((same, _merged(node)), (~same, (np.arange(d), node.factors))):
+        if entries.any():
+            own = [[s if s.size == 1 else np.broadcast_to(s, full)[entries] for s in g] for g in scalars]
+            some = cov[entries][:, kept[:, None], kept]
+            value[entries], _ = account.expectation(group, own, means[entries][:, kept], some, where)
+    return Block(value, None)
+
+
+def _merged(node: graph.PairExpect) -> tuple[np.ndarray, tuple[graph.Factor, ...]]:
+    """The Gaussians that are left where both inputs are one, and the factors as functions of them."""
+    first = [node.names.index(name) for name in node.names]
+    kept = sorted(set(first))
+    place = [kept.index(i) for i in first]
+    factors = (replace(f, args=tuple(place[i] for i in f.args)) for f in node.factors)
+    return np.array(kept), tuple(factors)

@@ -13,8 +13,9 @@ from tpnum.evaluate.joint import BUDGET, Account
 from tpnum.gauss.dual import gap
 from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.law import graph
+from tpnum.law.sources import sources
 from tpnum.law.worklist import postorder
-from tpnum.program.draw import softmax
+from tpnum.program.arrays import softmax
 from tpnum.program.lines import Moment, Nonlin
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class ProfileValues:
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
         if isinstance(node, graph.Mapped1):
             return [self._mapped(node)[2]]
-        return [self._own(source) for source in graph.sources(node)]
+        return [self._own(source) for source in sources(node)]
 
     def _mapped(self, node: graph.Mapped1) -> tuple[float, list[Map], graph.Profile]:
         """A multiple, index maps from below, and what they are of: what is between them is never made."""
@@ -313,7 +314,7 @@ class ProfileValues:
 
     @_compute.register
     def _(self, node: graph.Within) -> np.ndarray:
-        from tpnum.evaluate.general import within
+        from tpnum.evaluate.same import within
 
         return within(self, node)
 
@@ -377,7 +378,7 @@ def _places(node: graph.Softmax) -> tuple[int, ...]:
 
 
 def _one_by_one(values: ProfileValues, node: graph.Reduced) -> np.ndarray:
-    from tpnum.evaluate.general import same_input
+    from tpnum.evaluate.same import same_input
 
     return same_input(values, node.pair, node.axes)
 

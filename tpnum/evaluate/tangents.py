@@ -16,11 +16,13 @@ import numpy as np
 from tpnum.errors import LimitError
 from tpnum.evaluate import labels, maps
 from tpnum.evaluate.blocks import Block, dims
+from tpnum.evaluate.chain import Tangent, moved, plus, product, ratio
 from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.partials import Gaussians, partials, stretch
 from tpnum.gauss.prepared import SCALING
 from tpnum.jets import slopes_of
 from tpnum.law import graph
+from tpnum.law.sources import sources
 from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
@@ -29,19 +31,6 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.functions import Function
     from tpnum.program.lines import Axes
-
-CLOSE = 1e-15
-"""A co-correlation whose derivative, of its own size, is lost in that of the correlation."""
-Tangent = np.ndarray | None
-"""(parameters, *the dimensions of the value)."""
-
-
-def _sum(a: Tangent, b: Tangent) -> Tangent:
-    return b if a is None else a if b is None else a + b
-
-
-def _ratio(change: np.ndarray, of: np.ndarray) -> np.ndarray:
-    return np.divide(change, of, out=np.zeros(np.broadcast_shapes(change.shape, of.shape)), where=of > 0)
 
 
 class ProfileTangents:
@@ -66,7 +55,7 @@ class ProfileTangents:
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
         if isinstance(node, graph.Reduced):
             return []
-        return [self.values._own(source) for source in graph.sources(node)]
+        return [self.values._own(source) for source in sources(node)]
 
     def along(self, node: graph.Profile, axes: Axes) -> Tangent:
         """A derivative with unit dimensions for the axes that it lacks."""
@@ -113,7 +102,7 @@ class ProfileTangents:
         for coef, factors in node.terms:
             values = [self.values.along(factor, node.axes) for factor in factors]
             moves = [self.along(factor, node.axes) for factor in factors]
-            total = _sum(total, product(coef, self.coefficient(coef, 1 + len(node.axes)), values, moves))
+            total = plus(total, product(coef, self.coefficient(coef, 1 + len(node.axes)), values, moves))
         return total
 
     @_compute.register
@@ -123,7 +112,7 @@ class ProfileTangents:
         for i, arg in enumerate(node.args):
             move = self.along(arg, node.axes)
             if move is not None:
-                total = _sum(total, np.asarray(node.fn.derivative(i)(*values)) * move)
+                total = plus(total, np.asarray(node.fn.derivative(i)(*values)) * move)
         return total
 
     @_compute.register
@@ -164,13 +153,13 @@ class ProfileTangents:
             power = 2 if node.what in ("second", "slope_second") else 1
             degree = self.scaling(node.fn, node.scalars, self.values._where(node))
             degree -= node.what.startswith("slope")
-            return 0.5 * power * degree * own * _ratio(move, q)
+            return 0.5 * power * degree * own * ratio(move, q)
 
         def of(h: Function) -> np.ndarray:
             other = replace(node, key=("tangent", h, *node.key), fn=h, what="first")
             return self.values.along(other, node.axes)
 
-        return stretch(node.fn, node.what, of, own, q) * _ratio(move, q)
+        return stretch(node.fn, node.what, of, own, q) * ratio(move, q)
 
     @_compute.register
     def _(self, node: graph.Expect2) -> Tangent:
@@ -270,7 +259,7 @@ class PairTangents:
             values = [self.values.profile(p, s, node) for s, p in enumerate(node.other)]
             moves = [self.profile(p, s, node) for s, p in enumerate(node.other)]
             apart = product(1.0, None, values, moves)
-            total = _sum(total, None if apart is None else apart * (1.0 - same))
+            total = plus(total, None if apart is None else apart * (1.0 - same))
         return total
 
     @_compute.register
@@ -283,7 +272,7 @@ class PairTangents:
             values += [self.values.inner(pair, node).k for pair in part.pairs]
             moves += [self.inner(pair, node) for pair in part.pairs]
             carried = self.profiles[0].coefficient(part.coef, len(dims(node)))
-            total = _sum(total, product(part.coef, carried, values, moves))
+            total = plus(total, product(part.coef, carried, values, moves))
         return total
 
     @_compute.register
@@ -372,40 +361,6 @@ class _Of:
     def increments(self, node: graph.Pair) -> bool:
         """Derivatives have none."""
         return False
-
-
-def product(coef: float, carried: Tangent, values: list[np.ndarray], moves: list[Tangent]) -> Tangent:
-    """The derivative of coef * a product, by the product rule."""
-    total: Tangent = None
-    if carried is not None:
-        total = carried
-        for value in values:
-            total = total * value
-    for i, move in enumerate(moves):
-        if move is not None:
-            part = float(coef) * move
-            for j, value in enumerate(values):
-                if j != i:
-                    part = part * value
-            total = _sum(total, part)
-    return total
-
-
-def moved(made: Any, at: Gaussians, dq: Tangent, dq2: Tangent, dc: Tangent) -> Tangent:
-    """The partial derivatives times what moves: rho moves with c, and against the variances."""
-    by_rho, first, second = made
-    rho = at.rho
-    d_rho: Tangent = None if dc is None else _ratio(dc, at.scale)
-    total: Tangent = None
-    for move, q, part in ((dq, at.q, first), (dq2, at.q2, second)):
-        if move is not None:
-            logs = 0.5 * _ratio(move, q)
-            d_rho = _sum(d_rho, -rho * logs)
-            total = _sum(total, part * logs)
-    if d_rho is None:
-        return total
-    # where rho is 1 to rounding it stays there, however steep the function is
-    return _sum(total, by_rho * np.where(np.abs(at.e) < CLOSE, 0.0, d_rho))
 
 
 def _unavailable(where: str) -> LimitError:

@@ -11,7 +11,8 @@ import numpy as np
 from tpnum.arguments import jobs, shown, whole
 from tpnum.errors import InputError
 from tpnum.finite.simulations import Quantity, line_fit, quantity, simulations, unit
-from tpnum.limits.limit import Law, limit
+from tpnum.limits.law import Law
+from tpnum.limits.limit import limit
 from tpnum.program import reads
 from tpnum.program.calls import as_program
 

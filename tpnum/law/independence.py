@@ -20,7 +20,6 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from tpnum.program.along import ALONG
-from tpnum.program.expand import sources
 from tpnum.program.lines import (
     Along,
     Arith,
@@ -34,6 +33,7 @@ from tpnum.program.lines import (
     Softmax,
     Transpose,
 )
+from tpnum.program.parts import sources
 from tpnum.program.text import line_text, made_by, place, used_by
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from tpnum.law.forms import Atom
 from tpnum.law.frames import frame
 from tpnum.law.lines import Lines, alike, named
 from tpnum.law.site import Site, union
-from tpnum.law.spread import apart, spread
+from tpnum.law.spread import apart, behind, spread
 from tpnum.law.tied import Tied
 from tpnum.law.worklist import once
 from tpnum.program.lines import Attend, Axes, Data, Delay, Input, LinComb, Map, MatMul, Matrix
@@ -200,7 +200,7 @@ class Pairs:
             return None
         parts = apart(inner, la.axis) if not out and source not in inner.tied else None
         if parts is not None:
-            return self._sum(la.name, lb.name, tied, [self._behind(la, lb, *part) for part in parts])
+            return self._sum(la.name, lb.name, tied, [behind(la, lb, *part) for part in parts])
         sums_tied = not out and source in inner.tied
         weights = {w for row in (*la.rows, *lb.rows) for _, w in row}
         uniform = sums_tied or (gathers and len(weights) <= 1)
@@ -211,19 +211,6 @@ class Pairs:
             row_map=la,
             col_map=lb,
         )
-
-    def _behind(self, la: Map, lb: Map, part: graph.Part, within: tuple[graph.Pair, ...]) -> graph.Part:
-        """A part of a product with the sum over an axis of those of its pairs that have the axis."""
-        tied, rows, cols = (union(*(getattr(p, side) for p in within)) for side in ("tied", "rows", "cols"))
-        product = graph.Part(1.0, (), (), within)
-        operand = (
-            within[0] if len(within) == 1 else graph.Sum(tied, rows, cols, increments=False, parts=(product,))
-        )
-        left, right = (
-            tuple(axis for axis in axes if axis[0] != line.axis) for axes, line in ((rows, la), (cols, lb))
-        )
-        node = graph.Mapped(tied, left, right, increments=False, operand=operand, row_map=la, col_map=lb)
-        return graph.Part(part.coef, part.rows, part.cols, (*part.pairs, node))
 
     def _one_sided(self, line: Map, other: str, side: int, tied: Axes, centred: bool) -> graph.Pair | None:
         """A map on one side: what it makes or consumes cannot stay tied underneath."""

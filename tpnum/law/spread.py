@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tpnum.law import graph
+from tpnum.law.site import union
 from tpnum.program.lines import LinComb, Map
 from tpnum.program.maps import Mean, Sum
 
@@ -74,3 +75,17 @@ def apart(node: graph.Pair, *axes: str) -> list[tuple[graph.Part, tuple[graph.Pa
         outside = tuple(pair for pair in part.pairs if pair not in within)
         found.append((graph.Part(part.coef, part.rows, part.cols, outside), within))
     return found if any(part.pairs for part, _ in found) else None
+
+
+def behind(la: Map, lb: Map, part: graph.Part, within: tuple[graph.Pair, ...]) -> graph.Part:
+    """A part of a product with the sum over an axis of those of its pairs that have the axis."""
+    tied, rows, cols = (union(*(getattr(p, side) for p in within)) for side in ("tied", "rows", "cols"))
+    product = graph.Part(1.0, (), (), within)
+    operand = (
+        within[0] if len(within) == 1 else graph.Sum(tied, rows, cols, increments=False, parts=(product,))
+    )
+    left, right = (
+        tuple(axis for axis in axes if axis[0] != line.axis) for axes, line in ((rows, la), (cols, lb))
+    )
+    node = graph.Mapped(tied, left, right, increments=False, operand=operand, row_map=la, col_map=lb)
+    return graph.Part(part.coef, part.rows, part.cols, (*part.pairs, node))

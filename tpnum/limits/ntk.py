@@ -10,11 +10,13 @@ import numpy as np
 from tpnum.arguments import choice
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
-from tpnum.limits.limit import Law, limit
+from tpnum.limits.law import Law
+from tpnum.limits.limit import limit
 from tpnum.limits.reading import assembled
 from tpnum.program.calls import as_program
-from tpnum.program.expand import maps_below_functions, members
+from tpnum.program.expand import maps_below_functions
 from tpnum.program.lines import Input, Matrix
+from tpnum.program.parts import members
 from tpnum.program.refer import refer
 from tpnum.program.tangent import refuse_constants
 

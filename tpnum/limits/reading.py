@@ -26,8 +26,8 @@ from tpnum.law.pairs import Pairs
 from tpnum.law.price import TooWide
 from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.law.site import Site
-from tpnum.program.expand import members
 from tpnum.program.lines import MatMul, Moment
+from tpnum.program.parts import members
 
 if TYPE_CHECKING:
     from tpnum.law import graph

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.law import graph
+from tpnum.law.sources import sources
 from tpnum.law.worklist import postorder
 from tpnum.program.lines import MatMul, Moment
 
 if TYPE_CHECKING:
     from tpnum.law.independence import Verdict
-    from tpnum.limits.limit import Law
+    from tpnum.limits.law import Law
     from tpnum.limits.reading import Recursion
     from tpnum.program import Program
 
@@ -82,7 +83,7 @@ def _width(node: graph.Profile) -> int:
 
 def _parts(node: graph.Profile) -> list[graph.Profile]:
     """What a sum or an average is made of."""
-    return graph.sources(node) if isinstance(node, (graph.Polynomial, graph.Mapped1)) else []
+    return sources(node) if isinstance(node, (graph.Polynomial, graph.Mapped1)) else []
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.evaluate.tangents import product
+from tpnum.evaluate.chain import product
 from tpnum.jets import slopes_of
 from tpnum.law import graph
 from tpnum.law.worklist import postorder

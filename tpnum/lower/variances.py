@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tpnum.evaluate.general import same_input
 from tpnum.evaluate.profile import ProfileValues
+from tpnum.evaluate.same import same_input
 from tpnum.kernels._arrays import aligned
 from tpnum.lower.blocks import BlockLayout
 from tpnum.lower.network import grid_of

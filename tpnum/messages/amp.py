@@ -31,7 +31,7 @@ from tpnum.program import Vector
 from tpnum.program.values import MatrixVar
 
 if TYPE_CHECKING:
-    from tpnum.limits.limit import Law
+    from tpnum.limits.law import Law
     from tpnum.program import Program, Scalar
 
 CLOSE = 1e-9

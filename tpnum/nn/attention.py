@@ -28,7 +28,7 @@ from tpnum.nn.base import Block, Features, Layer, Tree
 from tpnum.nn.emitter import Heads
 from tpnum.nn.positions import DECAYS, Decay, Embeddings, embeddings
 from tpnum.nn.weights import ONE, Weights
-from tpnum.program.draw import softmax
+from tpnum.program.arrays import softmax
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tpnum.program.builder import Program
 from tpnum.program.calls import apply, mean
-from tpnum.program.expand import Parts
+from tpnum.program.parts import Parts
 from tpnum.program.sample import Sample, simulate
 from tpnum.program.values import MatrixVar, Scalar, Vector
 

@@ -15,10 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tpnum import functions
-from tpnum.arguments import finite_array, number, real_array, shown
+from tpnum.arguments import number, shown
 from tpnum.errors import ProgramError
 from tpnum.program import backward as reverse
 from tpnum.program import expand as expansion
@@ -27,19 +25,14 @@ from tpnum.program import serial
 from tpnum.program import tangent as differentiated
 from tpnum.program.calls import as_function, handle_of, split_arguments
 from tpnum.program.handle import Handle, is_number
-from tpnum.program.known import append_table
+from tpnum.program.inputs import Inputs
 from tpnum.program.lines import (
     Along,
     Arith,
     Attend,
-    Axes,
-    Data,
-    Input,
-    Known,
     LinComb,
     Map,
     MatMul,
-    Matrix,
     Moment,
     Nonlin,
     Softmax,
@@ -48,7 +41,6 @@ from tpnum.program.lines import (
 )
 from tpnum.program.reads import listed, reads
 from tpnum.program.scan import Loop
-from tpnum.program.state import State
 from tpnum.program.text import program_text
 from tpnum.program.values import MatrixVar, Scalar, Vector
 
@@ -61,10 +53,7 @@ def _variables(values: Any, name: str) -> list[Any] | None:
     return None if values is None and name == "wrt" else listed(values, name)
 
 
-_LOOSE: dict[str, Any] = {"error": ProgramError}
-
-
-class Program(State):
+class Program(Inputs):
     """An append-only list of checked lines, with operators to write them."""
 
     # --- readings
@@ -143,128 +132,6 @@ class Program(State):
             if wrong is not None:
                 raise ProgramError(f"{name}: {shown(wrong)} is not a variable of the program")
         return reverse.backward(self, seeds, wrt, stop)
-
-    # --- inputs
-
-    @reads(dim=read.text, axes=read.axes, fresh=read.flag)
-    def vectors(
-        self,
-        *names: str,
-        mean: Sequence[float] | float = 0.0,
-        cov: Any = None,
-        dim: str = "n",
-        axes: Any = (),
-        fresh: bool = False,
-        trained: bool | float = False,
-    ) -> tuple[Vector, ...]:
-        """Jointly Gaussian input G-vars (independent with variance 1 by default)."""
-        k, label = len(names), ", ".join(read.text(name, "name") for name in names)
-        means = real_array(mean, f"mean of {label}", ProgramError)
-        table = real_array(np.eye(k) if cov is None else cov, f"cov of {label}", ProgramError)
-        if means.shape not in ((), (k,)) or table.shape != (k, k):
-            raise ProgramError(f"cov of {label} must be a {k} x {k} table of numbers, mean {k} of them")
-        mean, cov = tuple(np.broadcast_to(means, k).tolist()), tuple(map(tuple, table.tolist()))
-        return self._inputs(names, mean, cov, dim, axes, fresh, trained)
-
-    def _inputs(
-        self,
-        names: tuple[str, ...],
-        mean: tuple[float, ...],
-        cov: tuple[tuple[float, ...], ...],
-        dim: str,
-        axes: Axes,
-        fresh: bool,
-        trained: bool | float,
-    ) -> tuple[Vector, ...]:
-        scale = (
-            float(trained) if isinstance(trained, bool) else number(trained, "trained", error=ProgramError)
-        )
-        self._append(Input(names, dim, mean, cov, axes, fresh, scale), self._scope if fresh else self._root)
-        return tuple(Vector(self, n) for n in names)
-
-    @reads(name=read.text, dim=read.text, axes=read.axes, fresh=read.flag)
-    def vector(
-        self,
-        name: str,
-        mean: float = 0.0,
-        var: float = 1.0,
-        dim: str = "n",
-        axes: Any = (),
-        fresh: bool = False,
-        trained: bool | float = False,
-    ) -> Vector:
-        """One input G-var: a seed, a bias (``trained=True``), noise (``fresh=True``)."""
-        means, cov = (number(mean, f"mean of {name}", **_LOOSE),), (number(var, f"var of {name}", **_LOOSE),)
-        (v,) = self._inputs((name,), means, (cov,), dim, axes, fresh, trained)
-        return v
-
-    @reads(dim=read.text)
-    def ones(self, dim: str = "n") -> Vector:
-        """The vector of ones of a CDC (one line, made once)."""
-        return self._constant("ones", 1.0, dim, ())
-
-    @reads(dim=read.text, axes=read.axes)
-    def zeros(self, dim: str = "n", axes: Any = ()) -> Vector:
-        """The zero vector of a CDC (one line, made once)."""
-        return self._constant("zeros", 0.0, dim, axes)
-
-    def _constant(self, name: str, value: float, dim: str, axes: Axes) -> Vector:
-        for line in self._root.lines:
-            if (
-                isinstance(line, Input)
-                and (line.mean, line.cov, line.dim, line.axes) == ((value,), ((0.0,),), dim, axes)
-                and not line.fresh
-            ):
-                return Vector(self, line.names[0])
-        name = self._auto("_".join([name, *([dim] if dim != "n" else []), *(a for a, _ in axes)]), bare=True)
-        return self.vector(name, mean=value, var=0.0, dim=dim, axes=axes)
-
-    @reads(name=read.text, axes=read.axes, channels=read.text)
-    def data(self, name: str, axes: Any = (), channels: str = "d") -> Vector:
-        """Data: enters through matrices whose columns are ``channels``.  Axes: {"t": 5} or (("t", 5),)."""
-        self._append(Data(name, channels, axes), self._root)
-        return Vector(self, name)
-
-    @reads(name=read.text, axes=read.axes)
-    def scalars(self, name: str, axes: Any = (), values: Any = None) -> Scalar:
-        """Known numbers, a scalar family over ``axes``: of each example, as a mask or the edges of a graph.
-
-        They are given with the data, by name, as arrays (.., *axes).  ``values``, an array (*axes), makes
-        them constants of the program instead, the same for all examples, as a causal mask is.
-        """
-        if values is None:
-            self._append(Known(name, axes), self._root)
-            return Scalar(self, name)
-        table, sizes = finite_array(values, "values", error=ProgramError), tuple(size for _, size in axes)
-        if table.shape != sizes:
-            raise ProgramError(f"values of {name} have shape {table.shape}; its axes have the sizes {sizes}")
-        append_table(self, name, axes, table)
-        return Scalar(self, name)
-
-    @reads(
-        name=read.text,
-        rows=read.text,
-        cols=read.text,
-        axes=read.axes,
-        trained=read.flag,
-        tangent=read.real_or_none,
-    )
-    def matrix(
-        self,
-        name: str,
-        var: float = 1.0,
-        rows: str = "n",
-        cols: str = "n",
-        axes: Any = (),
-        trained: bool = True,
-        tangent: float | None = None,
-    ) -> MatrixVar:
-        """A rows x cols matrix with entries N(0, var / cols); ``tangent``: the variance of its direction."""
-        variance = number(var, f"var of {name}", **_LOOSE)
-        if tangent is None:
-            tangent = variance if trained else 0.0
-        self._append(Matrix(name, rows, cols, variance, tangent, axes), self._root)
-        return MatrixVar(self, name)
 
     # --- lines
 

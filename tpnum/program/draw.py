@@ -11,9 +11,8 @@ import numpy as np
 
 from tpnum.arguments import whole
 from tpnum.errors import InputError, require_memory
-from tpnum.functions.checked import check_elementwise, checked
 from tpnum.program.along import ALONG
-from tpnum.program.expand import origins, scalar_names
+from tpnum.program.arrays import aligned, pointwise, product, root_of, softmax, union
 from tpnum.program.lines import (
     Along,
     Arith,
@@ -32,8 +31,8 @@ from tpnum.program.lines import (
     Scan,
     Softmax,
     Transpose,
-    Var,
 )
+from tpnum.program.parts import origins, scalar_names
 from tpnum.program.text import made_by
 
 if TYPE_CHECKING:
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
 
 DRAWN = 1 << 20
 """Numbers drawn in one call, which nobody can interrupt."""
-
-WORK = 1 << 31
-"""Multiplications in one call, for the same reason."""
 
 WIDEST = 1 << 40
 """More than any machine holds."""
@@ -153,7 +149,7 @@ class Run:
 
     def input(self, line: Input) -> None:
         n, shape, k = self.widths[line.dim], tuple(s for _, s in line.axes), len(line.names)
-        root = _root(np.asarray(line.cov, dtype=float))
+        root = root_of(np.asarray(line.cov, dtype=float))
         mean = np.asarray(line.mean)[:, None]
         if line.fresh:
             keys = self.keys(line.names[0], line.axes)
@@ -312,37 +308,6 @@ class Run:
             self.values.pop(name, None)
 
 
-def softmax(logits: np.ndarray, over: tuple[int, ...], weights: np.ndarray | None = None) -> np.ndarray:
-    """weights exp(logits) / (their sum over some axes), zero where that is; nothing overflows."""
-    if weights is not None:
-        logits = np.where(weights > 0.0, logits, -np.inf)
-    largest = logits.max(axis=over, keepdims=True)
-    made = np.exp(logits - np.where(np.isfinite(largest), largest, 0.0))
-    if weights is not None:
-        made = made * weights
-    total = made.sum(axis=over, keepdims=True)
-    return np.asarray(made / np.where(total == 0.0, 1.0, total))
-
-
-def product(h: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """h @ a^T, some rows of a at a time: nobody can interrupt a product."""
-    work = a.shape[-1] * (h.size // max(1, h.shape[-1]))
-    rows = max(1, WORK // max(1, work))
-    if rows >= a.shape[-2]:
-        return h @ a.swapaxes(-1, -2)
-    parts = [h @ a[..., begin : begin + rows, :].swapaxes(-1, -2) for begin in range(0, a.shape[-2], rows)]
-    return np.concatenate(parts, axis=-1)
-
-
-def pointwise(f: Callable[..., Any], name: str, arrays: list[np.ndarray]) -> np.ndarray:
-    """A user's function on arrays as flat ones of equal lengths, checked: (.., points)."""
-    shape = np.broadcast_shapes(*(a.shape for a in arrays))
-    points = [np.broadcast_to(a, shape).reshape(-1) for a in arrays]
-    made = checked(f, name, points)
-    check_elementwise(f, *points, name=name, made=made)
-    return made
-
-
 def _made_inside(scan: Scan) -> set[str]:
     names: set[str] = set()
     for line in scan.body:
@@ -382,26 +347,3 @@ def widths_of(dims: Mapping[str, float], width: int | Mapping[str, int]) -> dict
         if n < 1:
             raise InputError(f"the width of CDC {d!r} is {n}: a width is at least 1")
     return out
-
-
-def _root(cov: np.ndarray) -> np.ndarray:
-    """A root of a positive semidefinite matrix, triangular where it is regular."""
-    try:
-        return np.linalg.cholesky(cov)
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(cov)
-        return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
-
-
-def union(variables: list[Var]) -> Axes:
-    return tuple(dict.fromkeys(a for v in variables for a in v.axes))
-
-
-def aligned(value: np.ndarray, var: Var, axes: Axes) -> np.ndarray:
-    """(examples, axes..., n) with the given axes, size 1 where the variable lacks one; n = 1 for scalars."""
-    tail = value.shape[-1:] if var.kind != "S" else (1,)
-    own = [a for a, _ in var.axes]
-    order = [own.index(a) for a, _ in axes if a in own]
-    value = value.reshape(value.shape[0], *(n for _, n in var.axes), *tail)
-    value = value.transpose(0, *(1 + k for k in order), value.ndim - 1)
-    return value.reshape(value.shape[0], *(n if a in own else 1 for a, n in axes), *tail)

@@ -11,9 +11,10 @@ import numpy as np
 from tpnum import functions
 from tpnum.arguments import finite_array, shown, whole
 from tpnum.errors import InputError, ProgramError
+from tpnum.program.arrays import aligned, pointwise, union
 from tpnum.program.calls import as_program, is_named
 from tpnum.program.check import quoted
-from tpnum.program.draw import Run, aligned, pointwise, union
+from tpnum.program.draw import Run
 from tpnum.program.handle import Handle
 from tpnum.program.refer import refer
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from tpnum import functions
 from tpnum.errors import ProgramError
-from tpnum.program.expand import Parts
 from tpnum.program.lines import (
     Along,
     Arith,
@@ -32,6 +31,7 @@ from tpnum.program.lines import (
     Transpose,
 )
 from tpnum.program.maps import IndexMap, Mean, Rows, Shift, Sum, Take
+from tpnum.program.parts import Parts
 from tpnum.program.windows import Pool, Transposed, Window
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from tpnum.program.scope import Scope
 from tpnum.program.text import made_by
 
 if TYPE_CHECKING:
-    from tpnum.program.expand import Parts
+    from tpnum.program.parts import Parts
     from tpnum.program.values import Vector
 
 

@@ -20,7 +20,8 @@ from tpnum.gauss.special.batches import (
     homogeneous,
     homogeneous_or_none,
 )
-from tpnum.gauss.special.sampled_pairs import Family, Sampler
+from tpnum.gauss.special.families import Family
+from tpnum.gauss.special.sampled_pairs import Sampler
 from tpnum.kernels.batchnorm import pair_moments
 
 if TYPE_CHECKING:

@@ -1,0 +1,71 @@
+"""Families of Gaussian vectors on points that all of them share, and averages over replicates of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.gauss.points import point_sets, shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPLICATES = 8
+T95 = 2.365
+"""Half a 95 % interval from so many replicates, in standard errors."""
+
+NOTHING = 1e-9
+"""Variances below this share of the largest are none."""
+
+PIECE = 1 << 20
+"""Numbers of an array at a time."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Gaussian vectors: covariances (families, d, d), means (families, d) or None for zero."""
+
+    cov: np.ndarray
+    mean: np.ndarray | None = None
+
+    @cached_property
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Roots L (families, d, d) of the covariances, and their inverses, zero along what does not vary."""
+        values, vectors = np.linalg.eigh(0.5 * (self.cov + self.cov.transpose(0, 2, 1)))
+        some = values > NOTHING * values[:, -1:]
+        roots = np.sqrt(np.where(some, values, 0.0))
+        inverse = np.divide(1.0, roots, out=np.zeros_like(roots), where=some)
+        return vectors * roots[:, None, :], inverse[:, :, None] * vectors.transpose(0, 2, 1)
+
+    def at(self, which: slice, x: np.ndarray) -> np.ndarray:
+        """u = L x + mean at points x (d, points): (families, d, points)."""
+        made = self.factors[0][which] @ x
+        return made if self.mean is None else made + self.mean[which][:, :, None]
+
+    def pieces(self, points: int) -> Iterator[slice]:
+        step = max(1, PIECE // (self.cov.shape[1] * points))
+        for begin in range(0, len(self.cov), step):
+            yield slice(begin, min(begin + step, len(self.cov)))
+
+
+def matched_points(d: int, power: int) -> np.ndarray:
+    """2^power normal points in each of the replicates (replicates, d, points), of mean 0 and covariance 1."""
+
+    def make() -> np.ndarray:
+        z = point_sets(d, power, 1 << power, range(REPLICATES)).transpose(1, 0, 2)
+        z = z - z.mean(axis=2, keepdims=True)
+        root = np.linalg.cholesky(z @ z.transpose(0, 2, 1) / z.shape[2])
+        return np.linalg.solve(root, z)
+
+    return shared(("matched", d, power), make)
+
+
+def averaged(made: np.ndarray) -> tuple[np.ndarray, float]:
+    """The mean over replicates, and half a 95 % interval by the variances of all entries, which are alike."""
+    if not made.size:
+        return made.mean(axis=0), 0.0
+    variance = float(np.mean(made.var(axis=0, ddof=1))) / len(made)
+    return made.mean(axis=0), T95 * float(np.sqrt(variance))

@@ -1,0 +1,204 @@
+"""What a plan says: the road of a kernel matrix, its regions and their costs, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
+    from tpnum.tiles.store_plan import StorePlan
+    from tpnum.tiles.tally import Tally
+
+
+@dataclass(frozen=True)
+class Region:
+    """A piece of the schedule that runs without a buffer in between.
+
+    ``grid`` are its index axes with their positions for either input, ``cells`` the pairs of positions on
+    its largest grid, in ``components`` that never read each other.  ``loads`` and ``stores`` are what comes
+    from buffers and goes into them, per pair of examples; ``listing`` are its instructions, one per line.
+    ``back_end`` is "compiled", or "NumPy" with the ``reason``; its instructions are then nodes of the graph.
+    One that is "sampled" is the whole program, line by line.
+    """
+
+    grid: str
+    components: int
+    cells: int
+    instructions: int
+    loads: tuple[str, ...]
+    stores: tuple[str, ...]
+    seconds_per_pair: float
+    listing: str = field(repr=False)
+    back_end: str = "compiled"
+    reason: str = ""
+
+    def __str__(self) -> str:
+        back_end = f"{self.back_end} ({self.reason})" if self.reason else self.back_end
+        lines = [
+            f"{self.grid}: {counted(self.components, 'component')}, {counted(self.cells, 'cell')}, "
+            f"{counted(self.instructions, 'instruction')}, {back_end}, {_time(self.seconds_per_pair)} a pair"
+        ]
+        lines += [f"  {word} {', '.join(found)}" for word, found in self._buffers() if found]
+        return "\n".join(lines)
+
+    def _buffers(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        return ("loads", self.loads), ("stores", self.stores)
+
+
+@dataclass(frozen=True, repr=False)
+class KernelPlan:
+    """How `tpnum.kernel` computes a matrix, and what that costs on this machine; it prints itself.
+
+    Attributes
+    ----------
+    get, shape, dtype
+        What was asked for.
+    road
+        "machine" (compiled, nets without index axes), "cells" (compiled, nets with index axes, and those of
+        which some nodes are not compiled, each a region by NumPy), "general" (NumPy, everything else) or
+        "ensemble" (sampled, where no rules reach): the one that `tpnum.kernel` takes.
+    reason
+        Why this road; for the general path what the others do not know, for the cells what is not compiled.
+    regions
+        The pieces of the schedule in order, see `Region`.
+    tile
+        Rows and columns of a tile.
+    n, cores
+        The size of the matrix and the number of threads, None if no size was given.
+    store
+        With ``out``: tiles, bytes, files and seconds of the matrix on disk, see `StorePlan`.
+    measured
+        The pairs of random inputs that were computed for the times, or, where a single pair takes long,
+        of which some cells were.
+    """
+
+    get: tuple[str, ...]
+    shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]
+    dtype: np.dtype
+    road: str
+    reason: str
+    regions: tuple[Region, ...]
+    bytes_per_pair: int
+    """Bytes of results per pair."""
+    bytes_per_example: int
+    tally: Tally
+    n: int | None = None
+    cores: int | None = None
+    store: StorePlan | None = None
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        return self.tally.cut.height, self.tally.cut.width
+
+    @property
+    def measured(self) -> int:
+        return self.tally.pairs
+
+    @property
+    def seconds_per_pair(self) -> float:
+        """Processor seconds of one thread per pair of examples in whole tiles; mirror images are free."""
+        return self.tally.inputs + sum(self.tally.regions)
+
+    @property
+    def bytes_per_thread(self) -> int:
+        """The most bytes that a thread holds for its tile."""
+        return round(self.tally.memory.thread)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds for the symmetric n x n matrix, if threads do not slow each other down; None without n."""
+        if self.n is None or self.cores is None:
+            return None
+        return self.tally.seconds(self.n, self.cores)
+
+    @property
+    def bytes(self) -> int | None:
+        """Bytes of the n x n matrix, its inputs, what is made of them, and the tiles; None without n."""
+        if self.n is None or self.cores is None:
+            return None
+        given = self.n * (self.n * self.bytes_per_pair + self.bytes_per_example)
+        return given + round(self.tally.bytes(self.n, self.cores))
+
+    def __str__(self) -> str:
+        """The road, the regions, and the costs: in lines."""
+        height, width = self.tile
+        lines = [
+            f"{', '.join(self.get)} at shape {self._shape()} in {self.dtype}",
+            f"road: {self.road} ({self.reason})",
+        ]
+        for number, region in enumerate(self.regions, 1):
+            first, *rest = str(region).split("\n")
+            lines += [f"  {number}  {first}", *(f"     {line}" for line in rest)]
+        lines += [
+            f"a pair and thread: {_time(self.seconds_per_pair)}, {_time(self.tally.inputs)} of it for the "
+            f"inputs of a tile; {_size(self.bytes_per_pair)} of results",
+            f"a thread: {_size(self.bytes_per_thread)} for a tile of {height} x {width} pairs",
+        ]
+        if self.seconds is not None and self.bytes is not None:
+            lines.append(
+                f"{self.n} x {self.n}, symmetric, {counted(self.cores or 1, 'thread')}: "
+                f"{_time(self.seconds)}, {_size(self.bytes)}"
+            )
+        if self.store is not None:
+            lines += _stored(self.store)
+        lines.append(f"times were measured on {counted(self.measured, 'pair')} of random inputs, one thread")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<KernelPlan: {self}>"
+
+    def _shape(self) -> str:
+        if isinstance(self.shape, tuple):
+            return _by(self.shape)
+        return ", ".join(f"{name} {_by(shape)}" for name, shape in self.shape.items())
+
+
+def _stored(store: StorePlan) -> list[str]:
+    height, width = store.tile
+    made = store.bytes / store.processor_seconds
+    return [
+        f"on disk: {counted(store.tiles, 'tile')} of {height} x {width} pairs, {_size(store.bytes)} in "
+        f"{counted(store.files, 'file')}; {_time(store.tile_seconds)} a tile, {_time(store.write_seconds)} "
+        "to write it",
+        f"by {counted(store.cores, 'processor')}: {_time(store.seconds)}; one makes {_size(made)} a second, "
+        f"the file system takes {_size(store.bandwidth)}: from {counted(round(store.limit), 'processor')} on "
+        "it is the limit",
+    ]
+
+
+# -- words -------------------------------------------------------------------------------------------
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _time(seconds: float) -> str:
+    """Seconds with three digits, in the unit that fits."""
+    for least, unit, size in (
+        (86400.0, "days", 86400.0),
+        (3600.0, "h", 3600.0),
+        (60.0, "min", 60.0),
+        (1.0, "s", 1.0),
+        (1e-3, "ms", 1e-3),
+        (1e-6, "us", 1e-6),
+    ):
+        if seconds >= least:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def _size(count: float) -> str:
+    """Bytes with three digits, in the unit that fits."""
+    for power, unit in ((50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 2.0**power:
+            return f"{count / 2.0**power:.4g} {unit}"
+    return f"{count:.0f} bytes"
