@@ -225,7 +225,7 @@ def test_a_plan_shows_the_back_end_of_every_region() -> None:
 def test_regions_by_numpy_know_equal_examples_in_every_strip(monkeypatch):
     """Correlations of an example with itself are one there, wherever its strip begins."""
     seen = []
-    coincide = CellValues._coincide
+    coincide = CellValues.coincide
 
     def checked(values: CellValues, node: graph.Pair) -> np.ndarray:
         found = coincide(values, node)
@@ -234,7 +234,7 @@ def test_regions_by_numpy_know_equal_examples_in_every_strip(monkeypatch):
         seen.append(int(cols[0]))
         return found
 
-    monkeypatch.setattr(CellValues, "_coincide", checked)
+    monkeypatch.setattr(CellValues, "coincide", checked)
     x = np.random.default_rng(4).standard_normal((35, 4, 2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AccuracyWarning)
