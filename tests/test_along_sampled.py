@@ -138,3 +138,33 @@ def test_gradients_across_two_batches(functional):
     far = (made[0] - every.mean(axis=0)) / np.hypot(every.std(axis=0) / 2**8, error)
     assert np.abs(far).max() < 4.5
     assert error < 5e-3 * np.abs(made).max()
+
+
+@pytest.mark.parametrize("case", ["largest entries", "normalisation"])
+def test_transposed_cells_are_computed_once(case):
+    """A tile of inputs with themselves has the values of two of equal inputs, within errors."""
+    net, x = RULED[case], X[:, :4]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)
+        one = tp.kernel(net, x, get=BOTH, rtol=1e-3)
+        two = tp.kernel(net, x, x.copy(), get=BOTH, rtol=1e-3)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a, a.T)
+        np.testing.assert_allclose([b[0, 1], b[1, 0]], a[0, 1], rtol=0, atol=3e-3 * np.abs(b).max())
+
+
+def test_cells_that_are_transposes():
+    """Found by the families that they pair, and only if the matrices between these agree."""
+    from tpnum.evaluate.along import _both, _mirrored
+
+    a, b = (part.ravel() for part in np.indices((3, 3)))
+    m = np.random.default_rng(3).standard_normal((3, 3, 2, 2))
+    cross = (m + m.transpose(1, 0, 3, 2)).reshape(9, 2, 2)
+    source = _mirrored(a, b, cross, None)
+    np.testing.assert_array_equal(source, [0, 1, 2, 1, 4, 5, 2, 5, 8])
+    np.testing.assert_array_equal(_both(cross[source == np.arange(9)], source), cross)
+    other = cross.copy()
+    other[3, 0, 1] += 1e-6
+    np.testing.assert_array_equal(_mirrored(a, b, other), [0, 1, 2, 3, 4, 5, 2, 5, 8])
+    np.testing.assert_array_equal(_mirrored(a * 0, b * 0, cross), np.arange(9))
+    np.testing.assert_array_equal(_mirrored(a, b + 3, cross), np.arange(9))

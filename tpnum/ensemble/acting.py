@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product as indices
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,7 @@ def acted_on(parts: Sequence[Product], action: Action) -> tuple[Product, ...]:
         def some(array: np.ndarray, at: Sequence[Any] = index) -> np.ndarray:
             return array[tuple(slice(None) if n == 1 else i for i, n in zip(at, array.shape, strict=False))]
 
-        for coefs, atoms in each(parts, some, lambda normal, some=some: normal_at(normal, some, whole)):
+        for coefs, atoms in each(parts, some, partial(normal_at, some=some, shape=whole)):
             made.append((coefs * weights, atoms))
     if action.keeps:
         return tuple(made)
@@ -125,4 +126,4 @@ def acted_on(parts: Sequence[Product], action: Action) -> tuple[Product, ...]:
     def without(array: np.ndarray) -> np.ndarray:
         return array.squeeze(axis=action.over)
 
-    return each(made, without, lambda normal: normal_at(normal, without, (0, *shape)))
+    return each(made, without, partial(normal_at, some=without, shape=(0, *shape)))
