@@ -17,7 +17,7 @@ from tpnum.lower.blocks import BlockLevel
 from tpnum.lower.network import grid_of
 from tpnum.nn.base import Layer
 from tpnum.program.text import line_text
-from tpnum.tiles import arguments, extras
+from tpnum.tiles import arguments, batches, extras
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.pool import one_blas_thread, thread_count
@@ -93,6 +93,8 @@ class KernelPlan:
         Rows and columns of a tile.
     n, cores
         The size of the matrix and the number of threads, None if no size was given.
+    batch_size
+        Where examples come in batches, their size: pairs, tiles and costs are then those of batches.
     store
         With ``out``: tiles, bytes, files and seconds of the matrix on disk, see `StorePlan`.
     measured
@@ -113,6 +115,12 @@ class KernelPlan:
     n: int | None = None
     cores: int | None = None
     store: StorePlan | None = None
+    batch_size: int | None = None
+
+    @property
+    def inputs(self) -> int | None:
+        """The rows of the matrix of inputs, which are examples or whole batches; None without n."""
+        return None if self.n is None else self.n // (self.batch_size or 1)
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -135,23 +143,24 @@ class KernelPlan:
     @property
     def seconds(self) -> float | None:
         """Seconds for the symmetric n x n matrix, if threads do not slow each other down; None without n."""
-        if self.n is None or self.cores is None:
+        if self.inputs is None or self.cores is None:
             return None
-        return self.tally.seconds(self.n, self.cores)
+        return self.tally.seconds(self.inputs, self.cores)
 
     @property
     def bytes(self) -> int | None:
         """Bytes of the n x n matrix, its inputs, what is made of them, and the tiles; None without n."""
-        if self.n is None or self.cores is None:
+        if self.inputs is None or self.cores is None:
             return None
-        given = self.n * (self.n * self.bytes_per_pair + self.bytes_per_example)
-        return given + round(self.tally.bytes(self.n, self.cores))
+        given = self.inputs * (self.inputs * self.bytes_per_pair + self.bytes_per_example)
+        return given + round(self.tally.bytes(self.inputs, self.cores))
 
     def __str__(self) -> str:
         """The road, the regions, and the costs: in lines."""
         height, width = self.tile
+        grouped = f", pairs and tiles of batches of {self.batch_size}" if self.batch_size else ""
         lines = [
-            f"{', '.join(self.get)} at shape {self._shape()} in {self.dtype}",
+            f"{', '.join(self.get)} at shape {self._shape()} in {self.dtype}{grouped}",
             f"road: {self.road} ({self.reason})",
         ]
         for number, region in enumerate(self.regions, 1):
@@ -192,6 +201,7 @@ def plan(
     mask_constant: float | None = None,
     pattern1: Any = None,
     out: Any = None,
+    batch_size: int | None = None,
 ) -> KernelPlan:
     """How `tpnum.kernel` will compute a net's kernels, and what that costs on this machine.
 
@@ -222,6 +232,8 @@ def plan(
     out
         Where the matrix is to be stored, as in `tpnum.kernel`, for its tiles, bytes, files, seconds, and the
         number of processors from which on the file system there is the limit.
+    batch_size
+        Examples of a batch, as in `tpnum.kernel`, for nets of layers that normalise over it.
 
     Returns
     -------
@@ -246,11 +258,20 @@ def plan(
         None if size is None else thread_count(None) if cores is None else whole(cores, "cores", 1, MOST)
     )
     shapes = _shapes(shape)
+    group = None if batch_size is None else whole(batch_size, "batch_size", 1, MOST)
+    if group is not None and out is not None:
+        raise InputError("batch_size: matrices on disk have none; leave it or out")
+    if group is not None and (size or 0) % group:
+        raise InputError(f"batch_size: {group} does not divide n = {size}; give a multiple")
     given = {} if mask_constant is None else {"mask": _masked(net, shapes, mask_constant)}
     try:
         with one_blas_thread(), np.errstate(all="ignore"):
-            trial = Trial(net, shapes | given, kinds, work, pattern1)
-            worker, tally = trial.tally(size)
+            every = shapes | given
+            if group is not None:
+                net = batches.program_at(net, every, group)
+                every = {name: (group, *one) for name, one in every.items()}
+            trial = Trial(net, every, kinds, work, pattern1)
+            worker, tally = trial.tally(size if size is None else size // (group or 1))
             regions = _regions(worker, tally)
     except TpnumError as error:
         argument, colon, rest = str(error).partition(": ")
@@ -273,6 +294,7 @@ def plan(
         size,
         threads,
         store,
+        group,
     )
 
 
