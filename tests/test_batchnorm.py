@@ -229,3 +229,22 @@ def test_spec():
 def test_refusals(error, words, call):
     with pytest.raises(error, match=words):
         call(inputs(10))
+
+
+def test_plans_of_batches():
+    """Pairs are those of batches, n and the bytes of the matrix those of examples."""
+    made = tp.plan(net(), (5,), get=KINDS, batch_size=8, n=32, cores=1)
+    assert (made.batch_size, made.n, made.inputs) == (8, 32, 4)
+    assert made.bytes_per_pair == 2 * 64 * 8
+    assert made.bytes >= 2 * 32 * 32 * 8
+    assert made.seconds > 0.0
+    assert "pairs and tiles of batches of 8" in str(made)
+    assert "32 x 32" in str(made)
+    for words, options in (
+        ("does not divide n = 30", {"n": 30}),
+        ("matrices on disk", {"n": 32, "out": "K.zarr"}),
+    ):
+        with pytest.raises(InputError, match=words):
+            tp.plan(net(), (5,), batch_size=8, **options)
+    with pytest.raises(InputError, match="axis of its data"):
+        tp.plan(tp.Program(), (5,), batch_size=4)

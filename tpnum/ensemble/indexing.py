@@ -39,7 +39,7 @@ def taken_at(value: Value, at: tuple[Any, ...]) -> Value:
 
     shape = tuple(n for k, n in zip(at, value.shape, strict=True) if isinstance(k, slice))
     if isinstance(value, Mixed):
-        return Mixed(shape, _each(value.parts, taken, lambda normal: taken_at(normal, at)))
+        return Mixed(shape, each(value.parts, taken, lambda normal: taken_at(normal, at)))
     parts = tuple(Part(p.channel, taken(p.rows), taken(p.weights)) for p in value.parts)
     return Normal(shape, parts, taken(value.mean), value.component)
 
@@ -60,7 +60,7 @@ def gathered_along(value: Normal | Mixed, at: int, rows: list[tuple[int, float]]
         plain = [(i, 1.0) for i, _ in rows]
         return Mixed(
             shape,
-            _each(
+            each(
                 value.parts,
                 lambda coefs: gathered(coefs, True),
                 lambda normal: gathered_along(normal, at, plain, out),
@@ -75,6 +75,12 @@ def gathered_along(value: Normal | Mixed, at: int, rows: list[tuple[int, float]]
                 channel, where = channel.members[members.flat[0]], where % Family.STRIDE
         made.append(Part(channel, where, gathered(part.weights, True)))
     return Normal(shape, tuple(made), gathered(value.mean, True), value.component)
+
+
+def normal_at(value: Normal, some: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> Normal:
+    """A family of some of the entries of another's arrays, ``shape`` (.., *axes); examples are the same."""
+    parts = tuple(Part(p.channel, some(p.rows), some(p.weights)) for p in value.parts)
+    return Normal((value.shape[0], *shape[1:]), parts, some(value.mean), value.component)
 
 
 def lifted_to(value: Value, own: Axes, axes: Axes) -> tuple[Product, ...]:
@@ -95,10 +101,10 @@ def lifted_to(value: Value, own: Axes, axes: Axes) -> tuple[Product, ...]:
         shape = (one.shape[0], *(n for _, n in axes))
         return Normal(shape, tuple(parts), lift(one.mean, own, axes), one.component)
 
-    return _each(products(value), coefs, normal)
+    return each(products(value), coefs, normal)
 
 
-def _each(
+def each(
     parts: Iterable[Product], coefs: Callable[[np.ndarray], np.ndarray], normal: Callable[[Normal], Any]
 ) -> tuple[Product, ...]:
     """Products of which coefficients and G-vars are put elsewhere."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tpnum.law.price import smooth
-from tpnum.program.lines import Input, LinComb, Map, MatMul, Matrix, Moment, Nonlin
+from tpnum.program.lines import Along, Attend, Input, LinComb, Map, MatMul, Matrix, Moment, Nonlin
 from tpnum.program.text import made_by, used_by
 
 if TYPE_CHECKING:
@@ -113,6 +113,6 @@ class Text:
                 drawn |= degrees[arg]
             case Moment() if line.fn.name in SQUARES and all(kinds[arg].kind == "G" for arg in line.args):
                 pass
-            case Nonlin() | Moment():
-                drawn.update(*(degrees[arg] for arg in line.args))
+            case Nonlin() | Moment() | Along() | Attend():
+                drawn.update(*(degrees.get(used, set()) for used in used_by(line)))
         return set()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.ensemble.acting import Action, acted_on, action_of
 from tpnum.ensemble.atoms import Atom, Tables
 from tpnum.ensemble.draws import Draws
 from tpnum.ensemble.indexing import gathered_along, lifted_to, some_of, taken_at
@@ -20,7 +21,19 @@ from tpnum.evaluate.labels import lift
 from tpnum.law.price import smooth
 from tpnum.program.arrays import aligned
 from tpnum.program.draw import Run
-from tpnum.program.lines import Axes, Input, LinComb, Map, MatMul, Matrix, Moment, Nonlin, Transpose
+from tpnum.program.lines import (
+    Along,
+    Attend,
+    Axes,
+    Input,
+    LinComb,
+    Map,
+    MatMul,
+    Matrix,
+    Moment,
+    Nonlin,
+    Transpose,
+)
 from tpnum.program.text import made_by, place, used_by
 
 if TYPE_CHECKING:
@@ -156,6 +169,8 @@ class Walk(Run):
                 len(line.args) == 1 and self.undrawn(self.vector(line.args[0])) and self.linear(line)
             ):
                 self.put(line.name, self.applied(line))
+            case Along() | Attend() if (action := action_of(self, line)) is not None:
+                self.put(line.name, self.acted(line, action))
             case Moment() if self.exact(line):
                 self.values[line.name] = self.second(line)
             case _:
@@ -278,6 +293,12 @@ class Walk(Run):
         axes = self.vars[line.name].axes
         left, right = (lifted_to(self.vector(name), self.vars[name].axes, axes) for name in line.args)
         return multiplied(_shape((*left, *right), axes), left, right)
+
+    def acted(self, line: Along | Attend, action: Action) -> Value:
+        """What is linear in a vector that is not drawn: a tangent along axes."""
+        lifted = lifted_to(self.vector(action.operand), self.vars[action.operand].axes, action.axes)
+        parts = acted_on(lifted, action)
+        return summed(_shape(parts, self.vars[line.name].axes), parts)
 
     def applied(self, line: Nonlin) -> Mixed:
         """A function of one G-var of a linear component."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tpnum.evaluate.general import PairValues
     from tpnum.program.lines import Axes
 
+SAME = 1e-12
+"""Covariances that differ by this part of the largest are the same."""
+
 
 def jointly(values: PairValues, node: graph.Jointly) -> Block:
     """The block of a node; the error of what is sampled goes to the account."""
@@ -49,15 +52,20 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
     same = np.broadcast_to(values.coincide(frame), full).ravel() == 1.0
     account = values.profiles[0].account
     where = " and ".join(dict.fromkeys(values.profiles[0].site.lines.where(name) for name in node.names))
+    cross, direction = matrices(node.cross, True), matrices(node.direction, _directed(node))
+    source = np.arange(size)
+    if _alike(values, node) and places[0] is not None and places[1] is not None:
+        source = _mirrored(places[0], places[1], cross, direction)
+    kept = np.flatnonzero(source == np.arange(size))
     try:
         value, error = expectation(
             node.what,
             node.sides,
             (families[0], families[1]),
-            (places[0], places[1]),
-            matrices(node.cross, True),
-            same,
-            matrices(node.direction, _directed(node)),
+            (_some(places[0], kept), _some(places[1], kept)),
+            _some(cross, kept),
+            same[kept],
+            _some(direction, kept),
             account.rtol,
             account.budget,
         )
@@ -66,6 +74,8 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
     scale = np.max(np.abs(value), initial=0.0)
     if error and scale:
         account.note(error / scale, f"the expectation along axes over {where}")
+    if len(kept) < size:
+        value = _both(value, source)
     sizes = [[n for name, n in axes if name in node.over] for axes in (node.rows, node.cols)]
     shaped = value.reshape(*full, *sizes[0], *sizes[1])
     names: list[Hashable] = [
@@ -73,6 +83,59 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
         *(key for part, found in zip(along, sizes, strict=True) if found for key in part),
     ]
     return Block(labels.align(shaped, names, dims(node)), None)
+
+
+def _some(array: np.ndarray | None, kept: np.ndarray) -> np.ndarray | None:
+    return None if array is None else array[kept]
+
+
+def _alike(values: PairValues, node: graph.Jointly) -> bool:
+    """Whether rows and columns are the same functions of the same examples."""
+    first, second = node.own
+    one = values.profiles[0] is values.profiles[1] and values.slices[0] == values.slices[1]
+    return (
+        one
+        and node.sides[0] == node.sides[1]
+        and first is not None
+        and second is not None
+        and first.key == second.key
+    )
+
+
+def _mirrored(a: np.ndarray, b: np.ndarray, *matrices: np.ndarray | None) -> np.ndarray:
+    """The cell to which each is the transpose, an earlier one, or itself where there is none.
+
+    Cell c pairs the families a[c] and b[c]; matrices (cells, ..) are checked, as they may be of more axes.
+    """
+    cells = np.arange(len(a))
+    count = int(max(a.max(initial=0), b.max(initial=0))) + 1
+    pairs, turned = a * count + b, b * count + a
+    order = np.argsort(pairs)
+    ordered = pairs[order]
+    if not len(a) or (ordered[1:] == ordered[:-1]).any():
+        return cells
+    at = np.minimum(np.searchsorted(ordered, turned), len(a) - 1)
+    other = order[at]
+    some = np.flatnonzero((ordered[at] == turned) & (other < cells))
+    for matrix in matrices:
+        if matrix is not None:
+            entries, back = matrix[some], matrix[other[some]]
+            if matrix.ndim > 1:
+                back = back.swapaxes(1, 2)
+            near = np.abs(entries - back) <= SAME * np.max(np.abs(matrix), initial=0.0)
+            some = some[near.all(axis=tuple(range(1, near.ndim)))]
+    cells[some] = other[some]
+    return cells
+
+
+def _both(value: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """The values of all cells, from those that are no transposes of others."""
+    cells = np.arange(len(source))
+    out = value[np.searchsorted(np.flatnonzero(source == cells), source)]
+    if out.ndim > 1:
+        turned = source != cells
+        out[turned] = out[turned].swapaxes(1, 2)
+    return out
 
 
 def _directed(node: graph.Jointly) -> bool:

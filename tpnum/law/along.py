@@ -14,12 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tpnum.errors import LimitError
 from tpnum.functions.combine import product
 from tpnum.gauss.special.functional import Functional
 from tpnum.law import graph
 from tpnum.law.forms import IDENTITY, Atom
 from tpnum.law.frames import frame
+from tpnum.law.price import NoRule
 from tpnum.program.along import ALONG
 from tpnum.program.lines import Along
 
@@ -176,7 +176,7 @@ def _functional(lines: Lines, line: Along) -> _Side:
     form = lines.form(line.args[0])
     atoms = form[0].atoms if len(form) == 1 and form[0].coef == 1.0 and not form[0].scalars else ()
     if len(atoms) != 1 or len(atoms[0].args) != 1 or atoms[0].scalars or is_along(lines, atoms[0].args[0]):
-        raise LimitError(
+        raise NoRule(
             f"{lines.where(line.name)}: what is taken along axes is no function of one Gaussian vector; "
             "put a matrix product before it"
         )
@@ -229,8 +229,8 @@ def _own(site: Site, side: _Side) -> graph.Within | None:
     return site.within((side.source, side.over), node, tied, along, along)
 
 
-def _refused(lines: Lines, name: str) -> LimitError:
-    return LimitError(
+def _refused(lines: Lines, name: str) -> NoRule:
+    return NoRule(
         f"{lines.where(name)}: a function along axes stands in one expectation with other functions of "
         "the same Gaussians, which has no rule; put a matrix product between them"
     )

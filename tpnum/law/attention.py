@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tpnum.errors import LimitError
 from tpnum.law import graph
 from tpnum.law.frames import frame
+from tpnum.law.price import NoRule
 from tpnum.law.spread import apart
 from tpnum.program.lines import Attend
 
@@ -33,7 +33,7 @@ def attending(pairs: Pairs, a: str, b: str, tied: Axes) -> graph.Pair | None:
     first, second = (lines.by_name[name] for lines, name in zip(pairs.lines, (a, b), strict=True))
     if not isinstance(first, Attend) or not isinstance(second, Attend):
         one, other, side = (a, b, 0) if isinstance(first, Attend) else (b, a, 1)
-        raise LimitError(
+        raise NoRule(
             f"{pairs.lines[side].where(one)}: attention with random logits has no rule beside {other!r}, "
             "which is made of the same matrices; put a matrix product between the two"
         )
@@ -82,7 +82,7 @@ def attending(pairs: Pairs, a: str, b: str, tied: Axes) -> graph.Pair | None:
 
 def _require(condition: bool, pairs: Pairs, line: Attend, why: str) -> None:
     if not condition:
-        raise LimitError(
+        raise NoRule(
             f"{pairs.lines[0].where(line.name)}: attention with random logits needs logits W (q * k) of an "
             f"untrained matrix W and vectors of their own, and here {why}"
         )

@@ -74,20 +74,21 @@ def _max_back(arrays: list[np.ndarray], over: Places, eps: float) -> np.ndarray:
 
 
 def _normalise(arrays: list[np.ndarray], over: Places, eps: float) -> np.ndarray:
-    centred, root = _centred(arrays[0], over, eps)
-    return centred / root
+    return normalised(arrays[0], over, eps)[0]
 
 
 def _normalise_slope(arrays: list[np.ndarray], over: Places, eps: float) -> np.ndarray:
     x, dx = np.broadcast_arrays(*arrays)
-    centred, root = _centred(x, over, eps)
-    made, moved = centred / root, dx - dx.mean(axis=over, keepdims=True)
+    made, root = normalised(x, over, eps)
+    moved = dx - dx.mean(axis=over, keepdims=True)
     return np.asarray((moved - made * (made * moved).mean(axis=over, keepdims=True)) / root)
 
 
-def _centred(x: np.ndarray, over: Places, eps: float) -> tuple[np.ndarray, np.ndarray]:
+def normalised(x: np.ndarray, over: Places, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """(x - m) / sqrt(v + eps) and that root."""
     centred = x - x.mean(axis=over, keepdims=True)
-    return centred, np.sqrt((centred**2).mean(axis=over, keepdims=True) + eps)
+    root = np.sqrt((centred**2).mean(axis=over, keepdims=True) + eps)
+    return centred / root, root
 
 
 ALONG = {

@@ -14,6 +14,8 @@ from tpnum.errors import InputError
 from tpnum.nn.base import Layer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
     from tpnum.program import Program
@@ -22,15 +24,20 @@ if TYPE_CHECKING:
 
 def program_of(net: Any, first: Inputs, size: int) -> Program:
     """The program of a net of layers over batches."""
+    return program_at(net, {name: x.shape[1:] for name, x in first.items()}, size)
+
+
+def program_at(net: Any, shapes: Mapping[str, tuple[int, ...]], size: int) -> Program:
+    """The same at the shapes of an example's arrays."""
     if not isinstance(net, Layer):
         raise InputError(
             "batch_size: it is for nets of layers; a Program has the batch as an axis of its data"
         )
-    if set(first) - {"", "mask"}:
+    if set(shapes) - {"", "mask"}:
         raise InputError(
             "batch_size: graphs of a batch have no place yet; leave pattern1 out, or the batches"
         )
-    return nn.program(net, first[""].shape[1:], masked="mask" in first, batch_size=size)
+    return nn.program(net, shapes[""], masked="mask" in shapes, batch_size=size)
 
 
 def split(given: Inputs, size: int, argument: str) -> Inputs:

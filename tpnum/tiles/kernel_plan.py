@@ -69,6 +69,8 @@ class KernelPlan:
         Rows and columns of a tile.
     n, cores
         The size of the matrix and the number of threads, None if no size was given.
+    batch_size
+        Where examples come in batches, their size: pairs, tiles and costs are then those of batches.
     store
         With ``out``: tiles, bytes, files and seconds of the matrix on disk, see `StorePlan`.
     measured
@@ -89,6 +91,12 @@ class KernelPlan:
     n: int | None = None
     cores: int | None = None
     store: StorePlan | None = None
+    batch_size: int | None = None
+
+    @property
+    def inputs(self) -> int | None:
+        """The rows of the matrix of inputs, which are examples or whole batches; None without n."""
+        return None if self.n is None else self.n // (self.batch_size or 1)
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -111,23 +119,24 @@ class KernelPlan:
     @property
     def seconds(self) -> float | None:
         """Seconds for the symmetric n x n matrix, if threads do not slow each other down; None without n."""
-        if self.n is None or self.cores is None:
+        if self.inputs is None or self.cores is None:
             return None
-        return self.tally.seconds(self.n, self.cores)
+        return self.tally.seconds(self.inputs, self.cores)
 
     @property
     def bytes(self) -> int | None:
         """Bytes of the n x n matrix, its inputs, what is made of them, and the tiles; None without n."""
-        if self.n is None or self.cores is None:
+        if self.inputs is None or self.cores is None:
             return None
-        given = self.n * (self.n * self.bytes_per_pair + self.bytes_per_example)
-        return given + round(self.tally.bytes(self.n, self.cores))
+        given = self.inputs * (self.inputs * self.bytes_per_pair + self.bytes_per_example)
+        return given + round(self.tally.bytes(self.inputs, self.cores))
 
     def __str__(self) -> str:
         """The road, the regions, and the costs: in lines."""
         height, width = self.tile
+        grouped = f", pairs and tiles of batches of {self.batch_size}" if self.batch_size else ""
         lines = [
-            f"{', '.join(self.get)} at shape {self._shape()} in {self.dtype}",
+            f"{', '.join(self.get)} at shape {self._shape()} in {self.dtype}{grouped}",
             f"road: {self.road} ({self.reason})",
         ]
         for number, region in enumerate(self.regions, 1):

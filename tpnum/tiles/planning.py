@@ -16,7 +16,7 @@ from tpnum.lower.blocks import BlockLevel
 from tpnum.lower.network import grid_of
 from tpnum.nn.base import Layer
 from tpnum.program.text import line_text
-from tpnum.tiles import arguments, extras
+from tpnum.tiles import arguments, batches, extras
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.kernel_plan import KernelPlan, Region, counted
@@ -49,6 +49,7 @@ def plan(
     mask_constant: float | None = None,
     pattern1: Any = None,
     out: Any = None,
+    batch_size: int | None = None,
 ) -> KernelPlan:
     """How `tpnum.kernel` will compute a net's kernels, and what that costs on this machine.
 
@@ -79,6 +80,8 @@ def plan(
     out
         Where the matrix is to be stored, as in `tpnum.kernel`, for its tiles, bytes, files, seconds, and the
         number of processors from which on the file system there is the limit.
+    batch_size
+        Examples of a batch, as in `tpnum.kernel`, for nets of layers that normalise over it.
 
     Returns
     -------
@@ -103,11 +106,20 @@ def plan(
         None if size is None else thread_count(None) if cores is None else whole(cores, "cores", 1, MOST)
     )
     shapes = _shapes(shape)
+    group = None if batch_size is None else whole(batch_size, "batch_size", 1, MOST)
+    if group is not None and out is not None:
+        raise InputError("batch_size: matrices on disk have none; leave it or out")
+    if group is not None and (size or 0) % group:
+        raise InputError(f"batch_size: {group} does not divide n = {size}; give a multiple")
     given = {} if mask_constant is None else {"mask": _masked(net, shapes, mask_constant)}
     try:
         with one_blas_thread(), np.errstate(all="ignore"):
-            trial = Trial(net, shapes | given, kinds, work, pattern1)
-            worker, tally = trial.tally(size)
+            every = shapes | given
+            if group is not None:
+                net = batches.program_at(net, every, group)
+                every = {name: (group, *one) for name, one in every.items()}
+            trial = Trial(net, every, kinds, work, pattern1)
+            worker, tally = trial.tally(size if size is None else size // (group or 1))
             regions = _regions(worker, tally)
     except TpnumError as error:
         argument, colon, rest = str(error).partition(": ")
@@ -130,6 +142,7 @@ def plan(
         size,
         threads,
         store,
+        group,
     )
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.errors import LimitError
 from tpnum.gauss.special.batch_pairs import batchnorm_pair, batchnorm_pair_tangent
 from tpnum.gauss.special.batch_rules import centred_sides
 from tpnum.gauss.special.batches import (
@@ -66,9 +65,9 @@ def expectation(
     first, second = sides
     a, b = places
     assert first is not None and second is not None and a is not None and b is not None
+    if cross is None and direction is not None:
+        cross = np.zeros((len(a), *(family.cov.shape[1] for family in families if family is not None)))
     if cross is None:
-        if what != "value":
-            raise LimitError("derivatives along axes of independent inputs have no rule")
         (left, error), (right, other) = (sampler.mean(side, f) for side, f in enumerate((first, second)))
         made = left[a][:, :, None] * right[b][:, None, :]
         return (made if first.keeps else made[:, 0, 0]), error + other
@@ -76,7 +75,14 @@ def expectation(
         return _of_signs(first, families, (a, b), cross, same), 0.0
     phi = _relu_like(what, first, second, families)
     if phi is not None:
-        return _normalised(what, phi, first.eps, families, (a, b), cross, same, direction, rtol, budget)
+        out, error = _normalised(what, phi, first.eps, families, (a, b), cross, same, direction, rtol, budget)
+        apart = ~same
+        if what != "back" or direction is None or not apart.any():
+            return out, error
+        out[apart], other = sampler.pairs(  # no integral knows gradients of two different batches
+            what, first, second, (a[apart], b[apart]), cross[apart], same[apart], direction[apart]
+        )
+        return out, max(error, other)
     return sampler.pairs(what, first, second, (a, b), cross, same, direction)
 
 
@@ -130,6 +136,7 @@ def _normalised(
     rtol: float,
     budget: int | None,
 ) -> Result:
+    """By integrals; cells of two different batches are left out for "back"."""
     left, right = families
     assert left is not None and right is not None
     a, b = places
@@ -149,9 +156,7 @@ def _normalised(
             rule = batchnorm_tangent if what == "slope" else batchnorm_gradient
             put(same, rule(cov, _symmetric(direction[same]), phi, rtol=goal, eps=eps))
     apart = ~same
-    if apart.any():
-        if what == "back":
-            raise LimitError("gradients through normalisation of two different batches have no rule")
+    if apart.any() and what != "back":
         joint = _joint(left.cov[a[apart]], right.cov[b[apart]], cross[apart])
         d = cross.shape[1]
         if what == "value":
