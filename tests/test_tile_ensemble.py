@@ -181,7 +181,7 @@ def test_refusals() -> None:
         warnings.simplefilter("ignore")
         with pytest.raises(LimitError, match="wrt: the kernel is sampled, since .*; it has no derivatives"):
             tp.kernel(GATED, x, wrt="W_std")
-        with pytest.raises(InputError, match="error: derivatives have none"):
+        with pytest.raises(InputError, match="error: derivatives and sums have none"):
             tp.kernel(nn.Dense(1), x[:, 0], wrt="W_std", error=True)
         with pytest.raises(InputError, match="seed"):
             tp.kernel(GATED, x, seed=-1)
