@@ -172,5 +172,7 @@ def test_both_directions_stacked_read_every_position() -> None:
 
 def test_a_warning_says_what_was_reached() -> None:
     x = np.ones((1, 3, 2))
-    with pytest.warns(AccuracyWarning, match=r"sampled since .*line \d+ .* not to 1e-06"):
+    with pytest.warns(
+        AccuracyWarning, match=r"sampled since .*line \d+ .* of its tile's largest entry only, not to 1e-06"
+    ):
         tp.kernel(nn.Gru(4), x)

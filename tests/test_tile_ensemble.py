@@ -10,6 +10,10 @@ import pytest
 
 import tpnum as tp
 from tpnum import nn
+from tpnum.ensemble.atoms import Tables
+from tpnum.ensemble.draws import Draws
+from tpnum.ensemble.mixed import Mixed, Operand, moments
+from tpnum.ensemble.normals import Component, Normal, Part, Products
 from tpnum.ensemble.tile import Ensemble
 from tpnum.errors import AccuracyWarning, InputError, LimitError
 
@@ -152,6 +156,30 @@ def test_every_form_of_a_call_gives_the_same_samples(tmp_path: Path) -> None:
     assert np.abs(alone.kernel[0, 0] - whole.nngp[0, 0]) < 6 * alone.error[0, 0]
     assert np.abs(cut.kernel - whole.nngp).max() < 8 * cut.error.max()
     assert shorter.kernel.shape == (3, 2)
+
+
+def test_tangents_of_components_that_know_nothing_of_each_other_are_not_multiplied() -> None:
+    """Products of points with tangents: the sum over all pairs of terms, most of which are 0, is the same."""
+    draws = Draws(0, 0, 64)
+    odd = [Component(draws, odd=True) for _ in range(2)]
+    channels = [Products(2.0), Products(3.0)]
+    rng = np.random.default_rng(0)
+    sides = []
+    for side in range(2):
+        parts = []
+        for channel, component in zip(channels, odd, strict=True):
+            rows = channel.enter([np.full((2, 2 * side), 0.5)][:side] + [np.eye(2) + 0.5])
+            part = Part(channel, rows, np.ones(2))
+            normal = Normal((2,), (part,), np.zeros(2), component)
+            parts.append((rng.standard_normal((2, 64)), (normal.atom,)))
+        sides.append(tuple(parts))
+    tables = Tables()
+    found = moments(*(Operand(Mixed((2,), parts), 64, tables) for parts in sides))
+    expected = sum(
+        variance * 0.5 * left[0] @ right[0].T / 64
+        for variance, left, right in zip((2.0, 3.0), *sides, strict=True)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_zero_inputs_and_equal_inputs() -> None:

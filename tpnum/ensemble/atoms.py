@@ -37,8 +37,8 @@ class Atom:
 
     @property
     def key(self) -> Hashable:
-        """What it is correlated with: all tangents are in one table, functions in that of their component."""
-        return "odd" if self.fn is None else id(self.normal.component)
+        """What it is correlated with: whatever is of its component."""
+        return id(self.normal.component)
 
     def drawn(self) -> np.ndarray:
         """Its points."""

@@ -103,10 +103,19 @@ class Operand:
         return np.ascontiguousarray(np.broadcast_to(made, (*self.shape, self.size))).reshape(-1, self.size)
 
     @cached_property
-    def terms(self) -> tuple[np.ndarray, dict[Hashable, np.ndarray]]:
-        """Coefficients (terms and members, points or 1) of atoms, and where these are, table by table."""
-        parts = products(self.value)
-        width = max((coefs.shape[-1] for coefs, _ in parts), default=1)
+    def terms(self) -> dict[Hashable, tuple[np.ndarray, dict[Hashable, np.ndarray]]]:
+        """Coefficients (terms and members, points or 1) of atoms, and where these are, table by table.
+
+        Those with tangents of one component are together: with all others their second moments are 0.
+        """
+        groups: dict[Hashable, list[Product]] = {}
+        for coefs, atoms in products(self.value):
+            odd = tuple(sorted(hash(atom.key) for atom in atoms if atom.fn is None))
+            groups.setdefault(odd, []).append((coefs, atoms))
+        return {odd: self._together(parts) for odd, parts in groups.items()}
+
+    def _together(self, parts: Sequence[Product]) -> tuple[np.ndarray, dict[Hashable, np.ndarray]]:
+        width = max(coefs.shape[-1] for coefs, _ in parts)
         made = np.empty((len(parts), *self.shape, width))
         for out, (coefs, _) in zip(made, parts, strict=True):
             out[...] = coefs
@@ -124,12 +133,15 @@ def moments(a: Operand, b: Operand) -> np.ndarray:
         return a.points @ b.points.T / a.size
     if isinstance(a.value, Normal) and isinstance(b.value, Normal):
         return second(a.value, b.value)
-    (left, first), (right, last) = a.terms, b.terms
-    made = _mean_products(left, right)
-    for key in {**first, **last}:
-        made *= a.tables[key].between(_places(first, key, len(left)), _places(last, key, len(right)))
     n, m = prod(a.shape), prod(b.shape)
-    return made.reshape(-1, n, made.shape[1] // m, m).sum(axis=(0, 2))
+    total = np.zeros((n, m))
+    for odd in [odd for odd in a.terms if odd in b.terms]:
+        (left, first), (right, last) = a.terms[odd], b.terms[odd]
+        made = _mean_products(left, right)
+        for key in {**first, **last}:
+            made *= a.tables[key].between(_places(first, key, len(left)), _places(last, key, len(right)))
+        total += made.reshape(-1, n, made.shape[1] // m, m).sum(axis=(0, 2))
+    return total
 
 
 def _places(found: dict[Hashable, np.ndarray], key: Hashable, count: int) -> np.ndarray:

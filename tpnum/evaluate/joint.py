@@ -65,7 +65,7 @@ class Account:
         self.rtol, self.budget = rtol, budget
         self.error = 0.0
         self._found = 0.0  # without what solving for corrections made of it
-        self._what, self._cost = "", 0
+        self._what, self._cost, self._of = "", 0, ""
         self._warned = 0.0
         self._known: dict[tuple[object, ...], tuple[np.ndarray, ...]] = {}
 
@@ -118,15 +118,15 @@ class Account:
         self.note(error, what, cost)
         return value, np.maximum(spread, self.inexact * size)
 
-    def note(self, error: float, what: str, cost: int = 0) -> None:
-        """An error relative to the size of what it is in."""
+    def note(self, error: float, what: str, cost: int = 0, of: str = "E|f|") -> None:
+        """An error relative to the size of what it is in, which is ``of`` it."""
         if error > self.error:
-            self.error, self._what, self._cost = error, what, cost
+            self.error, self._what, self._cost, self._of = error, what, cost, of
 
     @property
-    def worst(self) -> tuple[float, str, int]:
+    def worst(self) -> tuple[float, str, int, str]:
         """What was noted last, to be noted by the account of another process."""
-        return self.error, self._what, self._cost
+        return self.error, self._what, self._cost, self._of
 
     def amplified(self, factor: float, what: str) -> None:
         """A result so many times as inexact as what it was solved from."""
@@ -143,7 +143,7 @@ class Account:
                     f"{self._cost * (self.error / self.rtol) ** RATE:.0e} would do"
                 )
             warnings.warn(
-                f"{self._what} is known to {self.error:.1e} of E|f| only, not to {self.rtol:g}{needed}",
+                f"{self._what} is known to {self.error:.1e} of {self._of} only, not to {self.rtol:g}{needed}",
                 AccuracyWarning,
                 stacklevel=outside(),
             )

@@ -129,8 +129,7 @@ def _compute(
     account = job.account()
 
     def report(_: Tile, facts: dict[str, Any]) -> None:
-        error, what, cost = facts["error"]
-        account.note(error, what, cost)
+        account.note(*facts["error"])
         steps.step()
 
     with ExitStack() as stack:

@@ -43,7 +43,7 @@ class Sampling:
                 break
             points *= GROWTH
         what = f"the kernel, sampled since {self.plan.reason},"
-        self.account.note(worst.relative, what, worst.points)
+        self.account.note(worst.relative, what, worst.points, of="its tile's largest entry")
         return made
 
 
