@@ -18,7 +18,7 @@ import numpy as np
 from tpnum.ensemble.indexing import each, normal_at
 from tpnum.ensemble.mixed import Product, points
 from tpnum.program.along import ALONG, normalised
-from tpnum.program.draw import aligned, softmax, union
+from tpnum.program.arrays import aligned, softmax, union
 from tpnum.program.lines import Along
 
 if TYPE_CHECKING:
