@@ -102,6 +102,7 @@ def test_every_layer_is_here():
     seen |= {nn.Aggregate, nn.GraphAttention}  # which are given graphs: tests/test_graphs.py, test_layers.py
     seen |= {nn.BatchNorm, nn.MaxPool, nn.GlobalMaxPool}  # tests/test_batchnorm.py, test_maxpool.py
     seen |= {nn.Embedding, nn.Glu, nn.GroupNorm, nn.RMSNorm, nn.SqueezeExcite, nn.SwiGlu, nn.Tied}
+    seen |= {nn.Gru, nn.Lstm}  # which are sampled: tests/test_gated.py
     layers = {getattr(nn, name) for name in nn.__all__ if isinstance(getattr(nn, name), type)}
     layers = {c for c in layers if issubclass(c, nn.Layer)} - {nn.Layer, nn.Activation}
     assert layers <= seen
@@ -121,7 +122,8 @@ def test_machine_and_general_path_agree(name):
         check(net, x, 2, MACHINE, by_general_path(net))
 
 
-ATTENDING = {name for name, (_, net) in FAMILIES.items() if nn.GlobalSelfAttention in classes_in(net)}
+ATTENTION = {nn.GlobalSelfAttention, nn.CrossAttention, nn.TransformerBlock}
+ATTENDING = {name for name, (_, net) in FAMILIES.items() if ATTENTION & classes_in(net)}
 ROADS = dict.fromkeys(ATTENDING, GENERAL)
 """Of nets with index axes that do not take the cells."""
 

@@ -313,6 +313,20 @@ def families(b):
                 end,
             ),
         ),
+        "cross-attention": (
+            (3, 2),
+            (
+                nn.FanOut(2),
+                nn.parallel(nn.Dense(8), nn.serial(nn.Dense(8, b_std=b), relu)),
+                nn.CrossAttention(8, 8, 8, 2, b_std=b),
+                nn.Flatten(),
+                end,
+            ),
+        ),
+        "transformer": (
+            (3, 2),
+            (nn.Dense(8, b_std=b), nn.TransformerBlock(8, 2, b_std=b, scaling="1/n"), nn.GlobalAvgPool(), end),
+        ),
     }
 
 
