@@ -120,15 +120,18 @@ def correlations(a, b, rp, cp, p, i):
 
 @kernel
 def covariances(a, b, rp, cp, p, i):
-    """Covariances from increments: s_i s (r_i r - (D - (r_i - r)^2) / 2); rows r and the scale s."""
-    half = a.dtype.type(0.5)
+    """Covariances from increments: s_i s (r_i r - (D - (r_i - r)^2) / 2); rows r and the scale s.
+
+    With what is zero (r = 0) it is exactly zero, and not what rounding leaves of D.
+    """
+    half, zero = a.dtype.type(0.5), a.dtype.type(0)
     r_i = rp[p, i]
     s_i = rp[p + 1, i]
     r = cp[p]
     s = cp[p + 1]
     for k in range(a.size):
-        d = r_i - r[k]
-        a[k] = (s_i * s[k]) * (r_i * r[k] - half * (b[k] - d * d))
+        d, product = r_i - r[k], r_i * r[k]
+        a[k] = (s_i * s[k]) * (product - half * (b[k] - d * d)) if product > zero else zero
 
 
 @kernel
