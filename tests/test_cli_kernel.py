@@ -244,6 +244,8 @@ def test_a_folder_that_cannot_be_written(
 _SLOW = """
 import sys, time
 import tpnum.cli.kernel as command
+from tpnum.kernels._building import notice
+notice.said = True  # what is said must be all about the end
 def half(*arguments, out, **keywords):
     out[0] = 1.0
     time.sleep(60)

@@ -108,6 +108,8 @@ def test_refusals_are_one_line(case: str, folder: Path, capsys: pytest.CaptureFi
 _SLOW = """
 import sys, time
 from tpnum.tiles import tasks
+from tpnum.kernels._building import notice
+notice.said = True  # what is said must be all about the end
 compute = tasks.Job.compute
 def slow(job, tile):
     time.sleep(0.2)

@@ -325,7 +325,12 @@ def families(b):
         ),
         "transformer": (
             (3, 2),
-            (nn.Dense(8, b_std=b), nn.TransformerBlock(8, 2, b_std=b, scaling="1/n"), nn.GlobalAvgPool(), end),
+            (
+                nn.Dense(8, b_std=b),
+                nn.TransformerBlock(8, 2, b_std=b, scaling="1/n"),
+                nn.GlobalAvgPool(),
+                end,
+            ),
         ),
     }
 
