@@ -122,7 +122,29 @@ CALLS = {
             "progress": False,
             "diag": False,
             "mask_constant": 100.0,
+            "error": False,
+            "seed": 0,
         },
+    ),
+    "kernel.against": (
+        lambda **given: tp.kernel(NET, X, wrt="x1", **given),
+        {"against": np.ones((len(X), len(X)))},
+    ),
+    "kernel.batches": (
+        lambda **given: tp.kernel(nn.serial(nn.Dense(8), nn.BatchNorm(), nn.Dense(1)), X[:2], **given),
+        {"batch_size": 2},
+    ),
+    "random_features": (
+        tp.random_features,
+        {"net": NET, "x": X, "n_components": 8, "get": "nngp", "method": "directions", "seed": 0},
+    ),
+    "conditional": (
+        lambda **given: tp.conditional(
+            nn.serial(nn.GlobalSelfAttention(4, 4, 4, 2, scaling="1/sqrt(n)", heads=2), nn.GlobalAvgPool()),
+            X[:2, None],
+            **given,
+        ),
+        {"samples": 2, "seed": 0},
     ),
     "kernel.graphs": (
         tp.kernel,
@@ -337,6 +359,16 @@ CALLS = {
         {"f": "tanh", "x": "x", "derivative": None, "kinks": (), "name": None},
     ),
     "p.mean": on("mean", vector="x", name=None),
+    "p.attend": (
+        lambda logits, vector, axes, weights, name: (p := small()).attend(
+            p["f"] if logits is ONE else logits,
+            p["f"] if vector is ONE else vector,
+            axes,
+            weights=weights,
+            name=name,
+        ),
+        {"logits": ONE, "vector": ONE, "axes": "t", "weights": None, "name": None},
+    ),
     "p.map": on("map", operand="f", axis="t", out=(), rows=[[(0, 1.0)]], name=None),
     "p.constant": on("constant", value=2.0, dim="n"),
     "p.scan": on("scan", axis="t", size=3),
@@ -460,6 +492,18 @@ CALLS |= {
         predict.calibration_curve,
         {"chances": np.full((3, 2), 0.5), "labels": np.zeros(3), "bins": 5},
     ),
+    "predict.coverage_curve": (
+        predict.coverage_curve,
+        {
+            "found": predict.posterior(NET, X, Y3, noise=0.1).predict(X, noise=0.1),
+            "y": Y3,
+            "levels": [0.5, 0.9],
+        },
+    ),
+    "predict.side_by_side": (
+        predict.side_by_side,
+        {"net": NET, "x": X, "y": Y3, "x_new": X, "noise": 0.1, "cov": False, "n_jobs": 1},
+    ),
     "predict.tune": (
         predict.tune,
         {
@@ -520,6 +564,21 @@ LAYERS = [
     nn.Dropout(0.5),
     nn.SimpleRnn(3),
     nn.GlobalSelfAttention(3, 3, 3, 1),
+    nn.CrossAttention(3, 3, 3, 1),
+    nn.TransformerBlock(4, 2),
+    nn.Gru(3),
+    nn.Lstm(3),
+    nn.BatchNorm(),
+    nn.RMSNorm(),
+    nn.GroupNorm(1),
+    nn.MaxPool((2,)),
+    nn.GlobalMaxPool(),
+    nn.Glu(3),
+    nn.SwiGlu(3),
+    nn.SqueezeExcite(3),
+    nn.Embedding(3, 4),
+    nn.Tied(nn.Dense(3), "tied"),
+    nn.GraphAttention(3, 3),
     nn.Aggregate(),
     nn.FanOut(2),
     nn.FanInSum(),
@@ -557,7 +616,7 @@ VARIABLE = "variable|program|vector|scalar|matrix|data|moment|args|float"
 SAYS = {
     **dict.fromkeys(["f", "phi", "fn", "parts"], "[Ff]unction"),
     "g": "[Ff]unction|" + VARIABLE,
-    **dict.fromkeys(["a", "b", "h", "q", "s", "v", "x", "p", "name", "which", "vector"], VARIABLE),
+    **dict.fromkeys(["a", "b", "h", "q", "s", "v", "x", "p", "name", "which", "vector", "logits"], VARIABLE),
     **dict.fromkeys(
         ["matrix", "operand", "terms", "asked", "quantities", "wrt", "stop", "seeds"], VARIABLE + "|seed"
     ),
@@ -566,7 +625,7 @@ SAYS = {
     **dict.fromkeys(["size", "stride"], "window"),
     **dict.fromkeys(["var", "trained", "cov", "tangent"], "varian|tangent|batch|first"),
     **dict.fromkeys(["layer", "net"], "argument 0|layer|output|data line"),
-    **dict.fromkeys(["u", "x1", "x2", "x_test"], r"\bx\b|arguments"),
+    **dict.fromkeys(["u", "x1", "x2", "x_test", "x_new"], r"\bx\b|arguments"),
     **dict.fromkeys(["q1", "q2", "mean1", "mean2"], "integral"),
     "t": "selection|index|shift|name of t",
     "seed": "variable|value|program|float",

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from tpnum.arguments import finite_array, whole
+from tpnum.arguments import finite_array, shown, whole
 from tpnum.errors import InputError
 from tpnum.predict.gaussian import Prediction
 
@@ -88,10 +88,14 @@ def coverage_curve(found: Prediction, y: Any, levels: Any = None) -> Curve:
     Curve
         ``confidence`` the levels, ``accuracy`` the shares of targets inside, ``size`` how many there are.
     """
+    if not isinstance(found, Prediction):
+        raise InputError(f"found is {shown(found)}; give what predict(x) of a model returns")
     target = finite_array(y, "y")
     if target.shape != found.mean.shape:
         raise InputError(f"y: shape {target.shape} is not that of the predictions, {found.mean.shape}")
     wanted = np.arange(1, 20) / 20.0 if levels is None else finite_array(levels, "levels").ravel()
+    if not ((wanted > 0.0) & (wanted < 1.0)).all():
+        raise InputError("levels: each is a probability, more than 0 and less than 1")
     inside = [
         float(np.mean((low <= target) & (target <= high)))
         for low, high in map(found.interval, wanted.tolist())

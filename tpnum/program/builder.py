@@ -237,12 +237,14 @@ class Program(Inputs):
 
         Positions of weight 0 (``weights``, scalars, are at least 0) take no part.
         """
-        for handle in (logits, vector):
-            if not isinstance(handle, Vector):
-                raise ProgramError(f"attend: a vector of the program is needed, not {shown(handle)}")
+        kinds = (logits, Vector, "logits"), (vector, Vector, "vector"), (weights, Scalar, "weights")
+        for handle, kind, argument in kinds:
+            if handle is None and kind is Scalar:
+                continue
+            if not isinstance(handle, kind):
+                what = kind.__name__.lower()
+                raise ProgramError(f"{argument}: a {what} of the program is needed, not {shown(handle)}")
             self._own(handle)
-        if weights is not None:
-            self._own(weights)
         names = logits.name, vector.name, tuple(read.text(axis, "axes") for axis in axes)
         made = read.named(name, "name") or self._auto("h")
         self._append(Attend(made, *names, "" if weights is None else weights.name))

@@ -6,13 +6,14 @@ moments are what a perturbation of the input grows to, and by the transposed pro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tpnum.errors import InputError, LimitError, SpecError
+from tpnum.errors import InputError, LimitError, SpecError, require_memory
 from tpnum.evaluate.blocks import dims
 from tpnum.evaluate.data import bind
 from tpnum.evaluate.general import PairValues
@@ -101,6 +102,7 @@ def inputs(gram: np.ndarray, spatial: Sequence[int] = ()) -> np.ndarray:
 
 def placed(x: np.ndarray, spatial: Sequence[int]) -> np.ndarray:
     """Rows (N, channels) at every position."""
+    require_memory(8.0 * math.prod((*x.shape, *spatial)), "shape: inputs at every position")
     full = x.reshape(len(x), *([1] * len(spatial)), x.shape[-1])
     return np.broadcast_to(full, (len(x), *spatial, x.shape[-1])).copy()
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BUDGET = 1 << 25
 """Numbers that the features of some examples may take in one layer."""
+MOST = 1 << 24
+"""Components that are no mistake."""
 SAMPLE = 256
 """Examples between which the error is measured."""
 
@@ -51,7 +53,7 @@ class RandomFeatures:
 
     def __call__(self, x: Any) -> np.ndarray:
         """The vectors (N, *index axes of the output, at most n_components) of examples."""
-        first, _ = inputs_of(self.net, x, None)
+        first = _inputs(self.net, x)
         given = next(iter(first.values())).shape[1:]
         if given != self.shape:
             raise InputError(f"x: examples of shape {given}, and the features are of shape {self.shape}")
@@ -141,9 +143,9 @@ def random_features(
     (kind, *more) = arguments.kinds_of(get)
     if more:
         raise InputError(f'get: {shown(get)} is more than one kernel; give "nngp" or "ntk"')
-    count = whole(n_components, "n_components", 1)
+    count = whole(n_components, "n_components", 1, MOST)
     how = choice(method, "method", METHODS)
-    first, _ = inputs_of(net, x, None)
+    first = _inputs(net, x)
     size = len(next(iter(first.values())))
     require_memory(8.0 * count * min(count, 1 << 14), f"n_components: {count} directions of as many entries")
     shape = next(iter(first.values())).shape[1:]
@@ -157,3 +159,11 @@ def random_features(
     scale = float(np.linalg.norm(k))
     error = float(np.linalg.norm(found - k)) / scale if scale else 0.0
     return RandomFeatures(net, kind, count, how, made.draws, shape, error)
+
+
+def _inputs(net: Layer | Program, x: Any) -> dict[str, np.ndarray]:
+    """The arrays of examples by data line."""
+    try:
+        return inputs_of(net, x, None)[0]
+    except InputError as error:
+        raise InputError(str(error).replace("x1", "x", 1)) from None
