@@ -94,7 +94,7 @@ def test_error_bars_hold_what_they_say():
     assert narrow.accuracy[0] == pytest.approx(0.589, abs=0.03)  # P(|Z| < 1.645 / 2)
     with pytest.raises(ValueError, match=r"y: shape \(340,\) is not that of the predictions"):
         predict.coverage_curve(found, y[60:, 0])
-    with pytest.raises(ValueError, match="level is 1.0: it must be more than 0 and less than 1"):
+    with pytest.raises(ValueError, match="levels: each is a probability, more than 0 and less than 1"):
         predict.coverage_curve(found, y[60:], [1.0])
 
 
