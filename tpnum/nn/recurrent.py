@@ -76,9 +76,9 @@ class Cell(Layer):
         (result,) = to.masked([result], x.mask)
         return Features((Block(result, self.out_dim),), x.axes, x.mask)
 
-    def product(self, to: Emitter, weights: Weights, state: Vector, dim: str) -> Vector:
-        """W h."""
-        (made,) = weights.product(to, Features((Block(state, self.out_dim),)), dim)
+    def product(self, to: Emitter, state: Vector, dim: str) -> Vector:
+        """W h, every time with weights of its own."""
+        (made,) = self.weights(self.W_std).product(to, Features((Block(state, self.out_dim),)), dim)
         return made
 
     def checked(self, name: str) -> None:
@@ -134,7 +134,7 @@ class SimpleRnn(Cell):
         drives = self.drives(to, x, dim, 1)
 
         def step(states: Sequence[Vector], driven: Sequence[Vector]) -> list[Vector]:
-            fed = self.product(to, self.weights(self.W_std), states[0], dim)
+            fed = self.product(to, states[0], dim)
             return [self.applied(to, "activation", to.total([fed, driven[0]]))]
 
         return self.scanned(to, x, drives, 1, step)
@@ -183,14 +183,14 @@ class Gru(Cell):
             (state,) = states
             opened = []
             for drive in driven[:2]:
-                sums = to.total([self.product(to, self.weights(self.W_std), state, dim), drive])
+                sums = to.total([self.product(to, state, dim), drive])
                 opened.append(self.applied(to, "gate", sums))
             reset, update = opened
             if self.reset_after:
-                kept = self.product(to, self.weights(self.W_std), state, dim)
+                kept = self.product(to, state, dim)
                 fed = to.product([reset, to.total([kept, *bias])])
             else:
-                fed = self.product(to, self.weights(self.W_std), to.product([reset, state]), dim)
+                fed = self.product(to, to.product([reset, state]), dim)
             new = self.applied(to, "activation", to.total([fed, driven[2]]))
             return [to.total([new, to.product([update, to.difference(state, new)])])]
 
@@ -233,9 +233,7 @@ class Lstm(Cell):
 
         def step(states: Sequence[Vector], driven: Sequence[Vector]) -> list[Vector]:
             state, cell = states
-            sums = [
-                to.total([self.product(to, self.weights(self.W_std), state, dim), drive]) for drive in driven
-            ]
+            sums = [to.total([self.product(to, state, dim), drive]) for drive in driven]
             into, forget, out = (self.applied(to, "gate", one) for one in sums[:3])
             new = self.applied(to, "activation", sums[3])
             held = to.total([to.product([forget, cell]), to.product([into, new])])
