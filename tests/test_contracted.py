@@ -9,7 +9,7 @@ import pytest
 import tpnum as tp
 from tpnum import nn
 from tpnum.errors import InputError, LimitError
-from tpnum.lower.compiler import Unsupported
+from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import deviations
 from tpnum.tiles import derivatives
 

@@ -94,10 +94,10 @@ def test_terms_of_covariances(dtype):
     r, s = rows[0, ROW].astype(float), cols[0].astype(float)
     b, c = (np.random.default_rng(k).standard_normal(e.size).astype(dtype) for k in (3, 4))
     for call, want in (
-        (lambda a: cells.add_rho(a, e, rows, cols, 0, ROW), r * s * rho),
+        (lambda a: machine.add_rho(a, e, rows, cols, 0, ROW, 0), r * s * rho),
         (lambda a: machine.add(a, b, rows, cols, 0, ROW, 0), r * s * b),
         (lambda a: machine.add_product(a, b, c, rows, cols, 0, ROW, 0), r * s * (b.astype(float) * c)),
-        (lambda a: machine.add_outer(a, rows, cols, 0, 1, ROW, 0), r * cols[1].astype(float)),
+        (lambda a: machine.add_outer(a, rows, cols, 0, ROW, 0), r * s),
     ):
         made = np.full_like(e, 2.0)
         call(made)

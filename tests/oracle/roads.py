@@ -31,10 +31,10 @@ def kernels(net, x1, x2=None, road=None, **options):
         seen.append(workers.make_worker(*arguments))
         return seen[-1]
 
-    compiler, cells = (_refuse, _refuse) if road == GENERAL else (workers.compile_plan, workers.CellWorker)
+    panels, cells = (_refuse, _refuse) if road == GENERAL else (workers.panels, workers.CellWorker)
     with (
         mock.patch.object(arrays, "make_worker", make_worker),
-        mock.patch.object(workers, "compile_plan", compiler),
+        mock.patch.object(workers, "panels", panels),
         mock.patch.object(workers, "CellWorker", cells),
     ):
         made = tp.kernel(net, x1, x2, n_jobs=1, **options)

@@ -1,7 +1,7 @@
 """The general path: any graph of pair nodes on a tile of inputs, by NumPy, one rule per node.
 
 Every node's value is K; where the node has increments that somebody reads, also D = E (Z - Z')^2, bilinear
-like K and exact for nearly equal inputs.  The fast path (`tpnum.lower.compiler`) is held to this one.
+like K and exact for nearly equal inputs.  The fast path (`tpnum.lower.dense`) is held to this one.
 """
 
 from __future__ import annotations

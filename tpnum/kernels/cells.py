@@ -18,8 +18,8 @@ import numpy as np
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
 from tpnum.kernels._views import get, put, strip, table
-from tpnum.kernels.increments import add_rho, correlations, covariances, differences, gain, products, relu
-from tpnum.kernels.machine import add, add_outer, add_product, both, expand, normal, scaled
+from tpnum.kernels.increments import correlations, covariances, differences, gain, products, relu
+from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, expand, normal, scaled
 from tpnum.kernels.mixing import mix, reach
 
 CHUNK, LONG = 16, 64
@@ -213,13 +213,13 @@ def run(
                             elif op == GAIN:
                                 gain(a, b, left, right, 0, 1, i)
                             elif op == ADD_RHO:
-                                add_rho(a, b, left, right, 0, i)
+                                add_rho(a, b, left, right, 0, i, 0)
                             elif op == ADD_PRODUCT:
                                 add_product(a, b, c, left, right, 0, i, 0)
                             elif op == ADD:
                                 add(a, b, left, right, 0, i, 0)
                             elif op == ADD_OUTER:
-                                add_outer(a, left, right, 0, 0, i, 0)
+                                add_outer(a, left, right, 0, i, 0)
                             elif op == ZERO:
                                 for t in range(v):
                                     a[t] = 0

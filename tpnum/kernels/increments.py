@@ -154,16 +154,6 @@ def gain(a, e, rp, cp, p, q, i):
 
 
 @kernel
-def add_rho(a, e, rp, cp, p, i):
-    """a += r_i c_j rho."""
-    one = a.dtype.type(1)
-    r = rp[p, i]
-    c = cp[p]
-    for k in range(a.size):
-        a[k] += (r * c[k]) * math.copysign(one - abs(e[k]), e[k])
-
-
-@kernel
 def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
     """Relu from increments to increments, and the source of the tangent kernel behind it, in place.
 

@@ -37,21 +37,21 @@ BLOCK = 64
 OPERATIONS = (
     "gram",  # a <- co-correlation of the data, panel n
     "zero",  # a <- 0
-    "first",  # dense layer on data in place, ntk parametrisation: b <- the same kernel
-    "relu",  # layer in place: a co-correlation, b tangent or -1; n: correlations may be negative
-    "relu_bias",  # the same with a bias, parameters p
+    "first_layer",  # dense layer on data in place, ntk parametrisation: b <- the same kernel
+    "relu_layer",  # layer in place: a co-correlation, b tangent or -1; n: correlations may be negative
+    "relu_bias_layer",  # the same with a bias, parameters p
     "abrelu_layer",  # the same for any piecewise linear function, parameters p
-    "dense",  # dense layer in place: a co-correlation, b tangent or -1
+    "dense_layer",  # dense layer in place: a co-correlation, b tangent or -1
     "multiply",  # a <- a b
     "add",  # a <- a + r_i c_j b, parameter p
+    "add_rho",  # a <- a + r_i c_j rho(b), parameter p
     "add_product",  # a <- a + r_i c_j b c, parameter p
-    "add_outer",  # a <- a + r_i c_j, row parameter p, column parameter n
+    "add_outer",  # a <- a + r_i c_j, parameter p
     "start",  # a, b <- 0: numerators of 1 - rho and 1 + rho
-    "collect",  # a, b gain the share of a term with co-correlation c (-1: one), parameters p and n
+    "collect",  # a, b gain the share of a term with co-correlation c (-1: one), parameters p
     "join",  # a <- the co-correlation from a, b
     "both",  # a <- co-correlation of the product of independent factors b, c
     "normal",  # a <- co-correlation of the plain covariance b, inverse deviations p
-    "plain",  # a <- r_i c_j rho(b), parameter p
     "copy",  # a <- b
     "store_covariance",  # output n <- r_i c_j rho(a), parameter p
     "store_scaled",  # output n <- r_i c_j a, parameter p
@@ -61,8 +61,8 @@ OPERATIONS = (
 """In the order of their codes."""
 
 (
-    GRAM, ZERO, FIRST, RELU, RELU_BIAS, ABRELU_LAYER, DENSE, MULTIPLY, ADD, ADD_PRODUCT, ADD_OUTER, START,
-    COLLECT, JOIN, BOTH, NORMAL, PLAIN, COPY, STORE_COVARIANCE, STORE_SCALED, DUAL, SERIES,
+    GRAM, ZERO, FIRST, RELU, RELU_BIAS, ABRELU, DENSE, MULTIPLY, ADD, ADD_RHO, ADD_PRODUCT, ADD_OUTER, START,
+    COLLECT, JOIN, BOTH, NORMAL, COPY, STORE_COVARIANCE, STORE_SCALED, DUAL, SERIES,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 
@@ -76,6 +76,16 @@ def add(a, b, rp, cp, p, i, j0):
 
 
 @kernel
+def add_rho(a, e, rp, cp, p, i, j0):
+    """a += r_i c_j rho."""
+    one = a.dtype.type(1)
+    r = rp[p, i]
+    c = cp[p, j0 : j0 + a.size]
+    for k in range(a.size):
+        a[k] += (r * c[k]) * math.copysign(one - abs(e[k]), e[k])
+
+
+@kernel
 def add_product(a, b, c, rp, cp, p, i, j0):
     """a += r_i c_j b c."""
     r = rp[p, i]
@@ -85,10 +95,10 @@ def add_product(a, b, c, rp, cp, p, i, j0):
 
 
 @kernel
-def add_outer(a, rp, cp, p, q, i, j0):
+def add_outer(a, rp, cp, p, i, j0):
     """a += r_i c_j."""
     r = rp[p, i]
-    c = cp[q, j0 : j0 + a.size]
+    c = cp[p, j0 : j0 + a.size]
     for k in range(a.size):
         a[k] += r * c[k]
 
@@ -263,7 +273,7 @@ def _strips(
                 first_layer(a, b, rp, cp, p, i, j)
             elif op == ZERO:
                 a[:] = 0
-            elif op == ABRELU_LAYER:
+            elif op == ABRELU:
                 abrelu_layer(a, b, rp, cp, p, i, j)
             elif op == DENSE:
                 dense_layer(a, b, rp, cp, p, i, j)
@@ -272,23 +282,23 @@ def _strips(
                     a[t] *= b[t]
             elif op == ADD:
                 add(a, b, rp, cp, p, i, j)
+            elif op == ADD_RHO:
+                add_rho(a, b, rp, cp, p, i, j)
             elif op == ADD_PRODUCT:
                 add_product(a, b, c, rp, cp, p, i, j)
             elif op == ADD_OUTER:
-                add_outer(a, rp, cp, p, m, i, j)
+                add_outer(a, rp, cp, p, i, j)
             elif op == START:
                 a[:] = 0
                 b[:] = 0
             elif op == COLLECT:
-                collect(a, b, c, rp, cp, p, m, i, j)
+                collect(a, b, c, rp, cp, p, p + 1, i, j)
             elif op == JOIN:
                 join(a, b)
             elif op == BOTH:
                 both(a, b, c)
             elif op == NORMAL:
                 normal(a, b, rp, cp, p, i, j)
-            elif op == PLAIN:
-                covariance(b, rp, cp, p, i, j, a)
             elif op == COPY:
                 for t in range(n):
                     a[t] = b[t]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.gauss.hermite import tails
-from tpnum.lower.assembler import inverse
+from tpnum.lower.numbers import inverse
 
 if TYPE_CHECKING:
     from tpnum.gauss.pair import Prepared

@@ -9,8 +9,7 @@ import numpy as np
 
 from tpnum.gauss.closed import FAMILIES
 from tpnum.kernels.machine import SLOTS as KINDS
-from tpnum.lower.assembler import inverse
-from tpnum.lower.numbers import Number, Numbers
+from tpnum.lower.numbers import Number, Numbers, inverse
 from tpnum.lower.registers import made_by
 from tpnum.lower.tables import SeriesTables
 from tpnum.lower.unsupported import Unsupported
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from tpnum.lower.numbers import Pair
 
 SLOTS = {
+    "gram": "w",
     "data": "w",
     "cross": "w",
     "zero": "w",
@@ -34,6 +34,9 @@ SLOTS = {
     "series": "wrw",
     "both": "wrr",
     "gain": "mr",
+    "start": "ww",
+    "collect": "mmr",
+    "join": "mr",
     "add": "mr",
     "add_rho": "mr",
     "add_product": "mrr",
@@ -43,13 +46,24 @@ SLOTS = {
     "fresh": "m",
     "relu": "mm",
     "first": "mw",
+    "first_layer": "mw",
+    "relu_layer": "mm",
+    "relu_bias_layer": "mm",
+    "abrelu_layer": "mm",
+    "dense_layer": "mm",
+    "copy": "wr",
     "mix": "wr",
     "recall": "m",
     "keep": "r",
     "load": "w",
     "store": "r",
+    "store_covariance": "r",
+    "store_scaled": "r",
 }
-"""What an operation does with its registers: (w)rites, (r)eads, or changes (m)ade values in place."""
+"""What an operation of either machine does with its registers: (w)rites, (r)eads, or changes (m)ade values.
+
+The operations are those of `tpnum.kernels.cells` and of `tpnum.kernels.machine`.
+"""
 
 
 @dataclass(frozen=True)
@@ -158,6 +172,11 @@ def both(value: float) -> Pair:
 def sides(make: Callable[[int], Number]) -> Pair:
     """A number of the first input and one of the second."""
     return make(0), make(1)
+
+
+def product(first: Pair, second: Pair) -> Pair:
+    """The product at either input."""
+    return first[0].times(second[0]), first[1].times(second[1])
 
 
 def scaled(pair: Pair, coef: float) -> Pair:

@@ -1,6 +1,6 @@
 """Values of the nodes of a plan without index axes, as instructions for `tpnum.kernels.reverse`.
 
-As `tpnum.lower.compiler` does it: co-correlations where a dual reads them, plain covariances elsewhere.
+As `tpnum.lower.dense` does it: co-correlations where a dual reads them, plain covariances elsewhere.
 Registers are kept: the way back reads what it needs.
 """
 
@@ -14,9 +14,8 @@ from tpnum.gauss.closed import FAMILIES
 from tpnum.kernels import machine
 from tpnum.kernels import reverse as kernels
 from tpnum.law import graph
-from tpnum.lower.assembler import inverse
 from tpnum.lower.bends import RULES, Call, CurveTables
-from tpnum.lower.layers import Term
+from tpnum.lower.numbers import inverse
 from tpnum.lower.tables import SeriesTables
 from tpnum.lower.unsupported import Unsupported
 
@@ -47,7 +46,7 @@ class Forwards:
         self.grams: list[tuple[str, str]] = []
         self.numbers: list[Sides] = []
         self._constants: dict[float, int] = {}
-        self._terms: dict[int, list[Term]] = {}
+        self._terms: dict[int, list[graph.Part]] = {}
         self._plain: dict[int, int] = {}
         self._corr: dict[int, tuple[int, int]] = {}
         self._images: dict[int, int] = {}
@@ -120,13 +119,13 @@ class Forwards:
                 return self._sum(node)
         raise Unsupported("an expectation in more than two dimensions")
 
-    def terms(self, node: graph.Sum) -> list[Term]:
+    def terms(self, node: graph.Sum) -> list[graph.Part]:
         """The parts of a sum, constants in their coefficients, short sums and its own multiplied out."""
         if id(node) not in self._terms:
             self._terms[id(node)] = [term for part in node.parts for term in self._multiplied(node, part)]
         return self._terms[id(node)]
 
-    def _multiplied(self, node: graph.Sum, part: graph.Part) -> list[Term]:
+    def _multiplied(self, node: graph.Sum, part: graph.Part) -> list[graph.Part]:
         coef = part.coef
         pairs: list[graph.Pair] = []
         for pair in part.pairs:
@@ -138,8 +137,10 @@ class Forwards:
         if isinstance(inner, graph.Sum) and (inner.increments or not node.increments):
             terms = self.terms(inner)
             if len(terms) <= SHORT or self.uses[id(inner)] == 1:
-                return [Term(coef * t.coef, part.rows + t.rows, part.cols + t.cols, t.pairs) for t in terms]
-        return [Term(coef, part.rows, part.cols, tuple(pairs))]
+                return [
+                    graph.Part(coef * t.coef, part.rows + t.rows, part.cols + t.cols, t.pairs) for t in terms
+                ]
+        return [graph.Part(coef, part.rows, part.cols, tuple(pairs))]
 
     def _sum(self, node: graph.Sum) -> int:
         terms = self.terms(node)
@@ -158,7 +159,7 @@ class Forwards:
                 self.emit("multiply", made, *operands, p=number, m=1)
         return made if made >= 0 else self.value_of("multiply", p=self.constant(0.0))
 
-    def factors(self, term: Term) -> int:
+    def factors(self, term: graph.Part) -> int:
         """The number coef * factors of the rows * factors of the columns."""
         if not term.rows and not term.cols:
             return self.constant(term.coef)
@@ -242,7 +243,7 @@ class Forwards:
         self.emit("join", e, rho)
         return e, rho
 
-    def _shares(self, term: Term, norms: tuple[graph.Profile, graph.Profile]) -> tuple[int, int]:
+    def _shares(self, term: graph.Part, norms: tuple[graph.Profile, graph.Profile]) -> tuple[int, int]:
         """The two factors of a term over the deviation of the sum (`tpnum.kernels.machine.collect`)."""
         root = np.sqrt(abs(float(term.coef)))
         numbers = []

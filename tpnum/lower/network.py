@@ -11,7 +11,7 @@ from tpnum.lower.linear import Chain, form, is_linear, operands
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable
 
     Grid = tuple[tuple[str, int, int], ...]
     """Names of axes with their sizes for the first and the second input, in the order of their names."""
@@ -50,6 +50,11 @@ class Root:
     apart: bool = False
 
     @property
+    def atoms(self) -> tuple[tuple[float, graph.Pair], ...]:
+        """Those of all groups."""
+        return tuple(atom for group in self.groups for atom in group.atoms)
+
+    @property
     def read(self) -> int:
         """The first level that may read it."""
         return self.level + (self.pooled or self.apart)
@@ -76,24 +81,18 @@ class Network:
                 raise Unsupported("attention with random logits")
             if isinstance(node, graph.Weighted):
                 raise Unsupported("a sum over an index axis with weights of the input")
-        uses: dict[int, int] = {}
+        uses = readers(order)
         wanted: set[int] = {id(node) for node in outputs}
         above: dict[int, list[graph.Pair]] = {}
-        calls: set[int] = set()
         for node in order:
-            if isinstance(node, graph.Dual) and id(node.call) in calls:
-                continue
-            if isinstance(node, graph.Dual):
-                calls.add(id(node.call))
             for child in operands(node):
-                uses[id(child)] = uses.get(id(child), 0) + 1
                 above.setdefault(id(child), []).append(node)
                 if not is_linear(node) or isinstance(node, graph.Carried):
                     wanted.add(id(child))
         for node in order:
-            readers = above.get(id(node), [])
+            over = above.get(id(node), [])
             if is_linear(node) and (
-                self._shared(node, uses) or self._pools(node, readers) or self._shifted(node, readers)
+                self._shared(node, uses) or self._pools(node, over) or self._shifted(node, over)
             ):
                 wanted.add(id(node))
         kept = {id(node) for node in order if id(node) in wanted and is_linear(node)}
@@ -108,7 +107,7 @@ class Network:
             elif id(node) in kept:
                 self._add(node, kept)
         covs = [node.call.cov for node in order if isinstance(node, graph.Dual)]
-        self._hold({id(pair) for cov in covs for pair in (cov, *factors_of(cov))})
+        self._hold({id(pair) for pair in outputs} | {id(p) for cov in covs for p in (cov, *factors_of(cov))})
         self._find_twins()
         self.depth = 1 + max((root.level for root in self.roots), default=0)
         for root in self.roots:
@@ -204,6 +203,22 @@ def _form_key(root: Root) -> frozenset[Any]:
 def _name(atom: graph.Pair) -> tuple[str, Any]:
     """What makes an atom the same as another: its identity, or the value of a constant."""
     return ("constant", atom.value) if isinstance(atom, graph.Shared) else ("node", id(atom))
+
+
+def readers(order: list[graph.Pair], outputs: Iterable[graph.Pair] = ()) -> dict[int, int]:
+    """How many nodes read each node, outputs once more; value and slope of one dual call are one reader."""
+    calls: set[int] = set()
+    uses: dict[int, int] = {}
+    for node in order:
+        if isinstance(node, graph.Dual):
+            if id(node.call) in calls:
+                continue
+            calls.add(id(node.call))
+        for child in operands(node):
+            uses[id(child)] = uses.get(id(child), 0) + 1
+    for node in outputs:
+        uses[id(node)] = uses.get(id(node), 0) + 1
+    return uses
 
 
 def buffered(node: graph.Pair) -> list[graph.Pair]:

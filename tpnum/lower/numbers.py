@@ -71,6 +71,11 @@ def _power(values: np.ndarray, power: float) -> np.ndarray:
     return np.where(values == 0.0, 0.0, made)
 
 
+def inverse(values: np.ndarray) -> np.ndarray:
+    """One over each value; what is zero stays zero."""
+    return np.where(values == 0.0, 0.0, 1.0 / np.where(values == 0.0, 1.0, values))
+
+
 Pair = tuple[Number, Number]
 """A number of the row's input and one of the column's."""
 
@@ -126,6 +131,11 @@ class Numbers:
         """Where consecutive constants, one number per example, begin."""
         self.constants += numbers
         return len(self.constants) - len(numbers)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many numbers of a position each block holds."""
+        return [len(rows) for _, rows in self._blocks]
 
     @property
     def signature(self) -> tuple:

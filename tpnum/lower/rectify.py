@@ -9,10 +9,13 @@ import numpy as np
 from tpnum.lower.builder import both, sides
 from tpnum.lower.network import grid_of
 from tpnum.lower.numbers import Number
+from tpnum.lower.relus import Relus
 from tpnum.lower.values import Values
 
 if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.lower.forms import Atoms
+    from tpnum.lower.network import Root
     from tpnum.lower.numbers import Pair
     from tpnum.lower.relus import Key, Rectified
     from tpnum.lower.schedule import Level
@@ -23,9 +26,27 @@ class RectifiedValues(Values):
 
     def __init__(self, level: Level, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
         super().__init__(level, profiles, dtype)
+        self.relus = Relus(level, self._roots, self._prepared)
         self._parts: dict[Key, int] = {}
 
+    def _source(self, root: Root, k: int, out: int) -> int:
+        if (id(root), k) not in self.relus.steps:
+            return super()._source(root, k, out)
+        made = self._relu((id(root), k))
+        if out < 0:
+            return made
+        grid = grid_of(root.node)
+        return self.value_of("add", out, made, p=self.numbers.place(grid, both(1.0)), grid=grid)
+
+    def _added(self, root: Root, k: int) -> Atoms:
+        """The atoms of a group but for constants that relus add."""
+        atoms = super()._added(root, k)
+        if root.groups[k].chain or id(root) not in self.relus.bare:
+            return atoms
+        return tuple((coef, atom) for coef, atom in atoms if self.level.on_cells(atom))
+
     def _relu(self, key: Key) -> int:
+        """The source of a group that relus make."""
         step = self.relus.steps[key]
         if step.value not in self._parts:
             self._rectify(step)

@@ -14,6 +14,7 @@ import numpy as np
 
 from tpnum.gauss.closed import FAMILIES
 from tpnum.law import graph
+from tpnum.lower.forms import form_of, terms
 from tpnum.lower.network import Root
 from tpnum.lower.schedule import Level
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tpnum.gauss.pair import Prepared
+    from tpnum.lower.forms import Atoms
 
     Prepare = Callable[[graph.DualCall, int], Prepared]
 
@@ -101,21 +103,24 @@ class Relus:
         first, second = (self.prepare(call, side) for side in (0, 1))
         if not _rectifies(first) or not _rectifies(second):
             return None
-        by_group: dict[Key, list[tuple[Root, float, graph.Pair]]] = {}
+        by_group: dict[Key, tuple[Root, Atoms]] = {}
         for root, k, coef, atom in uses:
-            by_group.setdefault((id(root), k), []).append((root, coef, atom))
+            _, before = by_group.get((id(root), k), (root, ()))
+            by_group[id(root), k] = root, (*before, (coef, atom))
         values, tangents = [], []
-        for key, terms in by_group.items():
-            root = terms[0][0]
-            if len(terms) != len(root.groups[key[1]].atoms):
+        for key, (root, atoms) in by_group.items():
+            form = form_of(terms(atoms))
+            if form is None or len(atoms) != len(root.groups[key[1]].atoms):
                 return None
-            if len(terms) == 1 and isinstance(terms[0][2], graph.Dual) and terms[0][2].what == "value":
-                values.append(_Use(key, root, terms[0][1]))
+            if form.inner is None:
+                values.append(_Use(key, root, form.value))
                 continue
-            split = self._tangent_terms(terms, root)
-            if split is None:
+            below = self.roots.get(id(form.inner))
+            if root.held != "cov" or below is None or below.held != "cov":
                 return None
-            tangents.append(_Use(key, root, *split))
+            if form.value < 0.0 or form.slope <= 0.0:
+                return None
+            tangents.append(_Use(key, root, form.value, form.slope, form.inner))
         if not values:
             return None
         value, *more = sorted(values, key=lambda use: use.first)
@@ -132,28 +137,6 @@ class Relus:
             call, value.key, tangent and tangent.key, value.up, coefs, tangent and tangent.inner,
             value.root.held, float(first.params[2, 0]), others,
         )  # fmt: skip
-
-    def _tangent_terms(
-        self, terms: list[tuple[Root, float, graph.Pair]], root: Root
-    ) -> tuple[float, float, graph.Pair] | None:
-        """(coefficient of the value, of slope times inner, inner) of c1 V + c2 V' T."""
-        if root.held != "cov" or len(terms) > 2:
-            return None
-        up, down, inner = 0.0 if len(terms) == 1 else None, None, None
-        for _, coef, atom in terms:
-            if isinstance(atom, graph.Dual):
-                up = coef if atom.what == "value" else None
-            elif isinstance(atom, graph.Sum) and len(atom.parts) == 1:
-                (part,) = atom.parts
-                duals = [p for p in part.pairs if isinstance(p, graph.Dual)]
-                rest = [p for p in part.pairs if not isinstance(p, graph.Dual)]
-                if part.rows or part.cols or len(duals) != 1 or len(rest) != 1 or duals[0].what != "slope":
-                    return None
-                down, inner = coef * part.coef, rest[0]
-        below = self.roots.get(id(inner))
-        if up is None or down is None or inner is None or below is None or below.held != "cov":
-            return None
-        return (up, down, inner) if up >= 0.0 and down > 0.0 else None
 
     def _bare(self) -> dict[int, float]:
         """The roots that nobody but relus reads, which add the constant themselves, and these constants."""

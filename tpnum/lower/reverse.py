@@ -20,10 +20,10 @@ from tpnum.evaluate.chain import product
 from tpnum.jets import slopes_of
 from tpnum.law import graph
 from tpnum.law.worklist import postorder
-from tpnum.lower.assembler import inverse
 from tpnum.lower.bends import BOTH, RULES, by_series
 from tpnum.lower.forwards import Forwards
-from tpnum.lower.layers import readers
+from tpnum.lower.network import readers
+from tpnum.lower.numbers import inverse
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tpnum.evaluate.plan import Entry
     from tpnum.evaluate.tangents import ProfileTangents
     from tpnum.lower.bends import Call, CurveTables
-    from tpnum.lower.layers import Term
     from tpnum.lower.tables import SeriesTables
 
 VALUE = ("value",)
@@ -234,7 +233,7 @@ class Writer(Forwards):
                 )
         raise Unsupported("an expectation in more than two dimensions")
 
-    def _moving(self, term: Term) -> bool:
+    def _moving(self, term: graph.Part) -> bool:
         """Whether a coefficient or a factor of one input moves."""
         sides = ((p, side) for side, group in enumerate((term.rows, term.cols)) for p in group)
         return bool(slopes_of(term.coef, self.tangents[0].count).any()) or any(
@@ -259,7 +258,7 @@ class Writer(Forwards):
             case graph.Shared():
                 self._back_constant(node.value, bar, [])
 
-    def _back_term(self, term: Term, bar: int) -> None:
+    def _back_term(self, term: graph.Part, bar: int) -> None:
         coef, pairs = term.coef, term.pairs
         number = self.factors(term)
         for k, pair in enumerate(pairs):

@@ -6,31 +6,26 @@ converted.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from tpnum.law import graph
-from tpnum.lower.builder import Builder, both, negative, scaled, sides
-from tpnum.lower.linear import is_linear
+from tpnum.lower.builder import Builder, both, negative, product, scaled, sides
+from tpnum.lower.forms import spelled, terms
 from tpnum.lower.network import Root, grid_of
 from tpnum.lower.numbers import Number, axes_of
-from tpnum.lower.relus import Relus
 from tpnum.lower.schedule import Level
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
+    from tpnum.lower.forms import Atoms
     from tpnum.lower.network import Grid
     from tpnum.lower.numbers import Pair
-    from tpnum.lower.relus import Key
     from tpnum.program.lines import Axes
 
-    Atoms = tuple[tuple[float, graph.Pair], ...]
     Norms = tuple[graph.Profile, graph.Profile]
 
 
@@ -47,26 +42,15 @@ class Values(Builder):
         self._calls: dict[tuple[int, Grid], tuple[int, int]] = {}
         self._plain: dict[tuple[int, Grid], int] = {}
         self._grams: dict[tuple[int, Grid], tuple[int, Pair]] = {}
-        self.relus = Relus(level, self._roots, self._prepared)
 
     def _flush(self, root: Root) -> None:
         """See that a root has its register."""
-        raise NotImplementedError
-
-    def _relu(self, key: Key) -> int:
-        """The source of a group that relus make (`tpnum.lower.relus`)."""
         raise NotImplementedError
 
     # -- sources ---------------------------------------------------------------------------------
 
     def _source(self, root: Root, k: int, out: int) -> int:
         """What goes through a chain; without one, what is added to ``out``."""
-        if (id(root), k) in self.relus.steps:
-            made = self._relu((id(root), k))
-            if out < 0:
-                return made
-            grid = grid_of(root.node)
-            return self.value_of("add", out, made, p=self.numbers.place(grid, both(1.0)), grid=grid)
         atoms = self._added(root, k)
         cells = [atom for _, atom in atoms if Level.on_cells(atom)]
         if not cells and root.groups[k].chain:
@@ -77,11 +61,8 @@ class Values(Builder):
         return self._covariances(atoms, grid, out)
 
     def _added(self, root: Root, k: int) -> Atoms:
-        """The atoms of a group but for constants that relus add."""
-        group = root.groups[k]
-        if group.chain or id(root) not in self.relus.bare:
-            return group.atoms
-        return tuple((coef, atom) for coef, atom in group.atoms if Level.on_cells(atom))
+        """The atoms of a group that are added in instructions of their own."""
+        return root.groups[k].atoms
 
     def _increments(self, root: Root, atoms: Atoms, grid: Grid, out: int) -> int:
         norms = root.node.norms
@@ -94,21 +75,30 @@ class Values(Builder):
                 out = self._data("data", gram[1], grid, over)
                 self._grams[id(gram[1]), grid] = out, over
         out = self.value_of("zero", grid=grid) if out < 0 else out
-        for part in self._terms(atoms):
+        for part in terms(atoms):
             out = self._gain(out, part, down, grid)
         return out
 
     def _gain(self, out: int, part: graph.Part, down: Pair, grid: Grid) -> int:
         """One term c s rho of a variable, the factors c, s each at both inputs."""
+        e = self._product(part, grid)
+        return self.value_of("gain", out, e, p=self._factors(part, down, grid), grid=grid)
+
+    def _product(self, part: graph.Part, grid: Grid) -> int:
+        """The co-correlation of a term's pairs, -1 where it is one."""
         e = -1
+        for pair in part.pairs:
+            if not isinstance(pair, graph.Shared):
+                other = self.correlation(pair)
+                e = other if e < 0 else self.value_of("both", e, other, grid=grid)
+        return e
+
+    def _factors(self, part: graph.Part, down: Pair, grid: Grid) -> int:
+        """The factors c and s of a term, each at both inputs and times ``down``."""
         norms = []
         for pair in part.pairs:
             assert pair.norms is not None
             norms.append(pair.norms)
-            if isinstance(pair, graph.Shared):
-                continue
-            other = self.correlation(pair)
-            e = other if e < 0 else self.value_of("both", e, other, grid=grid)
         root = float(np.sqrt(abs(part.coef)))
         numbers = []
         for factors, weight in ((part.rows, root), (part.cols, float(np.copysign(root, part.coef)))):
@@ -118,7 +108,7 @@ class Values(Builder):
                 return Number(weight, tuple(powers)).times(down[k])
 
             numbers.append(sides(side))
-        return self.value_of("gain", out, e, p=self.numbers.place(grid, *numbers), grid=grid)
+        return self.numbers.place(grid, *numbers)
 
     def _covariances(self, atoms: Atoms, grid: Grid, out: int) -> int:
         if out < 0:
@@ -126,7 +116,7 @@ class Values(Builder):
             if gram is not None:
                 out = self._products(*gram, grid)
         out = self.value_of("zero", grid=grid) if out < 0 else out
-        for part in self._terms(atoms):
+        for part in terms(atoms):
             out = self._term(out, part, grid)
         return out
 
@@ -145,48 +135,24 @@ class Values(Builder):
         if not values:
             p = self.numbers.place(grid, number)
             return self.value_of("add_outer", out, p=p, grid=grid)
-        if len(values) == 1:
-            (only,) = values
-            if isinstance(only, graph.Fresh):
-                return self._noise(out, only, number, grid)
-            scale = self._deviations(only)
-            if scale is not None:
-                number = (number[0].times(scale[0]), number[1].times(scale[1]))
-                p = self.numbers.place(grid, number)
-                return self.value_of("add_rho", out, self.correlation(only), p=p, grid=grid)
-            p = self.numbers.place(grid, number)
-            return self.value_of("add", out, self._covariance(only, grid), p=p, grid=grid)
-        first, *others, last = (self._covariance(pair, grid) for pair in values)
-        for other in others:
+        if len(values) == 1 and isinstance(values[0], graph.Fresh):
+            return self._noise(out, values[0], number, grid)
+        over = self._deviations(values[0]) if len(values) == 1 else None
+        if over is not None:
+            p = self.numbers.place(grid, product(number, over))
+            return self.value_of("add_rho", out, self.correlation(values[0]), p=p, grid=grid)
+        registers = []
+        for pair in values:
+            register, over = self._scaled(pair, grid)
+            registers.append(register)
+            number = product(number, over) if over is not None else number
+        first, *others = registers
+        for other in others[:-1]:
             first = self.value_of("multiply", first, other, grid=grid)
         p = self.numbers.place(grid, number)
-        return self.value_of("add_product", out, first, last, p=p, grid=grid)
-
-    def _terms(self, atoms: Atoms) -> Iterator[graph.Part]:
-        """Multiples of atoms as the parts of one sum; sums that are not linear spelled out."""
-        for coef, atom in atoms:
-            if isinstance(atom, graph.Sum) and not is_linear(atom):
-                for part in self._spelled(atom):
-                    yield replace(part, coef=coef * part.coef)
-            else:
-                yield graph.Part(coef, (), (), (atom,))
-
-    def _spelled(self, node: graph.Sum) -> list[graph.Part]:
-        """The parts of a sum, with what is a product of means instead of a node of its own."""
-        made, waiting = [], list(reversed(node.parts))
-        while waiting:
-            part = waiting.pop()
-            for pair in part.pairs:
-                if isinstance(pair, graph.Sum) and not any(inner.pairs for inner in pair.parts):
-                    rest = tuple(other for other in part.pairs if other is not pair)
-                    waiting += [
-                        graph.Part(part.coef * p.coef, part.rows + p.rows, part.cols + p.cols, rest)
-                        for p in reversed(pair.parts)
-                    ]
-                    break
-            else:
-                made.append(part)
-        return made
+        if not others:
+            return self.value_of("add", out, first, p=p, grid=grid)
+        return self.value_of("add_product", out, first, others[-1], p=p, grid=grid)
 
     def _noise(self, out: int, node: graph.Fresh, number: Pair, grid: Grid) -> int:
         """Noise: the square on coinciding positions of one example, the product of means elsewhere."""
@@ -241,6 +207,10 @@ class Values(Builder):
             return sides(lambda k: Number(1.0, ((norms[k], 0.5),)))
         return None
 
+    def _scaled(self, node: graph.Pair, grid: Grid) -> tuple[int, Pair | None]:
+        """The register of a node's covariances over some numbers, and these numbers, None for ones."""
+        return self._covariance(node, grid), None
+
     def _covariance(self, node: graph.Pair, grid: Grid) -> int:
         """The register of a node's covariances."""
         if self._computed(node) and node.what == "slope":
@@ -279,7 +249,7 @@ class Values(Builder):
             norms = node.norms
             down = sides(lambda k: Number(1.0, (), ((norms[k], -1.0),)))
             out = self.value_of("zero", grid=grid)
-            for part in self._spelled(node):
+            for part in spelled(node):
                 out = self._gain(out, part, down, grid)
             return self.value_of("co", out, p=self._roots_of(norms, grid), grid=grid)
         raise Unsupported(f"no correlation of a {type(node).__name__} node")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
-    from tpnum.lower.assembler import Machine
+    from tpnum.lower.panels import Panels
     from tpnum.tiles.sinks import Sink
 
 HEIGHT = 256
@@ -46,7 +46,7 @@ class MachineWorker:
     def __init__(
         self,
         plan: Plan,
-        machine: Machine,
+        machine: Panels,
         profiles: tuple[ProfileValues, ProfileValues],
         sink: Sink,
         dtype: np.dtype,
@@ -61,7 +61,7 @@ class MachineWorker:
         self.work = dtype if machine.steps <= SINGLE else np.dtype(np.float64)
         self.tables = machine.tables.arrays(self.work, (rows.size, cols.size))
         with np.errstate(over="ignore"):
-            self.params = tuple(np.ascontiguousarray(p, self.work) for p in (machine.rows, machine.cols))
+            self.params = machine.params(self.work)
         names = [*(*machine.duals, *["no_dual"] * kernels.SLOTS)[: kernels.SLOTS]]
         names.append("expand" if machine.tables.entries else "no_series")
         self.duals = tuple(pointer(name, self.work) for name in names)

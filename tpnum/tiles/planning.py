@@ -11,9 +11,9 @@ from tpnum.arguments import shown, whole
 from tpnum.errors import InputError, TpnumError
 from tpnum.kernels import cells as cell_kernels
 from tpnum.law import graph
-from tpnum.lower.assembler import listing
 from tpnum.lower.blocks import BlockLevel
 from tpnum.lower.network import grid_of
+from tpnum.lower.panels import listing
 from tpnum.nn.base import Layer
 from tpnum.program.text import line_text
 from tpnum.tiles import arguments, batches, extras

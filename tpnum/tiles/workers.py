@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.evaluate.general import PairValues
-from tpnum.lower.compiler import compile_plan
+from tpnum.lower.panels import panels
 from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.variances import Variances
 from tpnum.tiles.cells import CellWorker
@@ -41,7 +41,7 @@ def make_worker(
         if not plan.has_axes:
             check_range(plan, profiles, dtype)
             try:
-                return MachineWorker(plan, compile_plan(plan, *profiles, dtype), profiles, sink, dtype, tile)
+                return MachineWorker(plan, panels(plan, *profiles, dtype), profiles, sink, dtype, tile)
             except Unsupported:
                 pass  # the cells cut out what is not compiled
         try:
