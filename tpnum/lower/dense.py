@@ -16,7 +16,6 @@ from tpnum.law import graph
 from tpnum.law.worklist import postorder
 from tpnum.lower.builder import both, product, scaled, sides
 from tpnum.lower.forms import Form, form_of, source_of, spelled, terms
-from tpnum.lower.linear import is_linear
 from tpnum.lower.numbers import Number
 from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.values import Values
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.forms import Atoms, Source
-    from tpnum.lower.network import Grid, Root
+    from tpnum.lower.network import Grid, Network, Root
     from tpnum.lower.numbers import Pair
-    from tpnum.lower.schedule import Level
     from tpnum.lower.values import Norms
 
 NO_AXES: Grid = ()
@@ -51,13 +49,13 @@ class Dense(Values):
 
     def __init__(
         self,
-        level: Level,
+        network: Network,
         profiles: tuple[ProfileValues, ProfileValues],
         dtype: np.dtype,
         outputs: list[tuple[graph.Pair, float, int]],
     ):
-        super().__init__(level, profiles, dtype)
-        self._order = graph.schedule(level.network.outputs)
+        super().__init__(network.roots, [], profiles, dtype)
+        self.network = network
         self._layers: dict[int, Layer] = {}
         self._tangents: dict[int, tuple[int, Norms]] = {}
         self._positive: set[int] = set()
@@ -100,15 +98,15 @@ class Dense(Values):
     def _multiplied(self) -> set[int]:
         """Sums without a register of their own whose covariances others multiply."""
         found: set[int] = set()
-        for node in reversed(self._order):
+        for node in reversed(self.network.order):
             root = self._roots.get(id(node))
             if id(node) in self._layers or not isinstance(node, graph.Sum):
                 continue
             if id(node) in found or (root is not None and root.held == "cov"):
                 parts = self._parts_of(node)
-                found |= {id(pair) for part in parts if len(part.pairs) > 1 for pair in part.pairs}
-        sums = {id(node) for node in self._order if isinstance(node, graph.Sum) and not is_linear(node)}
-        return found & sums
+                pairs = [pair for part in parts if len(part.pairs) > 1 for pair in part.pairs]
+                found |= {id(pair) for pair in pairs if isinstance(pair, graph.Sum)} - self.network.linear
+        return found
 
     # -- dense layers ----------------------------------------------------------------------------
 
@@ -135,12 +133,12 @@ class Dense(Values):
 
     def _forms(self) -> tuple[list[tuple[graph.Pair, Form]], dict[int, set[int]]]:
         """What may be layers or tangent kernels, and the readers of every source."""
-        outputs = {id(node) for node in self.level.network.outputs}
-        above = [node for node in self._order if not is_linear(node)]
+        outputs = {id(node) for node in self.network.outputs}
+        above = [node for node in self.network.order if id(node) not in self.network.linear]
         read = {id(pair) for node in above for pair in graph.operands(node)} | self._roots.keys() | outputs
         forms: list[tuple[graph.Pair, Form]] = []
         readers: dict[int, set[int]] = {}
-        for node in self._order:
+        for node in self.network.order:
             if isinstance(node, graph.Dual) and id(node) in outputs:
                 readers.setdefault(source_of(node), set()).add(id(node))
                 if node.what == "value" and _slopes(node.call) is not None:
@@ -251,9 +249,6 @@ class Dense(Values):
             made = self.value_of("gram", n=self.sources.index(node.data), grid=NO_AXES)
             self._grams[id(node), NO_AXES] = made, both(1.0)
         return self._grams[id(node), NO_AXES][0]
-
-    def _root(self, node: graph.Pair | None) -> Root | None:
-        return self._roots.get(id(node))  # a twin's covariances are as near as its own
 
     def _make_correlation(self, node: graph.Pair) -> int:
         if isinstance(node, graph.Gram):

@@ -73,7 +73,7 @@ class Network:
     """The roots of a plan's nodes in order, operands first; those of ``apart`` have regions of their own."""
 
     def __init__(self, outputs: list[graph.Pair], apart: Container[int] = ()):
-        order = graph.schedule(outputs)
+        self.order = order = graph.schedule(outputs)
         for node in order:
             if isinstance(node, graph.PairExpect) and id(node) not in apart:
                 raise Unsupported("an expectation in more than two dimensions")
@@ -84,18 +84,20 @@ class Network:
         uses = readers(order)
         wanted: set[int] = {id(node) for node in outputs}
         above: dict[int, list[graph.Pair]] = {}
+        self.linear = {id(node) for node in order if is_linear(node)}
         for node in order:
-            for child in operands(node):
+            below = operands(node)
+            if id(node) not in self.linear or isinstance(node, graph.Carried):
+                wanted |= {id(child) for child in below}
+            for child in below:
                 above.setdefault(id(child), []).append(node)
-                if not is_linear(node) or isinstance(node, graph.Carried):
-                    wanted.add(id(child))
         for node in order:
             over = above.get(id(node), [])
-            if is_linear(node) and (
+            if id(node) in self.linear and (
                 self._shared(node, uses) or self._pools(node, over) or self._shifted(node, over)
             ):
                 wanted.add(id(node))
-        kept = {id(node) for node in order if id(node) in wanted and is_linear(node)}
+        kept = wanted & self.linear
         alone = [node for node in order if id(node) in apart]
         kept |= {id(read) for node in alone for read in (node, *buffered(node))}
         self.outputs = outputs
@@ -108,7 +110,6 @@ class Network:
                 self._add(node, kept)
         covs = [node.call.cov for node in order if isinstance(node, graph.Dual)]
         self._hold({id(pair) for pair in outputs} | {id(p) for cov in covs for p in (cov, *factors_of(cov))})
-        self._find_twins()
         self.depth = 1 + max((root.level for root in self.roots), default=0)
         for root in self.roots:
             for group in root.groups if any(group.carried for group in root.groups) else ():
@@ -180,7 +181,7 @@ class Network:
         self.by_node[id(node)] = Root(node, (), held, False, level, loads, apart=True)
         self.roots.append(self.by_node[id(node)])
 
-    def _find_twins(self) -> None:
+    def find_twins(self) -> None:
         """Covariances that some increments hold as well: the tangent kernel of a first layer."""
         held = {_form_key(root): root for root in self.roots if root.held == "inc" and not root.apart}
         for root in self.roots:

@@ -151,6 +151,23 @@ class Numbers:
         """Per block (positions, P, N) of one side."""
         return [self._array(grid, rows, side, dtype) for grid, rows in self._blocks]
 
+    def flat(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+        """(P, N) numbers of the rows and of the columns, block after block, where there are no axes."""
+        known: dict[tuple, np.ndarray] = {}
+        made = tuple(np.empty((sum(self.sizes), profile.size), dtype) for profile in self.profiles)
+        pairs = [pair for _, rows in self._blocks for pair in rows]
+        for side, profile in enumerate(self.profiles):
+            for out, pair in zip(made[side], pairs, strict=True):
+                one = pair[side]
+                if not isinstance(one, Number):
+                    out[:] = one
+                    continue
+                key = (id(profile), one.key)
+                if key not in known:
+                    known[key] = one.values(profile, ())
+                out[:] = known[key]
+        return made[0], made[1]
+
     def _array(
         self, grid: Grid, rows: list[Pair | tuple[np.ndarray, np.ndarray]], side: int, dtype: np.dtype
     ) -> np.ndarray:

@@ -12,7 +12,6 @@ from tpnum.law import graph
 from tpnum.lower import registers
 from tpnum.lower.dense import Dense
 from tpnum.lower.network import Network
-from tpnum.lower.schedule import Level
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
@@ -51,20 +50,12 @@ class Panels:
         """The instructions, one per line."""
         return listing(self.code, kernels.OPERATIONS)
 
-    def params(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        """(P, N) numbers of the rows and of the columns."""
-        found = []
-        for side in (0, 1):
-            blocks = [block[0] for block in self.numbers.arrays(side, dtype)]
-            empty = np.empty((0, self.numbers.profiles[side].size), dtype)
-            found.append(np.concatenate([empty, *blocks]))
-        return found[0], found[1]
-
 
 def panels(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np.dtype) -> Panels:
     """The program for every entry of the plan; raises `Unsupported` with the reason."""
     nodes = [entry.node for entries in plan.entries.values() for entry in entries]
-    for node in graph.schedule(nodes):
+    network = Network(nodes)
+    for node in network.order:
         if node.tied or node.rows or node.cols:
             raise Unsupported("some variables are families over index axes")
         if isinstance(node, graph.Fresh) and rows is cols and plan.axes[0]:
@@ -73,12 +64,8 @@ def panels(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np.dtype
     entries = [(plan.entries[kind][k], number) for number, (kind, k) in enumerate(keys)]
     # tangent kernels first: they pull the layers along, so that few registers live at a time
     entries.sort(key=lambda one: (keys[one[1]][0] != "ntk", one[1]))
-    made = Dense(
-        Level(0, Network(nodes), {}),
-        (rows, cols),
-        dtype,
-        [(entry.node, entry.weight, number) for entry, number in entries],
-    )
+    outputs = [(entry.node, entry.weight, number) for entry, number in entries]
+    made = Dense(network, (rows, cols), dtype, outputs)
     if not made.sources:
         raise Unsupported("no entry depends on a product of two inputs")
     code, count = allocate(made.code, made.numbers.sizes)

@@ -25,7 +25,8 @@ class RectifiedValues(Values):
     """Values of a level, relus among them done in one instruction (`tpnum.lower.relus`)."""
 
     def __init__(self, level: Level, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
-        super().__init__(level, profiles, dtype)
+        super().__init__(level.roots, level.loaded, profiles, dtype)
+        self.level = level
         self.relus = Relus(level, self._roots, self._prepared)
         self._parts: dict[Key, int] = {}
 

@@ -232,6 +232,7 @@ class Schedule:
     def __init__(self, outputs: list[graph.Pair], apart: dict[int, str] | None = None):
         self.outputs = {id(node): _stored(node) for node in outputs}
         self.network = Network(list(self.outputs.values()), apart or {})
+        self.network.find_twins()
         self.buffers: dict[int, list[dict[Cell, int]]] = {}
         self.levels: list[Level | BlockLevel] = []
         for k in reversed(range(self.network.depth)):

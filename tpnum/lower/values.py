@@ -19,6 +19,8 @@ from tpnum.lower.schedule import Level
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
     from tpnum.lower.forms import Atoms
@@ -30,12 +32,21 @@ if TYPE_CHECKING:
 
 
 class Values(Builder):
-    """The values of a level's nodes for a pair of profile passes, each made once."""
+    """The values of a level's nodes for a pair of profile passes, each made once.
 
-    def __init__(self, level: Level, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
+    ``roots`` are made here, ``loaded`` ones come from buffers.
+    """
+
+    def __init__(
+        self,
+        roots: Iterable[Root],
+        loaded: Collection[Root],
+        profiles: tuple[ProfileValues, ProfileValues],
+        dtype: np.dtype,
+    ):
         super().__init__(profiles, dtype)
-        self.level = level
-        self._roots = {id(root.node): root for root in (*level.roots, *level.loaded)}
+        self._loaded = loaded
+        self._roots = {id(root.node): root for root in (*roots, *loaded)}
         self._here = set(self._roots.values())
         self._registers: dict[int, int] = {}
         self._e: dict[int, int] = {}
@@ -194,7 +205,7 @@ class Values(Builder):
 
     def _computed(self, node: graph.Pair) -> TypeGuard[graph.Dual]:
         """Whether a node is a dual of this level, not one that a buffer holds."""
-        return isinstance(node, graph.Dual) and self._root(node) not in self.level.loaded
+        return isinstance(node, graph.Dual) and self._root(node) not in self._loaded
 
     def _deviations(self, node: graph.Pair) -> Pair | None:
         """What turns a node's correlation into its covariance, None for what is held as a covariance."""

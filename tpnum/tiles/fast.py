@@ -61,7 +61,7 @@ class MachineWorker:
         self.work = dtype if machine.steps <= SINGLE else np.dtype(np.float64)
         self.tables = machine.tables.arrays(self.work, (rows.size, cols.size))
         with np.errstate(over="ignore"):
-            self.params = machine.params(self.work)
+            self.params = machine.numbers.flat(self.work)
         names = [*(*machine.duals, *["no_dual"] * kernels.SLOTS)[: kernels.SLOTS]]
         names.append("expand" if machine.tables.entries else "no_series")
         self.duals = tuple(pointer(name, self.work) for name in names)
