@@ -56,6 +56,7 @@ class Dense(Values):
     ):
         super().__init__(network.roots, [], profiles, dtype)
         self.network = network
+        self._examples = [np.arange(profile.size) for profile in profiles]
         self._layers: dict[int, Layer] = {}
         self._tangents: dict[int, tuple[int, Norms]] = {}
         self._positive: set[int] = set()
@@ -305,6 +306,9 @@ class Dense(Values):
             p, out = self.numbers.place(grid, over), self.value_of("zero", grid=grid)
             self._plain[id(node), grid] = self.value_of("add", out, register, p=p, grid=grid)
         return self._plain[id(node), grid]
+
+    def _index(self, call: graph.DualCall, grid: Grid, side: int) -> np.ndarray:
+        return self._examples[side]
 
     def _normalised(self, root: Root, norms: Norms, grid: Grid, same: bool = True) -> int:
         if root.held == "inc":

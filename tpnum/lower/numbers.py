@@ -153,19 +153,24 @@ class Numbers:
 
     def flat(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         """(P, N) numbers of the rows and of the columns, block after block, where there are no axes."""
-        known: dict[tuple, np.ndarray] = {}
-        made = tuple(np.empty((sum(self.sizes), profile.size), dtype) for profile in self.profiles)
+        known: dict[tuple[int, int, float], np.ndarray] = {}
         pairs = [pair for _, rows in self._blocks for pair in rows]
+        made = []
         for side, profile in enumerate(self.profiles):
-            for out, pair in zip(made[side], pairs, strict=True):
+            found = np.empty((len(pairs), profile.size), dtype)
+            for out, pair in zip(found, pairs, strict=True):
                 one = pair[side]
                 if not isinstance(one, Number):
                     out[:] = one
                     continue
-                key = (id(profile), one.key)
-                if key not in known:
-                    known[key] = one.values(profile, ())
-                out[:] = known[key]
+                total: np.ndarray | float = one.coef
+                for node, power in one.powers:
+                    key = id(profile), id(node), power
+                    if key not in known:
+                        known[key] = _power(profile.along(node, ()), power)
+                    total = total * known[key]
+                out[:] = total
+            made.append(found)
         return made[0], made[1]
 
     def _array(
