@@ -8,7 +8,7 @@ import pytest
 
 import tpnum as tp
 from tpnum import nn
-from tpnum.errors import InputError, LimitError
+from tpnum.errors import InputError
 from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import deviations
 from tpnum.tiles import derivatives
@@ -144,18 +144,6 @@ def test_two_roads(case, monkeypatch):
     for one, other in zip(first, made(), strict=True):
         scale = np.abs(other).max()
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10 * scale)
-
-
-def test_convolutions_take_the_general_path():
-    net = nn.serial(nn.Conv(4, (2, 2), b_std=0.2), nn.Relu(), nn.Conv(4, (2, 2)))
-    x = RNG.standard_normal((3, 4, 4, 2))
-    kernel, slopes = tp.kernel(net, x, wrt=("W_std", "b_std"))
-    weights = RNG.standard_normal(kernel.shape)
-    value, made = tp.kernel(net, x, wrt=("W_std", "b_std"), against=weights)
-    assert value == pytest.approx(np.sum(weights * kernel), rel=1e-12)
-    np.testing.assert_allclose(made, np.sum(weights * slopes, axis=tuple(range(1, slopes.ndim))), rtol=1e-12)
-    with pytest.raises(LimitError, match="index axes"):
-        tp.kernel(net, x, wrt="x1", against=weights)
 
 
 def test_the_number_of_threads_changes_nothing():

@@ -6,6 +6,7 @@ them are jets in turn: the exact derivatives of every coefficient, wherever it e
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,8 @@ class Jet(float):
 
     def __pow__(self, power: Any, modulus: None = None) -> Any:
         a = float(self)
+        if a == 0.0 and 0.0 < power < 1.0:  # where it moves its derivative is infinite, and refused
+            return Jet(0.0, tuple(math.inf * slope if slope else 0.0 for slope in self.slopes))
         return self._chain(a**power, power * a ** (power - 1) if power else 0.0)
 
     __radd__, __rmul__ = __add__, __mul__

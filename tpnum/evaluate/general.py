@@ -87,6 +87,15 @@ class PairValues:
                 if readers[id(operand)] == 0 and id(operand) not in kept:
                     self._memo.pop(id(operand), None)
 
+    def hold(self, outputs: list[graph.Pair]) -> list[graph.Pair]:
+        """Compute the outputs and what they stand on, and keep it: all nodes, operands first."""
+        order = graph.schedule(outputs)
+        self._read = _increments_read(order)
+        for node in order:
+            self.proceed()
+            self(node)
+        return order
+
     def __call__(self, node: graph.Pair) -> Block:
         if id(node) not in self._memo:
             self._memo[id(node)] = self._compute(node)

@@ -45,7 +45,7 @@ def _tied(values: PairValues, node: graph.Mapped) -> Block:
     return Block(along(block.k), along(block.d) if values.increments(node) and block.d is not None else None)
 
 
-class _Side(NamedTuple):
+class Side(NamedTuple):
     """The map of one side at chosen indices of its tied new axes: its matrix, and the axes that are free."""
 
     side: int
@@ -70,6 +70,19 @@ class _Side(NamedTuple):
             return values.sum(axis=place) * self.matrix[0, 0]
         return labels.apply_matrix(self.matrix, values, place, self.sizes)
 
+    def back(self, bar: np.ndarray, place: int) -> np.ndarray:
+        """The transpose: from the new axes, which begin at ``place``, to the dimension before the map."""
+        index = self.line.index
+        if isinstance(index, Shift) and not index.by and self.free:
+            return bar
+        rest = bar.shape[place + len(self.free) :]
+        if isinstance(index, Sum):
+            spread = np.expand_dims(bar * self.matrix[0, 0], place)
+            return np.broadcast_to(spread, (*bar.shape[:place], self.matrix.shape[1], *rest))
+        return labels.apply_matrix(
+            self.matrix.T, bar.reshape(*bar.shape[:place], -1, *rest), place, [self.matrix.shape[1]]
+        )
+
 
 def _free(values: PairValues, node: graph.Mapped, line: Map) -> Block:
     """R K R'^T over free positions; tied new axes are looped over."""
@@ -89,7 +102,7 @@ def _free(values: PairValues, node: graph.Mapped, line: Map) -> Block:
             if one is None:
                 continue
             place = names.index((one.axis, number))
-            side = _side(number, one, k.shape[place], tied, chosen)
+            side = side_of(number, one, k.shape[place], tied, chosen)
             sides.append(side)
             k = side.along(k, place)
             if d is not None:
@@ -107,17 +120,18 @@ def _free(values: PairValues, node: graph.Mapped, line: Map) -> Block:
     return Block(join([piece.k for piece in pieces]), join(increments) if keep else None)
 
 
-def _side(side: int, line: Map, size: int, tied: Axes, chosen: tuple[int, ...]) -> _Side:
+def side_of(side: int, line: Map, size: int, tied: Axes, chosen: tuple[int, ...]) -> Side:
+    """The map of one side at an index of its tied new axes."""
     matrix = labels.map_matrix(line, size).reshape(*(s for _, s in line.out), size)
     names = [name for name, _ in line.out]
     index: list[int | slice] = [slice(None)] * len(names)
     for (name, _), at in zip(tied, chosen, strict=True):
         index[names.index(name)] = at
     free = tuple(axis for axis in line.out if axis not in tied)
-    return _Side(side, line, matrix[tuple(index)].reshape(-1, size), free)
+    return Side(side, line, matrix[tuple(index)].reshape(-1, size), free)
 
 
-def _padding(values: PairValues, operand: graph.Pair, sides: list[_Side], names: list[Dim]) -> np.ndarray:
+def _padding(values: PairValues, operand: graph.Pair, sides: list[Side], names: list[Dim]) -> np.ndarray:
     """What gathered increments owe to padding: E (Z - 0)^2 where one side falls outside."""
     assert operand.norms is not None
     inside, moments = [], []
@@ -140,21 +154,27 @@ def _padding(values: PairValues, operand: graph.Pair, sides: list[_Side], names:
 
 def weighted(values: PairValues, node: graph.Weighted) -> Block:
     """A sum over axes of one side with weights of its input, as products of matrices in batches."""
+    weights = None if node.weights is None else values.profiles[node.side](node.weights)
+    return Block(weighed(values, node, weights, values(node.operand).k), None)
+
+
+def weighed(
+    values: PairValues, node: graph.Weighted, weights: np.ndarray | None, k: np.ndarray
+) -> np.ndarray:
+    """The sum for such weights (N, *axes) and such entries of the operand."""
     names = dims(node.operand)
     over = [(name, node.side) for name, _ in node.over]
     full = shape(node.operand, *values.counts)
-    k = values(node.operand).k
     whole = [n if key in over else s for key, n, s in zip(names, full, k.shape, strict=True)]
     k = np.broadcast_to(k, whole)
-    if node.weights is None:
+    if node.weights is None or weights is None:
         k = k.sum(axis=tuple(names.index(key) for key in over))
-        return Block(labels.align(k, [key for key in names if key not in over], dims(node)), None)
+        return labels.align(k, [key for key in names if key not in over], dims(node))
     profile = values.profiles[node.side]
     tied = {name for name, _ in node.tied}
     axes = profile.axes(node.weights)
     own = [("", node.side), *((n, 2 if n in tied else node.side) for n, _ in axes)]
-    weights = profile(node.weights)[values.slices[node.side]]
-    return Block(labels.contracted(weights, own, k, names, over, dims(node)), None)
+    return labels.contracted(weights[values.slices[node.side]], own, k, names, over, dims(node))
 
 
 def embedded(values: PairValues, node: graph.Embedded) -> Block:

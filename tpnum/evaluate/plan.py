@@ -103,8 +103,12 @@ class Plan:
 
     def tile(self, values: PairValues) -> dict[str, np.ndarray]:
         """Every demanded kind on one tile by the general path: (n1, n2, *row axes, *column axes)."""
-        made = {}
         values.run([entry.node for entries in self.entries.values() for entry in entries])
+        return self.blocks(values)
+
+    def blocks(self, values: PairValues) -> dict[str, np.ndarray]:
+        """The demanded kinds from the nodes of a tile that is computed."""
+        made = {}
         for kind, entries in self.entries.items():
             full = np.zeros((*values.counts, *self.axes[0], *self.axes[1]))
             for entry in entries:

@@ -7,7 +7,6 @@ None is a derivative that is zero by the text.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import singledispatchmethod
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,11 @@ from tpnum.errors import LimitError
 from tpnum.evaluate import labels, maps
 from tpnum.evaluate.blocks import Block, dims
 from tpnum.evaluate.chain import Tangent, moved, plus, product, ratio
+from tpnum.evaluate.duals import DualPartials, check, own_partials, stretched, unavailable
 from tpnum.evaluate.general import PairValues
-from tpnum.evaluate.partials import Gaussians, partials, stretch
-from tpnum.gauss.prepared import SCALING
 from tpnum.jets import slopes_of
 from tpnum.law import graph
+from tpnum.law.moving import Moving
 from tpnum.law.sources import sources
 from tpnum.law.worklist import postorder
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tpnum.evaluate.profile import ProfileValues
-    from tpnum.functions import Function
     from tpnum.program.lines import Axes
 
 
@@ -41,6 +39,7 @@ class ProfileTangents:
 
     def __init__(self, values: ProfileValues, count: int, norms: Mapping[str, int] | None = None):
         self.values, self.count, self.norms = values, count, norms or {}
+        self.moving = Moving(inputs=bool(norms))
         self._memo: dict[graph.Key, Tangent] = {}
 
     def __call__(self, node: graph.Profile) -> Tangent:
@@ -82,6 +81,10 @@ class ProfileTangents:
         return self.coefficient(node.value, 1 + len(node.axes))
 
     @_compute.register
+    def _(self, node: graph.Given) -> Tangent:
+        return None
+
+    @_compute.register
     def _(self, node: graph.Norm) -> Tangent:
         first, second = node.data
         if not self.norms:
@@ -116,6 +119,17 @@ class ProfileTangents:
         return total
 
     @_compute.register
+    def _(self, node: graph.Softmax) -> Tangent:
+        if self.moving.profile(node.weights):
+            raise unavailable(self.values._where(node))
+        move = self.along(node.logits, node.axes)
+        if move is None:
+            return None
+        share = self.values(node)
+        over = tuple(k for k, (name, _) in enumerate(node.axes, 1) if name in node.over)
+        return np.stack([share * (one - (share * one).sum(axis=over, keepdims=True)) for one in move])
+
+    @_compute.register
     def _(self, node: graph.Mapped1) -> Tangent:
         inner = self.along(node.operand, axes := self.values.axes(node.operand))
         if inner is None:
@@ -143,72 +157,27 @@ class ProfileTangents:
 
     @_compute.register
     def _(self, node: graph.Expect1) -> Tangent:
-        if self.moved(node.mean) or any(self.moved(s) for s in node.scalars if not self.equal(s, node.var)):
-            raise _unavailable(self.values._where(node))
         move = self.along(node.var, node.axes)
-        if move is None:
-            return None
-        q, own = self.values.along(node.var, node.axes), self.values.along(node, node.axes)
-        if node.scalars:
-            power = 2 if node.what in ("second", "slope_second") else 1
-            degree = self.scaling(node.fn, node.scalars, self.values._where(node))
-            degree -= node.what.startswith("slope")
-            return 0.5 * power * degree * own * ratio(move, q)
-
-        def of(h: Function) -> np.ndarray:
-            other = replace(node, key=("tangent", h, *node.key), fn=h, what="first")
-            return self.values.along(other, node.axes)
-
-        return stretch(node.fn, node.what, of, own, q) * ratio(move, q)
+        slope = stretched(self.values, node, self.moving)
+        return None if move is None else slope * ratio(move, self.values.along(node.var, node.axes))
 
     @_compute.register
     def _(self, node: graph.Expect2) -> Tangent:
         left, right = node.sides
-        if any(self.moved(p) for side in node.sides for p in (side.mean, *side.scalars)):
-            raise _unavailable(self.values._where(node))
-        q, q2, c = (self.values.along(p, node.axes) for p in (left.var, right.var, node.cov))
         dq, dq2, dc = (self.along(p, node.axes) for p in (left.var, right.var, node.cov))
         if dq is None and dq2 is None and dc is None:
             return None
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rho = np.where(q * q2 > 0, c / np.sqrt(q) / np.sqrt(q2), 1.0)
-        e = np.copysign(np.clip(1.0 - np.abs(rho), 0.0, 1.0), rho)
-
-        def of(f: Function, g: Function, what: str) -> np.ndarray:
-            sides = (replace(left, fn=f), replace(right, fn=g))
-            other = replace(node, key=("tangent", f, g, what, *node.key), sides=sides, what=what)
-            return self.values.along(other, node.axes)
-
-        return moved(partials(left.fn, right.fn, node.what, of, at := Gaussians(e, q, q2)), at, dq, dq2, dc)
-
-    def equal(self, a: graph.Profile, b: graph.Profile) -> bool:
-        """Whether a scalar is a variance, whatever it is called."""
-        return np.array_equal(self.values(a), self.values(b))
-
-    def scaling(self, fn: Function, scalars: tuple[graph.Profile, ...], where: str) -> float:
-        """d where f(u; s) of u ~ N(0, s) scales like s^(d / 2)."""
-        if not scalars and fn.degree is not None:
-            return fn.degree
-        if scalars and fn.primitive is None and fn.name in SCALING:
-            return 2.0 * SCALING[fn.name]
-        raise _unavailable(where)
-
-    def moved(self, node: graph.Profile | None) -> bool:
-        """Whether a profile depends on the parameters."""
-        return node is not None and self(node) is not None
+        return moved(*own_partials(self.values, node, self.moving), dq, dq2, dc)
 
 
 class PairTangents:
-    """The derivatives of pair nodes on the tile of ``values``; products of data are parameter ``gram``."""
+    """The derivatives of pair nodes on the tile of ``values``."""
 
-    def __init__(
-        self, values: PairValues, rows: ProfileTangents, cols: ProfileTangents, gram: int | None = None
-    ):
-        self.values, self.profiles, self.gram = values, (rows, cols), gram
+    def __init__(self, values: PairValues, rows: ProfileTangents, cols: ProfileTangents):
+        self.values, self.profiles = values, (rows, cols)
         self.count = rows.count
         self._memo: dict[int, Tangent] = {}
-        self._duals: dict[tuple[int, Function, Function], graph.DualCall] = {}
-        self._nodes: list[graph.Pair] = []  # ids stay theirs while these live
+        self._duals = DualPartials(values, rows.moving)
 
     def __call__(self, node: graph.Pair) -> Tangent:
         """(parameters, *dims(node))."""
@@ -243,7 +212,7 @@ class PairTangents:
 
     @_compute.register
     def _(self, node: graph.Gram) -> Tangent:
-        return None if self.gram is None else self.profiles[0].one_of(self.gram, len(dims(node)))
+        return None
 
     @_compute.register
     def _(self, node: graph.Shared) -> Tangent:
@@ -277,59 +246,12 @@ class PairTangents:
 
     @_compute.register
     def _(self, node: graph.Dual) -> Tangent:
-        call = node.call
-        rows, cols = self.profiles
-        moving = [rows.moved(call.means[0]), cols.moved(call.means[1])]
-        for profiles, scalars, var in zip(
-            self.profiles, (call.f_scalars, call.g_scalars), call.vars, strict=True
-        ):
-            moving += [profiles.moved(s) for s in scalars if not profiles.equal(s, var)]
-        if any(moving):
-            raise _unavailable(rows.values._where(call.vars[0]))
-        dq, dq2 = (self.profile(var, side, node) for side, var in enumerate(call.vars))
-        dc = self.inner(call.cov, node)
+        dq, dq2 = (self.profile(var, side, node) for side, var in enumerate(node.call.vars))
+        dc = self.inner(node.call.cov, node)
         if dq is None and dq2 is None and dc is None:
+            check(self.values.profiles, node.call, self.profiles[0].moving)
             return None
-        q, q2 = (self.values.profile(var, side, node) for side, var in enumerate(call.vars))
-        at = Gaussians(self.values._correlation(call, node), q, q2)
-
-        def of(f: Function, g: Function, what: str) -> np.ndarray:
-            return self.values(self._dual(node, f, g, what)).k
-
-        if call.f_scalars or call.g_scalars:
-            where = rows.values._where(call.vars[0])
-            degrees = (
-                rows.scaling(call.f, call.f_scalars, where),
-                cols.scaling(call.g, call.g_scalars, where),
-            )
-            if node.what == "slope":
-                raise _unavailable(where)
-            own = self.values(node).k
-            made = (at.scale * of(call.f, call.g, "slope"), degrees[0] * own, degrees[1] * own)
-            return moved(made, at, dq, dq2, dc)
-        return moved(partials(call.f, call.g, node.what, of, at), at, dq, dq2, dc)
-
-    def _dual(self, node: graph.Dual, f: Function, g: Function, what: str) -> graph.Dual:
-        """The same expectation of other functions."""
-        call = node.call
-        key = (id(call), f, g)
-        if key not in self._duals:
-            if (f, g) == (call.f, call.g):
-                # one that knows both, whatever the plan asked for
-                made = replace(call, wanted={"value", "slope"})
-            else:
-                moments = tuple(
-                    graph.Expect1(
-                        ("tangent", h, "second", *var.key), var.axes, fn=h, what="second", mean=None, var=var,
-                        scalars=(),
-                    )
-                    for h, var in zip((f, g), call.vars, strict=True)
-                )  # fmt: skip
-                made = replace(call, f=f, g=g, moments=(moments[0], moments[1]), wanted={"value", "slope"})
-            self._duals[key] = made
-        other = replace(node, call=self._duals[key], what=what, increments=False, norms=None)
-        self._nodes += [node, other]
-        return other
+        return moved(*self._duals.partials(node), dq, dq2, dc)
 
     @_compute.register
     def _(self, node: graph.Mapped) -> Tangent:
@@ -342,6 +264,22 @@ class PairTangents:
     @_compute.register
     def _(self, node: graph.Diagonal) -> Tangent:
         return self._linear(maps.diagonal, node, node.operand)
+
+    @_compute.register
+    def _(self, node: graph.Weighted) -> Tangent:
+        made, weights = self(node.operand), None
+        total: Tangent = None
+        if node.weights is not None:
+            profile = self.values.profiles[node.side]
+            weights, moves = profile(node.weights), self.profiles[node.side](node.weights)
+            if moves is not None:
+                k = self.values(node.operand).k
+                total = np.stack(
+                    [maps.weighed(self.values, node, np.broadcast_to(one, weights.shape), k) for one in moves]
+                )
+        if made is None:
+            return total
+        return plus(total, np.stack([maps.weighed(self.values, node, weights, one) for one in made]))
 
     def _linear(self, rule: Any, node: graph.Pair, operand: graph.Pair) -> Tangent:
         """What is linear in its operand treats derivatives as it treats values."""
@@ -361,10 +299,3 @@ class _Of:
     def increments(self, node: graph.Pair) -> bool:
         """Derivatives have none."""
         return False
-
-
-def _unavailable(where: str) -> LimitError:
-    return LimitError(
-        f"{where}: the derivative of a function with parameters or means that depend on wrt is not "
-        "available; leave out wrt="
-    )

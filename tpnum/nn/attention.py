@@ -126,7 +126,7 @@ class GlobalSelfAttention(Layer):
         if self.random:
             return self._out(to, x, self._many_heads(to, x, seen, tables, named))
         one = self.tied is not False
-        std = math.sqrt(self.W_key_std * self.W_query_std) if one else self.W_key_std
+        std = (self.W_key_std * self.W_query_std) ** 0.5 if one else self.W_key_std
         project = self._projection(to, seen, std, self.n_chan_key, tables)
         keys = project(seen)
         if not one:

@@ -14,12 +14,19 @@ import numpy as np
 
 from tpnum.arguments import finite_array
 from tpnum.errors import InputError, LimitError
+from tpnum.evaluate.adjoints import PairAdjoints
+from tpnum.evaluate.data import bind
 from tpnum.evaluate.general import PairValues
+from tpnum.evaluate.profile_adjoints import ProfileAdjoints
+from tpnum.evaluate.returns import EXAMPLES, Apart, Gathered, Summed
 from tpnum.evaluate.tangents import ProfileTangents
+from tpnum.law.moving import Moving
 from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
-from tpnum.tiles.derivatives import GeneralDerivatives, Tiles, diagonals, infinite, names_of
+from tpnum.program.lines import Data
+from tpnum.tiles.derivatives import Tiles, infinite, names_of, seeds
 from tpnum.tiles.diagonal import exact_diagonals
+from tpnum.tiles.grid import adjoint_side, squares
 from tpnum.tiles.pool import run
 from tpnum.tiles.reverse import Adjoints
 from tpnum.tiles.sinks import ArraySink
@@ -29,20 +36,18 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.tiles.grid import Tile
 
-MORE = 3
-"""Parameters besides: |x|^2 of rows, of columns, and products of both."""
+MORE = 2
+"""Parameters besides: |x|^2 of rows and of columns."""
 INPUTS = ("x1", "x2")
 """Names in ``wrt`` that are inputs."""
 
 
 class Part(NamedTuple):
-    """What a tile adds: the value, derivatives by parameters, by |x|^2 of rows and columns, by products."""
+    """What a tile adds: the value, derivatives by parameters, and what its rows and its columns gather."""
 
     value: np.ndarray  # (), or (rows,)
     params: np.ndarray  # (parameters,), or (parameters, rows)
-    rows: np.ndarray
-    cols: np.ndarray
-    grams: np.ndarray
+    sides: tuple[Gathered, Gathered]
 
 
 @dataclass(frozen=True)
@@ -126,18 +131,22 @@ def asked_of(
 def contracted(
     plan: Plan,
     profiles: tuple[ProfileValues, ProfileValues],
+    inputs: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
     names: tuple[str, ...],
     against: Against,
     dtype: np.dtype,
     n_jobs: int | None,
 ) -> tuple[Any, list[Any]]:
-    """The contraction, and its derivatives by ``names``: the parameters of the plan, in order, and inputs."""
+    """The contraction, and its derivatives by ``names``: the parameters of the plan, in order, and inputs.
+
+    ``inputs`` are the arrays of either side by data line of the program as it was written.
+    """
     (kind,) = plan.entries
     if profiles[0] is profiles[1] and "x2" in names:
         raise InputError("wrt: there is no x2 to differentiate by; x1 is both arguments of the kernel")
     if against.vector and "x2" in names:
         raise InputError("against: a vector goes with x1 and deviations; the gradient by x2 takes a matrix")
-    made = _Sums(plan, profiles, kind, names, against)
+    made = _Sums(plan, profiles, kind, names, against, _Gradients(plan, inputs, names))
     if plan.entries[kind]:
         run(made, n_jobs, None)
     value, params, gradients = made.results()
@@ -146,6 +155,37 @@ def contracted(
     if against.vector:
         return value.astype(dtype), [one.astype(dtype) for one in each]
     return float(value), [one.astype(dtype) if one.ndim else float(one) for one in each]
+
+
+class _Gradients:
+    """Arrays like x1 and x2 that gather derivatives by them, and their parts by data line of the plan."""
+
+    def __init__(
+        self, plan: Plan, inputs: tuple[dict[str, np.ndarray], dict[str, np.ndarray]], names: tuple[str, ...]
+    ):
+        self.names = [name for name in INPUTS if name in names]
+        self.arrays: dict[str, np.ndarray] = {}
+        self.masks: dict[str, np.ndarray | None] = {}
+        self.lines: list[dict[str, np.ndarray]] = [{}, {}]
+        for name in self.names:
+            side = INPUTS.index(name)
+            program = plan.written[side]
+            data = [line.name for line in program.lines if isinstance(line, Data)]
+            if len(data) != 1:
+                raise LimitError(
+                    f"wrt: gradients by inputs are for programs with one data line; this one has {len(data)}"
+                )
+            whole = {line: np.zeros(x.shape) for line, x in inputs[side].items()}
+            self.arrays[name] = whole[data[0]]
+            self.lines[side] = bind(plan.programs[side], whole)
+            self.masks[name] = inputs[side].get("mask")
+
+    def results(self) -> dict[str, np.ndarray]:
+        """The gradients by name; padding is no input."""
+        for name, mask in self.masks.items():
+            if mask is not None:
+                self.arrays[name] *= mask[..., None]
+        return self.arrays
 
 
 class _Sums(Tiles):
@@ -160,46 +200,55 @@ class _Sums(Tiles):
         kind: str,
         names: tuple[str, ...],
         against: Against,
+        gradients: _Gradients,
     ):
         self.plan, self.profiles, self.kind, self.against = plan, profiles, kind, against
-        self.inputs = [name for name in INPUTS if name in names]
-        self.count = count = len(names) - len(self.inputs)
+        self.gradients, self.inputs = gradients, bool(gradients.names)
+        self.count = count = len(names) - len(gradients.names)
+        total = count + MORE  # slopes of the plan's jets
         self.symmetric = profiles[0] is profiles[1]
-        self.data = [profile.data for profile in profiles]
-        lines = list(self.data[0])
-        norms: list[dict[str, int]] = [{}, {}]
-        if self.inputs:
-            if plan.has_axes or plan.axes != ((), ()) or len(lines) != 1:
-                raise LimitError(
-                    "wrt: gradients by inputs are for dense layers on one array (examples, features); "
-                    "this net has index axes: differentiate by its deviations"
-                )
-            norms = [{lines[0]: count}, {lines[0]: count + 1}]
-        self.line = lines[0]
-        total = count + MORE
-        rows, cols = profiles
-        self.sides = ProfileTangents(rows, total, norms[0]), ProfileTangents(cols, total, norms[1])
-        self.general = GeneralDerivatives(plan, kind, self.sides, count + 2 if self.inputs else None)
-        self.adjoints = None
-        if not plan.has_axes and plan.axes == ((), ()):
-            try:
-                tape = tape_of(plan.entries[kind], *self.sides, inputs=bool(self.inputs), value=True)
-                self.adjoints = Adjoints(tape, profiles, self.symmetric and plan.mirrored)
-            except Unsupported:
-                pass
-        self.tiles = self.general.tiles if self.adjoints is None else self.adjoints.tiles
+        self.moving = Moving(self.inputs)
+        self.adjoints: Adjoints | None = None
+        self.tangents: tuple[ProfileTangents, ProfileTangents] | None = None
+        (self.line, *more) = profiles[0].data
+        if not plan.has_axes and plan.axes == ((), ()) and not (self.inputs and more):
+            self._write_tape(total)
+        elif against.vector:
+            self.tangents = self._tangents(total)
+        same = self.symmetric and plan.mirrored
         sizes = profiles[0].size, profiles[1].size
+        self.tiles = (
+            squares(*sizes, adjoint_side(plan), same) if self.adjoints is None else self.adjoints.tiles
+        )
+        lines = gradients.lines
+        first = ProfileAdjoints(profiles[0], self.moving, total, lines[0])
+        second = first if self.symmetric else ProfileAdjoints(profiles[1], self.moving, total, lines[1])
+        self.sides = first, second
+        for one in self.sides:
+            one.proceed = self.proceed
         each = (sizes[0],) if against.vector else ()
-        self.value = np.zeros(each)
-        self.params = np.zeros((count, *each))
-        self.gradients = {
-            name: np.zeros(self.data[INPUTS.index(name)][self.line].shape) for name in self.inputs
-        }
+        self.value, self.params = np.zeros(each), np.zeros((count, *each))
         self.sink = ArraySink({kind: self.value})
         self._lock = threading.Lock()
         self._order = {id(tile): k for k, tile in enumerate(self.tiles)}
         self._waiting: dict[int, list[tuple[Tile, Part]]] = {}
         self._next = 0
+
+    def _tangents(
+        self, total: int, norms: tuple[int, int] | None = None
+    ) -> tuple[ProfileTangents, ProfileTangents]:
+        """Of rows and of columns; ``norms`` are the numbers of |x|^2 among the parameters."""
+        named = [{self.line: number} for number in norms] if norms is not None else [None, None]
+        rows, cols = self.profiles
+        return ProfileTangents(rows, total, named[0]), ProfileTangents(cols, total, named[1])
+
+    def _write_tape(self, total: int) -> None:
+        self.tangents = self._tangents(total, (self.count, self.count + 1) if self.inputs else None)
+        try:
+            tape = tape_of(self.plan.entries[self.kind], *self.tangents, inputs=self.inputs, value=True)
+            self.adjoints = Adjoints(tape, self.profiles, self.symmetric and self.plan.mirrored)
+        except Unsupported:
+            pass
 
     def tile(self, tile: Tile) -> None:
         self.proceed()
@@ -211,7 +260,7 @@ class _Sums(Tiles):
             parts.append((tile, found))
             parts += [(piece, self._by_graph(piece)) for piece in self.adjoints.beyond(tile, missed)]
         for _, part in parts:
-            if not all(np.isfinite(field).all() for field in part):
+            if not (np.isfinite(part.value).all() and np.isfinite(part.params).all() and _finite(part.sides)):
                 raise infinite(self.kind)
         with self._lock:
             self._waiting[self._order[id(tile)]] = parts
@@ -233,27 +282,31 @@ class _Sums(Tiles):
             value = value.sum()
             params = np.einsum("cpi,ci->p", rows[:, :count], found.rows)
             params += np.einsum("cpj,cj->p", cols[:, :count], found.cols)
-        if not self.inputs:
-            return Part(value, params, np.zeros(0), np.zeros(0), np.zeros((0, 0))), missed
-        return Part(
-            value, params,
-            np.einsum("ci,ci->i", rows[:, count], found.rows),
-            np.einsum("cj,cj->j", cols[:, count + 1], found.cols),
-            found.grams.sum(axis=0),
-        ), missed  # fmt: skip
+        sides = Gathered(), Gathered()
+        if self.inputs:
+            x1, x2 = (p.data[self.line] for p in self.profiles)
+            x1, x2 = x1[tile.rows], x2[tile.cols]
+            grams = found.grams.sum(axis=0)
+            first = np.einsum("ci,ci->i", rows[:, count], found.rows)
+            second = np.einsum("cj,cj->j", cols[:, count + 1], found.cols)
+            sides[0].add_data(self.line, (grams @ x2 + 2.0 * first[:, None] * x1) / x1.shape[1])
+            sides[1].add_data(self.line, (grams.T @ x1 + 2.0 * second[:, None] * x2) / x1.shape[1])
+        return Part(value, params, sides), missed
 
     def _by_graph(self, tile: Tile) -> Part:
-        rows, cols = (profile for profile in self.profiles)
+        rows, cols = self.profiles
         values = PairValues(rows, cols, tile.rows, tile.cols, self.symmetric, self.proceed)
         weights = self.against.weights(tile)
-        own = self.plan.tile(values)[self.kind] * weights
-        full = self.general.block(tile, self.proceed) * weights
-        over = tuple(range(1 if self.against.vector else 0, own.ndim))
-        params = full[: self.count].sum(axis=tuple(1 + axis for axis in over))
-        if not self.inputs:
-            return Part(own.sum(axis=over), params, np.zeros(0), np.zeros(0), np.zeros((0, 0)))
-        first, second, grams = full[self.count : self.count + MORE]
-        return Part(own.sum(axis=over), params, first.sum(axis=1), second.sum(axis=0), grams)
+        ends: Summed | Apart
+        if self.against.vector:
+            assert self.tangents is not None
+            ends = Apart(values, self.tangents, EXAMPLES[:1])
+        else:
+            ends = Summed(values, self.count + MORE)
+        PairAdjoints(values, self.moving, ends).back(seeds(self.plan, self.kind, weights))
+        own = self.plan.blocks(values)[self.kind] * weights
+        value = own.sum(axis=tuple(range(1 if self.against.vector else 0, own.ndim)))
+        return Part(value, ends.params[: self.count], ends.sides)
 
     def _add(self, tile: Tile, part: Part) -> None:
         if self.against.vector:
@@ -262,26 +315,29 @@ class _Sums(Tiles):
         else:
             self.value += part.value
             self.params += part.params
-        if not self.inputs:
-            return
-        x1, x2 = self.data[0][self.line][tile.rows], self.data[1][self.line][tile.cols]
-        channels = x1.shape[1]
-        first, second = (
-            (self.gradients["x1"],) * 2 if self.symmetric else (self.gradients.get(n) for n in INPUTS)
-        )
-        if first is not None:
-            first[tile.rows] += (part.grams @ x2 + 2.0 * part.rows[:, None] * x1) / channels
-        if second is not None:
-            second[tile.cols] += (part.grams.T @ x1 + 2.0 * part.cols[:, None] * x2) / channels
+        for side, gathered, at in zip(self.sides, part.sides, (tile.rows, tile.cols), strict=True):
+            side.take(gathered, at)
 
     def results(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """The value, and the derivatives by parameters and by inputs."""
         if self.against.alone:
             weights = np.array(np.diagonal(self.against.given), np.float64)
             self.value += weights @ exact_diagonals(self.plan, self.profiles[0])[self.kind]
-            own = diagonals(self.plan, self.profiles[0], self.sides[0], self.kind)
-            self.params += own[: self.count] @ weights
-            if self.inputs:
-                x = self.data[0][self.line]
-                self.gradients["x1"] += (2.0 * weights * own[self.count])[:, None] * x / x.shape[1]
-        return self.value, self.params, self.gradients
+            for weight, node, _ in self.plan.diagonals[0][self.kind]:
+                self.sides[0].add(node, weight * weights)
+        for side in dict.fromkeys(self.sides):
+            side.back()
+            if not self.against.vector:
+                self.params += side.params[: self.count]
+        gradients = self.gradients.results()
+        if not all(np.isfinite(one).all() for one in (self.params, *gradients.values())):
+            raise infinite(self.kind)
+        return self.value, self.params, gradients
+
+
+def _finite(sides: tuple[Gathered, Gathered]) -> bool:
+    return all(
+        np.isfinite(bar).all()
+        for side in sides
+        for bar in (*side.data.values(), *(bar for _, bar in side.bars.values()))
+    )

@@ -10,15 +10,17 @@ from tpnum import nn
 from tpnum.arguments import shown
 from tpnum.errors import InputError, LimitError
 from tpnum.evaluate import labels
+from tpnum.evaluate.adjoints import PairAdjoints
 from tpnum.evaluate.blocks import shape as shape_of
 from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.plan import Plan, make_plan
+from tpnum.evaluate.returns import EXAMPLES, Apart
 from tpnum.evaluate.tangents import PairTangents, ProfileTangents
 from tpnum.jets import Jet
 from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import changed, paths_of
-from tpnum.tiles.grid import Tile, general_side, squares
+from tpnum.tiles.grid import Tile, adjoint_side, general_side, squares
 from tpnum.tiles.pool import Stopped, run
 from tpnum.tiles.reverse import Adjoints
 from tpnum.tiles.sinks import ArraySink, put
@@ -27,9 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.law import graph
     from tpnum.lower.variances import Variances
 
     Sides = tuple[ProfileTangents, ProfileTangents]
+
+
+SCALARS = ("mask", "pattern")
+"""What a net of layers is given beside its data."""
 
 
 class Derivatives(NamedTuple):
@@ -58,19 +65,24 @@ def names_of(net: Any, wrt: Any) -> list[list[str]]:
 def plan_with_slopes(
     net: Any,
     paths: list[list[str]],
-    shapes: Sequence[tuple[int, ...]],
+    inputs: Sequence[dict[str, np.ndarray]],
     kinds: tuple[str, ...],
     more: int = 0,
 ) -> Plan:
-    """The plan of a net whose deviations carry their derivatives, with room for ``more`` parameters."""
+    """The plan of a net whose deviations carry their derivatives, with room for ``more`` parameters.
+
+    ``inputs`` are the arrays of rows and of columns by data line and known scalar.
+    """
 
     def carried(path: str, value: float) -> float:
         slopes = (*(1.0 if path in group else 0.0 for group in paths), *[0.0] * more)
         return Jet(value, slopes) if any(slopes) else value
 
     jets = changed(net, carried)
-    first = nn.program(jets, shapes[0])
-    second = first if shapes[0] == shapes[1] else nn.program(jets, shapes[1])
+    masked = "mask" in inputs[0]
+    shapes = [next(x.shape[1:] for name, x in one.items() if name not in SCALARS) for one in inputs]
+    first = nn.program(jets, shapes[0], masked=masked)
+    second = first if shapes[0] == shapes[1] else nn.program(jets, shapes[1], masked=masked)
     return make_plan((first, second), kinds).unrolled
 
 
@@ -117,20 +129,29 @@ def _worker(plan: Plan, kind: str, sides: Sides, out: np.ndarray) -> Tiles:
 
 
 class GeneralDerivatives:
-    """Tiles of derivatives by the graph's rules, by products of data too if they have a number ``gram``."""
+    """Tiles of derivatives by the graph's rules: backwards, where an output has axes forwards."""
 
-    def __init__(self, plan: Plan, kind: str, sides: Sides, gram: int | None = None):
-        self.plan, self.kind, self.sides, self.gram = plan, kind, sides, gram
+    def __init__(self, plan: Plan, kind: str, sides: Sides):
+        self.plan, self.kind, self.sides = plan, kind, sides
         self.profiles = sides[0].values, sides[1].values
         self.same = self.profiles[0] is self.profiles[1]
-        sizes = self.profiles[0].size, self.profiles[1].size
-        self.tiles = squares(*sizes, general_side(plan), self.same and plan.mirrored)
+        self.forwards = plan.axes != ((), ())
+        side = general_side(plan) if self.forwards else adjoint_side(plan)
+        self.tiles = squares(self.profiles[0].size, self.profiles[1].size, side, self.same and plan.mirrored)
 
     def block(self, tile: Tile, proceed: Callable[[], None]) -> np.ndarray:
         """(parameters, rows, columns, *axes) of a tile."""
-        plan, count = self.plan, self.sides[0].count
         values = PairValues(*self.profiles, tile.rows, tile.cols, self.same, proceed)
-        moves = PairTangents(values, *self.sides, self.gram)
+        if self.forwards:
+            return self._tangents(values)
+        ends = Apart(values, self.sides, EXAMPLES)
+        ones = np.ones(values.counts)
+        PairAdjoints(values, self.sides[0].moving, ends).back(seeds(self.plan, self.kind, ones))
+        return ends.params
+
+    def _tangents(self, values: PairValues) -> np.ndarray:
+        plan, count = self.plan, self.sides[0].count
+        moves = PairTangents(values, *self.sides)
         full = np.zeros((count, *values.counts, *plan.axes[0], *plan.axes[1]))
         for entry in plan.entries[self.kind]:
             found = moves(entry.node)
@@ -141,6 +162,16 @@ class GeneralDerivatives:
             at = (None, None, None, *entry.rows, *entry.cols)
             full[tuple(slice(None) if i is None else i for i in at)] += entry.weight * turned
         return full
+
+
+def seeds(plan: Plan, kind: str, weights: np.ndarray) -> list[tuple[graph.Pair, np.ndarray]]:
+    """Adjoints of the nodes that a kind is the sum of, from those (rows, columns, *axes) of the kind."""
+    made = []
+    for entry in plan.entries[kind]:
+        at = (None, None, *entry.rows, *entry.cols)
+        part = weights[tuple(slice(None) if i is None else i for i in at)]
+        made.append((entry.node, entry.weight * np.moveaxis(part, 1, 1 + len(entry.node.rows))))
+    return made
 
 
 class Tiles:

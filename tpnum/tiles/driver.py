@@ -135,11 +135,12 @@ def kernel(
         ("W_std"), a path for one ("layers[2].b_std"), or a tuple of them.  Then what is returned is a pair
         (kernel, derivatives), the latter (len(wrt), *kernel.shape), or of the kernel's shape for one name.
         Nets without index axes are differentiated by compiled adjoints, at a few times the time of the
-        kernel; convolutions, recurrences and functions that jump take a slower general path.
+        kernel; convolutions, pooling, recurrences, attention with weights that are numbers of each input and
+        functions that jump by the graph's rules read backwards, slower but alike however many names there are
+        (forwards, name by name, where an output has index axes and there is no ``against``).
 
-        With ``against`` also "x1" and "x2", the inputs, for nets without index axes.  The NTK of
-        a net with kinks has no derivative where two inputs meet (within 1e-7 of their size): what does not
-        exist there counts 0.
+        With ``against`` also "x1" and "x2", the inputs.  The NTK of a net with kinks has no derivative where
+        two inputs meet (within 1e-7 of their size): what does not exist there counts 0.  Padding has none.
     against
         A matrix G of the kernel's shape: instead of K what is returned is the sum of G K over all entries,
         and its derivatives, one for each name of ``wrt``: a number for a deviation, an array like x1 for
@@ -239,7 +240,7 @@ def kernel(
         first = batches.split(first, size, "x1")
         second = None if second is None else batches.split(second, size, "x2")
     plan = plan_of(net, first, second, kinds, most or BUDGET)
-    sizes = [next(iter(x.values())).shape[1:] for x in (first, second or first)]
+    both = first, second or first
     n1 = len(next(iter(first.values())))
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
@@ -247,12 +248,12 @@ def kernel(
         if wrt is not None:
             raise LimitError(f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here")
     elif against is not None:
-        jets = plan_with_slopes(net, paths, sizes, kinds, MORE) if paths else plan
+        jets = plan_with_slopes(net, paths, both, kinds, MORE) if paths else plan.unrolled
         account = Account(asked or RTOL, most or BUDGET)
         goal = Against.of(against, shape, second is None, jets.mirrored)
         with one_blas_thread(), np.errstate(all="ignore"):
             profiles = jets.profiles(first, second, account, Variances())
-            total, each = contracted(jets, profiles, names, goal, work, jobs)
+            total, each = contracted(jets, profiles, both, names, goal, work, jobs)
         account.warn()
         return Derivatives(total, each[0] if isinstance(wrt, str) else tuple(each))
     wanted = shape if size is None else batches.of_examples(shape, plan.axes, diag)
@@ -272,7 +273,7 @@ def kernel(
         return WithError(_given(get, kinds, outs), _given(get, kinds, errors))
     if not paths:
         return _given(get, kinds, outs)
-    jets = plan_with_slopes(net, paths, sizes, kinds)
+    jets = plan_with_slopes(net, paths, both, kinds)
     with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
         slopes = derivatives(jets, len(paths), first, second, shape, work, Variances(), diag, jobs)
     if isinstance(wrt, str):

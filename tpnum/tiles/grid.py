@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 BUDGET = 1 << 20
 """Numbers that the general path may hold per node and tile: such that passes over them stay in the caches."""
 
+HELD = 1 << 23
+"""Numbers that a way back may hold per tile."""
+
 SAMPLED = 16
 """Examples per tile where a pair takes milliseconds."""
 
@@ -28,6 +31,13 @@ def general_side(plan: Plan) -> int:
     largest = max((prod(shape(node, 1, 1)) for node in nodes), default=1)
     most = SAMPLED if any(isinstance(node, graph.Attention) for node in nodes) else 256
     return int(np.clip(np.sqrt(BUDGET / largest), 1, most))
+
+
+def adjoint_side(plan: Plan) -> int:
+    """The same for a way back, which holds all nodes at once."""
+    nodes = graph.schedule([entry.node for entries in plan.entries.values() for entry in entries])
+    total = sum(prod(shape(node, 1, 1)) for node in nodes)
+    return int(np.clip(np.sqrt(HELD / max(total, 1)), 1, general_side(plan)))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,214 @@
+"""Gradients of kernels of nets with index axes, by inputs and deviations: plain loops and differences."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+
+import tpnum as tp
+from tests.oracle import loops
+from tests.oracle.differences import slope
+from tpnum import nn
+from tpnum.errors import LimitError
+from tpnum.nn.deviations import changed, deviations, paths_of
+from tpnum.nn.spec import from_spec
+
+RNG = np.random.default_rng(11)
+X, X2 = RNG.standard_normal((3, 4, 4, 2)), RNG.standard_normal((2, 4, 4, 2))
+T, T2 = RNG.standard_normal((3, 4, 3)), RNG.standard_normal((2, 4, 3))
+
+CONV = {"op": "Conv", "out_chan": 4, "filter_shape": [3, 3], "padding": "SAME", "W_std": 1.2, "b_std": 0.2}
+SMALL = CONV | {"filter_shape": [2, 2], "strides": [2, 2]}
+DENSE = {"op": "Dense", "out_dim": 1, "W_std": 1.1}
+SPECS = {
+    "flat": [CONV, {"op": "Relu"}, CONV, {"op": "Erf"}, {"op": "Flatten"}, DENSE],
+    "strided and pooled": [
+        CONV, {"op": "Relu"}, {"op": "AvgPool", "window_shape": [2, 2], "strides": [2, 2]}, SMALL,
+        {"op": "Erf"}, {"op": "GlobalAvgPool"}, DENSE,
+    ],
+    "positions left": [CONV | {"padding": "VALID"}, {"op": "Relu"}, SMALL],
+}  # fmt: skip
+
+
+def close(made, expected, tolerance=1e-10):
+    np.testing.assert_allclose(made, expected, rtol=0, atol=tolerance * max(np.abs(expected).max(), 1e-3))
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+@pytest.mark.parametrize("case", SPECS)
+def test_convolutions_against_plain_loops(case, get):
+    """By x1 and x2 along a direction in both, and by every deviation."""
+    spec = {"op": "serial", "layers": SPECS[case]}
+    net = from_spec(spec)
+    wrt = tuple(deviations(net))
+
+    def sums(layers, x, x2):
+        k = loops.kernels({"op": "serial", "layers": layers}, np.concatenate([x, x2]))[get == "ntk"]
+        return np.sum(weights * k[: len(x), len(x) :].reshape(weights.shape))
+
+    kernel = tp.kernel(net, X, X2, get=get)
+    weights = RNG.standard_normal(kernel.shape)
+    value, made = tp.kernel(net, X, X2, get=get, wrt=("x1", *wrt, "x2"), against=weights)
+    close(value, sums(SPECS[case], X, X2))
+    d, d2 = (RNG.standard_normal(x.shape).astype(np.longdouble) for x in (X, X2))
+    expected = slope(lambda t: sums(SPECS[case], X + t * d, X2 + t * d2))
+    close(np.sum(made[0] * d) + np.sum(made[-1] * d2), expected)
+    for path, found in zip(wrt, made[1:-1], strict=True):
+        at, name = int(path.partition("[")[2].partition("]")[0]), path.rpartition(".")[2]
+
+        def moved(t, at=at, name=name):
+            layers = [dict(layer) for layer in SPECS[case]]
+            layers[at][name] += t
+            return sums(layers, X, X2)
+
+        close(found, slope(moved))
+
+
+NETS = {
+    "pooled": (
+        nn.serial(nn.Conv(4, (3, 3), b_std=0.2), nn.Gelu(), nn.GlobalAvgPool(), nn.Dense(8), nn.Erf()), X),
+    "flat": (nn.serial(nn.Conv(4, (2, 2), b_std=0.2), nn.Relu(), nn.Flatten(), nn.Dense(1)), X),
+    "layer norm": (
+        nn.serial(nn.Conv(4, (2, 2)), nn.Relu(), nn.LayerNorm((-1, 1, 2)), nn.Flatten(), nn.Dense(1)), X),
+    "recurrent": (
+        nn.serial(
+            nn.SimpleRnn(8, nn.Relu(), W_std=1.1, U_std=0.9, b_std=0.2, return_sequences=False), nn.Dense(1)),
+        T),
+    "attention": (
+        nn.serial(
+            nn.Dense(8, b_std=0.3), nn.Relu(),
+            nn.GlobalSelfAttention(8, 8, 8, 2, W_key_std=0.8, W_query_std=1.1, b_std=0.1),
+            nn.GlobalAvgPool(), nn.Dense(1)),
+        T),
+    "residual": (
+        nn.serial(
+            nn.Conv(4, (2, 2)), nn.FanOut(2),
+            nn.parallel(nn.serial(nn.Relu(), nn.Conv(4, (3, 3), padding="SAME")), nn.Identity()),
+            nn.FanInSum(), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1)),
+        X),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+@pytest.mark.parametrize("case", NETS)
+def test_an_array_with_itself(case, get):
+    """Both arguments move, and the diagonal with them; an example comes twice; weights are not symmetric."""
+    net, x = NETS[case]
+    x = np.concatenate([x, x[:1]])
+    names = tuple(dict.fromkeys(path.rpartition(".")[2] for path in deviations(net)))
+    kernel = tp.kernel(net, x, get=get)
+    weights = RNG.standard_normal(kernel.shape)
+    value, (gradient, *made) = tp.kernel(net, x, get=get, wrt=("x1", *names), against=weights)
+    close(value, np.sum(weights * kernel), 1e-12)
+    direction = RNG.standard_normal(x.shape)
+    direction[3] = direction[0]  # what meets stays together, where the NTK of a kinked function has an angle
+    expected = slope(lambda t: np.sum(weights * tp.kernel(net, x + t * direction, get=get)), 5e-4)
+    close(np.sum(gradient * direction), expected, 1e-9)
+    for name, found in zip(names, made, strict=True):
+        paths = paths_of(net, name)
+
+        def moved(t, paths=paths):
+            other = changed(net, lambda path, value: value + t if path in paths else value)
+            return np.sum(weights * tp.kernel(other, x, get=get))
+
+        close(found, slope(moved), 2e-10)
+    whole = tp.kernel(net, x, get=get, wrt=names).derivatives
+    close(made, np.sum(weights * whole, axis=tuple(range(1, whole.ndim))), 1e-12)
+
+
+@pytest.mark.parametrize("case", ["pooled", "flat", "recurrent"])
+def test_a_vector(case):
+    net, x = NETS[case]
+    other, v = (X2 if x is X else T2), RNG.standard_normal(2)
+    value, (gradient, by_weights) = tp.kernel(net, x, other, get="ntk", wrt=("x1", "W_std"), against=v)
+    kernel, slopes = tp.kernel(net, x, other, get="ntk", wrt="W_std")
+    close(value, kernel @ v, 1e-12)
+    close(by_weights, slopes @ v, 1e-12)
+    for i in range(len(x)):
+        alone = tp.kernel(net, x[i : i + 1], other, get="ntk", wrt="x1", against=v[None]).derivatives
+        close(gradient[i], alone[0], 1e-12)
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+def test_near_duplicates_in_many_digits(get):
+    """Two positions under a window, by arc-cosines; relative distances down to 1e-6."""
+    net = nn.serial(nn.Conv(4, (2, 2), W_std=1.2, b_std=0.3), nn.Relu(), nn.Flatten(), nn.Dense(1, W_std=0.9))
+    x, d = X[0, :3, :2], RNG.standard_normal((3, 2, 2))
+
+    def kernel(t, y):
+        total = mpmath.mpf(0)
+        for top in (0, 1):
+            u = [
+                mpmath.mpf(a) + t * b
+                for a, b in zip(x[top : top + 2].flat, d[top : top + 2].flat, strict=True)
+            ]
+            v = [mpmath.mpf(a) for a in y[top : top + 2].flat]
+            q, r, c = (
+                mpmath.mpf(1.2) ** 2 * sum(a * b for a, b in zip(*both, strict=True)) / 8
+                + mpmath.mpf(0.3) ** 2
+                for both in ((u, u), (v, v), (u, v))
+            )
+            angle = mpmath.acos(c / mpmath.sqrt(q * r))
+            k = mpmath.sqrt(q * r) * (mpmath.sin(angle) + (mpmath.pi - angle) * mpmath.cos(angle))
+            total += k + (mpmath.pi - angle) * c * (get == "ntk")
+        return mpmath.mpf(0.9) ** 2 * total / (4 * mpmath.pi)
+
+    for size in (1e-2, 1e-4, 1e-6):
+        y = x + size * RNG.standard_normal(x.shape)
+        made = tp.kernel(net, x[None], y[None], get=get, wrt="x1", against=np.ones((1, 1))).derivatives
+        with mpmath.workdps(60):
+            expected = mpmath.diff(lambda t, y=y: kernel(t, y), 0, h=mpmath.mpf(10) ** -25)
+        assert np.sum(made * d) == pytest.approx(float(expected), rel=1e-14 / size)
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+def test_zero_patches(get):
+    """A black corner: a convolution without bias sees nothing there, and smooth functions have a slope."""
+    net = nn.serial(nn.Conv(4, (2, 2)), nn.Erf(), nn.GlobalAvgPool(), nn.Dense(4), nn.Gelu(), nn.Dense(1))
+    x = X.copy()
+    x[0, :3, :3] = 0.0
+    x[1] = 0.0
+    weights, direction = RNG.standard_normal((3, 2)), RNG.standard_normal(x.shape)
+    made = tp.kernel(net, x, X2, get=get, wrt="x1", against=weights).derivatives
+    expected = slope(lambda t: np.sum(weights * tp.kernel(net, x + t * direction, X2, get=get)))
+    close(np.sum(made * direction), expected, 1e-8)
+
+
+def test_masked_sequences():
+    """Padding has no gradient, and what is differentiated is the masked net."""
+    net = nn.serial(nn.Conv(4, (2,), b_std=0.3, padding="SAME"), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1))
+    x = T.copy()
+    x[0, 2:] = 50.0
+    weights = RNG.standard_normal((3, 3))
+    options = {"get": "ntk", "mask_constant": 50.0}
+    value, (made, by_bias) = tp.kernel(net, x, wrt=("x1", "b_std"), against=weights, **options)
+    close(value, np.sum(weights * tp.kernel(net, x, **options)), 1e-12)
+    direction = RNG.standard_normal(x.shape)
+    direction[0, 2:] = 0.0
+    assert not made[0, 2:].any()
+    expected = slope(lambda t: np.sum(weights * tp.kernel(net, x + t * direction, **options)))
+    close(np.sum(made * direction), expected)
+    close(by_bias, np.sum(weights * tp.kernel(net, x, wrt="b_std", **options).derivatives), 1e-12)
+
+
+def test_tiles_and_threads(monkeypatch):
+    from tpnum.tiles import contracted
+
+    net, x = NETS["pooled"]
+    weights = RNG.standard_normal((3, 3))
+    whole = tp.kernel(net, x, get="ntk", wrt=("x1", "b_std"), against=weights).derivatives
+    monkeypatch.setattr(contracted, "adjoint_side", lambda plan: 2)
+    parts = [
+        tp.kernel(net, x, get="ntk", wrt=("x1", "b_std"), against=weights, n_jobs=n).derivatives
+        for n in (1, 2)
+    ]
+    for one, two, all_ in zip(*parts, whole, strict=True):
+        np.testing.assert_array_equal(one, two)
+        close(one, all_, 1e-13)
+
+
+def test_random_logits_have_no_derivative():
+    net = nn.serial(nn.GlobalSelfAttention(8, 8, 8, 2, linear_scaling=False), nn.GlobalAvgPool(), nn.Dense(1))
+    with pytest.raises(LimitError, match="derivative"):
+        tp.kernel(net, T, wrt="x1", against=np.ones((3, 3)))
