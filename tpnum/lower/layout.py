@@ -37,6 +37,7 @@ class Layout:
         self._strides: list[np.ndarray] = []
         self._cells: list[tuple[int, int, int, int]] = []
         self.maps: dict[tuple[int, int], int] = {}
+        self._alike: dict[tuple[Pull, Grid, Grid], int] = {}
         self._starts: list[np.ndarray] = []
         self._goals: list[tuple[int, int]] = []
         self._pointer: list[int] = [0]
@@ -133,6 +134,10 @@ class Layout:
         pull = self.level.pulls[id(root), k]
         below = next(grid_of(a) for _, a in root.groups[k].atoms if Level.on_cells(a))
         above = grid_of(root.node)
+        if not root.pooled:  # layers alike have one map
+            self.maps[id(root), k] = self._alike.setdefault((pull, below, above), len(self._starts))
+            if self.maps[id(root), k] < len(self._starts):
+                return
         starts = np.zeros((self.axes, self.most), np.int64)
         touched: list[list[list[tuple[int, int, int, int]]]] = []
         for t, slot in enumerate(self.level.slots):

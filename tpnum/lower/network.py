@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tpnum.law import graph
-from tpnum.lower.linear import Chain, form, is_linear, operands
+from tpnum.lower.linear import Chain, Pull, form, is_linear, operands
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class Network:
         self.outputs = outputs
         self.roots: list[Root] = []
         self.by_node: dict[int, Root] = {}
+        self._pulls: dict[tuple[Chain, tuple[str, ...], bool], Pull] = {}
         for node in order:
             if id(node) in apart:
                 self._add_apart(node)
@@ -187,6 +188,13 @@ class Network:
         for root in self.roots:
             if root.held == "cov" and not root.pooled and not root.apart:
                 root.twin = held.get(_form_key(root))
+
+    def pull(self, chain: Chain, above: tuple[str, ...], increments: bool) -> Pull:
+        """What cells read through a chain, one for all layers whose index maps are the same."""
+        key = chain, above, increments
+        if key not in self._pulls:
+            self._pulls[key] = Pull(*key)
+        return self._pulls[key]
 
     def read_by(self, atom: graph.Pair) -> list[Root]:
         """The roots that an atom reads: itself, or what it is a function of."""

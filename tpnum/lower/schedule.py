@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLevel, together
-from tpnum.lower.linear import Pull, is_linear
+from tpnum.lower.linear import is_linear
 from tpnum.lower.network import Network, Root, grid_of
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
-    from tpnum.lower.linear import Cell
+    from tpnum.lower.linear import Cell, Pull
     from tpnum.lower.network import Grid
 
 
@@ -40,7 +40,7 @@ class Level:
         self.slots = tuple(sorted({name for grid in grids for name, _, _ in grid}))
         self.spaces: dict[Grid, list[dict[Cell, int]]] = {}
         self.pulls: dict[tuple[int, int], Pull] = {}
-        self._links: list[tuple[Grid, Grid, Pull]] = []
+        self._links: dict[tuple[Grid, Grid, int], tuple[Grid, Grid, Pull]] = {}
         for root in self.roots:
             self._connect(root, buffers, id(root.node) in outputs)
         self._close()
@@ -75,7 +75,8 @@ class Level:
         for k, group in enumerate(root.groups):
             if not any(self.on_cells(atom) for _, atom in group.atoms):
                 continue
-            pull = Pull(group.chain, tuple(name for name, _, _ in grid), root.held == "inc")
+            names = tuple(name for name, _, _ in grid)
+            pull = self.network.pull(group.chain, names, root.held == "inc")
             self.pulls[id(root), k] = pull
             grids = {grid_of(atom) for _, atom in group.atoms if self.on_cells(atom)}
             if len(grids) > 1:
@@ -85,7 +86,6 @@ class Level:
                 raise Unsupported("a variable without some of the axes is added along them")
             if root.pooled:
                 assert wanted is not None
-                names = [name for name, _, _ in grid]
                 for upper, lower in pull.links:
                     if lower is not None:
                         asked = [(0, 0)] if upper is None else wanted[names.index(upper)]
@@ -96,7 +96,7 @@ class Level:
                 self._space(below)
             elif group.chain:
                 self._space(below)
-                self._links.append((grid, below, pull))
+                self._links[grid, below, id(pull)] = (grid, below, pull)
             for _, atom in group.atoms:
                 if group.carried and (grids != {grid} or self.slots != (group.chain[0].axis,)):
                     raise Unsupported("a recurrence over variables with other axes")
@@ -122,7 +122,7 @@ class Level:
         grown = True
         while grown:
             grown = False
-            for above, below, pull in self._links:
+            for above, below, pull in self._links.values():
                 for upper, lower in pull.links:
                     if lower is None:
                         continue
@@ -161,7 +161,7 @@ class Level:
                 x = parent[x]
             return x
 
-        for above, below, pull in self._links:
+        for above, below, pull in self._links.values():
             for upper, lower in pull.links:
                 if slot not in (upper, lower):
                     continue
