@@ -165,7 +165,8 @@ class Values(Builder):
     def _terms(self, atoms: Atoms) -> Iterator[graph.Part]:
         """Multiples of atoms as the parts of one sum; sums that are not linear spelled out."""
         for coef, atom in atoms:
-            if isinstance(atom, graph.Sum) and not is_linear(atom):
+            loaded = self._root(atom) in self.level.loaded
+            if isinstance(atom, graph.Sum) and not is_linear(atom) and not loaded:
                 for part in self._spelled(atom):
                     yield replace(part, coef=coef * part.coef)
             else:
