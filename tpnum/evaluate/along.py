@@ -55,7 +55,9 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
     cross, direction = matrices(node.cross, True), matrices(node.direction, _directed(node))
     source = np.arange(size)
     if _alike(values, node) and places[0] is not None and places[1] is not None:
-        source = _mirrored(places[0], places[1], cross, direction)
+        each = [0 if one is None else len(one.cov) // n for one, n in zip(families, values.counts, strict=True)]
+        first, second = (values.ids[side][0] * each[side] for side in (0, 1))
+        source = _mirrored(places[0] + first, places[1] + second, cross, direction)
     kept = np.flatnonzero(source == np.arange(size))
     try:
         value, error = expectation(
@@ -90,11 +92,11 @@ def _some(array: np.ndarray | None, kept: np.ndarray) -> np.ndarray | None:
 
 
 def _alike(values: PairValues, node: graph.Jointly) -> bool:
-    """Whether rows and columns are the same functions of the same examples."""
+    """Whether rows and columns are the same functions of examples some of which are the same."""
     first, second = node.own
-    one = values.profiles[0] is values.profiles[1] and values.slices[0] == values.slices[1]
     return (
-        one
+        values.same
+        and bool(np.intersect1d(*values.ids).size)
         and node.sides[0] == node.sides[1]
         and first is not None
         and second is not None
@@ -108,6 +110,8 @@ def _mirrored(a: np.ndarray, b: np.ndarray, *matrices: np.ndarray | None) -> np.
     Cell c pairs the families a[c] and b[c]; matrices (cells, ..) are checked, as they may be of more axes.
     """
     cells = np.arange(len(a))
+    least = min(a.min(initial=0), b.min(initial=0))
+    a, b = a - least, b - least
     count = int(max(a.max(initial=0), b.max(initial=0))) + 1
     pairs, turned = a * count + b, b * count + a
     order = np.argsort(pairs)

@@ -73,12 +73,12 @@ def attended(values: PairValues, node: graph.Attention) -> Block:
     tile = _Tile(values, node)
     i, j = values.counts
     out = np.empty((i, j, tile.sides[0].see, tile.sides[1].see))
-    square = node.own and values.same and values.slices[0] == values.slices[1]
-    for m in range(i):
-        for n in range(m if square else 0, j):
-            out[m, n] = tile.pair(m, n)
-            if square:
-                out[n, m] = out[m, n].T
+    rows, cols = ({int(one): k for k, one in enumerate(ids)} for ids in values.ids)
+    for m, one in enumerate(rows):
+        for n, other in enumerate(cols):
+            p, q = (rows.get(other), cols.get(one)) if node.own and values.same else (None, None)
+            turned = p is not None and q is not None and p < m  # the two examples in the other order
+            out[m, n] = out[p, q].T if turned else tile.pair(m, n)
     order = [("", 0), ("", 1), *((name, 0) for name, _ in node.rows), *((name, 1) for name, _ in node.cols)]
     made = out.reshape(i, j, *(n for _, n in node.rows), *(n for _, n in node.cols))
     return Block(labels.align(made, order, dims(node)), None)
@@ -91,7 +91,7 @@ class _Side:
         profile, at, count = values.profiles[side], values.slices[side], values.counts[side]
         own = node.rows if side == 0 else node.cols
         self.see, self.seen = prod(n for _, n in own), prod(n for _, n in node.seen[side])
-        self.ids = np.arange(profile.size)[at]
+        self.ids = values.ids[side]
 
         def table(found: graph.Profile | None, size: int) -> np.ndarray:
             made = np.zeros((count, size, size)) if found is None else profile(found)[at]

@@ -31,8 +31,8 @@ class CellValues(PairValues):
         cells: dict[str, np.ndarray],
         given: dict[int, Block],
     ):
-        super().__init__(*profiles, *slices, same=True)
-        self.own, self.count, self.cells, self.given = own, count, cells, given
+        super().__init__(*profiles, *slices, same=True, own=own)
+        self.count, self.cells, self.given = count, cells, given
 
     def shape(self, node: graph.Pair) -> tuple[int, ...]:
         return (self.count, *self.counts)
@@ -41,6 +41,9 @@ class CellValues(PairValues):
         source = self.profiles[side]
         values = np.asarray(source(node)[self.slices[side]])
         return self._along(values, side, [name for name, _ in source.axes(node)])
+
+    def each(self, values: np.ndarray, side: int, frame: graph.Pair) -> np.ndarray:
+        return values[self.slices[side]].reshape((1, -1, 1) if side == 0 else (1, 1, -1))
 
     def inner(self, node: graph.Pair, frame: graph.Pair) -> Block:
         if isinstance(node, graph.Shared):
@@ -55,8 +58,7 @@ class CellValues(PairValues):
         return found[:, :, None] if side == 0 else found[:, None, :]
 
     def coincide(self, node: graph.Pair) -> np.ndarray:
-        ids = [np.arange(p.size)[s] for p, s in zip(self.profiles, self.slices, strict=True)]
-        same = ids[0][:, None] == self.own + ids[1][None, :]
+        same = np.equal.outer(*self.ids)
         here = np.ones(self.count, dtype=bool)
         for positions in self.cells.values():
             here &= positions[:, 0] == positions[:, 1]

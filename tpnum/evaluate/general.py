@@ -19,7 +19,7 @@ from tpnum.gauss.pair import evaluate, in_common
 from tpnum.law import graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.profile import ProfileValues
@@ -41,8 +41,8 @@ SHARED = 1 << 15
 class PairValues:
     """Evaluates pair nodes for the inputs ``r`` of one profile against ``c`` of another.
 
-    ``same`` says that both profiles are of one data set, so that equal positions are the same example;
-    ``proceed`` is called before every node of a `run`, and may raise.
+    ``same`` says that both profiles are of one data set: row i and column j of the profiles are the same
+    example where i = ``own`` + j, and have equal ``ids``.  ``proceed`` is called before every node of a `run`, and may raise.
     """
 
     def __init__(
@@ -53,27 +53,38 @@ class PairValues:
         c: slice,
         same: bool,
         proceed: Callable[[], None] = lambda: None,
+        own: int = 0,
     ):
         self.proceed = proceed
         self.profiles = (rows, cols)
         self.slices = (r, c)
         self.counts = (len(range(rows.size)[r]), len(range(cols.size)[c]))
         self.same = same
+        first, second = (np.arange(p.size)[s] for p, s in zip(self.profiles, self.slices, strict=True))
+        self.ids = first, own + second
         self.drawn: dict[tuple[int | None, ...], Any] | None = None  # what nodes of random logits share
         self.pooled = False  # whether no output has index axes: errors of what is sampled average out
         self._read: set[int] | None = None  # the nodes whose increments are read, all of them for None
         self._memo: dict[int, Block] = {}
         self._calls: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
 
-    def run(self, outputs: list[graph.Pair], pooled: bool = False) -> None:
+    def run(
+        self,
+        outputs: list[graph.Pair],
+        pooled: bool = False,
+        given: dict[int, Block] | None = None,
+        asked: Collection[int] = (),
+    ) -> None:
         """Compute the outputs and what they stand on, each block dropped behind its last reader.
 
-        ``pooled`` outputs are averaged over their index axes, if they have any.
+        ``pooled`` outputs are averaged over their index axes, if they have any.  Blocks by identity that are
+        ``given`` are not computed; of outputs that are ``asked`` for them increments are wanted.
         """
-        order = graph.schedule(outputs)
+        self._memo |= given or {}
+        order = graph.schedule(outputs, self._memo)
         self.drawn = {} if sum(isinstance(node, graph.Attention) for node in order) > 1 else None
         self.pooled = pooled or not any(node.tied or node.rows or node.cols for node in outputs)
-        self._read = _increments_read(order)
+        self._read = increments_read(order, asked)
         readers: dict[int, int] = {}
         for node in order:
             for operand in graph.operands(node):
@@ -129,6 +140,10 @@ class PairValues:
         tied = {name for name, _ in frame.tied}
         own = [("", side), *((name, 2 if name in tied else side) for name, _ in source.axes(node))]
         return labels.align(values, own, dims(frame))
+
+    def each(self, values: np.ndarray, side: int, frame: graph.Pair) -> np.ndarray:
+        """One number per example of the rows (0) or columns (1), along those of ``frame``."""
+        return labels.align(values[self.slices[side]], [("", side)], dims(frame))
 
     def inner(self, node: graph.Pair, frame: graph.Pair) -> Block:
         """A node's block aligned to the dimensions of ``frame``."""
@@ -195,8 +210,7 @@ class PairValues:
         total: np.ndarray = np.ones((1,) * len(positions))
         if not self.same:
             return 0.0 * total
-        ids = [np.arange(p.size)[s] for p, s in zip(self.profiles, self.slices, strict=True)]
-        pairs = [("", ids[0], ids[1])]
+        pairs = [("", *self.ids)]
         cols = dict(node.cols)
         pairs += [(n, np.arange(size), np.arange(cols[n])) for n, size in node.rows if n in cols]
         for name, left, right in pairs:
@@ -217,6 +231,7 @@ class PairValues:
             for block in blocks:
                 value = block.k if value.size == 1 and value.flat[0] == 1.0 else value * block.k
             k = value if k is None else k + value
+            increments = increments and all(block.d is not None for block in blocks)
             if increments:
                 d = d + part.coef * self._increment(part, blocks, node)
         return Block(np.asarray(k), np.asarray(d) if increments else None)
@@ -370,9 +385,9 @@ class PairValues:
         return maps.diagonal(self, node)
 
 
-def _increments_read(order: list[graph.Pair]) -> set[int]:
-    """The nodes whose increments somebody reads, of nodes listed behind their operands."""
-    read = {id(node.call.cov) for node in order if isinstance(node, graph.Dual)}
+def increments_read(order: list[graph.Pair], asked: Collection[int] = ()) -> set[int]:
+    """The nodes whose increments somebody reads, or ``asked`` for; of nodes listed behind their operands."""
+    read = {*asked, *(id(node.call.cov) for node in order if isinstance(node, graph.Dual))}
     for node in reversed(order):
         if node.increments and id(node) in read:
             read.update(id(operand) for operand in graph.operands(node))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Container, Hashable
 
     from tpnum.functions import Function
     from tpnum.gauss.special.functional import Functional
@@ -370,12 +370,13 @@ def operands(node: Pair) -> list[Pair]:
     return []
 
 
-def schedule(outputs: list[Pair]) -> list[Pair]:
+def schedule(outputs: list[Pair], given: Container[Hashable] = ()) -> list[Pair]:
     """Every node once, operands first; of a product's factors the deeper chain (listed last) first.
 
-    What carried states stand on comes behind them.
+    What carried states stand on comes behind them.  Nodes whose identity is ``given`` are left out, and what
+    they alone stand on.
     """
-    order = postorder(outputs, operands, id, set())
+    order = postorder(outputs, operands, id, given)
     known = {id(node) for node in order}
     for node in order:  # which grows
         for below in node.below if isinstance(node, Carried) else ():

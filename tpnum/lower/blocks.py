@@ -6,19 +6,21 @@ The blocks of its operands are those cells that it is demanded at; the rule is t
 
 from __future__ import annotations
 
+from copy import copy
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpnum.evaluate.blocks import Block
 from tpnum.evaluate.cells import CellValues
-from tpnum.law import graph
 from tpnum.lower.network import grid_of
 from tpnum.lower.numbers import scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tpnum.evaluate.general import PairValues
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.linear import Cell
     from tpnum.lower.network import Grid, Network, Root
@@ -36,8 +38,9 @@ class BlockLevel:
     Its cells never read each other: each is a component.
     """
 
-    def __init__(self, roots: list[Root], network: Network, buffers: Buffers, reason: str):
-        self.network, self.roots, self.stored, self.reason = network, roots, roots, reason
+    def __init__(self, roots: list[Root], network: Network, buffers: Buffers, reasons: dict[int, str]):
+        self.network, self.roots, self.stored = network, roots, roots
+        self.reason = reasons[id(roots[0].node)]
         self.loaded = list(roots[0].loads)
         self.grid: Grid = grid_of(roots[0].node)
         self.slots = tuple(name for name, _, _ in self.grid)
@@ -75,7 +78,7 @@ class BlockLayout:
 
     def part(self, components: np.ndarray) -> BlockLayout:
         """The same with some of the cells alone."""
-        made = BlockLayout(self.level, self._buffers)
+        made = copy(self)
         made.components = components
         return made
 
@@ -115,15 +118,24 @@ class BlockProgram:
         roots = {id(root): root for root in (*level.loaded, *level.roots)}.values()
         self.buffer_nodes = [id(root.node) for root in roots]
         self.buffer_sizes = [layout.buffer_size(root) for root in roots]
-        self.cells = layout.positions()
-        self.places = {id(root): layout.places(root) for root in roots}
         self.strips: list[slice] = []
 
     def part(self, components: np.ndarray) -> BlockProgram:
         """The same for some of the cells."""
-        made = BlockProgram(self.layout.part(components), self.profiles, self.lanes)
+        made = type(self)(self.layout.part(components), self.profiles, self.lanes)
         made.strips = self.strips
         return made
+
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """The positions of the cells (cells, axes, 2)."""
+        return self.layout.positions()
+
+    @cached_property
+    def places(self) -> dict[int, np.ndarray]:
+        """Where the buffer of each root has the cells."""
+        level = self.layout.level
+        return {id(root): self.layout.places(root) for root in (*level.loaded, *level.roots)}
 
     def prepare(self, strips: list[slice], kept: object) -> None:
         """Nothing is laid out: the profiles are read as they are."""
@@ -141,30 +153,44 @@ class BlockProgram:
         proceed: Callable[[], None],
     ) -> None:
         """Rows ``rows`` against a strip of columns, but for the rows of which others ``missed`` something."""
-        cols, count = self.strips[strip], len(self.cells)
-        width = cols.stop - cols.start
-        some = max(1, PIECE // width)
+        cols = self.strips[strip]
         views = {
             node: buffers[at : at + size * (rows[1] - rows[0]) * self.lanes].reshape(-1, size, self.lanes)
             for node, (at, size) in starts.items()
             if node in self.buffer_nodes
         }
-        for begin, end in runs(missed[: rows[1] - rows[0]] == 0) if count else ():
-            for low in range(begin, end, max(1, some // count)):
-                high = min(low + max(1, some // count), end)
-                for first in range(0, count, some):
-                    proceed()
-                    part = {node: view[low:high] for node, view in views.items()}
-                    here = slice(rows[0] + low, rows[0] + high), cols
-                    self._piece(part, here, own, slice(first, first + some))
+        same = own - cols.start  # counted from the first column, not from that of the strip
+        for begin, end in runs(missed[: rows[1] - rows[0]] == 0) if len(self.layout.components) else ():
+            part = {node: view[begin:end] for node, view in views.items()}
+            self._rows(part, slice(rows[0] + begin, rows[0] + end), cols, same, proceed)
 
-    def _piece(self, views: dict[int, np.ndarray], here: tuple[slice, slice], own: int, which: slice) -> None:
-        """Some cells of some rows: from (rows, cells, lanes) of the operands to that of the roots."""
+    def _rows(
+        self,
+        views: dict[int, np.ndarray],
+        rows: slice,
+        cols: slice,
+        same: int,
+        proceed: Callable[[], None],
+    ) -> None:
+        """Rows against columns, in pieces: views are (rows, cells, lanes) of the buffers."""
+        count = len(self.cells)
+        some = max(1, PIECE // (cols.stop - cols.start))
+        height = max(1, some // count)
+        for low in range(rows.start, rows.stop, height):
+            here = slice(low, min(low + height, rows.stop))
+            part = {node: view[low - rows.start :][:height] for node, view in views.items()}
+            for first in range(0, count, some):
+                proceed()
+                self._piece(part, (here, cols), same, slice(first, first + some))
+
+    def _piece(
+        self, views: dict[int, np.ndarray], here: tuple[slice, slice], same: int, which: slice
+    ) -> None:
+        """Some cells of some rows: from the operands' buffers to those of the roots."""
         width = here[1].stop - here[1].start
         given: dict[int, Block] = {}
         positions = self.cells[which]
         cells = {slot: positions[:, t] for t, slot in enumerate(self.layout.level.slots)}
-        same = own - here[1].start  # counted from the first column, not from that of the strip
         values = CellValues(self.profiles, here, same, len(positions), cells, given)
         for root in self.layout.level.loaded:
             found = views[id(root.node)][:, self.places[id(root)][which], :width].transpose(1, 0, 2)
@@ -175,14 +201,14 @@ class BlockProgram:
             made = np.pad(made, [(0, 0), (0, 0), (0, self.lanes - width)], mode="edge")
             views[id(root.node)][:, self.places[id(root)][which]] = made.transpose(1, 0, 2)
 
-    def _block(self, root: Root, held: np.ndarray, values: CellValues) -> Block:
+    def _block(self, root: Root, held: np.ndarray, values: PairValues) -> Block:
         """K and D of what a buffer holds."""
         if root.held == "cov":
             return Block(held, None)
         (q, q2), (s, s2), apart = self._scales(root, values)
         return Block(0.5 * (s2 / s * q + s / s2 * q2 - s * s2 * held), s * s2 * held + apart)
 
-    def _held(self, root: Root, block: Block, values: CellValues) -> np.ndarray:
+    def _held(self, root: Root, block: Block, values: PairValues) -> np.ndarray:
         """What a buffer holds of K and D."""
         if root.held == "cov":
             return block.k
@@ -190,25 +216,16 @@ class BlockProgram:
         _, (s, s2), apart = self._scales(root, values)
         return (block.d - apart) / (s * s2)
 
-    def _scales(self, root: Root, values: CellValues) -> tuple[Two, Two, np.ndarray]:
+    def _scales(self, root: Root, values: PairValues) -> tuple[Two, Two, np.ndarray]:
         """E Z^2 and scales s at both inputs, and E (Z - Z')^2 - s s' E (Z/s - Z'/s')^2."""
         norms = root.node.norms
         assert norms is not None
         q, q2 = values.seconds(root.node, root.node)
         s, s2 = (
-            scale(profile, norm)[at].reshape((1, -1, 1) if side == 0 else (1, 1, -1))
-            for side, (profile, norm, at) in enumerate(zip(self.profiles, norms, values.slices, strict=True))
+            values.each(scale(profile, norm), side, root.node)
+            for side, (profile, norm) in enumerate(zip(self.profiles, norms, strict=True))
         )
         return (q, q2), (s, s2), (s - s2) * (q / s - q2 / s2)
-
-
-def together(roots: list[Root]) -> list[list[Root]]:
-    """The roots that one rule computes at once: value and slope of a dual's call."""
-    found: dict[int, list[Root]] = {}
-    for root in roots:
-        key = root.node.call if isinstance(root.node, graph.Dual) else root.node
-        found.setdefault(id(key), []).append(root)
-    return list(found.values())
 
 
 def runs(mask: np.ndarray) -> list[tuple[int, int]]:

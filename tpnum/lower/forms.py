@@ -13,7 +13,7 @@ from tpnum.law import graph
 from tpnum.lower.linear import is_linear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     Atoms = tuple[tuple[float, graph.Pair], ...]
 
@@ -35,11 +35,11 @@ class Form(NamedTuple):
         return slope and self.value == layer.value and self.constant == layer.constant
 
 
-def terms(atoms: Atoms) -> list[graph.Part]:
-    """Multiples of atoms as the parts of one sum; sums that are not linear spelled out."""
+def terms(atoms: Atoms, held: Container[int] = ()) -> list[graph.Part]:
+    """Multiples of atoms as the parts of one sum; sums that are not linear and not ``held`` spelled out."""
     made = []
     for coef, atom in atoms:
-        if isinstance(atom, graph.Sum) and not is_linear(atom):
+        if isinstance(atom, graph.Sum) and not is_linear(atom) and id(atom) not in held:
             made += [replace(part, coef=coef * part.coef) for part in spelled(atom)]
         else:
             made.append(graph.Part(coef, (), (), (atom,)))

@@ -142,22 +142,28 @@ class Layout:
         touched: list[list[list[tuple[int, int, int, int]]]] = []
         for t, slot in enumerate(self.level.slots):
             link = self._link(pull, slot)
-            numbers = self._numbers(root, slot) if root.pooled else None
+            numbers = self._numbers(root, slot) if root.pooled and link and link[0] else {(0, 0): 0}
+            assert numbers is not None
+            readers = _readers(pull, link, numbers) if root.pooled else {}
             rows = []
             for u, component in enumerate(self.level.components[t]):
                 sources = {cell: n for n, cell in enumerate(component.get(below, ()))}
-                if not root.pooled:
-                    asked: list[Cell] = component.get(above, []) if link else [(0, 0)]
+                taps: dict[Cell, dict[Cell, float]] = {}
+                if root.pooled:
+                    taps = {} if link and link[0] else {(0, 0): {}}
+                    for source in sources:
+                        for cell, weight in readers.get(source, ()):
+                            taps.setdefault(cell, {})[source] = weight
+                    asked = sorted(taps, key=numbers.__getitem__)
+                    real = asked
                 else:
-                    asked = [] if link and link[0] else [(0, 0)]
-                    if link and link[0]:
-                        assert numbers is not None
-                        asked = [c for c in numbers if any(s in sources for s in pull(link, c))]
-                rows.append([(0, 0, numbers[c] if numbers and link and link[0] else 0, 0) for c in asked])
+                    asked = component.get(above, []) if link else [(0, 0)]
+                    real = self._real(above, link[0], asked) if link else asked
+                    taps = {cell: pull(link, cell) if link else {(0, 0): 1.0} for cell in real}
+                rows.append([(0, 0, numbers.get(cell, 0), 0) for cell in asked])
                 starts[t, u] = len(self._pointer) - 1
-                for cell in asked if root.pooled or link is None else self._real(above, link[0], asked):
-                    taps = {(0, 0): 1.0} if link is None else pull(link, cell)
-                    for source, weight in sorted(taps.items()):
+                for cell in real:
+                    for source, weight in sorted(taps[cell].items()):
                         if source in sources:
                             self._index.append(sources[source])
                             self._weights.append(weight)
@@ -246,6 +252,17 @@ class Layout:
                 runs(*(np.array(part) for part in (self._pointer, self._index, self._weights))),
             ),
         )
+
+
+def _readers(
+    pull: Pull, link: tuple[str | None, str | None] | None, numbers: dict[Cell, int]
+) -> dict[Cell, list[tuple[Cell, float]]]:
+    """Per cell below the cells of a buffer that it is added to, and its weights."""
+    found: dict[Cell, list[tuple[Cell, float]]] = {}
+    for cell in numbers:
+        for source, weight in (pull(link, cell) if link else {(0, 0): 1.0}).items():
+            found.setdefault(source, []).append((cell, weight))
+    return found
 
 
 def runs(pointer: np.ndarray, index: np.ndarray, weights: np.ndarray) -> np.ndarray:

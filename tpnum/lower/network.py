@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from math import prod
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tpnum.evaluate.general import increments_read
 from tpnum.law import graph
 from tpnum.lower.linear import Chain, Pull, form, is_linear, operands
-from tpnum.lower.unsupported import Unsupported
+from tpnum.lower.unsupported import Unsupported, blamed
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Mapping
+
+    from tpnum.lower.linear import Cell
 
     Grid = tuple[tuple[str, int, int], ...]
     """Names of axes with their sizes for the first and the second input, in the order of their names."""
@@ -48,6 +54,8 @@ class Root:
     twin: Root | None = None
     """The root that has these covariances in its increments."""
     apart: bool = False
+    inner: tuple[graph.Pair, ...] = ()
+    """Of one apart whose positions talk to each other, the nodes that are computed with it, itself last."""
 
     @property
     def atoms(self) -> tuple[tuple[float, graph.Pair], ...]:
@@ -61,26 +69,41 @@ class Root:
 
 
 def grid_of(node: graph.Pair) -> Grid:
-    """The axes of a node, tied ones with both sizes alike."""
+    """The axes of a node that has cells, tied ones with both sizes alike."""
     tied = [(name, size, size) for name, size in node.tied]
     cols = dict(node.cols)
-    if set(dict(node.rows)) != set(cols):
-        raise Unsupported("an index axis belongs to one of two lines only")
     return tuple(sorted([*tied, *((name, size, cols[name]) for name, size in node.rows)]))
 
 
-class Network:
-    """The roots of a plan's nodes in order, operands first; those of ``apart`` have regions of their own."""
+def whole(node: graph.Pair) -> list[Mapping[Cell, int]]:
+    """All cells of a node, by axis, the first input's positions first."""
+    tied = dict(node.tied)
+    return [_along(n, n if name in tied else m, name in tied) for name, n, m in grid_of(node)]
 
-    def __init__(self, outputs: list[graph.Pair], apart: Container[int] = ()):
+
+@lru_cache
+def _along(n: int, m: int, tied: bool) -> Mapping[Cell, int]:
+    """All cells along one axis."""
+    pairs = ((p, p) for p in range(n)) if tied else product(range(n), range(m))
+    return MappingProxyType({cell: k for k, cell in enumerate(pairs)})
+
+
+def extend(spaces: list[dict[Cell, int]], cells: Iterable[Iterable[Cell]]) -> None:
+    """Add cells to those of a space, axis by axis."""
+    for space, found in zip(spaces, cells, strict=True):
+        for cell in found:
+            space.setdefault(cell, len(space))
+
+
+class Network:
+    """The roots of a plan's nodes in order, operands first.
+
+    Those of ``apart`` have regions of their own, cell by cell; those of ``foreign`` are in islands
+    (`tpnum.lower.islands`).
+    """
+
+    def __init__(self, outputs: list[graph.Pair], apart: Container[int] = (), foreign: Container[int] = ()):
         self.order = order = graph.schedule(outputs)
-        for node in order:
-            if isinstance(node, graph.PairExpect) and id(node) not in apart:
-                raise Unsupported("an expectation in more than two dimensions")
-            if isinstance(node, graph.Attention):
-                raise Unsupported("attention with random logits")
-            if isinstance(node, graph.Weighted):
-                raise Unsupported("a sum over an index axis with weights of the input")
         uses = readers(order)
         wanted: set[int] = {id(node) for node in outputs}
         above: dict[int, list[graph.Pair]] = {}
@@ -97,7 +120,9 @@ class Network:
                 self._shared(node, uses) or self._pools(node, over) or self._shifted(node, over)
             ):
                 wanted.add(id(node))
-        kept = wanted & self.linear
+        wanted = {name for name in wanted & self.linear if name not in foreign}
+        islands = islands_of(order, foreign)
+        kept = wanted | {id(read) for nodes in islands.values() for read in (nodes[-1], *boundary(nodes))}
         alone = [node for node in order if id(node) in apart]
         kept |= {id(read) for node in alone for read in (node, *buffered(node))}
         self.outputs = outputs
@@ -105,12 +130,16 @@ class Network:
         self.by_node: dict[int, Root] = {}
         self._pulls: dict[tuple[Chain, tuple[str, ...], bool], Pull] = {}
         for node in order:
-            if id(node) in apart:
-                self._add_apart(node)
+            if id(node) in islands:
+                self._add_apart(node, boundary(islands[id(node)]), tuple(islands[id(node)]))
+            elif id(node) in apart:
+                self._add_apart(node, buffered(node))
             elif id(node) in kept:
-                self._add(node, kept)
+                with blamed(node):
+                    self._add(node, kept)
         covs = [node.call.cov for node in order if isinstance(node, graph.Dual)]
-        self._hold({id(pair) for pair in outputs} | {id(p) for cov in covs for p in (cov, *factors_of(cov))})
+        factors = {id(pair) for cov in covs for pair in (cov, *self.factors_of(cov))}
+        self._hold({id(pair) for pair in outputs} | factors)
         self.depth = 1 + max((root.level for root in self.roots), default=0)
         for root in self.roots:
             for group in root.groups if any(group.carried for group in root.groups) else ():
@@ -124,12 +153,14 @@ class Network:
         while len(wanted) > size:  # a carried state needs those of a later root
             size = len(wanted)
             for root in reversed(self.roots):
-                if root.held == "inc" and id(root.node) in wanted:
+                if root.inner:
+                    wanted |= increments_read(list(root.inner), wanted)
+                elif root.held == "inc" and id(root.node) in wanted:
                     wanted |= {
                         id(pair)
                         for group in root.groups
                         for _, atom in group.atoms
-                        for pair in (atom, *factors_of(atom))
+                        for pair in (atom, *self.factors_of(atom))
                     }
         for root in self.roots:
             if root.held == "inc" and id(root.node) not in wanted:
@@ -175,11 +206,15 @@ class Network:
         self.by_node[id(node)] = Root(node, groups, held, pooled, level, loads)
         self.roots.append(self.by_node[id(node)])
 
-    def _add_apart(self, node: graph.Pair) -> None:
-        loads = tuple({id(read): self.by_node[id(read)] for read in buffered(node)}.values())
+    def _add_apart(
+        self, node: graph.Pair, reads: list[graph.Pair], inner: tuple[graph.Pair, ...] = ()
+    ) -> None:
+        loads = tuple({id(read): self.by_node[id(read)] for read in reads}.values())
         held = "inc" if node.increments and node.norms is not None else "cov"
+        if inner and any(read.increments and root.held == "cov" for read, root in zip(reads, loads)):
+            held = "cov"
         level = 1 + max((root.level for root in loads), default=-1)
-        self.by_node[id(node)] = Root(node, (), held, False, level, loads, apart=True)
+        self.by_node[id(node)] = Root(node, (), held, False, level, loads, apart=True, inner=inner)
         self.roots.append(self.by_node[id(node)])
 
     def find_twins(self) -> None:
@@ -195,6 +230,13 @@ class Network:
         if key not in self._pulls:
             self._pulls[key] = Pull(*key)
         return self._pulls[key]
+
+    def factors_of(self, atom: graph.Pair) -> list[graph.Pair]:
+        """The nodes that a sum which is not linear multiplies, and those that such sums among them do."""
+        if not isinstance(atom, graph.Sum) or is_linear(atom) or id(atom) in self.by_node:
+            return []
+        below = graph.operands(atom)
+        return [*below, *(inner for pair in below for inner in self.factors_of(pair))]
 
     def read_by(self, atom: graph.Pair) -> list[Root]:
         """The roots that an atom reads: itself, or what it is a function of."""
@@ -235,12 +277,28 @@ def buffered(node: graph.Pair) -> list[graph.Pair]:
     return [read for read in graph.operands(node) if not isinstance(read, graph.Shared)]
 
 
-def factors_of(atom: graph.Pair) -> list[graph.Pair]:
-    """The nodes that a sum which is not linear multiplies, and those that such sums among them do."""
-    if not isinstance(atom, graph.Sum) or is_linear(atom):
-        return []
-    below = graph.operands(atom)
-    return [*below, *(inner for pair in below for inner in factors_of(pair))]
+def islands_of(order: list[graph.Pair], foreign: Container[int]) -> dict[int, list[graph.Pair]]:
+    """Per foreign node that others read, by identity, the foreign nodes that are computed with it, it last."""
+    outside = {
+        id(read)
+        for node in order
+        if id(node) not in foreign
+        for read in operands(node)
+        if id(read) in foreign
+    }
+    cells = {id(node) for node in order if id(node) not in foreign and not isinstance(node, graph.Shared)}
+    return {
+        id(node): graph.schedule([node], cells | (outside - {id(node)}))
+        for node in order
+        if id(node) in outside
+    }
+
+
+def boundary(nodes: list[graph.Pair]) -> list[graph.Pair]:
+    """What the nodes of an island read of others, each once."""
+    own = {id(node) for node in nodes}
+    found = {id(read): read for node in nodes for read in graph.operands(node) if id(read) not in own}
+    return list(found.values())
 
 
 def _mixing(node: graph.Mapped) -> bool:

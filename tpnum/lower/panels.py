@@ -54,12 +54,14 @@ class Panels:
 def panels(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np.dtype) -> Panels:
     """The program for every entry of the plan; raises `Unsupported` with the reason."""
     nodes = [entry.node for entries in plan.entries.values() for entry in entries]
-    network = Network(nodes)
-    for node in network.order:
+    for node in graph.schedule(nodes):
         if node.tied or node.rows or node.cols:
             raise Unsupported("some variables are families over index axes")
         if isinstance(node, graph.Fresh) and rows is cols and plan.axes[0]:
             raise Unsupported("fresh noise at two positions of one input")
+        if isinstance(node, graph.PairExpect):
+            raise Unsupported("an expectation in more than two dimensions")
+    network = Network(nodes)
     keys = [(kind, k) for kind, entries in plan.entries.items() for k in range(len(entries))]
     entries = [(plan.entries[kind][k], number) for number, (kind, k) in enumerate(keys)]
     # tangent kernels first: they pull the layers along, so that few registers live at a time

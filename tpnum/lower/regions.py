@@ -1,7 +1,9 @@
 """Which back end a piece of the graph gets: instructions where there are any, NumPy node by node elsewhere.
 
 A node that no instruction computes is cut out: its operands go to buffers, the general path's rule makes its
-block of them, and what stands on it begins with that.  Everything else stays compiled.
+block of them, and what stands on it begins with that.  Everything else stays compiled.  Functions of a cell
+are computed on the cells that are demanded (`tpnum.lower.blocks`), what relates positions as no instruction
+does as whole blocks, with all that is around it of that kind (`tpnum.lower.islands`).
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from tpnum.kernels._views import WIDTH
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLayout, BlockLevel, BlockProgram
 from tpnum.lower.builder import refusal
+from tpnum.lower.islands import IslandLayout, IslandLevel, IslandProgram, even, foreign, renamed
 from tpnum.lower.layout import Layout
 from tpnum.lower.program import Program
-from tpnum.lower.schedule import Schedule
+from tpnum.lower.schedule import Level, Schedule
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
@@ -46,30 +49,40 @@ def regions(outputs: list[graph.Pair], profiles: Profiles, dtype: np.dtype) -> R
 
     Raises `Unsupported` where not even levels of their own help.
     """
+    islands = cut(outputs)
     apart = refused(outputs, profiles)
     while True:
-        schedule = Schedule(outputs, apart)
-        layouts: list[Layout | BlockLayout] = [
-            BlockLayout(level, schedule.buffers)
-            if isinstance(level, BlockLevel)
-            else Layout(level, schedule.buffers)
-            for level in schedule.levels
-        ]
         try:
+            schedule = Schedule(outputs, apart, islands)
+            layouts = [layout(level, schedule) for level in schedule.levels]
             programs = [program(one, schedule, profiles, dtype, lanes(dtype)) for one in layouts]
         except Unsupported as why:
             more = _nodes_of(outputs, why.call, str(why))
-            if not more or more.keys() <= apart.keys():
+            if more and not more.keys() <= apart.keys():
+                apart |= more
+            elif why.node is not None and id(why.node) not in islands and not _carries(outputs):
+                islands[id(why.node)] = str(why)
+            else:
                 raise
-            apart |= more
             continue
         return Regions(schedule, layouts, programs)
+
+
+def layout(level: Level | BlockLevel, schedule: Schedule) -> Layout | BlockLayout:
+    """Where the cells of a level are."""
+    if isinstance(level, IslandLevel):
+        return IslandLayout(level, schedule.buffers)
+    if isinstance(level, BlockLevel):
+        return BlockLayout(level, schedule.buffers)
+    return Layout(level, schedule.buffers)
 
 
 def program(
     layout: Layout | BlockLayout, schedule: Schedule, profiles: Profiles, dtype: np.dtype, lanes: int
 ) -> Program | BlockProgram:
     """A level's program for other examples, ``lanes`` columns at a time."""
+    if isinstance(layout, IslandLayout):
+        return IslandProgram(layout, profiles, lanes)
     if isinstance(layout, BlockLayout):
         return BlockProgram(layout, profiles, lanes)
     return Program(layout, schedule, profiles, dtype, lanes)
@@ -87,13 +100,29 @@ def lanes(dtype: np.dtype, programs: Sequence[Program | BlockProgram] = (), most
     return count
 
 
+def cut(outputs: list[graph.Pair]) -> dict[int, str]:
+    """The nodes that islands are of, by identity, and why: what has no cells, or relates them otherwise."""
+    nodes = graph.schedule(outputs)
+    if any(isinstance(node, graph.Attention) for node in nodes):
+        raise Unsupported("attention with random logits")
+    found = {id(node): reason for node in nodes if (reason := foreign(node))}
+    read = {id(below) for node in nodes if id(node) not in found for below in graph.operands(node)}
+    read |= {id(node) for node in outputs}
+    for node in reversed(nodes):  # other names of what only islands read
+        if renamed(node) and id(node) not in read:
+            found[id(node)] = "an index axis was renamed"
+    if any(isinstance(node, graph.Carried) and id(node) in found for node in nodes):
+        raise Unsupported("a recurrence over variables with other axes")
+    if not all(map(even, outputs)):
+        raise Unsupported("an index axis belongs to one of two lines only")
+    return found
+
+
 def refused(outputs: list[graph.Pair], profiles: Profiles) -> dict[int, str]:
     """The nodes that no instruction computes, by identity, and why: it takes no schedule to know of these."""
     found: dict[int, str] = {}
     reasons: dict[int, str] = {}
     for node in graph.schedule(outputs):
-        if isinstance(node, graph.Jointly):
-            raise Unsupported("a function along axes, whose operands are read at all positions of a window")
         if isinstance(node, graph.PairExpect):
             found[id(node)] = "an expectation in more than two dimensions"
         elif isinstance(node, graph.Dual):
@@ -105,6 +134,11 @@ def refused(outputs: list[graph.Pair], profiles: Profiles) -> dict[int, str]:
             if reasons[id(call)]:
                 found[id(node)] = reasons[id(call)]
     return found
+
+
+def _carries(outputs: list[graph.Pair]) -> bool:
+    """Whether there are carried states, which the general path does not know."""
+    return any(isinstance(node, graph.Carried) for node in graph.schedule(outputs))
 
 
 def _nodes_of(outputs: list[graph.Pair], call: graph.DualCall | None, reason: str) -> dict[int, str]:

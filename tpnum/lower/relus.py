@@ -144,7 +144,9 @@ class Relus:
         for root in self.level.roots:
             for k, group in enumerate(root.groups):
                 if (id(root), k) not in self.steps:
-                    read |= {id(r) for _, a in group.atoms for r in self.level.network.read_by(a)}
+                    for _, atom in group.atoms:  # which may be the root's own node, a function
+                        below = graph.operands(atom) if atom is root.node else [atom]
+                        read |= {id(r) for one in below for r in self.level.network.read_by(one)}
         for step in self.steps.values():
             twin = self.roots[id(step.inner)].twin if step.inner is not None else None
             if twin is not None and twin.node is not step.call.cov:

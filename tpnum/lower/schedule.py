@@ -12,14 +12,18 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from tpnum.law import graph
-from tpnum.lower.blocks import BlockLevel, together
-from tpnum.lower.linear import is_linear
-from tpnum.lower.network import Network, Root, grid_of
-from tpnum.lower.unsupported import Unsupported
+from tpnum.lower.blocks import BlockLevel
+from tpnum.lower.islands import IslandLevel, together
+from tpnum.lower.network import Network, Root, extend, grid_of, whole
+from tpnum.lower.unsupported import Unsupported, blamed
 
 if TYPE_CHECKING:
     from tpnum.lower.linear import Cell, Pull
     from tpnum.lower.network import Grid
+
+
+TOGETHER = 64
+"""Cells of a component where each could be one: a call of each instruction is worth so many."""
 
 
 class Level:
@@ -28,9 +32,10 @@ class Level:
     ``loaded`` are roots that come from buffers, ``stored`` those that go to one.
     """
 
-    def __init__(self, number: int, network: Network, buffers: dict[int, list[dict[Cell, int]]]):
-        self.network = network
-        self.roots = [root for root in network.roots if root.level == number and not root.apart]
+    def __init__(
+        self, number: int, roots: list[Root], network: Network, buffers: dict[int, list[dict[Cell, int]]]
+    ):
+        self.network, self.roots = network, roots
         outputs = {id(node) for node in network.outputs}
         reads = {id(r): r for root in self.roots for r in root.loads}
         self.loaded = [r for r in reads.values() if r.pooled or r.level < number]
@@ -41,8 +46,10 @@ class Level:
         self.spaces: dict[Grid, list[dict[Cell, int]]] = {}
         self.pulls: dict[tuple[int, int], Pull] = {}
         self._links: dict[tuple[Grid, Grid, int], tuple[Grid, Grid, Pull]] = {}
+        self._room = TOGETHER
         for root in self.roots:
-            self._connect(root, buffers, id(root.node) in outputs)
+            with blamed(root.node):
+                self._connect(root, buffers, id(root.node) in outputs)
         self._close()
         for root in self.loaded:
             self._ask(buffers.setdefault(id(root.node), _none(self.slots_of(root))), root)
@@ -65,13 +72,13 @@ class Level:
     def _connect(self, root: Root, buffers: dict[int, list[dict[Cell, int]]], output: bool) -> None:
         grid = grid_of(root.node)
         if output:
-            _extend(buffers.setdefault(id(root.node), _none(len(grid))), whole(root.node))
+            extend(buffers.setdefault(id(root.node), _none(len(grid))), whole(root.node))
         wanted = buffers.get(id(root.node))
         if not root.pooled:
             space = self._space(grid)
             if wanted is not None:
                 for (name, _, _), cells in zip(grid, wanted, strict=True):
-                    _extend([space[self.slots.index(name)]], [cells])
+                    extend([space[self.slots.index(name)]], [cells])
         for k, group in enumerate(root.groups):
             if not any(self.on_cells(atom) for _, atom in group.atoms):
                 continue
@@ -90,7 +97,7 @@ class Level:
                     if lower is not None:
                         asked = [(0, 0)] if upper is None else wanted[names.index(upper)]
                         found = {c for cell in asked for c in pull((upper, lower), cell)}
-                        _extend(
+                        extend(
                             [self._space(below)[self.slots.index(lower)]], [dict.fromkeys(sorted(found), 0)]
                         )
                 self._space(below)
@@ -100,7 +107,7 @@ class Level:
             for _, atom in group.atoms:
                 if group.carried and (grids != {grid} or self.slots != (group.chain[0].axis,)):
                     raise Unsupported("a recurrence over variables with other axes")
-                for read in () if is_linear(atom) else graph.operands(atom):
+                for read in () if id(atom) in self.network.by_node else graph.operands(atom):
                     if not isinstance(read, graph.Shared) and grid_of(read) != grid_of(atom):
                         raise Unsupported("a variable without some of the axes is multiplied along them")
 
@@ -115,7 +122,7 @@ class Level:
         space = self._space(grid)
         for at, (name, n, m) in zip(buffer, grid, strict=True):
             cells = space[self.slots.index(name)]
-            _extend([at], [{c: 0 for c in cells if c[0] < n and c[1] < m}])
+            extend([at], [{c: 0 for c in cells if c[0] < n and c[1] < m}])
 
     def _close(self) -> None:
         """Follow the links until nothing new is demanded, and number the cells in order."""
@@ -148,6 +155,10 @@ class Level:
         Cells of the padding tie nothing together: every component has its own.
         """
         slot = self.slots[t]
+        if all(slot in {name for name, _, _ in grid} for grid in self.spaces) and not any(
+            slot in link for _, _, pull in self._links.values() for link in pull.links
+        ):
+            return self._alone(t)
         real = {
             grid: set(self._inside(grid, slot if any(slot == axis[0] for axis in grid) else None))
             for grid in self.spaces
@@ -190,31 +201,37 @@ class Level:
             return [{**c, **loose} for c in linked]
         return found
 
+    def _alone(self, t: int) -> list[dict[Grid, list[Cell]]]:
+        """Along a slot where nothing is linked: as many cells of a grid at a time as one call is worth."""
+        some, self._room = self._room, 1
+        return [
+            {grid: cells[k : k + some]}
+            for grid in self.spaces
+            for cells in [self._inside(grid, self.slots[t])]
+            for k in range(0, len(cells), some)
+        ]
+
 
 def _on_cells(root: Root) -> list[graph.Pair]:
     atoms = [atom for group in root.groups for _, atom in group.atoms if Level.on_cells(atom)]
     return atoms if root.pooled else [root.node, *atoms]
 
 
+def _side_by_side(roots: list[Root]) -> list[list[Root]]:
+    """Roots by the axes that they have to do with: without one in common they are regions of their own."""
+    found: list[tuple[set[str], list[Root]]] = []
+    for root in roots:
+        axes = {name for node in _on_cells(root) for name, _, _ in grid_of(node)} or {""}
+        shared = [part for part in found if part[0] & axes]
+        found = [part for part in found if not part[0] & axes]
+        found.append(
+            (axes.union(*(part[0] for part in shared)), [*(r for _, own in shared for r in own), root])
+        )
+    return [part for _, part in found]
+
+
 def _none(count: int) -> list[dict[Cell, int]]:
     return [{} for _ in range(count)]
-
-
-def _extend(spaces: list[dict[Cell, int]], cells: list[dict[Cell, int]]) -> None:
-    for space, found in zip(spaces, cells, strict=True):
-        for cell in found:
-            space.setdefault(cell, len(space))
-
-
-def whole(node: graph.Pair) -> list[dict[Cell, int]]:
-    """All cells of a node, by axis, the first input's positions first."""
-    tied = dict(node.tied)
-    return [
-        {(p, p): p for p in range(n)}
-        if name in tied
-        else {(p, q): p * m + q for p in range(n) for q in range(m)}
-        for name, n, m in grid_of(node)
-    ]
 
 
 def _stored(node: graph.Pair) -> graph.Pair:
@@ -226,22 +243,29 @@ def _stored(node: graph.Pair) -> graph.Pair:
 class Schedule:
     """The levels of a plan's nodes from the data upwards, and the cells of the buffers between them.
 
-    ``apart`` are nodes that no instruction computes, and why: each is a level of its own.
+    ``apart`` are nodes that no instruction computes, and why: each is a level of its own, cell by cell.
+    ``foreign`` are nodes whose positions no instruction relates, and why: islands of them are levels.
     """
 
-    def __init__(self, outputs: list[graph.Pair], apart: dict[int, str] | None = None):
+    def __init__(
+        self,
+        outputs: list[graph.Pair],
+        apart: dict[int, str] | None = None,
+        foreign: dict[int, str] | None = None,
+    ):
         self.outputs = {id(node): _stored(node) for node in outputs}
-        self.network = Network(list(self.outputs.values()), apart or {})
+        self.network = Network(list(self.outputs.values()), apart or {}, foreign or {})
         self.network.find_twins()
+        reasons = (apart or {}) | (foreign or {})
         self.buffers: dict[int, list[dict[Cell, int]]] = {}
         self.levels: list[Level | BlockLevel] = []
         for k in reversed(range(self.network.depth)):
             here = [root for root in self.network.roots if root.level == k]
             for alone in together([root for root in here if root.apart]):
-                reason = (apart or {})[id(alone[0].node)]
-                self.levels.append(BlockLevel(alone, self.network, self.buffers, reason))
-            if not all(root.apart for root in here):
-                self.levels.append(Level(k, self.network, self.buffers))
+                kind = IslandLevel if alone[0].inner else BlockLevel
+                self.levels.append(kind(alone, self.network, self.buffers, reasons))
+            for part in _side_by_side([root for root in here if not root.apart]):
+                self.levels.append(Level(k, part, self.network, self.buffers))
         self.levels.reverse()
         for name, found in self.buffers.items():
             self.buffers[name] = [{cell: k for k, cell in enumerate(sorted(cells))} for cells in found]

@@ -10,7 +10,7 @@ from tpnum.lower.loops import steps_together
 from tpnum.lower.network import Root, grid_of
 from tpnum.lower.rectify import RectifiedValues
 from tpnum.lower.schedule import Level
-from tpnum.lower.unsupported import Unsupported
+from tpnum.lower.unsupported import Unsupported, blamed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,11 +75,12 @@ class Selection(RectifiedValues):
 
     def _make(self, root: Root) -> None:
         """The sources of a root's chains; the chains themselves are run when somebody reads the root."""
-        self._pending[id(root)] = [
-            (self._source(root, k, -1), k)
-            for k, group in enumerate(root.groups)
-            if group.chain and not group.carried
-        ]
+        with blamed(root.node):
+            self._pending[id(root)] = [
+                (self._source(root, k, -1), k)
+                for k, group in enumerate(root.groups)
+                if group.chain and not group.carried
+            ]
 
     def _flush(self, root: Root) -> None:
         """The register of a root."""
@@ -88,7 +89,8 @@ class Selection(RectifiedValues):
         if root in self.level.loaded:
             made = self.value_of("load", grid=grid_of(root.node), extra=("buffer", id(root.node)))
         else:
-            made = self._sum(root)
+            with blamed(root.node):
+                made = self._sum(root)
         self._registers[id(root)] = made
 
     def _sum(self, root: Root) -> int:

@@ -46,6 +46,7 @@ class Values(Builder):
     ):
         super().__init__(profiles, dtype)
         self._loaded = loaded
+        self._held = {id(root.node) for root in loaded}
         self._roots = {id(root.node): root for root in (*roots, *loaded)}
         self._here = set(self._roots.values())
         self._registers: dict[int, int] = {}
@@ -86,7 +87,7 @@ class Values(Builder):
                 out = self._data("data", gram[1], grid, over)
                 self._grams[id(gram[1]), grid] = out, over
         out = self.value_of("zero", grid=grid) if out < 0 else out
-        for part in terms(atoms):
+        for part in terms(atoms, self._held):
             out = self._gain(out, part, down, grid)
         return out
 
@@ -127,7 +128,7 @@ class Values(Builder):
             if gram is not None:
                 out = self._products(*gram, grid)
         out = self.value_of("zero", grid=grid) if out < 0 else out
-        for part in terms(atoms):
+        for part in terms(atoms, self._held):
             out = self._term(out, part, grid)
         return out
 
