@@ -12,8 +12,10 @@ import pytest
 from scipy.sparse.linalg import cg, eigsh
 
 import tpnum as tp
-from tpnum import nn
+from tpnum import nn, predict
 from tpnum.errors import InputError
+from tpnum.tiles.factor import _Columns
+from tpnum.tiles.pivoted import partial_cholesky
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.tasks import Job
 
@@ -129,30 +131,53 @@ def test_the_error_is_the_trace_of_what_is_left(get: str) -> None:
         np.testing.assert_allclose(rest[f.pivots], 0.0, atol=1e-10 * f.trace)
         best = np.linalg.eigvalsh(k)[:-rank].sum()
         assert best <= f.error <= 1.5 * plain(k, rank)
-        assert f.computed <= 2 * rank + 64
+        assert f.computed == rank
 
 
-def test_one_by_one_it_is_the_greedy_factor(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tpnum.tiles import factor
-
-    monkeypatch.setattr(factor, "BLOCK", 1)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_one_by_one_it_is_the_greedy_factor(dtype: str) -> None:
     k = tp.kernel(NET, X, get="ntk")
-    f = tp.factor(NET, X, 12, get="ntk")
-    np.testing.assert_allclose(f.error, plain(k, 12), rtol=1e-9)
-    assert f.computed == 12
+    between = lambda some: k[np.ix_(some, some)]  # noqa: E731
+
+    def rows(some: np.ndarray, take: Any) -> None:
+        for start in (40, 0):  # strips in any order
+            here = slice(start, min(start + 40, 70))
+            take(here, k[some, here].astype(dtype))
+
+    made = partial_cholesky(k.diagonal(), 12, between, rows, block=1, dtype=dtype)
+    rest, pivots = k.copy(), []
+    for _ in range(12):
+        pivots.append(int(np.argmax(np.diag(rest))))
+        rest = rest - np.outer(rest[:, pivots[-1]], rest[pivots[-1]]) / rest[pivots[-1], pivots[-1]]
+    assert made.pivots == pivots
+    close = 1e-9 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(made.left, np.maximum(np.diag(rest), 0.0), atol=close * np.trace(k) / 70)
+    np.testing.assert_allclose(k - made.rows.T @ made.rows, rest, atol=close * np.trace(k) / 70)
+    near = predict.pivoted_cholesky(k.diagonal(), lambda i: k[i], 0.1, rank=12)
+    np.testing.assert_allclose(near.low @ near.low.T, k - rest, atol=1e-9)
 
 
 def test_only_the_columns_of_the_pivots_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And K between the candidates of a block, which is a small part of it for many examples."""
     seen: list[int] = []
-    compute = Job.compute
+    compute, between = Job.compute, _Columns.between
 
     def noted(job: Job, tile: Any) -> Any:
         seen.append(tile.entries)
         return compute(job, tile)
 
+    def among(columns: _Columns, chosen: np.ndarray) -> np.ndarray:
+        looked.append(len(chosen) * (len(chosen) + 1) // 2)
+        return between(columns, chosen)
+
+    looked: list[int] = []
     monkeypatch.setattr(Job, "compute", noted)
-    f = tp.factor(NET, X, 10)
-    assert sum(seen) == f.computed * 70 < 70 * 70 // 2
+    monkeypatch.setattr(_Columns, "between", among)
+    x = np.random.default_rng(2).standard_normal((1500, 6))
+    f = tp.factor(NET, x, 20)
+    assert sum(seen) == f.computed * 1500 == 20 * 1500
+    assert sum(looked) < sum(seen) / 4
+    assert f.error <= 1.5 * plain(tp.kernel(NET, x), 20)
 
 
 def test_nystrom_of_given_examples() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh_tridiagonal
@@ -15,6 +15,10 @@ from scipy.linalg import cho_factor, cho_solve, eigh_tridiagonal
 from tpnum.arguments import finite_array, number, shown, whole
 from tpnum.errors import InputError
 from tpnum.predict import arguments
+from tpnum.tiles.pivoted import partial_cholesky
+
+if TYPE_CHECKING:
+    from tpnum.tiles.pivoted import Strip
 
 MOST = 1 << 16
 """Probes that anyone could want."""
@@ -76,21 +80,17 @@ def pivoted_cholesky(
     noise : the variance of the noise, more than 0.
     rank : columns at most; fewer where K is of lower rank.
     """
-    left = finite_array(diagonal, "diagonal", 1).copy()
+    whole_diagonal = finite_array(diagonal, "diagonal", 1)
     spread, most = number(noise, "noise", above=0.0), whole(rank, "rank", 1)
-    floor = 1e-14 * float(left.max(initial=0.0))
-    low = np.zeros((len(left), min(most, len(left))))
-    count = 0
-    while count < low.shape[1]:
-        at = int(left.argmax())
-        if left[at] <= floor:
-            break
-        row = _row(rows, at, len(left))
-        low[:, count] = (row - low[:, :count] @ low[at, :count]) / np.sqrt(left[at])
-        left -= low[:, count] ** 2
-        left[at] = 0.0
-        count += 1
-    low = low[:, :count]
+    size = len(whole_diagonal)
+
+    def row(chosen: np.ndarray, take: Strip) -> None:
+        take(slice(0, size), _row(rows, int(chosen[0]), size)[None])
+
+    made = partial_cholesky(
+        whole_diagonal, min(most, size), lambda one: whole_diagonal[one][:, None], row, block=1
+    )
+    low, count = made.rows.T, len(made.pivots)
     inner, _ = cho_factor(spread * np.eye(count) + low.T @ low, lower=True)
     return Nearby(low, spread, np.tril(inner))
 

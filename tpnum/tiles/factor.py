@@ -15,26 +15,18 @@ from tpnum.tiles.data import Held
 from tpnum.tiles.directions import WHOLE
 from tpnum.tiles.driver import kernel
 from tpnum.tiles.grid import Tile
-from tpnum.tiles.pool import one_blas_thread
+from tpnum.tiles.pivoted import partial_cholesky
+from tpnum.tiles.pool import one_blas_thread, thread_count
 from tpnum.tiles.products import each_tile, job_of
 
 if TYPE_CHECKING:
     from tpnum.nn.base import Layer
     from tpnum.program import Program
+    from tpnum.tiles.pivoted import Strip
     from tpnum.tiles.tasks import Job
 
-BLOCK = 64
-"""Columns that are computed together."""
-STRIP = 8192
-"""Examples against which they are computed at a time: as many at most as are kept as unit vectors."""
-SOLVED = 512
-"""Examples of a triangular solve, which stays in the cache."""
-FAIR = 0.5
-"""A candidate is taken if what is left at it is this much of what is left anywhere else."""
-SPARE = 2
-"""Candidates for each that was taken the time before."""
-ROUNDING = 1e-13
-"""Of the largest entry of the diagonal: what is left below that is rounding."""
+STRIP = 4096
+"""Examples against which columns are computed at a time, or more where the threads are few."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +76,8 @@ def factor(
 
     Pivots are the examples at which most of the diagonal is left (greedy pivoted Cholesky, in blocks: a
     candidate that the pivots before it in its block explain already is left for later).  Given ``pivots``,
-    the factor is Nystrom's of these examples.  Only their columns are computed, in time O(N rank^2) beside
-    them, and nothing larger than (N, rank) is held.
+    the factor is Nystrom's of these examples.  Only their columns are computed, and K between the candidates
+    of a block, in time O(N rank^2) beside them, and nothing larger than (N, rank) is held.
 
     Parameters
     ----------
@@ -126,12 +118,24 @@ def factor(
     size = most if rank is None else min(whole(rank, "rank", 1), most)
     require_memory(float(count) * size * job.dtype.itemsize, f"rank: a factor of {count} x {size}")
     data = {name: source.read(slice(0, count)) for name, source in job.first.items()}
-    inputs = data[""] if list(data) == [""] else data
-    diagonal = np.array(kernel(net, inputs, get=job.kinds[0], diag=True, dtype=job.dtype), np.float64)
+    diagonal = np.array(kernel(net, _inputs(data), get=job.kinds[0], diag=True, dtype=job.dtype), np.float64)
+    trace, columns = float(diagonal.sum()), _Columns(job, data, jobs)
     try:
-        return _Partial(job, data, diagonal, size, least, jobs).run(given)
+        with one_blas_thread():
+            made = partial_cholesky(
+                diagonal,
+                size,
+                columns.between,
+                columns.compute,
+                given=given,
+                enough=least * trace,
+                dtype=job.dtype,
+            )
     finally:
+        columns.job.forget()
         job.forget()
+    error = float(made.left.sum())
+    return Factor(made.rows.T, np.array(made.pivots, np.intp), trace, error, columns.computed)
 
 
 def _given(pivots: Any, count: int) -> np.ndarray:
@@ -148,118 +152,40 @@ def _given(pivots: Any, count: int) -> np.ndarray:
     return made.astype(np.intp)
 
 
-class _Partial:
-    """A partial Cholesky factor that grows block by block."""
+class _Columns:
+    """Columns of a kernel matrix on demand: those of examples that are chosen later, against all."""
 
-    def __init__(
-        self, job: Job, data: dict[str, np.ndarray], diagonal: np.ndarray, size: int, rtol: float, n_jobs: Any
-    ):
-        self.count, self.size, self.n_jobs = len(diagonal), size, n_jobs
-        self.data, self.left, self.trace = data, diagonal.copy(), float(diagonal.sum())
-        self.enough = rtol * self.trace
-        self.tiny = ROUNDING * float(diagonal.max())
-        if job.dtype == np.float32:
-            self.tiny = max(self.tiny, float(np.finfo(np.float32).eps) * float(diagonal.max()))
-        self.rows = np.empty((size, self.count), job.dtype)  # of L', each written once
-        self.pivots: list[int] = []
-        # candidates take their place among the rows of the job when they are chosen
+    def __init__(self, job: Job, data: dict[str, np.ndarray], n_jobs: int | None):
+        self.data, self.count, self.n_jobs, self.computed = data, job.shape()[0], n_jobs, 0
+        # chosen examples take their place among the rows of the job
         self.pool = {name: np.zeros((0, *x.shape[1:]), x.dtype) for name, x in data.items()}
         self.job = replace(
             job, first=dict(job.first), second=job.first, kept=memory() / 4, token=uuid.uuid4().hex
         )
         widest = max(int(np.prod(x.shape[1:])) for x in data.values()) * job.dtype.itemsize
-        self.strip = int(np.clip(WHOLE // widest, 256, STRIP))
-        self.computed = 0
-        self.taken = BLOCK
+        share = max(STRIP, -(-self.count // thread_count(n_jobs)))
+        self.strip = max(256, min(WHOLE // widest, share))  # as many at most as are kept as unit vectors
 
-    def run(self, given: np.ndarray | None) -> Factor:
-        try:
-            return self._run(given)
-        finally:
-            self.job.forget()
+    def between(self, chosen: np.ndarray) -> np.ndarray:
+        """K[chosen][:, chosen]."""
+        some = _inputs({name: x[chosen] for name, x in self.data.items()})
+        made: np.ndarray = kernel(self.job.net, some, get=self.job.kinds[0], dtype=self.job.dtype, n_jobs=1)
+        return made
 
-    def _run(self, queue: np.ndarray | None) -> Factor:
-        while len(self.pivots) < self.size and self.left.sum() > self.enough:
-            width = min(BLOCK, self.size - len(self.pivots))
-            if queue is None:
-                width = min(width, SPARE * max(1, self.taken))
-            if queue is not None:
-                chosen, queue = queue[:width], queue[width:]
-                if not len(chosen):
-                    break
-                self._take(chosen, 0.0)
-                continue
-            order = np.argpartition(self.left, -min(width + 1, self.count))[-min(width + 1, self.count) :]
-            order = order[np.argsort(-self.left[order], kind="stable")]
-            chosen = order[:width][self.left[order[:width]] > self.tiny]
-            if not len(chosen):
-                break
-            self._take(chosen, FAIR * float(self.left[order[-1]]))
-        rank = len(self.pivots)
-        error = float(np.maximum(self.left, 0.0).sum())
-        pivots = np.array(self.pivots, np.intp)
-        return Factor(self.rows[:rank].T, pivots, self.trace, error, self.computed)
-
-    def _take(self, chosen: np.ndarray, fair: float) -> None:
-        """Add the columns of those candidates at which enough is left when their turn comes."""
-        done = len(self.pivots)
-        rest = self._columns(chosen)
-        known = self.rows[:done]
-        with one_blas_thread():
-            rest -= known[:, chosen].T @ known
-        inner = rest[:, chosen].astype(np.float64)
-        taken: list[int] = []
-        left, work = inner.diagonal().copy(), inner.copy()
-        for _ in range(len(chosen)):
-            k = int(np.argmax(left))
-            pivot = left[k]
-            if pivot <= self.tiny or (taken and pivot < fair):
-                break
-            column = work[:, k] / np.sqrt(pivot)
-            work -= np.outer(column, column)
-            left -= column**2
-            taken.append(k)
-            left[taken] = -np.inf
-        self.taken = len(taken)
-        if taken:
-            from scipy.linalg import cholesky
-
-            root = cholesky(inner[np.ix_(taken, taken)], lower=True)
-            new = self.rows[done : done + len(taken)]
-            with one_blas_thread():
-                _solve(root, rest if len(taken) == len(rest) and taken == sorted(taken) else rest[taken], new)
-            np.subtract(self.left, np.einsum("kn,kn->n", new, new, dtype=np.float64), out=self.left)
-            np.maximum(self.left, 0.0, out=self.left)
-            self.pivots += [int(i) for i in chosen[taken]]
-        self.left[chosen if not taken else chosen[taken]] = 0.0
-
-    def _columns(self, chosen: np.ndarray) -> np.ndarray:
+    def compute(self, chosen: np.ndarray, take: Strip) -> None:
         """K[chosen], strip by strip."""
         start = next(iter(self.pool.values())).shape[0]
         for name, x in self.data.items():
             self.pool[name] = np.concatenate([self.pool[name], x[chosen]])
-        for name in self.data:
             self.job.first[name] = Held(self.pool[name], "x")
         rows = slice(start, start + len(chosen))
-        made = np.empty((len(chosen), self.count), self.rows.dtype)
         (kind,) = self.job.kinds
-
-        def compute(tile: Tile) -> None:
-            made[:, tile.cols] = self.job.compute(tile)[kind]
-
         starts = range(0, self.count, self.strip)
         tiles = [Tile(rows, slice(k, min(k + self.strip, self.count)), False) for k in starts]
-        each_tile(self.job, tiles, compute, self.n_jobs)
+        each_tile(self.job, tiles, lambda tile: take(tile.cols, self.job.compute(tile)[kind]), self.n_jobs)
         self.computed += len(chosen)
-        return made
 
 
-def _solve(root: np.ndarray, rest: np.ndarray, out: np.ndarray) -> None:
-    """root^-1 rest by columns that stay in the cache."""
-    from scipy.linalg import get_blas_funcs
-
-    small = root.astype(rest.dtype)
-    (trsm,) = get_blas_funcs(("trsm",), (small, rest))
-    for start in range(0, rest.shape[1], SOLVED):
-        part = np.asfortranarray(rest[:, start : start + SOLVED].T)
-        out[:, start : start + SOLVED] = trsm(1.0, small, part, side=1, lower=1, trans_a=1, overwrite_b=1).T
+def _inputs(data: dict[str, np.ndarray]) -> Any:
+    """As `tpnum.kernel` takes them."""
+    return data[""] if list(data) == [""] else data
