@@ -15,12 +15,13 @@ from tpnum.predict.dynamics import Dynamics, Loss, loss_of
 from tpnum.predict.filters import Descent, Filter, Flow, momentum_of, rate_of
 from tpnum.predict.folds import Folds, Gradient
 from tpnum.predict.gaussian import Posterior, Prediction
+from tpnum.predict.kept import Kept
 from tpnum.predict.source import Source, blocks, examples
 from tpnum.tiles.arguments import KINDS
 
 
 @dataclass(frozen=True, eq=False)
-class Regression:
+class Regression(Kept):
     """A Gaussian process whose covariance is a kernel of a net, given data.  Made by `posterior`."""
 
     source: Source
@@ -98,15 +99,9 @@ class Regression:
         """The derivatives of its log density."""
         return self.state.k_fold_gradient(folds, dk)
 
-    def save(self, path: Any) -> None:
-        """Write all of it to one .npz file; `tpnum.predict.load` reads it."""
-        from tpnum.predict.files import save
-
-        save(self, path)
-
 
 @dataclass(frozen=True, eq=False)
-class Ensemble:
+class Ensemble(Kept):
     """Nets of infinite width, each trained from its own initialisation.
 
     Made by `gradient_flow` and `gradient_descent`.
@@ -174,12 +169,6 @@ class Ensemble:
         for t in asked:
             self.state.filter.time(t, "times")
         return [self.loss(t, x, y) for t in asked]
-
-    def save(self, path: Any) -> None:
-        """Write all of it to one .npz file; `tpnum.predict.load` reads it."""
-        from tpnum.predict.files import save
-
-        save(self, path)
 
 
 def posterior(
