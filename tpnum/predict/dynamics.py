@@ -78,6 +78,13 @@ class Dynamics(Kept):
         """The learning rate from which on training diverges."""
         return self.filter.largest_rate(float(self.values[-1]))
 
+    def kernels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The NTK and the NNGP of the training examples, as they were given to rounding."""
+        if self.inner is None:
+            raise InputError("nngp: it was not given, and only means are known")
+        root = self.vectors
+        return (root * self.values) @ root.T, root @ self.inner @ root.T
+
     def filters(self, time: Any) -> tuple[np.ndarray, np.ndarray]:
         """p and e of every eigenvalue at a time; p is the pseudo-inverse at the end of training."""
         t = self.filter.time(time)

@@ -176,6 +176,10 @@ class Posterior(Kept):
         """The log density of `leave_one_out` and its derivatives."""
         return self.k_fold_gradient(len(self), dk) if len(self) > 1 else _refuse_one()
 
+    def leave_one_out_slope(self) -> np.ndarray:
+        """The derivatives (N, N) of that log density by the entries of K."""
+        return self.k_fold_slope(len(self)) if len(self) > 1 else _refuse_one()
+
     def k_fold(self, folds: Any) -> Folds:
         """Every fold's targets predicted from all others, in closed form: one inverse for all folds.
 
@@ -186,10 +190,12 @@ class Posterior(Kept):
 
     def k_fold_gradient(self, folds: Any, dk: Any = ()) -> Gradient:
         """The log density of `k_fold`, its derivatives along each of ``dk`` (P, N, N) and by the noise."""
+        return Gradient.along(self.k_fold(folds).log_density, self.k_fold_slope(folds), dk)
+
+    def k_fold_slope(self, folds: Any) -> np.ndarray:
+        """The derivatives (N, N) of the log density of `k_fold` by the entries of K."""
         parts = arguments.folds_of(folds, len(self))
-        inverse = self.factor.inverse()
-        value = k_fold(inverse, self.y, self.weights, parts).log_density
-        return Gradient.along(value, k_fold_slope(inverse, self.weights, parts), dk)
+        return k_fold_slope(self.factor.inverse(), self.weights, parts)
 
 
 def _refuse_one() -> Any:

@@ -27,7 +27,6 @@ from tpnum.predict.nearby import Nearby, preconditioner
 from tpnum.predict.source import Source, blocks, examples
 from tpnum.program import Program
 from tpnum.tiles.arguments import KINDS, dtype_of
-from tpnum.tiles.driver import kernel
 from tpnum.tiles.factor import factor
 from tpnum.tiles.products import operator
 
@@ -147,15 +146,12 @@ class Iterative(Kept):
         wide = self.weights.reshape(len(self.x), -1)
         left = np.concatenate([0.5 * wide, share * self.solve(z)], axis=1)
         right = np.concatenate([wide, self.near(z)], axis=1)
-        slopes = np.zeros(())
-        for at in blocks(len(self.x), self.source.rows(len(self.x))):
-            found = kernel(
-                self.source.of, self.x[at], self.x, get=self.get, wrt=wrt, against=left[at] @ right.T,
-                dtype=self.dtype, n_jobs=self.source.n_jobs,
-            )  # fmt: skip
-            slopes = slopes + np.array([float(one) for one in found.derivatives])
+        slopes = sum(
+            self.source.slopes(self.x[at], self.x, self.get, wrt, left[at] @ right.T, self.dtype)
+            for at in blocks(len(self.x), self.source.rows(len(self.x)))
+        )
         value = self.log_marginal(probes=probes, steps=steps, seed=seed)
-        return value, Gradient(value.value, slopes, np.einsum("ij,ij->i", left, right))
+        return value, Gradient(value.value, np.asarray(slopes), np.einsum("ij,ij->i", left, right))
 
     @property
     def _outputs(self) -> int:
