@@ -120,6 +120,22 @@ def test_semicolons_blank_lines_and_marks(folder: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == plain
 
 
+def test_names_in_quotes_hold_other_marks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{a}; {b} ;{y}\n" for a, b, y in zip(A, B, Y, strict=True))
+    Path("data.csv").write_text('"a, in m"; "b";"y"\n' + rows)
+    assert main(FIT) == 0
+    assert "40 rows, 2 columns (3 features) to tell 'y'" in capsys.readouterr().out
+    Path("new.csv").write_text('b,"a, in m",y\nred,9.0,\n')  # a target that is not known yet
+    assert main(["predict", "model", "new.csv"]) == 0
+    assert len(rows_of(capsys.readouterr().out)) == 1
+
+
+def test_numbers_of_source_code_are_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data.csv").write_text(table(["a", "y"], ["1_0", "1_1"] * 20, Y))
+    assert main(FIT) == 0
+    assert "1 columns (2 features)" in capsys.readouterr().out
+
+
 def test_a_column_that_never_changes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("data.csv").write_text(table(["a", "b", "c", "y"], A, B, [0.1] * 40, Y))
     assert main(FIT) == 0
@@ -148,6 +164,28 @@ DATA = {
     "only target": ("y\n1\n", "data.csv has no column besides the target 'y'"),
     "one class": ("a,y\n1,x\n2,x\n", "--target 'y' is 'x' in every row"),
     "all classes": ("a,y\n1,x\n2,z\n", "--target 'y' is another text in every row"),
+    "decimal commas": (
+        "a;y\n1,5;2\n3;4\n",
+        "data.csv, line 2, column 'a': '1,5' is no number with",
+    ),
+    "thousands": (
+        'a,y\n"1,500",2\n3,4\n',
+        "data.csv, line 2, column 'a': '1,500' is no number with",
+    ),
+    "dates": (
+        "a,y\n2024-01-31,2\n2024-02-01 12:30,4\n",
+        "data.csv, line 2, column 'a': '2024-01-31' is a date; give numbers",
+    ),
+    "one text among numbers": (
+        "a,y\n" + "".join(f"{i},{i}\n" for i in range(12)) + "-,3\n",
+        "data.csv, line 14, column 'a': '-' is not a number, as others of the column are",
+    ),
+    "names": (
+        "a,y\n" + "".join(f"row {i},{i}\n" for i in range(12)),
+        "data.csv, line 2, column 'a': 12 different texts in 12 rows, as 'row 0', are too many",
+    ),
+    "another coding": ("a,y\n\xe9,2\n", "data.csv is not text in UTF-8"),
+    "not a table": ("a\x00b,y\n1,2\n", "data.csv holds zero bytes: it is no text"),
     "quotes": ('a,y\n1,"2\n', "data.csv, line 2"),
 }
 
@@ -155,7 +193,7 @@ DATA = {
 @pytest.mark.parametrize("case", DATA)
 def test_refused_data(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, words = DATA[case]
-    Path("data.csv").write_text(text)
+    Path("data.csv").write_bytes(text.encode("latin-1"))
     assert main(FIT) == 1
     err = capsys.readouterr().err
     assert words in err

@@ -58,6 +58,7 @@ INTEROP = {
     "tinygp": {"tinygp", "equinox", "jax"},
     "gpjax": {"gpjax", "equinox", "lineax", "jax"},
     "pymc": {"pymc", "pytensor"},
+    "xarray": {"xarray"},
 }
 OPTIONAL |= set().union(*INTEROP.values())
 # these must load fast: neither numba nor scipy while they are imported

@@ -242,6 +242,33 @@ def test_gradients(which, y):
         )
 
 
+def test_gradients_by_deviations():
+    gp = predict.posterior(NET, X, Y, noise=NOISES["per point"])
+    names = ("layers[0].W_std", "b_std")
+    dk = tp.kernel(NET, X, wrt=names).derivatives
+    for made in (
+        gp.log_marginal_gradient,
+        gp.leave_one_out_gradient,
+        lambda *a, **b: gp.k_fold_gradient(FOLDS["mixed"], *a, **b),
+    ):
+        found, expected = made(wrt=names), made(dk)
+        assert found.value == expected.value
+        np.testing.assert_allclose(found.kernel, expected.kernel, **CLOSE)
+        np.testing.assert_array_equal(found.noise, expected.noise)
+    assert gp.log_marginal_gradient(wrt="b_std").kernel == pytest.approx(
+        gp.log_marginal_gradient(dk).kernel[1:]
+    )
+    own = predict.posterior(lambda a, b, get, diag: tp.kernel(NET, a, b, get=get, diag=diag), X, Y, noise=0.1)
+    for call, words in [
+        (lambda: gp.log_marginal_gradient(dk, wrt=names), "dk, wrt: give matrices, or names"),
+        (lambda: gp.log_marginal_gradient(wrt="x1"), "wrt: name deviations of the net"),
+        (lambda: gp.log_marginal_gradient(wrt="W"), "'W' is no deviation"),
+        (lambda: own.leave_one_out_gradient(wrt="W_std"), "wrt: derivatives by deviations need a net"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            call()
+
+
 # --- training
 
 
@@ -373,6 +400,33 @@ def test_data_are_added_without_starting_again(noise):
     np.testing.assert_allclose(more.log_marginal(), whole.log_marginal(), **CLOSE)
     mixed = part.add(X[7:], Y[7:], 0.7)
     np.testing.assert_array_equal(mixed.noise, [*np.broadcast_to(first, 7), *[0.7] * 5])
+
+
+@pytest.mark.parametrize("train", [predict.gradient_flow, predict.gradient_descent])
+def test_ensembles_take_more_data(train):
+    whole = train(NET, X, Y, lr=0.01)
+    more = train(NET, X[:7], Y[:7], lr=0.01).add(X[7:], Y[7:])
+    found, expected = more.predict(X_NEW, 30, cov=True), whole.predict(X_NEW, 30, cov=True)
+    np.testing.assert_allclose(found.mean, expected.mean, **CLOSE)
+    np.testing.assert_allclose(found.covariance, expected.covariance, **CLOSE)
+    np.testing.assert_allclose(more.loss(3), whole.loss(3), **CLOSE)
+    assert more.largest_rate == pytest.approx(whole.largest_rate)
+    with pytest.raises(InputError, match="y: shape .* does not continue"):
+        more.add(X_NEW, np.zeros(6))
+    tight = predict.gradient_descent(NET, X[:1], Y[:1], lr=1.9 / tp.kernel(NET, X[:1], get="ntk")[0, 0])
+    with pytest.raises(InputError, match="training diverges from"):
+        tight.add(X[:1], Y[:1])
+
+
+def test_states_of_matrices_are_saved_too(tmp_path):
+    k, k_new = tp.kernel(NET, X), tp.kernel(NET, X_NEW, X)
+    gp = predict.Posterior.init(k, Y, 0.1)
+    flow = predict.Dynamics.init(k, Y, None, predict.Flow(0.5))
+    for model, ask in [(gp, lambda m: m.compute(k_new)), (flow, lambda m: m.compute(2.0, k_new))]:
+        model.save(tmp_path / "state.npz")
+        again = predict.load(tmp_path / "state.npz")
+        assert type(again) is type(model)
+        np.testing.assert_array_equal(ask(again).mean, ask(model).mean)
 
 
 @pytest.mark.parametrize("made", ["gp", "per point", "flow", "descent", "program"])

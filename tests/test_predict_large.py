@@ -31,6 +31,9 @@ def test_conjugate_gradients(kind, near):
     one = predict.conjugate_gradients(a, B[:, 0], near=near, rtol=1e-12)
     np.testing.assert_allclose(one.x, found.x[:, 0], rtol=1e-7, atol=1e-8)
     assert predict.conjugate_gradients(a, B, steps=2).steps == 2
+    on = predict.conjugate_gradients(a, B, near=near, start=found.x + 1e-9, rtol=1e-6)
+    assert on.steps == 0
+    np.testing.assert_array_equal(on.x, found.x + 1e-9)
 
 
 def test_the_preconditioner_saves_steps():
@@ -44,6 +47,11 @@ def test_pivoted_cholesky():
     assert NEAR.logdet == pytest.approx(np.linalg.slogdet(dense)[1], rel=1e-12)
     values = np.linalg.eigvalsh(K)
     assert np.trace(K - NEAR.low @ NEAR.low.T) < 20 * values[:-60].sum()
+    each = 0.01 + RNG.random(300)
+    made = predict.preconditioner(NEAR.low, each)
+    dense = NEAR.low @ NEAR.low.T + np.diag(each)
+    np.testing.assert_allclose(made(B), np.linalg.solve(dense, B), rtol=1e-9, atol=1e-9)
+    assert made.logdet == pytest.approx(np.linalg.slogdet(dense)[1], rel=1e-12)
     low = X[:, :2] @ X[:, :2].T
     assert predict.pivoted_cholesky(low.diagonal(), lambda i: low[i], 0.1, rank=50).rank == 2
 
@@ -57,6 +65,18 @@ def test_the_log_determinant(near):
     assert found == predict.lanczos_logdet(A, near=near, probes=32, steps=100)
 
 
+def test_probes_end_each_at_its_time():
+    """Of a matrix with three eigenvalues all Krylov spaces end after three steps, and are exact."""
+    values = np.array([1.0, 2.0, 5.0])[np.arange(60) % 3]
+    q, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((60, 60)))
+    a = (q * values) @ q.T
+    found = predict.lanczos_logdet(a, probes=5, steps=40)
+    z = np.random.default_rng(0).choice([-1.0, 1.0], (60, 5))
+    exact = np.einsum("ij,ij->j", z, (q * np.log(values)) @ q.T @ z)
+    assert found.value == pytest.approx(exact.mean(), rel=1e-10)
+    assert found.error == pytest.approx(exact.std(ddof=1) / np.sqrt(5), rel=1e-8)
+
+
 def test_what_is_refused():
     with pytest.raises(InputError, match="a is not positive definite"):
         predict.conjugate_gradients(K - 1.0 * np.eye(300), B)
@@ -64,6 +84,8 @@ def test_what_is_refused():
         predict.lanczos_logdet(K - 1.0 * np.eye(300))
     with pytest.raises(InputError, match="b: shape .* does not go with an operator a of 300 rows"):
         predict.conjugate_gradients(A, B[:5])
+    with pytest.raises(InputError, match="start: shape .* is not that of b"):
+        predict.conjugate_gradients(A, B, start=B[:, :1])
     with pytest.raises(InputError, match="a: a square array or"):
         predict.conjugate_gradients(A[:5], B)
     with pytest.raises(InputError, match="noise is 0: it must be more than 0"):
@@ -91,6 +113,23 @@ def test_tuning_finds_the_likeliest():
     assert shared.layers[0].b_std == 0.3
 
 
+def test_tuning_by_leaving_one_out():
+    x = X[:30]
+    y = np.linalg.cholesky(A[:30, :30]) @ np.random.default_rng(4).standard_normal(30)
+    gp = predict.tune(NET, x, y, wrt=("W_std",), noise=0.3, by="leave_one_out")
+    net, one_by_one = gp.source.of, [np.array([i]) for i in range(30)]
+
+    def density(net, noise):
+        return regression.k_fold(tp.kernel(net, x), y, noise, one_by_one)[2]
+
+    best = density(net, gp.noise)
+    assert best == pytest.approx(gp.leave_one_out().log_density)
+    for factor in (0.95, 1.05):
+        scaled = {path: factor * v for path, v in deviations(net).items() if path.endswith("W_std")}
+        assert density(with_deviations(net, scaled), gp.noise) < best + 1e-6
+        assert density(net, factor * gp.noise) < best + 1e-6
+
+
 def test_the_slope_of_the_likelihood():
     """By every entry of K, two outputs; and contracted with the kernel's derivatives without storing them."""
     x, y = X[:12], B[:12, :2]
@@ -115,3 +154,5 @@ def test_what_tuning_refuses():
     ]:
         with pytest.raises(InputError, match=words):
             predict.tune(net, X[:5], B[:5], wrt=wrt)
+    with pytest.raises(InputError, match="by must be one of log_marginal, leave_one_out"):
+        predict.tune(NET, X[:5], B[:5], by="rmse")

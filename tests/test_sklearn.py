@@ -27,7 +27,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import tpnum as tp
 from tests.oracle import regression
 from tpnum import nn
-from tpnum.interop.sklearn import MLP, TPClassifier, TPKernel, TPRegressor
+from tpnum.interop.sklearn import MLP, TPClassifier, TPKernel, TPNystroem, TPRegressor
 from tpnum.predict.laplace import Laplace
 
 NET = nn.serial(nn.Dense(8, W_std=1.4, b_std=0.3), nn.Erf(), nn.Dense(1))
@@ -361,6 +361,21 @@ def test_what_the_kernel_refuses():
         _ = TPKernel(SHALLOW, wrt="bias").theta
     with pytest.raises(ValueError, match="Gradient can only be evaluated"):
         TPKernel(SHALLOW)(X, X, eval_gradient=True)
+
+
+def test_what_was_fitted_is_what_predicts():
+    labels = (Y > 1).astype(int)
+    for model, ask in [
+        (TPRegressor(NET, kernel="ntk", time=3.0).fit(X, Y), "predict"),
+        (TPRegressor(NET).fit(X, Y), "predict"),
+        (TPClassifier(NET, time=3.0).fit(X, labels), "decision_function"),
+        (TPClassifier(NET, method="laplace").fit(X, labels), "predict_proba"),
+        (TPNystroem(NET, n_components=4).fit(X), "transform"),
+    ]:
+        before = getattr(model, ask)(X_NEW)
+        later = {"time": 50.0} if model.get_params().get("time") else {}
+        model.set_params(**later, **{"net__layers[0].W_std": 3.0})
+        np.testing.assert_array_equal(getattr(model, ask)(X_NEW), before)
 
 
 BAD: dict[str, tuple[Callable[[], object], str]] = {

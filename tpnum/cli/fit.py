@@ -55,12 +55,13 @@ def run(args: argparse.Namespace) -> None:
 
 def _target(table: Table, args: argparse.Namespace) -> tuple[Column, np.ndarray]:
     """The column to predict, and its values as a model learns them."""
-    column = Column.fit(table, args.target)
-    if args.task == "regression" and column.categories is not None:
-        column = Column(args.target)
-        column.encode(table)  # refuses the first text
-    if args.task == "classification" and column.categories is None:
-        column = Column(args.target, categories=tuple(sorted(set(table.column(args.target)), key=_order)))
+    cells = table.column(args.target)
+    if args.task == "classification":
+        column = Column(args.target, categories=tuple(sorted(set(cells), key=_order)))
+    else:
+        if args.task == "regression":
+            Column(args.target).encode(table)  # refuses the first text
+        column = Column.fit(table, args.target)
     made = column.encode(table)
     if column.categories is None:
         return column, made[:, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 
 from tpnum.cli.files import refuse_endless
@@ -10,6 +11,8 @@ from tpnum.errors import StoreError
 from tpnum.predict.columns import Table
 
 csv.field_size_limit(min(sys.maxsize, 1 << 24))
+QUOTED = re.compile(r'"[^"]*"')
+"""Of a line: what may hold other marks than those between columns."""
 
 
 def read_table(name: str) -> Table:
@@ -18,9 +21,11 @@ def read_table(name: str) -> Table:
         refuse_endless(name, "give a CSV file")
         with open(name, encoding="utf-8-sig", newline="") as stream:
             head = stream.readline()
+            if "\0" in head:
+                raise StoreError(f"{name} holds zero bytes: it is no text in UTF-8; write it as a CSV file")
             stream.seek(0)
-            delimiter = max(",;\t", key=head.count)
-            reader = csv.reader(stream, delimiter=delimiter, strict=True)
+            delimiter = max(",;\t", key=QUOTED.sub("", head).count)
+            reader = csv.reader(stream, delimiter=delimiter, strict=True, skipinitialspace=True)
             return _table(name, reader)
     except StoreError:
         raise

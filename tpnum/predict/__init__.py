@@ -14,8 +14,11 @@ r"""Predictions with the kernels of wide nets: posteriors, and training at any t
     gp.save("model.npz"); predict.load("model.npz")
 
 Each is a state: made once, asked often.  `Posterior` and `Dynamics` are the same for kernel matrices that
-are there already: ``init`` factors or decomposes, ``compute`` predicts.  `conjugate_gradients` and
-`lanczos_logdet` need no matrix, only its products.
+are there already: ``init`` factors or decomposes, ``compute`` predicts.
+
+    predict.iterative_posterior(net, x, y, noise=0.01)  # the matrix is never held: .predict, .log_marginal
+
+`conjugate_gradients` and `lanczos_logdet` do the same for any operator, beside a `preconditioner`.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from tpnum.predict.files import load
 from tpnum.predict.filters import Descent, Flow
 from tpnum.predict.folds import Folds, Gradient
 from tpnum.predict.gaussian import Posterior, Prediction
-from tpnum.predict.krylov import conjugate_gradients, lanczos_logdet, pivoted_cholesky
+from tpnum.predict.iterative import Iterative, iterative_posterior
+from tpnum.predict.krylov import conjugate_gradients, lanczos_logdet
 from tpnum.predict.laplace import Laplace
 from tpnum.predict.models import (
     Ensemble,
@@ -38,6 +42,7 @@ from tpnum.predict.models import (
     largest_learning_rate,
     posterior,
 )
+from tpnum.predict.nearby import pivoted_cholesky, preconditioner
 from tpnum.predict.tuning import tune
 
 __all__ = [
@@ -48,6 +53,7 @@ __all__ = [
     "Flow",
     "Folds",
     "Gradient",
+    "Iterative",
     "Laplace",
     "Loss",
     "Posterior",
@@ -58,11 +64,13 @@ __all__ = [
     "coverage_curve",
     "gradient_descent",
     "gradient_flow",
+    "iterative_posterior",
     "lanczos_logdet",
     "largest_learning_rate",
     "load",
     "pivoted_cholesky",
     "posterior",
+    "preconditioner",
     "side_by_side",
     "tune",
 ]

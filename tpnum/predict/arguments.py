@@ -79,6 +79,28 @@ def variance(noise: Any, size: int, name: str = "noise") -> float | np.ndarray:
     return np.array(given)
 
 
+def continued(y: np.ndarray, more: Any, size: int, of: str) -> np.ndarray:
+    """Targets of ``size`` further examples, of as many outputs as ``y``."""
+    given = targets(more, size, of=of)
+    if given.shape[1:] != y.shape[1:]:
+        raise InputError(f"y: shape {given.shape} does not continue targets of shape {y.shape}")
+    return given
+
+
+def further(noise: float | np.ndarray, more: Any, size: int) -> float | np.ndarray:
+    """The noise of ``size`` further examples, that of the others unless ``more`` is given."""
+    if more is None and isinstance(noise, np.ndarray):
+        raise InputError("noise: it was given per example; give that of the new ones")
+    return variance(noise if more is None else more, size)
+
+
+def joined(noise: float | np.ndarray, size: int, more: float | np.ndarray, count: int) -> float | np.ndarray:
+    """The noise of all: a number where all have the same."""
+    if np.ndim(noise) == np.ndim(more) == 0 and noise == more:
+        return noise
+    return np.concatenate([np.broadcast_to(noise, size), np.broadcast_to(more, count)])
+
+
 def folds_of(folds: Any, size: int) -> list[np.ndarray]:
     """Disjoint sets of example numbers from a number of folds, or from a list of arrays of numbers."""
     if not _several(folds):

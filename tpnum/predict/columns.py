@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,11 @@ from tpnum.errors import InputError
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 """What stands for a value that is not there, whatever the case."""
 MOST_CATEGORIES = 1000
+FEW = 10
+"""So many different numbers, or rows, may be anything."""
+COMMA = re.compile(r"[+-]?[\d.]*,\d+([eE][+-]?\d+)?")
+DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
+"""Texts that are numbers or dates to their reader."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +62,8 @@ class Column:
         cells = table.column(name)
         values = numbers(table, name, cells)
         if values is None:
-            categories = tuple(sorted(set(cells)))
-            if len(categories) > MOST_CATEGORIES:
-                raise InputError(
-                    f"{table.name}, column {name!r}: {len(categories)} different texts are too many for "
-                    "categories; leave the column out"
-                )
-            return cls(name, categories=categories)
+            _refuse_no_categories(table, name, cells)
+            return cls(name, categories=tuple(sorted(set(cells))))
         spread = float(np.std(values))
         # equal numbers, whose deviation is nothing but rounding, only lose their mean
         equal = spread <= 1e-14 * float(np.abs(values).max())
@@ -114,7 +115,29 @@ def numbers(table: Table, name: str, cells: list[str]) -> np.ndarray | None:
     return made
 
 
+def _refuse_no_categories(table: Table, name: str, cells: list[str]) -> None:
+    """Raise for a column of texts that nobody would call categories, at its first such cell."""
+    texts = [i for i, cell in enumerate(cells) if _number(cell) is None]
+    place, first = table.place(texts[0], name), cells[texts[0]]
+    if all(COMMA.fullmatch(cells[i]) for i in texts):
+        raise InputError(f"{place}: {first!r} is no number with a decimal point; write it without commas")
+    if all(DATE.fullmatch(cells[i]) for i in texts):
+        raise InputError(
+            f"{place}: {first!r} is a date; give numbers, as days since the first, or leave the column out"
+        )
+    different = set(cells)
+    if len({cell for cell in different if _number(cell) is not None}) > FEW:
+        raise InputError(f"{place}: {first!r} is not a number, as others of the column are; mend it")
+    if len(different) > MOST_CATEGORIES or len(different) == len(cells) > FEW:
+        raise InputError(
+            f"{place}: {len(different)} different texts in {len(cells)} rows, as {first!r}, are too many for "
+            "categories; leave the column out"
+        )
+
+
 def _number(cell: str) -> float | None:
+    if "_" in cell:  # 1_000 is a number in Python's source only
+        return None
     try:
         return float(cell)
     except ValueError:

@@ -21,6 +21,7 @@ from tpnum.errors import InputError
 from tpnum.predict import arguments
 from tpnum.predict.filters import Filter, refuse_unstable
 from tpnum.predict.gaussian import Prediction
+from tpnum.predict.kept import Kept
 
 RANK = 8.0
 """Eigenvalues of fewer units of rounding, times the examples, of the largest are zero."""
@@ -34,7 +35,7 @@ class Loss(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Dynamics:
+class Dynamics(Kept):
     """The ensemble on its training examples: Theta = U diag(values) U', decomposed once.
 
     ``inner`` is U' K U, None where K was not given: then there are means alone.
@@ -76,6 +77,13 @@ class Dynamics:
     def largest_rate(self) -> float:
         """The learning rate from which on training diverges."""
         return self.filter.largest_rate(float(self.values[-1]))
+
+    def kernels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The NTK and the NNGP of the training examples, as they were given to rounding."""
+        if self.inner is None:
+            raise InputError("nngp: it was not given, and only means are known")
+        root = self.vectors
+        return (root * self.values) @ root.T, root @ self.inner @ root.T
 
     def filters(self, time: Any) -> tuple[np.ndarray, np.ndarray]:
         """p and e of every eigenvalue at a time; p is the pseudo-inverse at the end of training."""

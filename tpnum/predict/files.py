@@ -18,7 +18,9 @@ from tpnum.predict.cholesky import Cholesky
 from tpnum.predict.dynamics import Dynamics
 from tpnum.predict.filters import Descent, Flow
 from tpnum.predict.gaussian import Posterior
+from tpnum.predict.iterative import Iterative
 from tpnum.predict.models import Ensemble, Regression
+from tpnum.predict.nearby import preconditioner
 from tpnum.predict.source import Source
 
 FORMAT = "tpnum.predict"
@@ -26,13 +28,16 @@ VERSION = 1
 FILTERS = {"Flow": Flow, "Descent": Descent}
 
 
-def save(model: Regression | Ensemble, path: Any) -> None:
+State = Regression | Ensemble | Iterative | Posterior | Dynamics
+
+
+def save(model: Any, path: Any) -> None:
     """Write a model, whole or not at all."""
     write(path, *content(model))
 
 
-def load(path: Any) -> Regression | Ensemble:
-    """The model that ``save`` wrote.
+def load(path: Any) -> State:
+    """The model or state that ``save`` wrote.
 
     Raises
     ------
@@ -41,40 +46,53 @@ def load(path: Any) -> Regression | Ensemble:
     return restored(path, *read(path))
 
 
-def content(model: Regression | Ensemble) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def content(model: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What a model is made of: a JSON object and arrays."""
-    about: dict[str, Any] = {"kind": type(model).__name__, "source": model.source.to_json()}
-    if isinstance(model, Regression):
-        state = model.state
-        about |= {"get": model.get, "jitter": state.jitter}
-        lower = np.tril(state.factor.lower)
-        arrays = {"lower": lower, "y": state.y, "noise": np.asarray(state.noise), "weights": state.weights}
+    about: dict[str, Any] = {"kind": type(model).__name__}
+    arrays = {"y": model.y} if not isinstance(model, (Regression, Ensemble)) else {"y": model.state.y}
+    if isinstance(model, (Regression, Ensemble, Iterative)):
+        about["source"] = model.source.to_json()
+        arrays["x"] = model.x
+    state = model.state if isinstance(model, (Regression, Ensemble)) else model
+    if isinstance(model, (Regression, Iterative)):
+        about["get"] = model.get
+    if isinstance(state, Dynamics):
+        about["filter"] = {"name": type(state.filter).__name__, **vars(state.filter)}
+        arrays |= {"values": state.values, "vectors": state.vectors}
+        if state.inner is not None:
+            arrays["inner"] = state.inner
+        return about, arrays
+    arrays |= {"noise": np.asarray(state.noise), "weights": state.weights}
+    if isinstance(state, Iterative):
+        about |= {name: getattr(state, name) for name in ("rank", "rtol", "steps", "residual")}
+        about["dtype"] = state.dtype.name
+        arrays["low"] = state.near.low
     else:
-        dynamics = model.state
-        about["filter"] = {"name": type(dynamics.filter).__name__, **vars(dynamics.filter)}
-        arrays = {"y": dynamics.y, "values": dynamics.values, "vectors": dynamics.vectors}
-        if dynamics.inner is not None:
-            arrays["inner"] = dynamics.inner
-    return about, {"x": model.x, **arrays}
+        about["jitter"] = state.jitter
+        arrays["lower"] = np.tril(state.factor.lower)
+    return about, arrays
 
 
-def restored(path: Any, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Regression | Ensemble:
+def restored(path: Any, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> State:
     """The model of its `content`."""
     try:
-        source = Source.read_json(about["source"])
-        if about["kind"] == "Regression":
-            noise = arrays["noise"]
-            state = Posterior(
-                Cholesky(np.ascontiguousarray(arrays["lower"]), about["jitter"]),
-                arrays["y"],
-                noise if noise.ndim else float(noise),
-                arrays["weights"],
-            )
-            return Regression(source, about["get"], arrays["x"], state)
-        given = dict(about["filter"])
-        made = FILTERS[given.pop("name")](**given)
-        dynamics = Dynamics(made, arrays["y"], arrays["values"], arrays["vectors"], arrays.get("inner"))
-        return Ensemble(source, arrays["x"], dynamics)
+        kind = about["kind"]
+        source = Source.read_json(about["source"]) if "source" in about else None
+        if kind in ("Ensemble", "Dynamics"):
+            given = dict(about["filter"])
+            made = FILTERS[given.pop("name")](**given)
+            dynamics = Dynamics(made, arrays["y"], arrays["values"], arrays["vectors"], arrays.get("inner"))
+            return dynamics if source is None else Ensemble(source, arrays["x"], dynamics)
+        noise = arrays["noise"] if arrays["noise"].ndim else float(arrays["noise"])
+        if kind == "Iterative" and source is not None:
+            return Iterative(
+                source, about["get"], arrays["x"], arrays["y"], noise, preconditioner(arrays["low"], noise),
+                about["rank"], about["rtol"], np.dtype(about["dtype"]), arrays["weights"],
+                about["steps"], about["residual"],
+            )  # fmt: skip
+        factor = Cholesky(np.ascontiguousarray(arrays["lower"]), about["jitter"])
+        state = Posterior(factor, arrays["y"], noise, arrays["weights"])
+        return state if source is None else Regression(source, about["get"], arrays["x"], state)
     except TpnumError:
         raise
     except Exception as problem:

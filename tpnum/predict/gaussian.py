@@ -13,6 +13,7 @@ from tpnum.errors import InputError, require_memory
 from tpnum.predict import arguments
 from tpnum.predict.cholesky import Cholesky
 from tpnum.predict.folds import Folds, Gradient, k_fold, k_fold_slope
+from tpnum.predict.kept import Kept
 from tpnum.predict.noise import fitted
 
 MOST = 1 << 40
@@ -57,7 +58,7 @@ class Prediction(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Posterior:
+class Posterior(Kept):
     """The posterior of f ~ GP(0, K) given y = f + noise: factored once, asked often.
 
     mean(x) = k(x) (K + noise)^-1 y, variance(x) = k(x, x) - k(x) (K + noise)^-1 k(x)'.
@@ -143,19 +144,11 @@ class Posterior:
         side = arguments.cross(across, len(self), "across")
         if len(side) != len(corner):
             raise InputError(f"across: {len(side)} rows, and k is of {len(corner)} new examples")
-        target = arguments.targets(y, len(corner))
-        if target.shape[1:] != self.y.shape[1:]:
-            raise InputError(f"y: shape {target.shape} does not continue targets of shape {self.y.shape}")
-        if noise is None and isinstance(self.noise, np.ndarray):
-            raise InputError("noise: it was given per example; give that of the new ones")
-        variance = arguments.variance(self.noise if noise is None else noise, len(corner))
+        target = arguments.continued(self.y, y, len(corner), "k")
+        variance = arguments.further(self.noise, noise, len(corner))
         factor = self.factor.extend(side, corner, variance)
         both = np.concatenate([self.y, target])
-        if np.ndim(variance) or np.ndim(self.noise) or variance != self.noise:
-            sizes = (len(self), len(corner))
-            variance = np.concatenate(
-                [np.broadcast_to(v, n) for v, n in zip((self.noise, variance), sizes, strict=True)]
-            )
+        variance = arguments.joined(self.noise, len(self), variance, len(corner))
         return Posterior(factor, both, variance, factor.solve(both))
 
     # --- how well it fits
@@ -183,6 +176,10 @@ class Posterior:
         """The log density of `leave_one_out` and its derivatives."""
         return self.k_fold_gradient(len(self), dk) if len(self) > 1 else _refuse_one()
 
+    def leave_one_out_slope(self) -> np.ndarray:
+        """The derivatives (N, N) of that log density by the entries of K."""
+        return self.k_fold_slope(len(self)) if len(self) > 1 else _refuse_one()
+
     def k_fold(self, folds: Any) -> Folds:
         """Every fold's targets predicted from all others, in closed form: one inverse for all folds.
 
@@ -193,10 +190,12 @@ class Posterior:
 
     def k_fold_gradient(self, folds: Any, dk: Any = ()) -> Gradient:
         """The log density of `k_fold`, its derivatives along each of ``dk`` (P, N, N) and by the noise."""
+        return Gradient.along(self.k_fold(folds).log_density, self.k_fold_slope(folds), dk)
+
+    def k_fold_slope(self, folds: Any) -> np.ndarray:
+        """The derivatives (N, N) of the log density of `k_fold` by the entries of K."""
         parts = arguments.folds_of(folds, len(self))
-        inverse = self.factor.inverse()
-        value = k_fold(inverse, self.y, self.weights, parts).log_density
-        return Gradient.along(value, k_fold_slope(inverse, self.weights, parts), dk)
+        return k_fold_slope(self.factor.inverse(), self.weights, parts)
 
 
 def _refuse_one() -> Any:

@@ -15,12 +15,13 @@ from tpnum.predict.dynamics import Dynamics, Loss, loss_of
 from tpnum.predict.filters import Descent, Filter, Flow, momentum_of, rate_of
 from tpnum.predict.folds import Folds, Gradient
 from tpnum.predict.gaussian import Posterior, Prediction
+from tpnum.predict.kept import Kept
 from tpnum.predict.source import Source, blocks, examples
 from tpnum.tiles.arguments import KINDS
 
 
 @dataclass(frozen=True, eq=False)
-class Regression:
+class Regression(Kept):
     """A Gaussian process whose covariance is a kernel of a net, given data.  Made by `posterior`."""
 
     source: Source
@@ -78,35 +79,41 @@ class Regression:
         """log p(y), summed over outputs."""
         return self.state.log_marginal()
 
-    def log_marginal_gradient(self, dk: Any = ()) -> Gradient:
-        """Its derivatives along kernel matrices (P, N, N), and by the noise."""
-        return self.state.log_marginal_gradient(dk)
+    def log_marginal_gradient(self, dk: Any = (), *, wrt: Any = None) -> Gradient:
+        """Its derivatives along kernel matrices (P, N, N), or by deviations ``wrt``, and by the noise.
+
+        ``wrt``: names and paths as in `tpnum.kernel`; nothing larger than one N x N matrix is then held.
+        """
+        return self._gradient(self.state.log_marginal(), self.state.log_marginal_slope(), dk, wrt)
 
     def leave_one_out(self) -> Folds:
         """Every target predicted from all others, in closed form."""
         return self.state.leave_one_out()
 
-    def leave_one_out_gradient(self, dk: Any = ()) -> Gradient:
-        """The derivatives of its log density."""
-        return self.state.leave_one_out_gradient(dk)
+    def leave_one_out_gradient(self, dk: Any = (), *, wrt: Any = None) -> Gradient:
+        """Its log density and derivatives, as in `log_marginal_gradient`."""
+        return self._gradient(self.leave_one_out().log_density, self.state.leave_one_out_slope(), dk, wrt)
 
     def k_fold(self, folds: Any) -> Folds:
         """Every fold predicted from all others, in closed form."""
         return self.state.k_fold(folds)
 
-    def k_fold_gradient(self, folds: Any, dk: Any = ()) -> Gradient:
-        """The derivatives of its log density."""
-        return self.state.k_fold_gradient(folds, dk)
+    def k_fold_gradient(self, folds: Any, dk: Any = (), *, wrt: Any = None) -> Gradient:
+        """Its log density and derivatives, as in `log_marginal_gradient`."""
+        return self._gradient(self.k_fold(folds).log_density, self.state.k_fold_slope(folds), dk, wrt)
 
-    def save(self, path: Any) -> None:
-        """Write all of it to one .npz file; `tpnum.predict.load` reads it."""
-        from tpnum.predict.files import save
-
-        save(self, path)
+    def _gradient(self, value: float, slope: np.ndarray, dk: Any, wrt: Any) -> Gradient:
+        if wrt is None:
+            return Gradient.along(value, slope, dk)
+        if len(dk):
+            raise InputError("dk, wrt: give matrices, or names of deviations, not both")
+        return Gradient(
+            value, self.source.slopes(self.x, None, self.get, wrt, slope), slope.diagonal().copy()
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble:
+class Ensemble(Kept):
     """Nets of infinite width, each trained from its own initialisation.
 
     Made by `gradient_flow` and `gradient_descent`.
@@ -156,6 +163,25 @@ class Ensemble:
         """Outputs of trained nets, jointly over the examples."""
         return self.predict(x, t, cov=True).sample(draws, seed)
 
+    def add(self, x: Any, y: Any) -> Ensemble:
+        """The ensemble trained on further examples too: only their kernels are computed anew.
+
+        The NTK of all is decomposed again; with a rate that all of them make unstable it is refused.
+        """
+        new = examples(x, "x", self.x)
+        state = self.state
+        target = arguments.continued(state.y, y, len(new), "x")
+        across = self.source.several(new, self.x, ("ntk", "nngp"))
+        own = self.source.several(new, None, ("ntk", "nngp"))
+        ntk, nngp = (
+            np.block([[there, side.T], [side, corner]])
+            for there, side, corner in zip(state.kernels(), across, own, strict=True)
+        )
+        stable = state.filter.rate if isinstance(state.filter, Descent) else None
+        both = np.concatenate([state.y, target])
+        made = Dynamics.init(ntk, both, nngp, state.filter, stable=stable)
+        return replace(self, x=np.concatenate([self.x, new]), state=made)
+
     def loss(self, t: Any = np.inf, x: Any = None, y: Any = None) -> Loss:
         """1/2 sum |f - y|^2 at a time, of the ensemble's mean and expected; in training, or on x, y."""
         if x is None and y is None:
@@ -174,12 +200,6 @@ class Ensemble:
         for t in asked:
             self.state.filter.time(t, "times")
         return [self.loss(t, x, y) for t in asked]
-
-    def save(self, path: Any) -> None:
-        """Write all of it to one .npz file; `tpnum.predict.load` reads it."""
-        from tpnum.predict.files import save
-
-        save(self, path)
 
 
 def posterior(

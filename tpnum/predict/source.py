@@ -13,6 +13,7 @@ from tpnum.arguments import finite_array, shown
 from tpnum.errors import InputError
 from tpnum.program import Program
 from tpnum.tiles.arguments import array_of
+from tpnum.tiles.contracted import INPUTS
 from tpnum.tiles.driver import kernel
 
 if TYPE_CHECKING:
@@ -73,6 +74,26 @@ class Source:
                 "f(x1, x2, get, diag)"
             ) from problem
         return finite_array(made, "net: the function's kernel")
+
+    def slopes(
+        self,
+        x1: np.ndarray,
+        x2: np.ndarray | None,
+        get: str,
+        wrt: Any,
+        against: np.ndarray,
+        dtype: Any = None,
+    ) -> np.ndarray:
+        """d sum(against * kernel) by deviations of a net, one number for each of ``wrt``."""
+        if not isinstance(self.of, nn.Layer):
+            raise InputError("wrt: derivatives by deviations need a net; give dk for other kernels")
+        names = [wrt] if isinstance(wrt, str) else wrt
+        if isinstance(names, (list, tuple)) and any(side in names for side in INPUTS):
+            raise InputError("wrt: name deviations of the net; gradients by inputs are those of tpnum.kernel")
+        found = kernel(
+            self.of, x1, x2, get=get, wrt=wrt, against=against, dtype=dtype, n_jobs=self.n_jobs
+        ).derivatives
+        return np.array(found, dtype=np.float64).reshape(-1)
 
     def rows(self, size: int) -> int:
         """New examples that are predicted at a time when ``size`` were learned from."""

@@ -1,4 +1,4 @@
-"""Deviations of a net and the noise of largest marginal likelihood, by exact gradients."""
+"""Deviations of a net and the noise that explain the targets best, by exact gradients."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ from tpnum.tiles.arguments import KINDS
 from tpnum.tiles.derivatives import names_of
 from tpnum.tiles.driver import kernel
 
+OBJECTIVES = {
+    "log_marginal": (Posterior.log_marginal, Posterior.log_marginal_slope),
+    "leave_one_out": (lambda state: state.leave_one_out().log_density, Posterior.leave_one_out_slope),
+}
+"""What can be maximised, and its derivatives by the entries of the kernel."""
 RANGE = 1e3
 """How far from where they start deviations may go, as a factor; the noise as far again downwards."""
 
@@ -31,11 +36,12 @@ def tune(
     *,
     wrt: Any = ("W_std", "b_std"),
     get: str = "nngp",
+    by: str = "log_marginal",
     noise: float = 0.1,
     steps: int = 50,
     n_jobs: int | None = None,
 ) -> Regression:
-    """The regression of `posterior` with deviations and noise of (locally) largest marginal likelihood.
+    """The regression of `posterior` with deviations and noise that are (locally) the likeliest.
 
     L-BFGS on their logarithms from where the net is, with exact derivatives of the kernel.
 
@@ -43,6 +49,8 @@ def tune(
     ----------
     net, x, y, get, n_jobs : as in `posterior`; a net of layers.
     wrt : names and paths of deviations; those of one name move by one factor.
+    by : "log_marginal", the likelihood of the targets, or "leave_one_out", the density of every target given
+        the others, which is less sure that the model is right.
     noise : the variance to start from.
     steps : of the optimiser at most.
 
@@ -51,6 +59,7 @@ def tune(
     InputError : a name that no layer has; a deviation or a noise that is 0, which has no logarithm.
     """
     choice(get, "get", KINDS)
+    value, slope_of = OBJECTIVES[choice(by, "by", tuple(OBJECTIVES))]
     groups = names_of(net, wrt)
     start = deviations(net)
     for path in (path for group in groups for path in group):
@@ -74,12 +83,12 @@ def tune(
         there = scaled(logs)
         variance = begin * float(np.exp(logs[-1]))
         state = Posterior.init(kernel(there, data, get=get, n_jobs=jobs), target, variance, overwrite=True)
-        slope = state.log_marginal_slope()
+        slope = slope_of(state)
         _, found = kernel(there, data, get=get, n_jobs=jobs, wrt=paths, against=slope)
         now = deviations(there)
         each = dict(zip(paths, found, strict=True))
         gradient = [sum(now[p] * each[p] for p in group) for group in groups]
-        return -state.log_marginal(), -np.array([*gradient, variance * np.trace(slope)])
+        return -value(state), -np.array([*gradient, variance * np.trace(slope)])
 
     reach = float(np.log(RANGE))
     bounds = [(-reach, reach)] * len(groups) + [(-2.0 * reach, reach)]

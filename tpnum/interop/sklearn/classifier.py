@@ -36,6 +36,7 @@ class TPClassifier(HasNet, ClassifierMixin, BaseEstimator):
     ----------
     classes_ : the labels.
     temperature_ : of the softmax (regression).
+    time_ : how long the ensemble was trained; None for a posterior.
     model_ : the fitted state.
     """
 
@@ -69,14 +70,16 @@ class TPClassifier(HasNet, ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(
-                f"y has one class, {self.classes_[0]!r}: a classifier needs at least 2 classes to tell apart"
+                f"y has one class, {self.classes_.tolist()[0]!r}: a classifier needs at least 2 classes to "
+                "tell apart"
             )
         if self.kernel == "precomputed":
             square_of(X)
         if self.method == "laplace":
             if self.time is not None:
                 raise InputError("time: it belongs to method='regression'; leave it out")
-            self._x = self._shaped(X)
+            self._x, self._net = self._shaped(X), network(self.net)
+            self.time_ = None
             k = X if self.kernel == "precomputed" else self._kernel(self._x, None)
             self.model_ = Laplace.init(k, labels, len(self.classes_))
             return self
@@ -91,8 +94,8 @@ class TPClassifier(HasNet, ClassifierMixin, BaseEstimator):
             return self.model_.leave_one_out().mean
         # a linear smoother f = H y: (f - H_ii y) / (1 - H_ii), exact where H is of a ridge
         state = self.model_.state
-        _, left = state.filters(float(self.time or 0.0))
-        residual = onehot - state.train(float(self.time or 0.0)).mean
+        _, left = state.filters(self.time_)
+        residual = onehot - state.train(self.time_).mean
         share = np.einsum("ij,j,ij->i", state.vectors, left, state.vectors)
         floor = 1e-10
         return np.asarray(onehot - residual / np.maximum(share, floor)[:, None])
@@ -123,7 +126,7 @@ class TPClassifier(HasNet, ClassifierMixin, BaseEstimator):
         if isinstance(self.model_, Posterior):
             return self.model_.compute(X).mean
         if isinstance(self.model_, Ensemble):
-            return self.model_.predict(self._shaped(X), float(self.time or 0.0)).mean
+            return self.model_.predict(self._shaped(X), self.time_).mean
         return self.model_.predict(self._shaped(X)).mean
 
     def _against(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -137,8 +140,7 @@ class TPClassifier(HasNet, ClassifierMixin, BaseEstimator):
         return self._kernel(x, self._x), self._kernel(x, None, diag=True)
 
     def _kernel(self, x: np.ndarray, other: np.ndarray | None, diag: bool = False) -> np.ndarray:
-        net = network(self.net)
-        return kernel_of(net, x, other, get=self.kernel, diag=diag, n_jobs=self.n_jobs)
+        return kernel_of(self._net, x, other, get=self.kernel, diag=diag, n_jobs=self.n_jobs)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

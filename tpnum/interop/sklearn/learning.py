@@ -17,8 +17,9 @@ State = predict.Regression | predict.Posterior | predict.Ensemble
 
 
 def learn(estimator: Any, x: np.ndarray, y: np.ndarray) -> State:
-    """The state of `tpnum.predict` that an estimator's parameters ask for."""
+    """The state of `tpnum.predict` that an estimator's parameters ask for, and ``time_`` as it is now."""
     kernel = choice(estimator.kernel, "kernel", KERNELS)
+    estimator.time_ = None
     if kernel == "precomputed":
         if estimator.time is not None:
             raise InputError("time: training needs a net, not a precomputed kernel; leave it out")
@@ -27,8 +28,8 @@ def learn(estimator: Any, x: np.ndarray, y: np.ndarray) -> State:
     shaped = estimator._shaped(x)
     if estimator.time is None:
         return predict.posterior(net, shaped, y, get=kernel, noise=estimator.noise, n_jobs=jobs)
-    if estimator.time != np.inf:
-        number(estimator.time, "time", low=0.0)
+    endless = isinstance(estimator.time, float) and estimator.time == np.inf
+    estimator.time_ = np.inf if endless else number(estimator.time, "time", low=0.0)
     return predict.gradient_flow(net, shaped, y, lr=1.0 / len(x), n_jobs=jobs)
 
 

@@ -34,6 +34,7 @@ class TPRegressor(HasNet, RegressorMixin, BaseEstimator):
     ----------
     model_ : the fitted state of `tpnum.predict`.
     noise_ : the noise, given or fitted.
+    time_ : how long the ensemble was trained; None for a posterior.
     log_marginal_likelihood_value_ : of the (normalised) targets.
     """
 
@@ -103,7 +104,7 @@ class TPRegressor(HasNet, RegressorMixin, BaseEstimator):
     def _predicted(self, X: np.ndarray, cov: bool) -> Prediction:
         x = self._shaped(X)
         if isinstance(self.model_, Ensemble):
-            return self.model_.predict(x, float(self.time or 0.0), cov=cov)
+            return self.model_.predict(x, self.time_, cov=cov)
         return self.model_.predict(x, cov=cov)
 
     def __sklearn_tags__(self) -> Any:

@@ -122,7 +122,8 @@ class TPNystroem(_Features):
         self.n_jobs = n_jobs
 
     def _make(self, X: np.ndarray, count: int) -> None:
-        made = factor(network(self.net), X, count, get=self.kernel, n_jobs=self.n_jobs)
+        self._net = network(self.net)
+        made = factor(self._net, X, count, get=self.kernel, n_jobs=self.n_jobs)
         self.component_indices_, self.components_ = made.pivots, X[made.pivots]
         self._root = made.columns[made.pivots]
         self.error_ = made.error / made.trace if made.trace else 0.0
@@ -130,6 +131,5 @@ class TPNystroem(_Features):
     def _map(self, X: np.ndarray) -> np.ndarray:
         from scipy.linalg import solve_triangular
 
-        net = network(self.net)
-        rows = kernel_of(net, X, self.components_, get=self.kernel, n_jobs=self.n_jobs)
+        rows = kernel_of(self._net, X, self.components_, get=self.kernel, n_jobs=self.n_jobs)
         return np.ascontiguousarray(solve_triangular(self._root, rows.T, lower=True).T)
