@@ -79,8 +79,8 @@ def test_twenty_steps_of_three_layers():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_uncertain_coefficients_lose_no_mass(seed):
-    """Those of Marchenko and Pastur's law of ratio one with noise: the density's moments are the coefficients',
-    and the edges within their error.
+    """Those of Marchenko and Pastur's law of ratio one with noise: the density's moments are those of the
+    coefficients, and the edges within their error.
     """
     draws, k = np.random.default_rng(seed), np.arange(20)
     error = 0.01 * k

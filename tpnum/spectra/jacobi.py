@@ -134,8 +134,8 @@ def law_of(c: Coefficients) -> Spectrum:
 def _ended(c: Coefficients, a: float, b: float, error: float) -> tuple[np.ndarray, tuple[Atom, ...]]:
     """The edges, and the atoms beyond them.
 
-    A point of mass no farther out than an edge is uncertain is no atom: the edge belongs there, or the density
-    would lack its mass.
+    A point of mass no farther out than an edge is uncertain is no atom: the edge belongs there, or the
+    density would lack its mass.
     """
     root = 2.0 * np.sqrt(b)
     edges = np.array([a - root, a + root])
@@ -208,7 +208,8 @@ def _outside(c: Coefficients, edges: np.ndarray, slack: float) -> tuple[Atom, ..
     high = _below(-c.a, b, -middle, square, -edges[1] - slack)
     zero = 1e-12 * (edges[1] - edges[0])
     found = [*low, *(Atom(-at, mass) for at, mass in high)]
-    return tuple(sorted(Atom(float(at) if abs(at) > zero else 0.0, float(mass)) for at, mass in found if mass > 1e-12))
+    kept = [(at if abs(at) > zero else 0.0, mass) for at, mass in found if mass > 1e-12]
+    return tuple(sorted(Atom(float(at), float(mass)) for at, mass in kept))
 
 
 def _below(a: np.ndarray, b: np.ndarray, middle: float, square: float, edge: float) -> list[Atom]:
