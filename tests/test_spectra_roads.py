@@ -10,6 +10,7 @@ import tpnum as tp
 from tpnum import nn
 from tpnum import spectra as sp
 from tpnum.errors import InputError
+from tpnum.spectra.jacobi import Coefficients, _outside, law_of
 
 
 def program():
@@ -67,7 +68,38 @@ def test_twenty_steps_of_three_layers():
     x = np.array([1.0, -0.5, 0.3])
     found = sp.roads(nn.serial(*layers), shape=3, data={"u": x}, steps=20)
     assert found.lanczos.hull[1] == pytest.approx(found.free.hull[1], abs=found.lanczos.edges_error)
-    assert found.distance < 0.03
+    assert found.lanczos.edges_error < 0.15
+    x = np.linspace(0.05, 9.0, 60)  # below, the density is infinite: 20 coefficients do not see how
+    assert np.max(np.abs(found.lanczos.cdf(x) - found.free.cdf(x))) < 0.005
+    c = found.lanczos.coefficients
+    jacobi = np.diag(c.a) + np.diag(np.sqrt(c.b), 1) + np.diag(np.sqrt(c.b), -1)
+    masses = np.linalg.eigh(jacobi)[1][0] ** 2  # laws of equal moments differ by one of them at most
+    assert found.distance < np.max(masses)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_uncertain_coefficients_lose_no_mass(seed):
+    """Those of Marchenko and Pastur's law of ratio one with noise: the density's moments are those of the
+    coefficients, and the edges within their error.
+    """
+    draws, k = np.random.default_rng(seed), np.arange(20)
+    error = 0.01 * k
+    a = np.where(k, 2.0, 1.0) + 0.5 * error * draws.standard_normal(20)
+    b = (1.0 + 0.5 * error * draws.standard_normal(20))[1:]
+    law = law_of(Coefficients(a, b, error, error[1:], (None,) * 20, (None,) * 19, "ensemble"))
+    np.testing.assert_allclose(law.law.moments(3), law.moments(3), rtol=1e-6)
+    np.testing.assert_allclose(law.edges, [[0.0, 4.0]], atol=law.edges_error)
+    assert law.cdf(1.0) == pytest.approx(sp.marchenko_pastur(1.0).cdf(1.0), abs=0.02)
+
+
+def test_points_beyond_the_edges():
+    """A rank-one change of a semicircle: the constant coefficients 0, 1 after a_0 = t have an eigenvalue at
+    t + 1/t, of mass 1 - 1/t^2, if t > 1.
+    """
+    for t in (1.0 + 1e-6, 1.5, -3.0):
+        a, b = np.append(t, np.zeros(7)), np.ones(7)
+        ((at, mass),) = _outside(Coefficients(a, b, 0 * a, 0 * b, (), (), ""), np.array([-2.0, 2.0]), 0.0)
+        assert at == pytest.approx(t + 1.0 / t, rel=1e-14) and mass == pytest.approx(1.0 - t**-2, rel=1e-3)
 
 
 @pytest.mark.parametrize(

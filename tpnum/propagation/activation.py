@@ -125,11 +125,11 @@ class Expectations:
         return second(at), slope(at)
 
 
-def plain(block: Layer) -> tuple[Expectations, Dense] | None:
+def plain(block: Any) -> tuple[Expectations, Dense] | None:
     """The function and the weights of a block that is an activation and a Dense, else None."""
     from tpnum.propagation.blocks import layers_of
 
-    match layers_of(block):
+    match layers_of(block) if isinstance(block, Layer) else []:
         case [Activation() as first, Dense() as last]:
             f = first.as_function()
             return None if f.n_scalars or f.arity != 1 else (Expectations(f), last)

@@ -4,7 +4,7 @@ Where the Gram matrix of a batch has come to its fixed point (all inputs equally
 y = sqrt(B) u, u uniform on the unit sphere of the vectors that add up to 0, and |W h|^2 is independent of u.
  A squared gradient through y -> phi(BN y) and weights then grows by
 
-    B / (mu (B - 3) (B - 1)) E[tr(G D G D) - u' D G D u],    D = diag phi'(y),  G = I - 11'/B,
+    B / (mu (B - 3) (B - 1)) E tr G D (G - u u') D,    D = diag phi'(y),  G = I - 11'/B,
     mu = E phi(y_1)^2 - E phi(y_1) phi(y_2):
 
 integrals over one and two coordinates of a sphere.  It is infinite for batches of three.
@@ -12,7 +12,7 @@ integrals over one and two coordinates of a sphere.  It is infinite for batches 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,26 @@ def batchnorm_growth(phi: Any, batch: Any) -> float:
     f = get(phi)
     if f.arity != 1 or f.n_scalars or not knows_slope(f):
         raise InputError(f"phi: a function of one vector with a derivative is needed, not {f}")
+    h = of_pairs(f, b)
+    mu = h.same - h.other
+    if not mu > 0.0:
+        raise LimitError(f"phi: {f} makes all examples of a batch equal")
+    return b / (mu * (b - 3)) * (h.slope_same - h.slope_other)
+
+
+class Pairs(NamedTuple):
+    """Averages over y = BN of a batch: of phi(y_1)^2, phi(y_1) phi(y_2), and on and off the diagonal of
+    D (G - u u') D.
+    """
+
+    same: float
+    other: float
+    slope_same: float
+    slope_other: float
+
+
+def of_pairs(f: Function, b: int) -> Pairs:
+    """The averages of a function with a derivative, by integrals over two coordinates of a sphere."""
     slope = f.derivative()
     y, z, w = _pairs(b)
     h, k, d, e = _at(f, y), _at(f, z), _at(slope, y), _at(slope, z)
@@ -45,13 +65,9 @@ def batchnorm_growth(phi: Any, batch: Any) -> float:
     def mean(x: np.ndarray) -> float:
         return float(np.sum(w * x))
 
-    mu = mean(h * h) - mean(h * k)
-    if not mu > 0.0:
-        raise LimitError(f"phi: {f} makes all examples of a batch equal")
-    others = b - 1
-    passed = others**2 / b * mean(d * d) + others / b * mean(d * e)
-    u = mean(y * y * d * d) - mean(y * y * d * d) / b - others / b * mean(y * d * z * e)
-    return b / (mu * (b - 3) * others) * (passed - u)
+    return Pairs(
+        mean(h * h), mean(h * k), mean(d * d * (1.0 - (1.0 + y * y) / b)), -mean(d * e * (1.0 + y * z)) / b
+    )
 
 
 def _at(f: Function, y: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -20,7 +20,11 @@ from tpnum.errors import InputError, SpecError
 from tpnum.nn.base import Layer, no_layer
 from tpnum.nn.combinators import FanIn, FanOut, Parallel, Repeat, Serial
 from tpnum.nn.dense import Dense
-from tpnum.propagation.reading import CHANNELS, Moments, Stage, emitted, placed
+from tpnum.propagation.reading import CHANNELS, DATA, Moments, Stage, emitted, placed
+from tpnum.propagation.written import Written, written
+
+if TYPE_CHECKING:
+    from tpnum.program import Program
 
 STEP = 2e-3
 """Relative step of the five-point rule for dq'/dq."""
@@ -60,23 +64,18 @@ def depth_scale(slope: float) -> float:
 
 
 class BlockMap:
-    """The map of a block of layers, whose output has the width of its input."""
+    """The map of a block, layers or a program, whose output has the width of its input."""
 
-    def __init__(self, block: Layer, spatial: Sequence[int] = ()) -> None:
-        if not isinstance(block, Layer):
-            raise SpecError(f"block is {no_layer(block)}, e.g. nn.serial(nn.Tanh(), nn.Dense(64))")
+    def __init__(self, block: Layer | Written, spatial: Sequence[int] = ()) -> None:
         self.block, self.spatial = block, tuple(spatial)
-        width = _width(block)
-        first = ("input", Dense(width, W_std=1.0))
+        if isinstance(block, Written):
+            block.require_repeatable()
+            self.program, self.stages = stages_of(block)
+            self.spatial = tuple(size for _, size in block.axes)
+            return
+        first = ("input", Dense(width_of(block), W_std=1.0))
         self.program, self.stages = emitted([first, *named_layers(block)], self.spatial)
-        start, end = self.stages[0].features, self.stages[-1].features
-        last = self.stages[-1]
-        if end.axes != start.axes or end.channels != start.channels:
-            raise SpecError(
-                f"block: {last.place} ({last.layer.op}) gives {_size(end)}, the block's input has "
-                f"{_size(start)}; "
-                "a block that is repeated gives what it takes"
-            )
+        require_same(self.stages)
 
     @cached_property
     def gaussian(self) -> bool:
@@ -118,6 +117,37 @@ class BlockMap:
     def correlate(self, q: float, c: float) -> float:
         """c' alone."""
         return self.slopes(q, c).c_next
+
+
+def stages_of(block: Written) -> tuple[Program, list[Stage]]:
+    """The program of a written block on data, and what its input and its lines are."""
+    program, start, rows = block.emitted(DATA, "inputs.d")
+    return program, [Stage(block.argument, "input", start), *(Stage(*row) for row in rows)]
+
+
+def require_same(stages: Sequence[Stage]) -> None:
+    """Refuse a block that does not give what it takes."""
+    start, end, last = stages[0].features, stages[-1].features, stages[-1]
+    if end.axes != start.axes or end.channels != start.channels:
+        raise SpecError(
+            f"block: {last.place} ({last.op}) gives {_size(end)}, the block's input has {_size(start)}; "
+            "a block that is repeated gives what it takes"
+        )
+
+
+def read_block(block: Any, spatial: Sequence[int] = ()) -> Layer | Written:
+    """Layers, or a block that a program writes, whose positions are its own."""
+    if isinstance(block, Layer):
+        return block
+    found = written(block, "block")
+    if found is None:
+        raise SpecError(
+            f"block is {no_layer(block)}, e.g. nn.serial(nn.Tanh(), nn.Dense(64)), or a pair (x, y) of "
+            "vectors of a program"
+        )
+    if spatial:
+        raise InputError("shape: it belongs to blocks of layers; vectors of a program have axes of their own")
+    return found
 
 
 def layers_of(net: Layer) -> list[Layer]:
@@ -176,8 +206,14 @@ def changed(layer: Any, **values: Any) -> Layer:
     return replace(layer, **values)
 
 
-def with_parameters(net: Layer, values: Mapping[str, float]) -> Layer:
+@overload
+def with_parameters(net: Written, values: Mapping[str, float]) -> Written: ...
+@overload
+def with_parameters(net: Layer, values: Mapping[str, float]) -> Layer: ...
+def with_parameters(net: Layer | Written, values: Mapping[str, float]) -> Layer | Written:
     """The net with these arguments in every layer that has them."""
+    if isinstance(net, Written):
+        return net.with_parameters(values)
     if isinstance(net, (Serial, Parallel)):
         return type(net)(tuple(with_parameters(layer, values) for layer in net.layers))
     names = arguments_of(net)
@@ -190,12 +226,14 @@ def with_parameters(net: Layer, values: Mapping[str, float]) -> Layer:
     return changed(net, **changes) if changes else net
 
 
-def has_parameter(net: Layer, name: str) -> bool:
+def has_parameter(net: Layer | Written, name: str) -> bool:
     """Whether some layer of a net has an argument of this name."""
+    if isinstance(net, Written):
+        return name in net.parameters()
     return any(name in arguments_of(layer) for layer in inside(net))
 
 
-def read_free(free: Any, block: Layer) -> tuple[str, ...]:
+def read_free(free: Any, block: Layer | Written) -> tuple[str, ...]:
     """The names of free parameters of a block: one or two."""
     names = (free,) if isinstance(free, str) else free
     if not isinstance(names, (tuple, list)) or not all(isinstance(n, str) for n in names):
@@ -206,11 +244,14 @@ def read_free(free: Any, block: Layer) -> tuple[str, ...]:
         raise InputError(f"free is {shown(free)}: one name or two different ones are needed")
     for name in names:
         if not has_parameter(block, name):
+            if isinstance(block, Written):
+                known = ", ".join(block.parameters()) or "none"
+                raise InputError(f"free: the block has no matrix or vector {name!r}; it has {known}")
             raise InputError(f"free: no layer of the block has an argument {name!r}")
     return tuple(names)
 
 
-def _width(block: Layer) -> int:
+def width_of(block: Layer) -> int:
     """The width that a block is tried with: that of its last layer with weights."""
     widths = [getattr(layer, "out_dim", getattr(layer, "out_chan", None)) for layer in inside(block)]
     found = [w for w in widths if isinstance(w, int)]

@@ -12,9 +12,10 @@ from tpnum.arguments import choice, number, real_array
 from tpnum.errors import InputError, LimitError
 from tpnum.nn.base import Layer
 from tpnum.propagation.activation import Expectations, plain
-from tpnum.propagation.blocks import BlockMap, Slopes, read_free, with_parameters
-from tpnum.propagation.fixed import NEUTRAL, correlation, variances
+from tpnum.propagation.blocks import BlockMap, Slopes, read_block, read_free, with_parameters
+from tpnum.propagation.fixed import NEUTRAL, batch_correlation, batched, correlation, variances
 from tpnum.propagation.reading import positions
+from tpnum.propagation.written import Written
 
 KINDS = ("edge", "half-stable")
 GRID = 481
@@ -26,6 +27,9 @@ CLOSE = 1e-9
 
 FOUND = 1e-6
 """By how much what the block does may differ from what was solved for: more is an overflow."""
+
+TRIALS = 300
+"""Of parameters, after which no other start is taken."""
 
 SHORTEST = 0.05
 """Layers: gradients that change faster are lost at once."""
@@ -49,7 +53,7 @@ class Critical:
     chi_1: float
     chi_q: float
     chi_c: float
-    block: Layer
+    block: Any
     _line: Callable[[float], Critical] | None = None
 
     def __getattr__(self, name: str) -> float:
@@ -86,7 +90,7 @@ class Critical:
 
 
 def critical(
-    block: Layer,
+    block: Any,
     free: Any = ("W_std", "b_std"),
     *,
     kind: str = "edge",
@@ -94,16 +98,19 @@ def critical(
     xi: Any = None,
     between: Sequence[float] = WIDEST,
     shape: Sequence[int] = (),
+    batch_size: Any = None,
 ) -> Critical:
     """The parameters of a block at which a squared gradient neither grows nor falls, chi_1 = 1.
 
     Parameters
     ----------
     block
-        Any layers of `tpnum.nn` that take what they give, e.g. nn.serial(nn.Tanh(), nn.Dense(512)).
+        Any layers of `tpnum.nn` that take what they give, e.g. nn.serial(nn.Tanh(), nn.Dense(512)); or what a
+        program writes, a pair (x, y) of its vectors, or a program of one data line and its output.
     free
-        One or two names of arguments; every layer of the block that has them gets the same value.  With one,
-        the point of the edge of chaos at the block's other parameters; with two, a line of points.
+        One or two names of arguments; every layer of the block that has them gets the same value; of a
+        program the names of matrices and vectors, whose deviations they are.  With one, the point of the edge
+        of chaos at the block's other parameters; with two, a line of points.
     kind
         "edge": chi_1 = 1 at the fixed point q*.  "half-stable": chi_q = dq'/dq = 1 too, two parameters.
     q
@@ -114,6 +121,8 @@ def critical(
         Variances among which the fixed point is looked for.
     shape
         Positions of the features, for blocks that act on them.
+    batch_size
+        Of blocks that normalise over batches, whose inputs have the correlation that a batch approaches.
 
     Raises
     ------
@@ -123,7 +132,10 @@ def critical(
         A block whose input and output differ, names that no layer has, options that do not go together.
     """
     spatial = positions(shape)
-    BlockMap(block, spatial)
+    block = read_block(block, spatial)
+    size = None if batch_size is None else batched(block, spatial, batch_size).size
+    if size is None:
+        BlockMap(block, spatial)
     names = read_free(free, block)
     choice(kind, "kind", KINDS)
     low, high = variances(between)
@@ -138,19 +150,20 @@ def critical(
     if kind == "half-stable" and len(names) < 2:
         raise InputError("free: a half-stable point takes two free parameters")
     target = number(q, "q", above=0.0) if q is not None else None
-    task = _Task(block, names, kind, wanted, low, high, spatial)
+    task = _Task(block, names, kind, wanted, low, high, spatial, size)
     return task.solve(target)
 
 
 @dataclass(frozen=True)
 class _Task:
-    block: Layer
+    block: Layer | Written
     names: tuple[str, ...]
     kind: str
     wanted: float
     low: float
     high: float
     shape: tuple[int, ...]
+    batch_size: int | None
 
     def solve(self, q: float | None) -> Critical:
         known = plain(self.block)
@@ -162,15 +175,20 @@ class _Task:
 
     def _point(self, values: dict[str, float], q: float) -> Critical:
         block = with_parameters(self.block, values)
-        made = BlockMap(block, self.shape)
-        slopes = made.slopes(max(q, 1e-14))
+        slopes = self._slopes(block, max(q, 1e-14))
         if abs(slopes.chi_1 - self.wanted) > FOUND or abs(slopes.q_next - q) > FOUND * max(q, 1e-3):
             raise self._none(f"at q = {q:g} the block gives q = {slopes.q_next:g}, chi_1 = {slopes.chi_1:g}")
-        c = 1.0
-        if slopes.chi_1 > 1.0 + 1e-9:
-            c, slopes = correlation(made, max(q, 1e-14))
+        c = slopes.c
+        if slopes.chi_1 > 1.0 + 1e-9 and self.batch_size is None:
+            c, slopes = correlation(BlockMap(block, self.shape), max(q, 1e-14))
         line = self.solve if len(self.names) == 2 and self.kind == "edge" else None
         return Critical(values, q, c, slopes.chi_1, slopes.chi_q, slopes.chi_c, block, line)
+
+    def _slopes(self, block: Any, q: float) -> Slopes:
+        if self.batch_size is None:
+            return BlockMap(block, self.shape).slopes(q)
+        made = batched(block, self.shape, self.batch_size)
+        return made.slopes(q, batch_correlation(made, q))
 
     def _none(self, why: str) -> LimitError:
         return LimitError(
@@ -255,10 +273,14 @@ class _Task:
             at = float(np.exp(np.clip(named.pop("q"), -40.0, 40.0))) if q is None else q
             return {name: float(abs(value)) for name, value in named.items()}, at
 
+        count = 0
+
         def equations(x: np.ndarray) -> list[float]:
+            nonlocal count
+            count += 1
             values, at = parameters(x)
             try:
-                slopes = BlockMap(with_parameters(self.block, values), self.shape).slopes(at)
+                slopes = self._slopes(with_parameters(self.block, values), at)
             except LimitError:
                 return [1e3] * len(unknown)
             made = [slopes.q_next / at - 1.0, slopes.chi_1 - self.wanted]
@@ -270,6 +292,8 @@ class _Task:
 
         options = [STARTS.get(name, STARTS["other"]) for name in unknown]
         for start in product(*options):
+            if count > TRIALS:
+                break
             first = np.array([np.log(s) if n == "q" else s for n, s in zip(unknown, start, strict=True)])
             found = root(equations, first, method="hybr", options={"xtol": 1e-13, "maxfev": 60})
             values, at = parameters(found.x)

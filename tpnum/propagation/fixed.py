@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
-from tpnum.arguments import finite_array
+from tpnum.arguments import finite_array, whole
 from tpnum.errors import InputError, LimitError
 from tpnum.nn.base import Layer
-from tpnum.propagation.blocks import BlockMap, Slopes, depth_scale
+from tpnum.propagation.batches import BatchMap
+from tpnum.propagation.blocks import BlockMap, Slopes, depth_scale, read_block
 from tpnum.propagation.reading import positions
+from tpnum.propagation.written import written
 
 GRID, CORRELATIONS = 241, 33
 NEUTRAL = 1e-10
+
+ROUNDS, JUMPS, SETTLED = 400, 20, 1e-11
+"""Of the iteration of a batch, of one by Aitken's rule, and the change that is none."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +62,24 @@ class FixedPoint:
 
 
 def fixed_points(
-    block: Layer, *, between: Sequence[float] = (1e-6, 1e6), shape: Sequence[int] = ()
+    block: Any,
+    *,
+    between: Sequence[float] = (1e-6, 1e6),
+    shape: Sequence[int] = (),
+    batch_size: Any = None,
 ) -> tuple[FixedPoint, ...]:
     """The variances between two bounds that a block keeps, each with the correlation that inputs approach.
 
-    Any block of `tpnum.nn` layers whose output has the width of its input; ``shape`` are its positions.
+    Any block of `tpnum.nn` layers whose output has the width of its input, ``shape`` are its positions; or
+    one that a program writes: a pair (x, y) of its vectors, or a program of one data line and its output.
+    ``batch_size``: of what normalises over batches, inputs equally correlated; there are no others then than
+    the point that a batch is drawn to, from correlation one half, if it is.
     """
     low, high = variances(between)
-    found = BlockMap(block, positions(shape))
+    spatial = positions(shape)
+    if batch_size is not None:
+        return _of_a_batch(batched(block, spatial, batch_size), low, high)
+    found = BlockMap(read_block(block, spatial), spatial)
     grid = np.geomspace(low, high, GRID)
     away = _growth(found, grid)
     seen = np.isfinite(away)
@@ -114,6 +130,53 @@ def variances(between: Sequence[float]) -> tuple[float, float]:
 def _at(block: BlockMap, q: float, every: bool) -> FixedPoint:
     c, slopes = correlation(block, q)
     return FixedPoint(q, c, slopes.chi_1, slopes.chi_q, slopes.chi_c, every)
+
+
+def batched(block: Any, spatial: Sequence[int], batch_size: Any) -> BatchMap:
+    """The map of a block of layers over batches."""
+    size = whole(batch_size, "batch_size", 2, 1 << 12)
+    if not isinstance(block, Layer) and written(block, "block") is not None:
+        raise InputError("batch_size: it is for nets of layers; a program has axes of its own")
+    return BatchMap(cast(Layer, read_block(block)), spatial, size)
+
+
+def _of_a_batch(block: BatchMap, low: float, high: float) -> tuple[FixedPoint, ...]:
+    q, c = float(np.clip(1.0, low, high)), 0.5
+    for _ in range(ROUNDS):
+        fresh, correlated = block.passed(q, c)
+        _require_exact(block)
+        if not low <= fresh <= high:
+            return ()
+        close = abs(fresh - q) <= SETTLED * q and abs(correlated - c) <= SETTLED
+        q, c = fresh, correlated
+        if close:
+            slopes = block.slopes(q, c)
+            return (FixedPoint(q, c, slopes.chi_1, slopes.chi_q, slopes.chi_c),)
+    return ()
+
+
+def _require_exact(block: BatchMap) -> None:
+    if block.error > 1e-9:
+        raise LimitError(
+            f"block: its averages over batches of {block.size} are sampled, to {block.error:.1e}, and no "
+            "fixed point is found by such; integrated are BatchNorm before relu, abs or a leaky relu, and "
+            "before any activation and a Dense"
+        )
+
+
+def batch_correlation(block: BatchMap, q: float) -> float:
+    """The correlation that a batch of variance q approaches, from one half; by Aitken's rule."""
+    c = 0.5
+    for _ in range(JUMPS):
+        one = block.passed(q, c)[1]
+        _require_exact(block)
+        two = block.passed(q, one)[1]
+        if abs(two - one) <= SETTLED:
+            return two
+        bend = two - 2.0 * one + c
+        jump = c - (one - c) ** 2 / bend if bend else two
+        c = jump if block.lowest <= jump <= 1.0 - 1e-9 else two
+    return c
 
 
 def correlation(block: BlockMap, q: float) -> tuple[float, Slopes]:

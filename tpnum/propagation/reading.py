@@ -7,7 +7,7 @@ moments are what a perturbation of the input grows to, and by the transposed pro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,13 +23,16 @@ from tpnum.law.lines import Lines
 from tpnum.law.pairs import Pairs
 from tpnum.nn.arguments import read_sizes
 from tpnum.nn.base import Block, Features, Layer
-from tpnum.nn.emitter import AXES, Emitter
+from tpnum.nn.emitter import AXES, BATCH, Emitter
 from tpnum.program import Program
 from tpnum.program.lines import Data, Input, Line, Matrix
 
 if TYPE_CHECKING:
     from tpnum.law import graph
     from tpnum.program.lines import Axes
+
+DATA = "inputs.u"
+"""The inputs, a name that no line of a user's has."""
 
 CHANNELS = 2
 """Of the inputs: two inputs span no more."""
@@ -61,30 +64,47 @@ def _sizes(shape: Any) -> tuple[int, ...]:
 
 
 class Stage(NamedTuple):
-    """What a layer gave: its place, its name, its features, and whether they are Gaussian."""
+    """What a layer or a line gave: its place, its name, its features, the layer if it is one."""
 
     place: str
-    layer: Layer
+    op: str
     features: Features
-    gaussian: bool
+    layer: Layer | None = None
 
     @property
     def width(self) -> int:
         return self.features.channels
 
+    @property
+    def gaussian(self) -> bool:
+        return all(b.vector.kind in "GD" for b in self.features.blocks)
 
-def emitted(layers: Sequence[tuple[str, Layer]], spatial: Sequence[int] = ()) -> tuple[Program, list[Stage]]:
-    """The program of layers one after another on data, and what each of them gave."""
+
+def emitted(
+    layers: Sequence[tuple[str, Layer]],
+    spatial: Sequence[int] = (),
+    batch_size: int | None = None,
+    first: Callable[[Emitter, Axes], Stage] | None = None,
+) -> tuple[Program, list[Stage]]:
+    """The program of layers one after another, and what each of them gave.
+
+    They act on data, or on what ``first`` makes, which is a stage then.  ``batch_size``: along a first axis.
+    """
     names = AXES.get(len(spatial)) or tuple(f"p{index}" for index in range(len(spatial)))
     axes: Axes = tuple(zip(names, spatial, strict=True))
-    to = Emitter(Program())
-    x: Any = Features((Block(to.program.data("u", axes, channels="d"), CHANNELS),), axes)
-    stages = []
+    batch: Axes = () if batch_size is None else ((BATCH, batch_size),)
+    to = Emitter(Program(), batch)
+    stages = [] if first is None else [first(to, axes)]
+    x: Any
+    if stages:
+        x = stages[0].features
+    else:
+        x = Features((Block(to.program.data(DATA, (*batch, *axes), channels="d"), CHANNELS),), axes)
     for place, layer in layers:
         x = to.run(layer, x, place)
         if not isinstance(x, Features):
             raise SpecError(f"{place}: it ends in {len(x)} branches; signals are read where these are joined")
-        stages.append(Stage(place, layer, x, all(b.vector.kind in "GD" for b in x.blocks)))
+        stages.append(Stage(place, layer.op, x, layer))
     to.settle_widths()
     return to.program, stages
 
@@ -112,17 +132,26 @@ class Moments:
 
     ``trained`` "input": the tangents of the matrices that multiply data alone; "all": as they are.  All nodes
     of ``wanted`` are written down before any is computed: expectations and their slopes are found together.
+    Along the axes ``by`` (the batch) second moments are kept per pair of indices.  ``account`` knows the
+    error of what has been sampled.
     """
 
     def __init__(
-        self, program: Program, x: np.ndarray, wanted: Iterable[Features] = (), trained: str = "input"
+        self,
+        program: Program,
+        x: np.ndarray | Mapping[str, np.ndarray],
+        wanted: Iterable[Features] = (),
+        trained: str = "input",
+        by: tuple[str, ...] = (),
     ) -> None:
         source = perturbed(program) if trained == "input" else program
         self.program = source.tangent()
-        self.size = len(x)
+        arrays = {DATA: x} if isinstance(x, np.ndarray) else dict(x)
+        self.size, self.by = len(arrays[DATA]), by
         self._pairs = Pairs(Lines(self.program))
-        self._data = bind(self.program, {"u": x})
-        self._profiles = ProfileValues(self._pairs, 0, self._data, Account())
+        self._data = bind(self.program, arrays)
+        self.account = Account()
+        self._profiles = ProfileValues(self._pairs, 0, self._data, self.account)
         everything = slice(0, self.size)
         self._values = PairValues(self._profiles, self._profiles, everything, everything, same=True)
         for features in wanted:
@@ -133,14 +162,15 @@ class Moments:
                         self._node(own)
 
     def _node(self, name: str) -> graph.Pair | None:
-        return self._pairs.second(name, name, self._pairs.lines[0].axes(name))
+        axes = self._pairs.lines[0].axes(name)
+        return self._pairs.second(name, name, tuple(axis for axis in axes if axis[0] not in self.by))
 
     def second(self, features: Features, tangents: bool = False) -> np.ndarray:
-        """E Z Z' per pair of inputs, averaged over channels and equal positions."""
-        total = np.zeros((self.size, self.size))
+        """E Z Z' per pair of inputs, averaged over channels and equal positions: (N, *by, N, *by)."""
+        total: Any = 0.0
         for block, share in zip(features.blocks, features.shares, strict=True):
-            total += share * self._of(block.vector.name, tangents)
-        return total
+            total = total + share * self._of(block.vector.name, tangents)
+        return np.asarray(total)
 
     def diagonal(self, features: Features) -> np.ndarray:
         """E Z^2 per input, averaged over channels and positions: in time linear in the inputs."""
@@ -159,24 +189,23 @@ class Moments:
         return total
 
     def _of(self, name: str, tangents: bool) -> np.ndarray:
-        if tangents:
-            found = self.program.tangents.get(name)
-            if found is None:
-                return np.zeros((self.size, self.size))
-            name = found
-        node = self._node(name)
+        found = self.program.tangents.get(name) if tangents else name
+        node = None if found is None else self._node(found)
         if node is None:
-            return np.zeros((self.size, self.size))
+            sizes = (self.size, *(dict(self.program.vars[name].axes)[axis] for axis in self.by))
+            return np.zeros((*sizes, *sizes))
         block = self._values.full(node)
-        keep = [("", 0), ("", 1)]
         order = dims(node)
+        keep = [(axis, side) for side in (0, 1) for axis in ("", *self.by)]
         over = tuple(k for k, key in enumerate(order) if key not in keep)
-        return np.asarray(block.mean(axis=over) if over else block)
+        made = np.asarray(block.mean(axis=over) if over else block)
+        kept = [key for key in order if key in keep]
+        return made.transpose([kept.index(key) for key in keep])
 
 
 def perturbed(program: Program) -> Program:
-    """The program of which nothing is trained but the matrices that multiply data."""
-    channels = {line.channels for line in program.lines if isinstance(line, Data)}
+    """The program of which nothing is trained but the matrices that multiply the data `DATA`."""
+    channels = {line.channels for line in program.lines if isinstance(line, Data) and line.name == DATA}
     made = type(program)()
     for dim, ratio in program.dims.items():
         made.dim(dim, ratio)

@@ -16,8 +16,13 @@ from tpnum.spectra.table import density_law
 EXACT = 1e-13
 """Coefficients closer than this, relative to their size, are equal."""
 
-FITTED = 0.5
-"""The part of the coefficients, the last ones, from which their limits are extrapolated."""
+FITTED = 0.5, 0.8
+"""The parts of the coefficients, the last ones, from which their limits are extrapolated: of exact ones, and
+the most of uncertain ones.
+"""
+
+WIDENED, HELD = 40, 1e-9
+"""How often edges are moved to points beside them, and the mass that is none."""
 
 DRAWS = 24
 """Of coefficients within their errors, for the band of a density."""
@@ -120,11 +125,30 @@ def law_of(c: Coefficients) -> Spectrum:
         k = int(small[0]) + 1 if small.size else c.a.size
         return Spectrum(c, _finite(c.a[:k], c.b[: k - 1]), (float(c.a[-1]), 0.0), (0.0, 0.0))
     (a, a_error), (b, b_error) = _extrapolated(c.a, c.a_error), _extrapolated(c.b, c.b_error)
-    tail = (a, b)
-    edges = np.array([[a - 2.0 * np.sqrt(b), a + 2.0 * np.sqrt(b)]])
-    atoms = _outside(c.a, c.b, tail, edges[0], max(a_error, b_error / np.sqrt(b)))
-    law = density_law(lambda x: _continued(c.a, c.b, tail, x), edges, atoms)
-    return Spectrum(c, law, tail, (a_error, b_error))
+    edges, atoms = _ended(c, a, b, max(a_error, b_error / np.sqrt(b)))
+    tail = float(0.5 * (edges[0] + edges[1])), float((0.25 * (edges[1] - edges[0])) ** 2)
+    law = density_law(lambda x: _continued(c.a, c.b, tail, x), edges[None, :], atoms)
+    return Spectrum(c, law, tail, (max(a_error, abs(tail[0] - a)), max(b_error, abs(tail[1] - b))))
+
+
+def _ended(c: Coefficients, a: float, b: float, error: float) -> tuple[np.ndarray, tuple[Atom, ...]]:
+    """The edges, and the atoms beyond them.
+
+    A point of mass no farther out than an edge is uncertain is no atom: the edge belongs there, or the
+    density would lack its mass.
+    """
+    root = 2.0 * np.sqrt(b)
+    edges = np.array([a - root, a + root])
+    for turn in range(WIDENED):
+        small = 1e-4 * (edges[1] - edges[0])
+        found = _outside(c, edges, 0.0 if error else small)
+        slack = small + error
+        beside = [x.at for x in found if edges[0] - slack <= x.at <= edges[1] + slack and x.mass > HELD]
+        if not beside:
+            break
+        below, above = max(edges[0] - min(beside), 0.0), max(max(beside) - edges[1], 0.0)
+        edges = edges + 2.0**turn * np.array([-below, above])  # beyond: the point moves with the edge
+    return edges, tuple(x for x in found if not edges[0] - slack <= x.at <= edges[1] + slack)
 
 
 def _finite(a: np.ndarray, b: np.ndarray) -> Measure:
@@ -133,12 +157,24 @@ def _finite(a: np.ndarray, b: np.ndarray) -> Measure:
 
 
 def _extrapolated(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
-    """The limit of coefficients that converge as 1/k^2, and how uncertain it is."""
-    last = values[max(1, int(values.size * (1.0 - FITTED))) :] if values.size > 3 else values[-1:]
-    if np.ptp(last) <= EXACT * np.max(np.abs(values)):
+    """The limit of coefficients that converge as 1/k^2, and how uncertain it is.
+
+    From the last half of exact ones; of others, whose errors grow with k, from where it is least uncertain.
+    """
+    count = values.size
+    if count <= 3 or np.ptp(values[count // 2 :]) <= EXACT * np.max(np.abs(values)):
         return float(values[-1]), float(errors[-1])
-    k = np.arange(values.size - last.size, values.size) + 1.0
-    weight = 1.0 / (errors[-last.size :] + 1e-3 * np.ptp(last) + 1e-300)
+    latest = max(1, int(count * (1.0 - FITTED[0])))
+    earliest = max(1, int(count * (1.0 - FITTED[1]))) if errors.any() else latest
+    fits = [_fitted(values, errors, first) for first in range(earliest, latest + 1)]
+    return min(fits, key=lambda fit: fit[1])
+
+
+def _fitted(values: np.ndarray, errors: np.ndarray, first: int) -> tuple[float, float]:
+    """The same from the coefficients from ``first`` on."""
+    last, error = values[first:], errors[first:]
+    k = np.arange(first, values.size) + 1.0
+    weight = 1.0 / (error + 1e-3 * np.ptp(last) + 1e-300)
     fits = []
     for power in (1.0, 2.0):
         design = np.stack([np.ones(k.size), k**-power], axis=1)
@@ -147,7 +183,8 @@ def _extrapolated(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]
     flat = float(np.average(last, weights=weight**2))
     middle = fits[1]
     spread = max(abs(fits[0] - middle), abs(flat - middle))
-    noise = float(np.sqrt(np.mean(errors[-last.size :] ** 2)))
+    # errors of one ensemble go together: their average is no smaller
+    noise = float(np.sqrt(np.average(error**2, weights=weight**2)))
     return middle, spread + noise
 
 
@@ -163,20 +200,45 @@ def _continued(a: np.ndarray, b: np.ndarray, tail: Any, x: np.ndarray) -> np.nda
     return np.maximum(np.nan_to_num(-g.imag / np.pi), 0.0)
 
 
-def _outside(
-    a: np.ndarray, b: np.ndarray, tail: tuple[float, float], edges: np.ndarray, error: float
-) -> tuple[Atom, ...]:
-    """Points of mass beyond the edges: eigenvalues of the long Jacobi matrix whose vectors do not spread."""
-    long = 400
-    full_a = np.concatenate([a, np.full(long, tail[0])])
-    full_b = np.concatenate([b, np.full(long, tail[1])])
-    from scipy.linalg import eigh_tridiagonal
+def _outside(c: Coefficients, edges: np.ndarray, slack: float) -> tuple[Atom, ...]:
+    """The eigenvalues of the endless Jacobi matrix beyond the edges, and their masses."""
+    middle, square = 0.5 * (edges[0] + edges[1]), (0.25 * (edges[1] - edges[0])) ** 2
+    b = np.append(c.b[: c.a.size - 1], square)
+    low = _below(c.a, b, middle, square, edges[0] - slack)
+    high = _below(-c.a, b, -middle, square, -edges[1] - slack)
+    zero = 1e-12 * (edges[1] - edges[0])
+    found = [*low, *(Atom(-at, mass) for at, mass in high)]
+    kept = [(at if abs(at) > zero else 0.0, mass) for at, mass in found if mass > 1e-12]
+    return tuple(sorted(Atom(float(at), float(mass)) for at, mass in kept))
 
-    values, vectors = eigh_tridiagonal(full_a, np.sqrt(full_b[: full_a.size - 1]))
-    width = edges[1] - edges[0]
-    slack = 1e-4 * width + error
-    found = []
-    for value, mass in zip(values, vectors[0] ** 2, strict=True):
-        if (value < edges[0] - slack or value > edges[1] + slack) and mass > 1e-12:
-            found.append(Atom(float(value if abs(value) > 1e-12 * width else 0.0), float(mass)))
-    return tuple(found)
+
+def _below(a: np.ndarray, b: np.ndarray, middle: float, square: float, edge: float) -> list[Atom]:
+    """Those below a number that is not inside the edges, by bisection of how many there are."""
+    count = _inertia(a, b, middle, square, edge)[0]
+    floor = min(float(np.min(a)), middle) - 2.0 * np.sqrt(max(float(np.max(b)), square)) - 1.0
+    made = []
+    for k in range(count):
+        low, high = floor, edge
+        while high - low > 2e-16 * max(abs(low), abs(high)):
+            x = 0.5 * (low + high)
+            if not low < x < high:
+                break
+            low, high = (low, x) if _inertia(a, b, middle, square, x)[0] > k else (x, high)
+        made.append(Atom(high, -1.0 / _inertia(a, b, middle, square, high)[1]))
+    return made
+
+
+def _inertia(a: np.ndarray, b: np.ndarray, middle: float, square: float, x: float) -> tuple[int, float]:
+    """How many eigenvalues are below x, outside of the edges, and the slope of -1/G there.
+
+    With d_k = a_k - x - b_{k+1} / d_{k+1}, begun by the constant coefficients: as many as d_k below 0.
+    """
+    half = 0.5 * (middle - x)
+    root = float(np.sqrt(max(half * half - square, 0.0)))
+    d, count = half + root, 0
+    slope = -0.5 * (1.0 + half / root) if root else -np.inf
+    for k in range(a.size - 1, -1, -1):
+        slope = b[k] * slope / (d * d) - 1.0
+        d = float(a[k] - x - b[k] / d) or -1e-300
+        count += d < 0.0
+    return count, slope

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from tpnum.gauss.estimate import Estimate
 
 STEPS, MOST = 20, 400
+SAMPLES = 1 << 19
+"""By default: what a replicate's own coefficients are off by grows with their number."""
 
 
 def spectrum(
@@ -60,7 +62,7 @@ def spectrum(
     steps
         Coefficients of Lanczos's recurrence, of which 2 steps - 1 moments are exact.
     samples, seed, method, data
-        Of `tpnum.limit`, where the program is no polynomial.
+        Of `tpnum.limit`, where the program is no polynomial; 2^19 samples by default.
 
     Raises
     ------
@@ -69,7 +71,7 @@ def spectrum(
     """
     count = whole(steps, "steps", 2, MOST)
     choice(method, "method", METHODS)
-    given = None if samples is None else whole(samples, "samples", LEAST, LARGEST)
+    given = SAMPLES if samples is None else whole(samples, "samples", LEAST, LARGEST)
     data = arrays_of(data, "data")
     made = read_operator(operator, v, shape)
     unknown = sorted(set(data) - set(made.program.vars))
@@ -232,7 +234,7 @@ def _written(operator: Operator, steps: int) -> tuple[Program, list[str], list[s
 
 
 def _coefficients(
-    operator: Operator, steps: int, samples: int | None, seed: int, method: str, data: Mapping[str, Any]
+    operator: Operator, steps: int, samples: int, seed: int, method: str, data: Mapping[str, Any]
 ) -> Coefficients:
     q, a_names, b_names = _written(operator, steps)
     data = {name: x for name, x in data.items() if name in q.vars}

@@ -123,7 +123,7 @@ class _Task:
         features = [stage.features for stage in stages]
         moments = Moments(program, inputs(np.array([[q]])), features)
         return [
-            (stage.layer, float(moments.diagonal(f)[0]), float(moments.second(f, True)[0, 0]))
+            (stage.layer or first, float(moments.diagonal(f)[0]), float(moments.second(f, True)[0, 0]))
             for stage, f in zip(stages, features, strict=True)
         ]
 
