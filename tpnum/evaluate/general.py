@@ -101,7 +101,7 @@ class PairValues:
     def hold(self, outputs: list[graph.Pair]) -> list[graph.Pair]:
         """Compute the outputs and what they stand on, and keep it: all nodes, operands first."""
         order = graph.schedule(outputs)
-        self._read = _increments_read(order)
+        self._read = increments_read(order)
         for node in order:
             self.proceed()
             self(node)
