@@ -82,8 +82,12 @@ class BlockLayout:
         made.components = components
         return made
 
+    def buffer(self, root: Root) -> list[dict[Cell, int]]:
+        """The cells of a root's buffer, by axis."""
+        return self._buffers[id(root.node)]
+
     def buffer_size(self, root: Root) -> int:
-        return int(np.prod([len(found) for found in self._buffers[id(root.node)]], initial=1))
+        return int(np.prod([len(found) for found in self.buffer(root)], initial=1))
 
     def positions(self) -> np.ndarray:
         """The positions (cells, axes, 2) of both inputs."""
