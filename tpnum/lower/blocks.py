@@ -41,6 +41,7 @@ class BlockLevel:
     def __init__(self, roots: list[Root], network: Network, buffers: Buffers, reasons: dict[int, str]):
         self.network, self.roots, self.stored = network, roots, roots
         self.reason = reasons[id(roots[0].node)]
+        self.nodes = [root.node for root in roots]
         self.loaded = list(roots[0].loads)
         self.grid: Grid = grid_of(roots[0].node)
         self.slots = tuple(name for name, _, _ in self.grid)
