@@ -7,7 +7,7 @@ import pytest
 
 import tpnum as tp
 from tests.oracle import loops
-from tests.oracle.roads import GENERAL, kernels
+from tests.oracle.roads import CELLS, kernels
 from tpnum import nn
 from tpnum.errors import ProgramError, SpecError
 from tpnum.evaluate.blocks import shape
@@ -63,7 +63,7 @@ def test_plain_loops(name, end):
     assert from_spec(net.to_spec()) == net
     truth = loops.kernels(spec, X, PAD)
     made, road = kernels(net, X, get=BOTH, mask_constant=PAD)
-    assert road == GENERAL
+    assert road == CELLS
     cut = tp.kernel(net, X[:2], X[2:], get=BOTH, mask_constant=PAD)
     for found, part, right in zip(made, cut, truth, strict=True):
         close(found, right)
@@ -145,7 +145,7 @@ def test_sums_with_weights_of_the_input_cost_no_family_of_pairs():
     p = attention_program()
     x = RNG.standard_normal((4, 3, 2))
     made, road = kernels(p, x, get=BOTH)
-    assert road == GENERAL
+    assert road == CELLS
     lines = p.expand()
     split = {one: x[:, k] for k, one in enumerate(lines.parts["u"].names)}
     for found, right in zip(made, tp.kernel(lines, split, get=BOTH), strict=True):

@@ -122,20 +122,14 @@ def test_machine_and_general_path_agree(name):
         check(net, x, 2, MACHINE, by_general_path(net))
 
 
-ATTENTION = {nn.GlobalSelfAttention, nn.CrossAttention, nn.TransformerBlock}
-ATTENDING = {name for name, (_, net) in FAMILIES.items() if ATTENTION & classes_in(net)}
-ROADS = dict.fromkeys(ATTENDING, GENERAL)
-"""Of nets with index axes that do not take the cells."""
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families_are_their_scalar_lines(name):
     shape, net = FAMILIES[name]
     x = inputs(2, shape)[[0, 2, 5, 6]]  # scalar lines keep no digits of near duplicates between positions
-    check(net, x, 2, ROADS.get(name, CELLS), by_scalar_lines(net))
+    check(net, x, 2, CELLS, by_scalar_lines(net))
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ROADS])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_cells_and_general_path_agree(name):
     shape, net = FAMILIES[name]
     x = inputs(4, shape)[[0, 2, 5, 6]]  # nor does the general path behind sums over positions

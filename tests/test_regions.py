@@ -143,6 +143,62 @@ def test_regions_and_general_path_agree(name: str, monkeypatch: pytest.MonkeyPat
         np.testing.assert_allclose(part, right[:1, 1:], rtol=0, atol=1e-12 * top)
 
 
+def attention(**more: Any) -> nn.Layer:
+    return nn.GlobalSelfAttention(6, 6, 6, 1, scaling="1/n", b_std=0.3, **more)
+
+
+def beside_its_mean() -> tp.Program:
+    """A convolution of relus, its mean over positions added to each of them, relu, a mean, a dense head."""
+    p = tp.Program()
+    x = p.data("x", axes={"t": 4}, channels="d")
+    h = tp.relu((p.matrix("W", cols="d", axes={"t_f": 3}) @ x.windows("t", 3, padding="SAME")).sum("t_f"))
+    g = p.matrix("V") @ h
+    last = tp.relu(g + 0.7 * g.mean("t"))
+    p.output(p.matrix("R") @ tp.relu(p.matrix("S") @ last.mean("t")))
+    return p
+
+
+head = (C(), nn.Relu(), nn.GlobalAvgPool(), D(), nn.Relu(), D())
+ISLANDS: dict[str, tuple[Any, tuple[int, ...], set[type]]] = {
+    "attention between convolutions": (
+        nn.serial(C(), nn.Relu(), C(), nn.Relu(), attention(), nn.Relu(), *head), (4, 2), {graph.Weighted},
+    ),
+    "two attentions": (
+        nn.serial(C(), attention(), nn.Erf(), attention(causal=True), nn.Relu(), *head), (4, 2),
+        {graph.Weighted},
+    ),
+    "max pooling between convolutions": (
+        nn.serial(C(), nn.Relu(), C(), nn.MaxPool((2,), (2,)), nn.Relu(), *head), (4, 2), {graph.Jointly},
+    ),
+    "a map of one side": (beside_its_mean(), (4, 2), {graph.Mapped}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ISLANDS)
+def test_islands_cost_their_own_regions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What relates positions as no instruction does is computed by NumPy, and nothing beside it."""
+    net, shape, kinds = ISLANDS[name]
+    options = {"rtol": 1e-2} if graph.Jointly in kinds else {}
+    x = inputs(shape, 7)
+    x[[1, 3]] = inputs(shape, 6)[4:]  # nearly equal ones keep no digits behind sums over positions
+    truth, _ = kernels(net, x, road=GENERAL, get=BOTH, **options)
+    counted = Counted(monkeypatch)
+    made, road = kernels(net, x, get=BOTH, **options)
+    seen = [node for node in counted.tiles if node.rows != node.cols or type(node) in kinds]
+    assert road == CELLS
+    assert kinds <= {type(node) for node in seen}
+    block, _ = kernels(net, x[:2], x[2:], get=BOTH, **options)
+    for found, right, part in zip(made, truth, block, strict=True):
+        top = np.abs(right).max()
+        np.testing.assert_allclose(found, right, rtol=0, atol=1e-12 * top)
+        np.testing.assert_array_equal(found, found.T)
+        np.testing.assert_allclose(part, right[:2, 2:], rtol=0, atol=1e-12 * top)
+    plan = tp.plan(net, shape, get=BOTH)
+    assert plan.road == "cells"
+    assert {"compiled", "NumPy"} == {region.back_end for region in plan.regions}
+    assert plan.regions[0].back_end == plan.regions[-1].back_end == "compiled"
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_mixed_layer_is_its_duals(dtype: str) -> None:
     """E (r + e)(r' + e') = E r r' + E r e' + E e r' + E e e', each by itself, near duplicates too."""

@@ -55,7 +55,9 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
     cross, direction = matrices(node.cross, True), matrices(node.direction, _directed(node))
     source = np.arange(size)
     if _alike(values, node) and places[0] is not None and places[1] is not None:
-        each = [0 if one is None else len(one.cov) // n for one, n in zip(families, values.counts, strict=True)]
+        each = [
+            0 if one is None else len(one.cov) // n for one, n in zip(families, values.counts, strict=True)
+        ]
         first, second = (values.ids[side][0] * each[side] for side in (0, 1))
         source = _mirrored(places[0] + first, places[1] + second, cross, direction)
     kept = np.flatnonzero(source == np.arange(size))

@@ -42,7 +42,8 @@ class PairValues:
     """Evaluates pair nodes for the inputs ``r`` of one profile against ``c`` of another.
 
     ``same`` says that both profiles are of one data set: row i and column j of the profiles are the same
-    example where i = ``own`` + j, and have equal ``ids``.  ``proceed`` is called before every node of a `run`, and may raise.
+    example where i = ``own`` + j, and have equal ``ids``.  ``proceed`` is called before every node of a
+    `run`, and may raise.
     """
 
     def __init__(

@@ -41,6 +41,7 @@ class BlockLevel:
     def __init__(self, roots: list[Root], network: Network, buffers: Buffers, reasons: dict[int, str]):
         self.network, self.roots, self.stored = network, roots, roots
         self.reason = reasons[id(roots[0].node)]
+        self.nodes = [root.node for root in roots]
         self.loaded = list(roots[0].loads)
         self.grid: Grid = grid_of(roots[0].node)
         self.slots = tuple(name for name, _, _ in self.grid)
@@ -82,8 +83,12 @@ class BlockLayout:
         made.components = components
         return made
 
+    def buffer(self, root: Root) -> list[dict[Cell, int]]:
+        """The cells of a root's buffer, by axis."""
+        return self._buffers[id(root.node)]
+
     def buffer_size(self, root: Root) -> int:
-        return int(np.prod([len(found) for found in self._buffers[id(root.node)]], initial=1))
+        return int(np.prod([len(found) for found in self.buffer(root)], initial=1))
 
     def positions(self) -> np.ndarray:
         """The positions (cells, axes, 2) of both inputs."""

@@ -44,9 +44,7 @@ class IslandLevel(BlockLevel):
         for root in self.loaded:
             cells = whole(root.node)
             extend(buffers.setdefault(id(root.node), [{} for _ in cells]), cells)
-        self.grid = max(
-            (grid_of(root.node) for root in roots), key=lambda grid: prod(n * m for _, n, m in grid)
-        )
+        self.grid = max((grid_of(root.node) for root in roots), key=len)
         self.slots, self.spaces, self.components = (), {}, []
         self.pooled = not any(node.tied or node.rows or node.cols for node in network.outputs)
 
@@ -59,16 +57,25 @@ class IslandLevel(BlockLevel):
 class IslandLayout(BlockLayout):
     """Which cells of whole blocks the region's buffers have."""
 
+    level: IslandLevel
+
     def __init__(self, level: IslandLevel, buffers: Buffers):
         self.level, self._buffers = level, buffers
         self.components = np.zeros((1, 0), np.int64)
+        self.taken = {id(root): self._taken(root, False) for root in level.loaded}
+        self.given = {id(root): self._taken(root, True) for root in level.roots}
 
-    def picks(self, root: Root) -> list[np.ndarray | None]:
-        """Per axis which of all cells a root's buffer has, in its order; None for all of them."""
+    def _taken(self, root: Root, given: bool) -> list[np.ndarray | None]:
+        """Per axis where its cells are in a root's buffer; ``given``: which they are that the buffer has.
+
+        None where these are all of them in order, -1 for cells that the root has not: others of its grid,
+        p and p' differing, that nobody needs of a tied one.
+        """
         made: list[np.ndarray | None] = []
         for every, held in zip(whole(root.node), self._buffers[id(root.node)], strict=True):
-            some = np.array([every[cell] for cell in held], np.int64)
-            made.append(None if np.array_equal(some, np.arange(len(every))) else some)
+            source, goal = (every, held) if given else (held, every)
+            some = np.array([source.get(cell, -1) for cell in goal], np.int64)
+            made.append(None if np.array_equal(some, np.arange(len(source))) else some)
         return made
 
 
@@ -98,12 +105,12 @@ class IslandProgram(BlockProgram):
                     for node, view in views.items()
                 }
                 values = PairValues(*self.profiles, here, there, True, proceed, own=same)
-                self._piece(part, values)
+                self._computed(part, values)
         for root in self.layout.level.roots:
             view = views[id(root.node)]
             view[:, :, cols.stop - cols.start :] = view[:, :, cols.stop - cols.start - 1, None]
 
-    def _piece(self, views: dict[int, np.ndarray], values: PairValues) -> None:
+    def _computed(self, views: dict[int, np.ndarray], values: PairValues) -> None:
         """From (rows, cells, columns) of the operands' buffers to those of the roots'."""
         level = self.layout.level
         given = {}
@@ -111,7 +118,9 @@ class IslandProgram(BlockProgram):
             view, node = views[id(root.node)], root.node
             tied = {name for name, _ in node.tied}
             sizes = [n for name, *both in grid_of(node) for n in both[: 1 if name in tied else 2]]
-            held = view.reshape(view.shape[0], *sizes, view.shape[2])
+            buffer = [len(cells) for cells in self.layout.buffer(root)]
+            held = _picked(view.reshape(view.shape[0], *buffer, view.shape[2]), self.layout.taken[id(root)])
+            held = held.reshape(view.shape[0], *sizes, view.shape[2])
             given[id(node)] = self._block(root, labels.align(held, _places(node), dims(node)), values)
         asked = {id(root.node) for root in level.roots if root.held == "inc"}
         values.run([root.node for root in level.roots], level.pooled, given, asked)
@@ -120,10 +129,17 @@ class IslandProgram(BlockProgram):
             made = np.broadcast_to(self._held(root, values(node), values), shape(node, rows, cols))
             made = labels.align(made, dims(node), _places(node))
             lengths = [len(every) for every in whole(node)]
-            made = made.reshape(rows, *lengths, cols)
-            for axis, some in enumerate(self.layout.picks(root), 1):
-                made = made if some is None else made.take(some, axis)
+            made = _picked(made.reshape(rows, *lengths, cols), self.layout.given[id(root)])
             views[id(node)][...] = made.reshape(rows, -1, cols)
+
+
+def _picked(values: np.ndarray, picks: list[np.ndarray | None]) -> np.ndarray:
+    """Cells along each axis but the outer ones, zero where none is meant."""
+    for axis, some in enumerate(picks, 1):
+        if some is not None:
+            values = values.take(np.maximum(some, 0), axis)
+            values[(slice(None),) * axis + (some < 0,)] = 0.0
+    return values
 
 
 def _places(node: graph.Pair) -> list[Dim]:
@@ -169,9 +185,8 @@ def together(roots: list[Root]) -> list[list[Root]]:
         keys = {id(node) for node in root.inner if not isinstance(node, graph.Shared)} or {id(call)}
         shared = [one for one in found if one[0] & keys]
         found = [one for one in found if one not in shared]
-        found.append(
-            (keys.union(*(one[0] for one in shared)), [*(r for one in shared for r in one[1]), root])
-        )
+        keys = keys.union(*(own for own, _ in shared))
+        found.append((keys, [*(r for _, group in shared for r in group), root]))
     return [group for _, group in found]
 
 

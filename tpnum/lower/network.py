@@ -211,7 +211,9 @@ class Network:
     ) -> None:
         loads = tuple({id(read): self.by_node[id(read)] for read in reads}.values())
         held = "inc" if node.increments and node.norms is not None else "cov"
-        if inner and any(read.increments and root.held == "cov" for read, root in zip(reads, loads)):
+        if inner and any(
+            read.increments and root.held == "cov" for read, root in zip(reads, loads, strict=True)
+        ):
             held = "cov"
         level = 1 + max((root.level for root in loads), default=-1)
         self.by_node[id(node)] = Root(node, (), held, False, level, loads, apart=True, inner=inner)
@@ -278,7 +280,7 @@ def buffered(node: graph.Pair) -> list[graph.Pair]:
 
 
 def islands_of(order: list[graph.Pair], foreign: Container[int]) -> dict[int, list[graph.Pair]]:
-    """Per foreign node that others read, by identity, the foreign nodes that are computed with it, it last."""
+    """Per foreign node that others read, by identity, the foreign ones that are computed with it, it last."""
     outside = {
         id(read)
         for node in order

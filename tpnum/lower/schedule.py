@@ -18,6 +18,8 @@ from tpnum.lower.network import Network, Root, extend, grid_of, whole
 from tpnum.lower.unsupported import Unsupported, blamed
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from tpnum.lower.linear import Cell, Pull
     from tpnum.lower.network import Grid
 
@@ -218,15 +220,15 @@ def _on_cells(root: Root) -> list[graph.Pair]:
 
 
 def _side_by_side(roots: list[Root]) -> list[list[Root]]:
-    """Roots by the axes that they have to do with: without one in common they are regions of their own."""
-    found: list[tuple[set[str], list[Root]]] = []
+    """Roots that have axes in common, or read each other; the others are regions apart."""
+    found: list[tuple[set[Hashable], list[Root]]] = []
     for root in roots:
-        axes = {name for node in _on_cells(root) for name, _, _ in grid_of(node)} or {""}
-        shared = [part for part in found if part[0] & axes]
-        found = [part for part in found if not part[0] & axes]
-        found.append(
-            (axes.union(*(part[0] for part in shared)), [*(r for _, own in shared for r in own), root])
-        )
+        keys: set[Hashable] = {id(root), *map(id, root.loads)}
+        keys |= {name for node in _on_cells(root) for name, _, _ in grid_of(node)}
+        shared = [part for part in found if part[0] & keys]
+        found = [part for part in found if not part[0] & keys]
+        keys = keys.union(*(own for own, _ in shared))
+        found.append((keys, [*(r for _, part in shared for r in part), root]))
     return [part for _, part in found]
 
 

@@ -14,7 +14,7 @@ from tpnum.kernels._arrays import aligned
 from tpnum.lower.blocks import BlockLayout
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import buffer_places
-from tpnum.lower.regions import lanes, program, regions
+from tpnum.lower.regions import cut, lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Variances:
     def _compute(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
         try:
             one = self.part(values, slice(0, 1))
+            if cut([node.pair]):
+                raise Unsupported("whole blocks of one pair at a time: lanes would be in vain")
             schedule, layouts, _ = regions([node.pair], (one, one), np.dtype(np.float64))
             parts = []
             for low in range(0, values.size, CHUNK):

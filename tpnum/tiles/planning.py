@@ -224,10 +224,9 @@ def _nodes(nodes: list[graph.Pair]) -> str:
 
 def _block(worker: CellWorker, level: BlockLevel, seconds: float) -> Region:
     loads, stores = (tuple(_buffer(worker, root) for root in roots) for roots in (level.loaded, level.stored))
-    nodes = [root.node for root in level.roots]
     return Region(
-        _grid(level.grid), level.cells, level.cells, len(nodes), loads, stores, seconds, _nodes(nodes),
-        "NumPy", level.reason,
+        _grid(level.grid), level.cells, level.cells, len(level.nodes), loads, stores, seconds,
+        _nodes(level.nodes), "NumPy", level.reason,
     )  # fmt: skip
 
 
