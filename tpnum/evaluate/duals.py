@@ -10,7 +10,9 @@ import numpy as np
 from tpnum.errors import LimitError
 from tpnum.evaluate.chain import CLOSE, ratio
 from tpnum.evaluate.partials import Gaussians, Partials, partials, stretch
-from tpnum.gauss.prepared import SCALING
+from tpnum.gauss.moments import profile as moments
+from tpnum.gauss.prepared import SCALING, has_family
+from tpnum.gauss.rules import check_growth
 from tpnum.law import graph
 
 if TYPE_CHECKING:
@@ -111,16 +113,23 @@ def stretched(values: ProfileValues, node: graph.Expect1, moving: Moving) -> np.
     moved = [s for s in node.scalars if moving.profile(s) and not equal(values, s, node.var)]
     if moving.profile(node.mean) or moved:
         raise unavailable(values._where(node))
-    q, own = values.along(node.var, node.axes), values.along(node, node.axes)
+    q = values.along(node.var, node.axes)
     if node.scalars:
         power = 2 if node.what in ("second", "slope_second") else 1
         degree = scaling(node.fn, node.scalars, values._where(node)) - node.what.startswith("slope")
-        return 0.5 * power * degree * own
+        return 0.5 * power * degree * values.along(node, node.axes)
 
     def of(h: Function) -> np.ndarray:
+        if h.closed is None and not has_family(h):  # the moment alone: a series is for pairs
+            flat = np.ascontiguousarray(q).ravel()
+            check_growth(h, flat, 1)
+            return moments(h, flat).first.reshape(q.shape)
         return values.along(replace(node, key=("tangent", h, *node.key), fn=h, what="first"), node.axes)
 
-    return stretch(node.fn, node.what, of, own, q)
+    def known(what: str) -> np.ndarray:
+        return values.along(replace(node, key=("tangent", what, *node.key), what=what), node.axes)
+
+    return stretch(node.fn, node.what, of, known, q)
 
 
 def own_partials(values: ProfileValues, node: graph.Expect2, moving: Moving) -> tuple[Partials, Gaussians]:

@@ -72,6 +72,9 @@ def partials(f: Function, g: Function, what: str, of: Expect, at: Gaussians) -> 
 
     ``of(f, g, what)`` gives expectations of other functions of the same Gaussians, without delta functions.
     """
+    known = CLOSED.get(f.closed[0]) if f == g and f.closed is not None and not f.n_scalars else None
+    if known is not None:
+        return known(f, what, of, at)
     if what == "slope":
         f, g = f.derivative(), g.derivative()
     swapped = Gaussians(at.e, at.q2, at.q)
@@ -81,6 +84,37 @@ def partials(f: Function, g: Function, what: str, of: Expect, at: Gaussians) -> 
     first = _stretched(f, lambda h: of(h, g, "value"), lambda: g, at)
     second = _stretched(g, lambda h: of(f, h, "value"), lambda: f, swapped)
     return Partials(by_rho, first, second)
+
+
+def _error_function(f: Function, what: str, of: Expect, at: Gaussians) -> Partials:
+    """a erf(b u) + c: S = E f' g' = (4 a^2 b^2 / pi) (D D' - 4 b^4 c^2)^(-1/2) with D = 1 + 2 b^2 q."""
+    assert f.closed is not None
+    a, b, _ = f.closed[1]
+    square, size = 2.0 * b * b, 4.0 * a * a * b * b / math.pi
+    slope, c = of(f, f, "slope"), at.rho * at.scale
+    first, second = 1.0 + square * at.q, 1.0 + square * at.q2
+    if what == "value":
+        return Partials(at.scale * slope, c * slope / first, c * slope / second)
+    cube = slope**3 / size**2 if size else np.zeros(1)
+    both = square * square * c
+    return Partials(
+        at.scale * both * cube, (c * both - square * at.q * second) * cube,
+        (c * both - square * at.q2 * first) * cube,
+    )  # fmt: skip
+
+
+def _exponential(f: Function, what: str, of: Expect, at: Gaussians) -> Partials:
+    """f'' = k f: exponentials, sines and cosines."""
+    assert f.closed is not None
+    name, (_, b, *_) = f.closed
+    rate = b * b if name == "exp" else -b * b
+    value, slope, c = of(f, f, "value"), of(f, f, "slope"), at.rho * at.scale
+    own, by_cov = (value, slope) if what == "value" else (slope, rate * rate * value)
+    return Partials(at.scale * by_cov, rate * at.q * own + c * by_cov, rate * at.q2 * own + c * by_cov)
+
+
+CLOSED = {"erf": _error_function, "sin": _exponential, "exp": _exponential}
+"""By the family of a function with itself: the derivatives in closed form."""
 
 
 def _stretched(
@@ -185,13 +219,21 @@ def _given(g: Function, k: float, at: Gaussians) -> np.ndarray:
 
 
 def stretch(
-    f: Function, what: str, of: Callable[[Function], np.ndarray], own: np.ndarray, q: np.ndarray
+    f: Function,
+    what: str,
+    of: Callable[[Function], np.ndarray],
+    known: Callable[[str], np.ndarray],
+    q: np.ndarray,
 ) -> np.ndarray:
     """d E psi(u) / d log q of psi = f ("first"), f^2 ("second"), f' ("slope") or f'^2 ("slope_second").
 
-    ``of(h)`` gives E h(u), ``own`` is E psi(u) itself.
+    ``of(h)`` gives E h(u), ``known`` those four of f itself.
     """
+    family = f.closed[0] if f.closed is not None and not f.n_scalars else ""
+    if family in GROWTH:
+        return GROWTH[family](f, what, known, q)
     power = 2 if what in ("second", "slope_second") else 1
+    own = known(what)
     if what.startswith("slope"):
         f = f.derivative()
     if f.degree is not None:
@@ -205,3 +247,36 @@ def stretch(
         a, b = np.asarray(f(np.array([k - h, k + h]))) ** power
         total = total + 0.5 * (b - a) * k * _density(k, q)
     return total
+
+
+def _error_function_grows(
+    f: Function, what: str, known: Callable[[str], np.ndarray], q: np.ndarray
+) -> np.ndarray:
+    """As `_error_function` with itself, u = v."""
+    assert f.closed is not None
+    a, b, _ = f.closed[1]
+    square, size = 2.0 * b * b, 4.0 * a * a * b * b / math.pi
+    if what == "first" or not size:
+        return np.zeros(1)
+    share = square * q / (1.0 + square * q)
+    if what == "slope":
+        return -0.5 * share * known(what)
+    steep = known("slope_second")
+    return share / square * steep if what == "second" else -square * q * steep**3 / size**2
+
+
+def _exponential_grows(
+    f: Function, what: str, known: Callable[[str], np.ndarray], q: np.ndarray
+) -> np.ndarray:
+    """E h(u) grows by E h''(u) / 2 where q does."""
+    assert f.closed is not None
+    name, (_, b, *_) = f.closed
+    rate = b * b if name == "exp" else -b * b
+    if what in ("first", "slope"):
+        return 0.5 * rate * q * known(what)
+    own, steep = known("second"), known("slope_second")
+    return q * (steep + rate * own) if what == "second" else rate * q * (rate * own + steep)
+
+
+GROWTH = {"erf": _error_function_grows, "sin": _exponential_grows, "exp": _exponential_grows}
+"""By the family of a function: d E psi(u) / d log q in closed form."""
