@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.oracle.every_net import dense, skip
+from tests.oracle.every_net import dense, fan, skip
+from tests.oracle.roads import CELLS, MACHINE, kernels
 from tpnum import nn
 from tpnum.kernels import cells, machine
 from tpnum.lower.builder import SLOTS, Instruction
@@ -57,6 +58,29 @@ def test_a_skip_over_relu_copies_what_it_reads_again_and_computes_nothing_twice(
     assert found.count("copy") <= copied
     assert found.count("dual") == 2
     assert len(found) <= count
+
+
+NETS = {
+    "relu": deep(nn.Relu(), 0.3),
+    "relu without biases": deep(nn.Relu(), None),
+    "erf": deep(nn.Erf(), 0.3),
+    "skip": nn.serial(dense(0.2), nn.Relu(), *skip(0.2), dense(), nn.Relu(), dense(0.2)),
+    "norm": nn.serial(dense(0.2), nn.LayerNorm(), nn.Relu(), dense(0.2), nn.LayerNorm(), nn.Abs(), dense()),
+    "gate": nn.serial(dense(0.2), *fan(nn.FanInProd(), nn.Relu(), nn.Sigmoid()), dense(0.2)),
+    "ends in relu": nn.serial(dense(0.2), nn.Relu(), dense(), nn.Relu()),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_co_correlations_and_increments_of_one_cell_agree(name):
+    """The same graph by either selection, near duplicates and nothing among the inputs."""
+    x = np.random.default_rng(2).standard_normal((7, 3))
+    x[1], x[2], x[4] = x[0] + 1e-9 * x[1], x[0], 0.0
+    panels_, road = kernels(NETS[name], x, get=KINDS)
+    cells_, other = kernels(NETS[name], x, road=CELLS, get=KINDS)
+    assert (road, other) == (MACHINE, CELLS)
+    for found, right in zip(panels_, cells_, strict=True):
+        np.testing.assert_allclose(found, right, rtol=0, atol=1e-13 * np.abs(right).max())
 
 
 def test_every_operation_says_what_it_does_to_its_registers():

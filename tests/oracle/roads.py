@@ -24,14 +24,15 @@ def _refuse(*arguments):
 
 
 def kernels(net, x1, x2=None, road=None, **options):
-    """(kernels, class of the worker that made them); ``road=GENERAL`` forbids the machine."""
+    """(kernels, class of the worker that made them); ``road`` forbids those before it."""
     seen = []
 
     def make_worker(*arguments):
         seen.append(workers.make_worker(*arguments))
         return seen[-1]
 
-    panels, cells = (_refuse, _refuse) if road == GENERAL else (workers.panels, workers.CellWorker)
+    panels = workers.panels if road in (None, MACHINE) else _refuse
+    cells = _refuse if road == GENERAL else workers.CellWorker
     with (
         mock.patch.object(arrays, "make_worker", make_worker),
         mock.patch.object(workers, "panels", panels),

@@ -112,25 +112,43 @@ class Dense(Values):
     # -- dense layers ----------------------------------------------------------------------------
 
     def _match(self) -> None:
-        """The layers that are the only ones on their source, and the first tangent kernel on each."""
+        """The layers that are the only ones on their source, and the first tangent kernel on each.
+
+        A tangent kernel grows from one with fewer functions than its source has: no layer waits for itself.
+        """
         layers: dict[int, list[tuple[graph.Pair, Form]]] = {}
         tangents: dict[int, tuple[graph.Pair, Form]] = {}
         forms, readers = self._forms()
+        depths = self._depths()
         for node, form in forms:
             root = self._roots.get(id(node))
             held = root.held if root is not None else "inc" if isinstance(node, graph.Dual) else "cov"
             if held == "cov":
-                tangents.setdefault(id(form.source), (node, form))
+                source = form.source
+                depth = 1 + depths[id(source.cov)] if isinstance(source, graph.DualCall) else 0
+                before = form.inner is None or depths[id(form.inner)] < depth
+                if before and min(form.value, form.slope, form.constant) >= 0.0:
+                    tangents.setdefault(id(form.source), (node, form))
             elif form.inner is None and form.value > 0.0 and form.constant >= 0.0:
                 layers.setdefault(id(form.source), []).append((node, form))
         for key, ((node, form), *more) in layers.items():
             tangent, of_tangent = tangents.get(key, (None, None))
-            if of_tangent is not None and of_tangent.constant and not form.constant:
-                tangent = of_tangent = None  # where the layer vanishes, it does not
+            if of_tangent is not None and form.constant == 0.0:
+                inner = of_tangent.inner
+                if of_tangent.constant or not (inner is None or id(inner) in self._layers):
+                    tangent = of_tangent = None  # it may not vanish where the layer does
             members = {id(node), id(tangent)} - {id(None)}
             layer = Layer(node, form, tangent, of_tangent, readers[key] <= members)
             if not more and (layer.alone or isinstance(node, graph.Sum)):
                 self._layers |= dict.fromkeys(members, layer)
+
+    def _depths(self) -> dict[int, int]:
+        """How many functions each node stands on, one on another."""
+        found: dict[int, int] = {}
+        for node in self.network.order:
+            below = max((found[id(read)] for read in graph.operands(node)), default=0)
+            found[id(node)] = below + isinstance(node, graph.Dual)
+        return found
 
     def _forms(self) -> tuple[list[tuple[graph.Pair, Form]], dict[int, set[int]]]:
         """What may be layers or tangent kernels, and the readers of every source."""
@@ -196,6 +214,8 @@ class Dense(Values):
                 return self._place("first_layer", (e,), _rates(layer))
         else:
             slopes = _slopes(source)
+            if slopes == (0.0, 1.0):
+                self._positive.add(id(layer.node))
             if slopes is not None and layer.alone:
                 return self._bent(layer, source, slopes, t, before)
             e, d = self._call(source, NO_AXES)
@@ -221,12 +241,10 @@ class Dense(Values):
             below = self._layers.get(id(tangent.inner))
             trained = below is not None and below.node is call.cov
         t = self._begun(tangent, t)
-        if slopes == (0.0, 1.0):
-            self._positive.add(id(layer.node))
-            if trained and layer.form.constant == 0.0:
+        if slopes == (0.0, 1.0) and trained:
+            if layer.form.constant == 0.0:
                 return self.emit("relu_layer", e, t, n=signed, grid=NO_AXES)
-            if trained:
-                return self._place("relu_bias_layer", (e, t), _rates(layer), signed)
+            return self._place("relu_bias_layer", (e, t), _rates(layer), signed)
         left, right = slopes
         size = 0.5 * (left * left + right * right)  # alpha^2 + beta^2
         linear = (0.5 * (left + right)) ** 2 / size if size else 1.0
@@ -264,9 +282,9 @@ class Dense(Values):
     def _joined(self, parts: list[graph.Part], norms: Norms) -> int:
         """The co-correlation of a sum from those of its terms."""
         down = sides(lambda side: Number(1.0, ((norms[side], -0.5),)))
-        terms = [(part, self._product(part, NO_AXES)) for part in parts]
+        products = [(part, self._product(part, NO_AXES)) for part in parts]
         near, far = self.emit("start", grid=NO_AXES)
-        for part, e in terms:
+        for part, e in products:
             p = self._factors(part, down, NO_AXES)
             near, far = self.emit("collect", near, far, e, p=p, grid=NO_AXES)
         return self.value_of("join", near, far, grid=NO_AXES)
