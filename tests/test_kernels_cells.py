@@ -122,22 +122,22 @@ def test_normal_and_both(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
 def test_data(dtype, channels):
-    """Increments and products of data, summed in float64 whatever the registers are."""
+    """Increments and products of data at several cells, summed in float64 whatever the registers are."""
     rng = np.random.default_rng(channels)
     v = lanes(dtype)
-    x, y = rng.standard_normal((2, channels)), rng.standard_normal((3, channels, v))
-    scales = np.array([rng.uniform(0.5, 2.0, v), np.ones(v)]).astype(dtype)
-    x[1] = y[2, :, 5]
-    work, total = np.full(3 * v, 7, dtype), np.empty(v)
-    s = scales.ravel()
-    place = (work, v, x.ravel(), channels, y.ravel(), 2 * channels * v, channels)
-    increments.differences(*place, 1.0, s, 0, total)
-    close(work[v : 2 * v], ((x[1][:, None] - scales[0] * y[2]) ** 2).sum(0), dtype, 4)
-    increments.differences(*place, 1.0, s, v, total)
+    x, y = rng.standard_normal((3, channels)), rng.standard_normal((4, channels, 2 * v))
+    work, total = np.full(8 * v, 7, dtype), np.empty(2 * v)
+    cells = np.array([1, 0, 1]), np.array([3, 2, 0])
+    place = (work, v, cells, x.ravel(), (channels, channels), y.ravel(), (0, 2 * channels * v), channels)
+    left, right = x[cells[0] + 1, :, None], y[cells[1]]
+    increments.differences(*place, total)
+    close(work[v : 7 * v].reshape(3, 2 * v), ((left - right) ** 2).sum(1), dtype, 4)
+    increments.products(*place, total)
+    close(work[v : 7 * v].reshape(3, 2 * v), (left * right).sum(1), dtype, 4)
+    x[2] = y[3, :, 5]
+    increments.differences(*place, total)
     assert work[v + 5] == 0.0
-    increments.products(*place, 0.5, s, 0, total)
-    close(work[v : 2 * v], 0.5 * scales[0] * (x[1][:, None] * y[2]).sum(0), dtype, 4)
-    assert (work[:v] == 7).all() and (work[2 * v :] == 7).all()
+    assert (work[:v] == 7).all() and (work[7 * v :] == 7).all()
 
 
 def windows(rng, n, m, size):
@@ -255,14 +255,13 @@ def test_sums_over_channels(dtype, channels, times):
     v = times * lanes(dtype)
     rng = np.random.default_rng(channels)
     x, y = rng.standard_normal(channels), rng.standard_normal((channels, v))
-    scales = rng.uniform(0.5, 2.0, v).astype(dtype)
     work, total = np.zeros(v, dtype), np.empty(v)
-    given = x, 0, y.ravel(), 0, channels, 0.7, scales, 0, total
+    here = np.zeros(1, np.int64)
+    given = (here, here), x, (0, channels), y.ravel(), (0, channels * v), channels, total
     cells.differences(work, 0, *given)
-    want = ((0.7 * x[:, None] - scales.astype(float) * y) ** 2).sum(0)
-    np.testing.assert_allclose(work, want, rtol=4 * EPS[dtype] + 1e-14)
+    np.testing.assert_allclose(work, ((x[:, None] - y) ** 2).sum(0), rtol=4 * EPS[dtype] + 1e-14)
     cells.products(work, 0, *given)
-    close(work, 0.7 * scales.astype(float) * (x @ y), dtype)
+    close(work, x @ y, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -26,12 +26,12 @@ CHUNK, LONG = 16, 64
 """Cells that a stretch takes at a time: where it keeps values of its own, and where it keeps none."""
 
 OPERATIONS = (
-    "data",  # a <- increments of the data n, scaled by parameter p
+    "data",  # a <- increments of the data n
     "gain",  # a gains the increments of a term with co-correlation c (-1: one), parameters p
     "zero",  # a <- 0
     "copy",  # a <- b
     "recall",  # a gains what the step before made of b, by map n; nothing at first
-    "cross",  # a <- products of the data n, scaled by parameter p
+    "cross",  # a <- products of the data n
     "covariance",  # a <- covariance of the increments b; parameters p: deviation over scale, and scale
     "co",  # a <- co-correlation of the increments b; parameters p: deviation over scale and its inverse
     "normal",  # a <- co-correlation of the covariance b, inverse deviations p
@@ -143,6 +143,7 @@ def run(
     fixed = borrow(row_constants)
     none = strip(work, 0, 0)
     spots = places.reshape(places.size)
+    side = places.shape[1] * places.shape[2]
     for u in range(components.shape[0]):
         component = strip(components.reshape(components.size), u * axes, axes)
         for s in range(places.shape[1]):
@@ -181,20 +182,22 @@ def run(
                         pb = (registers[rb, 0] - (low if registers[rb, 1] else 0)) * v if rb >= 0 else 0
                         pc = (registers[rc, 0] - (low if registers[rc, 1] else 0)) * v if rc >= 0 else 0
                         size, at_row, at_col = blocks[p, 0], blocks[p, 1], blocks[p, 2]
-                        if op == RELU or op == START:
-                            here = (
-                                strip(spots, space * places.shape[2] + low, high - low),
-                                strip(
-                                    spots,
-                                    (places.shape[1] + space) * places.shape[2] + low, high - low,
-                                ),
-                                strip(
-                                    spots,
-                                    (3 * places.shape[1] + space) * places.shape[2] + low, high - low,
-                                ),
-                            )  # fmt: skip
+                        if op == RELU or op == START or op == DATA or op == CROSS:  # cell by cell themselves
+                            at = space * places.shape[2] + low
+                            here = strip(spots, at, high - low), strip(spots, at + side, high - low)
+                            if op == DATA or op == CROSS:
+                                channels = sources[n, 0]
+                                first_at = sources[n, 1] + i * channels, height * channels
+                                second_at = sources[n, 2], channels * v
+                                given = work, pa + low * v, here, x1, first_at, x2, second_at, channels, total
+                                if op == DATA:
+                                    differences(*given)
+                                else:
+                                    products(*given)
+                                continue
                             relu(
-                                work, pa + low * v, pb + low * v if rb >= 0 else -1, here, (rp, cp),
+                                work, pa + low * v, pb + low * v if rb >= 0 else -1,
+                                (*here, strip(spots, at + 3 * side, high - low)), (rp, cp),
                                 (at_row + i, size * height, height), (at_col, size * v),
                                 rk, ck, n, i, code[k, 7], fixed,
                             )  # fmt: skip
@@ -260,20 +263,6 @@ def run(
                             elif op == FRESH:
                                 if row == col and 0 <= i - own < v:
                                     a[i - own] += left[0, i] * right[0, i - own]
-                            elif op == DATA or op == CROSS:
-                                channels = sources[n, 0]
-                                x_at = sources[n, 1] + (row * height + i) * channels
-                                y_at = sources[n, 2] + col * channels * v
-                                q = at_col + col * size * v
-                                scale = np.float64(left[0, i])
-                                if op == DATA:
-                                    differences(
-                                        work, pa + m * v, x1, x_at, x2, y_at, channels, scale, cp, q, total
-                                    )
-                                else:
-                                    products(
-                                        work, pa + m * v, x1, x_at, x2, y_at, channels, scale, cp, q, total
-                                    )
                             elif op == LOAD:
                                 at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
                                 known = places[3, space, m] < 16

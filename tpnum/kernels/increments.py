@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from tpnum.kernels._jit import full_width, kernel
 from tpnum.kernels._poly import angle, segment
 from tpnum.kernels._views import (
@@ -27,78 +25,79 @@ from tpnum.kernels._views import (
 
 
 @kernel
-def differences(work, a, x, at, y, column, channels, scale, scales, q, total):
-    """a[k] = sum_c (s x_c - s_k y_ck)^2, whatever the type of the registers in float64; |a| = |total|."""
+def differences(work, a, cells, x, x_at, y, y_at, channels, total):
+    """a[k] = sum_c (x_c - y_ck)^2 at cell after cell, in float64 whatever the type of the registers.
+
+    ``x_at`` and ``y_at`` are where positions begin and how far they are apart; a cell has |total| lanes.
+    """
     full_width()
+    rows, cols = cells
     v = total.size
     piece = lanes(work)
-    u0 = scale * get(x, at)
-    if channels == 3:  # the sum is never in memory
-        u1, u2 = scale * get(x, at + 1), scale * get(x, at + 2)
+    for m in range(rows.size):
+        at = x_at[0] + rows[m] * x_at[1]
         for low in range(0, v, piece):
-            for lane in range(piece):
-                k = low + lane
-                s = np.float64(get_read(scales, q + k))
-                d0 = u0 - s * get_read(y, column + k)
-                d1 = u1 - s * get_read(y, column + v + k)
-                d2 = u2 - s * get_read(y, column + 2 * v + k)
-                put_first(work, a + k, work.dtype.type(d0 * d0 + (d1 * d1 + d2 * d2)))
-        return
-    for low in range(0, v, piece):
-        for lane in range(piece):
-            put_second(total, low + lane, 0.0)
-        c = 0
-        while c + 4 <= channels:
-            u0, u1 = scale * get(x, at + c), scale * get(x, at + c + 1)
-            u2, u3 = scale * get(x, at + c + 2), scale * get(x, at + c + 3)
-            for lane in range(piece):
-                k = low + lane
-                o = column + c * v + k
-                s = np.float64(get_read(scales, q + k))
-                d0, d1 = u0 - s * get_read(y, o), u1 - s * get_read(y, o + v)
-                d2, d3 = u2 - s * get_read(y, o + 2 * v), u3 - s * get_read(y, o + 3 * v)
-                put_second(total, k, get_second(total, k) + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)))
-            c += 4
-        while c < channels:
-            u0 = scale * get(x, at + c)
-            for lane in range(piece):
-                k = low + lane
-                d0 = u0 - np.float64(get_read(scales, q + k)) * get_read(y, column + c * v + k)
-                put_second(total, k, get_second(total, k) + d0 * d0)
-            c += 1
-        for lane in range(piece):
-            put_first(work, a + low + lane, work.dtype.type(get_second(total, low + lane)))
+            out = a + m * v + low
+            column = y_at[0] + cols[m] * y_at[1] + low
+            if channels == 3:  # the sum is never in memory
+                u0, u1, u2 = get(x, at), get(x, at + 1), get(x, at + 2)
+                for k in range(piece):
+                    d0 = u0 - get_read(y, column + k)
+                    d1 = u1 - get_read(y, column + v + k)
+                    d2 = u2 - get_read(y, column + 2 * v + k)
+                    put_first(work, out + k, work.dtype.type(d0 * d0 + (d1 * d1 + d2 * d2)))
+                continue
+            for k in range(piece):
+                put_second(total, k, 0.0)
+            c = 0
+            while c + 4 <= channels:
+                u0, u1, u2, u3 = get(x, at + c), get(x, at + c + 1), get(x, at + c + 2), get(x, at + c + 3)
+                for k in range(piece):
+                    o = column + c * v + k
+                    d0, d1 = u0 - get_read(y, o), u1 - get_read(y, o + v)
+                    d2, d3 = u2 - get_read(y, o + 2 * v), u3 - get_read(y, o + 3 * v)
+                    put_second(total, k, get_second(total, k) + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)))
+                c += 4
+            while c < channels:
+                u0 = get(x, at + c)
+                for k in range(piece):
+                    d0 = u0 - get_read(y, column + c * v + k)
+                    put_second(total, k, get_second(total, k) + d0 * d0)
+                c += 1
+            for k in range(piece):
+                put_first(work, out + k, work.dtype.type(get_second(total, k)))
 
 
 @kernel
-def products(work, a, x, at, y, column, channels, scale, scales, q, total):
-    """a[k] = s s_k sum_c x_c y_ck, summed in float64; |a| = |total|."""
+def products(work, a, cells, x, x_at, y, y_at, channels, total):
+    """a[k] = sum_c x_c y_ck at cell after cell, summed in float64; otherwise as `differences`."""
     full_width()
+    rows, cols = cells
     v = total.size
     piece = lanes(work)
-    for low in range(0, v, piece):
-        for lane in range(piece):
-            put_second(total, low + lane, 0.0)
-        c = 0
-        while c + 4 <= channels:
-            u0, u1 = scale * get(x, at + c), scale * get(x, at + c + 1)
-            u2, u3 = scale * get(x, at + c + 2), scale * get(x, at + c + 3)
-            for lane in range(piece):
-                o = column + c * v + low + lane
-                near = u0 * get_read(y, o) + u1 * get_read(y, o + v)
-                far = u2 * get_read(y, o + 2 * v) + u3 * get_read(y, o + 3 * v)
-                put_second(total, low + lane, get_second(total, low + lane) + (near + far))
-            c += 4
-        while c < channels:
-            u0 = scale * get(x, at + c)
-            for lane in range(piece):
-                o = column + c * v + low + lane
-                put_second(total, low + lane, get_second(total, low + lane) + u0 * get_read(y, o))
-            c += 1
-        for lane in range(piece):
-            k = low + lane
-            turned = get_second(total, k) * np.float64(get_read(scales, q + k))
-            put_first(work, a + k, work.dtype.type(turned))
+    for m in range(rows.size):
+        at = x_at[0] + rows[m] * x_at[1]
+        for low in range(0, v, piece):
+            out = a + m * v + low
+            column = y_at[0] + cols[m] * y_at[1] + low
+            for k in range(piece):
+                put_second(total, k, 0.0)
+            c = 0
+            while c + 4 <= channels:
+                u0, u1, u2, u3 = get(x, at + c), get(x, at + c + 1), get(x, at + c + 2), get(x, at + c + 3)
+                for k in range(piece):
+                    o = column + c * v + k
+                    near = u0 * get_read(y, o) + u1 * get_read(y, o + v)
+                    far = u2 * get_read(y, o + 2 * v) + u3 * get_read(y, o + 3 * v)
+                    put_second(total, k, get_second(total, k) + (near + far))
+                c += 4
+            while c < channels:
+                u0 = get(x, at + c)
+                for k in range(piece):
+                    put_second(total, k, get_second(total, k) + u0 * get_read(y, column + c * v + k))
+                c += 1
+            for k in range(piece):
+                put_first(work, out + k, work.dtype.type(get_second(total, k)))
 
 
 @kernel

@@ -22,31 +22,29 @@ def _taps(work, out, source, size, step, count, place, taps):
         run = min(runs[place], last - place) if step == size else 1
         place += run
         length = run * size
-        if high - e == 3:
+        taken = min(high - e, 3)
+        if taken == 3:
             a, b, c = index[e] * step + source, index[e + 1] * step + source, index[e + 2] * step + source
             u, v, w = weights[e], weights[e + 1], weights[e + 2]
             for k in range(length):
                 near = u * get_read(work, a + k) + v * get_read(work, b + k)
                 put_first(work, out + k, near + w * get_read(work, c + k))
-        elif high - e == 1:
+        elif taken == 2:
+            a, b = index[e] * step + source, index[e + 1] * step + source
+            u, v = weights[e], weights[e + 1]
+            for k in range(length):
+                put_first(work, out + k, u * get_read(work, a + k) + v * get_read(work, b + k))
+        elif taken == 1:
             a, u = index[e] * step + source, weights[e]
             for k in range(length):
                 put_first(work, out + k, u * get_read(work, a + k))
         else:
             for k in range(length):
                 put_first(work, out + k, zero)
-            if (high - e) % 2 != 0:
-                a, u = index[e] * step + source, weights[e]
-                for k in range(length):
-                    put_first(work, out + k, u * get_read(work, a + k))
-                e += 1
-            while e < high:
-                a, b = index[e] * step + source, index[e + 1] * step + source
-                u, v = weights[e], weights[e + 1]
-                for k in range(length):
-                    near = get_first(work, out + k) + u * get_read(work, a + k)
-                    put_first(work, out + k, near + v * get_read(work, b + k))
-                e += 2
+        for one in range(e + taken, high):
+            a, u = index[one] * step + source, weights[one]
+            for k in range(length):
+                put_first(work, out + k, get_first(work, out + k) + u * get_read(work, a + k))
         out += length
 
 

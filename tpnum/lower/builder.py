@@ -89,7 +89,7 @@ class Builder:
         self.tables = SeriesTables()
         self.series: list[tuple[Grid, tuple[np.ndarray, np.ndarray]]] = []
         self.duals: list[str] = []
-        self.sources: list[tuple[str, str]] = []
+        self.sources: dict[tuple, tuple[tuple[str, str], Pair]] = {}
         self.code: list[Instruction] = []
         self._made = 0
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.blocks import BlockProgram
     from tpnum.lower.layout import Layout
+    from tpnum.lower.numbers import Number
     from tpnum.lower.schedule import Schedule
 
 Kept: TypeAlias = "Callable[[int, Callable[[], Any]], Any]"
@@ -212,7 +213,8 @@ class Program:
     def bytes_of(self, side: int) -> float:
         """Bytes that an example's numbers, data and series take, laid out."""
         numbers, tables = self.selection.numbers, self.selection.tables
-        lines = [self.selection.profiles[side].data[names[side]] for names in self.selection.sources]
+        sources = self.selection.sources.values()
+        lines = [self.selection.profiles[side].data[names[side]] for names, _ in sources]
         data = sum(x.shape[-1] * int(np.prod([n + 1 for n in x.shape[1:-1]], initial=1)) for x in lines)
         series = zip(self.selection.series, tables.entries, strict=True)
         terms = sum(entry[1] * positions(grid, side) for (grid, _), entry in series)
@@ -242,7 +244,8 @@ class Program:
         """The numbers, constants, data and series of one side, per strip in flat arrays."""
         numbers = self.selection.numbers.arrays(side, self.dtype)
         constants = self.selection.numbers.constant_arrays(side, self.dtype)
-        data = [self._data(side, names[side]) for names in self.selection.sources]
+        sources = self.selection.sources.values()
+        data = [self._data(side, names[side], scale[side]) for names, scale in sources]
         series = [self._series(side, k) for k in range(len(self.selection.series))]
         made = []
         for strip in strips:
@@ -273,13 +276,14 @@ class Program:
             )
         return made
 
-    def _data(self, side: int, name: str) -> np.ndarray:
-        """(N, positions, channels) of a data line over the root of the channels, zero in the padding."""
+    def _data(self, side: int, name: str, scale: Number) -> np.ndarray:
+        """(N, positions, channels) of scaled data over the root of the channels, zero in the padding."""
         profile = self.selection.profiles[side]
         names = [n for n, _ in profile.site.lines.axes(name)]
         x = np.asarray(profile.data[name], np.float64)
         order = [1 + names.index(n) for n in sorted(names)]
-        x = np.transpose(x, (0, *order, x.ndim - 1)) / np.sqrt(x.shape[-1])
+        each = scale.values(profile, ()).reshape(-1, *(1,) * (x.ndim - 1)) / np.sqrt(x.shape[-1])
+        x = np.transpose(x, (0, *order, x.ndim - 1)) * each
         x = np.pad(x, [(0, 0), *[(0, 1)] * len(names), (0, 0)])
         return x.reshape(x.shape[0], -1, x.shape[-1])
 

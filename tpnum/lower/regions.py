@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Profiles = tuple[ProfileValues, ProfileValues]
 
 
-STRIP = 128 << 10
+STRIP = 512 << 10
 """Bytes of a strip's registers that stay in the second-level cache."""
 LANES = 128
 """The most columns at a time: more hide no more of what an instruction waits for."""

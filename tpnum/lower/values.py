@@ -192,10 +192,9 @@ class Values(Builder):
         return self.value_of("covariance", value, p=p, grid=grid)
 
     def _data(self, op: str, node: graph.Gram, grid: Grid, scale: Pair) -> int:
-        if node.data not in self.sources:
-            self.sources.append(node.data)
-        p = self.numbers.place(grid, scale)
-        return self.value_of(op, p=p, n=self.sources.index(node.data), grid=grid)
+        key = node.data, *(one.key for one in scale)
+        self.sources[key] = node.data, scale
+        return self.value_of(op, n=list(self.sources).index(key), grid=grid)
 
     def _root(self, node: graph.Pair | None) -> Root | None:
         """The root that holds a node here: itself, or its twin."""
