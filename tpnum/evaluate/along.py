@@ -16,6 +16,7 @@ from tpnum.law import graph
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.general import PairValues
     from tpnum.program.lines import Axes
 
@@ -49,10 +50,16 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
         lengths = [n for part in along for n in (k.shape[wanted.index(key)] for key in part if keeps)]
         return np.broadcast_to(k, (*full, *lengths)).reshape(size, *_products(lengths))
 
+    cross, direction = matrices(node.cross, True), matrices(node.direction, _directed(node))
     same = np.broadcast_to(values.coincide(frame), full).ravel() == 1.0
+    if node.sides[0] == node.sides[1] and cross is not None:
+        same = same | _one_vector(families, places, cross)
+    moments = None
+    if node.moments is not None:
+        first, second = (_moments(values, node, side, base, full) for side in (0, 1))
+        moments = first, second
     account = values.profiles[0].account
     where = " and ".join(dict.fromkeys(values.profiles[0].site.lines.where(name) for name in node.names))
-    cross, direction = matrices(node.cross, True), matrices(node.direction, _directed(node))
     source = np.arange(size)
     if _alike(values, node) and places[0] is not None and places[1] is not None:
         each = [
@@ -72,12 +79,13 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
             _some(direction, kept),
             account.rtol,
             account.budget,
+            None if moments is None else (moments[0][kept], moments[1][kept]),
         )
     except LimitError as failed:
         raise LimitError(f"{where} has no limit: {failed}") from None
-    scale = np.max(np.abs(value), initial=0.0)
-    if error and scale:
-        account.note(error / scale, f"the expectation along axes over {where}")
+    scale, worst = np.max(np.abs(value), initial=0.0), np.max(error, initial=0.0)
+    if worst and scale:
+        account.note(worst / scale, f"the expectation along axes over {where}")
     if len(kept) < size:
         value = _both(value, source)
     sizes = [[n for name, n in axes if name in node.over] for axes in (node.rows, node.cols)]
@@ -91,6 +99,37 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
 
 def _some(array: np.ndarray | None, kept: np.ndarray) -> np.ndarray | None:
     return None if array is None else array[kept]
+
+
+def _one_vector(
+    families: list[Family | None], places: list[np.ndarray | None], cross: np.ndarray
+) -> np.ndarray:
+    """Where u - v has no variance and no mean: the rows and the columns may be equal inputs of two arrays."""
+    (left, right), (a, b) = families, places
+    if left is None or right is None or a is None or b is None or cross.shape[1] != cross.shape[2]:
+        return np.zeros(len(cross), dtype=bool)
+    u, v = (np.einsum("wii->wi", family.cov) for family in (left, right))
+    apart = u[a] + v[b] - 2.0 * np.einsum("cii->ci", cross)
+    if left.mean is not None or right.mean is not None:
+        means = (np.zeros(u.shape) if family.mean is None else family.mean for family in (left, right))
+        apart = apart + (next(means)[a] - next(means)[b]) ** 2
+    return np.asarray((apart <= SAME * (u[a] + v[b])).all(axis=1))
+
+
+def _moments(
+    values: PairValues, node: graph.Jointly, side: int, base: list[Dim], full: tuple[int, ...]
+) -> np.ndarray:
+    """E F^2 of one side at every cell, (cells,), or of every entry along the axes, (cells, d)."""
+    assert node.moments is not None
+    moment, profile = node.moments[side], values.profiles[side]
+    along = [(name, n) for name, n in (node.rows, node.cols)[side] if name in node.over]
+    own: list[Hashable] = [("", side)]
+    own += [(name, 2 if (name, 2) in base else side) for name, _ in profile.axes(moment)]
+    aligned = labels.align(
+        profile(moment)[values.slices[side]], own, [*base, *((name, side) for name, _ in along)]
+    )
+    found = np.broadcast_to(aligned, (*full, *(n for _, n in along)))
+    return found.reshape(int(np.prod(full)), *([-1] if along else []))
 
 
 def _alike(values: PairValues, node: graph.Jointly) -> bool:

@@ -1,14 +1,14 @@
-"""Pairs of Gaussian vectors on shared points: conditional factors, and products of largest entries."""
+"""Pairs of Gaussian vectors on shared points: conditional factors, products of what largest entries leave."""
 
 from __future__ import annotations
 
 import math
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._jit import kernel
+from tpnum.kernels._jit import kernel, reduction
 
-LANES = 8
-"""Sums over points are kept in so many parts, whose number is a multiple of it."""
+BLOCK = 128
+"""Points that are gone over together: what is made of them stays in the first-level cache."""
 
 
 @kernel
@@ -71,18 +71,6 @@ def _largest(v, floor, out):
 
 
 @kernel
-def _sum(x, lanes):
-    lanes[:] = 0.0
-    for k in range(0, x.shape[0], LANES):
-        for j in range(LANES):
-            lanes[j] += x[k + j]
-    total = 0.0
-    for j in range(LANES):
-        total += lanes[j]
-    return total
-
-
-@kernel
 def largest(u, floor, values, shares):
     """The largest entry of u (families, d, points), at least ``floor``, and 1 at the first that it is.
 
@@ -126,54 +114,70 @@ def _take(own, value, free, out):
 
 
 @kernel
-def _weigh(share, mean, smooth, weight, total):
-    for k in range(total.shape[0]):
-        total[k] += weight[k] * (share[k] - mean - smooth[k])
-
-
-@kernel
-def max_products(turned, z, b, floor, c0, c1, c2, left, a, v, f, lanes, out):
-    """Add to out (pairs,) the sums over points of left[a] (F(v) - c0 - c1 v - v' c2 v), F the largest entry.
-
-    v = turned z, coefficients those of family b; scratch v (e, points), f (2, points), lanes.
-    """
+def _monomials(v, out):
+    """v, then the products of its rows, one row each."""
     d = v.shape[0]
-    for p in range(turned.shape[0]):
-        q = b[p]
-        _combine(borrow(turned[p]), z, v)
-        value, bend, rest = borrow(f[0]), borrow(f[1]), borrow(left[a[p]])
-        _largest(v, floor, value)
-        for i in range(d):
-            line, slope, quarter = borrow(v[i]), c1[q, i], c2[q, i, i]
-            for k in range(value.shape[0]):
-                bend[k] = slope + quarter * line[k]
-            for j in range(i):
-                other, coef = borrow(v[j]), 2.0 * c2[q, i, j]
-                for k in range(value.shape[0]):
-                    bend[k] += coef * other[k]
-            for k in range(value.shape[0]):
-                value[k] -= bend[k] * line[k]
-        for k in range(value.shape[0]):
-            value[k] = (value[k] - c0[q]) * rest[k]
-        out[p] += _sum(value, lanes)
+    row = d
+    for i in range(d):
+        own, first = borrow(out[i]), borrow(v[i])
+        for k in range(own.shape[0]):
+            own[k] = first[k]
+        if out.shape[0] > d:
+            for j in range(i + 1):
+                made, second = borrow(out[row]), borrow(v[j])
+                for k in range(made.shape[0]):
+                    made[k] = first[k] * second[k]
+                row += 1
 
 
 @kernel
-def slope_products(turned, z, b, floor, q, slopes, left, a, direction, v, w, s, f, lanes, out):
-    """Add to out (pairs,) the sums over points of (W(v) - q - slopes v)' direction left[a], W the shares.
+def _subtract(constant, smooth, out):
+    for k in range(out.shape[0]):
+        out[k] -= constant + smooth[k]
 
-    ``direction`` (pairs, e, d); scratch v, w, s (e, points), f (4, points), lanes.
+
+@reduction
+def _dot(x, y):
+    total = 0.0
+    for k in range(x.shape[0]):
+        total += x[k] * y[k]
+    return total
+
+
+@kernel
+def residual_products(turned, z, b, floor, shares, constant, coefs, left, a, v, g, terms, f, cross, own):
+    """Sums over points of products of residuals, E g g' at two windows without what polynomials say of it.
+
+    v = turned z (pairs, e, points) and g its largest entry, at least ``floor``, or with ``shares`` the e
+    indicators of who that is.  Residuals are g less ``constant`` (families, g) and ``coefs`` (families, g,
+    terms) times v and, if there are so many terms, the products of its rows; those of the first window are
+    ``left`` (blocks, families, g, points of a block).  Fills cross (pairs, g left, g) and own (pairs, g, g).
+    Scratch for a block of points: v (e, .), g (g, .), terms (terms, .), f (1 + g, .).
     """
-    e = v.shape[0]
+    size = v.shape[1]
     for p in range(turned.shape[0]):
-        _combine(borrow(turned[p]), z, v)
-        _combine(borrow(direction[p]), borrow(left[a[p]]), w)
-        _combine(borrow(slopes[b[p]]), v, s)
-        value, total, free, share = borrow(f[0]), borrow(f[1]), borrow(f[2]), borrow(f[3])
-        _largest(v, floor, value)
-        total[:] = 0.0
-        _above(value, floor, free)
-        for i in range(e):
-            _take(borrow(v[i]), value, free, share)
-            _weigh(share, q[b[p], i], borrow(s[i]), borrow(w[i]), total)
-        out[p] += _sum(total, lanes)
+        q, r = b[p], a[p]
+        for block in range(z.shape[0]):
+            _combine(borrow(turned[p]), borrow(z[block]), v)
+            value = borrow(f[0])
+            _largest(v, floor, value)
+            if shares:
+                _shares(v, value, floor, g)
+            else:
+                only = borrow(g[0])
+                for k in range(size):
+                    only[k] = value[k]
+            _monomials(v, terms)
+            smooth = borrow(f[1:])
+            _combine(borrow(coefs[q]), terms, smooth)
+            given = borrow(left[block, r])
+            for j in range(g.shape[0]):
+                residual = borrow(g[j])
+                _subtract(constant[q, j], borrow(smooth[j]), residual)
+                for i in range(given.shape[0]):
+                    cross[p, i, j] += _dot(borrow(given[i]), residual)
+                for i in range(j + 1):
+                    own[p, i, j] += _dot(borrow(g[i]), residual)
+        for j in range(g.shape[0]):
+            for i in range(j):
+                own[p, j, i] = own[p, i, j]

@@ -72,8 +72,13 @@ def is_along(lines: Lines, name: str) -> bool:
     return isinstance(lines.by_name[name], Along)
 
 
-def pair(pairs: Pairs, tied: Axes, placed: Sequence[Sequence[Placed]]) -> tuple[float, graph.Pair] | None:
-    """A coefficient and the node of what stands at the first and the second input; None is zero."""
+def pair(
+    pairs: Pairs, tied: Axes, placed: Sequence[Sequence[Placed]], moments: bool = False
+) -> tuple[float, graph.Pair] | None:
+    """A coefficient and the node of what stands at the first and the second input; None is zero.
+
+    With ``moments`` the node has the second moments of both sides, if they are alike.
+    """
     sides = [
         _side(lines, [(atom.fn, _one(lines, atom)) for atom in atoms]) if atoms else None
         for lines, atoms in zip(pairs.lines, placed, strict=True)
@@ -109,6 +114,7 @@ def pair(pairs: Pairs, tied: Axes, placed: Sequence[Sequence[Placed]]) -> tuple[
         direction=direction,
         over=over,
         names=tuple(side.source for side in known),
+        moments=_moments(pairs, placed) if moments and known == [known[0]] * 2 and what == "value" else None,
     )
     loose = tuple(axis for axis in tied if axis[0] in over and axis in (*rows, *cols))
     if loose:
@@ -117,6 +123,15 @@ def pair(pairs: Pairs, tied: Axes, placed: Sequence[Sequence[Placed]]) -> tuple[
     for side in known:
         coef *= side.coef
     return coef, node
+
+
+def _moments(pairs: Pairs, placed: Sequence[Sequence[Placed]]) -> tuple[graph.Profile, graph.Profile] | None:
+    """E of the square of what stands at either input."""
+    found: list[graph.Profile] = []
+    for site, atoms in zip(pairs.sites, placed, strict=True):
+        for piece in site.along([*atoms, *atoms]):
+            found += piece.rows if piece.coef == 1.0 else ()
+    return (found[0], found[1]) if len(found) == 2 else None
 
 
 def halves(atoms: Sequence[Placed], lines: Lines) -> tuple[list[Placed], list[Placed]]:

@@ -269,6 +269,7 @@ class Jointly(Pair):
 
     ``own`` are their covariances at either input, ``cross`` those between them, None where one side is
     missing or both are independent; ``direction`` is the second moment of the directions of derivatives.
+    ``moments`` are the second moments of both sides, where these are one line at two inputs.
     """
 
     what: str
@@ -279,6 +280,7 @@ class Jointly(Pair):
     direction: Pair | None
     over: tuple[str, ...]
     names: tuple[str, ...]
+    moments: tuple[Profile, Profile] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,7 +64,7 @@ def profiles(node: Pair) -> list[Profile]:
             moments = call.moments if node.what == "value" else ()
             return _given(*call.means, *call.vars, *moments, *call.f_scalars, *call.g_scalars)
         case Jointly():
-            return _given(*node.own, *node.means)
+            return _given(*node.own, *node.means, *(node.moments or ()))
         case Weighted():
             return _given(node.weights)
         case Attention():

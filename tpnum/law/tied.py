@@ -74,7 +74,7 @@ class Tied:
         if not all(sides):
             site = 0 if sides[0] else 1
             return [self._placed(piece, site) for piece in self.site(site).along(atoms)]
-        made = along.pair(self.pairs, self.tied, sides)
+        made = along.pair(self.pairs, self.tied, sides, moments=True)
         return [] if made is None else [Piece(made[0], pairs=(made[1],))]
 
     @staticmethod

@@ -31,14 +31,23 @@ class Family:
     cov: np.ndarray
     mean: np.ndarray | None = None
 
+    @property
+    def means(self) -> np.ndarray:
+        """The means, (families, d), zeros too."""
+        return np.zeros(self.cov.shape[:2]) if self.mean is None else self.mean
+
     @cached_property
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Roots L (families, d, d) of the covariances, and their inverses, zero along what does not vary."""
+        """Symmetric roots L (families, d, d) of the covariances, and their inverses, zero on what is still.
+
+        They are alike where covariances are: the points of families that are nearly equal are too.
+        """
         values, vectors = np.linalg.eigh(0.5 * (self.cov + self.cov.transpose(0, 2, 1)))
         some = values > NOTHING * values[:, -1:]
         roots = np.sqrt(np.where(some, values, 0.0))
         inverse = np.divide(1.0, roots, out=np.zeros_like(roots), where=some)
-        return vectors * roots[:, None, :], inverse[:, :, None] * vectors.transpose(0, 2, 1)
+        turned = vectors.transpose(0, 2, 1)
+        return (vectors * roots[:, None, :]) @ turned, (vectors * inverse[:, None, :]) @ turned
 
     def at(self, which: slice, x: np.ndarray) -> np.ndarray:
         """u = L x + mean at points x (d, points): (families, d, points)."""
@@ -61,11 +70,3 @@ def matched_points(d: int, power: int) -> np.ndarray:
         return np.linalg.solve(root, z)
 
     return shared(("matched", d, power), make)
-
-
-def averaged(made: np.ndarray) -> tuple[np.ndarray, float]:
-    """The mean over replicates, and half a 95 % interval by the variances of all entries, which are alike."""
-    if not made.size:
-        return made.mean(axis=0), 0.0
-    variance = float(np.mean(made.var(axis=0, ddof=1))) / len(made)
-    return made.mean(axis=0), T95 * float(np.sqrt(variance))

@@ -20,6 +20,7 @@ from tpnum.gauss.special.batches import (
     homogeneous_or_none,
 )
 from tpnum.gauss.special.families import Family
+from tpnum.gauss.special.pairing import Moments, Pairing
 from tpnum.gauss.special.sampled_pairs import Sampler
 from tpnum.kernels.batchnorm import pair_moments
 
@@ -34,7 +35,7 @@ USUAL = 1e-6
 SAMPLED, EXACT, DERIVED = 1e-3, 1e-9, 1e-8
 """What is aimed at then, by points, by integrals, and by those of derivatives."""
 
-Result = tuple[np.ndarray, float]
+Result = tuple[np.ndarray, np.ndarray]
 Places = tuple[np.ndarray | None, np.ndarray | None]
 
 
@@ -48,42 +49,47 @@ def expectation(
     direction: np.ndarray | None,
     rtol: float,
     budget: int | None,
+    moments: Moments | None = None,
 ) -> Result:
-    """The values at cells, and the largest error.
+    """The values at cells, and the error of each.
 
     Cell c pairs family ``places[0][c]`` of the first and ``places[1][c]`` of the second side, with the
     covariances ``cross[c]`` (d, d') between them; where ``same[c]`` they are one vector.  A side that is None
     is 1; ``cross`` None means independence.  ``what`` is "value" (cells, or cells, d, d' for "normalise"),
-    "slope", E f J direction[c] J' g for directions (d, d'), or "back", E J' f direction[c] g J.
+    "slope", E f J direction[c] J' g for directions (d, d'), or "back", E J' f direction[c] g J.  ``moments``
+    are second moments of both sides at every cell: where these are nearly one vector, the value is nearly
+    that.
     """
-    sampler = Sampler(families, SAMPLED if rtol == USUAL else rtol, budget)
+    sampler = Sampler(SAMPLED if rtol == USUAL else rtol, budget)
     for side, (functional, family, place) in enumerate(zip(sides, families, places, strict=True)):
         if sides[1 - side] is None and functional is not None and family is not None and place is not None:
-            mean, error = sampler.mean(side, functional)
+            mean, error = sampler.mean(family, functional)
             made = mean[place]
-            return (made if functional.keeps else made[:, 0]), error
+            return (made if functional.keeps else made[:, 0]), error[place]
     first, second = sides
     a, b = places
+    u, v = families
     assert first is not None and second is not None and a is not None and b is not None
+    assert u is not None and v is not None
     if cross is None and direction is not None:
-        cross = np.zeros((len(a), *(family.cov.shape[1] for family in families if family is not None)))
+        cross = np.zeros((len(a), u.cov.shape[1], v.cov.shape[1]))
     if cross is None:
-        (left, error), (right, other) = (sampler.mean(side, f) for side, f in enumerate((first, second)))
+        (left, error), (right, other) = sampler.mean(u, first), sampler.mean(v, second)
         made = left[a][:, :, None] * right[b][:, None, :]
-        return (made if first.keeps else made[:, 0, 0]), error + other
+        size, other_size = (np.abs(x).max(axis=1, initial=0.0) for x in (left, right))
+        total = error[a] * other_size[b] + size[a] * other[b]
+        return (made if first.keeps else made[:, 0, 0]), total
     if what == "value" and _relu_like("slope", first, second, families) not in (None, "identity"):
-        return _of_signs(first, families, (a, b), cross, same), 0.0
+        return _of_signs(first, families, (a, b), cross, same), np.zeros(len(a))
     phi = _relu_like(what, first, second, families)
     if phi is not None:
-        out, error = _normalised(what, phi, first.eps, families, (a, b), cross, same, direction, rtol, budget)
-        apart = ~same
-        if what != "back" or direction is None or not apart.any():
-            return out, error
-        out[apart], other = sampler.pairs(  # no integral knows gradients of two different batches
-            what, first, second, (a[apart], b[apart]), cross[apart], same[apart], direction[apart]
-        )
-        return out, max(error, other)
-    return sampler.pairs(what, first, second, (a, b), cross, same, direction)
+        out, worst = _normalised(what, phi, first.eps, families, (a, b), cross, same, direction, rtol, budget)
+        apart, errors = ~same, np.full(len(a), worst)
+        if what == "back" and direction is not None and apart.any():  # which no integral knows of two batches
+            given = Pairing(u, v, a[apart], b[apart], cross[apart], same[apart], direction[apart])
+            out[apart], errors[apart] = sampler.pairs(what, first, second, given)
+        return out, errors
+    return sampler.pairs(what, first, second, Pairing(u, v, a, b, cross, same, direction, moments))
 
 
 def _relu_like(
@@ -135,7 +141,7 @@ def _normalised(
     direction: np.ndarray | None,
     rtol: float,
     budget: int | None,
-) -> Result:
+) -> tuple[np.ndarray, float]:
     """By integrals; cells of two different batches are left out for "back"."""
     left, right = families
     assert left is not None and right is not None

@@ -130,6 +130,44 @@ def argmax_joint(
     return _estimate("argmax_joint", (value, error, made[2]), shape, method, goal, scale)
 
 
+def exact_square(mean: np.ndarray, cov: np.ndarray, floor: float) -> np.ndarray | None:
+    """E max(u, floor)^2, floor 0 or -inf, (n,); None for windows of which it would be sampled."""
+    means, covs = _against_others(*_above(mean, cov, floor), (_size(cov, floor),))
+    m = means.shape[2] - 1
+    if m > _EXACT:
+        return None
+    (_, _, second), _ = tails.moments(*_flat(means, covs), m, _CLOSE.share(m + 1))
+    return np.asarray(second[0][:, 0, 0].reshape(means.shape[:2]).sum(axis=1))
+
+
+def exact_argmax(mean: np.ndarray, cov: np.ndarray, floor: float) -> np.ndarray | None:
+    """P(u_i is the largest, and above the floor), (n, d); None for windows of which it would be sampled."""
+    means, covs = _against_others(*_above(mean, cov, floor), (_size(cov, floor),))
+    m = means.shape[2] - 1
+    if m > _EXACT:
+        return None
+    flat_mean, flat_cov = _flat(means, covs)
+    value, _, _ = probability(flat_mean[:, :m], flat_cov[:, :m, :m], _CLOSE)
+    return np.asarray(value.reshape(means.shape[:2])[:, -cov.shape[1] :])
+
+
+_CLOSE = Aim.asked(None, 1e-12, None, LEAST)
+
+
+def _size(cov: np.ndarray, floor: float) -> int:
+    return cov.shape[1] + (floor == 0.0)
+
+
+def _above(mean: np.ndarray, cov: np.ndarray, floor: float) -> Part:
+    """The law with a coordinate that is the floor, the first, if there is one."""
+    if floor != 0.0:
+        return mean, cov
+    n, d = mean.shape
+    wide = np.zeros((n, d + 1, d + 1))
+    wide[:, 1:, 1:] = cov
+    return np.concatenate([np.zeros((n, 1)), mean], axis=1), wide
+
+
 def _estimate(
     name: str, made: tuple[np.ndarray, np.ndarray, Price], shape: tuple[int, ...], method: str, goal: Aim,
     scale: np.ndarray,
