@@ -263,9 +263,8 @@ class Dense(Values):
 
     def _gram(self, node: graph.Gram) -> int:
         if (id(node), NO_AXES) not in self._grams:
-            if node.data not in self.sources:
-                self.sources.append(node.data)
-            made = self.value_of("gram", n=self.sources.index(node.data), grid=NO_AXES)
+            self.sources[node.data] = node.data, both(1.0)
+            made = self.value_of("gram", n=list(self.sources).index(node.data), grid=NO_AXES)
             self._grams[id(node), NO_AXES] = made, both(1.0)
         return self._grams[id(node), NO_AXES][0]
 

@@ -71,7 +71,8 @@ def panels(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np.dtype
     if not made.sources:
         raise Unsupported("no entry depends on a product of two inputs")
     code, count = allocate(made.code, made.numbers.sizes)
-    return Panels(code, made.numbers, count, made.tables, tuple(made.duals), tuple(made.sources), tuple(keys))
+    grams = tuple(data for data, _ in made.sources.values())
+    return Panels(code, made.numbers, count, made.tables, tuple(made.duals), grams, tuple(keys))
 
 
 def allocate(instructions: list[Instruction], sizes: list[int]) -> tuple[np.ndarray, int]:
