@@ -8,45 +8,33 @@ at a covariance c that stays (the heat equation), and with c like E f' g' and E 
 from __future__ import annotations
 
 from tpnum.kernels._jit import kernel
+from tpnum.kernels.series import horner, needed
 
 SCRATCH = 8
 """Strips that `partials` works in."""
 
 
 @kernel
-def _horner(x, terms, a, g, b, h, j, work):
-    """Rows of ``work``: S = sum a_k b_kj x^k, S', S''/2; sum g b x^k and its derivative; the same of a h."""
+def _horner(x, s0, s1, s2, a, b, j, terms):
+    """S = sum_k a_k b_kj x^k, S' and S''/2."""
     n = x.size
-    s0, s1, s2 = work[0, :n], work[1, :n], work[2, :n]
-    u0, u1, w0, w1 = work[3, :n], work[4, :n], work[5, :n], work[6, :n]
     for m in range(n):
         s0[m] = 0.0
         s1[m] = 0.0
         s2[m] = 0.0
-        u0[m] = 0.0
-        u1[m] = 0.0
-        w0[m] = 0.0
-        w1[m] = 0.0
     k = terms
     while k & 3:
         k -= 1
-        a0, g0 = a[k], g[k]
-        b0, h0 = b[k, j : j + n], h[k, j : j + n]
+        a0, b0 = a[k], b[k, j : j + n]
         for m in range(n):
             z = x[m]
             s2[m] = s2[m] * z + s1[m]
             s1[m] = s1[m] * z + s0[m]
             s0[m] = s0[m] * z + a0 * b0[m]
-            u1[m] = u1[m] * z + u0[m]
-            u0[m] = u0[m] * z + g0 * b0[m]
-            w1[m] = w1[m] * z + w0[m]
-            w0[m] = w0[m] * z + a0 * h0[m]
     while k > 0:
         k -= 4
         a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
-        g0, g1, g2, g3 = g[k], g[k + 1], g[k + 2], g[k + 3]
         b0, b1, b2, b3 = b[k, j : j + n], b[k + 1, j : j + n], b[k + 2, j : j + n], b[k + 3, j : j + n]
-        h0, h1, h2, h3 = h[k, j : j + n], h[k + 1, j : j + n], h[k + 2, j : j + n], h[k + 3, j : j + n]
         for m in range(n):
             z, p, q, r = x[m], s0[m], s1[m], s2[m]
             r = r * z + q
@@ -61,24 +49,6 @@ def _horner(x, terms, a, g, b, h, j, work):
             s2[m] = r * z + q
             s1[m] = q * z + p
             s0[m] = p * z + a0 * b0[m]
-        for m in range(n):
-            z, p, q, r, t = x[m], u0[m], u1[m], w0[m], w1[m]
-            q = q * z + p
-            p = p * z + g3 * b3[m]
-            t = t * z + r
-            r = r * z + a3 * h3[m]
-            q = q * z + p
-            p = p * z + g2 * b2[m]
-            t = t * z + r
-            r = r * z + a2 * h2[m]
-            q = q * z + p
-            p = p * z + g1 * b1[m]
-            t = t * z + r
-            r = r * z + a1 * h1[m]
-            u1[m] = q * z + p
-            u0[m] = p * z + g0 * b0[m]
-            w1[m] = t * z + r
-            w0[m] = r * z + a0 * h0[m]
 
 
 @kernel
@@ -96,23 +66,20 @@ def partials(rho, number, curves, rp, cp, p, i, j, work, out):
     closest = 1.0
     for k in range(n):
         closest = min(closest, 1.0 - abs(rho[k]))
-    used = -1
-    for m in range(at, at + many):
-        if closest >= least[m]:
-            used = terms[m]
-            break
+    used = needed(closest, terms, least, at, many)
     if used < 0:
         return 1
     x = work[7, :n]
     for k in range(n):
         x[k] = rho[k] if parity == 0 else rho[k] * rho[k]
-    _horner(
-        x, used, row_coefs[i, start : start + count], row_bends[i, start : start + count],
-        col_coefs[start : start + count], col_bends[start : start + count], j, work,
-    )  # fmt: skip
-    r, s = rp[p, i], cp[p, j : j + n]
-    s1, s2 = work[1, :n], work[2, :n]
+    a, g = row_coefs[i, start : start + count], row_bends[i, start : start + count]
+    b, h = col_coefs[start : start + count], col_bends[start : start + count]
+    s0, s1, s2 = work[0, :n], work[1, :n], work[2, :n]
     u0, u1, w0, w1 = work[3, :n], work[4, :n], work[5, :n], work[6, :n]
+    _horner(x, s0, s1, s2, a, b, j, used)
+    horner(x, u0, u1, g, b, j, used)
+    horner(x, w0, w1, a, h, j, used)
+    r, s = rp[p, i], cp[p, j : j + n]
     by_c, first, second, first_slope, second_slope = out[0], out[1], out[2], out[3], out[4]
     if parity == 0:
         for k in range(n):

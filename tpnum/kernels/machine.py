@@ -26,7 +26,7 @@ from tpnum.kernels.piecewise import (
     relu_bias_layer,
     relu_layer,
 )
-from tpnum.kernels.series import series
+from tpnum.kernels.series import needed, series
 
 SLOTS = 4
 """Closed-form duals that one program may use."""
@@ -210,11 +210,9 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
         for k in range(found):
             out_e[where[k]] = one
         closest = _least(out_e)
-    used, missed = count, 1
-    for n in range(at, at + limits):
-        if closest >= least[n]:
-            used, missed = terms[n], 0
-            break
+    used = needed(closest, terms, least, at, limits)
+    missed = 1 if used < 0 else 0
+    used = count if used < 0 else used
     a = row_coefs[:, start : start + count]
     b = col_coefs[start : start + count]
     if found == 0:

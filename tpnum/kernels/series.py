@@ -40,7 +40,19 @@ _BLOCK = 1024
 
 
 @kernel
-def _horner(x, p, d, a, b, j, terms):
+def needed(closest, terms, least, at, limits):
+    """How many coefficients serve pairs with 1 - |rho| of ``closest`` or more, -1 where all are too few.
+
+    From ``at`` on, ``limits`` entries of ``terms`` are for what is at least those of ``least``.
+    """
+    for n in range(at, at + limits):
+        if closest >= least[n]:
+            return terms[n]
+    return -1
+
+
+@kernel
+def horner(x, p, d, a, b, j, terms):
     """p = sum_k a_k b_kj x^k and its derivative d; eight terms a pass keep p and d in registers."""
     n = x.size
     zero = x.dtype.type(0)
@@ -219,7 +231,7 @@ def series(e, a, b, rs, cs, i, j0, terms, parity, same, out_e, out_d):
             first, last = 0, n
         near = last > first
         _variable(block, x, parity)
-        _horner(x, p, d, row, b, j0 + low, row.size if near else terms)
+        horner(x, p, d, row, b, j0 + low, row.size if near else terms)
         if out_d.size:
             _slope(block, p, d, parity, rs[i], cs[j0 + low : j0 + high], out_d[low:high])
         if near:

@@ -169,6 +169,8 @@ class Numbers:
                     if key not in known:
                         known[key] = _power(profile.along(node, ()), power)
                     total = total * known[key]
+                for node, power in one.scales:
+                    total = total * scale(profile, node) ** power
                 out[:] = total
             made.append(found)
         return made[0], made[1]

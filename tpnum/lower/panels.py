@@ -59,8 +59,8 @@ def panels(plan: Plan, rows: ProfileValues, cols: ProfileValues, dtype: np.dtype
             raise Unsupported("some variables are families over index axes")
         if isinstance(node, graph.Fresh) and rows is cols and plan.axes[0]:
             raise Unsupported("fresh noise at two positions of one input")
-        if isinstance(node, graph.PairExpect):
-            raise Unsupported("an expectation in more than two dimensions")
+        if not isinstance(node, (graph.Gram, graph.Shared, graph.Fresh, graph.Sum, graph.Dual)):
+            raise Unsupported(f"no instruction for a {type(node).__name__} node")
     network = Network(nodes)
     keys = [(kind, k) for kind, entries in plan.entries.items() for k in range(len(entries))]
     entries = [(plan.entries[kind][k], number) for number, (kind, k) in enumerate(keys)]
