@@ -203,9 +203,11 @@ def rectify(dtype, d, t, rows, cols, constants, flag, padded=0):
     work = np.concatenate([d, np.zeros(0) if t is None else t]).astype(dtype)
     where = np.zeros(1, np.int64)
     here = (where, where.copy(), np.full(1, padded, np.int64))
+    fixed = np.empty(5 * v, dtype)
+    cells.constants(constants[0], constants[1].ravel(), 0, ROW, fixed)
     cells.relu(
         work, 0, -1 if t is None else v, here, (rows.ravel(), cols.ravel()), (ROW, 0, 3), (0, 0),
-        constants[0], constants[1].ravel(), 0, ROW, flag, np.empty(5 * v, dtype),
+        constants[0][0, ROW], flag, fixed,
     )  # fmt: skip
     return work[:v], work[v:]
 
@@ -280,9 +282,11 @@ def test_relu_of_wide_strips_is_that_of_their_pieces(dtype, flag):
     def made(at):
         work = np.concatenate([d[at], t[at]])
         size = len(work) // 2
+        fixed = np.empty(5 * size, dtype)
+        cells.constants(own, constants[:, at].ravel(), 0, ROW, fixed)
         cells.relu(
             work, 0, size, (where, where, where), (rows.ravel(), cols[:, at].ravel()), (ROW, 0, 3), (0, 0),
-            own, constants[:, at].ravel(), 0, ROW, flag, np.empty(5 * size, dtype),
+            own[0, ROW], flag, fixed,
         )  # fmt: skip
         return work.reshape(2, size)
 

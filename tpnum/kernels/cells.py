@@ -18,9 +18,9 @@ import numpy as np
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
 from tpnum.kernels._views import get, put, strip, table
-from tpnum.kernels.increments import correlations, covariances, differences, gain, products, relu
+from tpnum.kernels.increments import constants, correlations, covariances, differences, gain, products, relu
 from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, expand, normal, scaled
-from tpnum.kernels.mixing import mix, reach
+from tpnum.kernels.mixing import lowest, mix, reach
 
 CHUNK, LONG = 16, 64
 """Cells that a stretch takes at a time: where it keeps values of its own, and where it keeps none."""
@@ -104,10 +104,11 @@ def run(
     multiple of `tpnum.kernels._views.lanes`.
 
     ``code`` (n, 8) rows (operation, a, b, c, p, n, space, flag), p a block of parameters; ``stretches``
-    (s, 4) begin, end and stop: operations on the cells of one space, then maps from there, which take every
-    line as soon as the lines that it reads are there, and how many cells are taken at a time, one in a
-    recurrence; ``registers`` (r, 2): where a register begins in ``work``, in cells, and whether it holds one
-    chunk only.  ``cells`` (4, *) are the cells along single axes: row index, column index, place, whether
+    (s, 5) begin, end and stop: operations on the cells of one space, then maps from there, which take every
+    line as soon as the lines that it reads are there; how many cells are taken at a time, one in a
+    recurrence; and whether only what the maps read of a single axis is needed.  ``registers`` (r, 2): where a
+    register begins in ``work``, in cells, and whether it holds one chunk only.  ``cells`` (4, *) are the
+    cells along single axes: row index, column index, place, whether
     either index is of the padding.  ``missed`` counts, row by row, the strips that hold pairs which their
     series miss.
     """
@@ -141,6 +142,7 @@ def run(
     total = borrow(kept)
     row_constants = np.empty(5 * v, work.dtype)
     fixed = borrow(row_constants)
+    fixed_for = -1, -1
     none = strip(work, 0, 0)
     spots = places.reshape(places.size)
     side = places.shape[1] * places.shape[2]
@@ -172,6 +174,10 @@ def run(
                 if chunk == 1:  # a recurrence: every step reads the one before
                     wrap = spaces[3][space, 0, component[0]]
                 done = whole if begin == end else 0
+                if stretches[part, 4] != 0 and axes == 1 and begin < end:
+                    done = whole
+                    for j in range(stop - end):
+                        done = min(done, lowest(taps, ends[j, 0], sizes[j, 3, 0], whole))
                 while True:
                     low = done + wrap if done + wrap < whole else done + wrap - whole
                     high = min(low + chunk, whole if low >= wrap else wrap, low + whole - done)
@@ -195,11 +201,14 @@ def run(
                                 else:
                                     products(*given)
                                 continue
+                            if n != fixed_for[0] or i != fixed_for[1]:
+                                constants(rk, ck, n, i, fixed)
+                                fixed_for = n, i
                             relu(
                                 work, pa + low * v, pb + low * v if rb >= 0 else -1,
                                 (*here, strip(spots, at + 3 * side, high - low)), (rp, cp),
                                 (at_row + i, size * height, height), (at_col, size * v),
-                                rk, ck, n, i, code[k, 7], fixed,
+                                rk[n, i], code[k, 7], fixed,
                             )  # fmt: skip
                             continue
                         for m in range(low, high):

@@ -153,12 +153,29 @@ def gain(a, e, rp, cp, p, q, i):
 
 
 @kernel
-def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
+def constants(rk, ck, n, i, fixed):
+    """What `relu` reads of constants n at every cell of a row i: alpha, and the products of the others."""
+    full_width()
+    v = fixed.size // 5
+    lift, shift, down, up = rk[n + 1, i], rk[n + 2, i], rk[n + 3, i], rk[n + 4, i]
+    c = n * v
+    for k in range(v):
+        put(fixed, k, get(ck, c + k))
+        d = lift - get(ck, c + v + k)
+        put(fixed, v + k, d * d)
+        d = down * get(ck, c + 3 * v + k)
+        put(fixed, 2 * v + k, d)
+        put(fixed, 3 * v + k, d * (shift * get(ck, c + 2 * v + k)))
+        put(fixed, 4 * v + k, up * get(ck, c + 4 * v + k))
+
+
+@kernel
+def relu(work, a, t, cells, params, row_at, col_at, alpha, flag, fixed):
     """Relu from increments to increments, and the source of the tangent kernel behind it, in place.
 
     With y = 1 - rho of D = a + (l_i - l)^2: D' = (u_i - u)^2 + 2 u_i u (1 - kappa_1), u = alpha r, and
-    t' = d_i d (t + b_i b) kappa_0 + x_i x r_i r kappa_1.  Parameters r, 1/r of a position; constants n:
-    alpha, l, b, d, x, whose products with the row's go to ``fixed`` once.  ``flag`` & 1: correlations may be
+    t' = d_i d (t + b_i b) kappa_0 + x_i x r_i r kappa_1.  Parameters r, 1/r of a position; constants
+    alpha, l, b, d, x, the row's ``alpha`` and in ``fixed`` the rest.  ``flag`` & 1: correlations may be
     negative; & 2: the covariance u_i u kappa_1 in place of D'; & 4: t is b_i b r_i r rho, the same net's
     covariance, and nothing is read.  A cell of the padding holds the other
     variance and nothing else.
@@ -178,17 +195,7 @@ def relu(work, a, t, cells, params, row_at, col_at, rk, ck, n, i, flag, fixed):
     square = zero if plain else one  # D' = square (u_i - u)^2 + turn u_i u (1 - kappa_1) + keep u_i u
     turn = -one if plain else two
     keep = one if plain else zero
-    alpha, lift, shift, down, up = rk[n, i], rk[n + 1, i], rk[n + 2, i], rk[n + 3, i], rk[n + 4, i]
-    c = n * v
     first = flag & 4 != 0
-    for k in range(v):
-        put(fixed, k, get(ck, c + k))
-        d = lift - get(ck, c + v + k)
-        put(fixed, v + k, d * d)
-        d = down * get(ck, c + 3 * v + k)
-        put(fixed, 2 * v + k, d)
-        put(fixed, 3 * v + k, d * (shift * get(ck, c + 2 * v + k)))
-        put(fixed, 4 * v + k, up * get(ck, c + 4 * v + k))
     for m in range(rows.size):
         p = a + m * v
         q = t + m * v

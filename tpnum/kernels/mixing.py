@@ -96,3 +96,12 @@ def reach(taps, place, inner):
         if index[e] < inner:
             found = max(found, index[e])
     return found
+
+
+@kernel
+def lowest(taps, place, count, most):
+    """The first piece that some pieces of the goal are made of, ``most`` if there is none."""
+    pointer, index = taps[0], taps[1]
+    for e in range(pointer[place], pointer[place + count]):
+        most = min(most, index[e])
+    return most

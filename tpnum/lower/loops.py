@@ -50,6 +50,18 @@ def steps_together(code: list[Instruction]) -> list[Instruction]:
     return [code[k] for k in _ordered(len(code), loops, below)]
 
 
+def in_loops(code: list[Instruction]) -> list[bool]:
+    """Which instructions lie between recalling a state and keeping the next one."""
+    found, open_states = [], set()
+    for one in code:
+        if one.op == "recall":
+            open_states.add(one.extra)
+        found.append(bool(open_states))
+        if one.op == "keep":
+            open_states.discard(one.extra)
+    return found
+
+
 def _readers_first(code: list[Instruction]) -> list[Instruction]:
     """The code with what else reads a value before what changes it in place, which then needs no copy."""
     makers = {v: k for k, one in enumerate(code) for v in one.makes if v >= 0}

@@ -11,7 +11,7 @@ from tpnum.kernels import cells as kernels
 from tpnum.kernels._arrays import aligned
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
-from tpnum.lower.loops import APART, BUFFERED, STEPS
+from tpnum.lower.loops import APART, BUFFERED, STEPS, in_loops
 from tpnum.lower.numbers import axes_of, padded, positions
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
@@ -78,9 +78,11 @@ class Program:
         stretch_of: dict[int, set[int]] = {}
         keys: list[Hashable] = []
         stretch = 0
+        loops = in_loops(code)
         for k, one in enumerate(code):
             key = self._space(one)
-            if k and (one.op in APART or code[k - 1].op in APART or key != keys[-1]):
+            apart = one.op in APART or code[k - 1].op in APART or loops[k] != loops[k - 1]
+            if k and (apart or key != keys[-1]):
                 stretch += 1
             keys.append(key)
             for v in (*one.reads, *one.makes):
@@ -111,7 +113,8 @@ class Program:
             value = first(value)
             return ("chunk",) if len(stretch_of[value]) == 1 else ("whole", space_of[value])
 
-        groups = _groups(code, keys)
+        groups = _groups(code, [(key, loop) for key, loop in zip(keys, loops, strict=True)])
+        read = _only_mapped(code, groups)
         ends = {group: k for k, group in enumerate(groups)}
 
         def until(value: int, k: int) -> int:
@@ -125,7 +128,7 @@ class Program:
         stretches: dict[int, list[int]] = {}
         k = 0
         for own, near, registers in placed:
-            begun = stretches.setdefault(groups[k], [len(rows)] * 3 + [kernels.LONG])
+            begun = stretches.setdefault(groups[k], [len(rows)] * 3 + [kernels.LONG, groups[k] in read])
             if own is None or own.op != "keep":
                 rows.append(self._row(own, near, registers))
             begun[2] = len(rows)
@@ -137,7 +140,7 @@ class Program:
                     begun[3] = 1
             k += own is not None
         self.code = np.array(rows or np.empty((0, 8)), np.int64).reshape(-1, 8)
-        self.stretches = np.array(list(stretches.values()), np.int64).reshape(-1, 4)
+        self.stretches = np.array(list(stretches.values()), np.int64).reshape(-1, 5)
         places, at = [], 0
         for kind_ in kinds:
             local = kind_ == ("chunk",)
@@ -148,7 +151,7 @@ class Program:
         self.work_cells = at + self._spare()
         at_once = [
             1 if chunk == 1 else self.layout.size_of(int(self.code[begin, 6]))
-            for begin, _, _, chunk in self.stretches
+            for begin, _, _, chunk, _ in self.stretches
         ]
         self.spread = len(places) * max(at_once, default=1)
 
@@ -352,6 +355,16 @@ def _groups(code: list[Any], keys: list[Hashable]) -> list[int]:
             found.append(found[-1])
         if one.op == "mix":
             made |= {*one.makes} - {-1}
+    return found
+
+
+def _only_mapped(code: list[Any], groups: list[int]) -> set[int]:
+    """The stretches whose values only maps behind them read: cells that these leave out are not needed."""
+    found = {group for one, group in zip(code, groups, strict=True) if one.op == "mix"}
+    home = {v: g for one, g in zip(code, groups, strict=True) if one.op != "mix" for v in one.makes if v >= 0}
+    for one, group in zip(code, groups, strict=True):
+        beyond = {home[v] for v in one.reads if v in home and (home[v] != group or one.op == "keep")}
+        found -= beyond if one.op not in BUFFERED else beyond | {group}
     return found
 
 

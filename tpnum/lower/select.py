@@ -37,9 +37,12 @@ class Selection(RectifiedValues):
             for root in batch:
                 if self._root(root.node) is root or root in self.level.stored:
                     self._make(root)
-            for root in batch:
-                if root in self.level.stored:
-                    self._store(root)
+            stored = [root for root in batch if root in self.level.stored]
+            for root in stored:  # one stretch's maps, before the stores
+                if not root.pooled:
+                    self._flush(root)
+            for root in stored:
+                self._store(root)
         for root in self.level.roots:
             if id(root) in self._registers:
                 self._carry(root)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tpnum.errors import LimitError
+from tpnum.kernels.gram import mirror
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,13 +75,18 @@ def put(out: np.ndarray, tile: Tile, block: np.ndarray) -> None:
     if not tile.mirror:
         out[top:bottom, start:stop] = block
         return
-    mirrored = flipped(block)
     past = min(max(bottom, start), stop)  # from here on all rows are above the diagonal
     out[top:bottom, past:stop] = block[:, past - start :]
+    for i in range(top, min(bottom, past)):
+        at = max(i, start)
+        out[i, at:past] = block[i - top, at - start : past - start]
+    if block.ndim == 2:
+        mirror(np.ascontiguousarray(block, out.dtype), out, top, start)
+        return
+    mirrored = flipped(block)
     out[past:stop, top:bottom] = mirrored[past - start :]
     for i in range(top, min(bottom, past)):
-        at, beyond = max(i, start), max(i + 1, start)
-        out[i, at:past] = block[i - top, at - start : past - start]
+        beyond = max(i + 1, start)
         out[beyond:past, i] = mirrored[beyond - start : past - start, i - top]
 
 
