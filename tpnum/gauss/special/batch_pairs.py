@@ -135,9 +135,7 @@ def _pair_moments(pair: _Pair, slopes: Slopes, rule: Rule) -> tuple[np.ndarray, 
         for k in range(n):
             np.multiply(moved[k], shrink[k, :, None, :], out=both[0])
             np.matmul(both[0].reshape(-1, other), batch.vectors[k].T, out=both[1].reshape(-1, other))
-            add_moments(
-                both[1], q1[k], q2[k], scale[k], slopes.odd, slopes.even, scratch, out[k : k + 1]
-            )
+            add_moments(both[1], q1[k], q2[k], scale[k], slopes.odd, slopes.even, scratch, out[k : k + 1])
         used += t.size
     return out, used
 

@@ -55,7 +55,9 @@ class Batch:
 
     def every(self, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
         """The s and the weights of all nodes at once, (n, nodes) both."""
-        s, step = (np.stack(found, axis=1) for found in zip(*_RULES[rule[0]](self.values, rule[1]), strict=True))
+        s, step = (
+            np.stack(found, axis=1) for found in zip(*_RULES[rule[0]](self.values, rule[1]), strict=True)
+        )
         determinant = np.sum(np.log1p(2.0 * s[:, :, None] * self.values[:, None, :]), axis=2)
         return s, step * np.exp(-0.5 * determinant - self.size * s * self.eps[:, None])
 
