@@ -27,6 +27,8 @@ def settings(seed: int) -> tuple[nn.Layer, np.ndarray]:
     gate = ("sigmoid", "sigmoid_like", nn.Erf(0.5, 1.0, 0.5))[seed % 3]
     more: dict[str, Any] = {"gate": gate, "W_std": W, "U_std": U, "b_std": 0.3 * b, "reverse": seed % 4 == 1}
     more["activation"] = (nn.Tanh(), nn.Erf())[seed % 2]
+    if seed % 3 == 1:
+        more["b_means"] = tuple(rng.uniform(-1.0, 1.0, 4 if seed % 2 else 3).tolist())
     layer = nn.Lstm(8, **more) if seed % 2 else nn.Gru(8, reset_after=seed % 4 == 0, **more)
     return layer, rng.standard_normal((2, 3, 2))
 
@@ -116,7 +118,9 @@ def test_gru_of_published_values() -> None:
 def test_specs_say_what_the_layers_are() -> None:
     for layer in (
         nn.Gru(8, nn.Erf(), "sigmoid_like", W_std=1.2, b_std=0.1, reset_after=False, reverse=True),
-        nn.Lstm(8, gate=nn.Erf(0.5, 1.0, 0.5), U_std=0.7, return_sequences=False),
+        nn.Lstm(
+            8, gate=nn.Erf(0.5, 1.0, 0.5), U_std=0.7, return_sequences=False, b_means=(0.0, 1.0, 0.0, 0.0)
+        ),
         nn.Gru(4),
         nn.Lstm(4),
     ):
@@ -130,6 +134,10 @@ def test_specs_say_what_the_layers_are() -> None:
                 "layers": [{"op": "Gru", "out_dim": 2}, {"op": "Lstm", "out_dim": 2, "gate": "hard"}],
             }
         )
+    with pytest.raises(
+        SpecError, match=r"Lstm: b_means is .*; it must be 4 numbers, .* of i, f, o, g, or none"
+    ):
+        nn.Lstm(4, b_means=(1.0,))
     with pytest.raises(SpecError, match="Gru: activation is 'tanh'; it must be a nonlinear layer"):
         nn.Gru(4, "tanh")
     with pytest.raises(SpecError, match="Gru: it runs along one axis and gets 2 spatial axes"):

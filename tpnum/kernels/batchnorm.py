@@ -9,43 +9,58 @@ from tpnum.kernels._elementary import angle_of
 from tpnum.kernels._jit import kernel
 
 _QUARTER = 0.5 * math.pi
+_TINY = 1e-150
+"""Beside deviations, whose inverses stay finite."""
 
 
 @kernel
-def _row(c, q1, q2, odd, even, v, w, root):
+def _deviations(q, up, down):
+    for j in range(q.shape[0]):
+        up[j] = math.sqrt(q[j])
+        down[j] = 1.0 / (up[j] + _TINY)
+
+
+@kernel
+def _row(c, q1, up, down, odd, even, v, w, root):
+    deviation = math.sqrt(q1)
+    inverse = 1.0 / (deviation + _TINY)
     for j in range(c.shape[0]):
-        size = math.sqrt(q1 * q2[j])
-        inverse = 1.0 / (size + 1e-300)
-        cosine = min(1.0, abs(c[j]) * inverse)
+        cosine = min(1.0, abs(c[j]) * inverse * down[j])
         sine = math.sqrt((1.0 - cosine) * (1.0 + cosine))
         angle = _QUARTER - angle_of(sine, cosine)
         arc = angle if c[j] >= 0.0 else -angle
-        root[j] = size * sine
+        root[j] = deviation * up[j] * sine
         v[j] = odd * c[j] + even * (root[j] + c[j] * arc)
         w[j] = odd + even * arc
 
 
 @kernel
 def add_moments(c, q1, q2, weight, odd, even, scratch, out):
-    """Add weight E phi(u_i) phi(v_j) to out (n, rows, columns); covariances c, variances q1 and q2.
+    """Add weight E phi(u_i) phi(v_j) to out; covariances c (n, rows, columns), variances q1 and q2.
 
-    ``odd`` = a^2, ``even`` = 2 b^2/pi; scratch (3, columns).
+    Of as many as there are more than in ``out`` (m, rows, columns), so many are added to each of its
+    matrices in turn.  ``odd`` = a^2, ``even`` = 2 b^2/pi; scratch (5, columns).
     """
     v, w, root = borrow(scratch[0]), borrow(scratch[1]), borrow(scratch[2])
+    up, down = borrow(scratch[3]), borrow(scratch[4])
+    each = c.shape[0] // max(out.shape[0], 1)
     for n in range(c.shape[0]):
+        _deviations(borrow(q2[n]), up, down)
         for i in range(c.shape[1]):
-            _row(borrow(c[n, i]), q1[n, i], borrow(q2[n]), odd, even, v, w, root)
-            line = borrow(out[n, i])
+            _row(borrow(c[n, i]), q1[n, i], up, down, odd, even, v, w, root)
+            line = borrow(out[n // each, i])
             for j in range(line.shape[0]):
                 line[j] += weight[n] * v[j]
 
 
 @kernel
-def pair_moments(c, q1, q2, odd, even, v, w, root):
+def pair_moments(c, q1, q2, odd, even, scratch, v, w, root):
     """Fill E phi phi', E phi' phi' (almost everywhere) and sqrt(q1 q2 - c^2), arrays (n, rows, columns)."""
+    up, down = borrow(scratch[3]), borrow(scratch[4])
     for n in range(c.shape[0]):
+        _deviations(borrow(q2[n]), up, down)
         for i in range(c.shape[1]):
             _row(
-                borrow(c[n, i]), q1[n, i], borrow(q2[n]), odd, even,
+                borrow(c[n, i]), q1[n, i], up, down, odd, even,
                 borrow(v[n, i]), borrow(w[n, i]), borrow(root[n, i]),
             )  # fmt: skip

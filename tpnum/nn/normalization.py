@@ -167,6 +167,9 @@ class Dropout(Layer):
         if self.mode == "test" or self.rate == 1.0:
             return x
         if x.has_data:
-            raise to.error("it acts on raw data; put a Dense or Conv before it")
+            raise to.error(
+                "it acts on raw data, whose channels stay as few as they are, and the limit would depend on "
+                "the mask that is drawn; put a Dense or Conv before it"
+            )
         threshold = NormalDist().inv_cdf(self.rate)
         return x.replace([to.mask(block.vector, threshold, 1.0 / self.rate) for block in x.blocks])

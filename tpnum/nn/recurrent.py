@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 from tpnum.arguments import shown
 from tpnum.nn.activations import Activation, Sigmoid, Sigmoid_like, Tanh
-from tpnum.nn.arguments import Deviation, Flag, OptionalDeviation, Parameterization, Scales, Size
+from tpnum.nn.arguments import Deviation, Flag, OptionalDeviation, Parameterization, Reals, Scales, Size
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.weights import Weights
 
@@ -35,9 +35,10 @@ class Cell(Layer):
     def weights(self, deviation: float, bias: float | None = None) -> Weights:
         return Weights(deviation, bias, self.parameterization, self.s[0])
 
-    def drives(self, to: Emitter, x: Features, dim: str, count: int) -> list[Vector]:
-        """U x + b, every time with weights of its own."""
-        return [self.weights(self.U_std, self.b_std).affine(to, x, dim) for _ in range(count)]
+    def drives(self, to: Emitter, x: Features, dim: str, means: Sequence[float] = (0.0,)) -> list[Vector]:
+        """U x + b for every mean of b, with weights of its own each."""
+        made = [self.weights(self.U_std, self.b_std).affine(to, x, dim) for _ in means]
+        return [drive + mean if mean else drive for drive, mean in zip(made, means, strict=True)]
 
     def applied(self, to: Emitter, step: str, vector: Vector) -> Vector:
         """One of the layer's nonlinearities, by the name of its argument."""
@@ -131,7 +132,7 @@ class SimpleRnn(Cell):
     def emit(self, to: Emitter, x: Features) -> Features:
         self.require_steps(to, x)
         dim = to.cdc(self.out_dim)
-        drives = self.drives(to, x, dim, 1)
+        drives = self.drives(to, x, dim)
 
         def step(states: Sequence[Vector], driven: Sequence[Vector]) -> list[Vector]:
             fed = self.product(to, states[0], dim)
@@ -141,20 +142,8 @@ class SimpleRnn(Cell):
 
 
 @dataclass(frozen=True, repr=False)
-class Gru(Cell):
-    """The gated recurrent unit: every state, or the last (``return_sequences=False``), h_0 = 0.
-
-    ::
-
-        r = gate(W_r h + U_r x_t + b_r),   z = gate(W_z h + U_z x_t + b_z)
-        n = activation(U_n x_t + b_n + r (W_n h + c_n)),   h <- (1 - z) n + z h
-
-    as PyTorch defines it.  ``reset_after=False`` is the older n = activation(U_n x_t + b_n + W_n (r h)).
-    All products are channel by channel.  Every W has entries of deviation W_std / sqrt(out_dim), every U of
-    U_std / sqrt(channels), every bias (c_n too) of b_std; ``gate`` is a nonlinear layer, or the name
-    "sigmoid" or "sigmoid_like" (0.5 + 0.5 erf, close to the former and quicker).  Masked steps and
-    ``reverse`` are as in `SimpleRnn`.
-    """
+class GatedCell(Cell):
+    """What cells with gates share: their arguments, and the means of the biases of their ``sums``."""
 
     out_dim: Size
     activation: Activation = Tanh()
@@ -166,17 +155,50 @@ class Gru(Cell):
     parameterization: Parameterization = "ntk"
     s: Scales = (1.0, 1.0)
     reverse: Flag = False
-    reset_after: Flag = True
+
+    b_means: Reals = field(default=(), kw_only=True)
+    sums: ClassVar[str]
+    """The names of the sums that have biases, one letter each."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.checked("activation")
         self.checked("gate")
+        if self.b_means and len(self.b_means) != len(self.sums):
+            raise self.error(
+                f"b_means is {shown(self.b_means)}; it must be {len(self.sums)} numbers, the means of the "
+                f"biases of {', '.join(self.sums)}, or none"
+            )
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """The mean of every bias."""
+        return self.b_means or (0.0,) * len(self.sums)
+
+
+@dataclass(frozen=True, repr=False)
+class Gru(GatedCell):
+    """The gated recurrent unit: every state, or the last (``return_sequences=False``), h_0 = 0.
+
+    ::
+
+        r = gate(W_r h + U_r x_t + b_r),   z = gate(W_z h + U_z x_t + b_z)
+        n = activation(U_n x_t + b_n + r (W_n h + c_n)),   h <- (1 - z) n + z h
+
+    as PyTorch defines it.  ``reset_after=False`` is the older n = activation(U_n x_t + b_n + W_n (r h)).
+    All products are channel by channel.  Every W has entries of deviation W_std / sqrt(out_dim), every U of
+    U_std / sqrt(channels), every bias (c_n too) of b_std; ``gate`` is a nonlinear layer, or the name
+    "sigmoid" or "sigmoid_like" (0.5 + 0.5 erf, close to the former and quicker).  ``b_means`` are the means
+    of b_r, b_z and b_n, zero by default.  Masked steps and ``reverse`` are as in `SimpleRnn`.
+    """
+
+    reset_after: Flag = True
+    sums: ClassVar[str] = "rzn"
 
     def emit(self, to: Emitter, x: Features) -> Features:
         self.require_steps(to, x)
         dim = to.cdc(self.out_dim)
-        drives = self.drives(to, x, dim, 3)
+        drives = self.drives(to, x, dim, self.means)
         bias = self.weights(self.W_std, self.b_std).bias(to, dim) if self.reset_after else []
 
         def step(states: Sequence[Vector], driven: Sequence[Vector]) -> list[Vector]:
@@ -198,7 +220,7 @@ class Gru(Cell):
 
 
 @dataclass(frozen=True, repr=False)
-class Lstm(Cell):
+class Lstm(GatedCell):
     """Long short-term memory: every state, or the last (``return_sequences=False``), h_0 = c_0 = 0.
 
     ::
@@ -207,29 +229,15 @@ class Lstm(Cell):
         c <- f c + i g,   h <- o activation(c)
 
     as PyTorch defines it, without peepholes; all products are channel by channel.  The arguments are those of
-    `Gru`.
+    `Gru`; ``b_means`` are those of i, f, o and g, so that (0, 1, 0, 0) is an LSTM that begins by remembering.
     """
 
-    out_dim: Size
-    activation: Activation = Tanh()
-    gate: Activation | str = Sigmoid()
-    W_std: Deviation = 1.0
-    U_std: Deviation = 1.0
-    b_std: OptionalDeviation = None
-    return_sequences: Flag = True
-    parameterization: Parameterization = "ntk"
-    s: Scales = (1.0, 1.0)
-    reverse: Flag = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.checked("activation")
-        self.checked("gate")
+    sums: ClassVar[str] = "ifog"
 
     def emit(self, to: Emitter, x: Features) -> Features:
         self.require_steps(to, x)
         dim = to.cdc(self.out_dim)
-        drives = self.drives(to, x, dim, 4)
+        drives = self.drives(to, x, dim, self.means)
 
         def step(states: Sequence[Vector], driven: Sequence[Vector]) -> list[Vector]:
             state, cell = states

@@ -120,25 +120,35 @@ def _diagonal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _pair_moments(pair: _Pair, slopes: Slopes, rule: Rule) -> tuple[np.ndarray, int]:
-    out, scratch, used = np.zeros(pair.cross.shape), np.empty((3, pair.other)), 0
-    front = np.sqrt(pair.size * pair.other) / np.pi
+    n, b, other = pair.cross.shape
+    out, scratch, used = np.zeros(pair.cross.shape), np.empty((5, other)), 0
+    front = np.sqrt(b * other) / np.pi
     for s, weight, across, batch in pair.nodes(rule):
         moved = across @ batch.vectors
-        q0 = np.einsum("nii->ni", pair.one.weighted(s))
-        turned = batch.vectors.transpose(0, 2, 1).copy()
-        for t, inner in batch.nodes(rule):
-            shrink = 1.0 / (1.0 + 2.0 * t[:, None] * batch.values)
-            c = (moved * shrink[:, None, :]) @ turned
-            q1 = np.maximum(q0 - 2.0 * t[:, None] * np.einsum("nik,nk->ni", moved**2, shrink), 0.0)
-            q2 = np.einsum("nik,nk->ni", batch.vectors**2, shrink * batch.values)
-            add_moments(c, q1, q2, front * weight * inner / np.sqrt(t), slopes.odd, slopes.even, scratch, out)
-            used += t.size
+        q0 = (pair.one.vectors**2 @ _shrunk(s, pair.one.values)[:, :, None])[:, None, :, 0]
+        t, inner = batch.every(rule)
+        shrink = 1.0 / (1.0 + 2.0 * t[:, :, None] * batch.values[:, None, :])
+        q1 = np.maximum(q0 - 2.0 * t[:, :, None] * (shrink @ (moved**2).transpose(0, 2, 1)), 0.0)
+        q2 = (shrink * batch.values[:, None, :]) @ (batch.vectors**2).transpose(0, 2, 1)
+        scale = front * weight[:, None] * inner / np.sqrt(t)
+        both = np.empty((2, t.shape[1], b, other))  # all t as one product of matrices
+        for k in range(n):
+            np.multiply(moved[k], shrink[k, :, None, :], out=both[0])
+            np.matmul(both[0].reshape(-1, other), batch.vectors[k].T, out=both[1].reshape(-1, other))
+            add_moments(both[1], q1[k], q2[k], scale[k], slopes.odd, slopes.even, scratch, out[k : k + 1])
+        used += t.size
     return out, used
+
+
+def _shrunk(s: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The eigenvalues of K = S (I + 2 s S)^{-1}."""
+    return values / (1.0 + 2.0 * s[:, None] * values)
 
 
 def _pair_tangent(pair: _Pair, theta: np.ndarray, slopes: Slopes, rule: Rule) -> tuple[np.ndarray, int]:
     out, used = np.zeros(pair.cross.shape), 0
     v, w, root = (np.empty(out.shape) for _ in range(3))
+    scratch = np.empty((5, pair.other))
     front = np.sqrt(pair.size * pair.other) / np.pi
     for s, weight, across, batch in pair.nodes(rule):
         moved = across @ batch.vectors
@@ -153,7 +163,7 @@ def _pair_tangent(pair: _Pair, theta: np.ndarray, slopes: Slopes, rule: Rule) ->
             p22 = batch.weighted(t)
             q1 = np.maximum(np.einsum("nii->ni", p11), 0.0)
             q2 = np.ascontiguousarray(np.einsum("nii->ni", p22))
-            pair_moments(p12, q1, q2, slopes.odd, slopes.even, v, w, root)
+            pair_moments(p12, q1, q2, slopes.odd, slopes.even, scratch, v, w, root)
             n1 = slopes.even * root / (q1[:, :, None] + 1e-300)
             n2 = slopes.even * root / (q2[:, None, :] + 1e-300)
             p21 = p12.transpose(0, 2, 1)

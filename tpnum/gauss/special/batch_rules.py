@@ -53,6 +53,14 @@ class Batch:
             determinant = np.sum(np.log1p(2.0 * s[:, None] * self.values), axis=1)
             yield s, step * np.exp(-0.5 * determinant - self.size * s * self.eps)
 
+    def every(self, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
+        """The s and the weights of all nodes at once, (n, nodes) both."""
+        s, step = (
+            np.stack(found, axis=1) for found in zip(*_RULES[rule[0]](self.values, rule[1]), strict=True)
+        )
+        determinant = np.sum(np.log1p(2.0 * s[:, :, None] * self.values[:, None, :]), axis=2)
+        return s, step * np.exp(-0.5 * determinant - self.size * s * self.eps[:, None])
+
     def weighted(self, s: np.ndarray) -> np.ndarray:
         """K = S (I + 2 s S)^{-1}."""
         shrunk = self.values / (1.0 + 2.0 * s[:, None] * self.values)

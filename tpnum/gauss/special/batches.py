@@ -133,7 +133,7 @@ def matrix(name: str, given: Any, shape: tuple[int, ...], sides: tuple[int, int]
 
 def _moments(batch: Batch, slopes: Slopes, rule: Rule) -> tuple[np.ndarray, int]:
     n, size = batch.values.shape
-    out, scratch, used = np.zeros((n, size, size)), np.empty((3, size)), 0
+    out, scratch, used = np.zeros((n, size, size)), np.empty((5, size)), 0
     for s, weight in batch.nodes(rule):
         k = batch.weighted(s)
         q = np.ascontiguousarray(np.einsum("nii->ni", k))
@@ -182,7 +182,7 @@ def _parts(k: np.ndarray, slopes: Slopes) -> Parts:
     """V, W and N of a batch."""
     q = np.ascontiguousarray(np.einsum("nii->ni", k))
     v, w, root = (np.empty(k.shape) for _ in range(3))
-    pair_moments(k, q, q, slopes.odd, slopes.even, v, w, root)
+    pair_moments(k, q, q, slopes.odd, slopes.even, np.empty((5, k.shape[2])), v, w, root)
     # u with itself, where the rounding of a correlation of one would show
     np.einsum("nii->ni", w)[:] = slopes.odd + 0.5 * np.pi * slopes.even
     np.einsum("nii->ni", root)[:] = 0.0
