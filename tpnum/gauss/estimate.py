@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-
 SURE = 0.99865
 """Of a Gaussian so much lies below three standard deviations."""
 
