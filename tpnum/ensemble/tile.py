@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from tpnum.ensemble.mixed import Operand, moments
 from tpnum.ensemble.text import Text
 from tpnum.ensemble.walk import Laws, Walk
 from tpnum.evaluate.plan import output_axes, outputs_prepared
-from tpnum.gauss.estimate import half_width
+from tpnum.gauss.estimate import enlargement, half_width
 from tpnum.law.threads import Stop, together
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ ROWS = 1 << 10
 
 ROOM = 1 << 24
 """Numbers that a replicate may hold of one family: beyond, there are more replicates, of fewer points."""
-
-SURE = 0.99865
-"""Of a Gaussian so much lies below three standard deviations."""
 
 
 class Sampled(NamedTuple):
@@ -176,14 +173,6 @@ def _estimate(made: list[np.ndarray], lost: float, split: int | None, points: in
     size = float(np.max(np.abs(every.mean(axis=0)), initial=0.0))
     if split is not None:
         every = every[:, :split, split:]
-    error = _few(len(every)) * every.std(axis=0, ddof=1) / math.sqrt(len(every)) + lost * size
+    error = enlargement(len(every)) * every.std(axis=0, ddof=1) / math.sqrt(len(every)) + lost * size
     wide = float(np.max(half_width(every, 0), initial=0.0))
     return Sampled(every.mean(axis=0), error, wide / size + lost if size else 0.0, points)
-
-
-@cache
-def _few(count: int) -> float:
-    """By how much standard errors of a few replicates are enlarged."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(count - 1, SURE)) / 3.0

@@ -80,12 +80,13 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
             account.rtol,
             account.budget,
             None if moments is None else (moments[0][kept], moments[1][kept]),
+            account.replicate,
         )
     except LimitError as failed:
         raise LimitError(f"{where} has no limit: {failed}") from None
     scale, worst = np.max(np.abs(value), initial=0.0), np.max(error, initial=0.0)
     if worst and scale:
-        account.note(worst / scale, f"the expectation along axes over {where}")
+        account.note(worst / scale, f"the expectation along axes over {where}", replicated=True)
     if len(kept) < size:
         value = _both(value, source)
     sizes = [[n for name, n in axes if name in node.over] for axes in (node.rows, node.cols)]

@@ -58,12 +58,16 @@ def accuracy(rtol: Any, budget: Any) -> tuple[float | None, int | None]:
 class Account:
     """The largest error, relative to E|f|, of a calculation's joint expectations, and where it arose.
 
-    ``rtol`` is the accuracy asked of them, ``budget`` the evaluations that one of them may take.
+    ``rtol`` is the accuracy asked of them, ``budget`` the evaluations that one of them may take.  With a
+    ``replicate`` what averages over replicates of points takes that one alone: how results vary says what
+    their error is.
+    ``replicated`` is whether anything does, ``rest`` the largest error of what does not.
     """
 
-    def __init__(self, rtol: float = RTOL, budget: int | None = None) -> None:
-        self.rtol, self.budget = rtol, budget
-        self.error = 0.0
+    def __init__(self, rtol: float = RTOL, budget: int | None = None, replicate: int | None = None) -> None:
+        self.rtol, self.budget, self.replicate = rtol, budget, replicate
+        self.error = self.rest = 0.0
+        self.replicated = False
         self._found = 0.0  # without what solving for corrections made of it
         self._what, self._cost, self._of = "", 0, ""
         self._warned = 0.0
@@ -118,8 +122,14 @@ class Account:
         self.note(error, what, cost)
         return value, np.maximum(spread, self.inexact * size)
 
-    def note(self, error: float, what: str, cost: int = 0, of: str = "E|f|") -> None:
-        """An error relative to the size of what it is in, which is ``of`` it."""
+    def note(
+        self, error: float, what: str, cost: int = 0, of: str = "E|f|", replicated: bool = False
+    ) -> None:
+        """An error relative to the size of what it is in, which is ``of`` it; whether replicates show it."""
+        if replicated:
+            self.replicated = True
+        else:
+            self.rest = max(self.rest, error)
         if error > self.error:
             self.error, self._what, self._cost, self._of = error, what, cost, of
 

@@ -11,19 +11,27 @@ from typing import Any
 
 import numpy as np
 
+SURE = 0.99865
+"""Of a Gaussian so much lies below three standard deviations."""
+
 
 def half_width(replicates: np.ndarray, axis: int) -> np.ndarray:
     """The half-width of the 95 % interval of a mean, of independent replicates along an axis."""
     count = replicates.shape[axis]
-    return np.asarray(_student(count - 1) * replicates.std(axis=axis, ddof=1) / np.sqrt(count))
+    return np.asarray(_student(count - 1, 0.975) * replicates.std(axis=axis, ddof=1) / np.sqrt(count))
+
+
+def enlargement(count: int) -> float:
+    """By how much standard errors of so few replicates are enlarged: three are as sure as of a Gaussian."""
+    return _student(count - 1, SURE) / 3.0
 
 
 @cache
-def _student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t."""
+def _student(freedom: int, share: float) -> float:
+    """A quantile of Student's t."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, 0.975))
+    return float(stdtrit(freedom, share))
 
 
 @dataclass(frozen=True, eq=False)

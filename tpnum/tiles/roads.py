@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpnum.ensemble.tile import Ensemble
-from tpnum.evaluate.joint import BUDGET, RTOL, Account
+from tpnum.evaluate.joint import BUDGET, LOST, RTOL, Account
+from tpnum.gauss.estimate import enlargement
+from tpnum.gauss.special.families import REPLICATES
 from tpnum.law.price import NoRule
 from tpnum.lower.variances import Variances
 from tpnum.tiles import extras
@@ -57,26 +59,64 @@ def filled(plan: Plan | Ensemble, call: Call, error: bool) -> dict[str, np.ndarr
 
 def _by_rules(plan: Plan, call: Call, error: bool) -> dict[str, np.ndarray]:
     """Fill the arrays by the rules; how far every entry may be off, if that is wanted."""
-    account, variances = call.account, Variances()
+    account = call.account
+    with one_blas_thread():
+        profiles = _fill(plan, call, account)
+        account.warn()
+        return _lost(plan, profiles, call, account) if error else {}
+
+
+def _fill(plan: Plan, call: Call, account: Account) -> tuple[ProfileValues, ProfileValues]:
+    """Fill the arrays; the profiles of both inputs."""
+    variances = Variances()
     profiles = plan.profiles(call.first, call.second, account, variances)
     for profile in profiles:
         extras.require_positions(profile)
-    dtype = next(iter(call.outs.values())).dtype
-    with one_blas_thread():
-        if call.diag:
-            fill_diagonals(plan, profiles[0], call.outs)
-        else:
-            worker = make_worker(plan, profiles, ArraySink(call.outs), dtype, call.tile, variances)
-            run(worker, call.n_jobs, call.report)
-        account.warn()
-        return _lost(plan, profiles, call, account) if error else {}
+    if call.diag:
+        fill_diagonals(plan, profiles[0], call.outs)
+    else:
+        dtype = next(iter(call.outs.values())).dtype
+        worker = make_worker(plan, profiles, ArraySink(call.outs), dtype, call.tile, variances)
+        run(worker, call.n_jobs, call.report)
+    return profiles
 
 
 def _lost(
     plan: Plan, profiles: tuple[ProfileValues, ProfileValues], call: Call, account: Account
 ) -> dict[str, np.ndarray]:
-    """The largest relative error of anything that was computed, times (K(x, x) K(x', x'))^(1/2)."""
-    part = max(account.inexact, float(np.finfo(next(iter(call.outs.values())).dtype).eps))
+    """Standard errors: of replicates, beside the largest relative error of what has none.
+
+    The latter, of anything that was computed, times (K(x, x) K(x', x'))^(1/2).
+    """
+    rest = max(account.rest, LOST) if account.replicated else account.inexact
+    part = max(rest, float(np.finfo(next(iter(call.outs.values())).dtype).eps))
+    made = _relative(plan, profiles, call, part)
+    if not account.replicated:
+        return made
+    spread = _replicated(plan, call)
+    return {kind: np.hypot(spread[kind], made[kind]).astype(made[kind].dtype) for kind in made}
+
+
+def _replicated(plan: Plan, call: Call) -> dict[str, np.ndarray]:
+    """Standard errors by kernels of one replicate of points each, about the one of all of them.
+
+    What is not linear in an average is farther off for fewer points; so these are, and errors not too small.
+    """
+    total = {kind: np.zeros(out.shape) for kind, out in call.outs.items()}
+    for replicate in range(REPLICATES):
+        outs = {kind: np.empty_like(out) for kind, out in call.outs.items()}
+        one = replace(call, outs=outs, report=False)
+        _fill(plan, one, Account(call.rtol or RTOL, call.budget or BUDGET, replicate))
+        for kind, out in outs.items():
+            total[kind] += np.square(out - call.outs[kind], dtype=np.float64)
+    wide = enlargement(REPLICATES) / np.sqrt(REPLICATES * (REPLICATES - 1))
+    return {kind: wide * np.sqrt(x) for kind, x in total.items()}
+
+
+def _relative(
+    plan: Plan, profiles: tuple[ProfileValues, ProfileValues], call: Call, part: float
+) -> dict[str, np.ndarray]:
+    """A part of (K(x, x) K(x', x'))^(1/2)."""
     if call.diag:
         return {kind: part * out for kind, out in call.outs.items()}
     roots = []

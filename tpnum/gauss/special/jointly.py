@@ -50,6 +50,7 @@ def expectation(
     rtol: float,
     budget: int | None,
     moments: Moments | None = None,
+    replicate: int | None = None,
 ) -> Result:
     """The values at cells, and the error of each.
 
@@ -58,9 +59,9 @@ def expectation(
     is 1; ``cross`` None means independence.  ``what`` is "value" (cells, or cells, d, d' for "normalise"),
     "slope", E f J direction[c] J' g for directions (d, d'), or "back", E J' f direction[c] g J.  ``moments``
     are second moments of both sides at every cell: where these are nearly one vector, the value is nearly
-    that.
+    that.  Of one ``replicate`` of what is sampled there is a value without an error.
     """
-    sampler = Sampler(SAMPLED if rtol == USUAL else rtol, budget)
+    sampler = Sampler(SAMPLED if rtol == USUAL else rtol, budget, replicate)
     for side, (functional, family, place) in enumerate(zip(sides, families, places, strict=True)):
         if sides[1 - side] is None and functional is not None and family is not None and place is not None:
             mean, error = sampler.mean(family, functional)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tpnum.gauss.special.families import REPLICATES, Family, matched_points
+from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.maxima import exact_argmax, exact_square
 from tpnum.gauss.special.sampled_rules import Near, Rule
 from tpnum.kernels.jointly import BLOCK, residual_products
@@ -71,7 +71,7 @@ def _monomials(x: np.ndarray, bent: bool) -> np.ndarray:
 class Largest(Rule):
     """E F G of largest entries, or of their derivatives: W_i W_j', W = f(F) dF/du, of two or directed."""
 
-    usual: ClassVar = {"value": 1.2e-3, "slope": 3e-3, "back": 3e-3}
+    usual: ClassVar = {"value": 1.8e-3, "slope": 6e-3, "back": 6e-3}
 
     def __call__(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self.shape = (self.d, self.e) if self.what == "back" else ()
@@ -93,10 +93,10 @@ class Largest(Rule):
         n, d = family.cov.shape[:2]
         count = 1 if self.what == "value" else d
         bent = count == 1 or d <= BENT
-        shape = REPLICATES, n, count
+        shape = len(self.replicates), n, count
         c0, c1, c2 = np.zeros(shape), np.zeros((*shape, d)), np.zeros((*shape, d, d))
         i, j = np.tril_indices(d)
-        for r, x in enumerate(matched_points(d, self.power + RICHER)):
+        for r, x in enumerate(self.sets(d, self.power + RICHER)):
             points = x.shape[1]
             terms = np.concatenate([np.ones((1, points)), _monomials(x, bent)]).T / points
             for which in family.pieces(points):
@@ -114,11 +114,11 @@ class Largest(Rule):
     def _square(self, functional: Functional, family: Family) -> np.ndarray:
         """The same by points, as many for every tile: what an example has with itself is one number."""
         made = []
-        for x in matched_points(family.cov.shape[1], self.alone_power):
+        for x in self.sets(family.cov.shape[1], self.alone_power):
             for which in family.pieces(x.shape[1]):
                 g = self._of(functional, family.at(which, x))
                 made.append(g @ g.transpose(0, 2, 1) / x.shape[1])
-        return np.concatenate(made).reshape(REPLICATES, len(family.cov), *made[0].shape[1:])
+        return np.concatenate(made).reshape(-1, len(family.cov), *made[0].shape[1:])
 
     def _exact_square(self, functional: Functional, family: Family) -> np.ndarray | None:
         """E g g' (families, g, g) by quadrature, for small windows."""
@@ -229,7 +229,7 @@ class Largest(Rule):
     def scale(self, value: np.ndarray) -> np.ndarray:
         """(E g^2 E g'^2)^(1/2), times the largest direction's: where values cancel, errors do not."""
         squares = [
-            np.einsum("rwgg->w", known.square)[place] / REPLICATES
+            np.einsum("rwgg->w", known.square)[place] / len(self.replicates)
             for known, place in zip(self.known, self.places, strict=True)
         ]
         size = np.sqrt(squares[0] * squares[1])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tpnum.gauss.special.families import REPLICATES, Family
+from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.sampled_rules import Near, Rule
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Normalised(Rule):
     """E F G' of normalised vectors, or of their Jacobians on either side of the directions."""
 
-    usual: ClassVar = {"value": 1e-3, "slope": 3e-3, "back": 3e-3}
+    usual: ClassVar = {"value": 2e-3, "slope": 1e-2, "back": 1e-2}
 
     def __call__(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self.shape = (self.d, self.e)
@@ -68,7 +68,7 @@ class Normalised(Rule):
     def alone(self, cells: np.ndarray) -> np.ndarray:
         made = []
         a = self.places[0][cells]
-        for r in range(REPLICATES):
+        for r in range(len(self.replicates)):
             x = self.points[r, : self.d]
             own = Family(self.left.cov[a], None if self.left.mean is None else self.left.mean[a])
             found = self._of(self.functionals[0], own.at(slice(None), x))

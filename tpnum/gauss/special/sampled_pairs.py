@@ -35,10 +35,14 @@ RATE = 0.8
 
 
 class Sampler:
-    """Averages over points, to ``rtol`` of every cell's scale or within ``budget``."""
+    """Averages over points, to ``rtol`` of every cell's scale or within ``budget``.
 
-    def __init__(self, rtol: float, budget: int | None) -> None:
+    Of one ``replicate`` alone there is no error, and cells have as many points as they have at first.
+    """
+
+    def __init__(self, rtol: float, budget: int | None, replicate: int | None = None) -> None:
         self.rtol = rtol
+        self.replicates = range(REPLICATES) if replicate is None else range(replicate, replicate + 1)
         most = MOST if budget is None else int(np.log2(max(budget // REPLICATES, 1)))
         self.most = min(max(most, LEAST), MOST)
         self.alone = min(self.most + RICHER, ALONE + _more(1e-4 / rtol))
@@ -50,11 +54,14 @@ class Sampler:
                 np.concatenate(
                     [functional.value(family.at(w, x)).mean(axis=-1) for w in family.pieces(x.shape[1])]
                 )
-                for x in matched_points(family.cov.shape[1], self.most)
+                for x in matched_points(family.cov.shape[1], self.most)[
+                    self.replicates.start : self.replicates.stop
+                ]
             ]
         )
-        spread = (made.var(axis=0, ddof=1) / len(made)).mean(axis=1)
-        return made.mean(axis=0), T95 * np.sqrt(spread)
+        value = made.mean(axis=0)
+        spread = ((made - value) ** 2).sum(axis=0).mean(axis=1) / (len(made) * max(1, len(made) - 1))
+        return value, T95 * np.sqrt(spread)
 
     def pairs(
         self, what: str, first: Functional, second: Functional, given: Pairing
@@ -62,18 +69,26 @@ class Sampler:
         """`tpnum.gauss.special.jointly.expectation` by points, as many as the accuracy takes."""
         rule: type[Rule] = Largest if first.kind == "max" else Normalised
         pairing, turned = given.oriented() if first == second else (given, np.zeros(len(given.a), dtype=bool))
-        power = min(LEAST + _more(rule.usual[what] / self.rtol), self.most)
-        value, error, scale = self._run(rule, what, (first, second), pairing, power)
-        todo = np.flatnonzero(error > self.rtol * scale)
-        while len(todo) and power < self.most:
-            power += 1
-            value[todo], error[todo], scale = self._run(
-                rule, what, (first, second), pairing.some(todo), power
-            )
-            todo = todo[error[todo] > self.rtol * scale]
+        least = min(LEAST + _more(rule.usual[what] / self.rtol), self.most)
+        value, error, scale = self._run(rule, what, (first, second), pairing, least)
+        wanted = self._wanted(least, error, scale)
+        for power in range(least + 1, self.most + 1):
+            cells = np.flatnonzero(wanted == power)
+            if len(cells):
+                made = self._run(rule, what, (first, second), pairing.some(cells), power)
+                value[cells], error[cells], scale[cells] = made
+                wanted[cells] = self._wanted(power, error[cells], scale[cells])
         if value.ndim > 1:
             value[turned] = value[turned].swapaxes(1, 2)
         return value, error
+
+    def _wanted(self, power: int, error: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """The power that each cell's accuracy takes, by what this one reached; zero where that is enough."""
+        enough = self.rtol * scale
+        missed = error > enough
+        times = np.divide(error, enough, out=np.full(len(error), np.inf), where=enough > 0.0)
+        more = np.clip(np.ceil(np.log2(times, where=missed, out=np.ones(len(error))) / RATE), 1, MOST)
+        return np.where(missed, np.minimum(power + more, self.most), 0).astype(np.int64)
 
     def _run(
         self,
@@ -83,7 +98,7 @@ class Sampler:
         pairing: Pairing,
         power: int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return rule(what, functionals, pairing, power, max(self.alone, power + RICHER))()
+        return rule(what, functionals, pairing, power, max(self.alone, power + RICHER), self.replicates)()
 
 
 def _more(times: float) -> int:

@@ -26,22 +26,31 @@ class Rule:
     """That of a cell's value."""
 
     def __init__(
-        self, what: str, functionals: tuple[Functional, Functional], pairing: Pairing, power: int, alone: int
+        self,
+        what: str,
+        functionals: tuple[Functional, Functional],
+        pairing: Pairing,
+        power: int,
+        alone: int,
+        replicates: range = range(REPLICATES),
     ) -> None:
         self.what, self.functionals, self.pairing = what, functionals, pairing
         self.left, self.right, self.places = pairing.left, pairing.right, (pairing.a, pairing.b)
         self.cross, self.direction, self.moments = pairing.cross, pairing.direction, pairing.moments
-        self.power, self.alone_power = power, alone
+        self.power, self.alone_power, self.replicates = power, alone, replicates
         self.d, self.e = self.left.cov.shape[1], self.right.cov.shape[1]
-        self.points = matched_points(self.d + self.e, power)
+        self.points = self.sets(self.d + self.e, power)
+
+    def sets(self, d: int, power: int) -> np.ndarray:
+        """Points of the replicates, (replicates, d, points)."""
+        return matched_points(d, power)[self.replicates.start : self.replicates.stop]
 
     def __call__(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Values, half a 95 % interval of each cell, and its scale, which relative errors are of."""
         apart, same = np.flatnonzero(~self.pairing.same), np.flatnonzero(self.pairing.same)
-        made = np.zeros((REPLICATES, len(self.cross), *self.shape))
+        made = np.zeros((len(self.replicates), len(self.cross), *self.shape))
         near = Near(made[:, apart].shape) if self.near else None
-        for r in range(REPLICATES) if len(apart) else ():
-            z = self.points[r]
+        for r, z in enumerate(self.points) if len(apart) else ():
             self.begin(r, z[: self.d])
             for at in self._pieces(len(apart), z.shape[1]):
                 cells = apart[at]
@@ -52,7 +61,8 @@ class Rule:
             made[:, some] = self.alone(some)
             if self.moments is not None:
                 self.put(made, some, self.moments[0][some])
-        value, spread = made.mean(axis=0), made.var(axis=0, ddof=1) / REPLICATES
+        value = made.mean(axis=0)
+        spread = ((made - value) ** 2).sum(axis=0) / (len(made) * max(1, len(made) - 1))
         error = T95 * np.sqrt(spread.reshape(len(value), -1).mean(axis=1))
         return value, error, self.scale(value)
 

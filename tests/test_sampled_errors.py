@@ -1,0 +1,69 @@
+"""Standard errors of kernels that are sampled along axes: what they cover, entry by entry."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import tpnum as tp
+from tpnum import nn
+from tpnum.errors import AccuracyWarning
+
+BOTH = ("nngp", "ntk")
+ACTS = (nn.Relu(), nn.Abs(), nn.Sign(), nn.LeakyRelu(0.1), nn.Erf())
+
+
+def random_net(rng):
+    """A convolution, max pooling over random windows, and a function behind it that may have kinks."""
+    window, step = rng.integers(2, 4), rng.integers(1, 3)
+    inner = (nn.Relu(),) if rng.random() < 0.5 else ()
+    ends = ((nn.Flatten(),), (nn.GlobalAvgPool(),), (nn.AvgPool((2,), (1,)), nn.Flatten()))
+    return nn.serial(
+        nn.Conv(8, (2,), W_std=1.3, b_std=0.2), *inner, nn.MaxPool((int(window),), (int(step),)),
+        nn.Conv(8, (1,), W_std=1.3), ACTS[rng.integers(len(ACTS))],
+        *ends[rng.integers(3)], nn.Dense(1),
+    )  # fmt: skip
+
+
+def quiet(*args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)
+        return tp.kernel(*args, get=BOTH, **options)
+
+
+def far(seeds):
+    """Distances from kernels on 16 times as many points, in standard errors."""
+    found = []
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 11])
+        net, x = random_net(rng), rng.standard_normal((2, 5, 3))
+        y = x + rng.choice([0.0, 1e-2, 1.0]) * rng.standard_normal(x.shape)
+        rough = quiet(net, x, y, rtol=1e-2, error=True)
+        for k, e, right in zip(*rough, quiet(net, x, y, rtol=4e-4), strict=True):
+            assert (e > 0.0).all() and (e < 1e-2 * np.abs(k).max()).all()
+            found.append(((k - right) / np.hypot(e, 1e-4 * np.abs(right))).ravel())
+    return np.abs(np.concatenate(found))
+
+
+def test_standard_errors_cover_what_they_say():
+    assert np.mean(far(range(2)) < 3.0) > 0.98
+
+
+@pytest.mark.slow
+def test_standard_errors_of_many_nets():
+    z = far(range(100, 200))
+    assert np.mean(z < 3.0) > 0.99
+    assert np.mean(z < 1.0) < 0.9
+
+
+def test_diagonals_and_values_are_those_without_errors():
+    rng = np.random.default_rng(3)
+    net, x = random_net(rng), rng.standard_normal((3, 6, 3))
+    both, own = quiet(net, x, rtol=1e-2, error=True), quiet(net, x, rtol=1e-2, diag=True, error=True)
+    plain = quiet(net, x, rtol=1e-2)
+    for k, e, d, spread, without in zip(*both, *own, plain, strict=True):
+        np.testing.assert_array_equal(k, without)
+        np.testing.assert_allclose(np.diag(k), d, rtol=1e-12)
+        np.testing.assert_allclose(np.diag(e), spread, rtol=1e-6)
