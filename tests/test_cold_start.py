@@ -24,7 +24,7 @@ x = np.random.default_rng(0).standard_normal((9, 4))
 x /= np.sqrt(np.mean(x**2, axis=1, keepdims=True))
 with event.install_recorder("numba:compile") as recorder:
     both = tp.kernel(net, x, get=("nngp", "ntk"), n_jobs=2)
-    other = tp.kernel(net, x, -x[:3], get="ntk", dtype="float32", n_jobs=1)
+    other = tp.kernel(net, x, -x[:3], get="ntk", n_jobs=1)
 names = [str(e.data["dispatcher"].py_func.__name__) for _, e in recorder.buffer if e.is_start]
 print(json.dumps({"compiled": names, "trace": [float(np.trace(both.ntk)), float(other.sum())]}))
 """

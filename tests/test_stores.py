@@ -133,6 +133,13 @@ def test_a_store_of_the_user_s(x: np.ndarray) -> None:
         make(x + 1, store, resume=True)
     local = zarr.storage.LocalStore("L.zarr")
     np.testing.assert_array_equal(make(x, local).ntk[:], tp.open("L.zarr")["ntk"][:])
+    written = zarr.storage.ZipStore("K.zip", mode="w")  # which has no read-only view of itself
+    np.testing.assert_array_equal(make(x, written).ntk[:], made.ntk[:])
+    written.close()
+    read = zarr.storage.ZipStore("K.zip", mode="r")
+    np.testing.assert_array_equal(tp.open(read)["ntk"][:], made.ntk[:])
+    with pytest.raises(StoreError, match=r"K\.zip is open for reading alone"):
+        make(x, read, resume=True)
 
 
 def test_inputs_on_disk_are_read_by_slices(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
