@@ -57,3 +57,11 @@ def python(environment: dict[str, str]) -> Callable[..., subprocess.CompletedPro
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def warmed(python: Callable[..., subprocess.CompletedProcess[str]]) -> str:
+    """What `tpnum warm` has said: from now on nothing is left to compile."""
+    done = python("-m", "tpnum", "warm")
+    assert done.returncode == 0, done.stderr
+    return done.stdout

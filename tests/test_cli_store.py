@@ -175,31 +175,43 @@ def script(capsys: pytest.CaptureFixture[str], scheduler: str) -> str:
     return capsys.readouterr().out
 
 
+def command(name: str, text: str) -> str:
+    """A command of this name, a shell script, and the PATH on which it is the first."""
+    Path("bin").mkdir(exist_ok=True)
+    Path("bin", name).write_text(f"#!/bin/bash\n{text}")
+    Path("bin", name).chmod(0o755)
+    return f"{Path('bin').resolve()}:{os.environ['PATH']}"
+
+
 @pytest.mark.parametrize("scheduler", ["slurm", "pbs", "lsf"])
 def test_job_scripts_are_scripts(
     scheduler: str, folder: Path, capsys: pytest.CaptureFixture[str], environment: dict[str, str]
 ) -> None:
-    """Run as the batch system would, once for each shard."""
+    """Run as the batch system would, once for each shard; the commands that they come to fill the store."""
     text = script(capsys, scheduler)
     assert text.startswith("#!/bin/bash\n#")
     Path("job.sh").write_text(text)
-    Path("bin").mkdir()
-    Path("bin/tpnum").write_text(
-        f'#!/bin/sh\n[ "$1" = warm ] && exit 0\nexec {sys.executable} -m tpnum "$@"\n'
-    )
-    Path("bin/tpnum").chmod(0o755)
+    # every call leaves its words, one a line, and its environment
+    path = command("tpnum", 'printf "%s\\n" "$@" > "words.$1"\nenv > "env.$1"\nexit "${CODE:-0}"\n')
     index = {"slurm": "SLURM_ARRAY_TASK_ID", "pbs": "PBS_ARRAY_INDEX", "lsf": "LSB_JOBINDEX"}[scheduler]
-    for k in (1, 2, 3):
-        done = subprocess.run(
-            ["bash", "job.sh"],
-            env={
-                **environment, "PATH": f"{Path('bin').resolve()}:{os.environ['PATH']}", index: str(k),
-                "PBS_O_WORKDIR": str(folder), "XDG_CACHE_HOME": os.environ["NUMBA_CACHE_DIR"],
-            },
-            capture_output=True, text=True,
-        )  # fmt: skip
+    given = {
+        **environment, "PATH": path, "PBS_O_WORKDIR": str(folder), "XDG_CACHE_HOME": str(folder),
+        "SLURM_ARRAY_JOB_ID": "7",
+    }  # fmt: skip
+    for k in (3, 1, 2):
+        job = ["bash", "job.sh"]
+        done = subprocess.run(job, env={**given, index: str(k)}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+        assert Path("words.warm").read_text() == "warm\n"
+        found = dict(line.partition("=")[::2] for line in Path("env.kernel").read_text().splitlines())
+        assert found["OPENBLAS_NUM_THREADS"] == found["OMP_NUM_THREADS"] == "1"
+        assert Path(found["NUMBA_CACHE_DIR"]).is_dir() and found["NUMBA_CACHE_DIR"].startswith(str(folder))
+        assert main(Path("words.kernel").read_text().splitlines()) == 0
+        assert len(tp.open("K 1.zarr").missing) == {3: 6, 1: 3, 2: 0}[k]
     np.testing.assert_array_equal(tp.open("K 1.zarr")["nngp"][:], stored())
+    for code in (1, 75):  # a run that fails is a job that fails, as one that cannot be queued again
+        done = subprocess.run(job, env={**given, index: "1", "CODE": str(code)}, capture_output=True)
+        assert done.returncode == code
 
 
 WORDS = {
@@ -222,18 +234,16 @@ def test_a_slurm_job_that_is_warned_is_queued_again(
     folder: Path, capsys: pytest.CaptureFixture[str], environment: dict[str, str]
 ) -> None:
     Path("job.sh").write_text(script(capsys, "slurm"))
-    Path("bin").mkdir()
-    for name, text in {
-        "tpnum": "[ $1 = warm ] && exit 0\ntrap 'exit 75' USR1\ntouch begun\nwhile :; do sleep 0.05; done\n",
-        "scontrol": 'echo "$@" > requeued\n',
-    }.items():
-        Path("bin", name).write_text(f"#!/bin/bash\n{text}")
-        Path("bin", name).chmod(0o755)
+    command("scontrol", 'echo "$@" > requeued\n')
+    path = command(
+        "tpnum",
+        "[ $1 = warm ] && exit 0\ntrap 'exit 75' USR1\ntouch begun\nwhile :; do sleep 0.05; done\n",
+    )
     job = subprocess.Popen(
         ["bash", "job.sh"],
         env={
-            **environment, "PATH": f"{Path('bin').resolve()}:{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "7",
-            "SLURM_ARRAY_TASK_ID": "2", "XDG_CACHE_HOME": str(folder),
+            **environment, "PATH": path, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2",
+            "XDG_CACHE_HOME": str(folder),
         },
     )  # fmt: skip
     end = time.monotonic() + 30

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 import tpnum as tp
 from tpnum import nn
 from tpnum.errors import InputError, StoreError
-from tpnum.tiles import runs
+from tpnum.tiles import data, runs
 from tpnum.tiles.receipts import Receipts
 
 zarr = pytest.importorskip("zarr")
@@ -133,6 +135,13 @@ def test_a_store_of_the_user_s(x: np.ndarray) -> None:
         make(x + 1, store, resume=True)
     local = zarr.storage.LocalStore("L.zarr")
     np.testing.assert_array_equal(make(x, local).ntk[:], tp.open("L.zarr")["ntk"][:])
+    written = zarr.storage.ZipStore("K.zip", mode="w")  # which has no read-only view of itself
+    np.testing.assert_array_equal(make(x, written).ntk[:], made.ntk[:])
+    written.close()
+    read = zarr.storage.ZipStore("K.zip", mode="r")
+    np.testing.assert_array_equal(tp.open(read)["ntk"][:], made.ntk[:])
+    with pytest.raises(StoreError, match=r"K\.zip is open for reading alone"):
+        make(x, read, resume=True)
 
 
 def test_inputs_on_disk_are_read_by_slices(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -502,6 +511,26 @@ def test_a_disk_that_is_full_for_receipts_is_said_too(
             make(x, backend=Mine())
     assert count(x) == 10
     np.testing.assert_array_equal(tp.open("K.zarr")["ntk"][:], make(x, "W.zarr").ntk[:])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a file that is always full")
+def test_inputs_for_other_processes_on_a_full_disk_say_so(x: np.ndarray) -> None:
+    for array in (x, np.ones((4000, 90))):
+        with pytest.raises(OSError) as caught:
+            data.saved(data.Held(array, "x1"), "/dev/full")
+        assert caught.value.errno == errno.ENOSPC
+    for array in (x, x[::2].T, x.astype(">f4")):
+        np.testing.assert_array_equal(data.saved(data.Held(array, "x1"), "x.npy").read(slice(None)), array)
+
+
+def test_the_backend_of_the_documentation(x: np.ndarray) -> None:
+    from tpnum.tiles import backends
+
+    example = (backends.__doc__ or "").split("::\n", 1)[1].split("\nAn object", 1)[0]
+    exec(
+        textwrap.dedent(example), {"ThreadPoolExecutor": ThreadPoolExecutor, "tpnum": tp, "net": NET, "x": x}
+    )
+    np.testing.assert_array_equal(tp.open("K.zarr")["nngp"][:], make(x, "W.zarr", get="nngp", tile=None)[:])
 
 
 def test_functions_of_this_process_stay_in_it(x: np.ndarray) -> None:

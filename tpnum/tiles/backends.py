@@ -9,6 +9,24 @@ A backend of your own (ray, MPI) has
   under its task, and is submitted again a few times;
 * ``close(now)``: let go of the workers, at once if ``now``.
 
+Calls and their arguments can be pickled; no array is among them, and what comes back is a receipt.  With
+threads as workers::
+
+    class Mine:
+        def __init__(self):
+            self.pool = ThreadPoolExecutor(2)
+
+        def workers(self):
+            return 2
+
+        def submit(self, call, *arguments):
+            return self.pool.submit(call, *arguments)
+
+        def close(self, now):
+            self.pool.shutdown(cancel_futures=now)
+
+    tpnum.kernel(net, x, out="K.zarr", backend=Mine())
+
 An object with ``submit`` alone, as every `concurrent.futures.Executor` is (mpi4py's MPIPoolExecutor,
 ray's, loky's), will do too.
 """

@@ -154,7 +154,10 @@ def saved(source: Source, path: str) -> Source:
         return made
     if not (isinstance(source, Held) and isinstance(source.array, np.ndarray)):
         return source
-    np.save(path, source.array)
+    array = np.ascontiguousarray(source.array)
+    with open(path, "wb") as stream:  # np.save loses the reason where the disk is full
+        np.lib.format.write_array_header_2_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        stream.write(array.data)
     opened = np.load(path, mmap_mode="r")
     return _mapped(opened, opened, source.name)
 

@@ -38,6 +38,7 @@ class NpyFiles:
     name: str
 
     sent = True
+    read_only = False
 
     @property
     def path(self) -> Path:

@@ -258,6 +258,10 @@ def _symmetric(job: Job, target: Target, symmetric: str) -> str:
 
 
 def _writable(target: Target) -> None:
+    if target.read_only:
+        raise StoreError(
+            f"{target.name} is open for reading alone; open it for writing or choose another out"
+        )
     path = target.path
     if path is None:
         return

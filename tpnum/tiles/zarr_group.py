@@ -50,6 +50,16 @@ class ZarrGroup:
         """Whether other processes can open it."""
         return self.path is not None or type(self.place).__name__ != "MemoryStore"
 
+    @property
+    def read_only(self) -> bool:
+        """Whether it is a store that was opened for reading alone."""
+        return self.path is None and bool(self.place.read_only)
+
+    @property
+    def _looking(self) -> str:
+        """The mode to read in: not every store that is open for writing has a read-only view."""
+        return "r" if self.path is not None or self.read_only else "r+"
+
     def records(self, layout: Layout) -> Receipts:
         """The receipts of a layout in this group."""
         part = f"{layout.kinds[0]}/receipts"
@@ -72,7 +82,7 @@ class ZarrGroup:
         if self.path is not None and not any(self.path.iterdir()):
             return None
         try:
-            group = zarr.open_group(self.place, mode="r", zarr_format=3)
+            group = zarr.open_group(self.place, mode=self._looking, zarr_format=3)
         except (FileNotFoundError, KeyError):
             if self.path is None:
                 return None
@@ -126,8 +136,9 @@ class ZarrGroup:
 
     # -- tiles -------------------------------------------------------------------------------------
 
-    def array(self, kind: str, mode: str = "r") -> Any:
+    def array(self, kind: str, mode: str | None = None) -> Any:
         """The Zarr array of a kind; opened once per process."""
+        mode = mode or self._looking
         if self.path is None:
             return _zarr().open_group(self.place, mode=mode, zarr_format=3)[kind]
         stamp = (self.path / "zarr.json").stat()
