@@ -473,6 +473,7 @@ CALLS = {
 Y3, K3 = np.ones(3), tp.kernel(NET, X) + EYE3
 GP, NETS_TRAINED = predict.posterior(NET, X, Y3, noise=0.1), predict.gradient_flow(NET, X, Y3)
 POSTERIOR = predict.Posterior.init(K3, Y3)
+ITERATIVE = predict.iterative_posterior(NET, X, Y3, noise=0.1)
 CALLS |= {
     "predict.posterior": (
         predict.posterior,
@@ -512,14 +513,30 @@ CALLS |= {
             "y": Y3,
             "wrt": "W_std",
             "get": "nngp",
+            "by": "log_marginal",
             "noise": 0.1,
             "steps": 1,
             "n_jobs": 1,
         },
     ),
+    "predict.iterative_posterior": (
+        predict.iterative_posterior,
+        {
+            "net": NET,
+            "x": X,
+            "y": Y3,
+            "noise": 0.1,
+            "get": "ntk",
+            "rank": 2,
+            "rtol": 1e-6,
+            "dtype": None,
+            "n_jobs": 1,
+        },
+    ),
+    "predict.preconditioner": (predict.preconditioner, {"low": K3[:, :2], "noise": 0.1}),
     "predict.conjugate_gradients": (
         predict.conjugate_gradients,
-        {"a": K3, "b": Y3, "near": None, "rtol": 1e-6, "steps": 10},
+        {"a": K3, "b": Y3, "near": None, "start": Y3, "rtol": 1e-6, "steps": 10},
     ),
     "predict.lanczos_logdet": (
         predict.lanczos_logdet,
@@ -533,6 +550,16 @@ CALLS |= {
     "posterior.sample": (GP.sample, {"x": X, "draws": 1, "seed": 0}),
     "posterior.add": (GP.add, {"x": X, "y": Y3, "noise": 0.1}),
     "posterior.interval": (GP.predict(X).interval, {"level": 0.9}),
+    "iterative.predict": (ITERATIVE.predict, {"x": X, "variance": True, "cov": False, "noise": 0.0}),
+    "iterative.add": (ITERATIVE.add, {"x": X, "y": Y3, "noise": 0.1}),
+    "iterative.log_marginal": (ITERATIVE.log_marginal, {"probes": 2, "steps": 2, "seed": 0}),
+    "iterative.log_marginal_gradient": (
+        ITERATIVE.log_marginal_gradient,
+        {"wrt": "W_std", "probes": 2, "steps": 2, "seed": 0},
+    ),
+    "ensemble.add": (NETS_TRAINED.add, {"x": X, "y": Y3}),
+    "posterior.log_marginal_gradient": (GP.log_marginal_gradient, {"dk": (), "wrt": "W_std"}),
+    "posterior.k_fold_gradient": (GP.k_fold_gradient, {"folds": 2, "dk": (), "wrt": "W_std"}),
     "ensemble.predict": (NETS_TRAINED.predict, {"x": X, "t": 1.0, "cov": False}),
     "ensemble.loss": (NETS_TRAINED.loss, {"t": 1.0, "x": X, "y": Y3}),
     "ensemble.losses": (NETS_TRAINED.losses, {"times": [1.0]}),

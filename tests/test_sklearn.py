@@ -352,6 +352,19 @@ def test_the_kernel_fits_in_a_gaussian_process_of_scikit_learn():
     assert GaussianProcessClassifier(TPKernel(SHALLOW), optimizer=None).fit(X, y > 1).score(X, y > 1) > 0.7
 
 
+def test_support_vectors_of_a_net():
+    x, y = load_iris(return_X_y=True)
+    kernel = TPKernel(MLP(2, "erf"), get="ntk")
+    found = SVC(kernel=kernel, C=5.0).fit(x[::2], y[::2])
+    known = SVC(kernel="precomputed", C=5.0).fit(kernel(x[::2]), y[::2])
+    np.testing.assert_array_equal(found.predict(x), known.predict(kernel(x, x[::2])))
+    grid = {"kernel__net__depth": [1, 2], "kernel__get": ["nngp", "ntk"], "C": [0.1, 10.0]}
+    search = GridSearchCV(SVC(kernel=kernel), grid, cv=2).fit(x, y)
+    assert search.best_score_ > 0.94
+    assert len({round(score, 9) for score in search.cv_results_["mean_test_score"]}) > 1
+    assert kernel.net.depth == 2
+
+
 def test_what_the_kernel_refuses():
     with pytest.raises(ValueError, match="wrt: the deviations 'W_std' differ"):
         _ = TPKernel(SHALLOW, wrt="W_std").theta

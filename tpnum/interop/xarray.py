@@ -79,7 +79,8 @@ def training(nets: Any, times: Any, x: Any = None, y: Any = None, *, coords: Any
     every = [nets.predict(x, t) for t in asked.tolist()]
     if not every:
         raise InputError("times: give at least one")
-    mean, variance = (np.stack([found[i] for found in every]) for i in (0, 1))
+    mean = np.stack([found.mean for found in every])
+    variance = np.stack([found.variance for found in every])
     held: dict[str, Any] = {
         "mean": (("time", *AXES[: mean.ndim - 1]), mean),
         "variance": (("time", "example"), variance),

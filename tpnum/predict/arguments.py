@@ -11,7 +11,8 @@ from tpnum.errors import InputError
 
 _SYMMETRY = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-4}
 """What entries that should be equal may differ by, in units of the largest."""
-_ROWS = 1 << 9
+_ROWS = 1 << 8
+"""Of blocks that are compared with those across the diagonal."""
 
 
 def square(k: Any, name: str = "k", *, overwrite: bool = False) -> np.ndarray:
@@ -19,15 +20,17 @@ def square(k: Any, name: str = "k", *, overwrite: bool = False) -> np.ndarray:
     given = real_array(k, name)
     if given.ndim != 2 or given.shape[0] != given.shape[1] or not given.size:
         raise InputError(f"{name}: a square matrix is needed, not an array of shape {given.shape}")
-    if not np.isfinite(given).all():
+    largest = max(float(given.max()), -float(given.min()))
+    if not np.isfinite(largest):
         raise InputError(f"{name} must be finite; it holds NaN or infinity")
-    tolerance = _SYMMETRY[given.dtype] * float(np.abs(given).max())
-    for start in range(0, len(given), _ROWS):
-        block, other = given[start : start + _ROWS], given[:, start : start + _ROWS].T
-        apart = np.abs(block - other)
+    tolerance = _SYMMETRY[given.dtype] * largest
+    for top, left in ((i, j) for i in range(0, len(given), _ROWS) for j in range(0, i + 1, _ROWS)):
+        rows, cols = slice(top, top + _ROWS), slice(left, left + _ROWS)
+        apart = given[rows, cols] - given[cols, rows].T
+        np.abs(apart, out=apart)
         if apart.max() > tolerance:
-            row, j = np.unravel_index(int(apart.argmax()), apart.shape)
-            i = start + int(row)
+            row, col = divmod(int(apart.argmax()), apart.shape[1])
+            i, j = top + row, left + col
             raise InputError(
                 f"{name} is not symmetric: entries ({i}, {j}) and ({j}, {i}) are {given[i, j]:.6g} and "
                 f"{given[j, i]:.6g}; give the kernel of the examples with themselves"

@@ -16,6 +16,8 @@ LADDER = {
     np.dtype(np.float32): (1e-6, 1e-5, 1e-4, 1e-3),
 }
 """Jitters that are tried, in units of the mean of the diagonal."""
+BLOCK = 128
+"""Rows and columns that are turned over together."""
 ROUNDING = 8.0
 """Pivots of fewer units of rounding of their own diagonal entry are noise: the matrix is singular."""
 
@@ -91,7 +93,7 @@ class Cholesky:
         """A^-1, symmetric."""
         (potri,) = get_lapack_funcs(("potri",), (self.lower,))
         made, _ = potri(self.lower.T, lower=False, overwrite_c=False)
-        return np.triu(made) + np.triu(made, 1).T
+        return _mirrored(made.T)
 
     def extend(self, across: np.ndarray, a: np.ndarray, added: float | np.ndarray = 0.0) -> Cholesky:
         """The factor of [[A, across'], [across, a + diag(added)]], without factoring A again."""
@@ -122,9 +124,16 @@ def _factored(a: np.ndarray, diagonal: np.ndarray) -> bool:
     rounding = ROUNDING * np.finfo(a.dtype).eps
     if fault == 0 and (pivots > rounding * diagonal).all():
         return True
-    for start in range(0, len(a), 512):  # above the diagonal all is as it was
-        part = slice(start, start + 512)
-        a[part, :start] = a[:start, part].T
-        corner = a[part, part]
-        corner[...] = np.triu(corner) + np.triu(corner, 1).T
+    _mirrored(a.T)  # above the diagonal all is as it was
     return False
+
+
+def _mirrored(a: np.ndarray) -> np.ndarray:
+    """``a`` with what is below its diagonal above it too, in blocks that stay in the cache."""
+    for start in range(0, len(a), BLOCK):
+        part = slice(start, start + BLOCK)
+        for left in range(0, start, BLOCK):
+            a[left : left + BLOCK, part] = a[part, left : left + BLOCK].T
+        corner = a[part, part]
+        corner[...] = np.tril(corner) + np.tril(corner, -1).T
+    return a

@@ -165,7 +165,9 @@ class Posterior(Kept):
     def log_marginal_slope(self) -> np.ndarray:
         """The derivatives (N, N) of `log_marginal` by the entries of K, for `tpnum.kernel` ``against``."""
         weights = self.weights.reshape(len(self), -1)
-        slope: np.ndarray = 0.5 * (weights @ weights.T - self.outputs * self.factor.inverse())
+        slope = self.factor.inverse()
+        slope *= -0.5 * self.outputs
+        slope += (0.5 * weights) @ weights.T
         return slope
 
     def leave_one_out(self) -> Folds:

@@ -56,9 +56,10 @@ def conjugate_gradients(
     norm = np.linalg.norm(wide, axis=0)
     x, r = np.zeros_like(wide), wide.copy()
     if start is not None:
-        x = finite_array(start, "start").reshape(len(start), -1).copy()
-        if x.shape != wide.shape:
-            raise InputError(f"start: shape {np.shape(start)} is not that of b, {given.shape}")
+        begin = finite_array(start, "start")
+        if begin.shape != given.shape:
+            raise InputError(f"start: shape {begin.shape} is not that of b, {given.shape}")
+        x = begin.reshape(wide.shape).copy()
         r -= times(x)
     z = r if near is None else near(r)
     p, rz = z.copy(), _columns(r, z)

@@ -105,7 +105,7 @@ class Regression(Kept):
     def _gradient(self, value: float, slope: np.ndarray, dk: Any, wrt: Any) -> Gradient:
         if wrt is None:
             return Gradient.along(value, slope, dk)
-        if len(dk):
+        if not isinstance(dk, tuple) or dk:
             raise InputError("dk, wrt: give matrices, or names of deviations, not both")
         return Gradient(
             value, self.source.slopes(self.x, None, self.get, wrt, slope), slope.diagonal().copy()

@@ -61,7 +61,11 @@ def preconditioner(low: Any, noise: Any) -> Nearby:
     if not np.min(spread) > 0:
         raise InputError("noise: it must be more than 0 for all examples; nothing else makes this invertible")
     column = np.array(np.broadcast_to(spread, len(given)))[:, None]
-    inner, _ = cho_factor(np.eye(given.shape[1]) + given.T @ (given / column), lower=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        beside = np.eye(given.shape[1]) + given.T @ (given / column)
+    if not np.isfinite(beside).all():
+        raise InputError("low: its products overflow beside the noise; scale both down")
+    inner, _ = cho_factor(beside, lower=True)
     return Nearby(given, column, np.tril(inner))
 
 

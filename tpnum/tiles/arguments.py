@@ -36,6 +36,8 @@ def kinds_of(get: Any) -> tuple[str, ...]:
 
 def dtype_of(dtype: Any) -> np.dtype:
     try:
+        if not isinstance(dtype, (str, type, np.dtype, type(None))):
+            raise TypeError  # an array, which bears one
         found = np.dtype(np.float64 if dtype is None else dtype)
     except Exception:
         raise InputError(f"dtype: {shown(dtype)} is not a dtype; use float64 or float32") from None

@@ -6,6 +6,9 @@
     model = make_pipeline(StandardScaler(), TPClassifier(MLP(depth=3, activation="relu"), kernel="ntk"))
     GridSearchCV(model, {"tpclassifier__net__W_std": [1.0, 1.4], "tpclassifier__noise": [1e-3, 1e-2]})
 
+`TPKernel` is a kernel for every estimator that takes a function: ``SVC(kernel=TPKernel(MLP(3), get="ntk"))``
+is the classifier of Arora et al. (2020), and ``kernel__net__depth`` a parameter of its grid.
+
 Images are flat rows with ``input_shape=(height, width, channels)``.
 """
 
