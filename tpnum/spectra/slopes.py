@@ -24,8 +24,8 @@ REACH, WIDTH, POINTS = 8.5, 0.5, 10
 GRID = 3401
 """Points among which f^2 is seen to turn."""
 
-STEP = 2e-3
-"""Of differences in the place of a slope."""
+STEP, BESIDE = 2e-3, 4e-5
+"""Of differences in the place of a slope, and how near to a kink they come."""
 
 STEPS = 60
 """Of a bisection for z."""
@@ -50,9 +50,10 @@ def _differences(f: Callable[..., Any], kinks: tuple[float, ...]) -> Callable[[A
 
     def slope(u: Any) -> np.ndarray:
         x = np.asarray(u, dtype=np.float64)
+        for k in kinks:  # beside a kink the slope a little further off
+            x = np.where(np.abs(x - k) < BESIDE, np.where(x < k, k - BESIDE, k + BESIDE), x)
         away = [np.abs(x - k) for k in kinks]
         step = np.minimum(STEP, 0.25 * np.min(away, axis=0)) if away else np.full(x.shape, STEP)
-        step = np.maximum(step, 1e-9)
 
         def at(k: float) -> np.ndarray:
             return np.broadcast_to(np.asarray(f(x + k * step), dtype=np.float64), x.shape)
@@ -81,9 +82,12 @@ def square_law(f: Callable[..., Any], q: float, mean: float = 0.0, kinks: tuple[
     masses = law.masses[kept]
     if masses.size == 2 and abs(masses[0] - 0.5) < 1e-14:  # a slope that jumps at 0: halves up to rounding
         masses = np.array([0.5, 0.5])
-    rule = Rule(law.points[kept], masses / masses.sum())
+    points, masses = law.points[kept], masses / masses.sum()
     pieces = _pieces(square, _inside(kinks, mean, root), FLAT * scale)
-    return rule if all(piece.flat for piece in pieces) else SquareLaw(rule, square, pieces)
+    spread = [min(piece.first, piece.last) for piece in pieces if not piece.flat]
+    if not spread:
+        return Discrete(points, masses)
+    return SquareLaw(Rule(points, masses, min(spread) < NEAR_ZERO * scale), square, pieces)
 
 
 def _inside(kinks: tuple[float, ...], mean: float, root: float) -> list[float]:
@@ -129,16 +133,19 @@ def _pieces(square: Callable[[np.ndarray], np.ndarray], kinks: list[float], flat
 
 
 class Rule(Discrete):
-    """Atoms in the place of a density, which has no gaps where they are apart."""
+    """Atoms in the place of a density, which has no gaps where they are apart, and may reach 0."""
+
+    def __init__(self, points: Any, masses: Any, reaches_zero: bool) -> None:
+        super().__init__(points, masses)
+        self._reaches_zero = reaches_zero
 
     @cached_property
     def of_mean_one(self) -> Measure:
-        return Rule(self.points / self.mean, self.masses)
+        return Rule(self.points / self.mean, self.masses, self._reaches_zero)
 
     @property
     def reaches_zero(self) -> bool:
-        """Whether the density goes down to 0, or so near that the atoms do not tell."""
-        return bool(self.points[0] < NEAR_ZERO * self.points[-1])
+        return self._reaches_zero
 
 
 class SquareLaw(Measure):
