@@ -24,8 +24,8 @@ REACH, WIDTH, POINTS = 8.5, 0.5, 10
 GRID = 3401
 """Points among which f^2 is seen to turn."""
 
-STEP, BESIDE = 2e-3, 4e-5
-"""Of differences in the place of a slope, and how near to a kink they come."""
+STEP, BESIDE, DIGITS = 2e-3, 4e-5, 10
+"""Of differences in the place of a slope, how near to a kink they come, and the decimals that they have."""
 
 STEPS = 60
 """Of a bisection for z."""
@@ -58,7 +58,8 @@ def _differences(f: Callable[..., Any], kinks: tuple[float, ...]) -> Callable[[A
         def at(k: float) -> np.ndarray:
             return np.broadcast_to(np.asarray(f(x + k * step), dtype=np.float64), x.shape)
 
-        return (8.0 * (at(1.0) - at(-1.0)) - at(2.0) + at(-2.0)) / (12.0 * step)
+        made = (8.0 * (at(1.0) - at(-1.0)) - at(2.0) + at(-2.0)) / (12.0 * step)
+        return np.round(made, DIGITS)  # constant where f is linear
 
     return slope
 
