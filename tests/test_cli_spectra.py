@@ -75,6 +75,13 @@ def test_signals_are_the_table(folder: Path, capsys: pytest.CaptureFixture[str])
     assert min(picture(folder / "s.png")) > 500
 
 
+def test_signals_of_batches(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = nn.serial(nn.Dense(8), nn.BatchNorm(), nn.Relu(), nn.Dense(8))
+    Path("bn.json").write_text(json.dumps(net.to_spec()))
+    assert main(["signals", "bn.json", "--batch-size", "8"]) == 0
+    assert "chi_1 = 1.788189977" in capsys.readouterr().out
+
+
 def test_signals_of_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     conv = nn.serial(nn.Conv(8, (3,), padding="SAME"), nn.Relu(), nn.Flatten(), nn.Dense(1))
     Path("conv.json").write_text(json.dumps({"network": conv.to_spec()}))

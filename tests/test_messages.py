@@ -7,7 +7,7 @@ import pytest
 
 import tpnum as tp
 from tpnum.errors import InputError
-from tpnum.messages import bayes, l1_transition, minimax_threshold, soft, state_evolution
+from tpnum.messages import bayes, l1_transition, minimax_threshold, recovery, soft, state_evolution
 
 THRESHOLD = 1.6448536269514722
 VALUES, MASSES = [-1.0, 0.0, 1.0], [0.05, 0.9, 0.05]
@@ -80,6 +80,38 @@ def test_many_simulations_follow_state_evolution():
     assert np.all(np.abs(runs.mean(axis=0) - want) < 4 * error)
 
 
+def test_denoisers_of_several_priors():
+    """Posterior means by quadrature over the signal, slopes by differences, and Gaussian state evolution."""
+    r, tau = np.linspace(-4, 4, 17), 0.7
+    for points, masses, variances in [([-1, 1], None, 0.0), (0.3, None, 2.0), ([0, 0], [0.9, 0.1], [0, 1.5])]:
+        eta = bayes(points, masses, variances)
+        z, w = np.polynomial.hermite_e.hermegauss(80)
+        a, p, v = np.broadcast_arrays(*map(np.atleast_1d, (points, masses or 1.0, variances)))
+        x = (a[:, None] + np.sqrt(v)[:, None] * z).reshape(-1)
+        law = (p[:, None] * w).reshape(-1)
+        weight = law * np.exp(-0.5 * ((r[:, None] - x) / tau) ** 2)
+        np.testing.assert_allclose(eta(r, tau), weight @ x / weight.sum(axis=1), rtol=1e-9, atol=1e-12)
+        slope = (eta(r + 1e-5, tau) - eta(r - 1e-5, tau)) / 2e-5
+        np.testing.assert_allclose(eta.slope(r, tau), slope, rtol=1e-6, atol=1e-9)
+    tau2 = [0.05 + 2.0 / 0.5]
+    for _ in range(9):
+        tau2.append(0.05 + 2.0 * tau2[-1] / (2.0 + tau2[-1]) / 0.5)
+    found = state_evolution(bayes(0, variances=2.0), 0, variances=2.0, delta=0.5, noise=0.05, steps=10)
+    np.testing.assert_allclose(found.tau2, tau2, rtol=1e-12)
+    sparse = state_evolution(
+        bayes([0, 0], [0.9, 0.1], [0, 1]), [0, 0], [0.9, 0.1], [0, 1], delta=0.5, steps=40
+    )
+    assert sparse.mse[-1] < 1e-9  # without noise it is found, the sparsity 0.2 being far below the transition
+    assert sparse.mse[0] < 0.1
+
+
+def test_recovery_is_below_the_curve():
+    """On either side of the transition at delta = 1/2, 0.3857."""
+    found = recovery([0.5], [0.2, 0.6], width=300, rounds=25, runs=1)
+    np.testing.assert_array_equal(found.part, [[1.0, 0.0]])
+    assert len(found.plot().get_lines()[0].get_xdata()) == 99
+
+
 def test_a_spiked_wigner_matrix():
     """tanh on a spike of signs: the overlap of the algorithm, of width 1500."""
     p = tp.Program()
@@ -119,6 +151,9 @@ def test_refusals():
         (lambda: tp.amp(w, 3, 2, start=x), "denoiser is 3"),
         (lambda: tp.amp(x, "tanh", 2, start=x), "matrix is"),
         (lambda: l1_transition(1.5), "delta must be between 0 and 1"),
+        (lambda: bayes([0, 1], variances=[1, 2, 3]), "variances: one number >= 0 for each of 2 points"),
+        (lambda: bayes([0, 1], [0.5, 0.6]), "masses must add up to 1"),
+        (lambda: recovery([0.5], [1.5]), r"rho must be in \(0, 1\]"),
     ]:
         with pytest.raises(InputError, match=words):
             call()

@@ -165,8 +165,9 @@ def test_shapes_of_one_size_may_be_numbers():
     net = nn.serial(nn.Dense(64), nn.Tanh(), nn.Dense(1))
     assert str(tp.signals(net, 3)) == str(tp.signals(net))
     assert repr(tp.initialise(net, 3)) == repr(tp.initialise(net))
-    conv = nn.serial(nn.Conv(8, (3,), padding="CIRCULAR"), nn.Tanh())
-    assert tp.critical(conv, free="W_std", shape=8).q == tp.critical(conv, free="W_std", shape=(8,)).q
+    conv = nn.serial(nn.Tanh(), nn.Conv(8, (3,), W_std=1.5, b_std=0.3, padding="CIRCULAR"))
+    one, other = (fixed_points(conv, between=(0.5, 2.0), shape=shape) for shape in (3, (3,)))
+    assert one == other and len(one) == 1
 
 
 @pytest.mark.parametrize(

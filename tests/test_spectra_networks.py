@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.linalg import eigvalsh
 
 import tpnum as tp
 from tests.test_spectra_measures import distance
@@ -224,23 +225,42 @@ def test_rows_of_different_norms_are_refused():
 
 
 def test_spikes_pass_through():
-    """An eigenvalue of the data outside of the bulk, and where nets put it on average."""
-    n, d = 1500, 3000
+    """An eigenvalue of the data outside of the bulk, and where nets put it on average: both kernels."""
+    n, d = 500, 1000
     rng = np.random.default_rng(12)
     direction = rng.choice([-1.0, 1.0], n) / np.sqrt(n)
     x = rng.standard_normal((d, n)) / np.sqrt(d)
     left = rng.standard_normal(d)
     x += 2.5 * np.outer(left / np.linalg.norm(left), direction)
     x /= np.linalg.norm(x, axis=0)
-    data = np.linalg.eigvalsh(x.T @ x)
+    gram = x.T @ x
+    data = np.linalg.eigvalsh(gram)
     c = sp.constants("tanh")
     found = []
-    for _ in range(4):
-        y = np.tanh(rng.standard_normal((d, d)) @ x) / np.sqrt(c.eta * d)
-        found.append(np.linalg.eigvalsh(y.T @ y)[-1])
+    for _ in range(6):
+        h = rng.standard_normal((d, d)) @ x
+        y, slope = np.tanh(h) / np.sqrt(c.eta * d), np.cosh(h) ** -2 / np.sqrt(c.eta * d)
+        kernel = y.T @ y
+        found.append([_largest(kernel), _largest(kernel + slope.T @ slope * gram)])
+    wanted = np.mean(found, axis=0)
     law = sp.kernel_spectrum("tanh", n / d, data=data[:-1], spikes=[data[-1]])
-    assert law.spikes[0] == pytest.approx(np.mean(found), rel=0.03)
+    assert law.spikes[0] == pytest.approx(wanted[0], rel=0.03)
+    ntk = sp.kernel_spectrum("tanh", n / d, data=n / d, kind="ntk", spikes=[data[-1]])
+    assert ntk.spikes[0] == pytest.approx(wanted[1], rel=0.03)
     assert sp.kernel_spectrum("tanh", 1.0, data=0.5, spikes=[1.0]).spikes == ()
+    assert sp.kernel_spectrum("tanh", 1.0, data=0.5, kind="ntk", spikes=[1.0]).spikes == ()
+
+
+def _largest(matrix):
+    return eigvalsh(matrix, subset_by_index=[len(matrix) - 1] * 2)[0]
+
+
+def test_spikes_of_infinitely_wide_layers():
+    """r I + q_0 G + q_1 K_1 + K_2 with K_l = (1 - b^2) I + b^2 K_{l-1} has the data's eigenvectors."""
+    c = sp.constants("tanh")
+    law = sp.kernel_spectrum("tanh", [0.0, 0.0], data=0.5, kind="ntk", spikes=[6.0, 0.01])
+    shift = (c.a - c.b2) + (c.a**2 - c.b2**2) + (1 + 2 * c.b2) * (1 - c.b2)
+    np.testing.assert_allclose(law.spikes, 3 * c.b2**2 * np.array([6.0, 0.01]) + shift, rtol=1e-9)
 
 
 def test_refusals_of_kernels():

@@ -160,6 +160,28 @@ def test_slopes_with_atoms():
     np.testing.assert_allclose([a.mass for a in hard.atoms], [2 * ndtr(-1), 1 - 2 * ndtr(-1)], rtol=1e-12)
 
 
+def test_slopes_that_reach_zero_leave_no_gaps():
+    """Ten orthogonal layers of tanh whose variance flows: one interval from 0; the atom of relu is alone."""
+    block = nn.serial(nn.Tanh(), nn.Dense(64, W_std=1.2))
+    law = sp.jacobian(block, 10, q=0.5, weights="orthogonal")
+    assert law.edges.shape == (1, 2) and law.edges[0, 0] == 0.0
+    assert law.moments(2)[2] == pytest.approx(law.second, rel=1e-8)
+    relu = sp.jacobian(nn.serial(nn.Relu(), nn.Dense(64)), 1, q=0.5)
+    want = 0.5 * sp.marchenko_pastur(2.0).edges  # of W D, half of its columns
+    np.testing.assert_allclose(relu.edges, want, rtol=1e-12)
+
+
+def test_slopes_of_functions_that_know_none():
+    """A tanh and a leaky relu of one's own, by differences."""
+    own = nn.serial(nn.Elementwise(lambda u: np.tanh(u)), nn.Dense(64, W_std=1.2))
+    law = sp.jacobian(own, 5, q=np.full(5, 0.5))
+    want = sp.jacobian(nn.serial(nn.Tanh(), nn.Dense(64, W_std=1.2)), 5, q=np.full(5, 0.5))
+    np.testing.assert_allclose(law.edges, want.edges, rtol=1e-9)
+    bent = nn.Elementwise(lambda u: np.where(u > 0, u, 0.1 * u), kinks=(0.0,)).as_function()
+    atoms = np.array(sp.slope_law(bent, 0.7).atoms)
+    np.testing.assert_allclose(atoms, [[0.01, 0.5], [1.0, 0.5]], rtol=1e-9)
+
+
 def test_one_orthogonal_layer_is_the_law_of_slopes():
     block = nn.serial(nn.Tanh(), nn.Dense(64, W_std=1.3))
     law = sp.jacobian(block, 1, q=0.7, weights="orthogonal")

@@ -247,6 +247,22 @@ def draw_evolution(draws: Any, ax: Any = None) -> Any:
     return ax
 
 
+def draw_recovery(found: Any, delta: np.ndarray, rho: np.ndarray, ax: Any = None) -> Any:
+    """The parts of runs that found their signal, as dots, under the curve of the transition."""
+    ax = _own(ax)
+    at, share = np.meshgrid(found.delta, found.rho, indexing="ij")
+    dots = ax.scatter(at, share, c=found.part, cmap="RdYlGn", vmin=0.0, vmax=1.0, edgecolors="#404040")
+    ax.plot(delta, rho, color="black", linewidth=1.6, label="where l1 tips over")
+    ax.set_xlim(0.0, 1.0)
+    ax.set_ylim(0.0, 1.0)
+    ax.set_xlabel("measurements per unknown")
+    ax.set_ylabel("non-zeros per measurement")
+    ax.figure.colorbar(dots, ax=ax, label="part of runs that recover")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=9, frameon=False, loc="upper left")
+    return ax
+
+
 def draw_similarity(matrix: np.ndarray, names: list[str], ax: Any = None) -> Any:
     """K_ij / sqrt(K_ii K_jj) with a name to each row."""
     ax = _own(ax)

@@ -247,6 +247,9 @@ def build() -> Parser:
     signals.add_argument(
         "--q", type=float, default=1.0, metavar="Q", help="mean square of the inputs (default: 1)"
     )
+    signals.add_argument(
+        "--batch-size", type=int, metavar="B", help="the inputs are a batch of so many, for BatchNorm"
+    )
     signals.add_argument("--c", type=float, default=0.5, metavar="C", help="their correlation (default: 0.5)")
     signals.add_argument("--out", metavar="PNG", help="draw them too")
 

@@ -19,7 +19,9 @@ def run(args: argparse.Namespace) -> None:
         if out.suffix != ".png":
             raise InputError(f"--out {out} does not end in .png")
         refuse_existing([out], force=True)
-    found = signals(nn.from_spec(read_net(args.net)), args.shape, q=args.q, c=args.c)
+    found = signals(
+        nn.from_spec(read_net(args.net)), args.shape, q=args.q, c=args.c, batch_size=args.batch_size
+    )
     print(found)
     if found.blocks:
         points = found.fixed_points

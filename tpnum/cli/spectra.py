@@ -80,9 +80,11 @@ def phases(out: Path, size: int | None) -> None:
 
 
 def amp(out: Path, size: int | None) -> None:
-    """l1 and Bayes-optimal message passing for a sparse signal: state evolution over one run."""
+    """l1 and Bayes-optimal message passing for a sparse signal: state evolution over a few runs; and where l1
+    tips over, over runs on either side.
+    """
     from tpnum.messages import amp as message_passing
-    from tpnum.messages import bayes, soft, state_evolution
+    from tpnum.messages import bayes, l1_transition, recovery, soft, state_evolution
 
     n, delta, rounds = size or 4000, 0.5, 12
     values, masses = [-1.0, 0.0, 1.0], [0.06, 0.88, 0.06]
@@ -102,7 +104,16 @@ def amp(out: Path, size: int | None) -> None:
         draws.append((name, theory.mse, runs))
         print(f"{name:<34} mean squared error after {rounds} rounds: {theory.mse[-1]:.6f}, of n = {n}: "
               f"{runs[:, -1].mean():.6f} +- {runs[:, -1].std(ddof=1) / 2:.6f}")  # fmt: skip
-    save(draw_evolution(draws, None), out)
+    first, second = panels(2)
+    draw_evolution(draws, first)
+    first.set_title(f"n = {n}, delta = {delta:g}, noise 0.1")
+    deltas = np.array([0.2, 0.4, 0.6, 0.8])
+    found = recovery(deltas, np.linspace(0.12, 0.72, 6), width=max(100, n // 8), runs=1)
+    found.plot(second)
+    second.set_title(f"l1 without noise, n = {max(100, n // 8)}, 60 rounds")
+    for ratio, rho in zip(deltas, l1_transition(deltas), strict=True):
+        print(f"l1 at delta = {ratio:g} tips over at rho = {rho:.6f}")
+    save(first, out)
 
 
 _THRESHOLD = 1.5547735945968535

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tpnum.messages.amp import Amp, amp
 from tpnum.messages.denoisers import Bayes, Denoiser, Elementwise, Soft, bayes, soft
 from tpnum.messages.evolution import Evolution, l1_transition, minimax_threshold, state_evolution
+from tpnum.messages.recovery import Recovery, recovery
 
 __all__ = [
     "Amp",
@@ -12,11 +13,13 @@ __all__ = [
     "Denoiser",
     "Elementwise",
     "Evolution",
+    "Recovery",
     "Soft",
     "amp",
     "bayes",
     "l1_transition",
     "minimax_threshold",
+    "recovery",
     "soft",
     "state_evolution",
 ]

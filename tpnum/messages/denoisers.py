@@ -77,27 +77,36 @@ class Soft(Denoiser):
 
 @dataclass(frozen=True)
 class Bayes(Denoiser):
-    """The posterior mean of a signal with atoms ``points`` of probabilities ``masses``: the best denoiser."""
+    """The posterior mean of a signal of law sum masses N(points, variances): the best denoiser."""
 
     points: tuple[float, ...]
     masses: tuple[float, ...]
+    variances: tuple[float, ...]
     at_strength_one = True
 
     def _posterior(self, r: Any, tau: Any) -> tuple[Any, Any]:
-        a, w = np.array(self.points), np.array(self.masses)
-        r = np.asarray(r, dtype=np.float64)
+        a, w, v = np.array(self.points), np.array(self.masses), np.array(self.variances)
+        r = np.asarray(r, dtype=np.float64)[..., None]
         square = np.asarray(tau, dtype=np.float64)[..., None] ** 2 + 1e-300
-        log = np.log(w) - 0.5 * (r[..., None] - a) ** 2 / square
+        total = v + square
+        log = np.log(w) - 0.5 * (r - a) ** 2 / total - 0.5 * np.log(total)
         weight = np.exp(log - log.max(axis=-1, keepdims=True))
         weight /= weight.sum(axis=-1, keepdims=True)
-        mean = weight @ a
-        return mean, np.maximum(weight @ a**2 - mean**2, 0.0)
+        means = a + (r - a) * (v / total)
+        mean = np.sum(weight * means, axis=-1)
+        second = np.sum(weight * (v * square / total + (means - mean[..., None]) ** 2), axis=-1)
+        return mean, second
 
     def __call__(self, r: Any, tau: Any) -> Any:
         return self._posterior(r, tau)[0]
 
     def slope(self, r: Any, tau: Any) -> Any:
         return self._posterior(r, tau)[1] / (np.asarray(tau) ** 2 + 1e-300)
+
+    def breaks(self, tau: float) -> tuple[float, ...]:
+        return tuple(
+            a + s * tau * 2.0**k for a in self.points for k in range(-1, 6) for s in (-1.0, 0.0, 1.0)
+        )
 
 
 @dataclass(frozen=True)
@@ -131,14 +140,13 @@ def soft(alpha: Any, positive: bool = False) -> Denoiser:
     return Soft(number(alpha, "alpha", low=0.0), bool(positive))
 
 
-def bayes(points: Any, masses: Any) -> Denoiser:
-    """The posterior mean for a signal with atoms: Bayes-optimal message passing."""
-    from tpnum.spectra.closed import Discrete, atoms
+def bayes(points: Any, masses: Any = None, variances: Any = 0.0) -> Denoiser:
+    """The posterior mean for a signal of law sum masses N(points, variances): Bayes-optimal message passing.
 
-    law = atoms(points, masses)
-    assert isinstance(law, Discrete)
-    kept = law.masses > 0.0
-    return Bayes(tuple(map(float, law.points[kept])), tuple(map(float, law.masses[kept])))
+    Signs: bayes([-1, 1]); Gaussian: bayes(0, variances=v); sparse Gaussian of share rho: bayes([0, 0],
+    [1 - rho, rho], [0, v]).
+    """
+    return Bayes(*(tuple(map(float, part)) for part in prior_of(points, masses, variances)))
 
 
 def as_denoiser(given: Any, derivative: Any = None) -> Denoiser:
@@ -171,9 +179,19 @@ def as_denoiser(given: Any, derivative: Any = None) -> Denoiser:
     return Elementwise(given, derivative, count == 2)
 
 
-def prior_of(values: Any, masses: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Points and probabilities of a signal."""
+def prior_of(
+    values: Any, masses: Any = None, variances: Any = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, probabilities and variances of the parts of a signal's law."""
     from tpnum.spectra.closed import atoms
 
-    law = atoms(finite_array(values, "points"), masses)
-    return np.array([a.at for a in law.atoms]), np.array([a.mass for a in law.atoms])
+    points = np.atleast_1d(finite_array(values, "points")).reshape(-1).astype(np.float64)
+    spread = np.atleast_1d(finite_array(variances, "variances")).reshape(-1)
+    if spread.size not in (1, points.size) or np.any(spread < 0.0):
+        raise InputError(f"variances: one number >= 0 for each of {points.size} points is needed")
+    weights = np.full(points.size, 1.0 / points.size) if masses is None else np.asarray(masses, np.float64)
+    atoms(points, masses)  # complains of masses that are none
+    spread = np.broadcast_to(spread, points.shape)
+    weights = weights.reshape(-1) / weights.sum()
+    kept = weights > 0.0
+    return points[kept], weights[kept], spread[kept].astype(np.float64)

@@ -23,39 +23,45 @@ class Evolution:
 
 
 def state_evolution(
-    denoiser: Any, points: Any, masses: Any = None, *, delta: Any, noise: Any = 0.0, steps: Any = 100,
-    derivative: Any = None,
+    denoiser: Any, points: Any, masses: Any = None, variances: Any = 0.0, *, delta: Any, noise: Any = 0.0,
+    steps: Any = 100, derivative: Any = None,
 ) -> Evolution:  # fmt: skip
-    """tau_{t+1}^2 = noise + E(eta_t(X + tau_t Z, tau_t) - X)^2 / delta, X with these values, from eta_0 = 0.
+    """tau_{t+1}^2 = noise + E(eta_t(X + tau_t Z, tau_t) - X)^2 / delta, from eta_0 = 0.
 
-    Exact: a one-dimensional integral per value of X, split where the denoiser's slope jumps.
+    X has the law sum masses N(points, variances).  Exact: a one-dimensional integral per part of it, split
+    where the denoiser's slope jumps.
     """
     eta = as_denoiser(denoiser, derivative)
-    x, w = prior_of(points, masses)
+    prior = prior_of(points, masses, variances)
+    x, w, v = prior
     ratio, sigma2 = number(delta, "delta", above=0.0), number(noise, "noise", low=0.0)
     count = whole(steps, "steps", 1, 1_000_000)
-    tau2 = sigma2 + float(w @ x**2) / ratio
+    tau2 = sigma2 + float(w @ (x**2 + v)) / ratio
     taus, errors = [], []
     for _ in range(count):
         taus.append(tau2)
-        mse = _mse(eta, x, w, float(np.sqrt(tau2)))
+        mse = _mse(eta, prior, float(np.sqrt(tau2)))
         errors.append(mse)
         tau2 = sigma2 + mse / ratio
     return Evolution(np.array(taus), np.array(errors))
 
 
-def _mse(eta: Any, x: np.ndarray, w: np.ndarray, tau: float) -> float:
+def _mse(eta: Any, prior: tuple[np.ndarray, ...], tau: float) -> float:
     if tau == 0.0:
         return 0.0
     t, weights = np.polynomial.legendre.leggauss(POINTS)
     total = 0.0
-    for value, mass in zip(x, w, strict=True):
-        breaks = [(b - value) / tau for b in eta.breaks(tau)]
+    for value, mass, variance in zip(*prior, strict=True):
+        # r ~ N(value, variance + tau^2), and X given r is Gaussian
+        root = float(np.sqrt(variance + tau * tau))
+        breaks = [(b - value) / root for b in eta.breaks(tau)]
         ends = np.unique([*np.linspace(-REACH, REACH, 25), *(b for b in breaks if abs(b) < REACH)])
         middle, half = 0.5 * (ends[1:] + ends[:-1]), 0.5 * np.diff(ends)
         z = (middle[:, None] + half[:, None] * t).reshape(-1)
         p = (half[:, None] * weights).reshape(-1) * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
-        total += mass * float(p @ (np.asarray(eta(value + tau * z, np.full(z.size, tau))) - value) ** 2)
+        known = value + z * (variance / root)
+        away = np.asarray(eta(value + root * z, np.full(z.size, tau))) - known
+        total += mass * (float(p @ away**2) + variance * (tau / root) ** 2)
     return total
 
 

@@ -42,6 +42,11 @@ class Discrete(Measure):
         means = np.add.reduceat(self.points * self.masses, begins) / np.where(masses > 0.0, masses, 1.0)
         return Discrete(np.where(masses > 0.0, means, self.points[begins]), masses)
 
+    @property
+    def reaches_zero(self) -> bool:
+        """Whether they stand for a density that goes down to 0."""
+        return False
+
     @cached_property
     def of_mean_one(self) -> Measure:
         return Discrete(self.points / self.mean, self.masses)

@@ -77,8 +77,7 @@ def kernel_spectrum(
     kind
         "conjugate" or "ntk".
     spikes
-        Eigenvalues of the data's Gram matrix outside of its law, which are followed through the layers (of
-        the conjugate kernel).
+        Eigenvalues of the data's Gram matrix outside of its law, which are followed through the layers.
     """
     c = constants(phi)
     gammas = np.atleast_1d(finite_array(ratios, "ratios"))
@@ -101,8 +100,10 @@ def kernel_spectrum(
         followed[-1] = tuple(s for s in followed[-1] if s == s)
     law: Measure = laws[-1]
     if kind == "ntk":
-        law = NtkLaw(c.a, c.b2, tuple(map(float, gammas)), start).tabulated()
-        followed[-1] = ()
+        made = NtkLaw(c.a, c.b2, tuple(map(float, gammas)), start)
+        law = made.tabulated()
+        found = [made.spike(s, law.edges) for s in outliers]
+        followed[-1] = tuple(s for s in found if s == s)
     return KernelSpectrum(law, followed[-1], c, tuple(map(float, gammas)), kind)
 
 
@@ -222,6 +223,41 @@ class NtkLaw:
         size = np.abs(change) / np.abs(s)
         change = np.where(size > 0.5, change * 0.5 / np.where(size > 0.0, size, 1.0), change)
         return s + change, np.max(size, axis=0)
+
+    def spike(self, at: float, edges: np.ndarray) -> float:
+        """Where an eigenvalue ``at`` of the data comes out; NaN where the bulk hides it.
+
+        The equivalent in the data's eigenvectors, c + q_0 T, has it where -c/q_0 is that eigenvalue.
+        """
+        from scipy.optimize import brentq
+
+        if self.data.hull[0] <= at <= self.data.hull[1]:
+            return float("nan")
+        above = at > self.data.hull[1]
+        beyond = 1e-6 * self.bound
+        if above:
+            top = 2.0 * (
+                self.bound + self.shift + at * float(np.prod([(1 + g**0.5) ** 2 for g in self.gammas]))
+            )
+            ends = (edges[-1, 1] + beyond, top * (1.0 + self.depth))
+        else:
+            ends = (0.0, edges[0, 0] - beyond)
+
+        def away(z: float) -> float:
+            return float(self._entered(np.array([z + 0j]))[0].real) - at
+
+        if not ends[0] < ends[1] or not away(ends[0]) * away(ends[1]) < 0.0:
+            return float("nan")
+        return float(brentq(away, *ends, xtol=1e-12 * self.bound, rtol=1e-12))
+
+    def _entered(self, z: np.ndarray) -> np.ndarray:
+        """Where the transform of the data is asked, -c/q_0."""
+        s, _ = self._solve(z)
+        c, q = self.shift - z, 1.0 + 0j
+        for k in range(self.depth, 0, -1):
+            c = c + (1.0 - self.b2) / s[k - 1]
+            q = self.b2 ** (self.depth - k + 1) + self.b2 / s[k - 1]
+        return np.asarray(-c / q)
 
     @cached_property
     def bound(self) -> float:

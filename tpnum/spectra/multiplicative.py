@@ -33,6 +33,9 @@ from tpnum.spectra.subordination import (
 RAY = 8.0
 """The sizes of points fall by this factor per step of their way to 0."""
 
+FAINT = 1e-5
+"""Of the mean: below, atoms in the place of a density leave gaps that it has not."""
+
 ESCAPED = 1e12
 """A subordinated point that is larger, in means of its law, is on its way to infinity: no solution."""
 
@@ -179,6 +182,13 @@ class FreeProduct(Convolution):
             high * np.geomspace(1e-9, 1.0, SCAN // 2),
         )
         return np.unique(np.concatenate([fine, coarse]))
+
+    def _looked_at(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where a density that atoms stand for reaches 0 the product does, without gaps."""
+        x, there = super()._looked_at(grid)
+        if any(isinstance(part, Discrete) and part.reaches_zero for part, _ in self.parts):
+            there = there | (x < FAINT * self.mean)
+        return x, there
 
     def _unit(self, x: np.ndarray) -> Any:
         return x

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from tpnum.nn.base import Layer, no_layer
 from tpnum.nn.combinators import FanInSum, Identity, Serial
 from tpnum.nn.dense import Dense, Flatten
 from tpnum.nn.normalization import LayerNorm
+from tpnum.propagation.activation import Expectations
 from tpnum.propagation.blocks import layers_of
 from tpnum.propagation.fixed import fixed_points
 from tpnum.propagation.reading import Moments, emitted, inputs
@@ -104,11 +106,15 @@ class _Task:
         flow: list[float] = []
         while len(flow) < depth:
             flow.append(at)
-            after = self._stages(layers_of(self.block), at)[-1][1]
+            after = self._after(at)
             if abs(after - at) <= SAME * at:
                 flow += [at] * (depth - len(flow))
             at = after
         return _counted(flow)
+
+    def _after(self, q: float) -> float:
+        """The variance behind a repetition."""
+        return self._stages(layers_of(self.block), q)[-1][1]
 
     def factors(self, q: float) -> list[Factor]:
         """Those of one repetition."""
@@ -116,6 +122,8 @@ class _Task:
 
     def _stages(self, layers: Sequence[Layer], q: float) -> list[tuple[Layer, float, float]]:
         """The layers with the variance and the perturbation behind each, the input's first."""
+        if all(isinstance(x, (Dense, Activation, Identity)) for x in layers):
+            return self._chain(layers, q)
         width = next((x.out_dim for x in layers if isinstance(x, Dense)), _width(layers))
         first = Dense(width, W_std=1.0)
         named = [("input", first), *((f"layers[{k}]", layer) for k, layer in enumerate(layers))]
@@ -126,6 +134,21 @@ class _Task:
             (stage.layer or first, float(moments.diagonal(f)[0]), float(moments.second(f, True)[0, 0]))
             for stage, f in zip(stages, features, strict=True)
         ]
+
+    def _chain(self, layers: Sequence[Layer], q: float) -> list[tuple[Layer, float, float]]:
+        """The same of weights and activations alone, by integrals of one dimension."""
+        made: list[tuple[Layer, float, float]] = [(Identity(), q, q)]
+        for layer in layers:
+            _, at, grown = made[-1]
+            if isinstance(layer, Dense):
+                square = float(layer.W_std) ** 2
+                made.append((layer, square * at + float(layer.b_std or 0.0) ** 2, square * grown))
+            elif isinstance(layer, Activation):
+                f = _expectations(layer)
+                made.append((layer, float(f.second(at)), float("nan")))
+            else:
+                made.append((layer, at, grown))
+        return made
 
     def _of(self, layers: Sequence[Layer], q: float, path: str) -> list[Factor]:
         stages = self._stages(layers, q)
@@ -170,6 +193,11 @@ class _Task:
         body = _multiplied([(f.law, f.times) for f in self._of(inside, q, f"{place}.body.")])
         shortcut = Discrete([-1.0, 1.0], [0.5, 0.5])
         return Square(_summed([(shortcut, 1.0), (SignedRoot(body.quick), 1.0)]))
+
+
+@lru_cache(maxsize=64)
+def _expectations(layer: Activation) -> Expectations:
+    return Expectations(layer.as_function())
 
 
 def _width(layers: Sequence[Layer]) -> int:

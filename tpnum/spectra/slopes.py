@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from tpnum.arguments import number
-from tpnum.errors import LimitError
 from tpnum.propagation.activation import Expectations
 from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.closed import Discrete
@@ -25,19 +24,44 @@ REACH, WIDTH, POINTS = 8.5, 0.5, 10
 GRID = 3401
 """Points among which f^2 is seen to turn."""
 
+STEP, BESIDE, DIGITS = 2e-3, 4e-5, 10
+"""Of differences in the place of a slope, how near to a kink they come, and the decimals that they have."""
+
 STEPS = 60
 """Of a bisection for z."""
+
+NEAR_ZERO = 1e-4
+"""Of the largest f^2: a density that is followed down to there reaches 0."""
 
 FLAT = 1e-13
 """Of the largest f^2: a piece that varies less is an atom."""
 
 
 def slope_law(phi: Any, q: Any) -> Measure:
-    """The law of phi'(sqrt(q) z)^2, z ~ N(0, 1)."""
+    """The law of phi'(sqrt(q) z)^2, z ~ N(0, 1); the slope of a phi that knows none by differences."""
     f = Expectations(phi)
-    if not f.knows_slope:
-        raise LimitError(f"{f.f} has no derivative: give one, tp.apply(f, ..., derivative=...)")
-    return square_law(f.f.derivative(), number(q, "q", low=0.0), 0.0, tuple(f.f.kinks))
+    kinks = tuple(f.f.kinks)
+    slope = f.f.derivative() if f.knows_slope else _differences(f.f, kinks)
+    return square_law(slope, number(q, "q", low=0.0), 0.0, kinks)
+
+
+def _differences(f: Callable[..., Any], kinks: tuple[float, ...]) -> Callable[[Any], np.ndarray]:
+    """The slope by five points, of which none is behind a kink."""
+
+    def slope(u: Any) -> np.ndarray:
+        x = np.asarray(u, dtype=np.float64)
+        for k in kinks:  # beside a kink the slope a little further off
+            x = np.where(np.abs(x - k) < BESIDE, np.where(x < k, k - BESIDE, k + BESIDE), x)
+        away = [np.abs(x - k) for k in kinks]
+        step = np.minimum(STEP, 0.25 * np.min(away, axis=0)) if away else np.full(x.shape, STEP)
+
+        def at(k: float) -> np.ndarray:
+            return np.broadcast_to(np.asarray(f(x + k * step), dtype=np.float64), x.shape)
+
+        made = (8.0 * (at(1.0) - at(-1.0)) - at(2.0) + at(-2.0)) / (12.0 * step)
+        return np.round(made, DIGITS)  # constant where f is linear
+
+    return slope
 
 
 def square_law(f: Callable[..., Any], q: float, mean: float = 0.0, kinks: tuple[float, ...] = ()) -> Measure:
@@ -59,9 +83,12 @@ def square_law(f: Callable[..., Any], q: float, mean: float = 0.0, kinks: tuple[
     masses = law.masses[kept]
     if masses.size == 2 and abs(masses[0] - 0.5) < 1e-14:  # a slope that jumps at 0: halves up to rounding
         masses = np.array([0.5, 0.5])
-    rule = Discrete(law.points[kept], masses / masses.sum())
+    points, masses = law.points[kept], masses / masses.sum()
     pieces = _pieces(square, _inside(kinks, mean, root), FLAT * scale)
-    return rule if all(piece.flat for piece in pieces) else SquareLaw(rule, square, pieces)
+    spread = [min(piece.first, piece.last) for piece in pieces if not piece.flat]
+    if not spread:
+        return Discrete(points, masses)
+    return SquareLaw(Rule(points, masses, min(spread) < NEAR_ZERO * scale), square, pieces)
 
 
 def _inside(kinks: tuple[float, ...], mean: float, root: float) -> list[float]:
@@ -104,6 +131,22 @@ def _pieces(square: Callable[[np.ndarray], np.ndarray], kinks: list[float], flat
             first, last = float(values[j]), float(values[j + 1])
             made.append(Piece(cuts[j], cuts[j + 1], first, last, abs(last - first) <= flat))
     return made
+
+
+class Rule(Discrete):
+    """Atoms in the place of a density, which has no gaps where they are apart, and may reach 0."""
+
+    def __init__(self, points: Any, masses: Any, reaches_zero: bool) -> None:
+        super().__init__(points, masses)
+        self._reaches_zero = reaches_zero
+
+    @cached_property
+    def of_mean_one(self) -> Measure:
+        return Rule(self.points / self.mean, self.masses, self._reaches_zero)
+
+    @property
+    def reaches_zero(self) -> bool:
+        return self._reaches_zero
 
 
 class SquareLaw(Measure):

@@ -212,13 +212,16 @@ class Convolution(Measure):
         """The real w_l whose F (or 1/u) is ``value``, from those nearby; None if there are none."""
         points = []
         for (part, _), w in zip(self.parts, at.points, strict=True):
-            w = w.copy()
+            w, last = w.copy(), np.inf
             for _ in range(FINAL):
                 found, slope = self._linear(part, w)
                 step = ((value - found) / slope).real
                 w = w + step
-                if abs(step[0]) <= 4e-16 * abs(w[0]):
+                size = abs(step[0])
+                # to rounding, where steps fall no more
+                if size <= 4e-16 * abs(w[0]) or last <= size <= 1e-12 * abs(w[0]):
                     break
+                last = size
             if not abs(self._linear(part, w)[0][0] - value) <= QUADRATIC * max(abs(value), self._unity()):
                 return None
             points.append(w)
