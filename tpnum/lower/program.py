@@ -114,7 +114,7 @@ class Program:
             return ("chunk",) if len(stretch_of[value]) == 1 else ("whole", space_of[value])
 
         groups = _groups(code, [(key, loop) for key, loop in zip(keys, loops, strict=True)])
-        read = _only_mapped(code, groups)
+        mapped = _only_mapped(code, groups)
         ends = {group: k for k, group in enumerate(groups)}
 
         def until(value: int, k: int) -> int:
@@ -128,7 +128,7 @@ class Program:
         stretches: dict[int, list[int]] = {}
         k = 0
         for own, near, registers in placed:
-            begun = stretches.setdefault(groups[k], [len(rows)] * 3 + [kernels.LONG, groups[k] in read])
+            begun = stretches.setdefault(groups[k], [len(rows)] * 3 + [kernels.LONG, groups[k] in mapped])
             if own is None or own.op != "keep":
                 rows.append(self._row(own, near, registers))
             begun[2] = len(rows)
