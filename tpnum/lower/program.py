@@ -64,7 +64,7 @@ class Program:
     ):
         self.layout, self.dtype, self.lanes = layout, dtype, lanes
         selection = Selection(layout.level, profiles, dtype)
-        self.selection = selection
+        self.selection, self.duals, self.height = selection, selection.duals, profiles[0].size
         self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
         self.subtracts = any(i.op == "normal" for i in selection.code)  # 1 - rho, from a rounded rho
         self._assemble()
@@ -226,7 +226,8 @@ class Program:
     def prepare(self, strips: list[slice], kept: Kept) -> None:
         """Lay out what depends on the tile: per row input, and per strip of column inputs.
 
-        ``kept(side, make)`` makes it, or hands out what was made for the same examples and signature.
+        ``kept(side, make)`` makes it, or hands out what was made for the same examples and signature.  A
+        program is prepared once.
         """
         self.row: Laid = kept(0, lambda: self._lay(0, [slice(None)], False)[0])
         self.cols: list[Laid] = kept(1, lambda: self._lay(1, strips, True))
@@ -242,6 +243,7 @@ class Program:
         self.entries = _table(6, [(0, count, *rest) for _, count, *rest in tables.entries])
         self.terms = np.array(tables.terms or [0], np.int64)
         self.least = np.array(tables.least or [0.0], np.float64)
+        del self.selection  # and with it the profile passes, which nobody reads again
 
     def _lay(self, side: int, strips: list[slice], lanes: bool) -> list[Laid]:
         """The numbers, constants, data and series of one side, per strip in flat arrays."""
@@ -321,11 +323,11 @@ class Program:
             (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
         )
         row, col = self.row, self.cols[strip]
-        duals = (*self.selection.duals, *["no_dual"] * SLOTS)[:SLOTS]
+        duals = (*self.duals, *["no_dual"] * SLOTS)[:SLOTS]
         table = np.array([starts[n] for n in self.buffer_nodes] or np.empty((0, 2)), np.int64).reshape(-1, 2)
         each = (rows[1] - rows[0]) * self.lanes * max(len(self.code), 1) * level.cells / layout.count
         piece = max(1, int(PIECE / max(each, 1)))
-        size = *rows, self.selection.profiles[0].size, self.lanes
+        size = *rows, self.height, self.lanes
         for low in range(0, max(len(components), 1), piece):
             proceed()
             kernels.run(

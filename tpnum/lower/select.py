@@ -26,6 +26,7 @@ class Selection(RectifiedValues):
         super().__init__(level, profiles, dtype)
         self._pending: dict[int, list[tuple[int, int]]] = {}
         self._run()
+        del self.relus  # it refers to this: profile passes are not to wait for the garbage collector
 
     def _run(self) -> None:
         depth = self._depths()
