@@ -15,6 +15,7 @@ from tpnum.errors import AccuracyWarning
 from tpnum.evaluate.cells import CellValues
 from tpnum.evaluate.general import PairValues
 from tpnum.law import graph
+from tpnum.tiles import cells
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.fast import MachineWorker
 
@@ -197,6 +198,15 @@ def test_islands_cost_their_own_regions(name: str, monkeypatch: pytest.MonkeyPat
     assert plan.road == "cells"
     assert {"compiled", "NumPy"} == {region.back_end for region in plan.regions}
     assert plan.regions[0].back_end == plan.regions[-1].back_end == "compiled"
+
+
+def test_islands_that_take_too_much_room_are_left_to_the_general_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cells, "ISLANDS", 1 << 10)
+    net, shape, _ = ISLANDS["a map of one side"]
+    plan = tp.plan(net, shape)
+    assert (plan.road, "too much room" in plan.reason) == ("general", True)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -10,6 +10,7 @@ import numpy as np
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels._arrays import aligned
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
+from tpnum.lower.islands import IslandLevel
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Laid, Program, buffer_places
 from tpnum.lower.regions import lanes, program, regions
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 BUFFERS = 8 << 20
 """Bytes of buffers between levels per thread."""
+ISLANDS = 256 << 20
+"""The most of them, where whole blocks go from region to region."""
 WIDE = 64
 """Column examples of a tile."""
 GRAIN = 1 << 26
@@ -89,6 +92,14 @@ class CellWorker:
         single = steps <= SINGLE and not any(one.subtracts for one in probe)
         self.work = dtype if single else np.dtype(np.float64)
         self.lanes = lanes(self.work, probe, cols.size // (4 if self.symmetric else 1))
+        if any(isinstance(level, IslandLevel) for level in levels):
+            held = 8 * buffer_places(probe, 1)[1] // probe[0].lanes
+            if held * lanes(self.work) > ISLANDS:
+                raise Unsupported(
+                    "whole blocks of so many pairs of positions, side by side, take too much room"
+                )
+            while held * self.lanes > BUFFERS and self.lanes > lanes(self.work):
+                self.lanes //= 2
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
         self.width = tile or max(WIDE, self.lanes)
