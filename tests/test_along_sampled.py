@@ -117,7 +117,7 @@ def test_gradients_across_two_batches(functional):
     mixed = rng.standard_normal((d, d))
     one = np.zeros(1, dtype=np.int64)
     families = Family(cov[None, :d, :d]), Family(cov[None, d:, d:])
-    made, error = expectation(
+    made, error, _ = expectation(
         "back",
         (functional,) * 2,
         families,

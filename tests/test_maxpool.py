@@ -56,7 +56,7 @@ def test_pairs_of_windows(what, functional, d):
     cov, first, second, cross = families(d, 3, d, d)
     direction = cross if what == "slope" else None
     places = (np.arange(3), np.arange(3))
-    made, error = expectation(
+    made, error, _ = expectation(
         what, (functional,) * 2, (Family(first), Family(second)), places, cross,
         np.zeros(3, bool), direction, 1e-3, None,
     )  # fmt: skip
@@ -69,7 +69,7 @@ def test_pairs_of_windows(what, functional, d):
 def test_windows_of_two_are_exact():
     cov, first, second, cross = families(9, 5, 2, 2)
     places = (np.arange(5), np.arange(5))
-    made, error = expectation(
+    made, error, _ = expectation(
         "value", (Functional("max"),) * 2, (Family(first), Family(second)), places, cross,
         np.zeros(5, bool), None, 3e-4, None,
     )  # fmt: skip
@@ -81,7 +81,7 @@ def test_a_window_with_itself():
     _, first, _, _ = families(4, 5, 4, 4)
     places = (np.arange(5), np.arange(5))
     for functional in (Functional("max"), Functional("max", outer=RELU)):
-        made, _ = expectation(
+        made, *_ = expectation(
             "value",
             (functional,) * 2,
             (Family(first),) * 2,

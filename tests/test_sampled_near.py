@@ -101,7 +101,7 @@ def test_increments_of_near_windows(floor, step):
     moments = tuple(exact_square(np.zeros((1, 3)), c[None], 0.0 if floor else -np.inf) for c in (own, other))
     families, one = (Family(own[None]), Family(other[None])), np.zeros(1, dtype=np.int64)
     apart_from_both = np.zeros(1, dtype=bool)
-    k, _ = expectation(
+    k, *_ = expectation(
         "value", (value, value), families, (one, one), own[None], apart_from_both, None, 1e-3, None, moments
     )
     increment = moments[0] + moments[1] - 2.0 * k
@@ -109,7 +109,7 @@ def test_increments_of_near_windows(floor, step):
     changed = (slope.weights(u[None])[0] - slope.weights(v[None])[0]) ** 2
     often = exact_argmax(np.zeros((1, 3)), own[None], 0.0 if floor else -np.inf).sum()
     often += exact_argmax(np.zeros((1, 3)), other[None], 0.0 if floor else -np.inf).sum()
-    t, _ = expectation(
+    t, *_ = expectation(
         "slope", (slope, slope), families, (one, one), own[None], apart_from_both, np.eye(3)[None], 1e-3, None
     )
     right = changed.sum(axis=0).mean()

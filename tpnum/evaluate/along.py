@@ -69,7 +69,7 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
         source = _mirrored(places[0] + first, places[1] + second, cross, direction)
     kept = np.flatnonzero(source == np.arange(size))
     try:
-        value, error = expectation(
+        value, error, sampled = expectation(
             node.what,
             node.sides,
             (families[0], families[1]),
@@ -86,7 +86,7 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
         raise LimitError(f"{where} has no limit: {failed}") from None
     scale, worst = np.max(np.abs(value), initial=0.0), np.max(error, initial=0.0)
     if worst and scale:
-        account.note(worst / scale, f"the expectation along axes over {where}", replicated=True)
+        account.note(worst / scale, f"the expectation along axes over {where}", replicated=sampled)
     if len(kept) < size:
         value = _both(value, source)
     sizes = [[n for name, n in axes if name in node.over] for axes in (node.rows, node.cols)]

@@ -6,7 +6,7 @@ else is sampled (`sampled_pairs`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -35,7 +35,15 @@ USUAL = 1e-6
 SAMPLED, EXACT, DERIVED = 1e-3, 1e-9, 1e-8
 """What is aimed at then, by points, by integrals, and by those of derivatives."""
 
-Result = tuple[np.ndarray, np.ndarray]
+
+class Result(NamedTuple):
+    """Values at cells, the error of each, and whether replicates of points show it."""
+
+    value: np.ndarray
+    error: np.ndarray
+    sampled: bool
+
+
 Places = tuple[np.ndarray | None, np.ndarray | None]
 
 
@@ -66,7 +74,7 @@ def expectation(
         if sides[1 - side] is None and functional is not None and family is not None and place is not None:
             mean, error = sampler.mean(family, functional)
             made = mean[place]
-            return (made if functional.keeps else made[:, 0]), error[place]
+            return Result(made if functional.keeps else made[:, 0], error[place], True)
     first, second = sides
     a, b = places
     u, v = families
@@ -79,9 +87,9 @@ def expectation(
         made = left[a][:, :, None] * right[b][:, None, :]
         size, other_size = (np.abs(x).max(axis=1, initial=0.0) for x in (left, right))
         total = error[a] * other_size[b] + size[a] * other[b]
-        return (made if first.keeps else made[:, 0, 0]), total
+        return Result(made if first.keeps else made[:, 0, 0], total, True)
     if what == "value" and _relu_like("slope", first, second, families) not in (None, "identity"):
-        return _of_signs(first, families, (a, b), cross, same), np.zeros(len(a))
+        return Result(_of_signs(first, families, (a, b), cross, same), np.zeros(len(a)), False)
     phi = _relu_like(what, first, second, families)
     if phi is not None:
         out, worst = _normalised(what, phi, first.eps, families, (a, b), cross, same, direction, rtol, budget)
@@ -89,8 +97,10 @@ def expectation(
         if what == "back" and direction is not None and apart.any():  # which no integral knows of two batches
             given = Pairing(u, v, a[apart], b[apart], cross[apart], same[apart], direction[apart])
             out[apart], errors[apart] = sampler.pairs(what, first, second, given)
-        return out, errors
-    return sampler.pairs(what, first, second, Pairing(u, v, a, b, cross, same, direction, moments))
+            return Result(out, errors, True)
+        return Result(out, errors, False)
+    given = Pairing(u, v, a, b, cross, same, direction, moments)
+    return Result(*sampler.pairs(what, first, second, given), True)
 
 
 def _relu_like(
