@@ -72,7 +72,10 @@ class StorePlan:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds: of the processors, or of the file system where it is the limit."""
+        """Wall-clock seconds: of the processors, or of the file system where it is the limit.
+
+        Workers that are processes take some more until they have started, a few seconds each.
+        """
         return max(self.tile_seconds * -(-self.tiles // self.cores), self.bytes / self.bandwidth)
 
 
