@@ -372,6 +372,24 @@ def test_maps_that_are_refused(write, words):
         tp.spectrum(made, v)
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda p, w, v, x: x * v,
+        lambda p, w, v, x: w.T @ (tp.relu(x) * (w @ v)),
+        lambda p, w, v, x: w.T @ (tp.exp(w @ x) * (w @ v)),
+    ],
+)
+def test_spectra_that_are_not_compact(write):
+    made, v = broken(write)
+    with pytest.raises(LimitError, match=r"line \d \(.*\) is not bounded, .* it has no edges"):
+        tp.spectrum(made, v)
+    law = tp.spectrum(*broken(lambda p, w, v, x: tp.tanh(0.01 * x) * v), steps=2, samples=1 << 10)
+    assert law.mean == pytest.approx(0.0, abs=1e-3)
+    with pytest.raises(LimitError, match=r"layers\[0\] \(Exp\): the slopes of exp.* not compact"):
+        sp.jacobian(nn.serial(nn.Exp(), nn.Dense(8)), 1, q=1.0)
+
+
 def test_wrong_operators():
     p = tp.Program()
     w, v, x = p.matrix("W"), p.vector("v"), p.vector("x")

@@ -24,12 +24,13 @@ from tpnum.limits.limit import METHODS, limit
 from tpnum.nn.base import Layer
 from tpnum.program import Program, Vector
 from tpnum.program.handle import Handle
-from tpnum.program.lines import Data
+from tpnum.program.lines import Data, Input, Nonlin
 from tpnum.program.sample import arrays_of
-from tpnum.program.text import made_by, used_by
+from tpnum.program.text import made_by, place, used_by
 from tpnum.program.values import MatrixVar
 from tpnum.spectra.jacobi import Coefficients, Spectrum, law_of
 from tpnum.spectra.operator import Operator
+from tpnum.spectra.slopes import unbounded
 
 if TYPE_CHECKING:
     from tpnum.gauss.estimate import Estimate
@@ -68,6 +69,8 @@ def spectrum(
     ------
     ProgramError
         A map that is not linear or not symmetric, as read from the program's text; the line is quoted.
+    LimitError
+        A spectrum that is not compact: a diagonal matrix of a vector that is not bounded; the line is quoted.
     """
     count = whole(steps, "steps", 2, MOST)
     choice(method, "method", METHODS)
@@ -80,6 +83,7 @@ def spectrum(
     for name, x in data.items():
         if x.ndim != 1 or not x.size:
             raise InputError(f"data[{name!r}] has shape {x.shape}; one example is (channels,)")
+    _require_compact(made)
     found = _coefficients(made, count, given, whole(seed, "seed", 0), method, data)
     return law_of(found)
 
@@ -162,7 +166,7 @@ def gram_of_jacobian(p: Program) -> Operator:
 
 def _forward(q: Program, first: str, out: str, v: Vector) -> Vector:
     """J v: the lines between two vectors differentiated in the direction v."""
-    from tpnum.program.lines import LinComb, MatMul, Nonlin
+    from tpnum.program.lines import LinComb, MatMul
 
     moved: dict[str, Vector] = {first: v}
     for line in list(q.lines):
@@ -194,6 +198,29 @@ def _forward(q: Program, first: str, out: str, v: Vector) -> Vector:
     if out not in moved:
         raise InputError("net: its output does not depend on its first layer of weights")
     return moved[out]
+
+
+def _require_compact(operator: Operator) -> None:
+    """Refuse a diagonal matrix of a vector that is not bounded: no edges exist."""
+    words = operator.words() or {}
+    diagonals = {letter[1] for letters, _ in words for letter in letters if letter[0] == "diag"}
+    for number, line in enumerate(operator.program.lines, 1):
+        for name in made_by(line):
+            if name not in operator.program.vars or operator.name_of(name) not in diagonals:
+                continue
+            kind = operator.program.vars[name].kind
+            wide = (
+                isinstance(line, Nonlin) and len(line.args) == 1 and not line.scalars and unbounded(line.fn)
+            )
+            if wide or (kind == "G" and not _constant(line)):
+                raise LimitError(
+                    f"operator: {place(number, name)} is not bounded, so that the spectrum of what its "
+                    "diagonal matrix enters is not compact: it has no edges; its moments come from tp.limit"
+                )
+
+
+def _constant(line: Any) -> bool:
+    return isinstance(line, Input) and not any(line.cov[k][k] for k in range(len(line.names)))
 
 
 # --- coefficients

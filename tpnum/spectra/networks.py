@@ -17,6 +17,7 @@ import numpy as np
 
 from tpnum.arguments import choice, finite_array, number, whole
 from tpnum.errors import InputError, LimitError, SpecError
+from tpnum.gauss.rules import knows_slope
 from tpnum.nn.activations import Activation
 from tpnum.nn.base import Layer, no_layer
 from tpnum.nn.combinators import FanInSum, Identity, Serial
@@ -30,7 +31,7 @@ from tpnum.spectra.base import Measure
 from tpnum.spectra.closed import Discrete, free_poisson
 from tpnum.spectra.convolve import _multiplied, _summed
 from tpnum.spectra.shapes import SignedRoot, Square
-from tpnum.spectra.slopes import slope_law
+from tpnum.spectra.slopes import slope_law, unbounded
 
 WEIGHTS = ("gaussian", "orthogonal")
 SAME = 1e-12
@@ -165,6 +166,11 @@ class _Task:
                     f = layer.as_function()
                     if f.n_scalars or f.arity != 1:
                         raise SpecError(f"{place} ({layer.op}): its Jacobian is not diagonal")
+                    if before[1] > 0.0 and knows_slope(f) and unbounded(f.derivative()):
+                        raise LimitError(
+                            f"{place} ({layer.op}): the slopes of {f} are not bounded, so that the spectrum "
+                            "is not compact; its moments come from tp.limit"
+                        )
                     factors.append(Factor(slope_law(f, before[1]), 1.0))
                 case LayerNorm():
                     factors.append(Factor(Discrete([stages[k + 1][2] / before[2]], [1.0]), 1.0))

@@ -45,6 +45,20 @@ def slope_law(phi: Any, q: Any) -> Measure:
     return square_law(slope, number(q, "q", low=0.0), 0.0, kinks)
 
 
+def unbounded(f: Callable[..., Any]) -> bool:
+    """Whether a function of one number keeps growing, as far as can be seen: beyond 12, 60 and 10^4."""
+
+    def largest(low: float, high: float) -> float:
+        x = np.linspace(low, high, 401)
+        with np.errstate(all="ignore"):
+            values = np.abs(np.broadcast_to(np.asarray(f(np.append(x, -x)), dtype=np.float64), (802,)))
+        kept = values[~np.isnan(values)]
+        return float(np.max(kept, initial=0.0))
+
+    near, far, farthest = largest(0.0, 12.0), largest(12.0, 60.0), largest(60.0, 1e4)
+    return far > 3.0 * near and farthest > 3.0 * far
+
+
 def _differences(f: Callable[..., Any], kinks: tuple[float, ...]) -> Callable[[Any], np.ndarray]:
     """The slope by five points, of which none is behind a kink."""
 
