@@ -11,6 +11,7 @@ from tests.oracle import loops
 from tests.oracle.differences import slope
 from tpnum import nn
 from tpnum.errors import LimitError
+from tpnum.interop.function import KernelFunction
 from tpnum.nn.deviations import changed, deviations, paths_of
 from tpnum.nn.spec import from_spec
 
@@ -212,3 +213,22 @@ def test_random_logits_have_no_derivative():
     net = nn.serial(nn.GlobalSelfAttention(8, 8, 8, 2, linear_scaling=False), nn.GlobalAvgPool(), nn.Dense(1))
     with pytest.raises(LimitError, match="derivative"):
         tp.kernel(net, T, wrt="x1", against=np.ones((3, 3)))
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+def test_products_of_images_as_rows(get):
+    """What other libraries ask for: images as flat rows, with others, with themselves, and the diagonal."""
+    net = nn.serial(nn.Conv(4, (2, 2), b_std=0.2), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1))
+    k = KernelFunction.of(net, get, input_shape=(3, 3, 2))
+    x, x2 = X[:, :3, :3].reshape(3, -1), X2[:, :3, :3].reshape(2, -1)
+    d, d2, e = (RNG.standard_normal(a.shape) for a in (x, x2, k.values))
+    w, own, alone = RNG.standard_normal((3, 2)), RNG.standard_normal((3, 3)), RNG.standard_normal(3)
+    made = k.pull(w, k.values, x, x2)
+    expected = slope(lambda t: np.sum(w * k(k.values + t * e, x + t * d, x2 + t * d2)), 1e-3)
+    close(sum(np.sum(a * b) for a, b in zip(made, (e, d, d2), strict=True)), expected)
+    made = k.pull(own, k.values, x, x)
+    expected = slope(lambda t: np.sum(own * k(k.values + t * e, x + t * d, x + t * d)), 1e-3)
+    close(sum(np.sum(a * b) for a, b in zip(made, (e, d, d), strict=True)), expected)
+    made = k.pull_diagonal(alone, k.values, x)
+    expected = slope(lambda t: np.sum(alone * k.diagonal(k.values + t * e, x + t * d)), 1e-3)
+    close(sum(np.sum(a * b) for a, b in zip(made, (e, d), strict=True)), expected)

@@ -146,6 +146,22 @@ def test_two_roads(case, monkeypatch):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10 * scale)
 
 
+@pytest.mark.parametrize("activation", [nn.Erf(), nn.Gelu(), nn.Sin(1.0, 1.0, 0.3)], ids=lambda f: f.op)
+def test_an_input_of_zeros(activation):
+    """Without a bias its variance is 0; a smooth function has a slope there."""
+    net = nn.serial(nn.Dense(8, 1.4), activation, nn.Dense(8, 1.2), activation, nn.Dense(1))
+    x, weights = X.copy(), RNG.standard_normal((6, 5))
+    x[1] = 0.0
+    direction = RNG.standard_normal(x.shape)
+    for get in ("nngp", "ntk"):
+        made = tp.kernel(net, x, X2, get=get, wrt="x1", against=weights).derivatives
+
+        def moved(t, get=get):
+            return np.sum(weights * tp.kernel(net, x + t * direction, X2, get=get))
+
+        assert np.sum(made * direction) == pytest.approx(differences(moved), rel=1e-8)
+
+
 def test_the_number_of_threads_changes_nothing():
     x, weights = RNG.standard_normal((700, 4)), RNG.standard_normal((700, 700))
     one, two = (
@@ -167,6 +183,8 @@ def test_the_number_of_threads_changes_nothing():
         ({"wrt": ("x1", "nothing"), "against": np.ones((6, 6))}, "nothing"),
         ({"wrt": "W_std", "against": np.ones((6, 6)), "get": ("nngp", "ntk")}, "one kind"),
         ({"wrt": "x2", "against": np.ones(5), "x2": X2}, "takes a matrix"),
+        ({"wrt": "x1", "against": np.ones((6, 6)), "out": np.empty((6, 6))}, "no matrix is filled"),
+        ({"wrt": "W_std", "out": "K.npy"}, "wrt: it goes with matrices in memory"),
     ],
 )
 def test_refusals(arguments, words):

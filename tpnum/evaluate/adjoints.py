@@ -149,6 +149,10 @@ class PairAdjoints:
         self._add(node.operand, transposed.mapped(self.values, node, bar))
 
     @_back.register
+    def _(self, node: graph.Stencil, bar: np.ndarray) -> None:
+        self._add(node.operand, transposed.stencil(self.values, node, bar))
+
+    @_back.register
     def _(self, node: graph.Embedded, bar: np.ndarray) -> None:
         self._add(node.operand, transposed.embedded(self.values, node, bar))
 

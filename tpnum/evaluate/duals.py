@@ -37,6 +37,7 @@ class DualPartials:
         self.values, self.moving = values, moving
         self._duals: dict[tuple[int, Function, Function], graph.DualCall] = {}
         self._nodes: list[graph.Pair] = []  # ids stay theirs while these live
+        self._at: dict[int, Gaussians] = {}
 
     def slopes(self, node: graph.Dual) -> Slopes:
         """Of a node on its tile."""
@@ -70,8 +71,10 @@ class DualPartials:
         call = node.call
         profiles = self.values.profiles
         check(profiles, call, self.moving)
-        q, q2 = (self.values.profile(var, side, node) for side, var in enumerate(call.vars))
-        at = Gaussians(self.values._correlation(call, node), q, q2)
+        if id(call) not in self._at:
+            q, q2 = (self.values.profile(var, side, node) for side, var in enumerate(call.vars))
+            self._at[id(call)] = Gaussians(self.values._correlation(call, node), q, q2)
+        at = self._at[id(call)]
 
         def of(f: Function, g: Function, what: str) -> np.ndarray:
             return self.values(self._dual(node, f, g, what)).k
@@ -92,7 +95,8 @@ class DualPartials:
         if key not in self._duals:
             if (f, g) == (call.f, call.g):
                 # one that knows both, whatever the plan asked for
-                made = replace(call, wanted={"value", "slope"})
+                both = {"value", "slope"}
+                made = call if both <= call.wanted else replace(call, wanted=both)
             else:
                 moments = tuple(
                     graph.Expect1(

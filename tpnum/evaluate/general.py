@@ -15,7 +15,7 @@ from tpnum.evaluate import labels, maps
 from tpnum.evaluate.along import jointly
 from tpnum.evaluate.blocks import Block, dims, shape
 from tpnum.evaluate.joint import expected
-from tpnum.gauss.pair import evaluate, in_common
+from tpnum.gauss.pair import evaluate_stack, in_common
 from tpnum.law import graph
 
 if TYPE_CHECKING:
@@ -302,16 +302,10 @@ class PairValues:
         if len(first) + len(second) <= SHARED:
             first, second = in_common(first, second)
         stack = np.ascontiguousarray(e).reshape(*at.shape, to.shape[-1])
-        values, slopes = [], []
-        for t in range(len(stack)):
-            left, right = first.rows(at[t]), second.rows(to[t])
-            value, slope = evaluate(left, right, stack[t], want_derivative=steep)
-            values.append(value)
-            slopes += [] if slope is None else [slope]
         made = [
-            (many[0] if len(stack) == 1 else np.stack(many)).reshape(target)
-            for many in (values, slopes)
-            if many
+            part.reshape(target)
+            for part in evaluate_stack(first, second, at, to, stack, steep)
+            if part is not None
         ]
         self._calls[key] = made[0], made[-1]
         return self._calls[key]
@@ -366,6 +360,10 @@ class PairValues:
     @_compute.register
     def _(self, node: graph.Mapped) -> Block:
         return maps.mapped(self, node)
+
+    @_compute.register
+    def _(self, node: graph.Stencil) -> Block:
+        return maps.stencil(self, node)
 
     @_compute.register
     def _(self, node: graph.Weighted) -> Block:

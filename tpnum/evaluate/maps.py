@@ -152,6 +152,120 @@ def _padding(values: PairValues, operand: graph.Pair, sides: list[Side], names: 
     return moments[0] * (1.0 - inside[1]) + moments[1] * (1.0 - inside[0])
 
 
+class Shifted(NamedTuple):
+    """One tap of a window on one side, as slices: from which positions to which; None is the matrix."""
+
+    side: Side
+    source: slice | None
+    goal: slice | None
+
+
+def taps(node: graph.Stencil) -> list[tuple[Shifted, Shifted]]:
+    """Of rows and of columns, tap by tap."""
+    made = []
+    tied = ((node.over, dict(node.row_map.out)[node.over]),)
+    for k in range(tied[0][1]):
+        both = []
+        for side, (line, axes) in enumerate(
+            ((node.row_map, node.operand.rows), (node.col_map, node.operand.cols))
+        ):
+            size = dict(axes or node.operand.tied).get(line.axis) or dict(node.operand.tied)[line.axis]
+            one = side_of(side, line, size, tied, (k,))
+            both.append(Shifted(one, *_slices(one.matrix)))
+        made.append((both[0], both[1]))
+    return made
+
+
+def _slices(matrix: np.ndarray) -> tuple[slice | None, slice | None]:
+    """Where a matrix copies at regular steps."""
+    goal, source = np.nonzero(matrix)
+    step = int(source[1] - source[0]) if len(source) > 1 else 1
+    regular = (
+        len(goal) > 0
+        and step > 0
+        and np.all(matrix[goal, source] == 1.0)
+        and np.all(np.diff(goal) == 1)
+        and np.all(np.diff(source) == step)
+    )
+    if not regular:
+        return None, None
+    return slice(source[0], source[-1] + 1, step), slice(goal[0], goal[-1] + 1)
+
+
+def band(node: graph.Stencil) -> np.ndarray:
+    """The matrix of a stencil on tied positions."""
+    return np.sum([one.side.matrix * other.side.matrix for one, other in taps(node)], axis=0)
+
+
+def stencil(values: PairValues, node: graph.Stencil) -> Block:
+    """The sum over taps of shifted copies."""
+    block = values(node.operand)
+    own = dims(node.operand)
+    keep = values.increments(node) and block.d is not None
+    if (node.row_map.axis, 2) in own:
+        place = own.index((node.row_map.axis, 2))
+        size = dict(node.operand.tied)[node.row_map.axis]
+        matrix = band(node)
+        names = [*own[:place], (next(n for n, _ in node.row_map.out if n != node.over), 2), *own[place + 1 :]]
+
+        def along(array: np.ndarray) -> np.ndarray:
+            array = np.broadcast_to(array, (*array.shape[:place], size, *array.shape[place + 1 :]))
+            made = labels.apply_matrix(matrix, array, place, [len(matrix)])
+            return labels.align(made, names, dims(node))
+
+        return Block(along(block.k), along(block.d) if keep and block.d is not None else None)
+    full = shape(node.operand, *values.counts)
+    target = shape(node, *values.counts)
+    names, order = renamed(node)
+    lengths = [target[dims(node).index(key)] for key in names]
+    k, d = np.zeros(lengths), np.zeros(lengths) if keep else None
+    source = np.broadcast_to(block.k, full)
+    source_d = None if block.d is None else np.broadcast_to(block.d, full)
+    for both in taps(node):
+        shift(source, k, own, both)
+        if d is not None and source_d is not None:
+            shift(source_d, d, own, both)
+            sides = [one.side for one in both]
+            if not all((side.matrix != 0.0).any(axis=1).all() for side in sides):
+                d += _padding(values, node.operand, sides, names)
+    return Block(k.transpose(order), None if d is None else d.transpose(order))
+
+
+def renamed(node: graph.Stencil) -> tuple[list[Dim], list[int]]:
+    """The operand's dimensions with the names behind the windows, and the order of the node's among them."""
+    names = list(dims(node.operand))
+    for side, line in enumerate((node.row_map, node.col_map)):
+        at = names.index((line.axis, side))
+        names[at] = next(name for name, _ in line.out if name != node.over), side
+    return names, [names.index(key) for key in dims(node)]
+
+
+def shift(
+    source: np.ndarray, goal: np.ndarray, own: list[Dim], both: tuple[Shifted, Shifted], back: bool = False
+) -> None:
+    """Add a tap's copy to ``goal``; ``back`` goes from there to ``source``, the other way round."""
+    places = [own.index((one.side.line.axis, number)) for number, one in enumerate(both)]
+    if all(one.source is not None for one in both):
+        at, to = ([slice(None)] * source.ndim for _ in range(2))
+        for place, one in zip(places, both, strict=True):
+            assert one.source is not None
+            assert one.goal is not None
+            at[place], to[place] = one.source, one.goal
+        if back:
+            source[tuple(at)] += goal[tuple(to)]
+        else:
+            goal[tuple(to)] += source[tuple(at)]
+        return
+    made = goal if back else source
+    for place, one in zip(places, both, strict=True):
+        matrix = one.side.matrix.T if back else one.side.matrix
+        made = labels.apply_matrix(matrix, made, place, [len(matrix)])
+    if back:
+        source += made
+    else:
+        goal += made
+
+
 def weighted(values: PairValues, node: graph.Weighted) -> Block:
     """A sum over axes of one side with weights of its input, as products of matrices in batches."""
     weights = None if node.weights is None else values.profiles[node.side](node.weights)

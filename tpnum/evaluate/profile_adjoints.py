@@ -18,6 +18,7 @@ from tpnum.evaluate.returns import Gathered, Summed
 from tpnum.jets import Jet, slopes_of
 from tpnum.law import graph
 from tpnum.law.sources import sources
+from tpnum.law.stencils import Stencils
 from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class ProfileAdjoints:
         self.values, self.moving, self.gradients = values, moving, gradients
         self.params = np.zeros(count)
         self.proceed: Callable[[], None] = lambda: None
+        self._stencils = Stencils()
         self._nodes: dict[graph.Key, graph.Profile] = {}
         self._bars: dict[graph.Key, np.ndarray] = {}
 
@@ -164,7 +166,8 @@ class ProfileAdjoints:
 
     @_back.register
     def _(self, node: graph.Reduced, bar: np.ndarray) -> None:
-        pair, names = node.pair, dims(node.pair)
+        pair = self._stencils(node.pair)
+        names = dims(pair)
         own = [("", 0), *((name, 2) for name, _ in node.axes), ("", 1)]
         for n in range(self.values.size):
             if not bar[n].any():

@@ -8,7 +8,7 @@ import numpy as np
 
 from tpnum.evaluate import labels
 from tpnum.evaluate.blocks import dims, shape
-from tpnum.evaluate.maps import side_of
+from tpnum.evaluate.maps import band, renamed, shift, side_of, taps
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -63,6 +63,23 @@ def _free(values: PairValues, node: graph.Mapped, bar: np.ndarray) -> np.ndarray
             names[place : place + len(one.free)] = [name]
         total = made if total is None else total + made
     assert total is not None
+    return total
+
+
+def stencil(values: PairValues, node: graph.Stencil, bar: np.ndarray) -> np.ndarray:
+    """The copies back where they came from."""
+    own = dims(node.operand)
+    if (node.row_map.axis, 2) in own:
+        place = own.index((node.row_map.axis, 2))
+        matrix = band(node)
+        name = next(n for n, _ in node.row_map.out if n != node.over)
+        made = labels.align(bar, dims(node), [*own[:place], (name, 2), *own[place + 1 :]])
+        return labels.apply_matrix(matrix.T, made, place, [matrix.shape[1]])
+    names, _ = renamed(node)
+    total = np.zeros(shape(node.operand, *values.counts))
+    goal = labels.align(bar, dims(node), names)
+    for both in taps(node):
+        shift(total, goal, own, both, back=True)
     return total
 
 

@@ -18,7 +18,10 @@ from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.panels import pairs
 from tpnum.gauss.prepared import Prepared, gauss_hermite, prepare
 
-__all__ = ["TOLERANCE", "Prepared", "entries", "evaluate", "in_common", "levels", "prepare", "reach"]
+__all__ = [
+    "TOLERANCE", "Prepared", "entries", "evaluate", "evaluate_stack", "in_common", "levels", "prepare",
+    "reach",
+]  # fmt: skip
 
 TOLERANCE = {np.dtype(np.float64): (3e-14, 3e-12), np.dtype(np.float32): (1e-8, 1e-7)}
 
@@ -53,6 +56,20 @@ def evaluate(
     )
 
 
+def evaluate_stack(
+    rows: Prepared, cols: Prepared, i: np.ndarray, j: np.ndarray, e: np.ndarray, want_derivative: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`evaluate` of the blocks e (T, R, C) of the rows i (T, R) and of the columns j (T, C)."""
+    if rows.kind == cols.kind == "closed" and rows.f == cols.f and e.size:
+        return _closed_stack(rows, cols, i, j, e, np.dtype(np.float64), want_derivative)
+    made = [
+        evaluate(rows.rows(a), cols.rows(b), block, want_derivative=want_derivative)
+        for a, b, block in zip(i, j, e, strict=True)
+    ]
+    slopes = [slope for _, slope in made if slope is not None]
+    return np.stack([value for value, _ in made]), np.stack(slopes) if slopes else None
+
+
 def in_common(rows: Prepared, cols: Prepared) -> tuple[Prepared, Prepared]:
     """Both in the form that their pairs are computed from: closed if it is one for both, fixed rules, series.
 
@@ -66,18 +83,33 @@ def in_common(rows: Prepared, cols: Prepared) -> tuple[Prepared, Prepared]:
 def _evaluate_closed(
     rows: Prepared, cols: Prepared, e: np.ndarray, dtype: np.dtype[Any], want_derivative: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    from tpnum.gauss.closed import strip
+    every = np.arange(len(rows))[None], np.arange(len(cols))[None]
+    out, d = _closed_stack(rows, cols, *every, e[None], dtype, want_derivative)
+    return out[0], None if d is None else d[0]
+
+
+def _closed_stack(
+    rows: Prepared,
+    cols: Prepared,
+    i: np.ndarray,
+    j: np.ndarray,
+    e: np.ndarray,
+    dtype: np.dtype[Any],
+    want_derivative: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    from tpnum.gauss.closed import FAMILIES
+    from tpnum.kernels.duals import pointer
+    from tpnum.kernels.stacks import stack
 
     assert rows.f.closed is not None
-    kernel = strip(rows.f.closed[0])
-    rp, cp = np.ascontiguousarray(rows.params, dtype=dtype), np.ascontiguousarray(cols.params, dtype=dtype)
-    e = np.ascontiguousarray(e, dtype=dtype)
-    out = np.empty(e.shape, dtype=dtype)
-    d = np.empty(e.shape if want_derivative else (e.shape[0], 0), dtype=dtype)
-    for i in range(e.shape[0]):
-        for j in range(0, e.shape[1], 1024):
-            kernel(e[i, j : j + 1024], rp, cp, 0, i, j, out[i, j : j + 1024], d[i, j : j + 1024])
-    return out, d if want_derivative else None
+    dual = pointer(FAMILIES[rows.f.closed[0]].strip, dtype)
+    rp = np.ascontiguousarray(rows.params[:, i.ravel()], dtype=dtype)
+    cp = np.ascontiguousarray(cols.params[:, j.ravel()], dtype=dtype)
+    flat = np.ascontiguousarray(e, dtype=dtype).reshape(-1, e.shape[-1])
+    out = np.empty_like(flat)
+    d = np.empty_like(flat) if want_derivative else np.empty((1, 0), dtype)
+    stack(dual, flat, rp, cp, e.shape[1], int(want_derivative), out, d)
+    return out.reshape(e.shape), d.reshape(e.shape) if want_derivative else None
 
 
 def _strips_apply(rows: Prepared, cols: Prepared) -> bool:

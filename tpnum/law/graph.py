@@ -293,6 +293,16 @@ class Mapped(Pair):
 
 
 @dataclass(frozen=True, eq=False)
+class Stencil(Pair):
+    """`Mapped` by windows of rows and columns, summed over the window's axis ``over``, the same for both."""
+
+    operand: Pair
+    row_map: Map
+    col_map: Map
+    over: str
+
+
+@dataclass(frozen=True, eq=False)
 class Carried(Pair):
     """A carried state at two inputs: ``below[0]`` one step before on either side, zero at first.
 
@@ -367,7 +377,7 @@ def operands(node: Pair) -> list[Pair]:
         return [node.values, *(node.logits or ()), *(pair for both in node.along or () for pair in both)]
     if isinstance(node, Jointly):
         return [pair for pair in (node.cross, node.direction) if pair is not None]
-    if isinstance(node, (Mapped, Weighted, Embedded, Diagonal)):
+    if isinstance(node, (Mapped, Stencil, Weighted, Embedded, Diagonal)):
         return [node.operand]
     return []
 

@@ -149,7 +149,9 @@ class Writer(Forwards):
                 self.moves(p, side) is not None for side, p in enumerate(node.call.means) if p is not None
             ):
                 raise Unsupported("a mean depends on the parameters")
-            self.call(node.call)
+            made = self.call(node.call)
+            if self.inputs and made.curve >= 0 and any(np.any(q == 0.0) for q in made.variances):
+                raise Unsupported("a series has no slope where a variance is 0")
         elif isinstance(node, graph.Sum):
             for term in self.terms(node):
                 if len(term.pairs) > 1 or (term.pairs and self._moving(term)):

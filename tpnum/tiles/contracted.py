@@ -24,7 +24,7 @@ from tpnum.law.moving import Moving
 from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
 from tpnum.program.lines import Data
-from tpnum.tiles.derivatives import Tiles, infinite, names_of, seeds
+from tpnum.tiles.derivatives import Tiles, infinite, names_of, seeds, summed_windows
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.grid import adjoint_side, squares
 from tpnum.tiles.pool import run
@@ -215,6 +215,8 @@ class _Sums(Tiles):
             self._write_tape(total)
         elif against.vector:
             self.tangents = self._tangents(total)
+        if self.adjoints is None:
+            self.plan = plan = summed_windows(plan)
         same = self.symmetric and plan.mirrored
         sizes = profiles[0].size, profiles[1].size
         self.tiles = (
@@ -252,11 +254,14 @@ class _Sums(Tiles):
 
     def tile(self, tile: Tile) -> None:
         self.proceed()
-        parts = []
-        if self.adjoints is None:
+        weights = self.against.weights(tile)
+        parts: list[tuple[Tile, Part]] = []
+        if not weights.any():  # as of all tiles but those on the diagonal, where it is asked for alone
+            pass
+        elif self.adjoints is None:
             parts.append((tile, self._by_graph(tile)))
         else:
-            found, missed = self._by_tape(tile)
+            found, missed = self._by_tape(tile, weights)
             parts.append((tile, found))
             parts += [(piece, self._by_graph(piece)) for piece in self.adjoints.beyond(tile, missed)]
         for _, part in parts:
@@ -269,9 +274,8 @@ class _Sums(Tiles):
                     self._add(at, part)
                 self._next += 1
 
-    def _by_tape(self, tile: Tile) -> tuple[Part, np.ndarray]:
+    def _by_tape(self, tile: Tile, weights: np.ndarray) -> tuple[Part, np.ndarray]:
         assert self.adjoints is not None
-        weights = self.against.weights(tile)
         channels, count = self.adjoints.tape.channels, self.count
         found, missed = self.adjoints.contract(tile, weights)
         rows, cols = channels.rows[:, :, tile.rows], channels.cols[:, :, tile.cols]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from tpnum.evaluate.plan import Plan, make_plan
 from tpnum.evaluate.returns import EXAMPLES, Apart
 from tpnum.evaluate.tangents import PairTangents, ProfileTangents
 from tpnum.jets import Jet
+from tpnum.law.stencils import Stencils
 from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import changed, paths_of
@@ -136,6 +138,8 @@ class GeneralDerivatives:
         self.profiles = sides[0].values, sides[1].values
         self.same = self.profiles[0] is self.profiles[1]
         self.forwards = plan.axes != ((), ())
+        if not self.forwards:
+            self.plan = plan = summed_windows(plan)
         side = general_side(plan) if self.forwards else adjoint_side(plan)
         self.tiles = squares(self.profiles[0].size, self.profiles[1].size, side, self.same and plan.mirrored)
 
@@ -162,6 +166,16 @@ class GeneralDerivatives:
             at = (None, None, None, *entry.rows, *entry.cols)
             full[tuple(slice(None) if i is None else i for i in at)] += entry.weight * turned
         return full
+
+
+def summed_windows(plan: Plan) -> Plan:
+    """The plan with windows and the sums over them in one, as a way back reads it."""
+    stencils = Stencils()
+    entries = {
+        kind: tuple(replace(entry, node=stencils(entry.node)) for entry in found)
+        for kind, found in plan.entries.items()
+    }
+    return replace(plan, entries=entries)
 
 
 def seeds(plan: Plan, kind: str, weights: np.ndarray) -> list[tuple[graph.Pair, np.ndarray]]:

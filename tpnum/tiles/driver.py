@@ -28,7 +28,9 @@ from tpnum.tiles.targets import on_disk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tpnum.evaluate.plan import Plan
     from tpnum.nn.base import Layer
+    from tpnum.tiles.extras import Inputs
 
 
 def kernel(
@@ -175,7 +177,7 @@ def kernel(
     jobs = jobs_of(n_jobs)
     side = None if tile is None else whole(tile, "tile", 1)
     report = arguments.progress_of(progress)
-    names, paths = asked_of(net, wrt, against, kinds, diag)
+    _, paths = asked_of(net, wrt, against, kinds, diag)
     asked, most = accuracy(rtol, budget)
     number = whole(seed, "seed", 0)
     part = arguments.shard_of(shard)
@@ -239,23 +241,16 @@ def kernel(
         net, side = batches.program_of(net, first, size), batches.rows_of(side, size)
         first = batches.split(first, size, "x1")
         second = None if second is None else batches.split(second, size, "x2")
+    if against is not None:
+        if out is not None:
+            raise InputError("out: with against= sums are returned and no matrix is filled; leave out alone")
+        return _sums(net, first, second, kinds, wrt, against, work, jobs, asked, most)
     plan = plan_of(net, first, second, kinds, most or BUDGET)
-    both = first, second or first
+    if wrt is not None:
+        _known(plan)
     n1 = len(next(iter(first.values())))
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
-    if isinstance(plan, Ensemble):
-        if wrt is not None:
-            raise LimitError(f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here")
-    elif against is not None:
-        jets = plan_with_slopes(net, paths, both, kinds, MORE) if paths else plan.unrolled
-        account = Account(asked or RTOL, most or BUDGET)
-        goal = Against.of(against, shape, second is None, jets.mirrored)
-        with one_blas_thread(), np.errstate(all="ignore"):
-            profiles = jets.profiles(first, second, account, Variances())
-            total, each = contracted(jets, profiles, both, names, goal, work, jobs)
-        account.warn()
-        return Derivatives(total, each[0] if isinstance(wrt, str) else tuple(each))
     wanted = shape if size is None else batches.of_examples(shape, plan.axes, diag)
     outs = arguments.outputs_of(out, kinds, wanted, work, isinstance(get, str))
 
@@ -273,12 +268,48 @@ def kernel(
         return WithError(_given(get, kinds, outs), _given(get, kinds, errors))
     if not paths:
         return _given(get, kinds, outs)
-    jets = plan_with_slopes(net, paths, both, kinds)
+    jets = plan_with_slopes(net, paths, (first, second or first), kinds)
     with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
         slopes = derivatives(jets, len(paths), first, second, shape, work, Variances(), diag, jobs)
     if isinstance(wrt, str):
         slopes = {kind: one[0] for kind, one in slopes.items()}
     return Derivatives(_given(get, kinds, outs), _given(get, kinds, slopes))
+
+
+def _sums(
+    net: Any,
+    first: Inputs,
+    second: Inputs | None,
+    kinds: tuple[str, ...],
+    wrt: Any,
+    against: Any,
+    dtype: np.dtype,
+    jobs: int | None,
+    rtol: float | None,
+    budget: int | None,
+) -> Derivatives:
+    """The kernel contracted with ``against``, and the derivatives of that."""
+    names, paths = asked_of(net, wrt, against, kinds, False)
+    plan = _known(plan_of(net, first, second, kinds, budget or BUDGET))
+    both = first, second or first
+    jets = plan_with_slopes(net, paths, both, kinds, MORE) if paths else plan.unrolled
+    shape = *(len(next(iter(x.values()))) for x in both), *plan.axes[0], *plan.axes[1]
+    goal = Against.of(against, shape, second is None, jets.mirrored)
+    account = Account(rtol or RTOL, budget or BUDGET)
+    with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
+        profiles = jets.profiles(first, second, account, Variances())
+        total, each = contracted(jets, profiles, both, names, goal, dtype, jobs)
+    account.warn()
+    return Derivatives(total, each[0] if isinstance(wrt, str) else tuple(each))
+
+
+def _known(plan: Plan | Ensemble) -> Plan:
+    """A plan by rules, which can be differentiated."""
+    if isinstance(plan, Ensemble):
+        raise LimitError(
+            f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here, leave wrt out"
+        )
+    return plan
 
 
 def _given(get: Any, kinds: tuple[str, ...], arrays: dict[str, np.ndarray]) -> Any:
