@@ -194,7 +194,7 @@ def test_masked_sequences():
 
 
 def test_tiles_and_threads(monkeypatch):
-    from tpnum.tiles import contracted
+    from tpnum.tiles.gradients import contracted
 
     net, x = NETS["pooled"]
     weights = RNG.standard_normal((3, 3))

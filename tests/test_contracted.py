@@ -11,7 +11,7 @@ from tpnum import nn
 from tpnum.errors import InputError
 from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import deviations
-from tpnum.tiles import derivatives
+from tpnum.tiles.gradients import derivatives
 
 RNG = np.random.default_rng(5)
 X, X2 = RNG.standard_normal((6, 4)), RNG.standard_normal((5, 4))
@@ -140,7 +140,7 @@ def test_two_roads(case, monkeypatch):
         raise Unsupported("asked for the other road")
 
     monkeypatch.setattr(derivatives, "tape_of", refused)
-    monkeypatch.setattr("tpnum.tiles.contracted.tape_of", refused)
+    monkeypatch.setattr("tpnum.tiles.gradients.contracted.tape_of", refused)
     for one, other in zip(first, made(), strict=True):
         scale = np.abs(other).max()
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10 * scale)

@@ -164,7 +164,7 @@ def test_forms():
 
 
 def test_tiles(monkeypatch):
-    from tpnum.tiles import derivatives
+    from tpnum.tiles.gradients import derivatives
 
     net = dense(nn.Relu())
     _, whole = tp.kernel(net, X, get="ntk", wrt="W_std")

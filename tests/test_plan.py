@@ -15,9 +15,9 @@ from tpnum import nn
 from tpnum.errors import InputError, TpnumError
 from tpnum.tiles import roads
 from tpnum.tiles.cells import CellWorker
+from tpnum.tiles.costs.tally import Cut
+from tpnum.tiles.costs.trial import Trial, weights
 from tpnum.tiles.grid import blocks, squares
-from tpnum.tiles.tally import Cut
-from tpnum.tiles.trial import Trial, weights
 
 BOTH = ("nngp", "ntk")
 

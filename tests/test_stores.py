@@ -20,8 +20,9 @@ import pytest
 import tpnum as tp
 from tpnum import nn
 from tpnum.errors import InputError, StoreError
-from tpnum.tiles import data, runs
-from tpnum.tiles.receipts import Receipts
+from tpnum.tiles import data
+from tpnum.tiles.stores import runs
+from tpnum.tiles.stores.receipts import Receipts
 
 zarr = pytest.importorskip("zarr")
 
@@ -572,7 +573,7 @@ def test_a_matrix_that_is_not_mirrored_is_computed_whole(x: np.ndarray) -> None:
 
 
 def test_tiles_are_cut_by_their_bytes_and_their_work() -> None:
-    from tpnum.tiles.layout import BYTES, cut
+    from tpnum.tiles.stores.layout import BYTES, cut
 
     for shape, dtype in (
         ((20000, 20000), "float32"),
@@ -591,7 +592,7 @@ def test_tiles_are_cut_by_their_bytes_and_their_work() -> None:
 
 
 def test_every_pair_is_in_one_tile() -> None:
-    from tpnum.tiles.layout import cut
+    from tpnum.tiles.stores.layout import cut
 
     for n1, n2, tile, symmetric in ((50, 50, 16, "full"), (37, 50, 7, "none"), (9, 9, 20, "half")):
         made = cut(("ntk",), (n1, n2), np.dtype("f8"), 1 << 30, tile, symmetric)

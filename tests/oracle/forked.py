@@ -21,7 +21,7 @@ TILE = 32
 if os.environ.get("TPNUM_TESTS_FORK") == str(os.getppid()):  # in the server, which has no threads
     import zarr  # noqa: F401
 
-    import tpnum.tiles.runs
+    import tpnum.tiles.stores.runs
 
     tp.kernel(NET, np.eye(3), get=BOTH, n_jobs=1)
 

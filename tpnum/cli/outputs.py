@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tpnum.errors import StoreError
-from tpnum.tiles.receipts import alive
+from tpnum.tiles.stores.receipts import alive
 
 _LOCKS: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 """Elsewhere an open file cannot be removed, which tells as much."""

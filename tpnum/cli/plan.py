@@ -6,7 +6,7 @@ import argparse
 
 from tpnum import nn
 from tpnum.cli.files import read_net
-from tpnum.tiles.planning import plan
+from tpnum.tiles.costs.planning import plan
 
 
 def run(args: argparse.Namespace) -> None:

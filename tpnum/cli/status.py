@@ -7,9 +7,9 @@ import argparse
 import numpy as np
 
 import tpnum
-from tpnum.tiles.provenance import layout_of
-from tpnum.tiles.runs import damaged
-from tpnum.tiles.stored import Stored
+from tpnum.tiles.stores.provenance import layout_of
+from tpnum.tiles.stores.runs import damaged
+from tpnum.tiles.stores.stored import Stored
 
 SHOWN = 5
 """Tiles that are named."""

@@ -16,11 +16,11 @@ from tpnum.cli.files import read_array, read_net
 from tpnum.errors import InputError
 from tpnum.tiles.arguments import shard_of
 from tpnum.tiles.data import sources_of
-from tpnum.tiles.layout import FULL, HALF
 from tpnum.tiles.progress import Json
-from tpnum.tiles.runs import write
 from tpnum.tiles.scheduling import Paused
-from tpnum.tiles.stored import missing_of
+from tpnum.tiles.stores.layout import FULL, HALF
+from tpnum.tiles.stores.runs import write
+from tpnum.tiles.stores.stored import missing_of
 from tpnum.tiles.tasks import Job
 
 OPTIONS = ("resume", "verify", "shard", "backend", "scheduler", "half")

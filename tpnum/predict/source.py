@@ -13,8 +13,8 @@ from tpnum.arguments import finite_array, shown
 from tpnum.errors import InputError
 from tpnum.program import Program
 from tpnum.tiles.arguments import array_of
-from tpnum.tiles.contracted import INPUTS
 from tpnum.tiles.driver import kernel
+from tpnum.tiles.gradients.contracted import INPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,8 @@ from tpnum.predict.gaussian import Posterior
 from tpnum.predict.models import Regression
 from tpnum.predict.source import Source, examples
 from tpnum.tiles.arguments import KINDS
-from tpnum.tiles.derivatives import names_of
 from tpnum.tiles.driver import kernel
+from tpnum.tiles.gradients.derivatives import names_of
 
 OBJECTIVES = {
     "log_marginal": (Posterior.log_marginal, Posterior.log_marginal_slope),

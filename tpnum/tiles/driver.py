@@ -15,15 +15,15 @@ from tpnum.lower.variances import Variances
 from tpnum.program import Program
 from tpnum.tiles import arguments, batches
 from tpnum.tiles.backends import is_remote
-from tpnum.tiles.contracted import MORE, Against, asked_of, contracted
-from tpnum.tiles.derivatives import Derivatives, derivatives, plan_with_slopes
 from tpnum.tiles.elsewhere import kernel_elsewhere
+from tpnum.tiles.gradients.contracted import MORE, Against, asked_of, contracted
+from tpnum.tiles.gradients.derivatives import Derivatives, derivatives, plan_with_slopes
 from tpnum.tiles.inputs import inputs_of, plan_of
-from tpnum.tiles.layout import SIDES
 from tpnum.tiles.named import Kernels, WithError
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.roads import Call, filled
-from tpnum.tiles.targets import on_disk
+from tpnum.tiles.stores.layout import SIDES
+from tpnum.tiles.stores.targets import on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,11 +11,11 @@ import numpy as np
 from tpnum.errors import InputError
 from tpnum.tiles import arguments
 from tpnum.tiles.named import Kernels
-from tpnum.tiles.npy_files import NpyFiles
 from tpnum.tiles.padding import all_sources
-from tpnum.tiles.runs import write
-from tpnum.tiles.stored import Stored
-from tpnum.tiles.targets import on_disk
+from tpnum.tiles.stores.npy_files import NpyFiles
+from tpnum.tiles.stores.runs import write
+from tpnum.tiles.stores.stored import Stored
+from tpnum.tiles.stores.targets import on_disk
 from tpnum.tiles.tasks import Job
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from tpnum.arguments import jobs as jobs_of
 from tpnum.arguments import shown, whole
 from tpnum.errors import InputError
 from tpnum.evaluate.joint import accuracy
-from tpnum.tiles import arguments, layout
+from tpnum.tiles import arguments
 from tpnum.tiles.backends import Threads
 from tpnum.tiles.data import checked, sources_of
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.scheduling import execute
+from tpnum.tiles.stores import layout
 from tpnum.tiles.tasks import Job
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tpnum.nn.base import Layer
     from tpnum.program import Program
     from tpnum.tiles.grid import Tile
-    from tpnum.tiles.stored import StoredMatrix
+    from tpnum.tiles.stores.stored import StoredMatrix
 
 
 class StoredOperator(LinearOperator):  # type: ignore[misc]

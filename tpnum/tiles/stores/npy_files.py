@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.errors import StoreError
-from tpnum.tiles.receipts import Folder, Receipts, mark
 from tpnum.tiles.sinks import put
+from tpnum.tiles.stores.receipts import Folder, Receipts, mark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tpnum.tiles.grid import Tile
-    from tpnum.tiles.layout import Layout
+    from tpnum.tiles.stores.layout import Layout
 
 DOCUMENT = "tpnum.json"
 _NO_RESERVATION = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems that cannot reserve space

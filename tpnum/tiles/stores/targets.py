@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tpnum.arguments import shown
 from tpnum.errors import InputError
-from tpnum.tiles.npy_files import files_of
-from tpnum.tiles.zarr_group import group_of, is_store
+from tpnum.tiles.stores.npy_files import files_of
+from tpnum.tiles.stores.zarr_group import group_of, is_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tpnum.tiles.grid import Tile
-    from tpnum.tiles.layout import Layout
-    from tpnum.tiles.receipts import Receipts
+    from tpnum.tiles.stores.layout import Layout
+    from tpnum.tiles.stores.receipts import Receipts
 
 
 class Target(Protocol):

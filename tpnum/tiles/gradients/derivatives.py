@@ -22,9 +22,9 @@ from tpnum.law.stencils import Stencils
 from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import changed, paths_of
+from tpnum.tiles.gradients.reverse import Adjoints
 from tpnum.tiles.grid import Tile, adjoint_side, general_side, squares
 from tpnum.tiles.pool import Stopped, run
-from tpnum.tiles.reverse import Adjoints
 from tpnum.tiles.sinks import ArraySink, put
 
 if TYPE_CHECKING:

@@ -25,17 +25,17 @@ from tpnum.lower.program import buffer_places
 from tpnum.lower.variances import CHUNK
 from tpnum.tiles import cells
 from tpnum.tiles.cells import CellWorker
+from tpnum.tiles.costs.representative import OneForAll
+from tpnum.tiles.costs.sampled_trial import sampled_tally
+from tpnum.tiles.costs.slabs import preparation
+from tpnum.tiles.costs.stopwatch import LONG, SHARE, least, peak_of, seconds, tracing
+from tpnum.tiles.costs.tally import Cut, Memory, Tally
 from tpnum.tiles.extras import graphs_of
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.inputs import plan_of, with_graphs
-from tpnum.tiles.representative import OneForAll
 from tpnum.tiles.sampled import SampledWorker, Sampling
-from tpnum.tiles.sampled_trial import sampled_tally
 from tpnum.tiles.sinks import ArraySink
-from tpnum.tiles.slabs import preparation
-from tpnum.tiles.stopwatch import LONG, SHARE, least, peak_of, seconds, tracing
-from tpnum.tiles.tally import Cut, Memory, Tally
 from tpnum.tiles.workers import GeneralWorker, make_worker
 
 if TYPE_CHECKING:

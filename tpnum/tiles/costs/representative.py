@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.lower.variances import CHUNK, Variances
-from tpnum.tiles.stopwatch import SHARE, peak_of
+from tpnum.tiles.costs.stopwatch import SHARE, peak_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,11 +24,11 @@ from tpnum.law.moving import Moving
 from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
 from tpnum.program.lines import Data
-from tpnum.tiles.derivatives import Tiles, infinite, names_of, seeds, summed_windows
 from tpnum.tiles.diagonal import exact_diagonals
+from tpnum.tiles.gradients.derivatives import Tiles, infinite, names_of, seeds, summed_windows
+from tpnum.tiles.gradients.reverse import Adjoints
 from tpnum.tiles.grid import adjoint_side, squares
 from tpnum.tiles.pool import run
-from tpnum.tiles.reverse import Adjoints
 from tpnum.tiles.sinks import ArraySink
 
 if TYPE_CHECKING:

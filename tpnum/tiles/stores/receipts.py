@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tpnum.tiles.grid import Tile
-    from tpnum.tiles.layout import Layout
+    from tpnum.tiles.stores.layout import Layout
 
 _LOCKS: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 """Elsewhere there are none: receipts alone keep runs apart."""

@@ -15,24 +15,24 @@ import numpy as np
 
 from tpnum.arguments import choice
 from tpnum.errors import InputError, StoreError, TpnumError, require_memory
-from tpnum.tiles import layout as layouts
 from tpnum.tiles.backends import backend_of
-from tpnum.tiles.layout import Layout
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.progress import Progress
-from tpnum.tiles.provenance import layout_of, programs_of, provenance, same
-from tpnum.tiles.receipts import Receipts, held, mark, sweep
 from tpnum.tiles.scheduling import LIVES, PATIENCE, Deserted, execute, lost, named
 from tpnum.tiles.sinks import flipped
-from tpnum.tiles.targets import target_of
-from tpnum.tiles.zarr_group import ZarrGroup
+from tpnum.tiles.stores import layout as layouts
+from tpnum.tiles.stores.layout import Layout
+from tpnum.tiles.stores.provenance import layout_of, programs_of, provenance, same
+from tpnum.tiles.stores.receipts import Receipts, held, mark, sweep
+from tpnum.tiles.stores.targets import target_of
+from tpnum.tiles.stores.zarr_group import ZarrGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tpnum.tiles.backends import Backend
     from tpnum.tiles.grid import Tile
-    from tpnum.tiles.targets import Target
+    from tpnum.tiles.stores.targets import Target
     from tpnum.tiles.tasks import Job
 
 COPIES = 4

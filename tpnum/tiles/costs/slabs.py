@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tpnum.tiles.costs.stopwatch import least, peak_of, tracing
+from tpnum.tiles.costs.tally import Side
 from tpnum.tiles.grid import Tile
-from tpnum.tiles.stopwatch import least, peak_of, tracing
-from tpnum.tiles.tally import Side
 
 if TYPE_CHECKING:
     from tpnum.tiles.cells import CellWorker

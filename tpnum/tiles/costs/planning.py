@@ -18,12 +18,12 @@ from tpnum.nn.base import Layer
 from tpnum.program.text import line_text
 from tpnum.tiles import arguments, batches, extras
 from tpnum.tiles.cells import CellWorker
+from tpnum.tiles.costs.kernel_plan import KernelPlan, Region, counted
+from tpnum.tiles.costs.trial import Trial
 from tpnum.tiles.fast import MachineWorker
-from tpnum.tiles.kernel_plan import KernelPlan, Region, counted
 from tpnum.tiles.pool import one_blas_thread, thread_count
 from tpnum.tiles.sampled import SampledWorker
-from tpnum.tiles.store_plan import store_plan
-from tpnum.tiles.trial import Trial
+from tpnum.tiles.stores.store_plan import store_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from tpnum.lower.network import Root
     from tpnum.lower.schedule import Level
     from tpnum.program import Program
+    from tpnum.tiles.costs.tally import Tally
     from tpnum.tiles.pool import Worker
-    from tpnum.tiles.tally import Tally
 
 MOST = 1 << 40
 """Examples, cores and sizes beyond which nobody's matrix goes."""

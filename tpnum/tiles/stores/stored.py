@@ -11,16 +11,16 @@ import numpy as np
 
 from tpnum.arguments import shown
 from tpnum.errors import InputError, StoreError
-from tpnum.tiles.layout import FULL, HALF
-from tpnum.tiles.npy_files import NpyFiles, found_at
-from tpnum.tiles.provenance import layout_of
 from tpnum.tiles.sinks import flipped
-from tpnum.tiles.zarr_group import group_of, is_store
+from tpnum.tiles.stores.layout import FULL, HALF
+from tpnum.tiles.stores.npy_files import NpyFiles, found_at
+from tpnum.tiles.stores.provenance import layout_of
+from tpnum.tiles.stores.zarr_group import group_of, is_store
 
 if TYPE_CHECKING:
     from tpnum.tiles.grid import Tile
-    from tpnum.tiles.layout import Layout
-    from tpnum.tiles.targets import Target
+    from tpnum.tiles.stores.layout import Layout
+    from tpnum.tiles.stores.targets import Target
 
 
 class Stored(Mapping[str, "StoredMatrix"]):

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.errors import InputError, StoreError
-from tpnum.tiles.layout import FULL, Layout
-from tpnum.tiles.receipts import Files, Folder, Receipts, mark
 from tpnum.tiles.sinks import turned
+from tpnum.tiles.stores.layout import FULL, Layout
+from tpnum.tiles.stores.receipts import Files, Folder, Receipts, mark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

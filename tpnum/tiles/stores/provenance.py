@@ -8,11 +8,11 @@ from tpnum.arguments import shown
 from tpnum.errors import StoreError, TpnumError
 from tpnum.program import Program
 from tpnum.tiles.data import digest
-from tpnum.tiles.layout import Layout
-from tpnum.tiles.receipts import VERSION
+from tpnum.tiles.stores.layout import Layout
+from tpnum.tiles.stores.receipts import VERSION
 
 if TYPE_CHECKING:
-    from tpnum.tiles.targets import Target
+    from tpnum.tiles.stores.targets import Target
     from tpnum.tiles.tasks import Job
 
 FORMAT = 1

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.tiles.stopwatch import LONG, peak_of, seconds
-from tpnum.tiles.tally import Cut, Memory, Tally
+from tpnum.tiles.costs.stopwatch import LONG, peak_of, seconds
+from tpnum.tiles.costs.tally import Cut, Memory, Tally
 
 if TYPE_CHECKING:
     from tpnum.ensemble.tile import Ensemble

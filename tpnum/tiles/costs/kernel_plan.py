@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from tpnum.tiles.store_plan import StorePlan
-    from tpnum.tiles.tally import Tally
+    from tpnum.tiles.costs.tally import Tally
+    from tpnum.tiles.stores.store_plan import StorePlan
 
 
 @dataclass(frozen=True)

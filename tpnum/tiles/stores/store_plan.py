@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.errors import InputError, StoreError
-from tpnum.tiles import layout as layouts
+from tpnum.tiles.costs.stopwatch import least, seconds
 from tpnum.tiles.data import Held
 from tpnum.tiles.grid import Tile
-from tpnum.tiles.npy_files import NpyFiles
-from tpnum.tiles.stopwatch import least, seconds
-from tpnum.tiles.targets import on_disk, target_of
+from tpnum.tiles.stores import layout as layouts
+from tpnum.tiles.stores.npy_files import NpyFiles
+from tpnum.tiles.stores.targets import on_disk, target_of
 from tpnum.tiles.tasks import Job
 
 if TYPE_CHECKING:
     from tpnum.nn.base import Layer
     from tpnum.program import Program
-    from tpnum.tiles.layout import Layout
+    from tpnum.tiles.stores.layout import Layout
 
 SMALL = 64
 """Examples of the smallest tile that is tried."""

@@ -1,0 +1,1 @@
+"""Derivatives of kernels: by deviations and inputs, whole or contracted."""
