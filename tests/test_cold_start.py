@@ -19,7 +19,7 @@ from numba.core import event
 import numpy as np
 import tpnum as tp
 from tpnum import nn
-net = nn.serial(nn.Dense(8, W_std=1.0, b_std=0.1), nn.Relu(), nn.Dense(8, W_std=1.1), nn.Tanh(), nn.Dense(1))
+net = nn.serial(nn.Dense(8, W_std=1.0), nn.Relu(), nn.Dense(8, W_std=1.1), nn.Tanh(), nn.Dense(1))
 x = np.random.default_rng(0).standard_normal((9, 4))
 x /= np.sqrt(np.mean(x**2, axis=1, keepdims=True))
 with event.install_recorder("numba:compile") as recorder:

@@ -277,7 +277,7 @@ CALLS = {
     ),
     "spectrum.net": (
         lambda shape, data: tp.spectrum(
-            nn.serial(nn.Dense(4), nn.Monomial(2), nn.Dense(4)), shape=shape, data={"u": data}, steps=2
+            nn.serial(nn.Dense(4), nn.Dense(4)), shape=shape, data={"u": data}, steps=2
         ),
         {"shape": (2,), "data": X[0]},
     ),

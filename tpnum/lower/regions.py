@@ -53,7 +53,8 @@ def regions(outputs: list[graph.Pair], profiles: Profiles, dtype: np.dtype) -> R
     apart = refused(outputs, profiles)
     while True:
         try:
-            schedule = Schedule(outputs, apart, islands)
+            by_cells = {node: reason for node, reason in apart.items() if node not in islands}
+            schedule = Schedule(outputs, by_cells, islands)
             layouts = [layout(level, schedule) for level in schedule.levels]
             programs = [program(one, schedule, profiles, dtype, lanes(dtype)) for one in layouts]
         except Unsupported as why:

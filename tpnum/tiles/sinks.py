@@ -80,7 +80,7 @@ def put(out: np.ndarray, tile: Tile, block: np.ndarray) -> None:
     for i in range(top, min(bottom, past)):
         at = max(i, start)
         out[i, at:past] = block[i - top, at - start : past - start]
-    if block.ndim == 2:
+    if block.ndim == 2 and out.flags.c_contiguous:  # one machine code a precision
         mirror(np.ascontiguousarray(block, out.dtype), out, top, start)
         return
     mirrored = flipped(block)

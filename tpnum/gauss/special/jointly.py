@@ -134,7 +134,10 @@ def _of_signs(
         assert family is not None
         variances.append(np.einsum("nii->ni", centred_sides(family.cov))[place].copy())
     made, *unused = (np.empty(cross.shape) for _ in range(3))
-    pair_moments(centred_sides(cross), *variances, slopes.odd, slopes.even, unused[0], made, unused[1])
+    scratch = np.empty((5, cross.shape[2]))
+    pair_moments(
+        centred_sides(cross), *variances, slopes.odd, slopes.even, scratch, unused[0], made, unused[1]
+    )
     d = np.arange(cross.shape[1])
     at = np.flatnonzero(same)[:, None]
     made[at, d, d] = slopes.odd + 0.5 * np.pi * slopes.even
