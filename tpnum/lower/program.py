@@ -11,10 +11,11 @@ from tpnum.kernels import cells as kernels
 from tpnum.kernels._arrays import aligned
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
-from tpnum.lower.loops import APART, BUFFERED, STEPS, in_loops
+from tpnum.lower.loops import APART, STEPS, in_loops
 from tpnum.lower.numbers import axes_of, padded, positions
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
+from tpnum.lower.stretches import only_mapped, stretch_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -113,8 +114,8 @@ class Program:
             value = first(value)
             return ("chunk",) if len(stretch_of[value]) == 1 else ("whole", space_of[value])
 
-        groups = _groups(code, [(key, loop) for key, loop in zip(keys, loops, strict=True)])
-        mapped = _only_mapped(code, groups)
+        groups = stretch_numbers(code, [(key, loop) for key, loop in zip(keys, loops, strict=True)])
+        mapped = only_mapped(code, groups)
         ends = {group: k for k, group in enumerate(groups)}
 
         def until(value: int, k: int) -> int:
@@ -338,36 +339,6 @@ class Program:
                 scratch, places, (buffers, table), missed, size, own,
                 *(pointer(name, self.dtype) for name in duals),
             )  # fmt: skip
-
-
-def _groups(code: list[Any], keys: list[Hashable]) -> list[int]:
-    """Per operation the number of its stretch: operations on the cells of one space, then maps from there.
-
-    The maps read cells as soon as they are there, so that none of them reads what another makes.
-    """
-    found: list[int] = []
-    made: set[int] = set()
-    for k, one in enumerate(code):
-        before = code[k - 1]
-        alone = k == 0 or one.op in BUFFERED or before.op in BUFFERED or keys[k] != keys[k - 1]
-        if alone or (before.op == "mix" and (one.op != "mix" or made & {*one.reads})):
-            found.append(found[-1] + 1 if found else 0)
-            made = set()
-        else:
-            found.append(found[-1])
-        if one.op == "mix":
-            made |= {*one.makes} - {-1}
-    return found
-
-
-def _only_mapped(code: list[Any], groups: list[int]) -> set[int]:
-    """The stretches whose values only maps behind them read: cells that these leave out are not needed."""
-    found = {group for one, group in zip(code, groups, strict=True) if one.op == "mix"}
-    home = {v: g for one, g in zip(code, groups, strict=True) if one.op != "mix" for v in one.makes if v >= 0}
-    for one, group in zip(code, groups, strict=True):
-        beyond = {home[v] for v in one.reads if v in home and (home[v] != group or one.op == "keep")}
-        found -= beyond if one.op not in BUFFERED else beyond | {group}
-    return found
 
 
 def buffer_places(
