@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tpnum.gauss.special.pairing import Pairing
 
 
-class Rule:
+class Rule(ABC):
     """A sum over the points of cells, replicate by replicate."""
 
     usual: ClassVar[dict[str, float]]
@@ -87,27 +88,27 @@ class Rule:
         return v
 
     @property
+    @abstractmethod
     def near(self) -> bool:
         """Whether the squares of both sides correct their product."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self, r: int, x: np.ndarray) -> None:
         """The left families at the points of the r-th replicate."""
-        raise NotImplementedError
 
+    @abstractmethod
     def products(
         self, r: int, cells: np.ndarray, turned: np.ndarray, z: np.ndarray, near: Near | None, at: slice
     ) -> np.ndarray:
         """Averages of the r-th replicate for some cells, v = turned z; what is ``near`` learns of squares."""
-        raise NotImplementedError
 
+    @abstractmethod
     def alone(self, cells: np.ndarray) -> np.ndarray:
         """The same where both sides are one vector, (replicates, cells, ..)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put(self, made: np.ndarray, cells: np.ndarray, moments: np.ndarray) -> None:
         """Put second moments in place of the averages of squares."""
-        raise NotImplementedError
 
     def scale(self, value: np.ndarray) -> np.ndarray:
         """The largest entry of each cell's value, (cells,)."""
