@@ -201,7 +201,7 @@ def arguments_of(layer: Any) -> tuple[str, ...]:
     return tuple(f.name for f in fields(layer) if f.init)
 
 
-def changed(layer: Any, **values: Any) -> Layer:
+def changed(layer: Any, /, **values: Any) -> Layer:
     """The layer with other values of its arguments."""
     return replace(layer, **values)
 

@@ -11,7 +11,7 @@ import numpy as np
 from tpnum.arguments import choice, number, real_array
 from tpnum.errors import InputError, LimitError
 from tpnum.nn.base import Layer
-from tpnum.propagation.activation import Expectations, plain
+from tpnum.propagation.activation import Chain, Expectations, Values, chain
 from tpnum.propagation.blocks import BlockMap, Slopes, read_block, read_free, with_parameters
 from tpnum.propagation.fixed import NEUTRAL, batch_correlation, batched, correlation, variances
 from tpnum.propagation.reading import positions
@@ -114,7 +114,8 @@ def critical(
     kind
         "edge": chi_1 = 1 at the fixed point q*.  "half-stable": chi_q = dq'/dq = 1 too, two parameters.
     q
-        The fixed point to have, with two free parameters (1 by default).
+        The fixed point to have, with two free parameters (by default 1; of weights and then an activation
+        what 1 in front of the activation gives).
     xi
         A depth scale of gradients and correlations: chi_1 = exp(-1/xi) instead of 1 (negative: growing).
     between
@@ -166,9 +167,9 @@ class _Task:
     batch_size: int | None
 
     def solve(self, q: float | None) -> Critical:
-        known = plain(self.block)
-        if known is not None and set(self.names) <= {"W_std", "b_std"}:
-            values, found = self._plain(*known, q)
+        known = chain(self.block)
+        if known is not None and known.plain is not None and set(self.names) <= {"W_std", "b_std"}:
+            values, found = self._plain(known, *known.plain, q)
         else:
             values, found = self._general(q)
         return self._point(values, found)
@@ -196,12 +197,27 @@ class _Task:
             "free another parameter or widen between"
         )
 
-    # --- an activation and a Dense: K' = W^2 V(q) + b^2, chi_1 = W^2 X(q)
+    # --- an activation and weights: K' = W^2 V(q) + b^2, chi_1 = W^2 X(q)
 
-    def _plain(self, f: Expectations, dense: Any, q: float | None) -> tuple[dict[str, float], float]:
+    def _plain(
+        self, block: Chain, f: Expectations, weights: Any, q: float | None
+    ) -> tuple[dict[str, float], float]:
+        """By the variance in front of the activation; of a block that begins with weights q is V of that."""
+        if block.steps[0] is f:
+            return self._in_front(f, weights, q, _same)
+        if q is not None:
+            asked = q
+            why = f"{f.f} gives no variance {asked:g}"
+            q = self._root(lambda s: f.second(s) - asked, f.second, why)
+        values, found = self._in_front(f, weights, q, f.second)
+        return values, float(f.second(found))
+
+    def _in_front(
+        self, f: Expectations, dense: Any, q: float | None, own: Values
+    ) -> tuple[dict[str, float], float]:
         if len(self.names) == 2:
             if self.kind == "half-stable":
-                q = self._root(lambda s: self.wanted * f.second_slope(s) / f.slope_second(s) - 1.0)
+                q = self._root(lambda s: self.wanted * f.second_slope(s) / f.slope_second(s) - 1.0, own)
             elif q is None:
                 q = 1.0
             slope = float(f.slope_second(q))
@@ -214,50 +230,51 @@ class _Task:
                 raise self._none(f"at q = {q:g} the bias would have the variance {bias:g}{asked}")
             return {"W_std": float(np.sqrt(weight)), "b_std": float(np.sqrt(max(bias, 0.0)))}, q
         if self.names == ("W_std",):
-            return self._weight(f, float(dense.b_std or 0.0) ** 2)
+            return self._weight(f, float(dense.b_std or 0.0) ** 2, own)
         square = float(dense.W_std) ** 2
-        q = self._root(lambda s: square * f.slope_second(s) - self.wanted)
+        q = self._root(lambda s: square * f.slope_second(s) - self.wanted, own)
         bias = float(q - square * f.second(q))
         if bias < 0.0:
             raise self._none(f"at q = {q:g} the bias would have the variance {bias:g}")
         return {"b_std": float(np.sqrt(bias))}, q
 
-    def _weight(self, f: Expectations, bias: float) -> tuple[dict[str, float], float]:
+    def _weight(self, f: Expectations, bias: float, own: Values) -> tuple[dict[str, float], float]:
         def away(s: Any) -> Any:
-            return s - self.wanted * f.second(s) / f.slope_second(s) - bias
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return s - self.wanted * f.second(s) / f.slope_second(s) - bias
 
         if bias == 0.0:
             grid = np.geomspace(max(self.low, 1e-300), self.high, 9)
-            if np.all(np.abs(away(grid)) < 1e-12 * grid):  # homogeneous: every q is fixed
+            if np.all(np.abs(_values(away, grid)) < 1e-12 * grid):  # homogeneous: every q is fixed
                 return {"W_std": float(np.sqrt(self.wanted / f.slope_second(1.0)))}, 1.0
             start = 1e-300
             slope = float(f.slope_second(start))
             if abs(float(f.second(start))) < 1e-200 and slope > 0.0 and self.wanted == 1.0:
                 return {"W_std": float(1.0 / np.sqrt(slope))}, 0.0
-        q = self._root(away)
+        q = self._root(away, own)
         return {"W_std": float(np.sqrt(self.wanted / f.slope_second(q)))}, q
 
-    def _root(self, f: Callable[[Any], Any]) -> float:
-        """The first root in q of what is given for arrays."""
+    def _root(self, f: Values, own: Values, why: str = "what has to vanish has one sign") -> float:
+        """The first root of what is given for arrays whose q, which ``own`` makes of it, is in the range."""
         from scipy.optimize import brentq
 
         grid = np.geomspace(max(self.low, 1e-12), self.high, GRID)
-        with np.errstate(all="ignore"):
-            try:
-                values = np.asarray(f(grid))
-            except LimitError:
-                values = np.array([_or_nan(f, s) for s in grid])
+        if own is not _same:
+            grid = np.union1d(grid, np.geomspace(*WIDEST, GRID))
+        values = _values(f, grid)
         good = np.isfinite(values)
         if good.any() and np.all(np.abs(values[good]) < NEUTRAL):
             return 1.0  # as of relu: every q
         signs = np.flatnonzero(good[1:] & good[:-1] & (np.sign(values[1:]) != np.sign(values[:-1])))
         if not signs.size:
-            raise self._none("what has to vanish has one sign")
+            raise self._none(why)
         for k in signs:
             low, high = np.log(grid[k]), np.log(grid[k + 1])
             if float(f(np.exp(low))) * float(f(np.exp(high))) <= 0.0:  # else rounding
-                return float(np.exp(brentq(lambda s: float(f(np.exp(s))), low, high, xtol=1e-15, rtol=1e-15)))
-        raise self._none("what has to vanish does so up to rounding alone")
+                found = np.exp(brentq(lambda s: float(f(np.exp(s))), low, high, xtol=1e-15, rtol=1e-15))
+                if self.low <= float(own(found)) <= self.high:
+                    return float(found)
+        raise self._none("what has to vanish does so out of the range or up to rounding alone")
 
     # --- any block: the equations by Newton's method with numeric slopes
 
@@ -303,8 +320,15 @@ class _Task:
         raise self._none("no parameters of the block have been found that keep both variances")
 
 
-def _or_nan(f: Callable[[Any], Any], s: float) -> float:
+def _same(q: Any) -> Any:
+    return q
+
+
+def _values(f: Values, s: np.ndarray) -> np.ndarray:
+    """f at all points at once, NaN where it overflows."""
     try:
-        return float(f(s))
+        return np.asarray(f(s))
     except LimitError:
-        return float("nan")
+        if s.size == 1:
+            return np.full(1, np.nan)
+        return np.concatenate([_values(f, part) for part in np.array_split(s, 2)])

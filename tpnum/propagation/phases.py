@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +11,20 @@ import numpy as np
 from tpnum.arguments import finite_array
 from tpnum.errors import InputError, LimitError, SpecError
 from tpnum.nn.base import Layer, no_layer
-from tpnum.propagation.activation import Expectations, plain
+from tpnum.propagation.activation import LEAST, chain
 from tpnum.propagation.blocks import BlockMap, read_free, with_parameters
 from tpnum.propagation.reading import positions
 
-ROUNDS = 400
-"""Of the fixed-point iteration, which Aitken's rule shortens."""
+ROUNDS, SETTLED = 40, 1e-11
+"""Of the fixed-point iteration, which Aitken's rule shortens, and the relative change that is none."""
 
 LARGEST = 1e5
 """A variance that has grown so far is on its way to infinity."""
 
 START = 1.0
+
+AHEAD, HALVINGS = 129, 48
+"""Variances among which one that is not found by then is looked for, and how closely."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class Phases:
 def phases(block: Layer, W_std: Any = None, b_std: Any = None, *, shape: Any = ()) -> Phases:
     """Where a block orders and where it is chaotic: q* and chi_1 for every pair of deviations.
 
-    Activation and Dense: all points at once, from tables of one-dimensional integrals.  Any other block of
+    q* is what the variance 1 in front of the block comes to.  Weights and activations in series, in any
+    order and number: all points at once, from tables of one-dimensional integrals.  Any other block of
     `tpnum.nn` layers: point by point, some milliseconds each.
     """
     if not isinstance(block, Layer):
@@ -64,18 +69,24 @@ def phases(block: Layer, W_std: Any = None, b_std: Any = None, *, shape: Any = (
     weights = _axis(np.linspace(0.5, 3.0, 101) if W_std is None else W_std, "W_std")
     biases = _axis(np.linspace(0.0, 1.0, 101) if b_std is None else b_std, "b_std")
     spatial = positions(shape)
-    known = plain(block)
-    title = repr(block)
-    if known is not None:
-        q, chi = _all(known[0], weights[None, :] ** 2, biases[:, None] ** 2)
-        return Phases(weights, biases, q, chi, title)
     BlockMap(block, spatial)
     read_free(("W_std", "b_std"), block)
-    q, chi = (np.empty((biases.size, weights.size)) for _ in range(2))
-    for i, j in np.ndindex(q.shape):
-        made = with_parameters(block, {"W_std": float(weights[j]), "b_std": float(biases[i])})
-        q[i, j], chi[i, j] = _one(BlockMap(made, spatial))
-    return Phases(weights, biases, q, chi, title)
+    known, title = chain(block), repr(block)
+    if known is not None:
+        weight, bias = (x.reshape(-1) for x in np.meshgrid(weights**2, biases**2))
+
+        def forward(q: np.ndarray, at: np.ndarray) -> np.ndarray:
+            return known.forward(q, weight[at], bias[at])
+
+        q = _settled(forward, weight.size)
+        chi = known.slope(np.clip(q, LEAST, LARGEST), weight, bias)
+    else:
+        q, chi = np.empty((2, biases.size * weights.size))
+        for k, (b, w) in enumerate((b, w) for b in biases for w in weights):
+            q[k], chi[k] = _one(BlockMap(with_parameters(block, {"W_std": w, "b_std": b}), spatial))
+    q = np.where(q >= LARGEST, np.inf, np.where(q <= LEAST, 0.0, q))
+    size = biases.size, weights.size
+    return Phases(weights, biases, q.reshape(size), chi.reshape(size), title)
 
 
 def _axis(values: Any, name: str) -> np.ndarray:
@@ -85,37 +96,63 @@ def _axis(values: Any, name: str) -> np.ndarray:
     return made
 
 
-def _all(f: Expectations, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    q = np.broadcast_to(START + 0.0 * weight, np.broadcast_shapes(weight.shape, bias.shape)).copy()
-
-    def forward(q: np.ndarray) -> np.ndarray:
-        return np.clip(weight * f.tabulated(q)[0] + bias, 1e-9, LARGEST)
-
-    for _ in range(ROUNDS // 2):
-        one = forward(q)
-        two = forward(one)
-        bend = two - 2.0 * one + q
-        with np.errstate(divide="ignore", invalid="ignore"):
-            jump = q - (one - q) ** 2 / bend
-        inside = np.isfinite(jump) & (jump > 1e-9) & (jump < LARGEST)
-        fresh = np.where(inside & (np.abs(jump - two) < 0.5 * two), jump, two)
-        done = np.max(np.abs(fresh - q) / fresh) < 1e-10
-        q = fresh
-        if done:
-            break
-    chi = weight * f.tabulated(q)[1]
-    return np.where(q >= LARGEST, np.inf, np.where(q <= 1e-9, 0.0, q)), chi
-
-
 def _one(block: BlockMap) -> tuple[float, float]:
-    q = START
+    def forward(q: np.ndarray, at: np.ndarray) -> np.ndarray:
+        try:
+            return block.forward(q)
+        except LimitError:
+            if q.size == 1:
+                return np.array([np.inf])
+            return np.concatenate([forward(part, at) for part in np.array_split(q, 2)])
+
+    (q,) = _settled(forward, 1)
     try:
-        for _ in range(ROUNDS):
-            fresh = float(block.forward(np.array([q]))[0])
-            if abs(fresh - q) < 1e-10 * fresh or not 1e-9 < fresh < LARGEST:
-                q = fresh
-                break
-            q = fresh
-        return q, block.slopes(min(max(q, 1e-9), LARGEST)).chi_1
+        return float(q), block.slopes(float(np.clip(q, LEAST, LARGEST))).chi_1
     except LimitError:
-        return float("inf"), float("nan")
+        return float(q), float("nan")
+
+
+def _settled(forward: Callable[[np.ndarray, np.ndarray], np.ndarray], count: int) -> np.ndarray:
+    """What `START` comes to by a map of so many points' variances, between `LEAST` and `LARGEST`."""
+
+    def step(q: np.ndarray, at: np.ndarray) -> np.ndarray:
+        return np.clip(forward(q, at), LEAST, LARGEST)
+
+    q, live = np.full(count, START), np.arange(count)
+    for _ in range(ROUNDS):
+        here = q[live]
+        one = step(here, live)
+        two = step(one, live)
+        first, second = one - here, two - one
+        with np.errstate(divide="ignore", invalid="ignore"):
+            jump = here - first**2 / (second - first)
+        # only towards what attracts, and not far
+        good = (np.abs(second) < np.abs(first)) & (np.abs(jump - two) < 0.5 * two)
+        q[live] = np.where(good, jump, two)
+        live = live[np.abs(q[live] - here) >= SETTLED * q[live]]
+        if not live.size:
+            return q
+    q[live] = _ahead(forward, q[live], live)
+    return q
+
+
+def _ahead(
+    forward: Callable[[np.ndarray, np.ndarray], np.ndarray], q: np.ndarray, at: np.ndarray
+) -> np.ndarray:
+    """The first fixed point in the direction in which variances move, else the end of the range there."""
+    upwards = forward(q, at) > q
+    end = np.where(upwards, LARGEST, LEAST)
+    low, high = np.log(q), np.log(end)
+    found = np.zeros(q.size, dtype=bool)
+    before = low
+    for part in np.linspace(0.0, 1.0, AHEAD)[1:]:
+        here = (1.0 - part) * np.log(q) + part * np.log(end)
+        passed = ~found & ((forward(np.exp(here), at) > np.exp(here)) != upwards)
+        low, high = np.where(passed, before, low), np.where(passed, here, high)
+        found |= passed
+        before = here
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        same = (forward(np.exp(middle), at) > np.exp(middle)) == upwards
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    return np.where(found, np.exp(high), end)

@@ -40,7 +40,7 @@ FLAT = 1e-13
 def slope_law(phi: Any, q: Any) -> Measure:
     """The law of phi'(sqrt(q) z)^2, z ~ N(0, 1); the slope of a phi that knows none by differences."""
     f = Expectations(phi)
-    kinks = tuple(f.f.kinks)
+    kinks = f.kinks
     slope = f.f.derivative() if f.knows_slope else _differences(f.f, kinks)
     return square_law(slope, number(q, "q", low=0.0), 0.0, kinks)
 
