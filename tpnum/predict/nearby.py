@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -13,9 +13,6 @@ from tpnum.arguments import finite_array, number, whole
 from tpnum.errors import InputError
 from tpnum.predict import arguments
 from tpnum.tiles.pivoted import partial_cholesky
-
-if TYPE_CHECKING:
-    from tpnum.tiles.pivoted import Strip
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +85,8 @@ def pivoted_cholesky(
     spread, most = number(noise, "noise", above=0.0), whole(rank, "rank", 1)
     size = len(whole_diagonal)
 
-    def row(chosen: np.ndarray, take: Strip) -> None:
-        take(slice(0, size), _row(rows, int(chosen[0]), size)[None])
+    def row(chosen: np.ndarray, out: np.ndarray) -> None:
+        out[0] = _row(rows, int(chosen[0]), size)
 
     made = partial_cholesky(
         whole_diagonal, min(most, size), lambda one: whole_diagonal[one][:, None], row, block=1

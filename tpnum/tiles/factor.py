@@ -12,21 +12,19 @@ from tpnum.arguments import jobs as jobs_of
 from tpnum.arguments import number, shown, whole
 from tpnum.errors import InputError, memory, require_memory
 from tpnum.tiles.data import Held
-from tpnum.tiles.directions import WHOLE
 from tpnum.tiles.driver import kernel
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.pivoted import partial_cholesky
 from tpnum.tiles.pool import one_blas_thread, thread_count
-from tpnum.tiles.products import each_tile, job_of
+from tpnum.tiles.products import job_of
 
 if TYPE_CHECKING:
     from tpnum.nn.base import Layer
     from tpnum.program import Program
-    from tpnum.tiles.pivoted import Strip
     from tpnum.tiles.tasks import Job
 
-STRIP = 4096
-"""Examples against which columns are computed at a time, or more where the threads are few."""
+PASS = 1 << 30
+"""Bytes of the pass over the examples, against as many of which columns are computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def factor(
     InputError
         An argument that cannot be used, or a net whose output keeps index axes.
     """
-    jobs = jobs_of(n_jobs)
+    threads = thread_count(jobs_of(n_jobs))
     least = number(rtol, "rtol", low=0, below=1)
     job = job_of(net, x, None, get, dtype, name="x")
     shape = job.shape()
@@ -119,7 +117,7 @@ def factor(
     require_memory(float(count) * size * job.dtype.itemsize, f"rank: a factor of {count} x {size}")
     data = {name: source.read(slice(0, count)) for name, source in job.first.items()}
     diagonal = np.array(kernel(net, _inputs(data), get=job.kinds[0], diag=True, dtype=job.dtype), np.float64)
-    trace, columns = float(diagonal.sum()), _Columns(job, data, jobs)
+    trace, columns = float(diagonal.sum()), _Columns(job, data, threads)
     try:
         with one_blas_thread():
             made = partial_cholesky(
@@ -130,6 +128,7 @@ def factor(
                 given=given,
                 enough=least * trace,
                 dtype=job.dtype,
+                jobs=threads,
             )
     finally:
         columns.job.forget()
@@ -155,16 +154,15 @@ def _given(pivots: Any, count: int) -> np.ndarray:
 class _Columns:
     """Columns of a kernel matrix on demand: those of examples that are chosen later, against all."""
 
-    def __init__(self, job: Job, data: dict[str, np.ndarray], n_jobs: int | None):
-        self.data, self.count, self.n_jobs, self.computed = data, job.shape()[0], n_jobs, 0
+    def __init__(self, job: Job, data: dict[str, np.ndarray], threads: int):
+        self.data, self.count, self.threads, self.computed = data, job.shape()[0], threads, 0
         # chosen examples take their place among the rows of the job
         self.pool = {name: np.zeros((0, *x.shape[1:]), x.dtype) for name, x in data.items()}
         self.job = replace(
             job, first=dict(job.first), second=job.first, kept=memory() / 4, token=uuid.uuid4().hex
         )
-        widest = max(int(np.prod(x.shape[1:])) for x in data.values()) * job.dtype.itemsize
-        share = max(STRIP, -(-self.count // thread_count(n_jobs)))
-        self.strip = max(256, min(WHOLE // widest, share))  # as many at most as are kept as unit vectors
+        each = sum(int(np.prod(x.shape[1:])) for x in data.values()) * (8 + job.dtype.itemsize)
+        self.strip = max(4096, int(min(PASS, memory() / 8) // each))
 
     def between(self, chosen: np.ndarray) -> np.ndarray:
         """K[chosen][:, chosen]."""
@@ -172,17 +170,17 @@ class _Columns:
         made: np.ndarray = kernel(self.job.net, some, get=self.job.kinds[0], dtype=self.job.dtype, n_jobs=1)
         return made
 
-    def compute(self, chosen: np.ndarray, take: Strip) -> None:
-        """K[chosen], strip by strip."""
+    def compute(self, chosen: np.ndarray, out: np.ndarray) -> None:
+        """K[chosen] into ``out``."""
         start = next(iter(self.pool.values())).shape[0]
         for name, x in self.data.items():
             self.pool[name] = np.concatenate([self.pool[name], x[chosen]])
             self.job.first[name] = Held(self.pool[name], "x")
         rows = slice(start, start + len(chosen))
         (kind,) = self.job.kinds
-        starts = range(0, self.count, self.strip)
-        tiles = [Tile(rows, slice(k, min(k + self.strip, self.count)), False) for k in starts]
-        each_tile(self.job, tiles, lambda tile: take(tile.cols, self.job.compute(tile)[kind]), self.n_jobs)
+        for left in range(0, self.count, self.strip):
+            cols = slice(left, min(left + self.strip, self.count))
+            self.job.fill(Tile(rows, cols, False), {kind: out[:, cols]}, self.threads)
         self.computed += len(chosen)
 
 

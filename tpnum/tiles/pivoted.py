@@ -6,13 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.linalg import get_lapack_funcs, solve_triangular
 
-Strip = Callable[[slice, np.ndarray], None]
-"""Takes the entries of K in the rows of new pivots and in a slice of columns."""
+from tpnum.law.threads import Stop, together
 
-BLOCK = 128
+Rows = Callable[[np.ndarray, np.ndarray], None]
+"""Of examples and an array (their number, N): the rows of K of these examples are put into the array."""
+
+BLOCK = 256
 """Rows that are computed together."""
-SPARE = 4
+HEIGHT = 128
+"""Of so many of them products are taken at a time."""
+SPARE = 3
 """Examples that are looked at for each row of a block, at most."""
 LOOK = 8
 """Of so many entries of K that are computed one may be between examples that are only looked at."""
@@ -20,8 +25,8 @@ FAIR = 0.5
 """A pivot is taken if what is left at it is this much of what is left at all that were not looked at."""
 ROUNDING = 1e-13
 """Of the largest entry of the diagonal: what is left below that is rounding."""
-CACHED = 2048
-"""Columns that stay in the cache from the subtraction to the solve."""
+WIDTH = 2048
+"""Columns that stay in the cache from a product to the sum of its squares."""
 
 
 class Pivoted:
@@ -62,45 +67,52 @@ class Pivoted:
         """Greedy pivots among examples, of K between these, and the Cholesky factor of the rest there."""
         known = self.rows[:, among].astype(np.float64)
         rest = np.asarray(inner, np.float64) - known.T @ known
-        left, low = rest.diagonal().copy(), np.zeros((len(among), most))
-        taken: list[int] = []
-        for count in range(min(most, len(among))):
-            k = int(np.argmax(left))
-            if left[k] <= self.tiny or (taken and left[k] < fair):
-                break
-            low[:, count] = (rest[:, k] - low[:, :count] @ low[k, :count]) / np.sqrt(left[k])
-            left -= low[:, count] ** 2
-            taken.append(k)
-            left[taken] = -np.inf
-        return among[taken], np.tril(low[taken, : len(taken)])
+        if not rest.diagonal().max() > self.tiny:
+            return among[:0], np.empty((0, 0))
+        (pstrf,) = get_lapack_funcs(("pstrf",), (rest,))
+        low, order, found, _ = pstrf(rest.T, tol=max(self.tiny, fair), lower=1, overwrite_a=1)
+        count = min(most, int(found))
+        return among[order[:count] - 1], np.tril(low[:count, :count])
 
-    def adding(self, chosen: np.ndarray, root: np.ndarray) -> Strip:
-        """What takes K[chosen] strip by strip, in any order and by any thread; then comes `add`."""
-        from scipy.linalg import get_blas_funcs
-
+    def add(self, chosen: np.ndarray, root: np.ndarray, rows: Rows, jobs: int) -> None:
+        """Take in pivots with the factor of the rest between them, by threads."""
         done, end = len(self.pivots), len(self.pivots) + len(chosen)
-        before, small = (
-            np.ascontiguousarray(self.rows[:, chosen].T),
-            np.asfortranarray(root, self._rows.dtype),
-        )
-        (trsm,) = get_blas_funcs(("trsm",), (small,))
+        rows(chosen, self._rows[done:end])
+        known = np.concatenate([self.rows[:, chosen].T.astype(np.float64), root], axis=1)
+        weights = [
+            _weights(known[low : low + HEIGHT], done + low).astype(self._rows.dtype)
+            for low in range(0, len(chosen), HEIGHT)
+        ]
+        size = len(self.left)
 
-        def take(cols: slice, part: np.ndarray) -> None:
-            for start in range(cols.start, cols.stop, CACHED):
-                here = slice(start, min(start + CACHED, cols.stop))
-                rest = before @ self._rows[:done, here]
-                np.subtract(part[:, start - cols.start : here.stop - cols.start], rest, out=rest)
-                new = trsm(1.0, small, rest.T, side=1, lower=1, trans_a=1, overwrite_b=1).T  # root^-1 rest
-                self._rows[done:end, here] = new
-                left = self.left[here] - np.einsum("kn,kn->n", new, new, dtype=np.float64)
-                self.left[here] = np.maximum(left, 0.0)
+        def update(starts: range) -> None:
+            scratch = np.empty((HEIGHT, WIDTH), self._rows.dtype)
+            for start in starts:
+                here = slice(start, min(start + WIDTH, size))
+                for one in weights:
+                    count, top = one.shape
+                    new = scratch[:count, : here.stop - start]
+                    np.matmul(one, self._rows[:top, here], out=new)
+                    self._rows[top - count : top, here] = new
+                    self.left[here] -= np.einsum("kn,kn->n", new, new)
+                np.maximum(self.left[here], 0.0, out=self.left[here])
 
-        return take
-
-    def add(self, chosen: np.ndarray) -> None:
-        """The rows of these examples are there."""
+        starts = range(0, size, WIDTH)
+        share = -(-len(starts) // jobs)
+        together(update, [starts[k : k + share] for k in range(0, len(starts), share)], jobs, Stop())
         self.pivots += [int(k) for k in chosen]
         self.left[chosen] = 0.0
+
+
+def _weights(known: np.ndarray, done: int) -> np.ndarray:
+    """What makes rows of L' of those before and of rows of K: root^-1 (K - before L') in one product.
+
+    ``known`` is (before, root), the entries of L in the rows of the pivots.
+    """
+    end = done + len(known)
+    both = np.concatenate([-known[:, :done], np.eye(len(known))], axis=1)
+    made: np.ndarray = solve_triangular(known[:, done:end], both, lower=True)
+    return made
 
 
 def _looked_at(width: int, count: int) -> int:
@@ -112,19 +124,20 @@ def partial_cholesky(
     diagonal: np.ndarray,
     size: int,
     inner: Callable[[np.ndarray], np.ndarray],
-    rows: Callable[[np.ndarray, Strip], None],
+    rows: Rows,
     *,
     given: np.ndarray | None = None,
     enough: float = 0.0,
     block: int = BLOCK,
     dtype: Any = np.float64,
+    jobs: int = 1,
 ) -> Pivoted:
     """Pivots where most of the diagonal is left, in blocks, until ``size`` or until ``enough`` is left of it.
 
     Of a block's examples only K between them is asked for, as ``inner(examples)``; of the greedy choice among
-    them whole rows, as ``rows(pivots, take)``, which hands them to ``take(columns, part)``.  With blocks of
-    one this is the greedy factor; larger ones leave a candidate for later that the pivots before it in its
-    block explain already.  Given pivots are taken in their order, block by block.
+    them whole rows, as ``rows(pivots, out)``, which fills ``out``.  With blocks of one this is the greedy
+    factor; larger ones leave a candidate for later that the pivots before it in its block explain already.
+    Given pivots are taken in their order, block by block.
     """
     made = Pivoted(diagonal, size, dtype)
     while len(made.pivots) < size and made.left.sum() > enough:
@@ -139,8 +152,7 @@ def partial_cholesky(
             break
         chosen, root = made.choose(among, inner(among), width, fair)
         if len(chosen):
-            rows(chosen, made.adding(chosen, root))
-            made.add(chosen)
+            made.add(chosen, root, rows, jobs)
         else:
             made.left[among] = 0.0  # by rounding alone it was more
     return made

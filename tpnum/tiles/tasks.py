@@ -16,6 +16,7 @@ from tpnum.ensemble.tile import Ensemble
 from tpnum.evaluate.data import bind
 from tpnum.evaluate.joint import BUDGET, RTOL, Account
 from tpnum.evaluate.profile import ProfileValues
+from tpnum.law.threads import Stop, together
 from tpnum.lower.variances import Variances
 from tpnum.tiles.data import Source, saved
 from tpnum.tiles.extras import require_positions
@@ -73,23 +74,42 @@ class Job:
         axes = self.plan().axes
         return (*self.counts, *axes[0], *axes[1])
 
+    def blocks(self, tile: Tile) -> dict[str, np.ndarray]:
+        """Arrays for a tile of every kind, to be filled: (rows, columns, *axes1, *axes2)."""
+        counts = (len(range(n)[part]) for n, part in zip(self.counts, (tile.rows, tile.cols), strict=True))
+        axes = self.plan().axes
+        shape = (*counts, *axes[0], *axes[1])
+        return {kind: np.empty(shape, self.dtype) for kind in self.kinds}
+
     def pairs(self) -> int:
         """As many pairs of examples as one tile may have without taking long."""
+        one = Tile(slice(0, 1), slice(0, 1), False)
         with one_blas_thread():
-            worker, _ = _desk(self).worker(Tile(slice(0, 1), slice(0, 1), False))
-        return worker.pairs
+            return _desk(self).worker(one, self.blocks(one)).pairs
 
     def compute(self, tile: Tile) -> dict[str, np.ndarray]:
-        """A tile of every kind, (rows, columns, *axes1, *axes2), its diagonal exact where it has one."""
+        """A tile of every kind, its diagonal exact where it has one."""
+        blocks = self.blocks(tile)
+        self.fill(tile, blocks)
+        return blocks
+
+    def fill(self, tile: Tile, blocks: dict[str, np.ndarray], jobs: int = 1) -> None:
+        """A tile into arrays, by some threads."""
         with one_blas_thread():
-            worker, blocks = _desk(self).worker(tile)
+            worker = _desk(self).worker(tile, blocks)
             worker.prepare()
-            for part in worker.tiles:
+
+            def fill(part: Tile) -> None:
                 if worker.stopped:
                     raise Stopped
-                worker.tile(part)
+                try:
+                    worker.tile(part)
+                except BaseException:
+                    worker.stopped = True
+                    raise
+
+            together(fill, worker.tiles, jobs, Stop())
             worker.finish()
-        return blocks
 
     def account(self) -> Account:
         """The errors of joint expectations in the tiles of this process so far."""
@@ -159,14 +179,9 @@ class _Desk:
                 self._passes.popitem(last=False)
         return found
 
-    def worker(self, tile: Tile) -> tuple[Worker, dict[str, np.ndarray]]:
-        """A worker for a tile, and the blocks that it is to fill."""
+    def worker(self, tile: Tile, blocks: dict[str, np.ndarray]) -> Worker:
+        """A worker for a tile, which fills blocks."""
         own = self.job.second is None and tile.rows == tile.cols
-        counts = (
-            len(range(n)[part]) for n, part in zip(self.job.counts, (tile.rows, tile.cols), strict=True)
-        )
-        shape = (*counts, *self.plan.axes[0], *self.plan.axes[1])
-        blocks = {kind: np.empty(shape, self.job.dtype) for kind in self.job.kinds}
         sink = ArraySink(blocks)
         made: Worker
         if isinstance(self.plan, Ensemble):
@@ -180,7 +195,7 @@ class _Desk:
         with self._lock:
             made.stopped = self._stopped
             self._workers.add(made)
-        return made, blocks
+        return made
 
     def stop(self) -> None:
         with self._lock:
