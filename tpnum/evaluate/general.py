@@ -7,7 +7,7 @@ like K and exact for nearly equal inputs.  The fast path (`tpnum.lower.dense`) i
 from __future__ import annotations
 
 from functools import singledispatchmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -63,7 +63,8 @@ class PairValues:
         self.same = same
         first, second = (np.arange(p.size)[s] for p, s in zip(self.profiles, self.slices, strict=True))
         self.ids = first, own + second
-        self.drawn: dict[tuple[int | None, ...], Any] | None = None  # what nodes of random logits share
+        self.attending: list[graph.Attention] = []  # the nodes of random logits of a run
+        self.attended: dict[int, Block] = {}  # those that were computed beside others of the same logits
         self.pooled = False  # whether no output has index axes: errors of what is sampled average out
         self._read: set[int] | None = None  # the nodes whose increments are read, all of them for None
         self._memo: dict[int, Block] = {}
@@ -83,7 +84,7 @@ class PairValues:
         """
         self._memo |= given or {}
         order = graph.schedule(outputs, self._memo)
-        self.drawn = {} if sum(isinstance(node, graph.Attention) for node in order) > 1 else None
+        self.attending = [node for node in order if isinstance(node, graph.Attention)]
         self.pooled = pooled or not any(node.tied or node.rows or node.cols for node in outputs)
         self._read = increments_read(order, asked)
         readers: dict[int, int] = {}

@@ -1,0 +1,287 @@
+"""Averages over the softmaxes of random logits of two examples, on points that all pairs share.
+
+The logits of an example are F Z G', with F F' the covariance of its queries, G G' that of its keys, and Z
+standard normals, the axes of largest variance first; those of a second one are drawn given the first.  Z is
+scrambled Sobol points in replicates, whose spread is the error, and there are twice as many until it is small
+enough.
+
+Where two examples are nearly equal, slopes behind them see the root of every error, so that the squares of
+both, known of either alone on more points, are averaged over the pair's own points too (`Moments.near`): what
+is sampled is E (h - h')(h - h')', and equal ones have the mean of both squares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tpnum.gauss.estimate import half_width
+from tpnum.gauss.points import in_pieces, normal_sample, shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+DIMENSIONS = 21201
+"""Of Sobol points; beyond, points are pseudo-random."""
+
+LEAST = 8
+"""The power of two of the points of a replicate at first."""
+
+NEGLIGIBLE = 1e-10
+"""Variances below this share of the largest are none."""
+
+LARGE = 60.0
+"""Logits whose exponentials, and sums of them, single precision holds."""
+
+PIECE = 1 << 17
+"""Numbers of a softmax at a time: such that passes over them stay in the caches."""
+
+KEPT = 1 << 28
+"""Bytes of softmaxes that are kept for other pairs at the same points."""
+
+
+class Axes(NamedTuple):
+    """The axes of principal variance of a covariance: root (d, axes), and what inverts it."""
+
+    root: np.ndarray
+    inverse: np.ndarray
+
+    def beside(self, cross: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """The root of another covariance ``own``, the part along these axes first; ``cross`` (d, d')."""
+        along = cross.T @ self.inverse
+        rest = own - along @ along.T
+        return np.concatenate([along, axes(rest, float(np.trace(own))).root], axis=1)
+
+
+def axes(cov: np.ndarray, size: float = 0.0) -> Axes:
+    """Those that hold more than a negligible share of the largest variance, or of ``size``.
+
+    Signs are those of the third moments, so that nearly equal covariances have nearly equal roots.
+    """
+    values, vectors = np.linalg.eigh(0.5 * (cov + cov.T))
+    kept = np.flatnonzero(values > NEGLIGIBLE * max(values[-1], size))[::-1]
+    roots, vectors = np.sqrt(values[kept]), vectors[:, kept]
+    skew = np.sum(vectors**3, axis=0) + 1e-6 * (np.cos(np.arange(len(cov)) ** 2) @ vectors)
+    vectors = vectors * np.where(skew < 0.0, -1.0, 1.0)
+    return Axes(vectors * roots, vectors / roots)
+
+
+class Softmax:
+    """The softmax of an example's logits at given points; ``allowed`` weighs its exponentials."""
+
+    def __init__(
+        self, queries: np.ndarray, keys: np.ndarray, allowed: np.ndarray | None, kept: bool = False
+    ) -> None:
+        self._roots = queries.astype(np.float32), keys.astype(np.float32)
+        self._allowed, self.kept = allowed, kept
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """At points z (axes of queries, points, axes of keys): (positions that see, points, those seen)."""
+        queries, keys = self._roots
+        (p, a), (r, b), points = queries.shape, keys.shape, z.shape[1]
+        half = np.ascontiguousarray(z[:a, :, :b]).reshape(a, -1)
+        logits = ((queries @ half).reshape(p * points, b) @ keys.T).reshape(p, points, r)
+        seen = None if self._allowed is None else self._allowed[:, None, :]
+        if seen is not None:
+            logits[np.broadcast_to(seen <= 0.0, logits.shape)] = -np.inf
+        if max(logits.max(initial=0.0), -logits.min(initial=0.0)) > LARGE:
+            top = logits.max(axis=2, keepdims=True)
+            logits -= np.where(np.isfinite(top), top, 0.0)
+        np.exp(logits, out=logits)
+        if seen is not None:
+            logits *= seen
+        total = (logits.reshape(-1, r) @ np.ones((r, 1), np.float32)).reshape(p, points, 1)
+        if seen is not None:
+            total[total == 0.0] = 1.0
+        logits *= 1.0 / total
+        return logits
+
+
+@dataclass(frozen=True)
+class Near:
+    """How nearly two examples are one, 0 to 1, and the covariances of the vectors of either."""
+
+    share: float
+    first: np.ndarray
+    second: np.ndarray
+
+
+class Average:
+    """The mean over points of what two softmaxes A and B make of vectors of covariance ``values``: A V B'.
+
+    With ``along``, that of their derivatives in random directions.  ``sizes`` are the covariances of the vectors
+    of either with themselves, which say what errors are relative to.
+    """
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        along: Sequence[tuple[np.ndarray, np.ndarray]] | None,
+        sizes: tuple[np.ndarray, np.ndarray],
+        near: Near | None = None,
+    ) -> None:
+        self._values = values.astype(np.float32)
+        self._along = None if along is None else [(outer, inner.astype(np.float32)) for outer, inner in along]
+        self._sizes, self._near = sizes, near
+        self._largest = 1.0
+        if along is not None:
+            self._largest = max((float(np.abs(a).max() * np.abs(b).max()) for a, b in along), default=1.0)
+        self._sums: np.ndarray | None = None
+        self.scale = 0.0
+        self.points = 0
+        self.sets = np.empty(0)
+        self.done = False
+
+    def add(self, number: int, count: int, a: np.ndarray, b: np.ndarray) -> None:
+        """Points of one of ``count`` replicates."""
+        if self._sums is None:
+            self._sums = np.zeros((count, len(a), len(b)))
+            sizes = [_size(x, v) for x, v in zip((a, b), self._sizes, strict=True)]
+            self.scale = self._largest * float(np.sqrt(sizes[0] * sizes[1])) or 1.0
+        made = _heads(a, b, self._values) if self._along is None else _moved(a, b, self._values, self._along)
+        if self._near is not None:
+            squares = _heads(a, a, self._near.first) + _heads(b, b, self._near.second)
+            made -= 0.5 * self._near.share * squares
+        self._sums[number] += made
+
+    def close(self, points: int) -> None:
+        """All replicates have so many points."""
+        assert self._sums is not None
+        self.points = points * len(self._sums)
+        self.sets = self._sums / points
+
+    @property
+    def value(self) -> np.ndarray:
+        return np.asarray(self.sets.mean(axis=0))
+
+    def error(self, demand: np.ndarray | None) -> float:
+        """Relative to the scale: of the mean of entries that are demanded, or of an entry, about."""
+        if len(self.sets) < 2:
+            return 0.0
+        if demand is not None:
+            return float(half_width(self.sets[:, demand].mean(axis=1), axis=0)) / self.scale
+        return float(np.sqrt(np.mean(half_width(self.sets, axis=0) ** 2))) / self.scale
+
+
+@dataclass(frozen=True)
+class Task:
+    """Moments of two softmaxes; ``demand`` are the entries whose mean is of interest, None for all entries."""
+
+    first: Softmax
+    second: Softmax
+    moments: tuple[Average, ...]
+    demand: np.ndarray | None
+
+
+def averages(
+    tasks: list[Task], grid: tuple[int, int], seen: int, aim: float, most: int, replicates: range
+) -> None:
+    """Fill the moments of all tasks, each to the accuracy that is aimed at or with 2^most points a replicate.
+
+    ``grid`` are the axes of queries and keys that two examples may have together, ``seen`` the numbers of a
+    softmax at one point.
+    """
+    step = max(1, PIECE // seen)
+    for power in range(LEAST, max(most, LEAST) + 1):
+        left = [(task, [m for m in task.moments if not m.done]) for task in tasks]
+        left = [(task, moments) for task, moments in left if moments]
+        if not left:
+            return
+        for r, number in enumerate(replicates):
+            for z in _pieces(*grid, number, power, step):
+                made = _Made(z)
+                for task, moments in left:
+                    a = made(task.first)
+                    b = a if task.second is task.first else made(task.second)
+                    for moment in moments:
+                        moment.add(r, len(replicates), a, b)
+        for task, moments in left:
+            for moment in moments:
+                moment.close(1 << power)
+                moment.done = moment.error(task.demand) <= aim
+
+
+class _Made:
+    """The softmaxes at some points, those kept that other pairs have too."""
+
+    def __init__(self, z: np.ndarray) -> None:
+        self._z, self._bytes = z, 0
+        self._kept: dict[int, np.ndarray] = {}
+
+    def __call__(self, softmax: Softmax) -> np.ndarray:
+        if id(softmax) in self._kept:
+            return self._kept[id(softmax)]
+        made = softmax(self._z)
+        if softmax.kept and self._bytes < KEPT:
+            self._kept[id(softmax)] = made
+            self._bytes += made.nbytes
+        return made
+
+
+def _pieces(rows: int, cols: int, number: int, power: int, step: int) -> Iterator[np.ndarray]:
+    """The points of a replicate that there were not before, (rows, some points, cols) at a time."""
+    points = _points(rows, cols, number, power)
+    for begin in range(0, points.shape[1], step):
+        yield points[:, begin : begin + step]
+
+
+def _points(rows: int, cols: int, number: int, power: int) -> np.ndarray:
+    """The last half of 2^power points, or all of the fewest: standard normals (rows, points, cols).
+
+    Small rows and columns are first coordinates.
+    """
+    last = 1 << (power if power == LEAST else power - 1)
+
+    def make() -> np.ndarray:
+        count = rows * cols
+        if count <= DIMENSIONS:
+            z = next(in_pieces(count, power, last, number, last))
+        else:
+            z = normal_sample(count, last, number, power)
+        first = np.multiply.outer(np.arange(1, rows + 1), np.arange(1, cols + 1)).ravel()
+        placed = np.empty((count, last), np.float32)
+        placed[np.argsort(first, kind="stable")] = z
+        return placed.reshape(rows, cols, -1).transpose(0, 2, 1)
+
+    return shared(("softmax", rows, cols, number, power), make)
+
+
+def _size(share: np.ndarray, values: np.ndarray) -> float:
+    """The largest second moment of what a softmax makes of vectors of these covariances, about."""
+    some = share[:, ::4].astype(np.float64)
+    p, points, r = some.shape
+    half = (some.reshape(-1, r) @ values).reshape(p, points, r)
+    return float(np.max(np.einsum("psr,psr->p", half, some), initial=0.0)) / points
+
+
+def _heads(a: np.ndarray, b: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The sum over points of A V B'."""
+    p, _, r = a.shape
+    half = (a.reshape(-1, r) @ values.astype(np.float32, copy=False)).reshape(p, -1)
+    return np.asarray(half @ b.reshape(len(b), -1).T, dtype=np.float64)
+
+
+def _moved(
+    a: np.ndarray, b: np.ndarray, values: np.ndarray, along: list[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    """The sum over points of D V D'' over directions of covariance O[p, p'] M[r, r'], D = diag A - A A'.
+
+    With K = V * M entry by entry: A K B', less (A V * A M) B' and A (V B' * M B'), and A V B' * A M B'.
+    """
+    p, points, r = a.shape
+    total: np.ndarray | float = 0.0
+    flat, other = a.reshape(-1, r), b.reshape(-1, b.shape[2])
+    left, right = (flat @ values).reshape(p, points, -1), (other @ values.T).reshape(len(b), points, r)
+    at = b.transpose(1, 2, 0)
+    whole = left.transpose(1, 0, 2) @ at
+    for outer, m in along:
+        am, bm = (flat @ m).reshape(left.shape), (other @ m.T).reshape(right.shape)
+        kept = (flat @ (values * m)).reshape(left.shape)
+        kept -= left * am
+        made = (kept.reshape(p, -1) @ b.reshape(len(b), -1).T).astype(np.float64)
+        made -= a.reshape(p, -1) @ (right * bm).reshape(len(b), -1).T
+        made += np.einsum("spq,spq->pq", whole, am.transpose(1, 0, 2) @ at)
+        total = total + outer * made
+    return np.asarray(total)
