@@ -1,4 +1,4 @@
-"""Attention with random logits on a tile: pair by pair, values and slopes of the same logits on the same points.
+"""Attention with random logits on a tile: pair by pair, values and slopes of the same logits together.
 
 A pair's average depends on its two examples alone: which of them comes first is told by their covariances,
 and an example with itself has one average, that of its profile too.
@@ -36,8 +36,8 @@ CLOSE, WHOLLY = 0.9, 0.98
 
 
 def attended(values: PairValues, node: graph.Attention) -> Block:
-    """The block of a node; those of others of the same logits, on the same points, are kept till asked for."""
-    if id(node) not in values.attended:
+    """The block of a node; those of others of the same logits are kept till they are asked for."""
+    if id(node) not in values.attended:  # none of the others stands on it: logits and vectors are apart
         tile = _Tile(values, [node, *(o for o in values.attending if o is not node and _alike(o, node))])
         tile.run()
         values.attended |= {id(one): made for one, made in zip(tile.nodes, tile.blocks(), strict=True)}
@@ -101,7 +101,7 @@ class _Tile:
 
     def __init__(self, values: PairValues, nodes: list[graph.Attention]) -> None:
         node = nodes[0]
-        self.values, self.nodes = values, nodes
+        self.profiles, self.values, self.nodes = values.profiles, values, nodes
         self.sides = one, two = _Side(values, node, 0), _Side(values, node, 1)
 
         def grid(pair: graph.Pair | None, *sizes: int) -> np.ndarray:
@@ -119,7 +119,11 @@ class _Tile:
         ]
         self.along = [None if each.along is None else [both(pairs) for pairs in each.along] for each in nodes]
         shape = one.see, two.see
-        self.demand = (np.eye(*shape) if node.diagonal else np.ones(shape)) > 0 if values.pooled else None
+        every, even = np.ones(shape, dtype=bool), np.eye(*shape, dtype=bool)
+        self.demands: tuple[np.ndarray, ...] = (even if node.diagonal else every,)
+        self.squared: tuple[np.ndarray, ...] = every, even
+        if not values.profiles[0].pooled:
+            self.demands = self.squared = ()
         self.account = account = values.profiles[0].account
         asked = account.rtol != RTOL
         self.aim = account.rtol if asked else AIM
@@ -129,7 +133,7 @@ class _Tile:
         if account.replicate is not None:
             self.replicates = range(account.replicate, account.replicate + 1)
         self.out = np.empty((len(nodes), *values.counts, *shape))
-        self.tasks: dict[tuple[Hashable, ...], Task] = {}  # of examples with themselves
+        self.tasks: dict[tuple[int, tuple[Hashable, ...]], Task] = {}  # of examples with themselves
 
     def run(self) -> None:
         pairs: list[_Pair] = []
@@ -143,13 +147,13 @@ class _Tile:
                     mirrored.append((m, n, p, q))
                 else:
                     pairs.append(_Pair(self, m, n))
-        tasks = [*self.tasks.values(), *(pair.task for pair in pairs if pair.task.moments)]
+        tasks = [*self.tasks.values(), *(pair.task for pair in pairs if pair.task.averages)]
         first, second = self.sides
         grid = first.see + second.see, first.seen + second.seen
         seen = max(side.see * side.seen for side in self.sides)
         averages(tasks, grid, seen, self.aim, self.most, self.replicates)
-        for (side, *key), task in self.tasks.items():
-            self.sides[side].profile.sampled[tuple(key)] = task.moments[0]
+        for (number, key), task in self.tasks.items():
+            self.profiles[number].sampled[key] = task.averages[0]
         for pair in pairs:
             pair.fill()
         for m, n, p, q in mirrored:
@@ -173,10 +177,11 @@ class _Tile:
         kept = here.profile.sampled
         if key in kept:
             return kept[key]
-        if (side, *key) not in self.tasks:
+        place = self.profiles.index(here.profile), key
+        if place not in self.tasks:
             cov, softmax = self.own[number][side][n], here.alone(n)
-            self.tasks[side, *key] = Task(softmax, softmax, (Average(cov, None, (cov, cov)),), None)
-        return self.tasks[side, *key].moments[0]
+            self.tasks[place] = Task(softmax, softmax, (Average(cov, None, (cov, cov)),), self.squared)
+        return self.tasks[place].averages[0]
 
     def alike(self, m: int, n: int) -> float:
         """The least correlation of two examples' queries and keys; 1 where their logits are the same."""
@@ -189,7 +194,7 @@ class _Tile:
 
 
 def _correlation(first: np.ndarray, cross: np.ndarray, second: np.ndarray) -> float:
-    """Of two families of as many variables, one by one; 1 where each is the same as its other, and only there."""
+    """Of two families of as many variables, one by one; 1 only where each is the same as its other."""
     if first.shape != second.shape:
         return 0.0
     u, x, v = (np.diagonal(each) for each in (first, cross, second))
@@ -202,8 +207,8 @@ def _correlation(first: np.ndarray, cross: np.ndarray, second: np.ndarray) -> fl
 class _Pair:
     """What is averaged for two examples of a tile.
 
-    Where they are nearly one, E h h'' is half the squares of both, less half of E (h - h')(h - h')'', which is
-    what is sampled then.
+    Where they are nearly one, E h h' is half the squares of both, less half of E (h - h')^2, which is what is
+    sampled then.
     """
 
     def __init__(self, tile: _Tile, m: int, n: int) -> None:
@@ -216,7 +221,7 @@ class _Pair:
         second = first if logits == 1.0 else self._beside()
         self.shares: list[float] = []
         self.squares: list[tuple[Average, ...]] = []
-        self.moments: list[Average | None] = []
+        self.averages: list[Average | None] = []
         for number, node in enumerate(tile.nodes):
             alike = logits
             if not itself and node.own and node.along is None:
@@ -226,9 +231,9 @@ class _Pair:
             self.shares.append(share if node.own and node.along is None else 0.0)
             both = (tile.square(number, 0, m), tile.square(number, 1, n)) if self.shares[-1] else ()
             self.squares.append(both)
-            self.moments.append(None if self.shares[-1] == alike == 1.0 else self._moment(number))
-        demand = tile.demand.T if self.turned and tile.demand is not None else tile.demand
-        self.task = Task(first, second, tuple(made for made in self.moments if made is not None), demand)
+            self.averages.append(None if self.shares[-1] == alike == 1.0 else self._average(number))
+        demands = tuple(each.T for each in tile.demands) if self.turned else tile.demands
+        self.task = Task(first, second, tuple(made for made in self.averages if made is not None), demands)
 
     def _turned(self) -> bool:
         """Whether the second example is to come first, which a pair's own numbers tell."""
@@ -241,7 +246,9 @@ class _Pair:
         found = sign(own[0][None], own[1][None])[0]
         if not found:
             cross = tile.queries[m, n], tile.keys[m, n]
-            found = sign(*(np.append(*(each.T if back else each for each in cross))[None] for back in (0, 1)))[0]
+            found = sign(
+                *(np.append(*(each.T if back else each for each in cross))[None] for back in (0, 1))
+            )[0]
         return bool(found > 0)
 
     def _beside(self) -> Softmax:
@@ -255,7 +262,7 @@ class _Pair:
         root = first[0].beside(queries, two.queries[j])
         return Softmax(root, first[1].beside(keys, two.keys[j]), two.allowed[j])
 
-    def _moment(self, number: int) -> Average:
+    def _average(self, number: int) -> Average:
         tile, m, n = self.tile, self.m, self.n
         vectors, (first, second) = tile.vectors[number][m, n], tile.own[number]
         sizes = first[m], second[n]
@@ -270,14 +277,14 @@ class _Pair:
     def fill(self) -> None:
         """The entries of all blocks; errors go to the account."""
         tile, m, n = self.tile, self.m, self.n
-        for number, (share, made) in enumerate(zip(self.shares, self.moments, strict=True)):
+        for number, (share, made) in enumerate(zip(self.shares, self.averages, strict=True)):
             value, error, cost = np.zeros(tile.out.shape[3:]), 0.0, 0
             if made is not None:
-                value, error, cost = made.value, made.error(self.task.demand), made.points
+                value, error, cost = made.value, made.error(self.task.demands), made.points
                 value = value.T if self.turned else value
             for square in self.squares[number]:
                 value = value + 0.5 * share * square.value
-                error += 0.5 * share * square.error(tile.demand)
+                error += 0.5 * share * square.error(tile.demands)
                 cost = max(cost, square.points)
             tile.out[number, m, n] = value
             what = f"the attention of {tile.nodes[number].where}"

@@ -65,7 +65,6 @@ class PairValues:
         self.ids = first, own + second
         self.attending: list[graph.Attention] = []  # the nodes of random logits of a run
         self.attended: dict[int, Block] = {}  # those that were computed beside others of the same logits
-        self.pooled = False  # whether no output has index axes: errors of what is sampled average out
         self._read: set[int] | None = None  # the nodes whose increments are read, all of them for None
         self._memo: dict[int, Block] = {}
         self._calls: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
@@ -73,19 +72,17 @@ class PairValues:
     def run(
         self,
         outputs: list[graph.Pair],
-        pooled: bool = False,
         given: dict[int, Block] | None = None,
         asked: Collection[int] = (),
     ) -> None:
         """Compute the outputs and what they stand on, each block dropped behind its last reader.
 
-        ``pooled`` outputs are averaged over their index axes, if they have any.  Blocks by identity that are
-        ``given`` are not computed; of outputs that are ``asked`` for them increments are wanted.
+        Blocks by identity that are ``given`` are not computed; of outputs that are ``asked`` for them
+        increments are wanted.
         """
         self._memo |= given or {}
         order = graph.schedule(outputs, self._memo)
         self.attending = [node for node in order if isinstance(node, graph.Attention)]
-        self.pooled = pooled or not any(node.tied or node.rows or node.cols for node in outputs)
         self._read = increments_read(order, asked)
         readers: dict[int, int] = {}
         for node in order:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import singledispatchmethod
+from functools import cached_property, singledispatchmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +71,12 @@ class ProfileValues:
                 self._check(own, value)
                 self._values[own.key] = np.broadcast_to(value, self._sizes(own.axes))
         return self._values[node.key]
+
+    @cached_property
+    def pooled(self) -> bool:
+        """Whether no output has index axes: errors of what is sampled average out before they are seen."""
+        lines = self.site.lines
+        return not any(lines.axes(name) for _, name in lines.program.outputs)
 
     def again(self) -> ProfileValues:
         """A pass over the same inputs that has found nothing yet."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DIMENSIONS = 21201
 """Of Sobol points; beyond, points are pseudo-random."""
 
-LEAST = 8
+LEAST = 7
 """The power of two of the points of a replicate at first."""
 
 NEGLIGIBLE = 1e-10
@@ -111,8 +111,8 @@ class Near:
 class Average:
     """The mean over points of what two softmaxes A and B make of vectors of covariance ``values``: A V B'.
 
-    With ``along``, that of their derivatives in random directions.  ``sizes`` are the covariances of the vectors
-    of either with themselves, which say what errors are relative to.
+    With ``along``, that of their derivatives in random directions.  ``sizes`` are the covariances of the
+    vectors of either with themselves, which say what errors are relative to.
     """
 
     def __init__(
@@ -156,23 +156,23 @@ class Average:
     def value(self) -> np.ndarray:
         return np.asarray(self.sets.mean(axis=0))
 
-    def error(self, demand: np.ndarray | None) -> float:
-        """Relative to the scale: of the mean of entries that are demanded, or of an entry, about."""
+    def error(self, demands: tuple[np.ndarray, ...]) -> float:
+        """Relative to the scale: of means of entries that are demanded, or of an entry, about."""
         if len(self.sets) < 2:
             return 0.0
-        if demand is not None:
-            return float(half_width(self.sets[:, demand].mean(axis=1), axis=0)) / self.scale
-        return float(np.sqrt(np.mean(half_width(self.sets, axis=0) ** 2))) / self.scale
+        if not demands:
+            return float(np.sqrt(np.mean(half_width(self.sets, axis=0) ** 2))) / self.scale
+        return max(float(half_width(self.sets[:, one].mean(axis=1), axis=0)) for one in demands) / self.scale
 
 
 @dataclass(frozen=True)
 class Task:
-    """Moments of two softmaxes; ``demand`` are the entries whose mean is of interest, None for all entries."""
+    """Averages of two softmaxes; ``demands`` are entries whose means are of interest, where not each is."""
 
     first: Softmax
     second: Softmax
-    moments: tuple[Average, ...]
-    demand: np.ndarray | None
+    averages: tuple[Average, ...]
+    demands: tuple[np.ndarray, ...]
 
 
 def averages(
@@ -185,22 +185,22 @@ def averages(
     """
     step = max(1, PIECE // seen)
     for power in range(LEAST, max(most, LEAST) + 1):
-        left = [(task, [m for m in task.moments if not m.done]) for task in tasks]
-        left = [(task, moments) for task, moments in left if moments]
+        left = [(task, [m for m in task.averages if not m.done]) for task in tasks]
+        left = [(task, some) for task, some in left if some]
         if not left:
             return
         for r, number in enumerate(replicates):
             for z in _pieces(*grid, number, power, step):
                 made = _Made(z)
-                for task, moments in left:
+                for task, some in left:
                     a = made(task.first)
                     b = a if task.second is task.first else made(task.second)
-                    for moment in moments:
-                        moment.add(r, len(replicates), a, b)
-        for task, moments in left:
-            for moment in moments:
-                moment.close(1 << power)
-                moment.done = moment.error(task.demand) <= aim
+                    for one in some:
+                        one.add(r, len(replicates), a, b)
+        for task, some in left:
+            for one in some:
+                one.close(1 << power)
+                one.done = one.error(task.demands) <= aim
 
 
 class _Made:
