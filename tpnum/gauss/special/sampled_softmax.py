@@ -29,14 +29,17 @@ DIMENSIONS = 21201
 LEAST = 7
 """The power of two of the points of a replicate at first."""
 
+TOGETHER = 9
+"""That of the points which are made at once: scrambling takes as long as some hundreds."""
+
 NEGLIGIBLE = 1e-10
 """Variances below this share of the largest are none."""
 
 LARGE = 60.0
 """Logits whose exponentials, and sums of them, single precision holds."""
 
-PIECE = 1 << 17
-"""Numbers of a softmax at a time: such that passes over them stay in the caches."""
+PIECE, FEW = 1 << 15, 16
+"""Numbers of a softmax at a time, and points at least: such that passes over them stay in the caches."""
 
 KEPT = 1 << 28
 """Bytes of softmaxes that are kept for other pairs at the same points."""
@@ -123,7 +126,7 @@ class Average:
         near: Near | None = None,
     ) -> None:
         self._values = values.astype(np.float32)
-        self._along = None if along is None else [(outer, inner.astype(np.float32)) for outer, inner in along]
+        self._along = None if along is None else _collected(along)
         self._sizes, self._near = sizes, near
         self._largest = 1.0
         if along is not None:
@@ -183,7 +186,7 @@ def averages(
     ``grid`` are the axes of queries and keys that two examples may have together, ``seen`` the numbers of a
     softmax at one point.
     """
-    step = max(1, PIECE // seen)
+    step = max(FEW, PIECE // seen)
     for power in range(LEAST, max(most, LEAST) + 1):
         left = [(task, [m for m in task.averages if not m.done]) for task in tasks]
         left = [(task, some) for task, some in left if some]
@@ -222,9 +225,11 @@ class _Made:
 
 def _pieces(rows: int, cols: int, number: int, power: int, step: int) -> Iterator[np.ndarray]:
     """The points of a replicate that there were not before, (rows, some points, cols) at a time."""
-    points = _points(rows, cols, number, power)
-    for begin in range(0, points.shape[1], step):
-        yield points[:, begin : begin + step]
+    points = _points(rows, cols, number, max(power, TOGETHER))
+    end = points.shape[1] >> max(TOGETHER - power, 0)
+    begin = end // 2 if LEAST < power <= TOGETHER else 0
+    for at in range(begin, end, step):
+        yield points[:, at : min(at + step, end)]
 
 
 def _points(rows: int, cols: int, number: int, power: int) -> np.ndarray:
@@ -232,7 +237,7 @@ def _points(rows: int, cols: int, number: int, power: int) -> np.ndarray:
 
     Small rows and columns are first coordinates.
     """
-    last = 1 << (power if power == LEAST else power - 1)
+    last = 1 << (power if power == TOGETHER else power - 1)
 
     def make() -> np.ndarray:
         count = rows * cols
@@ -246,6 +251,20 @@ def _points(rows: int, cols: int, number: int, power: int) -> np.ndarray:
         return placed.reshape(rows, cols, -1).transpose(0, 2, 1)
 
     return shared(("softmax", rows, cols, number, power), make)
+
+
+def _collected(along: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """A sum of products O M with multiples of one M in one term."""
+    made: list[tuple[np.ndarray, np.ndarray]] = []
+    for outer, inner in along:
+        for n, (other, one) in enumerate(made):
+            times = float(np.vdot(one, inner) / max(np.vdot(one, one), np.finfo(float).tiny))
+            if np.abs(inner - times * one).max() <= 1e-13 * np.abs(inner).max():
+                made[n] = other + times * outer, one
+                break
+        else:
+            made.append((outer, inner))
+    return [(outer, inner.astype(np.float32)) for outer, inner in made]
 
 
 def _size(share: np.ndarray, values: np.ndarray) -> float:
