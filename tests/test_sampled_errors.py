@@ -27,18 +27,29 @@ def random_net(rng):
     )  # fmt: skip
 
 
+def attending(rng):
+    """Attention with random logits, and a function behind it, position by position or of their mean."""
+    attention = nn.GlobalSelfAttention(
+        8, 6, 4, 2, scaling="1/sqrt(n)", W_key_std=rng.uniform(0.5, 2.0), W_query_std=1.2, b_std=0.2,
+        causal=bool(rng.random() < 0.5),
+    )  # fmt: skip
+    mean, act = (nn.GlobalAvgPool(),), (nn.Dense(8), ACTS[rng.integers(len(ACTS))])
+    behind = ((*mean, *act), (*act, *mean), (*act, nn.Flatten()))[rng.integers(3)]
+    return nn.serial(nn.Conv(8, (2,), W_std=1.3, b_std=0.2), attention, *behind, nn.Dense(1))
+
+
 def quiet(*args, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AccuracyWarning)
         return tp.kernel(*args, get=BOTH, **options)
 
 
-def far(seeds):
+def far(seeds, made=random_net):
     """Distances from kernels on 16 times as many points, in standard errors."""
     found = []
     for seed in seeds:
         rng = np.random.default_rng([seed, 11])
-        net, x = random_net(rng), rng.standard_normal((2, 5, 3))
+        net, x = made(rng), rng.standard_normal((2, 5, 3))
         y = x + rng.choice([0.0, 1e-2, 1.0]) * rng.standard_normal(x.shape)
         rough = quiet(net, x, y, rtol=1e-2, error=True)
         for k, e, right in zip(*rough, quiet(net, x, y, rtol=4e-4), strict=True):
@@ -51,9 +62,14 @@ def test_standard_errors_cover_what_they_say():
     assert np.mean(far(range(2)) < 3.0) > 0.98
 
 
+def test_standard_errors_of_attention():
+    assert np.mean(far(range(3), attending) < 3.0) > 0.98
+
+
 @pytest.mark.slow
-def test_standard_errors_of_many_nets():
-    z = far(range(100, 200))
+@pytest.mark.parametrize("made", [random_net, attending])
+def test_standard_errors_of_many_nets(made):
+    z = far(range(100, 200), made)
     assert np.mean(z < 3.0) > 0.99
     assert np.mean(z < 1.0) < 0.9
 

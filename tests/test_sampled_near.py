@@ -31,6 +31,10 @@ def pool(window=2, step=2):
     return nn.MaxPool((window,), (step,))
 
 
+ATTENTION = nn.GlobalSelfAttention(
+    8, 6, 4, 2, scaling="1/sqrt(n)", W_key_std=1.4, W_query_std=1.1, W_value_std=1.2, b_std=0.2
+)
+
 NETS = {
     "relu": nn.serial(conv(2), nn.Relu(), pool(), *behind(nn.Relu())),
     "abs": nn.serial(conv(2), pool(), *behind(nn.Abs())),
@@ -41,6 +45,10 @@ NETS = {
     ),
     "of all positions": nn.serial(conv(), nn.GlobalMaxPool(), nn.Dense(8), nn.Relu(), nn.Dense(1)),
     "normalised": nn.serial(conv(), nn.BatchNorm(axis=1, eps=0.1), nn.Tanh(), *behind(nn.Relu())),
+    "attention": nn.serial(nn.Dense(8), ATTENTION, *behind(nn.Relu())),
+    "means of attention": nn.serial(
+        ATTENTION, nn.GlobalAvgPool(), nn.Dense(8), nn.Relu(), nn.Dense(8), nn.Abs(), nn.Dense(1)
+    ),
 }
 
 
@@ -63,7 +71,7 @@ def test_equal_inputs_are_one(case):
         np.testing.assert_allclose(d, np.diag(a), rtol=1e-12)
 
 
-@pytest.mark.parametrize("case", ["relu", "means of windows that overlap"])
+@pytest.mark.parametrize("case", ["relu", "means of windows that overlap", "attention", "means of attention"])
 def test_near_duplicates_are_near(case):
     """Where the slope saw the root of a sampling error, a step of 1e-7 looked like one of 1e-3."""
     near = X + 1e-7 * np.random.default_rng(5).standard_normal(X.shape)
@@ -72,11 +80,14 @@ def test_near_duplicates_are_near(case):
         np.testing.assert_allclose(np.diag(b), np.diag(a), rtol=1e-4)
 
 
-def test_a_pair_has_one_value():
-    net = NETS["means of windows that overlap"]
+@pytest.mark.parametrize("case", ["means of windows that overlap", "means of attention"])
+def test_a_pair_has_one_value(case):
+    net = NETS[case]
     y = X[::-1] + 0.3
-    for a, b in zip(*(quiet(net, *both, get=BOTH, rtol=1e-2) for both in ((X, y), (y, X))), strict=True):
+    several = (quiet(net, *both, get=BOTH, rtol=1e-2) for both in ((X, y), (y, X), (X[:1], y[1:])))
+    for a, b, c in zip(*several, strict=True):
         np.testing.assert_allclose(a, b.T, rtol=1e-12)
+        np.testing.assert_allclose(a[:1, 1:], c, rtol=1e-12)
 
 
 def close_pair(seed, d, step):

@@ -1,119 +1,108 @@
-"""Attention with random logits: averages over Sobol points of what the softmax of two examples makes.
+"""Attention with random logits on a tile: pair by pair, values and slopes of the same logits together.
 
-For a pair of examples the logits are F Z G', with F F' the covariance of both examples' queries and G G' that
-of their keys, Z standard normals, the axes of largest variance first.  Points come in independent sets, more
-of them until their scatter is small enough; the sets are the same for every pair, and an example has the
-same logits in all of its pairs as the first of them.
+A pair's average depends on its two examples alone: which of them comes first is told by their covariances,
+and an example with itself has one average, that of its profile too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpnum.evaluate import labels
+from tpnum.evaluate.along import SAME
 from tpnum.evaluate.blocks import Block, dims
 from tpnum.evaluate.joint import RTOL
-from tpnum.gauss.estimate import half_width
-from tpnum.gauss.points import normal_points, normal_sample, shared
-from tpnum.program.arrays import softmax
+from tpnum.gauss.special.families import REPLICATES
+from tpnum.gauss.special.pairing import sign
+from tpnum.gauss.special.sampled_softmax import LEAST, Average, Axes, Near, Softmax, Task, averages, axes
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from tpnum.evaluate.general import PairValues
     from tpnum.law import graph
 
 AIM = 1e-3
 """The accuracy that is tried for where none is asked."""
 
-LOG2, SETS, MOST = 8, 8, 16
-"""Points of a set, sets at first, and sets at most where no accuracy is asked."""
+USUAL, MOST = 9, 11
+"""Powers of two of the points of a replicate, at most: where no accuracy is asked, and where one is."""
 
-LARGEST = 1 << 14
-"""Points of a pair, where an accuracy is asked."""
-
-KEPT = 1 << 28
-"""Bytes of softmaxes of a tile that are kept for its other nodes."""
-
-DIMENSIONS = 21201
-"""Of Sobol points; beyond, points are pseudo-random."""
-
-NEGLIGIBLE = 1e-10
-"""Variances below this share of the largest are none."""
-
-LARGE = 60.0
-"""Logits whose exponentials, and sums of them, single precision holds."""
-
-
-class _Positions(NamedTuple):
-    """The axes of principal variance of one example's queries or keys: roots, and what inverts them."""
-
-    root: np.ndarray
-    inverse: np.ndarray
-
-    def beside(self, cross: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """The root of another example's covariance ``own``, the part along these axes first."""
-        along = cross.T @ self.inverse
-        return np.concatenate([along, _positions(own - along @ along.T).root], axis=1)
-
-
-def _positions(cov: np.ndarray) -> _Positions:
-    values, vectors = np.linalg.eigh(cov)
-    kept = values > max(NEGLIGIBLE * values[-1], 0.0)
-    values, vectors = np.where(kept, values, 0.0)[::-1], vectors[:, ::-1]
-    roots = np.sqrt(values)
-    inverse = np.divide(1.0, roots, out=np.zeros_like(roots), where=roots > 0.0)
-    return _Positions(vectors * roots, vectors * inverse)
+CLOSE, WHOLLY = 0.9, 0.98
+"""Correlations of two examples where their squares begin to correct their product, and where they do."""
 
 
 def attended(values: PairValues, node: graph.Attention) -> Block:
-    """The block of a tile, pair by pair; the largest error goes to the account."""
-    tile = _Tile(values, node)
-    i, j = values.counts
-    out = np.empty((i, j, tile.sides[0].see, tile.sides[1].see))
-    rows, cols = ({int(one): k for k, one in enumerate(ids)} for ids in values.ids)
-    for m, one in enumerate(rows):
-        for n, other in enumerate(cols):
-            p, q = (rows.get(other), cols.get(one)) if node.own and values.same else (None, None)
-            turned = p is not None and q is not None and p < m  # the two examples in the other order
-            out[m, n] = out[p, q].T if turned else tile.pair(m, n)
-    order = [("", 0), ("", 1), *((name, 0) for name, _ in node.rows), *((name, 1) for name, _ in node.cols)]
-    made = out.reshape(i, j, *(n for _, n in node.rows), *(n for _, n in node.cols))
-    return Block(labels.align(made, order, dims(node)), None)
+    """The block of a node; those of others of the same logits are kept till they are asked for."""
+    if id(node) not in values.attended:  # none of the others stands on it: logits and vectors are apart
+        tile = _Tile(values, [node, *(o for o in values.attending if o is not node and _alike(o, node))])
+        tile.run()
+        values.attended |= {id(one): made for one, made in zip(tile.nodes, tile.blocks(), strict=True)}
+    return values.attended.pop(id(node))
+
+
+def _alike(one: graph.Attention, other: graph.Attention) -> bool:
+    """Whether two nodes are of the same logits and ask for the same positions."""
+
+    def what(node: graph.Attention) -> tuple[object, ...]:
+        return (node.own, node.diagonal, node.tables[0][:2], *map(id, node.logits or ()))
+
+    return what(one) == what(other)
 
 
 class _Side:
-    """One side's examples: covariances of queries, keys and vectors with themselves, and what may be seen."""
+    """One side's examples: covariances of queries and keys with themselves, and what may be seen."""
 
     def __init__(self, values: PairValues, node: graph.Attention, side: int) -> None:
-        profile, at, count = values.profiles[side], values.slices[side], values.counts[side]
+        self.profile = profile = values.profiles[side]
+        self.at, self.count, self.ids = values.slices[side], values.counts[side], values.ids[side]
+        self.numbers = np.arange(profile.size)[self.at]
         own = node.rows if side == 0 else node.cols
         self.see, self.seen = prod(n for _, n in own), prod(n for _, n in node.seen[side])
-        self.ids = values.ids[side]
-
-        def table(found: graph.Profile | None, size: int) -> np.ndarray:
-            made = np.zeros((count, size, size)) if found is None else profile(found)[at]
-            return made.reshape(count, size, size)
-
-        sizes = (self.see, self.seen, self.seen)
-        self.queries, self.keys, self.vectors = map(table, node.tables[side], sizes)
-        weights, axes = node.weights[side], (*own, *node.seen[side])
-        self.allowed: list[np.ndarray | None] = [None] * count
+        self.queries = self.table(node.tables[side][0], self.see)
+        self.keys = _centred(self.table(node.tables[side][1], self.seen))
+        weights, both = node.weights[side], (*own, *node.seen[side])
+        self.allowed: list[np.ndarray | None] = [None] * self.count
         if weights is not None:
-            full = np.broadcast_to(profile.along(weights, axes)[at], (count, *(n for _, n in axes)))
-            self.allowed = list(full.reshape(count, self.see, self.seen).astype(np.float32))
+            full = np.broadcast_to(profile.along(weights, both)[self.at], (self.count, *(n for _, n in both)))
+            self.allowed = list(full.reshape(self.count, self.see, self.seen).astype(np.float32))
+        self._axes: dict[int, tuple[Axes, Axes]] = {}
+        self._softmax: dict[int, Softmax] = {}
+
+    def table(self, found: graph.Profile | None, size: int) -> np.ndarray:
+        made = np.zeros((self.count, size, size)) if found is None else self.profile(found)[self.at]
+        return made.reshape(self.count, size, size)
+
+    def axes(self, n: int) -> tuple[Axes, Axes]:
+        """Of an example's queries and keys."""
+        if n not in self._axes:
+            self._axes[n] = axes(self.queries[n]), axes(self.keys[n])
+        return self._axes[n]
+
+    def alone(self, n: int) -> Softmax:
+        """The softmax of an example where it comes first."""
+        if n not in self._softmax:
+            queries, keys = self.axes(n)
+            self._softmax[n] = Softmax(queries.root, keys.root, self.allowed[n], kept=True)
+        return self._softmax[n]
+
+
+def _centred(keys: np.ndarray) -> np.ndarray:
+    """Covariances of what keys differ by from their mean over positions: a softmax sees no more of them."""
+    keys = keys - keys.mean(axis=-1, keepdims=True)
+    return np.asarray(keys - keys.mean(axis=-2, keepdims=True))
 
 
 class _Tile:
-    """What the pairs of a tile are computed from, one block per quantity."""
+    """The averages of all pairs of a tile, for nodes of the same logits."""
 
-    def __init__(self, values: PairValues, node: graph.Attention) -> None:
-        self.values, self.node = values, node
+    def __init__(self, values: PairValues, nodes: list[graph.Attention]) -> None:
+        node = nodes[0]
+        self.profiles, self.values, self.nodes = values.profiles, values, nodes
         self.sides = one, two = _Side(values, node, 0), _Side(values, node, 1)
-        self.first: tuple[int, _Drawn | None] = -1, None
-        self.points = one.see + two.see, one.seen + two.seen
 
         def grid(pair: graph.Pair | None, *sizes: int) -> np.ndarray:
             shape = (*values.counts, *sizes)
@@ -122,191 +111,181 @@ class _Tile:
         def both(pairs: tuple[graph.Pair | None, ...]) -> tuple[np.ndarray, np.ndarray]:
             return grid(pairs[0], one.see, two.see), grid(pairs[1], one.seen, two.seen)
 
-        self.queries, self.keys = both(node.logits or (None, None))
-        self.vectors = grid(node.values, one.seen, two.seen)
-        self.along = None if node.along is None else [both(pairs) for pairs in node.along]
+        self.queries, keys = both(node.logits or (None, None))
+        self.keys = _centred(keys)
+        self.vectors = [grid(each.values, one.seen, two.seen) for each in nodes]
+        self.own = [
+            [side.table(each.tables[s][2], side.seen) for s, side in enumerate(self.sides)] for each in nodes
+        ]
+        self.along = [None if each.along is None else [both(pairs) for pairs in each.along] for each in nodes]
         shape = one.see, two.see
-        self.demand = (np.eye(*shape) if node.diagonal else np.ones(shape)) > 0 if values.pooled else None
-        account = values.profiles[0].account
+        every, even = np.ones(shape, dtype=bool), np.eye(*shape, dtype=bool)
+        self.demands: tuple[np.ndarray, ...] = (even if node.diagonal else every,)
+        self.squared: tuple[np.ndarray, ...] = every, even
+        if not values.profiles[0].pooled:
+            self.demands = self.squared = ()
+        self.account = account = values.profiles[0].account
         asked = account.rtol != RTOL
         self.aim = account.rtol if asked else AIM
-        self.most = max(min(account.budget or LARGEST, LARGEST) >> LOG2, SETS) if asked else MOST
+        budget = account.budget or REPLICATES << MOST
+        self.most = min(max(int(np.log2(budget / REPLICATES)), LEAST), MOST if asked else USUAL)
+        self.replicates = range(REPLICATES)
+        if account.replicate is not None:
+            self.replicates = range(account.replicate, account.replicate + 1)
+        self.out = np.empty((len(nodes), *values.counts, *shape))
+        self.tasks: dict[tuple[int, tuple[Hashable, ...]], Task] = {}  # of examples with themselves
 
-    def pair(self, m: int, n: int) -> np.ndarray:
-        """The block of two examples, (positions that see, positions that see)."""
-        if not self.same(m, n):
-            return self._pair(m, n)
-        kept = self.values.profiles[0].sampled  # the profile and the tiles ask for it
-        key = id(self.node), int(self.sides[0].ids[m]), self.demand is None
-        if key not in kept:
-            kept[key] = self._pair(m, n)
-        return kept[key]
+    def run(self) -> None:
+        pairs: list[_Pair] = []
+        mirrored: list[tuple[int, int, int, int]] = []
+        rows, cols = ({int(one): k for k, one in enumerate(side.ids)} for side in self.sides)
+        own = self.values.same and self.nodes[0].own
+        for m, one in enumerate(rows):
+            for n, other in enumerate(cols):
+                p, q = (rows.get(other), cols.get(one)) if own else (None, None)
+                if p is not None and q is not None and p < m:  # the two examples in the other order
+                    mirrored.append((m, n, p, q))
+                else:
+                    pairs.append(_Pair(self, m, n))
+        tasks = [*self.tasks.values(), *(pair.task for pair in pairs if pair.task.averages)]
+        first, second = self.sides
+        grid = first.see + second.see, first.seen + second.seen
+        seen = max(side.see * side.seen for side in self.sides)
+        averages(tasks, grid, seen, self.aim, self.most, self.replicates)
+        for (number, key), task in self.tasks.items():
+            self.profiles[number].sampled[key] = task.averages[0]
+        for pair in pairs:
+            pair.fill()
+        for m, n, p, q in mirrored:
+            self.out[:, m, n] = self.out[:, p, q].swapaxes(1, 2)
 
-    def _pair(self, m: int, n: int) -> np.ndarray:
-        if self.first[0] != m:
-            self.first = m, self.drawn(m)
-        first = self.first[1]
-        assert first is not None
-        second = first if self.same(m, n) else self.drawn(m, n)
-        scale = np.sqrt(first.size(self.sides[0].vectors[m]) * second.size(self.sides[1].vectors[n]))
-        along = None if self.along is None else [(a[m, n], b[m, n]) for a, b in self.along]
-        if along is not None:
-            scale *= max(float(np.abs(a).max() * np.abs(b).max()) for a, b in along)
-        value, error, cost = _averaged(
-            first, second, self.vectors[m, n], along, scale or 1.0, (self.aim, self.most), self.demand
-        )
-        self.values.profiles[0].account.note(error, f"the attention of {self.node.where}", cost)
-        return value
+    def blocks(self) -> list[Block]:
+        made = []
+        for node, out in zip(self.nodes, self.out, strict=True):
+            order = [("", 0), ("", 1)]
+            order += [(name, side) for side, own in enumerate((node.rows, node.cols)) for name, _ in own]
+            sizes = (n for own in (node.rows, node.cols) for _, n in own)
+            block = out.reshape(*self.values.counts, *sizes)
+            made.append(Block(labels.align(block, order, dims(node)), None))
+        return made
 
-    def drawn(self, m: int, n: int | None = None) -> _Drawn:
-        """The logits of a row example, or of a column example beside it; values and slopes share them."""
-        kept = self.values.drawn
-        key = (*map(id, self.node.logits or ()), m, n)
-        if kept is not None and key in kept:
-            found: _Drawn = kept[key]
-            return found
+    def square(self, number: int, side: int, n: int) -> Average:
+        """E h[p] h[p'] of one example, the same in every tile."""
+        here, node = self.sides[side], self.nodes[number]
+        tables = (*node.tables[side], node.weights[side])
+        key = (*(table and table.key for table in tables), int(here.numbers[n]))
+        kept = here.profile.sampled
+        if key in kept:
+            return kept[key]
+        place = self.profiles.index(here.profile), key
+        if place not in self.tasks:
+            cov, softmax = self.own[number][side][n], here.alone(n)
+            self.tasks[place] = Task(softmax, softmax, (Average(cov, None, (cov, cov)),), self.squared)
+        return self.tasks[place].averages[0]
+
+    def alike(self, m: int, n: int) -> float:
+        """The least correlation of two examples' queries and keys; 1 where their logits are the same."""
         one, two = self.sides
-        queries, keys = _positions(one.queries[m]), _positions(one.keys[m])
-        shared = kept is not None and sum(drawn.bytes for drawn in kept.values()) < KEPT
-        if n is None:
-            made = _Drawn(queries.root, keys.root, one.allowed[m], self.points, True)
-        else:
-            root = queries.beside(self.queries[m, n], two.queries[n])
-            seen = keys.beside(self.keys[m, n], two.keys[n])
-            made = _Drawn(root, seen, two.allowed[n], self.points, shared)
-        if kept is not None and shared:
-            kept[key] = made
-        return made
-
-    def same(self, m: int, n: int) -> bool:
-        """Whether a row and a column of the tile are the same example."""
-        return bool(self.values.same and self.sides[0].ids[m] == self.sides[1].ids[n])
+        first, second = one.allowed[m], two.allowed[n]
+        if (first is None) != (second is None) or not (first is None or np.array_equal(first, second)):
+            return 0.0
+        queries = _correlation(one.queries[m], self.queries[m, n], two.queries[n])
+        return min(queries, _correlation(one.keys[m], self.keys[m, n], two.keys[n]))
 
 
-class _Drawn:
-    """The softmax of one example's logits at sets of points, (positions that see, points, those seen)."""
-
-    def __init__(
-        self,
-        queries: np.ndarray,
-        keys: np.ndarray,
-        allowed: np.ndarray | None,
-        sizes: tuple[int, int],
-        kept: bool,
-    ) -> None:
-        self._roots = queries.astype(np.float32), keys.astype(np.float32)
-        self._allowed, self._sizes, self._kept = allowed, sizes, kept
-        self._made: dict[int, np.ndarray] = {}
-
-    def __call__(self, number: int) -> np.ndarray:
-        if number in self._made:
-            return self._made[number]
-        made = self._softmax(_points(*self._sizes, number))
-        if self._kept:
-            self._made[number] = made
-        return made
-
-    def _softmax(self, z: np.ndarray) -> np.ndarray:
-        queries, keys = self._roots
-        (p, a), (r, b), points = queries.shape, keys.shape, z.shape[1]
-        half = np.ascontiguousarray(z[:a, :, :b]).reshape(a, -1)
-        logits = ((queries @ half).reshape(p * points, b) @ keys.T).reshape(p, points, r)
-        if self._allowed is not None:
-            return softmax(logits, (2,), self._allowed[:, None, :])
-        if max(logits.max(), -logits.min()) > LARGE:
-            logits -= logits.max(axis=2, keepdims=True)
-        np.exp(logits, out=logits)
-        logits *= 1.0 / (logits.reshape(-1, r) @ np.ones((r, 1), np.float32)).reshape(p, points, 1)
-        return logits
-
-    @property
-    def bytes(self) -> int:
-        return sum(array.nbytes for array in self._made.values())
-
-    def size(self, values: np.ndarray) -> float:
-        """The largest second moment of what the softmax makes of vectors of these covariances, about."""
-        share = self(0)[:, ::4].astype(np.float64)
-        return float(np.einsum("psr,rt,pst->p", share, values, share, optimize=True).max() / share.shape[1])
+def _correlation(first: np.ndarray, cross: np.ndarray, second: np.ndarray) -> float:
+    """Of two families of as many variables, one by one; 1 only where each is the same as its other."""
+    if first.shape != second.shape:
+        return 0.0
+    u, x, v = (np.diagonal(each) for each in (first, cross, second))
+    if (u + v - 2.0 * x <= SAME * (u + v)).all():
+        return 1.0
+    size = float(np.sqrt(u.sum() * v.sum()))
+    return min(float(x.sum()) / size, 1.0 - SAME) if size > 0.0 else 0.0
 
 
-def _points(rows: int, cols: int, number: int) -> np.ndarray:
-    """A set of standard normals (rows, points, columns), small rows and columns for first coordinates."""
+class _Pair:
+    """What is averaged for two examples of a tile.
 
-    def make() -> np.ndarray:
-        count = rows * cols
-        if count <= DIMENSIONS:
-            z = normal_points(count, LOG2, number)
-        else:
-            z = normal_sample(count, 1 << LOG2, number)
-        first = np.multiply.outer(np.arange(1, rows + 1), np.arange(1, cols + 1)).ravel()
-        placed = np.empty((count, 1 << LOG2), np.float32)
-        placed[np.argsort(first, kind="stable")] = z
-        return placed.reshape(rows, cols, -1).transpose(0, 2, 1)
-
-    return shared(("attention", rows, cols, number), make)
-
-
-def _averaged(
-    first: _Drawn,
-    second: _Drawn,
-    values: np.ndarray,
-    along: list[tuple[np.ndarray, np.ndarray]] | None,
-    scale: float,
-    goal: tuple[float, int],
-    demand: np.ndarray | None,
-) -> tuple[np.ndarray, float, int]:
-    """The average, its error relative to ``scale``, and how many points it took."""
-    made: list[np.ndarray] = []
-    aim, most = goal
-    for count in _doubling(SETS, most):
-        for number in range(len(made), count):
-            pair = first(number), second(number)
-            made.append(_heads(*pair, values) if along is None else _moved(*pair, values, along))
-        sets = np.stack(made)
-        if demand is not None:
-            error = reached = float(half_width(sets[:, demand].mean(axis=1), axis=0)) / scale
-        else:
-            each = half_width(sets, axis=0) / scale
-            error, reached = float(each.max()), float(np.sqrt(np.mean(each**2)))
-        if reached <= aim:
-            break
-    return sets.mean(axis=0), error, len(made) << LOG2
-
-
-def _doubling(first: int, last: int) -> Iterator[int]:
-    while first < last:
-        yield first
-        first *= 2
-    yield last
-
-
-def _heads(a: np.ndarray, b: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The mean over points of A V B'."""
-    p, points, r = a.shape
-    half = (a.reshape(-1, r) @ values.astype(np.float32)).reshape(p, -1)
-    return np.asarray(half @ b.reshape(len(b), -1).T, dtype=np.float64) / points
-
-
-def _moved(
-    a: np.ndarray, b: np.ndarray, values: np.ndarray, along: list[tuple[np.ndarray, np.ndarray]]
-) -> np.ndarray:
-    """The mean over points of D V D'' over directions of covariance O[p, p'] M[r, r'], D = diag A - A A'.
-
-    With K = V * M entry by entry: A K B', less (A V * A M) B' and A (V B' * M B'), and A V B' * A M B'.
+    Where they are nearly one, E h h' is half the squares of both, less half of E (h - h')^2, which is what is
+    sampled then.
     """
-    p, points, r = a.shape
-    total: np.ndarray | float = 0.0
-    v = values.astype(np.float32)
-    flat, other = a.reshape(-1, r), b.reshape(-1, b.shape[2])
-    left, right = (flat @ v).reshape(p, points, -1), (other @ v.T).reshape(len(b), points, r)
-    at = b.transpose(1, 2, 0)
-    whole = left.transpose(1, 0, 2) @ at
-    for outer, inner in along:
-        m = inner.astype(np.float32)
-        am, bm = (flat @ m).reshape(left.shape), (other @ m.T).reshape(right.shape)
-        made = (flat @ (v * m)).reshape(p, -1) @ b.reshape(len(b), -1).T
-        made -= (left * am).reshape(p, -1) @ b.reshape(len(b), -1).T
-        made -= a.reshape(p, -1) @ (right * bm).reshape(len(b), -1).T
-        made += np.einsum("spq,spq->pq", whole, am.transpose(1, 0, 2) @ at)
-        total = total + outer * made.astype(np.float64) / points
-    return np.asarray(total)
+
+    def __init__(self, tile: _Tile, m: int, n: int) -> None:
+        self.tile, self.m, self.n = tile, m, n
+        one, two = tile.sides
+        itself = bool(tile.values.same and one.ids[m] == two.ids[n])
+        logits = 1.0 if itself else tile.alike(m, n)
+        self.turned = logits < 1.0 and self._turned()
+        first = two.alone(n) if self.turned else one.alone(m)
+        second = first if logits == 1.0 else self._beside()
+        self.shares: list[float] = []
+        self.squares: list[tuple[Average, ...]] = []
+        self.averages: list[Average | None] = []
+        for number, node in enumerate(tile.nodes):
+            alike = logits
+            if not itself and node.own and node.along is None:
+                own = (each[i] for each, i in zip(tile.own[number], (m, n), strict=True))
+                alike = min(logits, _correlation(next(own), tile.vectors[number][m, n], next(own)))
+            share = float(np.clip((alike - CLOSE) / (WHOLLY - CLOSE), 0.0, 1.0))
+            self.shares.append(share if node.own and node.along is None else 0.0)
+            both = (tile.square(number, 0, m), tile.square(number, 1, n)) if self.shares[-1] else ()
+            self.squares.append(both)
+            self.averages.append(None if self.shares[-1] == alike == 1.0 else self._average(number))
+        demands = tuple(each.T for each in tile.demands) if self.turned else tile.demands
+        self.task = Task(first, second, tuple(made for made in self.averages if made is not None), demands)
+
+    def _turned(self) -> bool:
+        """Whether the second example is to come first, which a pair's own numbers tell."""
+        tile, m, n = self.tile, self.m, self.n
+        one, two = tile.sides
+        sizes = [(side.see, side.seen) for side in tile.sides]
+        if sizes[0] != sizes[1]:
+            return sizes[0] > sizes[1]
+        own = [np.append(side.queries[i], side.keys[i]) for side, i in ((one, m), (two, n))]
+        found = sign(own[0][None], own[1][None])[0]
+        if not found:
+            cross = tile.queries[m, n], tile.keys[m, n]
+            found = sign(
+                *(np.append(*(each.T if back else each for each in cross))[None] for back in (0, 1))
+            )[0]
+        return bool(found > 0)
+
+    def _beside(self) -> Softmax:
+        """The softmax of the second example, given the first."""
+        tile, m, n = self.tile, self.m, self.n
+        (one, two), (i, j) = tile.sides, (m, n)
+        queries, keys = tile.queries[m, n], tile.keys[m, n]
+        if self.turned:
+            (one, two), (i, j), queries, keys = (two, one), (n, m), queries.T, keys.T
+        first = one.axes(i)
+        root = first[0].beside(queries, two.queries[j])
+        return Softmax(root, first[1].beside(keys, two.keys[j]), two.allowed[j])
+
+    def _average(self, number: int) -> Average:
+        tile, m, n = self.tile, self.m, self.n
+        vectors, (first, second) = tile.vectors[number][m, n], tile.own[number]
+        sizes = first[m], second[n]
+        found = tile.along[number]
+        along = None if found is None else [(outer[m, n], inner[m, n]) for outer, inner in found]
+        if self.turned:
+            vectors, sizes = vectors.T, sizes[::-1]
+            along = None if along is None else [(outer.T, inner.T) for outer, inner in along]
+        share = self.shares[number]
+        return Average(vectors, along, sizes, Near(share, *sizes) if share else None)
+
+    def fill(self) -> None:
+        """The entries of all blocks; errors go to the account."""
+        tile, m, n = self.tile, self.m, self.n
+        for number, (share, made) in enumerate(zip(self.shares, self.averages, strict=True)):
+            value, error, cost = np.zeros(tile.out.shape[3:]), 0.0, 0
+            if made is not None:
+                value, error, cost = made.value, made.error(self.task.demands), made.points
+                value = value.T if self.turned else value
+            for square in self.squares[number]:
+                value = value + 0.5 * share * square.value
+                error += 0.5 * share * square.error(tile.demands)
+                cost = max(cost, square.points)
+            tile.out[number, m, n] = value
+            what = f"the attention of {tile.nodes[number].where}"
+            tile.account.note(error, what, cost, replicated=True)

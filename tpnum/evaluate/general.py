@@ -7,7 +7,7 @@ like K and exact for nearly equal inputs.  The fast path (`tpnum.lower.dense`) i
 from __future__ import annotations
 
 from functools import singledispatchmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -63,8 +63,8 @@ class PairValues:
         self.same = same
         first, second = (np.arange(p.size)[s] for p, s in zip(self.profiles, self.slices, strict=True))
         self.ids = first, own + second
-        self.drawn: dict[tuple[int | None, ...], Any] | None = None  # what nodes of random logits share
-        self.pooled = False  # whether no output has index axes: errors of what is sampled average out
+        self.attending: list[graph.Attention] = []  # the nodes of random logits of a run
+        self.attended: dict[int, Block] = {}  # those that were computed beside others of the same logits
         self._read: set[int] | None = None  # the nodes whose increments are read, all of them for None
         self._memo: dict[int, Block] = {}
         self._calls: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
@@ -72,19 +72,17 @@ class PairValues:
     def run(
         self,
         outputs: list[graph.Pair],
-        pooled: bool = False,
         given: dict[int, Block] | None = None,
         asked: Collection[int] = (),
     ) -> None:
         """Compute the outputs and what they stand on, each block dropped behind its last reader.
 
-        ``pooled`` outputs are averaged over their index axes, if they have any.  Blocks by identity that are
-        ``given`` are not computed; of outputs that are ``asked`` for them increments are wanted.
+        Blocks by identity that are ``given`` are not computed; of outputs that are ``asked`` for them
+        increments are wanted.
         """
         self._memo |= given or {}
         order = graph.schedule(outputs, self._memo)
-        self.drawn = {} if sum(isinstance(node, graph.Attention) for node in order) > 1 else None
-        self.pooled = pooled or not any(node.tied or node.rows or node.cols for node in outputs)
+        self.attending = [node for node in order if isinstance(node, graph.Attention)]
         self._read = increments_read(order, asked)
         readers: dict[int, int] = {}
         for node in order:

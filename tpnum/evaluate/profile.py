@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import singledispatchmethod
+from functools import cached_property, singledispatchmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from tpnum.program.arrays import softmax
 from tpnum.program.lines import Moment, Nonlin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from tpnum.functions import Function
+    from tpnum.gauss.special.sampled_softmax import Average
     from tpnum.law.pairs import Pairs
     from tpnum.program.lines import Axes, Map
 
@@ -58,7 +59,7 @@ class ProfileValues:
         self.account = account or Account(budget=BUDGET)
         self._values: dict[graph.Key, np.ndarray] = {}
         self._prepared: dict[graph.Key, Prepared] = {}
-        self.sampled: dict[tuple[int, int, bool], np.ndarray] = {}  # of examples with themselves
+        self.sampled: dict[tuple[Hashable, ...], Average] = {}  # attention of examples with themselves
         self._errors: dict[graph.Key, np.ndarray] = {}  # what joint expectations leave in a node
 
     def __call__(self, node: graph.Profile) -> np.ndarray:
@@ -70,6 +71,12 @@ class ProfileValues:
                 self._check(own, value)
                 self._values[own.key] = np.broadcast_to(value, self._sizes(own.axes))
         return self._values[node.key]
+
+    @cached_property
+    def pooled(self) -> bool:
+        """Whether no output has index axes: errors of what is sampled average out before they are seen."""
+        lines = self.site.lines
+        return not any(lines.axes(name) for _, name in lines.program.outputs)
 
     def again(self) -> ProfileValues:
         """A pass over the same inputs that has found nothing yet."""

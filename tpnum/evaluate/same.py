@@ -49,7 +49,7 @@ def same_input(
     for n, example in enumerate(inputs):
         at = slice(example, example + 1)
         tile = PairValues(values, values, at, at, same=True)
-        tile.run([pair], pooled=True)
+        tile.run([pair])
         block = tile.full(pair)
         if pair.rows or pair.cols:
             raise LimitError("a variance over positions was left untied")

@@ -46,7 +46,6 @@ class IslandLevel(BlockLevel):
             extend(buffers.setdefault(id(root.node), [{} for _ in cells]), cells)
         self.grid = max((grid_of(root.node) for root in roots), key=len)
         self.slots, self.spaces, self.components = (), {}, []
-        self.pooled = not any(node.tied or node.rows or node.cols for node in network.outputs)
 
     @property
     def cells(self) -> int:
@@ -123,7 +122,7 @@ class IslandProgram(BlockProgram):
             held = held.reshape(view.shape[0], *sizes, view.shape[2])
             given[id(node)] = self._block(root, labels.align(held, _places(node), dims(node)), values)
         asked = {id(root.node) for root in level.roots if root.held == "inc"}
-        values.run([root.node for root in level.roots], level.pooled, given, asked)
+        values.run([root.node for root in level.roots], given, asked)
         for root in level.roots:
             node, (rows, cols) = root.node, values.counts
             made = np.broadcast_to(self._held(root, values(node), values), shape(node, rows, cols))

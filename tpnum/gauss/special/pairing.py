@@ -52,11 +52,11 @@ class Pairing:
         left, right, a, b = self.left, self.right, self.a, self.b
         if left.cov.shape[1] != right.cov.shape[1]:
             return self, np.zeros(len(a), dtype=bool)
-        apart = _sign(_numbers(left)[a], _numbers(right)[b])
+        apart = sign(_numbers(left)[a], _numbers(right)[b])
         even = np.flatnonzero(apart == 0)
         cross = self.cross[even]
         size = cross[0].size if len(even) else 0
-        apart[even] = _sign(*(x.reshape(len(even), size) for x in (cross, cross.transpose(0, 2, 1))))
+        apart[even] = sign(*(x.reshape(len(even), size) for x in (cross, cross.transpose(0, 2, 1))))
         turned = apart > 0
         both = left
         if not (np.array_equal(left.cov, right.cov) and np.array_equal(left.means, right.means)):
@@ -90,7 +90,7 @@ def _numbers(family: Family) -> np.ndarray:
     return np.concatenate([family.cov.reshape(len(family.cov), -1), family.means], axis=1)
 
 
-def _sign(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def sign(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Which of two rows is the larger by the first number that differs: 1 the first, -1, or 0 for neither."""
     apart = first - second
     some = np.abs(apart) > ROUNDING * np.max(np.abs(first), initial=0.0)
