@@ -10,6 +10,7 @@ from tpnum import functions
 from tpnum.errors import LimitError
 from tpnum.gauss.hermite import series
 from tpnum.gauss.moments import expectation, profile
+from tpnum.gauss.spans import spanned_series
 
 EXACT = {
     "tanh": mp.tanh,
@@ -101,6 +102,25 @@ def test_many_variances_by_interpolation_equal_one_by_one():
         k = min(many.value.shape[1], few.value.shape[1])
         np.testing.assert_allclose(many.value[:3, :k], few.value[:, :k], atol=5e-14)
         np.testing.assert_allclose(many.profile.second[:3], few.profile.second, rtol=5e-14)
+
+
+@pytest.mark.parametrize("name", ["tanh", "hard_tanh", "sin", "sign"])
+def test_tables_over_spans_of_the_variance_equal_one_by_one(name):
+    """Coefficients, profiles and tails over six spans, a row without variance among them."""
+    f = functions.get(name)
+    q = np.concatenate([[0.0], np.geomspace(0.07, 60.0, 90)])
+    some = [0, 3, 41, 66, 90]
+    made, one = spanned_series(f, q), series(f, np.zeros(5), q[some])
+    k = range(min(made.degrees, one.degrees))
+    np.testing.assert_allclose(made.unit(np.array(some), k), one.unit(np.arange(5), k), atol=1e-14)
+    for what in ("second", "slope", "slope_second"):
+        got, want = getattr(made.profile, what)[some], getattr(one.profile, what)
+        np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-16)
+    if made.slope is not None:
+        np.testing.assert_allclose(made.slope[some], one.slope, atol=1e-14)
+    for worst, tail in zip(made.worst(np.arange(91)), made.tails(np.arange(91)), strict=True):
+        largest = tail.max(axis=0)
+        assert np.all((largest <= worst) & (worst <= 2.0 * largest))
 
 
 def test_series_tails_are_what_is_missing():

@@ -151,6 +151,7 @@ FOLDED = {
     "two products": lambda m, s, x: tp.relu(m["W"] @ s + 0.5 * (m["V"] @ s) + x),
     "linear": lambda m, s, x: m["W"] @ s + x,
     "a sum of two functions": lambda m, s, x: tp.erf(m["W"] @ s) + tp.erf(x),
+    "two functions of one sum": lambda m, s, x: tp.tanh(m["W"] @ s + x) + tp.softplus(m["W"] @ s + x),
 }
 UNROLLED = {
     "leaky": lambda m, s, x: 0.5 * s + tp.relu(m["W"] @ s + x),

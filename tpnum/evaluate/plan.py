@@ -93,7 +93,7 @@ class Plan:
         x1: dict[str, np.ndarray],
         x2: dict[str, np.ndarray] | None,
         account: Account | None = None,
-        variances: Callable[[ProfileValues, graph.Reduced], np.ndarray] | None = None,
+        variances: Callable[[ProfileValues, graph.Carried1 | graph.Reduced], np.ndarray] | None = None,
     ) -> tuple[ProfileValues, ProfileValues]:
         """The profile passes of data (N, *axes, channels), by data line of the original program."""
         first = ProfileValues(self.pairs, 0, bind(self.programs[0], x1), account, variances)

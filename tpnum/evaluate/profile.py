@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property, singledispatchmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from tpnum.functions import Function
+    from tpnum.gauss.moments import Profile
     from tpnum.gauss.special.sampled_softmax import Average
     from tpnum.law.pairs import Pairs
     from tpnum.program.lines import Axes, Map
 
+
+Made = TypeVar("Made")
 
 UNNAMED = "a line"
 
@@ -40,8 +43,8 @@ class ProfileValues:
     """Arrays (N, *axes) of profile nodes over one data set, each computed once.
 
     ``data`` maps a data line to its array (N, *axes, channels), float64 or float32; ``account`` takes
-    the errors of joint expectations; ``variances`` computes those of sums over positions (by default the
-    general path does, input by input).
+    the errors of joint expectations; ``variances`` computes those of carried states and of sums over
+    positions (by default the general path does, input by input).
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class ProfileValues:
         side: int,
         data: dict[str, np.ndarray],
         account: Account | None = None,
-        variances: Callable[[ProfileValues, graph.Reduced], np.ndarray] | None = None,
+        variances: Callable[[ProfileValues, graph.Carried1 | graph.Reduced], np.ndarray] | None = None,
     ):
         self._variances = variances or _one_by_one
         self.pairs, self.side, self.data = pairs, side, data
@@ -86,7 +89,8 @@ class ProfileValues:
     def bytes(self) -> int:
         """What the arrays and integrals found so far take, but for arrays that repeat one example."""
         found = sum(value.nbytes for value in self._values.values() if value.strides[0])
-        integrals = [part for p in self._prepared.values() for part in (p, p.series) if part is not None]
+        integrals = self._prepared.values()
+        found += sum(p.series.bytes for p in integrals if p.series is not None)
         return found + sum(x.nbytes for p in integrals for x in vars(p).values() if isinstance(x, np.ndarray))
 
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
@@ -235,7 +239,7 @@ class ProfileValues:
     @_compute.register
     def _(self, node: graph.Expect1) -> np.ndarray:
         sources = (node.mean, node.var, *node.scalars)
-        values = getattr(self.prepared(node.fn, node.mean, node.var, node.scalars, node), node.what)
+        values = getattr(self._moments(node), node.what)
         return labels.lift(values.reshape(self._shape(*sources)), self._axes(*sources), self._own(node).axes)
 
     @_compute.register
@@ -252,6 +256,10 @@ class ProfileValues:
             rho = np.copysign(1.0 - np.abs(e), e)
             made[part] = d if steep else rho * np.sqrt(left.second[a]) * np.sqrt(right.second[b])
         return made.reshape(shape)
+
+    def _moments(self, node: graph.Expect1) -> Profile | Prepared:
+        """The one-dimensional integrals that a node is one of, flattened over (N, *axes)."""
+        return self.prepared(node.fn, node.mean, node.var, node.scalars, node)
 
     def _marginal(
         self, side: graph.Marginal | graph.Expect1, node: graph.Profile
@@ -307,16 +315,9 @@ class ProfileValues:
         values = np.broadcast_to(self.along(inner, axes), self._sizes(axes))
         return coef * labels.apply_maps(maps, values, axes, node.axes)
 
-    @_compute.register
-    def _(self, node: graph.Carried1) -> np.ndarray:
-        from tpnum.evaluate.steps import walk
-
-        found = walk(self, node)
-        self._values |= found
-        return found[node.key]
-
-    @_compute.register
-    def _(self, node: graph.Reduced) -> np.ndarray:
+    @_compute.register(graph.Carried1)
+    @_compute.register(graph.Reduced)
+    def _(self, node: graph.Carried1 | graph.Reduced) -> np.ndarray:
         return self._variances(self, node)
 
     @_compute.register
@@ -339,23 +340,29 @@ class ProfileValues:
         """
         key = (fn, mean and mean.key, var.key, tuple(s.key for s in scalars))
         if key not in self._prepared:
-            shape = self._shape(mean, var, *scalars)
-            axes = self._axes(mean, var, *scalars)
-
-            def flat(node: graph.Profile) -> np.ndarray:
-                return np.ascontiguousarray(np.broadcast_to(self.along(node, axes), shape)).ravel()
-
-            variances, means = flat(var), None if mean is None else flat(mean)
-            try:
-                self._prepared[key] = self._integrals(fn, variances, means, tuple(flat(s) for s in scalars))
-            except LimitError as error:
-                raise type(error)(f"{self._user(fn, var, node)} has no limit: {error}") from None
+            self._prepared[key] = self._integrals(prepare, fn, (var, mean, scalars), node)
         return self._prepared[key]
 
     def _integrals(
-        self, fn: Function, variances: np.ndarray, means: np.ndarray | None, scalars: tuple[np.ndarray, ...]
-    ) -> Any:
-        return prepare(fn, variances, means, scalars)
+        self,
+        integrals: Callable[[Function, np.ndarray, np.ndarray | None, tuple[np.ndarray, ...]], Made],
+        fn: Function,
+        gaussian: tuple[graph.Profile, graph.Profile | None, tuple[graph.Profile, ...]],
+        node: graph.Profile | None,
+    ) -> Made:
+        """Integrals of fn over Gaussians (variance, mean, scalars), flattened over (N, *axes)."""
+        var, mean, scalars = gaussian
+        shape = self._shape(mean, var, *scalars)
+        axes = self._axes(mean, var, *scalars)
+
+        def flat(node: graph.Profile) -> np.ndarray:
+            return np.ascontiguousarray(np.broadcast_to(self.along(node, axes), shape)).ravel()
+
+        variances, means = flat(var), None if mean is None else flat(mean)
+        try:
+            return integrals(fn, variances, means, tuple(flat(s) for s in scalars))
+        except LimitError as error:
+            raise type(error)(f"{self._user(fn, var, node)} has no limit: {error}") from None
 
     def index(self, axes: Axes, *nodes: graph.Profile | None) -> np.ndarray:
         """Positions in the flattened `prepared` arrays, as an array (N, *axes)."""
@@ -384,10 +391,15 @@ def _places(node: graph.Softmax) -> tuple[int, ...]:
     return tuple(k for k, (name, _) in enumerate(node.axes, 1) if name in node.over)
 
 
-def _one_by_one(values: ProfileValues, node: graph.Reduced) -> np.ndarray:
+def _one_by_one(values: ProfileValues, node: graph.Carried1 | graph.Reduced) -> np.ndarray:
     from tpnum.evaluate.same import same_input
+    from tpnum.evaluate.steps import walk
 
-    return same_input(values, node.pair, node.axes)
+    if isinstance(node, graph.Reduced):
+        return same_input(values, node.pair, node.axes)
+    found = walk(values, node)
+    values._values |= found
+    return found[node.key]
 
 
 def squared_norms(x: np.ndarray) -> np.ndarray:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum.evaluate.profile import ProfileValues
-from tpnum.gauss.moments import profile
-from tpnum.gauss.prepared import has_family
+from tpnum.gauss.moments import bound, profile
+from tpnum.gauss.prepared import has_family, prepare
 from tpnum.gauss.rules import Kept, check_growth
+from tpnum.gauss.spans import spanned_profile
 from tpnum.law import graph
 from tpnum.law.worklist import postorder
 
@@ -18,6 +19,35 @@ if TYPE_CHECKING:
     from tpnum.gauss.moments import Profile
     from tpnum.gauss.prepared import Prepared
     from tpnum.program.lines import Axes
+
+
+class Moments(ProfileValues):
+    """A profile pass that knows moments alone where no pair asks for more: series are for pairs."""
+
+    def __init__(self, *given: Any):
+        super().__init__(*given)
+        self._known: dict[graph.Key, Profile | Prepared] = {}
+        self._kept: dict[Function, Kept] = {}
+
+    def _moments(self, node: graph.Expect1) -> Profile | Prepared:
+        key = (node.fn, node.mean and node.mean.key, node.var.key, tuple(s.key for s in node.scalars))
+        if key not in self._known:
+            gaussian = node.var, node.mean, node.scalars
+            self._known[key] = self._integrals(self._alone, node.fn, gaussian, node)
+        return self._known[key]
+
+    def _alone(
+        self, fn: Function, variances: np.ndarray, means: np.ndarray | None, scalars: tuple[np.ndarray, ...]
+    ) -> Profile | Prepared:
+        if scalars or fn.name == "elementwise_numerical" or has_family(fn):
+            return prepare(fn, variances, means, scalars)
+        check_growth(fn, variances, 2)
+        if means is None or not np.any(means):
+            known = spanned_profile(bound(fn, ()), variances)
+            if known is not None:
+                return known
+        kept = self._kept.setdefault(fn, Kept())
+        return profile(fn, variances, 0.0 if means is None else means, kept=kept)
 
 
 def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarray]:
@@ -36,7 +66,7 @@ def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarr
     return made
 
 
-class _Step(ProfileValues):
+class _Step(Moments):
     """The profile pass at one step: what lies ``inside`` the loop is computed, all else is cut out."""
 
     def __init__(
@@ -59,16 +89,6 @@ class _Step(ProfileValues):
         if node.key not in self._values and node.key not in self._inside:
             self._values[node.key] = _at(self._whole(node), self.axes(node), self._axis, self._step)
         return super().__call__(node)
-
-    def _integrals(
-        self, fn: Function, variances: np.ndarray, means: np.ndarray | None, scalars: tuple[np.ndarray, ...]
-    ) -> Profile | Prepared:
-        """The moments alone: a series is for pairs."""
-        if scalars or fn.name == "elementwise_numerical" or has_family(fn):
-            return super()._integrals(fn, variances, means, scalars)
-        check_growth(fn, variances, 2)
-        kept = self._kept.setdefault(fn, Kept())
-        return profile(fn, variances, 0.0 if means is None else means, kept=kept)
 
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
         found = super()._sources(node)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tpnum.functions import Function
-from tpnum.gauss.hermite import DROP, LADDER, tails
+from tpnum.gauss.hermite import DROP
 from tpnum.gauss.interp import over_variance
 from tpnum.gauss.moments import ORDER, at_point
 from tpnum.gauss.rules import Kept, Rows, effective_range, knows_slope, rows_of, surveyed, values
 from tpnum.gauss.table import blank
+from tpnum.gauss.truncated import LADDER, tails
 
 _MOST = 512
 

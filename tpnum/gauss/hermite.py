@@ -6,72 +6,25 @@ f' are sqrt(k) a_k / sqrt(q), so the same pass gives E f'(u) g'(v) (Price's theo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from tpnum.functions import Function
-from tpnum.gauss.interp import over_variance
-from tpnum.gauss.moments import ORDER, Profile, at_point, table_slope
+from tpnum.gauss.interp import Work, over_variance
+from tpnum.gauss.moments import ORDER, at_point, table_slope
 from tpnum.gauss.rules import Kept, rows_of
+from tpnum.gauss.truncated import Series, relative
 
-LADDER = (
-    8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256, 320, 384, 512, 768, 1024,
-    1536, 2048,
-)  # fmt: skip
-"""Truncation degrees at which the tails are kept."""
+SMOOTH_DEGREE = 512
+KINKED_DEGREE = 1024
+"""Highest degrees of the series; beyond, panels are cheaper."""
 
 _FIRST = 32
 DROP = 80.0  # coefficients of high degree see f against e^{-z^2/4}
 
 
-@dataclass(frozen=True)
-class Series:
-    """Coefficients for distinct rows, relative to the root of the second moment (of f, of f').
-
-    ``value[i, k] = a_k/sqrt(E f^2)``; ``slope[i, k]`` the coefficients of f' over sqrt(E f'^2), None where
-    f has no jumps and they follow from those of f; ``tail`` and ``slope_tail`` (rows, ladder) hold the
-    sums of squares from each ladder degree on, what lies beyond the computed degrees included;
-    ``unresolved`` is the largest part of f that its table could not resolve, relative to f nearby.
-    """
-
-    profile: Profile
-    value: np.ndarray
-    slope: np.ndarray | None
-    ladder: np.ndarray
-    tail: np.ndarray
-    slope_tail: np.ndarray
-    unresolved: float = 0.0
-
-    @classmethod
-    def of(
-        cls,
-        q: np.ndarray,
-        columns: np.ndarray,
-        value: np.ndarray,
-        slope: np.ndarray | None,
-        unresolved: float = 0.0,
-    ) -> Series:
-        """From variances, profile columns and plain coefficients."""
-        second, slope_second = columns[1], columns[4]
-        infinite = ~np.isfinite(slope_second)  # as for a cube root
-        some = np.where(second > 0, second, 1.0)
-        steep = np.where((slope_second > 0) & ~infinite, slope_second, 1.0)
-        value = value / np.sqrt(some)[:, None]
-        ladder = np.array([k for k in LADDER if k <= value.shape[1]])
-        squares = value * value
-        tail = tails(squares, ladder, (second > 0).astype(float), 1e-13)
-        if slope is not None:
-            slope = np.where(infinite[:, None], 0.0, slope) / np.sqrt(steep)[:, None]
-            squares = slope * slope
-        else:
-            ratio = np.divide(some, q * steep, out=np.zeros_like(some), where=q > 0)
-            squares *= np.arange(value.shape[1])
-            squares *= ratio[:, None]
-        flat = (slope_second == 0) | (q == 0)
-        slope_tail = tails(squares, ladder, np.where(flat, 0.0, 1.0), 1e-12)
-        slope_tail[infinite] = np.inf
-        return cls(Profile(*columns), value, slope, ladder, tail, slope_tail, unresolved)
+def most_degrees(f: Function) -> int:
+    """The highest degree of a function's series."""
+    return KINKED_DEGREE if f.kinks else SMOOTH_DEGREE
 
 
 def coefficients(
@@ -116,29 +69,26 @@ def coefficients(
 
 
 def series(
-    f: Function,
-    mean: np.ndarray,
-    q: np.ndarray,
-    most: int = 1024,
-    tolerance: float = 1e-16,
-    kept: Kept | None = None,
+    f: Function, mean: np.ndarray, q: np.ndarray, most: int = 1024, kept: Kept | None = None
 ) -> Series:
     """The `Series` of f over distinct rows, of the degree at which a few probes have negligible tails."""
+    kept = kept or Kept()
+    degrees = degrees_of(f, mean, q, most, kept)
+    return Series.of(q, *_rows(f, mean, q, degrees, kept))
+
+
+def degrees_of(f: Function, mean: np.ndarray, q: np.ndarray, most: int, kept: Kept) -> int:
+    """The degree at which a few of the rows have negligible tails."""
     probe = np.unique(
         np.concatenate([np.argsort(q)[[0, q.size // 2, -1]], [np.argmin(mean), np.argmax(mean)]])
     )
     degrees = _FIRST
-    kept = kept or Kept()
     while True:
         made = Series.of(q[probe], *coefficients(f, mean[probe], q[probe], degrees, kept))
-        worst = np.maximum(made.tail.max(axis=0), 1e-3 * made.slope_tail.max(axis=0))
-        enough = np.flatnonzero(worst <= tolerance)
-        if enough.size or degrees >= most:
-            break
+        enough = made.enough
+        if enough or degrees >= most:
+            return enough or degrees
         degrees = min(most, 2 * degrees)
-    if enough.size:
-        degrees = int(made.ladder[enough[0]])
-    return Series.of(q, *_rows(f, mean, q, degrees, kept))
 
 
 def _rows(
@@ -147,30 +97,32 @@ def _rows(
     """`coefficients`, interpolated in the variance where the rows are many and their means one."""
     if np.any(mean != mean[0]) or not np.any(q > 0):
         return coefficients(f, mean, q, degrees, kept)
-
     unresolved = [0.0]
-
-    def work(variances: np.ndarray) -> np.ndarray:
-        means = np.full(variances.size, mean[0])
-        columns, value, slope, left = coefficients(f, means, variances, degrees, kept)
-        unresolved.append(left)
-        # all coefficients in units of the function's size: small ones need no relative accuracy
-        parts = [_compact(columns), _relative(value, columns[1])]
-        if slope is not None:
-            parts.append(_relative(slope, columns[4]))
-        return np.concatenate(parts, axis=1)
-
-    made = over_variance(work, q)
-    columns = _expand(made[:, :5])
+    made = over_variance(packing(f, float(mean[0]), degrees, kept, unresolved), q)
+    columns = expanded(made[:, :5])
     value = made[:, 5 : 5 + degrees] * np.sqrt(columns[1])[:, None]
     steep = np.where(np.isfinite(columns[4]), columns[4], 0.0)
     slope = made[:, 5 + degrees :] * np.sqrt(steep)[:, None] if made.shape[1] > 5 + degrees else None
     return columns, value, slope, max(unresolved)
 
 
-def _relative(coef: np.ndarray, second: np.ndarray) -> np.ndarray:
-    root = np.sqrt(np.where(np.isfinite(second), second, 0.0))[:, None]
-    return np.divide(coef, root, out=np.zeros_like(coef), where=root > 0)
+def packing(f: Function, mean: float, degrees: int, kept: Kept, unresolved: list[float]) -> Work:
+    """What gives well scaled columns of the variances of rows of one mean; it notes what is ``unresolved``.
+
+    They are five of the profile, ``degrees`` of f, and of f' if f jumps: all coefficients in units of the
+    function's size, as small ones need no relative accuracy.
+    """
+
+    def work(variances: np.ndarray) -> np.ndarray:
+        means = np.full(variances.size, mean)
+        columns, value, slope, left = coefficients(f, means, variances, degrees, kept)
+        unresolved.append(left)
+        parts = [_compact(columns), relative(value, columns[1])]
+        if slope is not None:
+            parts.append(relative(slope, columns[4]))
+        return np.concatenate(parts, axis=1)
+
+    return work
 
 
 def _compact(columns: np.ndarray) -> np.ndarray:
@@ -182,27 +134,9 @@ def _compact(columns: np.ndarray) -> np.ndarray:
     return np.stack([columns[0] / safe, logs[0], columns[2] / one, columns[3] / one, logs[1]], 1)
 
 
-def _expand(made: np.ndarray) -> np.ndarray:
+def expanded(made: np.ndarray) -> np.ndarray:
+    """The five columns of a profile from those of `packing`."""
     root, slope_root = (np.where(made[:, k] < -690.0, 0.0, np.exp(made[:, k])) for k in (1, 4))
     one = np.where((slope_root > 0) & np.isfinite(slope_root), slope_root, 1.0)
     safe = np.where(root > 0, root, 1.0)
     return np.stack([made[:, 0] * safe, root**2, made[:, 2] * one, made[:, 3] * one, slope_root**2])
-
-
-def tails(squares: np.ndarray, ladder: np.ndarray, total: np.ndarray, floor: float) -> np.ndarray:
-    """Sums of squares from each ladder degree on.
-
-    Beyond the last degree it is Parseval's difference where that can be measured, else the geometric
-    continuation of the last two sixteenths.
-    """
-    degrees = squares.shape[1]
-    step = max(degrees // 16, 2)
-    last, before = squares[:, -step:].sum(1), squares[:, -2 * step : -step].sum(1)
-    ratio = np.clip(np.divide(last, before, out=np.zeros_like(last), where=before > 0), 0.0, 0.95)
-    measured = total - squares.sum(1)
-    beyond = np.where(measured > floor, measured, last * ratio / (1.0 - ratio))
-    starts = ladder[ladder < degrees]
-    blocks = np.zeros((squares.shape[0], ladder.size))
-    if starts.size:
-        blocks[:, : starts.size] = np.add.reduceat(squares, starts, axis=1)
-    return np.cumsum(blocks[:, ::-1], axis=1)[:, ::-1] + beyond[:, None]

@@ -7,6 +7,7 @@ a data set of N inputs it is computed at a few dozen variances and read off for 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,20 +17,32 @@ _TOLERANCE = 3e-15
 Work = Callable[[np.ndarray], np.ndarray]
 
 
-def over_variance(work: Work, q: np.ndarray) -> np.ndarray:
-    """``work(q)``, (rows, columns), for distinct variances; by interpolation where that is accurate.
+@dataclass(frozen=True)
+class Curve:
+    """Columns of numbers as polynomials of log q between two of its values: coefficients (terms, columns)."""
+
+    middle: float
+    half: float
+    coef: np.ndarray
+
+    def __call__(self, q: np.ndarray, columns: slice = slice(None)) -> np.ndarray:
+        """(rows, columns) at positive variances."""
+        x = np.clip((np.log(q) - self.middle) / self.half, -1.0, 1.0)
+        return np.polynomial.chebyshev.chebvander(x, len(self.coef) - 1) @ self.coef[:, columns]
+
+
+def curve(work: Work, low: float, high: float, most: int = _SIZES[-1]) -> Curve | None:
+    """``work`` between two variances, None where ``most`` terms do not make it accurate.
 
     The error of a column is judged against its largest entry, or 1 if that is smaller: `work` returns
     well scaled columns.
     """
-    positive = q > 0
-    used = q[positive]
     known: dict[int, np.ndarray] = {}  # by place on the finest grid
+    low, high = np.log(low), np.log(high)
+    middle, half = 0.5 * (low + high), max(0.5 * (high - low), 1e-300)
     for size in _SIZES:
-        if used.size < 3 * size:
+        if size > most:
             break
-        low, high = np.log(used.min()), np.log(used.max())
-        middle, half = 0.5 * (low + high), max(0.5 * (high - low), 1e-300)
         places = list(range(0, _SIZES[-1] + 1, _SIZES[-1] // size))
         new = [k for k in places if k not in known]
         nodes = np.cos(np.pi / _SIZES[-1] * np.array(new))
@@ -40,13 +53,24 @@ def over_variance(work: Work, q: np.ndarray) -> np.ndarray:
         coef = _chebyshev(at)
         scale = np.maximum(np.max(np.abs(at), axis=0), 1.0)
         if np.all(np.max(np.abs(coef[-max(3, size // 8) :]), axis=0) <= _TOLERANCE * scale):
-            made = np.empty((q.size, at.shape[1]))
-            x = np.clip((np.log(used) - middle) / half, -1.0, 1.0)
-            made[positive] = np.polynomial.chebyshev.chebvander(x, size) @ coef
-            if not np.all(positive):
-                made[~positive] = work(q[~positive])
-            return made
-    return work(q)
+            return Curve(middle, half, coef)
+    return None
+
+
+def over_variance(work: Work, q: np.ndarray) -> np.ndarray:
+    """``work(q)``, (rows, columns), for distinct variances; by interpolation where that is accurate."""
+    positive = q > 0
+    used = q[positive]
+    if used.size < 3 * _SIZES[0]:
+        return work(q)
+    found = curve(work, used.min(), used.max(), used.size // 3)
+    if found is None:
+        return work(q)
+    made = np.empty((q.size, found.coef.shape[1]))
+    made[positive] = found(used)
+    if not np.all(positive):
+        made[~positive] = work(q[~positive])
+    return made
 
 
 def _chebyshev(at: np.ndarray) -> np.ndarray:

@@ -130,15 +130,17 @@ def reach(rows: Prepared, cols: Prepared, dtype: np.dtype[Any], slope: bool) -> 
     a, b = np.unique(rows.where), np.unique(cols.where)
     wanted, wanted_slope = TOLERANCE[dtype]
 
-    def largest(left: np.ndarray, right: np.ndarray, tolerance: float) -> np.ndarray:
-        tail = np.sqrt(np.maximum(left[a, :count].max(axis=0) * right[b, :count].max(axis=0), 1e-300))
+    left, right = rows.series.worst(a), cols.series.worst(b)
+
+    def largest(which: int, tolerance: float) -> np.ndarray:
+        tail = np.sqrt(np.maximum(left[which][:count] * right[which][:count], 1e-300))
         return np.minimum((tolerance / tail) ** (1.0 / degrees), 1.0)
 
-    made = largest(rows.series.tail, cols.series.tail, wanted)
+    made = largest(0, wanted)
     if slope:
         rows.check_slope()
         cols.check_slope()
-        made = np.minimum(made, largest(rows.series.slope_tail, cols.series.slope_tail, wanted_slope))
+        made = np.minimum(made, largest(1, wanted_slope))
     return degrees, made
 
 
@@ -155,9 +157,9 @@ def _evaluate_strips(
     most = int(degrees[-1])
     centred = not (np.any(rows.mean) or np.any(cols.mean))
     parity = rows.f.parity if centred and rows.f.parity == cols.f.parity else 0
-    kept = slice(1 if parity == -1 else 0, most, 2 if parity else 1)
-    a = np.ascontiguousarray(r.value[rows.where, kept], dtype=dtype)
-    b = np.ascontiguousarray(c.value[cols.where, kept].T, dtype=dtype)
+    kept = range(1 if parity == -1 else 0, most, 2 if parity else 1)
+    a = np.ascontiguousarray(rows.unit(kept), dtype=dtype)
+    b = np.ascontiguousarray(cols.unit(kept).T, dtype=dtype)
     rs, cs = (np.sqrt(p.second / p.q).astype(dtype) for p in (rows, cols))
     e = np.ascontiguousarray(e, dtype=dtype)
     out = np.empty(e.shape, dtype=dtype)

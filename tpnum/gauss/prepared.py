@@ -13,14 +13,15 @@ import numpy as np
 from tpnum.errors import FunctionError, LimitError
 from tpnum.functions import Function
 from tpnum.gauss.floating import underflow_is_zero
-from tpnum.gauss.hermite import Series, coefficients, series
+from tpnum.gauss.hermite import SMOOTH_DEGREE, coefficients, most_degrees, series
 from tpnum.gauss.moments import Profile, bound, distinct
 from tpnum.gauss.panels import Tabled, tabled
 from tpnum.gauss.rules import Kept, check_growth, knows_slope
+from tpnum.gauss.spans import spanned_series
+from tpnum.gauss.truncated import Series
 
-SMOOTH_DEGREE = 512
-KINKED_DEGREE = 1024
-"""Highest degrees of the series; beyond, panels are cheaper."""
+MANY = 48
+"""Rows from which on tables of their function are made."""
 
 
 @dataclass
@@ -71,6 +72,11 @@ class Prepared:
         if self.f.n_scalars:
             return scaled_rows(self.f, self.q, self.mean, (self.q,))
         return series_rows(self.f, self.q, self.mean)
+
+    def unit(self, kept: range, which: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Coefficients relative to the root of E f^2, of all rows or of some."""
+        assert self.series is not None
+        return self.series.unit(self.where[which], kept)
 
     def check_slope(self) -> None:
         """Raise LimitError where E f'^2 is infinite, or f' cannot be read off the values of f."""
@@ -156,8 +162,9 @@ def _closed_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
 def series_rows(f: Function, q: np.ndarray, mean: np.ndarray, kept: Kept | None = None) -> Prepared:
     kept = kept or Kept()
     (rows_q, rows_mean), where = distinct(q, mean)
-    most = KINKED_DEGREE if f.kinks else SMOOTH_DEGREE
-    made = series(bound(f, ()), rows_mean, rows_q, most, 1e-16, kept)
+    alone = bound(f, ())
+    made = spanned_series(alone, rows_q) if rows_q.size >= MANY and not np.any(rows_mean) else None
+    made = made or series(alone, rows_mean, rows_q, most_degrees(f), kept)
     return replace(_with(f, made, q, mean, where, (rows_mean, rows_q)), cache=_Cache(kept=kept))
 
 

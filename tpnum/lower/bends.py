@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.gauss.hermite import tails
+from tpnum.gauss.truncated import tails
 from tpnum.lower.numbers import inverse
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class CurveTables:
         assert first.series is not None
         assert second.series is not None
         ladder = min(first.series.ladder, second.series.ladder, key=len)
-        degrees = min(first.series.value.shape[1], second.series.value.shape[1])
+        degrees = min(first.series.degrees, second.series.degrees)
         sides = [_coefficients(p, degrees) for p in (first, second)]
         worst = np.sqrt(np.prod([_tail(coefs, ladder) for coefs, _ in sides], axis=0))
         rho = np.minimum((REACH / np.maximum(worst, 1e-300)) ** (1.0 / ladder), 1.0)

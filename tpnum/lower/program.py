@@ -299,7 +299,8 @@ class Program:
         axes = axes_of(grid, side)
         index = np.empty((positions(grid, side), self.selection.profiles[side].size), np.intp)
         padded(indices[side], axes, index, edge=True)
-        return (tables.rows, tables.cols)[side][k].astype(self.dtype)[index]
+        found = tables.unit(k, side, index.ravel())
+        return found.astype(self.dtype, copy=False).reshape(*index.shape, -1)
 
     # -- running ---------------------------------------------------------------------------------
 

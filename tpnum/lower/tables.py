@@ -22,8 +22,7 @@ class SeriesTables:
     """
 
     entries: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
-    rows: list[np.ndarray] = field(default_factory=list)
-    cols: list[np.ndarray] = field(default_factory=list)
+    sides: list[tuple[Prepared, Prepared, range]] = field(default_factory=list)
     terms: list[int] = field(default_factory=list)
     least: list[float] = field(default_factory=list)
 
@@ -32,30 +31,35 @@ class SeriesTables:
         assert first.series is not None
         assert second.series is not None
         parity = _parity(first, second)
-        degrees = min(first.series.value.shape[1], second.series.value.shape[1])
-        kept = slice(0 if parity >= 0 else 1, degrees, 2 if parity else 1)
-        left = first.series.value[:, kept][first.where]
-        right = second.series.value[:, kept][second.where]
-        start = sum(part.shape[1] for part in self.rows)
+        degrees = min(first.series.degrees, second.series.degrees)
+        kept = range(0 if parity >= 0 else 1, degrees, 2 if parity else 1)
+        count = len(kept)
+        start = sum(entry[1] for entry in self.entries)
         at = len(self.terms)
         terms, rho = reach(first, second, dtype, slope)
-        self.terms += np.minimum(-(-terms // 2) if parity else terms, left.shape[1]).tolist()
+        self.terms += np.minimum(-(-terms // 2) if parity else terms, count).tolist()
         self.least += (1.0 - rho).tolist()
         # the form without cancellation counts what was truncated as fully correlated: not with a kink's tail
         # what is smooth and has no end to its series is integrated: more exact than a series cut off
         alone = bool(first.f.kinks)
         same = (first.f == second.f) * (2 if rho[-1] == 1.0 else alone)
-        self.entries.append((start, left.shape[1], parity, same, at, len(self.terms) - at))
-        self.rows.append(left)
-        self.cols.append(right)
+        self.entries.append((start, count, parity, same, at, len(self.terms) - at))
+        self.sides.append((first, second, kept))
         return len(self.entries) - 1
+
+    def unit(self, number: int, side: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(rows, terms) coefficients of a series at one side, of all rows or of some."""
+        *both, kept = self.sides[number]
+        return both[side].unit(kept, which)
 
     def arrays(self, dtype: np.dtype, counts: tuple[int, int]) -> tuple[np.ndarray, ...]:
         """(entries, terms, least, row coefficients (R, K), column coefficients (K, C))."""
-        rows = np.concatenate([np.zeros((counts[0], 0)), *self.rows], axis=1)
-        cols = np.empty((sum(part.shape[1] for part in self.cols), counts[1]), dtype)
+        made = [self.unit(k, 0) for k in range(len(self.sides))]
+        rows = np.concatenate([np.zeros((counts[0], 0)), *made], axis=1)
+        cols = np.empty((rows.shape[1], counts[1]), dtype)
         start = 0
-        for part in self.cols:
+        for k in range(len(self.sides)):
+            part = self.unit(k, 1)
             for low in range(0, counts[1], 128):  # in pieces that a cache holds, or transposing is slow
                 cols[start : start + part.shape[1], low : low + 128] = part[low : low + 128].T
             start += part.shape[1]

@@ -1,4 +1,4 @@
-"""Variances of sums over positions: a pair of an example with itself, at the cells that they need."""
+"""Variances of carried states, and of sums over positions: pairs of an example with itself, at some cells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.evaluate.same import same_input
+from tpnum.evaluate.steps import Moments, walk
 from tpnum.kernels._arrays import aligned
+from tpnum.law import graph
 from tpnum.lower.blocks import BlockLayout
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import buffer_places
@@ -20,16 +22,17 @@ from tpnum.lower.unsupported import Unsupported
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tpnum.law import graph
     from tpnum.lower.layout import Layout
     from tpnum.lower.schedule import Schedule
 
 CHUNK = 32
 """Examples at a time."""
+STATES = 1024
+"""Examples whose states are followed together."""
 
 
 class Variances:
-    """E Z^2 of variables that are sums over positions, for all examples of a data set, each once.
+    """E Z^2 of carried states and of sums over positions, for all examples of a data set, each once.
 
     A profile pass over some of the examples asks for its `part`; what was found goes with the pass over all.
     """
@@ -40,20 +43,31 @@ class Variances:
         self._found: WeakKeyDictionary[ProfileValues, dict[graph.Key, np.ndarray]] = WeakKeyDictionary()
         self._lock = threading.RLock()
 
-    def __call__(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
+    def __call__(self, values: ProfileValues, node: graph.Carried1 | graph.Reduced) -> np.ndarray:
         """(N, *axes) for a profile pass over all examples."""
         with self._lock:
             found = self._found.setdefault(values, {})
             if node.key not in found:
-                found[node.key] = self._compute(values, node)
+                if isinstance(node, graph.Reduced):
+                    found[node.key] = self._compute(values, node)
+                else:
+                    found |= self._walk(values, node)
             return found[node.key]
 
-    def part(self, whole: ProfileValues, rows: slice) -> ProfileValues:
+    def _walk(self, whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarray]:
+        """The states of a recurrence, followed through all its steps."""
+        parts = []
+        for low in range(0, whole.size, STATES):
+            self.proceed()
+            parts.append(walk(self.part(whole, slice(low, low + STATES), Moments), node))
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+    def part(
+        self, whole: ProfileValues, rows: slice, kind: type[ProfileValues] = ProfileValues
+    ) -> ProfileValues:
         """The profile pass of some examples; what it needs of variances is that part of the whole's."""
         data = {name: x[rows] for name, x in whole.data.items()}
-        return ProfileValues(
-            whole.pairs, whole.side, data, whole.account, lambda _, node: self(whole, node)[rows]
-        )
+        return kind(whole.pairs, whole.side, data, whole.account, lambda _, node: self(whole, node)[rows])
 
     def _compute(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
         try:
