@@ -21,6 +21,8 @@ from tpnum.kernels._views import get, put, strip, table
 from tpnum.kernels.increments import constants, correlations, covariances, differences, gain, products, relu
 from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, expand, normal, scaled
 from tpnum.kernels.mixing import lowest, mix, reach
+from tpnum.kernels.piecewise import covariance
+from tpnum.kernels.reverse import bend, summed
 
 CHUNK, LONG = 16, 64
 """Cells that a stretch takes at a time: where it keeps values of its own, and where it keeps none."""
@@ -50,12 +52,16 @@ OPERATIONS = (
     "mix",  # a <- linear map n of b, axis by axis
     "load",  # a <- what buffer n holds for the cells
     "store",  # buffer n gains a at the cells that it has
+    "plain",  # a <- r_i c_j rho(b), parameter p
+    "bend",  # a <- r_i c_j / sqrt(1 - rho^2) of co-correlations b, 0 where rho is 1 to rounding; parameter p
+    "rows",  # buffer n gains the sums of a over lanes, by row and its position
+    "cols",  # buffer n gains a, by the column's position
 )
 """In the order of their codes."""
 
 (
     DATA, GAIN, ZERO, COPY, RECALL, CROSS, COVARIANCE, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO,
-    ADD_PRODUCT, ADD_OUTER, MULTIPLY, TIMES, FRESH, RELU, START, MIX, LOAD, STORE,
+    ADD_PRODUCT, ADD_OUTER, MULTIPLY, TIMES, FRESH, RELU, START, MIX, LOAD, STORE, PLAIN, BEND, ROWS, COLS,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 LAST_PADDED = COPY
@@ -277,6 +283,17 @@ def run(
                                 known = places[3, space, m] < 16
                                 for t in range(v):
                                     a[t] = buffers[at + t] if known else 0.0
+                            elif op == PLAIN:
+                                covariance(b, left, right, 0, i, 0, a)
+                            elif op == BEND:
+                                bend(a, b, left[0, i], right[0])
+                            elif op == ROWS:
+                                at = starts[n, 0] + (i - first_row) * starts[n, 1] + row
+                                put(buffers, at, get(buffers, at) + summed(a))
+                            elif op == COLS:
+                                at = starts[n, 0] + col * v
+                                for t in range(v):
+                                    put(buffers, at + t, get(buffers, at + t) + np.float64(a[t]))
                             elif op == STORE and places[3, space, m] < 16:
                                 at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
                                 for t in range(v):

@@ -88,7 +88,7 @@ def _multiply(a, b, c, d, r, s, more):
 
 
 @kernel
-def _bend(a, e, r, s):
+def bend(a, e, r, s):
     """1 - rho^2 = y (2 - y)."""
     for k in range(a.size):
         y = abs(e[k])
@@ -114,7 +114,8 @@ def _spread(totals, a, b, active, rows, cols, i, j):
 
 
 @reduction
-def _sum(a):
+def summed(a):
+    """The sum of a strip."""
     total = 0.0
     for k in range(a.size):
         total += a[k]
@@ -166,12 +167,12 @@ def _strip(
         elif op == PLAIN:
             covariance(b, rp, cp, p, i, j, a)
         elif op == BEND:
-            _bend(a, b, rp[p, i], cp[p, j : j + n])
+            bend(a, b, rp[p, i], cp[p, j : j + n])
         elif op == CHANNEL:
             if totals.size > 0:
                 _spread(totals, a, b, active[m], slopes1[m], slopes2[m], i, j)
             else:
-                firsts[m, r] += _sum(a)
+                firsts[m, r] += summed(a)
                 second = seconds[m, s : s + n]
                 for t in range(b.size):
                     second[t] += b[t]
@@ -208,7 +209,7 @@ def _strip(
             for t in range(n):
                 goal[t] = total[t]
         else:
-            sums[p, r] += _sum(total)
+            sums[p, r] += summed(total)
         total[:] = 0.0
     return missed
 

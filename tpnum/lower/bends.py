@@ -53,7 +53,8 @@ class Call:
 
     @property
     def roots(self) -> Sides:
-        return np.sqrt(self.first.q), np.sqrt(self.second.q)
+        row, col = self.variances
+        return np.sqrt(row), np.sqrt(col)
 
 
 def homogeneous(w: Writer, call: Call, what: str, bar: int) -> None:
@@ -66,8 +67,9 @@ def homogeneous(w: Writer, call: Call, what: str, bar: int) -> None:
         by_c = w.value_of("bend", call.e, p=w.number(rate * inverse(row), inverse(col)))
     else:
         w.gain_log(call, BOTH, w.ones, bar, w.plain_value(call))
-    w.gain_cov(call, w.ones, bar, by_c)
-    w.gain_log(call, BOTH, w.number(-row, col), bar, call.rho, by_c)
+    by_c = w.product(bar, by_c)
+    w.gain_cov(call, w.ones, by_c)
+    w.gain_log(call, BOTH, w.number(-row, col), call.rho, by_c)
 
 
 def error_function(w: Writer, call: Call, what: str, bar: int) -> None:

@@ -57,6 +57,12 @@ SLOTS = {
     "keep": "r",
     "load": "w",
     "store": "r",
+    "plain": "wr",
+    "bend": "wr",
+    "seed": "w",
+    "give": "r",
+    "rows": "r",
+    "cols": "r",
     "store_covariance": "r",
     "store_scaled": "r",
 }

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
     from tpnum.lower.builder import Instruction
 
-BUFFERED = ("load", "store")
+BUFFERED = ("load", "store", "seed", "give")
 """Operations that number cells in their own way."""
+SUMS = ("rows", "cols")
+"""Operations whose results no value holds."""
 APART = ("mix", *BUFFERED)
 """Operations beside which values are kept for all cells."""
 ENDS = (*APART, "keep")

@@ -11,7 +11,7 @@ from tpnum.kernels import cells as kernels
 from tpnum.kernels._arrays import aligned
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
-from tpnum.lower.loops import APART, STEPS, in_loops
+from tpnum.lower.loops import APART, BUFFERED, STEPS, SUMS, in_loops
 from tpnum.lower.numbers import axes_of, padded, positions
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
@@ -48,6 +48,7 @@ class Laid(NamedTuple):
 
 
 CODE = {name: number for number, name in enumerate(kernels.OPERATIONS)}
+CODE |= {"seed": CODE["load"], "give": CODE["store"]}  # of adjoints
 PIECE = 1 << 28
 """Numbers that are computed between two looks at whether to go on."""
 
@@ -64,12 +65,20 @@ class Program:
         lanes: int,
     ):
         self.layout, self.dtype, self.lanes = layout, dtype, lanes
-        selection = Selection(layout.level, profiles, dtype)
+        selection = self._select(profiles)
         self.selection, self.duals, self.height = selection, selection.duals, profiles[0].size
         self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
         self.subtracts = any(i.op == "normal" for i in selection.code)  # 1 - rho, from a rounded rho
         self._assemble()
-        self.buffer_sizes = [layout.buffer_size(node) for node in self.buffer_nodes]
+        self.buffer_sizes = [self._size(node) for node in self.buffer_nodes]
+
+    def _select(self, profiles: tuple[ProfileValues, ProfileValues]) -> Selection:
+        """The level's instructions."""
+        return Selection(self.layout.level, profiles, self.dtype)
+
+    def _size(self, buffer: Hashable) -> int:
+        """The cells of a buffer."""
+        return self.layout.buffer_size(buffer)  # type: ignore[arg-type]
 
     # -- code ------------------------------------------------------------------------------------
 
@@ -124,7 +133,7 @@ class Program:
         kept = {one.extra: one.reads[0] for one in code if one.op == "keep"}
         placed, kinds = allocate(code, kind, until, kept.values())
         self._states = {one.extra: places[0] for one, _, places in placed if one and one.op == "keep"}
-        self.buffer_nodes: list[int] = []
+        self.buffer_nodes: list[Hashable] = []
         rows: list[tuple[int, ...]] = []
         stretches: dict[int, list[int]] = {}
         k = 0
@@ -166,18 +175,22 @@ class Program:
             n = self.layout.maps[one.extra[1:]]
         elif one.op in ("load", "store"):
             n = self._buffer(one.extra[-1])
+        elif one.op in ("seed", "give"):
+            n = self._buffer(("adjoint", one.extra[-1]))
+        elif one.op in SUMS:
+            n = self._buffer((one.op, one.n))
         return (CODE[one.op], *registers, one.p, n, self.layout.spaces[self._space(one)], one.flag)
 
-    def _buffer(self, node: int) -> int:
+    def _buffer(self, node: Hashable) -> int:
         if node not in self.buffer_nodes:
             self.buffer_nodes.append(node)
         return self.buffer_nodes.index(node)
 
     @staticmethod
     def _space(one: Any) -> Hashable:
-        if one.op == "store" and one.extra[0] == "touched":
-            return one.extra[:3]
-        return one.extra if one.op in ("load", "store") else one.grid
+        if one.op in BUFFERED:
+            return one.extra[:3] if one.extra[0] == "touched" else one.extra
+        return one.grid
 
     def _goal(self, one: Any) -> Hashable:
         number = self.layout.maps[one.extra[1:]]

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class RectifiedValues(Values):
     """Values of a level, relus among them done in one instruction (`tpnum.lower.relus`)."""
 
+    fused: type[Relus] = Relus
+
     def __init__(self, level: Level, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
         super().__init__(level.roots, level.loaded, profiles, dtype)
         self.level = level
-        self.relus = Relus(level, self._roots, self._prepared)
+        self.relus = self.fused(level, self._roots, self._prepared)
         self._parts: dict[Key, int] = {}
 
     def _source(self, root: Root, k: int, out: int) -> int:

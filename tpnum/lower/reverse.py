@@ -171,6 +171,10 @@ class Writer(Forwards):
         self._channels[VALUE] = (VALUE, None, None, None)
         self.gain(VALUE, self.ones, self._adjoints[id(entry.node)], self.plain(entry.node))
 
+    def product(self, first: int, second: int) -> int:
+        """The register of a product."""
+        return self.value_of("multiply", first, second, p=self.ones)
+
     def gain(self, key: Hashable, number: int, *operands: int) -> None:
         """An adjoint gains a number times registers; what is all of it for now is not copied."""
         operands = tuple(self.narrow(list(operands), 3))

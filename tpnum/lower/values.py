@@ -315,10 +315,14 @@ class Values(Builder):
         try:
             e = self._input(call, grid)
             indices = self._index(call, grid, 0), self._index(call, grid, 1)
-            return self.dual(prepared, indices, e, "slope" in call.wanted, grid)
+            return self.dual(prepared, indices, e, self._steep(call), grid)
         except Unsupported as why:
             why.call = why.call or call
             raise
+
+    def _steep(self, call: graph.DualCall) -> bool:
+        """Whether the derivative kernel is computed too."""
+        return "slope" in call.wanted
 
     def _prepared(self, call: graph.DualCall, side: int) -> Prepared:
         fn, scalars = ((call.f, call.f_scalars), (call.g, call.g_scalars))[side]

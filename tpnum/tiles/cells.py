@@ -22,8 +22,9 @@ from tpnum.tiles.pool import Stopped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tpnum.evaluate.plan import Plan
+    from tpnum.evaluate.plan import Entry, Plan
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.law import graph
     from tpnum.lower.program import Kept
     from tpnum.lower.variances import Variances
     from tpnum.tiles.sinks import Sink
@@ -186,7 +187,7 @@ class CellWorker:
         if found is None:
             found = self._programs(rows, cols, self.work)
             for k, one in enumerate(found):
-                one.prepare(self._strips(cols), self._kept(k, one, slabs))
+                one.prepare(self.strips(cols), self._kept(k, one, slabs))
             with self._lock:
                 self._ready[key] = found
                 while len(self._ready) > READY:
@@ -199,7 +200,7 @@ class CellWorker:
         (n, m) = (profile.size for profile in self.profiles)
         return slice(rows, min(rows + self.slab, n)), slice(cols, min(cols + self.slab, m))
 
-    def _strips(self, cols: slice) -> list[slice]:
+    def strips(self, cols: slice) -> list[slice]:
         """Columns, as many at a time as there are lanes, counted from the first."""
         width = cols.stop - cols.start
         return [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
@@ -221,7 +222,7 @@ class CellWorker:
         buffers = np.zeros(block * per_row // 8 + 1)
         missed = np.zeros(block, np.int64)
         above, left = tile.rows.start % self.slab, tile.cols.start % self.slab
-        for k, strip in enumerate(self._strips(tile.cols), left // self.lanes):
+        for k, strip in enumerate(self.strips(tile.cols), left // self.lanes):
             own = tile.cols.start + strip.start - tile.rows.start if self.symmetric else -(1 << 40)
             last = height if not tile.mirror else min(height, own + strip.stop - strip.start)
             for low in range(0, last, block):
@@ -246,25 +247,11 @@ class CellWorker:
         strip: slice,
     ) -> None:
         """The outputs' buffers where their entries belong."""
-        low, high = rows
         for kind, entries in self.plan.entries.items():
             for entry in entries:
                 node = self.schedule.outputs[id(entry.node)]
-                at, size = starts[id(node)]
-                flat = buffers[at : at + size * (high - low) * self.lanes]
-                grid = grid_of(node)
-                sizes = [n for _, *both in grid for n in both]
-                values = flat.reshape(high - low, *sizes, self.lanes)[..., : strip.stop - strip.start]
-                names = [name for name, _, _ in grid]
-                order = [
-                    0,
-                    values.ndim - 1,
-                    *(1 + 2 * names.index(name) for name, _ in node.rows),
-                    *(2 + 2 * names.index(name) for name, _ in node.cols),
-                ]
-                where = (slice(low, high), strip, *entry.rows, *entry.cols)
-                goal = tuple(slice(None) if i is None else i for i in where)
-                blocks[kind][goal] += entry.weight * values.transpose(order)
+                values = block_of(node, buffers, starts[id(node)][0], rows, strip, self.lanes)
+                blocks[kind][place_of(entry, rows, strip)] += entry.weight * values
 
     def _again(self, blocks: dict[str, np.ndarray], tile: Tile, rows: slice, strip: slice) -> None:
         """Rows of a strip with pairs so close that their series do not converge."""
@@ -299,6 +286,30 @@ class CellWorker:
     def finish(self) -> None:
         own = self.symmetric and not self.plan.has_axes and not self.plan.axes[0]
         self.sink.done(exact_diagonals(self.plan, self.profiles[0]) if own else {})
+
+
+def block_of(
+    node: graph.Pair, buffers: np.ndarray, at: int, rows: tuple[int, int], strip: slice, lanes: int
+) -> np.ndarray:
+    """A view of all cells of a node in its buffer, (rows, columns, *axes of the row, *axes of the column)."""
+    grid, height = grid_of(node), rows[1] - rows[0]
+    sizes = [height, *(n for _, *both in grid for n in both), lanes]
+    flat = buffers[at : at + int(np.prod(sizes))]
+    values = flat.reshape(sizes)[..., : strip.stop - strip.start]
+    names = [name for name, _, _ in grid]
+    order = [
+        0,
+        values.ndim - 1,
+        *(1 + 2 * names.index(name) for name, _ in node.rows),
+        *(2 + 2 * names.index(name) for name, _ in node.cols),
+    ]
+    return values.transpose(order)
+
+
+def place_of(entry: Entry, rows: tuple[int, int], strip: slice) -> tuple[int | slice, ...]:
+    """Where an entry belongs in a block (rows, columns, *axes) of a kernel."""
+    where = (slice(*rows), strip, *entry.rows, *entry.cols)
+    return tuple(slice(None) if i is None else i for i in where)
 
 
 def _inside(whole: slice, piece: slice) -> slice:

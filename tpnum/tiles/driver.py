@@ -297,8 +297,9 @@ def _sums(
     goal = Against.of(against, shape, second is None, jets.mirrored)
     account = Account(rtol or RTOL, budget or BUDGET)
     with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
-        profiles = jets.profiles(first, second, account, Variances())
-        total, each = contracted(jets, profiles, both, names, goal, dtype, jobs)
+        variances = Variances()
+        profiles = jets.profiles(first, second, account, variances)
+        total, each = contracted(jets, profiles, both, names, goal, dtype, jobs, variances)
     account.warn()
     return Derivatives(total, each[0] if isinstance(wrt, str) else tuple(each))
 

@@ -25,6 +25,7 @@ from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
 from tpnum.program.lines import Data
 from tpnum.tiles.diagonal import exact_diagonals
+from tpnum.tiles.gradients.cells import CellAdjoints
 from tpnum.tiles.gradients.derivatives import Tiles, infinite, names_of, seeds, summed_windows
 from tpnum.tiles.gradients.reverse import Adjoints
 from tpnum.tiles.grid import adjoint_side, squares
@@ -34,6 +35,7 @@ from tpnum.tiles.sinks import ArraySink
 if TYPE_CHECKING:
     from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.lower.variances import Variances
     from tpnum.tiles.grid import Tile
 
 MORE = 2
@@ -136,6 +138,7 @@ def contracted(
     against: Against,
     dtype: np.dtype,
     n_jobs: int | None,
+    variances: Variances,
 ) -> tuple[Any, list[Any]]:
     """The contraction, and its derivatives by ``names``: the parameters of the plan, in order, and inputs.
 
@@ -146,7 +149,7 @@ def contracted(
         raise InputError("wrt: there is no x2 to differentiate by; x1 is both arguments of the kernel")
     if against.vector and "x2" in names:
         raise InputError("against: a vector goes with x1 and deviations; the gradient by x2 takes a matrix")
-    made = _Sums(plan, profiles, kind, names, against, _Gradients(plan, inputs, names))
+    made = _Sums(plan, profiles, kind, names, against, _Gradients(plan, inputs, names), variances)
     if plan.entries[kind]:
         run(made, n_jobs, None)
     value, params, gradients = made.results()
@@ -201,6 +204,7 @@ class _Sums(Tiles):
         names: tuple[str, ...],
         against: Against,
         gradients: _Gradients,
+        variances: Variances,
     ):
         self.plan, self.profiles, self.kind, self.against = plan, profiles, kind, against
         self.gradients, self.inputs = gradients, bool(gradients.names)
@@ -209,19 +213,24 @@ class _Sums(Tiles):
         self.symmetric = profiles[0] is profiles[1]
         self.moving = Moving(self.inputs)
         self.adjoints: Adjoints | None = None
+        self.cells: CellAdjoints | None = None
         self.tangents: tuple[ProfileTangents, ProfileTangents] | None = None
         (self.line, *more) = profiles[0].data
         if not plan.has_axes and plan.axes == ((), ()) and not (self.inputs and more):
             self._write_tape(total)
         elif against.vector:
             self.tangents = self._tangents(total)
+        elif not self.inputs:
+            try:
+                self.cells = CellAdjoints(plan, profiles, variances, self.moving, total)
+            except Unsupported:
+                pass
         if self.adjoints is None:
             self.plan = plan = summed_windows(plan)
         same = self.symmetric and plan.mirrored
         sizes = profiles[0].size, profiles[1].size
-        self.tiles = (
-            squares(*sizes, adjoint_side(plan), same) if self.adjoints is None else self.adjoints.tiles
-        )
+        compiled = self.adjoints or self.cells
+        self.tiles = squares(*sizes, adjoint_side(plan), same) if compiled is None else compiled.tiles
         lines = gradients.lines
         first = ProfileAdjoints(profiles[0], self.moving, total, lines[0])
         second = first if self.symmetric else ProfileAdjoints(profiles[1], self.moving, total, lines[1])
@@ -258,6 +267,9 @@ class _Sums(Tiles):
         parts: list[tuple[Tile, Part]] = []
         if not weights.any():  # as of all tiles but those on the diagonal, where it is asked for alone
             pass
+        elif self.cells is not None:
+            value, params, sides = self.cells.contract(tile, weights)
+            parts.append((tile, Part(value, params[: self.count], sides)))
         elif self.adjoints is None:
             parts.append((tile, self._by_graph(tile)))
         else:

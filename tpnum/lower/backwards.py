@@ -1,0 +1,428 @@
+"""A level of cells and its adjoint: code for the way back behind that for the way forwards.
+
+The way back is made of instructions of the same machine (`tpnum.kernels.cells`): the adjoint of an index map
+is a map, sums and products pass by the product rule, functions of two Gaussians as in `tpnum.lower.bends`,
+all on plain covariances.  Where it reaches a coefficient or a quantity of one input it ends in a `Channel`:
+sums of an adjoint by rows or by columns, position by position.  Adjoints of what other regions made go to
+buffers beside theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tpnum.jets import slopes_of
+from tpnum.law import graph
+from tpnum.lower.bends import BOTH, RULES, Call
+from tpnum.lower.builder import both, sides
+from tpnum.lower.forms import spelled
+from tpnum.lower.layout import Layout, _readers
+from tpnum.lower.network import grid_of
+from tpnum.lower.numbers import Number, axes_of, positions
+from tpnum.lower.program import Program
+from tpnum.lower.relus import Relus
+from tpnum.lower.schedule import Level
+from tpnum.lower.select import Selection
+from tpnum.lower.unsupported import Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from tpnum.evaluate.profile import ProfileValues
+    from tpnum.law.moving import Moving
+    from tpnum.lower.builder import Instruction
+    from tpnum.lower.forwards import Sides
+    from tpnum.lower.linear import Cell, Pull
+    from tpnum.lower.network import Grid, Root
+    from tpnum.lower.relus import Key, Rectified
+
+    Profiles = tuple[ProfileValues, ProfileValues]
+
+EFFECTS = ("store", "give", "rows", "cols", "keep")
+"""Operations that are there for what they leave behind."""
+
+
+class Asked(NamedTuple):
+    """What is differentiated by: ``moving`` nodes, and ``count`` parameters; ``values`` says to store outputs."""
+
+    moving: Moving
+    count: int
+    values: bool
+
+
+class Channel(NamedTuple):
+    """Where sums of an adjoint on a grid belong: to coefficients with ``slopes``, or to a quantity of one input.
+
+    With ``log`` it is the adjoint of half the logarithm of that quantity.
+    """
+
+    grid: Grid
+    side: int
+    slopes: np.ndarray | None
+    node: graph.Profile | None
+    log: bool
+
+
+@dataclass(frozen=True)
+class CellCall(Call):
+    """A call of a dual whose variances are those of the positions of a grid."""
+
+    q: Sides = (np.zeros(1), np.zeros(1))
+
+    @property
+    def variances(self) -> Sides:
+        return self.q
+
+
+class Unfused(Relus):
+    """Every relu by itself: the way back reads what is in between."""
+
+    def _match(self) -> dict[Key, Rectified]:
+        return {}
+
+
+class Backwards(Selection):
+    """The code of a level, forwards and back."""
+
+    fused = Unfused
+
+    def __init__(self, level: Level, profiles: Profiles, dtype: np.dtype, asked: Asked):
+        self.asked, self.moving = asked, asked.moving
+        self.channels: list[Channel] = []
+        self._at: dict[tuple[int, Grid], int] = {}
+        self._known: dict[tuple[int, Grid], CellCall] = {}
+        self._values: dict[int, int] = {}
+        self._roots_bars: dict[int, int] = {}
+        self._bars: dict[int, int] = {}
+        self._logs: dict[tuple[int, int], tuple[CellCall, Grid, int]] = {}
+        super().__init__(level, profiles, dtype)
+
+    def _run(self) -> None:
+        super()._run()
+        order = self.level.network.order
+        first = {id(node.call): id(node) for node in reversed(order) if isinstance(node, graph.Dual)}
+        own, loaded = ({id(root.node): root for root in roots} for roots in (self.level.roots, self.level.loaded))
+        for node in reversed(order):
+            if id(node) in own:
+                self._back_root(own[id(node)])
+            elif id(node) in loaded and id(node) in self._roots_bars:
+                extra = ("buffer", id(node))
+                self.emit("give", self._roots_bars.pop(id(node)), grid=grid_of(node), p=-1, extra=extra)
+            if id(node) in self._bars:
+                self._back(node, self._bars.pop(id(node)))
+            if isinstance(node, graph.Dual) and first[id(node.call)] == id(node):
+                self._end_logs(node.call)
+        self.code = _live(self.code)
+
+    def _store(self, root: Root) -> None:
+        if self.asked.values:
+            super()._store(root)
+
+    def _steep(self, call: graph.DualCall) -> bool:
+        return True
+
+    def _input(self, call: graph.DualCall, grid: Grid) -> int:
+        made = super()._input(call, grid)
+        self._at[id(call), grid] = made
+        return made
+
+    # -- values ----------------------------------------------------------------------------------
+
+    def known(self, call: graph.DualCall, grid: Grid) -> CellCall:
+        """A call as the rules of `tpnum.lower.bends` read it."""
+        if (id(call), grid) not in self._known:
+            image, steep = self._call(call, grid)
+            first, second = self._prepared(call, 0), self._prepared(call, 1)
+            q, q2 = (p.q[self._index(call, grid, side)] for side, p in enumerate((first, second)))
+            e = self._at[id(call), grid]
+            rho = self.value_of("plain", e, p=self._one(grid), grid=grid)
+            self._known[id(call), grid] = CellCall(call, e, rho, image, steep, first, second, q=(q, q2))
+        return self._known[id(call), grid]
+
+    def plain_value(self, call: CellCall, grid: Grid) -> int:
+        """E f g of a call."""
+        moments = call.graph.moments
+        if id(call.graph) not in self._values:
+            p = self.numbers.place(grid, sides(lambda k: Number(1.0, ((moments[k], 0.5),))))
+            self._values[id(call.graph)] = self.value_of("plain", call.image, p=p, grid=grid)
+        return self._values[id(call.graph)]
+
+    def _plain_of(self, node: graph.Pair, grid: Grid) -> int:
+        """A node's covariance."""
+        if self._computed(node) and node.what == "value":
+            return self.plain_value(self.known(node.call, grid), grid)
+        return self._covariance(node, grid)
+
+    def _one(self, grid: Grid) -> int:
+        return self.numbers.place(grid, both(1.0))
+
+    # -- adjoints --------------------------------------------------------------------------------
+
+    def product(self, grid: Grid, number: int, *operands: int) -> int:
+        """A number times registers."""
+        made, *rest = operands
+        for other in rest:
+            made = self.value_of("multiply", made, other, grid=grid)
+        return made if number == self._one(grid) else self.value_of("times", made, p=number, grid=grid)
+
+    def _more(self, old: int, grid: Grid, number: int, *operands: int) -> int:
+        """An adjoint with more of it, -1 for none before."""
+        if old < 0:
+            return self.product(grid, number, *operands)
+        *others, last = operands
+        if not others:
+            return self.value_of("add", old, last, p=number, grid=grid)
+        first = self.product(grid, self._one(grid), *others)
+        return self.value_of("add_product", old, first, last, p=number, grid=grid)
+
+    def gain(self, node: graph.Pair, grid: Grid, number: int, *operands: int) -> None:
+        """More of a node's adjoint."""
+        if self.moving.pair(node):
+            bars = self._roots_bars if id(node) in self._roots else self._bars
+            bars[id(node)] = self._more(bars.get(id(node), -1), grid, number, *operands)
+
+    def gain_log(self, call: CellCall, grid: Grid, side: int, number: int, *operands: int) -> None:
+        """More of the adjoint of log q / 2 of a call's rows (0), columns (1) or both."""
+        if any(self.moving.profile(call.graph.vars[s]) for s in ((0, 1) if side == BOTH else (side,))):
+            key = id(call.graph), side
+            old = self._logs[key][2] if key in self._logs else -1
+            self._logs[key] = call, grid, self._more(old, grid, number, *operands)
+
+    def _end_logs(self, call: graph.DualCall) -> None:
+        for side in (0, 1, BOTH):
+            if (id(call), side) in self._logs:
+                _, grid, bar = self._logs.pop((id(call), side))
+                for s in (0, 1) if side == BOTH else (side,):
+                    self._quantity(grid, s, call.vars[s], bar, log=True)
+
+    def _quantity(self, grid: Grid, side: int, node: graph.Profile, bar: int, log: bool = False) -> None:
+        """The end of a way back at a quantity of the row or of the column."""
+        if self.moving.profile(node):
+            self.emit(("rows", "cols")[side], bar, grid=grid, p=-1, n=len(self.channels))
+            self.channels.append(Channel(grid, side, None, node, log))
+
+    def _coefficient(self, slopes: np.ndarray, grid: Grid, *operands: int) -> None:
+        """The end of one at a coefficient."""
+        if slopes.any():
+            bar = self.product(grid, self._one(grid), *operands)
+            self.emit("rows", bar, grid=grid, p=-1, n=len(self.channels))
+            self.channels.append(Channel(grid, 0, slopes, None, False))
+
+    def _back_root(self, root: Root) -> None:
+        """Through the chains of a root to its atoms."""
+        if not self.moving.pair(root.node):
+            return
+        grid = grid_of(root.node)
+        bar = self._roots_bars.pop(id(root.node), -1)
+        if root in self.level.stored and not root.pooled:
+            seed = self.value_of("seed", grid=grid, extra=("buffer", id(root.node)))
+            bar = self._more(bar, grid, self._one(grid), seed)
+        if bar < 0 and not root.pooled:
+            return
+        for k, group in enumerate(root.groups):
+            if group.carried:
+                raise Unsupported("the way back through a recurrence")
+            if not any(self._moves(coef, atom) for coef, atom in group.atoms):
+                continue
+            made, below = bar, grid
+            if group.chain:
+                key: Hashable = grid
+                below = self._below(root, k)
+                if root.pooled:
+                    key = ("touched", id(root), k)
+                    made = self.value_of("seed", grid=key, extra=(*key, id(root.node)))  # type: ignore
+                extra = ("map", "back", id(root), k)
+                made = self.value_of("mix", made, grid=key, extra=extra)  # type: ignore[arg-type]
+            for coef, atom in group.atoms:
+                self._back_atom(root, coef, atom, made, below)
+
+    def _moves(self, coef: float, atom: graph.Pair) -> bool:
+        return bool(slopes_of(coef, self.asked.count).any()) or self.moving.pair(atom)
+
+    def _back_atom(self, root: Root, coef: float, atom: graph.Pair, bar: int, grid: Grid) -> None:
+        if isinstance(atom, graph.Shared):
+            self._coefficient(slopes_of(coef * atom.value, self.asked.count), grid, bar)
+            return
+        slopes = slopes_of(coef, self.asked.count)
+        if slopes.any():
+            self._coefficient(slopes, grid, bar, self._plain_of(atom, grid))
+        number = self.numbers.place(grid, (Number(float(coef)), Number(1.0)))
+        if atom is root.node:  # a root that is no sum
+            self._bars[id(atom)] = self._more(self._bars.get(id(atom), -1), grid, number, bar)
+        else:
+            self.gain(atom, grid, number, bar)
+
+    def _back(self, node: graph.Pair, bar: int) -> None:
+        """From the adjoint of a node that is no root to what it is of."""
+        grid = grid_of(node)
+        match node:
+            case graph.Dual():
+                call = node.call
+                prepared = self._prepared(call, 0), self._prepared(call, 1)
+                family = call.f.closed[0] if call.f.closed is not None and call.f == call.g else ""
+                closed = all(one.kind == "closed" for one in prepared)
+                if not closed or family not in RULES or call.f_scalars or any(map(self.moving.profile, call.means)):
+                    raise Unsupported("the way back through a function without closed forms")
+                RULES[family](Rules(self, grid), self.known(call, grid), node.what, bar)  # type: ignore[arg-type]
+            case graph.Sum():
+                for part in spelled(node):
+                    self._back_part(part, bar, grid)
+            case graph.Gram():
+                raise Unsupported("the way back to data")
+            case _:
+                raise Unsupported(f"the way back through a {type(node).__name__} node")
+
+    def _back_part(self, part: graph.Part, bar: int, grid: Grid) -> None:
+        """The product rule."""
+        coef, pairs = part.coef, []
+        for pair in part.pairs:
+            if isinstance(pair, graph.Shared):
+                coef = coef * pair.value
+            else:
+                pairs.append(pair)
+        factors = [(factor, side) for side, group in enumerate((part.rows, part.cols)) for factor in group]
+
+        def number(coef: float, left_out: int = -1) -> int:
+            used = [one for k, one in enumerate(factors) if k != left_out]
+            powers = [tuple((p, 1.0) for p, s in used if s == side) for side in (0, 1)]
+            return self.numbers.place(grid, (Number(coef, powers[0]), Number(1.0, powers[1])))
+
+        for k, pair in enumerate(pairs):
+            if self.moving.pair(pair):
+                others = [self._plain_of(other, grid) for other in pairs[:k] + pairs[k + 1 :]]
+                self.gain(pair, grid, number(float(coef)), bar, *others)
+        slopes = slopes_of(coef, self.asked.count)
+        moved = [k for k, (factor, _) in enumerate(factors) if self.moving.profile(factor)]
+        if not slopes.any() and not moved:
+            return
+        values = [self._plain_of(pair, grid) for pair in pairs]
+        if slopes.any():
+            self._coefficient(slopes, grid, self.product(grid, number(1.0), bar, *values))
+        for k in moved:
+            factor, side = factors[k]
+            self._quantity(grid, side, factor, self.product(grid, number(float(coef), k), bar, *values))
+
+
+class Rules:
+    """What the rules of `tpnum.lower.bends` write with, at the cells of a grid."""
+
+    def __init__(self, code: Backwards, grid: Grid):
+        self.code, self.grid = code, grid
+        self.ones = code._one(grid)
+
+    def number(self, row: np.ndarray, col: np.ndarray) -> int:
+        """A number of rows and columns, position by position."""
+        return self.code.numbers.block(self.grid, (np.asarray(row)[None], np.asarray(col)[None]))
+
+    def constant(self, value: float) -> int:
+        return self.code.numbers.place(self.grid, (Number(float(value)), Number(1.0)))
+
+    def value_of(self, op: str, *reads: int, p: int) -> int:
+        if op == "multiply":
+            return self.code.product(self.grid, p, *reads)
+        return self.code.value_of(op, *reads, p=p, grid=self.grid)
+
+    def product(self, first: int, second: int) -> int:
+        return self.code.product(self.grid, self.ones, first, second)
+
+    def plain_value(self, call: CellCall) -> int:
+        return self.code.plain_value(call, self.grid)
+
+    def gain_cov(self, call: CellCall, number: int, *operands: int) -> None:
+        self.code.gain(call.graph.cov, self.grid, number, *operands)
+
+    def gain_log(self, call: CellCall, side: int, number: int, *operands: int) -> None:
+        self.code.gain_log(call, self.grid, side, number, *operands)
+
+
+def _live(code: list[Instruction]) -> list[Instruction]:
+    """The instructions that something is made of in the end."""
+    made, read = [], set()
+    for one in reversed(code):
+        if one.op in EFFECTS or read & {v for v in one.makes if v >= 0}:
+            made.append(one)
+            read |= {v for v in one.reads if v >= 0}
+    return made[::-1]
+
+
+class BackwardsLayout(Layout):
+    """A level laid out with its maps turned round as well."""
+
+    def __init__(self, level: Level, buffers: dict[int, list[dict[Cell, int]]]):
+        super().__init__(level, buffers)
+        for root in level.roots:
+            for k, group in enumerate(root.groups):
+                if group.chain and (id(root), k) in level.pulls:
+                    self._turned(root, k)
+
+    def _turned(self, root: Root, k: int) -> None:
+        """The transpose of a map, on covariances."""
+        group = root.groups[k]
+        below = next(grid_of(a) for _, a in group.atoms if Level.on_cells(a))
+        above = grid_of(root.node)
+        pull = self.level.network.pull(group.chain, tuple(name for name, _, _ in above), False)
+        starts = np.zeros((self.axes, self.most), np.int64)
+        for t, slot in enumerate(self.level.slots):
+            link = self._link(pull, slot)
+            for u, component in enumerate(self.level.components[t]):
+                sources = self._real(below, slot, component.get(below, []))
+                back = self._upwards(root, pull, slot, component, sources)
+                starts[t, u] = len(self._pointer) - 1
+                for cell in sources:
+                    for goal, weight in sorted(back.get(cell, {}).items()):
+                        self._index.append(goal)
+                        self._weights.append(weight)
+                    self._pointer.append(len(self._index))
+        self.maps["back", id(root), k] = len(self._starts)  # type: ignore[index]
+        self._starts.append(starts)
+        self._goals.append((self.spaces[below], 0))
+
+    def _upwards(
+        self, root: Root, pull: Pull, slot: str, component: dict[Grid, list[Cell]], sources: list[Cell]
+    ) -> dict[Cell, dict[int, float]]:
+        """Per cell below the numbers of the cells above that read it, and their weights."""
+        link, above = self._link(pull, slot), grid_of(root.node)
+        found: dict[Cell, dict[int, float]] = {}
+        if root.pooled:
+            numbers = self._numbers(root, slot) if link and link[0] else {(0, 0): 0}
+            assert numbers is not None
+            readers = _readers(pull, link, numbers)
+            touched = {cell for source in sources for cell, _ in readers.get(source, ())}
+            asked = sorted(touched, key=numbers.__getitem__) if link and link[0] else [(0, 0)]
+            places = {cell: k for k, cell in enumerate(asked)}
+            for source in sources:
+                found[source] = {places[cell]: weight for cell, weight in readers.get(source, ())}
+            return found
+        cells = self._real(above, link[0] or slot, component.get(above, [])) if link else [(0, 0)]
+        for place, cell in enumerate(cells):
+            for source, weight in (pull(link, cell) if link else {(0, 0): 1.0}).items():
+                found.setdefault(source, {})[place] = weight
+        return found
+
+
+class BackwardsProgram(Program):
+    """The code of a level and its adjoint over the profiles of a tile's rows and columns."""
+
+    def __init__(
+        self, layout: BackwardsLayout, schedule, profiles: Profiles, dtype: np.dtype, lanes: int, asked: Asked
+    ):
+        self.asked = asked
+        super().__init__(layout, schedule, profiles, dtype, lanes)
+
+    def _select(self, profiles: Profiles) -> Selection:
+        made = Backwards(self.layout.level, profiles, self.dtype, self.asked)
+        self.channels = made.channels
+        return made
+
+    def _size(self, buffer: Hashable) -> int:
+        """The cells of a buffer or of its adjoint; the positions of a channel."""
+        match buffer:
+            case ("adjoint", int() as node):
+                return self.layout.buffer_size(node)
+            case ("rows" | "cols", int() as number):
+                channel = self.channels[number]
+                return positions(channel.grid, channel.side)
+        return super()._size(buffer)

@@ -1,0 +1,187 @@
+"""Contractions of kernels of nets with index axes, and their gradients: cells forwards and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpnum.evaluate.returns import Gathered
+from tpnum.kernels._arrays import aligned
+from tpnum.lower.backwards import Asked, BackwardsLayout, BackwardsProgram
+from tpnum.lower.blocks import BlockLevel
+from tpnum.lower.loops import SUMS
+from tpnum.lower.numbers import axes_of, inverse, positions
+from tpnum.lower.program import Program
+from tpnum.lower.regions import lanes, program
+from tpnum.lower.unsupported import Unsupported
+from tpnum.tiles.cells import BUFFERS, CellWorker, block_of, place_of
+from tpnum.tiles.sinks import ArraySink
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from tpnum.evaluate.plan import Entry, Plan
+    from tpnum.evaluate.profile import ProfileValues
+    from tpnum.law import graph
+    from tpnum.law.moving import Moving
+    from tpnum.lower.backwards import Channel
+    from tpnum.lower.variances import Variances
+    from tpnum.tiles.grid import Tile
+
+    Places = dict[Hashable, tuple[int, int]]
+
+
+class CellAdjoints(CellWorker):
+    """Weighted sums over tiles: the regions that others read forwards, then all of them forwards and back."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        profiles: tuple[ProfileValues, ProfileValues],
+        variances: Variances,
+        moving: Moving,
+        count: int,
+    ):
+        self.moving, self.count = moving, count
+        (self.kind,) = plan.entries
+        super().__init__(plan, profiles, ArraySink({self.kind: np.empty(0)}), np.dtype(np.float64), None, variances)
+        levels = self.schedule.levels
+        if any(isinstance(level, BlockLevel) for level in levels):
+            raise Unsupported("some regions are not compiled")
+        outputs = {id(node) for node in self.schedule.outputs.values()}
+        self._last = [all(id(root.node) in outputs for root in level.stored) for level in levels]
+        self._ways = [BackwardsLayout(level, self.schedule.buffers) for level in levels]
+        one = slice(0, 1)
+        back = self._back((self._part(0, one), self._part(1, one)))
+        self.lanes = min(self.lanes, lanes(self.work, back, self.lanes))
+
+    def _back(self, profiles: tuple[ProfileValues, ProfileValues]) -> list[BackwardsProgram]:
+        """From the last region to the first."""
+        found = []
+        for layout, last in zip(self._ways, self._last, strict=True):
+            asked = Asked(self.moving, self.count, last)
+            found.append(BackwardsProgram(layout, self.schedule, profiles, self.work, self.lanes, asked))
+        return found[::-1]
+
+    def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program]:
+        both = self._part(0, rows), self._part(1, cols)
+        forwards = [
+            program(layout, self.schedule, both, dtype, self.lanes)
+            for layout, last in zip(self.layouts, self._last, strict=True)
+            if not last
+        ]
+        return [*forwards, *self._back(both)]
+
+    def contract(
+        self, tile: Tile, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, tuple[Gathered, Gathered]]:
+        """The sum, its derivatives by the coefficients of pairs, and what rows and columns gather."""
+        programs = self.ready(tile)
+        height = tile.rows.stop - tile.rows.start
+        block = int(np.clip(BUFFERS // (8 * max(self._places(programs, 1)[1], 1)), 1, height))
+        scratch = aligned(max(p.work_cells for p in programs) * self.lanes, self.work)
+        sums = _Sums(programs, tile, self.lanes)
+        value = 0.0
+        missed = np.zeros(block, np.int64)
+        above, left = tile.rows.start % self.slab, tile.cols.start % self.slab
+        for k, strip in enumerate(self.strips(tile.cols), left // self.lanes):
+            own = tile.cols.start + strip.start - tile.rows.start if self.symmetric else -(1 << 40)
+            last = height if not tile.mirror else min(height, own + strip.stop - strip.start)
+            for low in range(0, last, block):
+                rows = low, min(low + block, last)
+                places, size = self._places(programs, rows[1] - low)
+                buffers = np.zeros(size + 1)
+                for entry, node in self._entries():
+                    view = block_of(node, buffers, places[-1]["adjoint", id(node)][0], rows, strip, self.lanes)
+                    view += entry.weight * weights[place_of(entry, rows, strip)]
+                for one, starts in zip(programs, places, strict=True):
+                    here = above + low, above + rows[1]
+                    one.run(k, here, above + own, buffers, starts, scratch, missed, self._proceed)
+                for entry, node in self._entries():
+                    view = block_of(node, buffers, places[-1][id(node)][0], rows, strip, self.lanes)
+                    value += float(entry.weight * (view * weights[place_of(entry, rows, strip)]).sum())
+                sums.take(buffers, places, rows, strip)
+        return (np.asarray(value), *sums.results(self.profiles, self.count))
+
+    def _entries(self) -> Iterator[tuple[Entry, graph.Pair]]:
+        """The entries of the kernel, and the nodes whose buffers they are in."""
+        for entry in self.plan.entries[self.kind]:
+            yield entry, self.schedule.outputs[id(entry.node)]
+
+    def _places(self, programs: list[Program], rows: int) -> tuple[list[Places], int]:
+        """Where every program's buffers begin for so many rows, and the numbers that they are in all.
+
+        Buffers and their adjoints are shared; sums by rows and columns are not.
+        """
+        shared: Places = {}
+        found: list[Places] = []
+        at = 0
+        for one in programs:
+            own: Places = {}
+            for name, cells in zip(one.buffer_nodes, one.buffer_sizes, strict=True):
+                kind = name[0] if isinstance(name, tuple) else ""
+                goal = own if kind in SUMS else shared
+                if name not in goal:
+                    goal[name] = at, cells
+                    at += cells * {"rows": rows, "cols": self.lanes}.get(kind, rows * self.lanes)
+            found.append(own)
+        return [shared | own for own in found], at
+
+
+class _Sums:
+    """The sums by rows and by columns of a tile's channels."""
+
+    def __init__(self, programs: list[Program], tile: Tile, lanes: int):
+        self.tile, self.lanes = tile, lanes
+        self.channels: list[tuple[int, Channel, np.ndarray]] = []
+        for k, one in enumerate(programs):
+            if isinstance(one, BackwardsProgram):
+                for channel in one.channels:
+                    at = tile.cols if channel.side else tile.rows
+                    size = positions(channel.grid, channel.side)
+                    self.channels.append((k, channel, np.zeros((at.stop - at.start, size))))
+        self.names = [
+            (SUMS[channel.side], n)
+            for one in programs
+            if isinstance(one, BackwardsProgram)
+            for n, channel in enumerate(one.channels)
+        ]
+
+    def take(
+        self, buffers: np.ndarray, places: list[Places], rows: tuple[int, int], strip: slice
+    ) -> None:
+        """What a strip of columns and some rows add."""
+        height, width = rows[1] - rows[0], strip.stop - strip.start
+        for (k, channel, total), name in zip(self.channels, self.names, strict=True):
+            at, size = places[k][name]
+            if channel.side:
+                part = buffers[at : at + size * self.lanes].reshape(size, self.lanes)
+                total[strip] += part[:, :width].T
+            else:
+                total[slice(*rows)] += buffers[at : at + size * height].reshape(height, size)
+
+    def results(
+        self, profiles: tuple[ProfileValues, ProfileValues], count: int
+    ) -> tuple[np.ndarray, tuple[Gathered, Gathered]]:
+        """The derivatives by coefficients, and the adjoints of quantities of rows and of columns."""
+        params, sides = np.zeros(count), (Gathered(), Gathered())
+        for _, channel, total in self.channels:
+            if channel.slopes is not None:
+                params += channel.slopes * total.sum()
+                continue
+            node, side = channel.node, channel.side
+            assert node is not None
+            profile, at = profiles[side], (self.tile.rows, self.tile.cols)[side]
+            axes = axes_of(channel.grid, side)
+            made = total.reshape(-1, *(n + 1 for _, n in axes))
+            made = made[(slice(None), *(slice(0, n) for _, n in axes))]
+            own = [name for name, _ in profile.axes(node)]
+            names = [name for name, _ in axes]
+            lost = tuple(1 + k for k, name in enumerate(names) if name not in own)
+            left = [name for name in names if name in own]
+            made = made.sum(axis=lost).transpose([0, *(1 + left.index(name) for name in own)])
+            if channel.log:
+                made = made * (0.5 * inverse(np.asarray(profile(node)))[at])
+            sides[side].add(node, made)
+        return params, sides
