@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property, singledispatchmethod
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
