@@ -77,7 +77,7 @@ def write(
     with ExitStack() as stack:
         runner = stack.enter_context(_closing(backend_of(backend, scheduler, n_jobs)))
         if not runner.shares:
-            _portable(job, target)
+            portable(job, target)
         if known is None:
             with _named(target):
                 target.create(layout, facts)
@@ -307,7 +307,7 @@ class _named:
         raise StoreError(f"{self._name} cannot be written: {error.strerror or error}; {stays}") from error
 
 
-def _portable(job: Job, target: Target) -> None:
+def portable(job: Job, target: Target) -> None:
     """Refuse for other processes what only this one knows."""
     for program in programs_of(job):
         try:
