@@ -19,7 +19,7 @@ from tpnum.tiles.data import Held
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.stores import layout as layouts
 from tpnum.tiles.stores.npy_files import NpyFiles
-from tpnum.tiles.stores.runs import portable
+from tpnum.tiles.stores.runs import portable, work_apart
 from tpnum.tiles.stores.targets import on_disk, target_of
 from tpnum.tiles.tasks import Job
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tpnum.nn.base import Layer
     from tpnum.program import Program
     from tpnum.tiles.stores.layout import Layout
+    from tpnum.tiles.stores.targets import Target
 
 SMALL = 64
 """Examples of the smallest tile that is tried."""
@@ -105,10 +106,7 @@ def store_plan(
         sides = layouts.FULL if plan.mirrored else layouts.WHOLE
         shape = (n, n, *plan.axes[0], *plan.axes[1])
         layout = layouts.cut(kinds, shape, dtype, job.pairs(), None, sides)
-        start = 0.0
-        if backend == "processes":
-            portable(job, target)
-            start = in_a_fresh_process(_started, job)
+        start = _started(job, target, folder) if backend == "processes" else 0.0
     finally:
         job.forget()
     writing, bandwidth = _written(layout, folder, isinstance(target, NpyFiles))
@@ -136,9 +134,20 @@ def store_plan(
     )
 
 
-def _started(job: Job) -> float:
-    """Processor seconds of this process once it has done a first task."""
-    job.compute(Tile(slice(0, 1), slice(0, 1), False))
+def _started(job: Job, target: Target, folder: Path) -> float:
+    """Processor seconds of a fresh process until it has done a small task."""
+    portable(job, target)
+    sides = layouts.FULL if job.plan().mirrored else layouts.WHOLE
+    few = layouts.cut(job.kinds, job.shape(), job.dtype, 1, 1, sides)
+    with tempfile.TemporaryDirectory(prefix=".tpnum-", dir=folder) as place:
+        name = "K.npy" if isinstance(target, NpyFiles) else "K.zarr"
+        small = target_of(str(Path(place, name)), job.kinds)
+        small.create(few, {})
+        return float(in_a_fresh_process(_timed, job, small, few))
+
+
+def _timed(job: Job, target: Target, layout: Layout) -> float:
+    work_apart(job, target, layout, layout.tiles[0])
     return time.process_time()
 
 
