@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import importlib
 import os
 import signal
@@ -28,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     be resumed, 130 for Ctrl-C; any other signal that ends it leaves by `SystemExit` with
     128 and its number.
     """
+    atexit.register(gc.freeze)  # looking for garbage at the end takes half a second, and nothing needs it
     try:
         args = build().parse_args(argv)
         with _terminable(), _short_warnings():

@@ -110,7 +110,8 @@ class Processes:
 
     def close(self, now: bool) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=True, kill_workers=now)
+            # tidying up a whole interpreter takes a worker longer than many a tile, and all it did is on disk
+            self._pool.shutdown(wait=True, kill_workers=True)
 
 
 def in_a_fresh_process(call: Callable[..., Any], *arguments: Any) -> Any:
