@@ -58,7 +58,8 @@ def refuse_existing(paths: Sequence[Path], force: bool, inputs: Sequence[str] = 
                 raise StoreError(f"{path} is a pipe or a device, not a file; choose another --out")
             parent = real(path).parent
             if not parent.is_dir():
-                raise StoreError(f"the directory {parent} does not exist; make it or choose another --out")
+                reason = "is a file, not a directory" if parent.exists() else "does not exist"
+                raise StoreError(f"{parent} {reason}; make a directory or choose another --out")
             if not os.access(parent, os.W_OK | os.X_OK):
                 raise StoreError(f"the directory {parent} cannot be written; choose another --out")
 

@@ -79,7 +79,8 @@ def _one_line(error: Exception, args: argparse.Namespace) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     elif isinstance(error, TpnumError):
-        text = str(error)
+        text = str(error).replace("resume=True with verify=True", "--resume --verify")
+        text = text.replace("resume=True", "--resume")
     elif isinstance(error, MemoryError):
         text = f"not enough memory ({error})" if str(error) else "not enough memory"
     else:

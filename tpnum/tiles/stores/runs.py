@@ -267,9 +267,8 @@ def _writable(target: Target) -> None:
         return
     parent = path.parent
     if not parent.is_dir():
-        raise StoreError(
-            f"{target.name}: the directory {parent} does not exist; make it or choose another out"
-        )
+        reason = "is a file, not a directory" if parent.exists() else "does not exist"
+        raise StoreError(f"{target.name}: {parent} {reason}; make a directory or choose another out")
     for folder in (parent, path):
         if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
             raise StoreError(f"{target.name}: the directory {folder} cannot be written; choose another out")
