@@ -33,6 +33,7 @@ ray's, loky's), will do too.
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -104,7 +105,9 @@ class Processes:
     def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         from joblib.externals.loky import get_reusable_executor
 
-        self._pool = get_reusable_executor(self._count, context="loky", timeout=60, env=ONE_THREAD)
+        self._pool = get_reusable_executor(
+            self._count, context="loky", timeout=60, env=ONE_THREAD, initializer=_begin
+        )
         made: Future[Any] = self._pool.submit(call, *arguments)
         return made
 
@@ -114,11 +117,16 @@ class Processes:
             self._pool.shutdown(wait=True, kill_workers=True)
 
 
+def _begin() -> None:
+    """In a worker: Ctrl-C is for the process that has started it, and ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def in_a_fresh_process(call: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a call in a worker as those of `Processes`, started for it alone."""
     from joblib.externals.loky import ProcessPoolExecutor
 
-    with ProcessPoolExecutor(1, env=ONE_THREAD) as pool:
+    with ProcessPoolExecutor(1, env=ONE_THREAD, initializer=_begin) as pool:
         return pool.submit(call, *arguments).result()
 
 
