@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -227,6 +229,24 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
     assert main(["kernel", "net.json", "x.npy", "--out", "K.npy"]) == 1
     assert capsys.readouterr().err == "tpnum: error: K.npy cannot be written: No space left on device\n"
     assert sorted(folder.rglob("*")) == before
+
+
+def test_more_than_the_disk_holds_is_refused_with_its_size(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = SimpleNamespace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: left)
+    before = sorted(folder.rglob("*"))
+    count, size = len(np.load("x.npy")), 8
+    left.free = count**2 * size - 1
+    assert main(["kernel", "net.json", "x.npy", "--out", "K.npy"]) == 1
+    err = capsys.readouterr().err
+    assert f"K.npy would take {count**2 * size / 2**30:.3g} GiB, and {folder} has" in err
+    left.free = count**2 * size
+    assert main(["kernel", "net.json", "x.npy", "--get", "nngp,ntk", "--out", "K.npy"]) == 1
+    assert "as others beside it" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+    assert main(["kernel", "net.json", "x.npy", "--out", "K.npy"]) == 0
 
 
 def test_a_folder_that_cannot_be_written(

@@ -42,12 +42,32 @@ def test_a_zarr_group_is_an_output(folder: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "K.zarr: nngp, 50 x 50 float64\n"
     np.testing.assert_array_equal(tp.open("K.zarr")["nngp"][:], stored())
     assert main([*KERNEL, "K.zarr"]) == 1
-    assert "K.zarr exists; resume=True continues it" in capsys.readouterr().err
+    assert "K.zarr exists; --resume continues it" in capsys.readouterr().err
     assert main([*KERNEL, "K.zarr", "--resume", "--verify"]) == 0
     assert main([*KERNEL, "K.zarr", "--resume", "--get", "ntk"]) == 1
     assert "of other kernels: nngp, now ntk" in capsys.readouterr().err
     assert main([*KERNEL, "K.zarr", "--force"]) == 1
     assert "--force" in capsys.readouterr().err
+
+
+def test_padding_and_graphs_count_in_stores_too(folder: Path) -> None:
+    rng = np.random.default_rng(1)
+    dense, relu = nn.Dense(4, b_std=0.3), nn.Relu()
+    pooled = nn.serial(dense, relu, nn.GlobalAvgPool(), nn.Dense(1))
+    passed = nn.serial(dense, relu, nn.Aggregate(), nn.GlobalAvgPool(), nn.Dense(1))
+    x, graph = rng.standard_normal((9, 4, 2)), rng.integers(0, 2, (9, 4, 4)).astype(float)
+    x[2, 1:] = x[5, 3:] = 7.0
+    np.save("x.npy", x)
+    np.save("graph.npy", graph)
+    for layers, given, options in (
+        (pooled, {"mask_constant": 7.0}, ["--mask-constant", "7"]),
+        (passed, {"pattern1": graph}, ["--pattern1", "graph.npy"]),
+    ):
+        Path("net.json").write_text(json.dumps(layers.to_spec()))
+        want = tp.kernel(layers, x, **given)
+        name = f"{options[0][2:]}.zarr"
+        assert main(["kernel", "net.json", "x.npy", "--tile", "4", "--out", name, *options]) == 0
+        np.testing.assert_allclose(tp.open(name)["nngp"][:], want, rtol=1e-13)
 
 
 @pytest.mark.parametrize("out", ["K.zarr", "K.npy"])

@@ -59,6 +59,36 @@ def test_seconds_are_those_of_a_run(n: int, features: int) -> None:
     assert 0.75 < made.processor_seconds / min(taken) < 1.25
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("cores", [1, 2])
+def test_seconds_of_short_runs_by_processes(cores: int) -> None:
+    """Their start is most of them."""
+    x = np.random.default_rng(0).standard_normal((4000, 30)).astype(np.float32)
+    tp.kernel(NET, x[:300], get="ntk", dtype="float32", n_jobs=1, out="W.zarr")
+    made, taken = [], []
+    for k in range(3):
+        out = f"K{k}.zarr"
+        made.append(
+            tp.plan(
+                NET, (30,), get="ntk", dtype="float32", n=4000, cores=cores, out=out, backend="processes"
+            ).store.processor_seconds
+        )
+        begun = sum(os.times()[:4])
+        tp.kernel(NET, x, get="ntk", dtype="float32", n_jobs=cores, backend="processes", out=out)
+        taken.append(sum(os.times()[:4]) - begun)
+    assert 0.75 < sorted(made)[1] / sorted(taken)[1] < 1.25
+
+
+def test_processes_take_a_while_to_start() -> None:
+    made = tp.plan(NET, (6,), n=700, cores=2, out="K.zarr", backend="processes").store
+    assert not os.listdir()
+    assert made.start_seconds > 0.1  # an interpreter and its imports
+    assert made.processor_seconds == made.tiles * made.tile_seconds + 2 * made.start_seconds
+    slowest = max(made.tile_seconds * -(-made.tiles // 2), made.bytes / made.bandwidth)
+    assert made.seconds == made.start_seconds + slowest
+    assert tp.plan(NET, (6,), n=700, cores=2, out="K.zarr").store.start_seconds == 0.0
+
+
 def test_a_million_examples_on_a_thousand_processors(capsys: pytest.CaptureFixture[str]) -> None:
     Path("net.json").write_text(json.dumps(NET.to_spec()))
     words = ["plan", "net.json", "--shape", "20", "--dtype", "float32", "--n", "1000000", "--cores", "1000"]
@@ -78,5 +108,9 @@ def test_refusals() -> None:
         tp.plan(NET, (6,), out="K.zarr")
     with pytest.raises(InputError, match="out"):
         tp.plan(NET, (6,), n=10, out=np.zeros(3))
+    with pytest.raises(InputError, match="backend: it is for matrices on disk"):
+        tp.plan(NET, (6,), n=10, backend="processes")
+    with pytest.raises(InputError, match="backend must be one of"):
+        tp.plan(NET, (6,), n=10, out="K.zarr", backend="MPI")
     with pytest.raises(StoreError, match="does not exist"):
         tp.plan(NET, (6,), n=10, out="none/K.zarr")

@@ -380,6 +380,7 @@ PLACES: dict[str, tuple[Callable[[], str], str]] = {
     "a folder": (_folder, "no Zarr group"),
     "a group": (_group, "that tpnum did not make"),
     "nowhere": (lambda: "no/where/K.zarr", "no/where does not exist"),
+    "in a file": (lambda: f"{_file()}/K.zarr", "K.zarr is a file, not a directory"),
     "nowhere, npy": (lambda: "no/where/K.npy", "no/where does not exist"),
     "a finished file": (_taken, r"K\.npy exists and is finished"),
     "no ending": (lambda: "K", "ends neither"),

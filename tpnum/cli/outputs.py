@@ -6,8 +6,10 @@ import errno
 import glob
 import hashlib
 import importlib
+import math
 import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -58,7 +60,8 @@ def refuse_existing(paths: Sequence[Path], force: bool, inputs: Sequence[str] = 
                 raise StoreError(f"{path} is a pipe or a device, not a file; choose another --out")
             parent = real(path).parent
             if not parent.is_dir():
-                raise StoreError(f"the directory {parent} does not exist; make it or choose another --out")
+                reason = "is a file, not a directory" if parent.exists() else "does not exist"
+                raise StoreError(f"{parent} {reason}; make a directory or choose another --out")
             if not os.access(parent, os.W_OK | os.X_OK):
                 raise StoreError(f"the directory {parent} cannot be written; choose another --out")
 
@@ -81,6 +84,7 @@ def new_arrays(
     goals = {key: real(path).resolve() for key, path in paths.items()}
     if len(set(goals.values())) < len(goals):
         raise StoreError(f"{' and '.join(map(str, paths.values()))} are one file; choose another --out")
+    _room(goals, paths, float(math.prod(shape) * dtype.itemsize))
     with ExitStack() as held:
         drafts: dict[str, Path] = {}
         arrays = {}
@@ -98,6 +102,20 @@ def new_arrays(
         for key, draft in drafts.items():
             with _named(paths[key]):
                 _publish(draft, goals[key], paths[key], force)
+
+
+def _room(goals: dict[str, Path], paths: dict[str, Path], size: float) -> None:
+    """Refuse what the disk does not hold, before it is begun."""
+    for key, goal in goals.items():
+        with _named(paths[key]):
+            free = shutil.disk_usage(goal.parent).free
+        beside = sum(other.parent == goal.parent for other in goals.values())
+        if size * beside > free:
+            others = ", as others beside it" if beside > 1 else ""
+            raise StoreError(
+                f"{paths[key]} would take {size / 2**30:.3g} GiB{others}, and {goal.parent} has "
+                f"{free / 2**30:.3g} GiB left; choose another --out or give fewer examples"
+            )
 
 
 @contextmanager

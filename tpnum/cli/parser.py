@@ -11,6 +11,7 @@ import tpnum
 GETS = ("nngp", "ntk")
 TASKS = ("regression", "classification")
 DTYPES = ("float64", "float32")
+BACKENDS = ("threads", "processes", "dask")
 DEMOS = {
     "digits": "NTK regression on 1,797 handwritten digits",
     "semicircle": "a Wigner matrix, alone and with a perturbation",
@@ -162,7 +163,7 @@ def build() -> Parser:
     kernel.add_argument("--verify", action="store_true", help="with --resume: read what is there, mend it")
     kernel.add_argument("--shard", metavar="K/N", help="only the K-th of N parts, in any order, also at once")
     kernel.add_argument("--half", action="store_true", help="store one triangle of a symmetric matrix")
-    kernel.add_argument("--backend", choices=("threads", "processes", "dask"), help="(default: threads)")
+    kernel.add_argument("--backend", choices=BACKENDS, help="(default: threads)")
     kernel.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
     kernel.add_argument(
         "--log",
@@ -230,6 +231,15 @@ def build() -> Parser:
     )
     plan.add_argument(
         "--out", metavar="K.zarr", help="where it is to be stored: tiles, bytes, files, and what limits it"
+    )
+    plan.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default=BACKENDS[0],
+        help="who computes what is stored: processes, and shards, take time to start (default: threads)",
+    )
+    plan.add_argument(
+        "--batch-size", type=_whole(1, "a number of examples"), metavar="B", help="for batch normalisation"
     )
     plan.add_argument("--listing", action="store_true", help="print the instructions of each region too")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import importlib
 import os
 import signal
@@ -28,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     be resumed, 130 for Ctrl-C; any other signal that ends it leaves by `SystemExit` with
     128 and its number.
     """
+    atexit.register(gc.freeze)  # looking for garbage at the end takes half a second, and nothing needs it
     try:
         args = build().parse_args(argv)
         with _terminable(), _short_warnings():
@@ -76,7 +79,8 @@ def _one_line(error: Exception, args: argparse.Namespace) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     elif isinstance(error, TpnumError):
-        text = str(error)
+        text = str(error).replace("resume=True with verify=True", "--resume --verify")
+        text = text.replace("resume=True", "--resume")
     elif isinstance(error, MemoryError):
         text = f"not enough memory ({error})" if str(error) else "not enough memory"
     else:

@@ -15,7 +15,7 @@ from tpnum.cli.endings import AGAIN, Ended, orderly
 from tpnum.cli.files import read_array, read_net
 from tpnum.errors import InputError
 from tpnum.tiles.arguments import shard_of
-from tpnum.tiles.data import sources_of
+from tpnum.tiles.padding import all_sources
 from tpnum.tiles.progress import Json
 from tpnum.tiles.scheduling import Paused
 from tpnum.tiles.stores.layout import FULL, HALF
@@ -39,7 +39,9 @@ def run(args: argparse.Namespace) -> None:
     net = nn.from_spec(read_net(args.net))
     x1 = read_array(args.x1)
     x2 = None if args.x2 is None else read_array(args.x2)
-    job = Job(net, tuple(args.get), np.dtype(args.dtype or "float64"), *sources_of(x1, x2))
+    graphs = [None if path is None else read_array(path) for path in (args.pattern1, args.pattern2)]
+    sources = all_sources(net, x1, x2, args.mask_constant, *graphs)
+    job = Job(net, tuple(args.get), np.dtype(args.dtype or "float64"), *sources)
     with orderly() as stop, _logged(args.log):
         try:
             target = write(

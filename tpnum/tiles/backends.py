@@ -33,6 +33,7 @@ ray's, loky's), will do too.
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,6 +85,11 @@ class Threads:
         self._pool.shutdown(wait=True, cancel_futures=now)
 
 
+_LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
+"""The environment of workers that are processes."""
+
+
 class Processes:
     """Processes of this machine, spawned by loky; one that died is replaced."""
 
@@ -99,15 +105,29 @@ class Processes:
     def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         from joblib.externals.loky import get_reusable_executor
 
-        threads = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
-        env = {f"{library}_NUM_THREADS": "1" for library in threads}
-        self._pool = get_reusable_executor(self._count, context="loky", timeout=60, env=env)
+        self._pool = get_reusable_executor(
+            self._count, context="loky", timeout=60, env=ONE_THREAD, initializer=_begin
+        )
         made: Future[Any] = self._pool.submit(call, *arguments)
         return made
 
     def close(self, now: bool) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=True, kill_workers=now)
+            # tidying up a whole interpreter takes a worker longer than many a tile, and all it did is on disk
+            self._pool.shutdown(wait=True, kill_workers=True)
+
+
+def _begin() -> None:
+    """In a worker: Ctrl-C is for the process that has started it, and ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def in_a_fresh_process(call: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a call in a worker as those of `Processes`, started for it alone."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(1, env=ONE_THREAD, initializer=_begin) as pool:
+        return pool.submit(call, *arguments).result()
 
 
 class Custom:

@@ -168,14 +168,15 @@ class KernelPlan:
 
 def _stored(store: StorePlan) -> list[str]:
     height, width = store.tile
-    made = store.bytes / store.processor_seconds
+    made = store.bytes / (store.tiles * store.tile_seconds)
+    start = f", {_time(store.start_seconds)} of them to start" if store.start_seconds else ""
     return [
         f"on disk: {counted(store.tiles, 'tile')} of {height} x {width} pairs, {_size(store.bytes)} in "
         f"{counted(store.files, 'file')}; {_time(store.tile_seconds)} a tile, {_time(store.write_seconds)} "
         "to write it",
-        f"by {counted(store.cores, 'processor')}: {_time(store.seconds)}; one makes {_size(made)} a second, "
-        f"the file system takes {_size(store.bandwidth)}: from {counted(round(store.limit), 'processor')} on "
-        "it is the limit",
+        f"by {counted(store.cores, 'processor')}: {_time(store.seconds)}{start}; one makes {_size(made)} a "
+        f"second, the file system takes {_size(store.bandwidth)}: from "
+        f"{counted(round(store.limit), 'processor')} on it is the limit",
     ]
 
 

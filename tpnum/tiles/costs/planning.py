@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.arguments import shown, whole
+from tpnum.arguments import choice, shown, whole
 from tpnum.errors import InputError, TpnumError
 from tpnum.kernels import cells as cell_kernels
 from tpnum.law import graph
@@ -17,6 +17,7 @@ from tpnum.lower.panels import listing
 from tpnum.nn.base import Layer
 from tpnum.program.text import line_text
 from tpnum.tiles import arguments, batches, extras
+from tpnum.tiles.backends import NAMES
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.costs.kernel_plan import KernelPlan, Region, counted
 from tpnum.tiles.costs.trial import Trial
@@ -50,6 +51,7 @@ def plan(
     pattern1: Any = None,
     out: Any = None,
     batch_size: int | None = None,
+    backend: str = "threads",
 ) -> KernelPlan:
     """How `tpnum.kernel` will compute a net's kernels, and what that costs on this machine.
 
@@ -82,6 +84,9 @@ def plan(
         number of processors from which on the file system there is the limit.
     batch_size
         Examples of a batch, as in `tpnum.kernel`, for nets of layers that normalise over it.
+    backend
+        "threads", "processes" or "dask": who computes a matrix on disk.  Processes, and shards, take a second
+        or two before their first tile, which is measured by starting one.
 
     Returns
     -------
@@ -102,6 +107,8 @@ def plan(
         raise InputError("cores: a number of threads goes with a size; give n as well")
     if size is None and out is not None:
         raise InputError("out: a matrix on disk has a size; give n as well")
+    if choice(backend, "backend", NAMES) != "threads" and out is None:
+        raise InputError('backend: it is for matrices on disk; give out as well, as in out="K.zarr"')
     threads = (
         None if size is None else thread_count(None) if cores is None else whole(cores, "cores", 1, MOST)
     )
@@ -128,7 +135,7 @@ def plan(
         raise type(error)(f"shape: {rest}") from None
     store = None
     if size is not None and out is not None:
-        store = store_plan(net, shapes, kinds, work, size, threads or 1, out)
+        store = store_plan(net, shapes, kinds, work, size, threads or 1, out, backend)
     return KernelPlan(
         kinds,
         shapes[""] if "" in shapes else shapes,

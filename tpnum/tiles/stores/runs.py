@@ -77,7 +77,7 @@ def write(
     with ExitStack() as stack:
         runner = stack.enter_context(_closing(backend_of(backend, scheduler, n_jobs)))
         if not runner.shares:
-            _portable(job, target)
+            portable(job, target)
         if known is None:
             with _named(target):
                 target.create(layout, facts)
@@ -267,9 +267,8 @@ def _writable(target: Target) -> None:
         return
     parent = path.parent
     if not parent.is_dir():
-        raise StoreError(
-            f"{target.name}: the directory {parent} does not exist; make it or choose another out"
-        )
+        reason = "is a file, not a directory" if parent.exists() else "does not exist"
+        raise StoreError(f"{target.name}: {parent} {reason}; make a directory or choose another out")
     for folder in (parent, path):
         if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
             raise StoreError(f"{target.name}: the directory {folder} cannot be written; choose another out")
@@ -307,7 +306,7 @@ class _named:
         raise StoreError(f"{self._name} cannot be written: {error.strerror or error}; {stays}") from error
 
 
-def _portable(job: Job, target: Target) -> None:
+def portable(job: Job, target: Target) -> None:
     """Refuse for other processes what only this one knows."""
     for program in programs_of(job):
         try:

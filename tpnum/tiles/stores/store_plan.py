@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.errors import InputError, StoreError
+from tpnum.tiles.backends import in_a_fresh_process
 from tpnum.tiles.costs.stopwatch import least, seconds
 from tpnum.tiles.data import Held
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.stores import layout as layouts
 from tpnum.tiles.stores.npy_files import NpyFiles
+from tpnum.tiles.stores.runs import portable, work_apart
 from tpnum.tiles.stores.targets import on_disk, target_of
 from tpnum.tiles.tasks import Job
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from tpnum.nn.base import Layer
     from tpnum.program import Program
     from tpnum.tiles.stores.layout import Layout
+    from tpnum.tiles.stores.targets import Target
 
 SMALL = 64
 """Examples of the smallest tile that is tried."""
@@ -48,6 +51,8 @@ class StorePlan:
         Processor seconds of a task, ``write_seconds`` of them to write it.
     bandwidth
         Bytes a second that the file system at ``out`` takes to the medium (measured with fsync, one writer).
+    start_seconds
+        Processor seconds of a worker that is a process, or of a shard, before its first task; 0 for threads.
     """
 
     n: int
@@ -59,24 +64,23 @@ class StorePlan:
     tile_seconds: float
     write_seconds: float
     bandwidth: float
+    start_seconds: float = 0.0
 
     @property
     def processor_seconds(self) -> float:
-        """Of all tasks."""
-        return self.tiles * self.tile_seconds
+        """Of all tasks, and of workers until they have started."""
+        return self.tiles * self.tile_seconds + min(self.cores, self.tiles) * self.start_seconds
 
     @property
     def limit(self) -> float:
         """Cores from which on the file system is the limit, if all share what one writer gets here."""
-        return max(1.0, self.bandwidth * self.processor_seconds / self.bytes)
+        return max(1.0, self.bandwidth * self.tiles * self.tile_seconds / self.bytes)
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds: of the processors, or of the file system where it is the limit.
-
-        Workers that are processes take some more until they have started, a few seconds each.
-        """
-        return max(self.tile_seconds * -(-self.tiles // self.cores), self.bytes / self.bandwidth)
+        """Wall-clock seconds: of the processors, or of the file system where it is the limit."""
+        tasks = self.tile_seconds * -(-self.tiles // self.cores)
+        return self.start_seconds + max(tasks, self.bytes / self.bandwidth)
 
 
 def store_plan(
@@ -87,8 +91,9 @@ def store_plan(
     n: int,
     cores: int,
     out: Any,
+    backend: str,
 ) -> StorePlan:
-    """Measure a task and its writing at the place of ``out``."""
+    """Measure a task and its writing at the place of ``out``, and the start of a worker."""
     if not on_disk(out):
         raise InputError('out: it must be a place on disk, as "K.zarr" or "K.npy"')
     target = target_of(out, kinds)
@@ -101,6 +106,7 @@ def store_plan(
         sides = layouts.FULL if plan.mirrored else layouts.WHOLE
         shape = (n, n, *plan.axes[0], *plan.axes[1])
         layout = layouts.cut(kinds, shape, dtype, job.pairs(), None, sides)
+        start = _started(job, target, folder) if backend == "processes" else 0.0
     finally:
         job.forget()
     writing, bandwidth = _written(layout, folder, isinstance(target, NpyFiles))
@@ -124,7 +130,25 @@ def store_plan(
         compute * filled + writing * (1 - share / 2),
         writing,
         bandwidth,
+        start,
     )
+
+
+def _started(job: Job, target: Target, folder: Path) -> float:
+    """Processor seconds of a fresh process until it has done a small task."""
+    portable(job, target)
+    sides = layouts.FULL if job.plan().mirrored else layouts.WHOLE
+    few = layouts.cut(job.kinds, job.shape(), job.dtype, 1, 1, sides)
+    with tempfile.TemporaryDirectory(prefix=".tpnum-", dir=folder) as place:
+        name = "K.npy" if isinstance(target, NpyFiles) else "K.zarr"
+        small = target_of(str(Path(place, name)), job.kinds)
+        small.create(few, {})
+        return float(in_a_fresh_process(_timed, job, small, few))
+
+
+def _timed(job: Job, target: Target, layout: Layout) -> float:
+    work_apart(job, target, layout, layout.tiles[0])
+    return time.process_time()
 
 
 def _random(shapes: dict[str, tuple[int, ...]], count: int, dtype: np.dtype) -> dict[str, Any]:
