@@ -161,7 +161,7 @@ class Average:
         return np.asarray(self.sets.mean(axis=0))
 
     def error(self, demands: tuple[np.ndarray, ...]) -> float:
-        """Of means of entries that are demanded, or of an entry, relative to what both examples have there."""
+        """Of means of entries that are demanded or of an entry, relative to what both examples have there."""
         if len(self.sets) < 2:
             return 0.0
         mean, entry = self._scales
