@@ -85,6 +85,18 @@ def test_what_is_asked_of_the_softmax_is_met():
     assert np.abs(made - right).max() < 1e-3 * np.abs(right).max()
 
 
+@pytest.mark.parametrize("x", [np.zeros((2, 3, 4)), np.ones((2, 3, 4))])
+def test_the_softmax_of_equal_tokens_has_no_say(x):
+    """Its logits are one, or zero: a head is its own value, and no direction of the logits moves it."""
+    net = nn.serial(nn.GlobalSelfAttention(**TWO), nn.GlobalAvgPool())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)
+        made = tp.kernel(net, x, x[:1], get=BOTH, budget=256, rtol=1e-2)
+    gram = 1.2**2 * 0.9**2 * x[0, 0, 0]
+    for found, right in zip(made, (gram + 0.04, 2.0 * gram + 0.04), strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-6)
+
+
 def many_heads(x, causal, mask, rng, heads=64, width=64):
     """A layer of attention, written out: heads of their own queries, keys and values."""
     channels = x.shape[-1]

@@ -84,7 +84,7 @@ class Softmax:
         """At points z (axes of queries, points, axes of keys): (positions that see, points, those seen)."""
         queries, keys = self._roots
         (p, a), (r, b), points = queries.shape, keys.shape, z.shape[1]
-        half = np.ascontiguousarray(z[:a, :, :b]).reshape(a, -1)
+        half = np.ascontiguousarray(z[:a, :, :b]).reshape(a, points * b)
         logits = ((queries @ half).reshape(p * points, b) @ keys.T).reshape(p, points, r)
         seen = None if self._allowed is None else self._allowed[:, None, :]
         if seen is not None:
@@ -190,7 +190,7 @@ def averages(
     softmax at one point.
     """
     step = max(FEW, PIECE // seen)
-    for power in range(LEAST, max(most, LEAST) + 1):
+    for power in range(min(LEAST, most), most + 1):
         left = [(task, [m for m in task.averages if not m.done]) for task in tasks]
         left = [(task, some) for task, some in left if some]
         if not left:
