@@ -85,6 +85,18 @@ def test_what_is_asked_of_the_softmax_is_met():
     assert np.abs(made - right).max() < 1e-3 * np.abs(right).max()
 
 
+@pytest.mark.parametrize("x", [np.zeros((2, 3, 4)), np.ones((2, 3, 4))])
+def test_the_softmax_of_equal_tokens_has_no_say(x):
+    """Its logits are one, or zero: a head is its own value, and no direction of the logits moves it."""
+    net = nn.serial(nn.GlobalSelfAttention(**TWO), nn.GlobalAvgPool())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)
+        made = tp.kernel(net, x, x[:1], get=BOTH, budget=256, rtol=1e-2)
+    gram = 1.2**2 * 0.9**2 * x[0, 0, 0]
+    for found, right in zip(made, (gram + 0.04, 2.0 * gram + 0.04), strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-6)
+
+
 def many_heads(x, causal, mask, rng, heads=64, width=64):
     """A layer of attention, written out: heads of their own queries, keys and values."""
     channels = x.shape[-1]
@@ -134,3 +146,56 @@ def test_every_reading_of_attention_with_random_logits():
         ProgramError, match="attention with random logits, through which there is no gradient"
     ):
         p.backward({p[name]: 1.0})
+
+
+WIDTHS = 120, 240
+
+
+def settings(seed):
+    """A random layer, what may stand before and behind it, and two examples."""
+    rng = np.random.default_rng([seed, 17])
+    how = {f"W_{name}_std": rng.uniform(0.6, 1.6) for name in ("key", "query", "value", "out")}
+    layer = nn.GlobalSelfAttention(
+        8, 6, 4, 2, scaling="1/sqrt(n)", causal=bool(rng.random() < 0.5), b_std=rng.uniform(0.0, 0.5), **how
+    )
+    before = ((), (nn.Dense(8, b_std=0.3), nn.Erf()))[rng.integers(2)]
+    behind = ((), (nn.Dense(8), nn.Relu()))[rng.integers(2)]
+    net = nn.serial(*before, layer, *behind, nn.GlobalAvgPool(), nn.Dense(8))
+    return net, rng.standard_normal((2, int(rng.integers(2, 5)), 4))
+
+
+def at_width(net, x, width, seeds):
+    """Both kernels of nets of finite width and their standard errors: of outputs, and along a direction."""
+    program = nn.program(net, x.shape[1:]).tangent()
+    ((_, name),) = program.outputs
+    found = []
+    for seed in range(seeds):
+        sample = tp.simulate(program, width, seed, data={"u": x})
+        vectors = (sample.vector(one).reshape(len(x), width) for one in (name, program.tangents[name]))
+        found.append([h @ h.T / width for h in vectors])
+    return np.mean(found, axis=0), np.std(found, axis=0, ddof=1) / np.sqrt(seeds)
+
+
+def deviation(seed, seeds):
+    """How many standard errors the limit is off what two widths extrapolate to."""
+    net, x = settings(seed)
+    exact = tp.kernel(net, x, get=BOTH, rtol=1e-3, error=True)
+    (a, s), (b, t) = (at_width(net, x, width, seeds) for width in WIDTHS)
+    spread = np.sqrt(4.0 * t**2 + s**2)
+    far = [
+        np.abs(k - 2.0 * other + one) / np.hypot(wide, e)
+        for k, e, one, other, wide in zip(*exact, a, b, spread, strict=True)
+    ]
+    return float(np.max(far))
+
+
+@pytest.mark.filterwarnings("ignore::tpnum.errors.AccuracyWarning")
+def test_the_softmax_of_finite_width():
+    assert deviation(0, 40) < 4.5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tpnum.errors.AccuracyWarning")
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_the_softmax_of_finite_width_in_many_settings(seed):
+    assert deviation(seed, 400) < 4.5

@@ -102,6 +102,8 @@ def test_wide_nets_approach_the_kernels():
     ("call", "said"),
     [
         (lambda: tp.kernel(NET, X), r"pattern1: Aggregate needs the graphs of x1, .* of shape \(4, 5, 5\)"),
+        (lambda: tp.kernel(nn.serial(nn.Dense(4), nn.GraphAttention(4, 3)), X),
+         r"pattern1: GraphAttention needs the graphs of x1, .* of shape \(4, 5, 5\)"),
         (lambda: tp.kernel(NET, X, X, pattern1=GRAPHS), "pattern2: Aggregate needs the graphs of x2"),
         (lambda: tp.kernel(NET, X, pattern1=GRAPHS, pattern2=GRAPHS), "pattern2: .* but x2 is not given"),
         (lambda: tp.kernel(NET, X, X, pattern2=GRAPHS), "pattern2: .* but pattern1 is not given"),

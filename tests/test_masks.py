@@ -332,6 +332,8 @@ def whole(x, example):
          "x2: all 6 positions of example 1"),
         (lambda: tp.kernel(nn.Dense(1), X[:, 5], mask_constant=PAD), InputError,
          r"x1: example 1 holds mask_constant = 100, and shape \(4, 3\) has no index axis"),
+        (lambda: tp.kernel(nn.Dense(1), X[:1, 0], mask_constant=-7.0), InputError,
+         r"x1: shape \(1, 3\) has no index axis whose positions could be masked; leave mask_constant out"),
         (lambda: tp.kernel(NET, X[:, :0], mask_constant=PAD), InputError, r"x1: shape \(4, 0, 3\) is empty"),
         (lambda: tp.kernel(NET, X, mask_constant="pad"), InputError, "mask_constant is 'pad'"),
         (lambda: tp.kernel(NET, X, mask_constant=[1.0, 2.0]), InputError, "mask_constant is"),

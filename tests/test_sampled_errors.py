@@ -44,16 +44,16 @@ def quiet(*args, **options):
         return tp.kernel(*args, get=BOTH, **options)
 
 
-def far(seeds, made=random_net):
+def far(seeds, made=random_net, largest=1e-2):
     """Distances from kernels on 16 times as many points, in standard errors."""
     found = []
     for seed in seeds:
         rng = np.random.default_rng([seed, 11])
-        net, x = made(rng), rng.standard_normal((2, 5, 3))
+        net, x = made(rng), rng.standard_normal((2, 6, 3))
         y = x + rng.choice([0.0, 1e-2, 1.0]) * rng.standard_normal(x.shape)
         rough = quiet(net, x, y, rtol=1e-2, error=True)
         for k, e, right in zip(*rough, quiet(net, x, y, rtol=4e-4), strict=True):
-            assert (e > 0.0).all() and (e < 1e-2 * np.abs(k).max()).all()
+            assert (e > 0.0).all() and (e < largest * np.abs(k).max()).all()
             found.append(((k - right) / np.hypot(e, 1e-4 * np.abs(right))).ravel())
     return np.abs(np.concatenate(found))
 
@@ -63,13 +63,13 @@ def test_standard_errors_cover_what_they_say():
 
 
 def test_standard_errors_of_attention():
-    assert np.mean(far(range(3), attending) < 3.0) > 0.98
+    assert np.mean(far(range(3), attending, 3e-2) < 3.0) > 0.98
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [random_net, attending])
-def test_standard_errors_of_many_nets(made):
-    z = far(range(100, 200), made)
+@pytest.mark.parametrize(("made", "largest"), [(random_net, 1e-2), (attending, 3e-2)])
+def test_standard_errors_of_many_nets(made, largest):
+    z = far(range(100, 200), made, largest)
     assert np.mean(z < 3.0) > 0.99
     assert np.mean(z < 1.0) < 0.9
 

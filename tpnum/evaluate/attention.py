@@ -17,7 +17,7 @@ from tpnum.evaluate.blocks import Block, dims
 from tpnum.evaluate.joint import RTOL
 from tpnum.gauss.special.families import REPLICATES
 from tpnum.gauss.special.pairing import sign
-from tpnum.gauss.special.sampled_softmax import LEAST, Average, Axes, Near, Softmax, Task, averages, axes
+from tpnum.gauss.special.sampled_softmax import Average, Axes, Near, Softmax, Task, averages, axes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -128,7 +128,7 @@ class _Tile:
         asked = account.rtol != RTOL
         self.aim = account.rtol if asked else AIM
         budget = account.budget or REPLICATES << MOST
-        self.most = min(max(int(np.log2(budget / REPLICATES)), LEAST), MOST if asked else USUAL)
+        self.most = min(int(np.log2(budget / REPLICATES)), MOST if asked else USUAL)
         self.replicates = range(REPLICATES)
         if account.replicate is not None:
             self.replicates = range(account.replicate, account.replicate + 1)

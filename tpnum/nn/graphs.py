@@ -57,6 +57,20 @@ class _Graph(Layer):
         return known + to.table("loops", axes, loops)
 
 
+def reader(net: Layer) -> str:
+    """The kind of the first layer of a net that reads graphs, "a layer" where none is found."""
+    waiting: list[object] = [net]
+    while waiting:
+        layer = waiting.pop()
+        if isinstance(layer, _Graph):
+            return type(layer).__name__
+        if isinstance(layer, Layer):
+            waiting += reversed(vars(layer).values())
+        elif isinstance(layer, tuple):
+            waiting += reversed(layer)
+    return "a layer"
+
+
 def _tails(heads: Axes) -> Axes:
     return tuple((f"{axis}_from", size) for axis, size in heads)
 

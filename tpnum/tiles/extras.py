@@ -10,6 +10,7 @@ from tpnum.arguments import number, real_array
 from tpnum.errors import InputError
 from tpnum.nn.base import Layer
 from tpnum.nn.emitter import COUNTED
+from tpnum.nn.graphs import reader
 from tpnum.tiles.arguments import array_of
 
 if TYPE_CHECKING:
@@ -70,10 +71,11 @@ def unpadded_block(
     padding = np.isnan(array) if np.isnan(constant) else array == array.dtype.type(constant)
     padding = padding.any(axis=-1)
     empty = np.flatnonzero(padding.reshape(len(array), -1).all(axis=1))
-    if len(empty) and padding.ndim == 1:
+    if padding.ndim == 1:
+        held = f"example {start + empty[0]} holds mask_constant = {constant:g}, and " if len(empty) else ""
         raise InputError(
-            f"{name}: example {start + empty[0]} holds mask_constant = {constant:g}, and shape {array.shape} "
-            "has no index axis whose positions could be masked"
+            f"{name}: {held}shape {array.shape} has no index axis whose positions could be masked; leave "
+            "mask_constant out"
         )
     if len(empty):
         raise InputError(
@@ -136,23 +138,23 @@ def graphs_of(graphs: Any, net: Any, sizes: tuple[int, ...] | None) -> np.ndarra
     array = array_of(graphs, "pattern1", features=False)
     if not isinstance(net, Layer):
         raise InputError(f"pattern1: {LAYERS}")
-    check_graphs({"": array, "pattern": array}, sizes, "x1")
+    check_graphs({"": array, "pattern": array}, sizes, "x1", net)
     return np.asarray(array)
 
 
-def check_graphs(given: Inputs, sizes: tuple[int, ...] | None, argument: str) -> None:
+def check_graphs(given: Inputs, sizes: tuple[int, ...] | None, argument: str, net: Layer) -> None:
     """Graphs where the net aggregates over some (``sizes`` of a matrix of one), and nowhere else."""
     name, graphs = argument.replace("x", "pattern"), given.get("pattern")
     if sizes is None and graphs is not None:
-        raise InputError(f"{name}: the net has no Aggregate layer that would read it; leave it out")
+        raise InputError(f"{name}: the net has no Aggregate layer or other that would read it; leave it out")
     if sizes is None:
         return
-    wanted = (len(next(iter(given.values()))), *sizes)
+    wanted, layer = (len(next(iter(given.values()))), *sizes), reader(net)
     if graphs is None:
         raise InputError(
-            f"{name}: Aggregate needs the graphs of {argument}, adjacency matrices of shape {wanted}"
+            f"{name}: {layer} needs the graphs of {argument}, adjacency matrices of shape {wanted}"
         )
     if graphs.shape != wanted:
         raise InputError(
-            f"{name}: shape {graphs.shape} does not fit Aggregate and {argument}; it must be {wanted}"
+            f"{name}: shape {graphs.shape} does not fit {layer} and {argument}; it must be {wanted}"
         )

@@ -59,9 +59,9 @@ def plan_of(
         for x in (x1, x1 if x2 is None else x2)
     ]
     programs, plan = _planned(net, shapes, kinds, budget)
-    _name_data(programs[0], x1, "x1", layers)
+    _name_data(programs[0], x1, "x1", net)
     if x2 is not None:
-        _name_data(programs[1], x2, "x2", layers)
+        _name_data(programs[1], x2, "x2", net)
     return plan
 
 
@@ -121,7 +121,7 @@ def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ..
     return nn.program(net, known[""], masked="mask" in known)
 
 
-def _name_data(program: Program, given: dict[str, np.ndarray], argument: str, layers: bool) -> None:
+def _name_data(program: Program, given: dict[str, np.ndarray], argument: str, net: Layer | Program) -> None:
     names = [line.name for line in program.lines if isinstance(line, Data)]
     scalars = [line.name for line in program.lines if isinstance(line, Known)]
     if not names:
@@ -131,8 +131,8 @@ def _name_data(program: Program, given: dict[str, np.ndarray], argument: str, la
     if "" in given and len(names) == 1:
         given[names[0]] = given.pop("")
     sizes = {name: tuple(size for _, size in program.vars[name].axes) for name in (*names, *scalars)}
-    if layers:
-        extras.check_graphs(given, sizes.get("pattern"), argument)
+    if isinstance(net, nn.Layer):
+        extras.check_graphs(given, sizes.get("pattern"), argument, net)
     if set(given) != set(sizes):
         listed = ", ".join(names) + f" and scalars {', '.join(scalars)}" * bool(scalars)
         raise InputError(f"{argument}: the program's data lines are {listed}; give a dict with these")

@@ -84,7 +84,7 @@ class Softmax:
         """At points z (axes of queries, points, axes of keys): (positions that see, points, those seen)."""
         queries, keys = self._roots
         (p, a), (r, b), points = queries.shape, keys.shape, z.shape[1]
-        half = np.ascontiguousarray(z[:a, :, :b]).reshape(a, -1)
+        half = np.ascontiguousarray(z[:a, :, :b]).reshape(a, points * b)
         logits = ((queries @ half).reshape(p * points, b) @ keys.T).reshape(p, points, r)
         seen = None if self._allowed is None else self._allowed[:, None, :]
         if seen is not None:
@@ -132,7 +132,7 @@ class Average:
         if along is not None:
             self._largest = max((float(np.abs(a).max() * np.abs(b).max()) for a, b in along), default=1.0)
         self._sums: np.ndarray | None = None
-        self.scale = 0.0
+        self._scales = np.ones(2)
         self.points = 0
         self.sets = np.empty(0)
         self.done = False
@@ -141,8 +141,9 @@ class Average:
         """Points of one of ``count`` replicates."""
         if self._sums is None:
             self._sums = np.zeros((count, len(a), len(b)))
-            sizes = [_size(x, v) for x, v in zip((a, b), self._sizes, strict=True)]
-            self.scale = self._largest * float(np.sqrt(sizes[0] * sizes[1])) or 1.0
+            first, second = (_sizes(x, v) for x, v in zip((a, b), self._sizes, strict=True))
+            scales = self._largest * np.sqrt(first * second)
+            self._scales = np.where(scales > 0.0, scales, 1.0)
         made = _heads(a, b, self._values) if self._along is None else _moved(a, b, self._values, self._along)
         if self._near is not None:
             squares = _heads(a, a, self._near.first) + _heads(b, b, self._near.second)
@@ -160,12 +161,14 @@ class Average:
         return np.asarray(self.sets.mean(axis=0))
 
     def error(self, demands: tuple[np.ndarray, ...]) -> float:
-        """Relative to the scale: of means of entries that are demanded, or of an entry, about."""
+        """Of means of entries that are demanded or of an entry, relative to what both examples have there."""
         if len(self.sets) < 2:
             return 0.0
+        mean, entry = self._scales
         if not demands:
-            return float(np.sqrt(np.mean(half_width(self.sets, axis=0) ** 2))) / self.scale
-        return max(float(half_width(self.sets[:, one].mean(axis=1), axis=0)) for one in demands) / self.scale
+            return float(np.sqrt(np.mean(half_width(self.sets, axis=0) ** 2)) / entry)
+        wrong = (half_width(self.sets[:, one].mean(axis=1), axis=0) for one in demands)
+        return max(float(x / (mean if one.all() else entry)) for one, x in zip(demands, wrong, strict=True))
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def averages(
     softmax at one point.
     """
     step = max(FEW, PIECE // seen)
-    for power in range(LEAST, max(most, LEAST) + 1):
+    for power in range(min(LEAST, most), most + 1):
         left = [(task, [m for m in task.averages if not m.done]) for task in tasks]
         left = [(task, some) for task, some in left if some]
         if not left:
@@ -267,12 +270,14 @@ def _collected(along: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.
     return [(outer, inner.astype(np.float32)) for outer, inner in made]
 
 
-def _size(share: np.ndarray, values: np.ndarray) -> float:
-    """The largest second moment of what a softmax makes of vectors of these covariances, about."""
-    some = share[:, ::4].astype(np.float64)
-    p, points, r = some.shape
-    half = (some.reshape(-1, r) @ values).reshape(p, points, r)
-    return float(np.max(np.einsum("psr,psr->p", half, some), initial=0.0)) / points
+def _sizes(share: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Second moments of what a softmax makes of vectors of these covariances, about: of the mean, of one."""
+    made = []
+    for some in (share.mean(axis=0, keepdims=True), share):
+        p, points, r = some.shape
+        half = (some.reshape(-1, r) @ values.astype(np.float32)).reshape(p, points, r)
+        made.append(np.vdot(half, some) / (p * points))
+    return np.maximum(made, 0.0)
 
 
 def _heads(a: np.ndarray, b: np.ndarray, values: np.ndarray) -> np.ndarray:
