@@ -9,6 +9,7 @@ import numpy as np
 
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels._arrays import aligned
+from tpnum.kernels.blocks import collect
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.islands import IslandLevel
 from tpnum.lower.network import grid_of
@@ -38,6 +39,8 @@ GRAIN = 1 << 26
 """Cells of all pairs of a tile."""
 TASK = 1 << 32
 """Cells of all pairs of a task, half a minute or so."""
+OUTPUT = 16 << 20
+"""Bytes of a tile's outputs: those of many positions are allocated again without new pages."""
 PARTS = 48 << 20
 """Bytes of profile passes that are kept."""
 LAID = 64 << 20
@@ -104,7 +107,8 @@ class CellWorker:
         self.pairs = max(1, TASK // cells)
         self.width = tile or max(WIDE, self.lanes)
         self.slab = tile or self._together(probe)
-        deep = np.log2(GRAIN / (cells * self.width))
+        entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
+        deep = np.log2(min(GRAIN / cells, OUTPUT / (8 * entries)) / self.width)
         self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
         mirrored = self.symmetric and plan.mirrored
         tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
@@ -251,20 +255,25 @@ class CellWorker:
             for entry in entries:
                 node = self.schedule.outputs[id(entry.node)]
                 at, size = starts[id(node)]
-                flat = buffers[at : at + size * (high - low) * self.lanes]
+                flat = buffers[at : at + size * (high - low) * self.lanes].reshape(high - low, -1, self.lanes)
                 grid = grid_of(node)
-                sizes = [n for _, *both in grid for n in both]
-                values = flat.reshape(high - low, *sizes, self.lanes)[..., : strip.stop - strip.start]
-                names = [name for name, _, _ in grid]
-                order = [
-                    0,
-                    values.ndim - 1,
-                    *(1 + 2 * names.index(name) for name, _ in node.rows),
-                    *(2 + 2 * names.index(name) for name, _ in node.cols),
+                names, sizes = [name for name, _, _ in grid], [n for _, *both in grid for n in both]
+                axes = [
+                    *(2 * names.index(name) for name, _ in node.rows),
+                    *(2 * names.index(name) + 1 for name, _ in node.cols),
                 ]
+                goal = blocks[kind]
+                if all(i is None for i in (*entry.rows, *entry.cols)):
+                    place = np.argsort(np.arange(flat.shape[1]).reshape(sizes).transpose(axes).ravel())
+                    whole = goal.reshape(*goal.shape[:2], -1)
+                    collect(whole, low, strip.start, place, flat, float(entry.weight))
+                    continue
+                values = flat.reshape(high - low, *sizes, self.lanes)[..., : strip.stop - strip.start]
                 where = (slice(low, high), strip, *entry.rows, *entry.cols)
-                goal = tuple(slice(None) if i is None else i for i in where)
-                blocks[kind][goal] += entry.weight * values.transpose(order)
+                order = [0, values.ndim - 1, *(1 + axis for axis in axes)]
+                goal[tuple(slice(None) if i is None else i for i in where)] += (
+                    entry.weight * values.transpose(order)
+                )
 
     def _again(self, blocks: dict[str, np.ndarray], tile: Tile, rows: slice, strip: slice) -> None:
         """Rows of a strip with pairs so close that their series do not converge."""
