@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.errors import LimitError
 from tpnum.evaluate.profile import ProfileValues
+from tpnum.evaluate.tape import NotTaped, Tape, at_step
 from tpnum.gauss.moments import bound, profile
 from tpnum.gauss.prepared import has_family, prepare
 from tpnum.gauss.rules import Kept, check_growth
@@ -53,16 +55,27 @@ class Moments(ProfileValues):
 def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarray]:
     """The values (N, *axes) of a carried state and of those that it depends on and that depend on it."""
     states, inside = _loop(whole, node)
-    kept: dict[Function, Kept] = {}
     axis = node.delay.axis
     made = {state.key: np.zeros(whole._sizes(state.axes)) for state in states}
-    for t in range(dict(node.axes)[axis] - 1):
-        now = {state.key: _at(made[state.key], state.axes, axis, t) for state in states}
-        step = _Step(whole, axis, t, now, inside, kept)
+    steps = range(dict(node.axes)[axis] - 1)
+    try:
+        tape = Tape(whole, axis, states, inside)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+            for t in steps:
+                tape.step(t, made)
+        if all(np.isfinite(values).all() for values in made.values()):
+            return made
+    except (NotTaped, LimitError):  # to be said of the step and the line that it comes from
+        pass
+    keys = {at.key for at in inside}
+    kept: dict[Function, Kept] = {}
+    for t in steps:
+        now = {state.key: at_step(made[state.key], state.axes, axis, t) for state in states}
+        step = _Step(whole, axis, t, now, keys, kept)
         for state in states:
             (below,) = state.below
             found = np.broadcast_to(step.along(below, state.axes), now[state.key].shape)
-            _at(made[state.key], state.axes, axis, t + 1)[...] = found
+            at_step(made[state.key], state.axes, axis, t + 1)[...] = found
     return made
 
 
@@ -87,7 +100,7 @@ class _Step(Moments):
 
     def __call__(self, node: graph.Profile) -> np.ndarray:
         if node.key not in self._values and node.key not in self._inside:
-            self._values[node.key] = _at(self._whole(node), self.axes(node), self._axis, self._step)
+            self._values[node.key] = at_step(self._whole(node), self.axes(node), self._axis, self._step)
         return super().__call__(node)
 
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
@@ -98,14 +111,8 @@ class _Step(Moments):
         return found
 
 
-def _at(values: np.ndarray, axes: Axes, axis: str, step: int) -> np.ndarray:
-    """One step of an (N, *axes) array, the axis kept."""
-    where = tuple(slice(step, step + 1) if name == axis else slice(None) for name, _ in axes)
-    return values[(slice(None), *where)]
-
-
-def _loop(whole: ProfileValues, node: graph.Carried1) -> tuple[list[graph.Carried1], set[graph.Key]]:
-    """The states that a state depends on and that depend on it, and all quantities between them."""
+def _loop(whole: ProfileValues, node: graph.Carried1) -> tuple[list[graph.Carried1], list[graph.Profile]]:
+    """The states that a state depends on and that depend on it, and all quantities between them, in order."""
 
     def sources(at: graph.Profile) -> list[graph.Profile]:
         return [*at.below] if isinstance(at, graph.Carried1) else whole._sources(at)
@@ -120,4 +127,4 @@ def _loop(whole: ProfileValues, node: graph.Carried1) -> tuple[list[graph.Carrie
             if any(s.key in back for s in sources(at)):
                 back.add(at.key)
     states = [at for at in order if isinstance(at, graph.Carried1) and at.key in back]
-    return states, back - {state.key for state in states}
+    return states, [at for at in order if at.key in back and not isinstance(at, graph.Carried1)]

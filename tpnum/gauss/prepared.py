@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from tpnum.gauss.hermite import SMOOTH_DEGREE, coefficients, most_degrees, serie
 from tpnum.gauss.moments import Profile, bound, distinct
 from tpnum.gauss.panels import Tabled, tabled
 from tpnum.gauss.rules import Kept, check_growth, knows_slope
-from tpnum.gauss.spans import spanned_series
+from tpnum.gauss.spans import spanned_profile, spanned_series
 from tpnum.gauss.truncated import Series
 
 MANY = 48
@@ -140,6 +140,40 @@ def has_family(f: Function) -> bool:
     from tpnum.gauss.closed import FAMILIES
 
     return f.closed is not None and f.closed[0] in FAMILIES
+
+
+def alone(f: Function, what: str) -> Callable[[np.ndarray], np.ndarray | None] | None:
+    """What gives the integral ``what`` of f by the variances of centred rows; None where they do not suffice.
+
+    It gives None where some variances have no integral that is known.
+    """
+    from tpnum.gauss.closed import FAMILIES
+
+    if f.foreign or f.n_scalars or f.name == "elementwise_numerical":
+        return None
+    if not has_family(f):
+
+        def spanned(q: np.ndarray) -> np.ndarray | None:
+            known = spanned_profile(f, q)
+            return None if known is None else getattr(known, what)
+
+        return spanned
+    assert f.closed is not None
+    family, params = FAMILIES[f.closed[0]], f.closed[1]
+    own = {
+        "first": family.mean,
+        "second": family.moment,
+        "stein": family.slope,
+        "slope_second": family.slope_moment,
+    }.get(what)
+    if own is None:
+        return None
+
+    def closed(q: np.ndarray) -> np.ndarray:
+        check_growth(f, q, 2)
+        return np.asarray(own(q, params))
+
+    return closed
 
 
 def _closed_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:

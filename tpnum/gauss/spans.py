@@ -106,6 +106,11 @@ def _powers(f: Function, q: np.ndarray) -> dict[int, np.ndarray]:
     """The spans of positive variances, and which lie in each; none of functions that may change."""
     if f.foreign:
         return {}
+    low, high = q.min(initial=np.inf), q.max(initial=0.0)
+    if low > 0.0:
+        first, last = np.floor(np.log([low, high]) / np.log(SPAN)).astype(int).tolist()
+        if first == last:
+            return {first: np.arange(q.size)}
     rows = np.flatnonzero(q > 0)
     power = np.floor(np.log(q[rows]) / np.log(SPAN)).astype(int)
     return {k: rows[power == k] for k in np.unique(power).tolist()}

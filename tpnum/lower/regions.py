@@ -8,6 +8,7 @@ does as whole blocks, with all that is around it of that kind (`tpnum.lower.isla
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from tpnum.kernels._views import WIDTH
@@ -53,9 +54,8 @@ def regions(outputs: list[graph.Pair], profiles: Profiles, dtype: np.dtype) -> R
     apart = refused(outputs, profiles)
     while True:
         try:
-            by_cells = {node: reason for node, reason in apart.items() if node not in islands}
-            schedule = Schedule(outputs, by_cells, islands)
-            layouts = [layout(level, schedule) for level in schedule.levels]
+            by_cells = tuple((node, reason) for node, reason in apart.items() if node not in islands)
+            schedule, layouts = _laid_out(tuple(outputs), by_cells, tuple(islands.items()))
             programs = [program(one, schedule, profiles, dtype, lanes(dtype)) for one in layouts]
         except Unsupported as why:
             more = _nodes_of(outputs, why.call, str(why))
@@ -67,6 +67,15 @@ def regions(outputs: list[graph.Pair], profiles: Profiles, dtype: np.dtype) -> R
                 raise
             continue
         return Regions(schedule, layouts, programs)
+
+
+@lru_cache(maxsize=16)
+def _laid_out(
+    outputs: tuple[graph.Pair, ...], apart: tuple[tuple[int, str], ...], islands: tuple[tuple[int, str], ...]
+) -> tuple[Schedule, list[Layout | BlockLayout]]:
+    """A schedule and where the cells of its levels are: the same for all data, for all calls and tiles."""
+    schedule = Schedule(list(outputs), dict(apart), dict(islands))
+    return schedule, [layout(level, schedule) for level in schedule.levels]
 
 
 def layout(level: Level | BlockLevel, schedule: Schedule) -> Layout | BlockLayout:

@@ -128,19 +128,33 @@ class Level:
 
     def _close(self) -> None:
         """Follow the links until nothing new is demanded, and number the cells in order."""
+        order = {
+            (grid, name): list(self.spaces[grid][self.slots.index(name)])
+            for grid in self.spaces
+            for name, _, _ in grid
+        }
+        followed: dict[tuple, int] = {}  # how many of a grid's cells along an axis a link was followed from
         grown = True
         while grown:
             grown = False
-            for above, below, pull in self._links.values():
-                for upper, lower in pull.links:
+            for number, (above, below, pull) in enumerate(self._links.values()):
+                for link in pull.links:
+                    upper, lower = link
                     if lower is None:
                         continue
-                    cells = self.spaces[below][self.slots.index(lower)]
-                    for cell in self._inside(above, upper):
-                        for found in pull((upper, lower), cell):
-                            if found not in cells:
-                                cells[found] = len(cells)
-                                grown = True
+                    n, m = next((axis[1:] for axis in above if axis[0] == upper), (1, 1))
+                    cells, found = self.spaces[below][self.slots.index(lower)], order[below, lower]
+                    source = [(0, 0)] if upper is None else order[above, upper]
+                    k = followed.get((number, link), 0)
+                    while k < len(source):  # which may grow
+                        cell = source[k]
+                        k += 1
+                        if cell[0] < n and cell[1] < m:  # those of the padding read nothing
+                            more = [one for one in pull(link, cell) if one not in cells]
+                            cells.update(dict.fromkeys(more, 0))
+                            found += more
+                            grown |= bool(more)
+                    followed[number, link] = k
         for grid, space in self.spaces.items():
             self.spaces[grid] = [{cell: k for k, cell in enumerate(sorted(found))} for found in space]
 

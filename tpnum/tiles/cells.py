@@ -9,6 +9,7 @@ import numpy as np
 
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels._arrays import aligned
+from tpnum.kernels.blocks import collect
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.islands import IslandLevel
 from tpnum.lower.network import grid_of
@@ -39,6 +40,8 @@ GRAIN = 1 << 26
 """Cells of all pairs of a tile."""
 TASK = 1 << 32
 """Cells of all pairs of a task, half a minute or so."""
+OUTPUT = 16 << 20
+"""Bytes of a tile's outputs: those of many positions are allocated again without new pages."""
 PARTS = 48 << 20
 """Bytes of profile passes that are kept."""
 LAID = 64 << 20
@@ -105,7 +108,8 @@ class CellWorker:
         self.pairs = max(1, TASK // cells)
         self.width = tile or max(WIDE, self.lanes)
         self.slab = tile or self._together(probe)
-        deep = np.log2(GRAIN / (cells * self.width))
+        entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
+        deep = np.log2(min(GRAIN / cells, OUTPUT / (8 * entries)) / self.width)
         self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
         mirrored = self.symmetric and plan.mirrored
         tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
@@ -250,8 +254,16 @@ class CellWorker:
         for kind, entries in self.plan.entries.items():
             for entry in entries:
                 node = self.schedule.outputs[id(entry.node)]
-                values = block_of(node, buffers, starts[id(node)][0], rows, strip, self.lanes)
-                blocks[kind][place_of(entry, rows, strip)] += entry.weight * values
+                at, cells = starts[id(node)]
+                if all(i is None for i in (*entry.rows, *entry.cols)):
+                    order = block_of(node, np.arange(cells), 0, (0, 1), slice(0, 1), 1).ravel()
+                    size = cells * (rows[1] - rows[0]) * self.lanes
+                    source = buffers[at : at + size].reshape(rows[1] - rows[0], cells, self.lanes)
+                    goal = blocks[kind].reshape(*blocks[kind].shape[:2], -1)
+                    collect(goal, rows[0], strip.start, np.argsort(order), source, float(entry.weight))
+                else:
+                    values = block_of(node, buffers, at, rows, strip, self.lanes)
+                    blocks[kind][place_of(entry, rows, strip)] += entry.weight * values
 
     def _again(self, blocks: dict[str, np.ndarray], tile: Tile, rows: slice, strip: slice) -> None:
         """Rows of a strip with pairs so close that their series do not converge."""

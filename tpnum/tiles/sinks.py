@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tpnum.errors import LimitError
+from tpnum.kernels.blocks import turn
 from tpnum.kernels.gram import mirror
 
 if TYPE_CHECKING:
@@ -83,6 +84,12 @@ def put(out: np.ndarray, tile: Tile, block: np.ndarray) -> None:
     if block.ndim == 2 and out.flags.c_contiguous:  # one machine code a precision
         mirror(np.ascontiguousarray(block, out.dtype), out, top, start)
         return
+    if out.flags.c_contiguous:
+        axes = block.shape[2 : block.ndim // 2 + 1], block.shape[block.ndim // 2 + 1 :]
+        sizes = int(np.prod(axes[0])), int(np.prod(axes[1]))
+        whole = out.reshape(*out.shape[:2], sizes[1], sizes[0])
+        turn(np.ascontiguousarray(block, out.dtype).reshape(*block.shape[:2], *sizes), whole, top, start)
+        return
     mirrored = flipped(block)
     out[past:stop, top:bottom] = mirrored[past - start :]
     for i in range(top, min(bottom, past)):
@@ -107,6 +114,8 @@ def turned(block: np.ndarray) -> np.ndarray:
 def check_finite(block: np.ndarray, kind: str, tile: Tile, dtype: np.dtype) -> None:
     """Refuse a block with an entry that is no number or does not fit the type of the result."""
     most = float(np.finfo(dtype).max)
+    if block.size and -most <= block.min() and block.max() <= most:  # what is no number comes through both
+        return
     if not (np.abs(block) <= most).all():
         bad = np.argwhere(~(np.abs(block) <= most))[0]
         raise LimitError(
