@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tpnum.gauss.special.batch_rules import centred_sides
 from tpnum.gauss.special.leads import exact_argmax, exact_square
 from tpnum.kernels.ties import CELLS, DONE, ROOT, TIE, alone, tied_pairs
 
@@ -27,7 +28,8 @@ EQUAL = 1e-13
 """Entries whose difference has less than this share of their variances are one entry."""
 
 NEAR = 20.0
-"""A product that is less than one part in so many below that of equal windows is corrected by these."""
+"""Windows whose differences, entry by entry, have less than one part in so many of both variances are nearly
+equal, and what the integrals lack of equal ones is made up for."""
 
 _PIECE = 1024  # cells of which the covariances are gathered at a time
 
@@ -46,10 +48,13 @@ VALUES = (
 )  # fmt: skip
 SHARES = (
     Order(4, 0.1, 2.5e-3), Order(5, 0.05, 1e-3), Order(6, 0.02, 4e-4), Order(8, 0.01, 1e-4),
-    Order(10, 3e-3, 3e-5), Order(13, 1e-3, 8e-6), Order(16, 2e-4, 3e-6), Order(20, 2e-4, 1e-6),
+    Order(10, 3e-3, 3e-5), Order(13, 1e-3, 1.2e-5), Order(20, 1e-3, 6e-6),
 )  # fmt: skip
 """Errors are about three times the largest that were found among windows of all kinds, near ones and linearly
 dependent ones too: what is singular near u = v is bounded, and they do not depend on how near it is."""
+
+FINE = VALUES[4]
+"""At least these nodes have values of nearly equal windows, of which E (max u - max v)^2 is wanted too."""
 
 
 def enough(ladder: tuple[Order, ...], error: float) -> Order:
@@ -217,9 +222,11 @@ class _Tied:
             return made, error
         made = made[:, int(self.floors[0]) :, int(self.floors[1]) :]
         assert direction is not None
-        error = error * np.abs(direction).reshape(len(made), -1).max(axis=1)
         if self.back:
-            return made * direction[:, None, None], error
+            return made * direction[:, None, None], error * np.abs(direction)
+        # sums over rows and columns are exact: errors see what directions are beyond these
+        beyond = centred_sides(_floored(direction, *self.floors))
+        error = 2.0 * error * np.abs(beyond).reshape(len(made), -1).max(axis=1)
         return np.einsum("nij,nij->n", made, direction), error
 
     def _exactly(self, squares: np.ndarray) -> np.ndarray:
@@ -229,34 +236,45 @@ class _Tied:
     def _apart(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of cells of two windows; nearly equal ones are as far from equal ones as the integrals say."""
         a, b = (place[cells] for place in self.places)
-        made, blurred = self._paired(self.sized[0], self.sized[1], a, b, self.cross[cells])
-        first, second = (square[cells] for square in self.squares)
-        if self.values:
-            alike = 2.0 * made / np.where(first + second > 0.0, first + second, 1.0)
-        elif made.shape[1] == made.shape[2]:
-            alike = 2.0 * np.einsum("nii->n", made) / (first + second).sum(axis=1)
-        else:
-            return made, blurred
-        share = np.clip(2.0 - 2.0 * NEAR * (1.0 - alike), 0.0, 1.0)
-        near = np.flatnonzero(share > 0.0)
-        if len(near):
-            missing = sum(
-                self._exactly(square[near]) - self._own(side, place[near])
-                for side, (square, place) in enumerate(((first, a), (second, b)))
-            )
-            made[near] += 0.5 * share[near].reshape(-1, *[1] * (made.ndim - 1)) * missing
+        cross = self.cross[cells]
+        if cross.shape[1] != cross.shape[2]:
+            return self._paired(self.sized[0], self.sized[1], a, b, cross, self.order)
+        both = np.einsum("nii->ni", self.families[0][a] + self.families[1][b])
+        apart = both - 2.0 * np.einsum("nii->ni", cross)
+        far = np.divide(apart, both, out=np.zeros(both.shape), where=both > 0.0).max(axis=1)
+        made, blurred = np.zeros(len(cells) if self.values else cross.shape), np.zeros(len(cells))
+        near = far < 1.0 / NEAR
+        order = max(self.order, FINE) if self.values else self.order
+        for some, nodes in ((np.flatnonzero(~near), self.order), (np.flatnonzero(near), order)):
+            if len(some):
+                given = a[some], b[some], cross[some], nodes
+                made[some], blurred[some] = self._paired(self.sized[0], self.sized[1], *given)
+        if near.any():
+            share = np.minimum(2.0 - 2.0 * NEAR * far[near], 1.0)
+            made[near] += (share * self._missing(cells[near], order).T).T
         return made, blurred
 
-    def _own(self, side: int, places: np.ndarray) -> np.ndarray:
-        """What the integrals say of some windows of a side with themselves."""
-        kept, at = np.unique(places, return_inverse=True)
-        sized = self.sized[side]
-        return self._paired(sized, sized, kept, kept, self.families[side][kept])[0][at.reshape(-1)]
+    def _missing(self, cells: np.ndarray, order: Order) -> np.ndarray:
+        """What the integrals lack of the squares of both windows, on the average."""
+        missing: np.ndarray | float = 0.0
+        for square, place, family, sized in zip(
+            self.squares, self.places, self.families, self.sized, strict=True
+        ):
+            kept, at = np.unique(place[cells], return_inverse=True)
+            found, _ = self._paired(sized, sized, kept, kept, family[kept], order)
+            missing = missing + 0.5 * (self._exactly(square[cells]) - found[at])
+        return np.asarray(missing)
 
     def _paired(
-        self, first: list[Sized], second: list[Sized], a: np.ndarray, b: np.ndarray, cross: np.ndarray
+        self,
+        first: list[Sized],
+        second: list[Sized],
+        a: np.ndarray,
+        b: np.ndarray,
+        cross: np.ndarray,
+        order: Order,
     ) -> tuple[np.ndarray, np.ndarray]:
-        value, shares, blurred = pairs(first, second, a, b, cross, self.order)
+        value, shares, blurred = pairs(first, second, a, b, cross, order)
         return (value, blurred) if self.values else (shares, np.zeros(len(a)))
 
 
