@@ -226,7 +226,7 @@ class _Tied:
             return made * direction[:, None, None], error * np.abs(direction)
         # sums over rows and columns are exact: errors see what directions are beyond these
         beyond = centred_sides(_floored(direction, *self.floors))
-        error = 2.0 * error * np.abs(beyond).reshape(len(made), -1).max(axis=1)
+        error = error * np.abs(beyond).reshape(len(made), -1).max(axis=1)
         return np.einsum("nij,nij->n", made, direction), error
 
     def _exactly(self, squares: np.ndarray) -> np.ndarray:
