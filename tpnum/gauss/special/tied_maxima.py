@@ -196,7 +196,9 @@ class _Tied:
                 self.unit *= np.sqrt(np.einsum("nii->ni", family).max(axis=1, initial=0.0))[place]
         some = self.unit > 0.0
         least = np.min(self.scale[some] / self.unit[some], initial=1.0)
-        self.order = enough(VALUES if self.values else SHARES, rtol * float(least))
+        self.ladder = VALUES if self.values else SHARES
+        self.order = enough(self.ladder, rtol * float(least))
+        self.missed = self.order.error > rtol * float(least)
 
     def _sides(self) -> list[tuple[Family, bool]]:
         return list(zip((self.pairing.left, self.pairing.right), self.floors, strict=True))
@@ -216,7 +218,11 @@ class _Tied:
         if len(equal):
             made[equal] = self._exactly(self.squares[0][equal])
         if len(some):
-            made[some], blurred = self._apart(some)
+            made[some], blurred = self._apart(some, self.order)
+            if self.missed:  # of windows of all kinds; these may be better
+                coarser, _ = self._apart(some, self.ladder[-2])
+                seen = np.abs(made[some] - coarser).reshape(len(some), -1).max(axis=1)
+                error[some] = np.minimum(error[some], seen + 1e-12 * self.unit[some])
             error[some] += blurred
         if self.values:
             return made, error
@@ -233,25 +239,25 @@ class _Tied:
         """The expectations of a window with itself."""
         return squares if self.values else squares[:, :, None] * np.eye(squares.shape[1])
 
-    def _apart(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _apart(self, cells: np.ndarray, order: Order) -> tuple[np.ndarray, np.ndarray]:
         """Of cells of two windows; nearly equal ones are as far from equal ones as the integrals say."""
         a, b = (place[cells] for place in self.places)
         cross = self.cross[cells]
         if cross.shape[1] != cross.shape[2]:
-            return self._paired(self.sized[0], self.sized[1], a, b, cross, self.order)
+            return self._paired(self.sized[0], self.sized[1], a, b, cross, order)
         both = np.einsum("nii->ni", self.families[0][a] + self.families[1][b])
         apart = both - 2.0 * np.einsum("nii->ni", cross)
         far = np.divide(apart, both, out=np.zeros(both.shape), where=both > 0.0).max(axis=1)
         made, blurred = np.zeros(len(cells) if self.values else cross.shape), np.zeros(len(cells))
         near = far < 1.0 / NEAR
-        order = max(self.order, FINE) if self.values else self.order
-        for some, nodes in ((np.flatnonzero(~near), self.order), (np.flatnonzero(near), order)):
+        finer = max(order, FINE) if self.values else order
+        for some, nodes in ((np.flatnonzero(~near), order), (np.flatnonzero(near), finer)):
             if len(some):
                 given = a[some], b[some], cross[some], nodes
                 made[some], blurred[some] = self._paired(self.sized[0], self.sized[1], *given)
         if near.any():
             share = np.minimum(2.0 - 2.0 * NEAR * far[near], 1.0)
-            made[near] += (share * self._missing(cells[near], order).T).T
+            made[near] += (share * self._missing(cells[near], finer).T).T
         return made, blurred
 
     def _missing(self, cells: np.ndarray, order: Order) -> np.ndarray:
