@@ -10,7 +10,8 @@ import numpy as np
 
 from tpnum.gauss.special.batch_rules import centred_sides
 from tpnum.gauss.special.leads import exact_argmax, exact_square
-from tpnum.kernels.ties import CELLS, DONE, ROOT, TIE, alone, tied_pairs
+from tpnum.kernels.leads import CELLS
+from tpnum.kernels.ties import DONE, ROOT, TIE, alone, tied_pairs
 
 if TYPE_CHECKING:
     from tpnum.gauss.special.families import Family
