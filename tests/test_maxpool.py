@@ -166,4 +166,4 @@ def test_spec_and_refusals():
     with pytest.raises(SpecError, match="mask_constant"):
         tp.kernel(nn.serial(nn.Conv(8, (1, 1)), nn.MaxPool((2, 2)), nn.Flatten()), x, mask_constant=7.0)
     with pytest.warns(AccuracyWarning, match="along axes"):
-        tp.kernel(pooled(), images(1), rtol=1e-7, budget=1 << 12)
+        tp.kernel(pooled(window=(3, 2)), images(1), rtol=1e-7, budget=1 << 12)

@@ -13,7 +13,7 @@ from tpnum.errors import AccuracyWarning
 from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.functional import RELU, STEP, Functional
 from tpnum.gauss.special.jointly import expectation
-from tpnum.gauss.special.maxima import exact_argmax, exact_square
+from tpnum.gauss.special.leads import exact_argmax, exact_square
 
 BOTH = ("nngp", "ntk")
 X = np.random.default_rng(4).standard_normal((2, 5, 3))

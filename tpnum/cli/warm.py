@@ -126,6 +126,7 @@ def _integrals() -> Calls:
     yield partial(special.tail_moments, np.zeros(4), cov, 2, atol=1e-3)
     yield partial(special.max_second, np.zeros(4), cov, atol=1e-3)
     yield partial(special.argmax_joint, np.zeros(4), cov, atol=1e-3)
+    yield partial(special.max_second, np.zeros(8), np.tile(cov, (2, 2)) + np.eye(8), atol=1e-3)
     yield partial(special.softmax_moments, np.zeros(4), cov, atol=1e-2)
     yield partial(special.softmax_moments, np.zeros(8), np.eye(8), atol=1e-1)
     yield partial(special.batchnorm, cov, atol=1e-4)

@@ -1,7 +1,8 @@
 """Expectations of functionals of two correlated Gaussian vectors (`Functional`), by the best rule there is.
 
-Normalisation and relus of it are integrals over one or two variables (`batches`, `batch_pairs`); everything
-else is sampled (`sampled_pairs`).
+Normalisation and relus of it are integrals over one or two variables (`batches`, `batch_pairs`), the
+largest of few centred entries integrals nested over ties (`tied_maxima`); everything else is sampled
+(`sampled_pairs`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tpnum.gauss.special.batches import (
 from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.pairing import Moments, Pairing
 from tpnum.gauss.special.sampled_pairs import Sampler
+from tpnum.gauss.special.tied_maxima import suits, tied
 from tpnum.kernels.batchnorm import pair_moments
 
 if TYPE_CHECKING:
@@ -100,6 +102,8 @@ def expectation(
             return Result(out, errors, True)
         return Result(out, errors, False)
     given = Pairing(u, v, a, b, cross, same, direction, moments)
+    if suits(what, (first, second), (u, v)):
+        return Result(*tied(what, (first, second), given, rtol), False)
     return Result(*sampler.pairs(what, first, second, given), True)
 
 

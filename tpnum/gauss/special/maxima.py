@@ -11,14 +11,11 @@ from tpnum.gauss.laws import principal_factors
 from tpnum.gauss.special import tails
 from tpnum.gauss.special.goal import Aim, Price, report
 from tpnum.gauss.special.inputs import centring, finite, integral, law, root_mean_square, split
+from tpnum.gauss.special.leads import EXACT, against_others, flat
 from tpnum.gauss.special.orthants import LEAST, probability
 from tpnum.gauss.special.randomised import Problems, adaptive, largest
+from tpnum.gauss.special.tied_maxima import MOST, SHARES, VALUES, Order, distinct, enough, pairs
 from tpnum.kernels.maximum import max_pairs
-
-_EXACT = 4
-"""Orthants of up to this dimension are quadratures; larger ones are sampled."""
-
-Part = tuple[np.ndarray, np.ndarray]
 
 
 @integral
@@ -43,13 +40,13 @@ def expected_max(
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
     scale = root_mean_square(mean, cov)
-    if d - 1 > _EXACT:
+    if d - 1 > EXACT:
         joint, wide = np.zeros((n, d + 1, d + 1)), np.ones((n, d + 1))
         joint[:, :d, :d], wide[:, :d] = cov, mean
         made = _sampled(wide, joint, d, goal, scale, "max")
         return _estimate("expected_max", made, shape, "smoothed qmc", goal, scale)
-    means, covs = _against_others(mean, cov, (d,))
-    first, error, price = tails.first_moments(*_flat(means, covs), d - 1, goal.share(d))
+    means, covs = against_others(mean, cov, (d,))
+    first, error, price = tails.first_moments(*flat(means, covs), d - 1, goal.share(d))
     value = first[:, 0].reshape(n, d).sum(axis=1), error[:, 0].reshape(n, d).sum(axis=1)
     return _estimate("expected_max", (*value, price), shape, "integration by parts", goal, scale)
 
@@ -64,12 +61,12 @@ def max_square(
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
     scale = root_mean_square(mean, cov) ** 2
-    if d - 1 > _EXACT:
+    if d - 1 > EXACT:
         twice = np.concatenate([mean, mean], axis=1)
         made = _sampled(twice, np.tile(cov, (1, 2, 2)), d, goal, scale, "max")
         return _estimate("max_square", made, shape, "smoothed qmc", goal, scale)
-    means, covs = _against_others(mean, cov, (d,))
-    (_, _, second), price = tails.moments(*_flat(means, covs), d - 1, goal.share(d))
+    means, covs = against_others(mean, cov, (d,))
+    (_, _, second), price = tails.moments(*flat(means, covs), d - 1, goal.share(d))
     value = second[0][:, 0, 0].reshape(n, d).sum(axis=1), second[1][:, 0, 0].reshape(n, d).sum(axis=1)
     return _estimate("max_square", (*value, price), shape, "integration by parts", goal, scale)
 
@@ -83,9 +80,10 @@ def max_second(
 
     Windows of together at most six coordinates: E[u_i v_j 1{u_i, v_j are the maxima}] by integration by
     parts (`tail_moments`), one-dimensional quadratures of orthant probabilities at most; two windows of
-    two need bivariate ones only.  Larger ones: the principal axis of the differences within the windows is
-    integrated exactly, along the upper envelopes of lines, which leaves a smooth integrand of the other
-    axes for scrambled Sobol points.  Accuracy as in `expected_max`, ``rtol`` relative to the
+    two need bivariate ones only.  Centred windows of up to five: integrals of one variable, nested over
+    ties of the largest (`tpnum.kernels.ties`).  Larger ones: the principal axis of the differences within
+    the windows is integrated exactly, along the upper envelopes of lines, which leaves a smooth integrand
+    of the other axes for scrambled Sobol points.  Accuracy as in `expected_max`, ``rtol`` relative to the
     mean square of the largest coordinate or the value.
     """
     goal = Aim.asked(atol, rtol, budget, LEAST)
@@ -93,12 +91,15 @@ def max_second(
     n, d = mean.shape
     first = split(first, d)
     scale = root_mean_square(mean, cov) ** 2
-    if d - 2 > _EXACT:
+    if d - 2 > EXACT and _small(mean, first):
+        tied = _by_ties(cov, first, goal, scale, "max")
+        return _estimate("max_second", tied, shape, "nested quadrature", goal, scale)
+    if d - 2 > EXACT:
         made = _sampled(mean, cov, first, goal, scale, "max")
         return _estimate("max_second", made, shape, "smoothed qmc", goal, scale)
-    means, covs = _against_others(mean, cov, (first, d - first))
+    means, covs = against_others(mean, cov, (first, d - first))
     count = means.shape[1]
-    (_, _, second), price = tails.moments(*_flat(means, covs), d - 2, goal.share(count))
+    (_, _, second), price = tails.moments(*flat(means, covs), d - 2, goal.share(count))
     value = second[0][:, 0, 1].reshape(n, -1).sum(axis=1), second[1][:, 0, 1].reshape(n, -1).sum(axis=1)
     return _estimate("max_second", (*value, price), shape, "integration by parts", goal, scale)
 
@@ -118,54 +119,18 @@ def argmax_joint(
     mean, cov, shape = law(mean, cov)
     n, d = mean.shape
     first = split(first, d)
-    if d - 2 > _EXACT:
+    if d - 2 > EXACT and _small(mean, first):
+        made, method = _by_ties(cov, first, goal, np.ones(n), "who"), "nested quadrature"
+    elif d - 2 > EXACT:
         made, method = _sampled(mean, cov, first, goal, np.ones(n), "who"), "smoothed qmc"
     else:
-        means, covs = _against_others(mean, cov, (first, d - first))
+        means, covs = against_others(mean, cov, (first, d - first))
         m = d - 2
-        flat_mean, flat_cov = _flat(means, covs)
+        flat_mean, flat_cov = flat(means, covs)
         made, method = probability(flat_mean[:, :m], flat_cov[:, :m, :m], goal), "quadrature"
     value, error = (part.reshape(n, first, d - first) for part in made[:2])
     scale = np.max(value, axis=(1, 2), initial=0.0)[:, None, None]
     return _estimate("argmax_joint", (value, error, made[2]), shape, method, goal, scale)
-
-
-def exact_square(mean: np.ndarray, cov: np.ndarray, floor: float) -> np.ndarray | None:
-    """E max(u, floor)^2, floor 0 or -inf, (n,); None for windows of which it would be sampled."""
-    means, covs = _against_others(*_above(mean, cov, floor), (_size(cov, floor),))
-    m = means.shape[2] - 1
-    if m > _EXACT:
-        return None
-    (_, _, second), _ = tails.moments(*_flat(means, covs), m, _CLOSE.share(m + 1))
-    return np.asarray(second[0][:, 0, 0].reshape(means.shape[:2]).sum(axis=1))
-
-
-def exact_argmax(mean: np.ndarray, cov: np.ndarray, floor: float) -> np.ndarray | None:
-    """P(u_i is the largest, and above the floor), (n, d); None for windows of which it would be sampled."""
-    means, covs = _against_others(*_above(mean, cov, floor), (_size(cov, floor),))
-    m = means.shape[2] - 1
-    if m > _EXACT:
-        return None
-    flat_mean, flat_cov = _flat(means, covs)
-    value, _, _ = probability(flat_mean[:, :m], flat_cov[:, :m, :m], _CLOSE)
-    return np.asarray(value.reshape(means.shape[:2])[:, -cov.shape[1] :])
-
-
-_CLOSE = Aim.asked(None, 1e-12, None, LEAST)
-
-
-def _size(cov: np.ndarray, floor: float) -> int:
-    return cov.shape[1] + (floor == 0.0)
-
-
-def _above(mean: np.ndarray, cov: np.ndarray, floor: float) -> Part:
-    """The law with a coordinate that is the floor, the first, if there is one."""
-    if floor != 0.0:
-        return mean, cov
-    n, d = mean.shape
-    wide = np.zeros((n, d + 1, d + 1))
-    wide[:, 1:, 1:] = cov
-    return np.concatenate([np.zeros((n, 1)), mean], axis=1), wide
 
 
 def _estimate(
@@ -178,43 +143,28 @@ def _estimate(
     return Estimate(value.reshape(shape + tail)[()], error.reshape(shape + tail)[()], method, price.cost)
 
 
-def _flat(means: np.ndarray, covs: np.ndarray) -> Part:
-    d = means.shape[2]
-    return means.reshape(-1, d), covs.reshape(-1, d, d)
+def _small(mean: np.ndarray, first: int) -> bool:
+    return not np.any(mean) and max(first, mean.shape[1] - first) <= MOST
 
 
-def _against_others(mean: np.ndarray, cov: np.ndarray, sizes: tuple[int, ...]) -> Part:
-    """The laws of (leads over the others .., leaders ..) for each choice of one leader per window.
-
-    (n, choices, d) and (n, choices, d, d): a lead is u_i - u_k, and where it is zero almost surely its
-    mean is set to +-1 so that the earlier coordinate leads.
-    """
-    d = mean.shape[1]
-    begins = np.cumsum((0, *sizes))[:-1]
-    choices = np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), axis=-1).reshape(-1, len(sizes))
-    maps = np.zeros((len(choices), d, d))
-    earlier = np.zeros((len(choices), d - len(sizes)))
-    for number, leaders in enumerate(choices):
-        row = 0
-        for begin, size, leader in zip(begins, sizes, leaders, strict=True):
-            for k in range(size):
-                if k != leader:
-                    maps[number, row, begin + leader], maps[number, row, begin + k] = 1.0, -1.0
-                    earlier[number, row] = 1.0 if leader < k else -1.0
-                    row += 1
-        for window, (begin, leader) in enumerate(zip(begins, leaders, strict=True)):
-            maps[number, row + window, begin + leader] = 1.0
-    means = np.einsum("cij,nj->nci", maps, mean)
-    covs = np.einsum("cij,njk,clk->ncil", maps, cov, maps, optimize=True)
-    m = earlier.shape[1]
-    size = np.einsum("cij,nj->nci", np.abs(maps), np.einsum("njj->nj", cov))[:, :, :m]
-    still = np.einsum("ncii->nci", covs)[:, :, :m] <= 1e-14 * size
-    tied = still & (np.abs(means[:, :, :m]) <= 1e-7 * np.sqrt(size))
-    leads = means[:, :, :m]
-    leads[tied] = np.broadcast_to(earlier, leads.shape)[tied]
-    moving = np.ones(means.shape, dtype=bool)
-    moving[:, :, :m] = ~still
-    return means, np.where(moving[:, :, :, None] & moving[:, :, None, :], covs, 0.0)
+def _by_ties(
+    cov: np.ndarray, first: int, goal: Aim, scale: np.ndarray, wanted: str
+) -> tuple[np.ndarray, np.ndarray, Price]:
+    """(value, error, price) of centred windows of up to five, as `_sampled` has them."""
+    one, two = distinct(cov[:, :first, :first]), distinct(cov[:, first:, first:])
+    ladder: tuple[Order, ...] = SHARES
+    unit = np.ones(len(cov))
+    if wanted == "max":
+        deviations = np.sqrt(np.einsum("nii->ni", cov))
+        ladder, unit = VALUES, deviations[:, :first].max(axis=1) * deviations[:, first:].max(axis=1)
+    relative = np.divide(goal.allowed(scale), unit, out=np.ones(len(cov)), where=unit > 0.0)
+    order = enough(ladder, float(np.min(relative, initial=1.0)))
+    each = np.arange(len(cov))
+    value, shares, blurred = pairs(one, two, each, each, cov[:, :first, first:], order)
+    price = Price(order.nodes * len(cov))
+    if wanted == "max":
+        return value, order.error * unit + blurred, price
+    return shares.reshape(len(cov), -1), np.full((len(cov), shares[0].size), order.error), price
 
 
 def _sampled(

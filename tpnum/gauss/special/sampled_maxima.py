@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from tpnum.gauss.special.families import Family
-from tpnum.gauss.special.maxima import exact_argmax, exact_square
+from tpnum.gauss.special.leads import exact_argmax, exact_square
 from tpnum.gauss.special.sampled_rules import Near, Rule
 from tpnum.kernels.jointly import BLOCK, residual_products
 
