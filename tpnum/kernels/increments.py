@@ -103,6 +103,7 @@ def products(work, a, cells, x, x_at, y, y_at, channels, total):
 @kernel
 def correlations(a, b, rp, cp, p, i):
     """Co-correlations from increments: 1 - rho = (D - (r_i - r)^2) / (2 r_i r); rows r and 1/r."""
+    full_width()
     one = a.dtype.type(1)
     zero = a.dtype.type(0)
     half = a.dtype.type(0.5)
@@ -123,6 +124,7 @@ def covariances(a, b, rp, cp, p, i):
 
     With what is zero (r = 0) it is exactly zero, and not what rounding leaves of D.
     """
+    full_width()
     half, zero = a.dtype.type(0.5), a.dtype.type(0)
     r_i = rp[p, i]
     s_i = rp[p + 1, i]
@@ -139,6 +141,7 @@ def gain(a, e, rp, cp, p, q, i):
 
     An empty ``e`` is a term of correlation one.
     """
+    full_width()
     one = a.dtype.type(1)
     c_i, s_i = rp[p, i], rp[q, i]
     c, s = cp[p], cp[q]

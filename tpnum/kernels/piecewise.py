@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.kernels._jit import fused, kernel
+from tpnum.kernels._jit import full_width, fused, kernel
 from tpnum.kernels._poly import angle, angle_coefficients, segment
+from tpnum.kernels._strip import in_place
 
 MAX_POWER = 8
 """Largest n of `rectpow`."""
@@ -68,16 +69,19 @@ def abrelu(
     out_d: np.ndarray,
 ) -> None:
     """Dual of a min(u, 0) + b max(u, 0) = alpha u + beta |u|.  Rows: w1, w2, alpha^2 + beta^2 (constants)."""
+    full_width()
+    in_place(e, out_e)
+    x = out_e
     w1, w2, m = rp[p, i], rp[p + 1, i], rp[p + 2, i]
-    one = e.dtype.type(1)
+    one = x.dtype.type(1)
     if out_d.size == 0:
-        for k in range(e.size):
-            gap, _ = _abrelu(one, abs(e[k]), math.copysign(one, e[k]), w1, w2)
-            out_e[k] = gap
+        for k in range(x.size):
+            gap, _ = _abrelu(one, abs(x[k]), math.copysign(one, x[k]), w1, w2)
+            x[k] = gap
     else:
-        for k in range(e.size):
-            gap, d = _abrelu(one, abs(e[k]), math.copysign(one, e[k]), w1, w2)
-            out_e[k] = gap
+        for k in range(x.size):
+            gap, d = _abrelu(one, abs(x[k]), math.copysign(one, x[k]), w1, w2)
+            x[k] = gap
             out_d[k] = m * d
 
 
@@ -93,11 +97,14 @@ def step(
     out_d: np.ndarray,
 ) -> None:
     """Dual of 1{u > 0}: rho' = kappa_0; the a.e. derivative is zero.  No parameters."""
-    one = e.dtype.type(1)
-    for k in range(e.size):
-        y = abs(e[k])
+    full_width()
+    in_place(e, out_e)
+    x = out_e
+    one = x.dtype.type(1)
+    for k in range(x.size):
+        y = abs(x[k])
         g = math.sqrt(y) * angle(y)
-        out_e[k] = g if math.copysign(one, e[k]) > 0 else one - g
+        x[k] = g if math.copysign(one, x[k]) > 0 else one - g
     for k in range(out_d.size):
         out_d[k] = 0
 
@@ -114,11 +121,14 @@ def sign(
     out_d: np.ndarray,
 ) -> None:
     """Dual of sign(u): rho' = (2/pi) arcsin rho; the a.e. derivative is zero.  No parameters."""
-    one = e.dtype.type(1)
-    for k in range(e.size):
-        y = abs(e[k])
+    full_width()
+    in_place(e, out_e)
+    x = out_e
+    one = x.dtype.type(1)
+    for k in range(x.size):
+        y = abs(x[k])
         g = math.sqrt(y) * angle(y)
-        out_e[k] = math.copysign(min(g + g, one), e[k])
+        x[k] = math.copysign(min(g + g, one), x[k])
     for k in range(out_d.size):
         out_d[k] = 0
 
@@ -190,30 +200,33 @@ def rectpow(
 
     kappa_n(x) = h_n(x) - (-1)^n kappa_n(-x).  Rows: n (constant), sqrt(E f'(u)^2).
     """
+    full_width()
+    in_place(e, out_e)
+    x = out_e
     n = int(rp[p, i])
-    one = e.dtype.type(1)
-    v = np.empty(len(angle_coefficients(one)), e.dtype)
-    s = np.empty(MAX_POWER, e.dtype)
+    one = x.dtype.type(1)
+    v = np.empty(len(angle_coefficients(one)), x.dtype)
+    s = np.empty(MAX_POWER, x.dtype)
     if n == 0:
         for k in range(out_d.size):
             out_d[k] = 0
     elif out_d.size > 0:
         m_i = rp[p + 1, i]
-        m = cp[p + 1, j0 : j0 + e.size]
+        m = cp[p + 1, j0 : j0 + x.size]
         _power_tables(n - 1, v, s)
         turn = one if n % 2 == 1 else -one
-        for k in range(e.size):
-            y = abs(e[k])
+        for k in range(x.size):
+            y = abs(x[k])
             z = _tail(v, n - 1, y, one)
             near = one - (y * _bulk(s, one - y) + turn * z)
-            out_d[k] = (m_i * m[k]) * (near if math.copysign(one, e[k]) > 0 else z)
+            out_d[k] = (m_i * m[k]) * (near if math.copysign(one, x[k]) > 0 else z)
     _power_tables(n, v, s)
     turn = one if n % 2 == 0 else -one
-    for k in range(e.size):
-        y = abs(e[k])
+    for k in range(x.size):
+        y = abs(x[k])
         z = _tail(v, n, y, one)
         near = y * _bulk(s, one - y) + turn * z
-        out_e[k] = near if math.copysign(one, e[k]) > 0 else one - z
+        x[k] = near if math.copysign(one, x[k]) > 0 else one - z
 
 
 @kernel
@@ -223,6 +236,7 @@ def relu_layer(e: np.ndarray, t: np.ndarray, signed: bool) -> None:
     ``t`` is the tangent kernel over the root of both variances, or empty.  ``signed`` is False only if no
     correlation of the strip is negative, as behind every relu.
     """
+    full_width()
     one = e.dtype.type(1)
     if signed and t.size > 0:
         for k in range(e.size):
@@ -260,6 +274,7 @@ def relu_bias_layer(
     rho' = a_i a kappa_1 + b_i b,  t' = a_i a kappa_0 t + rho'.  Rows: a = sqrt(s_w^2 q / (2 q')),
     b = sqrt(s_b^2 / q'), where q' = s_w^2 q / 2 + s_b^2 (a = 1, b = 0 if that is zero).
     """
+    full_width()
     a_i, b_i = rp[p, i], rp[p + 1, i]
     a = cp[p, j0 : j0 + e.size]
     b = cp[p + 1, j0 : j0 + e.size]
@@ -318,6 +333,7 @@ def abrelu_layer(
 
     t_w, t_b the variances of the tangent weights and biases: s_w^2, s_b^2 in ntk parametrisation.
     """
+    full_width()
     w1, w2 = rp[p, i], rp[p + 1, i]
     a_i, b_i, c_i, x_i, y_i = rp[p + 2, i], rp[p + 3, i], rp[p + 4, i], rp[p + 5, i], rp[p + 6, i]
     a = cp[p + 2, j0 : j0 + e.size]
@@ -343,6 +359,7 @@ def dense_layer(
     e: np.ndarray, t: np.ndarray, rp: np.ndarray, cp: np.ndarray, p: int, i: int, j0: int
 ) -> None:
     """A dense layer alone, in place: rows a, b, c, x, y of `abrelu_layer`, t of its input or empty."""
+    full_width()
     a_i, b_i, c_i, x_i, y_i = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 3, i], rp[p + 4, i]
     a = cp[p, j0 : j0 + e.size]
     b = cp[p + 1, j0 : j0 + e.size]
@@ -363,6 +380,7 @@ def first_layer(
     e: np.ndarray, t: np.ndarray, rp: np.ndarray, cp: np.ndarray, p: int, i: int, j0: int
 ) -> None:
     """A dense layer on data in ntk parametrisation, where t' = rho': rows a, b of `relu_bias_layer`."""
+    full_width()
     a_i, b_i = rp[p, i], rp[p + 1, i]
     a = cp[p, j0 : j0 + e.size]
     b = cp[p + 1, j0 : j0 + e.size]
@@ -378,6 +396,7 @@ def covariance(
     e: np.ndarray, rp: np.ndarray, cp: np.ndarray, p: int, i: int, j0: int, out: np.ndarray
 ) -> None:
     """Covariances s_i s rho.  Row: s, the root of the variance."""
+    full_width()
     s_i = rp[p, i]
     s = cp[p, j0 : j0 + e.size]
     one = e.dtype.type(1)

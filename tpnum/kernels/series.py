@@ -24,7 +24,7 @@ import math
 import numpy as np
 
 from tpnum.kernels._elementary import half, rounding
-from tpnum.kernels._jit import kernel
+from tpnum.kernels._jit import full_width, kernel
 from tpnum.kernels._strip import in_place, near_piece
 
 NONE, EVEN, ODD = 0, 1, -1
@@ -54,6 +54,7 @@ def needed(closest, terms, least, at, limits):
 @kernel
 def horner(x, p, d, a, b, j, terms):
     """p = sum_k a_k b_kj x^k and its derivative d; eight terms a pass keep p and d in registers."""
+    full_width()
     n = x.size
     zero = x.dtype.type(0)
     for m in range(x.size):
@@ -96,6 +97,7 @@ def horner(x, p, d, a, b, j, terms):
 @kernel
 def _tails(x, gap, rise, a, b, j):
     """gap = |a - b_j|^2/2 and rise = (S(1) - S(x))/(1 - x) for S(x) = sum_k a_k b_kj x^k."""
+    full_width()
     n = x.size
     zero = x.dtype.type(0)
     h = half(zero)
@@ -147,6 +149,7 @@ def _tails(x, gap, rise, a, b, j):
 @kernel
 def _variable(e, x, parity):
     """x = rho, or rho^2 for a function with a parity."""
+    full_width()
     one = e.dtype.type(1)
     if parity == NONE:
         for m in range(e.size):
@@ -160,6 +163,7 @@ def _variable(e, x, parity):
 @kernel
 def _slope(e, p, d, parity, row, col, out_d):
     """E f' g' = scale d rho'/d rho from p = S(x) and d = S'(x)."""
+    full_width()
     one = e.dtype.type(1)
     two = one + one
     if parity == NONE:
@@ -177,6 +181,7 @@ def _slope(e, p, d, parity, row, col, out_d):
 @kernel
 def _state(e, p, parity):
     """e becomes 1 - |rho'| with the sign of rho', from p = S(x)."""
+    full_width()
     one = e.dtype.type(1)
     zero = one - one
     if parity == ODD:
@@ -193,6 +198,7 @@ def _state(e, p, parity):
 @kernel
 def _near_state(e, p, gap, rise, parity):
     """The same without cancellation near rho = 1, and near -1 for a function with a parity."""
+    full_width()
     one = e.dtype.type(1)
     zero = one - one
     two = one + one

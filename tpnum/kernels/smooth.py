@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 
-from tpnum.kernels._jit import kernel
+from tpnum.kernels._jit import full_width, kernel
 from tpnum.kernels._smooth_pairs import (
     compose,
     erf_far,
@@ -39,6 +39,7 @@ from tpnum.kernels._strip import in_place, near_piece
 
 @kernel
 def _erf_far_loop(x, d, rp, cp, p, i, j):
+    full_width()
     s, w, n, t, b, a = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 3, i], rp[p + 4, i], rp[p + 5, i]
     m = j + x.size
     s_, w_, n_, t_ = cp[p, j:m], cp[p + 1, j:m], cp[p + 2, j:m], cp[p + 3, j:m]
@@ -60,6 +61,7 @@ def _erf_far_loop(x, d, rp, cp, p, i, j):
 
 @kernel
 def _erf_near_loop(x, d, rp, cp, p, i, j):
+    full_width()
     s, w, n, t, b, a = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 3, i], rp[p + 4, i], rp[p + 5, i]
     c, r, v = rp[p + 6, i], rp[p + 7, i], rp[p + 8, i]
     m = j + x.size
@@ -98,6 +100,7 @@ def erf(e, rp, cp, p, i, j0, out_e, out_d):
 
 @kernel
 def _gelu_far_loop(x, d, rp, cp, p, i, j):
+    full_width()
     s, w, t, n = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 3, i]
     m = j + x.size
     s_, w_, t_, n_ = cp[p, j:m], cp[p + 1, j:m], cp[p + 2, j:m], cp[p + 3, j:m]
@@ -110,6 +113,7 @@ def _gelu_far_loop(x, d, rp, cp, p, i, j):
 
 @kernel
 def _gelu_near_loop(x, d, rp, cp, p, i, j):
+    full_width()
     s, w, t, c, b, a = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 4, i], rp[p + 5, i], rp[p + 6, i]
     r, v = rp[p + 7, i], rp[p + 8, i]
     m = j + x.size
@@ -142,6 +146,7 @@ def gelu(e, rp, cp, p, i, j0, out_e, out_d):
 
 @kernel
 def _sin_far_loop(x, d, rp, cp, p, i, j):
+    full_width()
     g, a, b, u, v = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 3, i], rp[p + 4, i]
     m = j + x.size
     g_, a_, b_, u_, v_ = cp[p, j:m], cp[p + 1, j:m], cp[p + 2, j:m], cp[p + 3, j:m], cp[p + 4, j:m]
@@ -154,6 +159,7 @@ def _sin_far_loop(x, d, rp, cp, p, i, j):
 
 @kernel
 def _sin_near_loop(x, d, rp, cp, p, i, j):
+    full_width()
     g, u, v, a, b = rp[p, i], rp[p + 3, i], rp[p + 4, i], rp[p + 5, i], rp[p + 6, i]
     w, h = rp[p + 7, i], rp[p + 8, i]
     m = j + x.size
@@ -190,6 +196,7 @@ def exp(e, rp, cp, p, i, j0, out_e, out_d):
 
     Rows: g = |b| sqrt q (sqrt gamma), slope scale.
     """
+    full_width()
     in_place(e, out_e)
     x, d = out_e, out_d
     g, r = rp[p, i], rp[p + 1, i]
@@ -205,6 +212,7 @@ def exp(e, rp, cp, p, i, j0, out_e, out_d):
 @kernel
 def gauss(e, rp, cp, p, i, j0, out_e, out_d):
     """Dual of a exp(b u^2).  Rows: h = sqrt(1 - 4 b q), 1/h, P = 2 b q/h, slope scale."""
+    full_width()
     in_place(e, out_e)
     x, d = out_e, out_d
     h, v, w, r = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 3, i]
@@ -224,6 +232,7 @@ def gabor(e, rp, cp, p, i, j0, out_e, out_d):
 
     Rows: h = sqrt(1 + 4 q), 1/h, P = 2 q/h, L = sqrt(q)/h, sqrt(sinh(L^2)/L^2), slope scale.
     """
+    full_width()
     in_place(e, out_e)
     x, d = out_e, out_d
     h, v, w, a, b, r = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 3, i], rp[p + 4, i], rp[p + 5, i]
