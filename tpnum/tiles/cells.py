@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tpnum.evaluate.plan import Entry, Plan
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.law import graph
+    from tpnum.lower.layout import Places
     from tpnum.lower.program import Kept
     from tpnum.lower.variances import Variances
     from tpnum.tiles.sinks import Sink
@@ -242,7 +243,7 @@ class CellWorker:
         self,
         blocks: dict[str, np.ndarray],
         buffers: np.ndarray,
-        starts: dict[int, tuple[int, int]],
+        starts: Places,
         rows: tuple[int, int],
         strip: slice,
     ) -> None:

@@ -7,7 +7,7 @@ its columns, and in the adjoint of its Gram matrix, which is multiplied with the
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -223,6 +223,7 @@ class _Sums(Tiles):
         elif not self.inputs:
             try:
                 self.cells = CellAdjoints(plan, profiles, variances, self.moving, total)
+                self.against = replace(against, alone=False)  # an example and itself are a pair like others
             except Unsupported:
                 pass
         if self.adjoints is None:
