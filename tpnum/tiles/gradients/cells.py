@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tpnum.evaluate.plan import Entry
 from tpnum.evaluate.returns import Gathered
 from tpnum.kernels._arrays import aligned
 from tpnum.lower.backwards import Asked, BackwardsProgram
@@ -16,13 +18,15 @@ from tpnum.lower.schedule import Level
 from tpnum.lower.turned import TurnedLayout
 from tpnum.lower.unsupported import Unsupported
 from tpnum.tiles.cells import BUFFERS, CellWorker, block_of, place_of
+from tpnum.tiles.grid import Tile
 from tpnum.tiles.sinks import ArraySink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tpnum.evaluate.plan import Entry, Plan
+    from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.evaluate.profile_adjoints import ProfileAdjoints
     from tpnum.law import graph
     from tpnum.law.moving import Moving
     from tpnum.lower.backwards import Channel
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
     from tpnum.lower.layout import Places
     from tpnum.lower.program import Program
     from tpnum.lower.variances import Variances
-    from tpnum.tiles.grid import Tile
 
 
 class CellAdjoints(CellWorker):
@@ -133,6 +136,36 @@ class CellAdjoints(CellWorker):
                     at += cells * {"rows": rows, "cols": self.lanes}.get(kind, rows * self.lanes)
             found.append(own)
         return [shared | own for own in found], at
+
+
+class Squares:
+    """The way back through variances of sums over positions: pairs of an example with itself, as cells."""
+
+    def __init__(self, plan: Plan, variances: Variances, moving: Moving):
+        self.plan, self.variances, self.moving = plan, variances, moving
+
+    def __call__(self, adjoints: ProfileAdjoints, node: graph.Reduced, bar: np.ndarray) -> bool:
+        """From an adjoint (N, *axes) to parameters and quantities; False where it is not compiled."""
+        pair, values = node.pair, adjoints.values
+        whole = (None,) * len(pair.tied)
+        plan = replace(self.plan, entries={"variance": (Entry(1.0, pair, whole, ()),)})
+        try:
+            cells = CellAdjoints(plan, (values, values), self.variances, self.moving, adjoints.params.size)
+        except Unsupported:
+            return False
+        names = [name for name, _ in node.axes]
+        bar = bar.transpose(0, *(1 + names.index(name) for name, _ in pair.tied))
+        for low in range(0, values.size, cells.lanes):
+            adjoints.proceed()
+            rows = slice(low, min(low + cells.lanes, values.size))
+            own = np.arange(rows.stop - low)
+            weights = np.zeros((own.size, own.size, *bar.shape[1:]))
+            weights[own, own] = bar[rows]
+            _, params, sides = cells.contract(Tile(rows, rows, mirror=False), weights)
+            adjoints.params += params
+            for side in sides:
+                adjoints.take(side, rows)
+        return True
 
 
 class _Sums:

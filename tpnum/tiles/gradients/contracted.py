@@ -25,7 +25,7 @@ from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
 from tpnum.program.lines import Data
 from tpnum.tiles.diagonal import exact_diagonals
-from tpnum.tiles.gradients.cells import CellAdjoints
+from tpnum.tiles.gradients.cells import CellAdjoints, Squares
 from tpnum.tiles.gradients.derivatives import Tiles, infinite, names_of, seeds, summed_windows
 from tpnum.tiles.gradients.reverse import Adjoints
 from tpnum.tiles.grid import adjoint_side, squares
@@ -238,6 +238,7 @@ class _Sums(Tiles):
         self.sides = first, second
         for one in self.sides:
             one.proceed = self.proceed
+            one.squares = None if self.cells is None else Squares(self.cells.plan, variances, self.moving)
         each = (sizes[0],) if against.vector else ()
         self.value, self.params = np.zeros(each), np.zeros((count, *each))
         self.sink = ArraySink({kind: self.value})
