@@ -12,6 +12,7 @@ from tests.oracle.differences import slope
 from tpnum import nn
 from tpnum.errors import LimitError
 from tpnum.interop.function import KernelFunction
+from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import changed, deviations, paths_of
 from tpnum.nn.spec import from_spec
 
@@ -205,6 +206,62 @@ def test_tiles_and_threads(monkeypatch):
     for one, two, all_ in zip(*parts, whole, strict=True):
         np.testing.assert_array_equal(one, two)
         close(one, all_, 1e-13)
+
+
+BLACK = np.concatenate([X, np.zeros_like(X[:1]), X[:1]])
+BLACK[1, :3, :3] = 0.0
+CELLS = {
+    "erf": (nn.serial(nn.Conv(4, (2, 2), padding="SAME"), nn.Erf(), nn.Flatten(), nn.Dense(1)), BLACK),
+    "averaged": (
+        nn.serial(
+            nn.Conv(4, (3, 3), b_std=0.2, padding="SAME"), nn.Relu(), nn.AvgPool((2, 2), (2, 2)),
+            nn.Conv(4, (2, 2), b_std=0.1), nn.Sin(), nn.GlobalAvgPool(), nn.Dense(8, b_std=0.1), nn.Abs(),
+            nn.Dense(1)),
+        np.concatenate([X, X[:1]])),
+    "residual": NETS["residual"],
+    "positions": (nn.serial(nn.Conv(4, (2,), b_std=0.1, padding="SAME"), nn.Relu(), nn.Conv(1, (3,))), T),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+@pytest.mark.parametrize("case", CELLS)
+def test_cells_and_the_general_way_back(case, get, monkeypatch):
+    """Compiled and by NumPy, of an array with itself and of two."""
+    from tpnum.tiles.gradients import cells, contracted
+
+    net, x = CELLS[case]
+    names = tuple(deviations(net))
+    for other in (None, T2 if x is T else X2):
+        weights = RNG.standard_normal(tp.kernel(net, x, other, get=get).shape)
+        value, made = tp.kernel(net, x, other, get=get, wrt=names, against=weights)
+        with monkeypatch.context() as patch:
+            patch.setattr(cells.CellAdjoints, "__init__", refused)
+            by_graph, expected = tp.kernel(net, x, other, get=get, wrt=names, against=weights)
+        close(value, by_graph, 1e-12)
+        close(made, expected, 1e-12)
+        with monkeypatch.context() as patch:  # it was no other that was compiled
+            patch.setattr(contracted, "PairAdjoints", None)
+            tp.kernel(net, x, other, get=get, wrt=names, against=weights)
+
+
+def refused(*given):
+    raise Unsupported("for comparison")
+
+
+def test_cells_in_tiles_and_threads():
+    """Several strips and rows of tiles; parts of the matrix add up."""
+    net = nn.serial(nn.Conv(4, (2,), b_std=0.2), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1))
+    x, names = RNG.standard_normal((150, 4, 2)), ("W_std", "b_std")
+    weights = RNG.standard_normal((150, 150))
+    one, two = (
+        tp.kernel(net, x, get="ntk", wrt=names, against=weights, n_jobs=n).derivatives for n in (1, 2)
+    )
+    np.testing.assert_array_equal(one, two)
+    total = np.zeros(2)
+    for low in (0, 70):
+        rows = slice(low, 70 if low == 0 else 150)
+        total += tp.kernel(net, x[rows], x, get="ntk", wrt=names, against=weights[rows]).derivatives
+    close(one, total, 1e-12)
 
 
 def test_random_logits_have_no_derivative():

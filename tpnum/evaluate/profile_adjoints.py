@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from tpnum.law.moving import Moving
     from tpnum.program.lines import Axes
 
+    Squares = Callable[["ProfileAdjoints", graph.Reduced, np.ndarray], bool]
+    """Does it for the adjoint (N, *axes) of a node, or says that it does not."""
+
 
 class ProfileAdjoints:
     """Adjoints (N, *axes) of quantities of one input, and where they end.
@@ -42,6 +45,8 @@ class ProfileAdjoints:
         self.values, self.moving, self.gradients = values, moving, gradients
         self.params = np.zeros(count)
         self.proceed: Callable[[], None] = lambda: None
+        self.squares: Squares | None = None
+        """Who knows the way back through variances of sums for many examples at once, if anybody does."""
         self._stencils = Stencils()
         self._nodes: dict[graph.Key, graph.Profile] = {}
         self._bars: dict[graph.Key, np.ndarray] = {}
@@ -166,6 +171,8 @@ class ProfileAdjoints:
 
     @_back.register
     def _(self, node: graph.Reduced, bar: np.ndarray) -> None:
+        if self.squares is not None and self.squares(self, node, bar):
+            return
         pair = self._stencils(node.pair)
         names = dims(pair)
         own = [("", 0), *((name, 2) for name, _ in node.axes), ("", 1)]

@@ -19,10 +19,10 @@ from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
 from tpnum.kernels._views import get, put, strip, table
 from tpnum.kernels.increments import constants, correlations, covariances, differences, gain, products, relu
-from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, expand, normal, scaled
+from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, expand, normal, product, scaled
 from tpnum.kernels.mixing import lowest, mix, reach
 from tpnum.kernels.piecewise import covariance
-from tpnum.kernels.reverse import bend, summed
+from tpnum.kernels.reverse import bend, dotted, summed
 
 CHUNK, LONG = 16, 64
 """Cells that a stretch takes at a time: where it keeps values of its own, and where it keeps none."""
@@ -54,14 +54,16 @@ OPERATIONS = (
     "store",  # buffer n gains a at the cells that it has
     "plain",  # a <- r_i c_j rho(b), parameter p
     "bend",  # a <- r_i c_j / sqrt(1 - rho^2) of co-correlations b, 0 where rho is 1 to rounding; parameter p
-    "rows",  # buffer n gains the sums of a over lanes, by row and its position
+    "product",  # a <- r_i c_j b c, parameter p
+    "rows",  # buffer n gains the sums of a, or of a b, over lanes, by row and its position
     "cols",  # buffer n gains a, by the column's position
 )
 """In the order of their codes."""
 
 (
     DATA, GAIN, ZERO, COPY, RECALL, CROSS, COVARIANCE, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO,
-    ADD_PRODUCT, ADD_OUTER, MULTIPLY, TIMES, FRESH, RELU, START, MIX, LOAD, STORE, PLAIN, BEND, ROWS, COLS,
+    ADD_PRODUCT, ADD_OUTER, MULTIPLY, TIMES, FRESH, RELU, START, MIX, LOAD, STORE, PLAIN, BEND, PRODUCT, ROWS,
+    COLS,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 LAST_PADDED = COPY
@@ -287,9 +289,12 @@ def run(
                                 covariance(b, left, right, 0, i, 0, a)
                             elif op == BEND:
                                 bend(a, b, left[0, i], right[0])
+                            elif op == PRODUCT:
+                                product(a, b, c, left, right, 0, i, 0)
                             elif op == ROWS:
                                 at = starts[n, 0] + (i - first_row) * starts[n, 1] + row
-                                put(buffers, at, get(buffers, at) + summed(a))
+                                share = summed(a) if rb < 0 else dotted(a, b)
+                                put(buffers, at, get(buffers, at) + share)
                             elif op == COLS:
                                 at = starts[n, 0] + col * v
                                 for t in range(v):

@@ -95,6 +95,15 @@ def add_product(a, b, c, rp, cp, p, i, j0):
 
 
 @kernel
+def product(a, b, c, rp, cp, p, i, j0):
+    """a = r_i c_j b c."""
+    r = rp[p, i]
+    s = cp[p, j0 : j0 + a.size]
+    for k in range(a.size):
+        a[k] = (r * s[k]) * (b[k] * c[k])
+
+
+@kernel
 def add_outer(a, rp, cp, p, i, j0):
     """a += r_i c_j."""
     r = rp[p, i]

@@ -122,6 +122,15 @@ def summed(a):
     return total
 
 
+@reduction
+def dotted(a, b):
+    """The sum of the products of two strips."""
+    total = 0.0
+    for k in range(a.size):
+        total += a[k] * b[k]
+    return total
+
+
 @kernel
 def _strip(
     code, ends, panels, grams, data, threshold, params, series, curves, channels, work, outs, place,

@@ -19,12 +19,10 @@ from tpnum.law import graph
 from tpnum.lower.bends import BOTH, RULES, Call
 from tpnum.lower.builder import both, sides
 from tpnum.lower.forms import spelled
-from tpnum.lower.layout import Layout, _readers
 from tpnum.lower.network import grid_of
-from tpnum.lower.numbers import Number, axes_of, positions
+from tpnum.lower.numbers import Number, positions
 from tpnum.lower.program import Program
 from tpnum.lower.relus import Relus
-from tpnum.lower.schedule import Level
 from tpnum.lower.select import Selection
 from tpnum.lower.unsupported import Unsupported
 
@@ -35,9 +33,10 @@ if TYPE_CHECKING:
     from tpnum.law.moving import Moving
     from tpnum.lower.builder import Instruction
     from tpnum.lower.forwards import Sides
-    from tpnum.lower.linear import Cell, Pull
     from tpnum.lower.network import Grid, Root
     from tpnum.lower.relus import Key, Rectified
+    from tpnum.lower.schedule import Level, Schedule
+    from tpnum.lower.turned import TurnedLayout
 
     Profiles = tuple[ProfileValues, ProfileValues]
 
@@ -46,15 +45,18 @@ EFFECTS = ("store", "give", "rows", "cols", "keep")
 
 
 class Asked(NamedTuple):
-    """What is differentiated by: ``moving`` nodes, and ``count`` parameters; ``values`` says to store outputs."""
+    """What is differentiated by: ``moving`` nodes and the number of ``parameters``.
+
+    ``values`` says that outputs are stored as well.
+    """
 
     moving: Moving
-    count: int
+    parameters: int
     values: bool
 
 
 class Channel(NamedTuple):
-    """Where sums of an adjoint on a grid belong: to coefficients with ``slopes``, or to a quantity of one input.
+    """Where sums of an adjoint on a grid belong: to coefficients with ``slopes``, or to a quantity.
 
     With ``log`` it is the adjoint of half the logarithm of that quantity.
     """
@@ -104,7 +106,9 @@ class Backwards(Selection):
         super()._run()
         order = self.level.network.order
         first = {id(node.call): id(node) for node in reversed(order) if isinstance(node, graph.Dual)}
-        own, loaded = ({id(root.node): root for root in roots} for roots in (self.level.roots, self.level.loaded))
+        own, loaded = (
+            {id(root.node): root for root in roots} for roots in (self.level.roots, self.level.loaded)
+        )
         for node in reversed(order):
             if id(node) in own:
                 self._back_root(own[id(node)])
@@ -164,9 +168,12 @@ class Backwards(Selection):
     def product(self, grid: Grid, number: int, *operands: int) -> int:
         """A number times registers."""
         made, *rest = operands
-        for other in rest:
-            made = self.value_of("multiply", made, other, grid=grid)
-        return made if number == self._one(grid) else self.value_of("times", made, p=number, grid=grid)
+        if not rest:
+            return made if number == self._one(grid) else self.value_of("times", made, p=number, grid=grid)
+        for k, other in enumerate(rest):
+            p = number if k == len(rest) - 1 else self._one(grid)
+            made = self.value_of("product", made, other, p=p, grid=grid)
+        return made
 
     def _more(self, old: int, grid: Grid, number: int, *operands: int) -> int:
         """An adjoint with more of it, -1 for none before."""
@@ -201,14 +208,17 @@ class Backwards(Selection):
     def _quantity(self, grid: Grid, side: int, node: graph.Profile, bar: int, log: bool = False) -> None:
         """The end of a way back at a quantity of the row or of the column."""
         if self.moving.profile(node):
-            self.emit(("rows", "cols")[side], bar, grid=grid, p=-1, n=len(self.channels))
+            operands = (bar,) if side else (bar, -1)
+            self.emit(("rows", "cols")[side], *operands, grid=grid, p=-1, n=len(self.channels))
             self.channels.append(Channel(grid, side, None, node, log))
 
     def _coefficient(self, slopes: np.ndarray, grid: Grid, *operands: int) -> None:
         """The end of one at a coefficient."""
         if slopes.any():
-            bar = self.product(grid, self._one(grid), *operands)
-            self.emit("rows", bar, grid=grid, p=-1, n=len(self.channels))
+            *some, last = operands
+            one = self.product(grid, self._one(grid), *some) if some else -1
+            pair = (one, last) if some else (last, -1)
+            self.emit("rows", *pair, grid=grid, p=-1, n=len(self.channels))
             self.channels.append(Channel(grid, 0, slopes, None, False))
 
     def _back_root(self, root: Root) -> None:
@@ -240,13 +250,13 @@ class Backwards(Selection):
                 self._back_atom(root, coef, atom, made, below)
 
     def _moves(self, coef: float, atom: graph.Pair) -> bool:
-        return bool(slopes_of(coef, self.asked.count).any()) or self.moving.pair(atom)
+        return bool(slopes_of(coef, self.asked.parameters).any()) or self.moving.pair(atom)
 
     def _back_atom(self, root: Root, coef: float, atom: graph.Pair, bar: int, grid: Grid) -> None:
         if isinstance(atom, graph.Shared):
-            self._coefficient(slopes_of(coef * atom.value, self.asked.count), grid, bar)
+            self._coefficient(slopes_of(coef * atom.value, self.asked.parameters), grid, bar)
             return
-        slopes = slopes_of(coef, self.asked.count)
+        slopes = slopes_of(coef, self.asked.parameters)
         if slopes.any():
             self._coefficient(slopes, grid, bar, self._plain_of(atom, grid))
         number = self.numbers.place(grid, (Number(float(coef)), Number(1.0)))
@@ -264,7 +274,12 @@ class Backwards(Selection):
                 prepared = self._prepared(call, 0), self._prepared(call, 1)
                 family = call.f.closed[0] if call.f.closed is not None and call.f == call.g else ""
                 closed = all(one.kind == "closed" for one in prepared)
-                if not closed or family not in RULES or call.f_scalars or any(map(self.moving.profile, call.means)):
+                if (
+                    not closed
+                    or family not in RULES
+                    or call.f_scalars
+                    or any(map(self.moving.profile, call.means))
+                ):
                     raise Unsupported("the way back through a function without closed forms")
                 RULES[family](Rules(self, grid), self.known(call, grid), node.what, bar)  # type: ignore[arg-type]
             case graph.Sum():
@@ -294,7 +309,7 @@ class Backwards(Selection):
             if self.moving.pair(pair):
                 others = [self._plain_of(other, grid) for other in pairs[:k] + pairs[k + 1 :]]
                 self.gain(pair, grid, number(float(coef)), bar, *others)
-        slopes = slopes_of(coef, self.asked.count)
+        slopes = slopes_of(coef, self.asked.parameters)
         moved = [k for k, (factor, _) in enumerate(factors) if self.moving.profile(factor)]
         if not slopes.any() and not moved:
             return
@@ -340,7 +355,8 @@ class Rules:
 
 def _live(code: list[Instruction]) -> list[Instruction]:
     """The instructions that something is made of in the end."""
-    made, read = [], set()
+    made: list[Instruction] = []
+    read: set[int] = set()
     for one in reversed(code):
         if one.op in EFFECTS or read & {v for v in one.makes if v >= 0}:
             made.append(one)
@@ -348,66 +364,17 @@ def _live(code: list[Instruction]) -> list[Instruction]:
     return made[::-1]
 
 
-class BackwardsLayout(Layout):
-    """A level laid out with its maps turned round as well."""
-
-    def __init__(self, level: Level, buffers: dict[int, list[dict[Cell, int]]]):
-        super().__init__(level, buffers)
-        for root in level.roots:
-            for k, group in enumerate(root.groups):
-                if group.chain and (id(root), k) in level.pulls:
-                    self._turned(root, k)
-
-    def _turned(self, root: Root, k: int) -> None:
-        """The transpose of a map, on covariances."""
-        group = root.groups[k]
-        below = next(grid_of(a) for _, a in group.atoms if Level.on_cells(a))
-        above = grid_of(root.node)
-        pull = self.level.network.pull(group.chain, tuple(name for name, _, _ in above), False)
-        starts = np.zeros((self.axes, self.most), np.int64)
-        for t, slot in enumerate(self.level.slots):
-            link = self._link(pull, slot)
-            for u, component in enumerate(self.level.components[t]):
-                sources = self._real(below, slot, component.get(below, []))
-                back = self._upwards(root, pull, slot, component, sources)
-                starts[t, u] = len(self._pointer) - 1
-                for cell in sources:
-                    for goal, weight in sorted(back.get(cell, {}).items()):
-                        self._index.append(goal)
-                        self._weights.append(weight)
-                    self._pointer.append(len(self._index))
-        self.maps["back", id(root), k] = len(self._starts)  # type: ignore[index]
-        self._starts.append(starts)
-        self._goals.append((self.spaces[below], 0))
-
-    def _upwards(
-        self, root: Root, pull: Pull, slot: str, component: dict[Grid, list[Cell]], sources: list[Cell]
-    ) -> dict[Cell, dict[int, float]]:
-        """Per cell below the numbers of the cells above that read it, and their weights."""
-        link, above = self._link(pull, slot), grid_of(root.node)
-        found: dict[Cell, dict[int, float]] = {}
-        if root.pooled:
-            numbers = self._numbers(root, slot) if link and link[0] else {(0, 0): 0}
-            assert numbers is not None
-            readers = _readers(pull, link, numbers)
-            touched = {cell for source in sources for cell, _ in readers.get(source, ())}
-            asked = sorted(touched, key=numbers.__getitem__) if link and link[0] else [(0, 0)]
-            places = {cell: k for k, cell in enumerate(asked)}
-            for source in sources:
-                found[source] = {places[cell]: weight for cell, weight in readers.get(source, ())}
-            return found
-        cells = self._real(above, link[0] or slot, component.get(above, [])) if link else [(0, 0)]
-        for place, cell in enumerate(cells):
-            for source, weight in (pull(link, cell) if link else {(0, 0): 1.0}).items():
-                found.setdefault(source, {})[place] = weight
-        return found
-
-
 class BackwardsProgram(Program):
     """The code of a level and its adjoint over the profiles of a tile's rows and columns."""
 
     def __init__(
-        self, layout: BackwardsLayout, schedule, profiles: Profiles, dtype: np.dtype, lanes: int, asked: Asked
+        self,
+        layout: TurnedLayout,
+        schedule: Schedule,
+        profiles: Profiles,
+        dtype: np.dtype,
+        lanes: int,
+        asked: Asked,
     ):
         self.asked = asked
         super().__init__(layout, schedule, profiles, dtype, lanes)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tpnum.evaluate.general import PairValues
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.lower.layout import Places
     from tpnum.lower.linear import Cell
     from tpnum.lower.network import Grid, Network, Root
 
@@ -152,7 +153,7 @@ class BlockProgram:
         rows: tuple[int, int],
         own: int,
         buffers: np.ndarray,
-        starts: dict[int, tuple[int, int]],
+        starts: Places,
         scratch: np.ndarray,
         missed: np.ndarray,
         proceed: Callable[[], None],

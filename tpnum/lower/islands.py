@@ -120,13 +120,13 @@ class IslandProgram(BlockProgram):
             buffer = [len(cells) for cells in self.layout.buffer(root)]
             held = _picked(view.reshape(view.shape[0], *buffer, view.shape[2]), self.layout.taken[id(root)])
             held = held.reshape(view.shape[0], *sizes, view.shape[2])
-            given[id(node)] = self._block(root, labels.align(held, _places(node), dims(node)), values)
+            given[id(node)] = self._block(root, labels.align(held, places_of(node), dims(node)), values)
         asked = {id(root.node) for root in level.roots if root.held == "inc"}
         values.run([root.node for root in level.roots], given, asked)
         for root in level.roots:
             node, (rows, cols) = root.node, values.counts
             made = np.broadcast_to(self._held(root, values(node), values), shape(node, rows, cols))
-            made = labels.align(made, dims(node), _places(node))
+            made = labels.align(made, dims(node), places_of(node))
             lengths = [len(every) for every in whole(node)]
             made = _picked(made.reshape(rows, *lengths, cols), self.layout.given[id(root)])
             views[id(node)][...] = made.reshape(rows, -1, cols)
@@ -141,7 +141,7 @@ def _picked(values: np.ndarray, picks: list[np.ndarray | None]) -> np.ndarray:
     return values
 
 
-def _places(node: graph.Pair) -> list[Dim]:
+def places_of(node: graph.Pair) -> list[Dim]:
     """The dimensions of a node as its buffer has them, rows outside and columns inside."""
     tied = {name for name, _ in node.tied}
     own: list[Dim] = [

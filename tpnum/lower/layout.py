@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tpnum.lower.linear import Cell, Pull
     from tpnum.lower.network import Grid, Root
 
+Places: TypeAlias = "dict[Hashable, tuple[int, int]]"
+"""Where buffers begin in a flat array, and how many cells each has."""
 PADDING = 16
 """Beside which what is not in a buffer is marked."""
 
@@ -36,7 +38,7 @@ class Layout:
         self._inner: list[np.ndarray] = []
         self._strides: list[np.ndarray] = []
         self._cells: list[tuple[int, int, int, int]] = []
-        self.maps: dict[tuple[int, int], int] = {}
+        self.maps: dict[Hashable, int] = {}
         self._alike: dict[tuple[Pull, Grid, Grid], int] = {}
         self._starts: list[np.ndarray] = []
         self._goals: list[tuple[int, int]] = []
@@ -144,7 +146,7 @@ class Layout:
             link = self._link(pull, slot)
             numbers = self._numbers(root, slot) if root.pooled and link and link[0] else {(0, 0): 0}
             assert numbers is not None
-            readers = _readers(pull, link, numbers) if root.pooled else {}
+            readers = readers_of(pull, link, numbers) if root.pooled else {}
             rows = []
             for u, component in enumerate(self.level.components[t]):
                 sources = {cell: n for n, cell in enumerate(component.get(below, ()))}
@@ -254,7 +256,7 @@ class Layout:
         )
 
 
-def _readers(
+def readers_of(
     pull: Pull, link: tuple[str | None, str | None] | None, numbers: dict[Cell, int]
 ) -> dict[Cell, list[tuple[Cell, float]]]:
     """Per cell below the cells of a buffer that it is added to, and its weights."""

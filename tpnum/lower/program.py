@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.blocks import BlockProgram
-    from tpnum.lower.layout import Layout
+    from tpnum.lower.layout import Layout, Places
     from tpnum.lower.numbers import Number
     from tpnum.lower.schedule import Schedule
 
@@ -323,7 +323,7 @@ class Program:
         rows: tuple[int, int],
         own: int,
         buffers: np.ndarray,
-        starts: dict[int, tuple[int, int]],
+        starts: Places,
         scratch: np.ndarray,
         missed: np.ndarray,
         proceed: Callable[[], None],
@@ -355,14 +355,12 @@ class Program:
             )  # fmt: skip
 
 
-def buffer_places(
-    programs: Sequence[Program | BlockProgram], rows: int
-) -> tuple[dict[int, tuple[int, int]], int]:
+def buffer_places(programs: Sequence[Program | BlockProgram], rows: int) -> tuple[Places, int]:
     """Where the buffers between programs begin and how many cells each has, for so many rows against a strip.
 
     Also the numbers that they are in all.
     """
-    starts: dict[int, tuple[int, int]] = {}
+    starts: Places = {}
     at = 0
     for program in programs:
         for node, cells in zip(program.buffer_nodes, program.buffer_sizes, strict=True):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.evaluate.blocks import dims, shape
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels._arrays import aligned
 from tpnum.kernels.blocks import collect
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
-from tpnum.lower.islands import IslandLevel
-from tpnum.lower.network import grid_of
+from tpnum.lower.islands import IslandLevel, places_of
 from tpnum.lower.program import Laid, Program, buffer_places
 from tpnum.lower.regions import lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
@@ -23,9 +23,11 @@ from tpnum.tiles.pool import Stopped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.plan import Entry, Plan
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.law import graph
+    from tpnum.lower.layout import Places
     from tpnum.lower.program import Kept
     from tpnum.lower.variances import Variances
     from tpnum.tiles.sinks import Sink
@@ -246,7 +248,7 @@ class CellWorker:
         self,
         blocks: dict[str, np.ndarray],
         buffers: np.ndarray,
-        starts: dict[int, tuple[int, int]],
+        starts: Places,
         rows: tuple[int, int],
         strip: slice,
     ) -> None:
@@ -303,19 +305,16 @@ class CellWorker:
 def block_of(
     node: graph.Pair, buffers: np.ndarray, at: int, rows: tuple[int, int], strip: slice, lanes: int
 ) -> np.ndarray:
-    """A view of all cells of a node in its buffer, (rows, columns, *axes of the row, *axes of the column)."""
-    grid, height = grid_of(node), rows[1] - rows[0]
-    sizes = [height, *(n for _, *both in grid for n in both), lanes]
+    """A view of a node's cells in its buffer, (rows, columns, *tied axes, *row's, *column's)."""
+    own = places_of(node)
+    target: list[Dim] = [("", 0), ("", 1)]
+    for side, axes in ((2, node.tied), (0, node.rows), (1, node.cols)):
+        target += [(name, side) for name, _ in axes]
+    lengths = dict(zip(dims(node), shape(node, rows[1] - rows[0], lanes), strict=True))
+    sizes = [lengths[key] for key in own]
     flat = buffers[at : at + int(np.prod(sizes))]
     values = flat.reshape(sizes)[..., : strip.stop - strip.start]
-    names = [name for name, _, _ in grid]
-    order = [
-        0,
-        values.ndim - 1,
-        *(1 + 2 * names.index(name) for name, _ in node.rows),
-        *(2 + 2 * names.index(name) for name, _ in node.cols),
-    ]
-    return values.transpose(order)
+    return values.transpose([own.index(key) for key in target])
 
 
 def place_of(entry: Entry, rows: tuple[int, int], strip: slice) -> tuple[int | slice, ...]:

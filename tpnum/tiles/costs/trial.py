@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tpnum.lower.blocks import BlockLayout
-    from tpnum.lower.layout import Layout
+    from tpnum.lower.layout import Layout, Places
     from tpnum.lower.program import Program as CellProgram
     from tpnum.nn.base import Layer
     from tpnum.program import Program
@@ -377,7 +377,7 @@ def _corner(height: int, width: int, count: int) -> Tile:
 
 def _run(
     buffers: np.ndarray,
-    starts: dict[int, tuple[int, int]],
+    starts: Places,
     scratch: np.ndarray,
     missed: np.ndarray,
     rows: tuple[int, int],

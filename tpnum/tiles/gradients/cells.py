@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tpnum.evaluate.plan import Entry
 from tpnum.evaluate.returns import Gathered
 from tpnum.kernels._arrays import aligned
-from tpnum.lower.backwards import Asked, BackwardsLayout, BackwardsProgram
-from tpnum.lower.blocks import BlockLevel
+from tpnum.lower.backwards import Asked, BackwardsProgram
 from tpnum.lower.loops import SUMS
 from tpnum.lower.numbers import axes_of, inverse, positions
-from tpnum.lower.program import Program
 from tpnum.lower.regions import lanes, program
+from tpnum.lower.schedule import Level
+from tpnum.lower.turned import TurnedLayout
 from tpnum.lower.unsupported import Unsupported
 from tpnum.tiles.cells import BUFFERS, CellWorker, block_of, place_of
+from tpnum.tiles.grid import Tile
 from tpnum.tiles.sinks import ArraySink
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Iterator
 
-    from tpnum.evaluate.plan import Entry, Plan
+    from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.evaluate.profile_adjoints import ProfileAdjoints
     from tpnum.law import graph
     from tpnum.law.moving import Moving
     from tpnum.lower.backwards import Channel
+    from tpnum.lower.blocks import BlockProgram
+    from tpnum.lower.layout import Places
+    from tpnum.lower.program import Program
     from tpnum.lower.variances import Variances
-    from tpnum.tiles.grid import Tile
-
-    Places = dict[Hashable, tuple[int, int]]
 
 
 class CellAdjoints(CellWorker):
@@ -45,13 +49,16 @@ class CellAdjoints(CellWorker):
     ):
         self.moving, self.count = moving, count
         (self.kind,) = plan.entries
-        super().__init__(plan, profiles, ArraySink({self.kind: np.empty(0)}), np.dtype(np.float64), None, variances)
+        super().__init__(
+            plan, profiles, ArraySink({self.kind: np.empty(0)}), np.dtype(np.float64), None, variances
+        )
         levels = self.schedule.levels
-        if any(isinstance(level, BlockLevel) for level in levels):
+        compiled = [level for level in levels if isinstance(level, Level)]
+        if len(compiled) < len(levels):
             raise Unsupported("some regions are not compiled")
         outputs = {id(node) for node in self.schedule.outputs.values()}
         self._last = [all(id(root.node) in outputs for root in level.stored) for level in levels]
-        self._ways = [BackwardsLayout(level, self.schedule.buffers) for level in levels]
+        self._ways = [TurnedLayout(level, self.schedule.buffers) for level in compiled]
         one = slice(0, 1)
         back = self._back((self._part(0, one), self._part(1, one)))
         self.lanes = min(self.lanes, lanes(self.work, back, self.lanes))
@@ -64,7 +71,7 @@ class CellAdjoints(CellWorker):
             found.append(BackwardsProgram(layout, self.schedule, profiles, self.work, self.lanes, asked))
         return found[::-1]
 
-    def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program]:
+    def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
         both = self._part(0, rows), self._part(1, cols)
         forwards = [
             program(layout, self.schedule, both, dtype, self.lanes)
@@ -93,7 +100,9 @@ class CellAdjoints(CellWorker):
                 places, size = self._places(programs, rows[1] - low)
                 buffers = np.zeros(size + 1)
                 for entry, node in self._entries():
-                    view = block_of(node, buffers, places[-1]["adjoint", id(node)][0], rows, strip, self.lanes)
+                    view = block_of(
+                        node, buffers, places[-1]["adjoint", id(node)][0], rows, strip, self.lanes
+                    )
                     view += entry.weight * weights[place_of(entry, rows, strip)]
                 for one, starts in zip(programs, places, strict=True):
                     here = above + low, above + rows[1]
@@ -109,7 +118,7 @@ class CellAdjoints(CellWorker):
         for entry in self.plan.entries[self.kind]:
             yield entry, self.schedule.outputs[id(entry.node)]
 
-    def _places(self, programs: list[Program], rows: int) -> tuple[list[Places], int]:
+    def _places(self, programs: list[Program | BlockProgram], rows: int) -> tuple[list[Places], int]:
         """Where every program's buffers begin for so many rows, and the numbers that they are in all.
 
         Buffers and their adjoints are shared; sums by rows and columns are not.
@@ -129,10 +138,40 @@ class CellAdjoints(CellWorker):
         return [shared | own for own in found], at
 
 
+class Squares:
+    """The way back through variances of sums over positions: pairs of an example with itself, as cells."""
+
+    def __init__(self, plan: Plan, variances: Variances, moving: Moving):
+        self.plan, self.variances, self.moving = plan, variances, moving
+
+    def __call__(self, adjoints: ProfileAdjoints, node: graph.Reduced, bar: np.ndarray) -> bool:
+        """From an adjoint (N, *axes) to parameters and quantities; False where it is not compiled."""
+        pair, values = node.pair, adjoints.values
+        whole = (None,) * len(pair.tied)
+        plan = replace(self.plan, entries={"variance": (Entry(1.0, pair, whole, ()),)})
+        try:
+            cells = CellAdjoints(plan, (values, values), self.variances, self.moving, adjoints.params.size)
+        except Unsupported:
+            return False
+        names = [name for name, _ in node.axes]
+        bar = bar.transpose(0, *(1 + names.index(name) for name, _ in pair.tied))
+        for low in range(0, values.size, cells.lanes):
+            adjoints.proceed()
+            rows = slice(low, min(low + cells.lanes, values.size))
+            own = np.arange(rows.stop - low)
+            weights = np.zeros((own.size, own.size, *bar.shape[1:]))
+            weights[own, own] = bar[rows]
+            _, params, sides = cells.contract(Tile(rows, rows, mirror=False), weights)
+            adjoints.params += params
+            for side in sides:
+                adjoints.take(side, rows)
+        return True
+
+
 class _Sums:
     """The sums by rows and by columns of a tile's channels."""
 
-    def __init__(self, programs: list[Program], tile: Tile, lanes: int):
+    def __init__(self, programs: list[Program | BlockProgram], tile: Tile, lanes: int):
         self.tile, self.lanes = tile, lanes
         self.channels: list[tuple[int, Channel, np.ndarray]] = []
         for k, one in enumerate(programs):
@@ -148,9 +187,7 @@ class _Sums:
             for n, channel in enumerate(one.channels)
         ]
 
-    def take(
-        self, buffers: np.ndarray, places: list[Places], rows: tuple[int, int], strip: slice
-    ) -> None:
+    def take(self, buffers: np.ndarray, places: list[Places], rows: tuple[int, int], strip: slice) -> None:
         """What a strip of columns and some rows add."""
         height, width = rows[1] - rows[0], strip.stop - strip.start
         for (k, channel, total), name in zip(self.channels, self.names, strict=True):

@@ -7,7 +7,7 @@ its columns, and in the adjoint of its Gram matrix, which is multiplied with the
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
 from tpnum.program.lines import Data
 from tpnum.tiles.diagonal import exact_diagonals
-from tpnum.tiles.gradients.cells import CellAdjoints
+from tpnum.tiles.gradients.cells import CellAdjoints, Squares
 from tpnum.tiles.gradients.derivatives import Tiles, infinite, names_of, seeds, summed_windows
 from tpnum.tiles.gradients.reverse import Adjoints
 from tpnum.tiles.grid import adjoint_side, squares
@@ -223,6 +223,7 @@ class _Sums(Tiles):
         elif not self.inputs:
             try:
                 self.cells = CellAdjoints(plan, profiles, variances, self.moving, total)
+                self.against = replace(against, alone=False)  # an example and itself are a pair like others
             except Unsupported:
                 pass
         if self.adjoints is None:
@@ -237,6 +238,7 @@ class _Sums(Tiles):
         self.sides = first, second
         for one in self.sides:
             one.proceed = self.proceed
+            one.squares = None if self.cells is None else Squares(self.cells.plan, variances, self.moving)
         each = (sizes[0],) if against.vector else ()
         self.value, self.params = np.zeros(each), np.zeros((count, *each))
         self.sink = ArraySink({kind: self.value})
