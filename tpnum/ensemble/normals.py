@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from tpnum import functions
 from tpnum.law.hats import COLLINEAR
-
-IDENTITY = functions.get("identity")
 
 if TYPE_CHECKING:
     from tpnum.ensemble.atoms import Atom
@@ -128,7 +125,7 @@ class Normal:
         if self._atom is None:
             from tpnum.ensemble.atoms import Atom
 
-            self._atom = Atom(self.component.atoms, self)
+            self._atom = Atom.of(self)
         return self._atom
 
     @property
@@ -168,9 +165,10 @@ class Members:
         self.size = 0
         self._lanes: dict[tuple[int, int], list[tuple[np.ndarray, ...]]] = {}
 
-    def add(self, normal: Normal) -> None:
-        """One family more."""
+    def add(self, normal: Normal, at: int | None = None) -> None:
+        """One family more, with its place if there is something else before it."""
         seen: dict[int, int] = {}
+        self.size = self.size if at is None else at
         places = np.arange(self.size, self.size + normal.size)
         for channel, rows, weights in normal.flat():
             lane = seen[id(channel)] = seen.get(id(channel), -1) + 1
@@ -178,7 +176,7 @@ class Members:
         self.size += normal.size
 
     def covariance(self, normal: Normal) -> np.ndarray:
-        """Of every member of a family with all that were added."""
+        """Of every member of a family with all that were added, zero with what else there is."""
         made = np.zeros((normal.size, self.size))
         for channel, rows, weights in normal.flat():
             lane = 0
@@ -202,16 +200,23 @@ def second(a: Normal, b: Normal) -> np.ndarray:
     return covariance(a, b) + np.multiply.outer(a.means(), b.means())
 
 
+class Group(NamedTuple):
+    """Components of which some function has G-vars; of tangents (``odd``) every one is alone."""
+
+    components: tuple[str, ...]
+    odd: bool = False
+
+
 class Component:
     """Correlated G-vars: what is drawn of them so far, and how they give its innovations.
 
     Those that are not ``drawn`` where it can be helped are tangents, or linear.
     """
 
-    def __init__(self, draws: Draws, odd: bool = False, linear: bool = False) -> None:
+    def __init__(self, draws: Draws, group: Group, key: str = "", linear: bool = False) -> None:
         self._draws = draws
-        self.drawn = not (odd or linear)
-        self.atoms = None if odd else IDENTITY
+        self.key, self.group = key, group
+        self.drawn = not (group.odd or linear)
         self._members = Members()
         self._own = np.zeros(0, dtype=np.int64)  # its innovations among all
         self._inverse = np.zeros((0, 0))  # how they follow from what is drawn

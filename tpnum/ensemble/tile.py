@@ -29,6 +29,9 @@ LEAST = 1 << 5
 ROWS = 1 << 10
 """Members of a family of G-vars that are drawn together."""
 
+STATES, PART = 1 << 24, 1 << 10
+"""Second moments given the points of a replicate's states, of so many points."""
+
 ROOM = 1 << 24
 """Numbers that a replicate may hold of one family: beyond, there are more replicates, of fewer points."""
 
@@ -81,8 +84,14 @@ class Ensemble:
 
     @property
     def side(self) -> int:
-        """Inputs of a tile's rows, such that all of them can be drawn together."""
-        return max(1, ROWS // self.members // 2)
+        """Inputs of a tile's rows, such that all of them can be drawn together.
+
+        Fewer where states of a recurrence have second moments at every point.
+        """
+        most = ROWS // self.members // 2
+        if self.text.linear and self.text.steps > 2:
+            most = min(most, math.isqrt(STATES // (PART * self.text.steps)) // self.members // 2)
+        return max(1, most)
 
     @property
     def axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
