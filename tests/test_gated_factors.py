@@ -125,3 +125,33 @@ def test_sixteen_steps_to_a_thousandth() -> None:
     assert len(ensemble.text.linear) == 4  # reset gates, both parts of new states, the first state: 0
     made = ensemble.sample({"u": x}, None, 1 << 12)["nngp"]
     assert made.error.max() < 4e-3 * made.value.max()
+
+
+def test_points_are_led_by_the_directions_that_vary_most() -> None:
+    """With the frame of a pilot the principal direction gets the first coordinate of Sobol points."""
+    rng = np.random.default_rng(3)
+    root = rng.standard_normal((6, 6)) * np.array([3.0, 2.0, 1.0, 0.5, 0.3, 0.1])
+    cov = root @ root.T
+    made: list[np.ndarray] = []
+    frame = None
+    for replicate in (-1, 0):
+        draws = Draws(0, replicate, 1 << 10, frame)
+        channel = Products(1.0)
+        component = Component(draws, Group(("a",)), "a")
+        made = []
+        for k in range(3):  # two at a time, as the steps of a recurrence
+            rows = channel.enter([cov[2 * k : 2 * k + 2, : 2 * k], cov[2 * k : 2 * k + 2, 2 * k : 2 * k + 2]])
+            part = Part(channel, rows, np.ones(2))
+            made.append(component.draw(Normal((2,), (part,), np.zeros(2), component)))
+        own, directions, deviations = component.directions()
+        np.testing.assert_array_equal(own, np.arange(6))
+        np.testing.assert_allclose(directions.T @ directions, np.eye(6), atol=1e-12)
+        frame = directions
+    values, vectors = np.linalg.eigh(cov)
+    np.testing.assert_allclose(deviations**2, values[::-1], rtol=1e-9)
+    points = np.concatenate(made)
+    np.testing.assert_allclose(points @ points.T / 1024, cov, rtol=1e-9, atol=1e-9)
+    along = vectors[:, -1] @ points / np.sqrt(values[-1])
+    sobol = Draws(0, 0, 1 << 10)
+    sobol.take(1)
+    assert abs(np.mean(along * sobol.made[0])) > 0.99

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SEVERAL = 3
 """Independent G-vars of one function, beyond which it is drawn."""
 
-NODES = (1, 128, 40, 28)
+NODES = (1, 128, 36, 28)
 """Nodes per dimension of a rule, by the number of its dimensions."""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from tpnum.ensemble.atoms import Atom
 from tpnum.ensemble.mixed import Mixed, View, Whole, opened, products
+from tpnum.kernels.accumulate import accumulate
 from tpnum.law.worklist import once
 
 if TYPE_CHECKING:
@@ -178,11 +179,25 @@ class Given:
 
     def _between(self, a: Whole, b: Factor) -> Made:
         n, m = len(a.shape), len(b.shape)
-        total: Made = None
-        for c, factors in a.value.parts:
-            total = _plus(total, self._products(factors, (b,), n, m), _left(c, m))
-        self._used += 0 if total is None else total.nbytes
+        found = [(c, self._products(factors, (b,), n, m)) for c, factors in a.value.parts]
+        terms = [(c, made) for c, made in found if made is not None]
+        if not terms:
+            return None
+        if n == m == 1:
+            total = _accumulated(terms)
+        else:
+            total = sum((_left(c, m) * made for c, made in terms), np.zeros(1))
+        self._used += total.nbytes
         return total
+
+
+def _accumulated(terms: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The sum of products of (rows, points) and (rows, columns, points)."""
+    shape = np.broadcast_shapes(*(x.shape for _, x in terms), *(_left(c, 1).shape for c, _ in terms))
+    out = np.empty(shape)
+    for k, (c, x) in enumerate(terms):
+        accumulate(c, x, k == 0, out)
+    return out
 
 
 def _alone(parts: Sequence[Product]) -> Whole | None:
@@ -239,5 +254,6 @@ def _plus(total: Made, made: Made, *factors: np.ndarray) -> Made:
     if made is None:
         return total
     for factor in factors:
-        made = made * factor
+        if factor.size > 1 or factor.flat[0] != 1.0:
+            made = made * factor
     return made if total is None else total + made

@@ -220,6 +220,17 @@ class Component:
         self._members = Members()
         self._own = np.zeros(0, dtype=np.int64)  # its innovations among all
         self._inverse = np.zeros((0, 0))  # how they follow from what is drawn
+        self._factors: list[np.ndarray] = []  # how what is drawn follows from them, family by family
+
+    def directions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The numbers of its innovations, principal directions of what is drawn in them, and deviations."""
+        factor = np.zeros((sum(map(len, self._factors)), len(self._own)))
+        end = 0
+        for rows in self._factors:
+            factor[end : end + len(rows), : rows.shape[1]] = rows
+            end += len(rows)
+        _, deviations, turned = np.linalg.svd(factor, full_matrices=False)
+        return self._own, turned.T, deviations
 
     def draw(self, normal: Normal) -> np.ndarray:
         """The points (examples or 1, *axes, points) of a family."""
@@ -232,9 +243,10 @@ class Component:
         values, vectors = np.linalg.eigh(left)
         order = np.flatnonzero(values > COLLINEAR)[::-1]
         roots, vectors = np.sqrt(values[order]), vectors[:, order]
+        vectors *= np.sign(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(len(order))])
         begin, new = len(self._own), self._draws.take(len(order))
-        points = known @ self._draws.made[self._own]
-        points += (scale[:, None] * vectors * roots) @ self._draws.made[new]
+        root = scale[:, None] * vectors * roots
+        points = known @ self._draws.made[self._own] + root @ self._draws.made[new]
         points += normal.means()[:, None]
         self._own = np.concatenate([self._own, new])
         solve = (vectors * down[:, None]).T / roots[:, None]
@@ -242,4 +254,5 @@ class Component:
             [[self._inverse, np.zeros((begin, size))], [-solve @ known @ self._inverse, solve]]
         )
         self._members.add(normal)
+        self._factors.append(np.concatenate([known, root], axis=1))
         return points.reshape(*normal.shape, -1)

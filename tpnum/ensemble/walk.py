@@ -56,9 +56,11 @@ class _Channel:
 class Laws:
     """What the walks of one replicate share: matrices, inputs, components, and their random numbers."""
 
-    def __init__(self, text: Text, size: int, seed: int, replicate: int) -> None:
+    def __init__(
+        self, text: Text, size: int, seed: int, replicate: int, frame: np.ndarray | None = None
+    ) -> None:
         self.text, self.size = text, size
-        self._draws = Draws(seed, replicate, size)
+        self._draws = Draws(seed, replicate, size, frame)
         self.tables = Tables()
         self.given = Given(self.tables)
         self._components: dict[str, Component] = {}
@@ -74,6 +76,19 @@ class Laws:
             group = self.text.group(key, name in self.text.odd)
             self._components[key] = Component(self._draws, group, key, key in self.text.linear)
         return self._components[key]
+
+    def frame(self) -> np.ndarray | None:
+        """Of all innovations the principal directions of what was drawn, the widest first."""
+        found = [one.directions() for one in self._components.values() if one.drawn]
+        size = len(self._draws.made)
+        if sum(len(deviations) for *_, deviations in found) != size:
+            return None
+        made, widths, end = np.zeros((size, size)), np.zeros(size), 0
+        for own, directions, deviations in found:
+            made[own, end : end + len(own)] = directions
+            widths[end : end + len(own)] = deviations
+            end += len(own)
+        return made[:, np.argsort(-widths, kind="stable")]
 
     def operand(self, value: Value) -> Operand:
         """A vector as what second moments are made of."""
