@@ -12,8 +12,9 @@ import tpnum as tp
 from tpnum import nn
 from tpnum.ensemble.atoms import Tables
 from tpnum.ensemble.draws import Draws
+from tpnum.ensemble.given import Given
 from tpnum.ensemble.mixed import Mixed, Operand, moments
-from tpnum.ensemble.normals import Component, Normal, Part, Products
+from tpnum.ensemble.normals import Component, Group, Normal, Part, Products
 from tpnum.ensemble.tile import Ensemble
 from tpnum.errors import AccuracyWarning, InputError, LimitError
 
@@ -161,7 +162,7 @@ def test_every_form_of_a_call_gives_the_same_samples(tmp_path: Path) -> None:
 def test_tangents_of_components_that_know_nothing_of_each_other_are_not_multiplied() -> None:
     """Products of points with tangents: the sum over all pairs of terms, most of which are 0, is the same."""
     draws = Draws(0, 0, 64)
-    odd = [Component(draws, odd=True) for _ in range(2)]
+    odd = [Component(draws, Group((key,), odd=True), key) for key in "ab"]
     channels = [Products(2.0), Products(3.0)]
     rng = np.random.default_rng(0)
     sides = []
@@ -174,7 +175,7 @@ def test_tangents_of_components_that_know_nothing_of_each_other_are_not_multipli
             parts.append((rng.standard_normal((2, 64)), (normal.atom,)))
         sides.append(tuple(parts))
     tables = Tables()
-    found = moments(*(Operand(Mixed((2,), parts), 64, tables) for parts in sides))
+    found = moments(*(Operand(Mixed((2,), parts), 64, tables, Given(tables)) for parts in sides))
     expected = sum(
         variance * 0.5 * left[0] @ right[0].T / 64
         for variance, left, right in zip((2.0, 3.0), *sides, strict=True)

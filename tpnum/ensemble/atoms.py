@@ -1,75 +1,130 @@
-"""Factors that are never drawn: G-vars of tangents, and smooth functions of one G-var of linear components.
+"""Factors that are never drawn: G-vars of tangents, and smooth functions of a few independent G-vars.
 
-Second moments need their second moments only.  Those of functions are sums of Hermite coefficients,
-E f(u) g(v) = sum_k a_k b_k rho^k (MATH 6), by a fixed rule: what is left of E f^2 behind the last one is
-taken for the next, and is far less than what is sampled is off by.
+Second moments need their second moments only.  Those of functions are sums over Hermite coefficients
+(`tpnum.ensemble.expansion`), E f(u) g(v) = sum_k a_k b_k rho^k for one G-var each (MATH 6) and the like, with
+one correlation for each, for several: what is left of E f^2 behind the last one is taken to be correlated
+as the last ones are, and is far less than what is sampled is off by.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from tpnum.ensemble.normals import Members, Normal, grown
+from tpnum.ensemble.expansion import DEGREES, Leaves, expanded
+from tpnum.ensemble.normals import Group, Members, Normal, grown
+from tpnum.kernels.hermite_sums import hermite_sums
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from tpnum.functions import Function
 
-NODES, DEGREES = 128, 48
-"""Nodes of the rule for Hermite coefficients, and how many of these there are."""
+Sum: TypeAlias = "tuple[tuple[np.ndarray, tuple[Atom, ...]], ...]"
+"""A sum of products of numbers (examples or 1, *axes, 1) and atoms."""
+
+Factor: TypeAlias = "tuple[Function | None, tuple[Normal | Sum, ...]]"
+"""A function of G-vars and of sums of atoms; None: a G-var itself."""
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Atom:
-    """A function of a family of G-vars; None: the G-vars themselves, of mean zero."""
+    """A family (examples, *axes) of products of such factors, made of one G-var of every component at most.
 
-    fn: Function | None
-    normal: Normal
+    All of these components are of one group.
+    """
+
+    shape: tuple[int, ...]
+    factors: tuple[Factor, ...]
+
+    @classmethod
+    def of(cls, normal: Normal) -> Atom:
+        """A family of G-vars."""
+        return cls(normal.shape, ((None, (normal,)),))
+
+    def times(self, other: Atom) -> Atom:
+        """The product of two of one group."""
+        shape = tuple(map(max, self.shape, other.shape))
+        return Atom(shape, self.factors + other.factors)
+
+    @cached_property
+    def leaves(self) -> dict[str, Normal]:
+        """The G-vars that it is made of, by their components."""
+        made: dict[str, Normal] = {}
+        for _, args in self.factors:
+            for arg in args:
+                if isinstance(arg, Normal):
+                    made.setdefault(arg.component.key, arg)
+                else:
+                    for _, atoms in arg:
+                        for atom in atoms:
+                            made = atom.leaves | made
+        return made
+
+    @cached_property
+    def group(self) -> Group:
+        """What it is correlated with: whatever is of its group of components."""
+        return next(iter(self.leaves.values())).component.group
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.normal.shape
+    def groups(self) -> frozenset[Group]:
+        return frozenset((self.group,))
 
     @property
-    def key(self) -> Hashable:
-        """What it is correlated with: whatever is of its component."""
-        return id(self.normal.component)
+    def odd(self) -> bool:
+        """Whether it is a G-var of a tangent."""
+        return self.group.odd
+
+    def at(self, u: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Its values (examples, *axes, points) at those of its G-vars."""
+        made = np.ones(1)
+        for fn, args in self.factors:
+            values = [u[arg.component.key] if isinstance(arg, Normal) else sum_at(arg, u) for arg in args]
+            made = made * (values[0] if fn is None else fn(*values))
+        return made
 
     def drawn(self) -> np.ndarray:
         """Its points."""
-        points = self.normal.drawn()
-        return points if self.fn is None else np.asarray(self.fn(points))
+        return self.at({key: normal.drawn() for key, normal in self.leaves.items()})
+
+
+def sum_at(terms: Sum, u: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The values of a sum of products of atoms."""
+    total = np.zeros(1)
+    for coefs, atoms in terms:
+        made = coefs
+        for atom in atoms:
+            made = made * atom.at(u)
+        total = total + made
+    return total
 
 
 class Table:
-    """Atoms that may be correlated, and their second moments; number 0 is the constant 1."""
+    """The atoms of one group, and their second moments; number 0 is the constant 1."""
 
-    def __init__(self) -> None:
-        self._members = Members()
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.size = 0
+        self._members = {key: Members() for key in group.components}
         self._table = np.ones((1, 1))
         self._places: dict[int, tuple[int, Atom, tuple[int, ...]]] = {}
-        self._coefs = np.zeros((0, DEGREES + 1))
-        self._deviations = np.zeros(0)
+        count = len(DEGREES.layout(len(group.components)))
+        self._coefs = np.zeros((0, count))
+        self._left = np.zeros((3, 0))  # roots of E f^2, of what is left of it and of the last degrees' part
+        self._deviations = np.zeros((len(group.components), 0))
         self.lost = 0.0
-        """The largest part of a second moment that the coefficients lack."""
+        """How far a second moment may be off, as a part of the largest that it could be."""
 
     def places(self, atom: Atom) -> np.ndarray:
         """Where a family is in the table, of a shape that broadcasts to its own."""
         if id(atom) not in self._places:
-            core = atom.normal.core
-            begin = 1 + self._members.size
-            self._places[id(atom)] = begin, atom, core.shape
-            self._members.add(core)
-            made = self._members.covariance(core)
-            means = np.zeros(core.size)
-            if atom.fn is not None:
-                made, means = self._functions(atom.fn, core, made)
-            end = begin + core.size
+            shape, leaves = _core(atom)
+            begin = 1 + self.size
+            self._places[id(atom)] = begin, atom, shape
+            made, means = self._entered(atom, shape, leaves)
+            end = begin + made.shape[0]
             self._table = grown(self._table, end)
             self._table[begin:end, 0] = self._table[0, begin:end] = means
             self._table[begin:end, 1:end] = made
@@ -77,63 +132,77 @@ class Table:
         begin, _, shape = self._places[id(atom)]
         return np.arange(begin, begin + int(np.prod(shape))).reshape(shape)
 
-    def _functions(self, fn: Function, core: Normal, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """E f(u) g(v) with all of the table, by covariances, and E f(u)."""
-        begin = len(self._coefs)
-        deviations = np.sqrt(np.maximum(np.diagonal(cov[:, begin:]), 0.0))
-        own, lost = hermite(fn, core.means(), deviations)
-        self.lost = max(self.lost, lost)
-        self._coefs = np.concatenate([self._coefs, own])
-        self._deviations = np.concatenate([self._deviations, deviations])
-        scale = np.multiply.outer(deviations, self._deviations)
-        rho = np.clip(np.divide(cov, scale, out=np.zeros_like(cov), where=scale > 0.0), -1.0, 1.0)
-        made = np.multiply.outer(own[:, -1], self._coefs[:, -1])
-        for k in range(DEGREES - 1, -1, -1):
-            made *= rho
-            made += np.multiply.outer(own[:, k], self._coefs[:, k])
-        return made, own[:, 0]
+    def _entered(
+        self, atom: Atom, shape: tuple[int, ...], leaves: dict[str, Normal]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Second moments of a new family with all of the table, and its means."""
+        begin, count = self.size, int(np.prod(shape))
+        self.size = begin + count
+        covs = np.zeros((len(self._members), count, self.size))
+        for made, (key, members) in zip(covs, self._members.items(), strict=True):
+            if key in leaves:
+                members.add(leaves[key], at=begin)
+                made[:] = members.covariance(leaves[key])
+        if self.group.odd:
+            return covs[0], np.zeros(count)
+        deviations = np.sqrt(np.maximum(np.diagonal(covs[:, :, begin:], axis1=1, axis2=2), 0.0))
+        self._deviations = np.concatenate([self._deviations, deviations], axis=1)
+        own = dict(zip(self._members, deviations, strict=True))
+        means = {key: leaf.means() for key, leaf in leaves.items()}
+        coefs, second = expanded(atom, Leaves(shape, means, own), self.group.components)
+        found = coefs * coefs
+        left = np.maximum(second - found.sum(axis=1), 0.0)
+        last = found[:, DEGREES.last(len(self._members))].sum(axis=1)
+        self._coefs = np.concatenate([self._coefs, coefs])
+        self._left = np.concatenate([self._left, np.sqrt([second, left, last])], axis=1)
+        scale = deviations[:, :, None] * self._deviations[:, None, :]
+        rho = np.clip(np.divide(covs, scale, out=np.zeros_like(covs), where=scale > 0.0), -1.0, 1.0)
+        total, top = np.empty((count, self.size)), np.empty((count, self.size))
+        hermite_sums(coefs, self._coefs, rho, DEGREES.of(len(self._members)), total, top)
+        whole, rest, size = (np.multiply.outer(each[begin:], each) for each in self._left)
+        alike = np.divide(top, size, out=np.zeros_like(top), where=size > 0.0)
+        np.fill_diagonal(alike[:, begin:], 1.0)
+        # far from 0 and 1: what it is if the rest has twice the degree
+        apart = np.divide(rest, whole, out=np.zeros_like(rest), where=whole > 0.0) * np.abs(alike)
+        self.lost = max(self.lost, float(np.max(apart * (1.0 - np.abs(alike)), initial=0.0)))
+        return total + rest * alike, coefs[:, 0]
 
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Second moments of members."""
         return self._table[a[:, None], b]
 
 
+def _core(atom: Atom) -> tuple[tuple[int, ...], dict[str, Normal]]:
+    """The shape of a family without the axes along which nothing changes, and its G-vars in that shape."""
+    cores = {key: leaf.core for key, leaf in atom.leaves.items()}
+    shape = np.broadcast_shapes(*(core.shape for core in cores.values()), *_coefs_shapes(atom))
+    return shape, {key: Normal(shape, core.parts, core.mean, core.component) for key, core in cores.items()}
+
+
+def _coefs_shapes(atom: Atom) -> list[tuple[int, ...]]:
+    made = []
+    for _, args in atom.factors:
+        for arg in args:
+            if not isinstance(arg, Normal):
+                for coefs, atoms in arg:
+                    made.append(coefs.shape[:-1])
+                    for inner in atoms:
+                        made += _coefs_shapes(inner)
+    return made
+
+
 class Tables:
-    """The tables of one replicate, by what is correlated."""
+    """The tables of one replicate, by group."""
 
     def __init__(self) -> None:
-        self._tables: dict[Hashable, Table] = {}
+        self._tables: dict[Group, Table] = {}
 
-    def __getitem__(self, key: Hashable) -> Table:
-        return self._tables.setdefault(key, Table())
+    def __getitem__(self, group: Group) -> Table:
+        if group not in self._tables:
+            self._tables[group] = Table(group)
+        return self._tables[group]
 
     @property
     def lost(self) -> float:
-        """The largest part of a second moment that is lacking anywhere."""
+        """How far a second moment may be off anywhere, as a part of the largest that it could be."""
         return max((table.lost for table in self._tables.values()), default=0.0)
-
-
-def hermite(fn: Function, means: np.ndarray, deviations: np.ndarray) -> tuple[np.ndarray, float]:
-    """Coefficients (rows, DEGREES + 1) of f(m + s z), the last for all that is left, a part at most."""
-    nodes, weights, basis = _rule()
-    values = np.asarray(fn(means[:, None] + deviations[:, None] * nodes))
-    made = np.empty((len(means), DEGREES + 1))
-    made[:, :DEGREES] = values @ basis
-    second = (values * values) @ weights
-    left = np.maximum(second - np.sum(made[:, :DEGREES] ** 2, axis=1), 0.0)
-    made[:, DEGREES] = np.sqrt(left)
-    return made, float(
-        np.max(np.divide(left, second, out=np.zeros_like(left), where=second > 0.0), initial=0.0)
-    )
-
-
-@lru_cache(maxsize=1)
-def _rule() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes, weights, and weights times orthonormal Hermite polynomials (nodes, degrees)."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    weights = weights / weights.sum()
-    basis = np.empty((NODES, DEGREES))
-    basis[:, 0], basis[:, 1] = 1.0, nodes
-    for k in range(1, DEGREES - 1):
-        basis[:, k + 1] = (nodes * basis[:, k] - np.sqrt(k) * basis[:, k - 1]) / np.sqrt(k + 1)
-    return nodes, weights, weights[:, None] * basis

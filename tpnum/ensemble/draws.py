@@ -20,18 +20,29 @@ class Draws:
 
     Their sample means are 0 and their sample covariance the identity, as long as there are many more samples
     than Gaussians: what is linear in them is then averaged exactly.
+
+    With a ``frame``, an orthogonal matrix, the leading innovations are that times Sobol points: its columns
+    are the directions that matter most, since the coordinates of Sobol points are the better the earlier.
     """
 
-    def __init__(self, seed: int, replicate: int, size: int) -> None:
+    def __init__(self, seed: int, replicate: int, size: int, frame: np.ndarray | None = None) -> None:
         self.size = size
         self._key = (seed, replicate)
         self._leading = scrambled(LEADING, size.bit_length() - 1, number(*self._key))
         self._work = np.empty((2, size))
         self.made = np.empty((0, size))
+        self._turned = np.empty((0, size)) if frame is None else frame @ self._rows(0, len(frame))
 
     def take(self, count: int) -> np.ndarray:
         """``count`` rows more; their numbers in ``made``."""
         begin = len(self.made)
+        turned = self._turned[begin : begin + count]
+        rows = np.concatenate([turned, self._rows(begin + len(turned), count - len(turned))])
+        self.made = np.concatenate([self.made, self._cleaned(rows)])
+        return np.arange(begin, begin + count)
+
+    def _rows(self, begin: int, count: int) -> np.ndarray:
+        """Those from the ``begin``-th on: of Sobol points, then of streams."""
         rows = np.empty((count, self.size))
         lead = max(0, min(LEADING - begin, count))
         if lead:
@@ -40,8 +51,7 @@ class Draws:
             places = range(begin + lead, begin + count)
             keys = np.array([number(*self._key, place) for place in places], dtype=np.uint64)
             rows_of_normals(keys, self._work, rows[lead:])
-        self.made = np.concatenate([self.made, self._cleaned(rows)])
-        return np.arange(begin, begin + count)
+        return rows
 
     def _cleaned(self, rows: np.ndarray) -> np.ndarray:
         rows -= rows.mean(axis=1, keepdims=True)

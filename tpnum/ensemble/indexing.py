@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.ensemble.atoms import Atom
-from tpnum.ensemble.mixed import Mixed, Product, Value, products
+from tpnum.ensemble.mixed import Mixed, Product, Value, View, products
 from tpnum.ensemble.normals import Family, Normal, Part
 from tpnum.evaluate.labels import lift
 
 if TYPE_CHECKING:
+    from tpnum.ensemble.mixed import Factor
     from tpnum.program.lines import Axes
 
 
@@ -64,6 +65,7 @@ def gathered_along(value: Normal | Mixed, at: int, rows: list[tuple[int, float]]
                 value.parts,
                 lambda coefs: gathered(coefs, True),
                 lambda normal: gathered_along(normal, at, plain, out),
+                lambda array: gathered(array, False),
             ),
         )
     made = []
@@ -91,10 +93,11 @@ def lifted_to(value: Value, own: Axes, axes: Axes) -> tuple[Product, ...]:
     order = [names.index(name) for name, _ in axes if name in names]
 
     def coefs(array: np.ndarray) -> np.ndarray:
-        moved = array.transpose(0, *(1 + k for k in order), array.ndim - 1)
-        shape = iter(moved.shape[1:-1])
+        end = 1 + len(own)
+        moved = array.transpose(0, *(1 + k for k in order), *range(end, array.ndim))
+        shape = iter(moved.shape[1:end])
         sizes = (next(shape) if name in names else 1 for name, _ in axes)
-        return moved.reshape(moved.shape[0], *sizes, moved.shape[-1])
+        return moved.reshape(moved.shape[0], *sizes, *moved.shape[end:])
 
     def normal(one: Normal) -> Normal:
         parts = (Part(p.channel, lift(p.rows, own, axes), lift(p.weights, own, axes)) for p in one.parts)
@@ -105,9 +108,28 @@ def lifted_to(value: Value, own: Axes, axes: Axes) -> tuple[Product, ...]:
 
 
 def each(
-    parts: Iterable[Product], coefs: Callable[[np.ndarray], np.ndarray], normal: Callable[[Normal], Any]
+    parts: Iterable[Product],
+    coefs: Callable[[np.ndarray], np.ndarray],
+    normal: Callable[[Normal], Any],
+    plain: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[Product, ...]:
-    """Products of which coefficients and G-vars are put elsewhere."""
-    return tuple(
-        (coefs(c), tuple(Atom(atom.fn, normal(atom.normal)) for atom in atoms)) for c, atoms in parts
-    )
+    """Products of which coefficients and G-vars are put elsewhere, other arrays by ``plain`` or ``coefs``."""
+    other = plain or coefs
+
+    def moved(factor: Factor) -> Factor:
+        if isinstance(factor, Atom):
+            return _atom_at(factor, other, normal)
+        return View(factor, other(np.broadcast_to(np.zeros(1), factor.shape)).shape, other)
+
+    return tuple((coefs(c), tuple(map(moved, factors))) for c, factors in parts)
+
+
+def _atom_at(atom: Atom, coefs: Callable[[np.ndarray], np.ndarray], normal: Callable[[Normal], Any]) -> Atom:
+    factors: list[tuple[Any, Any]] = []
+    for fn, args in atom.factors:
+        moved: list[Any] = [
+            normal(arg) if isinstance(arg, Normal) else each(arg, coefs, normal) for arg in args
+        ]
+        factors.append((fn, tuple(moved)))
+    shapes = (leaf.shape for leaf in Atom((), tuple(factors)).leaves.values())
+    return Atom(np.broadcast_shapes(*shapes), tuple(factors))

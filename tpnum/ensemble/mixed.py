@@ -1,4 +1,4 @@
-"""Vectors as sums of products of points and of atoms, which are never drawn (`tpnum.ensemble.atoms`).
+"""Vectors as sums of products of points and of factors, which are never drawn (`tpnum.ensemble.atoms`).
 
 A tangent is a sum of products of forward variables and of G-vars of the tangent program, which are
 independent of all forward ones: E[h. h.'] is a sum of the means of products of coefficients times the
@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from tpnum.ensemble.atoms import Atom, Tables
-from tpnum.ensemble.normals import TERMS, Normal, second
+from tpnum.ensemble.normals import Group, Normal, second
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+
+    from tpnum.ensemble.given import Given
 
 Coefs: TypeAlias = np.ndarray
 """(examples or 1, *axes, points or 1), axes of length one where nothing changes."""
 
-Product: TypeAlias = tuple[Coefs, tuple[Atom, ...]]
+Product: TypeAlias = "tuple[Coefs, tuple[Factor, ...]]"
 
 
 @dataclass(eq=False)
@@ -43,6 +45,46 @@ class Mixed:
             made = made + coefs
         return np.broadcast_to(made, (*self.shape, made.shape[-1]))
 
+
+@dataclass(eq=False)
+class Whole:
+    """A sum that is a factor of others as it is: its second moments given the points are made once."""
+
+    value: Mixed
+    number: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @cached_property
+    def groups(self) -> frozenset[Group]:
+        """What it may be correlated with given the points."""
+        return frozenset().union(*(factor.groups for _, factors in self.value.parts for factor in factors))
+
+    def drawn(self) -> np.ndarray:
+        """Its points."""
+        return self.value.points()
+
+
+@dataclass(eq=False)
+class View:
+    """A factor along other axes: what ``taken`` makes of arrays (examples, *axes, ..)."""
+
+    factor: Factor
+    shape: tuple[int, ...]
+    taken: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def groups(self) -> frozenset[Group]:
+        return self.factor.groups
+
+    def drawn(self) -> np.ndarray:
+        """Its points."""
+        return self.taken(self.factor.drawn())
+
+
+Factor: TypeAlias = "Atom | Whole | View"
 
 Value: TypeAlias = "np.ndarray | Normal | Mixed"
 """A vector: its points, or what is known instead."""
@@ -72,29 +114,70 @@ def products(value: Value) -> tuple[Product, ...]:
 
 
 def summed(shape: tuple[int, ...], parts: Iterable[Product]) -> Mixed | np.ndarray:
-    """A sum, its coefficients of the same atoms added; points where it has too many."""
+    """A sum, its coefficients of the same atoms added."""
     made: dict[tuple[int, ...], Product] = {}
     for coefs, atoms in parts:
         key = tuple(map(id, atoms))
         made[key] = (made[key][0] + coefs if key in made else coefs), atoms
     found = Mixed(shape, tuple(made.values()))
-    return found if len(made) <= 4 * TERMS and any(made) else found.points()
+    return found if any(made) else found.points()
 
 
 def multiplied(
     shape: tuple[int, ...], left: Sequence[Product], right: Sequence[Product]
 ) -> Mixed | np.ndarray:
-    """The product of two sums, which have no component in common."""
-    return summed(shape, ((c * d, (*a, *b)) for c, a in left for d, b in right))
+    """The product of two sums; what they have in common are functions of one G-var each."""
+    return summed(shape, (part for one in left for other in right for part in _times(one, other)))
+
+
+def _times(left: Product, right: Product) -> list[Product]:
+    """The product of two; factors of one group become one."""
+    (c, first), (d, last) = left, right
+    own, more = list(first), list(last)
+    for b in last:
+        met = [a for a in own if a.groups & b.groups]
+        bound = [factor for factor in (*met, b) if not isinstance(factor, Atom)]
+        if met and bound:
+            one, other = (left, right) if bound[0] in first else (right, left)
+            rest = tuple(factor for factor in one[1] if factor is not bound[0])
+            return [
+                made
+                for e, factors in opened(bound[0])
+                for half in _times((one[0] * e, rest), (np.ones(1), factors))
+                for made in _times(half, other)
+            ]
+        for a in met:
+            assert isinstance(a, Atom) and isinstance(b, Atom)
+            own[own.index(a)] = a.times(b)
+            more.remove(b)
+    return [(c * d, (*own, *more))]
+
+
+def opened(factor: Whole | View) -> tuple[Product, ...]:
+    """What a factor is the sum of."""
+    if isinstance(factor, Whole):
+        return factor.value.parts
+    if isinstance(factor.factor, Atom):
+        return ((np.ones(1), (factor,)),)
+    shape, taken = factor.shape, factor.taken
+    return tuple(
+        (taken(c), tuple(View(inner, shape, taken) for inner in factors))
+        for c, factors in opened(factor.factor)
+    )
 
 
 class Operand:
     """A vector as what its second moments are made of: points, a G-var, or coefficients of atoms."""
 
-    def __init__(self, value: Value, size: int, tables: Tables) -> None:
-        self.value, self.tables = value, tables
+    def __init__(self, value: Value, size: int, tables: Tables, given: Given) -> None:
+        self.value, self.tables, self.given = value, tables, given
         self.size = value.shape[-1] if isinstance(value, np.ndarray) else size
         self.shape = value.shape[:-1] if isinstance(value, np.ndarray) else value.shape
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether some factor of it is a whole."""
+        return any(not isinstance(factor, Atom) for _, factors in products(self.value) for factor in factors)
 
     @cached_property
     def points(self) -> np.ndarray:
@@ -103,27 +186,30 @@ class Operand:
         return np.ascontiguousarray(np.broadcast_to(made, (*self.shape, self.size))).reshape(-1, self.size)
 
     @cached_property
-    def terms(self) -> dict[Hashable, tuple[np.ndarray, dict[Hashable, np.ndarray]]]:
+    def terms(self) -> dict[Hashable, tuple[np.ndarray, dict[Group, np.ndarray]]]:
         """Coefficients (terms and members, points or 1) of atoms, and where these are, table by table.
 
         Those with tangents of one component are together: with all others their second moments are 0.
         """
-        groups: dict[Hashable, list[Product]] = {}
+        groups: dict[Hashable, list[tuple[Coefs, list[Atom]]]] = {}
         for coefs, atoms in products(self.value):
-            odd = tuple(sorted(hash(atom.key) for atom in atoms if atom.fn is None))
-            groups.setdefault(odd, []).append((coefs, atoms))
+            made = [atom for atom in atoms if isinstance(atom, Atom)]
+            odd = tuple(sorted(hash(atom.group) for atom in made if atom.odd))
+            groups.setdefault(odd, []).append((coefs, made))
         return {odd: self._together(parts) for odd, parts in groups.items()}
 
-    def _together(self, parts: Sequence[Product]) -> tuple[np.ndarray, dict[Hashable, np.ndarray]]:
+    def _together(
+        self, parts: Sequence[tuple[Coefs, list[Atom]]]
+    ) -> tuple[np.ndarray, dict[Group, np.ndarray]]:
         width = max(coefs.shape[-1] for coefs, _ in parts)
         made = np.empty((len(parts), *self.shape, width))
         for out, (coefs, _) in zip(made, parts, strict=True):
             out[...] = coefs
-        places: dict[Hashable, np.ndarray] = {}
+        places: dict[Group, np.ndarray] = {}
         for k, (_, atoms) in enumerate(parts):
             for atom in atoms:
-                own = places.setdefault(atom.key, np.zeros((len(parts), *self.shape), dtype=np.int64))
-                own[k] = self.tables[atom.key].places(atom)
+                own = places.setdefault(atom.group, np.zeros((len(parts), *self.shape), dtype=np.int64))
+                own[k] = self.tables[atom.group].places(atom)
         return made.reshape(-1, width), {key: own.ravel() for key, own in places.items()}
 
 
@@ -133,6 +219,8 @@ def moments(a: Operand, b: Operand) -> np.ndarray:
         return a.points @ b.points.T / a.size
     if isinstance(a.value, Normal) and isinstance(b.value, Normal):
         return second(a.value, b.value)
+    if a.whole or b.whole:
+        return a.given.moments(a.value, b.value)
     n, m = prod(a.shape), prod(b.shape)
     total = np.zeros((n, m))
     for odd in [odd for odd in a.terms if odd in b.terms]:
@@ -144,7 +232,7 @@ def moments(a: Operand, b: Operand) -> np.ndarray:
     return total
 
 
-def _places(found: dict[Hashable, np.ndarray], key: Hashable, count: int) -> np.ndarray:
+def _places(found: dict[Group, np.ndarray], key: Group, count: int) -> np.ndarray:
     return found[key] if key in found else np.zeros(count, dtype=np.int64)
 
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from tpnum import functions
 from tpnum.law.hats import COLLINEAR
-
-IDENTITY = functions.get("identity")
 
 if TYPE_CHECKING:
     from tpnum.ensemble.atoms import Atom
@@ -128,7 +125,7 @@ class Normal:
         if self._atom is None:
             from tpnum.ensemble.atoms import Atom
 
-            self._atom = Atom(self.component.atoms, self)
+            self._atom = Atom.of(self)
         return self._atom
 
     @property
@@ -168,9 +165,10 @@ class Members:
         self.size = 0
         self._lanes: dict[tuple[int, int], list[tuple[np.ndarray, ...]]] = {}
 
-    def add(self, normal: Normal) -> None:
-        """One family more."""
+    def add(self, normal: Normal, at: int | None = None) -> None:
+        """One family more, with its place if there is something else before it."""
         seen: dict[int, int] = {}
+        self.size = self.size if at is None else at
         places = np.arange(self.size, self.size + normal.size)
         for channel, rows, weights in normal.flat():
             lane = seen[id(channel)] = seen.get(id(channel), -1) + 1
@@ -178,7 +176,7 @@ class Members:
         self.size += normal.size
 
     def covariance(self, normal: Normal) -> np.ndarray:
-        """Of every member of a family with all that were added."""
+        """Of every member of a family with all that were added, zero with what else there is."""
         made = np.zeros((normal.size, self.size))
         for channel, rows, weights in normal.flat():
             lane = 0
@@ -202,19 +200,37 @@ def second(a: Normal, b: Normal) -> np.ndarray:
     return covariance(a, b) + np.multiply.outer(a.means(), b.means())
 
 
+class Group(NamedTuple):
+    """Components of which some function has G-vars; of tangents (``odd``) every one is alone."""
+
+    components: tuple[str, ...]
+    odd: bool = False
+
+
 class Component:
     """Correlated G-vars: what is drawn of them so far, and how they give its innovations.
 
     Those that are not ``drawn`` where it can be helped are tangents, or linear.
     """
 
-    def __init__(self, draws: Draws, odd: bool = False, linear: bool = False) -> None:
+    def __init__(self, draws: Draws, group: Group, key: str = "", linear: bool = False) -> None:
         self._draws = draws
-        self.drawn = not (odd or linear)
-        self.atoms = None if odd else IDENTITY
+        self.key, self.group = key, group
+        self.drawn = not (group.odd or linear)
         self._members = Members()
         self._own = np.zeros(0, dtype=np.int64)  # its innovations among all
         self._inverse = np.zeros((0, 0))  # how they follow from what is drawn
+        self._factors: list[np.ndarray] = []  # how what is drawn follows from them, family by family
+
+    def directions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The numbers of its innovations, principal directions of what is drawn in them, and deviations."""
+        factor = np.zeros((sum(map(len, self._factors)), len(self._own)))
+        end = 0
+        for rows in self._factors:
+            factor[end : end + len(rows), : rows.shape[1]] = rows
+            end += len(rows)
+        _, deviations, turned = np.linalg.svd(factor, full_matrices=False)
+        return self._own, turned.T, deviations
 
     def draw(self, normal: Normal) -> np.ndarray:
         """The points (examples or 1, *axes, points) of a family."""
@@ -227,9 +243,10 @@ class Component:
         values, vectors = np.linalg.eigh(left)
         order = np.flatnonzero(values > COLLINEAR)[::-1]
         roots, vectors = np.sqrt(values[order]), vectors[:, order]
+        vectors *= np.sign(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(len(order))])
         begin, new = len(self._own), self._draws.take(len(order))
-        points = known @ self._draws.made[self._own]
-        points += (scale[:, None] * vectors * roots) @ self._draws.made[new]
+        root = scale[:, None] * vectors * roots
+        points = known @ self._draws.made[self._own] + root @ self._draws.made[new]
         points += normal.means()[:, None]
         self._own = np.concatenate([self._own, new])
         solve = (vectors * down[:, None]).T / roots[:, None]
@@ -237,4 +254,5 @@ class Component:
             [[self._inverse, np.zeros((begin, size))], [-solve @ known @ self._inverse, solve]]
         )
         self._members.add(normal)
+        self._factors.append(np.concatenate([known, root], axis=1))
         return points.reshape(*normal.shape, -1)

@@ -29,6 +29,12 @@ LEAST = 1 << 5
 ROWS = 1 << 10
 """Members of a family of G-vars that are drawn together."""
 
+PILOT, FEW = 1 << 8, 1 << 8
+"""Points that tell directions of so many Gaussians at most."""
+
+STATES, PART = 1 << 24, 1 << 10
+"""Second moments given the points of a replicate's states, of so many points."""
+
 ROOM = 1 << 24
 """Numbers that a replicate may hold of one family: beyond, there are more replicates, of fewer points."""
 
@@ -81,8 +87,14 @@ class Ensemble:
 
     @property
     def side(self) -> int:
-        """Inputs of a tile's rows, such that all of them can be drawn together."""
-        return max(1, ROWS // self.members // 2)
+        """Inputs of a tile's rows, such that all of them can be drawn together.
+
+        Fewer where states of a recurrence have second moments at every point.
+        """
+        most = ROWS // self.members // 2
+        if self.text.linear and self.text.steps > 2:
+            most = min(most, math.isqrt(STATES // (PART * self.text.steps)) // self.members // 2)
+        return max(1, most)
 
     @property
     def axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -93,13 +105,10 @@ class Ensemble:
         self,
         rows: Mapping[str, np.ndarray],
         cols: Mapping[str, np.ndarray] | None,
-        size: int,
-        seed: int,
-        number: int,
+        laws: Laws,
         stop: Stop,
     ) -> tuple[dict[str, np.ndarray], float]:
         """The kernels of all inputs of a tile with each other, from one replicate, and what it lacks."""
-        laws = Laws(self.text, size, seed, number)
         first = second = Walk(self.programs[0], rows, laws, stop)
         made = [first.run()]
         if cols is not None:
@@ -109,6 +118,14 @@ class Ensemble:
         counts = [walk.examples or 1 for walk in walks]
         values = [{name: laws.operand(value) for name, value in one.items()} for one in made]
         return {kind: self._kernel(kind, values, counts) for kind in self.kinds}, laws.tables.lost
+
+    def _frame(
+        self, rows: Mapping[str, np.ndarray], cols: Mapping[str, np.ndarray] | None, seed: int, stop: Stop
+    ) -> np.ndarray | None:
+        """The directions that Gaussians vary most in, found by a few points of their own."""
+        laws = Laws(self.text, PILOT, seed, -1)
+        self.replicate(rows, cols, laws, stop)
+        return laws.frame()
 
     def _kernel(self, kind: str, made: Sequence[Mapping[str, Operand]], counts: Sequence[int]) -> np.ndarray:
         """(N1 + N2, N1 + N2, ..) of a tile of one shape, (N1, N2, ..) of two."""
@@ -153,8 +170,11 @@ class Ensemble:
             split = len(next(iter(rows.values())))
             cols = None
 
+        few = self.members * sum(inputs) * self.text.steps <= FEW
+        frame = self._frame(joint, cols, seed, stop) if few and self.text.steps > 2 else None
+
         def one(number: int) -> tuple[dict[str, np.ndarray], float]:
-            return self.replicate(joint, cols, size, seed, number, stop)
+            return self.replicate(joint, cols, Laws(self.text, size, seed, number, frame), stop)
 
         found = together(one, list(range(replicates)), jobs, stop)
         lost = max(lack for _, lack in found)

@@ -12,13 +12,13 @@ import numpy as np
 from tpnum.ensemble.acting import Action, acted_on, action_of
 from tpnum.ensemble.atoms import Atom, Tables
 from tpnum.ensemble.draws import Draws
+from tpnum.ensemble.given import Given
 from tpnum.ensemble.indexing import gathered_along, lifted_to, some_of, taken_at
 from tpnum.ensemble.mixed import Mixed, Operand, Product, Value, moments, multiplied, points, products, summed
 from tpnum.ensemble.normals import Channel, Component, Family, Inputs, Normal, Part, Products, second
 from tpnum.ensemble.text import SQUARES, Text
 from tpnum.errors import LimitError
 from tpnum.evaluate.labels import lift
-from tpnum.law.price import smooth
 from tpnum.program.arrays import aligned
 from tpnum.program.draw import Run
 from tpnum.program.lines import (
@@ -56,10 +56,13 @@ class _Channel:
 class Laws:
     """What the walks of one replicate share: matrices, inputs, components, and their random numbers."""
 
-    def __init__(self, text: Text, size: int, seed: int, replicate: int) -> None:
+    def __init__(
+        self, text: Text, size: int, seed: int, replicate: int, frame: np.ndarray | None = None
+    ) -> None:
         self.text, self.size = text, size
-        self._draws = Draws(seed, replicate, size)
+        self._draws = Draws(seed, replicate, size, frame)
         self.tables = Tables()
+        self.given = Given(self.tables)
         self._components: dict[str, Component] = {}
         self.products: dict[tuple[str, bool], dict[tuple[int, ...], _Channel]] = {}
         self.families: dict[tuple[str, bool], Channel] = {}
@@ -70,13 +73,26 @@ class Laws:
         """The component of a G-var."""
         key = self.text.component(name)
         if key not in self._components:
-            odd = name in self.text.odd
-            self._components[key] = Component(self._draws, odd, key in self.text.linear)
+            group = self.text.group(key, name in self.text.odd)
+            self._components[key] = Component(self._draws, group, key, key in self.text.linear)
         return self._components[key]
+
+    def frame(self) -> np.ndarray | None:
+        """Of all innovations the principal directions of what was drawn, the widest first."""
+        found = [one.directions() for one in self._components.values() if one.drawn]
+        size = len(self._draws.made)
+        if sum(len(deviations) for *_, deviations in found) != size:
+            return None
+        made, widths, end = np.zeros((size, size)), np.zeros(size), 0
+        for own, directions, deviations in found:
+            made[own, end : end + len(own)] = directions
+            widths[end : end + len(own)] = deviations
+            end += len(own)
+        return made[:, np.argsort(-widths, kind="stable")]
 
     def operand(self, value: Value) -> Operand:
         """A vector as what second moments are made of."""
-        return Operand(value, self.size, self.tables)
+        return Operand(value, self.size, self.tables, self.given)
 
     def enter(self, channel: _Channel, operand: Value) -> np.ndarray:
         """Rows for the products of an operand with the matrix of a channel."""
@@ -165,9 +181,7 @@ class Walk(Run):
                 self.put(line.name, self.mapped(line))
             case Nonlin() if _is_product(line) and any(self.undrawn(self.vector(a)) for a in line.args):
                 self.put(line.name, self.multiplied(line))
-            case Nonlin() if (
-                len(line.args) == 1 and self.undrawn(self.vector(line.args[0])) and self.linear(line)
-            ):
+            case Nonlin() if self.linear(line):
                 self.put(line.name, self.applied(line))
             case Along() | Attend() if (action := action_of(self, line)) is not None:
                 self.put(line.name, self.acted(line, action))
@@ -199,6 +213,8 @@ class Walk(Run):
         key = self.text.channel(line)
         matrix = self.matrices[line.matrix]
         operand = self.vector(line.vector)
+        if isinstance(operand, Mixed):
+            operand = self.known[line.vector] = self.laws.given.whole(operand)
         axes = self.vars[line.vector].axes
         names = [name for name, _ in axes]
         shape = (len(operand), *(n for _, n in axes)) if isinstance(operand, np.ndarray) else operand.shape
@@ -228,7 +244,7 @@ class Walk(Run):
         own = [self.vars[t.vector].axes for t in line.terms]
         if all(isinstance(v, Normal) for v in values):
             made = self.combined(line.name, values, weights, own, axes)
-            return made.drawn() if made.crowded() else made
+            return made.drawn() if made.crowded() and not _linear(made) else made
         if any(self.undrawn(v) for v in values):
             parts = [
                 (coefs * weight[..., None], atoms)
@@ -278,7 +294,7 @@ class Walk(Run):
             parts = tuple(p for one in normals for p in one.parts)
             mean = sum((one.mean for one in normals), np.zeros((1,) * len(shape)))
             whole = Normal(shape, parts, mean, self.laws.component(line.name))
-            return whole.drawn() if whole.crowded() else whole
+            return whole.drawn() if whole.crowded() and not _linear(whole) else whole
         return summed(shape, [p for one in made for p in products(one)])
 
     @staticmethod
@@ -301,15 +317,30 @@ class Walk(Run):
         return summed(_shape(parts, self.vars[line.name].axes), parts)
 
     def applied(self, line: Nonlin) -> Mixed:
-        """A function of one G-var of a linear component."""
-        value = self.known[line.args[0]]
-        assert isinstance(value, Normal)
-        ones = np.ones((1,) * (1 + len(value.shape)))
-        return Mixed(value.shape, ((ones, (Atom(line.fn, value),)),))
+        """A function of G-vars of linear components."""
+        axes = self.vars[line.name].axes
+        values = [self.vector(name) for name in line.args]
+        own = [self.vars[name].axes for name in line.args]
+        if all(isinstance(value, Normal) for value in values) and own == [axes] * len(own):
+            args: tuple[Any, ...] = tuple(values)
+        else:
+            lifted = (lifted_to(v, before, axes) for v, before in zip(values, own, strict=True))
+            args = tuple(tuple((coefs[..., :1], atoms) for coefs, atoms in terms) for terms in lifted)
+        shapes = [arg.shape if isinstance(arg, Normal) else _shape(arg, axes) for arg in args]
+        atom = Atom(np.broadcast_shapes(*shapes), ((line.fn, args),))
+        return Mixed(atom.shape, ((np.ones((1,) * (2 + len(axes))), (atom,)),))
 
     def linear(self, line: Nonlin) -> bool:
-        """Whether a function can stay a factor."""
-        return isinstance(self.known.get(line.args[0]), Normal) and not line.scalars and smooth(line.fn)
+        """Whether a function stays a factor: it does of what is not drawn, but for tangents."""
+        values = [self.vector(name) for name in line.args]
+        return not _is_product(line) and any(
+            not atom.odd
+            for value in values
+            if self.undrawn(value)
+            for _, atoms in products(value)
+            for atom in atoms
+            if isinstance(atom, Atom)
+        )
 
     def exact(self, line: Moment) -> bool:
         """Whether an average is a second moment of G-vars that are known by their covariances."""
@@ -334,6 +365,11 @@ class Walk(Run):
             some = [some_of(v, slice(i, i + CHUNK)) for v in cores]
             flat[i : i + CHUNK] = np.diagonal(second(*some))
         return made
+
+
+def _linear(normal: Normal) -> bool:
+    """Whether G-vars are of a component of which nothing is drawn."""
+    return not (normal.component.drawn or normal.component.group.odd)
 
 
 def _is_product(line: Nonlin) -> bool:

@@ -1,0 +1,259 @@
+"""Second moments given the points, by what vectors are sums and products of.
+
+E[h h' | points] is linear in h and in h': of the sum that is younger it is the sum of those of its parts.  A
+state of a recurrence is a sum of the state before and of a few factors, so that all of them take as many
+steps as there are pairs, where written out by factors they would take a pair of steps for every pair.  The
+factors of a product have no component in common, and their moments are multiplied.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from tpnum.ensemble.atoms import Atom
+from tpnum.ensemble.mixed import Mixed, View, Whole, opened, products
+from tpnum.kernels.accumulate import accumulate
+from tpnum.law.worklist import once
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tpnum.ensemble.atoms import Tables
+    from tpnum.ensemble.mixed import Factor, Product, Value
+
+    Factors: TypeAlias = tuple[Factor, ...]
+
+ROOM = 1 << 28
+"""Bytes of second moments given the points that are kept."""
+
+WIDE = 32
+"""Members of a family beyond which its second moments are too many to have them at every point."""
+
+Made: TypeAlias = "np.ndarray | None"
+"""(*left, *right, points or 1), lengths of one where nothing changes; None is zero."""
+
+
+class Given:
+    """The second moments of one replicate."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self._number = 0
+        self._memo: dict[tuple[int, int], Made] = {}
+        self._kept: dict[int, Factor] = {}
+        self._means: dict[int, Made] = {}
+        self._averages: dict[tuple[int, int], np.ndarray] = {}
+        self._used = 0
+
+    def whole(self, value: Mixed) -> Mixed:
+        """A sum as one factor, if it is one of several terms whose coefficients depend on the points."""
+        terms = value.parts
+        moving = any(coefs.shape[-1] > 1 for coefs, _ in terms)
+        if len(terms) < 2 or not moving or prod(value.shape) > WIDE:
+            return value
+        self._number += 1
+        ones = np.ones((1,) * (1 + len(value.shape)))
+        return Mixed(value.shape, ((ones, (Whole(value, self._number),)),))
+
+    def moments(self, a: Value, b: Value) -> np.ndarray:
+        """E Z Z' of every member of a family with every one of another."""
+        left, right = products(a), products(b)
+        one, other = _alone(left), _alone(right)
+        if one is None or other is None:
+            return self._moments(left, right, a.shape, b.shape, a is b)
+        if one.number < other.number:
+            return self.moments(b, a).T
+        key = one.number, other.number
+        if key not in self._averages:
+            self._averages[key] = self._moments(left, right, a.shape, b.shape, one is other)
+        return self._averages[key]
+
+    def _moments(
+        self,
+        left: Sequence[Product],
+        right: Sequence[Product],
+        rows: tuple[int, ...],
+        cols: tuple[int, ...],
+        same: bool,
+    ) -> np.ndarray:
+        n, m = left[0][0].ndim - 1, right[0][0].ndim - 1
+        rows, cols = rows[:n], cols[:m]
+        total: Made = None
+        for c, first in left:
+            for d, last in right:
+                total = _plus(total, self._products(first, last, n, m), _left(c, m), _right(d, n))
+        if total is None:
+            return np.zeros((prod(rows), prod(cols)))
+        mean = np.broadcast_to(total.mean(axis=-1), (*rows, *cols)).reshape(prod(rows), prod(cols))
+        self._forget()
+        return (mean + mean.T) / 2.0 if same else mean
+
+    def _forget(self) -> None:
+        """Second moments that were not asked for lately, if there are too many."""
+        if self._used > ROOM:
+            for key in list(self._memo):
+                made = self._memo.pop(key)
+                self._used -= 0 if made is None else made.nbytes
+                if self._used <= ROOM // 2:
+                    break
+
+    def _products(self, left: Factors, right: Factors, n: int, m: int) -> Made:
+        """Of two products of factors, of n and m dimensions."""
+        if len(left) == len(right) == 1 and left[0].groups & right[0].groups:
+            return self.between(left[0], right[0])
+        alone, pairs = _matched(left, right)
+        total: Made = np.ones((1,) * (n + m + 1))
+        for first, last in alone:  # what has mean zero comes first, since it makes all of it zero
+            mean = self.mean((first or last)[0])
+            total = _times(total, None if mean is None else _left(mean, m) if first else _right(mean, n))
+            if total is None:
+                return None
+        for first, last in pairs:
+            both = len(first) == len(last) == 1
+            found = self.between(first[0], last[0]) if both else self._opened(first, last, n, m)
+            total = _times(total, found)
+            if total is None:
+                return None
+        return total
+
+    def _opened(self, first: Factors, last: Factors, n: int, m: int) -> Made:
+        """Of two products, the one factor that has components of several on the other side written out."""
+        for side, factors in enumerate((first, last)):
+            for k, factor in enumerate(factors):
+                if len(factor.groups) > 1:
+                    total = None
+                    for c, inner in opened(factor):  # type: ignore[arg-type]
+                        some = (*factors[:k], *inner, *factors[k + 1 :])
+                        made = self._products(*((first, some) if side else (some, last)), n, m)
+                        total = _plus(total, made, _right(c, n) if side else _left(c, m))
+                    return total
+        raise AssertionError("factors of a product have no component in common")
+
+    def mean(self, factor: Factor) -> Made:
+        """E[h | points]."""
+        if isinstance(factor, View):
+            made = self.mean(factor.factor)
+            return None if made is None else factor.taken(made)
+        if isinstance(factor, Atom):
+            if factor.odd:
+                return None
+            table = self.tables[factor.group]
+            places = table.places(factor)
+            return table.between(places.ravel(), np.zeros(1, dtype=np.int64)).reshape(*places.shape, 1)
+        return once(self._means, factor.number, self._mean, factor)
+
+    def _mean(self, whole: Whole) -> Made:
+        total = None
+        for c, factors in whole.value.parts:
+            made: Made = np.ones((1,) * c.ndim)
+            for factor in factors:
+                made = _times(made, self.mean(factor))
+            total = _plus(total, made, c)
+        return total
+
+    def between(self, a: Factor, b: Factor) -> Made:
+        """E[h h' | points] of two factors."""
+        if isinstance(a, View):
+            made = self.between(a.factor, b)
+            return None if made is None else a.taken(made)
+        if isinstance(b, View):
+            return _swapped(self.between(b, a), len(b.shape))
+        if isinstance(a, Atom) and isinstance(b, Atom):
+            if a.group != b.group:
+                first, last = self.mean(a), self.mean(b)
+                return None if first is None or last is None else _outer(first, last)
+            table = self.tables[a.group]
+            p, q = table.places(a), table.places(b)
+            return table.between(p.ravel(), q.ravel()).reshape(*p.shape, *q.shape, 1)
+        if not isinstance(a, Whole) or (isinstance(b, Whole) and b.number > a.number):
+            return _swapped(self.between(b, a), len(b.shape))
+        key = a.number, b.number if isinstance(b, Whole) else -id(b)
+        self._kept[key[1]] = b
+        if key in self._memo:
+            self._memo[key] = self._memo.pop(key)
+            return self._memo[key]
+        return once(self._memo, key, self._between, a, b)
+
+    def _between(self, a: Whole, b: Factor) -> Made:
+        n, m = len(a.shape), len(b.shape)
+        found = [(c, self._products(factors, (b,), n, m)) for c, factors in a.value.parts]
+        terms = [(c, made) for c, made in found if made is not None]
+        if not terms:
+            return None
+        if n == m == 1:
+            total = _accumulated(terms)
+        else:
+            total = sum((_left(c, m) * made for c, made in terms), np.zeros(1))
+        self._used += total.nbytes
+        return total
+
+
+def _accumulated(terms: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The sum of products of (rows, points) and (rows, columns, points)."""
+    shape = np.broadcast_shapes(*(x.shape for _, x in terms), *(_left(c, 1).shape for c, _ in terms))
+    out = np.empty(shape)
+    for k, (c, x) in enumerate(terms):
+        accumulate(c, x, k == 0, out)
+    return out
+
+
+def _alone(parts: Sequence[Product]) -> Whole | None:
+    """The whole that a vector is."""
+    (coefs, factors), *more = parts
+    if more or len(factors) != 1 or coefs.size != 1 or coefs.flat[0] != 1.0:
+        return None
+    return factors[0] if isinstance(factors[0], Whole) else None
+
+
+def _matched(
+    left: Factors, right: Factors
+) -> tuple[list[tuple[Factors, Factors]], list[tuple[Factors, Factors]]]:
+    """Factors by what they may be correlated with: those of one side only, and those of both."""
+    clusters: list[tuple[set[object], Factors, Factors]] = []
+    for side, factors in enumerate((left, right)):
+        for factor in factors:
+            groups: set[object] = set(factor.groups)
+            first, last = ((), (factor,)) if side else ((factor,), ())
+            for one in [one for one in clusters if one[0] & groups]:
+                clusters.remove(one)
+                groups, first, last = groups | one[0], (*one[1], *first), (*one[2], *last)
+            clusters.append((groups, first, last))
+    alone = [(first, last) for _, first, last in clusters if not (first and last)]
+    return alone, [(first, last) for _, first, last in clusters if first and last]
+
+
+def _left(c: np.ndarray, m: int) -> np.ndarray:
+    """An array of the left side, with dimensions of length one for the right one."""
+    return c.reshape(*c.shape[:-1], *(1,) * m, c.shape[-1])
+
+
+def _right(d: np.ndarray, n: int) -> np.ndarray:
+    return d.reshape(*(1,) * n, *d.shape)
+
+
+def _swapped(made: Made, n: int) -> Made:
+    """The sides exchanged, the left one of n dimensions."""
+    if made is None:
+        return None
+    return made.transpose(*range(n, made.ndim - 1), *range(n), made.ndim - 1)
+
+
+def _outer(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return _left(a, b.ndim - 1) * _right(b, a.ndim - 1)
+
+
+def _times(a: Made, b: Made) -> Made:
+    return None if a is None or b is None else a * b
+
+
+def _plus(total: Made, made: Made, *factors: np.ndarray) -> Made:
+    """The total, and what is made times factors."""
+    if made is None:
+        return total
+    for factor in factors:
+        if factor.size > 1 or factor.flat[0] != 1.0:
+            made = made * factor
+    return made if total is None else total + made

@@ -1,0 +1,42 @@
+"""Sums of products of points that are broadcast: coefficients of one side, times second moments of both."""
+
+from __future__ import annotations
+
+from tpnum.kernels._borrow import borrow
+from tpnum.kernels._jit import kernel
+
+
+@kernel
+def accumulate(coefs, moments, begin, out):
+    """Add coefs (a, points) times moments (a, b, points) to out (a, b, points), or fill it if ``begin``.
+
+    Lengths of coefs and moments are those of ``out``, or one.
+    """
+    for i in range(out.shape[0]):
+        c = borrow(coefs[i if coefs.shape[0] > 1 else 0])
+        for j in range(out.shape[1]):
+            x = borrow(moments[i if moments.shape[0] > 1 else 0, j if moments.shape[1] > 1 else 0])
+            line = borrow(out[i, j])
+            if begin:
+                line[:] = 0.0
+            if c.size == 1 and x.size == 1:
+                _shifted(c[0] * x[0], line)
+            elif c.size == 1:
+                _scaled(c[0], x, line)
+            elif x.size == 1:
+                _scaled(x[0], c, line)
+            else:
+                for k in range(line.size):
+                    line[k] += c[k] * x[k]
+
+
+@kernel
+def _shifted(c, line):
+    for k in range(line.size):
+        line[k] += c
+
+
+@kernel
+def _scaled(c, x, line):
+    for k in range(line.size):
+        line[k] += c * x[k]
