@@ -21,6 +21,9 @@ from tpnum.spectra.base import Atom, Measure, _both_sides, _pair_of_sides
 from tpnum.spectra.charts import Chart, Line
 from tpnum.spectra.closed import FreePoisson
 
+LINE = 1e-12
+"""Of a point: an imaginary part that is none."""
+
 GINIBRE = FreePoisson(1.0, 1.0)
 """The law of W W^T."""
 
@@ -94,7 +97,9 @@ class Residual(Chart):
         made = np.log(p[-1]) + (self.total + self.weights - 1.0) * np.log(u) + np.log(self.scale / self.grown)
         if self.weights:
             made = made + self.weights * _both_sides(GINIBRE._potential, (1.0 + u) ** 2 / u)
-        for (part, t), own in zip(self.parts, p[:-1], strict=True):
+        # on the line itself from above, whatever rounding says
+        points = np.where(np.abs(p.imag) > LINE * np.abs(p), p, p.real + 0j)
+        for (part, t), own in zip(self.parts, points[:-1], strict=True):
             made = made + t * _both_sides(part._potential, own)
         turned = made.imag - 2.0 * np.pi * np.round((made.imag - 0.5 * np.pi) / (2.0 * np.pi))
         return made.real + 1j * np.clip(turned, 0.0, np.pi)
