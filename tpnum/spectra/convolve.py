@@ -95,7 +95,7 @@ def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
     last = parts[0][0]
     size = 0.0  # the logarithm of the mean: that of a thousand layers may have no number
     for k, (part, t) in enumerate(parts):
-        if part.hull[0] < 0.0:
+        if not _positive(part) and part.hull[0] < 0.0:
             raise InputError(
                 f"laws[{k}] has mass below 0: free multiplicative convolution is one of laws on [0, inf)"
             )
@@ -119,6 +119,12 @@ def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
     kept = list(grouped.values())
     if not kept:
         return Discrete([scale], [1.0])
-    if len(kept) == 1 and kept[0][1] == 1.0:
+    if len(kept) == 1 and kept[0][1] == 1.0 and isinstance(kept[0][0], Measure):
         return last.affine(scale / last.mean)
     return FreeProduct(kept).affine(scale)
+
+
+def _positive(law: Measure) -> bool:
+    """Whether a law is known to be one on [0, inf) without a look at its edges."""
+    inner = law.of if isinstance(law, Affine) and law.scale > 0.0 and not law.shift else law
+    return isinstance(inner, FreeProduct)

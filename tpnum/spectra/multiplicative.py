@@ -10,12 +10,14 @@ the equations of sums for logarithms.  The potential is U = sum t_l U_l(w_l) + (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tpnum.spectra.base import Atom, Measure, _pair_of_sides
+from tpnum.spectra.charts import Chart, Line
 from tpnum.spectra.closed import Discrete, above
 from tpnum.spectra.subordination import (
     DESCENT,
@@ -33,6 +35,15 @@ from tpnum.spectra.subordination import (
 RAY = 8.0
 """The sizes of points fall by this factor per step of their way to 0."""
 
+LOST = 1e-9
+"""An imaginary part of z G that is none."""
+
+FALL, CAREFUL = 1e-2, 16.0
+"""A step on the way down on which it falls so far has gone astray: steps are made smaller then, to a part."""
+
+BESIDE = 5e-3
+"""Of such a point."""
+
 FAINT = 1e-5
 """Of the mean: below, atoms in the place of a density leave gaps that it has not."""
 
@@ -44,6 +55,9 @@ class FreeProduct(Convolution):
     """The free multiplicative convolution of laws on [0, inf)."""
 
     name = "free product"
+
+    def __init__(self, parts: Sequence[tuple[Measure | Chart, float]]) -> None:
+        super().__init__(parts)
 
     @cached_property
     def _spread(self) -> float:
@@ -70,7 +84,11 @@ class FreeProduct(Convolution):
 
     def _start(self, z: np.ndarray) -> Solved:
         u = self.mean / (z - self.mean * (1.0 + self._spread))
-        return Solved(1.0 + u, [part.mean / u + part.second / part.mean for part, _ in self.parts])
+        points = [
+            part.start(u) if isinstance(part, Chart) else part.mean / u + part.second / part.mean
+            for part, _ in self.parts
+        ]
+        return Solved(1.0 + u, points)
 
     def _solve(self, z: np.ndarray, careful: float = 1.0) -> Solved:
         """Along a ray to the size of z, then along a circle to z itself: power laws are lines on this map."""
@@ -81,15 +99,46 @@ class FreeProduct(Convolution):
         at = self._start(self._far * np.exp(1j * first))
         for k in range(steps + 1):
             at = self._refined(self._far * np.exp(1j * first - (k / steps) * length), at, NEWTON, ROUGHLY)
-        part = 1.0
+        part, strayed, before = 1.0, np.zeros(z.shape, dtype=bool), at.top.imag
         while part > LOWEST:
             part /= DESCENT ** (1.0 / careful)
+            before = at.top.imag
             at = self._refined(np.abs(z) * np.exp(1j * (last + part * (first - last))), at, NEWTON, ROUGHLY)
-        return self._refined(z, at, FINAL, QUADRATIC)
+            strayed |= np.abs(at.top.imag) < FALL * np.abs(before)
+        found = self._refined(z, at, FINAL, QUADRATIC)
+        # beside a singularity the last step may lose the mass that stayed the same before it
+        stayed = np.abs(at.top.imag) > DESCENT ** (-0.5 / careful) * np.abs(before)
+        lost = stayed & (np.abs(found.top.imag) < LOST * np.abs(found.top))
+        points = [np.where(lost, a, b) for a, b in zip(at.points, found.points, strict=True)]
+        found = Solved(np.where(lost, at.top, found.top), points)
+        if careful < CAREFUL and strayed.any():
+            found.replace(strayed, self._solve(z[strayed], 4.0 * careful))
+        return found
 
     def _below(self, part: Measure, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         g, slope = _pair_of_sides(part._transform, w)
         return w * g, g + w * slope
+
+    def _lines(self, part: Measure | Chart, w: np.ndarray) -> Line:
+        if isinstance(part, Chart):
+            return part.lines(w)
+        value, slope = self._below(part, w)
+        tilt = 1.0 / (slope * w)
+        none = np.zeros(w.shape)
+        return Line(w, value, none, tilt, none, tilt)
+
+    def _moved(self, part: Any, w: np.ndarray, value: float) -> np.ndarray | None:
+        if not isinstance(part, Chart):
+            return super()._moved(part, w, value)
+        last = np.inf
+        for _ in range(FINAL):
+            line = part.lines(w)
+            step = _limited((line.rest + line.tilt * (self._top(value) - line.value)).real)
+            w, size = w * np.exp(step), float(np.max(np.abs(step)))
+            if size <= 4e-16 or last <= size <= 1e-12:
+                break
+            last = size
+        return w if self._reached(self._value(part.lines(w).value[0]), value) else None
 
     def _linear(self, part: Measure, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         value, slope = self._below(part, w)
@@ -118,21 +167,20 @@ class FreeProduct(Convolution):
         left = np.log(z) + (self.total - 1.0) * np.log(v / u)
         rules = []
         for (part, t), w in zip(self.parts, at.points, strict=True):
-            value, slope = self._below(part, w)
-            own = np.where(small, value, value - 1.0)
-            bend = own / (slope * w)
+            line = self._lines(part, w)
+            own = np.where(small, line.value, line.value - 1.0)
             away = np.log(np.where(small, v, u) / own)
-            bent = bent + t * bend
-            left = left - t * (np.log(w) + bend * away)
-            rules.append((bend, away))
+            bent = bent + t * own * line.tilt_w
+            left = left - t * (np.log(line.w) + line.rest_w + own * line.tilt_w * away)
+            rules.append((line.rest, own * line.tilt, away))
         # logarithms of different sheets differ by whole turns
         left = left.real + 1j * _turned(left.imag)
         change = left / bent
         moved = np.abs(change)
         points = []
-        for w, (bend, away) in zip(at.points, rules, strict=True):
-            step = bend * (change + away)
-            moved = np.maximum(moved, np.abs(step))
+        for w, (rest, by, away) in zip(at.points, rules, strict=True):
+            step = rest + by * (change + away)
+            moved = np.maximum(moved, np.max(np.abs(step).reshape(-1, z.size), axis=0))
             points.append(w * np.exp(_limited(step)))
         grown = np.exp(_limited(change))
         return Solved(np.where(small, v * grown, 1.0 + u * grown), points), moved, bent / tilt
@@ -145,11 +193,18 @@ class FreeProduct(Convolution):
     def _sound(self, z: np.ndarray, at: Solved) -> np.ndarray:
         residual = self._step(z, at)[1]
         good = np.isfinite(at.top) & (residual < 1e-6) & (at.top.imag <= 1e-7 * np.abs(at.top))
-        for (part, _), w in zip(self.parts, at.points, strict=True):
+        for (part, _), w in zip(self.parts, self._own(at), strict=True):
             good &= (w.imag >= -1e-7 * np.abs(w)) & (
                 np.abs(w) < ESCAPED * (1.0 + np.abs(1.0 / z)) * part.mean
             )
         return good
+
+    def _own(self, at: Solved) -> list[np.ndarray]:
+        """The w_l."""
+        return [
+            part.point(w) if isinstance(part, Chart) else w
+            for (part, _), w in zip(self.parts, at.points, strict=True)
+        ]
 
     def _potential(self, z: np.ndarray) -> np.ndarray:
         flat = z.reshape(-1)
@@ -157,7 +212,9 @@ class FreeProduct(Convolution):
             at = self.solve(flat)
             made = (self.total - 1.0) * np.log(np.conj(above(np.conj(at.top - 1.0))))
             for (part, t), w in zip(self.parts, at.points, strict=True):
-                made = made + t * part._potential(above(w))
+                made = made + t * (
+                    part.potential(w) if isinstance(part, Chart) else part._potential(above(w))
+                )
         return made.reshape(z.shape)
 
     @cached_property
@@ -184,8 +241,14 @@ class FreeProduct(Convolution):
         return np.unique(np.concatenate([fine, coarse]))
 
     def _looked_at(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where a density that atoms stand for reaches 0 the product does, without gaps."""
+        """Where a density that atoms stand for reaches 0 the product does, without gaps; none are beside a
+        point where it is infinite.
+        """
         x, there = super()._looked_at(grid)
+        if self.total == 1.0:
+            peaks = [part.peak for part, _ in self.parts if isinstance(part, Chart)]
+            for at in filter(None, peaks):
+                there |= np.abs(x - at) < BESIDE * at
         if any(isinstance(part, Discrete) and part.reaches_zero for part, _ in self.parts):
             there = there | (x < FAINT * self.mean)
         return x, there
@@ -196,7 +259,7 @@ class FreeProduct(Convolution):
     def _place(self, at: Solved) -> float:
         v = at.top[0].real
         z = (1.0 - self.total) * np.log(np.abs(v / (v - 1.0)))
-        z += sum(t * np.log(np.abs(w[0].real)) for (_, t), w in zip(self.parts, at.points, strict=True))
+        z += sum(t * np.log(np.abs(w[0].real)) for (_, t), w in zip(self.parts, self._own(at), strict=True))
         return float(np.exp(z))
 
 

@@ -28,8 +28,10 @@ from tpnum.propagation.blocks import layers_of
 from tpnum.propagation.fixed import fixed_points
 from tpnum.propagation.reading import Moments, emitted, inputs
 from tpnum.spectra.base import Measure
-from tpnum.spectra.closed import Discrete, free_poisson
+from tpnum.spectra.closed import Discrete, FreePoisson, free_poisson
 from tpnum.spectra.convolve import _multiplied, _summed
+from tpnum.spectra.multiplicative import FreeProduct
+from tpnum.spectra.residual import Residual
 from tpnum.spectra.shapes import SignedRoot, Square
 from tpnum.spectra.slopes import slope_law, unbounded
 
@@ -196,9 +198,26 @@ class _Task:
         inside = layers_of(bodies[0])
         if not isinstance(inside[0], Dense) and not isinstance(inside[-1], Dense):
             raise SpecError(f"{place}: the body of a residual block begins or ends with a Dense")
-        body = _multiplied([(f.law, f.times) for f in self._of(inside, q, f"{place}.body.")])
-        shortcut = Discrete([-1.0, 1.0], [0.5, 0.5])
-        return Square(_summed([(shortcut, 1.0), (SignedRoot(body.quick), 1.0)]))
+        return _beside_one(self._of(inside, q, f"{place}.body."))
+
+
+def _beside_one(body: Sequence[Factor]) -> Measure:
+    """The law of (1 + X)(1 + X)^T, X X^T of the free product of these laws."""
+    scale, weights, spread = 1.0, 0, []
+    for law, times in body:
+        scale *= law.mean**times
+        if isinstance(law, FreePoisson) and law.rate == 1.0 and times == int(times):
+            weights += int(times)
+        elif not (isinstance(law, Discrete) and law.points.size == 1):
+            spread.append((law, times))
+    if not scale:
+        return Discrete([1.0], [1.0])
+    if not weights and not spread:  # the sum of two unitary matrices has hard edges
+        shortcut, alone = Discrete([-1.0, 1.0], [0.5, 0.5]), Discrete([scale], [1.0])
+        return Square(_summed([(shortcut, 1.0), (SignedRoot(alone), 1.0)]))
+    parts = [(law.quick.of_mean_one, times) for law, times in spread]
+    part = Residual(parts or [(Discrete([1.0], [1.0]), 1.0)], scale, weights)
+    return FreeProduct([(part, 1.0)]).affine(part.grown)
 
 
 @lru_cache(maxsize=64)

@@ -40,16 +40,22 @@ SCAN, DIPS, DEEPEST, RESCANS = 500, 4, 12, 3
 
 @dataclass(frozen=True)
 class Solved:
-    """F (or z G = 1 + u) and the subordinated points w_l at some z."""
+    """F (or z G = 1 + u) and the subordinated points w_l at some z, (n,) each, or (k, n) of a `Chart`."""
 
     top: np.ndarray
     points: list[np.ndarray]
+
+    def replace(self, where: np.ndarray, by: Solved) -> None:
+        """Put other solutions at some z."""
+        self.top[where] = by.top
+        for own, new in zip(self.points, by.points, strict=True):
+            own[..., where] = new
 
 
 class Convolution(Measure):
     """What sums and products share: ``parts`` are pairs (measure, how often)."""
 
-    def __init__(self, parts: Sequence[tuple[Measure, float]]) -> None:
+    def __init__(self, parts: Sequence[tuple[Any, float]]) -> None:
         self.parts = tuple(parts)
         self.total = float(sum(t for _, t in parts))
 
@@ -101,10 +107,10 @@ class Convolution(Measure):
         for _ in range(most):
             if not live.size:
                 break
-            made, moved, _ = self._step(z[live], Solved(top[live], [w[live] for w in points]))
+            made, moved, _ = self._step(z[live], Solved(top[live], [w[..., live] for w in points]))
             top[live] = made.top
             for own, new in zip(points, made.points, strict=True):
-                own[live] = new
+                own[..., live] = new
             live = live[~(moved < small)]
         return Solved(top, points)
 
@@ -119,10 +125,7 @@ class Convolution(Measure):
             bad = np.flatnonzero(~self._sound(flat, at))
             if not bad.size:
                 break
-            again = self._solve(flat[bad], careful)
-            at.top[bad] = again.top
-            for own, new in zip(at.points, again.points, strict=True):
-                own[bad] = new
+            at.replace(bad, self._solve(flat[bad], careful))
         return at
 
     def _sound(self, z: np.ndarray, at: Solved) -> np.ndarray:
@@ -198,7 +201,7 @@ class Convolution(Measure):
             empty, full = float(grid[first - 1]), float(grid[first])
         # outside, where all w are beyond the mass of their parts, towards the edge
         outside, inside = (float(v) for v in self._value(solved.top[first - 1 : first + 1]).real)
-        points = [w[first - 1 : first].real + 0j for w in solved.points]
+        points = [w[..., first - 1 : first].real + 0j for w in solved.points]
         found = self._polish(Solved(solved.top[first - 1 : first], points), outside, inside, full)
         slack = 40.0 * abs(full - empty) + 1e-9 * abs(full)
         return found if abs(found - full) <= slack else 0.5 * (empty + full)
@@ -212,20 +215,28 @@ class Convolution(Measure):
         """The real w_l whose F (or 1/u) is ``value``, from those nearby; None if there are none."""
         points = []
         for (part, _), w in zip(self.parts, at.points, strict=True):
-            w, last = w.copy(), np.inf
-            for _ in range(FINAL):
-                found, slope = self._linear(part, w)
-                step = ((value - found) / slope).real
-                w = w + step
-                size = abs(step[0])
-                # to rounding, where steps fall no more
-                if size <= 4e-16 * abs(w[0]) or last <= size <= 1e-12 * abs(w[0]):
-                    break
-                last = size
-            if not abs(self._linear(part, w)[0][0] - value) <= QUADRATIC * max(abs(value), self._unity()):
+            moved = self._moved(part, w, value)
+            if moved is None:
                 return None
-            points.append(w)
+            points.append(moved)
         return Solved(np.array([self._top(value) + 0j]), points)
+
+    def _moved(self, part: Any, w: np.ndarray, value: float) -> np.ndarray | None:
+        """That of one part."""
+        last = np.inf
+        for _ in range(FINAL):
+            found, slope = self._linear(part, w)
+            step = ((value - found) / slope).real
+            w = w + step
+            size = abs(step[0])
+            # to rounding, where steps fall no more
+            if size <= 4e-16 * abs(w[0]) or last <= size <= 1e-12 * abs(w[0]):
+                break
+            last = size
+        return w if self._reached(self._linear(part, w)[0][0], value) else None
+
+    def _reached(self, found: complex, value: float) -> bool:
+        return abs(found - value) <= QUADRATIC * max(abs(value), self._unity())
 
     def _linear(self, part: Measure, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The common function in the form that is asymptotically linear in w, and its slope."""

@@ -1,0 +1,101 @@
+"""Jacobians of residual blocks by explicit equations, against the free sums that they solve and matrices."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from tpnum import nn
+from tpnum.spectra import jacobian
+from tpnum.spectra.closed import Discrete
+from tpnum.spectra.convolve import _multiplied, _summed
+from tpnum.spectra.networks import _Task
+from tpnum.spectra.shapes import SignedRoot, Square
+
+TANH, RELU, DENSE = nn.Tanh(), nn.Relu(), nn.Dense(64, W_std=0.5)
+
+
+def by_free_sum(body: nn.Layer, q: float, weights: str) -> Square:
+    """The symmetric laws of -+1 and of X's singular values, added: Haagerup and Schultz 2007."""
+    inner = _multiplied([(f.law, f.times) for f in _Task(body, weights).factors(q)])
+    return Square(_summed([(Discrete([-1.0, 1.0], [0.5, 0.5]), 1.0), (SignedRoot(inner.quick), 1.0)]))
+
+
+@pytest.mark.parametrize(
+    ("layers", "weights"),
+    [
+        ((TANH, DENSE), "orthogonal"),
+        ((DENSE,), "gaussian"),
+        ((DENSE,), "orthogonal"),
+        ((RELU, DENSE), "gaussian"),
+        ((RELU, DENSE), "orthogonal"),
+        ((DENSE, nn.Abs()), "orthogonal"),
+    ],
+)
+def test_explicit_equations_are_the_free_sum(layers, weights):
+    found = jacobian(nn.Residual(nn.serial(*layers)), 1, q=0.7, weights=weights)
+    law = by_free_sum(nn.serial(*layers), 0.7, weights)
+    assert found.edges == pytest.approx(law.edges, rel=1e-9)
+    assert (found.mean, found.second) == pytest.approx((law.mean, law.second), rel=1e-12)
+    x = np.linspace(*found.hull, 22)[1:-1]
+    assert found.density(x) == pytest.approx(law.density(x), rel=1e-9)
+    assert found.cdf(x) == pytest.approx(law.cdf(x), abs=1e-9)
+    assert found.cdf(1.0) == pytest.approx(float(law.cdf(1.0)), abs=3e-4)  # of relu a peak
+
+
+def product(layers, variances, weights: str, n: int = 500) -> np.ndarray:
+    """Squared singular values of a product of 1 + .. D W .., from drawn matrices."""
+    draws = np.random.default_rng(3)
+    made = np.eye(n)
+    for q in variances:
+        x, at = np.eye(n), q
+        for layer in layers:
+            if isinstance(layer, nn.Dense):
+                w = draws.standard_normal((n, n)) / np.sqrt(n)
+                w = np.linalg.qr(w)[0] * np.sign(draws.standard_normal(n)) if weights == "orthogonal" else w
+                x, at = layer.W_std * w @ x, layer.W_std**2 * at
+            else:
+                g = np.sqrt(at) * draws.standard_normal(n)
+                slope = (g > 0) * 1.0 if layer == RELU else 1.0 / np.cosh(g) ** 2
+                value = np.maximum(g, 0.0) if layer == RELU else np.tanh(g)
+                x, at = slope[:, None] * x, float(np.mean(value**2))
+        made = made + x @ made
+    return np.sort(np.linalg.svd(made, compute_uv=False) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("layers", "depth", "weights"),
+    [
+        ((TANH, DENSE), 3, "gaussian"),
+        ((DENSE, TANH, DENSE, RELU), 1, "gaussian"),
+        ((DENSE, TANH, DENSE, RELU), 1, "orthogonal"),
+        ((RELU, DENSE), 3, "gaussian"),
+    ],
+)
+def test_products_of_residual_blocks_are_those_of_matrices(layers, depth, weights):
+    variances = [0.7, 1.1, 1.6][:depth]
+    law = jacobian(nn.Residual(nn.serial(*layers)), depth, q=variances, weights=weights)
+    found = product(layers, variances, weights)
+    steps = (np.arange(found.size) + 0.5) / found.size
+    assert len(law.edges) == 1
+    assert np.max(np.abs(law.cdf(found) - steps)) < 0.025
+    assert float(np.mean(found)) == pytest.approx(law.mean, rel=0.02)
+    assert float(np.mean(found**2)) == pytest.approx(law.second, rel=0.06)
+
+
+def test_ten_blocks_with_a_variance_of_their_own_are_quick():
+    """Beside ten layers without shortcuts, each with its own variance too."""
+    block = nn.serial(TANH, DENSE)
+    x = np.linspace(0.1, 3.0, 200)
+
+    def seconds(made, q):
+        start = time.process_time()
+        law = jacobian(made, 10, q=q)
+        assert law.edges.shape == (1, 2) and np.all(np.isfinite(law.density(x)))
+        return time.process_time() - start
+
+    seconds(nn.Residual(block), [0.5] * 10)
+    plain = min(seconds(block, np.linspace(1.0, 2.0, 10) + 0.01 * k) for k in range(2))
+    assert min(seconds(nn.Residual(block), 1.0 + 0.01 * k) for k in range(2)) < 20.0 * plain
