@@ -16,6 +16,7 @@ from tpnum.cli.outputs import new_arrays, refuse_existing, targets
 from tpnum.errors import InputError
 from tpnum.tiles.driver import kernel
 from tpnum.tiles.elsewhere import job_on
+from tpnum.tiles.inputs import inputs_of
 
 
 def run(args: argparse.Namespace) -> None:
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
     gets = args.get if len(args.get) > 1 else args.get[0]
     with _files_named(args):
         # every refusal of the inputs, and of a net that does not fit them, before a file is made
+        inputs_of(net, x1, x2, **extras)
         given = x1, x2, *extras.values()
         shape = job_on(net, args.get, np.dtype(dtype), given, args.tile, args.batch_size).shape()
         with new_arrays(paths, shape, np.dtype(dtype), args.force) as out:

@@ -19,6 +19,7 @@ from tpnum.evaluate.profile import ProfileValues
 from tpnum.law.threads import Stop, together
 from tpnum.lower.variances import Variances
 from tpnum.tiles import batches
+from tpnum.tiles.arguments import without_nan
 from tpnum.tiles.data import Source, saved
 from tpnum.tiles.extras import require_positions
 from tpnum.tiles.grid import Tile
@@ -163,6 +164,8 @@ class _Desk:
         first, second = self._read(0, slice(0, 1)), None
         if job.second is not None:
             second = self._read(1, slice(0, 1))
+        for name, block in first.items():
+            without_nan(block, 0, job.first[name].name)
         given = set(first)
         self.plan = plan_of(job.net, first, second, job.kinds, job.budget or BUDGET)
         self._line = next(iter(set(first) - given), "")
