@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import tpnum as tp
 from tpnum import nn
+from tpnum.cli import main
 from tpnum.errors import InputError, StoreError
 
 pytest.importorskip("zarr")
@@ -116,3 +118,43 @@ def test_refusals_are_those_of_memory() -> None:
             with pytest.raises(InputError, match=message):
                 tp.kernel(net, **options, **place)
     assert not list(Path().iterdir())
+
+
+NORMALISED = nn.serial(nn.Dense(8, W_std=1.4, b_std=0.1), nn.BatchNorm(), nn.Relu(), nn.Dense(1))
+BATCH = {"batch_size": 6}
+
+
+@pytest.mark.parametrize(
+    ("second", "options"),
+    [(None, {"out": "K.zarr", "tile": 12}), (6, {"out": "K.npy"}), (6, {"out": "K.zarr"})],
+)
+def test_batches(options: dict[str, Any], second: int | None) -> None:
+    x = RNG.standard_normal((18, 4))
+    y = None if second is None else RNG.standard_normal((second, 4))
+    want = tp.kernel(NORMALISED, x, y, **BATCH)
+    made = tp.kernel(NORMALISED, x, y, **BATCH, **options)
+    np.testing.assert_allclose(made[:], want, rtol=1e-6, atol=1e-9)  # as far as the quadrature is asked to go
+    if options["out"] == "K.zarr" and y is None:
+        with pytest.raises(StoreError, match="with another batch_size: 6, now 3"):
+            tp.kernel(NORMALISED, x, batch_size=3, resume=True, **options)
+
+
+def test_batches_and_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    x = RNG.standard_normal((12, 4))
+    np.save("x.npy", x)
+    Path("net.json").write_text(json.dumps(NORMALISED.to_spec()))
+    want = tp.kernel(NORMALISED, x, **BATCH)
+    for out in ("K.zarr", "K.npy"):
+        assert main(["kernel", "net.json", "x.npy", "--batch-size", "6", "--out", out]) == 0
+        assert "12 x 12 float64" in capsys.readouterr().out
+    np.testing.assert_allclose(tp.open("K.zarr")["nngp"][:], want, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(np.load("K.npy"), want, rtol=1e-6, atol=1e-9)
+    for wrong, message in (
+        (["--batch-size", "5"], "does not divide the 12 examples"),
+        (["--batch-size", "6", "--tile", "4"], "would cut batches of 6"),
+        ([], "batch"),
+    ):
+        for out in ("W.zarr", "W.npy"):
+            assert main(["kernel", "net.json", "x.npy", "--out", out, *wrong]) == 1
+            assert message in capsys.readouterr().err
+    assert sorted(path.name for path in Path().iterdir()) == ["K.npy", "K.zarr", "net.json", "x.npy"]

@@ -15,7 +15,8 @@ from tpnum.cli.files import read_array, read_net
 from tpnum.cli.outputs import new_arrays, refuse_existing, targets
 from tpnum.errors import InputError
 from tpnum.tiles.driver import kernel
-from tpnum.tiles.inputs import inputs_of, plan_of
+from tpnum.tiles.elsewhere import job_on
+from tpnum.tiles.inputs import inputs_of
 
 
 def run(args: argparse.Namespace) -> None:
@@ -39,9 +40,9 @@ def run(args: argparse.Namespace) -> None:
     gets = args.get if len(args.get) > 1 else args.get[0]
     with _files_named(args):
         # every refusal of the inputs, and of a net that does not fit them, before a file is made
-        first, second = inputs_of(net, x1, x2, **extras)
-        axes = plan_of(net, first, second, args.get).axes
-        shape = (len(x1), len(x1 if x2 is None else x2), *axes[0], *axes[1])
+        inputs_of(net, x1, x2, **extras)
+        given = x1, x2, *extras.values()
+        shape = job_on(net, args.get, np.dtype(dtype), given, args.tile, args.batch_size).shape()
         with new_arrays(paths, shape, np.dtype(dtype), args.force) as out:
             kernel(
                 net,
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
                 n_jobs=args.jobs,
                 tile=args.tile,
                 out=out if len(out) > 1 else out[gets],
+                batch_size=args.batch_size,
                 progress=sys.stderr.isatty(),
                 **extras,
             )

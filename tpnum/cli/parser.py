@@ -158,6 +158,9 @@ def build() -> Parser:
             metavar="A.npy",
             help=f"graphs of the examples of X{side}, for Aggregate layers",
         )
+    kernel.add_argument(
+        "--batch-size", type=_whole(1, "a number of examples"), metavar="B", help="for batch normalisation"
+    )
     kernel.add_argument("--force", action="store_true", help="overwrite .npy files that exist")
     kernel.add_argument("--resume", action="store_true", help="continue what an earlier run has left")
     kernel.add_argument("--verify", action="store_true", help="with --resume: read what is there, mend it")

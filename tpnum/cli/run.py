@@ -30,7 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     be resumed, 130 for Ctrl-C; any other signal that ends it leaves by `SystemExit` with
     128 and its number.
     """
-    atexit.register(gc.freeze)  # looking for garbage at the end takes half a second, and nothing needs it
     try:
         args = build().parse_args(argv)
         with _terminable(), _short_warnings():
@@ -48,6 +47,7 @@ def _run(args: argparse.Namespace) -> int:
         # the module of a command bears its name, and is imported only when it runs
         importlib.import_module(f"tpnum.cli.{args.command}").run(args)
         _flush()
+        atexit.register(gc.freeze)  # after a good end no garbage needs to be looked for, in half a second
     except BrokenPipeError:
         _silence()  # the reader has left (tpnum doctor | head): nothing more to say, not even at exit
         return 1

@@ -15,13 +15,12 @@ from tpnum.cli.endings import AGAIN, Ended, orderly
 from tpnum.cli.files import read_array, read_net
 from tpnum.errors import InputError
 from tpnum.tiles.arguments import shard_of
-from tpnum.tiles.padding import all_sources
+from tpnum.tiles.elsewhere import job_on
 from tpnum.tiles.progress import Json
 from tpnum.tiles.scheduling import Paused
 from tpnum.tiles.stores.layout import FULL, HALF
 from tpnum.tiles.stores.runs import write
 from tpnum.tiles.stores.stored import missing_of
-from tpnum.tiles.tasks import Job
 
 OPTIONS = ("resume", "verify", "shard", "backend", "scheduler", "half")
 
@@ -39,9 +38,10 @@ def run(args: argparse.Namespace) -> None:
     net = nn.from_spec(read_net(args.net))
     x1 = read_array(args.x1)
     x2 = None if args.x2 is None else read_array(args.x2)
-    graphs = [None if path is None else read_array(path) for path in (args.pattern1, args.pattern2)]
-    sources = all_sources(net, x1, x2, args.mask_constant, *graphs)
-    job = Job(net, tuple(args.get), np.dtype(args.dtype or "float64"), *sources)
+    graph1, graph2 = (None if path is None else read_array(path) for path in (args.pattern1, args.pattern2))
+    dtype = np.dtype(args.dtype or "float64")
+    given = x1, x2, args.mask_constant, graph1, graph2
+    job = job_on(net, tuple(args.get), dtype, given, args.tile, args.batch_size)
     with orderly() as stop, _logged(args.log):
         try:
             target = write(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tpnum.tiles.extras import Inputs
 
 
-def program_of(net: Any, first: Inputs, size: int) -> Program:
+def program_of(net: Any, first: Mapping[str, Any], size: int) -> Program:
     """The program of a net of layers over batches."""
     return program_at(net, {name: x.shape[1:] for name, x in first.items()}, size)
 
@@ -42,15 +42,20 @@ def program_at(net: Any, shapes: Mapping[str, tuple[int, ...]], size: int) -> Pr
 
 def split(given: Inputs, size: int, argument: str) -> Inputs:
     """Arrays of examples as arrays of batches."""
-    made = {}
-    for name, array in given.items():
-        if len(array) % size:
-            raise InputError(
-                f"batch_size: {size} does not divide the {len(array)} examples of {argument}; a batch has "
-                "consecutive examples, and none is left over"
-            )
-        made[name] = array.reshape(len(array) // size, size, *array.shape[1:])
-    return made
+    return {
+        name: array.reshape(count_of(len(array), size, argument), size, *array.shape[1:])
+        for name, array in given.items()
+    }
+
+
+def count_of(count: int, size: int, argument: str) -> int:
+    """The batches of so many examples."""
+    if count % size:
+        raise InputError(
+            f"batch_size: {size} does not divide the {count} examples of {argument}; a batch has "
+            "consecutive examples, and none is left over"
+        )
+    return count // size
 
 
 def rows_of(tile: int | None, size: int) -> int | None:

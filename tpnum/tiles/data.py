@@ -139,7 +139,7 @@ def _file_of(x: np.ndarray) -> np.memmap | None:
 
 def _mapped(x: np.ndarray, whole: np.memmap, name: str) -> Source:
     order = "C" if x.flags.c_contiguous else "F" if x.flags.f_contiguous else None
-    real_array(x[:0], name)  # refuses what holds no real numbers
+    real_array(np.empty(0, x.dtype), name)  # refuses what holds no real numbers
     if order is None or not x.size:
         return Held(x, name)
     start = whole.offset + x.__array_interface__["data"][0] - whole.__array_interface__["data"][0]

@@ -180,6 +180,7 @@ def kernel(
     _, paths = asked_of(net, wrt, against, kinds, diag)
     asked, most = accuracy(rtol, budget)
     number = whole(seed, "seed", 0)
+    size = None if batch_size is None else whole(batch_size, "batch_size", 1)
     part = arguments.shard_of(shard)
     choice(symmetric, "symmetric", SIDES)
     if on_disk(out) or is_remote(backend, scheduler):
@@ -187,7 +188,6 @@ def kernel(
         for name, given in (
             ("wrt", wrt),
             ("against", against),
-            ("batch_size", batch_size),
             ("error", with_error),
         ):
             if given is not None:
@@ -207,6 +207,7 @@ def kernel(
             asked,
             most,
             number,
+            size,
             dict(
                 tile=side,
                 n_jobs=jobs,
@@ -231,7 +232,6 @@ def kernel(
         raise InputError("diag: the diagonal is that of x1 with itself; leave x2 out")
     if flag(error, "error") and (wrt is not None or against is not None):
         raise InputError("error: derivatives and sums have none; leave wrt and against out, or error")
-    size = None if batch_size is None else whole(batch_size, "batch_size", 1)
     if size is not None:
         if wrt is not None or against is not None:
             raise InputError(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum.errors import InputError
-from tpnum.tiles import arguments
+from tpnum.tiles import arguments, batches
 from tpnum.tiles.named import Kernels
-from tpnum.tiles.padding import all_sources
+from tpnum.tiles.padding import all_sources, batched
 from tpnum.tiles.stores.npy_files import NpyFiles
 from tpnum.tiles.stores.runs import write
 from tpnum.tiles.stores.stored import Stored
@@ -33,13 +34,14 @@ def kernel_elsewhere(
     rtol: float | None,
     budget: int | None,
     seed: int,
+    batch: int | None,
     options: dict[str, Any],
 ) -> Any:
     """The kernels as `tpnum.kernel` returns them: `tpnum.open`'s of those on disk, else arrays.
 
     ``inputs`` are x1, x2, mask_constant, pattern1 and pattern2.
     """
-    job = Job(net, kinds, dtype, *all_sources(net, *inputs), rtol, budget, seed)
+    job = job_on(net, kinds, dtype, inputs, options["tile"], batch, rtol, budget, seed)
     try:
         made = (
             _stored(job, out, options) if on_disk(out) else _arrays(job, out, isinstance(get, str), options)
@@ -47,6 +49,24 @@ def kernel_elsewhere(
     finally:
         job.forget()
     return made[get] if isinstance(get, str) else Kernels(kinds, [made[kind] for kind in kinds])
+
+
+def job_on(
+    net: Layer | Program,
+    kinds: tuple[str, ...],
+    dtype: np.dtype,
+    inputs: tuple[Any, Any, Any, Any, Any],
+    tile: int | None = None,
+    batch: int | None = None,
+    *accuracy: Any,
+) -> Job:
+    """The job of these inputs, by batches if that is asked; ``accuracy`` is rtol, budget and seed."""
+    first, second = all_sources(net, *inputs)
+    if batch is not None:
+        net = batches.program_of(net, first, batch)
+        batches.rows_of(tile, batch)
+        first, second = batched(first, batch), None if second is None else batched(second, batch)
+    return replace(Job(net, kinds, dtype, first, second, *accuracy), batch=batch)
 
 
 def _stored(job: Job, out: Any, options: dict[str, Any]) -> dict[str, Any]:

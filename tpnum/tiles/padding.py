@@ -9,7 +9,7 @@ import numpy as np
 
 from tpnum.program import Program
 from tpnum.program.lines import Known
-from tpnum.tiles import extras
+from tpnum.tiles import batches, extras
 from tpnum.tiles.arguments import CHUNK
 from tpnum.tiles.data import Source, source_of, sources_of
 
@@ -52,6 +52,37 @@ class Mask(Padded):
 
     def read(self, rows: slice) -> np.ndarray:
         return extras.unpadded_block(self.inner.read(rows), self.name, self.constant, rows.start)[1]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Examples as batches of so many consecutive ones."""
+
+    inner: Source
+    size: int
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        count, *rest = self.inner.shape
+        return (batches.count_of(count, self.size, self.name), self.size, *rest)
+
+    def read(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(self.shape[0])
+        made = self.inner.read(slice(start * self.size, stop * self.size))
+        return made.reshape(-1, *self.shape[1:])
+
+    def within(self, inner: Source) -> Batches:
+        """The same of another source of these examples."""
+        return replace(self, inner=inner)
+
+
+def batched(sources: Sources, size: int) -> Sources:
+    """Sources of batches."""
+    return {name: Batches(source, size) for name, source in sources.items()}
 
 
 def all_sources(

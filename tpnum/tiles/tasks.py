@@ -18,6 +18,8 @@ from tpnum.evaluate.joint import BUDGET, RTOL, Account
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.law.threads import Stop, together
 from tpnum.lower.variances import Variances
+from tpnum.tiles import batches
+from tpnum.tiles.arguments import without_nan
 from tpnum.tiles.data import Source, saved
 from tpnum.tiles.extras import require_positions
 from tpnum.tiles.grid import Tile
@@ -44,7 +46,8 @@ class Job:
     """The kernels ``kinds`` of a net between examples, by data line; ``second`` None: against themselves.
 
     It holds no pointers and no results, so that threads, processes and machines run the same thing: an
-    input that is a file is its path.
+    input that is a file is its path.  With a ``batch`` the inputs are batches of so many examples, and the
+    matrix and its tiles are of examples nevertheless.
     """
 
     net: Layer | Program
@@ -55,12 +58,13 @@ class Job:
     rtol: float | None = None
     budget: int | None = None
     seed: int = 0
+    batch: int | None = None
     kept: float = KEPT
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many examples the rows and the columns are."""
+        """How many inputs the rows and the columns are of."""
         sides = (self.first, self.second or self.first)
         n1, n2 = (next(iter(side.values())).shape[0] for side in sides)
         return n1, n2
@@ -72,20 +76,22 @@ class Job:
     def shape(self) -> tuple[int, ...]:
         """Of a whole matrix: (N1, N2, *axes1, *axes2)."""
         axes = self.plan().axes
+        if self.batch is not None:
+            return batches.of_examples(self.counts, axes, False)
         return (*self.counts, *axes[0], *axes[1])
 
     def blocks(self, tile: Tile) -> dict[str, np.ndarray]:
         """Arrays for a tile of every kind, to be filled: (rows, columns, *axes1, *axes2)."""
-        counts = (len(range(n)[part]) for n, part in zip(self.counts, (tile.rows, tile.cols), strict=True))
-        axes = self.plan().axes
-        shape = (*counts, *axes[0], *axes[1])
-        return {kind: np.empty(shape, self.dtype) for kind in self.kinds}
+        (*sizes,) = self.shape()
+        sizes[:2] = (len(range(n)[part]) for n, part in zip(sizes, (tile.rows, tile.cols), strict=False))
+        return {kind: np.empty(sizes, self.dtype) for kind in self.kinds}
 
     def pairs(self) -> int:
         """As many pairs of examples as one tile may have without taking long."""
-        one = Tile(slice(0, 1), slice(0, 1), False)
+        side = self.batch or 1
+        one = Tile(slice(0, side), slice(0, side), False)
         with one_blas_thread():
-            return _desk(self).worker(one, self.blocks(one)).pairs
+            return side**2 * _desk(self).worker(*self._inputs(one, self.blocks(one))).pairs
 
     def compute(self, tile: Tile) -> dict[str, np.ndarray]:
         """A tile of every kind, its diagonal exact where it has one."""
@@ -96,7 +102,7 @@ class Job:
     def fill(self, tile: Tile, blocks: dict[str, np.ndarray], jobs: int = 1) -> None:
         """A tile into arrays, by some threads."""
         with one_blas_thread():
-            worker = _desk(self).worker(tile, blocks)
+            worker = _desk(self).worker(*self._inputs(tile, blocks))
             worker.prepare()
 
             def fill(part: Tile) -> None:
@@ -110,6 +116,15 @@ class Job:
 
             together(fill, worker.tiles, jobs, Stop())
             worker.finish()
+
+    def _inputs(self, tile: Tile, blocks: dict[str, np.ndarray]) -> tuple[Tile, dict[str, np.ndarray]]:
+        """A tile of examples, and its arrays, as one of inputs."""
+        if self.batch is None:
+            return tile, blocks
+        axes, size = self.plan().axes, self.batch
+        rows, cols = (slice(part.start // size, part.stop // size) for part in (tile.rows, tile.cols))
+        seen = {kind: batches.by_batches(block, axes, False) for kind, block in blocks.items()}
+        return Tile(rows, cols, tile.mirror), seen
 
     def account(self) -> Account:
         """The errors of joint expectations in the tiles of this process so far."""
@@ -149,6 +164,8 @@ class _Desk:
         first, second = self._read(0, slice(0, 1)), None
         if job.second is not None:
             second = self._read(1, slice(0, 1))
+        for name, block in first.items():
+            without_nan(block, 0, job.first[name].name)
         given = set(first)
         self.plan = plan_of(job.net, first, second, job.kinds, job.budget or BUDGET)
         self._line = next(iter(set(first) - given), "")

@@ -115,7 +115,9 @@ def plan(
     shapes = _shapes(shape)
     group = None if batch_size is None else whole(batch_size, "batch_size", 1, MOST)
     if group is not None and out is not None:
-        raise InputError("batch_size: matrices on disk have none; leave it or out")
+        raise InputError(
+            "batch_size: plans of matrices on disk do not count batches; leave one of the two out"
+        )
     if group is not None and (size or 0) % group:
         raise InputError(f"batch_size: {group} does not divide n = {size}; give a multiple")
     given = {} if mask_constant is None else {"mask": _masked(net, shapes, mask_constant)}

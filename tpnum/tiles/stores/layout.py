@@ -116,8 +116,12 @@ def cut(
     pairs: int,
     tile: int | None,
     symmetric: str,
+    step: int = 1,
 ) -> Layout:
-    """The layout of a matrix: tiles of ``tile`` rows, else as large as their bytes and ``pairs`` allow."""
+    """The layout of a matrix: tiles of ``tile`` rows, else as large as their bytes and ``pairs`` allow.
+
+    Their sides are multiples of ``step``, but for the last.
+    """
     n1, n2, *axes = shape
     if tile is None:
         each = math.prod(axes) * dtype.itemsize * len(kinds)
@@ -127,6 +131,7 @@ def cut(
         height = width
         if symmetric == WHOLE:
             height = _fewer(min(1 << (most // min(width, n2)).bit_length() - 1, TALL), n1)
+        height, width = (-(-size // step) * step for size in (height, width))
     else:
         width = height = tile
     return Layout(tuple(sorted(kinds)), shape, dtype.name, min(height, n1), min(width, n2), symmetric)

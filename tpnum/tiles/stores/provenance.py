@@ -36,6 +36,7 @@ def provenance(job: Job, layout: Layout) -> dict[str, Any]:
         "shape": list(job.shape()),
         "rtol": job.rtol,
         "budget": job.budget,
+        "batch_size": job.batch,
     }
 
 
@@ -67,6 +68,7 @@ def layout_of(target: Target, document: dict[str, Any]) -> Layout:
 
 WORDS = {
     "version": "by another version of tpnum",
+    "batch_size": "with another batch_size",
     "data": "of other data",
     "program": "with another net",
     "get": "of other kernels",

@@ -68,7 +68,7 @@ def write(
     sides = _symmetric(job, target, symmetric)
     layout = None if known is None else layout_of(target, known)
     if layout is None:
-        layout = layouts.cut(job.kinds, job.shape(), job.dtype, job.pairs(), tile, sides)
+        layout = layouts.cut(job.kinds, job.shape(), job.dtype, job.pairs(), tile, sides, job.batch or 1)
     facts = provenance(job, layout)
     if known is None:
         _room(target, layout, layout.bytes())
