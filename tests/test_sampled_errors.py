@@ -67,11 +67,13 @@ def test_standard_errors_of_attention():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("made", "largest"), [(random_net, 1e-2), (attending, 3e-2)])
-def test_standard_errors_of_many_nets(made, largest):
+@pytest.mark.parametrize(
+    ("made", "largest", "near"), [(random_net, 1e-2, 0.9), (attending, 1e-1, 0.97)]
+)  # replicates of attention have the fewest points, values more: errors are on the safe side
+def test_standard_errors_of_many_nets(made, largest, near):
     z = far(range(100, 200), made, largest)
     assert np.mean(z < 3.0) > 0.99
-    assert np.mean(z < 1.0) < 0.9
+    assert np.mean(z < 1.0) < near
 
 
 def test_diagonals_and_values_are_those_without_errors():
