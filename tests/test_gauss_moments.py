@@ -10,6 +10,7 @@ from tpnum import functions
 from tpnum.errors import LimitError
 from tpnum.gauss.hermite import series
 from tpnum.gauss.moments import expectation, profile
+from tpnum.gauss.pair import prepare, reach
 from tpnum.gauss.spans import spanned_series
 
 EXACT = {
@@ -121,6 +122,13 @@ def test_tables_over_spans_of_the_variance_equal_one_by_one(name):
     for worst, tail in zip(made.worst(np.arange(91)), made.tails(np.arange(91)), strict=True):
         largest = tail.max(axis=0)
         assert np.all((largest <= worst) & (worst <= 2.0 * largest))
+
+
+def test_tables_serve_near_pairs_of_tanh_at_variances_up_to_six():
+    """Where they did not, one near pair sent the steps of a whole row to quadrature."""
+    rows = prepare(functions.tanh, np.linspace(0.1, 6.0, 60))
+    _, reached = reach(rows, rows, np.dtype(np.float64), True)
+    assert reached[-1] == 1.0
 
 
 def test_series_tails_are_what_is_missing():

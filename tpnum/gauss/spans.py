@@ -15,13 +15,19 @@ import numpy as np
 
 from tpnum.errors import LimitError
 from tpnum.functions import Function
-from tpnum.gauss.hermite import degrees_of, expanded, most_degrees, packing
+from tpnum.gauss.hermite import degrees_of, expanded, packing
 from tpnum.gauss.interp import Curve, curve
 from tpnum.gauss.moments import Profile, at_point
 from tpnum.gauss.rules import Kept
 from tpnum.gauss.truncated import Rows, Series
 
 SPAN = 4.0
+
+COARSE = (8, 16, 32, 64, 128, 192, 256, 384, 512, 768, 1024)
+"""Degrees that series have: data sets that are alike have the same."""
+
+MOST = 1024
+"""The highest degree: tables are made once, and what they do not reach costs a row of pairs its own way."""
 
 FEW = 8
 """Degrees where the profile is all that is asked for."""
@@ -68,7 +74,7 @@ def degrees_in(f: Function, power: int) -> int:
     ends = np.array([SPAN**power, 2.0 * SPAN**power, SPAN ** (power + 1)])
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         try:
-            return degrees_of(f, np.zeros(3), ends, most_degrees(f), Kept())
+            return degrees_of(f, np.zeros(3), ends, MOST, Kept())
         except LimitError:
             return 0
 
@@ -99,7 +105,8 @@ def spanned_series(f: Function, q: np.ndarray) -> Series | None:
     steep = _rows(f, q, spans, number, True) if spans[0].jumps else None
     unit, lost = _rows(f, q, spans, number, False), max(one.unresolved for one in spans)
     made = Series(q, _profile(f, q, groups), spans[0].degrees, unit, steep, lost, smooth=True)
-    return replace(made, degrees=made.enough or made.degrees)
+    enough = made.enough or made.degrees
+    return replace(made, degrees=min(made.degrees, *(k for k in COARSE if k >= enough)))
 
 
 def _powers(f: Function, q: np.ndarray) -> dict[int, np.ndarray]:

@@ -115,7 +115,12 @@ class CellWorker:
         self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
         mirrored = self.symmetric and plan.mirrored
         tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
-        self.tiles = sorted(tiles, key=lambda t: (t.cols.start // self.slab, t.rows.start // self.slab))
+        self.tiles = sorted(tiles, key=self._turn)
+
+    def _turn(self, tile: Tile) -> tuple[int, int]:
+        """When a tile is computed: back and forth along the slabs, whose numbers are laid out from before."""
+        rows, cols = (piece.start // self.slab for piece in (tile.rows, tile.cols))
+        return cols, -rows if cols % 2 else rows
 
     def _together(self, probe: list[Program | BlockProgram]) -> int:
         """How many examples are prepared together: whole tiles, as large as their bytes allow."""

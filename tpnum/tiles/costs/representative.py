@@ -32,6 +32,15 @@ class OneForAll(Variances):
         super().__init__()
         self.once = self.example = self.bytes = self.spent = 0.0
         self._some: ProfileValues | None = None
+        self._walked: dict[tuple[graph.Key, int], dict[graph.Key, np.ndarray]] = {}
+
+    def _walk(self, whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarray]:
+        """States are followed step by step for all examples together: that is paid once."""
+        key = node.key, whole.size
+        if key not in self._walked:
+            self._walked[key], own = self._own(partial(super()._walk, whole, node))
+            self.once += own
+        return self._walked[key]
 
     def _compute(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
         if self._some is None:
