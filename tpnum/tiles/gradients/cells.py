@@ -61,6 +61,8 @@ class CellAdjoints(CellWorker):
         self._ways = [TurnedLayout(level, self.schedule.buffers) for level in compiled]
         one = slice(0, 1)
         back = self._back((self._part(0, one), self._part(1, one)))
+        if any(found.selection.series for found in back):
+            raise Unsupported("a series does not reach pairs that are near")
         self.lanes = min(self.lanes, lanes(self.work, back, self.lanes))
 
     def _back(self, profiles: tuple[ProfileValues, ProfileValues]) -> list[BackwardsProgram]:
