@@ -32,6 +32,9 @@ ROOM = 1 << 28
 WIDE = 32
 """Members of a family beyond which its second moments are too many to have them at every point."""
 
+MANY, CROWD = 256, 128
+"""Terms of a sum beyond which it is one factor for up to so many members, and drawn for more."""
+
 Made: TypeAlias = "np.ndarray | None"
 """(*left, *right, points or 1), lengths of one where nothing changes; None is zero."""
 
@@ -48,11 +51,18 @@ class Given:
         self._averages: dict[tuple[int, int], np.ndarray] = {}
         self._used = 0
 
-    def whole(self, value: Mixed) -> Mixed:
+    def short(self, value: Value) -> Value:
+        """A vector, a sum of too many terms as one factor, or drawn."""
+        if not isinstance(value, Mixed) or len(value.parts) <= MANY:
+            return value
+        made = self.whole(value, CROWD)
+        return value.points() if made is value else made
+
+    def whole(self, value: Mixed, most: int | None = None) -> Mixed:
         """A sum as one factor, if it is one of several terms whose coefficients depend on the points."""
         terms = value.parts
         moving = any(coefs.shape[-1] > 1 for coefs, _ in terms)
-        if len(terms) < 2 or not moving or prod(value.shape) > WIDE:
+        if len(terms) < 2 or not moving or prod(value.shape) > (most or WIDE):
             return value
         self._number += 1
         ones = np.ones((1,) * (1 + len(value.shape)))

@@ -157,6 +157,7 @@ class Walk(Run):
         return self.known[name] if name in self.known else self.values[name]
 
     def put(self, name: str, value: Value) -> None:
+        value = self.laws.given.short(value)
         if isinstance(value, np.ndarray):
             self.values[name] = value
         else:
