@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from tpnum.errors import InputError, LimitError
+from tpnum.errors import LimitError
 from tpnum.evaluate import labels
+from tpnum.evaluate.data import squared_norms
 from tpnum.evaluate.joint import BUDGET, Account
 from tpnum.gauss.dual import gap
 from tpnum.gauss.pair import Prepared, entries, prepare
@@ -400,12 +401,3 @@ def _one_by_one(values: ProfileValues, node: graph.Carried1 | graph.Reduced) -> 
     found = walk(values, node)
     values._values |= found
     return found[node.key]
-
-
-def squared_norms(x: np.ndarray) -> np.ndarray:
-    """|x|^2 / channels in float64."""
-    norms = np.einsum("...c,...c->...", x, x, dtype=np.float64)
-    if not np.isfinite(norms).all():
-        example = int(np.argwhere(~np.isfinite(norms))[0][0])
-        raise InputError(f"x: the squared norm of input {example} overflows; scale the data down")
-    return norms / x.shape[-1]

@@ -105,8 +105,7 @@ def step(
         y = abs(x[k])
         g = math.sqrt(y) * angle(y)
         x[k] = g if math.copysign(one, x[k]) > 0 else one - g
-    for k in range(out_d.size):
-        out_d[k] = 0
+    out_d[:] = 0
 
 
 @kernel
@@ -129,8 +128,7 @@ def sign(
         y = abs(x[k])
         g = math.sqrt(y) * angle(y)
         x[k] = math.copysign(min(g + g, one), x[k])
-    for k in range(out_d.size):
-        out_d[k] = 0
+    out_d[:] = 0
 
 
 @kernel
@@ -208,8 +206,7 @@ def rectpow(
     v = np.empty(len(angle_coefficients(one)), x.dtype)
     s = np.empty(MAX_POWER, x.dtype)
     if n == 0:
-        for k in range(out_d.size):
-            out_d[k] = 0
+        out_d[:] = 0
     elif out_d.size > 0:
         m_i = rp[p + 1, i]
         m = cp[p + 1, j0 : j0 + x.size]
@@ -261,8 +258,7 @@ def relu_layer(e: np.ndarray, t: np.ndarray, signed: bool) -> None:
             t[k] = t[k] * (one - g) + (one - gap)
     else:
         for k in range(e.size):
-            y = e[k]
-            e[k] = y - math.sqrt(y) * y * segment(y)
+            e[k] -= math.sqrt(e[k]) * e[k] * segment(e[k])
 
 
 @kernel
