@@ -28,11 +28,8 @@ if TYPE_CHECKING:
     from tpnum.law.pairs import Pairs
     from tpnum.program.lines import Axes, Map
 
-
 Made = TypeVar("Made")
-
 UNNAMED = "a line"
-
 SQUARES = {"value": "second", "first": "second", "slope": "slope_second"}
 """The field of `tpnum.gauss.pair.Prepared` that is the second moment of what an expectation is of."""
 
