@@ -128,7 +128,7 @@ class Expectations:
             some = slice(begin, begin + step)
             root = np.sqrt(q[some, None])
             z, w = self._rule(root, parts)
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 terms = w * (g(root * z) * np.exp(-0.25 * z * z)) ** 2  # g^2 alone may overflow
                 terms = terms if factor is None else terms * factor(z)
                 made[some], size[some] = np.sum(terms, axis=1), np.sum(np.abs(terms), axis=1)

@@ -50,9 +50,16 @@ def constants(phi: Any) -> Constants:
     """The constants of the kernels of an activation, by quadrature: E phi' is E z phi(z)."""
     f = Expectations(phi)
     u, w = f.nodes(1.0)
-    values = np.broadcast_to(np.asarray(f.f(u), dtype=np.float64), u.shape)
+    with np.errstate(all="ignore"):
+        values = np.broadcast_to(np.asarray(f.f(u), dtype=np.float64), u.shape)
     mean = float(w @ values)
     eta = float(w @ (values - mean) ** 2)
+    with np.errstate(all="ignore"):
+        found = f.second(1.0)
+    if not abs(found - eta - mean * mean) <= 1e-9 * found:  # finer panels see another integral
+        raise LimitError(
+            f"phi: {f.f} has no second moment under N(0, 1), or is not defined on all of the line"
+        )
     if not eta > 0.0:
         raise LimitError(f"phi: {f.f} is constant; its kernel has no spectrum")
     return Constants(mean, eta, float(w @ (u * values)) ** 2, float(f.slope_second(1.0)) / eta)
