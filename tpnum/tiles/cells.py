@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from tpnum.tiles.grid import Tile, blocks, general_side, squares
 from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.plan import Entry, Plan
@@ -58,6 +58,17 @@ SINGLE = 16
 """Steps beyond which float32 is not enough within a pair, as it is not where correlations are subtracted."""
 AXES = "variables have index axes: pairs of positions are cells, pairs of examples lanes"
 NO_AXES = "no variable has index axes, but some are not compiled: regions of one cell"
+
+
+class Piece(NamedTuple):
+    """A strip of columns of a tile and some rows; ``place`` is which they are of those prepared together.
+
+    That is the strip's number, the rows, and the row that is the strip's first column.
+    """
+
+    strip: slice
+    rows: tuple[int, int]
+    place: tuple[int, tuple[int, int], int]
 
 
 class CellWorker:
@@ -232,22 +243,28 @@ class CellWorker:
         }
         buffers = np.zeros(block * per_row // 8 + 1)
         missed = np.zeros(block, np.int64)
+        for piece in self.pieces(tile, block):
+            low, high = piece.rows
+            starts, at = buffer_places(programs, high - low)
+            buffers[:at] = 0.0
+            missed[:] = 0
+            for one in programs:
+                one.run(*piece.place, buffers, starts, scratch, missed, self._proceed)
+            self._collect(blocks, buffers, starts, piece.rows, piece.strip)
+            for begin, end in runs(missed[: high - low] > 0):
+                self._again(blocks, tile, slice(low + begin, low + end), piece.strip)
+        self.sink.put(tile, blocks)
+
+    def pieces(self, tile: Tile, block: int) -> Iterator[Piece]:
+        """A tile strip by strip of columns, at most so many rows at a time."""
         above, left = tile.rows.start % self.slab, tile.cols.start % self.slab
+        height = tile.rows.stop - tile.rows.start
         for k, strip in enumerate(self.strips(tile.cols), left // self.lanes):
             own = tile.cols.start + strip.start - tile.rows.start if self.symmetric else -(1 << 40)
             last = height if not tile.mirror else min(height, own + strip.stop - strip.start)
             for low in range(0, last, block):
                 high = min(low + block, last)
-                starts, at = buffer_places(programs, high - low)
-                buffers[:at] = 0.0
-                missed[:] = 0
-                for one in programs:
-                    rows = above + low, above + high
-                    one.run(k, rows, above + own, buffers, starts, scratch, missed, self._proceed)
-                self._collect(blocks, buffers, starts, (low, high), strip)
-                for begin, end in runs(missed[: high - low] > 0):
-                    self._again(blocks, tile, slice(low + begin, low + end), strip)
-        self.sink.put(tile, blocks)
+                yield Piece(strip, (low, high), (k, (above + low, above + high), above + own))
 
     def _collect(
         self,

@@ -93,26 +93,19 @@ class CellAdjoints(CellWorker):
         sums = _Sums(programs, tile, self.lanes)
         value = 0.0
         missed = np.zeros(block, np.int64)
-        above, left = tile.rows.start % self.slab, tile.cols.start % self.slab
-        for k, strip in enumerate(self.strips(tile.cols), left // self.lanes):
-            own = tile.cols.start + strip.start - tile.rows.start if self.symmetric else -(1 << 40)
-            last = height if not tile.mirror else min(height, own + strip.stop - strip.start)
-            for low in range(0, last, block):
-                rows = low, min(low + block, last)
-                places, size = self._places(programs, rows[1] - low)
-                buffers = np.zeros(size + 1)
-                for entry, node in self._entries():
-                    view = block_of(
-                        node, buffers, places[-1]["adjoint", id(node)][0], rows, strip, self.lanes
-                    )
-                    view += entry.weight * weights[place_of(entry, rows, strip)]
-                for one, starts in zip(programs, places, strict=True):
-                    here = above + low, above + rows[1]
-                    one.run(k, here, above + own, buffers, starts, scratch, missed, self._proceed)
-                for entry, node in self._entries():
-                    view = block_of(node, buffers, places[-1][id(node)][0], rows, strip, self.lanes)
-                    value += float(entry.weight * (view * weights[place_of(entry, rows, strip)]).sum())
-                sums.take(buffers, places, rows, strip)
+        for strip, rows, place in self.pieces(tile, block):
+            places, size = self._places(programs, rows[1] - rows[0])
+            buffers = np.zeros(size + 1)
+            for entry, node in self._entries():
+                at = places[-1]["adjoint", id(node)][0]
+                view = block_of(node, buffers, at, rows, strip, self.lanes)
+                view += entry.weight * weights[place_of(entry, rows, strip)]
+            for one, starts in zip(programs, places, strict=True):
+                one.run(*place, buffers, starts, scratch, missed, self._proceed)
+            for entry, node in self._entries():
+                view = block_of(node, buffers, places[-1][id(node)][0], rows, strip, self.lanes)
+                value += float(entry.weight * (view * weights[place_of(entry, rows, strip)]).sum())
+            sums.take(buffers, places, rows, strip)
         return (np.asarray(value), *sums.results(self.profiles, self.count))
 
     def _entries(self) -> Iterator[tuple[Entry, graph.Pair]]:
