@@ -84,7 +84,7 @@ def test_co_correlations_and_increments_of_one_cell_agree(name):
 
 
 def test_every_operation_says_what_it_does_to_its_registers():
-    assert set(SLOTS) == {*machine.OPERATIONS, *cells.OPERATIONS, "keep"}
+    assert set(SLOTS) == {*machine.OPERATIONS, *cells.OPERATIONS, "keep", "seed", "give"}
 
 
 def drawn(rng, length):

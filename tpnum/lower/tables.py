@@ -12,6 +12,9 @@ from tpnum.gauss.pair import reach
 if TYPE_CHECKING:
     from tpnum.gauss.pair import Prepared
 
+PIECE = 128
+"""Examples whose coefficients a cache holds, or transposing is slow."""
+
 
 @dataclass
 class SeriesTables:
@@ -54,20 +57,22 @@ class SeriesTables:
 
     def arrays(self, dtype: np.dtype, counts: tuple[int, int]) -> tuple[np.ndarray, ...]:
         """(entries, terms, least, row coefficients (R, K), column coefficients (K, C))."""
-        made = [self.unit(k, 0) for k in range(len(self.sides))]
-        rows = np.concatenate([np.zeros((counts[0], 0)), *made], axis=1)
-        cols = np.empty((rows.shape[1], counts[1]), dtype)
+        total = sum(entry[1] for entry in self.entries)
+        rows, cols = np.empty((counts[0], total), dtype), np.empty((total, counts[1]), dtype)
         start = 0
-        for k in range(len(self.sides)):
-            part = self.unit(k, 1)
-            for low in range(0, counts[1], 128):  # in pieces that a cache holds, or transposing is slow
-                cols[start : start + part.shape[1], low : low + 128] = part[low : low + 128].T
-            start += part.shape[1]
+        for k, (first, second, kept) in enumerate(self.sides):
+            stop = start + len(kept)
+            for low in range(0, max(counts), PIECE):
+                piece = slice(low, low + PIECE)
+                left = self.unit(k, 0, piece)
+                rows[piece, start:stop] = left
+                cols[start:stop, piece] = (left if second is first else self.unit(k, 1, piece)).T
+            start = stop
         return (
             np.array(self.entries, dtype=np.int64).reshape(-1, 6),
             np.array(self.terms, dtype=np.int64),
             np.array(self.least),
-            np.ascontiguousarray(rows, dtype=dtype),
+            rows,
             cols,
         )
 
