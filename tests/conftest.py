@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import subprocess
@@ -20,6 +21,16 @@ PACKAGE = Path(_spec.origin).parent
 # before anything imports numba or numpy
 os.environ["NUMBA_CACHE_DIR"] = str((ROOT if os.access(ROOT, os.W_OK) else Path.home()) / ".numba_cache")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+
+# thousands of tests are collected, and none of what they are made of is ever garbage
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From now on there is garbage."""
+    gc.enable()
+    gc.freeze()
+
 
 settings.register_profile("tpnum", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("tpnum")

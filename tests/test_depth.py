@@ -141,11 +141,11 @@ def everything(depth):
     return out
 
 first = everything(3)  # everything is compiled and imported
-deep = everything(120)
+deep = everything(90)
 sys.setrecursionlimit(200)
-again = Parallel(n_jobs=3, backend="threading")(delayed(everything)(d) for d in (120, 3, 120))
+again = Parallel(n_jobs=2, backend="threading")(delayed(everything)(d) for d in (90, 3))
 assert sys.getrecursionlimit() == 200
-assert again == [deep, first, deep]
+assert again == [deep, first]
 print("same")
 """
 
@@ -169,7 +169,7 @@ def test_planning_is_linear_in_depth() -> None:
         return best
 
     for make in (mlp, residual):
-        assert price(make, 400) < 4 * 4 * price(make, 100), make
+        assert price(make, 200) < 4 * 4 * price(make, 50), make
 
 
 # --- the list of what waits

@@ -251,14 +251,14 @@ def test_tangent_kernels_of_data_by_an_ensemble_of_gradients():
 
 
 def test_a_zero_of_sampled_terms_has_their_errors():
-    """By symmetry E sin(h) tanh(W h) = 0; its covariances are sums of expectations that are known to 1e-3."""
+    """By symmetry E sin(h) tanh(W h) = 0; its covariances are sums of expectations that are known to 2e-3."""
     p, names = numbered(358)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AccuracyWarning)
-        law = tp.limit(p, independence="exact", rtol=1e-3)
+        law = tp.limit(p, independence="exact", rtol=2e-3)
         made = law.scalar(names[5])
     assert law.method == "corrected recursion"
-    assert abs(made.value) <= made.error < 1e-3
+    assert abs(made.value) <= made.error < 2e-3
 
 
 def test_a_difference_of_equals_has_rounding_errors():

@@ -17,7 +17,7 @@ from tpnum import nn
 from tpnum.errors import TpnumError
 
 KINDS = ("nngp", "ntk")
-SEEDS, MORE = range(0, 40, 10), range(40, 300, 10)
+SEEDS, MORE = range(0, 20, 10), range(20, 300, 10)
 ALIKE = {275}
 """Nets that make variables equal at two positions of an image, of which rounding keeps half the digits."""
 
@@ -75,10 +75,10 @@ def test_many_random_nets(start):
     agree_all(range(start, start + 10))
 
 
-@pytest.mark.parametrize("start", range(1000, 1010, 10))
+@pytest.mark.parametrize("start", [1000, pytest.param(1005, marks=pytest.mark.slow)])
 def test_one_channel(start):
     """Where a filter sees one number correlations are 1 or -1: no road keeps more than half the digits."""
-    for seed in range(start, start + 10):
+    for seed in range(start, start + 5):
         agree(seed, channels=1, loose=5e-8)
 
 
