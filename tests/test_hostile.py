@@ -121,7 +121,7 @@ CALLS = {
             "out": None,
             "progress": False,
             "diag": False,
-            "mask_constant": 100.0,
+            "mask_constant": None,
             "error": False,
             "seed": 0,
         },

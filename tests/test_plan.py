@@ -243,7 +243,7 @@ NETS = {
     "dense": (dense(), (32,), 600),
     "dense tanh": (dense(nn.Tanh), (32,), 600),
     "flat": (conv(), (8, 8, 2), 70),
-    "flat tanh": (conv(act=nn.Tanh), (4, 4, 2), 150),
+    "flat tanh": (conv(act=nn.Tanh), (5, 4, 2), 150),
     "pooled": (conv(nn.GlobalAvgPool), (6, 6, 2), 40),
     "pooled between": (between(), (8, 8, 2), 60),
 }

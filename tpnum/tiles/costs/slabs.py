@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.tiles.costs.stopwatch import least, peak_of, tracing
+from tpnum.tiles.costs.stopwatch import first_touch, least, peak_of, tracing
 from tpnum.tiles.costs.tally import Side
 from tpnum.tiles.grid import Tile
 
@@ -35,11 +35,10 @@ def preparation(worker: CellWorker, tile: Tile) -> tuple[tuple[Side, Side], floa
     passed = size // 2 if own == 1 and slabs[0] == slabs[1] else size
     each = (laid - few[0]) / (size - few[1]) if size > few[1] else laid / size
     each = float(np.clip(each, 0.0, laid / size))
-    passes = Side(
-        max(0.0, both - laid) / passed, max(0.0, held - numbers) / passed,
-        passed * bound / max(parts, 1), own,
-    )  # fmt: skip
-    laying = Side(each, numbers / size, size * most / max(numbers, 1), 2)
+    new = first_touch()
+    kept = max(0.0, held - numbers) / passed
+    passes = Side(max(0.0, both - laid) / passed + new * kept, kept, passed * bound / max(parts, 1), own)
+    laying = Side(each + new * numbers / size, numbers / size, size * most / max(numbers, 1), 2)
     return (passes, laying), max(0.0, laid - each * size), thread
 
 
