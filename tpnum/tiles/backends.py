@@ -119,7 +119,11 @@ class Processes:
 
 def _begin() -> None:
     """In a worker: Ctrl-C is for the process that has started it, and ends it."""
+    from joblib.externals.loky import process_executor
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # pages of the mapped output count as a worker's memory: to loky they are a leak, and a reason to restart
+    process_executor._USE_PSUTIL = False
 
 
 def in_a_fresh_process(call: Callable[..., Any], *arguments: Any) -> Any:
