@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -20,15 +20,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Padded:
-    """Examples with their padding zero."""
+class _Made:
+    """Examples made of those of another source."""
 
     inner: Source
-    constant: float
 
     @property
     def name(self) -> str:
         return self.inner.name
+
+    def within(self, inner: Source) -> Self:
+        """The same of another source of these examples."""
+        return replace(self, inner=inner)
+
+
+@dataclass(frozen=True)
+class Padded(_Made):
+    """Examples with their padding zero."""
+
+    constant: float
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -36,10 +46,6 @@ class Padded:
 
     def read(self, rows: slice) -> np.ndarray:
         return extras.unpadded_block(self.inner.read(rows), self.name, self.constant, rows.start)[0]
-
-    def within(self, inner: Source) -> Padded:
-        """The same of another source of these examples."""
-        return replace(self, inner=inner)
 
 
 @dataclass(frozen=True)
@@ -55,15 +61,10 @@ class Mask(Padded):
 
 
 @dataclass(frozen=True)
-class Batches:
+class Batches(_Made):
     """Examples as batches of so many consecutive ones."""
 
-    inner: Source
     size: int
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,10 +75,6 @@ class Batches:
         start, stop, _ = rows.indices(self.shape[0])
         made = self.inner.read(slice(start * self.size, stop * self.size))
         return made.reshape(-1, *self.shape[1:])
-
-    def within(self, inner: Source) -> Batches:
-        """The same of another source of these examples."""
-        return replace(self, inner=inner)
 
 
 def batched(sources: Sources, size: int) -> Sources:
