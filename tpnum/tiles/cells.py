@@ -11,6 +11,7 @@ from tpnum.evaluate.blocks import dims, shape
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels._arrays import aligned
 from tpnum.kernels.blocks import collect
+from tpnum.law.threads import Stop
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.islands import IslandLevel, places_of
 from tpnum.lower.program import Laid, Program, buffer_places
@@ -18,7 +19,6 @@ from tpnum.lower.regions import lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.grid import Tile, blocks, general_side, squares
-from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +76,6 @@ class CellWorker:
 
     road = "cells"
     grain = 1 << 6
-    stopped = False
 
     def __init__(
         self,
@@ -87,8 +86,9 @@ class CellWorker:
         tile: int | None,
         variances: Variances,
     ):
+        self.stop = Stop()
         self.variances = variances
-        variances.proceed = self._proceed
+        variances.proceed = self.stop
         self._parts: dict[tuple[int, int, int], ProfileValues] = {}
         self._laid: dict[tuple, Any] = {}
         self._ready: dict[tuple[int, ...], list[Program | BlockProgram]] = {}
@@ -249,7 +249,7 @@ class CellWorker:
             buffers[:at] = 0.0
             missed[:] = 0
             for one in programs:
-                one.run(*piece.place, buffers, starts, scratch, missed, self._proceed)
+                one.run(*piece.place, buffers, starts, scratch, missed, self.stop)
             self._collect(blocks, buffers, starts, piece.rows, piece.strip)
             for begin, end in runs(missed[: high - low] > 0):
                 self._again(blocks, tile, slice(low + begin, low + end), piece.strip)
@@ -303,7 +303,7 @@ class CellWorker:
         plan, profiles = self._unrolled()
         for part in squares(*shape, general_side(plan), False):
             rows, cols = _inside(tile.rows, part.rows), _inside(tile.cols, part.cols)
-            values = PairValues(*profiles, rows, cols, self.symmetric, self._proceed)
+            values = PairValues(*profiles, rows, cols, self.symmetric, self.stop)
             for kind, block in plan.tile(values).items():
                 blocks[kind][part.rows, part.cols] = block
         return blocks
@@ -314,10 +314,6 @@ class CellWorker:
             if not self._general_plan:
                 self._general_plan.append((self.plan.unrolled, self.plan.unroll(self.profiles)))
         return self._general_plan[0]
-
-    def _proceed(self) -> None:
-        if self.stopped:
-            raise Stopped
 
     def finish(self) -> None:
         own = self.symmetric and not self.plan.has_axes and not self.plan.axes[0]

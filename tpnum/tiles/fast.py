@@ -10,11 +10,11 @@ import numpy as np
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels import machine as kernels
 from tpnum.kernels.duals import pointer
+from tpnum.law.threads import Stop
 from tpnum.lower.blocks import runs
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.directions import stacked
 from tpnum.tiles.grid import Tile, panels
-from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,6 @@ class MachineWorker:
     road, reason = "machine", "no variable has index axes: Gram panels, then all layers strip by strip"
     grain = 1 << 18
     pairs = 1 << 30
-    stopped = False
 
     def __init__(
         self,
@@ -52,6 +51,7 @@ class MachineWorker:
         dtype: np.dtype,
         tile: int | None,
     ):
+        self.stop = Stop()
         self.plan, self.machine, self.profiles, self.sink, self.dtype = plan, machine, profiles, sink, dtype
         rows, cols = profiles
         self.symmetric = rows is cols
@@ -131,12 +131,8 @@ class MachineWorker:
                 if low >= high:  # what is below the diagonal is mirrored
                     continue
                 part = Tile(rows, slice(low, high), tile.mirror)
-                values = PairValues(*self.profiles, part.rows, part.cols, self.symmetric, self._proceed)
+                values = PairValues(*self.profiles, part.rows, part.cols, self.symmetric, self.stop)
                 yield part, self.plan.tile(values)
-
-    def _proceed(self) -> None:
-        if self.stopped:
-            raise Stopped
 
     def _direct(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The arrays that outputs 0 and 1 can be written to, if nothing else is stored."""

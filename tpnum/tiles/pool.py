@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tpnum.law.threads import together
 from tpnum.tiles.progress import Progress
 
 if TYPE_CHECKING:
+    from tpnum.law.threads import Stop
     from tpnum.tiles.grid import Tile
     from tpnum.tiles.sinks import Sink
-
-
-class Stopped(Exception):
-    """A tile given up, since another one failed or the user interrupted."""
 
 
 class Worker(Protocol):
@@ -27,7 +24,7 @@ class Worker(Protocol):
     tiles: list[Tile]
     pairs: int  # as many as take half a minute at most, or so
     grain: int  # entries below which a thread more costs what it saves
-    stopped: bool  # whether tiles at work are to be given up
+    stop: Stop  # gives up the tiles at work
 
     @property
     def sink(self) -> Sink:
@@ -113,44 +110,16 @@ def thread_count(n_jobs: int | None) -> int:
 
 def run(worker: Worker, n_jobs: int | None, progress: bool | Callable[[int, int], None] | None) -> None:
     """Every tile of the worker once, by this thread and ``n_jobs - 1`` others that take what is next."""
-    from joblib import Parallel, delayed
-
     jobs = thread_count(n_jobs)
     entries = sum(tile.entries for tile in worker.tiles)
     jobs = max(1, min(jobs, len(worker.tiles), entries // worker.grain))
     report = Progress(progress, len(worker.tiles), entries=entries).step
-    waiting = deque(worker.tiles)
 
-    def drain() -> None:
-        while True:
-            try:
-                tile = waiting.popleft()
-            except IndexError:
-                return
-            try:
-                worker.tile(tile)
-            except Stopped:
-                return
-            except BaseException:
-                waiting.clear()
-                worker.stopped = True
-                raise
-            report()
+    def tile(one: Tile) -> None:
+        worker.tile(one)
+        report()
 
     worker.sink.open()
     worker.prepare()
-    others: Any = ()
-    if jobs > 1:
-        parallel = Parallel(n_jobs=jobs, backend="threading", return_as="generator")
-        others = parallel(delayed(drain)() for _ in range(jobs - 1))
-    try:
-        drain()
-        for _ in others:
-            pass
-    except BaseException:
-        waiting.clear()
-        worker.stopped = True
-        for _ in others:
-            pass
-        raise
+    together(tile, worker.tiles, jobs, worker.stop)
     worker.finish()

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.law.threads import Stop
-from tpnum.law.threads import Stopped as Ended
 from tpnum.tiles.grid import Tile, squares
-from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
     from tpnum.ensemble.tile import Ensemble, Sampled
@@ -47,25 +45,11 @@ class Sampling:
         return made
 
 
-class _Stop(Stop):
-    """Gives up when the worker does."""
-
-    def __init__(self, worker: SampledWorker) -> None:
-        super().__init__()
-        self._worker = worker
-
-    def __call__(self) -> None:
-        if self._worker.stopped:
-            raise Ended
-        super().__call__()
-
-
 class SampledWorker:
     """An `tpnum.ensemble.tile.Ensemble` on square tiles; ``errors`` takes the standard errors."""
 
     road = "ensemble"
     grain = 1
-    stopped = False
 
     def __init__(
         self,
@@ -76,6 +60,7 @@ class SampledWorker:
         tile: int | None = None,
         jobs: int = 1,
     ) -> None:
+        self.stop = Stop()
         self.sampling, self.sink, self.errors = sampling, sink, errors
         self.plan = sampling.plan
         self.reason = self.plan.reason
@@ -95,10 +80,7 @@ class SampledWorker:
         rows = {name: x[tile.rows] for name, x in self._rows.items()}
         own = self._symmetric and tile.rows == tile.cols
         cols = None if own else {name: x[tile.cols] for name, x in self._cols.items()}
-        try:
-            made = self.sampling(rows, cols, self._jobs, _Stop(self))
-        except Ended:
-            raise Stopped from None
+        made = self.sampling(rows, cols, self._jobs, self.stop)
         self.sink.put(tile, {kind: one.value for kind, one in made.items()})
         if self.errors is not None:
             self.errors.put(tile, {kind: one.error for kind, one in made.items()})

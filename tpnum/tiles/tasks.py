@@ -16,7 +16,7 @@ from tpnum.ensemble.tile import Ensemble
 from tpnum.evaluate.data import bind
 from tpnum.evaluate.joint import BUDGET, RTOL, Account
 from tpnum.evaluate.profile import ProfileValues
-from tpnum.law.threads import Stop, together
+from tpnum.law.threads import together
 from tpnum.lower.variances import Variances
 from tpnum.tiles import batches
 from tpnum.tiles.arguments import without_nan
@@ -24,7 +24,7 @@ from tpnum.tiles.data import Source, saved
 from tpnum.tiles.extras import require_positions
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.inputs import plan_of
-from tpnum.tiles.pool import Stopped, one_blas_thread
+from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.sampled import SampledWorker, Sampling
 from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import make_worker
@@ -104,17 +104,7 @@ class Job:
         with one_blas_thread():
             worker = _desk(self).worker(*self._inputs(tile, blocks))
             worker.prepare()
-
-            def fill(part: Tile) -> None:
-                if worker.stopped:
-                    raise Stopped
-                try:
-                    worker.tile(part)
-                except BaseException:
-                    worker.stopped = True
-                    raise
-
-            together(fill, worker.tiles, jobs, Stop())
+            together(worker.tile, worker.tiles, jobs, worker.stop)
             worker.finish()
 
     def _inputs(self, tile: Tile, blocks: dict[str, np.ndarray]) -> tuple[Tile, dict[str, np.ndarray]]:
@@ -210,7 +200,8 @@ class _Desk:
             cols = rows if own else self._pass(self.plan, 1, tile.cols)
             made = make_worker(self.plan, (rows, cols), sink, self.job.dtype, None, self._variances)
         with self._lock:
-            made.stopped = self._stopped
+            if self._stopped:
+                made.stop.set()
             self._workers.add(made)
         return made
 
@@ -218,7 +209,7 @@ class _Desk:
         with self._lock:
             self._stopped = True
             for worker in self._workers:
-                worker.stopped = True
+                worker.stop.set()
 
 
 def _bytes(values: ProfileValues) -> int:

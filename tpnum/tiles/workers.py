@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.evaluate.general import PairValues
+from tpnum.law.threads import Stop
 from tpnum.lower.panels import panels
 from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.variances import Variances
@@ -14,7 +15,6 @@ from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.diagonal import check_range, exact_diagonals
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile, general_side, squares
-from tpnum.tiles.pool import Stopped
 
 if TYPE_CHECKING:
     from tpnum.evaluate.plan import Plan
@@ -59,7 +59,6 @@ class GeneralWorker:
 
     road = "general"
     grain = 1 << 6
-    stopped = False
 
     def __init__(
         self,
@@ -69,6 +68,7 @@ class GeneralWorker:
         tile: int | None,
         reason: str,
     ):
+        self.stop = Stop()
         self.plan, self.sink, self.reason = plan, sink, reason
         self.rows, self.cols = profiles
         self.symmetric = self.rows is self.cols
@@ -83,12 +83,8 @@ class GeneralWorker:
         self.plan.tile(PairValues(self.rows, self.cols, one, one, self.symmetric))
 
     def tile(self, tile: Tile) -> None:
-        values = PairValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric, self._proceed)
+        values = PairValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric, self.stop)
         self.sink.put(tile, self.plan.tile(values))
-
-    def _proceed(self) -> None:
-        if self.stopped:
-            raise Stopped
 
     def finish(self) -> None:
         own = self.symmetric and not self.plan.axes[0]

@@ -101,7 +101,7 @@ class CellAdjoints(CellWorker):
                 view = block_of(node, buffers, at, rows, strip, self.lanes)
                 view += entry.weight * weights[place_of(entry, rows, strip)]
             for one, starts in zip(programs, places, strict=True):
-                one.run(*place, buffers, starts, scratch, missed, self._proceed)
+                one.run(*place, buffers, starts, scratch, missed, self.stop)
             for entry, node in self._entries():
                 view = block_of(node, buffers, places[-1][id(node)][0], rows, strip, self.lanes)
                 value += float(entry.weight * (view * weights[place_of(entry, rows, strip)]).sum())

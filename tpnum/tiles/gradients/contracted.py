@@ -206,6 +206,7 @@ class _Sums(Tiles):
         gradients: _Gradients,
         variances: Variances,
     ):
+        super().__init__()
         self.plan, self.profiles, self.kind, self.against = plan, profiles, kind, against
         self.gradients, self.inputs = gradients, bool(gradients.names)
         self.count = count = len(names) - len(gradients.names)
@@ -223,6 +224,7 @@ class _Sums(Tiles):
         elif not self.inputs:
             try:
                 self.cells = CellAdjoints(plan, profiles, variances, self.moving, total)
+                self.cells.stop = self.stop
                 self.against = replace(against, alone=False)  # an example and itself are a pair like others
             except Unsupported:
                 pass
@@ -237,7 +239,7 @@ class _Sums(Tiles):
         second = first if self.symmetric else ProfileAdjoints(profiles[1], self.moving, total, lines[1])
         self.sides = first, second
         for one in self.sides:
-            one.proceed = self.proceed
+            one.proceed = self.stop
             one.squares = None if self.cells is None else Squares(self.cells.plan, variances, self.moving)
         each = (sizes[0],) if against.vector else ()
         self.value, self.params = np.zeros(each), np.zeros((count, *each))
@@ -264,7 +266,7 @@ class _Sums(Tiles):
             pass
 
     def tile(self, tile: Tile) -> None:
-        self.proceed()
+        self.stop()
         weights = self.against.weights(tile)
         parts: list[tuple[Tile, Part]] = []
         if not weights.any():  # as of all tiles but those on the diagonal, where it is asked for alone
@@ -313,7 +315,7 @@ class _Sums(Tiles):
 
     def _by_graph(self, tile: Tile) -> Part:
         rows, cols = self.profiles
-        values = PairValues(rows, cols, tile.rows, tile.cols, self.symmetric, self.proceed)
+        values = PairValues(rows, cols, tile.rows, tile.cols, self.symmetric, self.stop)
         weights = self.against.weights(tile)
         ends: Summed | Apart
         if self.against.vector:

@@ -19,12 +19,13 @@ from tpnum.evaluate.returns import EXAMPLES, Apart
 from tpnum.evaluate.tangents import PairTangents, ProfileTangents
 from tpnum.jets import Jet
 from tpnum.law.stencils import Stencils
+from tpnum.law.threads import Stop
 from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import changed, paths_of
 from tpnum.tiles.gradients.reverse import Adjoints
 from tpnum.tiles.grid import Tile, adjoint_side, general_side, squares
-from tpnum.tiles.pool import Stopped, run
+from tpnum.tiles.pool import run
 from tpnum.tiles.sinks import ArraySink, put
 
 if TYPE_CHECKING:
@@ -194,9 +195,11 @@ class Tiles:
     road, reason = "derivatives", "derivatives are asked for"
     grain = 1 << 6
     pairs = 1 << 30
-    stopped = False
     tiles: list[Tile]
     sink: ArraySink
+
+    def __init__(self) -> None:
+        self.stop = Stop()
 
     def prepare(self) -> None:
         """Nothing is left to do before the threads start."""
@@ -208,22 +211,18 @@ class Tiles:
     def finish(self) -> None:
         """Nothing is left to do."""
 
-    def proceed(self) -> None:
-        """Give up if another tile has failed."""
-        if self.stopped:
-            raise Stopped
-
 
 class _ByGraph(Tiles):
     """All tiles by the graph's rules."""
 
     def __init__(self, general: GeneralDerivatives, out: np.ndarray):
+        super().__init__()
         self.general, self.out = general, out
         self.sink = ArraySink({general.kind: out})
         self.tiles = general.tiles
 
     def tile(self, tile: Tile) -> None:
-        blocks = self.general.block(tile, self.proceed)
+        blocks = self.general.block(tile, self.stop)
         if not np.isfinite(blocks).all():
             raise infinite(self.general.kind)
         for out, block in zip(self.out, blocks, strict=True):
@@ -241,7 +240,7 @@ class _ByTape(_ByGraph):
         self.tiles = adjoints.tiles
 
     def tile(self, tile: Tile) -> None:
-        self.proceed()
+        self.stop()
         missed = self.adjoints.spread(tile, self.out)
         for part in self.adjoints.beyond(tile, missed):
             super().tile(part)
