@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -88,31 +88,43 @@ def matching(x1: tuple[int, ...], x2: tuple[int, ...]) -> None:
         )
 
 
-def inputs_of(
-    x1: Any, x2: Any, scalars: Collection[str] = ()
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
-    """The arrays by data line ("" for the one of a net), checked and of equal lengths.
+class Shaped(Protocol):
+    """Anything of a shape: an array, or a source that is read by slices."""
 
-    ``scalars`` are the names that are known scalars, which have no features.
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+S = TypeVar("S", bound=Shaped)
+
+
+def by_line(
+    x1: Any, x2: Any, make: Callable[[Any, str, bool], S], name: str = "x1", scalars: Collection[str] = ()
+) -> tuple[dict[str, S], dict[str, S] | None]:
+    """What ``make`` (x, name, features) makes of the arrays of each data line ("" for the one of a net).
+
+    They are checked to go together; ``scalars`` are the names that are known scalars, which have no features.
     """
-    first = _arrays(x1, "x1", scalars)
+
+    def side(x: Any, name: str) -> dict[str, S]:
+        if not isinstance(x, dict):
+            return {"": make(x, name, True)}
+        made = {key: make(value, f"{name}[{key!r}]", key not in scalars) for key, value in x.items()}
+        if len({one.shape[0] for one in made.values()}) != 1:
+            raise InputError(
+                f"{name}: its arrays must hold equally many examples, and at least one is needed"
+            )
+        return made
+
+    first = side(x1, name)
     if x2 is None:
         return first, None
-    second = _arrays(x2, "x2", scalars)
+    second = side(x2, "x2")
     if set(first) != set(second):
         raise InputError("x2: give the same data lines as in x1")
-    for name in set(first) - set(scalars):
-        matching(first[name].shape, second[name].shape)
+    for line in set(first) - set(scalars):
+        matching(first[line].shape, second[line].shape)
     return first, second
-
-
-def _arrays(x: Any, name: str, scalars: Collection[str]) -> dict[str, np.ndarray]:
-    if not isinstance(x, dict):
-        return {"": array_of(x, name)}
-    arrays = {key: array_of(value, f"{name}[{key!r}]", key not in scalars) for key, value in x.items()}
-    if len({len(array) for array in arrays.values()}) != 1:
-        raise InputError(f"{name}: its arrays must hold equally many examples, and at least one is needed")
-    return arrays
 
 
 def outputs_of(

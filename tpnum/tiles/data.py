@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tpnum.arguments import real_array
-from tpnum.errors import InputError, StoreError
-from tpnum.tiles.arguments import CHUNK, matching, shaped, without_nan
+from tpnum.errors import StoreError
+from tpnum.tiles.arguments import CHUNK, shaped, without_nan
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
 DEPTH = 16
 """Views of views of a memory map that are followed."""
@@ -96,33 +96,6 @@ def source_of(x: Any, name: str, features: bool = True) -> Source:
         source = Held(real_array(x, name), name)
     shaped(source.shape, name, features)
     return source
-
-
-def sources_of(
-    x1: Any, x2: Any, name: str = "x1", scalars: Collection[str] = ()
-) -> tuple[dict[str, Source], dict[str, Source] | None]:
-    """The sources by data line ("" for the one of a net), of shapes that go together.
-
-    ``scalars`` are the names that are known scalars, which have no features.
-    """
-    first = _sources(x1, name, scalars)
-    if x2 is None:
-        return first, None
-    second = _sources(x2, "x2", scalars)
-    if set(first) != set(second):
-        raise InputError("x2: give the same data lines as in x1")
-    for name in set(first) - set(scalars):
-        matching(first[name].shape, second[name].shape)
-    return first, second
-
-
-def _sources(x: Any, name: str, scalars: Collection[str]) -> dict[str, Source]:
-    if not isinstance(x, dict):
-        return {"": source_of(x, name)}
-    made = {key: source_of(value, f"{name}[{key!r}]", key not in scalars) for key, value in x.items()}
-    if len({source.shape[0] for source in made.values()}) != 1:
-        raise InputError(f"{name}: its arrays must hold equally many examples, and at least one is needed")
-    return made
 
 
 def _file_of(x: np.ndarray) -> np.memmap | None:

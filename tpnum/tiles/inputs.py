@@ -37,7 +37,7 @@ def inputs_of(
             raise InputError(f"mask_constant: {extras.LAYERS}")
         x1, x2, masks = extras.unpadded(x1, x2, mask_constant)
     scalars = [line.name for line in net.lines if isinstance(line, Known)] if isinstance(net, Program) else ()
-    first, second = arguments.inputs_of(x1, x2, scalars)
+    first, second = arguments.by_line(x1, x2, arguments.array_of, scalars=scalars)
     for x, mask in zip((first, second), masks, strict=False):
         if x is not None:
             x["mask"] = mask

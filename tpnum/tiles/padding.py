@@ -10,8 +10,8 @@ import numpy as np
 from tpnum.program import Program
 from tpnum.program.lines import Known
 from tpnum.tiles import batches, extras
-from tpnum.tiles.arguments import CHUNK
-from tpnum.tiles.data import Source, source_of, sources_of
+from tpnum.tiles.arguments import CHUNK, by_line
+from tpnum.tiles.data import Source, source_of
 
 if TYPE_CHECKING:
     from tpnum.nn.base import Layer
@@ -89,7 +89,7 @@ def all_sources(
     scalars = [line.name for line in net.lines if isinstance(line, Known)] if isinstance(net, Program) else ()
     if mask_constant is not None:
         extras.check_masked(not isinstance(net, Program), x1, x2)
-    first, second = sources_of(x1, x2, scalars=scalars)
+    first, second = by_line(x1, x2, source_of, scalars=scalars)
     sides = [side for side in (first, second) if side is not None]
     if mask_constant is not None:
         constant = extras.constant_of(mask_constant)

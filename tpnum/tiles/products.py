@@ -15,7 +15,7 @@ from tpnum.errors import InputError
 from tpnum.evaluate.joint import accuracy
 from tpnum.tiles import arguments
 from tpnum.tiles.backends import Threads
-from tpnum.tiles.data import checked, sources_of
+from tpnum.tiles.data import checked, source_of
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.scheduling import execute
 from tpnum.tiles.stores import layout
@@ -139,7 +139,8 @@ def job_of(
     kinds = arguments.kinds_of(get)
     if len(kinds) != 1:
         raise InputError(f'get: {shown(get)} is more than one kernel; give "nngp" or "ntk"')
-    job = Job(net, kinds, arguments.dtype_of(dtype), *sources_of(x1, x2, name), *accuracy(rtol, budget))
+    sources = arguments.by_line(x1, x2, source_of, name)
+    job = Job(net, kinds, arguments.dtype_of(dtype), *sources, *accuracy(rtol, budget))
     for side in (job.first, job.second or {}):
         for source in side.values():
             for _ in checked(source):
