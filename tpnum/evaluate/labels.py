@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from tpnum.program.lines import Axes, Map
+
+F = TypeVar("F")
 
 
 def lift(values: np.ndarray, own: Axes, target: Axes) -> np.ndarray:
@@ -27,6 +29,19 @@ def align(values: np.ndarray, dims: Sequence[Hashable], target: Sequence[Hashabl
     moved = values.transpose(order)
     shape = iter(moved.shape)
     return moved.reshape([next(shape) if d in dims else 1 for d in target])
+
+
+def polynomial(
+    terms: Iterable[tuple[float, Sequence[F]]], read: Callable[[F], np.ndarray], ndim: int
+) -> np.ndarray:
+    """sum_k c_k prod_f read(f) over terms (c_k, factors), an array of ``ndim`` dimensions."""
+    total = np.zeros((1,) * ndim)
+    for coef, factors in terms:
+        term = np.asarray(coef)
+        for factor in factors:
+            term = term * read(factor)
+        total = total + term
+    return total
 
 
 def contracted(

@@ -129,11 +129,10 @@ class ProfileValues:
                 return self.account.inexact * self._size(node)
             case graph.Polynomial():
                 for coef, factors in node.terms:
-                    for factor in factors:
+                    for k, factor in enumerate(factors):
                         part = abs(coef) * self._error_along(factor, node.axes)
-                        for other in factors:
-                            if other is not factor:
-                                part = part * np.abs(self.along(other, node.axes))
+                        for other in (*factors[:k], *factors[k + 1 :]):
+                            part = part * np.abs(self.along(other, node.axes))
                         total = total + part
             case graph.Arithmetic():
                 values = [self.along(arg, node.axes) for arg in node.args]
@@ -286,13 +285,7 @@ class ProfileValues:
 
     @_compute.register
     def _(self, node: graph.Polynomial) -> np.ndarray:
-        total = np.zeros((1,) * (1 + len(node.axes)))
-        for coef, factors in node.terms:
-            term = np.asarray(coef)
-            for factor in factors:
-                term = term * self.along(factor, node.axes)
-            total = total + term
-        return total
+        return labels.polynomial(node.terms, lambda f: self.along(f, node.axes), 1 + len(node.axes))
 
     @_compute.register
     def _(self, node: graph.Arithmetic) -> np.ndarray:

@@ -74,18 +74,8 @@ class Tape:
 
     def _polynomial(self, node: graph.Polynomial) -> Rule:
         terms = [(coef, [self._read(f, node.axes) for f in factors]) for coef, factors in node.terms]
-        zero = np.zeros((1,) * (1 + len(node.axes)))
-
-        def rule(values: Values) -> np.ndarray:
-            total = zero
-            for coef, reads in terms:
-                term = np.asarray(coef)
-                for read in reads:
-                    term = term * read(values)
-                total = total + term
-            return total
-
-        return rule
+        ndim = 1 + len(node.axes)
+        return lambda values: labels.polynomial(terms, lambda read: read(values), ndim)
 
     def _expectation(self, node: graph.Expect1) -> Rule:
         if node.mean is not None or node.scalars:
