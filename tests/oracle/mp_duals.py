@@ -294,7 +294,7 @@ class ExpNormalized:
 
 
 def activation(layer: dict):
-    """The dual of a layer of the JSON form (its defaults are LAYERS.md's)."""
+    """The dual of a layer of the JSON form (its defaults are those of the peer's layers)."""
     op = layer["op"]
 
     def arg(key, default):

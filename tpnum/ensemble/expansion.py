@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tpnum.ensemble.normals import Normal
+from tpnum.gauss.rules import gauss_hermite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,8 +54,7 @@ DEGREES = Degrees()
 @lru_cache(maxsize=16)
 def _rule(count: int, degrees: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nodes, weights, and weights times orthonormal Hermite polynomials (nodes, degrees)."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
-    weights = weights / weights.sum()
+    nodes, weights = gauss_hermite(count)
     basis = np.empty((count, degrees))
     basis[:, 0], basis[:, 1] = 1.0, nodes
     for k in range(1, degrees - 1):

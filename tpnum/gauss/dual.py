@@ -1,6 +1,6 @@
 """`dual`: the dual activation of a function, E phi(u) phi(v) and E phi'(u) phi'(v), on broadcast arrays.
 
-(u, v) is Gaussian with variances q1, q2, covariance c and means mean1, mean2 (MATH.md 6).
+(u, v) is Gaussian with variances q1, q2, covariance c and means mean1, mean2.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ most and along these turned pair by pair, and the error is at least the differen
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from tpnum.gauss.directions import turned
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.lattice import Settled
+from tpnum.gauss.rules import gauss_hermite
 
 HIGHEST = 12
 """The largest rank."""
@@ -94,7 +94,7 @@ class _Grid:
         """The sum over the product of rules; (2, components), of f and |f|."""
         if index not in self.sums:
             used = [k for k in range(self.rank) if index[k]]
-            rules = [_rule(_POINTS[index[k]]) for k in used]
+            rules = [gauss_hermite(_POINTS[index[k]]) for k in used]
             nodes = np.meshgrid(*(r[0] for r in rules), indexing="ij") if used else []
             points = int(np.prod([r[0].size for r in rules]))
             z = np.zeros((self.rank, points))
@@ -172,10 +172,3 @@ class _Grid:
             i == 0 or tuple(a - (j == k) for j, a in enumerate(index)) in self.closed
             for k, i in enumerate(index)
         )
-
-
-@lru_cache(maxsize=32)
-def _rule(points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and normalised weights of the Gauss-Hermite rule."""
-    z, w = np.polynomial.hermite_e.hermegauss(points)
-    return z, w / w.sum()

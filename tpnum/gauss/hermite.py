@@ -1,6 +1,6 @@
 """Hermite series of functions of one Gaussian: f(mean + sqrt(q) z) = sum_k a_k h_k(z), h_k orthonormal.
 
-With (u, v) of correlation rho, E f(u) g(v) = sum_k a_k b_k rho^k (MATH.md 6), and the coefficients of
+With (u, v) of correlation rho, E f(u) g(v) = sum_k a_k b_k rho^k, and the coefficients of
 f' are sqrt(k) a_k / sqrt(q), so the same pass gives E f'(u) g'(v) (Price's theorem).
 """
 

@@ -16,7 +16,8 @@ import numpy as np
 from tpnum.errors import InputError
 from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.panels import pairs
-from tpnum.gauss.prepared import Prepared, gauss_hermite, prepare
+from tpnum.gauss.prepared import Prepared, prepare
+from tpnum.gauss.rules import gauss_hermite
 
 __all__ = [
     "TOLERANCE", "Prepared", "entries", "evaluate", "evaluate_stack", "in_common", "levels", "prepare",
@@ -337,7 +338,7 @@ def _series(
 
 
 def _evaluate_rule(rows: Prepared, cols: Prepared, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """LAYERS.md, ElementwiseNumerical: u and v | u both on the nodes of the same Gauss-Hermite rule."""
+    """As `ElementwiseNumerical` of neural_tangents: u and v | u on the nodes of one Gauss-Hermite rule."""
     first, second = dict(rows.f.params), dict(cols.f.params)
     z, w = gauss_hermite(first["deg"])
     fn, fn2 = first["fn"], second["fn"]

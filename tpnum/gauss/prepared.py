@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from tpnum.gauss.floating import underflow_is_zero
 from tpnum.gauss.hermite import SMOOTH_DEGREE, coefficients, most_degrees, series
 from tpnum.gauss.moments import Profile, bound, distinct
 from tpnum.gauss.panels import Tabled, tabled
-from tpnum.gauss.rules import Kept, check_growth, knows_slope
+from tpnum.gauss.rules import Kept, check_growth, gauss_hermite, knows_slope
 from tpnum.gauss.spans import spanned_profile, spanned_series
 from tpnum.gauss.truncated import Series
 
@@ -264,11 +263,6 @@ def _each_own(f: Function, q: np.ndarray, mean: np.ndarray, columns: list[np.nda
     slope = np.stack(own) if any(p[2] is not None for p in parts) else None
     made = Series.of(rows[0], profiles, value, slope)
     return _with(f, made, q, mean, where, (np.zeros(0), np.zeros(0)))
-
-
-def gauss_hermite(deg: int) -> tuple[np.ndarray, np.ndarray]:
-    x, w = np.polynomial.hermite.hermgauss(deg)
-    return math.sqrt(2.0) * x, w / math.sqrt(math.pi)
 
 
 def _rule_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:

@@ -34,6 +34,13 @@ def _legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(order)
 
 
+@cache
+def gauss_hermite(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of the rule for E f(z), z ~ N(0, 1); the weights sum to one."""
+    z, w = np.polynomial.hermite_e.hermegauss(points)
+    return z, w / w.sum()
+
+
 @dataclass
 class Kept:
     """The last table of a function and the survey, for all who ask about the same rows again."""
