@@ -267,6 +267,18 @@ def test_narrow_places_at_large_variances():
         assert abs(made.value - ndtr(-step) ** 2) <= made.error < 1e-12
 
 
+def test_what_is_narrow_beside_a_mean():
+    """e^{-u^2} sin u at variance 1e4 is nothing at all of the points on which ranges are looked for."""
+    q, mean = np.array([1e4, 1.0]), np.array([0.0, 0.5])
+    made = dual("gabor").estimate(q, q, 0.5 * q, mean, mean)
+    closed = dual("gabor").estimate(q[0], q[0], 0.5 * q[0]).value
+    square = (1.0 - np.exp(-2e4 / 40001.0)) / (2.0 * np.sqrt(40001.0))  # E e^{-2 u^2} sin^2 u
+    assert prepare(functions.get("gabor"), q, mean).second[0] == pytest.approx(square, rel=1e-11)
+    assert made.value[0] == pytest.approx(closed, abs=1e-14 * square)
+    alone = dual("gabor").estimate(q[1], q[1], 0.5 * q[1], mean[1], mean[1]).value
+    assert made.value[1] == pytest.approx(alone, rel=1e-12)
+
+
 def test_co_correlation_of_the_boundary():
     np.testing.assert_array_equal(
         gap(np.ones(3), np.ones(3), np.array([1.0, -1.0, 1.0 - 1e-17])), [0.0, -0.0, 0.0]

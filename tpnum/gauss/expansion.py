@@ -14,7 +14,7 @@ from tpnum.functions import Function
 from tpnum.gauss.hermite import DROP
 from tpnum.gauss.interp import over_variance
 from tpnum.gauss.moments import ORDER, at_point
-from tpnum.gauss.rules import Kept, Rows, effective_range, knows_slope, rows_of, surveyed, values
+from tpnum.gauss.rules import Kept, Rows, effective_range, knows_slope, rows_of, scaled, surveyed, values
 from tpnum.gauss.table import blank
 from tpnum.gauss.truncated import LADDER, tails
 
@@ -68,20 +68,20 @@ class _Nodes:
         if self._shared(rows, degrees):
             assert self.rule is not None
             z, w, basis = self.rule
-            at = values(self.f, rows.at(slice(None), z)) / rows.size[:, None]
+            at, size = scaled(values(self.f, rows.at(slice(None), z)))
             second = (at * at) @ w
             if np.all(np.isfinite(second)):
                 root = np.sqrt(second)
                 made = (at * w) @ basis[:degrees][kept].T
-                return made / np.where(root > 0, root, 1.0)[:, None], root * rows.size
+                return made / np.where(root > 0, root, 1.0)[:, None], root * size
         return self._each(rows, degrees, kept)
 
     def _rows(self, mean: np.ndarray, q: np.ndarray) -> Rows:
         if not self.plain:
             return rows_of(self.f, mean, q, 2, DROP, self.kept)
         root = np.sqrt(q)
-        low, high, peak = effective_range(self.f, mean, root, 2, DROP, self.kept.look)
-        return Rows(self.f, mean, root, low, high, blank(-np.inf, np.inf), np.exp(peak))
+        low, high = effective_range(self.f, mean, root, 2, DROP)
+        return Rows(self.f, mean, root, low, high, blank(-np.inf, np.inf))
 
     @property
     def rough(self) -> bool:
@@ -98,8 +98,8 @@ class _Nodes:
         """Whether the points halfway between the nodes find the same second moments."""
         rows = self._rows(mean, q)
         z, w = _trapezoid(float(rows.low.min()), float(rows.high.max()), 0.5)
-        at = values(self.f, rows.at(slice(None), z)) / rows.size[:, None]
-        other = np.sqrt((at * at) @ w) * rows.size
+        at, size = scaled(values(self.f, rows.at(slice(None), z)))
+        other = np.sqrt((at * at) @ w) * size
         self.doubt = float(np.max(np.abs(other - root) / np.where(root > 0, root, 1.0)))
         return self.doubt <= 1e-12
 
@@ -122,15 +122,14 @@ class _Nodes:
     def _each(self, rows: Rows, degrees: int, kept: slice) -> tuple[np.ndarray, np.ndarray]:
         from tpnum.kernels.hermite import hermite_rows
 
-        made, second = np.empty((rows.mean.size, degrees)), np.empty(rows.mean.size)
+        made, (root, size) = np.empty((rows.mean.size, degrees)), np.empty((2, rows.mean.size))
         for block, z, w in rows.nodes(ORDER, _width(degrees)):
-            at = rows.values(block, z, w) / rows.size[block, None]
+            at, size[block] = rows.scaled(block, z, w)
             part = np.empty((z.shape[0], degrees))
             hermite_rows(z, at * w * np.exp(0.25 * z * z), part)
-            second[block] = np.einsum("ij,ij,ij->i", at, at, w)
+            root[block] = np.sqrt(np.einsum("ij,ij,ij->i", at, at, w))
             made[block] = part
-        root = np.sqrt(second)
-        return made[:, kept] / np.where(root > 0, root, 1.0)[:, None], root * rows.size
+        return made[:, kept] / np.where(root > 0, root, 1.0)[:, None], root * size
 
 
 def _trapezoid(low: float, high: float, shift: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from tpnum.functions import Function
 from tpnum.gauss.interp import Work, over_variance
 from tpnum.gauss.moments import ORDER, at_point, table_slope
-from tpnum.gauss.rules import Kept, rows_of
+from tpnum.gauss.rules import Kept, rows_of, scaled
 from tpnum.gauss.truncated import Series, relative
 
 SMOOTH_DEGREE = 512
@@ -58,8 +58,8 @@ def coefficients(
                 hermite_rows(z, np.ascontiguousarray(source * lift), part)
             target[out] = part
         made[0, out] = np.einsum("ij,ij->i", at, w)
-        small = at / rows.size[block, None]
-        made[1, out] = np.einsum("ij,ij,ij->i", small, small, w) * rows.size[block] ** 2
+        small, size = scaled(at)
+        made[1, out] = np.einsum("ij,ij,ij->i", small, small, w) * size**2
         made[2, out] = np.einsum("ij,ij->i", derived, w)
         made[3, out] = value[out, 1] / rows.root[block]
         made[4, out] = np.einsum("ij,ij,ij->i", derived, derived, w) + rows.steep(block)

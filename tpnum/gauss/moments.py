@@ -16,7 +16,7 @@ from tpnum.errors import InputError, LimitError, ProgramError
 from tpnum.functions import Function, compose, get
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.floating import underflow_is_zero
-from tpnum.gauss.rules import Kept, Rows, rows_of, values
+from tpnum.gauss.rules import Kept, Rows, rows_of, scaled, values
 
 ORDER = 20
 _CHECK = 16
@@ -114,11 +114,10 @@ def _profile(f: Function, mean: np.ndarray, q: np.ndarray, kept: Kept | None) ->
         rows = rows_of(f, mean[spread], q[spread], kept=kept)
         for block, z, w in rows.nodes(ORDER):
             value, slope = rows.values(block, z, w), table_slope(rows, block, z)
-            scale = rows.size[block, None]
-            small = value / scale
+            small, size = scaled(value)
             out = spread[block]
             made[0, out] = np.einsum("ij,ij->i", value, w)
-            made[1, out] = np.einsum("ij,ij,ij->i", small, small, w) * rows.size[block] ** 2
+            made[1, out] = np.einsum("ij,ij,ij->i", small, small, w) * size**2
             made[2, out] = np.einsum("ij,ij->i", slope, w)
             # centred where a constant part would cost digits: E z = 0
             centred = value - made[0, out][:, None]

@@ -31,8 +31,8 @@ def tabled(f: Function, mean: np.ndarray, q: np.ndarray, kept: Kept | None = Non
     rows = rows_of(f, mean, q, 2, _DROP, kept)
     second = np.empty(q.size)
     for block, z, w in rows.nodes(ORDER):
-        small = rows.values(block, z, w) / rows.size[block, None]
-        second[block] = np.einsum("ij,ij,ij->i", small, small, w) * rows.size[block] ** 2
+        small, size = rows.scaled(block, z, w)
+        second[block] = np.einsum("ij,ij,ij->i", small, small, w) * size**2
     root = np.sqrt(second)
     unit = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
     return Tabled(rows, unit, np.maximum(8.75, np.minimum(np.maximum(-rows.low, rows.high), 14.0)))

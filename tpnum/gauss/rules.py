@@ -59,7 +59,6 @@ class Rows:
     low: np.ndarray  # effective range in z
     high: np.ndarray
     table: Table
-    size: np.ndarray  # a scale of f over the row, so that products do not overflow
     look: Survey | None = None  # of a user's function
 
     def nodes(self, order: int, width: float = 1.0) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
@@ -104,6 +103,10 @@ class Rows:
         """f at the nodes, zero where a panel has no width: f need not be finite at its cuts."""
         return np.where(w > 0, values(self.f, self.at(rows, z)), 0.0)
 
+    def scaled(self, rows: slice, z: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`values` over the largest of each row, and these: squares neither overflow nor underflow."""
+        return scaled(self.values(rows, z, w))
+
     def steep(self, rows: slice) -> np.ndarray:
         """Infinity for the rows within whose range the square of the slope has no integral, else 0."""
         z = (self.table.steep - self.mean[rows, None]) / self.root[rows, None]
@@ -114,6 +117,12 @@ class Rows:
 def values(f: Function, u: np.ndarray) -> np.ndarray:
     """f(u) as float64 of u's shape, whatever the user's function returns for it."""
     return evaluate(f, u.reshape(-1), name=f).reshape(u.shape)
+
+
+def scaled(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows over their largest entries, and these."""
+    size = np.abs(at).max(axis=1)
+    return at / np.where(size > 0.0, size, 1.0)[:, None], size
 
 
 def surveyed(f: Function, mean: np.ndarray, root: np.ndarray) -> Survey | None:
@@ -129,15 +138,13 @@ def effective_range(
     root: np.ndarray,
     power: int = 2,
     drop: float = 43.0,
-    look: Survey | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where |f|^power times the density is above e^-drop of its peak: (low, high, log peak of |f|).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where |f|^power times the density is above e^-drop of its peak: (low, high).
 
     Raises LimitError where the expectation does not exist or overflows.
     """
     check_growth(f, root * root, power)
-    low, high, peak = (np.empty(mean.size) for _ in range(3))
-    spots, spot_size = _spots(look)
+    low, high = np.empty(mean.size), np.empty(mean.size)
     step = max(1, _BLOCK // _GRID.size)
     for begin in range(0, mean.size, step):
         rows = slice(begin, begin + step)
@@ -158,28 +165,11 @@ def effective_range(
                 f"E {f}{_power(power)} does not exist at variance {root[rows][i] ** 2:.6g}: it grows too fast"
             )
         # the Gaussian's own bulk always belongs to it: f' and f itself may live where f^2 is small
-        z = (spots - mean[rows, None]) / root[rows, None]
-        top_spots = np.max(power * spot_size - 0.5 * z * z, axis=1, initial=-np.inf)
         kept = (log > top[:, None] - drop) | (np.abs(_GRID) <= np.sqrt(2.0 * drop) - 0.75)
         first, last = np.argmax(kept, axis=1), _GRID.size - 1 - np.argmax(kept[:, ::-1], axis=1)
         low[rows] = _GRID[np.maximum(first - 1, 0)]
         high[rows] = _GRID[np.minimum(last + 1, _GRID.size - 1)]
-        seen = np.max(np.where(kept & ~lost, np.maximum(size, -700.0), -700.0), axis=1)
-        near = np.where(
-            power * spot_size - 0.5 * z * z > np.maximum(top, top_spots)[:, None] - drop, spot_size, -700.0
-        )
-        peak[rows] = np.maximum(seen, np.max(near, axis=1, initial=-700.0))
-    return low, high, peak
-
-
-def _spots(look: Survey | None) -> tuple[np.ndarray, np.ndarray]:
-    """Where f is largest in its narrow places, and log |f| there."""
-    if look is None:
-        return np.empty(0), np.empty(0)
-    u, height = look.probes
-    at = np.searchsorted(u, look.peaks)
-    size = np.abs(height[at])
-    return look.peaks[size > 0], np.log(size[size > 0])
+    return low, high
 
 
 def _beside(f: Function, u: np.ndarray, root: np.ndarray) -> np.ndarray:
@@ -235,12 +225,12 @@ def rows_of(
     known, look = (kept.table, kept.look) if kept is not None else (None, None)
     if look is None or not look.covers(mean, root):
         look = surveyed(f, mean, root)
-    low, high, peak = effective_range(f, mean, root, power, drop, look)
+    low, high = effective_range(f, mean, root, power, drop)
     reach_low, reach_high = float(np.min(mean + root * low)), float(np.max(mean + root * high))
     if known is not None:
         first, last = known.breaks[[0, -1]]
         if first <= reach_low and reach_high <= last and last - first <= _MUCH * (reach_high - reach_low):
-            return Rows(f, mean, root, low, high, known, np.exp(peak), look)
+            return Rows(f, mean, root, low, high, known, look)
     slope = None
     if f.primitive is None:
         slope = _slope(f)
@@ -259,7 +249,7 @@ def rows_of(
     )  # fmt: skip
     if kept is not None:
         kept.table, kept.look = table, look
-    return Rows(f, mean, root, low, high, table, np.exp(peak), look)
+    return Rows(f, mean, root, low, high, table, look)
 
 
 def knows_slope(f: Function) -> bool:
