@@ -150,16 +150,23 @@ class Convolution(Measure):
         grid, there = self._looked_at(self._scanned(low, high))
         points = np.array([atom.at for atom in self.atoms])
         runs = np.flatnonzero(np.diff(np.concatenate([[0], there.view(np.int8), [0]])))
-        found = []
-        for begin, end in runs.reshape(-1, 2):
-            inside = grid[begin:end]
-            if all(np.min(np.abs(points - x), initial=np.inf) <= EQUAL * self.size for x in inside):
-                continue
-            with np.errstate(all="ignore"):
-                left = self._edge(grid[begin - 1], grid[begin]) if begin > 0 else low
-                right = self._edge(grid[end], grid[end - 1]) if end < grid.size else high
-            found.append((left, right))
-        return np.array(found).reshape(-1, 2)
+        spans = [
+            (begin, end)
+            for begin, end in runs.reshape(-1, 2)
+            if any(np.min(np.abs(points - x), initial=np.inf) > EQUAL * self.size for x in grid[begin:end])
+        ]
+        inner = [(grid[begin - 1], grid[begin]) for begin, _ in spans if begin > 0]
+        inner += [(grid[end], grid[end - 1]) for _, end in spans if end < grid.size]
+        with np.errstate(all="ignore"):
+            found = dict(zip(inner, self._edges_between(*np.array(inner).reshape(-1, 2).T), strict=True))
+        made = [
+            (
+                found[grid[begin - 1], grid[begin]] if begin > 0 else low,
+                found[grid[end], grid[end - 1]] if end < grid.size else high,
+            )
+            for begin, end in spans
+        ]
+        return np.array(made).reshape(-1, 2)
 
     def _looked_at(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points and whether the density is there, closer and closer where it is smallest: a gap may hide."""
@@ -191,20 +198,26 @@ class Convolution(Measure):
         """Points beyond all mass."""
         raise NotImplementedError
 
-    def _edge(self, empty: float, full: float) -> float:
-        """The edge between a point without density and one with: rescanned, then where dz/dtop = 0."""
+    def _edges_between(self, empty: np.ndarray, full: np.ndarray) -> list[float]:
+        """The edges between points without density and ones with: rescanned, then where dz/dtop = 0."""
+        if not empty.size:
+            return []
+        rows = np.arange(empty.size)
         for _ in range(RESCANS):
-            grid = np.linspace(empty, full, 24)
-            solved = self.solve(grid + 0j)
-            there = self._weight(grid, solved) >= GAP
-            first = int(np.argmax(there[1:])) + 1 if there[1:].any() else grid.size - 1
-            empty, full = float(grid[first - 1]), float(grid[first])
-        # outside, where all w are beyond the mass of their parts, towards the edge
-        outside, inside = (float(v) for v in self._value(solved.top[first - 1 : first + 1]).real)
-        points = [w[..., first - 1 : first].real + 0j for w in solved.points]
-        found = self._polish(Solved(solved.top[first - 1 : first], points), outside, inside, full)
-        slack = 40.0 * abs(full - empty) + 1e-9 * abs(full)
-        return found if abs(found - full) <= slack else 0.5 * (empty + full)
+            grid = np.linspace(empty, full, 24, axis=1)
+            solved = self.solve(grid.reshape(-1) + 0j)
+            there = (self._weight(grid.reshape(-1), solved) >= GAP).reshape(grid.shape)[:, 1:]
+            first = np.where(there.any(axis=1), np.argmax(there, axis=1), grid.shape[1] - 2)
+            empty, full = grid[rows, first], grid[rows, first + 1]
+        made = []
+        for k, at in enumerate(rows * grid.shape[1] + first):
+            # outside, where all w are beyond the mass of their parts, towards the edge
+            outside, inside = (float(v) for v in self._value(solved.top[at : at + 2]).real)
+            points = [w[..., at : at + 1].real + 0j for w in solved.points]
+            found = self._polish(Solved(solved.top[at : at + 1], points), outside, inside, float(full[k]))
+            slack = 40.0 * abs(full[k] - empty[k]) + 1e-9 * abs(full[k])
+            made.append(found if abs(found - full[k]) <= slack else float(0.5 * (empty[k] + full[k])))
+        return made
 
     def _weight(self, x: np.ndarray, at: Solved) -> np.ndarray:
         """The density in units of the law."""
