@@ -98,4 +98,26 @@ def test_blocks_with_a_variance_of_their_own_are_quick():
 
     seconds(nn.Residual(block), [0.5] * 6)
     plain = min(seconds(block, np.linspace(1.0, 2.0, 6) + 0.01 * k) for k in range(2))
-    assert min(seconds(nn.Residual(block), 1.0 + 0.01 * k) for k in range(2)) < 20.0 * plain
+    assert min(seconds(nn.Residual(block), 1.0 + 0.01 * k) for k in range(2)) < 8.0 * plain
+
+
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+def test_blocks_side_by_side_are_blocks_one_after_another(weights):
+    """Two blocks that are solved for together, and their free product as that of two tabulated laws."""
+    block = nn.Residual(nn.serial(TANH, DENSE))
+    law = jacobian(block, 2, q=[0.7, 1.3], weights=weights)
+    apart = _multiplied([(jacobian(block, 1, q=q, weights=weights).tabulated(), 1.0) for q in (0.7, 1.3)])
+    assert law.edges == pytest.approx(apart.edges, rel=1e-8)
+    x = np.linspace(*law.hull, 12)[1:-1]
+    assert law.density(x) == pytest.approx(apart.density(x), rel=1e-8)
+    assert law.cdf(x) == pytest.approx(apart.cdf(x), abs=1e-8)
+
+
+def test_variances_of_residual_blocks_by_integrals():
+    """As the program of the block has them, of parts that are independent, and of others by the program."""
+    for body in (nn.serial(RELU, DENSE), nn.serial(nn.Dense(64, b_std=0.3), TANH, DENSE)):
+        task = _Task(nn.Residual(body), "gaussian")
+        program = _Task(nn.serial(nn.Residual(body), nn.LayerNorm()), "gaussian")
+        ((_, by_integral, _),) = task._stages((task.block,), 0.9)[1:]
+        by_program = program._stages(program.block.layers, 0.9)[1][1]
+        assert by_integral == pytest.approx(by_program, rel=1e-10)

@@ -259,9 +259,7 @@ def _limited(step: np.ndarray) -> np.ndarray:
     return step * (2.0 / np.maximum(np.abs(step), 2.0))
 
 
-def _wanted(
-    line: Line, v: np.ndarray, small: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _wanted(line: Line, v: np.ndarray, small: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """How log p moves to a common value v: ``rest`` and so often ``by`` what log u, or log v where that is
     ``small``, moves, first ``away``; and the u or v of each law, (laws, n).
     """

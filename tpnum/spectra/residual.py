@@ -153,7 +153,9 @@ class Residuals(Rank):
         return Line(
             w=total * total / (square * self.grown),
             value=total,
-            rest=np.concatenate([rest[:, None] * over + aside, ((part * rest + missing) / m)[:, None]], axis=1),
+            rest=np.concatenate(
+                [rest[:, None] * over + aside, ((part * rest + missing) / m)[:, None]], axis=1
+            ),
             tilt=np.concatenate([by[:, None] * over, (part * by / m)[:, None]], axis=1),
             rest_w=-steep * rest - more,
             tilt_w=2.0 / total - steep * by,

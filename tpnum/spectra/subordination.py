@@ -23,7 +23,7 @@ DESCENT = 3.0
 LOWEST = 1e-7
 """Of the imaginary part before the line itself, relative to the size of the law."""
 
-QUADRATIC, ROUGHLY = 1e-9, 1e-3
+QUADRATIC, ROUGHLY = 1e-9, 3e-2
 """A step of Newton's so small is followed by none, on the line and on the way to it."""
 
 NEWTON, FINAL = 4, 60
@@ -209,14 +209,17 @@ class Convolution(Measure):
             there = (self._weight(grid.reshape(-1), solved) >= GAP).reshape(grid.shape)[:, 1:]
             first = np.where(there.any(axis=1), np.argmax(there, axis=1), grid.shape[1] - 2)
             empty, full = grid[rows, first], grid[rows, first + 1]
-        made = []
-        for k, at in enumerate(rows * grid.shape[1] + first):
-            # outside, where all w are beyond the mass of their parts, towards the edge
-            outside, inside = (float(v) for v in self._value(solved.top[at : at + 2]).real)
-            points = [w[..., at : at + 1].real + 0j for w in solved.points]
-            found = self._polish(Solved(solved.top[at : at + 1], points), outside, inside, float(full[k]))
-            slack = 40.0 * abs(full[k] - empty[k]) + 1e-9 * abs(full[k])
-            made.append(found if abs(found - full[k]) <= slack else float(0.5 * (empty[k] + full[k])))
+            made, sure = [], True
+            for k, at in enumerate(rows * grid.shape[1] + first):
+                # outside, where all w are beyond the mass of their parts, towards the edge
+                outside, inside = (float(v) for v in self._value(solved.top[at : at + 2]).real)
+                points = [w[..., at : at + 1].real + 0j for w in solved.points]
+                found, root = self._polish(Solved(solved.top[at : at + 1], points), outside, inside)
+                sure &= root and min(empty[k], full[k]) <= found <= max(empty[k], full[k])
+                slack = 40.0 * abs(full[k] - empty[k]) + 1e-9 * abs(full[k])
+                made.append(found if abs(found - full[k]) <= slack else float(0.5 * (empty[k] + full[k])))
+            if sure:
+                break
         return made
 
     def _weight(self, x: np.ndarray, at: Solved) -> np.ndarray:
@@ -263,13 +266,13 @@ class Convolution(Measure):
         """The common value from its form in `_linear`."""
         return value
 
-    def _polish(self, at: Solved, first: float, towards: float, z: float) -> float:
+    def _polish(self, at: Solved, first: float, towards: float) -> tuple[float, bool]:
         """From a point outside near an edge: the root of dz/dF by the secant rule, where z does not depend
-        on it.
+        on it, and whether it has been found.
         """
 
         def bent(made: Solved | None) -> float:
-            return np.nan if made is None else float(self._step(np.array([z + 0j]), made)[2][0].real)
+            return np.nan if made is None else float(self._step(np.array([1.0 + 0j]), made)[2][0].real)
 
         scale = max(abs(first), self._unity())
         near, value, here, place = at, bent(self._along(first, at)), first, self._place(at)
@@ -281,17 +284,17 @@ class Convolution(Measure):
                 # no real w: a part ends before, or F is 0 itself as at a hard edge
                 step *= 0.5
                 if abs(step) <= 1e-15 * scale:
-                    break
+                    return self._place(near), False
                 continue
             change, before = other - value, place
             near, value, here, place = after, other, here + step, self._place(after)
             # z is stationary at the edge: it stands still before the root does
             if not change or abs(place - before) <= 2e-16 * abs(place):
-                break
+                return place, True
             step = float(np.clip(-other * step / change, -0.1 * scale, 0.1 * scale))
             if abs(step) <= 1e-13 * scale:
-                break
-        return self._place(near)
+                return place, True
+        return place, False
 
     def _unity(self) -> float:
         """A small value of F (or 1/u) on the scale of the law."""
