@@ -93,7 +93,7 @@ class Chart:
 
     @property
     def peak(self) -> float | None:
-        """A point inside where the density is infinite, if one is known."""
+        """An edge where the density is infinite, if one is known, with a gap to its right."""
         return None
 
 

@@ -38,11 +38,16 @@ RAY = 8.0
 LOST = 1e-9
 """An imaginary part of z G that is none."""
 
-FALL, CAREFUL = 1e-2, 16.0
-"""A step on the way down on which it falls so far has gone astray: steps are made smaller then, to a part."""
+FALL, RISEN, CAREFUL = 1e-2, 1e-2, 16.0
+"""A step on the way down on which it falls so far, or that leads to the upper half-plane, has gone astray:
+steps are made smaller then, to a part.
+"""
 
-BESIDE = 5e-3
-"""Of such a point."""
+TOLD = 1e-12
+"""A relative distance that numbers tell."""
+
+BESIDE = np.geomspace(1e-10, 1e-2, 65)
+"""How near to an infinite density gaps are looked for."""
 
 FAINT = 1e-5
 """Of the mean: below, atoms in the place of a density leave gaps that it has not."""
@@ -92,6 +97,8 @@ class FreeProduct(Convolution):
 
     def _solve(self, z: np.ndarray, careful: float = 1.0) -> Solved:
         """Along a ray to the size of z, then along a circle to z itself: power laws are lines on this map."""
+        for peak in self._peaks:  # the edge itself is approached from the gap
+            z = np.where(np.abs(z - peak) < TOLD * peak, peak * (1.0 + TOLD), z)
         length = np.log(self._far / np.maximum(np.abs(z), 1e-305))
         last = np.angle(z)
         first = np.maximum(last, 0.5 * np.pi)
@@ -99,21 +106,33 @@ class FreeProduct(Convolution):
         at = self._start(self._far * np.exp(1j * first))
         for k in range(steps + 1):
             at = self._refined(self._far * np.exp(1j * first - (k / steps) * length), at, NEWTON, ROUGHLY)
-        part, strayed, before = 1.0, np.zeros(z.shape, dtype=bool), at.top.imag
-        while part > LOWEST:
+        lowest = LOWEST * self._beside(z)
+        part, strayed, before = 1.0, np.zeros(z.shape, dtype=bool), at.top.imag.copy()
+        live = np.flatnonzero(part > lowest)
+        while live.size:
             part /= DESCENT ** (1.0 / careful)
-            before = at.top.imag
-            at = self._refined(np.abs(z) * np.exp(1j * (last + part * (first - last))), at, NEWTON, ROUGHLY)
-            strayed |= np.abs(at.top.imag) < FALL * np.abs(before)
+            before[live] = at.top.imag[live]
+            way = np.abs(z[live]) * np.exp(1j * (last + part * (first - last))[live])
+            some = self._refined(way, at.part(live), NEWTON, ROUGHLY)
+            strayed[live] |= np.abs(some.top.imag) < FALL * np.abs(before[live])
+            strayed[live] |= some.top.imag > RISEN * np.abs(some.top)
+            at.replace(live, some)
+            live = live[part > lowest[live]]
         found = self._refined(z, at, FINAL, QUADRATIC)
         # beside a singularity the last step may lose the mass that stayed the same before it
         stayed = np.abs(at.top.imag) > DESCENT ** (-0.5 / careful) * np.abs(before)
         lost = stayed & (np.abs(found.top.imag) < LOST * np.abs(found.top))
-        points = [np.where(lost, a, b) for a, b in zip(at.points, found.points, strict=True)]
-        found = Solved(np.where(lost, at.top, found.top), points)
+        found.replace(lost, at.part(lost))
         if careful < CAREFUL and strayed.any():
             found.replace(strayed, self._solve(z[strayed], 4.0 * careful))
         return found
+
+    def _beside(self, z: np.ndarray) -> np.ndarray:
+        """How far points are from an infinite density, of their size, as far as numbers tell."""
+        made = np.ones(z.shape)
+        for at in self._peaks:
+            made = np.minimum(made, np.maximum(np.abs(z / at - 1.0), TOLD))
+        return made
 
     def _along(self, value: float, at: Solved) -> Solved | None:
         """By Newton's method for logarithms, as in `_step`."""
@@ -181,8 +200,11 @@ class FreeProduct(Convolution):
         return v / z, (slope - v / z) / z
 
     def _sound(self, z: np.ndarray, at: Solved) -> np.ndarray:
-        residual = self._step(z, at)[1]
-        good = np.isfinite(at.top) & (residual < 1e-6) & (at.top.imag <= 1e-7 * np.abs(at.top))
+        v, (_, residual, bent) = at.top, self._step(z, at)
+        good = np.isfinite(v) & (residual < 1e-6) & (v.imag <= 1e-7 * np.abs(v))
+        # z G falls in z outside all mass
+        real = (z.imag == 0.0) & (np.abs(v.imag) < LOST * np.abs(v))
+        good &= ~(real & ((v * (v - 1.0) / (bent * z)).real < 0.0))
         # a point that is so large is on its way to infinity
         most = ESCAPED * (1.0 + np.abs(1.0 / z))
         for (rank, _), w in zip(self._ranks, self._own(at), strict=True):
@@ -225,18 +247,26 @@ class FreeProduct(Convolution):
         )
         return np.unique(np.concatenate([fine, coarse]))
 
+    @cached_property
+    def _peaks(self) -> list[float]:
+        """Points where the law has an edge at which its density is infinite."""
+        peaks = [part.peak for part, _ in self.parts if isinstance(part, Chart)]
+        return [at for at in peaks if at is not None] if self.total == 1.0 else []
+
     def _looked_at(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where a density that atoms stand for reaches 0 the product does, without gaps; none are beside a
-        point where it is infinite.
-        """
-        x, there = super()._looked_at(grid)
-        if self.total == 1.0:
-            peaks = [part.peak for part, _ in self.parts if isinstance(part, Chart)]
-            for at in filter(None, peaks):
-                there |= np.abs(x - at) < BESIDE * at
+        """Where a density that atoms stand for reaches 0 the product does, without gaps."""
+        beside = [at * (1.0 + sign * BESIDE) for at in self._peaks for sign in (-1.0, 1.0)]
+        x, there = super()._looked_at(np.unique(np.concatenate([grid, *beside, self._peaks])))
+        there = there & ~np.isin(x, self._peaks)
         if any(isinstance(part, Discrete) and part.reaches_zero for part, _ in self.parts):
             there = there | (x < FAINT * self.mean)
         return x, there
+
+    def _edges_between(self, empty: np.ndarray, full: np.ndarray) -> list[float]:
+        known = np.isin(empty, self._peaks)
+        made = empty.copy()
+        made[~known] = super()._edges_between(empty[~known], full[~known])
+        return [float(x) for x in made]
 
     def _unit(self, x: np.ndarray) -> Any:
         return x

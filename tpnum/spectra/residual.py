@@ -72,7 +72,9 @@ class Residual(Chart):
 
     @property
     def peak(self) -> float | None:
-        """Where that would be an atom, of a kernel of half of all mass."""
+        """Where that would be an atom, of a kernel of half of all mass: the density is infinite left of it,
+        and there is a gap to its right.
+        """
         return 1.0 / self.grown if self._kernel == 0.5 else None
 
     @cached_property

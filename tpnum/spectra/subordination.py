@@ -45,6 +45,10 @@ class Solved:
     top: np.ndarray
     points: list[np.ndarray]
 
+    def part(self, where: np.ndarray) -> Solved:
+        """The solutions at some z."""
+        return Solved(self.top[where], [w[..., where] for w in self.points])
+
     def replace(self, where: np.ndarray, by: Solved) -> None:
         """Put other solutions at some z."""
         self.top[where] = by.top
