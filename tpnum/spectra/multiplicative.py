@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.spectra.base import Atom, Measure, _pair_of_sides
-from tpnum.spectra.charts import Chart, Line
+from tpnum.spectra.base import Atom, Measure
+from tpnum.spectra.charts import Chart, Line, Rank, ranks
 from tpnum.spectra.closed import Discrete, above
 from tpnum.spectra.subordination import (
     DESCENT,
@@ -38,11 +38,16 @@ RAY = 8.0
 LOST = 1e-9
 """An imaginary part of z G that is none."""
 
-FALL, CAREFUL = 1e-2, 16.0
-"""A step on the way down on which it falls so far has gone astray: steps are made smaller then, to a part."""
+FALL, RISEN, CAREFUL = 1e-2, 1e-2, 16.0
+"""A step on the way down on which it falls so far, or that leads to the upper half-plane, has gone astray:
+steps are made smaller then, to a part.
+"""
 
-BESIDE = 5e-3
-"""Of such a point."""
+TOLD = 1e-12
+"""A relative distance that numbers tell."""
+
+BESIDE = np.geomspace(1e-10, 1e-2, 65)
+"""How near to an infinite density gaps are looked for."""
 
 FAINT = 1e-5
 """Of the mean: below, atoms in the place of a density leave gaps that it has not."""
@@ -82,16 +87,18 @@ class FreeProduct(Convolution):
         highs = [part.hull[1] / part.mean for part, _ in self.parts]
         return 8.0 * self.mean * (1.0 + self._spread) * float(max(highs))
 
+    @cached_property
+    def _ranks(self) -> list[tuple[Rank, np.ndarray]]:
+        return ranks(self.parts)
+
     def _start(self, z: np.ndarray) -> Solved:
         u = self.mean / (z - self.mean * (1.0 + self._spread))
-        points = [
-            part.start(u) if isinstance(part, Chart) else part.mean / u + part.second / part.mean
-            for part, _ in self.parts
-        ]
-        return Solved(1.0 + u, points)
+        return Solved(1.0 + u, [rank.start(u) for rank, _ in self._ranks])
 
     def _solve(self, z: np.ndarray, careful: float = 1.0) -> Solved:
         """Along a ray to the size of z, then along a circle to z itself: power laws are lines on this map."""
+        for peak in self._peaks:  # the edge itself is approached from the gap
+            z = np.where(np.abs(z - peak) < TOLD * peak, peak * (1.0 + TOLD), z)
         length = np.log(self._far / np.maximum(np.abs(z), 1e-305))
         last = np.angle(z)
         first = np.maximum(last, 0.5 * np.pi)
@@ -99,50 +106,52 @@ class FreeProduct(Convolution):
         at = self._start(self._far * np.exp(1j * first))
         for k in range(steps + 1):
             at = self._refined(self._far * np.exp(1j * first - (k / steps) * length), at, NEWTON, ROUGHLY)
-        part, strayed, before = 1.0, np.zeros(z.shape, dtype=bool), at.top.imag
-        while part > LOWEST:
+        lowest = LOWEST * self._beside(z)
+        part, strayed, before = 1.0, np.zeros(z.shape, dtype=bool), at.top.imag.copy()
+        live = np.flatnonzero(part > lowest)
+        while live.size:
             part /= DESCENT ** (1.0 / careful)
-            before = at.top.imag
-            at = self._refined(np.abs(z) * np.exp(1j * (last + part * (first - last))), at, NEWTON, ROUGHLY)
-            strayed |= np.abs(at.top.imag) < FALL * np.abs(before)
+            before[live] = at.top.imag[live]
+            way = np.abs(z[live]) * np.exp(1j * (last + part * (first - last))[live])
+            some = self._refined(way, at.part(live), NEWTON, ROUGHLY)
+            strayed[live] |= np.abs(some.top.imag) < FALL * np.abs(before[live])
+            strayed[live] |= some.top.imag > RISEN * np.abs(some.top)
+            at.replace(live, some)
+            live = live[part > lowest[live]]
         found = self._refined(z, at, FINAL, QUADRATIC)
         # beside a singularity the last step may lose the mass that stayed the same before it
         stayed = np.abs(at.top.imag) > DESCENT ** (-0.5 / careful) * np.abs(before)
         lost = stayed & (np.abs(found.top.imag) < LOST * np.abs(found.top))
-        points = [np.where(lost, a, b) for a, b in zip(at.points, found.points, strict=True)]
-        found = Solved(np.where(lost, at.top, found.top), points)
+        found.replace(lost, at.part(lost))
         if careful < CAREFUL and strayed.any():
             found.replace(strayed, self._solve(z[strayed], 4.0 * careful))
         return found
 
-    def _below(self, part: Measure, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        g, slope = _pair_of_sides(part._transform, w)
-        return w * g, g + w * slope
+    def _beside(self, z: np.ndarray) -> np.ndarray:
+        """How far points are from an infinite density, of their size, as far as numbers tell."""
+        made = np.ones(z.shape)
+        for at in self._peaks:
+            made = np.minimum(made, np.maximum(np.abs(z / at - 1.0), TOLD))
+        return made
 
-    def _lines(self, part: Measure | Chart, w: np.ndarray) -> Line:
-        if isinstance(part, Chart):
-            return part.lines(w)
-        value, slope = self._below(part, w)
-        tilt = 1.0 / (slope * w)
-        none = np.zeros(w.shape)
-        return Line(w, value, none, tilt, none, tilt)
-
-    def _moved(self, part: Any, w: np.ndarray, value: float) -> np.ndarray | None:
-        if not isinstance(part, Chart):
-            return super()._moved(part, w, value)
-        last = np.inf
-        for _ in range(FINAL):
-            line = part.lines(w)
-            step = _limited((line.rest + line.tilt * (self._top(value) - line.value)).real)
-            w, size = w * np.exp(step), float(np.max(np.abs(step)))
-            if size <= 4e-16 or last <= size <= 1e-12:
-                break
-            last = size
-        return w if self._reached(self._value(part.lines(w).value[0]), value) else None
-
-    def _linear(self, part: Measure, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        value, slope = self._below(part, w)
-        return 1.0 / (value - 1.0), -slope / (value - 1.0) ** 2
+    def _along(self, value: float, at: Solved) -> Solved | None:
+        """By Newton's method for logarithms, as in `_step`."""
+        top, points = self._top(value), []
+        small = abs(top) < abs(top - 1.0)
+        for (rank, _), p in zip(self._ranks, at.points, strict=True):
+            last = np.inf
+            for _ in range(FINAL):
+                line = rank.lines(p)
+                rest, by, away, _ = _wanted(line, np.array([top]), small)
+                step = _limited((rest + by * away).real)
+                p, size = p * np.exp(step), float(np.max(np.abs(step)))
+                if size <= 4e-16 or last <= size <= 1e-12:  # to rounding, where steps fall no more
+                    break
+                last = size
+            if not all(self._reached(self._value(found), value) for found in rank.lines(p).value[:, 0]):
+                return None
+            points.append(p)
+        return Solved(np.array([top + 0j]), points)
 
     def _value(self, top: Any) -> Any:
         return 1.0 / (top - 1.0)
@@ -166,22 +175,22 @@ class FreeProduct(Convolution):
         bent = (1.0 - self.total) * tilt
         left = np.log(z) + (self.total - 1.0) * np.log(v / u)
         rules = []
-        for (part, t), w in zip(self.parts, at.points, strict=True):
-            line = self._lines(part, w)
-            own = np.where(small, line.value, line.value - 1.0)
-            away = np.log(np.where(small, v, u) / own)
-            bent = bent + t * own * line.tilt_w
-            left = left - t * (np.log(line.w) + line.rest_w + own * line.tilt_w * away)
-            rules.append((line.rest, own * line.tilt, away))
+        for (rank, t), p in zip(self._ranks, at.points, strict=True):
+            line = rank.lines(p)
+            rest, by, away, own = _wanted(line, v, small)
+            steep = own * line.tilt_w
+            bent = bent + np.sum(t * steep, axis=0)
+            left = left - np.sum(t * (np.log(line.w) + line.rest_w + steep * away[:, 0]), axis=0)
+            rules.append((rest, by, away))
         # logarithms of different sheets differ by whole turns
         left = left.real + 1j * _turned(left.imag)
         change = left / bent
         moved = np.abs(change)
         points = []
-        for w, (rest, by, away) in zip(at.points, rules, strict=True):
+        for p, (rest, by, away) in zip(at.points, rules, strict=True):
             step = rest + by * (change + away)
-            moved = np.maximum(moved, np.max(np.abs(step).reshape(-1, z.size), axis=0))
-            points.append(w * np.exp(_limited(step)))
+            moved = np.maximum(moved, np.max(np.abs(step), axis=(0, 1)))
+            points.append(p * np.exp(_limited(step)))
         grown = np.exp(_limited(change))
         return Solved(np.where(small, v * grown, 1.0 + u * grown), points), moved, bent / tilt
 
@@ -191,30 +200,28 @@ class FreeProduct(Convolution):
         return v / z, (slope - v / z) / z
 
     def _sound(self, z: np.ndarray, at: Solved) -> np.ndarray:
-        residual = self._step(z, at)[1]
-        good = np.isfinite(at.top) & (residual < 1e-6) & (at.top.imag <= 1e-7 * np.abs(at.top))
-        for (part, _), w in zip(self.parts, self._own(at), strict=True):
-            good &= (w.imag >= -1e-7 * np.abs(w)) & (
-                np.abs(w) < ESCAPED * (1.0 + np.abs(1.0 / z)) * part.mean
-            )
+        v, (_, residual, bent) = at.top, self._step(z, at)
+        good = np.isfinite(v) & (residual < 1e-6) & (v.imag <= 1e-7 * np.abs(v))
+        # z G falls in z outside all mass
+        real = (z.imag == 0.0) & (np.abs(v.imag) < LOST * np.abs(v))
+        good &= ~(real & ((v * (v - 1.0) / (bent * z)).real < 0.0))
+        # a point that is so large is on its way to infinity
+        most = ESCAPED * (1.0 + np.abs(1.0 / z))
+        for (rank, _), w in zip(self._ranks, self._own(at), strict=True):
+            good &= np.all((w.imag >= -1e-7 * np.abs(w)) & (np.abs(w) < most * rank.means), axis=0)
         return good
 
     def _own(self, at: Solved) -> list[np.ndarray]:
         """The w_l."""
-        return [
-            part.point(w) if isinstance(part, Chart) else w
-            for (part, _), w in zip(self.parts, at.points, strict=True)
-        ]
+        return [rank.point(p) for (rank, _), p in zip(self._ranks, at.points, strict=True)]
 
     def _potential(self, z: np.ndarray) -> np.ndarray:
         flat = z.reshape(-1)
         with np.errstate(all="ignore"):
             at = self.solve(flat)
             made = (self.total - 1.0) * np.log(np.conj(above(np.conj(at.top - 1.0))))
-            for (part, t), w in zip(self.parts, at.points, strict=True):
-                made = made + t * (
-                    part.potential(w) if isinstance(part, Chart) else part._potential(above(w))
-                )
+            for (rank, t), p in zip(self._ranks, at.points, strict=True):
+                made = made + np.sum(t * rank.potential(p), axis=0)
         return made.reshape(z.shape)
 
     @cached_property
@@ -240,18 +247,26 @@ class FreeProduct(Convolution):
         )
         return np.unique(np.concatenate([fine, coarse]))
 
+    @cached_property
+    def _peaks(self) -> list[float]:
+        """Points where the law has an edge at which its density is infinite."""
+        peaks = [part.peak for part, _ in self.parts if isinstance(part, Chart)]
+        return [at for at in peaks if at is not None] if self.total == 1.0 else []
+
     def _looked_at(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where a density that atoms stand for reaches 0 the product does, without gaps; none are beside a
-        point where it is infinite.
-        """
-        x, there = super()._looked_at(grid)
-        if self.total == 1.0:
-            peaks = [part.peak for part, _ in self.parts if isinstance(part, Chart)]
-            for at in filter(None, peaks):
-                there |= np.abs(x - at) < BESIDE * at
+        """Where a density that atoms stand for reaches 0 the product does, without gaps."""
+        beside = [at * (1.0 + sign * BESIDE) for at in self._peaks for sign in (-1.0, 1.0)]
+        x, there = super()._looked_at(np.unique(np.concatenate([grid, *beside, self._peaks])))
+        there = there & ~np.isin(x, self._peaks)
         if any(isinstance(part, Discrete) and part.reaches_zero for part, _ in self.parts):
             there = there | (x < FAINT * self.mean)
         return x, there
+
+    def _edges_between(self, empty: np.ndarray, full: np.ndarray) -> list[float]:
+        known = np.isin(empty, self._peaks)
+        made = empty.copy()
+        made[~known] = super()._edges_between(empty[~known], full[~known])
+        return [float(x) for x in made]
 
     def _unit(self, x: np.ndarray) -> Any:
         return x
@@ -259,7 +274,8 @@ class FreeProduct(Convolution):
     def _place(self, at: Solved) -> float:
         v = at.top[0].real
         z = (1.0 - self.total) * np.log(np.abs(v / (v - 1.0)))
-        z += sum(t * np.log(np.abs(w[0].real)) for (_, t), w in zip(self.parts, self._own(at), strict=True))
+        for (_, t), w in zip(self._ranks, self._own(at), strict=True):
+            z += np.sum(t * np.log(np.abs(w.real)))
         return float(np.exp(z))
 
 
@@ -270,5 +286,13 @@ def _turned(angle: np.ndarray) -> np.ndarray:
 
 def _limited(step: np.ndarray) -> np.ndarray:
     """A step of a logarithm, of at most 2."""
-    size = np.abs(step)
-    return np.where(size > 2.0, step * (2.0 / np.where(size > 0.0, size, 1.0)), step)
+    return step * (2.0 / np.maximum(np.abs(step), 2.0))
+
+
+def _wanted(line: Line, v: np.ndarray, small: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """How log p moves to a common value v: ``rest`` and so often ``by`` what log u, or log v where that is
+    ``small``, moves, first ``away``; and the u or v of each law, (laws, n).
+    """
+    own = np.where(small, line.value, line.value - 1.0)
+    away = np.log(np.where(small, v, v - 1.0) / own)
+    return line.rest, own[:, None] * line.tilt, away[:, None], own

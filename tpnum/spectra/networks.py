@@ -125,7 +125,7 @@ class _Task:
 
     def _stages(self, layers: Sequence[Layer], q: float) -> list[tuple[Layer, float, float]]:
         """The layers with the variance and the perturbation behind each, the input's first."""
-        if all(isinstance(x, (Dense, Activation, Identity)) for x in layers):
+        if all(map(_by_integrals, layers)):
             return self._chain(layers, q)
         width = next((x.out_dim for x in layers if isinstance(x, Dense)), _width(layers))
         first = Dense(width, W_std=1.0)
@@ -139,7 +139,7 @@ class _Task:
         ]
 
     def _chain(self, layers: Sequence[Layer], q: float) -> list[tuple[Layer, float, float]]:
-        """The same of weights and activations alone, by integrals of one dimension."""
+        """The same by integrals of one dimension."""
         made: list[tuple[Layer, float, float]] = [(Identity(), q, q)]
         for layer in layers:
             _, at, grown = made[-1]
@@ -149,6 +149,8 @@ class _Task:
             elif isinstance(layer, Activation):
                 f = _expectations(layer)
                 made.append((layer, float(f.second(at)), float("nan")))
+            elif (body := _body(layer)) is not None:
+                made.append((layer, at + self._chain(layers_of(body), at)[-1][1], float("nan")))
             else:
                 made.append((layer, at, grown))
         return made
@@ -189,16 +191,32 @@ class _Task:
         return factors
 
     def _residual(self, layer: Serial, q: float, place: str) -> Measure:
-        branches = layer.branches()
-        assert branches is not None
-        join, named = branches
-        bodies = [x for _, x in named if not isinstance(x, Identity)]
-        if not isinstance(join, FanInSum) or len(bodies) != 1 or len(named) != 2:
+        body = _body(layer)
+        if body is None:
             raise SpecError(f"{place}: a residual block is the sum of its input and one body")
-        inside = layers_of(bodies[0])
+        inside = layers_of(body)
         if not isinstance(inside[0], Dense) and not isinstance(inside[-1], Dense):
             raise SpecError(f"{place}: the body of a residual block begins or ends with a Dense")
         return _beside_one(self._of(inside, q, f"{place}.body."))
+
+
+def _body(layer: Layer) -> Layer | None:
+    """What a residual block adds to its input."""
+    branches = layer.branches() if isinstance(layer, Serial) else None
+    if branches is None:
+        return None
+    join, named = branches
+    bodies = [x for _, x in named if not isinstance(x, Identity)]
+    return bodies[0] if isinstance(join, FanInSum) and len(bodies) == 1 and len(named) == 2 else None
+
+
+def _by_integrals(layer: Layer) -> bool:
+    """Weights and activations, and residual blocks of these whose sum has independent parts."""
+    body = _body(layer)
+    if body is None:
+        return isinstance(layer, (Dense, Activation, Identity))
+    inside = layers_of(body)
+    return isinstance(inside[-1], Dense) and all(map(_by_integrals, inside))
 
 
 def _beside_one(body: Sequence[Factor]) -> Measure:

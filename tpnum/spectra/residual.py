@@ -17,8 +17,8 @@ from functools import cached_property
 
 import numpy as np
 
-from tpnum.spectra.base import Atom, Measure, _both_sides, _pair_of_sides
-from tpnum.spectra.charts import Chart, Line
+from tpnum.spectra.base import Atom, Measure, _both_sides
+from tpnum.spectra.charts import Chart, Line, Measures, Rank
 from tpnum.spectra.closed import FreePoisson
 
 LINE = 1e-12
@@ -31,13 +31,18 @@ GINIBRE = FreePoisson(1.0, 1.0)
 class Residual(Chart):
     """(1 + X)(1 + X)^T over its mean.  X X^T: the free product of laws of mean one, ``parts`` are pairs (law,
     how often), times ``scale`` and so many ``weights``, Gaussian W W^T of mean one.
-
-    A point is one of each law, where u = p G(p) - 1, and m.
     """
 
     def __init__(self, parts: Sequence[tuple[Measure, float]], scale: float, weights: int) -> None:
         self.parts, self.scale, self.weights = tuple(parts), scale, weights
-        self.total = sum(t for _, t in parts)
+
+    @property
+    def kind(self) -> object:
+        return self.weights, tuple(t for _, t in self.parts)
+
+    @staticmethod
+    def rank(charts: Sequence[Chart]) -> Rank:
+        return Residuals([chart for chart in charts if isinstance(chart, Residual)])
 
     @property
     def mean(self) -> float:
@@ -67,64 +72,93 @@ class Residual(Chart):
 
     @property
     def peak(self) -> float | None:
-        """Where that would be an atom, of a kernel of half of all mass."""
+        """Where that would be an atom, of a kernel of half of all mass: the density is infinite left of it,
+        and there is a gap to its right.
+        """
         return 1.0 / self.grown if self._kernel == 0.5 else None
 
     @cached_property
     def _kernel(self) -> float:
         return max((a.mass for part, _ in self.parts for a in part.atoms if a.at == 0.0), default=0.0)
 
+
+class Residuals(Rank):
+    """Residual blocks of as many weights and laws, each as often, side by side.
+
+    A point is one of each law, where u = p G(p) - 1, and m.
+    """
+
+    def __init__(self, blocks: Sequence[Residual]) -> None:
+        self.weights, self.times = blocks[0].weights, [t for _, t in blocks[0].parts]
+        self.total = sum(self.times)
+        self.laws = Measures(law for block in blocks for law, _ in block.parts)
+        self.scale = np.array([[block.scale] for block in blocks])
+        self.grown, self.means = 1.0 + self.scale, np.ones(self.scale.shape)
+        self._seconds = np.array([[law.second for law, _ in block.parts] for block in blocks])[:, :, None]
+
     def start(self, u: np.ndarray) -> np.ndarray:
-        inner = u * self.scale / self.grown
-        points = [1.0 / inner + part.second for part, _ in self.parts]
-        return np.stack([*points, 1.0 + inner / self.scale])
+        inner = (u * self.scale / self.grown)[:, None]
+        return np.concatenate([1.0 / inner + self._seconds, 1.0 + inner / self.scale[:, :, None]], axis=1)
+
+    def _inside(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """u of every law, and its slope in log p, (laws, k - 1, n)."""
+        own = p[:, :-1]
+        flat = own.reshape(-1, own.shape[-1])
+        value, slope = (x.reshape(own.shape) for x in self.laws.transform(flat))
+        return own * value - 1.0, own * (value + own * slope)
+
+    def _taken(self, x: np.ndarray) -> np.ndarray:
+        """The sum over all laws of a block, each as often as it is there."""
+        return np.asarray(sum(t * x[:, k] for k, t in enumerate(self.times)))
 
     def point(self, p: np.ndarray) -> np.ndarray:
-        value = p[0] * _pair_of_sides(self.parts[0][0]._transform, p[0])[0]
-        total = value - 1.0 + p[-1]
-        return total * total / (self._square(p, value - 1.0) * self.grown)
+        u = self._inside(p)[0][:, 0]
+        total = u + p[:, -1]
+        return total * total / (self._square(p, u) * self.grown)
 
     def _square(self, p: np.ndarray, u: np.ndarray) -> np.ndarray:
         """g^2 = u (1 + u) S(u), S a product of (1 + u) / (u p) and of 1 / (1 + u)."""
         made = u ** (1.0 - self.total) * (1.0 + u) ** (1.0 + self.total - self.weights) / self.scale
-        for (_, t), own in zip(self.parts, p[:-1], strict=True):
-            made = made / own**t
+        for k, t in enumerate(self.times):
+            made = made / p[:, k] ** t
         return np.asarray(made)
 
     def potential(self, p: np.ndarray) -> np.ndarray:
         """That of X X^T, a product, and log m; the imaginary part, from 0 to pi, up to whole turns."""
-        u = p[0] * _pair_of_sides(self.parts[0][0]._transform, p[0])[0] - 1.0
-        made = np.log(p[-1]) + (self.total + self.weights - 1.0) * np.log(u) + np.log(self.scale / self.grown)
+        u = self._inside(p)[0][:, 0]
+        made = np.log(p[:, -1]) + (self.total + self.weights - 1.0) * np.log(u)
+        made = made + np.log(self.scale / self.grown)
         if self.weights:
             made = made + self.weights * _both_sides(GINIBRE._potential, (1.0 + u) ** 2 / u)
         # on the line itself from above, whatever rounding says
-        points = np.where(np.abs(p.imag) > LINE * np.abs(p), p, p.real + 0j)
-        for (part, t), own in zip(self.parts, points[:-1], strict=True):
-            made = made + t * _both_sides(part._potential, own)
+        points = np.where(np.abs(p.imag) > LINE * np.abs(p), p, p.real + 0j)[:, :-1]
+        found = self.laws.potentials(points.reshape(-1, points.shape[-1])).reshape(points.shape)
+        made = made + self._taken(found)
         turned = made.imag - 2.0 * np.pi * np.round((made.imag - 0.5 * np.pi) / (2.0 * np.pi))
-        return made.real + 1j * np.clip(turned, 0.0, np.pi)
+        return np.asarray(made.real + 1j * np.clip(turned, 0.0, np.pi))
 
     def lines(self, p: np.ndarray) -> Line:
-        m, u, found = p[-1], 0.0, []
-        for (part, _), own in zip(self.parts, p[:-1], strict=True):
-            g, slope = _pair_of_sides(part._transform, own)
-            found.append((own * g - 1.0, own * g + own * own * slope))  # u and its slope in log p
-        u = found[0][0]
+        m = p[:, -1]
+        inside, bends = self._inside(p)
+        u = inside[:, 0]
         # dlog p = (du + u - u_k) / bend, dlog g^2 = steep du + more
+        aside, over = (u[:, None] - inside) / bends, 1.0 / bends
         steep = (1.0 - self.total) / u + (1.0 + self.total - self.weights) / (1.0 + u)
-        more = np.zeros(u.shape, np.complex128)
-        for (_, t), (own, bend) in zip(self.parts, found, strict=True):
-            steep, more = steep - t / bend, more - t * (u - own) / bend
+        steep = steep - self._taken(over)
+        more = -self._taken(aside)
         square, double = self._square(p, u), 2.0 * m - 1.0
         # dm = part du + missing, dv = du + dm
         part, missing = square * steep / double, (square * (1.0 + more) - m * m + m) / double
-        by, rest = 1.0 / (1.0 + part), -missing / (1.0 + part)  # du = by dv + rest
+        by = 1.0 / (1.0 + part)
+        rest = -missing * by  # du = by dv + rest
         total = u + m
         return Line(
             w=total * total / (square * self.grown),
             value=total,
-            rest=np.stack([*((rest + u - own) / bend for own, bend in found), (part * rest + missing) / m]),
-            tilt=np.stack([*(by / bend for _, bend in found), part * by / m]),
+            rest=np.concatenate(
+                [rest[:, None] * over + aside, ((part * rest + missing) / m)[:, None]], axis=1
+            ),
+            tilt=np.concatenate([by[:, None] * over, (part * by / m)[:, None]], axis=1),
             rest_w=-steep * rest - more,
             tilt_w=2.0 / total - steep * by,
         )

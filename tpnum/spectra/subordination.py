@@ -23,7 +23,7 @@ DESCENT = 3.0
 LOWEST = 1e-7
 """Of the imaginary part before the line itself, relative to the size of the law."""
 
-QUADRATIC, ROUGHLY = 1e-9, 1e-3
+QUADRATIC, ROUGHLY = 1e-9, 3e-2
 """A step of Newton's so small is followed by none, on the line and on the way to it."""
 
 NEWTON, FINAL = 4, 60
@@ -44,6 +44,10 @@ class Solved:
 
     top: np.ndarray
     points: list[np.ndarray]
+
+    def part(self, where: np.ndarray) -> Solved:
+        """The solutions at some z."""
+        return Solved(self.top[where], [w[..., where] for w in self.points])
 
     def replace(self, where: np.ndarray, by: Solved) -> None:
         """Put other solutions at some z."""
@@ -150,16 +154,23 @@ class Convolution(Measure):
         grid, there = self._looked_at(self._scanned(low, high))
         points = np.array([atom.at for atom in self.atoms])
         runs = np.flatnonzero(np.diff(np.concatenate([[0], there.view(np.int8), [0]])))
-        found = []
-        for begin, end in runs.reshape(-1, 2):
-            inside = grid[begin:end]
-            if all(np.min(np.abs(points - x), initial=np.inf) <= EQUAL * self.size for x in inside):
-                continue
-            with np.errstate(all="ignore"):
-                left = self._edge(grid[begin - 1], grid[begin]) if begin > 0 else low
-                right = self._edge(grid[end], grid[end - 1]) if end < grid.size else high
-            found.append((left, right))
-        return np.array(found).reshape(-1, 2)
+        spans = [
+            (begin, end)
+            for begin, end in runs.reshape(-1, 2)
+            if any(np.min(np.abs(points - x), initial=np.inf) > EQUAL * self.size for x in grid[begin:end])
+        ]
+        inner = [(grid[begin - 1], grid[begin]) for begin, _ in spans if begin > 0]
+        inner += [(grid[end], grid[end - 1]) for _, end in spans if end < grid.size]
+        with np.errstate(all="ignore"):
+            found = dict(zip(inner, self._edges_between(*np.array(inner).reshape(-1, 2).T), strict=True))
+        made = [
+            (
+                found[grid[begin - 1], grid[begin]] if begin > 0 else low,
+                found[grid[end], grid[end - 1]] if end < grid.size else high,
+            )
+            for begin, end in spans
+        ]
+        return np.array(made).reshape(-1, 2)
 
     def _looked_at(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points and whether the density is there, closer and closer where it is smallest: a gap may hide."""
@@ -191,20 +202,29 @@ class Convolution(Measure):
         """Points beyond all mass."""
         raise NotImplementedError
 
-    def _edge(self, empty: float, full: float) -> float:
-        """The edge between a point without density and one with: rescanned, then where dz/dtop = 0."""
+    def _edges_between(self, empty: np.ndarray, full: np.ndarray) -> list[float]:
+        """The edges between points without density and ones with: rescanned, then where dz/dtop = 0."""
+        if not empty.size:
+            return []
+        rows = np.arange(empty.size)
         for _ in range(RESCANS):
-            grid = np.linspace(empty, full, 24)
-            solved = self.solve(grid + 0j)
-            there = self._weight(grid, solved) >= GAP
-            first = int(np.argmax(there[1:])) + 1 if there[1:].any() else grid.size - 1
-            empty, full = float(grid[first - 1]), float(grid[first])
-        # outside, where all w are beyond the mass of their parts, towards the edge
-        outside, inside = (float(v) for v in self._value(solved.top[first - 1 : first + 1]).real)
-        points = [w[..., first - 1 : first].real + 0j for w in solved.points]
-        found = self._polish(Solved(solved.top[first - 1 : first], points), outside, inside, full)
-        slack = 40.0 * abs(full - empty) + 1e-9 * abs(full)
-        return found if abs(found - full) <= slack else 0.5 * (empty + full)
+            grid = np.linspace(empty, full, 24, axis=1)
+            solved = self.solve(grid.reshape(-1) + 0j)
+            there = (self._weight(grid.reshape(-1), solved) >= GAP).reshape(grid.shape)[:, 1:]
+            first = np.where(there.any(axis=1), np.argmax(there, axis=1), grid.shape[1] - 2)
+            empty, full = grid[rows, first], grid[rows, first + 1]
+            made, sure = [], True
+            for k, at in enumerate(rows * grid.shape[1] + first):
+                # outside, where all w are beyond the mass of their parts, towards the edge
+                outside, inside = (float(v) for v in self._value(solved.top[at : at + 2]).real)
+                points = [w[..., at : at + 1].real + 0j for w in solved.points]
+                found, root = self._polish(Solved(solved.top[at : at + 1], points), outside, inside)
+                sure &= root and min(empty[k], full[k]) <= found <= max(empty[k], full[k])
+                slack = 40.0 * abs(full[k] - empty[k]) + 1e-9 * abs(full[k])
+                made.append(found if abs(found - full[k]) <= slack else float(0.5 * (empty[k] + full[k])))
+            if sure:
+                break
+        return made
 
     def _weight(self, x: np.ndarray, at: Solved) -> np.ndarray:
         """The density in units of the law."""
@@ -250,13 +270,13 @@ class Convolution(Measure):
         """The common value from its form in `_linear`."""
         return value
 
-    def _polish(self, at: Solved, first: float, towards: float, z: float) -> float:
+    def _polish(self, at: Solved, first: float, towards: float) -> tuple[float, bool]:
         """From a point outside near an edge: the root of dz/dF by the secant rule, where z does not depend
-        on it.
+        on it, and whether it has been found.
         """
 
         def bent(made: Solved | None) -> float:
-            return np.nan if made is None else float(self._step(np.array([z + 0j]), made)[2][0].real)
+            return np.nan if made is None else float(self._step(np.array([1.0 + 0j]), made)[2][0].real)
 
         scale = max(abs(first), self._unity())
         near, value, here, place = at, bent(self._along(first, at)), first, self._place(at)
@@ -268,17 +288,17 @@ class Convolution(Measure):
                 # no real w: a part ends before, or F is 0 itself as at a hard edge
                 step *= 0.5
                 if abs(step) <= 1e-15 * scale:
-                    break
+                    return self._place(near), False
                 continue
             change, before = other - value, place
             near, value, here, place = after, other, here + step, self._place(after)
             # z is stationary at the edge: it stands still before the root does
             if not change or abs(place - before) <= 2e-16 * abs(place):
-                break
+                return place, True
             step = float(np.clip(-other * step / change, -0.1 * scale, 0.1 * scale))
             if abs(step) <= 1e-13 * scale:
-                break
-        return self._place(near)
+                return place, True
+        return place, False
 
     def _unity(self) -> float:
         """A small value of F (or 1/u) on the scale of the law."""

@@ -20,9 +20,11 @@ NEAR, POINTS = 1.6 + 1.0 / 1.6, 44
 """Twice the half-axis of the ellipse around a panel beyond which a sum over so many points is exact."""
 
 
-def of_atoms(z: np.ndarray, points: np.ndarray, masses: np.ndarray) -> Pair:
-    """sum mass / (z - point), and its slope."""
-    return _filled(cauchy.atoms, z, points, masses)
+def of_atoms(z: np.ndarray, points: np.ndarray, masses: np.ndarray, starts: np.ndarray | None = None) -> Pair:
+    """sum mass / (z - point), and its slope; of laws side by side z[l] with the atoms from starts[l] on."""
+    if starts is None:
+        starts = np.array([0, points.size])
+    return _filled(cauchy.atoms, z, points, masses, starts)
 
 
 def power_series(w: np.ndarray, coefs: np.ndarray) -> Pair:
