@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,35 @@ def test_counts_are_those_of_a_store(get, out) -> None:
     if out == "K.zarr":
         assert made.tiles == len(list(Path("K.zarr").rglob("receipts/*.json")))
         assert made.tile == tuple(tp.open(out).provenance["tile"])
+
+
+CASES: dict[str, tuple[nn.Layer, tuple[int, ...], dict[str, Any], dict[str, Any]]] = {
+    "batches": (
+        nn.serial(nn.Dense(8), nn.BatchNorm(), nn.Relu(), nn.Dense(1)), (6,),
+        {"batch_size": 3}, {"batch_size": 3},
+    ),
+    "padding": (
+        nn.serial(nn.Conv(8, (3,), padding="SAME"), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1)), (4, 2),
+        {"mask_constant": 9.0}, {"mask_constant": 9.0},
+    ),
+    "graphs": (
+        nn.serial(nn.Dense(8), nn.Relu(), nn.Aggregate(), nn.Flatten(), nn.Dense(1)), (4, 2),
+        {"pattern1": np.ones((5, 4, 4))}, {"pattern1": np.ones((30, 4, 4))},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_batches_padding_and_graphs_are_counted(case: str) -> None:
+    net, shape, planned, options = CASES[case]
+    made = tp.plan(net, shape, n=30, cores=1, out="K.zarr", **planned).store
+    x = np.random.default_rng(0).standard_normal((30, *shape))
+    if case == "padding":
+        x[3, 2:] = 9.0
+    tp.kernel(net, x, out="K.zarr", n_jobs=1, **options)
+    assert made.files == sum(path.is_file() for path in Path().rglob("*"))
+    assert made.tile == tuple(tp.open("K.zarr").provenance["tile"])
+    assert made.tiles == len(tp.open("K.zarr").missing) + len(list(Path("K.zarr").rglob("receipts/*.json")))
 
 
 @pytest.mark.slow

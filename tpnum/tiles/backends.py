@@ -189,10 +189,10 @@ def backend_of(backend: Any, scheduler: Any, n_jobs: int | None) -> Backend:
     )
 
 
-def is_remote(backend: Any, scheduler: Any) -> bool:
-    """Whether a call asks for something else than threads of this process."""
+def is_remote(backend: Any, scheduler: Any, around: bool = True) -> bool:
+    """Whether a call, or what is ``around`` it, asks for something else than threads of this process."""
     if backend is None and scheduler is None:
-        return _around() is not None
+        return around and _around() is not None
     return not (isinstance(backend, str) and backend == "threads") or scheduler is not None
 
 

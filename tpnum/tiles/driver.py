@@ -8,16 +8,16 @@ import numpy as np
 
 from tpnum.arguments import choice, flag, whole
 from tpnum.arguments import jobs as jobs_of
-from tpnum.ensemble.tile import Ensemble
-from tpnum.errors import InputError, LimitError
+from tpnum.errors import InputError
 from tpnum.evaluate.joint import BUDGET, RTOL, Account, accuracy
 from tpnum.lower.variances import Variances
 from tpnum.program import Program
 from tpnum.tiles import arguments, batches
 from tpnum.tiles.backends import is_remote
+from tpnum.tiles.beside import Beside
 from tpnum.tiles.elsewhere import kernel_elsewhere
 from tpnum.tiles.gradients.contracted import MORE, Against, asked_of, contracted
-from tpnum.tiles.gradients.derivatives import Derivatives, derivatives, plan_with_slopes
+from tpnum.tiles.gradients.derivatives import Derivatives, by_rules, derivatives, plan_with_slopes
 from tpnum.tiles.inputs import inputs_of, plan_of
 from tpnum.tiles.named import Kernels, WithError
 from tpnum.tiles.pool import one_blas_thread
@@ -28,7 +28,6 @@ from tpnum.tiles.stores.targets import on_disk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tpnum.evaluate.plan import Plan
     from tpnum.nn.base import Layer
     from tpnum.tiles.extras import Inputs
 
@@ -123,7 +122,8 @@ def kernel(
         Fixes the points of an ensemble, and with them the result, whatever the number of threads.
     error
         True: return a pair (kernel, error), the latter with a standard error for every entry.  Where nothing
-        is sampled it is what rounding and expectations over more than two Gaussians may have lost.
+        is sampled it is what rounding and expectations over more than two Gaussians may have lost, of a
+        matrix on disk tile by tile; there it lies beside the kernels, as "nngp_error" and "ntk_error".
     mask_constant
         Positions of x1 and x2 with a feature equal to it (NaN too) are masked: they are padding of examples
         that have fewer positions, as sequences of unequal length.  Every layer keeps them zero and hands the
@@ -139,7 +139,8 @@ def kernel(
         Nets without index axes are differentiated by compiled adjoints, at a few times the time of the
         kernel; convolutions, pooling, recurrences, attention with weights that are numbers of each input and
         functions that jump by the graph's rules read backwards, slower but alike however many names there are
-        (forwards, name by name, where an output has index axes and there is no ``against``).
+        (forwards, name by name, where an output has index axes and there is no ``against``).  On disk there
+        is a matrix for every name, as "ntk_wrt_W_std", and ``derivatives`` a tuple of them.
 
         With ``against`` also "x1" and "x2", the inputs.  The NTK of a net with kinks has no derivative where
         two inputs meet (within 1e-7 of their size): what does not exist there counts 0.  Padding has none.
@@ -177,26 +178,26 @@ def kernel(
     jobs = jobs_of(n_jobs)
     side = None if tile is None else whole(tile, "tile", 1)
     report = arguments.progress_of(progress)
-    _, paths = asked_of(net, wrt, against, kinds, diag)
+    names, paths = asked_of(net, wrt, against, kinds, diag)
     asked, most = accuracy(rtol, budget)
     number = whole(seed, "seed", 0)
     size = None if batch_size is None else whole(batch_size, "batch_size", 1)
     part = arguments.shard_of(shard)
     choice(symmetric, "symmetric", SIDES)
-    if on_disk(out) or is_remote(backend, scheduler):
-        with_error = True if flag(error, "error") else None
-        for name, given in (
-            ("wrt", wrt),
-            ("against", against),
-            ("error", with_error),
-        ):
-            if given is not None:
+    small = {"diag": flag(diag, "diag"), "against": against is not None}
+    if flag(error, "error") and (wrt is not None or against is not None):
+        raise InputError("error: derivatives and sums have none; leave wrt and against out, or error")
+    if size is not None and (wrt is not None or against is not None):
+        raise InputError(
+            "batch_size: kernels of batches have no derivatives or sums here; leave it or wrt and against out"
+        )
+    if on_disk(out) or is_remote(backend, scheduler, around=not any(small.values())):
+        for name, given in small.items():
+            if given:
                 raise InputError(
-                    f"{name}: it goes with matrices in memory, computed by threads; leave out= on disk and "
-                    "backend= alone"
+                    f"{name}: what is returned has no pairs of examples, and is computed here, into memory; "
+                    "leave out= on disk and backend= alone"
                 )
-        if flag(diag, "diag"):
-            raise InputError("diag: a diagonal is computed here, into memory; leave out and backend alone")
         return kernel_elsewhere(
             net,
             (x1, x2, mask_constant, pattern1, pattern2),
@@ -208,6 +209,8 @@ def kernel(
             most,
             number,
             size,
+            Beside(error, names),
+            isinstance(wrt, str),
             dict(
                 tile=side,
                 n_jobs=jobs,
@@ -220,24 +223,14 @@ def kernel(
                 progress=report,
             ),
         )
-    for name, given in (
-        ("resume", flag(resume, "resume")),
-        ("verify", flag(verify, "verify")),
-        ("shard", part),
-    ):
+    stores = {"resume": flag(resume, "resume"), "verify": flag(verify, "verify"), "shard": part is not None}
+    for name, given in stores.items():
         if given:
             raise InputError(f'{name}: it goes with out= on disk, as in out="K.zarr"')
     first, second = inputs_of(net, x1, x2, mask_constant, pattern1, pattern2)
-    if flag(diag, "diag") and second is not None:
+    if diag and second is not None:
         raise InputError("diag: the diagonal is that of x1 with itself; leave x2 out")
-    if flag(error, "error") and (wrt is not None or against is not None):
-        raise InputError("error: derivatives and sums have none; leave wrt and against out, or error")
     if size is not None:
-        if wrt is not None or against is not None:
-            raise InputError(
-                "batch_size: kernels of batches have no derivatives or sums here; leave it or wrt and "
-                "against out"
-            )
         net, side = batches.program_of(net, first, size), batches.rows_of(side, size)
         first = batches.split(first, size, "x1")
         second = None if second is None else batches.split(second, size, "x2")
@@ -247,7 +240,7 @@ def kernel(
         return _sums(net, first, second, kinds, wrt, against, work, jobs, asked, most)
     plan = plan_of(net, first, second, kinds, most or BUDGET)
     if wrt is not None:
-        _known(plan)
+        by_rules(plan)
     n1 = len(next(iter(first.values())))
     n2 = n1 if second is None else len(next(iter(second.values())))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
@@ -260,7 +253,8 @@ def kernel(
         return {kind: batches.by_batches(array, plan.axes, diag) for kind, array in arrays.items()}
 
     call = Call(first, second, seen(outs), diag, side, jobs, report, asked, most, number)
-    lost = filled(plan, call, error)
+    lost, account = filled(plan, call, error)
+    account.warn()
     if error:
         errors = {kind: np.empty_like(array) for kind, array in outs.items()}
         for kind, array in seen(errors).items():
@@ -290,7 +284,7 @@ def _sums(
 ) -> Derivatives:
     """The kernel contracted with ``against``, and the derivatives of that."""
     names, paths = asked_of(net, wrt, against, kinds, False)
-    plan = _known(plan_of(net, first, second, kinds, budget or BUDGET))
+    plan = by_rules(plan_of(net, first, second, kinds, budget or BUDGET))
     both = first, second or first
     jets = plan_with_slopes(net, paths, both, kinds, MORE) if paths else plan.unrolled
     shape = *(len(next(iter(x.values()))) for x in both), *plan.axes[0], *plan.axes[1]
@@ -302,15 +296,6 @@ def _sums(
         total, each = contracted(jets, profiles, both, names, goal, dtype, jobs, variances)
     account.warn()
     return Derivatives(total, each[0] if isinstance(wrt, str) else tuple(each))
-
-
-def _known(plan: Plan | Ensemble) -> Plan:
-    """A plan by rules, which can be differentiated."""
-    if isinstance(plan, Ensemble):
-        raise LimitError(
-            f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here, leave wrt out"
-        )
-    return plan
 
 
 def _given(get: Any, kinds: tuple[str, ...], arrays: dict[str, np.ndarray]) -> Any:

@@ -11,7 +11,9 @@ import numpy as np
 
 from tpnum.errors import InputError
 from tpnum.tiles import arguments, batches
-from tpnum.tiles.named import Kernels
+from tpnum.tiles.beside import Beside, error_of, slope_of
+from tpnum.tiles.gradients.derivatives import Derivatives
+from tpnum.tiles.named import Kernels, WithError
 from tpnum.tiles.padding import all_sources, batched
 from tpnum.tiles.stores.npy_files import NpyFiles
 from tpnum.tiles.stores.runs import write
@@ -20,6 +22,8 @@ from tpnum.tiles.stores.targets import on_disk
 from tpnum.tiles.tasks import Job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tpnum.nn.base import Layer
     from tpnum.program import Program
 
@@ -35,20 +39,34 @@ def kernel_elsewhere(
     budget: int | None,
     seed: int,
     batch: int | None,
+    beside: Beside,
+    alone: bool,
     options: dict[str, Any],
 ) -> Any:
     """The kernels as `tpnum.kernel` returns them: `tpnum.open`'s of those on disk, else arrays.
 
-    ``inputs`` are x1, x2, mask_constant, pattern1 and pattern2.
+    ``inputs`` are x1, x2, mask_constant, pattern1 and pattern2; ``alone`` if derivatives are by one name that
+    is no tuple.  On disk the derivatives by several are a tuple of matrices.
     """
     job = job_on(net, kinds, dtype, inputs, options["tile"], batch, rtol, budget, seed)
+    job = replace(job, beside=beside)
+    single = isinstance(get, str)
     try:
-        made = (
-            _stored(job, out, options) if on_disk(out) else _arrays(job, out, isinstance(get, str), options)
-        )
+        made = _stored(job, out, options) if on_disk(out) else _arrays(job, out, single, options)
     finally:
         job.forget()
-    return made[get] if isinstance(get, str) else Kernels(kinds, [made[kind] for kind in kinds])
+
+    def given(found: Callable[[str], Any]) -> Any:
+        return found(get) if single else Kernels(kinds, [found(kind) for kind in kinds])
+
+    def slopes(kind: str) -> Any:
+        several = [made[slope_of(kind, name)] for name in beside.wrt]
+        return several[0] if alone else tuple(several) if on_disk(out) else np.stack(several)
+
+    kernels = given(made.__getitem__)
+    if beside.error:
+        return WithError(kernels, given(lambda kind: made[error_of(kind)]))
+    return Derivatives(kernels, given(slopes)) if beside.wrt else kernels
 
 
 def job_on(
@@ -74,7 +92,7 @@ def _stored(job: Job, out: Any, options: dict[str, Any]) -> dict[str, Any]:
     if isinstance(target, NpyFiles) and all(Path(path).exists() for _, path in target.paths):
         return {kind: np.load(path, mmap_mode="r") for kind, path in target.paths}
     stored = Stored(target, target.document() or {})
-    return {kind: stored[kind] for kind in job.kinds}
+    return {name: stored[name] for name in job.names}
 
 
 def _arrays(job: Job, out: Any, single: bool, options: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -82,10 +100,12 @@ def _arrays(job: Job, out: Any, single: bool, options: dict[str, Any]) -> dict[s
     for name in ("resume", "verify", "shard"):
         if options[name]:
             raise InputError(f'{name}: it goes with out= on disk, as in out="K.zarr"')
-    outs = arguments.outputs_of(out, job.kinds, job.shape(), job.dtype, single)
+    shape, beside = job.shape(), job.names[len(job.kinds) :]
+    outs = arguments.outputs_of(out, job.kinds, shape, job.dtype, single)
+    outs |= arguments.outputs_of(None, beside, shape, job.dtype, False)
     with tempfile.TemporaryDirectory(prefix="tpnum-") as folder:
         made = _stored(job, str(Path(folder, "K.npy")), options)
-        for kind, array in outs.items():
-            array[...] = made[kind]
+        for name, array in outs.items():
+            array[...] = made[name]
         made.clear()
     return outs

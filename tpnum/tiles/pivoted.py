@@ -15,9 +15,9 @@ Rows = Callable[[np.ndarray, np.ndarray], None]
 
 BLOCK = 256
 """Rows that are computed together."""
-HEIGHT = 128
+HEIGHT = 64
 """Of so many of them products are taken at a time."""
-SPARE = 3
+SPARE = 2
 """Examples that are looked at for each row of a block, at most."""
 LOOK = 8
 """Of so many entries of K that are computed one may be between examples that are only looked at."""
@@ -25,7 +25,7 @@ FAIR = 0.5
 """A pivot is taken if what is left at it is this much of what is left at all that were not looked at."""
 ROUNDING = 1e-13
 """Of the largest entry of the diagonal: what is left below that is rounding."""
-WIDTH = 2048
+WIDTH = 1024
 """Columns that stay in the cache from a product to the sum of its squares."""
 
 

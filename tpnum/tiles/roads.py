@@ -47,8 +47,14 @@ class Call:
         return Account(self.rtol or RTOL, self.budget or BUDGET)
 
 
-def filled(plan: Plan | Ensemble, call: Call, error: bool) -> dict[str, np.ndarray]:
-    """Fill the arrays on the road of their plan; how far every entry may be off, if that is wanted."""
+Errors = dict[str, np.ndarray]
+
+
+def filled(plan: Plan | Ensemble, call: Call, error: bool) -> tuple[Errors, Account]:
+    """Fill the arrays on the road of their plan; how far every entry may be off, if that is wanted.
+
+    And the account of errors, which has warned nobody yet.
+    """
     if isinstance(plan, Ensemble):
         return _by_samples(plan, call)
     try:
@@ -57,13 +63,12 @@ def filled(plan: Plan | Ensemble, call: Call, error: bool) -> dict[str, np.ndarr
         return _by_samples(Ensemble(plan.written, tuple(call.outs), str(why)), call)
 
 
-def _by_rules(plan: Plan, call: Call, error: bool) -> dict[str, np.ndarray]:
+def _by_rules(plan: Plan, call: Call, error: bool) -> tuple[Errors, Account]:
     """Fill the arrays by the rules; how far every entry may be off, if that is wanted."""
     account = call.account
     with one_blas_thread():
         profiles = _fill(plan, call, account)
-        account.warn()
-        return _lost(plan, profiles, call, account) if error else {}
+        return _lost(plan, profiles, call, account) if error else {}, account
 
 
 def _fill(plan: Plan, call: Call, account: Account) -> tuple[ProfileValues, ProfileValues]:
@@ -81,9 +86,7 @@ def _fill(plan: Plan, call: Call, account: Account) -> tuple[ProfileValues, Prof
     return profiles
 
 
-def _lost(
-    plan: Plan, profiles: tuple[ProfileValues, ProfileValues], call: Call, account: Account
-) -> dict[str, np.ndarray]:
+def _lost(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], call: Call, account: Account) -> Errors:
     """Standard errors: of replicates, beside the largest relative error of what has none.
 
     The latter, of anything that was computed, times (K(x, x) K(x', x'))^(1/2).
@@ -97,7 +100,7 @@ def _lost(
     return {kind: np.hypot(spread[kind], made[kind]).astype(made[kind].dtype) for kind in made}
 
 
-def _replicated(plan: Plan, call: Call) -> dict[str, np.ndarray]:
+def _replicated(plan: Plan, call: Call) -> Errors:
     """Standard errors by kernels of one replicate of points each, about the one of all of them.
 
     What is not linear in an average is farther off for fewer points; so these are, and errors not too small.
@@ -113,9 +116,7 @@ def _replicated(plan: Plan, call: Call) -> dict[str, np.ndarray]:
     return {kind: wide * np.sqrt(x) for kind, x in total.items()}
 
 
-def _relative(
-    plan: Plan, profiles: tuple[ProfileValues, ProfileValues], call: Call, part: float
-) -> dict[str, np.ndarray]:
+def _relative(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], call: Call, part: float) -> Errors:
     """A part of (K(x, x) K(x', x'))^(1/2)."""
     if call.diag:
         return {kind: part * out for kind, out in call.outs.items()}
@@ -132,7 +133,7 @@ def _relative(
     return made
 
 
-def _by_samples(plan: Ensemble, call: Call) -> dict[str, np.ndarray]:
+def _by_samples(plan: Ensemble, call: Call) -> tuple[Errors, Account]:
     """Fill the arrays by ensembles; the standard error of every entry."""
     sampling = Sampling(plan, call.account, call.rtol, call.seed)
     errors = {kind: np.zeros_like(out) for kind, out in call.outs.items()}
@@ -144,5 +145,4 @@ def _by_samples(plan: Ensemble, call: Call) -> dict[str, np.ndarray]:
             sinks = ArraySink(call.outs), ArraySink(errors)
             worker = SampledWorker(sampling, (call.first, call.second), *sinks, call.tile, jobs)
             run(worker, call.n_jobs, call.report)
-    sampling.account.warn()
-    return errors
+    return errors, sampling.account

@@ -7,6 +7,7 @@ import uuid
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,13 @@ from tpnum.law.threads import together
 from tpnum.lower.variances import Variances
 from tpnum.tiles import batches
 from tpnum.tiles.arguments import without_nan
+from tpnum.tiles.beside import Beside, Companions
 from tpnum.tiles.data import Source, saved
 from tpnum.tiles.extras import require_positions
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.inputs import plan_of
 from tpnum.tiles.pool import one_blas_thread
+from tpnum.tiles.roads import Call
 from tpnum.tiles.sampled import SampledWorker, Sampling
 from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import make_worker
@@ -61,6 +64,12 @@ class Job:
     batch: int | None = None
     kept: float = KEPT
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    beside: Beside = Beside()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the arrays that it makes: the kernels, then what is wanted beside them."""
+        return self.beside.names(self.kinds)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -81,26 +90,34 @@ class Job:
         return (*self.counts, *axes[0], *axes[1])
 
     def blocks(self, tile: Tile) -> dict[str, np.ndarray]:
-        """Arrays for a tile of every kind, to be filled: (rows, columns, *axes1, *axes2)."""
+        """Arrays for a tile by their names, to be filled: (rows, columns, *axes1, *axes2) each."""
         (*sizes,) = self.shape()
         sizes[:2] = (len(range(n)[part]) for n, part in zip(sizes, (tile.rows, tile.cols), strict=False))
-        return {kind: np.empty(sizes, self.dtype) for kind in self.kinds}
+        return {name: np.empty(sizes, self.dtype) for name in self.names}
 
     def pairs(self) -> int:
         """As many pairs of examples as one tile may have without taking long."""
         side = self.batch or 1
         one = Tile(slice(0, side), slice(0, side), False)
         with one_blas_thread():
-            return side**2 * _desk(self).worker(*self._inputs(one, self.blocks(one))).pairs
+            pairs = side**2 * _desk(self).worker(*self._inputs(one, self.blocks(one))).pairs
+            return _desk(self).companions.pairs(pairs) if self.beside else pairs
 
     def compute(self, tile: Tile) -> dict[str, np.ndarray]:
-        """A tile of every kind, its diagonal exact where it has one."""
+        """A tile of every array, its diagonal exact where it has one."""
         blocks = self.blocks(tile)
+        if self.beside.error:
+            with one_blas_thread():
+                _desk(self).fill_with_errors(*self._inputs(tile, blocks))
+            return blocks
         self.fill(tile, blocks)
+        if self.beside.wrt:
+            with one_blas_thread():
+                _desk(self).differentiate(tile, blocks)
         return blocks
 
     def fill(self, tile: Tile, blocks: dict[str, np.ndarray], jobs: int = 1) -> None:
-        """A tile into arrays, by some threads."""
+        """A tile of the kernels into arrays, by some threads."""
         with one_blas_thread():
             worker = _desk(self).worker(*self._inputs(tile, blocks))
             worker.prepare()
@@ -160,6 +177,12 @@ class _Desk:
         self.plan = plan_of(job.net, first, second, job.kinds, job.budget or BUDGET)
         self._line = next(iter(set(first) - given), "")
         """What the data line of a net is called, by which plans go."""
+        self._ones = first, second or first
+
+    @cached_property
+    def companions(self) -> Companions:
+        """Of the kernels, if any are wanted."""
+        return Companions(self.job.net, self.plan, self.job.kinds, self.job.beside, self._ones)
 
     def _read(self, side: int, rows: slice) -> dict[str, np.ndarray]:
         sources = self.job.first if side == 0 or self.job.second is None else self.job.second
@@ -189,7 +212,7 @@ class _Desk:
     def worker(self, tile: Tile, blocks: dict[str, np.ndarray]) -> Worker:
         """A worker for a tile, which fills blocks."""
         own = self.job.second is None and tile.rows == tile.cols
-        sink = ArraySink(blocks)
+        sink = ArraySink({kind: blocks[kind] for kind in self.job.kinds})
         made: Worker
         if isinstance(self.plan, Ensemble):
             sampling = Sampling(self.plan, self.account, self.job.rtol, self.job.seed)
@@ -204,6 +227,22 @@ class _Desk:
                 made.stop.set()
             self._workers.add(made)
         return made
+
+    def _call(self, tile: Tile, blocks: dict[str, np.ndarray]) -> Call:
+        """A tile as a matrix of its own."""
+        own = self.job.second is None and tile.rows == tile.cols
+        rows, cols = self._named(0, tile.rows), None if own else self._named(1, tile.cols)
+        return Call(rows, cols, blocks, False, None, 1, False, self.job.rtol, self.job.budget, self.job.seed)
+
+    def fill_with_errors(self, tile: Tile, blocks: dict[str, np.ndarray]) -> None:
+        """A tile of kernels and errors."""
+        made = self.companions.fill(blocks, self._call(tile, blocks))
+        with self._lock:
+            self.account.note(*made.worst)
+
+    def differentiate(self, tile: Tile, blocks: dict[str, np.ndarray]) -> None:
+        """A tile of derivatives."""
+        self.companions.differentiate(blocks, self._call(tile, blocks))
 
     def stop(self) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,12 @@ from tpnum.tiles.backends import NAMES
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.costs.kernel_plan import KernelPlan, Region, counted
 from tpnum.tiles.costs.trial import Trial
+from tpnum.tiles.data import Held
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.pool import one_blas_thread, thread_count
 from tpnum.tiles.sampled import SampledWorker
 from tpnum.tiles.stores.store_plan import store_plan
+from tpnum.tiles.tasks import Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from tpnum.lower.schedule import Level
     from tpnum.program import Program
     from tpnum.tiles.costs.tally import Tally
+    from tpnum.tiles.data import Source
     from tpnum.tiles.pool import Worker
 
 MOST = 1 << 40
@@ -114,10 +118,6 @@ def plan(
     )
     shapes = _shapes(shape)
     group = None if batch_size is None else whole(batch_size, "batch_size", 1, MOST)
-    if group is not None and out is not None:
-        raise InputError(
-            "batch_size: plans of matrices on disk do not count batches; leave one of the two out"
-        )
     if group is not None and (size or 0) % group:
         raise InputError(f"batch_size: {group} does not divide n = {size}; give a multiple")
     given = {} if mask_constant is None else {"mask": _masked(net, shapes, mask_constant)}
@@ -137,7 +137,7 @@ def plan(
         raise type(error)(f"shape: {rest}") from None
     store = None
     if size is not None and out is not None:
-        store = store_plan(net, shapes, kinds, work, size, threads or 1, out, backend)
+        store = store_plan(partial(_job, trial, group), work, size, threads or 1, out, backend)
     return KernelPlan(
         kinds,
         shapes[""] if "" in shapes else shapes,
@@ -193,6 +193,13 @@ def _sizes(sizes: Any, name: str) -> tuple[int, ...]:
     if prod(made) > MOST // 8:
         raise InputError(f"{name} is {shown(made)}: an example of that size does not fit into memory")
     return made
+
+
+def _job(trial: Trial, batch: int | None, count: int) -> Job:
+    """The tasks of random examples, whole batches of them where they come in batches."""
+    x = trial.inputs(-(-count // (batch or 1)))
+    sources: dict[str, Source] = {name: Held(array, "x") for name, array in x.items()}
+    return Job(trial.net, trial.kinds, trial.dtype, sources, None, batch=batch)
 
 
 # -- regions -----------------------------------------------------------------------------------------

@@ -85,14 +85,14 @@ class Trial:
         self.shapes = shapes = with_graphs(net, shapes, kinds)
         self._graphs = None if graphs is None else graphs_of(graphs, net, shapes.get("pattern"))
         self._inputs: tuple[int, dict[str, np.ndarray]] = (0, {})
-        x = self._data(1)
+        x = self.inputs(1)
         self.plan = plan_of(net, x, None, kinds)
         self.variances = OneForAll()
         self.features = sum(prod(shape) for shape in shapes.values())
         entries = prod(self.plan.axes[0]) * prod(self.plan.axes[1])
         self.bytes_per_pair = len(kinds) * entries * dtype.itemsize
 
-    def _data(self, count: int) -> dict[str, np.ndarray]:
+    def inputs(self, count: int) -> dict[str, np.ndarray]:
         """Random inputs, made once for the trials of a size that follow one another."""
         if self._inputs[0] != count:
             rng = np.random.default_rng(0)
@@ -121,7 +121,7 @@ class Trial:
 
     def worker(self, count: int) -> Worker:
         """The worker that the driver would choose for ``count`` examples."""
-        x = self._data(count)
+        x = self.inputs(count)
         plan = plan_of(self.net, x, None, self.kinds)
         if isinstance(plan, Ensemble):
             shape = (count, count, *plan.axes[0], *plan.axes[1])
@@ -179,7 +179,7 @@ class Trial:
 
     def _matrix(self, count: int) -> tuple[Worker, float, float]:
         """A worker, the seconds that it took to make, and those of all tiles."""
-        self._data(count)
+        self.inputs(count)
         started = time.thread_time()
         worker = self.worker(count)
         worker.prepare()
@@ -205,7 +205,7 @@ class Trial:
 
     def _traced(self, count: int) -> tuple[float, float]:
         """Bytes beside inputs and results that making a worker takes at most, and those that it holds."""
-        self._data(count)
+        self.inputs(count)
         results = self.bytes_per_pair * count * count
         kept: list[Worker] = []
 

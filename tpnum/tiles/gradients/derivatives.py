@@ -9,6 +9,7 @@ import numpy as np
 
 from tpnum import nn
 from tpnum.arguments import shown
+from tpnum.ensemble.tile import Ensemble
 from tpnum.errors import InputError, LimitError
 from tpnum.evaluate import labels
 from tpnum.evaluate.adjoints import PairAdjoints
@@ -63,6 +64,15 @@ def names_of(net: Any, wrt: Any) -> list[list[str]]:
         return [paths_of(net, name) for name in names]
     except InputError as problem:
         raise InputError(f"wrt: {problem}") from None
+
+
+def by_rules(plan: Plan | Ensemble) -> Plan:
+    """A plan by rules, which can be differentiated."""
+    if isinstance(plan, Ensemble):
+        raise LimitError(
+            f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here, leave wrt out"
+        )
+    return plan
 
 
 def plan_with_slopes(

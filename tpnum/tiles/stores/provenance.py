@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tpnum.arguments import shown
+from tpnum.ensemble.tile import Ensemble
 from tpnum.errors import StoreError, TpnumError
 from tpnum.program import Program
 from tpnum.tiles.data import digest
@@ -31,11 +32,12 @@ def provenance(job: Job, layout: Layout) -> dict[str, Any]:
         "program": [program.digest() for program in programs_of(job)],
         "data": data,
         **layout.document(),
-        "get": sorted(job.kinds),
+        "get": sorted(job.names),
         "dtype": job.dtype.name,
         "shape": list(job.shape()),
         "rtol": job.rtol,
         "budget": job.budget,
+        "seed": job.seed if isinstance(job.plan(), Ensemble) else None,
         "batch_size": job.batch,
     }
 
@@ -76,6 +78,7 @@ WORDS = {
     "shape": "in another shape",
     "rtol": "with another rtol",
     "budget": "with another budget",
+    "seed": "with another seed",
 }
 
 

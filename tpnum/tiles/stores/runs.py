@@ -58,7 +58,7 @@ def write(
 
     Raises `tpnum.tiles.scheduling.Paused` if ``stop`` has ended the run; what is finished stays.
     """
-    target = target_of(out, job.kinds)
+    target = target_of(out, job.names)
     _writable(target)
     if shard is not None and target.finished(job.shape(), job.dtype):
         return target  # by the other shards
@@ -68,7 +68,7 @@ def write(
     sides = _symmetric(job, target, symmetric)
     layout = None if known is None else layout_of(target, known)
     if layout is None:
-        layout = layouts.cut(job.kinds, job.shape(), job.dtype, job.pairs(), tile, sides, job.batch or 1)
+        layout = layouts.cut(job.names, job.shape(), job.dtype, job.pairs(), tile, sides, job.batch or 1)
     facts = provenance(job, layout)
     if known is None:
         _room(target, layout, layout.bytes())

@@ -15,19 +15,18 @@ import numpy as np
 from tpnum.errors import InputError, StoreError
 from tpnum.tiles.backends import in_a_fresh_process
 from tpnum.tiles.costs.stopwatch import least, seconds
-from tpnum.tiles.data import Held
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.stores import layout as layouts
 from tpnum.tiles.stores.npy_files import NpyFiles
 from tpnum.tiles.stores.runs import portable, work_apart
 from tpnum.tiles.stores.targets import on_disk, target_of
-from tpnum.tiles.tasks import Job
 
 if TYPE_CHECKING:
-    from tpnum.nn.base import Layer
-    from tpnum.program import Program
+    from collections.abc import Callable
+
     from tpnum.tiles.stores.layout import Layout
     from tpnum.tiles.stores.targets import Target
+    from tpnum.tiles.tasks import Job
 
 SMALL = 64
 """Examples of the smallest tile that is tried."""
@@ -84,35 +83,31 @@ class StorePlan:
 
 
 def store_plan(
-    net: Layer | Program,
-    shapes: dict[str, tuple[int, ...]],
-    kinds: tuple[str, ...],
-    dtype: np.dtype,
-    n: int,
-    cores: int,
-    out: Any,
-    backend: str,
+    job_of: Callable[[int], Job], dtype: np.dtype, n: int, cores: int, out: Any, backend: str
 ) -> StorePlan:
-    """Measure a task and its writing at the place of ``out``, and the start of a worker."""
+    """Measure a task and its writing at the place of ``out``, and the start of a worker.
+
+    ``job_of(count)`` is the job of so many examples, whole batches of them where they come in batches.
+    """
     if not on_disk(out):
         raise InputError('out: it must be a place on disk, as "K.zarr" or "K.npy"')
+    job = job_of(2 * SMALL)
+    kinds, step = job.kinds, job.batch or 1
     target = target_of(out, kinds)
     folder = Path.cwd() if target.path is None else target.path.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise StoreError(f"{target.name}: the directory {folder} does not exist or cannot be written")
-    job = Job(net, kinds, dtype, _random(shapes, 2 * SMALL, dtype), None)
     try:
-        plan = job.plan()
-        sides = layouts.FULL if plan.mirrored else layouts.WHOLE
-        shape = (n, n, *plan.axes[0], *plan.axes[1])
-        layout = layouts.cut(kinds, shape, dtype, job.pairs(), None, sides)
+        sides = layouts.FULL if job.plan().mirrored else layouts.WHOLE
+        shape = (n, n, *job.shape()[2:])
+        layout = layouts.cut(kinds, shape, dtype, job.pairs(), None, sides, step)
         start = _started(job, target, folder) if backend == "processes" else 0.0
     finally:
         job.forget()
     writing, bandwidth = _written(layout, folder, isinstance(target, NpyFiles))
     rows, cols = layout.grid
     tiles = rows * (rows + 1) // 2 if sides == layouts.FULL else rows * cols
-    across, diagonal = _computed(net, shapes, layout, min(PASSES, 2 / (rows + 1)))
+    across, diagonal = _computed(job_of, layout, step, min(PASSES, 2 / (rows + 1)))
     own = rows if sides == layouts.FULL else 0
     share = own / tiles
     filled = n * n / (rows * layout.height * cols * layout.width)  # the last tiles are smaller
@@ -138,7 +133,8 @@ def _started(job: Job, target: Target, folder: Path) -> float:
     """Processor seconds of a fresh process until it has done a small task."""
     portable(job, target)
     sides = layouts.FULL if job.plan().mirrored else layouts.WHOLE
-    few = layouts.cut(job.kinds, job.shape(), job.dtype, 1, 1, sides)
+    step = job.batch or 1
+    few = layouts.cut(job.kinds, job.shape(), job.dtype, 1, step, sides, step)
     with tempfile.TemporaryDirectory(prefix=".tpnum-", dir=folder) as place:
         name = "K.npy" if isinstance(target, NpyFiles) else "K.zarr"
         small = target_of(str(Path(place, name)), job.kinds)
@@ -151,23 +147,15 @@ def _timed(job: Job, target: Target, layout: Layout) -> float:
     return time.process_time()
 
 
-def _random(shapes: dict[str, tuple[int, ...]], count: int, dtype: np.dtype) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    made = {name: rng.standard_normal((count, *shape)) for name, shape in shapes.items()}
-    return {name: Held(x.astype(dtype), "x") for name, x in made.items()}
-
-
-def _computed(
-    net: Layer | Program, shapes: dict[str, tuple[int, ...]], layout: Layout, passes: float
-) -> tuple[float, float]:
+def _computed(job_of: Callable[[int], Job], layout: Layout, step: int, passes: float) -> tuple[float, float]:
     """Seconds of a tile off the diagonal and of one on it, of a smaller one where that takes long."""
-    side, dtype = min(SMALL, layout.height), np.dtype(layout.dtype)
+    side = min(-(-SMALL // step) * step, layout.height)
     while True:
-        job = Job(net, layout.kinds, dtype, _random(shapes, 2 * side, dtype), None)
+        job = job_of(2 * side)
         top, right = slice(0, side), slice(side, 2 * side)
         across, own = (partial(job.compute, Tile(top, cols, False)) for cols in (right, top))
         try:
-            job.compute(Tile(slice(0, 1), slice(0, 1), False))
+            job.compute(Tile(slice(0, step), slice(0, step), False))
             cold = seconds(across)
             warm, diagonal = min(cold, least(across)), least(own)
         finally:
