@@ -9,28 +9,32 @@ factors of a product have no component in common, and their moments are multipli
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from tpnum.ensemble.atoms import Atom
 from tpnum.ensemble.mixed import Mixed, View, Whole, opened, products
-from tpnum.kernels.accumulate import accumulate
+from tpnum.kernels.accumulate import TERMS, accumulate
 from tpnum.law.worklist import once
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tpnum.ensemble.atoms import Tables
     from tpnum.ensemble.mixed import Factor, Product, Value
 
     Factors: TypeAlias = tuple[Factor, ...]
+    Key: TypeAlias = tuple[int, int] | tuple[tuple[int, ...], tuple[int, ...]]
 
 ROOM = 1 << 28
 """Bytes of second moments given the points that are kept."""
 
 WIDE = 32
 """Members of a family beyond which its second moments are too many to have them at every point."""
+
+SEVERAL = 6
+"""Terms of a sum beyond which it is one factor: what is made of it would have as many terms and more."""
 
 MANY, CROWD = 256, 128
 """Terms of a sum beyond which it is one factor for up to so many members, and drawn for more."""
@@ -45,16 +49,18 @@ class Given:
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         self._number = 0
-        self._memo: dict[tuple[int, int], Made] = {}
+        self._memo: dict[Key, Made] = {}
         self._kept: dict[int, Factor] = {}
         self._means: dict[int, Made] = {}
         self._averages: dict[tuple[int, int], np.ndarray] = {}
         self._used = 0
 
     def short(self, value: Value) -> Value:
-        """A vector, a sum of too many terms as one factor, or drawn."""
-        if not isinstance(value, Mixed) or len(value.parts) <= MANY:
+        """A vector, a sum of many terms as one factor, or drawn if it has too many."""
+        if not isinstance(value, Mixed) or len(value.parts) <= SEVERAL:
             return value
+        if len(value.parts) <= MANY:
+            return self.whole(value)
         made = self.whole(value, CROWD)
         return value.points() if made is value else made
 
@@ -130,17 +136,36 @@ class Given:
         return total
 
     def _opened(self, first: Factors, last: Factors, n: int, m: int) -> Made:
-        """Of two products, the one factor that has components of several on the other side written out."""
-        for side, factors in enumerate((first, last)):
-            for k, factor in enumerate(factors):
-                if len(factor.groups) > 1:
-                    total = None
-                    for c, inner in opened(factor):  # type: ignore[arg-type]
-                        some = (*factors[:k], *inner, *factors[k + 1 :])
-                        made = self._products(*((first, some) if side else (some, last)), n, m)
-                        total = _plus(total, made, _right(c, n) if side else _left(c, m))
-                    return total
-        raise AssertionError("factors of a product have no component in common")
+        """Of two products, the one factor that has components of several on the other side written out.
+
+        That is a state of a recurrence most often, a sum with the state before it: what was made of that and
+        the same factors is kept.
+        """
+        key = tuple(map(self._place, first)), tuple(map(self._place, last))
+        return self._once(key, self._written_out, first, last, n, m)
+
+    def _place(self, factor: Factor) -> int:
+        """A number of a factor that is its own: factors that have one are kept."""
+        number = factor.number if isinstance(factor, Whole) else -id(factor)
+        self._kept[number] = factor
+        return number
+
+    def _written_out(self, first: Factors, last: Factors, n: int, m: int) -> Made:
+        left = [_meeting(factor, last) for factor in first]
+        right = [_meeting(factor, first) for factor in last]
+        total: Made = None
+        if max(left) > max(right):
+            k = left.index(max(left))
+            for c, inner in opened(first[k]):  # type: ignore[arg-type]
+                made = self._products((*first[:k], *inner, *first[k + 1 :]), last, n, m)
+                total = _plus(total, made, _left(c, m))
+        else:
+            k = right.index(max(right))
+            for c, inner in opened(last[k]):  # type: ignore[arg-type]
+                made = self._products(first, (*last[:k], *inner, *last[k + 1 :]), n, m)
+                total = _plus(total, made, _right(c, n))
+        self._used += 0 if total is None else total.nbytes
+        return total
 
     def mean(self, factor: Factor) -> Made:
         """E[h | points]."""
@@ -180,12 +205,14 @@ class Given:
             return table.between(p.ravel(), q.ravel()).reshape(*p.shape, *q.shape, 1)
         if not isinstance(a, Whole) or (isinstance(b, Whole) and b.number > a.number):
             return _swapped(self.between(b, a), len(b.shape))
-        key = a.number, b.number if isinstance(b, Whole) else -id(b)
-        self._kept[key[1]] = b
+        return self._once((self._place(a), self._place(b)), self._between, a, b)
+
+    def _once(self, key: Key, make: Callable[..., Made], *args: Any) -> Made:
+        """What is kept under a key, which is the latest now."""
         if key in self._memo:
             self._memo[key] = self._memo.pop(key)
             return self._memo[key]
-        return once(self._memo, key, self._between, a, b)
+        return once(self._memo, key, make, *args)
 
     def _between(self, a: Whole, b: Factor) -> Made:
         n, m = len(a.shape), len(b.shape)
@@ -205,8 +232,10 @@ def _accumulated(terms: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """The sum of products of (rows, points) and (rows, columns, points)."""
     shape = np.broadcast_shapes(*(x.shape for _, x in terms), *(_left(c, 1).shape for c, _ in terms))
     out = np.empty(shape)
-    for k, (c, x) in enumerate(terms):
-        accumulate(c, x, k == 0, out)
+    for k in range(0, len(terms), TERMS):
+        some = terms[k : k + TERMS]
+        padded = [*some, *[some[0]] * (TERMS - len(some))]
+        accumulate(*(array for term in padded for array in term), len(some), k == 0, out)
     return out
 
 
@@ -233,6 +262,12 @@ def _matched(
             clusters.append((groups, first, last))
     alone = [(first, last) for _, first, last in clusters if not (first and last)]
     return alone, [(first, last) for _, first, last in clusters if first and last]
+
+
+def _meeting(factor: Factor, others: Factors) -> tuple[int, int]:
+    """How many of the other side a factor may be correlated with, and how young it is; of one group, none."""
+    met = sum(bool(factor.groups & other.groups) for other in others) if len(factor.groups) > 1 else 0
+    return met, factor.number if isinstance(factor, Whole) else 0
 
 
 def _left(c: np.ndarray, m: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from tpnum.law.threads import Stop, together
 if TYPE_CHECKING:
     from tpnum.program import Program
 
-REPLICATES = 16
+REPLICATES = 8
 """Parts of an ensemble that know nothing of each other: their spread is what the error is told from."""
 
 LEAST = 1 << 5
@@ -32,8 +32,11 @@ ROWS = 1 << 10
 PILOT, FEW = 1 << 8, 1 << 8
 """Points that tell directions of so many Gaussians at most."""
 
-STATES, PART = 1 << 24, 1 << 10
-"""Second moments given the points of a replicate's states, of so many points."""
+STATES = 1 << 24
+"""Second moments given the points of one state with all others that a replicate may hold."""
+
+POINTS, MORE = 1 << 14, 1 << 15
+"""Points if no accuracy is asked for: of any program, and of recurrences, where they cost least of all."""
 
 ROOM = 1 << 24
 """Numbers that a replicate may hold of one family: beyond, there are more replicates, of fewer points."""
@@ -92,9 +95,20 @@ class Ensemble:
         Fewer where states of a recurrence have second moments at every point.
         """
         most = ROWS // self.members // 2
-        if self.text.linear and self.text.steps > 2:
-            most = min(most, math.isqrt(STATES // (PART * self.text.steps)) // self.members // 2)
+        if self.recurrent:
+            held = self.points // REPLICATES * self.text.steps
+            most = min(most, math.isqrt(STATES // held) // self.members // 2)
         return max(1, most)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether there are states of which some factors are never drawn."""
+        return bool(self.text.linear) and self.text.steps > 2
+
+    @property
+    def points(self) -> int:
+        """Points if no accuracy is asked for, and those at first if one is."""
+        return MORE if self.recurrent else POINTS
 
     @property
     def axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -160,7 +174,10 @@ class Ensemble:
         stop = stop or Stop()
         inputs = [len(next(iter(side.values()))) for side in (rows, cols) if side is not None]
         size = 1 << max(0, round(math.log2(points / REPLICATES)))
-        while size > 1 << 10 and size * self.members * sum(inputs) > ROOM:
+        family = self.members * sum(inputs)
+        while size > 1 << 10 and (
+            size * family > ROOM or (self.recurrent and size * self.text.steps * family**2 > STATES)
+        ):
             size //= 2
         size = max(size, LEAST)
         replicates = max(REPLICATES, points // size)
@@ -170,7 +187,7 @@ class Ensemble:
             split = len(next(iter(rows.values())))
             cols = None
 
-        few = self.members * sum(inputs) * self.text.steps <= FEW
+        few = family * self.text.steps <= FEW
         frame = self._frame(joint, cols, seed, stop) if few and self.text.steps > 2 else None
 
         def one(number: int) -> tuple[dict[str, np.ndarray], float]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._jit import kernel
+from tpnum.kernels._jit import reduction
 
 
-@kernel
+@reduction
 def hermite_sums(a, b, rho, degree, out, top):
     """Fill out and top (n, m) with sums of a b rho_1^i rho_2^j rho_3^k: of all degrees, of the last two.
 

@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     from tpnum.tiles.extras import Inputs
     from tpnum.tiles.sinks import Sink
 
-POINTS = 1 << 14
-"""Points of a tile if no accuracy is asked for, and those at first if one is."""
-
 GROWTH = 4
-"""They become so many times more, until the accuracy is there."""
+"""Points become so many times more, until the accuracy is there."""
 
 
 class Sampling:
@@ -32,8 +29,8 @@ class Sampling:
         self.plan, self.account, self.rtol, self.seed = plan, account, rtol, seed
 
     def __call__(self, rows: Inputs, cols: Inputs | None, jobs: int, stop: Stop) -> dict[str, Sampled]:
-        most = self.account.budget or POINTS
-        points = min(POINTS, most)
+        most = self.account.budget or self.plan.points
+        points = min(self.plan.points, most)
         while True:
             made = self.plan.sample(rows, cols, points, self.seed, jobs, stop)
             worst = max(made.values(), key=lambda one: one.relative)
