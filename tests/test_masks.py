@@ -102,6 +102,83 @@ def test_kernels_are_those_of_the_examples_without_their_padding(name):
                 np.testing.assert_allclose(found[i, j], truth, rtol=1e-12, err_msg=f"{get} {i} {j}")
 
 
+def states(activation, **more):
+    return nn.SimpleRnn(8, activation, 1.2, 0.9, 0.2, **more)
+
+
+def both_ways(**more):
+    branches = states(nn.Relu(), **more), states(nn.Relu(), reverse=True, **more)
+    return nn.serial(nn.FanOut(2), nn.parallel(*branches), nn.FanInConcat())
+
+
+RECURRENT = {
+    "last": nn.serial(nn.Dense(8, b_std=0.3), nn.Relu(), states(nn.Relu(), return_sequences=False)),
+    "first": nn.serial(states(nn.Erf(), return_sequences=False, reverse=True), nn.Dense(1)),
+    "stacked": nn.serial(
+        states(nn.Relu()), nn.LayerNorm(), states(nn.Relu()), nn.GlobalAvgPool(), nn.Dense(1)
+    ),
+    "both ends": nn.serial(both_ways(), both_ways(return_sequences=False), nn.Dense(1)),
+    "behind windows": nn.serial(
+        nn.Conv(8, (3,), padding="SAME"), nn.Relu(), states(nn.Tanh(), return_sequences=False), nn.Dense(1)
+    ),
+    "every": nn.serial(states(nn.Relu()), nn.Dense(1, b_std=0.1)),
+}
+ANYWHERE = ("last", "stacked")
+"""Nets that know of positions their order alone: padding may be anywhere, and they stay compiled."""
+
+
+@pytest.mark.parametrize(
+    "name, where",
+    [*((name, "end") for name in RECURRENT), ("first", "start"), *((name, "anywhere") for name in ANYWHERE)],
+)
+def test_recurrences_over_sequences_of_unequal_lengths_are_compiled(name, where, tmp_path):
+    """NNGP and NTK of the sequences themselves, in float32 too, and by tiles of a store."""
+    net, rng = RECURRENT[name], np.random.default_rng(12)
+    x, y = (rng.standard_normal((n, 5, 3)) for n in (2, 1))
+    for one, n in zip((*x, *y), (5, 2, 3), strict=True):
+        gone = {"start": slice(0, 5 - n), "end": slice(n, 5), "anywhere": rng.permutation(5)[n:]}[where]
+        one[gone] = PAD
+    made, road = kernels(net, x, y, get=BOTH, mask_constant=PAD)
+    own, _ = kernels(net, x, get=BOTH, mask_constant=PAD)
+    assert road == CELLS
+    kept = [[(one != PAD).all(axis=-1) for one in z] for z in (x, y)]
+    for get, kernel, matrix in zip(BOTH, made, own, strict=True):
+        for found, others, there in ((kernel, y, kept[1]), (matrix, x, kept[0])):
+            for i, j in np.ndindex(found.shape[:2]):
+                if others is x and j < i:
+                    continue
+                a, b = x[i, kept[0][i]], others[j, there[j]]
+                truth = tp.kernel(net, a[None], None if others is x and i == j else b[None], get=get)[0, 0]
+                block = found[i, j]
+                if block.ndim:
+                    assert not block[~kept[0][i]].any()
+                    assert not block[:, ~there[j]].any()
+                    block = block[np.ix_(kept[0][i], there[j])]
+                np.testing.assert_allclose(block, truth, rtol=1e-11, err_msg=f"{get} {i} {j}")
+    if name == "every":
+        for found, kernel in zip(
+            tp.kernel(net, x, y, get=BOTH, mask_constant=PAD, dtype="f4"), made, strict=True
+        ):
+            np.testing.assert_allclose(found, kernel, rtol=1e-5, atol=1e-6 * kernel.max())
+    if name == "first":  # whose first example is whole and says nothing of the others
+        stored = tp.kernel(net, x, y, get=BOTH, mask_constant=PAD, out=str(tmp_path / "K.npy"), n_jobs=1)
+        for found, kernel in zip(stored, made, strict=True):
+            np.testing.assert_allclose(found, kernel, rtol=1e-12)
+
+
+def test_a_recurrence_over_sequences_of_unequal_lengths_of_many_steps():
+    """No code is made per step: as long as it takes without padding."""
+    rng = np.random.default_rng(13)
+    x = rng.standard_normal((3, 300, 2))
+    x[1, 40:] = x[2, 299:] = PAD
+    net = nn.serial(states(nn.Relu(), return_sequences=False), nn.Dense(1))
+    made, road = kernels(net, x, get=BOTH, mask_constant=PAD)
+    assert road == CELLS
+    for get, found in zip(BOTH, made, strict=True):
+        truth = tp.kernel(net, x[:1], x[1:2, :40], get=get)[0, 0]
+        np.testing.assert_allclose(found[0, 1], truth, rtol=1e-12)
+
+
 SEEN = {
     "strides": [
         {"op": "Conv", "out_chan": 8, "filter_shape": [3], "strides": [2], "b_std": 0.2},

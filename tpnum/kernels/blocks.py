@@ -24,6 +24,40 @@ def collect(goal, row, column, place, source, weight):
 
 
 @kernel
+def deliver(out, corner, pairs, place, source, weight, more, symmetric, most):
+    """As `collect`, into a whole matrix (N1, N2, P, Q) from a ``corner`` on; is all of it finite?
+
+    ``place`` (P, Q) is where source (rows, cells, lanes) has the entries of two positions.  Of a symmetric
+    matrix pairs of a row and a column not before it are written, and their mirror images.  What is written
+    first is put there, ``more`` is added; ``most`` is the largest that is finite.
+    """
+    out, place, source = borrow(out), borrow(place), borrow(source)
+    row, column = corner
+    height, width = place.shape
+    turned = out.reshape((out.shape[0], out.shape[1], width, height)) if symmetric else out
+    bad = 0
+    for i in range(source.shape[0]):
+        r = row + i
+        start = max(0, r - column) if symmetric else 0
+        for first in range(start // LANES * LANES, pairs, LANES):
+            begin, end = max(first, start), min(first + LANES, pairs)
+            for top in range(0, height, LANES):
+                for left in range(0, width, LANES):
+                    for p in range(top, min(top + LANES, height)):
+                        for q in range(left, min(left + LANES, width)):
+                            k = place[p, q]
+                            for j in range(begin, end):
+                                value = weight * source[i, k, j]
+                                if more:
+                                    value += out[r, column + j, p, q]
+                                bad += not abs(value) <= most
+                                out[r, column + j, p, q] = value
+                                if symmetric and column + j > r:
+                                    turned[column + j, r, q, p] = value
+    return bad == 0
+
+
+@kernel
 def turn(block, out, top, start):
     """out[c, r, q, p] = block[r - top, c - start, p, q] of all columns c beyond their row r."""
     block, out = borrow(block), borrow(out)

@@ -18,7 +18,7 @@ from tpnum.errors import InputError, SpecError
 from tpnum.nn.arguments import read_sizes
 from tpnum.nn.base import Block, Features, Layer, no_layer
 from tpnum.program import Program
-from tpnum.program.lines import LinComb, Nonlin, Term
+from tpnum.program.lines import LinComb, Map, Nonlin, Term
 from tpnum.program.text import made_by
 
 if TYPE_CHECKING:
@@ -56,17 +56,19 @@ def program(
     masked: bool = False,
     batch_size: int | None = None,
     heads: list[Heads] | None = None,
+    padding: str = "",
 ) -> Program:
     """The program of a net on one example of ``shape`` = (spatial sizes .., channels), outputs declared.
 
     The input is the data ``u`` with channels ``d``.  ``masked``: positions that an example lacks are told by
     the known scalars ``mask``, 1 where it has them and 0 where the data is padding, which must be zero; every
-    layer keeps it zero, averages over the others and hands the mask on.  Graphs (`Aggregate`) are the known
-    scalars ``pattern``.  ``batch_size``: an example is a batch of so many, along the first axis ``batch`` of
-    the data and of all that is made of it, of which layers but `BatchNorm` know nothing.  A net that ends
-    concatenated has several outputs, each weighted by its share of the channels.  Attention of a fixed number
-    of heads, which has no Gaussian limit, is refused unless ``heads`` is a list, to which it is appended:
-    then its weights are known scalars, the law is that given these.
+    layer keeps it zero, averages over the others and hands the mask on.  ``padding`` is where all examples
+    have theirs, along the one axis: at its "start" or its "end"; "" is anywhere.  Graphs (`Aggregate`) are
+    the known scalars ``pattern``.  ``batch_size``: an example is a batch of so many, along the first axis
+    ``batch`` of the data and of all that is made of it, of which layers but `BatchNorm` know nothing.  A net
+    that ends concatenated has several outputs, each weighted by its share of the channels.  Attention of a
+    fixed number of heads, which has no Gaussian limit, is refused unless ``heads`` is a list, to which it is
+    appended: then its weights are known scalars, the law is that given these.
     """
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Relu(), nn.Dense(1))")
@@ -83,7 +85,7 @@ def program(
     names = AXES.get(len(spatial)) or tuple(f"p{index}" for index in range(len(spatial)))
     axes = tuple(zip(names, spatial, strict=True))
     batch = () if batch_size is None else ((BATCH, whole(batch_size, "batch_size", 1, LONGEST)),)
-    to = Emitter(Program(), batch, heads)
+    to = Emitter(Program(), batch, heads, padding)
     data = Block(to.program.data("u", (*batch, *axes), channels="d"), channels)
     mask = to.program.scalars("mask", (*batch, *axes)) if flag(masked, "masked") else None
     x = to.run(net, Features((data,), axes, mask), "")
@@ -98,8 +100,10 @@ def program(
 class Emitter:
     """Appends a net's lines to ``program``; knows the path of the layer at work for its errors."""
 
-    def __init__(self, program: Program, batch: Axes = (), heads: list[Heads] | None = None) -> None:
-        self.program, self.batch, self.heads = program, batch, heads
+    def __init__(
+        self, program: Program, batch: Axes = (), heads: list[Heads] | None = None, padding: str = ""
+    ) -> None:
+        self.program, self.batch, self.heads, self._padding = program, batch, heads, padding
         self._steps: list[tuple[str, Layer]] = []
         self._count = 0
         self._widths: set[int] = set()
@@ -217,6 +221,16 @@ class Emitter:
     def masked(self, vectors: Sequence[Vector], mask: Scalar | None) -> Sequence[Vector]:
         """The vectors, made zero where masked."""
         return vectors if mask is None else [self.scale(vector, mask) for vector in vectors]
+
+    def padding(self, mask: Scalar | None) -> str:
+        """Where all examples have the padding of a mask: at the "start", at the "end", "" anywhere."""
+        name = "" if mask is None else mask.name
+        while name and name != "mask":
+            line = next(line for line in reversed(self.program.lines) if name in made_by(line))
+            taken = [row[0][0] for row in line.rows if row] if isinstance(line, Map) else []
+            kept = isinstance(line, Map) and line.index.gathers and len(taken) == line.index.count
+            name = line.operand if isinstance(line, Map) and kept and taken == sorted(taken) else ""
+        return self._padding if name else ""
 
     def count(self, mask: Scalar, axes: Iterable[str]) -> Scalar:
         """How many positions along ``axes`` are not masked, by a name that says which layer counts them."""

@@ -54,27 +54,37 @@ class Cell(Layer):
     ) -> Features:
         """The states of the scan, all zero at first; the first of them is what comes out.
 
-        ``step`` makes them of those before and of the slices of ``drives``; at masked steps they stay.
+        ``step`` makes them of those before and of the slices of ``drives``; at masked steps they stay.  Where
+        all these come first or last, they may as well be zero: before the first step they are, and behind
+        the last one nobody reads them but as the state of that.
         """
         axis, _ = x.axes[0]
-        mask = x.mask
+        mask, masked = x.mask, to.padding(x.mask)
         if self.reverse:
             drives = [drive.take(**{axis: slice(None, None, -1)}) for drive in drives]
             mask = None if mask is None else mask.take(**{axis: slice(None, None, -1)})
+            masked = {"start": "end", "end": "start"}.get(masked, "")
         with to.program.scan(*x.axes[0]) as loop:
             before = [loop.carry(to.cdc(self.out_dim)) for _ in range(states)]
             after = step(before, [loop.slice(drive) for drive in drives])
             if mask is not None:
                 here = loop.slice(mask)
-                after = [to.between(new, old, here) for new, old in zip(after, before, strict=True)]
+                after = [
+                    to.scale(new, here) if masked else to.between(new, old, here)
+                    for new, old in zip(after, before, strict=True)
+                ]
             for old, new in zip(before, after, strict=True):
                 loop.next(old, new)
-            result = loop.stack(after[0]) if self.return_sequences else loop.last(before[0])
+            every = self.return_sequences or masked == "end"
+            result = loop.stack(after[0]) if every else loop.last(before[0])
         if not self.return_sequences:
+            if mask is not None and masked == "end":
+                result = to.scale(result, mask - mask.shift("zero", **{axis: -1})).sum(axis)
             return Features((Block(result, self.out_dim),))
         if self.reverse:
             result = result.take(**{axis: slice(None, None, -1)})
-        (result,) = to.masked([result], x.mask)
+        if not masked:
+            (result,) = to.masked([result], x.mask)
         return Features((Block(result, self.out_dim),), x.axes, x.mask)
 
     def product(self, to: Emitter, state: Vector, dim: str) -> Vector:

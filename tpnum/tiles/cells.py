@@ -10,7 +10,7 @@ import numpy as np
 from tpnum.evaluate.blocks import dims, shape
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels._arrays import aligned
-from tpnum.kernels.blocks import collect
+from tpnum.kernels.blocks import collect, deliver
 from tpnum.law.threads import Stop
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.islands import IslandLevel, places_of
@@ -19,6 +19,7 @@ from tpnum.lower.regions import lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.grid import Tile, blocks, general_side, squares
+from tpnum.tiles.sinks import check_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -237,10 +238,8 @@ class CellWorker:
         per_row = 8 * buffer_places(programs, 1)[1]
         block = int(np.clip(BUFFERS // max(per_row, 1), 1, height))
         scratch = aligned(max(p.work_cells for p in programs) * self.lanes, self.work)
-        blocks = {
-            kind: np.zeros((height, width, *self.plan.axes[0], *self.plan.axes[1]))
-            for kind in self.sink.kinds
-        }
+        direct = self._direct()
+        blocks = {} if direct else self._blocks(height, width)
         buffers = np.zeros(block * per_row // 8 + 1)
         missed = np.zeros(block, np.int64)
         for piece in self.pieces(tile, block):
@@ -250,10 +249,61 @@ class CellWorker:
             missed[:] = 0
             for one in programs:
                 one.run(*piece.place, buffers, starts, scratch, missed, self.stop)
+            again = runs(missed[: high - low] > 0)
+            if direct:
+                self._deliver(direct, tile, piece, buffers, starts)
+                for begin, end in again:
+                    part = Tile(_inside(tile.rows, slice(low + begin, low + end)), _inside(tile.cols, piece.strip), tile.mirror)
+                    self.sink.put(part, self._general(part))
+                continue
             self._collect(blocks, buffers, starts, piece.rows, piece.strip)
-            for begin, end in runs(missed[: high - low] > 0):
+            for begin, end in again:
                 self._again(blocks, tile, slice(low + begin, low + end), piece.strip)
-        self.sink.put(tile, blocks)
+        if not direct:
+            self.sink.put(tile, blocks)
+
+    def _blocks(self, height: int, width: int) -> dict[str, np.ndarray]:
+        """Zeros for a tile of every kind."""
+        whole = height, width, *self.plan.axes[0], *self.plan.axes[1]
+        return {kind: np.zeros(whole) for kind in self.sink.kinds}
+
+    def _direct(self) -> list[tuple[str, np.ndarray, list[Entry]]]:
+        """The matrices that outputs of many positions are written to at once, none where they are not so."""
+        arrays = self.sink.arrays
+        if arrays is None or not (self.plan.axes[0] and self.plan.axes[1]):
+            return []
+        found = []
+        for kind, entries in self.plan.entries.items():
+            apart = any(i is not None for entry in entries for i in (*entry.rows, *entry.cols))
+            if not entries or apart or not arrays[kind].flags.c_contiguous:
+                return []
+            found.append((kind, np.asarray(arrays[kind]), [*entries]))
+        return found
+
+    def _deliver(
+        self,
+        direct: list[tuple[str, np.ndarray, list[Entry]]],
+        tile: Tile,
+        piece: Piece,
+        buffers: np.ndarray,
+        starts: Places,
+    ) -> None:
+        """The outputs' buffers into the matrices, and their mirror images."""
+        (low, high), sizes = piece.rows, [int(np.prod(axes)) for axes in self.plan.axes]
+        row, column = tile.rows.start + low, tile.cols.start + piece.strip.start
+        pairs = piece.strip.stop - piece.strip.start
+        for kind, out, entries in direct:
+            whole, most = out.reshape(*out.shape[:2], *sizes), float(np.finfo(out.dtype).max)
+            for k, entry in enumerate(entries):
+                node = self.schedule.outputs[id(entry.node)]
+                at, cells = starts[id(node)]
+                place = block_of(node, np.arange(cells), 0, (0, 1), slice(0, 1), 1).reshape(sizes)
+                source = buffers[at : at + cells * (high - low) * self.lanes]
+                source = source.reshape(high - low, cells, self.lanes)
+                how = float(entry.weight), k > 0, tile.mirror, most
+                if not deliver(whole, (row, column), pairs, place, source, *how):
+                    here = Tile(slice(row, row + high - low), slice(column, column + pairs), False)
+                    check_finite(whole[here.rows, here.cols], kind, here, out.dtype)
 
     def pieces(self, tile: Tile, block: int) -> Iterator[Piece]:
         """A tile strip by strip of columns, at most so many rows at a time."""

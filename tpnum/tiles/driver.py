@@ -20,6 +20,7 @@ from tpnum.tiles.gradients.contracted import MORE, Against, asked_of, contracted
 from tpnum.tiles.gradients.derivatives import Derivatives, by_rules, derivatives, plan_with_slopes
 from tpnum.tiles.inputs import inputs_of, plan_of
 from tpnum.tiles.named import Kernels, WithError
+from tpnum.tiles.packing import packed
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.roads import Call, filled
 from tpnum.tiles.stores.layout import SIDES
@@ -238,6 +239,7 @@ def kernel(
         if out is not None:
             raise InputError("out: with against= sums are returned and no matrix is filled; leave out alone")
         return _sums(net, first, second, kinds, wrt, against, work, jobs, asked, most)
+    first, second = packed(net, first, second)
     plan = plan_of(net, first, second, kinds, most or BUDGET)
     if wrt is not None:
         by_rules(plan)

@@ -14,7 +14,7 @@ from tpnum.nn.graphs import reader
 from tpnum.tiles.arguments import array_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tpnum.evaluate.profile import ProfileValues
 
@@ -35,6 +35,7 @@ def unpadded(x1: Any, x2: Any, mask_constant: Any) -> tuple[Any, Any, list[np.nd
     return arrays[0], arrays[1] if len(arrays) > 1 else None, masks if some else []
 
 
+ENDS = "start", "end"
 LAYERS = (
     "it is for nets of layers; a Program declares p.scalars(name, axes) and takes their numbers by name, in "
     "the dict of its data"
@@ -85,6 +86,19 @@ def unpadded_block(
     if padding.any():
         array = np.where(padding[..., None], array.dtype.type(0.0), array)
     return array, 1.0 - padding
+
+
+def ends_of(mask: np.ndarray) -> set[str]:
+    """The ends of the one axis of a mask (N, positions) where all examples have all of their padding."""
+    if mask.ndim != 2:
+        return set()
+    steps = np.diff(mask, axis=1)
+    return {end for end, wrong in zip(ENDS, (steps < 0, steps > 0), strict=True) if not wrong.any()}
+
+
+def padding_of(masks: Iterable[np.ndarray]) -> str:
+    """Where all examples have their padding: at the "start" or the "end", "" where there is no such place."""
+    return min(set(ENDS).intersection(*map(ends_of, masks)), default="")
 
 
 def require_positions(profile: ProfileValues, start: int = 0) -> None:

@@ -51,14 +51,21 @@ def plan_of(
     x2: dict[str, np.ndarray] | None,
     kinds: tuple[str, ...],
     budget: int = BUDGET,
+    padding: str | None = None,
 ) -> Plan | Ensemble:
-    """The plan of a net or a program at the shapes of its inputs, which get its data lines' names."""
+    """The plan of a net or a program at the shapes of its inputs, which get its data lines' names.
+
+    ``padding`` is where all examples have theirs (`extras.padding_of`), by default those of these arrays.
+    """
     layers = isinstance(net, nn.Layer)
     shapes = [
         {name: array.shape[1:] for name, array in x.items() if not (layers and name == "pattern")}
         for x in (x1, x1 if x2 is None else x2)
     ]
-    programs, plan = _planned(net, shapes, kinds, budget)
+    if padding is None:
+        masks = [x["mask"] for x in (x1, x2) if layers and x and "mask" in x]
+        padding = extras.padding_of(masks) if masks else ""
+    programs, plan = _planned(net, shapes, kinds, budget, padding)
     _name_data(programs[0], x1, "x1", net)
     if x2 is not None:
         _name_data(programs[1], x2, "x2", net)
@@ -81,9 +88,10 @@ def _planned(
     shapes: list[dict[str, tuple[int, ...]]],
     kinds: tuple[str, ...],
     budget: int = BUDGET,
+    padding: str = "",
 ) -> tuple[tuple[Program, Program], Plan | Ensemble]:
     plans = _plans if _is_hashable(net) else _plans.__wrapped__
-    return plans(net, tuple(tuple(one.items()) for one in shapes), kinds, budget)
+    return plans(net, tuple(tuple(one.items()) for one in shapes), kinds, budget, padding)
 
 
 @lru_cache(maxsize=32)
@@ -92,10 +100,11 @@ def _plans(
     shapes: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...],
     kinds: tuple[str, ...],
     budget: int = BUDGET,
+    padding: str = "",
 ) -> tuple[tuple[Program, Program], Plan | Ensemble]:
     """The program at either shape and their plan, which depend on nothing else."""
-    first = _program(net, shapes[0])
-    second = first if shapes[0] == shapes[1] else _program(net, shapes[1])
+    first = _program(net, shapes[0], padding)
+    second = first if shapes[0] == shapes[1] else _program(net, shapes[1], padding)
     try:
         return (first, second), make_plan((first, second), kinds, budget)
     except NoRule as why:
@@ -110,7 +119,7 @@ def _is_hashable(net: Layer | Program) -> bool:
     return True
 
 
-def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Program:
+def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ...], padding: str) -> Program:
     if isinstance(net, Program):
         return net
     if not isinstance(net, nn.Layer):
@@ -118,7 +127,7 @@ def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ..
     known = dict(shapes)
     if set(known) - {"mask"} != {""}:
         raise InputError("x1: a dict of arrays goes with a Program; a net of layers takes one array")
-    return nn.program(net, known[""], masked="mask" in known)
+    return nn.program(net, known[""], masked="mask" in known, padding=padding)
 
 
 def _name_data(program: Program, given: dict[str, np.ndarray], argument: str, net: Layer | Program) -> None:

@@ -50,7 +50,9 @@ class Padded(_Made):
 
 @dataclass(frozen=True)
 class Mask(Padded):
-    """The masks of examples: 0 at padding, 1 elsewhere."""
+    """The masks of examples: 0 at padding, 1 elsewhere; ``padding`` is where all inputs have theirs."""
+
+    padding: str
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,19 +95,23 @@ def all_sources(
     sides = [side for side in (first, second) if side is not None]
     if mask_constant is not None:
         constant = extras.constant_of(mask_constant)
-        if any([_is_padded(side[""], constant) for side in sides]):  # all of them are looked through
+        found = [_padding(side[""], constant) for side in sides]  # all of them are looked through
+        if not all(whole for whole, _ in found):
+            where = min(set.intersection(*(ends for _, ends in found)), default="")
             for side in sides:
                 inner = side[""]
-                side[""], side["mask"] = Padded(inner, constant), Mask(inner, constant)
+                side[""], side["mask"] = Padded(inner, constant), Mask(inner, constant, where)
     extras.add_graphs(first, second, pattern1, pattern2, lambda x, name: source_of(x, name, features=False))
     return first, second
 
 
-def _is_padded(source: Source, constant: float) -> bool:
-    """Whether any position is padding; an example that is nothing else is refused."""
+def _padding(source: Source, constant: float) -> tuple[bool, set[str]]:
+    """Whether no position is padding, and the ends where all of it is; examples without one are refused."""
     count, *rest = source.shape
-    rows, found = max(1, CHUNK // int(np.prod(rest))), False
+    rows, whole, ends = max(1, CHUNK // int(np.prod(rest))), True, set(extras.ENDS)
     for start in range(0, count, rows):
         block = source.read(slice(start, min(start + rows, count)))
-        found |= not extras.unpadded_block(block, source.name, constant, start)[1].all()
-    return found
+        mask = extras.unpadded_block(block, source.name, constant, start)[1]
+        whole = whole and bool(mask.all())
+        ends &= extras.ends_of(mask)
+    return whole, ends

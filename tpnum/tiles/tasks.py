@@ -174,7 +174,8 @@ class _Desk:
         for name, block in first.items():
             without_nan(block, 0, job.first[name].name)
         given = set(first)
-        self.plan = plan_of(job.net, first, second, job.kinds, job.budget or BUDGET)
+        padding = getattr(job.first.get("mask"), "padding", "")  # of all examples, not of these two alone
+        self.plan = plan_of(job.net, first, second, job.kinds, job.budget or BUDGET, padding)
         self._line = next(iter(set(first) - given), "")
         """What the data line of a net is called, by which plans go."""
         self._ones = first, second or first
