@@ -38,8 +38,8 @@ BUFFERS = 8 << 20
 ISLANDS = 256 << 20
 """The most of them, where whole blocks go from region to region."""
 WIDE = 64
-"""Column examples of a tile."""
-GRAIN = 1 << 26
+"""Column examples of a tile, as many as rows if these are fewer, but at least a strip."""
+GRAIN = 1 << 28
 """Cells of all pairs of a tile."""
 TASK = 1 << 32
 """Cells of all pairs of a task, half a minute or so."""
@@ -120,10 +120,11 @@ class CellWorker:
                 self.lanes //= 2
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
-        self.width = tile or max(WIDE, self.lanes)
-        self.slab = tile or self._together(probe)
         entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
-        deep = np.log2(min(GRAIN / cells, OUTPUT / (8 * entries)) / self.width)
+        fit = np.log2(max(1.0, min(GRAIN / cells, OUTPUT / (8 * entries))))
+        self.width = tile or max(min(WIDE, 1 << int(fit / 2)), self.lanes)
+        self.slab = tile or self._together(probe)
+        deep = fit - np.log2(self.width)  # rows of a tile share what is laid out of its columns
         self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
         mirrored = self.symmetric and plan.mirrored
         tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
