@@ -220,7 +220,7 @@ class _Sums(Tiles):
             self._write_tape(total)
         elif against.vector:
             self.tangents = self._tangents(total)
-        elif not self.inputs:
+        else:
             try:
                 self.cells = CellAdjoints(plan, profiles, variances, self.moving, total)
                 self.against = replace(against, alone=False)  # an example and itself are a pair like others
