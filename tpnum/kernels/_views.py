@@ -112,11 +112,12 @@ def _access(scope: str = "") -> tuple[Any, Any]:
     return get, put
 
 
-SCOPES = ("first", "second", "read")
-"""What a kernel changes, up to two registers, and what it reads alone."""
+SCOPES = ("first", "second", "third", "read")
+"""What a kernel changes, up to three registers, and what it reads alone."""
 
 get, put = _access()
 """array[place] of a flat array and array[place] = value, unchecked and never counted from the end."""
 get_first, put_first = _access("first")
 get_second, put_second = _access("second")
+get_third, put_third = _access("third")
 get_read, _ = _access("read")

@@ -17,12 +17,14 @@ import numpy as np
 
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
+from tpnum.kernels._sums import dotted, summed
 from tpnum.kernels._views import get, put, strip, table
+from tpnum.kernels.adjoints import bent_constants, bent_relu, data_cols, data_rows
 from tpnum.kernels.increments import constants, correlations, covariances, differences, gain, products, relu
 from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, expand, normal, product, scaled
 from tpnum.kernels.mixing import lowest, mix, reach
 from tpnum.kernels.piecewise import covariance
-from tpnum.kernels.reverse import bend, dotted, summed
+from tpnum.kernels.reverse import bend
 
 CHUNK, LONG = 16, 64
 """Cells that a stretch takes at a time: where it keeps values of its own, and where it keeps none."""
@@ -57,13 +59,16 @@ OPERATIONS = (
     "product",  # a <- r_i c_j b c, parameter p
     "rows",  # buffer n gains the sums of a, or of a b, over lanes, by row and its position
     "cols",  # buffer n gains a, by the column's position
+    "bent",  # adjoints a, b behind relu to those before it, from increments c and tangent kernel d as then
+    "data_rows",  # buffer n gains the products of a and the columns' data m, by row and its position
+    "data_cols",  # buffer n gains those of a and the row's data m, by the column's position
 )
 """In the order of their codes."""
 
 (
     DATA, GAIN, ZERO, COPY, RECALL, CROSS, COVARIANCE, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO,
     ADD_PRODUCT, ADD_OUTER, MULTIPLY, TIMES, FRESH, RELU, START, MIX, LOAD, STORE, PLAIN, BEND, PRODUCT, ROWS,
-    COLS,
+    COLS, BENT, DATA_ROWS, DATA_COLS,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 LAST_PADDED = COPY
@@ -111,14 +116,13 @@ def run(
     ``rows`` are the first, the last, how many there are in ``params``, and the columns V of the strip, a
     multiple of `tpnum.kernels._views.lanes`.
 
-    ``code`` (n, 8) rows (operation, a, b, c, p, n, space, flag), p a block of parameters; ``stretches``
-    (s, 5) begin, end and stop: operations on the cells of one space, then maps from there, which take every
-    line as soon as the lines that it reads are there; how many cells are taken at a time, one in a
-    recurrence; and whether only what the maps read of a single axis is needed.  ``registers`` (r, 2): where a
-    register begins in ``work``, in cells, and whether it holds one chunk only.  ``cells`` (4, *) are the
-    cells along single axes: row index, column index, place, whether
-    either index is of the padding.  ``missed`` counts, row by row, the strips that hold pairs which their
-    series miss.
+    ``code`` (n, 10) rows (operation, a, b, c, p, n, space, flag, d, m), p a block of parameters;
+    ``stretches`` (s, 5) begin, end and stop: operations on the cells of one space, then maps from there,
+    which take every line as soon as the lines that it reads are there; how many cells are taken at a time,
+    one in a recurrence; and whether only what the maps read of a single axis is needed.  ``registers``
+    (r, 2): where a register begins in ``work``, in cells, and whether it holds one chunk only.  ``cells``
+    (4, *) are the cells along single axes: row index, column index, place, whether either index is
+    of the padding.  ``missed`` counts, row by row, the strips that hold pairs which their series miss.
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components = borrow(components)
@@ -196,7 +200,8 @@ def run(
                         pb = (registers[rb, 0] - (low if registers[rb, 1] else 0)) * v if rb >= 0 else 0
                         pc = (registers[rc, 0] - (low if registers[rc, 1] else 0)) * v if rc >= 0 else 0
                         size, at_row, at_col = blocks[p, 0], blocks[p, 1], blocks[p, 2]
-                        if op == RELU or op == START or op == DATA or op == CROSS:  # cell by cell themselves
+                        alone = op == RELU or op == START or op == DATA or op == CROSS or op == BENT
+                        if alone:  # cell by cell themselves
                             at = space * places.shape[2] + low
                             here = strip(spots, at, high - low), strip(spots, at + side, high - low)
                             if op == DATA or op == CROSS:
@@ -210,8 +215,26 @@ def run(
                                     products(*given)
                                 continue
                             if n != fixed_for[0] or i != fixed_for[1]:
-                                constants(rk, ck, n, i, fixed)
+                                if op == BENT:
+                                    bent_constants(rk, ck, n, i, fixed)
+                                else:
+                                    constants(rk, ck, n, i, fixed)
                                 fixed_for = n, i
+                            if op == BENT:
+                                rd, to = code[k, 8], code[k, 9]
+                                pd = registers[rd, 0] - (low if registers[rd, 1] else 0) if rd >= 0 else 0
+                                beside = pb + low * v if rb >= 0 else -1
+                                bent_relu(
+                                    work, (pa + low * v, beside, pc + low * v, (pd + low) * v),
+                                    (*here, strip(spots, at + 3 * side, high - low)), (rp, cp),
+                                    (at_row + i, size * height, height), (at_col, size * v), (rk, n, i),
+                                    code[k, 7], fixed, buffers,
+                                    (
+                                        starts[to, 0] + (i - first_row) * starts[to, 1], starts[to + 1, 0],
+                                        starts[to + 2, 0] + (i - first_row) * starts[to + 2, 1],
+                                    ),
+                                )  # fmt: skip
+                                continue
                             relu(
                                 work, pa + low * v, pb + low * v if rb >= 0 else -1,
                                 (*here, strip(spots, at + 3 * side, high - low)), (rp, cp),
@@ -299,6 +322,17 @@ def run(
                                 at = starts[n, 0] + col * v
                                 for t in range(v):
                                     put(buffers, at + t, get(buffers, at + t) + np.float64(a[t]))
+                            elif op == DATA_ROWS or op == DATA_COLS:
+                                line = code[k, 9]
+                                channels = sources[line, 0]
+                                if op == DATA_ROWS:
+                                    at = starts[n, 0] + (i - first_row) * starts[n, 1] + row * channels
+                                    other = sources[line, 2] + col * channels * v
+                                    data_rows(a, x2, other, channels, buffers, at)
+                                else:
+                                    at = starts[n, 0] + col * channels * v
+                                    other = sources[line, 1] + (i + row * height) * channels
+                                    data_cols(a, x1, other, channels, buffers, at)
                             elif op == STORE and places[3, space, m] < 16:
                                 at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
                                 for t in range(v):

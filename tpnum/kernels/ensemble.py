@@ -26,6 +26,7 @@ import numpy as np
 
 from tpnum.kernels._elementary import decay, decline
 from tpnum.kernels._jit import kernel, reduction
+from tpnum.kernels._sums import dotted
 from tpnum.kernels.draws import normals, quasi_normals
 
 BLOCK = 512
@@ -64,14 +65,6 @@ def _inner(y, width, left, right, sums):
             sums[i + 2, k + 1] += s21
             sums[i + 3, k] += s30
             sums[i + 3, k + 1] += s31
-
-
-@reduction
-def _dot(a, b):
-    total = 0.0
-    for s in range(a.size):
-        total += a[s] * b[s]
-    return total
 
 
 @kernel
@@ -189,7 +182,7 @@ def run(x, size, first, ops, rows, numbers, keys, sums):
                 _inner(y, width, one, two, sums[place : place + high * wide].reshape((high, wide)))
             elif kind == DOTS:
                 for i in range(n):
-                    sums[place + i] += _dot(y[one[i], :width], y[two[i], :width])
+                    sums[place + i] += dotted(y[one[i], :width], y[two[i], :width])
             elif kind == NORMALS:
                 for i in range(n):
                     normals(keys[place + i], first + b * BLOCK, work, y[one[i], :width])

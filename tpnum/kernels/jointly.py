@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._jit import kernel, reduction
+from tpnum.kernels._jit import kernel
+from tpnum.kernels._sums import dotted
 
 BLOCK = 128
 """Points that are gone over together: what is made of them stays in the first-level cache."""
@@ -136,14 +137,6 @@ def _subtract(constant, smooth, out):
         out[k] -= constant + smooth[k]
 
 
-@reduction
-def _dot(x, y):
-    total = 0.0
-    for k in range(x.shape[0]):
-        total += x[k] * y[k]
-    return total
-
-
 @kernel
 def residual_products(turned, z, b, floor, shares, constant, coefs, left, a, v, g, terms, f, cross, own):
     """Sums over points of products of residuals, E g g' at two windows without what polynomials say of it.
@@ -175,9 +168,9 @@ def residual_products(turned, z, b, floor, shares, constant, coefs, left, a, v, 
                 residual = borrow(g[j])
                 _subtract(constant[q, j], borrow(smooth[j]), residual)
                 for i in range(given.shape[0]):
-                    cross[p, i, j] += _dot(borrow(given[i]), residual)
+                    cross[p, i, j] += dotted(borrow(given[i]), residual)
                 for i in range(j + 1):
-                    own[p, i, j] += _dot(borrow(g[i]), residual)
+                    own[p, i, j] += dotted(borrow(g[i]), residual)
         for j in range(g.shape[0]):
             for i in range(j):
                 own[p, j, i] = own[p, i, j]

@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._jit import kernel, reduction
+from tpnum.kernels._jit import kernel
+from tpnum.kernels._sums import summed
 from tpnum.kernels.curves import partials
 from tpnum.kernels.gram import correlate_strip, mirror
 from tpnum.kernels.machine import BLOCK, both, collect, join, normal
@@ -111,24 +112,6 @@ def _spread(totals, a, b, active, rows, cols, i, j):
             v = cols[p, j : j + n]
             for k in range(n):
                 total[k] += v[k] * b[k]
-
-
-@reduction
-def summed(a):
-    """The sum of a strip."""
-    total = 0.0
-    for k in range(a.size):
-        total += a[k]
-    return total
-
-
-@reduction
-def dotted(a, b):
-    """The sum of the products of two strips."""
-    total = 0.0
-    for k in range(a.size):
-        total += a[k] * b[k]
-    return total
 
 
 @kernel

@@ -16,9 +16,11 @@ import numpy as np
 
 from tpnum.jets import slopes_of
 from tpnum.law import graph
+from tpnum.law.worklist import postorder
 from tpnum.lower.bends import BOTH, RULES, Call
 from tpnum.lower.builder import both, sides
 from tpnum.lower.forms import spelled
+from tpnum.lower.loops import GATHERING
 from tpnum.lower.network import grid_of
 from tpnum.lower.numbers import Number, positions
 from tpnum.lower.program import Program
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
     Profiles = tuple[ProfileValues, ProfileValues]
 
-EFFECTS = ("store", "give", "rows", "cols", "keep")
+EFFECTS = ("store", "give", "keep", *GATHERING)
 """Operations that are there for what they leave behind."""
 
 
@@ -56,16 +58,19 @@ class Asked(NamedTuple):
 
 
 class Channel(NamedTuple):
-    """Where sums of an adjoint on a grid belong: to coefficients with ``slopes``, or to a quantity.
+    """Where sums of an adjoint on a grid belong, ``size`` numbers of every row (side 0) or column (1).
 
-    With ``log`` it is the adjoint of half the logarithm of that quantity.
+    To coefficients with ``slopes``, to a data ``line``, to a quantity, or, with ``log``, to half the
+    logarithm of that quantity; without any of them to nobody.
     """
 
     grid: Grid
     side: int
-    slopes: np.ndarray | None
-    node: graph.Profile | None
-    log: bool
+    size: int
+    slopes: np.ndarray | None = None
+    line: str = ""
+    node: graph.Profile | None = None
+    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,17 +84,23 @@ class CellCall(Call):
         return self.q
 
 
-class Unfused(Relus):
-    """Every relu by itself: the way back reads what is in between."""
+def direction(step: Rectified, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The derivatives of a relu's coefficients as multiples of one vector, None where there is none such.
 
-    def _match(self) -> dict[Key, Rectified]:
-        return {}
+    The vector, and the multiples of that of V in either source and of that of V' in the second.
+    """
+    slopes = np.array([slopes_of(coef, count) for coef in (step.coef, *step.coefs)])
+    size = np.abs(slopes).max(axis=1, initial=0.0)
+    if not size.any():
+        return np.zeros(count), np.zeros(3)
+    one = slopes[size.argmax()]
+    multiples = slopes @ one / (one @ one)
+    alike = np.abs(slopes - multiples[:, None] * one).max() <= 1e-14 * size.max()
+    return (one, multiples) if alike else None
 
 
 class Backwards(Selection):
     """The code of a level, forwards and back."""
-
-    fused = Unfused
 
     def __init__(self, level: Level, profiles: Profiles, dtype: np.dtype, asked: Asked):
         self.asked, self.moving = asked, asked.moving
@@ -100,18 +111,29 @@ class Backwards(Selection):
         self._roots_bars: dict[int, int] = {}
         self._bars: dict[int, int] = {}
         self._logs: dict[tuple[int, int], tuple[CellCall, Grid, int]] = {}
+        self._sources: dict[Key, int] = {}
         super().__init__(level, profiles, dtype)
+
+    def _relus(self) -> Relus:
+        """Those whose way back is one instruction too: coefficients move in one direction, if they do."""
+
+        def wanted(step: Rectified) -> bool:
+            return not step.others and direction(step, self.asked.parameters) is not None
+
+        return Relus(self.level, self._roots, self._prepared, wanted)
 
     def _run(self) -> None:
         super()._run()
-        order = self.level.network.order
+        order = self._order()
         first = {id(node.call): id(node) for node in reversed(order) if isinstance(node, graph.Dual)}
         own, loaded = (
             {id(root.node): root for root in roots} for roots in (self.level.roots, self.level.loaded)
         )
+        waiting = {id(step): {step.value, step.tangent} - {None} for step in self.relus.steps.values()}
         for node in reversed(order):
             if id(node) in own:
                 self._back_root(own[id(node)])
+                self._back_relus(own[id(node)], waiting)  # type: ignore[arg-type]
             elif id(node) in loaded and id(node) in self._roots_bars:
                 extra = ("buffer", id(node))
                 self.emit("give", self._roots_bars.pop(id(node)), grid=grid_of(node), p=-1, extra=extra)
@@ -120,6 +142,19 @@ class Backwards(Selection):
             if isinstance(node, graph.Dual) and first[id(node.call)] == id(node):
                 self._end_logs(node.call)
         self.code = _live(self.code)
+
+    def _order(self) -> list[graph.Pair]:
+        """All nodes, operands first; what goes into a relu comes before both roots that it makes."""
+        more: dict[int, list[graph.Pair]] = {}
+        for step in self.relus.steps.values():
+            more.setdefault(step.value[0], []).append(step.call.cov)
+            more[step.value[0]] += [step.inner] if step.inner is not None else []
+        before = {id(root.node): more.get(id(root), []) for root in self.level.roots}
+
+        def operands(node: graph.Pair) -> list[graph.Pair]:
+            return [*graph.operands(node), *before.get(id(node), [])]
+
+        return postorder(self.level.network.order, operands, id, ())
 
     def _store(self, root: Root) -> None:
         if self.asked.values:
@@ -210,7 +245,7 @@ class Backwards(Selection):
         if self.moving.profile(node):
             operands = (bar,) if side else (bar, -1)
             self.emit(("rows", "cols")[side], *operands, grid=grid, p=-1, n=len(self.channels))
-            self.channels.append(Channel(grid, side, None, node, log))
+            self.channels.append(Channel(grid, side, positions(grid, side), node=node, log=log))
 
     def _coefficient(self, slopes: np.ndarray, grid: Grid, *operands: int) -> None:
         """The end of one at a coefficient."""
@@ -219,7 +254,7 @@ class Backwards(Selection):
             one = self.product(grid, self._one(grid), *some) if some else -1
             pair = (one, last) if some else (last, -1)
             self.emit("rows", *pair, grid=grid, p=-1, n=len(self.channels))
-            self.channels.append(Channel(grid, 0, slopes, None, False))
+            self.channels.append(Channel(grid, 0, positions(grid, 0), slopes))
 
     def _back_root(self, root: Root) -> None:
         """Through the chains of a root to its atoms."""
@@ -246,6 +281,9 @@ class Backwards(Selection):
                     made = self.value_of("seed", grid=key, extra=(*key, id(root.node)))  # type: ignore
                 extra = ("map", "back", id(root), k)
                 made = self.value_of("mix", made, grid=key, extra=extra)  # type: ignore[arg-type]
+            if (id(root), k) in self.relus.steps:
+                self._sources[id(root), k] = made
+                continue
             for coef, atom in group.atoms:
                 self._back_atom(root, coef, atom, made, below)
 
@@ -264,6 +302,50 @@ class Backwards(Selection):
             self._bars[id(atom)] = self._more(self._bars.get(id(atom), -1), grid, number, bar)
         else:
             self.gain(atom, grid, number, bar)
+
+    def _back_relus(self, root: Root, waiting: dict[int, set[Key]]) -> None:
+        """Through the relus that a root has been the last to read."""
+        for k in range(len(root.groups)):
+            step = self.relus.steps.get((id(root), k))
+            if step is not None:
+                waiting[id(step)].discard((id(root), k))
+                if not waiting[id(step)]:
+                    self._bend(step)
+
+    def _bend(self, step: Rectified) -> None:
+        """From the adjoints of both sources that a relu makes to those of what it is of."""
+        call, grid = step.call, grid_of(step.call.cov)
+        first = self._sources.pop(step.value, -1)
+        second = self._sources.pop(step.tangent, -1) if step.tangent is not None else -1
+        if max(first, second) < 0:
+            return
+        source, norms = self._roots[id(call.cov)], call.cov.norms
+        found = direction(step, self.asked.parameters)
+        assert norms is not None
+        assert found is not None
+        one, multiples = found
+        own, inner, shift = self._inner(step) if second >= 0 else (False, -1, both(0.0))
+        lift = self.relus.bare.get(id(source), 0.0)
+        weights = step.scale * np.array([step.coef, *step.coefs, *multiples])
+        n = self.numbers.constant(
+            sides(lambda k: Number(1.0, (), ((norms[k], 1.0),))),
+            sides(lambda k: Number(float(np.sqrt(lift)), (), ((norms[k], -1.0),))),
+            shift,
+            *((Number(float(weight)), Number(1.0)) for weight in weights),
+        )
+        if first < 0:
+            first = self.value_of("zero", grid=grid)
+        made = self.emit(
+            "bent", first, second, self._registers[id(source)], inner,
+            p=self._roots_of(norms, grid), n=n, m=len(self.channels), grid=grid, flag=4 * own,
+        )  # fmt: skip
+        for side, var in enumerate(call.vars):
+            node = var if self.moving.profile(var) else None
+            self.channels.append(Channel(grid, side, positions(grid, side), node=node, log=True))
+        self.channels.append(Channel(grid, 0, 1, one))
+        self.gain(call.cov, grid, self._one(grid), made[0])
+        if second >= 0 and step.inner is not None:
+            self.gain(step.inner, grid, self._one(grid), made[1])
 
     def _back(self, node: graph.Pair, bar: int) -> None:
         """From the adjoint of a node that is no root to what it is of."""
@@ -286,9 +368,20 @@ class Backwards(Selection):
                 for part in spelled(node):
                     self._back_part(part, bar, grid)
             case graph.Gram():
-                raise Unsupported("the way back to data")
+                self._back_data(node, bar, grid)
             case _:
                 raise Unsupported(f"the way back through a {type(node).__name__} node")
+
+    def _back_data(self, node: graph.Gram, bar: int, grid: Grid) -> None:
+        """To the data of either side, times that of the other."""
+        ones = both(1.0)
+        key = node.data, *(one.key for one in ones)
+        self.sources[key] = node.data, ones
+        m = list(self.sources).index(key)
+        for side, (line, op) in enumerate(zip(node.data, ("data_rows", "data_cols"), strict=True)):
+            channels = self.profiles[side].data[line].shape[-1]
+            self.emit(op, bar, grid=grid, p=-1, n=len(self.channels), m=m)
+            self.channels.append(Channel(grid, side, channels * positions(grid, side), line=line))
 
     def _back_part(self, part: graph.Part, bar: int, grid: Grid) -> None:
         """The product rule."""
@@ -385,11 +478,10 @@ class BackwardsProgram(Program):
         return made
 
     def _size(self, buffer: Hashable) -> int:
-        """The cells of a buffer or of its adjoint; the positions of a channel."""
+        """The cells of a buffer or of its adjoint; the numbers of a channel."""
         match buffer:
             case ("adjoint", int() as node):
                 return self.layout.buffer_size(node)
             case ("rows" | "cols", int() as number):
-                channel = self.channels[number]
-                return positions(channel.grid, channel.side)
+                return self.channels[number].size
         return super()._size(buffer)

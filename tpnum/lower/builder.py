@@ -64,6 +64,9 @@ SLOTS = {
     "product": "wrr",
     "rows": "rr",
     "cols": "r",
+    "bent": "mmrr",
+    "data_rows": "r",
+    "data_cols": "r",
     "store_covariance": "r",
     "store_scaled": "r",
 }
@@ -75,7 +78,10 @@ The operations are those of `tpnum.kernels.cells` and of `tpnum.kernels.machine`
 
 @dataclass(frozen=True)
 class Instruction:
-    """An operation on values at the cells of a space; ``extra`` is a key of a space, map or buffer."""
+    """An operation on values at the cells of a space; ``extra`` is a key of a space, map or buffer.
+
+    Of what gathers sums n or m is the number of the first channel (`tpnum.lower.backwards`).
+    """
 
     op: str
     reads: tuple[int, ...]
@@ -85,6 +91,7 @@ class Instruction:
     grid: Grid
     flag: int = 0
     extra: tuple | None = None
+    m: int = 0
 
 
 class Builder:
@@ -143,10 +150,11 @@ class Builder:
         flag: int = 0,
         makes: int = 2,
         extra: tuple | None = None,
+        m: int = 0,
     ) -> tuple[int, int]:
         """Append an operation; the two values that it makes, or -1."""
         reads, made, results = made_by(SLOTS[op], operands, makes, self._value)
-        self.code.append(Instruction(op, reads, made, p, n, grid, flag, extra))
+        self.code.append(Instruction(op, reads, made, p, n, grid, flag, extra, m))
         return results
 
     def value_of(self, op: str, *operands: int, grid: Grid, **more: object) -> int:

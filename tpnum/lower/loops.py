@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 BUFFERED = ("load", "store", "seed", "give")
 """Operations that number cells in their own way."""
-SUMS = ("rows", "cols")
-"""Operations whose results no value holds."""
+SUMS = {"rows": "rows", "cols": "cols", "data_rows": "rows", "data_cols": "cols"}
+"""Operations whose results no value holds, and whether these are of rows or of columns."""
+GATHERING = (*SUMS, "bent")
+"""Operations that gather sums, for which every cell counts."""
 APART = ("mix", *BUFFERED)
 """Operations beside which values are kept for all cells."""
 ENDS = (*APART, "keep")

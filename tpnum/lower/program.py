@@ -149,7 +149,7 @@ class Program:
                 if own is not None and own.op in STEPS:
                     begun[3] = 1
             k += own is not None
-        self.code = np.array(rows or np.empty((0, 8)), np.int64).reshape(-1, 8)
+        self.code = np.array(rows or np.empty((0, 10)), np.int64).reshape(-1, 10)
         self.stretches = np.array(list(stretches.values()), np.int64).reshape(-1, 5)
         places, at = [], 0
         for kind_ in kinds:
@@ -165,12 +165,12 @@ class Program:
         ]
         self.spread = len(places) * max(at_once, default=1)
 
-    def _row(self, one: Any, near: Any, registers: tuple[int, int, int]) -> tuple[int, ...]:
+    def _row(self, one: Any, near: Any, registers: tuple[int, ...]) -> tuple[int, ...]:
         if one is None:
-            return (CODE["copy"], *registers, 0, 0, self.layout.spaces[near.grid], 0)
+            return (CODE["copy"], *registers, 0, 0, self.layout.spaces[near.grid], 0, -1, 0)
         if one.op == "recall":
             registers = (registers[0], self._states[one.extra], -1)
-        n = one.n
+        n, m = one.n, one.m
         if one.op in ("mix", "recall"):
             n = self.layout.maps[one.extra[1:]]
         elif one.op in ("load", "store"):
@@ -178,8 +178,11 @@ class Program:
         elif one.op in ("seed", "give"):
             n = self._buffer(("adjoint", one.extra[-1]))
         elif one.op in SUMS:
-            n = self._buffer((one.op, one.n))
-        return (CODE[one.op], *registers, one.p, n, self.layout.spaces[self._space(one)], one.flag)
+            n = self._buffer((SUMS[one.op], one.n))
+        elif one.op == "bent":
+            m = [self._buffer((kind, m + k)) for k, kind in enumerate(("rows", "cols", "rows"))][0]
+        a, b, c, d = (*registers, -1)[:4]
+        return (CODE[one.op], a, b, c, one.p, n, self.layout.spaces[self._space(one)], one.flag, d, m)
 
     def _buffer(self, node: Hashable) -> int:
         if node not in self.buffer_nodes:

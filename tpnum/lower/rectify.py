@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 class RectifiedValues(Values):
     """Values of a level, relus among them done in one instruction (`tpnum.lower.relus`)."""
 
-    fused: type[Relus] = Relus
-
     def __init__(self, level: Level, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
         super().__init__(level.roots, level.loaded, profiles, dtype)
         self.level = level
-        self.relus = self.fused(level, self._roots, self._prepared)
+        self.relus = self._relus()
         self._parts: dict[Key, int] = {}
+
+    def _relus(self) -> Relus:
+        """The relus that are done in one instruction."""
+        return Relus(self.level, self._roots, self._prepared)
 
     def _source(self, root: Root, k: int, out: int) -> int:
         if (id(root), k) not in self.relus.steps:
@@ -103,18 +105,7 @@ class RectifiedValues(Values):
         self._flush(source)
         value, lift = self._registers[id(source)], self.relus.bare.get(id(source), 0.0)
         alpha = float(np.sqrt(step.coef * step.scale))
-        op, t, shift = "relu", -1, both(0.0)
-        if step.tangent is not None:
-            inner = self._root(step.inner)
-            assert inner is not None
-            if inner is source:
-                op, shift = "first", here
-            elif inner.held == "inc":
-                t = self._covariance(inner.node, grid)
-            else:
-                self._flush(inner)
-                t = self._registers[id(inner)]
-                shift = both(float(np.sqrt(self.relus.bare.get(id(inner), 0.0))))
+        first, t, shift = self._inner(step)
         up, slope = (float(np.sqrt(c * step.scale)) for c in step.coefs)
         n = self.numbers.constant(
             sides(lambda k: Number(alpha).times(here[k]).times(goal[k].inverse)),
@@ -124,10 +115,26 @@ class RectifiedValues(Values):
             sides(lambda k: Number(up).times(here[k])),
         )
         p = self._roots_of(norms, grid)
-        flag = int(not self.relus.positive(source)) + 2 * (step.held != "inc") + 4 * (op == "first")
-        operands = (value,) if op == "first" else (value, t)
+        flag = int(not self.relus.positive(source)) + 2 * (step.held != "inc") + 4 * first
+        op, operands = ("first", (value,)) if first else ("relu", (value, t))
         makes = 2 if step.tangent is not None else 1
-        first, second = self.emit(op, *operands, p=p, n=n, grid=grid, flag=flag, makes=makes)
-        self._parts[step.value] = first
+        one, two = self.emit(op, *operands, p=p, n=n, grid=grid, flag=flag, makes=makes)
+        self._parts[step.value] = one
         if step.tangent is not None:
-            self._parts[step.tangent] = second
+            self._parts[step.tangent] = two
+
+    def _inner(self, step: Rectified) -> tuple[bool, int, Pair]:
+        """Whether a relu's tangent kernel is its covariance, else its register, and what is added to that."""
+        source = self._roots[id(step.call.cov)]
+        inner = self._root(step.inner) if step.tangent is not None else None
+        if inner is None:
+            return False, -1, both(0.0)
+        if inner is source:
+            norms = source.node.norms
+            assert norms is not None
+            return True, -1, sides(lambda k: Number(1.0, (), ((norms[k], 1.0),)))
+        if inner.held == "inc":
+            return False, self._covariance(inner.node, grid_of(step.call.cov)), both(0.0)
+        self._flush(inner)
+        lift = self.relus.bare.get(id(inner), 0.0)
+        return False, self._registers[id(inner)], both(float(np.sqrt(lift)))

@@ -20,8 +20,8 @@ class Operation(Protocol):
 
 Op = TypeVar("Op", bound=Operation)
 
-Placed = tuple[int, int, int]
-"""Registers, -1 where there is none."""
+Placed = tuple[int, ...]
+"""Registers, three at least, -1 where there is none."""
 
 
 def made_by(
@@ -85,7 +85,7 @@ def allocate(
             elif made >= 0:
                 where[made] = fresh(made)
             places.append(where.get(made, where.get(read, -1)))
-        rows.append((one, one, (*places, -1, -1, -1)[:3]))  # type: ignore[arg-type]
+        rows.append((one, one, (*places, -1, -1, -1)[: max(3, len(places))]))
         mentioned = {v for v in (*one.reads, *one.makes) if v >= 0}
         kept_registers = {where[v] for v in mentioned if last[v] > k}
         done = {where[v]: until(v, k) for v in sorted(mentioned)}

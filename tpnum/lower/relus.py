@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tpnum.lower.forms import Atoms
 
     Prepare = Callable[[graph.DualCall, int], Prepared]
+    Wanted = Callable[["Rectified"], bool]
 
 Key: TypeAlias = tuple[int, int]
 """A root, by its identity, and the number of one of its groups."""
@@ -68,12 +69,14 @@ class Relus:
     """The relus of a level that are done in one instruction, and the constants that they add.
 
     ``steps`` are by the (root, group) that they make the source of, ``bare`` the constants that are left out
-    of roots that nobody else reads.
+    of roots that nobody else reads.  Steps that are not ``wanted`` are left to others.
     """
 
-    def __init__(self, level: Level, roots: dict[int, Root], prepare: Prepare):
+    def __init__(
+        self, level: Level, roots: dict[int, Root], prepare: Prepare, wanted: Wanted = lambda step: True
+    ):
         self.level, self.roots, self.prepare = level, roots, prepare
-        self.steps = self._match()
+        self.steps = {key: step for key, step in self._match().items() if wanted(step)}
         self.bare = self._bare()
 
     def _match(self) -> dict[tuple[int, int], Rectified]:

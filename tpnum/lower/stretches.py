@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tpnum.lower.loops import BUFFERED, SUMS
+from tpnum.lower.loops import BUFFERED, GATHERING
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -38,5 +38,5 @@ def only_mapped(code: list[Instruction], groups: list[int]) -> set[int]:
     home = {v: g for one, g in zip(code, groups, strict=True) if one.op != "mix" for v in one.makes if v >= 0}
     for one, group in zip(code, groups, strict=True):
         beyond = {home[v] for v in one.reads if v in home and (home[v] != group or one.op == "keep")}
-        found -= beyond if one.op not in (*BUFFERED, *SUMS) else beyond | {group}
+        found -= beyond if one.op not in (*BUFFERED, *GATHERING) else beyond | {group}
     return found

@@ -11,8 +11,7 @@ from tpnum.evaluate.plan import Entry
 from tpnum.evaluate.returns import Gathered
 from tpnum.kernels._arrays import aligned
 from tpnum.lower.backwards import Asked, BackwardsProgram
-from tpnum.lower.loops import SUMS
-from tpnum.lower.numbers import axes_of, inverse, positions
+from tpnum.lower.numbers import axes_of, inverse
 from tpnum.lower.regions import lanes, program
 from tpnum.lower.schedule import Level
 from tpnum.lower.turned import TurnedLayout
@@ -125,10 +124,11 @@ class CellAdjoints(CellWorker):
             own: Places = {}
             for name, cells in zip(one.buffer_nodes, one.buffer_sizes, strict=True):
                 kind = name[0] if isinstance(name, tuple) else ""
-                goal = own if kind in SUMS else shared
+                times = {"rows": rows, "cols": self.lanes}
+                goal = own if kind in times else shared
                 if name not in goal:
                     goal[name] = at, cells
-                    at += cells * {"rows": rows, "cols": self.lanes}.get(kind, rows * self.lanes)
+                    at += cells * times.get(kind, rows * self.lanes)
             found.append(own)
         return [shared | own for own in found], at
 
@@ -173,10 +173,9 @@ class _Sums:
             if isinstance(one, BackwardsProgram):
                 for channel in one.channels:
                     at = tile.cols if channel.side else tile.rows
-                    size = positions(channel.grid, channel.side)
-                    self.channels.append((k, channel, np.zeros((at.stop - at.start, size))))
+                    self.channels.append((k, channel, np.zeros((at.stop - at.start, channel.size))))
         self.names = [
-            (SUMS[channel.side], n)
+            (("rows", "cols")[channel.side], n)
             for one in programs
             if isinstance(one, BackwardsProgram)
             for n, channel in enumerate(one.channels)
@@ -203,17 +202,27 @@ class _Sums:
                 params += channel.slopes * total.sum()
                 continue
             node, side = channel.node, channel.side
-            assert node is not None
             profile, at = profiles[side], (self.tile.rows, self.tile.cols)[side]
-            axes = axes_of(channel.grid, side)
-            made = total.reshape(-1, *(n + 1 for _, n in axes))
-            made = made[(slice(None), *(slice(0, n) for _, n in axes))]
-            own = [name for name, _ in profile.axes(node)]
-            names = [name for name, _ in axes]
-            lost = tuple(1 + k for k, name in enumerate(names) if name not in own)
-            left = [name for name in names if name in own]
-            made = made.sum(axis=lost).transpose([0, *(1 + left.index(name) for name in own)])
-            if channel.log:
-                made = made * (0.5 * inverse(np.asarray(profile(node)))[at])
-            sides[side].add(node, made)
+            if channel.line:
+                own = [name for name, _ in profile.site.lines.axes(channel.line)]
+                channels = profile.data[channel.line].shape[-1]
+                made = _along(channel, total.reshape(len(total), -1, channels), own)
+                sides[side].add_data(channel.line, made / np.sqrt(channels))
+            elif node is not None:
+                made = _along(channel, total[..., None], [name for name, _ in profile.axes(node)])[..., 0]
+                if channel.log:
+                    made = made * (0.5 * inverse(np.asarray(profile(node)))[at])
+                sides[side].add(node, made)
         return params, sides
+
+
+def _along(channel: Channel, total: np.ndarray, own: list[str]) -> np.ndarray:
+    """Sums (n, positions, numbers) as (n, *axes, numbers), the axes of given names without their padding."""
+    axes = axes_of(channel.grid, channel.side)
+    made = total.reshape(len(total), *(n + 1 for _, n in axes), total.shape[-1])
+    made = made[(slice(None), *(slice(0, n) for _, n in axes))]
+    names = [name for name, _ in axes]
+    lost = tuple(1 + k for k, name in enumerate(names) if name not in own)
+    left = [name for name in names if name in own]
+    made = made.sum(axis=lost)
+    return made.transpose([0, *(1 + left.index(name) for name in own), made.ndim - 1])

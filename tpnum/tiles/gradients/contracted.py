@@ -221,7 +221,7 @@ class _Sums(Tiles):
             self._write_tape(total)
         elif against.vector:
             self.tangents = self._tangents(total)
-        elif not self.inputs:
+        else:
             try:
                 self.cells = CellAdjoints(plan, profiles, variances, self.moving, total)
                 self.cells.stop = self.stop
