@@ -205,6 +205,10 @@ def families(b):
                 end,
             ),
         ),
+        "indexed to one row": (
+            (2, 3, 2),
+            (nn.Index((slice(None), 1)), conv(b, (1,)), relu, nn.Index((slice(None), slice(1, 3))), end),
+        ),
         "residual conv": (
             (4, 2),
             (

@@ -189,9 +189,10 @@ class Level:
             return x
 
         for above, below, pull in self._links.values():
-            for upper, lower in pull.links:
-                if slot not in (upper, lower):
-                    continue
+            links = [link for link in pull.links if slot in link]
+            if not links:  # neither has the axis: one reads the other at its only place
+                parent[find((above, (0, 0)))] = find((below, (0, 0)))
+            for upper, lower in links:
                 for cell in self._inside(above, upper if upper == slot else None):
                     for source in pull((upper, lower), cell):
                         target = source if lower == slot else (0, 0)
