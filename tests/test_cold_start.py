@@ -19,7 +19,7 @@ from numba.core import event
 import numpy as np
 import tpnum as tp
 from tpnum import nn
-net = nn.serial(nn.Dense(8, W_std=1.0), nn.Relu(), nn.Dense(8, W_std=1.1), nn.Tanh(), nn.Dense(1))
+net = nn.serial(nn.Dense(8, W_std=1.0), nn.Relu(), nn.Dense(8, W_std=1.1), nn.Abs(), nn.Dense(1))
 x = np.random.default_rng(0).standard_normal((9, 4))
 x /= np.sqrt(np.mean(x**2, axis=1, keepdims=True))
 with event.install_recorder("numba:compile") as recorder:
@@ -83,7 +83,7 @@ def test_importing_kernels_compiles_nothing(python: Python, tmp_path: Path) -> N
 def first(python: Python, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict[str, Any]]:
     """A process that finds an empty cache: the environment that leads to it, and what the process did.
 
-    One precision is enough of it; that `tpnum warm` leaves nothing of the other is tried below.
+    One precision and one family are enough of it; that `tpnum warm` leaves nothing of others is tried below.
     """
     env = {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
     return env, _result(python("-c", _RUN, env=env))
@@ -118,7 +118,7 @@ def test_other_shapes_and_nets_compile_nothing_more(
     python: Python, first: tuple[dict[str, str], dict[str, Any]]
 ) -> None:
     """No architecture triggers a compilation once its functions' kernels exist."""
-    more = "nn.Dense(3), nn.Relu(), nn.Dense(5, W_std=1.2), nn.Tanh(), nn.Dense(2))"
+    more = "nn.Dense(3), nn.Abs(), nn.Dense(5, W_std=1.2), nn.Relu(), nn.Dense(2))"
     wider = _RUN.replace("nn.Dense(1))", more).replace("(9, 4)", "(17, 2)")
     assert wider != _RUN
     assert _result(python("-c", wider, env=first[0]))["compiled"] == []
