@@ -157,11 +157,9 @@ def found_at(name: str) -> NpyFiles | np.ndarray | dict[str, np.ndarray]:
     if content is not None:
         return files_of(name, tuple(json.loads(content)["get"]))
     stem = path.name.removesuffix(".npy")
-    several = {
-        file.name[len(stem) + 1 : -len(".npy")]: file
-        for file in path.parent.glob(f"{glob.escape(stem)}.*.npy")
-    }
-    made = {kind: _read(str(file)) for kind, file in sorted(several.items()) if kind.startswith(KINDS)}
+    several = sorted(path.parent.glob(f"{glob.escape(stem)}.*.npy"))
+    named = ((file.name[len(stem) + 1 : -len(".npy")], file) for file in several)
+    made = {kind: _read(str(file)) for kind, file in named if kind.startswith(KINDS)}
     if not made:
         raise StoreError(f"{name} does not exist")
     return made

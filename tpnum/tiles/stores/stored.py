@@ -199,8 +199,8 @@ def open(path: Any) -> Any:
     -------
     Stored, dict or numpy.memmap
         Matrices by kind, each read by slices: ``tp.open("K.zarr")["ntk"][:100]``, and their errors and
-        derivatives by names as "ntk_error" and "ntk_wrt_W_std"; of a finished K.npy, which holds one matrix and
-        no record of its kind, the read-only memory map, and of K.nngp.npy and K.ntk.npy both by kind.
+        derivatives by names as "ntk_error" and "ntk_wrt_W_std"; of a finished K.npy, which holds one matrix
+        and no record of its kind, the read-only memory map, and of K.nngp.npy and K.ntk.npy both by kind.
 
     Raises
     ------
