@@ -123,6 +123,10 @@ def test_npy_files_take_their_names_when_they_are_whole(x: np.ndarray) -> None:
     assert isinstance(made.ntk, np.memmap)
     np.testing.assert_array_equal(np.load("K.ntk.npy"), make(x).ntk[:])
     np.testing.assert_array_equal(tp.open("K.nngp.npy"), made.nngp)
+    Path("K.rest.npy").write_text("of somebody else's")
+    found = tp.open("K.npy")
+    assert list(found) == ["nngp", "ntk"]
+    np.testing.assert_array_equal(found["ntk"], made.ntk)
     assert make(x, "one.npy", get="ntk").shape == (50, 50)
     assert Path("one.npy").exists()
 
@@ -311,7 +315,7 @@ def test_a_flipped_bit_in_a_map_is_found(x: np.ndarray) -> None:
 # refusals -----------------------------------------------------------------------------------------
 
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
-    "data": ({"x1": lambda x: x + 1}, "of other data: x1 differ"),
+    "data": ({"x1": lambda x: x + 1}, "of other data: x1 differs;"),
     "shape": ({"x1": lambda x: x[:40]}, "of other data"),
     "x2": ({"x2": lambda x: x.copy()}, "of other data: x2 differ"),
     "net": ({"net": nn.serial(DENSE, nn.Erf(), nn.Dense(1))}, "with another net"),

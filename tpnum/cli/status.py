@@ -21,7 +21,9 @@ def run(args: argparse.Namespace) -> None:
     """Print what the receipts say."""
     stored = tpnum.open(args.store)
     if not isinstance(stored, Stored):
-        print(f"{args.store}: complete, {' x '.join(map(str, stored.shape))} {stored.dtype}")
+        kinds = f"{', '.join(stored)}, " if isinstance(stored, dict) else ""
+        one = next(iter(stored.values())) if isinstance(stored, dict) else stored
+        print(f"{args.store}: complete, {kinds}{' x '.join(map(str, one.shape))} {one.dtype}")
         return
     target, layout = stored.target, layout_of(stored.target, stored.provenance)
     records = target.records(layout)

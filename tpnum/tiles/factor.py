@@ -167,7 +167,9 @@ class _Columns:
     def between(self, chosen: np.ndarray) -> np.ndarray:
         """K[chosen][:, chosen]."""
         some = _inputs({name: x[chosen] for name, x in self.data.items()})
-        made: np.ndarray = kernel(self.job.net, some, get=self.job.kinds[0], dtype=self.job.dtype, n_jobs=1)
+        made: np.ndarray = kernel(
+            self.job.net, some, get=self.job.kinds[0], dtype=self.job.dtype, backend="threads", n_jobs=1
+        )
         return made
 
     def compute(self, chosen: np.ndarray, out: np.ndarray) -> None:

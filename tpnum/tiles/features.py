@@ -153,7 +153,7 @@ def random_features(
     some = np.linspace(0, size - 1, min(size, SAMPLE)).astype(np.intp)
     sample = {name: array[some] for name, array in first.items()}
     inputs = sample[""] if list(sample) == [""] else sample
-    f, k = made(inputs), kernel(net, inputs, get=kind)
+    f, k = made(inputs), kernel(net, inputs, get=kind, backend="threads")
     axes = f.ndim - 2
     found = np.moveaxis(np.tensordot(f, f, axes=(-1, -1)), 1 + axes, 1)
     scale = float(np.linalg.norm(k))

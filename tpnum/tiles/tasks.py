@@ -233,7 +233,13 @@ class _Desk:
         """A tile as a matrix of its own."""
         own = self.job.second is None and tile.rows == tile.cols
         rows, cols = self._named(0, tile.rows), None if own else self._named(1, tile.cols)
-        return Call(rows, cols, blocks, False, None, 1, False, self.job.rtol, self.job.budget, self.job.seed)
+        job = self.job
+        return Call(rows, cols, blocks, False, None, 1, self._proceed, job.rtol, job.budget, job.seed)
+
+    def _proceed(self, *_: int) -> None:
+        """Give up a tile of which a part is done, if that is asked."""
+        if self._stopped:
+            raise Stopped
 
     def fill_with_errors(self, tile: Tile, blocks: dict[str, np.ndarray]) -> None:
         """A tile of kernels and errors."""

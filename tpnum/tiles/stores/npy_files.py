@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.errors import StoreError
+from tpnum.tiles.arguments import KINDS
 from tpnum.tiles.sinks import put
 from tpnum.tiles.stores.receipts import Folder, Receipts, mark
 
@@ -146,15 +148,25 @@ def files_of(out: str, kinds: tuple[str, ...]) -> NpyFiles:
     return NpyFiles(str(path.with_name(f".{stem}.npy.tiles")), paths, out)
 
 
-def found_at(name: str) -> NpyFiles | np.ndarray:
-    """What there is of a matrix: its finished file, mapped, or the folder that it is under way in."""
+def found_at(name: str) -> NpyFiles | np.ndarray | dict[str, np.ndarray]:
+    """What there is of matrices: the finished file, or those by kind, mapped, or the folder they grow in."""
     if os.path.exists(name):
-        try:
-            return np.asarray(np.load(name, mmap_mode="r"))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{name} cannot be read as a .npy file: {error}") from error
+        return _read(name)
     path = Path(os.path.abspath(name))
     content = Folder(path.with_name(f".{path.name}.tiles")).read(DOCUMENT)
-    if content is None:
+    if content is not None:
+        return files_of(name, tuple(json.loads(content)["get"]))
+    stem = path.name.removesuffix(".npy")
+    several = sorted(path.parent.glob(f"{glob.escape(stem)}.*.npy"))
+    named = ((file.name[len(stem) + 1 : -len(".npy")], file) for file in several)
+    made = {kind: _read(str(file)) for kind, file in named if kind.startswith(KINDS)}
+    if not made:
         raise StoreError(f"{name} does not exist")
-    return files_of(name, tuple(json.loads(content)["get"]))
+    return made
+
+
+def _read(name: str) -> np.ndarray:
+    try:
+        return np.asarray(np.load(name, mmap_mode="r"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{name} cannot be read as a .npy file: {error}") from error

@@ -90,9 +90,8 @@ def same(
         old, new = known.get(key), facts[key]
         if key == "data" and old != new:
             sides = [side for side in ("x1", "x2") if (old or {}).get(side) != new.get(side)]
-            raise StoreError(
-                f"{target.name} was made {words}: {' and '.join(sides)} differ; choose another out"
-            )
+            differ = f"{sides[0]} differs" if len(sides) == 1 else "x1 and x2 differ"
+            raise StoreError(f"{target.name} was made {words}: {differ}; choose another out")
         if old != new:
             detail = "" if key == "program" else f": {_short(old)}, now {_short(new)}"
             raise StoreError(f"{target.name} was made {words}{detail}; choose another out")

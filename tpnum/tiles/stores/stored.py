@@ -197,9 +197,10 @@ def open(path: Any) -> Any:
 
     Returns
     -------
-    Stored or numpy.memmap
-        Matrices by kind, each read by slices: ``tp.open("K.zarr")["ntk"][:100]``; of a finished .npy file,
-        which holds one matrix and no record of its kind, the read-only memory map.
+    Stored, dict or numpy.memmap
+        Matrices by kind, each read by slices: ``tp.open("K.zarr")["ntk"][:100]``, and their errors and
+        derivatives by names as "ntk_error" and "ntk_wrt_W_std"; of a finished K.npy, which holds one matrix
+        and no record of its kind, the read-only memory map, and of K.nngp.npy and K.ntk.npy both by kind.
 
     Raises
     ------
@@ -212,9 +213,7 @@ def open(path: Any) -> Any:
         name = os.fspath(path)
         if name.endswith(".npy"):
             found = found_at(name)
-            if not isinstance(found, np.ndarray):
-                return Stored(found, found.document() or {})
-            return found
+            return Stored(found, found.document() or {}) if isinstance(found, NpyFiles) else found
         if not os.path.exists(name):
             raise StoreError(f"{name} does not exist")
         target = group_of(path)
