@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from tpnum.ensemble.atoms import Atom, Tables
 from tpnum.ensemble.draws import Draws
 from tpnum.ensemble.normals import Component, Group, Normal, Part, Products
 from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.walk import Laws
+from tpnum.law.threads import Stop
 
 BOTH = ("nngp", "ntk")
 KEYS = ("a", "b", "r")
@@ -107,15 +110,37 @@ def test_what_is_never_drawn_agrees_with_what_is(cell: str) -> None:
         assert np.all(np.abs(one.value - other.value) < 4.5 * np.hypot(one.error, other.error))
 
 
-def test_states_given_the_points_are_as_if_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = np.random.default_rng(2).standard_normal((1, 3, 2))
-    program = nn.program(CELLS["gru"], (3, 2))
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_states_given_the_points_are_as_if_written_out(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
+    x = np.random.default_rng(2).standard_normal((1, 4, 2))
+    program = nn.program(CELLS[cell], (4, 2))
     ensemble = Ensemble((program, program), BOTH, "it is tested")
-    short = ensemble.sample({"u": x}, None, 1 << 9)
+    short = ensemble.sample({"u": x}, None, 1 << 8)
     monkeypatch.setattr(given, "WIDE", 0)
-    long = ensemble.sample({"u": x}, None, 1 << 9)
+    long = ensemble.sample({"u": x}, None, 1 << 8)
     for kind in BOTH:
         np.testing.assert_allclose(short[kind].value, long[kind].value, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_tangents_take_as_many_products_as_there_are_pairs_of_steps(
+    monkeypatch: pytest.MonkeyPatch, cell: str
+) -> None:
+    counted = []
+    products = given.Given._products
+
+    def counting(self: given.Given, *args: Any) -> given.Made:
+        counted[-1] += 1
+        return products(self, *args)
+
+    monkeypatch.setattr(given.Given, "_products", counting)
+    for steps in (6, 12):
+        counted.append(0)
+        program = nn.program(CELLS[cell], (steps, 2))
+        x = np.random.default_rng(3).standard_normal((1, steps, 2))
+        ensemble = Ensemble((program, program), ("ntk",), "it is tested")
+        ensemble.replicate({"u": x}, None, Laws(ensemble.text, 32, 0, 0), Stop())
+    assert counted[1] < 5 * counted[0]
 
 
 def test_sixteen_steps_to_a_thousandth() -> None:

@@ -68,7 +68,7 @@ class Atom:
         """What it is correlated with: whatever is of its group of components."""
         return next(iter(self.leaves.values())).component.group
 
-    @property
+    @cached_property
     def groups(self) -> frozenset[Group]:
         return frozenset((self.group,))
 
@@ -109,7 +109,7 @@ class Table:
         self.size = 0
         self._members = {key: Members() for key in group.components}
         self._table = np.ones((1, 1))
-        self._places: dict[int, tuple[int, Atom, tuple[int, ...]]] = {}
+        self._places: dict[int, tuple[np.ndarray, Atom]] = {}
         count = len(DEGREES.layout(len(group.components)))
         self._coefs = np.zeros((0, count))
         self._left = np.zeros((3, 0))  # roots of E f^2, of what is left of it and of the last degrees' part
@@ -122,15 +122,14 @@ class Table:
         if id(atom) not in self._places:
             shape, leaves = _core(atom)
             begin = 1 + self.size
-            self._places[id(atom)] = begin, atom, shape
             made, means = self._entered(atom, shape, leaves)
             end = begin + made.shape[0]
             self._table = grown(self._table, end)
             self._table[begin:end, 0] = self._table[0, begin:end] = means
             self._table[begin:end, 1:end] = made
             self._table[1:end, begin:end] = made.T
-        begin, _, shape = self._places[id(atom)]
-        return np.arange(begin, begin + int(np.prod(shape))).reshape(shape)
+            self._places[id(atom)] = np.arange(begin, end).reshape(shape), atom
+        return self._places[id(atom)][0]
 
     def _entered(
         self, atom: Atom, shape: tuple[int, ...], leaves: dict[str, Normal]
