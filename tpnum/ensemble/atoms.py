@@ -30,7 +30,7 @@ CLOSE = 1e-5
 """Coefficients of two rules that agree so well, relative to the root of E f^2, are those of the function."""
 
 WIDER = 1.2
-"""Functions of Gaussians that are so many times wider than those before need the rules to be compared again."""
+"""Gaussians that are so many times wider than those before need rules to be compared again."""
 
 Factor: TypeAlias = "tuple[Function | None, tuple[Normal | Sum, ...]]"
 """A function of G-vars and of sums of atoms; None: a G-var itself."""
