@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from tpnum.ensemble.atoms import Atom, Tables
 from tpnum.ensemble.draws import Draws
 from tpnum.ensemble.normals import Component, Group, Normal, Part, Products
 from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.walk import Laws
+from tpnum.law.threads import Stop
 
 BOTH = ("nngp", "ntk")
 KEYS = ("a", "b", "r")
@@ -87,6 +90,45 @@ def test_functions_of_three_independent_variables_by_their_coefficients() -> Non
     assert table.lost < 1e-4
 
 
+def test_wide_gates_are_off_by_no_more_than_they_say() -> None:
+    """New states of a gated unit whose G-vars are wide: given both gates these are of one variable each."""
+    group = Group(KEYS)
+    cov = 5.0 * np.array([[1.0, 0.8], [0.8, 0.7]])
+    made = {}
+    for key in KEYS:
+        channel = Products(1.0)
+        part = Part(channel, channel.enter([cov]), np.ones(2))
+        component = Component(Draws(0, 0, 64), group, key, linear=True)
+        made[key] = Normal((2,), (part,), np.zeros(2), component)
+    tanh, gate = functions.get("tanh"), functions.get("erf", a=0.5, c=0.5)
+    one = np.ones((1, 1))
+    opened = Atom((2,), ((gate, (made["r"],)),))
+    total = ((one, (made["a"].atom,)), (one, (opened.times(made["b"].atom),)))
+    table = Tables()[group]
+    places = table.places(Atom((2,), ((tanh, (total,)),)))
+    z, w = np.polynomial.hermite_e.hermegauss(64)
+    w = w / w.sum()
+
+    def pairs(c: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        first = np.sqrt(c[..., 0, 0])
+        slope = c[..., 0, 1] / first
+        return first * x, slope * x + np.sqrt(np.maximum(c[..., 1, 1] - slope**2, 0.0)) * y
+
+    x, y = np.meshgrid(z, z, indexing="ij")
+    for i, j in ((0, 1), (1, 1)):
+        own = cov[np.ix_([i, j], [i, j])]
+        r = np.stack([sigmoid_like(u) for u in pairs(own, x, y)], axis=-1).reshape(-1, 2)
+        weights = np.multiply.outer(w, w)
+        value = 0.0
+        for (p, q), share in zip(r, weights.ravel(), strict=True):
+            if share > 1e-12:
+                given_both = own * (1.0 + np.array([[p * p, p * q], [p * q, q * q]]))
+                u, v = pairs(given_both, x, y)
+                value += share * np.sum(weights * np.tanh(u) * np.tanh(v))
+        found = table.between(places[[i]], places[[j]])[0, 0]
+        assert abs(found - value) <= table.lost < 1e-3
+
+
 CELLS = {
     "gru": nn.Gru(8, W_std=1.3, b_std=0.3, return_sequences=False),
     "older gru": nn.Gru(8, nn.Erf(), "sigmoid_like", b_std=0.3, reset_after=False, return_sequences=False),
@@ -107,15 +149,37 @@ def test_what_is_never_drawn_agrees_with_what_is(cell: str) -> None:
         assert np.all(np.abs(one.value - other.value) < 4.5 * np.hypot(one.error, other.error))
 
 
-def test_states_given_the_points_are_as_if_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = np.random.default_rng(2).standard_normal((1, 3, 2))
-    program = nn.program(CELLS["gru"], (3, 2))
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_states_given_the_points_are_as_if_written_out(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
+    x = np.random.default_rng(2).standard_normal((1, 4, 2))
+    program = nn.program(CELLS[cell], (4, 2))
     ensemble = Ensemble((program, program), BOTH, "it is tested")
-    short = ensemble.sample({"u": x}, None, 1 << 9)
+    short = ensemble.sample({"u": x}, None, 1 << 8)
     monkeypatch.setattr(given, "WIDE", 0)
-    long = ensemble.sample({"u": x}, None, 1 << 9)
+    long = ensemble.sample({"u": x}, None, 1 << 8)
     for kind in BOTH:
         np.testing.assert_allclose(short[kind].value, long[kind].value, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_tangents_take_as_many_products_as_there_are_pairs_of_steps(
+    monkeypatch: pytest.MonkeyPatch, cell: str
+) -> None:
+    counted = []
+    products = given.Given._products
+
+    def counting(self: given.Given, *args: Any) -> given.Made:
+        counted[-1] += 1
+        return products(self, *args)
+
+    monkeypatch.setattr(given.Given, "_products", counting)
+    for steps in (6, 12):
+        counted.append(0)
+        program = nn.program(CELLS[cell], (steps, 2))
+        x = np.random.default_rng(3).standard_normal((1, steps, 2))
+        ensemble = Ensemble((program, program), ("ntk",), "it is tested")
+        ensemble.replicate({"u": x}, None, Laws(ensemble.text, 32, 0, 0), Stop())
+    assert counted[1] < 5 * counted[0]
 
 
 def test_sixteen_steps_to_a_thousandth() -> None:

@@ -3,7 +3,8 @@
 Second moments need their second moments only.  Those of functions are sums over Hermite coefficients
 (`tpnum.ensemble.expansion`), E f(u) g(v) = sum_k a_k b_k rho^k for one G-var each (MATH 6) and the like, with
 one correlation for each, for several: what is left of E f^2 behind the last one is taken to be correlated
-as the last ones are, and is far less than what is sampled is off by.
+as the last ones are, to the power of how much higher its degrees are, and is far less than what is sampled
+is off by.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from tpnum.ensemble.expansion import DEGREES, Leaves, expanded
+from tpnum.ensemble.expansion import DEGREES, NODES, Leaves, expanded
 from tpnum.ensemble.normals import Group, Members, Normal, grown
 from tpnum.kernels.hermite_sums import hermite_sums
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 Sum: TypeAlias = "tuple[tuple[np.ndarray, tuple[Atom, ...]], ...]"
 """A sum of products of numbers (examples or 1, *axes, 1) and atoms."""
+
+CLOSE = 1e-5
+"""Coefficients of two rules that agree so well, relative to the root of E f^2, are those of the function."""
+
+WIDER = 1.2
+"""Gaussians that are so many times wider than those before need rules to be compared again."""
 
 Factor: TypeAlias = "tuple[Function | None, tuple[Normal | Sum, ...]]"
 """A function of G-vars and of sums of atoms; None: a G-var itself."""
@@ -68,7 +75,7 @@ class Atom:
         """What it is correlated with: whatever is of its group of components."""
         return next(iter(self.leaves.values())).component.group
 
-    @property
+    @cached_property
     def groups(self) -> frozenset[Group]:
         return frozenset((self.group,))
 
@@ -109,11 +116,12 @@ class Table:
         self.size = 0
         self._members = {key: Members() for key in group.components}
         self._table = np.ones((1, 1))
-        self._places: dict[int, tuple[int, Atom, tuple[int, ...]]] = {}
+        self._places: dict[int, tuple[np.ndarray, Atom]] = {}
         count = len(DEGREES.layout(len(group.components)))
         self._coefs = np.zeros((0, count))
         self._left = np.zeros((3, 0))  # roots of E f^2, of what is left of it and of the last degrees' part
         self._deviations = np.zeros((len(group.components), 0))
+        self._rules: dict[tuple[Function | None, ...], tuple[int, float]] = {}
         self.lost = 0.0
         """How far a second moment may be off, as a part of the largest that it could be."""
 
@@ -122,15 +130,14 @@ class Table:
         if id(atom) not in self._places:
             shape, leaves = _core(atom)
             begin = 1 + self.size
-            self._places[id(atom)] = begin, atom, shape
             made, means = self._entered(atom, shape, leaves)
             end = begin + made.shape[0]
             self._table = grown(self._table, end)
             self._table[begin:end, 0] = self._table[0, begin:end] = means
             self._table[begin:end, 1:end] = made
             self._table[1:end, begin:end] = made.T
-        begin, _, shape = self._places[id(atom)]
-        return np.arange(begin, begin + int(np.prod(shape))).reshape(shape)
+            self._places[id(atom)] = np.arange(begin, end).reshape(shape), atom
+        return self._places[id(atom)][0]
 
     def _entered(
         self, atom: Atom, shape: tuple[int, ...], leaves: dict[str, Normal]
@@ -149,7 +156,7 @@ class Table:
         self._deviations = np.concatenate([self._deviations, deviations], axis=1)
         own = dict(zip(self._members, deviations, strict=True))
         means = {key: leaf.means() for key, leaf in leaves.items()}
-        coefs, second = expanded(atom, Leaves(shape, means, own), self.group.components)
+        coefs, second = self._expanded(atom, Leaves(shape, means, own))
         found = coefs * coefs
         left = np.maximum(second - found.sum(axis=1), 0.0)
         last = found[:, DEGREES.last(len(self._members))].sum(axis=1)
@@ -162,14 +169,54 @@ class Table:
         whole, rest, size = (np.multiply.outer(each[begin:], each) for each in self._left)
         alike = np.divide(top, size, out=np.zeros_like(top), where=size > 0.0)
         np.fill_diagonal(alike[:, begin:], 1.0)
-        # far from 0 and 1: what it is if the rest has twice the degree
-        apart = np.divide(rest, whole, out=np.zeros_like(rest), where=whole > 0.0) * np.abs(alike)
-        self.lost = max(self.lost, float(np.max(apart * (1.0 - np.abs(alike)), initial=0.0)))
-        return total + rest * alike, coefs[:, 0]
+        beyond = self._beyond()
+        more = 0.5 * np.add.outer(beyond[begin:], beyond)
+        near = np.abs(alike) ** (1.0 + more)
+        # what it is if the rest is twice as far beyond
+        apart = np.divide(rest, whole, out=np.zeros_like(rest), where=whole > 0.0) * near
+        self.lost = max(self.lost, float(np.max(apart * (1.0 - np.abs(alike) ** more), initial=0.0)))
+        return total + rest * np.copysign(near, alike), coefs[:, 0]
+
+    def _beyond(self) -> np.ndarray:
+        """How much larger than the last degrees those that are left out are, on the average, less one.
+
+        As if they had shares of E f^2 that fall from two of them to the next two as all of the rest says.
+        """
+        _, left, last = self._left
+        both = left * left + last * last
+        falls = np.divide(last * last, both, out=np.ones_like(both), where=both > 0.0)
+        return np.minimum(2.0 / DEGREES.of(len(self._members)) / np.maximum(falls, 1e-3), 1.0)
+
+    def _expanded(self, atom: Atom, leaves: Leaves) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients, and E f^2, by the quickest rules that are good for what is as wide."""
+        key = tuple(fn for fn, _ in atom.factors)
+        widest = max(float(np.max(own, initial=0.0)) for own in leaves.deviations.values())
+        kind, known = self._rules.get(key, (0, 0.0))
+        made = expanded(atom, leaves, self.group.components, kind)
+        if widest > known:
+            for finer in range(kind + 1, len(NODES)):
+                other = expanded(atom, leaves, self.group.components, finer)
+                off = _apart(made, other)
+                if off <= CLOSE:
+                    break
+                kind, made = finer, other
+            else:
+                off = _apart(made, expanded(atom, leaves, self.group.components, kind - 1))
+            self.lost = max(self.lost, off)
+            self._rules[key] = kind, WIDER * widest
+        return made
 
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Second moments of members."""
         return self._table[a[:, None], b]
+
+
+def _apart(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:
+    """How far coefficients and E f^2 are apart, relative to the root of E f^2 and to it."""
+    (a, first), (b, last) = one, other
+    scale = np.where(last > 0.0, last, 1.0)
+    coefs = np.abs(a - b).max(axis=1, initial=0.0) / np.sqrt(scale)
+    return float(max(coefs.max(initial=0.0), (np.abs(first - last) / scale).max(initial=0.0)))
 
 
 def _core(atom: Atom) -> tuple[tuple[int, ...], dict[str, Normal]]:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 SEVERAL = 3
 """Independent G-vars of one function, beyond which it is drawn."""
 
-NODES = (1, 128, 36, 28)
-"""Nodes per dimension of a rule, by the number of its dimensions."""
+NODES = ((1, 160, 36, 28), (1, 160, 56, 40), (1, 160, 80, 52))
+"""Nodes per dimension of rules, by the number of dimensions: rules of the first kind are the quickest."""
 
 
 class Degrees:
@@ -75,10 +75,15 @@ class Leaves(NamedTuple):
         return made.reshape(*self.shape, -1)
 
 
-def expanded(atom: Atom, leaves: Leaves, components: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (members, `Degrees.layout`) of a family of atoms of these components, and E f^2."""
+def expanded(
+    atom: Atom, leaves: Leaves, components: Sequence[str], kind: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (members, `Degrees.layout`) of a family of atoms of these components, and E f^2.
+
+    By rules of a ``kind`` of `NODES`.
+    """
     top = DEGREES.of(len(components))
-    order, coefs, second = _functions(atom.factors, leaves, components, top)
+    order, coefs, second = _functions(atom.factors, leaves, components, top, NODES[kind])
     where, degrees = _within(len(components), tuple(components.index(key) for key in order))
     made = np.zeros((len(coefs), len(DEGREES.layout(len(components)))))
     made[:, where] = coefs.transpose(*range(1, coefs.ndim), 0)[degrees].T
@@ -92,14 +97,18 @@ def _bare(factor: Factor) -> str:
 
 
 def _functions(
-    factors: Sequence[Factor], leaves: Leaves, components: Sequence[str], top: int
+    factors: Sequence[Factor],
+    leaves: Leaves,
+    components: Sequence[str],
+    top: int,
+    counts: tuple[int, ...],
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The components that such a product depends on, coefficients (members, *degrees), and E f^2."""
     count = prod(leaves.shape)
     which, linear, times = _linear(factors)
     used = set().union(*map(_keys, factors)) - set(linear)
     others = [key for key in components if key in used]
-    z, weights, basis = _rule(NODES[min(len(others) + bool(linear), SEVERAL)], top)
+    z, weights, basis = _rule(counts[min(len(others) + bool(linear), SEVERAL)], top)
     weight = np.prod(list(indices(weights, repeat=len(others))), axis=1)
     grid = np.array(list(indices(z, repeat=len(others)))).T.reshape(len(others), weight.size)
     u = {key: leaves.at(key, row[None]) for key, row in zip(others, grid, strict=True)}
@@ -121,7 +130,7 @@ def _functions(
         )
         parts = parts * np.stack([leaves.deviations[key][:, None] for key in linear])
         length = np.sqrt((parts * parts).sum(axis=0))
-        x, w, along = _rule(NODES[1 if not others else 2], top)
+        x, w, along = _rule(counts[1], top)
         values = made[:, :, None] * fn(centre[:, :, None] + length[:, :, None] * x)
         squares = values * values
         direction = np.divide(parts, length, out=np.zeros_like(parts), where=length > 0.0)

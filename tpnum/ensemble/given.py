@@ -8,6 +8,7 @@ factors of a product have no component in common, and their moments are multipli
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
     from tpnum.ensemble.atoms import Tables
     from tpnum.ensemble.mixed import Factor, Product, Value
+    from tpnum.ensemble.normals import Group
 
     Factors: TypeAlias = tuple[Factor, ...]
+    Sides: TypeAlias = tuple[frozenset[Group], ...]
     Key: TypeAlias = tuple[int, int] | tuple[tuple[int, ...], tuple[int, ...]]
 
 ROOM = 1 << 28
@@ -120,20 +123,23 @@ class Given:
         """Of two products of factors, of n and m dimensions."""
         if len(left) == len(right) == 1 and left[0].groups & right[0].groups:
             return self.between(left[0], right[0])
-        alone, pairs = _matched(left, right)
-        total: Made = np.ones((1,) * (n + m + 1))
-        for first, last in alone:  # what has mean zero comes first, since it makes all of it zero
-            mean = self.mean((first or last)[0])
-            total = _times(total, None if mean is None else _left(mean, m) if first else _right(mean, n))
-            if total is None:
+        first, last, pairs = _matched(tuple(f.groups for f in left), tuple(f.groups for f in right))
+        made: list[np.ndarray] = []
+        # what has mean zero comes first, since it makes all of it zero
+        for means, alone in ((left, first), (right, last)):
+            for k in alone:
+                mean = self.mean(means[k])
+                if mean is None:
+                    return None
+                made.append(_left(mean, m) if means is left else _right(mean, n))
+        for rows, cols in pairs:
+            one, other = tuple(left[k] for k in rows), tuple(right[k] for k in cols)
+            both = len(one) == len(other) == 1
+            found = self.between(one[0], other[0]) if both else self._opened(one, other, n, m)
+            if found is None:
                 return None
-        for first, last in pairs:
-            both = len(first) == len(last) == 1
-            found = self.between(first[0], last[0]) if both else self._opened(first, last, n, m)
-            total = _times(total, found)
-            if total is None:
-                return None
-        return total
+            made.append(found)
+        return prod(made[1:], start=made[0]) if made else np.ones((1,) * (n + m + 1))
 
     def _opened(self, first: Factors, last: Factors, n: int, m: int) -> Made:
         """Of two products, the one factor that has components of several on the other side written out.
@@ -247,21 +253,23 @@ def _alone(parts: Sequence[Product]) -> Whole | None:
     return factors[0] if isinstance(factors[0], Whole) else None
 
 
-def _matched(
-    left: Factors, right: Factors
-) -> tuple[list[tuple[Factors, Factors]], list[tuple[Factors, Factors]]]:
-    """Factors by what they may be correlated with: those of one side only, and those of both."""
-    clusters: list[tuple[set[object], Factors, Factors]] = []
+@lru_cache(maxsize=1 << 12)
+def _matched(left: Sides, right: Sides) -> tuple[list[int], list[int], list[tuple[list[int], list[int]]]]:
+    """Factors, by their groups: those of one side only, and by what of both may be correlated."""
+    clusters: list[tuple[frozenset[Group], list[int], list[int]]] = []
     for side, factors in enumerate((left, right)):
-        for factor in factors:
-            groups: set[object] = set(factor.groups)
-            first, last = ((), (factor,)) if side else ((factor,), ())
+        for k, groups in enumerate(factors):
+            first, last = ([], [k]) if side else ([k], [])
             for one in [one for one in clusters if one[0] & groups]:
                 clusters.remove(one)
-                groups, first, last = groups | one[0], (*one[1], *first), (*one[2], *last)
+                groups, first, last = groups | one[0], [*one[1], *first], [*one[2], *last]
             clusters.append((groups, first, last))
-    alone = [(first, last) for _, first, last in clusters if not (first and last)]
-    return alone, [(first, last) for _, first, last in clusters if first and last]
+    alone = (
+        [first for _, first, last in clusters if not last],
+        [last for _, first, last in clusters if not first],
+    )
+    pairs = [(first, last) for _, first, last in clusters if first and last]
+    return [k for (k,) in alone[0]], [k for (k,) in alone[1]], pairs
 
 
 def _meeting(factor: Factor, others: Factors) -> tuple[int, int]:

@@ -75,7 +75,7 @@ class View:
     shape: tuple[int, ...]
     taken: Callable[[np.ndarray], np.ndarray]
 
-    @property
+    @cached_property
     def groups(self) -> frozenset[Group]:
         return self.factor.groups
 
