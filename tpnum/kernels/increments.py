@@ -45,6 +45,12 @@ def differences(work, a, cells, x, x_at, y, y_at, channels, total):
                 d2 = u2 - get_read(y, column + 2 * v + k)
                 put_first(work, out + k, work.dtype.type(d0 * d0 + (d1 * d1 + d2 * d2)))
             continue
+        if channels == 1:
+            u0 = get(x, at)
+            for k in range(v):
+                d0 = u0 - get_read(y, column + k)
+                put_first(work, out + k, work.dtype.type(d0 * d0))
+            continue
         for k in range(v):
             put_second(total, k, 0.0)
         c = 0
