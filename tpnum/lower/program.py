@@ -69,7 +69,6 @@ class Program:
         self.selection, self.duals, self.height = selection, selection.duals, profiles[0].size
         self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
         self.subtracts = any(i.op == "normal" for i in selection.code)  # 1 - rho, from a rounded rho
-        self.tangents = any(i.op == "first" or (i.op == "relu" and i.reads[1] >= 0) for i in selection.code)
         self._assemble()
         self.buffer_sizes = [self._size(node) for node in self.buffer_nodes]
 

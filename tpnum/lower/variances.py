@@ -98,7 +98,7 @@ class Variances:
         """(N, *axes in the order of a grid), and where pairs of positions were missed by their series."""
         dtype, both = np.dtype(np.float64), (profile, profile)
         programs = [program(one, schedule, both, dtype, NARROW) for one in layouts]
-        if any(one.tangents for one in programs if isinstance(one, Program)):
+        if any(one.selection.tangents for one in programs if isinstance(one, Program)):
             programs = [program(one, schedule, both, dtype, lanes(dtype)) for one in layouts]
         across, size = programs[0].lanes, profile.size
         # lanes that nobody reads: one vector, and none where there are no instructions
