@@ -208,3 +208,13 @@ def test_a_transposed_convolution_may_have_a_filter_longer_than_its_input():
     for i, j, o in product(range(3), range(3), range(5)):
         truth[:, :, 2 * i + o, 2 * j + o] += gram[i, j] / 5
     np.testing.assert_allclose(made, truth, rtol=0, atol=1e-14)
+
+
+def test_variances_behind_pools_are_those_of_each_image_alone():
+    """More images than are looked at together, one and several channels."""
+    layers = [nn.Conv(8, (3, 3), padding="SAME", b_std=0.2), nn.Relu(), nn.AvgPool((2, 2), (2, 2))]
+    net = nn.serial(*layers, nn.Conv(8, (3, 3), padding="SAME"), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1))
+    for channels in (1, 5):
+        x = np.random.default_rng(channels).standard_normal((11, 4, 4, channels))
+        alone = np.array([tp.kernel(net, x[[i]], get=BOTH) for i in range(11)])[..., 0, 0]
+        np.testing.assert_allclose([np.diag(one) for one in tp.kernel(net, x, get=BOTH)], alone.T, rtol=1e-13)

@@ -390,7 +390,10 @@ def test_operations_in_nets(op):
                   C(8, (2,)), RELU, *END)),
         ("add_product", (C(8, (2,)), RELU, nn.FanOut(2), nn.parallel(C(8, (1,)), nn.Identity()),
                          nn.FanInProd(), *END)),
-        ("add_rho", (C(8, (2,)), nn.Erf(), *END)),
+        ("product", (C(8, (2,)), RELU, nn.FanOut(2), nn.parallel(C(8, (1,)), nn.Identity()),
+                     nn.FanInProd(), *END)),
+        ("plain", (C(8, (2,)), nn.Erf(), *END)),
+        ("add_rho", (C(8, (2,)), nn.Erf(), C(8, (2,)), nn.Erf(), *END)),
         ("add_outer", (C(8, (2,), b_std=0.3), nn.Erf(), nn.LayerNorm(), *END)),
     ],
 )  # fmt: skip

@@ -33,39 +33,43 @@ def differences(work, a, cells, x, x_at, y, y_at, channels, total):
     full_width()
     rows, cols = cells
     v = total.size
-    piece = lanes(work)
     for m in range(rows.size):
         at = x_at[0] + rows[m] * x_at[1]
-        for low in range(0, v, piece):
-            out = a + m * v + low
-            column = y_at[0] + cols[m] * y_at[1] + low
-            if channels == 3:  # the sum is never in memory
-                u0, u1, u2 = get(x, at), get(x, at + 1), get(x, at + 2)
-                for k in range(piece):
-                    d0 = u0 - get_read(y, column + k)
-                    d1 = u1 - get_read(y, column + v + k)
-                    d2 = u2 - get_read(y, column + 2 * v + k)
-                    put_first(work, out + k, work.dtype.type(d0 * d0 + (d1 * d1 + d2 * d2)))
-                continue
-            for k in range(piece):
-                put_second(total, k, 0.0)
-            c = 0
-            while c + 4 <= channels:
-                u0, u1, u2, u3 = get(x, at + c), get(x, at + c + 1), get(x, at + c + 2), get(x, at + c + 3)
-                for k in range(piece):
-                    o = column + c * v + k
-                    d0, d1 = u0 - get_read(y, o), u1 - get_read(y, o + v)
-                    d2, d3 = u2 - get_read(y, o + 2 * v), u3 - get_read(y, o + 3 * v)
-                    put_second(total, k, get_second(total, k) + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)))
-                c += 4
-            while c < channels:
-                u0 = get(x, at + c)
-                for k in range(piece):
-                    d0 = u0 - get_read(y, column + c * v + k)
-                    put_second(total, k, get_second(total, k) + d0 * d0)
-                c += 1
-            for k in range(piece):
-                put_first(work, out + k, work.dtype.type(get_second(total, k)))
+        out = a + m * v
+        column = y_at[0] + cols[m] * y_at[1]
+        if channels == 3:  # the sum is never in memory
+            u0, u1, u2 = get(x, at), get(x, at + 1), get(x, at + 2)
+            for k in range(v):
+                d0 = u0 - get_read(y, column + k)
+                d1 = u1 - get_read(y, column + v + k)
+                d2 = u2 - get_read(y, column + 2 * v + k)
+                put_first(work, out + k, work.dtype.type(d0 * d0 + (d1 * d1 + d2 * d2)))
+            continue
+        if channels == 1:
+            u0 = get(x, at)
+            for k in range(v):
+                d0 = u0 - get_read(y, column + k)
+                put_first(work, out + k, work.dtype.type(d0 * d0))
+            continue
+        for k in range(v):
+            put_second(total, k, 0.0)
+        c = 0
+        while c + 4 <= channels:
+            u0, u1, u2, u3 = get(x, at + c), get(x, at + c + 1), get(x, at + c + 2), get(x, at + c + 3)
+            for k in range(v):
+                o = column + c * v + k
+                d0, d1 = u0 - get_read(y, o), u1 - get_read(y, o + v)
+                d2, d3 = u2 - get_read(y, o + 2 * v), u3 - get_read(y, o + 3 * v)
+                put_second(total, k, get_second(total, k) + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)))
+            c += 4
+        while c < channels:
+            u0 = get(x, at + c)
+            for k in range(v):
+                d0 = u0 - get_read(y, column + c * v + k)
+                put_second(total, k, get_second(total, k) + d0 * d0)
+            c += 1
+        for k in range(v):
+            put_first(work, out + k, work.dtype.type(get_second(total, k)))
 
 
 @kernel
@@ -74,30 +78,28 @@ def products(work, a, cells, x, x_at, y, y_at, channels, total):
     full_width()
     rows, cols = cells
     v = total.size
-    piece = lanes(work)
     for m in range(rows.size):
         at = x_at[0] + rows[m] * x_at[1]
-        for low in range(0, v, piece):
-            out = a + m * v + low
-            column = y_at[0] + cols[m] * y_at[1] + low
-            for k in range(piece):
-                put_second(total, k, 0.0)
-            c = 0
-            while c + 4 <= channels:
-                u0, u1, u2, u3 = get(x, at + c), get(x, at + c + 1), get(x, at + c + 2), get(x, at + c + 3)
-                for k in range(piece):
-                    o = column + c * v + k
-                    near = u0 * get_read(y, o) + u1 * get_read(y, o + v)
-                    far = u2 * get_read(y, o + 2 * v) + u3 * get_read(y, o + 3 * v)
-                    put_second(total, k, get_second(total, k) + (near + far))
-                c += 4
-            while c < channels:
-                u0 = get(x, at + c)
-                for k in range(piece):
-                    put_second(total, k, get_second(total, k) + u0 * get_read(y, column + c * v + k))
-                c += 1
-            for k in range(piece):
-                put_first(work, out + k, work.dtype.type(get_second(total, k)))
+        out = a + m * v
+        column = y_at[0] + cols[m] * y_at[1]
+        for k in range(v):
+            put_second(total, k, 0.0)
+        c = 0
+        while c + 4 <= channels:
+            u0, u1, u2, u3 = get(x, at + c), get(x, at + c + 1), get(x, at + c + 2), get(x, at + c + 3)
+            for k in range(v):
+                o = column + c * v + k
+                near = u0 * get_read(y, o) + u1 * get_read(y, o + v)
+                far = u2 * get_read(y, o + 2 * v) + u3 * get_read(y, o + 3 * v)
+                put_second(total, k, get_second(total, k) + (near + far))
+            c += 4
+        while c < channels:
+            u0 = get(x, at + c)
+            for k in range(v):
+                put_second(total, k, get_second(total, k) + u0 * get_read(y, column + c * v + k))
+            c += 1
+        for k in range(v):
+            put_first(work, out + k, work.dtype.type(get_second(total, k)))
 
 
 @kernel
@@ -180,8 +182,8 @@ def relu(work, a, t, cells, params, row_at, col_at, alpha, flag, fixed):
     t' = d_i d (t + b_i b) kappa_0 + x_i x r_i r kappa_1.  Parameters r, 1/r of a position; constants
     alpha, l, b, d, x, the row's ``alpha`` and in ``fixed`` the rest.  ``flag`` & 1: correlations may be
     negative; & 2: the covariance u_i u kappa_1 in place of D'; & 4: t is b_i b r_i r rho, the same net's
-    covariance, and nothing is read.  A cell of the padding holds the other
-    variance and nothing else.
+    covariance, and nothing is read.  A cell of the padding holds the other variance and nothing else.
+    With a tangent kernel its lanes are a multiple of `lanes`, without one of a vector's.
     """
     full_width()
     rows, cols, padded = cells
@@ -215,19 +217,17 @@ def relu(work, a, t, cells, params, row_at, col_at, alpha, flag, fixed):
         w_i = half * get(rp, r_at + row_at[2])
         turn_i, keep_i = turn * u_i, keep * u_i
         if t < 0:
-            for low in range(0, v, piece):
-                for lane in range(piece):
-                    k = low + lane
-                    r = get_read(cp, c + k)
-                    g = r_i - r
-                    d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
-                    y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), most)
-                    left = y > one
-                    y = two - y if left else y
-                    gap = (one if left else y) - math.sqrt(y) * y * segment(y)
-                    u = get_read(fixed, k) * r
-                    g = z_i - square * u
-                    put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
+            for k in range(v):
+                r = get_read(cp, c + k)
+                g = r_i - r
+                d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
+                y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), most)
+                left = y > one
+                y = two - y if left else y
+                gap = (one if left else y) - math.sqrt(y) * y * segment(y)
+                u = get_read(fixed, k) * r
+                g = z_i - square * u
+                put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
         elif first:
             for low in range(0, v, piece):
                 for lane in range(piece):

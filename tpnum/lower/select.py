@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tpnum.law import graph
+from tpnum.lower.afresh import written
 from tpnum.lower.builder import both
 from tpnum.lower.loops import steps_together
 from tpnum.lower.network import Root, grid_of
@@ -28,6 +29,11 @@ class Selection(RectifiedValues):
         self._run()
         del self.relus  # it refers to this: profile passes are not to wait for the garbage collector
 
+    @property
+    def tangents(self) -> bool:
+        """Whether relus take tangent kernels along."""
+        return any(one.op == "first" or (one.op == "relu" and one.reads[1] >= 0) for one in self.code)
+
     def _run(self) -> None:
         depth = self._depths()
         for d in sorted(set(depth.values())):
@@ -47,7 +53,7 @@ class Selection(RectifiedValues):
         for root in self.level.roots:
             if id(root) in self._registers:
                 self._carry(root)
-        self.code = steps_together(self.code)
+        self.code = steps_together(written(self.code))
 
     def _carry(self, root: Root) -> None:
         """What the next step recalls: sources of chains that stand on the root itself."""

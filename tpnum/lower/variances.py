@@ -15,7 +15,7 @@ from tpnum.kernels._arrays import aligned
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLayout
 from tpnum.lower.network import grid_of
-from tpnum.lower.program import buffer_places
+from tpnum.lower.program import Program, buffer_places
 from tpnum.lower.regions import cut, lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CHUNK = 32
 """Examples at a time."""
+NARROW = 8
+"""Lanes, of which an example with itself is one: a vector of them."""
 STATES = 1024
 """Examples whose states are followed together."""
 
@@ -95,12 +97,13 @@ class Variances:
     ) -> tuple[np.ndarray, np.ndarray]:
         """(N, *axes in the order of a grid), and where pairs of positions were missed by their series."""
         dtype, both = np.dtype(np.float64), (profile, profile)
-        across = lanes(dtype)
-        programs = [program(one, schedule, both, dtype, across) for one in layouts]
-        size = profile.size
-        # lanes cost nothing where there are instructions, and each its price where there are none
-        width = 1 if any(isinstance(one, BlockLayout) for one in layouts) else size
-        strips = [slice(k, k + width) for k in range(0, size, width)]
+        programs = [program(one, schedule, both, dtype, NARROW) for one in layouts]
+        if any(one.selection.tangents for one in programs if isinstance(one, Program)):
+            programs = [program(one, schedule, both, dtype, lanes(dtype)) for one in layouts]
+        across, size = programs[0].lanes, profile.size
+        # lanes that nobody reads: one vector, and none where there are no instructions
+        width = 1 if any(isinstance(one, BlockLayout) for one in layouts) else across
+        strips = [slice(k, min(k + width, size)) for k in range(0, size, width)]
         for one in programs:
             one.prepare(strips, lambda side, make: make())
         starts, numbers = buffer_places(programs, 1)

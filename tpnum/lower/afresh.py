@@ -1,0 +1,28 @@
+"""Sums that begin with nothing: what is added first is written, which takes one pass instead of two."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tpnum.lower.builder import Instruction
+
+WRITTEN = {"add": "times", "add_rho": "plain", "add_product": "product"}
+"""Operations that add something, and those that write it; none of them touches the padding."""
+
+
+def written(code: list[Instruction]) -> list[Instruction]:
+    """The code without zeros that nothing but one sum begins with."""
+    zeros = {one.makes[0] for one in code if one.op == "zero"}
+    readers = Counter(v for one in code for v in one.reads)
+    first = {v for one in code if one.op in WRITTEN for v in one.reads[:1] if v in zeros and readers[v] == 1}
+    made = []
+    for one in code:
+        if one.op == "zero" and one.makes[0] in first:
+            continue
+        if one.op in WRITTEN and one.reads[0] in first:
+            one = replace(one, op=WRITTEN[one.op], reads=(-1, *one.reads[1:]))
+        made.append(one)
+    return made
