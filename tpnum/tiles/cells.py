@@ -95,7 +95,7 @@ class CellWorker:
         self._parts: dict[tuple[int, int, int], ProfileValues] = {}
         self._laid: dict[tuple, Any] = {}
         self._ready: dict[tuple[int, ...], list[Program | BlockProgram]] = {}
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), threading.Lock()
         self._general_plan: list[tuple[Plan, tuple[ProfileValues, ProfileValues]]] = []
         self.plan, self.profiles, self.sink = plan, profiles, sink
         rows, cols = profiles
@@ -122,8 +122,10 @@ class CellWorker:
                 self.lanes //= 2
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
-        self.width = tile or max(WIDE, self.lanes)
-        self.slab = tile or self._together(probe)
+        laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))
+        self.width = tile or (max(WIDE, self.lanes) if WIDE * laid <= LAID else self.lanes)
+        self.slab = tile or self._together(laid)
+        self.ready_most = int(np.clip(LAID / max(1.0, self.slab * laid), 1, READY))
         entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
         deep = np.log2(min(GRAIN / cells, OUTPUT / (8 * entries)) / self.width)
         self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
@@ -136,9 +138,8 @@ class CellWorker:
         rows, cols = (piece.start // self.slab for piece in (tile.rows, tile.cols))
         return cols, -rows if cols % 2 else rows
 
-    def _together(self, probe: list[Program | BlockProgram]) -> int:
+    def _together(self, laid: float) -> int:
         """How many examples are prepared together: whole tiles, as large as their bytes allow."""
-        laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))
         most = SLAB / max(1.0, laid + self._part(0, slice(0, 1)).bytes)
         count = self.width
         while 2 * count <= min(most, MANY):
@@ -207,16 +208,17 @@ class CellWorker:
         """The programs of all levels, with the numbers of the examples that a tile's belong to."""
         rows, cols = slabs = self.slabs(tile)
         key = rows.start, rows.stop, cols.start, cols.stop, *map(id, self.layouts)
-        with self._lock:
-            found = self._ready.get(key)
-        if found is None:
+        with self._making:  # by one thread: the others would make the same, and as much of it
+            if (found := self._ready.get(key)) is not None:
+                return found
+            with self._lock:
+                while len(self._ready) >= self.ready_most:
+                    del self._ready[next(iter(self._ready))]
             found = self._programs(rows, cols, self.work)
             for k, one in enumerate(found):
                 one.prepare(self.strips(cols), self._kept(k, one, slabs))
             with self._lock:
                 self._ready[key] = found
-                while len(self._ready) > READY:
-                    del self._ready[next(iter(self._ready))]
         return found
 
     def slabs(self, tile: Tile) -> tuple[slice, slice]:
