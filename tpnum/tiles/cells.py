@@ -245,7 +245,7 @@ class CellWorker:
         direct = matrices(self.plan, self.sink)
         whole = all(isinstance(one, Program) and one.whole for one in programs)
         blocks = {} if direct else self._blocks(height, width)
-        buffers = np.empty(block * per_row // 8 + 1)
+        buffers = np.zeros(block * per_row // 8 + 1)
         missed = np.zeros(block, np.int64)
         for piece in self.pieces(tile, block):
             low, high = piece.rows
