@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
+from tpnum.kernels._views import get, put
 
 LANES = 8
 """Pairs that are written side by side: a line of the cache of what is read."""
@@ -34,26 +35,36 @@ def deliver(out, corner, pairs, place, source, weight, more, symmetric, most):
     out, place, source = borrow(out), borrow(place), borrow(source)
     row, column = corner
     height, width = place.shape
-    turned = out.reshape((out.shape[0], out.shape[1], width, height)) if symmetric else out
+    size, count = height * width, out.shape[1]
+    goal, given, cells = out.reshape(out.size), source.reshape(source.size), place.reshape(size)
+    lanes = source.shape[2]
     bad = 0
     for i in range(source.shape[0]):
         r = row + i
         start = max(0, r - column) if symmetric else 0
         for first in range(start // LANES * LANES, pairs, LANES):
             begin, end = max(first, start), min(first + LANES, pairs)
-            for top in range(0, height, LANES):
-                for left in range(0, width, LANES):
-                    for p in range(top, min(top + LANES, height)):
-                        for q in range(left, min(left + LANES, width)):
-                            k = place[p, q]
-                            for j in range(begin, end):
-                                value = weight * source[i, k, j]
-                                if more:
-                                    value += out[r, column + j, p, q]
-                                bad += not abs(value) <= most
-                                out[r, column + j, p, q] = value
-                                if symmetric and column + j > r:
-                                    turned[column + j, r, q, p] = value
+            for k in range(0, size, LANES):
+                for j in range(begin, end):
+                    at = ((r * count) + column + j) * size
+                    for m in range(k, min(k + LANES, size)):
+                        value = weight * get(given, (i * size + get(cells, m)) * lanes + j)
+                        if more:
+                            value += get(goal, at + m)
+                        bad += not abs(value) <= most
+                        put(goal, at + m, goal.dtype.type(value))
+            if not symmetric:
+                continue
+            begin = max(begin, r - column + 1)
+            for q in range(width):
+                for top in range(0, height, LANES):
+                    for j in range(begin, end):
+                        at = ((column + j) * count + r) * size + q * height
+                        for p in range(top, min(top + LANES, height)):
+                            value = weight * get(given, (i * size + get(cells, p * width + q)) * lanes + j)
+                            if more:
+                                value += get(goal, at + p)
+                            put(goal, at + p, goal.dtype.type(value))
     return bad == 0
 
 

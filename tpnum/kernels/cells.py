@@ -53,7 +53,7 @@ OPERATIONS = (
     "first",  # the same, b being made of the covariances of a and not read
     "mix",  # a <- linear map n of b, axis by axis
     "load",  # a <- what buffer n holds for the cells
-    "store",  # buffer n gains a at the cells that it has
+    "store",  # buffer n gains a at the cells that it has, or with a flag becomes it there
     "plain",  # a <- r_i c_j rho(b), parameter p
     "bend",  # a <- r_i c_j / sqrt(1 - rho^2) of co-correlations b, 0 where rho is 1 to rounding; parameter p
     "product",  # a <- r_i c_j b c, parameter p
@@ -335,6 +335,10 @@ def run(
                                     data_cols(a, x1, other, channels, buffers, at)
                             elif op == STORE and places[3, space, m] < 16:
                                 at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
+                                if code[k, 7] != 0:
+                                    for t in range(v):
+                                        put(buffers, at + t, np.float64(a[t]))
+                                    continue
                                 for t in range(v):
                                     put(buffers, at + t, get(buffers, at + t) + np.float64(a[t]))
                     done += high - low

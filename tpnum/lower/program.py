@@ -70,6 +70,7 @@ class Program:
         self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
         self.subtracts = any(i.op == "normal" for i in selection.code)  # 1 - rho, from a rounded rho
         self._assemble()
+        self.whole = not any(root.pooled for root in layout.level.stored)
         self.buffer_sizes = [self._size(node) for node in self.buffer_nodes]
 
     def _select(self, profiles: tuple[ProfileValues, ProfileValues]) -> Selection:

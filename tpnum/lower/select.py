@@ -138,4 +138,4 @@ class Selection(RectifiedValues):
             return
         self._flush(root)
         grid = grid_of(root.node)
-        self.emit("store", self._registers[id(root)], grid=grid, p=-1, extra=key)
+        self.emit("store", self._registers[id(root)], grid=grid, p=-1, extra=key, flag=1)

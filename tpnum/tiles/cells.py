@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,16 +11,16 @@ import numpy as np
 from tpnum.evaluate.blocks import dims, shape
 from tpnum.evaluate.general import PairValues
 from tpnum.kernels._arrays import aligned
-from tpnum.kernels.blocks import collect, deliver
+from tpnum.kernels.blocks import collect
 from tpnum.law.threads import Stop
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.islands import IslandLevel, places_of
 from tpnum.lower.program import Laid, Program, buffer_places
 from tpnum.lower.regions import lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
+from tpnum.tiles.delivery import matrices, write
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.grid import Tile, blocks, general_side, squares
-from tpnum.tiles.sinks import check_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,7 +94,7 @@ class CellWorker:
         self._parts: dict[tuple[int, int, int], ProfileValues] = {}
         self._laid: dict[tuple, Any] = {}
         self._ready: dict[tuple[int, ...], list[Program | BlockProgram]] = {}
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), threading.Lock()
         self._general_plan: list[tuple[Plan, tuple[ProfileValues, ProfileValues]]] = []
         self.plan, self.profiles, self.sink = plan, profiles, sink
         rows, cols = profiles
@@ -120,10 +121,13 @@ class CellWorker:
                 self.lanes //= 2
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
+        laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))
         entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
         fit = np.log2(max(1.0, min(GRAIN / cells, OUTPUT / (8 * entries))))
-        self.width = tile or max(min(WIDE, 1 << int(fit / 2)), self.lanes)
-        self.slab = tile or self._together(probe)
+        wide = min(WIDE, 1 << int(fit / 2)) if WIDE * laid <= LAID else self.lanes
+        self.width = tile or max(wide, self.lanes)
+        self.slab = tile or self._together(laid)
+        self.ready_most = int(np.clip(LAID / max(1.0, self.slab * laid), 1, READY))
         deep = fit - np.log2(self.width)  # rows of a tile share what is laid out of its columns
         self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
         mirrored = self.symmetric and plan.mirrored
@@ -135,9 +139,8 @@ class CellWorker:
         rows, cols = (piece.start // self.slab for piece in (tile.rows, tile.cols))
         return cols, -rows if cols % 2 else rows
 
-    def _together(self, probe: list[Program | BlockProgram]) -> int:
+    def _together(self, laid: float) -> int:
         """How many examples are prepared together: whole tiles, as large as their bytes allow."""
-        laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))
         most = SLAB / max(1.0, laid + self._part(0, slice(0, 1)).bytes)
         count = self.width
         while 2 * count <= min(most, MANY):
@@ -206,16 +209,17 @@ class CellWorker:
         """The programs of all levels, with the numbers of the examples that a tile's belong to."""
         rows, cols = slabs = self.slabs(tile)
         key = rows.start, rows.stop, cols.start, cols.stop, *map(id, self.layouts)
-        with self._lock:
-            found = self._ready.get(key)
-        if found is None:
+        with self._making:  # by one thread: the others would make the same, and as much of it
+            if (found := self._ready.get(key)) is not None:
+                return found
+            with self._lock:
+                while len(self._ready) >= self.ready_most:
+                    del self._ready[next(iter(self._ready))]
             found = self._programs(rows, cols, self.work)
             for k, one in enumerate(found):
                 one.prepare(self.strips(cols), self._kept(k, one, slabs))
             with self._lock:
                 self._ready[key] = found
-                while len(self._ready) > READY:
-                    del self._ready[next(iter(self._ready))]
         return found
 
     def slabs(self, tile: Tile) -> tuple[slice, slice]:
@@ -239,23 +243,27 @@ class CellWorker:
         per_row = 8 * buffer_places(programs, 1)[1]
         block = int(np.clip(BUFFERS // max(per_row, 1), 1, height))
         scratch = aligned(max(p.work_cells for p in programs) * self.lanes, self.work)
-        direct = self._direct()
+        direct = matrices(self.plan, self.sink)
+        whole = all(isinstance(one, Program) and one.whole for one in programs)
         blocks = {} if direct else self._blocks(height, width)
         buffers = np.zeros(block * per_row // 8 + 1)
         missed = np.zeros(block, np.int64)
         for piece in self.pieces(tile, block):
             low, high = piece.rows
             starts, at = buffer_places(programs, high - low)
-            buffers[:at] = 0.0
+            if not whole:
+                buffers[:at] = 0.0
             missed[:] = 0
             for one in programs:
                 one.run(*piece.place, buffers, starts, scratch, missed, self.stop)
             again = runs(missed[: high - low] > 0)
             if direct:
-                self._deliver(direct, tile, piece, buffers, starts)
+                part = _part(tile, slice(low, high), piece.strip)
+                for matrix in direct:
+                    write(matrix, part, partial(self._lanes_of, buffers, starts, high - low))
                 for begin, end in again:
-                    part = Tile(_inside(tile.rows, slice(low + begin, low + end)), _inside(tile.cols, piece.strip), tile.mirror)
-                    self.sink.put(part, self._general(part))
+                    near = _part(tile, slice(low + begin, low + end), piece.strip)
+                    self.sink.put(near, self._general(near))
                 continue
             self._collect(blocks, buffers, starts, piece.rows, piece.strip)
             for begin, end in again:
@@ -267,44 +275,6 @@ class CellWorker:
         """Zeros for a tile of every kind."""
         whole = height, width, *self.plan.axes[0], *self.plan.axes[1]
         return {kind: np.zeros(whole) for kind in self.sink.kinds}
-
-    def _direct(self) -> list[tuple[str, np.ndarray, list[Entry]]]:
-        """The matrices that outputs of many positions are written to at once, none where they are not so."""
-        arrays = self.sink.arrays
-        if arrays is None or not (self.plan.axes[0] and self.plan.axes[1]):
-            return []
-        found = []
-        for kind, entries in self.plan.entries.items():
-            apart = any(i is not None for entry in entries for i in (*entry.rows, *entry.cols))
-            if not entries or apart or not arrays[kind].flags.c_contiguous:
-                return []
-            found.append((kind, np.asarray(arrays[kind]), [*entries]))
-        return found
-
-    def _deliver(
-        self,
-        direct: list[tuple[str, np.ndarray, list[Entry]]],
-        tile: Tile,
-        piece: Piece,
-        buffers: np.ndarray,
-        starts: Places,
-    ) -> None:
-        """The outputs' buffers into the matrices, and their mirror images."""
-        (low, high), sizes = piece.rows, [int(np.prod(axes)) for axes in self.plan.axes]
-        row, column = tile.rows.start + low, tile.cols.start + piece.strip.start
-        pairs = piece.strip.stop - piece.strip.start
-        for kind, out, entries in direct:
-            whole, most = out.reshape(*out.shape[:2], *sizes), float(np.finfo(out.dtype).max)
-            for k, entry in enumerate(entries):
-                node = self.schedule.outputs[id(entry.node)]
-                at, cells = starts[id(node)]
-                place = block_of(node, np.arange(cells), 0, (0, 1), slice(0, 1), 1).reshape(sizes)
-                source = buffers[at : at + cells * (high - low) * self.lanes]
-                source = source.reshape(high - low, cells, self.lanes)
-                how = float(entry.weight), k > 0, tile.mirror, most
-                if not deliver(whole, (row, column), pairs, place, source, *how):
-                    here = Tile(slice(row, row + high - low), slice(column, column + pairs), False)
-                    check_finite(whole[here.rows, here.cols], kind, here, out.dtype)
 
     def pieces(self, tile: Tile, block: int) -> Iterator[Piece]:
         """A tile strip by strip of columns, at most so many rows at a time."""
@@ -329,16 +299,25 @@ class CellWorker:
         for kind, entries in self.plan.entries.items():
             for entry in entries:
                 node = self.schedule.outputs[id(entry.node)]
-                at, cells = starts[id(node)]
+                at, _ = starts[id(node)]
                 if all(i is None for i in (*entry.rows, *entry.cols)):
-                    order = block_of(node, np.arange(cells), 0, (0, 1), slice(0, 1), 1).ravel()
-                    size = cells * (rows[1] - rows[0]) * self.lanes
-                    source = buffers[at : at + size].reshape(rows[1] - rows[0], cells, self.lanes)
+                    order, source = self._lanes_of(buffers, starts, rows[1] - rows[0], entry)
                     goal = blocks[kind].reshape(*blocks[kind].shape[:2], -1)
-                    collect(goal, rows[0], strip.start, np.argsort(order), source, float(entry.weight))
+                    collect(
+                        goal, rows[0], strip.start, np.argsort(order.ravel()), source, float(entry.weight)
+                    )
                 else:
                     values = block_of(node, buffers, at, rows, strip, self.lanes)
                     blocks[kind][place_of(entry, rows, strip)] += entry.weight * values
+
+    def _lanes_of(
+        self, buffers: np.ndarray, starts: Places, height: int, entry: Entry
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where an entry's positions are in its buffer, and the buffer (rows, cells, lanes)."""
+        node = self.schedule.outputs[id(entry.node)]
+        at, cells = starts[id(node)]
+        source = buffers[at : at + cells * height * self.lanes].reshape(height, cells, self.lanes)
+        return block_of(node, np.arange(cells), 0, (0, 1), slice(0, 1), 1), source
 
     def _again(self, blocks: dict[str, np.ndarray], tile: Tile, rows: slice, strip: slice) -> None:
         """Rows of a strip with pairs so close that their series do not converge."""
@@ -390,6 +369,11 @@ def place_of(entry: Entry, rows: tuple[int, int], strip: slice) -> tuple[int | s
     """Where an entry belongs in a block (rows, columns, *axes) of a kernel."""
     where = (slice(*rows), strip, *entry.rows, *entry.cols)
     return tuple(slice(None) if i is None else i for i in where)
+
+
+def _part(tile: Tile, rows: slice, cols: slice) -> Tile:
+    """Some rows and columns of a tile, counted from its start."""
+    return Tile(_inside(tile.rows, rows), _inside(tile.cols, cols), tile.mirror)
 
 
 def _inside(whole: slice, piece: slice) -> slice:

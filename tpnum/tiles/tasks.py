@@ -17,7 +17,7 @@ from tpnum.ensemble.tile import Ensemble
 from tpnum.evaluate.data import bind
 from tpnum.evaluate.joint import BUDGET, RTOL, Account
 from tpnum.evaluate.profile import ProfileValues
-from tpnum.law.threads import together
+from tpnum.law.threads import Stopped, together
 from tpnum.lower.variances import Variances
 from tpnum.tiles import batches
 from tpnum.tiles.arguments import without_nan
