@@ -232,3 +232,9 @@ def test_programs_without_half_stable_points_are_refused_soon(monkeypatch):
     found = tp.critical(block(tp.tanh), free=("W", "b"), q=0.7)
     plain = tp.critical(nn.serial(nn.Tanh(), nn.Dense(64)), q=0.7)
     assert (found.W, found.b) == pytest.approx((plain.W_std, plain.b_std), rel=1e-10)
+
+
+def test_small_weights_beside_a_shortcut_are_no_critical_point():
+    """chi_1 = 1 + W^4 E tanh'^2 is one to rounding long before W is 0."""
+    with pytest.raises(LimitError, match="no critical point"):
+        tp.critical(nn.Residual(nn.serial(nn.Dense(64), nn.Erf(), nn.Dense(64))), free="W_std")

@@ -40,8 +40,8 @@ NOTHING, LOGS = 1e-14, (-5.0, 5.0)
 FAINT = 1e-4
 """A deviation so small may be none."""
 
-SILENT = 1e-3
-"""Weights of a smaller deviation are none: of x + f(x) they are critical, and nothing else is."""
+SILENT = 0.1
+"""Weights of a smaller deviation are none where those of none are critical too, as those of x + f(x) are."""
 
 STARTS = {"q": (1.0, 0.2, 5.0), "W_std": (1.3, 0.7, 2.5), "b_std": (0.3, 1.0), "other": (1.0, 0.3, 3.0)}
 
@@ -319,7 +319,10 @@ class _Task:
                 starts[1:] = sorted(starts[1:], key=lambda x: float(np.sum(np.tanh(equations(x)) ** 2)))
             found = root(equations, starts[k], method="hybr", options={"xtol": 1e-13, "maxfev": TRIALS})
             values, at = parameters(found.x)
-            silent = any(name.startswith("W") and value < SILENT for name, value in values.items())
+            weights = np.array([name in values and name.startswith("W") for name in unknown])
+            silent = bool(np.any(np.abs(found.x[weights]) < SILENT)) and (
+                np.max(np.abs(equations(np.where(weights, 0.0, found.x)))) < FOUND
+            )
             if np.max(np.abs(equations(found.x))) < CLOSE and self.low <= at <= self.high and not silent:
                 # squares of deviations are what is solved for: one that is so small may be none
                 faint = [name in values and values[name] < FAINT for name in unknown]

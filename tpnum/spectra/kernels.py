@@ -97,7 +97,7 @@ def kernel_spectrum(
         raise InputError("ratios: one number n / d_l >= 0 per layer is needed, 0 of an infinitely wide one")
     start = _data(data)
     choice(kind, "kind", KINDS)
-    outliers = [number(s, "spikes", above=0.0) for s in np.atleast_1d(finite_array(spikes, "spikes"))]
+    outliers = [number(float(s), "spikes", above=0.0) for s in finite_array(spikes, "spikes").ravel()]
     laws = [start]
     followed = [tuple(outliers)]
     for gamma in gammas:
