@@ -157,3 +157,12 @@ def test_refusals():
     ]:
         with pytest.raises(InputError, match=words):
             call()
+
+
+def test_signals_and_grids_of_nothing_are_refused():
+    with pytest.raises(InputError, match="points: at least one is needed"):
+        bayes([])
+    with pytest.raises(InputError, match="points: at least one is needed"):
+        state_evolution(soft(1.0), [], delta=0.5)
+    with pytest.raises(InputError, match="delta and rho: at least one number"):
+        recovery([], [0.1])

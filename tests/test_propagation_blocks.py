@@ -10,6 +10,7 @@ from tpnum import nn
 from tpnum.errors import InputError, LimitError, SpecError
 from tpnum.propagation import batchnorm_growth, fixed_points
 from tpnum.propagation.batches import BatchMap
+from tpnum.propagation.blocks import BlockMap
 
 
 def tanh_block(weight=4.0, bias=0.09):
@@ -200,3 +201,40 @@ def _batchnorm(z):
 def test_refusals_of_batches(call, words):
     with pytest.raises((InputError, SpecError, LimitError), match=words):
         call()
+
+
+@pytest.mark.parametrize(("tail", "right"), [((), 2.0 / 3.0**0.5), ((nn.Dense(128),), (4.0 / 3.0) ** 0.25)])
+def test_branches_side_by_side(tail, right):
+    """Half of the channels behind tanh, half behind relu: at q = 0 the slope is W^2 (1 + 1/2) / 2."""
+    branches = nn.parallel(nn.serial(nn.Tanh(), nn.Dense(64)), nn.serial(nn.Relu(), nn.Dense(64)))
+    block = nn.serial(nn.FanOut(2), branches, nn.FanInConcat(), *tail)
+    found = tp.critical(block, free="W_std")
+    assert (found.W_std, found.q) == (pytest.approx(right, rel=1e-10), 0.0)
+    assert found.chi_1 == pytest.approx(1.0, abs=1e-10)
+
+
+def test_programs_without_half_stable_points_are_refused_soon(monkeypatch):
+    """And one of relu, whose bias is none."""
+    counted = []
+    slopes = BlockMap.slopes
+    monkeypatch.setattr(BlockMap, "slopes", lambda *given: counted.append(1) or slopes(*given))
+
+    def block(phi):
+        p = tp.Program()
+        x = p.vector("x")
+        return x, p.matrix("W", var=2.0) @ phi(x) + p.vector("b", var=0.1)
+
+    with pytest.raises(LimitError, match="no critical point"):
+        tp.critical(block(tp.erf), free=("W", "b"), kind="half-stable")
+    assert len(counted) < 160
+    found = tp.critical(block(tp.relu), free=("W", "b"))
+    assert (found.W, found.b) == (pytest.approx(2.0**0.5, rel=1e-10), 0.0)
+    found = tp.critical(block(tp.tanh), free=("W", "b"), q=0.7)
+    plain = tp.critical(nn.serial(nn.Tanh(), nn.Dense(64)), q=0.7)
+    assert (found.W, found.b) == pytest.approx((plain.W_std, plain.b_std), rel=1e-10)
+
+
+def test_small_weights_beside_a_shortcut_are_no_critical_point():
+    """chi_1 = 1 + W^4 E tanh'^2 is one to rounding long before W is 0."""
+    with pytest.raises(LimitError, match="no critical point"):
+        tp.critical(nn.Residual(nn.serial(nn.Dense(64), nn.Erf(), nn.Dense(64))), free="W_std")

@@ -403,3 +403,14 @@ def test_wrong_operators():
     ]:
         with pytest.raises(InputError, match=words):
             call()
+
+
+def test_what_has_no_layers_and_no_activations():
+    with pytest.raises(SpecError, match="block: it has no layers"):
+        sp.jacobian(nn.serial(), 2, q=1.0)
+    with pytest.raises(InputError, match="phis: at least one activation"):
+        sp.isometry(())
+    with pytest.raises(ProgramError, match="a function is needed"):
+        sp.isometry(3)
+    with pytest.raises(InputError, match="spikes is -3.0"):
+        sp.kernel_spectrum("tanh", 1.0, spikes=[-3.0])

@@ -189,8 +189,8 @@ def prior_of(
     spread = np.atleast_1d(finite_array(variances, "variances")).reshape(-1)
     if spread.size not in (1, points.size) or np.any(spread < 0.0):
         raise InputError(f"variances: one number >= 0 for each of {points.size} points is needed")
-    weights = np.full(points.size, 1.0 / points.size) if masses is None else np.asarray(masses, np.float64)
     atoms(points, masses)  # complains of masses that are none
+    weights = np.full(points.size, 1.0 / points.size) if masses is None else np.asarray(masses, np.float64)
     spread = np.broadcast_to(spread, points.shape)
     weights = weights.reshape(-1) / weights.sum()
     kept = weights > 0.0

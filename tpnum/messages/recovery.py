@@ -46,6 +46,8 @@ def recovery(
     from tpnum.program import Program
 
     ratios, parts = finite_array(delta, "delta", 1), finite_array(rho, "rho", 1)
+    if not ratios.size or not parts.size:
+        raise InputError("delta and rho: at least one number each is needed")
     l1_transition(ratios)  # complains of what is no ratio
     if not np.all((parts > 0.0) & (parts <= 1.0)):
         raise InputError("rho must be in (0, 1]: non-zeros per measurement")

@@ -18,7 +18,7 @@ import numpy as np
 from tpnum.arguments import shown
 from tpnum.errors import InputError, SpecError
 from tpnum.nn.base import Layer, no_layer
-from tpnum.nn.combinators import FanIn, FanOut, Parallel, Repeat, Serial
+from tpnum.nn.combinators import FanIn, FanInConcat, FanOut, Parallel, Repeat, Serial
 from tpnum.nn.dense import Dense
 from tpnum.propagation.reading import CHANNELS, DATA, Moments, Stage, emitted, placed
 from tpnum.propagation.written import Written, written
@@ -251,11 +251,40 @@ def read_free(free: Any, block: Layer | Written) -> tuple[str, ...]:
     return tuple(names)
 
 
+WIDTHS = ("out_dim", "out_chan", "n_chan_out")
+"""Names of arguments that are widths of outputs."""
+
+
 def width_of(block: Layer) -> int:
-    """The width that a block is tried with: that of its last layer with weights."""
-    widths = [getattr(layer, "out_dim", getattr(layer, "out_chan", None)) for layer in inside(block)]
-    found = [w for w in widths if isinstance(w, int)]
-    return found[-1] if found else 64
+    """The width that a block is tried with: the one that comes out, 64 where that is any that goes in."""
+    found = _width_behind(block, None)
+    return found if isinstance(found, int) else _own_width(block) or 64
+
+
+def _width_behind(net: Layer, before: Any) -> Any:
+    """The width behind a layer, a list between a fan-out and its join; None is that of the block's input."""
+    match net:
+        case Serial(layers):
+            for layer in layers:
+                before = _width_behind(layer, before)
+            return before
+        case Repeat(layer, n):
+            return _width_behind(Serial((layer,) * n), before)
+        case FanOut(num):
+            return [before] * num
+        case Parallel(layers) if isinstance(before, list) and len(before) == len(layers):
+            return [_width_behind(layer, width) for layer, width in zip(layers, before, strict=True)]
+        case FanInConcat() if isinstance(before, list):
+            return sum(before) if all(isinstance(w, int) for w in before) else None
+        case FanIn() if isinstance(before, list):
+            return next((w for w in before if isinstance(w, int)), None)
+    return _own_width(net) or before
+
+
+def _own_width(net: Layer) -> int | None:
+    """The last width that is an argument of a layer."""
+    widths = [getattr(layer, name, None) for layer in inside(net) for name in WIDTHS]
+    return next((w for w in reversed(widths) if isinstance(w, int)), None)
 
 
 def _size(x: Any) -> str:

@@ -28,14 +28,20 @@ CLOSE = 1e-9
 FOUND = 1e-6
 """By how much what the block does may differ from what was solved for: more is an overflow."""
 
-TRIALS = 300
-"""Of parameters, after which no other start is taken."""
+TRIALS, STARTED = 40, 3
+"""Of parameters from one start, and from how many: the first, and the ones nearest to a root."""
 
 SHORTEST = 0.05
 """Layers: gradients that change faster are lost at once."""
 
-SILENT = 1e-3
-"""Weights of a smaller deviation are none: of x + f(x) they are critical, and nothing else is."""
+NOTHING, LOGS = 1e-14, (-5.0, 5.0)
+"""A variance that stands for 0, and the logarithms of deviations that are looked at there."""
+
+FAINT = 1e-4
+"""A deviation so small may be none."""
+
+SILENT = 0.1
+"""Weights of a smaller deviation are none where those of none are critical too, as those of x + f(x) are."""
 
 STARTS = {"q": (1.0, 0.2, 5.0), "W_std": (1.3, 0.7, 2.5), "b_std": (0.3, 1.0), "other": (1.0, 0.3, 3.0)}
 
@@ -176,12 +182,12 @@ class _Task:
 
     def _point(self, values: dict[str, float], q: float) -> Critical:
         block = with_parameters(self.block, values)
-        slopes = self._slopes(block, max(q, 1e-14))
+        slopes = self._slopes(block, max(q, NOTHING))
         if abs(slopes.chi_1 - self.wanted) > FOUND or abs(slopes.q_next - q) > FOUND * max(q, 1e-3):
             raise self._none(f"at q = {q:g} the block gives q = {slopes.q_next:g}, chi_1 = {slopes.chi_1:g}")
         c = slopes.c
         if slopes.chi_1 > 1.0 + 1e-9 and self.batch_size is None:
-            c, slopes = correlation(BlockMap(block, self.shape), max(q, 1e-14))
+            c, slopes = correlation(BlockMap(block, self.shape), max(q, NOTHING))
         line = self.solve if len(self.names) == 2 and self.kind == "edge" else None
         return Critical(values, q, c, slopes.chi_1, slopes.chi_q, slopes.chi_c, block, line)
 
@@ -290,11 +296,7 @@ class _Task:
             at = float(np.exp(np.clip(named.pop("q"), -40.0, 40.0))) if q is None else q
             return {name: float(abs(value)) for name, value in named.items()}, at
 
-        count = 0
-
         def equations(x: np.ndarray) -> list[float]:
-            nonlocal count
-            count += 1
             values, at = parameters(x)
             try:
                 slopes = self._slopes(with_parameters(self.block, values), at)
@@ -308,16 +310,45 @@ class _Task:
         from itertools import product
 
         options = [STARTS.get(name, STARTS["other"]) for name in unknown]
-        for start in product(*options):
-            if count > TRIALS:
-                break
-            first = np.array([np.log(s) if n == "q" else s for n, s in zip(unknown, start, strict=True)])
-            found = root(equations, first, method="hybr", options={"xtol": 1e-13, "maxfev": 60})
+        starts = [
+            np.array([np.log(s) if n == "q" else s for n, s in zip(unknown, start, strict=True)])
+            for start in product(*options)
+        ]
+        for k in range(min(STARTED, len(starts))):
+            if k == 1:
+                starts[1:] = sorted(starts[1:], key=lambda x: float(np.sum(np.tanh(equations(x)) ** 2)))
+            found = root(equations, starts[k], method="hybr", options={"xtol": 1e-13, "maxfev": TRIALS})
             values, at = parameters(found.x)
-            silent = any(name.startswith("W") and value < SILENT for name, value in values.items())
+            weights = np.array([name in values and name.startswith("W") for name in unknown])
+            silent = bool(np.any(np.abs(found.x[weights]) < SILENT)) and (
+                np.max(np.abs(equations(np.where(weights, 0.0, found.x)))) < FOUND
+            )
             if np.max(np.abs(equations(found.x))) < CLOSE and self.low <= at <= self.high and not silent:
-                return values, at
+                # squares of deviations are what is solved for: one that is so small may be none
+                faint = [name in values and values[name] < FAINT for name in unknown]
+                none = np.where(faint, 0.0, found.x)
+                return parameters(none if np.max(np.abs(equations(none))) < CLOSE else found.x)
+        if len(self.names) == 1 and self.wanted == 1.0 and self.batch_size is None:
+            value = self._at_zero(self.names[0])
+            if value is not None:
+                return {self.names[0]: value}, 0.0
         raise self._none("no parameters of the block have been found that keep both variances")
+
+    def _at_zero(self, name: str) -> float | None:
+        """The parameter where the fixed point is 0, as it is of tanh without biases."""
+        from scipy.optimize import brentq
+
+        def slopes(log: float) -> Slopes:
+            return self._slopes(with_parameters(self.block, {name: float(np.exp(log))}), NOTHING)
+
+        try:
+            low, high = (slopes(end).chi_1 - 1.0 for end in LOGS)
+            if not low * high < 0.0:
+                return None
+            log = float(brentq(lambda x: slopes(x).chi_1 - 1.0, *LOGS, xtol=1e-14))
+            return float(np.exp(log)) if abs(slopes(log).q_next / NOTHING - 1.0) < FOUND else None
+        except LimitError:
+            return None
 
 
 def _same(q: Any) -> Any:

@@ -17,6 +17,8 @@ import numpy as np
 
 from tpnum.arguments import choice, finite_array, number
 from tpnum.errors import InputError, LimitError
+from tpnum.functions import get
+from tpnum.gauss.moments import bound
 from tpnum.propagation.activation import Expectations
 from tpnum.spectra.base import Measure, as_measure
 from tpnum.spectra.closed import above, marchenko_pastur
@@ -47,22 +49,25 @@ class Constants:
 
 
 def constants(phi: Any) -> Constants:
-    """The constants of the kernels of an activation, by quadrature: E phi' is E z phi(z)."""
-    f = Expectations(phi)
+    """The constants of the kernels of an activation, by quadrature: E phi' is E z phi(z).
+
+    The scalars of a phi that takes its variance, as hermite does, are 1.  LimitError: it has no second moment
+    under N(0, 1), or is constant.
+    """
+    given = get(phi)
+    f = Expectations(bound(given, (1.0,) * given.n_scalars) if given.arity == 1 else given)
+    found = f.second(1.0)
     u, w = f.nodes(1.0)
+    root = np.sqrt(w)  # phi alone may overflow where phi sqrt(w) does not matter
     with np.errstate(all="ignore"):
-        values = np.broadcast_to(np.asarray(f.f(u), dtype=np.float64), u.shape)
-    mean = float(w @ values)
-    eta = float(w @ (values - mean) ** 2)
-    with np.errstate(all="ignore"):
-        found = f.second(1.0)
+        values = root * np.broadcast_to(np.asarray(f.f(u), dtype=np.float64), u.shape)
+    mean = float(root @ values)
+    eta = float(np.sum((values - mean * root) ** 2))
     if not abs(found - eta - mean * mean) <= 1e-9 * found:  # finer panels see another integral
-        raise LimitError(
-            f"phi: {f.f} has no second moment under N(0, 1), or is not defined on all of the line"
-        )
+        raise LimitError(f"phi: {given} has no second moment under N(0, 1)")
     if not eta > 0.0:
-        raise LimitError(f"phi: {f.f} is constant; its kernel has no spectrum")
-    return Constants(mean, eta, float(w @ (u * values)) ** 2, float(f.slope_second(1.0)) / eta)
+        raise LimitError(f"phi: {given} is constant; its kernel has no spectrum")
+    return Constants(mean, eta, float((root * u) @ values) ** 2, float(f.slope_second(1.0)) / eta)
 
 
 def kernel_spectrum(
@@ -92,7 +97,7 @@ def kernel_spectrum(
         raise InputError("ratios: one number n / d_l >= 0 per layer is needed, 0 of an infinitely wide one")
     start = _data(data)
     choice(kind, "kind", KINDS)
-    outliers = [number(s, "spikes", above=0.0) for s in np.atleast_1d(finite_array(spikes, "spikes"))]
+    outliers = [number(float(s), "spikes", above=0.0) for s in finite_array(spikes, "spikes").ravel()]
     laws = [start]
     followed = [tuple(outliers)]
     for gamma in gammas:

@@ -79,6 +79,8 @@ def jacobian(block: Layer, depth: Any = 1, *, q: Any = None, weights: str = "gau
     """
     if not isinstance(block, Layer):
         raise SpecError(f"block is {no_layer(block)}, e.g. nn.serial(nn.Tanh(), nn.Dense(64))")
+    if not layers_of(block):
+        raise SpecError("block: it has no layers")
     count = whole(depth, "depth", 1, 1_000_000)
     choice(weights, "weights", WEIGHTS)
     task = _Task(block, weights)
@@ -311,7 +313,9 @@ def isometry(phis: Any = ("tanh", "erf", "relu", "gelu"), depth: Any = 10, *, q:
     from tpnum.propagation.critical import critical
 
     count, at = whole(depth, "depth", 1, 1_000_000), number(q, "q", above=0.0)
-    names = (phis,) if isinstance(phis, str) or callable(phis) else tuple(phis)
+    names = tuple(phis) if isinstance(phis, (tuple, list)) else (phis,)
+    if not names:
+        raise InputError("phis: at least one activation is needed")
     rows = []
     for phi in names:
         f = get(phi)
