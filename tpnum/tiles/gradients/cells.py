@@ -11,6 +11,7 @@ from tpnum.evaluate.plan import Entry
 from tpnum.evaluate.returns import Gathered
 from tpnum.kernels._arrays import aligned
 from tpnum.lower.backwards import Asked, BackwardsProgram
+from tpnum.lower.blocks import runs
 from tpnum.lower.numbers import axes_of, inverse
 from tpnum.lower.regions import lanes, program
 from tpnum.lower.schedule import Level
@@ -36,7 +37,11 @@ if TYPE_CHECKING:
 
 
 class CellAdjoints(CellWorker):
-    """Weighted sums over tiles: the regions that others read forwards, then all of them forwards and back."""
+    """Weighted sums over tiles: the regions that others read forwards, then all of them forwards and back.
+
+    ``apart`` says that an example and itself are left to somebody else, as asked for with ``alone`` they are
+    where series do not reach them.
+    """
 
     def __init__(
         self,
@@ -45,8 +50,9 @@ class CellAdjoints(CellWorker):
         variances: Variances,
         moving: Moving,
         count: int,
+        alone: bool = False,
     ):
-        self.moving, self.count = moving, count
+        self.moving, self.count, self.apart = moving, count, False
         (self.kind,) = plan.entries
         super().__init__(
             plan, profiles, ArraySink({self.kind: np.empty(0)}), np.dtype(np.float64), None, variances
@@ -60,15 +66,14 @@ class CellAdjoints(CellWorker):
         self._ways = [TurnedLayout(level, self.schedule.buffers) for level in compiled]
         one = slice(0, 1)
         back = self._back((self._part(0, one), self._part(1, one)))
-        if any(found.selection.series for found in back):
-            raise Unsupported("a series does not reach pairs that are near")
+        self.apart = alone and any(found.selection.series for found in back)
         self.lanes = min(self.lanes, lanes(self.work, back, self.lanes))
 
     def _back(self, profiles: tuple[ProfileValues, ProfileValues]) -> list[BackwardsProgram]:
         """From the last region to the first."""
         found = []
         for layout, last in zip(self._ways, self._last, strict=True):
-            asked = Asked(self.moving, self.count, last)
+            asked = Asked(self.moving, self.count, last, self.apart)
             found.append(BackwardsProgram(layout, self.schedule, profiles, self.work, self.lanes, asked))
         return found[::-1]
 
@@ -83,8 +88,11 @@ class CellAdjoints(CellWorker):
 
     def contract(
         self, tile: Tile, weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, tuple[Gathered, Gathered]]:
-        """The sum, its derivatives by the coefficients of pairs, and what rows and columns gather."""
+    ) -> tuple[np.ndarray, np.ndarray, tuple[Gathered, Gathered], list[Tile]]:
+        """The sum, its derivatives by the coefficients of pairs, and what rows and columns gather.
+
+        Also the parts of the tile that series do not reach, which the others lack.
+        """
         programs = self.ready(tile)
         height = tile.rows.stop - tile.rows.start
         block = int(np.clip(BUFFERS // (8 * max(self._places(programs, 1)[1], 1)), 1, height))
@@ -92,20 +100,32 @@ class CellAdjoints(CellWorker):
         sums = _Sums(programs, tile, self.lanes)
         value = 0.0
         missed = np.zeros(block, np.int64)
+        left: list[Tile] = []
         for strip, rows, place in self.pieces(tile, block):
             places, size = self._places(programs, rows[1] - rows[0])
             buffers = np.zeros(size + 1)
-            for entry, node in self._entries():
-                at = places[-1]["adjoint", id(node)][0]
-                view = block_of(node, buffers, at, rows, strip, self.lanes)
-                view += entry.weight * weights[place_of(entry, rows, strip)]
-            for one, starts in zip(programs, places, strict=True):
-                one.run(*place, buffers, starts, scratch, missed, self._proceed)
+            again = True
+            while again:
+                for entry, node in self._entries():
+                    at = places[-1]["adjoint", id(node)][0]
+                    view = block_of(node, buffers, at, rows, strip, self.lanes)
+                    view += entry.weight * weights[place_of(entry, rows, strip)]
+                missed[:] = 0
+                for one, starts in zip(programs, places, strict=True):
+                    one.run(*place, buffers, starts, scratch, missed, self._proceed)
+                found = missed[: rows[1] - rows[0]] > 0
+                found &= weights[rows[0] : rows[1], strip].any(axis=tuple(range(1, weights.ndim)))
+                again = bool(found.any())
+                if again:  # without these rows, whose adjoints are zero then
+                    left += [part_of(tile, rows[0], begin, end, strip) for begin, end in runs(found)]
+                    weights = weights.copy()
+                    weights[rows[0] : rows[1], strip][found] = 0.0
+                    buffers[:] = 0.0
             for entry, node in self._entries():
                 view = block_of(node, buffers, places[-1][id(node)][0], rows, strip, self.lanes)
                 value += float(entry.weight * (view * weights[place_of(entry, rows, strip)]).sum())
             sums.take(buffers, places, rows, strip)
-        return (np.asarray(value), *sums.results(self.profiles, self.count))
+        return (np.asarray(value), *sums.results(self.profiles, self.count), left)
 
     def _entries(self) -> Iterator[tuple[Entry, graph.Pair]]:
         """The entries of the kernel, and the nodes whose buffers they are in."""
@@ -133,6 +153,12 @@ class CellAdjoints(CellWorker):
         return [shared | own for own in found], at
 
 
+def part_of(tile: Tile, first: int, begin: int, end: int, strip: slice) -> Tile:
+    """Some rows of a strip of a tile, counted from a first one."""
+    top, left = tile.rows.start + first, tile.cols.start
+    return Tile(slice(top + begin, top + end), slice(left + strip.start, left + strip.stop), tile.mirror)
+
+
 class Squares:
     """The way back through variances of sums over positions: pairs of an example with itself, as cells."""
 
@@ -149,6 +175,7 @@ class Squares:
         except Unsupported:
             return False
         names = [name for name, _ in node.axes]
+        found = []
         bar = bar.transpose(0, *(1 + names.index(name) for name, _ in pair.tied))
         for low in range(0, values.size, cells.lanes):
             adjoints.proceed()
@@ -156,7 +183,11 @@ class Squares:
             own = np.arange(rows.stop - low)
             weights = np.zeros((own.size, own.size, *bar.shape[1:]))
             weights[own, own] = bar[rows]
-            _, params, sides = cells.contract(Tile(rows, rows, mirror=False), weights)
+            _, params, sides, left = cells.contract(Tile(rows, rows, mirror=False), weights)
+            if left:
+                return False
+            found.append((rows, params, sides))
+        for rows, params, sides in found:
             adjoints.params += params
             for side in sides:
                 adjoints.take(side, rows)
