@@ -122,7 +122,7 @@ def stretched(values: ProfileValues, node: graph.Expect1, moving: Moving) -> np.
     if moving.profile(node.mean) or moved:
         raise unavailable(values._where(node))
     family = node.fn.closed[0] if node.fn.closed is not None else ""
-    if family not in HEATED:
+    if family not in HEATED and moving.profile(node.var):
         centred(values, node.mean, values._where(node))
     q = values.along(node.var, node.axes)
     if node.scalars:
@@ -149,7 +149,8 @@ def own_partials(values: ProfileValues, node: graph.Expect2, moving: Moving) -> 
     if any(moving.profile(p) for side in node.sides for p in (side.mean, *side.scalars)):
         raise unavailable(values._where(node))
     for side in node.sides:
-        centred(values, side.mean, values._where(node))
+        if moving.profile(side.var):
+            centred(values, side.mean, values._where(node))
     q, q2, c = (values.along(p, node.axes) for p in (left.var, right.var, node.cov))
     with np.errstate(divide="ignore", invalid="ignore"):
         rho = np.where(q * q2 > 0, c / np.sqrt(q) / np.sqrt(q2), 1.0)
@@ -164,12 +165,13 @@ def own_partials(values: ProfileValues, node: graph.Expect2, moving: Moving) -> 
 
 
 def check(profiles: tuple[ProfileValues, ProfileValues], call: graph.DualCall, moving: Moving) -> None:
-    """Refuse means other than zero, and scalars that move unless they are the variance by another name."""
+    """Refuse means behind which variances move, and scalars that do unless they are the variance itself."""
     sides = zip(profiles, call.means, (call.f_scalars, call.g_scalars), call.vars, strict=True)
     for values, mean, scalars, var in sides:
         if moving.profile(mean) or any(moving.profile(s) and not equal(values, s, var) for s in scalars):
             raise unavailable(profiles[0]._where(call.vars[0]))
-        centred(values, mean, profiles[0]._where(call.vars[0]))
+        if moving.profile(var):
+            centred(values, mean, profiles[0]._where(call.vars[0]))
 
 
 def centred(values: ProfileValues, mean: graph.Profile | None, where: str) -> None:
