@@ -219,6 +219,11 @@ CELLS = {
             nn.Dense(1)),
         np.concatenate([X, X[:1]])),
     "residual": NETS["residual"],
+    "series": (
+        nn.serial(
+            nn.Conv(4, (2, 2), b_std=0.3), nn.Relu(), nn.Conv(4, (2, 2), b_std=0.2), nn.Tanh(),
+            nn.AvgPool((1, 2)), nn.Dense(4), nn.Gelu(), nn.Flatten(), nn.Dense(1)),
+        X),
     "positions": (nn.serial(nn.Conv(4, (2,), b_std=0.1, padding="SAME"), nn.Relu(), nn.Conv(1, (3,))), T),
 }  # fmt: skip
 
@@ -243,6 +248,29 @@ def test_cells_and_the_general_way_back(case, get, monkeypatch):
         with monkeypatch.context() as patch:  # it was no other that was compiled
             patch.setattr(contracted, "PairAdjoints", None)
             tp.kernel(net, x, other, get=get, wrt=names, against=weights)
+
+
+def test_pairs_that_series_do_not_reach(monkeypatch):
+    """Those of near inputs go by the general rules, all others by series."""
+    from tpnum.tiles.gradients import cells, contracted
+
+    net = nn.serial(nn.Conv(4, (2,), W_std=4.0, b_std=0.1), nn.Tanh(), nn.Flatten(), nn.Dense(1))
+    x = np.concatenate([T, T[:1] + 1e-3 * T[1:2]])
+    weights, names = RNG.standard_normal((4, 4)), ("x1", "W_std", "b_std")
+    by_graph, taken = contracted._Sums._by_graph, []
+
+    def counted(sums, tile):
+        taken.append(tile.rows.stop - tile.rows.start)
+        return by_graph(sums, tile)
+
+    monkeypatch.setattr(contracted._Sums, "_by_graph", counted)
+    value, made = tp.kernel(net, x, get="ntk", wrt=names, against=weights)
+    assert 0 < sum(taken) < 4
+    monkeypatch.setattr(cells.CellAdjoints, "__init__", refused)
+    right, expected = tp.kernel(net, x, get="ntk", wrt=names, against=weights)
+    close(value, right, 1e-10)
+    for one, two in zip(made, expected, strict=True):
+        close(np.asarray(one), np.asarray(two), 1e-9)
 
 
 def refused(*given):

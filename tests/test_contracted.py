@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import tpnum as tp
+from tests.oracle.differences import slope
 from tpnum import nn
-from tpnum.errors import InputError
+from tpnum.errors import InputError, LimitError
 from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import deviations
 from tpnum.tiles.gradients import derivatives
@@ -160,6 +161,33 @@ def test_an_input_of_zeros(activation):
             return np.sum(weights * tp.kernel(net, x + t * direction, X2, get=get))
 
         assert np.sum(made * direction) == pytest.approx(differences(moved), rel=1e-8)
+
+
+@pytest.mark.parametrize(("function", "layers"), [(tp.tanh, 1), (tp.sin, 2)])
+def test_means_other_than_zero(function, layers):
+    """A bias with a mean: series and closed forms know of it."""
+    program = with_means(function, layers)
+    weights, d = RNG.standard_normal((6, 5)), RNG.standard_normal(X.shape)
+    made = tp.kernel(program, X, X2, wrt="x1", against=weights).derivatives
+    expected = slope(lambda t: np.sum(weights * tp.kernel(program, X + t * d, X2)), 1e-3)
+    assert np.sum(made * d) == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("function", [tp.relu, tp.erf, tp.tanh])
+def test_moments_with_means_other_than_zero_are_refused(function):
+    """The rules of the variances behind are for variables around zero."""
+    with pytest.raises(LimitError, match="means other than zero is not available; leave out wrt="):
+        tp.kernel(with_means(function, 2), X, X2, wrt="x1", against=np.ones((6, 5)))
+
+
+def with_means(function, layers):
+    program = tp.Program()
+    h, rows = program.data("x", channels="d"), "d"
+    for k in range(layers):
+        bias = program.vector(f"b{k}", mean=0.6, var=0.2)
+        h, rows = function(program.matrix(f"W{k}", var=1.3, cols=rows) @ h + bias), "n"
+    program.output(program.matrix("V") @ h)
+    return program
 
 
 def test_the_number_of_threads_changes_nothing():

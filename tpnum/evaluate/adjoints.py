@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tpnum.errors import LimitError
 from tpnum.evaluate import transposed
 from tpnum.evaluate.blocks import dims
-from tpnum.evaluate.duals import DualPartials
+from tpnum.evaluate.duals import DualPartials, of_many
 from tpnum.jets import Jet
 from tpnum.law import graph
 
@@ -82,9 +81,7 @@ class PairAdjoints:
 
     @singledispatchmethod
     def _back(self, node: graph.Pair, bar: np.ndarray) -> None:
-        raise LimitError(
-            "the derivative of an expectation over more than two Gaussians is not available; leave out wrt="
-        )
+        raise of_many(self.values, node)
 
     @_back.register
     def _(self, node: graph.Gram, bar: np.ndarray) -> None:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tpnum.law.moving import Moving
 
 
+HEATED = ("sin", "exp")
+"""Families whose integrals grow with the variance as they do around zero, whatever the mean."""
+
+
 class Slopes(NamedTuple):
     """By the covariance, and where that stays by log q / 2 and by log q' / 2."""
 
@@ -117,6 +121,9 @@ def stretched(values: ProfileValues, node: graph.Expect1, moving: Moving) -> np.
     moved = [s for s in node.scalars if moving.profile(s) and not equal(values, s, node.var)]
     if moving.profile(node.mean) or moved:
         raise unavailable(values._where(node))
+    family = node.fn.closed[0] if node.fn.closed is not None else ""
+    if family not in HEATED and moving.profile(node.var):
+        centred(values, node.mean, values._where(node))
     q = values.along(node.var, node.axes)
     if node.scalars:
         power = 2 if node.what in ("second", "slope_second") else 1
@@ -141,6 +148,9 @@ def own_partials(values: ProfileValues, node: graph.Expect2, moving: Moving) -> 
     left, right = node.sides
     if any(moving.profile(p) for side in node.sides for p in (side.mean, *side.scalars)):
         raise unavailable(values._where(node))
+    for side in node.sides:
+        if moving.profile(side.var):
+            centred(values, side.mean, values._where(node))
     q, q2, c = (values.along(p, node.axes) for p in (left.var, right.var, node.cov))
     with np.errstate(divide="ignore", invalid="ignore"):
         rho = np.where(q * q2 > 0, c / np.sqrt(q) / np.sqrt(q2), 1.0)
@@ -155,11 +165,22 @@ def own_partials(values: ProfileValues, node: graph.Expect2, moving: Moving) -> 
 
 
 def check(profiles: tuple[ProfileValues, ProfileValues], call: graph.DualCall, moving: Moving) -> None:
-    """Refuse means that move, and scalars that do unless they are the variance, whatever they are called."""
+    """Refuse means behind which variances move, and scalars that do unless they are the variance itself."""
     sides = zip(profiles, call.means, (call.f_scalars, call.g_scalars), call.vars, strict=True)
     for values, mean, scalars, var in sides:
         if moving.profile(mean) or any(moving.profile(s) and not equal(values, s, var) for s in scalars):
             raise unavailable(profiles[0]._where(call.vars[0]))
+        if moving.profile(var):
+            centred(values, mean, profiles[0]._where(call.vars[0]))
+
+
+def centred(values: ProfileValues, mean: graph.Profile | None, where: str) -> None:
+    """Refuse the rules of integration by parts to Gaussians whose means are not zero."""
+    if mean is not None and np.any(values(mean)):
+        raise LimitError(
+            f"{where}: the derivative of a function of variables with means other than zero is not "
+            "available; leave out wrt="
+        )
 
 
 def equal(values: ProfileValues, a: graph.Profile, b: graph.Profile) -> bool:
@@ -174,6 +195,17 @@ def scaling(fn: Function, scalars: tuple[graph.Profile, ...], where: str) -> flo
     if scalars and fn.primitive is None and fn.name in SCALING:
         return 2.0 * SCALING[fn.name]
     raise unavailable(where)
+
+
+def of_many(values: PairValues, node: graph.Pair) -> LimitError:
+    """What is said of an expectation over more than two Gaussians."""
+    lines = values.profiles[0].site.lines
+    names = node.names if isinstance(node, graph.PairExpect | graph.Jointly) else ()
+    where = ", ".join(dict.fromkeys(map(lines.where, names)))
+    return LimitError(
+        f"{where}{': ' if where else ''}the derivative of an expectation over more than two Gaussians is not "
+        "available; leave out wrt="
+    )
 
 
 def unavailable(where: str) -> LimitError:

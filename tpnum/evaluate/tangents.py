@@ -16,7 +16,7 @@ from tpnum.errors import LimitError
 from tpnum.evaluate import labels, maps
 from tpnum.evaluate.blocks import Block, dims
 from tpnum.evaluate.chain import Tangent, moved, plus, product, ratio
-from tpnum.evaluate.duals import DualPartials, check, own_partials, stretched, unavailable
+from tpnum.evaluate.duals import DualPartials, check, of_many, own_partials, stretched, unavailable
 from tpnum.evaluate.general import PairValues
 from tpnum.jets import slopes_of
 from tpnum.law import graph
@@ -206,9 +206,7 @@ class PairTangents:
 
     @singledispatchmethod
     def _compute(self, node: graph.Pair) -> Tangent:
-        raise LimitError(
-            "the derivative of an expectation over more than two Gaussians is not available; leave out wrt="
-        )
+        raise of_many(self.values, node)
 
     @_compute.register
     def _(self, node: graph.Gram) -> Tangent:

@@ -20,6 +20,7 @@ from tpnum.kernels._jit import kernel
 from tpnum.kernels._sums import dotted, summed
 from tpnum.kernels._views import get, put, strip, table
 from tpnum.kernels.adjoints import bent_constants, bent_relu, data_cols, data_rows
+from tpnum.kernels.curves import CELL, curved
 from tpnum.kernels.increments import constants, correlations, covariances, differences, gain, products, relu
 from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, expand, normal, product, scaled
 from tpnum.kernels.mixing import lowest, mix, reach
@@ -37,7 +38,8 @@ OPERATIONS = (
     "recall",  # a gains what the step before made of b, by map n; nothing at first
     "cross",  # a <- products of the data n
     "covariance",  # a <- covariance of the increments b; parameters p: deviation over scale, and scale
-    "co",  # a <- co-correlation of the increments b; parameters p: deviation over scale and its inverse
+    "co",  # a <- co-correlation of the increments b; parameters p: deviation over scale and its inverse;
+    # with a flag 1, which is none, of an example and itself
     "normal",  # a <- co-correlation of the covariance b, inverse deviations p
     "dual",  # a <- e of b, c <- derivative kernel or -1, by the function in slot n, parameters p
     "series",  # the same by Hermite series n
@@ -60,6 +62,7 @@ OPERATIONS = (
     "rows",  # buffer n gains the sums of a, or of a b, over lanes, by row and its position
     "cols",  # buffer n gains a, by the column's position
     "bent",  # adjoints a, b behind relu to those before it, from increments c and tangent kernel d as then
+    "curved",  # adjoints a of E f g, b of E f' g' to a, by co-correlations c and derivatives d; series n
     "data_rows",  # buffer n gains the products of a and the columns' data m, by row and its position
     "data_cols",  # buffer n gains those of a and the row's data m, by the column's position
 )
@@ -68,7 +71,7 @@ OPERATIONS = (
 (
     DATA, GAIN, ZERO, COPY, RECALL, CROSS, COVARIANCE, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO,
     ADD_PRODUCT, ADD_OUTER, MULTIPLY, TIMES, FRESH, RELU, START, MIX, LOAD, STORE, PLAIN, BEND, PRODUCT, ROWS,
-    COLS, BENT, DATA_ROWS, DATA_COLS,
+    COLS, BENT, CURVED, DATA_ROWS, DATA_COLS,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 LAST_PADDED = COPY
@@ -155,6 +158,8 @@ def run(
     row_constants = np.empty(5 * v, work.dtype)
     fixed = borrow(row_constants)
     fixed_for = -1, -1
+    curves = np.empty((CELL, v))
+    bends = borrow(curves)
     none = strip(work, 0, 0)
     spots = places.reshape(places.size)
     side = places.shape[1] * places.shape[2]
@@ -253,6 +258,8 @@ def run(
                             right = table(cp, at_col + col * size * v, size, v)
                             if op == CO:
                                 correlations(a, b, left, right, 0, i)
+                                if code[k, 7] != 0 and 0 <= i - own < v:
+                                    a[i - own] = 1
                             elif op == GAIN:
                                 gain(a, b, left, right, 0, 1, i)
                             elif op == ADD_RHO:
@@ -298,7 +305,9 @@ def run(
                                 both(a, b, c)
                             elif op == NORMAL:
                                 normal(a, b, left, right, 0, i, 0)
-                                if code[k, 7] != 0 and row == col and 0 <= i - own < v:
+                                if code[k, 7] == 2 and 0 <= i - own < v:
+                                    a[i - own] = 1
+                                elif code[k, 7] != 0 and row == col and 0 <= i - own < v:
                                     a[i - own] = 0
                             elif op == FRESH:
                                 if row == col and 0 <= i - own < v:
@@ -322,6 +331,22 @@ def run(
                                 at = starts[n, 0] + col * v
                                 for t in range(v):
                                     put(buffers, at + t, get(buffers, at + t) + np.float64(a[t]))
+                            elif op == CURVED:
+                                rd, to = code[k, 8], code[k, 9]
+                                place = registers[rd, 0] + m - (low if registers[rd, 1] else 0)
+                                number = 2 * entries[n, 1]
+                                from_row = coefs[n, 0] + row * height * number
+                                missed[i - first_row] += curved(
+                                    a, b, c, strip(work, place * v, v), entries[n], terms, least,
+                                    table(row_coefs, from_row, height, number),
+                                    table(col_coefs, coefs[n, 1] + col * v * number, number, v),
+                                    left, right, i, bends,
+                                )  # fmt: skip
+                                at = starts[to, 0] + (i - first_row) * starts[to, 1] + row
+                                put(buffers, at, get(buffers, at) + summed(bends[0]))
+                                at = starts[to + 1, 0] + col * v
+                                for t in range(v):
+                                    put(buffers, at + t, get(buffers, at + t) + bends[1, t])
                             elif op == DATA_ROWS or op == DATA_COLS:
                                 line = code[k, 9]
                                 channels = sources[line, 0]
@@ -360,4 +385,4 @@ def run(
                         written[j] = upto
                     if done == whole:
                         break
-    return kept.size + row_constants.size  # which live until here
+    return kept.size + row_constants.size + curves.size  # which live until here

@@ -7,11 +7,15 @@ at a covariance c that stays (the heat equation), and with c like E f' g' and E 
 
 from __future__ import annotations
 
+import math
+
 from tpnum.kernels._jit import kernel
 from tpnum.kernels.series import horner, needed
 
 SCRATCH = 8
 """Strips that `partials` works in."""
+CELL = 11
+"""Strips that `curved` works in."""
 
 
 @kernel
@@ -105,4 +109,61 @@ def partials(rho, number, curves, rp, cp, p, i, j, work, out):
             second[k] = rho[k] * w0[k]
             first_slope[k] = t * (u0[k] + 2.0 * (x[k] * u1[k]))
             second_slope[k] = t * (w0[k] + 2.0 * (x[k] * w1[k]))
+    return 0
+
+
+@kernel
+def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
+    """The way back through E f g, in place: from its adjoint a and b of E f' g', if any, to that of c.
+
+    Of pairs with co-correlations e and derivative kernel ``steep``.  ``alpha`` has the coefficients of f and
+    g per row, ``beta`` those per column, as in `partials`; parameter 1 / sqrt(q).  The first strips of
+    ``work`` are left with the adjoints of log q / 2 and of log q' / 2.  Returns 1 where the series does not
+    reach, else 0.
+    """
+    count, parity = entry[1], entry[2]
+    n = a.size
+    closest = 1.0
+    for k in range(n):
+        closest = min(closest, abs(e[k]))
+    used = needed(closest, terms, least, entry[4], entry[5])
+    if used < 0:
+        work[0, :n] = 0.0
+        work[1, :n] = 0.0
+        return 1
+    first, second, x = work[0, :n], work[1, :n], work[2, :n]
+    u0, u1, w0, w1 = work[3, :n], work[4, :n], work[5, :n], work[6, :n]
+    s0, s1, s2, rho = work[7, :n], work[8, :n], work[9, :n], work[10, :n]
+    for k in range(n):
+        rho[k] = math.copysign(1.0 - abs(e[k]), e[k])
+        x[k] = rho[k] if parity == 0 else rho[k] * rho[k]
+    values, bends = alpha[i, :count], alpha[i, count : 2 * count]
+    others, turns = beta[:count], beta[count : 2 * count]
+    horner(x, u0, u1, bends, others, 0, used)
+    horner(x, w0, w1, values, turns, 0, used)
+    for k in range(n):
+        odd = rho[k] if parity < 0 else 1.0
+        first[k] = a[k] * (odd * u0[k])
+        second[k] = a[k] * (odd * w0[k])
+    if b.size == 0:
+        for k in range(n):
+            a[k] *= steep[k]
+        return 0
+    _horner(x, s0, s1, s2, values, others, 0, used)
+    r, s = rp[0, i], cp[0]
+    for k in range(n):
+        t = r * s[k]
+        z = x[k]
+        if parity == 0:
+            by_c, by_first, by_second = 2.0 * s2[k], u1[k], w1[k]
+        elif parity > 0:
+            by_c = 2.0 * s1[k] + 8.0 * (z * s2[k])
+            by_first, by_second = 2.0 * rho[k] * u1[k], 2.0 * rho[k] * w1[k]
+        else:
+            by_c = rho[k] * (6.0 * s1[k] + 8.0 * (z * s2[k]))
+            by_first, by_second = u0[k] + 2.0 * (z * u1[k]), w0[k] + 2.0 * (z * w1[k])
+        bar = t * b[k]
+        first[k] += bar * by_first
+        second[k] += bar * by_second
+        a[k] = a[k] * steep[k] + (t * bar) * by_c
     return 0

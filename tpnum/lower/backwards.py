@@ -9,7 +9,7 @@ buffers beside theirs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,21 +17,23 @@ import numpy as np
 from tpnum.jets import slopes_of
 from tpnum.law import graph
 from tpnum.law.worklist import postorder
-from tpnum.lower.bends import BOTH, RULES, Call
+from tpnum.lower.bends import BOTH, RULES, Call, curves_of
 from tpnum.lower.builder import both, sides
 from tpnum.lower.forms import spelled
 from tpnum.lower.loops import GATHERING
 from tpnum.lower.network import grid_of
-from tpnum.lower.numbers import Number, positions
+from tpnum.lower.numbers import Number, inverse, positions
 from tpnum.lower.program import Program
 from tpnum.lower.relus import Relus
 from tpnum.lower.select import Selection
+from tpnum.lower.tables import parity_of
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.gauss.pair import Prepared
     from tpnum.law.moving import Moving
     from tpnum.lower.builder import Instruction
     from tpnum.lower.forwards import Sides
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from tpnum.lower.relus import Key, Rectified
     from tpnum.lower.schedule import Level, Schedule
     from tpnum.lower.turned import TurnedLayout
+    from tpnum.lower.values import Norms
 
     Profiles = tuple[ProfileValues, ProfileValues]
 
@@ -49,12 +52,13 @@ EFFECTS = ("store", "give", "keep", *GATHERING)
 class Asked(NamedTuple):
     """What is differentiated by: ``moving`` nodes and the number of ``parameters``.
 
-    ``values`` says that outputs are stored as well.
+    ``values`` says that outputs are stored as well, ``apart`` that nobody asks for an example and itself.
     """
 
     moving: Moving
     parameters: int
     values: bool
+    apart: bool
 
 
 class Channel(NamedTuple):
@@ -112,6 +116,7 @@ class Backwards(Selection):
         self._bars: dict[int, int] = {}
         self._logs: dict[tuple[int, int], tuple[CellCall, Grid, int]] = {}
         self._sources: dict[Key, int] = {}
+        self._curves: dict[int, dict[str, int]] = {}
         super().__init__(level, profiles, dtype)
 
     def _relus(self) -> Relus:
@@ -141,6 +146,7 @@ class Backwards(Selection):
                 self._back(node, self._bars.pop(id(node)))
             if isinstance(node, graph.Dual) and first[id(node.call)] == id(node):
                 self._end_logs(node.call)
+                self._curve(node.call, grid_of(node))
         self.code = _live(self.code)
 
     def _order(self) -> list[graph.Pair]:
@@ -159,6 +165,22 @@ class Backwards(Selection):
     def _store(self, root: Root) -> None:
         if self.asked.values:
             super()._store(root)
+
+    def _normalised(self, root: Root, norms: Norms, grid: Grid, same: bool = True) -> int:
+        return self._left_out(super()._normalised(root, norms, grid, same))
+
+    def _normal(self, value: int, norms: Norms, grid: Grid, same: bool) -> int:
+        return self._left_out(super()._normal(value, norms, grid, same))
+
+    def _make_correlation(self, node: graph.Pair) -> int:
+        return self._left_out(super()._make_correlation(node))
+
+    def _left_out(self, made: int) -> int:
+        """A correlation, none of an example and itself where nobody asks for these."""
+        last = self.code[-1]
+        if self.asked.apart and made in last.makes and last.op in ("co", "normal"):
+            self.code[-1] = replace(last, flag=1 if last.op == "co" else 2)
+        return made
 
     def _steep(self, call: graph.DualCall) -> bool:
         return True
@@ -339,9 +361,7 @@ class Backwards(Selection):
             "bent", first, second, self._registers[id(source)], inner,
             p=self._roots_of(norms, grid), n=n, m=len(self.channels), grid=grid, flag=4 * own,
         )  # fmt: skip
-        for side, var in enumerate(call.vars):
-            node = var if self.moving.profile(var) else None
-            self.channels.append(Channel(grid, side, positions(grid, side), node=node, log=True))
+        self._gathered(call, grid)
         self.channels.append(Channel(grid, 0, 1, one))
         self.gain(call.cov, grid, self._one(grid), made[0])
         if second >= 0 and step.inner is not None:
@@ -356,13 +376,12 @@ class Backwards(Selection):
                 prepared = self._prepared(call, 0), self._prepared(call, 1)
                 family = call.f.closed[0] if call.f.closed is not None and call.f == call.g else ""
                 closed = all(one.kind == "closed" for one in prepared)
-                if (
-                    not closed
-                    or family not in RULES
-                    or call.f_scalars
-                    or any(map(self.moving.profile, call.means))
-                ):
-                    raise Unsupported("the way back through a function without closed forms")
+                if call.f_scalars or any(map(self.moving.profile, call.means)):
+                    raise Unsupported("the way back through a function with parameters or means")
+                if not closed or family not in RULES:
+                    differentiable(prepared[0].general, prepared[1].general)
+                    self._curves.setdefault(id(call), {})[node.what] = bar
+                    return
                 RULES[family](Rules(self, grid), self.known(call, grid), node.what, bar)  # type: ignore[arg-type]
             case graph.Sum():
                 for part in spelled(node):
@@ -371,6 +390,31 @@ class Backwards(Selection):
                 self._back_data(node, bar, grid)
             case _:
                 raise Unsupported(f"the way back through a {type(node).__name__} node")
+
+    def _curve(self, call: graph.DualCall, grid: Grid) -> None:
+        """Through a function by its series, from the adjoints of E f g and of E f' g'."""
+        bars = self._curves.pop(id(call), {})
+        if not bars:
+            return
+        known, rules = self.known(call, grid), Rules(self, grid)
+        first, second = known.first.general, known.second.general
+        parity = parity_of(first, second)
+        terms, least, *sides = curves_of(first, second, parity)
+        rows, cols = (np.concatenate(side, axis=1) for side in sides)
+        number = self.tables.append(rows.shape[1] // 2, parity, terms, least, (rows, cols))
+        self.series.append((grid, (self._index(call, grid, 0), self._index(call, grid, 1))))
+        p = rules.number(*(inverse(root) for root in known.roots))
+        value = bars["value"] if "value" in bars else self.value_of("zero", grid=grid)
+        operands = value, bars.get("slope", -1), known.e, known.steep
+        made = self.value_of("curved", *operands, p=p, n=number, m=len(self.channels), grid=grid)
+        self._gathered(call, grid)
+        self.gain(call.cov, grid, rules.ones, made)
+
+    def _gathered(self, call: graph.DualCall, grid: Grid) -> None:
+        """Channels of what an instruction gathers of log q / 2 and log q' / 2."""
+        for side, var in enumerate(call.vars):
+            node = var if self.moving.profile(var) else None
+            self.channels.append(Channel(grid, side, positions(grid, side), node=node, log=True))
 
     def _back_data(self, node: graph.Gram, bar: int, grid: Grid) -> None:
         """To the data of either side, times that of the other."""
@@ -444,6 +488,20 @@ class Rules:
 
     def gain_log(self, call: CellCall, side: int, number: int, *operands: int) -> None:
         self.code.gain_log(call, self.grid, side, number, *operands)
+
+
+def differentiable(*prepared: Prepared) -> None:
+    """See that the derivatives of functions have series.
+
+    Raises
+    ------
+    Unsupported : with the reason.
+    """
+    for one in prepared:
+        if one.kind != "series" or one.series is None or one.series.slope is not None:
+            raise Unsupported(f"{one.f} has no series of its derivatives")
+        if not (one.f.continuous and np.all(np.isfinite(one.slope_second))):
+            raise Unsupported(f"the derivative of {one.f} has no second moment")
 
 
 def _live(code: list[Instruction]) -> list[Instruction]:

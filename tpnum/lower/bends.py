@@ -130,21 +130,11 @@ class CurveTables:
 
     def add(self, first: Prepared, second: Prepared, parity: int) -> int:
         """The number of a new pair of functions."""
-        assert first.series is not None
-        assert second.series is not None
-        ladder = min(first.series.ladder, second.series.ladder, key=len)
-        degrees = min(first.series.degrees, second.series.degrees)
-        sides = [_coefficients(p, degrees) for p in (first, second)]
-        worst = np.sqrt(np.prod([_tail(coefs, ladder) for coefs, _ in sides], axis=0))
-        rho = np.minimum((REACH / np.maximum(worst, 1e-300)) ** (1.0 / ladder), 1.0)
-        kept = slice(0 if parity >= 0 else 1, degrees, 2 if parity else 1)
-        rows = [part[:, kept][first.where] for part in sides[0]]
-        cols = [part[:, kept][second.where] for part in sides[1]]
+        terms, least, rows, cols = curves_of(first, second, parity)
         start, at = sum(part[0].shape[1] for part in self.parts), len(self.terms)
-        count = rows[0].shape[1]
-        self.terms += np.minimum(-(-ladder // 2) if parity else ladder, count).tolist()
-        self.least += (1.0 - rho).tolist()
-        self.entries.append((start, count, parity, at, len(self.terms) - at))
+        self.terms += terms
+        self.least += least
+        self.entries.append((start, rows[0].shape[1], parity, at, len(terms)))
         self.parts.append((*rows, *cols))
         return len(self.entries) - 1
 
@@ -160,6 +150,25 @@ class CurveTables:
             np.array(self.least, np.float64),
             *made,
         )
+
+
+def curves_of(
+    first: Prepared, second: Prepared, parity: int
+) -> tuple[list[int], list[float], list[np.ndarray], list[np.ndarray]]:
+    """How many terms serve which 1 - |rho| at least, and a and g of all rows, b and h of all columns."""
+    assert first.series is not None
+    assert second.series is not None
+    ladder = min(first.series.ladder, second.series.ladder, key=len)
+    degrees = min(first.series.degrees, second.series.degrees)
+    sides = [_coefficients(p, degrees) for p in (first, second)]
+    worst = np.sqrt(np.prod([_tail(coefs, ladder) for coefs, _ in sides], axis=0))
+    rho = np.minimum((REACH / np.maximum(worst, 1e-300)) ** (1.0 / ladder), 1.0)
+    kept = slice(0 if parity >= 0 else 1, degrees, 2 if parity else 1)
+    rows, cols = (
+        [part[:, kept][p.where] for part in side] for side, p in zip(sides, (first, second), strict=True)
+    )
+    terms = np.minimum(-(-ladder // 2) if parity else ladder, rows[0].shape[1])
+    return terms.tolist(), (1.0 - rho).tolist(), rows, cols
 
 
 def _coefficients(p: Prepared, degrees: int) -> tuple[np.ndarray, np.ndarray]:

@@ -65,6 +65,7 @@ SLOTS = {
     "rows": "rr",
     "cols": "r",
     "bent": "mmrr",
+    "curved": "mrrr",
     "data_rows": "r",
     "data_cols": "r",
     "store_covariance": "r",

@@ -16,7 +16,7 @@ BUFFERED = ("load", "store", "seed", "give")
 """Operations that number cells in their own way."""
 SUMS = {"rows": "rows", "cols": "cols", "data_rows": "rows", "data_cols": "cols"}
 """Operations whose results no value holds, and whether these are of rows or of columns."""
-GATHERING = (*SUMS, "bent")
+GATHERING = (*SUMS, "bent", "curved")
 """Operations that gather sums, for which every cell counts."""
 APART = ("mix", *BUFFERED)
 """Operations beside which values are kept for all cells."""

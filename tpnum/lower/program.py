@@ -11,7 +11,7 @@ from tpnum.kernels import cells as kernels
 from tpnum.kernels._arrays import aligned
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
-from tpnum.lower.loops import APART, BUFFERED, STEPS, SUMS, in_loops
+from tpnum.lower.loops import APART, BUFFERED, GATHERING, STEPS, SUMS, in_loops
 from tpnum.lower.numbers import axes_of, padded, positions
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
@@ -180,8 +180,9 @@ class Program:
             n = self._buffer(("adjoint", one.extra[-1]))
         elif one.op in SUMS:
             n = self._buffer((SUMS[one.op], one.n))
-        elif one.op == "bent":
-            m = [self._buffer((kind, m + k)) for k, kind in enumerate(("rows", "cols", "rows"))][0]
+        elif one.op in GATHERING:
+            kinds = ("rows", "cols", "rows") if one.op == "bent" else ("rows", "cols")
+            m = [self._buffer((kind, m + k)) for k, kind in enumerate(kinds)][0]
         a, b, c, d = (*registers, -1)[:4]
         return (CODE[one.op], a, b, c, one.p, n, self.layout.spaces[self._space(one)], one.flag, d, m)
 

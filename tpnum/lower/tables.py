@@ -25,15 +25,34 @@ class SeriesTables:
     """
 
     entries: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
-    sides: list[tuple[Prepared, Prepared, range]] = field(default_factory=list)
+    sides: list[tuple[Prepared, Prepared, range] | None] = field(default_factory=list)
     terms: list[int] = field(default_factory=list)
     least: list[float] = field(default_factory=list)
+    parts: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    """Of series that are not of a function itself, by number, the coefficients of all rows of either side."""
+
+    def append(
+        self,
+        count: int,
+        parity: int,
+        terms: list[int],
+        least: list[float],
+        sides: tuple[np.ndarray, np.ndarray],
+    ) -> int:
+        """The number of a new series with given coefficients."""
+        start = sum(entry[1] for entry in self.entries)
+        self.entries.append((start, count, parity, 0, len(self.terms), len(terms)))
+        self.terms += terms
+        self.least += least
+        self.parts[len(self.sides)] = sides
+        self.sides.append(None)
+        return len(self.entries) - 1
 
     def add(self, first: Prepared, second: Prepared, slope: bool, dtype: np.dtype) -> int:
         """The number of a new series."""
         assert first.series is not None
         assert second.series is not None
-        parity = _parity(first, second)
+        parity = parity_of(first, second)
         degrees = min(first.series.degrees, second.series.degrees)
         kept = range(0 if parity >= 0 else 1, degrees, 2 if parity else 1)
         count = len(kept)
@@ -52,7 +71,11 @@ class SeriesTables:
 
     def unit(self, number: int, side: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(rows, terms) coefficients of a series at one side, of all rows or of some."""
-        *both, kept = self.sides[number]
+        if number in self.parts:
+            return self.parts[number][side][which]
+        found = self.sides[number]
+        assert found is not None
+        *both, kept = found
         return both[side].unit(kept, which)
 
     def arrays(self, dtype: np.dtype, counts: tuple[int, int]) -> tuple[np.ndarray, ...]:
@@ -60,7 +83,9 @@ class SeriesTables:
         total = sum(entry[1] for entry in self.entries)
         rows, cols = np.empty((counts[0], total), dtype), np.empty((total, counts[1]), dtype)
         start = 0
-        for k, (first, second, kept) in enumerate(self.sides):
+        for k, found in enumerate(self.sides):
+            assert found is not None
+            first, second, kept = found
             stop = start + len(kept)
             for low in range(0, max(counts), PIECE):
                 piece = slice(low, low + PIECE)
@@ -77,7 +102,7 @@ class SeriesTables:
         )
 
 
-def _parity(first: Prepared, second: Prepared) -> int:
+def parity_of(first: Prepared, second: Prepared) -> int:
     """The common parity of both functions under zero means, 0 if they have none."""
     if np.any(first.mean) or np.any(second.mean) or first.f.parity != second.f.parity:
         return 0

@@ -258,11 +258,11 @@ class CellWorker:
                 one.run(*piece.place, buffers, starts, scratch, missed, self.stop)
             again = runs(missed[: high - low] > 0)
             if direct:
-                part = _part(tile, slice(low, high), piece.strip)
+                part = part_of(tile, slice(low, high), piece.strip)
                 for matrix in direct:
                     write(matrix, part, partial(self._lanes_of, buffers, starts, high - low))
                 for begin, end in again:
-                    near = _part(tile, slice(low + begin, low + end), piece.strip)
+                    near = part_of(tile, slice(low + begin, low + end), piece.strip)
                     self.sink.put(near, self._general(near))
                 continue
             self._collect(blocks, buffers, starts, piece.rows, piece.strip)
@@ -371,7 +371,7 @@ def place_of(entry: Entry, rows: tuple[int, int], strip: slice) -> tuple[int | s
     return tuple(slice(None) if i is None else i for i in where)
 
 
-def _part(tile: Tile, rows: slice, cols: slice) -> Tile:
+def part_of(tile: Tile, rows: slice, cols: slice) -> Tile:
     """Some rows and columns of a tile, counted from its start."""
     return Tile(_inside(tile.rows, rows), _inside(tile.cols, cols), tile.mirror)
 

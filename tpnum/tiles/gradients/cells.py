@@ -11,12 +11,13 @@ from tpnum.evaluate.plan import Entry
 from tpnum.evaluate.returns import Gathered
 from tpnum.kernels._arrays import aligned
 from tpnum.lower.backwards import Asked, BackwardsProgram
+from tpnum.lower.blocks import runs
 from tpnum.lower.numbers import axes_of, inverse
 from tpnum.lower.regions import lanes, program
 from tpnum.lower.schedule import Level
 from tpnum.lower.turned import TurnedLayout
 from tpnum.lower.unsupported import Unsupported
-from tpnum.tiles.cells import BUFFERS, CellWorker, block_of, place_of
+from tpnum.tiles.cells import BUFFERS, CellWorker, block_of, part_of, place_of
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.sinks import ArraySink
 
@@ -36,7 +37,11 @@ if TYPE_CHECKING:
 
 
 class CellAdjoints(CellWorker):
-    """Weighted sums over tiles: the regions that others read forwards, then all of them forwards and back."""
+    """Weighted sums over tiles: the regions that others read forwards, then all of them forwards and back.
+
+    ``apart`` says that an example and itself are left to somebody else, as asked for with ``alone`` they are
+    where series do not reach them.
+    """
 
     def __init__(
         self,
@@ -45,8 +50,9 @@ class CellAdjoints(CellWorker):
         variances: Variances,
         moving: Moving,
         count: int,
+        alone: bool = False,
     ):
-        self.moving, self.count = moving, count
+        self.moving, self.count, self.apart = moving, count, False
         (self.kind,) = plan.entries
         super().__init__(
             plan, profiles, ArraySink({self.kind: np.empty(0)}), np.dtype(np.float64), None, variances
@@ -60,15 +66,14 @@ class CellAdjoints(CellWorker):
         self._ways = [TurnedLayout(level, self.schedule.buffers) for level in compiled]
         one = slice(0, 1)
         back = self._back((self._part(0, one), self._part(1, one)))
-        if any(found.selection.series for found in back):
-            raise Unsupported("a series does not reach pairs that are near")
+        self.apart = alone and any(found.selection.series for found in back)
         self.lanes = min(self.lanes, lanes(self.work, back, self.lanes))
 
     def _back(self, profiles: tuple[ProfileValues, ProfileValues]) -> list[BackwardsProgram]:
         """From the last region to the first."""
         found = []
         for layout, last in zip(self._ways, self._last, strict=True):
-            asked = Asked(self.moving, self.count, last)
+            asked = Asked(self.moving, self.count, last, self.apart)
             found.append(BackwardsProgram(layout, self.schedule, profiles, self.work, self.lanes, asked))
         return found[::-1]
 
@@ -83,8 +88,11 @@ class CellAdjoints(CellWorker):
 
     def contract(
         self, tile: Tile, weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, tuple[Gathered, Gathered]]:
-        """The sum, its derivatives by the coefficients of pairs, and what rows and columns gather."""
+    ) -> tuple[np.ndarray, np.ndarray, tuple[Gathered, Gathered], list[Tile]]:
+        """The sum, its derivatives by the coefficients of pairs, and what rows and columns gather.
+
+        Also the parts of the tile that series do not reach, which the others lack.
+        """
         programs = self.ready(tile)
         height = tile.rows.stop - tile.rows.start
         block = int(np.clip(BUFFERS // (8 * max(self._places(programs, 1)[1], 1)), 1, height))
@@ -92,20 +100,33 @@ class CellAdjoints(CellWorker):
         sums = _Sums(programs, tile, self.lanes)
         value = 0.0
         missed = np.zeros(block, np.int64)
+        left: list[Tile] = []
         for strip, rows, place in self.pieces(tile, block):
             places, size = self._places(programs, rows[1] - rows[0])
             buffers = np.zeros(size + 1)
-            for entry, node in self._entries():
-                at = places[-1]["adjoint", id(node)][0]
-                view = block_of(node, buffers, at, rows, strip, self.lanes)
-                view += entry.weight * weights[place_of(entry, rows, strip)]
-            for one, starts in zip(programs, places, strict=True):
-                one.run(*place, buffers, starts, scratch, missed, self.stop)
+            again = True
+            while again:
+                for entry, node in self._entries():
+                    at = places[-1]["adjoint", id(node)][0]
+                    view = block_of(node, buffers, at, rows, strip, self.lanes)
+                    view += entry.weight * weights[place_of(entry, rows, strip)]
+                missed[:] = 0
+                for one, starts in zip(programs, places, strict=True):
+                    one.run(*place, buffers, starts, scratch, missed, self.stop)
+                found = missed[: rows[1] - rows[0]] > 0
+                found &= weights[rows[0] : rows[1], strip].any(axis=tuple(range(1, weights.ndim)))
+                again = bool(found.any())
+                if again:  # without these rows, whose adjoints are zero then
+                    at = rows[0]
+                    left += [part_of(tile, slice(at + a, at + b), strip) for a, b in runs(found)]
+                    weights = weights.copy()
+                    weights[rows[0] : rows[1], strip][found] = 0.0
+                    buffers[:] = 0.0
             for entry, node in self._entries():
                 view = block_of(node, buffers, places[-1][id(node)][0], rows, strip, self.lanes)
                 value += float(entry.weight * (view * weights[place_of(entry, rows, strip)]).sum())
             sums.take(buffers, places, rows, strip)
-        return (np.asarray(value), *sums.results(self.profiles, self.count))
+        return (np.asarray(value), *sums.results(self.profiles, self.count), left)
 
     def _entries(self) -> Iterator[tuple[Entry, graph.Pair]]:
         """The entries of the kernel, and the nodes whose buffers they are in."""
@@ -131,89 +152,6 @@ class CellAdjoints(CellWorker):
                     at += cells * times.get(kind, rows * self.lanes)
             found.append(own)
         return [shared | own for own in found], at
-
-
-class Squares:
-    """The way back through variances of sums over positions: pairs of an example with itself, as cells."""
-
-    def __init__(self, plan: Plan, variances: Variances, moving: Moving):
-        self.plan, self.variances, self.moving = plan, variances, moving
-
-    def __call__(self, adjoints: ProfileAdjoints, node: graph.Reduced, bar: np.ndarray) -> bool:
-        """From an adjoint (N, *axes) to parameters and quantities; False where it is not compiled."""
-        pair, values = node.pair, adjoints.values
-        whole = (None,) * len(pair.tied)
-        plan = replace(self.plan, entries={"variance": (Entry(1.0, pair, whole, ()),)})
-        try:
-            cells = CellAdjoints(plan, (values, values), self.variances, self.moving, adjoints.params.size)
-        except Unsupported:
-            return False
-        names = [name for name, _ in node.axes]
-        bar = bar.transpose(0, *(1 + names.index(name) for name, _ in pair.tied))
-        for low in range(0, values.size, cells.lanes):
-            adjoints.proceed()
-            rows = slice(low, min(low + cells.lanes, values.size))
-            own = np.arange(rows.stop - low)
-            weights = np.zeros((own.size, own.size, *bar.shape[1:]))
-            weights[own, own] = bar[rows]
-            _, params, sides = cells.contract(Tile(rows, rows, mirror=False), weights)
-            adjoints.params += params
-            for side in sides:
-                adjoints.take(side, rows)
-        return True
-
-
-class _Sums:
-    """The sums by rows and by columns of a tile's channels."""
-
-    def __init__(self, programs: list[Program | BlockProgram], tile: Tile, lanes: int):
-        self.tile, self.lanes = tile, lanes
-        self.channels: list[tuple[int, Channel, np.ndarray]] = []
-        for k, one in enumerate(programs):
-            if isinstance(one, BackwardsProgram):
-                for channel in one.channels:
-                    at = tile.cols if channel.side else tile.rows
-                    self.channels.append((k, channel, np.zeros((at.stop - at.start, channel.size))))
-        self.names = [
-            (("rows", "cols")[channel.side], n)
-            for one in programs
-            if isinstance(one, BackwardsProgram)
-            for n, channel in enumerate(one.channels)
-        ]
-
-    def take(self, buffers: np.ndarray, places: list[Places], rows: tuple[int, int], strip: slice) -> None:
-        """What a strip of columns and some rows add."""
-        height, width = rows[1] - rows[0], strip.stop - strip.start
-        for (k, channel, total), name in zip(self.channels, self.names, strict=True):
-            at, size = places[k][name]
-            if channel.side:
-                part = buffers[at : at + size * self.lanes].reshape(size, self.lanes)
-                total[strip] += part[:, :width].T
-            else:
-                total[slice(*rows)] += buffers[at : at + size * height].reshape(height, size)
-
-    def results(
-        self, profiles: tuple[ProfileValues, ProfileValues], count: int
-    ) -> tuple[np.ndarray, tuple[Gathered, Gathered]]:
-        """The derivatives by coefficients, and the adjoints of quantities of rows and of columns."""
-        params, sides = np.zeros(count), (Gathered(), Gathered())
-        for _, channel, total in self.channels:
-            if channel.slopes is not None:
-                params += channel.slopes * total.sum()
-                continue
-            node, side = channel.node, channel.side
-            profile, at = profiles[side], (self.tile.rows, self.tile.cols)[side]
-            if channel.line:
-                own = [name for name, _ in profile.site.lines.axes(channel.line)]
-                channels = profile.data[channel.line].shape[-1]
-                made = _along(channel, total.reshape(len(total), -1, channels), own)
-                sides[side].add_data(channel.line, made / np.sqrt(channels))
-            elif node is not None:
-                made = _along(channel, total[..., None], [name for name, _ in profile.axes(node)])[..., 0]
-                if channel.log:
-                    made = made * (0.5 * inverse(np.asarray(profile(node)))[at])
-                sides[side].add(node, made)
-        return params, sides
 
 
 def _along(channel: Channel, total: np.ndarray, own: list[str]) -> np.ndarray:

@@ -223,9 +223,9 @@ class _Sums(Tiles):
             self.tangents = self._tangents(total)
         else:
             try:
-                self.cells = CellAdjoints(plan, profiles, variances, self.moving, total)
+                self.cells = CellAdjoints(plan, profiles, variances, self.moving, total, against.alone)
                 self.cells.stop = self.stop
-                self.against = replace(against, alone=False)  # an example and itself are a pair like others
+                self.against = replace(against, alone=self.cells.apart)  # else they are a pair like others
             except Unsupported:
                 pass
         if self.adjoints is None:
@@ -272,8 +272,9 @@ class _Sums(Tiles):
         if not weights.any():  # as of all tiles but those on the diagonal, where it is asked for alone
             pass
         elif self.cells is not None:
-            value, params, sides = self.cells.contract(tile, weights)
+            value, params, sides, left = self.cells.contract(tile, weights)
             parts.append((tile, Part(value, params[: self.count], sides)))
+            parts += [(piece, self._by_graph(piece)) for piece in left]
         elif self.adjoints is None:
             parts.append((tile, self._by_graph(tile)))
         else:
