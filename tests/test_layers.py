@@ -8,7 +8,7 @@ import pytest
 import tpnum as tp
 from tests.oracle.roads import finite_kernels
 from tpnum import nn
-from tpnum.errors import AccuracyWarning, SpecError
+from tpnum.errors import AccuracyWarning, InputError, SpecError
 
 KINDS = ("nngp", "ntk")
 RELU, SIGMOID, SILU = tp.dual("relu"), tp.dual("sigmoid"), tp.dual("silu")
@@ -286,3 +286,15 @@ def test_unmet_accuracy_names_the_layer(name):
     with pytest.warns(AccuracyWarning) as said:
         tp.kernel(nn.serial(*layers, nn.Dense(1)), x, rtol=1e-9, budget=256, **batch)
     assert f"of {name}, line " in str(said[0].message)
+
+
+def test_positions_that_must_be_equal_name_the_layer():
+    net = nn.serial(nn.Conv(8, (1,)), nn.Relu(), nn.Flatten(), nn.Dense(1))
+    said = r"weights W2 of layers\[3\] \(Dense\) .* here \(5,\) positions of x1 and \(4,\) of x2"
+    with pytest.raises(InputError, match=said):
+        tp.kernel(net, inputs(12), inputs(13, positions=4))
+
+
+def test_a_sequence_of_no_steps():
+    with pytest.raises(InputError, match=r"shape \(2, 0, 3\) is empty; at least one position"):
+        tp.kernel(nn.SimpleRnn(8), np.ones((2, 0, 3)))

@@ -146,12 +146,11 @@ class State:
         checks.check(self.lines, self.dims, self.outputs)
 
     def layer_of(self, name: str) -> str:
-        """The layer of a net that wrote a variable, or what it is a part or the tangent of; "" for none."""
+        """The layer of a net that wrote a variable, or what it is a part or tangent of: h2[0], h2.; or ""."""
         layers = self.lineage.layers
-        if not layers:
-            return ""
-        primal = next((own for own, tangent in self.tangents.items() if tangent == name), name)
-        return layers.get(primal) or layers.get(primal.partition("[")[0], "")
+        while name and name not in layers:
+            name = name[: max(name.rfind("."), name.rfind("["), 0)]
+        return layers.get(name, "")
 
     def sign(self, layer: str, begin: int) -> int:
         """Say of the lines from the ``begin``-th on that a layer wrote them; how many lines there are."""
