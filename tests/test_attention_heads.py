@@ -61,7 +61,8 @@ def test_the_softmax_of_two_tokens_is_a_gate():
         right = gates(q, t)
         size = [np.sqrt(np.einsum("iipp->ip", k).max()) for k in right]
         net = nn.serial(*first, nn.GlobalSelfAttention(**TWO))
-        with pytest.warns(AccuracyWarning, match=r"the attention of line \d+ \(h2.*\) is known to"):
+        named = r"the attention of layers\[\d\] \(GlobalSelfAttention\), line \d+ \(h2.*\) is known to"
+        with pytest.warns(AccuracyWarning, match=named):
             made = tp.kernel(net, x, get=BOTH)
         for found, truth, scale in zip(made, right, size, strict=True):
             assert np.abs(found - truth).max() < 0.01 * scale**2

@@ -14,6 +14,7 @@ import tpnum as tp
 from tests.oracle import regression
 from tpnum import nn
 from tpnum.cli import main
+from tpnum.predict.columns import Column, Table
 
 NET = nn.serial(nn.Dense(64, W_std=1.4, b_std=0.3), nn.Erf(), nn.Dense(1))
 RNG = np.random.default_rng(0)
@@ -144,6 +145,13 @@ def test_a_column_that_never_changes(folder: Path, capsys: pytest.CaptureFixture
     assert len(capsys.readouterr().out.splitlines()) >= 2
 
 
+def test_columns_of_tiny_numbers_are_standardised() -> None:
+    values = np.array([1.0, 2.0, 4.0]) * 1e-200
+    column = Column.fit(found := Table("", ("a",), [[f"{v}"] for v in values], [2, 3, 4]), "a")
+    encoded = column.encode(found)[:, 0]
+    np.testing.assert_allclose(encoded, np.array([-4, -1, 5]) / np.sqrt(14.0), rtol=1e-12)
+
+
 def test_equal_targets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("data.csv").write_text(table(["a", "b", "y"], A, B, [3.5] * 40))
     assert main(FIT) == 0
@@ -172,6 +180,23 @@ DATA = {
         'a,y\n"1,500",2\n3,4\n',
         "data.csv, line 2, column 'a': '1,500' is no number with",
     ),
+    "spaces of thousands": (
+        "a,y\n1 500,2\n3,4\n",
+        "data.csv, line 2, column 'a': '1 500' is no number as it stands; write it without marks of",
+    ),
+    "millions": ('a,y\n"1,500,000",2\n3,4\n', "line 2, column 'a': '1,500,000' is no number as it stands"),
+    "percent": ("a,y\n15.5 %,2\n3 %,4\n", "data.csv, line 2, column 'a': '15.5 %' is no number as it stands"),
+    "target in euros": ("a,y\n1,€2\n3,€4.50\n", "line 2, column 'y': '€2' is no number as it stands"),
+    "times": ("a,y\n12:30,2\n12:45,4\n", "data.csv, line 2, column 'a': '12:30' is a time of day; give"),
+    "months": ("a,y\nJan 31 2024,2\n3 March 2024,4\n", "line 2, column 'a': 'Jan 31 2024' is a date; give"),
+    "a spreadsheet's error": (
+        "a,y\n1,2\n#DIV/0!,4\n",
+        "line 3, column 'a': the value is missing ('#DIV/0!')",
+    ),
+    "huge": (
+        "a,y\n1,2\n-1e300,4\n",
+        "line 3, column 'a': '-1e300' is larger than 1e+150; give the column",
+    ),
     "dates": (
         "a,y\n2024-01-31,2\n2024-02-01 12:30,4\n",
         "data.csv, line 2, column 'a': '2024-01-31' is a date; give numbers",
@@ -193,7 +218,7 @@ DATA = {
 @pytest.mark.parametrize("case", DATA)
 def test_refused_data(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, words = DATA[case]
-    Path("data.csv").write_bytes(text.encode("latin-1"))
+    Path("data.csv").write_bytes(text.encode("utf-8" if "€" in text else "latin-1"))
     assert main(FIT) == 1
     err = capsys.readouterr().err
     assert words in err

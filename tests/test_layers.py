@@ -8,7 +8,7 @@ import pytest
 import tpnum as tp
 from tests.oracle.roads import finite_kernels
 from tpnum import nn
-from tpnum.errors import SpecError
+from tpnum.errors import AccuracyWarning, InputError, SpecError
 
 KINDS = ("nngp", "ntk")
 RELU, SIGMOID, SILU = tp.dual("relu"), tp.dual("sigmoid"), tp.dual("silu")
@@ -269,3 +269,32 @@ def test_dropout_between_all_of_them():
     np.testing.assert_allclose(np.diag(b), np.diag(a), rtol=1e-10)  # normalised afterwards
     off = ~np.eye(4, dtype=bool)
     np.testing.assert_allclose(b[off], 0.8 * a[off], rtol=1e-10)
+
+
+UNMET = {
+    "layers[3] (Tanh)": ((5, 3), (nn.Conv(8, (2,)), nn.Relu(), nn.AvgPool((2,)), nn.Tanh(), nn.Flatten())),
+    "layers[2] (MaxPool)": ((4, 3), (nn.Conv(8, (1,)), nn.Relu(), nn.MaxPool((4,)), nn.Sin())),
+    "layers[1] (BatchNorm)": ((3,), (nn.Dense(8), nn.BatchNorm(), nn.Tanh())),
+}
+
+
+@pytest.mark.parametrize("name", UNMET)
+def test_unmet_accuracy_names_the_layer(name):
+    shape, layers = UNMET[name]
+    batch = {"batch_size": 4} if "BatchNorm" in name else {}
+    x = np.random.default_rng(11).standard_normal((4, *shape))
+    with pytest.warns(AccuracyWarning) as said:
+        tp.kernel(nn.serial(*layers, nn.Dense(1)), x, rtol=1e-9, budget=256, **batch)
+    assert f"of {name}, line " in str(said[0].message)
+
+
+def test_positions_that_must_be_equal_name_the_layer():
+    net = nn.serial(nn.Conv(8, (1,)), nn.Relu(), nn.Flatten(), nn.Dense(1))
+    said = r"weights W2 of layers\[3\] \(Dense\) .* here \(5,\) positions of x1 and \(4,\) of x2"
+    with pytest.raises(InputError, match=said):
+        tp.kernel(net, inputs(12), inputs(13, positions=4))
+
+
+def test_a_sequence_of_no_steps():
+    with pytest.raises(InputError, match=r"shape \(2, 0, 3\) is empty; at least one position"):
+        tp.kernel(nn.SimpleRnn(8), np.ones((2, 0, 3)))

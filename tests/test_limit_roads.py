@@ -146,7 +146,7 @@ def test_the_account_warns_and_says_what_would_do():
 
     factors = [Factor(fn, args, ()) for fn, args in factor]
     cov = 0.5 * (np.eye(4) + 1.0)
-    value, error = account.expectation(factors, [[]] * 4, np.zeros(4), cov, "x")
+    value, error = account.expectation(factors, [[]] * 4, np.zeros(4), cov, "over x")
     assert abs(value - 0.2) <= error
     with pytest.warns(
         AccuracyWarning, match=r"the joint expectation over x .* evaluations: about .* would do"

@@ -146,7 +146,7 @@ class Walk(Run):
                 try:
                     self.line(line)
                 except LimitError as error:
-                    raise LimitError(f"{place(number, made_by(line)[0])}: {error}") from None
+                    raise LimitError(f"{place(number, made_by(line)[0], self.program)}: {error}") from None
                 for name in going.get(number - 1, ()):
                     self.values.pop(name, None)
                     self.known.pop(name, None)

@@ -59,7 +59,6 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
         first, second = (_moments(values, node, side, base, full) for side in (0, 1))
         moments = first, second
     account = values.profiles[0].account
-    where = " and ".join(dict.fromkeys(values.profiles[0].site.lines.where(name) for name in node.names))
     source = np.arange(size)
     if _alike(values, node) and places[0] is not None and places[1] is not None:
         each = [
@@ -83,10 +82,10 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
             account.replicate,
         )
     except LimitError as failed:
-        raise LimitError(f"{where} has no limit: {failed}") from None
+        raise LimitError(f"{node.where} has no limit: {failed}") from None
     scale, worst = np.max(np.abs(value), initial=0.0), np.max(error, initial=0.0)
     if worst and scale:
-        account.note(worst / scale, f"the expectation along axes over {where}", replicated=sampled)
+        account.note(worst / scale, f"the expectation along axes of {node.where}", replicated=sampled)
     if len(kept) < size:
         value = _both(value, source)
     sizes = [[n for name, n in axes if name in node.over] for axes in (node.rows, node.cols)]

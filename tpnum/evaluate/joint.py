@@ -94,7 +94,7 @@ class Account:
         """
         key = _key(factors, scalars, means, cov)
         if key not in self._known:
-            made = self._expectation(factors, scalars, means, cov, f"the joint expectation over {where}")
+            made = self._expectation(factors, scalars, means, cov, f"the joint expectation {where}")
             if means.size > SMALL:
                 return made
             self._known[key] = tuple(x.ravel() for x in made)
@@ -259,15 +259,13 @@ def expected(values: PairValues, node: graph.PairExpect) -> Block:
         [values.profile(s, node.sites[factor.args[0]], node) for s in factor.scalars]
         for factor in node.factors
     ]
-    placed = zip(node.names, node.sites, strict=True)
-    where = ", ".join(values.profiles[s].site.lines.where(name) + "'" * s for name, s in placed)
     account, value = values.profiles[0].account, np.empty(full)
     same = np.broadcast_to(values.coincide(node) == 1.0, full)
     for entries, (kept, group) in ((same, _merged(node)), (~same, (np.arange(d), node.factors))):
         if entries.any():
             own = [[s if s.size == 1 else np.broadcast_to(s, full)[entries] for s in g] for g in scalars]
             some = cov[entries][:, kept[:, None], kept]
-            value[entries], _ = account.expectation(group, own, means[entries][:, kept], some, where)
+            value[entries], _ = account.expectation(group, own, means[entries][:, kept], some, node.where)
     return Block(value, None)
 
 

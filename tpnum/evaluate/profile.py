@@ -279,8 +279,9 @@ class ProfileValues:
                 if entry is not None:
                     cov[..., i, j] = self.along(entry, node.axes)
         scalars = [[self.along(s, node.axes) for s in factor.scalars] for factor in node.factors]
-        where = ", ".join(map(self.site.lines.where, node.names))
-        value, self._errors[node.key] = self.account.expectation(node.factors, scalars, means, cov, where)
+        value, self._errors[node.key] = self.account.expectation(
+            node.factors, scalars, means, cov, node.where
+        )
         return value
 
     @_compute.register

@@ -103,6 +103,9 @@ def pair(
     rows, cols = (side.axes if side else () for side in sides)
     parts = [_own(site, side) if side else None for site, side in zip(pairs.sites, sides, strict=True)]
     means = [site.mean(side.source) if side else None for site, side in zip(pairs.sites, sides, strict=True)]
+    named = dict.fromkeys(
+        lines.where(atoms[0].args[0][1]) for lines, atoms in zip(pairs.lines, placed, strict=True) if atoms
+    )
     node: graph.Pair = graph.Jointly(
         *frame(rows, cols, free),
         increments=False,
@@ -113,7 +116,7 @@ def pair(
         cross=cross,
         direction=direction,
         over=over,
-        names=tuple(side.source for side in known),
+        where=" and ".join(named),
         moments=_moments(pairs, placed) if moments and known == [known[0]] * 2 and what == "value" else None,
     )
     loose = tuple(axis for axis in tied if axis[0] in over and axis in (*rows, *cols))

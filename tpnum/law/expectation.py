@@ -87,12 +87,11 @@ class Expectation:
 
     def product(self, placed: list[tuple[int, Atom]]) -> list[Piece]:
         """The expectation as a sum of pieces; an empty list is a structural zero."""
+        atoms = [Placed(a.fn, tuple((site, g) for g in a.args), a.scalars) for site, a in placed]
         purse = self.law.site(0).purse
         if purse is not None:
-            purse.term()
-        return self._product(
-            [Placed(a.fn, tuple((site, g) for g in a.args), a.scalars) for site, a in placed]
-        )
+            purse.term(lambda: where(self.law, atoms, [ref for atom in atoms for ref in atom.args]))
+        return self._product(atoms)
 
     def _product(self, atoms: list[Placed]) -> list[Piece]:
         total = [ONE]
@@ -342,6 +341,18 @@ def factors(law: Law, atoms: list[Placed], refs: list[Ref]) -> tuple[graph.Facto
         args = tuple(index[ref] for ref in atom.args)
         made.append(graph.Factor(atom.fn, args, tuple(site.scalar(s) for s in atom.scalars)))
     return tuple(made)
+
+
+def where(law: Law, atoms: list[Placed], refs: list[Ref]) -> str:
+    """What a joint expectation is of: the lines of its functions, or over which Gaussians, for messages."""
+    made = []
+    for atom in atoms:
+        site = atom.args[0][0]
+        own = Atom(atom.fn, tuple(name for _, name in atom.args), atom.scalars)
+        made.append((site, law.site(site).lines.form.makers.get(own, "")))
+    known = [ref for ref in made if ref[1]]
+    lines = dict.fromkeys(law.site(site).lines.where(name) for site, name in known or refs)
+    return f"{'of' if known else 'over'} {' and '.join(lines)}"
 
 
 def shared(f: Function, g: Function) -> tuple[Function, Function, str]:

@@ -57,6 +57,7 @@ class Forms:
     def __init__(self, lines: dict[str, Line], kinds: dict[str, str], where: Callable[[str], str]):
         self._lines, self._kinds, self._where = lines, kinds, where
         self._memo: dict[str, Form] = {}
+        self.makers: dict[Atom, str] = {}  # the line that first has a function of several, or of sums
 
     def __call__(self, name: str) -> Form:
         return once(self._memo, name, self._form, name)
@@ -98,11 +99,15 @@ class Forms:
         if line.fn == IDENTITY:
             return self(line.args[0])
         if all(self._kinds[arg] == "G" for arg in line.args):
+            if len(line.args) > 1:
+                self.makers.setdefault(Atom(line.fn, line.args, line.scalars), line.name)
             return (Monomial(1.0, (), (Atom(line.fn, line.args, line.scalars),)),)
         bare = [_bare(self(arg)) for arg in line.args]
         if all(bare):  # what was added to them is zero
             return (Monomial(1.0, (), (Atom(line.fn, tuple(bare), line.scalars),)),)
-        return (Monomial(1.0, (), (self._composite(line),)),)
+        made = self._composite(line)
+        self.makers.setdefault(made, line.name)
+        return (Monomial(1.0, (), (made,)),)
 
     def _still(self, matrix: str) -> bool:
         """Whether a matrix is zero, as one is that only its direction needs."""

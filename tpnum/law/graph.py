@@ -99,12 +99,16 @@ class Factor:
 
 @dataclass(frozen=True, eq=False)
 class ExpectN(Profile):
-    """E prod of factors over correlated Gaussians of one input, the G-vars ``names``; None is zero."""
+    """E prod of factors over correlated Gaussians of one input, the G-vars ``names``; None is zero.
+
+    ``where`` says of which lines, for messages.
+    """
 
     names: tuple[str, ...]
     factors: tuple[Factor, ...]
     means: tuple[Profile | None, ...]
     cov: tuple[tuple[Profile | None, ...], ...]
+    where: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +257,7 @@ class PairExpect(Pair):
     """E prod of factors over correlated Gaussians of both inputs, for what has more than two dimensions.
 
     Gaussian i is the G-var ``names[i]`` at input ``sites[i]``; ``cov[i][j]`` is a profile where both sit
-    at one input, else a pair node, None where it is zero.
+    at one input, else a pair node, None where it is zero.  ``where`` says of which lines, for messages.
     """
 
     names: tuple[str, ...]
@@ -261,6 +265,7 @@ class PairExpect(Pair):
     factors: tuple[Factor, ...]
     means: tuple[Profile | None, ...]
     cov: tuple[tuple[Profile | Pair | None, ...], ...]
+    where: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,7 +274,8 @@ class Jointly(Pair):
 
     ``own`` are their covariances at either input, ``cross`` those between them, None where one side is
     missing or both are independent; ``direction`` is the second moment of the directions of derivatives.
-    ``moments`` are the second moments of both sides, where these are one line at two inputs.
+    ``moments`` are the second moments of both sides, where these are one line at two inputs.  ``where`` says
+    which lines take it, for messages.
     """
 
     what: str
@@ -279,7 +285,7 @@ class Jointly(Pair):
     cross: Pair | None
     direction: Pair | None
     over: tuple[str, ...]
-    names: tuple[str, ...]
+    where: str
     moments: tuple[Profile, Profile] | None = None
 
 

@@ -90,7 +90,7 @@ class Lines:
 
     def where(self, name: str) -> str:
         """The line that makes a variable, as errors quote it."""
-        return self._written(name) or place(self.number[name], name)
+        return self._written(name) or place(self.number[name], name, self.program)
 
     def matrix(self, name: str) -> Matrix:
         line = self.by_name[name]

@@ -168,9 +168,12 @@ class Pairs:
         matrix, other = (lines.matrix(name) for lines in self.lines)
         if (matrix.axes, matrix.var) != (other.axes, other.var):
             sizes = (tuple(size for _, size in m.axes) for m in (matrix, other))
+            layer = self.lines[0].program.layer_of(name)
+            weights = f"weights {name} of {layer}" if layer else f"weights {name}"
             raise InputError(
-                f"x1, x2: the weights {name} are for one shape of the inputs, here {next(sizes)} "
-                f"positions of x1 and {next(sizes)} of x2; give both the same shape"
+                f"x1, x2: the {weights} are for one shape of the inputs, here {next(sizes)} "
+                f"positions of x1 and {next(sizes)} of x2; give both the same shape, or pool "
+                "the positions (GlobalAvgPool) before these weights"
             )
         return matrix
 

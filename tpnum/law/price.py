@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tpnum.errors import LimitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from tpnum.functions import Function
 
@@ -53,9 +53,11 @@ class Purse:
         self._widths: dict[int, int] = {}
         self._paid: set[object] = set()
 
-    def term(self) -> None:
-        """Pay for a term of a sum."""
-        self._spend(TERM, "a sum of products has too many terms when it is multiplied out")
+    def term(self, where: Callable[[], str]) -> None:
+        """Pay for a term of a sum; ``where`` says of which lines."""
+        if self._left < TERM:
+            raise TooWide(f"a sum of products, {where()}, has too many terms when it is multiplied out")
+        self._left -= TERM
 
     def joint(self, key: object, rank: int, functions: Iterable[Function], entries: int, where: str) -> None:
         """Pay for expectations over ``rank`` Gaussians, once for every ``key``."""
@@ -68,7 +70,7 @@ class Purse:
         counted = f" (joint expectations so far: {listed})" if many else ""
         self._spend(
             entries * price(rank, functions, self._budget),
-            f"an expectation over {rank} correlated Gaussians, {where}, costs more than samples{counted}",
+            f"an expectation {where}, of {rank} correlated Gaussians, costs more than samples{counted}",
         )
 
     def _spend(self, price: int, what: str) -> None:

@@ -16,7 +16,7 @@ from tpnum.errors import LimitError
 from tpnum.functions import Function
 from tpnum.law import along, graph
 from tpnum.law.carried import States
-from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared
+from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared, where
 from tpnum.law.forms import Atom, Form, Monomial
 from tpnum.law.worklist import once
 from tpnum.program.lines import (
@@ -271,11 +271,11 @@ class Site:
             factors=made,
             means=tuple(self.mean(n) for n in names),
             cov=tuple(tuple(self.cov(a, b) for b in names) for a in names),
+            where=where(self, atoms, refs),
         )
         if self.purse is not None and key not in self.keys:
             entries = prod(size for _, size in node.axes)
-            quoted = ", ".join(map(self.lines.where, names))
-            self.purse.joint(key, len(self.lines.bases(names)), [f.fn for f in made], entries, quoted)
+            self.purse.joint(key, len(self.lines.bases(names)), [f.fn for f in made], entries, node.where)
         return Piece(1.0, (self._register(node),))
 
     def along(self, atoms: list[Placed]) -> list[Piece]:

@@ -6,7 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from tpnum.law import along, graph
-from tpnum.law.expectation import Piece, Placed, Ref, factors
+from tpnum.law.expectation import Piece, Placed, Ref, factors, where
 from tpnum.law.frames import frame
 from tpnum.law.site import union
 
@@ -59,14 +59,14 @@ class Tied:
             factors=made,
             means=tuple(self.site(s).mean(n) for s, n in refs),
             cov=tuple(tuple(self.ref_cov(p, q) for q in refs) for p in refs),
+            where=where(self, atoms, refs),
         )
         purse = self.site(0).purse
         if purse is not None:
             bases = [self.pairs.lines[s].bases(n for t, n in refs if t == s) for s in (0, 1)]
             entries = prod(size for _, size in (*node.rows, *node.cols, *node.tied))
-            quoted = ", ".join(self.site(s).lines.where(n) for s, n in refs)
             key = (*refs, *((f.fn, f.args) for f in node.factors), self.tied)
-            purse.joint(key, sum(map(len, bases)), [f.fn for f in node.factors], entries, quoted)
+            purse.joint(key, sum(map(len, bases)), [f.fn for f in node.factors], entries, node.where)
         return Piece(1.0, pairs=(node,))
 
     def along(self, atoms: list[Placed]) -> list[Piece]:

@@ -209,7 +209,7 @@ class Law:
 
         def where(name: str) -> str | None:
             own = name.removesuffix(HAT)
-            return place(found[own][0], own) if own in found else None
+            return place(found[own][0], own, self.program) if own in found else None
 
         return where
 

@@ -50,8 +50,9 @@ def regions(outputs: list[graph.Pair], profiles: Profiles, dtype: np.dtype) -> R
 
     Raises `Unsupported` where not even levels of their own help.
     """
-    islands = cut(outputs)
-    apart = refused(outputs, profiles)
+    islands, apart = cut(outputs), refused(outputs, profiles)
+    for reasons in (islands, apart):
+        _name(outputs, reasons)
     while True:
         try:
             by_cells = tuple((node, reason) for node, reason in apart.items() if node not in islands)
@@ -126,6 +127,13 @@ def cut(outputs: list[graph.Pair]) -> dict[int, str]:
     if not all(map(even, outputs)):
         raise Unsupported("an index axis belongs to one of two lines only")
     return found
+
+
+def _name(outputs: list[graph.Pair], reasons: dict[int, str]) -> None:
+    """Say of the reasons of expectations which lines, and layers of a net, these are of."""
+    for node in graph.schedule(outputs):
+        if id(node) in reasons and isinstance(node, (graph.PairExpect, graph.Jointly)):
+            reasons[id(node)] += f", {node.where}"
 
 
 def refused(outputs: list[graph.Pair], profiles: Profiles) -> dict[int, str]:

@@ -100,9 +100,9 @@ class BatchNorm(Layer):
                 "it averages positions, of which some are masked; take axis=0, or no mask_constant"
             )
         if math.prod(size for _, size in axes) < 2:
-            over = " and ".join(f"{name} of size {size}" for name, size in axes) or "nothing"
+            over = " and ".join(f"axis {name!r} of size {size}" for name, size in axes) or "nothing"
             raise to.error(
-                f"it normalises over {over}, a batch of size 1, whose variance is zero; give batches of two "
-                "examples or more"
+                f"it normalises over {over}, that is a batch of size 1, whose variance is zero; give batches "
+                "of two examples or more"
             )
         return [name for name, _ in axes]

@@ -105,7 +105,7 @@ class Emitter:
     ) -> None:
         self.program, self.batch, self.heads, self._padding = program, batch, heads, padding
         self._steps: list[tuple[str, Layer]] = []
-        self._count = 0
+        self._count = self._signed = 0
         self._widths: set[int] = set()
         self._made: dict[str, int] = {}
         self._ties: list[Iterator[tuple[str, ...]]] = []
@@ -126,15 +126,22 @@ class Emitter:
                 raise self.error(
                     f"it acts on one input but gets {len(x)} branches; use parallel or a FanIn before it"
                 )
-            return layer.emit(self, x)
+            made = layer.emit(self, x)
+            self._signed = self.program.sign(self._layer, self._signed)
+            return made
         finally:
             self._steps.pop()
 
-    def error(self, message: str) -> SpecError:
-        """The error of the layer at work, which names its path."""
+    @property
+    def _layer(self) -> str:
+        """The layer at work by its path and kind, as messages name it."""
         path = ".".join(step for step, _ in self._steps if step)
         op = self._steps[-1][1].op
-        return SpecError(f"{path} ({op}): {message}" if path else f"{op}: {message}")
+        return f"{path} ({op})" if path else op
+
+    def error(self, message: str) -> SpecError:
+        """The error of the layer at work, which names its path."""
+        return SpecError(f"{self._layer}: {message}")
 
     # widths ----------------------------------------------------------------------------------------
 

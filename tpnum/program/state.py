@@ -14,7 +14,7 @@ from tpnum.program import check as checks
 from tpnum.program.handle import Handle
 from tpnum.program.lines import Axes, Data, Input, Known, Line, Matrix, Place, Scan, Transpose, Var
 from tpnum.program.scope import Scope
-from tpnum.program.text import made_by
+from tpnum.program.text import made_by, numbered
 
 if TYPE_CHECKING:
     from tpnum.program.parts import Parts
@@ -27,10 +27,14 @@ NESTED = 10
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a program comes from: copies share it, what is derived from it (expanded, ..) its ``origin``."""
+    """Where a program comes from: copies share it, what is derived from it (expanded, ..) its ``origin``.
+
+    ``layers`` are the layers of a net by the variables that they wrote.
+    """
 
     origin: str = field(default_factory=lambda: os.urandom(8).hex())
     form: str = ""
+    layers: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 class State:
@@ -134,12 +138,27 @@ class State:
     def _of(self, source: State, form: str) -> Self:
         """The same, known to be made of ``source``."""
         if self is not source:
-            self.lineage = Lineage(source.lineage.origin, form)
+            self.lineage = Lineage(source.lineage.origin, form, source.lineage.layers)
         return self
 
     def check(self) -> None:
         """Check the whole program again from its lines."""
         checks.check(self.lines, self.dims, self.outputs)
+
+    def layer_of(self, name: str) -> str:
+        """The layer of a net that wrote a variable, or what it is a part or tangent of: h2[0], h2.; or ""."""
+        layers = self.lineage.layers
+        while name and name not in layers:
+            name = name[: max(name.rfind("."), name.rfind("["), 0)]
+        return layers.get(name, "")
+
+    def sign(self, layer: str, begin: int) -> int:
+        """Say of the lines from the ``begin``-th on that a layer wrote them; how many lines there are."""
+        lines = self._root.lines
+        for _, line in numbered(lines[begin:]):
+            for name in made_by(line):
+                self.lineage.layers.setdefault(name, layer)
+        return len(lines)
 
     def dim(self, name: str, ratio: float = 1.0) -> str:
         """Declare a CDC with its ratio of widths."""
@@ -252,6 +271,7 @@ class State:
     def _blank(self) -> Self:
         """An empty program with the same CDCs; names that are made up there are none of this program's."""
         made = type(self)()
+        made.lineage = Lineage(layers=self.lineage.layers)
         for dim, ratio in self.dims.items():
             made.dim(dim, ratio)
         made._reserved |= set(self.vars)

@@ -166,9 +166,10 @@ def body_text(line: Line, axes: Mapping[str, Axes] | None = None) -> str:
             return f"{outs or '()'} = scan {line.axis[0]}:{line.axis[1]} of " + "; ".join(parts)
 
 
-def place(label: str | int, name: str) -> str:
-    """How messages name the line that makes a variable."""
-    return f"line {label} ({name})"
+def place(label: str | int, name: str, program: Program | None = None) -> str:
+    """How messages name the line that makes a variable, behind the layer of a net that wrote it."""
+    layer = program.layer_of(name) if program is not None else ""
+    return f"{layer}, line {label} ({name})" if layer else f"line {label} ({name})"
 
 
 def quoted_places(message: str, program: Program) -> str:

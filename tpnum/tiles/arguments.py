@@ -70,6 +70,8 @@ def shaped(shape: tuple[int, ...], name: str, features: bool = True) -> None:
         )
     if 0 in shape:
         needed = "at least one example and one feature are" if features else "at least one example is"
+        if 0 in shape[1 : len(shape) - features]:
+            needed = "at least one position (step, pixel) of an example is"
         raise InputError(f"{name}: shape {shape} is empty; {needed} needed")
 
 
