@@ -200,8 +200,10 @@ def scaling(fn: Function, scalars: tuple[graph.Profile, ...], where: str) -> flo
 def of_many(values: PairValues, node: graph.Pair) -> LimitError:
     """What is said of an expectation over more than two Gaussians."""
     lines = values.profiles[0].site.lines
-    names = node.names if isinstance(node, graph.PairExpect | graph.Jointly) else ()
-    where = ", ".join(dict.fromkeys(map(lines.where, names)))
+    names = node.names if isinstance(node, graph.PairExpect) else ()
+    where = (
+        node.where if isinstance(node, graph.Jointly) else ", ".join(dict.fromkeys(map(lines.where, names)))
+    )
     return LimitError(
         f"{where}{': ' if where else ''}the derivative of an expectation over more than two Gaussians is not "
         "available; leave out wrt="

@@ -154,6 +154,94 @@ class CellAdjoints(CellWorker):
         return [shared | own for own in found], at
 
 
+class Squares:
+    """The way back through variances of sums over positions: pairs of an example with itself, as cells."""
+
+    def __init__(self, plan: Plan, variances: Variances, moving: Moving):
+        self.plan, self.variances, self.moving = plan, variances, moving
+
+    def __call__(self, adjoints: ProfileAdjoints, node: graph.Reduced, bar: np.ndarray) -> bool:
+        """From an adjoint (N, *axes) to parameters and quantities; False where it is not compiled."""
+        pair, values = node.pair, adjoints.values
+        whole = (None,) * len(pair.tied)
+        plan = replace(self.plan, entries={"variance": (Entry(1.0, pair, whole, ()),)})
+        try:
+            cells = CellAdjoints(plan, (values, values), self.variances, self.moving, adjoints.params.size)
+        except Unsupported:
+            return False
+        names = [name for name, _ in node.axes]
+        found = []
+        bar = bar.transpose(0, *(1 + names.index(name) for name, _ in pair.tied))
+        for low in range(0, values.size, cells.lanes):
+            adjoints.proceed()
+            rows = slice(low, min(low + cells.lanes, values.size))
+            own = np.arange(rows.stop - low)
+            weights = np.zeros((own.size, own.size, *bar.shape[1:]))
+            weights[own, own] = bar[rows]
+            _, params, sides, left = cells.contract(Tile(rows, rows, mirror=False), weights)
+            if left:
+                return False
+            found.append((rows, params, sides))
+        for rows, params, sides in found:
+            adjoints.params += params
+            for side in sides:
+                adjoints.take(side, rows)
+        return True
+
+
+class _Sums:
+    """The sums by rows and by columns of a tile's channels."""
+
+    def __init__(self, programs: list[Program | BlockProgram], tile: Tile, lanes: int):
+        self.tile, self.lanes = tile, lanes
+        self.channels: list[tuple[int, Channel, np.ndarray]] = []
+        for k, one in enumerate(programs):
+            if isinstance(one, BackwardsProgram):
+                for channel in one.channels:
+                    at = tile.cols if channel.side else tile.rows
+                    self.channels.append((k, channel, np.zeros((at.stop - at.start, channel.size))))
+        self.names = [
+            (("rows", "cols")[channel.side], n)
+            for one in programs
+            if isinstance(one, BackwardsProgram)
+            for n, channel in enumerate(one.channels)
+        ]
+
+    def take(self, buffers: np.ndarray, places: list[Places], rows: tuple[int, int], strip: slice) -> None:
+        """What a strip of columns and some rows add."""
+        height, width = rows[1] - rows[0], strip.stop - strip.start
+        for (k, channel, total), name in zip(self.channels, self.names, strict=True):
+            at, size = places[k][name]
+            if channel.side:
+                part = buffers[at : at + size * self.lanes].reshape(size, self.lanes)
+                total[strip] += part[:, :width].T
+            else:
+                total[slice(*rows)] += buffers[at : at + size * height].reshape(height, size)
+
+    def results(
+        self, profiles: tuple[ProfileValues, ProfileValues], count: int
+    ) -> tuple[np.ndarray, tuple[Gathered, Gathered]]:
+        """The derivatives by coefficients, and the adjoints of quantities of rows and of columns."""
+        params, sides = np.zeros(count), (Gathered(), Gathered())
+        for _, channel, total in self.channels:
+            if channel.slopes is not None:
+                params += channel.slopes * total.sum()
+                continue
+            node, side = channel.node, channel.side
+            profile, at = profiles[side], (self.tile.rows, self.tile.cols)[side]
+            if channel.line:
+                own = [name for name, _ in profile.site.lines.axes(channel.line)]
+                channels = profile.data[channel.line].shape[-1]
+                made = _along(channel, total.reshape(len(total), -1, channels), own)
+                sides[side].add_data(channel.line, made / np.sqrt(channels))
+            elif node is not None:
+                made = _along(channel, total[..., None], [name for name, _ in profile.axes(node)])[..., 0]
+                if channel.log:
+                    made = made * (0.5 * inverse(np.asarray(profile(node)))[at])
+                sides[side].add(node, made)
+        return params, sides
+
+
 def _along(channel: Channel, total: np.ndarray, own: list[str]) -> np.ndarray:
     """Sums (n, positions, numbers) as (n, *axes, numbers), the axes of given names without their padding."""
     axes = axes_of(channel.grid, channel.side)
