@@ -81,7 +81,7 @@ class PairAdjoints:
 
     @singledispatchmethod
     def _back(self, node: graph.Pair, bar: np.ndarray) -> None:
-        raise of_many(self.values, node)
+        raise of_many(node)
 
     @_back.register
     def _(self, node: graph.Gram, bar: np.ndarray) -> None:

@@ -197,15 +197,11 @@ def scaling(fn: Function, scalars: tuple[graph.Profile, ...], where: str) -> flo
     raise unavailable(where)
 
 
-def of_many(values: PairValues, node: graph.Pair) -> LimitError:
+def of_many(node: graph.Pair) -> LimitError:
     """What is said of an expectation over more than two Gaussians."""
-    lines = values.profiles[0].site.lines
-    names = node.names if isinstance(node, graph.PairExpect) else ()
-    where = (
-        node.where if isinstance(node, graph.Jointly) else ", ".join(dict.fromkeys(map(lines.where, names)))
-    )
+    where = f"{node.where}: " if isinstance(node, graph.PairExpect | graph.Jointly) else ""
     return LimitError(
-        f"{where}{': ' if where else ''}the derivative of an expectation over more than two Gaussians is not "
+        f"{where}the derivative of an expectation over more than two Gaussians is not "
         "available; leave out wrt="
     )
 

@@ -206,7 +206,7 @@ class PairTangents:
 
     @singledispatchmethod
     def _compute(self, node: graph.Pair) -> Tangent:
-        raise of_many(self.values, node)
+        raise of_many(node)
 
     @_compute.register
     def _(self, node: graph.Gram) -> Tangent:

@@ -99,10 +99,7 @@ class Factor:
 
 @dataclass(frozen=True, eq=False)
 class ExpectN(Profile):
-    """E prod of factors over correlated Gaussians of one input, the G-vars ``names``; None is zero.
-
-    ``where`` says of which lines, for messages.
-    """
+    """E prod of factors over Gaussians ``names`` of one input, the lines ``where``; None is zero."""
 
     names: tuple[str, ...]
     factors: tuple[Factor, ...]
@@ -257,7 +254,7 @@ class PairExpect(Pair):
     """E prod of factors over correlated Gaussians of both inputs, for what has more than two dimensions.
 
     Gaussian i is the G-var ``names[i]`` at input ``sites[i]``; ``cov[i][j]`` is a profile where both sit
-    at one input, else a pair node, None where it is zero.  ``where`` says of which lines, for messages.
+    at one input, else a pair node, None where it is zero; ``where`` are the lines that ask.
     """
 
     names: tuple[str, ...]
@@ -274,8 +271,7 @@ class Jointly(Pair):
 
     ``own`` are their covariances at either input, ``cross`` those between them, None where one side is
     missing or both are independent; ``direction`` is the second moment of the directions of derivatives.
-    ``moments`` are the second moments of both sides, where these are one line at two inputs.  ``where`` says
-    which lines take it, for messages.
+    ``moments`` are the second moments of both sides, where these are one line; ``where`` are those that ask.
     """
 
     what: str

@@ -16,7 +16,9 @@ BUFFERED = ("load", "store", "seed", "give")
 """Operations that number cells in their own way."""
 SUMS = {"rows": "rows", "cols": "cols", "data_rows": "rows", "data_cols": "cols"}
 """Operations whose results no value holds, and whether these are of rows or of columns."""
-GATHERING = (*SUMS, "bent", "curved")
+GATHERED = {"bent": ("rows", "cols", "rows"), "curved": ("rows", "cols")}
+"""Ways back through functions, and the sums that they gather beside their values, one after the other."""
+GATHERING = (*SUMS, *GATHERED)
 """Operations that gather sums, for which every cell counts."""
 APART = ("mix", *BUFFERED)
 """Operations beside which values are kept for all cells."""

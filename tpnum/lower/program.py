@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from tpnum.kernels import cells as kernels
-from tpnum.kernels._arrays import aligned
+from tpnum.kernels._arrays import aligned, aligned_copy
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
-from tpnum.lower.loops import APART, BUFFERED, GATHERING, STEPS, SUMS, in_loops
+from tpnum.lower.loops import APART, BUFFERED, GATHERED, STEPS, SUMS, in_loops
 from tpnum.lower.numbers import axes_of, padded, positions
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
@@ -180,9 +180,8 @@ class Program:
             n = self._buffer(("adjoint", one.extra[-1]))
         elif one.op in SUMS:
             n = self._buffer((SUMS[one.op], one.n))
-        elif one.op in GATHERING:
-            kinds = ("rows", "cols", "rows") if one.op == "bent" else ("rows", "cols")
-            m = [self._buffer((kind, m + k)) for k, kind in enumerate(kinds)][0]
+        elif one.op in GATHERED:
+            m, *_ = [self._buffer((kind, m + k)) for k, kind in enumerate(GATHERED[one.op])]
         a, b, c, d = (*registers, -1)[:4]
         return (CODE[one.op], a, b, c, one.p, n, self.layout.spaces[self._space(one)], one.flag, d, m)
 
@@ -292,7 +291,7 @@ class Program:
             made.append(
                 Laid(
                     (flat[0], flat[1].astype(np.float64, copy=False), flat[2].astype(self.dtype, copy=False)),
-                    _aligned(own),
+                    aligned_copy(own),
                     starts,
                     [part.shape[1] for part in numbers],
                     [part.shape[2] for part in data],
@@ -392,12 +391,6 @@ def _joined(parts: list[np.ndarray]) -> tuple[np.ndarray, list[int]]:
     for at, part in zip(starts, parts, strict=False):
         made[at : at + part.size] = part.ravel()
     return made, starts[:-1]
-
-
-def _aligned(values: np.ndarray) -> np.ndarray:
-    made = aligned(values.size, values.dtype).reshape(values.shape)
-    made[...] = values
-    return made
 
 
 def _table(width: int, rows: list[tuple[int, ...]]) -> np.ndarray:

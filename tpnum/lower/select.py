@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tpnum.law import graph
-from tpnum.lower.afresh import written
 from tpnum.lower.builder import both
 from tpnum.lower.loops import steps_together
 from tpnum.lower.network import Root, grid_of
+from tpnum.lower.passes import written
 from tpnum.lower.rectify import RectifiedValues
 from tpnum.lower.schedule import Level
 from tpnum.lower.unsupported import Unsupported, blamed

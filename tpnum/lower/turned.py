@@ -1,4 +1,4 @@
-"""Index maps the other way round: from the adjoint of a root to those of what it is a map of."""
+"""A level and its adjoint: index maps the other way round, and the program of both ways."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tpnum.lower.backwards import Backwards
 from tpnum.lower.layout import Layout, readers_of
 from tpnum.lower.network import grid_of
+from tpnum.lower.program import Program
 from tpnum.lower.schedule import Level
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from tpnum.lower.backwards import Profiles
+    from tpnum.lower.channels import Asked
     from tpnum.lower.linear import Cell, Pull
     from tpnum.lower.network import Grid, Root
+    from tpnum.lower.schedule import Schedule
+    from tpnum.lower.select import Selection
 
 
 class TurnedLayout(Layout):
@@ -67,3 +75,33 @@ class TurnedLayout(Layout):
             for source, weight in (pull(link, cell) if link else {(0, 0): 1.0}).items():
                 found.setdefault(source, {})[place] = weight
         return found
+
+
+class BackwardsProgram(Program):
+    """The code of a level and its adjoint over the profiles of a tile's rows and columns."""
+
+    def __init__(
+        self,
+        layout: TurnedLayout,
+        schedule: Schedule,
+        profiles: Profiles,
+        dtype: np.dtype,
+        lanes: int,
+        asked: Asked,
+    ):
+        self.asked = asked
+        super().__init__(layout, schedule, profiles, dtype, lanes)
+
+    def _select(self, profiles: Profiles) -> Selection:
+        made = Backwards(self.layout.level, profiles, self.dtype, self.asked)
+        self.channels = made.channels
+        return made
+
+    def _size(self, buffer: Hashable) -> int:
+        """The cells of a buffer or of its adjoint; the numbers of a channel."""
+        match buffer:
+            case ("adjoint", int() as node):
+                return self.layout.buffer_size(node)
+            case ("rows" | "cols", int() as number):
+                return self.channels[number].size
+        return super()._size(buffer)

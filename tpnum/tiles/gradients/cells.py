@@ -10,12 +10,12 @@ import numpy as np
 from tpnum.evaluate.plan import Entry
 from tpnum.evaluate.returns import Gathered
 from tpnum.kernels._arrays import aligned
-from tpnum.lower.backwards import Asked, BackwardsProgram
 from tpnum.lower.blocks import runs
+from tpnum.lower.channels import Asked
 from tpnum.lower.numbers import axes_of, inverse
 from tpnum.lower.regions import lanes, program
 from tpnum.lower.schedule import Level
-from tpnum.lower.turned import TurnedLayout
+from tpnum.lower.turned import BackwardsProgram, TurnedLayout
 from tpnum.lower.unsupported import Unsupported
 from tpnum.tiles.cells import BUFFERS, CellWorker, block_of, part_of, place_of
 from tpnum.tiles.grid import Tile
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile_adjoints import ProfileAdjoints
     from tpnum.law import graph
     from tpnum.law.moving import Moving
-    from tpnum.lower.backwards import Channel
     from tpnum.lower.blocks import BlockProgram
+    from tpnum.lower.channels import Channel
     from tpnum.lower.layout import Places
     from tpnum.lower.program import Program
     from tpnum.lower.variances import Variances

@@ -1,4 +1,4 @@
-"""Sums that begin with nothing: what is added first is written, which takes one pass instead of two."""
+"""Code without what is for nothing: zeros that a sum begins with, and what nothing is made of."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tpnum.lower.loops import GATHERING
+
 if TYPE_CHECKING:
     from tpnum.lower.builder import Instruction
 
 WRITTEN = {"add": "times", "add_rho": "plain", "add_product": "product"}
 """Operations that add something, and those that write it; none of them touches the padding."""
+EFFECTS = ("store", "give", "keep", *GATHERING)
+"""Operations that are there for what they leave behind."""
 
 
 def written(code: list[Instruction]) -> list[Instruction]:
@@ -26,3 +30,14 @@ def written(code: list[Instruction]) -> list[Instruction]:
             one = replace(one, op=WRITTEN[one.op], reads=(-1, *one.reads[1:]))
         made.append(one)
     return made
+
+
+def live(code: list[Instruction]) -> list[Instruction]:
+    """The instructions that something is made of in the end."""
+    made: list[Instruction] = []
+    read: set[int] = set()
+    for one in reversed(code):
+        if one.op in EFFECTS or read & {v for v in one.makes if v >= 0}:
+            made.append(one)
+            read |= {v for v in one.reads if v >= 0}
+    return made[::-1]
