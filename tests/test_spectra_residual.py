@@ -168,3 +168,16 @@ def test_variances_of_residual_blocks_by_integrals():
         ((_, by_integral, _),) = task._stages((task.block,), 0.9)[1:]
         by_program = program._stages(program.block.layers, 0.9)[1][1]
         assert by_integral == pytest.approx(by_program, rel=1e-10)
+
+
+def test_far_below_all_mass_there_is_none():
+    """Of twenty blocks, whose way to small points is long: no solutions but the one with z G in the hull of
+    z / (z - x).
+    """
+    dense = nn.Dense(64, W_std=0.7, b_std=0.1)
+    pair = nn.serial(nn.Residual(nn.serial(TANH, dense)), nn.Residual(nn.serial(RELU, dense)))
+    law = jacobian(pair, 10, q=np.linspace(0.5, 2.0, 10))
+    ((low, high),) = law.edges
+    assert (low, high) == pytest.approx((1.0830215630707e-4, 1425.61981414014), rel=1e-9)
+    assert np.all(law.density(low * np.array([0.4, 0.45, 0.7, 0.9])) == 0.0)
+    assert law.cdf(1.01 * low) < 1e-4

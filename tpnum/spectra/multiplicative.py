@@ -38,10 +38,11 @@ RAY = 8.0
 LOST = 1e-9
 """An imaginary part of z G that is none."""
 
-FALL, RISEN, CAREFUL = 1e-2, 1e-2, 16.0
-"""A step on the way down on which it falls so far, or that leads to the upper half-plane, has gone astray:
-steps are made smaller then, to a part.
-"""
+FALL, CAREFUL = 1e-2, 16.0
+"""A step on the way down on which it falls so far has gone astray: steps are made smaller then, to a part."""
+
+ALMOST = 1e-2
+"""An angle, or an imaginary part of z G on the way, that is none."""
 
 TOLD = 1e-12
 """A relative distance that numbers tell."""
@@ -107,7 +108,7 @@ class FreeProduct(Convolution):
         for k in range(steps + 1):
             at = self._refined(self._far * np.exp(1j * first - (k / steps) * length), at, NEWTON, ROUGHLY)
         lowest = LOWEST * self._beside(z)
-        part, strayed, before = 1.0, np.zeros(z.shape, dtype=bool), at.top.imag.copy()
+        part, strayed, before = 1.0, _astray(np.abs(z) * np.exp(1j * first), at.top), at.top.imag.copy()
         live = np.flatnonzero(part > lowest)
         while live.size:
             part /= DESCENT ** (1.0 / careful)
@@ -115,7 +116,7 @@ class FreeProduct(Convolution):
             way = np.abs(z[live]) * np.exp(1j * (last + part * (first - last))[live])
             some = self._refined(way, at.part(live), NEWTON, ROUGHLY)
             strayed[live] |= np.abs(some.top.imag) < FALL * np.abs(before[live])
-            strayed[live] |= some.top.imag > RISEN * np.abs(some.top)
+            strayed[live] |= _astray(way, some.top)
             at.replace(live, some)
             live = live[part > lowest[live]]
         found = self._refined(z, at, FINAL, QUADRATIC)
@@ -204,7 +205,7 @@ class FreeProduct(Convolution):
         good = np.isfinite(v) & (residual < 1e-6) & (v.imag <= 1e-7 * np.abs(v))
         # z G falls in z outside all mass
         real = (z.imag == 0.0) & (np.abs(v.imag) < LOST * np.abs(v))
-        good &= ~(real & ((v * (v - 1.0) / (bent * z)).real < 0.0))
+        good &= ~(real & ((v * (v - 1.0) / (bent * z)).real < 0.0)) & ~_astray(z, v)
         # a point that is so large is on its way to infinity
         most = ESCAPED * (1.0 + np.abs(1.0 / z))
         for (rank, _), w in zip(self._ranks, self._own(at), strict=True):
@@ -287,6 +288,15 @@ def _turned(angle: np.ndarray) -> np.ndarray:
 def _limited(step: np.ndarray) -> np.ndarray:
     """A step of a logarithm, of at most 2."""
     return step * (2.0 / np.maximum(np.abs(step), 2.0))
+
+
+def _astray(z: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Where v is no z G(z): z / (z - x), x > 0, is on the arc over [0, 1] of inscribed angle arg z, so that
+    the angle of every mean of these is larger.
+    """
+    angle = np.angle(v / (v - 1.0))
+    angle = np.where(np.abs(v.imag) < ALMOST * np.abs(v), np.abs(angle), angle)
+    return np.asarray(angle < np.angle(z) - ALMOST)
 
 
 def _wanted(line: Line, v: np.ndarray, small: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
