@@ -16,7 +16,7 @@ ACTS = (nn.Relu(), nn.Abs(), nn.Sign(), nn.LeakyRelu(0.1), nn.Erf())
 
 
 def random_net(rng):
-    """A convolution, a function of no rule for max pooling over random windows, and one that may have kinks."""
+    """A convolution, a function without a rule for its largest entries, and one that may have kinks."""
     window = int(rng.integers(2, 4))
     inner = (nn.Erf(), nn.Abs(), nn.Gelu(), nn.LeakyRelu(0.1))[rng.integers(4)]
     ends = ((nn.Flatten(),), (nn.GlobalAvgPool(),), (nn.AvgPool((2,), (1,)), nn.Flatten()))
