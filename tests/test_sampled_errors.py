@@ -16,12 +16,12 @@ ACTS = (nn.Relu(), nn.Abs(), nn.Sign(), nn.LeakyRelu(0.1), nn.Erf())
 
 
 def random_net(rng):
-    """A convolution, max pooling over windows too large for a rule, and a function that may have kinks."""
-    window = rng.integers(6, 8)
-    inner = (nn.Relu(),) if rng.random() < 0.5 else ()
+    """A convolution, a function without a rule for its largest entries, and one that may have kinks."""
+    window = int(rng.integers(2, 4))
+    inner = (nn.Erf(), nn.Abs(), nn.Gelu(), nn.LeakyRelu(0.1))[rng.integers(4)]
     ends = ((nn.Flatten(),), (nn.GlobalAvgPool(),), (nn.AvgPool((2,), (1,)), nn.Flatten()))
     return nn.serial(
-        nn.Conv(8, (2,), W_std=1.3, b_std=0.2), *inner, nn.MaxPool((int(window),)),
+        nn.Conv(8, (2,), W_std=1.3, b_std=0.2), inner, nn.MaxPool((window,)),
         nn.Conv(8, (1,), W_std=1.3), ACTS[rng.integers(len(ACTS))],
         *ends[rng.integers(3)], nn.Dense(1),
     )  # fmt: skip
@@ -38,7 +38,7 @@ def attending(rng):
     return nn.serial(nn.Conv(8, (2,), W_std=1.3, b_std=0.2), attention, *behind, nn.Dense(1))
 
 
-STEPS = {random_net: 9, attending: 6}
+STEPS = {random_net: 5, attending: 6}
 
 
 def quiet(*args, **options):
@@ -62,7 +62,7 @@ def far(seeds, made=random_net, largest=1e-2):
 
 
 def test_standard_errors_cover_what_they_say():
-    assert np.mean(far(range(2)) < 3.0) > 0.98
+    assert (far(range(1)) < 3.0).all()
 
 
 def test_standard_errors_of_attention():
@@ -71,8 +71,8 @@ def test_standard_errors_of_attention():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("made", "largest", "near"), [(random_net, 1e-2, 0.9), (attending, 1e-1, 0.97)]
-)  # replicates of attention have the fewest points, values more: errors are on the safe side
+    ("made", "largest", "near"), [(random_net, 1e-2, 0.95), (attending, 1e-1, 0.97)]
+)  # replicates have the fewest points, values more: errors are on the safe side
 def test_standard_errors_of_many_nets(made, largest, near):
     z = far(range(100, 200), made, largest)
     assert np.mean(z < 3.0) > 0.99
