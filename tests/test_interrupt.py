@@ -155,6 +155,27 @@ def test_ctrl_c_in_code_that_ignores_exceptions(
     assert "ignored" not in done.stderr
 
 
+FAILING = """
+import numpy as np
+real, left = np.load, [2]
+def load(*arguments, **keywords):
+    if left[0]:
+        left[0] -= 1
+        raise SystemError("AST constructor recursion depth mismatch")
+    return real(*arguments, **keywords)
+np.load = load
+from tpnum.gauss.points import sobol_sequence
+print(left[0], sobol_sequence(3).random(4).tolist(), left[0])
+"""
+
+
+def test_errors_that_scipy_ignores_do_not_leave_its_sequence_without_numbers(python) -> None:
+    """Two threads that parse at a time raise in CPython 3.11, and the file's header is parsed."""
+    done = python("-c", FAILING)
+    points = [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.75, 0.25, 0.25], [0.25, 0.75, 0.75]]
+    assert done.stdout.strip() == f"2 {points} 0", done.stderr
+
+
 def test_a_block_that_postpones_interrupts() -> None:
     after = []
     with pytest.raises(KeyboardInterrupt), postponed():

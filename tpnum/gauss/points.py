@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from tpnum.errors import LimitError
 from tpnum.kernels._interrupts import postponed
 
 KEPT_BYTES = 1 << 28
@@ -16,6 +18,8 @@ KEPT_BYTES = 1 << 28
 
 _kept: OrderedDict[tuple[object, ...], np.ndarray] = OrderedDict()
 _lock = threading.Lock()
+_reading = threading.Lock()
+ATTEMPTS = 100
 
 
 def shared(key: tuple[object, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -63,13 +67,36 @@ def _sobol(d: int, log2: int, scramble: int, last: int) -> np.ndarray:
 
 def _sequence(d: int, scramble: int, before: int) -> Any:
     """Scrambled Sobol points after the first ones."""
-    from scipy.stats import qmc
-
-    with postponed():  # the first of them reads its numbers where exceptions are ignored
-        sequence = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(scramble))
+    sequence = sobol_sequence(d, np.random.default_rng(scramble))
     if before:
         sequence.fast_forward(before)
     return sequence
+
+
+def sobol_sequence(d: int, rng: np.random.Generator | None = None) -> Any:
+    """SciPy's `scipy.stats.qmc.Sobol` in d dimensions, scrambled if there is an ``rng``."""
+    from scipy.stats import qmc
+
+    _read_numbers()
+    return qmc.Sobol(d, scramble=rng is not None, rng=rng)
+
+
+@cache
+def _read_numbers() -> None:
+    """Have SciPy read its direction numbers, and see that they are there.
+
+    The first sequence of a process reads them where exceptions are ignored: Ctrl-C, or that of CPython 3.11
+    where two threads parse at a time.  All coordinates but the first would be zeros then.
+    """
+    from scipy.stats import qmc
+
+    with _reading, postponed():
+        for _ in range(ATTEMPTS):
+            if qmc.Sobol(2, scramble=False).random(2)[1, 1] == 0.5:
+                return
+    raise LimitError(
+        "SciPy cannot read the direction numbers of Sobol's sequence; see that it is installed whole"
+    )
 
 
 def _normal(uniform: np.ndarray) -> np.ndarray:

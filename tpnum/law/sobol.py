@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tpnum.kernels._interrupts import postponed
+from tpnum.gauss.points import sobol_sequence
 
 BITS = 52
 """Binary digits of a scrambled coordinate."""
@@ -18,11 +18,7 @@ BITS = 52
 @lru_cache(maxsize=64)
 def _directions(d: int, m: int) -> np.ndarray:
     """The leading m digits of the first m direction numbers, (d, m, m): SciPy's, by Joe and Kuo."""
-    from scipy.stats import qmc
-
-    with postponed():  # the first of them reads its numbers where exceptions are ignored
-        sequence = qmc.Sobol(d, scramble=False)
-    points = (sequence.random_base2(m) * 2.0**m).astype(np.uint64)
+    points = (sobol_sequence(d).random_base2(m) * 2.0**m).astype(np.uint64)
     at = 1 << np.arange(m)
     numbers = (points[at] ^ points[at - 1]).T
     return (numbers[:, :, None] >> np.arange(m - 1, -1, -1, dtype=np.uint64)) & np.uint64(1)

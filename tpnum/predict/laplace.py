@@ -16,6 +16,7 @@ from scipy.special import logsumexp, softmax
 
 from tpnum.arguments import finite_array
 from tpnum.errors import InputError
+from tpnum.gauss.points import sobol_sequence
 from tpnum.predict import arguments
 
 STEPS = 100
@@ -125,8 +126,8 @@ def _solved(lower: np.ndarray, pulled: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _points(dimension: int) -> np.ndarray:
-    from scipy.stats import norm, qmc
+    from scipy.stats import norm
 
-    made = qmc.Sobol(dimension, scramble=True, rng=np.random.default_rng(0)).random(POINTS // 2)
+    made = sobol_sequence(dimension, np.random.default_rng(0)).random(POINTS // 2)
     z = norm.ppf(np.clip(made, 1e-12, 1 - 1e-12))
     return np.concatenate([z, -z])
