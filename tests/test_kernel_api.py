@@ -280,3 +280,16 @@ def test_matrices_that_no_memory_holds_are_refused() -> None:
     many = np.broadcast_to(X[:1], (10**7, 4))
     with pytest.raises(InputError, match=r"x1, x2: matrices of shape .* GiB of memory.*fewer examples"):
         tp.kernel(NET, many)
+
+
+@pytest.mark.parametrize("net", [nn.Identity(), nn.GlobalAvgPool(), nn.AvgPool((2,))], ids=repr)
+def test_nets_without_numbers_in_single_precision(net: nn.Layer) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4, 5))
+    gram = np.einsum("ipc,jqc->ijpq", x, x) / 5
+    if net != nn.Identity():
+        width = 4 if net == nn.GlobalAvgPool() else 2
+        rows = np.array([[p <= q < p + width for q in range(4)] for p in range(5 - width)]) / width
+        gram = np.einsum("ap,ijpq,bq->ijab", rows, gram, rows)
+    made = tp.kernel(net, x, dtype="float32")
+    assert made.dtype == np.float32
+    np.testing.assert_allclose(made, gram.reshape(made.shape), atol=1e-6)

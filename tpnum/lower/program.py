@@ -287,10 +287,10 @@ class Program:
                 own = _lanes(own, self.lanes)
             else:
                 parts[1] = [part.transpose(1, 0, 2) for part in parts[1]]
-            flat, starts = zip(*map(_joined, parts), strict=True)
+            flat, starts = zip(*map(_joined, parts, (self.dtype, np.float64, self.dtype)), strict=True)
             made.append(
                 Laid(
-                    (flat[0], flat[1].astype(np.float64, copy=False), flat[2].astype(self.dtype, copy=False)),
+                    flat,
                     aligned_copy(own),
                     starts,
                     [part.shape[1] for part in numbers],
@@ -382,12 +382,12 @@ def _lanes(values: np.ndarray, lanes: int) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def _joined(parts: list[np.ndarray]) -> tuple[np.ndarray, list[int]]:
+def _joined(parts: list[np.ndarray], dtype: Any) -> tuple[np.ndarray, list[int]]:
     """Arrays one after the other in a flat one that is never empty, and where each begins."""
     starts = [0]
     for part in parts:
         starts.append(starts[-1] + part.size)
-    made = aligned(starts[-1] + 1, parts[0].dtype if parts else np.float64)
+    made = aligned(starts[-1] + 1, dtype)
     for at, part in zip(starts, parts, strict=False):
         made[at : at + part.size] = part.ravel()
     return made, starts[:-1]
