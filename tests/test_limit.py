@@ -173,7 +173,7 @@ def test_a_kernel_warns_once_of_what_it_samples():
     g, k = (p.matrix(name, var=1.0, cols="d") @ u for name in "WV")
     p.output(functions.maximum(g, 0.5 * g + k))
     a = np.random.default_rng(1).standard_normal((3, 4))
-    with pytest.warns(AccuracyWarning, match=r"line \d+ \(g\d\)") as caught:
+    with pytest.warns(AccuracyWarning, match=r"of line \d+ \(h\d\)") as caught:
         made = tp.kernel(p, a)
     assert len(caught) == 1
     assert caught[0].filename == __file__

@@ -350,9 +350,9 @@ def where(law: Law, atoms: list[Placed], refs: list[Ref]) -> str:
         site = atom.args[0][0]
         own = Atom(atom.fn, tuple(name for _, name in atom.args), atom.scalars)
         made.append((site, law.site(site).lines.form.makers.get(own, "")))
-    known = [ref for ref in made if ref[1]]
+    known = [ref for ref in made if ref[1] and law.site(ref[0]).lines.written(ref[1])]
     lines = dict.fromkeys(law.site(site).lines.where(name) for site, name in known or refs)
-    return f"{'of' if known else 'over'} {' and '.join(lines)}"
+    return f"of {' and '.join(lines)}" if known else f"over {', '.join(lines)}"
 
 
 def shared(f: Function, g: Function) -> tuple[Function, Function, str]:

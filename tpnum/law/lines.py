@@ -27,7 +27,7 @@ class Lines:
     def __init__(
         self,
         program: Program,
-        written: Callable[[str], str | None] = lambda name: None,
+        written: Callable[[str], str | None] | None = None,
         bits: dict[str, int] | None = None,
     ):
         self.program = program
@@ -90,7 +90,12 @@ class Lines:
 
     def where(self, name: str) -> str:
         """The line that makes a variable, as errors quote it."""
-        return self._written(name) or place(self.number[name], name, self.program)
+        found = self._written(name) if self._written is not None else None
+        return found or place(self.number[name], name, self.program)
+
+    def written(self, name: str) -> bool:
+        """Whether the program that the user wrote has a line for a variable."""
+        return self._written is None or self._written(name) is not None
 
     def matrix(self, name: str) -> Matrix:
         line = self.by_name[name]
