@@ -12,8 +12,8 @@ import pytest
 import tpnum as tp
 from tests.test_tile_ensemble import GATED
 from tpnum import nn
+from tpnum.ensemble import tile as ensembles
 from tpnum.errors import AccuracyWarning, InputError, LimitError, StoreError
-from tpnum.tiles import sampled
 
 zarr = pytest.importorskip("zarr")
 
@@ -105,7 +105,8 @@ def test_errors_of_batches_are_theirs() -> None:
 
 
 def test_errors_of_what_is_sampled_are_those_of_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampled, "POINTS", 1 << 12)
+    for name in ("POINTS", "MORE"):
+        monkeypatch.setattr(ensembles, name, 1 << 12)
     x = RNG.standard_normal((3, 4, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AccuracyWarning)
