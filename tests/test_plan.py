@@ -16,7 +16,7 @@ from tpnum.errors import InputError, TpnumError
 from tpnum.tiles import roads
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.costs.tally import Cut
-from tpnum.tiles.costs.trial import Trial, weights
+from tpnum.tiles.costs.trial import Trial, _corner, weights
 from tpnum.tiles.grid import blocks, squares
 
 BOTH = ("nngp", "ntk")
@@ -243,7 +243,7 @@ NETS = {
     "dense": (dense(), (32,), 600),
     "dense tanh": (dense(nn.Tanh), (32,), 600),
     "flat": (conv(), (8, 8, 2), 70),
-    "flat tanh": (conv(act=nn.Tanh), (5, 4, 2), 150),
+    "flat tanh": (conv(act=nn.Tanh), (8, 8, 2), 60),
     "pooled": (conv(nn.GlobalAvgPool), (6, 6, 2), 40),
     "pooled between": (between(), (8, 8, 2), 60),
 }
@@ -268,6 +268,15 @@ def test_predictions_have_the_right_size(name: str) -> None:
     if not 0.8 < found[0] < 1.25:  # another process has been in the way
         found += [ratio(*NETS[name], "float64") for _ in range(4)]
     assert 0.6 < np.median(found) < 1.7
+
+
+@pytest.mark.parametrize("count", [33, 64, 100, 130])
+def test_what_is_tried_lies_within_what_is_prepared_together(count: int) -> None:
+    """Columns of a trial begin where a tile's do: others belong to two slabs."""
+    tile = _corner(8, 32, count)
+    assert tile.cols.start % 32 == 0
+    assert tile.cols.stop - tile.cols.start == 32
+    assert count - 64 < tile.cols.start <= count - 32
 
 
 LARGE = {

@@ -371,8 +371,9 @@ def _without_components(worker: CellWorker) -> Iterator[None]:
 
 
 def _corner(height: int, width: int, count: int) -> Tile:
-    """The last columns against the first rows."""
-    return Tile(slice(0, height), slice(count - width, count), False)
+    """The last columns that fill a tile of this width, in its place, against the first rows."""
+    start = (count // width - 1) * width
+    return Tile(slice(0, height), slice(start, start + width), False)
 
 
 def _run(
