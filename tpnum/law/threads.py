@@ -25,8 +25,13 @@ class Stop:
         """From now on work is given up."""
         self._event.set()
 
+    @property
+    def asked(self) -> bool:
+        """Whether it is."""
+        return self._event.is_set()
+
     def __call__(self) -> None:
-        if self._event.is_set():
+        if self.asked:
             raise Stopped
 
 

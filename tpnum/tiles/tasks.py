@@ -17,7 +17,7 @@ from tpnum.ensemble.tile import Ensemble
 from tpnum.evaluate.data import bind
 from tpnum.evaluate.joint import BUDGET, RTOL, Account
 from tpnum.evaluate.profile import ProfileValues
-from tpnum.law.threads import Stopped, together
+from tpnum.law.threads import Stop, together
 from tpnum.lower.variances import Variances
 from tpnum.tiles import batches
 from tpnum.tiles.arguments import without_nan
@@ -167,7 +167,7 @@ class _Desk:
         self._passes: OrderedDict[tuple[int, int, int], ProfileValues] = OrderedDict()
         self._workers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
-        self._stopped = False
+        self._stop = Stop()
         first, second = self._read(0, slice(0, 1)), None
         if job.second is not None:
             second = self._read(1, slice(0, 1))
@@ -224,7 +224,7 @@ class _Desk:
             cols = rows if own else self._pass(self.plan, 1, tile.cols)
             made = make_worker(self.plan, (rows, cols), sink, self.job.dtype, None, self._variances)
         with self._lock:
-            if self._stopped:
+            if self._stop.asked:
                 made.stop.set()
             self._workers.add(made)
         return made
@@ -238,8 +238,7 @@ class _Desk:
 
     def _proceed(self, *_: int) -> None:
         """Give up a tile of which a part is done, if that is asked."""
-        if self._stopped:
-            raise Stopped
+        self._stop()
 
     def fill_with_errors(self, tile: Tile, blocks: dict[str, np.ndarray]) -> None:
         """A tile of kernels and errors."""
@@ -253,7 +252,7 @@ class _Desk:
 
     def stop(self) -> None:
         with self._lock:
-            self._stopped = True
+            self._stop.set()
             for worker in self._workers:
                 worker.stop.set()
 
