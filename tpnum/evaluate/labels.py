@@ -31,6 +31,12 @@ def align(values: np.ndarray, dims: Sequence[Hashable], target: Sequence[Hashabl
     return moved.reshape([next(shape) if d in dims else 1 for d in target])
 
 
+def held(array: np.ndarray) -> int:
+    """Bytes of an array without what it repeats."""
+    lengths = zip(array.shape, array.strides, strict=True)
+    return array.itemsize * int(np.prod([n for n, step in lengths if step], initial=1))
+
+
 def polynomial(
     terms: Iterable[tuple[float, Sequence[F]]], read: Callable[[F], np.ndarray], ndim: int
 ) -> np.ndarray:

@@ -141,6 +141,20 @@ def has_family(f: Function) -> bool:
     return f.closed is not None and f.closed[0] in FAMILIES
 
 
+def rectifies(f: Function) -> float | None:
+    """E f'^2 = a^2/2 of f(u) = a max(u, 0) or a min(u, 0), u centred; None for other functions."""
+    from tpnum.gauss.closed import FAMILIES
+
+    if not has_family(f):
+        return None
+    assert f.closed is not None
+    family, params = FAMILIES[f.closed[0]], f.closed[1]
+    if family.strip != "abrelu":
+        return None
+    odd, even, size = family.profile(np.ones(1), params)[:, 0]
+    return float(size) if odd == even == 0.5 else None
+
+
 def alone(f: Function, what: str) -> Callable[[np.ndarray], np.ndarray | None] | None:
     """What gives the integral ``what`` of f by the variances of centred rows; None where they do not suffice.
 

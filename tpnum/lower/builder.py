@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.gauss.closed import FAMILIES
+from tpnum.gauss.prepared import has_family
 from tpnum.kernels.machine import SLOTS as KINDS
 from tpnum.lower.numbers import Number, Numbers, inverse
 from tpnum.lower.registers import made_by
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
+    from tpnum.law import graph
     from tpnum.lower.network import Grid
     from tpnum.lower.numbers import Pair
 
@@ -165,6 +167,12 @@ class Builder:
     def _value(self) -> int:
         self._made += 1
         return self._made - 1
+
+
+def closed(call: graph.DualCall) -> bool:
+    """Whether a dual is that of one function with a closed form, whatever the variances are."""
+    moved = any(mean is not None for mean in call.means) or call.f_scalars or call.g_scalars
+    return call.f == call.g and not moved and has_family(call.f)
 
 
 def refusal(first: Prepared, second: Prepared, steep: bool) -> str:

@@ -66,14 +66,14 @@ def _power(values: np.ndarray, power: float) -> np.ndarray:
     """values**power, zero where a value is zero."""
     if power == 1.0:
         return values
-    made = np.where(values == 0.0, 1.0, values)
-    made = np.sqrt(made) if power == 0.5 else 1.0 / np.sqrt(made) if power == -0.5 else made**power
-    return np.where(values == 0.0, 0.0, made)
+    if power < 0.0:
+        return inverse(_power(values, -power))
+    return np.sqrt(values) if power == 0.5 else values**power
 
 
 def inverse(values: np.ndarray) -> np.ndarray:
     """One over each value; what is zero stays zero."""
-    return np.where(values == 0.0, 0.0, 1.0 / np.where(values == 0.0, 1.0, values))
+    return np.divide(1.0, values, out=np.zeros(np.shape(values)), where=np.asarray(values) != 0.0)
 
 
 Pair = tuple[Number, Number]

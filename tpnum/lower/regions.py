@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tpnum.kernels._views import WIDTH
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLayout, BlockLevel, BlockProgram
-from tpnum.lower.builder import refusal
+from tpnum.lower.builder import closed, refusal
 from tpnum.lower.islands import IslandLayout, IslandLevel, IslandProgram, even, foreign, renamed
 from tpnum.lower.layout import Layout
 from tpnum.lower.program import Program
@@ -145,6 +145,8 @@ def refused(outputs: list[graph.Pair], profiles: Profiles) -> dict[int, str]:
             found[id(node)] = "an expectation in more than two dimensions"
         elif isinstance(node, graph.Dual):
             call = node.call
+            if closed(call):
+                continue
             if id(call) not in reasons:
                 first = profiles[0].prepared(call.f, call.means[0], call.vars[0], call.f_scalars)
                 second = profiles[1].prepared(call.g, call.means[1], call.vars[1], call.g_scalars)

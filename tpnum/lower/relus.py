@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import numpy as np
-
-from tpnum.gauss.closed import FAMILIES
+from tpnum.gauss.prepared import rectifies
 from tpnum.law import graph
+from tpnum.lower.builder import closed
 from tpnum.lower.forms import form_of, terms
 from tpnum.lower.network import Root
 from tpnum.lower.schedule import Level
@@ -103,8 +102,8 @@ class Relus:
         source = self.roots.get(id(call.cov))
         if source is None or source.held != "inc" or call.f != call.g:
             return None
-        first, second = (self.prepare(call, side) for side in (0, 1))
-        if not _rectifies(first) or not _rectifies(second):
+        scale = self._rectifies(call)
+        if scale is None:
             return None
         by_group: dict[Key, tuple[Root, Atoms]] = {}
         for root, k, coef, atom in uses:
@@ -138,7 +137,7 @@ class Relus:
         others = {use.key: _multiples(use, value.up, coefs) for use in (*more, *rest)}
         return Rectified(
             call, value.key, tangent and tangent.key, value.up, coefs, tangent and tangent.inner,
-            value.root.held, float(first.params[2, 0]), others,
+            value.root.held, scale, others,
         )  # fmt: skip
 
     def _bare(self) -> dict[int, float]:
@@ -167,17 +166,17 @@ class Relus:
                     continue
                 if not isinstance(atom, graph.Dual) or atom.what != "value" or atom.call.f != atom.call.g:
                     return False
-                if not _rectifies(self.prepare(atom.call, 0)):
+                if self._rectifies(atom.call) is None:
                     return False
         return True
 
-
-def _rectifies(prepared: Prepared) -> bool:
-    """Whether a function is a multiple of max(u, 0) or of min(u, 0)."""
-    if prepared.kind != "closed" or prepared.f.closed is None or not prepared.params.size:
-        return False
-    family = FAMILIES.get(prepared.f.closed[0])
-    return family is not None and family.strip == "abrelu" and bool(np.all(prepared.params[0] == 0.5))
+    def _rectifies(self, call: graph.DualCall) -> float | None:
+        """`tpnum.gauss.prepared.rectifies` of a function of centred variables and of itself."""
+        scale = rectifies(call.f)
+        if scale is None or closed(call):
+            return scale
+        centred = call.f == call.g and all(self.prepare(call, k).kind == "closed" for k in (0, 1))
+        return scale if centred else None
 
 
 def constant(root: Root) -> float:

@@ -50,7 +50,7 @@ PARTS = 48 << 20
 """Bytes of profile passes that are kept."""
 LAID = 64 << 20
 """Bytes of numbers that are kept laid out."""
-SLAB = 16 << 20
+SLAB = 48 << 20
 """Bytes that are made for the examples that are prepared together."""
 MANY = 1 << 11
 """The most examples that are prepared together."""
@@ -126,7 +126,7 @@ class CellWorker:
         fit = np.log2(max(1.0, min(GRAIN / cells, OUTPUT / (8 * entries))))
         wide = min(WIDE, 1 << int(fit / 2)) if WIDE * laid <= LAID else self.lanes
         self.width = tile or max(wide, self.lanes)
-        self.slab = tile or self._together(laid)
+        self.slab = tile or self._together(probe, laid)
         self.ready_most = int(np.clip(LAID / max(1.0, self.slab * laid), 1, READY))
         deep = fit - np.log2(self.width)  # rows of a tile share what is laid out of its columns
         self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
@@ -139,8 +139,11 @@ class CellWorker:
         rows, cols = (piece.start // self.slab for piece in (tile.rows, tile.cols))
         return cols, -rows if cols % 2 else rows
 
-    def _together(self, laid: float) -> int:
+    def _together(self, probe: list[Program | BlockProgram], laid: float) -> int:
         """How many examples are prepared together: whole tiles, as large as their bytes allow."""
+        for one in probe:
+            if isinstance(one, Program):
+                one.selection.numbers.arrays(0, self.work)  # for all that the profile pass finds on the way
         most = SLAB / max(1.0, laid + self._part(0, slice(0, 1)).bytes)
         count = self.width
         while 2 * count <= min(most, MANY):
