@@ -508,7 +508,7 @@ CALLS |= {
     "predict.coverage_curve": (
         predict.coverage_curve,
         {
-            "found": POSTERIOR.compute(K3, K3),
+            "found": POSTERIOR.compute(K3, K3.diagonal()),
             "y": Y3,
             "levels": [0.5, 0.9],
         },
