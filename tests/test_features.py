@@ -48,7 +48,7 @@ def products(f: np.ndarray) -> np.ndarray:
 def test_the_mean_over_seeds_is_the_kernel(net: nn.Layer, x: np.ndarray, get: str, method: str) -> None:
     want = tp.kernel(net, x, get=get)
     made = np.array([products(tp.random_features(net, x, 48, get=get, method=method, seed=s)(x))
-                     for s in range(20)])  # fmt: skip
+                     for s in range(40)])  # fmt: skip
     error = made.std(0, ddof=1) / np.sqrt(len(made))
     assert np.abs((made.mean(0) - want) / error).max() < 5.0
     assert np.linalg.norm(error) < 0.1 * np.linalg.norm(want)
