@@ -20,7 +20,8 @@ PACKAGE = Path(_spec.origin).parent
 
 # before anything imports numba or numpy
 os.environ["NUMBA_CACHE_DIR"] = str((ROOT if os.access(ROOT, os.W_OK) else Path.home()) / ".numba_cache")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of interpreters are started: one compiles for all
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers share the processors: threads that wait spin
 
 # thousands of tests are collected, and none of what they are made of is ever garbage
 gc.disable()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tpnum.kernels._cache import folder_name
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -79,13 +83,24 @@ def test_importing_kernels_compiles_nothing(python: Python, tmp_path: Path) -> N
     assert not list(tmp_path.rglob("*.nbc"))
 
 
-@pytest.fixture(scope="module")
-def first(python: Python, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict[str, Any]]:
-    """A process that finds an empty cache: the environment that leads to it, and what the process did.
+LACKING = "gram.*"
 
-    One precision and one family are enough of it; that `tpnum warm` leaves nothing of others is tried below.
+
+@pytest.fixture(scope="module")
+def first(
+    python: Python, warmed: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """A process whose cache lacks the kernels of a file: the environment with it, and what the process did.
+
+    What a process compiles it keeps, be it one kernel or all of them; that a cache may be empty is tried
+    with a small kernel, in test_runtime.py.
     """
-    env = {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+    folder = tmp_path_factory.mktemp("cache") / folder_name()
+    shutil.copytree(
+        Path(os.environ["NUMBA_CACHE_DIR"]) / folder_name(), folder, ignore=shutil.ignore_patterns(LACKING)
+    )
+    assert not list(folder.glob(LACKING))
+    env = {"NUMBA_CACHE_DIR": str(folder.parent)}
     return env, _result(python("-c", _RUN, env=env))
 
 
@@ -100,7 +115,10 @@ def test_a_second_process_compiles_nothing(
 ) -> None:
     env, cold = first
     warm = _result(python("-c", _RUN, env=env))
-    assert cold["compiled"], "the first process should have compiled into the empty cache"
+    made = {f"gram.{name}" for name in cold["compiled"]}
+    assert made, "the first process should have compiled what its cache lacked"
+    kept = {path.name.partition("-")[0] for path in Path(env["NUMBA_CACHE_DIR"]).rglob(f"{LACKING}.nbc")}
+    assert made == kept
     assert warm["compiled"] == []
     assert warm["trace"] == cold["trace"]
 

@@ -6,6 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+from tests.oracle.moments import EXACT, KINKS, moment_mp
 from tpnum import functions
 from tpnum.errors import LimitError
 from tpnum.gauss.hermite import series
@@ -13,45 +14,24 @@ from tpnum.gauss.moments import expectation, profile
 from tpnum.gauss.pair import prepare, reach
 from tpnum.gauss.spans import spanned_series
 
-EXACT = {
-    "tanh": mp.tanh,
-    "softplus": lambda u: mp.log1p(mp.exp(u)),
-    "sigmoid": lambda u: 1 / (1 + mp.exp(-u)),
-    "silu": lambda u: u / (1 + mp.exp(-u)),
-    "relu": lambda u: max(u, mp.mpf(0)),
-    "hard_tanh": lambda u: max(mp.mpf(-1), min(mp.mpf(1), u)),
-    "gabor": lambda u: mp.exp(-u * u) * mp.sin(u),
-    "elu": lambda u: u if u > 0 else mp.expm1(u),
-    "exp": mp.exp,
-}
 CASES = [(0.0, 1e-6), (0.0, 1.0), (0.5, 4.0), (0.0, 100.0), (1.0, 1e4)]
-
-
-def oracle(g, mean, q, kinks=(), reach=16):
-    """E g(mean + sqrt(q) z) with the range split at kinks and at the scale of g."""
-    root = mp.sqrt(mp.mpf(q))
-    inner = [s * 2.0**k for s in (-1, 1) for k in range(-1, 6)]
-    cuts = {float((k - mean) / root) for k in [*kinks, *inner, 0.0]} | set(
-        map(float, range(-reach, reach + 1))
-    )
-    points = sorted(c for c in cuts if abs(c) <= reach)
-    return mp.quad(lambda z: g(mean + root * z) * mp.npdf(z), points)
 
 
 @pytest.mark.parametrize("name", sorted(set(EXACT) - {"exp"}))
 def test_profiles_to_rounding_level(name):
-    f, g = functions.get(name), EXACT[name]
     mean, q = map(np.array, zip(*CASES, strict=True))
-    made = profile(f, q, mean)
-    with mp.workdps(22):
-        for i, (m, v) in enumerate(CASES):
-            first, second = oracle(g, m, v, f.kinks), oracle(lambda u: g(u) ** 2, m, v, f.kinks)
-            stein = oracle(lambda u, m=m, v=v: g(u) * (u - m) / v, m, v, f.kinks)
-            unit = float(mp.sqrt(second))
-            assert abs(made.mean[i] - float(first)) < 3e-15 * unit
-            assert abs(made.second[i] / float(second) - 1) < 1e-14
-            # the oracle divides by sqrt(v), which costs it digits at tiny variances, not us
-            assert abs(made.slope[i] - float(stein)) < 2e-14 * np.sqrt(made.slope_second[i])
+    made = profile(functions.get(name), q, mean)
+    for i, (m, v) in enumerate(CASES):
+        first, second, stein = (moment_mp(name, of, m, v) for of in ("mean", "second", "slope"))
+        assert abs(made.mean[i] - first) < 3e-15 * np.sqrt(second)
+        assert abs(made.second[i] / second - 1) < 1e-14
+        # the oracle divides by sqrt(v), which costs it digits at tiny variances, not us
+        assert abs(made.slope[i] - stein) < 2e-14 * np.sqrt(made.slope_second[i])
+
+
+def test_the_oracle_knows_the_kinks():
+    for name in EXACT:
+        assert functions.get(name).kinks == KINKS.get(name, ())
 
 
 def test_growing_functions_reach_beyond_the_bulk():
@@ -89,9 +69,8 @@ def test_errors_cover_the_truth():
     for name in sorted(EXACT):
         for mean, q in ((0.0, 1.0), (-0.4, 30.0)):
             made = expectation(name, q, mean)
-            with mp.workdps(22):
-                exact = oracle(EXACT[name], mean, q, functions.get(name).kinks, 30)
-            assert abs(made.value - float(exact)) <= made.error <= 1e-12 * max(abs(float(exact)), 1.0)
+            exact = moment_mp(name, "mean", mean, q, 30)
+            assert abs(made.value - exact) <= made.error <= 1e-12 * max(abs(exact), 1.0)
 
 
 def test_many_variances_by_interpolation_equal_one_by_one():

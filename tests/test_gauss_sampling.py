@@ -144,6 +144,7 @@ def test_too_few_evaluations_leave_the_axes() -> None:
 # values and errors --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("seeds", [40, pytest.param(400, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "integrand", "budget"),
     [
@@ -155,10 +156,10 @@ def test_too_few_evaluations_leave_the_axes() -> None:
         ("sobol", "softmax entry", 4096),
     ],
 )
-def test_unbiased_and_covered(name: str, integrand: str, budget: int) -> None:
+def test_unbiased_and_covered(name: str, integrand: str, budget: int, seeds: int) -> None:
     value, deviation, _ = truth(integrand)
-    made = np.array([run(name, NAMED[integrand], budget, seed) for seed in range(100)])
-    z = (made[:, 0].mean() - value) / np.hypot(made[:, 0].std(ddof=1) / 10, deviation)
+    made = np.array([run(name, NAMED[integrand], budget, seed) for seed in range(seeds)])
+    z = (made[:, 0].mean() - value) / np.hypot(made[:, 0].std(ddof=1) / np.sqrt(seeds), deviation)
     assert abs(z) < 4
     assert np.mean(np.abs(made[:, 0] - value) < made[:, 1] + 2 * deviation) >= 0.88
     assert made[:, 0].std() > 0.2 * np.median(made[:, 1])  # and not by errors that are too large
@@ -170,10 +171,11 @@ REDUCED += [("sobol", 15, name, 25) for name in ("GRU gates", "normal gates", "t
 REDUCED += [("sobol", 15, "softmax entry", 40)]
 
 
+@pytest.mark.parametrize("seeds", [6, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("name", "log2", "integrand", "least"), REDUCED)
-def test_variance_is_reduced(name: str, log2: int, integrand: str, least: float) -> None:
+def test_variance_is_reduced(name: str, log2: int, integrand: str, least: float, seeds: int) -> None:
     """Against plain Monte Carlo at as many evaluations; measured ratios are three times as large at least."""
-    made = np.array([run(name, NAMED[integrand], 1 << log2, seed)[0] for seed in range(12)])
+    made = np.array([run(name, NAMED[integrand], 1 << log2, seed)[0] for seed in range(seeds)])
     assert truth(integrand)[2] / (1 << log2) > least * made.var(ddof=1)
 
 

@@ -264,7 +264,15 @@ def test_softmax_of_two_is_a_quadrature() -> None:
     assert np.max(np.abs(made.cross.value - want)) <= made.cross.error.max() + 1e-8
 
 
-@pytest.mark.parametrize(("first", "other", "count"), [(3, 3, 10_000_000), (2, 5, 300_000), (8, 8, 300_000)])
+@pytest.mark.parametrize(
+    ("first", "other", "count"),
+    [
+        (3, 3, 2_000_000),
+        (2, 5, 300_000),
+        (8, 8, 300_000),
+        pytest.param(3, 3, 20_000_000, marks=pytest.mark.slow),
+    ],
+)
 def test_softmax_against_plain_sampling(first: int, other: int, count: int) -> None:
     mean, cov = random_law(first + other, 13)
     made = special.softmax_moments(mean, 2 * cov, first=first, atol=3e-4)

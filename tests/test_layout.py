@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,14 @@ def room_of(module: str) -> str:
     return parts[1] if len(parts) > 1 else "tpnum"
 
 
-def imports_of(path: Path) -> Iterator[tuple[str, tuple[str, ...], bool, int]]:
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(path: Path) -> list[tuple[str, tuple[str, ...], bool, int]]:
     """(module, names taken from it, whether at import time, line) of every import statement of a file."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
 
     def walk(node: ast.AST, eager: bool) -> Iterator[tuple[str, tuple[str, ...], bool, int]]:
         for child in ast.iter_child_nodes(node):
@@ -99,7 +105,7 @@ def imports_of(path: Path) -> Iterator[tuple[str, tuple[str, ...], bool, int]]:
                 lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
                 yield from walk(child, eager and not lazy)
 
-    yield from walk(tree, True)
+    return list(walk(tree_of(path), True))
 
 
 def targets_of(module: str, names: tuple[str, ...]) -> Iterator[str]:
@@ -190,7 +196,7 @@ def test_numba_decorators_have_one_home() -> None:
         for module, names, _, line in imports_of(path):
             taken = JIT & set(names) if module.split(".")[0] == "numba" else set()
             assert not taken, f"{path}:{line}: {taken}: decorate with tpnum.kernels._jit"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 bare = node.value.id in {"numba", "nb"} and node.attr in JIT
                 assert not bare, (
@@ -200,7 +206,7 @@ def test_numba_decorators_have_one_home() -> None:
 
 def test_no_parallel_kernels() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.keyword) and node.arg == "parallel":
                 raise AssertionError(f"{path}:{node.value.lineno}: tiles are the parallelism")
 

@@ -7,6 +7,7 @@ import pytest
 
 import tpnum as tp
 from tests.oracle import regression
+from tests.oracle.designs import crossed
 from tpnum import nn, predict
 from tpnum.errors import AccuracyWarning, InputError
 from tpnum.nn.deviations import deviations, with_deviations
@@ -23,9 +24,7 @@ def made(y=TARGETS["one"], noise=0.02, **options):
     return predict.iterative_posterior(NET, X, y, noise=noise, rank=30, rtol=1e-13, **options)
 
 
-@pytest.mark.parametrize("get", ["nngp", "ntk"])
-@pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize("y", TARGETS)
+@pytest.mark.parametrize(("y", "noise", "get"), crossed(TARGETS, NOISES, ["nngp", "ntk"]))
 def test_it_is_the_posterior(get, noise, y):
     gp = made(TARGETS[y], NOISES[noise], get=get)
     k, k_new, own = (tp.kernel(NET, *at, get=get) for at in ((X,), (X_NEW, X), (X_NEW,)))
@@ -73,10 +72,11 @@ def test_the_slope_of_the_likelihood():
     ]
     tilt = RNG.standard_normal(90)
     by_noise = (exact(NET, noise + 1e-7 * tilt) - exact(NET, noise - 1e-7 * tilt)) / 2e-7
+    gp = made(y, noise)
     found = np.array(
         [
             [*gradient.kernel, gradient.noise @ tilt]
-            for _, gradient in (made(y, noise).log_marginal_gradient(names, seed=s) for s in range(8))
+            for _, gradient in (gp.log_marginal_gradient(names, seed=s) for s in range(8))
         ]
     )
     error = found.std(axis=0, ddof=1) / np.sqrt(8)

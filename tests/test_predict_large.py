@@ -15,7 +15,10 @@ from tpnum.nn.deviations import deviations, with_deviations
 RNG = np.random.default_rng(0)
 NET = nn.serial(nn.Dense(8, W_std=1.4, b_std=0.3), nn.Erf(), nn.Dense(1, W_std=0.9))
 X = RNG.standard_normal((300, 4))
-K, NOISE = tp.kernel(NET, X), 0.01
+Q = 1.4**2 * (X @ X.T) / 4 + 0.3**2
+ROOT = np.sqrt(1.0 + 2.0 * Q.diagonal())
+K = 0.9**2 * (2 / np.pi) * np.arcsin(2 * Q / np.outer(ROOT, ROOT))  # the kernel of NET
+NOISE = 0.01
 A = K + NOISE * np.eye(300)
 B = RNG.standard_normal((300, 3))
 NEAR = predict.pivoted_cholesky(K.diagonal(), lambda i: K[i], NOISE, rank=60)

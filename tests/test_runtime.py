@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import tpnum as tp
 from tests.conftest import PACKAGE
@@ -314,11 +314,21 @@ def _blas() -> list[int]:
     return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    import scipy.linalg  # noqa: F401  (loads scipy's own BLAS, so that it has two of them too)
+
+    with threadpool_limits(2, "blas"):
+        yield
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_overlapping_calls_leave_the_blas_as_it_was_and_are_right() -> None:
     net = nn.serial(nn.Dense(8), nn.Relu(), nn.Dense(1))
     x = np.random.default_rng(0).standard_normal((300, 20))
     whole = tp.kernel(net, x, n_jobs=1)
     before = _blas()
+    assert set(before) == {2}
     wrong: list[Any] = []
 
     def work(size: int) -> None:
@@ -336,8 +346,10 @@ def test_overlapping_calls_leave_the_blas_as_it_was_and_are_right() -> None:
     assert _blas() == before
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_a_call_that_fails_gives_the_blas_back() -> None:
     before = _blas()
+    assert set(before) == {2}
 
     def fail(done: int, total: int) -> None:
         raise KeyboardInterrupt

@@ -1,13 +1,15 @@
 """Write the tables of tests/data: `python -m tests.oracle.make_tables [group ...]` from the top folder.
 
 Groups: `nets` (float64 inputs), `nets32` (float32 inputs), `reference` (the peer's fully connected nets,
-decided by mpmath), `duals` (activations without closed forms).  All of it is deterministic.
+decided by mpmath), `duals` (activations without closed forms), `one_layer` (nets of one layer of these).
+All of it is deterministic.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -196,11 +198,33 @@ def _write_duals() -> None:
     np.savez_compressed(DATA / "duals.npz", **arrays)
 
 
+def _write_one_layer() -> None:
+    """(i, j, q_ij, E f f', E f' f') of some pairs of inputs behind a dense layer."""
+    arrays = {}
+    for case, how in quadrature.INPUTS.items():
+        exact = [[Fraction(value) for value in row] for row in quadrature.inputs(*how).tolist()]
+        n = len(exact)
+        pairs = [(i, i) for i in range(n)] + [(0, j) for j in range(1, n)] + [(1, 3), (2, 4)]
+        q = {
+            (i, j): float(sum(a * b for a, b in zip(exact[i], exact[j], strict=True)) / 12) for i, j in pairs
+        }
+        for name in quadrature.FUNCTIONS:
+            rows = []
+            for i, j in pairs:
+                root = float(np.sqrt(q[i, i] * q[j, j]))
+                made = quadrature.pair(name, q[i, i], q[j, j], min(max(q[i, j], -root), root), order=12)
+                rows.append((i, j, q[i, j], *made))
+            arrays[f"{name} {case}"] = np.array(rows)
+        print(case, flush=True)
+    np.savez_compressed(DATA / "one_layer.npz", **arrays)
+
+
 GROUPS = {
     "nets": lambda: _write_nets("nets", np.float64, lambda file, name: True),
     "nets32": lambda: _write_nets("nets32", np.float32, lambda file, name: "_d30" not in name),
     "reference": _write_reference,
     "duals": _write_duals,
+    "one_layer": _write_one_layer,
 }
 
 if __name__ == "__main__":

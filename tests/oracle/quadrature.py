@@ -59,6 +59,20 @@ FUNCTIONS = {
 }
 """name -> (f, its almost everywhere derivative, kinks)."""
 
+INPUTS = {
+    "narrow, apart": ((0.5, 2.0, -1.0), ()),
+    "narrow, near": ((0.5, 2.0, -1.0), (1e-12, 1e-7, 1e-2)),
+    "wide, apart": ((4.0, 8.0, -(2.0**-10)), ()),
+    "wide, near": ((4.0, 8.0, -(2.0**-10)), (1e-12, 1e-7, 1e-2)),
+}
+"""name -> (what multiples of one input there are, how far others are from it)."""
+
+
+def inputs(scales, near):
+    """A vector of 12 entries and others that are its multiples, independent of it, and near it."""
+    a, b, noise = np.random.default_rng(3).standard_normal((3, 12))
+    return np.array([a, *(s * a for s in scales), b, noise, *(a + d * noise for d in near)])
+
 
 def _graded(centre: float, width: float) -> np.ndarray:
     """Cuts at centre +- width 2^k: fine at the centre, at most 0.5 apart further out."""

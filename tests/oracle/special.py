@@ -9,6 +9,8 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.special import ndtr
 
+from tests.oracle.recorded import recorded
+
 DIGITS = 30
 
 
@@ -22,6 +24,18 @@ def line_mp(f: Callable[[mpmath.mpf], mpmath.mpf], low: mpmath.mpf, high: mpmath
     return half * sum(mpmath.mpf(float(w)) * mpmath.npdf(z) * f(z) for z, w in zip(nodes, W, strict=True))
 
 
+@recorded
+def gate_mp(m: float, s: float, power: int = 1) -> float:
+    """E g(m + s z)^power, g the logistic function, by panels around its step."""
+    with mpmath.workdps(25):
+        m, s = mpmath.mpf(m), mpmath.mpf(s)
+        cuts = {mpmath.mpf(k) for k in (-10, -5, 0, 5, 10)}
+        cuts |= {-m / s + sign * k / s for sign in (-1, 1) for k in (0, 1, 3, 8, 20, 60, 400)}
+        cuts = sorted(c for c in cuts if -10 <= c <= 10)
+        return float(mpmath.quad(lambda z: mpmath.npdf(z) / (1 + mpmath.exp(-m - s * z)) ** power, cuts))
+
+
+@recorded
 def bivariate_mp(h: float, k: float, q1: float, q2: float, c: float) -> float:
     """P(X < h, Y < k) for variances q1, q2, covariance c, floats taken exactly, by conditioning on X."""
     with mpmath.workdps(DIGITS):
