@@ -12,6 +12,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from benchmarks import bench_images, bench_kernel, bench_process, bench_strips  # noqa: E402  (the tree beside this file is measured)
 from benchmarks.common import Ratio  # noqa: E402
+from cells import CELLS, orthants, pair  # noqa: E402
 
 DTYPES = ("float64", "float32")
 # at most so many plain products, by the BLAS's vector width and the number of features
@@ -114,8 +115,28 @@ def memory(width: int) -> Iterator[str]:
             yield _row(what, f"{peak / MIB:.0f} MiB", "", round(allowed / MIB), peak / MIB)
 
 
+def cells(width: int) -> Iterator[str]:
+    """Yield pairs of sequences in gated cells of 16 steps, beside orthant probabilities."""
+    steps, plain = 16, "GRU, reset before"
+    seconds = {}
+    for name, cell in CELLS.items():
+        seconds[name], error = pair(cell, steps, "nngp", 8)
+        target = 0.1 if name == "GRU" else None
+        yield _row(f"{name}, {steps} steps, a pair", f"{seconds[name]:.3f} s", "", target, seconds[name])
+        yield _row(f"{'':4}its standard error", f"{error:.1e}", "", 1e-4 if target else None, error)
+    lstm = seconds["LSTM"] / seconds["GRU"]
+    yield _row("LSTM / GRU", f"{lstm:.2f}x", "", 2.0, lstm)
+    share = seconds[plain] / orthants(steps)[0]
+    yield _row(f"{plain} / orthants of its last states to 1e-3", f"{share:.4f}x", "", 0.01, share)
+    for name in ("GRU", "LSTM"):
+        taken, error = pair(CELLS[name], steps, "ntk", 2)
+        yield _row(f"{name}, {steps} steps, NTK, a pair", f"{taken:.2f} s")
+        yield _row(f"{'':4}its standard error", f"{error:.1e}")
+
+
 PARTS: dict[str, Callable[[int], Iterator[str]]] = {
-    part.__name__: part for part in (products, depths, layers, cache, recursion, images, process, memory)
+    part.__name__: part
+    for part in (products, depths, layers, cache, recursion, images, cells, process, memory)
 }
 
 

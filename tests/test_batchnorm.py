@@ -13,6 +13,8 @@ from tests.oracle.roads import finite_kernels
 from tpnum import nn
 from tpnum.errors import AccuracyWarning, InputError, LimitError, SpecError
 from tpnum.gauss import special
+from tpnum.gauss.special import batch_pairs
+from tpnum.gauss.special.batch_rules import LINE, rules_of_pairs
 
 DATA = Path(__file__).parent / "data"
 KINDS = ("nngp", "ntk")
@@ -47,6 +49,35 @@ def test_reference(file, name, depth, rtol):
     across = tp.kernel(net(depth, axis=1), x0[None], x1[None], get=kind)[0, 0]
     np.testing.assert_allclose(within, want[:b, :b], rtol=0, atol=rtol * top)
     np.testing.assert_allclose(across, want[:b, b:], rtol=0, atol=rtol * top)
+
+
+def spectra(size):
+    """Covariances of two batches: of many features, of few, with eigenvalues far apart and all equal."""
+    rng = np.random.default_rng([size, 6])
+    z = rng.standard_normal((2 * size, 2 * size))
+    yield z @ z.T / size
+    yield z[:, :8] @ z[:, :8].T + 1e-4 * np.eye(2 * size)
+    turn = np.linalg.qr(z)[0]
+    yield (turn * 10.0 ** np.linspace(-6.0, 0.0, 2 * size)) @ turn.T
+    yield np.kron([[1.0, 0.6], [0.6, 1.0]], np.eye(size))
+
+
+@pytest.mark.parametrize(("size", "eps"), [(5, 0.0), (20, 0.0), (20, 0.1)])
+def test_pairs_by_two_maps_of_the_integrals(size, eps):
+    """The line's trapezoidal rule and Legendre's over the angle; what is nearest is taken, to 1e-9."""
+    pair, _, _ = batch_pairs._pair(np.stack(list(spectra(size))), size, eps)
+    slopes = batch_pairs.homogeneous("relu")
+    line, angle = (
+        batch_pairs._pair_moments(pair, slopes, rule)[0]
+        for rule in (("line", 40 if size > 5 else 160), ("angle", 40 if size > 5 else 81))
+    )
+    top = np.abs(line).max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(line / top, angle / top, rtol=0, atol=1e-11)
+    for cov, want in zip(spectra(size), line, strict=True):
+        made = special.batchnorm_pair(cov, rtol=1e-9, eps=eps)
+        assert np.abs(made.value - want).max() < 1e-9 * want.max()
+    first, _, _ = batch_pairs._pair(next(spectra(size))[None], size, eps)
+    assert (rules_of_pairs(first.one) is LINE) == (size == 20)
 
 
 def test_batches_are_an_axis():

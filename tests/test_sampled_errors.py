@@ -10,6 +10,9 @@ import pytest
 import tpnum as tp
 from tpnum import nn
 from tpnum.errors import AccuracyWarning
+from tpnum.gauss.special.families import T95, Family
+from tpnum.gauss.special.functional import Functional
+from tpnum.gauss.special.jointly import expectation
 
 BOTH = ("nngp", "ntk")
 ACTS = (nn.Relu(), nn.Abs(), nn.Sign(), nn.LeakyRelu(0.1), nn.Erf())
@@ -38,7 +41,18 @@ def attending(rng):
     return nn.serial(nn.Conv(8, (2,), W_std=1.3, b_std=0.2), attention, *behind, nn.Dense(1))
 
 
-STEPS = {random_net: 5, attending: 6}
+def overlapping(rng):
+    """Windows of many entries, each one of its neighbour's but for one or two."""
+    window, step = int(rng.integers(6, 9)), int(rng.integers(1, 3))
+    before = ((), (nn.Relu(),))[rng.integers(2)]
+    behind = ((nn.Flatten(),), (nn.GlobalAvgPool(),), (nn.Conv(8, (1,)), nn.Relu(), nn.GlobalAvgPool()))
+    return nn.serial(
+        nn.Conv(8, (2,), W_std=1.3, b_std=0.2), *before, nn.MaxPool((window,), (step,)),
+        *behind[rng.integers(3)], nn.Dense(1),
+    )  # fmt: skip
+
+
+STEPS = {random_net: 5, attending: 6, overlapping: 12}
 
 
 def quiet(*args, **options):
@@ -69,9 +83,35 @@ def test_standard_errors_of_attention():
     assert np.mean(far(range(3), attending, 3e-2) < 3.0) > 0.98
 
 
+@pytest.mark.parametrize("d", [7, 12])
+@pytest.mark.parametrize("common", [0.0, 0.5])
+def test_windows_that_overlap(d, common):
+    """u = (w_1, .., w_d), v = (w_2, .., w_{d+1}): for independent w, E max u max v = E h(M)^2, M the largest
+    in both and h(m) = E max(m, w); one of these leads both with probability (d - 1)/(d + 1)."""
+    from scipy.special import ndtr
+
+    m = np.linspace(-9.0, 9.0, 4001)
+    density = np.exp(-0.5 * m**2) / np.sqrt(2.0 * np.pi)
+    law = (d - 1) * ndtr(m) ** (d - 2) * density
+    right = {
+        "value": common + (1.0 - common) * np.sum(law * (m * ndtr(m) + density) ** 2) * (m[1] - m[0]),
+        "slope": (d - 1) / (d + 1),
+    }
+    cov = common + (1.0 - common) * np.eye(d + 1)
+    families, one = (Family(cov[None, :d, :d]), Family(cov[None, 1:, 1:])), np.zeros(1, dtype=np.int64)
+    for what, want in right.items():
+        direction = np.eye(d + 1)[None, :d, 1:] if what == "slope" else None
+        value, error, _ = expectation(
+            what, (Functional("max"),) * 2, families, (one, one), cov[None, :d, 1:], np.zeros(1, bool),
+            direction, 1e-2, None,
+        )  # fmt: skip
+        assert abs(value[0] - want) < 4.0 * error[0] / T95
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("made", "largest", "near"), [(random_net, 1e-2, 0.95), (attending, 1e-1, 0.97)]
+    ("made", "largest", "near"),
+    [(random_net, 1e-2, 0.95), (attending, 1e-1, 0.97), (overlapping, 1e-2, 0.95)],
 )  # replicates have the fewest points, values more: errors are on the safe side
 def test_standard_errors_of_many_nets(made, largest, near):
     z = far(range(100, 200), made, largest)

@@ -17,7 +17,7 @@ from tpnum.gauss.special.batch_rules import (
     centred_sides,
     eigen,
     refined,
-    rules_for,
+    rules_of_pairs,
     scaled,
 )
 from tpnum.gauss.special.batches import Slopes, homogeneous, matrix
@@ -39,7 +39,11 @@ def batchnorm_pair(
     goal, slopes = Aim.asked(atol, rtol, budget, 1e-9), homogeneous(phi)
     pair, _, shape = _pair(cov, first, eps)
     return refined(
-        "batchnorm_pair", lambda rule: _pair_moments(pair, slopes, rule), shape, goal, rules=rules_for(eps)
+        "batchnorm_pair",
+        lambda rule: _pair_moments(pair, slopes, rule),
+        shape,
+        goal,
+        rules=rules_of_pairs(pair.one),
     )
 
 
@@ -64,7 +68,7 @@ def batchnorm_pair_tangent(
     theta = centred_sides(np.ldexp(theta, -sizes[:, None, None]))
     return refined(
         "batchnorm_pair_tangent", lambda rule: _pair_tangent(pair, theta, slopes, rule), shape, goal,
-        sizes - powers, rules_for(eps),
+        sizes - powers, rules_of_pairs(pair.one),
     )  # fmt: skip
 
 

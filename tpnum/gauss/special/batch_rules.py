@@ -23,10 +23,18 @@ RULES: tuple[Rule, ...] = (
 SOFT: tuple[Rule, ...] = tuple(("angle", order) for order in (16, 19, 24, 36, 54, 81, 121, 182))
 """Those where something is added to the variance, e^{-s B eps}: what is far out in s counts for nothing."""
 
+LINE: tuple[Rule, ...] = tuple(("line", order) for order in (8, 10, 12, 15, 19, 24, 36, 54, 81, 121))
+"""Those of pairs, whose s^{-1/2} ds is even in the root of s: nodes of the trapezoidal rule."""
+
+SHORT = 4.5
+"""The length of that line from which on fewer nodes of the others do."""
+
 Integral = Callable[[Rule], tuple[np.ndarray, int]]
 """The value by a rule, and how many matrices were evaluated."""
 
 Nodes = Iterator[tuple[np.ndarray, np.ndarray]]
+Grid = tuple[np.ndarray, np.ndarray]
+"""The s and the steps of all nodes, (n, nodes) both."""
 
 _PANEL = 3.0  # width in log s
 _NOTHING = 1e-13  # eigenvalues below this share of the largest are none
@@ -48,18 +56,18 @@ class Batch:
 
     def nodes(self, rule: Rule) -> Nodes:
         """(s, weight) of each problem, the normaliser det(I + 2 s S)^{-1/2} e^{-s B eps} included."""
-        kind, order = rule
-        for s, step in _RULES[kind](self.values, order):
-            determinant = np.sum(np.log1p(2.0 * s[:, None] * self.values), axis=1)
-            yield s, step * np.exp(-0.5 * determinant - self.size * s * self.eps)
+        return zip(*(np.ascontiguousarray(x.T) for x in self.every(rule)), strict=True)
 
-    def every(self, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
+    def every(self, rule: Rule) -> Grid:
         """The s and the weights of all nodes at once, (n, nodes) both."""
-        s, step = (
-            np.stack(found, axis=1) for found in zip(*_RULES[rule[0]](self.values, rule[1]), strict=True)
-        )
+        kind, order = rule
+        s, step = _RULES[kind](self, order)
+        return s, step * np.exp(-self.decay(s))
+
+    def decay(self, s: np.ndarray) -> np.ndarray:
+        """Minus the logarithm of the normaliser at s (n, nodes)."""
         determinant = np.sum(np.log1p(2.0 * s[:, :, None] * self.values[:, None, :]), axis=2)
-        return s, step * np.exp(-0.5 * determinant - self.size * s * self.eps[:, None])
+        return np.asarray(0.5 * determinant + self.size * s * self.eps[:, None])
 
     def weighted(self, s: np.ndarray) -> np.ndarray:
         """K = S (I + 2 s S)^{-1}."""
@@ -101,6 +109,14 @@ def rules_for(eps: float) -> tuple[Rule, ...]:
     return SOFT if eps else RULES
 
 
+def rules_of_pairs(one: Batch) -> tuple[Rule, ...]:
+    """Those that take the fewest nodes for a batch and others like it."""
+    _, ends = _line_ends(one, _FAR)
+    if np.max(ends, initial=0.0) < SHORT:
+        return LINE
+    return *(rule for rule in RULES if rule[0] == "angle"), *LINE[-3:]
+
+
 @cache
 def _legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights on (0, 1)."""
@@ -108,33 +124,58 @@ def _legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
     return 0.5 * (x + 1.0), 0.5 * w
 
 
-def _angle(values: np.ndarray, order: int) -> Nodes:
+def _angle(batch: Batch, order: int) -> Grid:
     """s = c tan^2 over an angle in (0, pi/2), c = rank/(2 tr S): analytic at both ends."""
-    ranks, total = np.sum(values > 0.0, axis=1), values.sum(axis=1)
-    scale = ranks / (2.0 * total)
-    for x, w in zip(*_legendre(order), strict=True):
-        tangent = np.tan(0.5 * np.pi * x)
-        yield scale * tangent**2, scale * w * np.pi * tangent * (1.0 + tangent**2)
+    ranks, total = np.sum(batch.values > 0.0, axis=1), batch.values.sum(axis=1)
+    scale = (ranks / (2.0 * total))[:, None]
+    x, w = _legendre(order)
+    tangent = np.tan(0.5 * np.pi * x)
+    return scale * tangent**2, scale * w * np.pi * tangent * (1.0 + tangent**2)
 
 
-def _panels(values: np.ndarray, order: int) -> Nodes:
+def _panels(batch: Batch, order: int) -> Grid:
     """Panels in log s between the eigenvalues' scales, s itself before them and s^{-1/2} beyond."""
-    low = 0.5 / values[:, -1]
-    high = 0.5 / np.min(np.where(values > 0.0, values, values[:, -1:]), axis=1)
+    values = batch.values
+    low = 0.5 / values[:, -1:]
+    high = 0.5 / np.min(np.where(values > 0.0, values, values[:, -1:]), axis=1, keepdims=True)
     count = 1 + int(np.max(np.log(high / low)) / _PANEL)
     width = np.log(high / low) / count
     x, w = _legendre(order)
-    for at, weight in zip(x, w, strict=True):
-        yield low * at, low * weight
-    for k in range(count):
-        for at, weight in zip(x, w, strict=True):
-            s = low * np.exp((k + at) * width)
-            yield s, s * width * weight
-    for at, weight in zip(x, w, strict=True):
-        yield high / at**2, high * 2.0 * weight / at**3
+    between = low * np.exp((np.arange(count)[:, None] + x).ravel() * width)
+    s = low * x, between, high / x**2
+    steps = low * w, between * width * np.tile(w, count), high * 2.0 * w / x**3
+    return np.concatenate(s, axis=1), np.concatenate(steps, axis=1)
 
 
-_RULES = {"angle": _angle, "panels": _panels}
+_FAR, _STEADY = 36.0, 2.2
+"""How far the normaliser's logarithm falls until nothing is left, and for each node of a rule."""
+
+
+def _line(batch: Batch, order: int) -> Grid:
+    """s = c sinh^2 x, the trapezoidal rule in x from 0 to where there is nothing left.
+
+    With c = 1/(2 (the largest eigenvalue + B eps)) nothing is singular within pi/2 of the line.  Its end
+    moves out with the order, such that what is cut off falls with what the step leaves.
+    """
+    scale, end = _line_ends(batch, min(_STEADY * order, _FAR))
+    x = (np.arange(order) + 0.5) * (end / order)
+    return scale * np.sinh(x) ** 2, scale * np.sinh(2.0 * x) * (end / order)
+
+
+def _line_ends(batch: Batch, target: float) -> Grid:
+    """c and the x at which the normaliser times s has fallen by e^-target, (n, 1) both."""
+    top = batch.values[:, -1:] + batch.size * batch.eps[:, None]
+    scale = 0.5 / top
+    low, high = np.zeros(top.shape), np.full(top.shape, 40.0)
+    for _ in range(12):
+        x = 0.5 * (low + high)
+        s = scale * np.sinh(x) ** 2
+        beyond = batch.decay(s) - np.log1p(2.0 * s * top) > target
+        low, high = np.where(beyond, low, x), np.where(beyond, x, high)
+    return scale, high
+
+
+_RULES = {"angle": _angle, "panels": _panels, "line": _line}
 
 
 def refined(

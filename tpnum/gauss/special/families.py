@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.gauss.points import point_sets, shared
+from tpnum.gauss.points import point_sets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPLICATES = 8
+PILOT = range(REPLICATES, REPLICATES + 1)
+"""A set of points that no replicate has."""
+
 T95 = 2.365
 """Half a 95 % interval from so many replicates, in standard errors."""
 
@@ -60,13 +63,10 @@ class Family:
             yield slice(begin, min(begin + step, len(self.cov)))
 
 
-def matched_points(d: int, power: int) -> np.ndarray:
-    """2^power normal points in each of the replicates (replicates, d, points), of mean 0 and covariance 1."""
+def normal_sets(d: int, power: int, sets: range) -> np.ndarray:
+    """2^power normal points in each of some scrambled sets, (sets, d, points).
 
-    def make() -> np.ndarray:
-        z = point_sets(d, power, 1 << power, range(REPLICATES)).transpose(1, 0, 2)
-        z = z - z.mean(axis=2, keepdims=True)
-        root = np.linalg.cholesky(z @ z.transpose(0, 2, 1) / z.shape[2])
-        return np.linalg.solve(root, z)
-
-    return shared(("matched", d, power), make)
+    They are as they come: made to fit moments that are known, they would be biased alike in every set, and
+    that is seen in no spread.
+    """
+    return point_sets(d, power, 1 << power, sets).transpose(1, 0, 2)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tpnum.gauss.special.families import Family
+from tpnum.gauss.special.families import PILOT, Family, normal_sets
 from tpnum.gauss.special.leads import exact_argmax, exact_square
 from tpnum.gauss.special.sampled_rules import Near, Rule
 from tpnum.kernels.jointly import BLOCK, residual_products
@@ -27,30 +27,37 @@ BENT = 6
 
 
 @dataclass(frozen=True)
-class _Polynomials:
-    """E g, E g x, E g (x x' - I)/2 and E g g' of the entries g of every family, replicate by replicate.
+class _Moments:
+    """E g, E g x and E g (x x' - I)/2 of entries g of every family, (families, g, ..).
 
-    Arrays (replicates, families, g, ..).  ``bent``: whether the third are known; they are zero otherwise.
+    They are the coefficients of the best polynomials of degree two too.  ``bent``: whether the third are
+    known; they are zero otherwise.
     """
 
     c0: np.ndarray
     c1: np.ndarray
     c2: np.ndarray
-    square: np.ndarray
     bent: bool
 
-    def own(self, r: int) -> np.ndarray:
-        """What polynomials say of E g g' in the r-th replicate, (families, g, g)."""
-        c0, c1, c2 = (c[r].reshape(*c.shape[1:3], -1) for c in (self.c0, self.c1, self.c2))
-        return np.asarray(sum(w * c @ c.transpose(0, 2, 1) for w, c in ((1.0, c0), (1.0, c1), (2.0, c2))))
+    def __add__(self, other: _Moments) -> _Moments:
+        return _Moments(self.c0 + other.c0, self.c1 + other.c1, self.c2 + other.c2, self.bent)
 
-    def constant(self, r: int) -> np.ndarray:
+    def with_those(self, other: _Moments) -> np.ndarray:
+        """E p p' of polynomials of both, (families, g, g')."""
+        made = 0.0
+        for weight, name in ((1.0, "c0"), (1.0, "c1"), (2.0, "c2")):
+            one, two = (getattr(x, name).reshape(*self.c0.shape, -1) for x in (self, other))
+            made = made + weight * one @ two.transpose(0, 2, 1)
+        return np.asarray(made)
+
+    @property
+    def constant(self) -> np.ndarray:
         """(families, g)."""
-        return np.asarray(self.c0[r] - np.einsum("wgii->wg", self.c2[r]))
+        return np.asarray(self.c0 - np.einsum("wgii->wg", self.c2))
 
-    def coefs(self, r: int, turned: np.ndarray | None = None) -> np.ndarray:
+    def coefs(self, turned: np.ndarray | None = None) -> np.ndarray:
         """Those of `_monomials` of x, or of L x with the inverses ``turned`` of L: (families, g, terms)."""
-        c1, c2 = self.c1[r], self.c2[r]
+        c1, c2 = self.c1, self.c2
         if turned is not None:
             c1 = c1 @ turned
             c2 = turned.transpose(0, 2, 1)[:, None] @ c2 @ turned[:, None]
@@ -58,6 +65,30 @@ class _Polynomials:
             return c1
         i, j = np.tril_indices(c2.shape[-1])
         return np.concatenate([c1, np.where(i == j, 1.0, 2.0) * c2[:, :, i, j]], axis=2)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What is known of the entries g of every family of one side, replicate by replicate.
+
+    ``fitted`` are moments at points of their own, which no replicate has: with them as coefficients a
+    replicate's averages are unbiased, and their spread is all of their error.  ``seen`` are moments in the
+    replicates and ``square`` E g g', (replicates, families, g, g).
+    """
+
+    fitted: _Moments
+    seen: list[_Moments]
+    square: np.ndarray
+
+    def own(self, r: int) -> np.ndarray:
+        """What polynomials say of E g g' in the r-th replicate, (families, g, g)."""
+        return _own(self.fitted, self.seen[r])
+
+
+def _own(fitted: _Moments, seen: _Moments) -> np.ndarray:
+    """E g g' less that of residuals, E p g' + E g p' - E p p'."""
+    made = fitted.with_those(seen)
+    return np.asarray(made + made.transpose(0, 2, 1) - fitted.with_those(fitted))
 
 
 def _monomials(x: np.ndarray, bent: bool) -> np.ndarray:
@@ -76,9 +107,9 @@ class Largest(Rule):
     def __call__(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self.shape = (self.d, self.e) if self.what == "back" else ()
         (first, second), (left, right) = self.functionals, (self.left, self.right)
-        known = self._polynomials(first, left)
+        known = self._side(first, left)
         one = first == second and left is right
-        self.known = known, known if one else self._polynomials(second, right)
+        self.known = known, known if one else self._side(second, right)
         return super().__call__()
 
     @property
@@ -89,36 +120,42 @@ class Largest(Rule):
         """The entries g, (families, g, points)."""
         return functional.value(u) if self.what == "value" else functional.weights(u)
 
-    def _polynomials(self, functional: Functional, family: Family) -> _Polynomials:
-        n, d = family.cov.shape[:2]
+    def _side(self, functional: Functional, family: Family) -> _Side:
+        d = family.cov.shape[1]
+        (pilot,) = normal_sets(d, self.power + RICHER, PILOT)
+        fitted, _ = self._moments(functional, family, pilot, None)
+        exact = self._exact_square(functional, family)
+        power = self.power + RICHER if exact is not None else self.alone_power
+        seen, square = [], []
+        for x in self.sets(d, power):
+            rest, left = self._moments(functional, family, x, fitted)
+            seen.append(fitted + rest)
+            square.append(_own(fitted, seen[-1]) + left if exact is None else exact)
+        return _Side(fitted, seen, np.stack(square))
+
+    def _moments(
+        self, functional: Functional, family: Family, x: np.ndarray, fitted: _Moments | None
+    ) -> tuple[_Moments, np.ndarray]:
+        """Averages at points, of residuals if polynomials are ``fitted``, and those of squares."""
+        (n, d), points = family.cov.shape[:2], x.shape[1]
         count = 1 if self.what == "value" else d
         bent = count == 1 or d <= BENT
-        shape = len(self.replicates), n, count
-        c0, c1, c2 = np.zeros(shape), np.zeros((*shape, d)), np.zeros((*shape, d, d))
+        c0, c1, c2 = np.zeros((n, count)), np.zeros((n, count, d)), np.zeros((n, count, d, d))
+        square = np.zeros((n, count, count))
         i, j = np.tril_indices(d)
-        for r, x in enumerate(self.sets(d, self.power + RICHER)):
-            points = x.shape[1]
-            terms = np.concatenate([np.ones((1, points)), _monomials(x, bent)]).T / points
-            for which in family.pieces(points):
-                g = self._of(functional, family.at(which, x))
-                made = (g.reshape(-1, points) @ terms).reshape(len(g), count, -1)
-                c0[r, which], c1[r, which] = made[:, :, 0], made[:, :, 1 : 1 + d]
-                if bent:
-                    half = 0.5 * (made[:, :, 1 + d :] - (i == j) * made[:, :, :1])
-                    c2[r, which, :, i, j] = c2[r, which, :, j, i] = half.transpose(2, 0, 1)
-        exact = self._exact_square(functional, family)
-        square = np.empty((*shape, count))
-        square[:] = self._square(functional, family) if exact is None else exact
-        return _Polynomials(c0, c1, c2, square, bent)
-
-    def _square(self, functional: Functional, family: Family) -> np.ndarray:
-        """The same by points, as many for every tile: what an example has with itself is one number."""
-        made = []
-        for x in self.sets(family.cov.shape[1], self.alone_power):
-            for which in family.pieces(x.shape[1]):
-                g = self._of(functional, family.at(which, x))
-                made.append(g @ g.transpose(0, 2, 1) / x.shape[1])
-        return np.concatenate(made).reshape(-1, len(family.cov), *made[0].shape[1:])
+        monomials = _monomials(x, bent)
+        terms = np.concatenate([np.ones((1, points)), monomials]).T / points
+        for which in family.pieces(points):
+            g = self._of(functional, family.at(which, x))
+            if fitted is not None:
+                g -= fitted.constant[which][:, :, None] + fitted.coefs()[which] @ monomials
+            made = (g.reshape(-1, points) @ terms).reshape(len(g), count, -1)
+            c0[which], c1[which] = made[:, :, 0], made[:, :, 1 : 1 + d]
+            if bent:
+                half = 0.5 * (made[:, :, 1 + d :] - (i == j) * made[:, :, :1])
+                c2[which, :, i, j] = c2[which, :, j, i] = half
+            square[which] = g @ g.transpose(0, 2, 1) / points
+        return _Moments(c0, c1, c2, bent), square
 
     def _exact_square(self, functional: Functional, family: Family) -> np.ndarray | None:
         """E g g' (families, g, g) by quadrature, for small windows."""
@@ -131,8 +168,8 @@ class Largest(Rule):
         return None if found is None else found[:, :, None] * np.eye(self.d)
 
     def begin(self, r: int, x: np.ndarray) -> None:
-        first, second = self.known
-        constant, coefs = first.constant(r), first.coefs(r)
+        first, second = (known.fitted for known in self.known)
+        constant, coefs = first.constant, first.coefs()
         terms = _monomials(x, first.bent)
         parts = []
         for which in self.left.pieces(x.shape[1]):
@@ -146,7 +183,7 @@ class Largest(Rule):
             known.square[r] - known.own(r) - (self.rest_square if side == 0 else 0.0)
             for side, known in enumerate(self.known)
         ]
-        self.second_constant, self.second_coefs = second.constant(r), second.coefs(r, self.right.factors[1])
+        self.second_constant, self.second_coefs = second.constant, second.coefs(self.right.factors[1])
 
     @staticmethod
     def _in_blocks(x: np.ndarray) -> np.ndarray:
@@ -185,7 +222,7 @@ class Largest(Rule):
             if self.right.mean is not None:
                 v = v - self.right.mean[b][:, :, None]
             g -= self.second_constant[b][:, :, None]
-            g -= self.second_coefs[b] @ _monomials(v, self.known[1].bent)
+            g -= self.second_coefs[b] @ _monomials(v, self.known[1].fitted.bent)
             return self.rest[a] @ g.transpose(0, 2, 1) / points, g @ g.transpose(0, 2, 1) / points
         product, square = np.zeros((len(cells), *count)), np.zeros((len(cells), count[1], count[1]))
         rows = self.e, count[1], self.second_coefs.shape[2], 1 + count[1]
@@ -197,15 +234,20 @@ class Largest(Rule):
         return product / points, square / points
 
     def _expected(self, r: int, a: np.ndarray, b: np.ndarray, cross: np.ndarray) -> np.ndarray:
-        """E of products of polynomials, (cells, g, g)."""
+        """E g g' less that of products of residuals, (cells, g, g)."""
         first, second = self.known
+        p, q, seen, other = first.fitted, second.fitted, first.seen[r], second.seen[r]
         rho = self.left.factors[1][a] @ cross @ self.right.factors[1][b].transpose(0, 2, 1)
-        made = first.c0[r][a][:, :, None] * second.c0[r][b][:, None, :]
-        made += first.c1[r][a] @ rho @ second.c1[r][b].transpose(0, 2, 1)
-        if first.bent and second.bent:
-            turned = rho.transpose(0, 2, 1)[:, None] @ first.c2[r][a] @ rho[:, None]
-            flat = (c.reshape(*c.shape[:2], -1) for c in (turned, second.c2[r][b]))
-            made += 2.0 * next(flat) @ next(flat).transpose(0, 2, 1)
+        back = rho.transpose(0, 2, 1)
+        rest = other.c0[b] - q.c0[b], other.c1[b] - q.c1[b], other.c2[b] - q.c2[b]
+        made = seen.c0[a][:, :, None] * q.c0[b][:, None, :] + p.c0[a][:, :, None] * rest[0][:, None, :]
+        made += seen.c1[a] @ (rho @ q.c1[b].transpose(0, 2, 1))
+        made += p.c1[a] @ (rho @ rest[1].transpose(0, 2, 1))
+        if p.bent and q.bent:
+            for one, two in ((seen.c2[a], q.c2[b]), (p.c2[a], rest[2])):
+                turned = back[:, None] @ one @ rho[:, None]
+                flat = (c.reshape(*c.shape[:2], -1) for c in (turned, two))
+                made += 2.0 * next(flat) @ next(flat).transpose(0, 2, 1)
         return np.asarray(made)
 
     def _directed(self, made: np.ndarray, cells: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Functionals of two correlated Gaussian vectors on shared points: v = A x + B y given u = L x.
 
-x and y are scrambled Sobol points, matched to the first two moments, in replicates whose spread is the
-error.  The squares of both sides, known of either alone on more points or exactly, are averaged over the
-pair's own points too, which says by how much these are off: of sides that are nearly equal the product is off
-by as much.  So what is sampled of them is E (F - G)^2, and equal ones have the second moment of either.
+x and y are scrambled Sobol points in replicates, whose spread is the error.  The squares of both sides, known
+of either alone on more points or exactly, are averaged over the pair's own points too, which says by how much
+these are off: of sides that are nearly equal the product is off by as much.  So what is sampled of them is
+E (F - G)^2, and equal ones have the second moment of either.
 
 A pair has its value in whatever company and order it comes, with as many points as its own accuracy takes:
 what stands on sums over pairs, and on those of others, finds the same numbers in both.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.gauss.special.families import REPLICATES, T95, Family, matched_points
+from tpnum.gauss.special.families import REPLICATES, T95, Family, normal_sets
 from tpnum.gauss.special.sampled_maxima import RICHER, Largest
 from tpnum.gauss.special.sampled_norms import Normalised
 
@@ -54,9 +54,7 @@ class Sampler:
                 np.concatenate(
                     [functional.value(family.at(w, x)).mean(axis=-1) for w in family.pieces(x.shape[1])]
                 )
-                for x in matched_points(family.cov.shape[1], self.most)[
-                    self.replicates.start : self.replicates.stop
-                ]
+                for x in normal_sets(family.cov.shape[1], self.most, self.replicates)
             ]
         )
         value = made.mean(axis=0)

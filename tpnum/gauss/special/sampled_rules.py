@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tpnum.gauss.special.families import NOTHING, PIECE, REPLICATES, T95, matched_points
+from tpnum.gauss.special.families import NOTHING, PIECE, REPLICATES, T95, normal_sets
 from tpnum.kernels.jointly import conditional
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Rule(ABC):
 
     def sets(self, d: int, power: int) -> np.ndarray:
         """Points of the replicates, (replicates, d, points)."""
-        return matched_points(d, power)[self.replicates.start : self.replicates.stop]
+        return normal_sets(d, power, self.replicates)
 
     def __call__(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Values, half a 95 % interval of each cell, and its scale, which relative errors are of."""
