@@ -185,7 +185,7 @@ def build() -> Parser:
         "--wrt",
         type=_deviations,
         metavar="NAMES",
-        help="store derivatives by deviations beside kernels, as ntk_wrt_W_std: W_std,b_std or layers[2].b_std",
+        help="store derivatives by deviations beside kernels, as ntk_wrt_W_std: W_std,b_std, layers[2].b_std",
     )
     kernel.add_argument("--force", action="store_true", help="overwrite .npy files that exist")
     kernel.add_argument("--resume", action="store_true", help="continue what an earlier run has left")
@@ -269,6 +269,9 @@ def build() -> Parser:
     )
     plan.add_argument(
         "--batch-size", type=_whole(1, "a number of examples"), metavar="B", help="for batch normalisation"
+    )
+    plan.add_argument(
+        "--wrt", type=_deviations, metavar="NAMES", help="derivatives too, by deviations: W_std,b_std"
     )
     plan.add_argument("--listing", action="store_true", help="print the instructions of each region too")
 

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     """Compute what is missing; a signal or Ctrl-C leaves what `--resume` continues."""
     if args.force:
         raise InputError(
-            "--force overwrites kernels in .npy files alone; remove by hand what can be resumed, or give --resume"
+            "--force overwrites kernels in .npy files alone; remove by hand what can be resumed, or --resume"
         )
     shard = shard_of(args.shard)
     net = nn.from_spec(read_net(args.net))
