@@ -45,6 +45,13 @@ def test_shapes_with_axes_and_the_listing(capsys: pytest.CaptureFixture[str]) ->
     assert "\nrelu " in printed
 
 
+def test_derivatives(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "net.json", "--shape", "5", "--wrt", "W_std, b_std", "--get", "ntk"]) == 0
+    printed = capsys.readouterr().out
+    assert "derivatives of ntk by W_std, b_std: compiled adjoints" in printed
+    assert "24 bytes of results" in printed
+
+
 PLAN = ["plan", "net.json"]
 USAGE = {
     "no shape": (PLAN, "--shape"),
@@ -75,6 +82,7 @@ WRONG = {
     "no layer": (["plan", "unknown.json", "--shape", "3"], "Densse"),
     "a shape that does not fit": (["plan", "conv.json", "--shape", "3"], "Conv"),
     "threads of no matrix": ([*PLAN, "--shape", "3", "--cores", "2"], "give n as well"),
+    "no deviation": ([*PLAN, "--shape", "5", "--wrt", "W_sdt"], "'W_sdt' is no deviation"),
     "too large a shape": ([*PLAN, "--shape", "9999999999999"], "shape is 9999999999999"),
 }
 

@@ -100,6 +100,36 @@ def test_status_finds_damage(folder: Path, capsys: pytest.CaptureFixture[str]) -
     np.testing.assert_array_equal(tp.open("K.zarr")["nngp"][:], stored())
 
 
+@pytest.mark.parametrize("out", ["K.zarr", "K.npy"])
+def test_derivatives_and_errors_lie_beside_the_kernels(
+    out: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, both = ("layers[0].b_std", "W_std"), ("ntk", "nngp")
+    net, x = nn.from_spec(NETWORK), np.load("x.npy")
+    words = [*KERNEL, out, "--get", "ntk,nngp", "--wrt", ",".join(names)]
+    for shard in ("2/2", "1/2"):
+        assert main([*words, "--shard", shard]) == 0
+    beside = [f"{kind}_wrt_{name}" for kind in both for name in names]
+    said = f"{out}: nngp, ntk, {', '.join(beside)}, 50 x 50 float64"
+    assert capsys.readouterr().out.splitlines()[-1] == said
+
+    def made(name: str) -> np.ndarray:
+        return np.asarray(tp.open(out)[name][:] if out == "K.zarr" else np.load(f"K.{name}.npy"))
+
+    want = tp.kernel(net, x, get=both, wrt=names)
+    for kind, slopes in want.derivatives._asdict().items():
+        np.testing.assert_allclose(made(kind), getattr(want.kernel, kind), rtol=1e-13)
+        for name, slope in zip(names, slopes, strict=True):
+            np.testing.assert_allclose(made(f"{kind}_wrt_{name}"), slope, rtol=1e-12, atol=1e-13)
+    out = out.replace("K", "E")
+    assert main([*KERNEL, out, "--error"]) == 0
+    if out == "E.zarr":
+        lost = np.asarray(tp.open(out)["nngp_error"][:])
+    else:
+        lost = np.load("E.nngp_error.npy")
+    np.testing.assert_allclose(lost, tp.kernel(net, x, error=True).error, rtol=1e-9)
+
+
 REFUSED = {
     "no such store": (["status", "none.zarr"], "none.zarr does not exist"),
     "no store": (["status", "."], "no Zarr group"),
@@ -108,6 +138,9 @@ REFUSED = {
     "shard word": ([*KERNEL, "K.zarr", "--shard", "first"], "shard is 'first'"),
     "half npy": ([*KERNEL, "K.npy", "--half"], "symmetric"),
     "scheduler": ([*KERNEL, "K.zarr", "--scheduler", "x", "--backend", "threads"], "scheduler"),
+    "force": ([*KERNEL, "K.npy", "--error", "--force"], "--force overwrites kernels in .npy files alone"),
+    "no deviation": ([*KERNEL, "K.zarr", "--wrt", "W_sdt"], "'W_sdt' is no deviation of weights or biases"),
+    "slopes of batches": ([*KERNEL, "K.zarr", "--wrt", "W_std", "--batch-size", "5"], "batch_size: "),
     "ending": (["jobscript", "net.json", "x.npy", "--scheduler", "lsf", "--out", "K"], "ends neither"),
 }
 
@@ -121,6 +154,27 @@ def test_refusals_are_one_line(case: str, folder: Path, capsys: pytest.CaptureFi
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("tpnum: error: ") and message in err, err
     assert sorted(Path().rglob("*")) == before
+
+
+USAGE = {
+    "both": (["--error", "--wrt", "W_std"], "argument --wrt: not allowed with argument --error"),
+    "an input": (["--wrt", "W_std,x1"], "derivatives by 'x1' are summed and not stored"),
+    "no name": (["--wrt", "W_std,"], "'W_std,' lacks a name"),
+    "twice": (["--wrt", "W_std,W_std"], "names a deviation twice"),
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_wrong_usage_is_one_line_and_status_2(
+    case: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, message = USAGE[case]
+    with pytest.raises(SystemExit) as end:
+        main([*KERNEL, "K.zarr", *words])
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert not Path("K.zarr").exists()
 
 
 # signals ------------------------------------------------------------------------------------------

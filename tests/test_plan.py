@@ -17,6 +17,7 @@ from tpnum.tiles import roads
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.costs.tally import Cut
 from tpnum.tiles.costs.trial import Trial, _corner, weights
+from tpnum.tiles.gradients import derivatives
 from tpnum.tiles.grid import blocks, squares
 
 BOTH = ("nngp", "ntk")
@@ -298,7 +299,81 @@ def test_predictions_are_within_a_quarter(name: str, dtype: str) -> None:
     assert 0.8 < found < 1.25
 
 
+# derivatives --------------------------------------------------------------------------------------
+
+
+def forwards() -> nn.Layer:
+    """A net whose output keeps its positions."""
+    same = nn.Conv(1, (3,), padding="SAME", b_std=0.2)
+    return nn.serial(same, nn.Relu(), same)
+
+
+BACK = {
+    "dense": (dense(), (32,), 400, "adjoints", "no variable has index axes"),
+    "flat": (conv(), (4, 4, 2), 24, "backwards", "variables have index axes"),
+    "positions": (forwards(), (6, 2), 20, "forwards", "variables have index axes"),
+}
+
+
+@pytest.mark.parametrize("name", BACK)
+def test_ways_back_are_those_of_a_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, shape, n, road, reason = BACK[name]
+    wrt = ("W_std", "layers[0].b_std")
+    seen: list[Any] = []
+    make = derivatives.worker_of
+
+    def spy(*arguments: Any) -> Any:
+        seen.append(make(*arguments))
+        return seen[-1]
+
+    x = np.random.default_rng(5).standard_normal((n, *shape))
+    tp.kernel(net, x, get=BOTH, wrt=wrt, n_jobs=1)
+    with monkeypatch.context() as spied:
+        spied.setattr(derivatives, "worker_of", spy)
+        tp.kernel(net, x[:3], get=BOTH, wrt=wrt, n_jobs=1)
+    ratios = []
+    for _ in range(5):
+        plan = tp.plan(net, shape, get=BOTH, wrt=wrt, n=n, cores=1)
+        began = time.thread_time()
+        tp.kernel(net, x, get=BOTH, wrt=wrt, n_jobs=1)
+        ratios.append(plan.seconds / (time.thread_time() - began))
+        if 0.8 < np.median(ratios) < 1.25:
+            break
+    assert 0.6 < np.median(ratios) < 1.7
+    for way, kind, worker in zip(plan.ways_back, BOTH, seen, strict=True):
+        assert (way.kind, way.road, way.tile) == (kind, road, worker.size)
+        assert way.road == worker.road
+        assert reason in way.reason
+        assert f"derivatives of {kind} by W_std, layers[0].b_std: " in str(plan)
+    alone = tp.plan(net, shape, get=BOTH, n=n, cores=1)
+    assert plan.bytes_per_pair == 3 * alone.bytes_per_pair
+    assert alone.ways_back == ()
+
+
+@pytest.mark.parametrize("name", BACK)
+def test_bytes_of_derivatives_are_those_of_a_run(name: str) -> None:
+    net, shape, n, *_ = BACK[name]
+    x = np.random.default_rng(5).standard_normal((n, *shape))
+    options: dict[str, Any] = {"get": "ntk", "wrt": ("W_std", "b_std"), "dtype": "float32"}
+    predicted = tp.plan(net, shape, n=n, cores=1, **options).bytes
+    tp.kernel(net, x[:2], n_jobs=1, **options)
+    tracemalloc.start(1)
+    try:
+        tp.kernel(net, x, n_jobs=1, **options)
+        held = x.nbytes // 2 + tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert predicted == pytest.approx(held, rel=0.35)
+
+
 REFUSED = {
+    "wrt": (lambda: tp.plan(dense(), (3,), wrt="W_sdt"), "wrt: 'W_sdt' is no deviation"),
+    "wrt an input": (lambda: tp.plan(dense(), (3,), wrt="x1"), "wrt: a derivative by x1"),
+    "wrt of a program": (lambda: tp.plan(product(), (3,), wrt="W_std"), "wrt: .*net is a Program"),
+    "wrt of batches": (
+        lambda: tp.plan(nn.serial(nn.Dense(1), nn.BatchNorm()), (3,), wrt="W_std", batch_size=2),
+        "batch_size: kernels of batches have no derivatives",
+    ),
     "shape of nothing": (lambda: tp.plan(dense(), ()), "shape is empty"),
     "shape of text": (lambda: tp.plan(dense(), "32,32"), r"shape is '32,32': .* \(32, 32, 3\)"),
     "no shape": (lambda: tp.plan(dense(), 32), "shape is 32: it must be the sizes"),

@@ -41,6 +41,18 @@ def test_counts_are_those_of_a_store(get, out) -> None:
         assert made.tile == tuple(tp.open(out).provenance["tile"])
 
 
+def test_derivatives_are_counted() -> None:
+    options = {"get": "ntk", "wrt": ("W_std", "layers[0].b_std")}
+    made = tp.plan(NET, (6,), n=70, cores=1, out="K.zarr", **options).store
+    alone = tp.plan(NET, (6,), n=70, cores=1, out="K.zarr", get="ntk").store
+    tp.kernel(NET, np.random.default_rng(0).standard_normal((70, 6)), out="K.zarr", n_jobs=1, **options)
+    files = [path for path in Path().rglob("*") if path.is_file()]
+    assert made.files == len(files)
+    assert abs(made.bytes - sum(path.stat().st_size for path in files if path.suffix != ".json")) <= 256
+    assert made.tile == tuple(tp.open("K.zarr").provenance["tile"])
+    assert made.tile_seconds > alone.tile_seconds
+
+
 CASES: dict[str, tuple[nn.Layer, tuple[int, ...], dict[str, Any], dict[str, Any]]] = {
     "batches": (
         nn.serial(nn.Dense(8), nn.BatchNorm(), nn.Relu(), nn.Dense(1)), (6,),

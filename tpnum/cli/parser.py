@@ -54,6 +54,22 @@ def _gets(text: str) -> tuple[str, ...]:
     return names
 
 
+def _deviations(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} lacks a name: give deviations of the net, as in W_std,b_std or layers[2].b_std"
+        )
+    for name in names:
+        if name in ("x1", "x2"):
+            raise argparse.ArgumentTypeError(
+                f"derivatives by {name!r} are summed and not stored: tpnum.kernel takes them with against="
+            )
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names a deviation twice")
+    return names
+
+
 def _whole(least: int, what: str) -> Callable[[str], int]:
     def convert(text: str) -> int:
         try:
@@ -161,6 +177,16 @@ def build() -> Parser:
     kernel.add_argument(
         "--batch-size", type=_whole(1, "a number of examples"), metavar="B", help="for batch normalisation"
     )
+    beside = kernel.add_mutually_exclusive_group()
+    beside.add_argument(
+        "--error", action="store_true", help="store standard errors beside kernels, as nngp_error"
+    )
+    beside.add_argument(
+        "--wrt",
+        type=_deviations,
+        metavar="NAMES",
+        help="store derivatives by deviations beside kernels, as ntk_wrt_W_std: W_std,b_std, layers[2].b_std",
+    )
     kernel.add_argument("--force", action="store_true", help="overwrite .npy files that exist")
     kernel.add_argument("--resume", action="store_true", help="continue what an earlier run has left")
     kernel.add_argument("--verify", action="store_true", help="with --resume: read what is there, mend it")
@@ -243,6 +269,9 @@ def build() -> Parser:
     )
     plan.add_argument(
         "--batch-size", type=_whole(1, "a number of examples"), metavar="B", help="for batch normalisation"
+    )
+    plan.add_argument(
+        "--wrt", type=_deviations, metavar="NAMES", help="derivatives too, by deviations: W_std,b_std"
     )
     plan.add_argument("--listing", action="store_true", help="print the instructions of each region too")
 

@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> None:
         out=args.out,
         batch_size=args.batch_size,
         backend=args.backend,
+        wrt=args.wrt,
     )
     print(made)
     if args.listing:

@@ -1,4 +1,4 @@
-"""``tpnum kernel`` into a store that outlives its runs: Zarr groups, shards, what is resumed."""
+"""``tpnum kernel`` into a store that outlives its runs: Zarr groups, shards, what is beside kernels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,14 +16,16 @@ from tpnum.cli.endings import AGAIN, Ended, orderly
 from tpnum.cli.files import read_array, read_net
 from tpnum.errors import InputError
 from tpnum.tiles.arguments import shard_of
+from tpnum.tiles.beside import beside_of
 from tpnum.tiles.elsewhere import job_on
+from tpnum.tiles.gradients.contracted import asked_of
 from tpnum.tiles.progress import Json
 from tpnum.tiles.scheduling import Paused
 from tpnum.tiles.stores.layout import FULL, HALF
 from tpnum.tiles.stores.runs import write
 from tpnum.tiles.stores.stored import missing_of
 
-OPTIONS = ("resume", "verify", "shard", "backend", "scheduler", "half")
+OPTIONS = ("resume", "verify", "shard", "backend", "scheduler", "half", "error", "wrt")
 
 
 def wanted(args: argparse.Namespace) -> bool:
@@ -33,15 +36,19 @@ def wanted(args: argparse.Namespace) -> bool:
 def run(args: argparse.Namespace) -> None:
     """Compute what is missing; a signal or Ctrl-C leaves what `--resume` continues."""
     if args.force:
-        raise InputError("--force overwrites .npy files; remove a store by hand, or give --resume")
+        raise InputError(
+            "--force overwrites kernels in .npy files alone; remove by hand what can be resumed, or --resume"
+        )
     shard = shard_of(args.shard)
     net = nn.from_spec(read_net(args.net))
     x1 = read_array(args.x1)
     x2 = None if args.x2 is None else read_array(args.x2)
     graph1, graph2 = (None if path is None else read_array(path) for path in (args.pattern1, args.pattern2))
-    dtype = np.dtype(args.dtype or "float64")
+    dtype, kinds = np.dtype(args.dtype or "float64"), tuple(args.get)
     given = x1, x2, args.mask_constant, graph1, graph2
-    job = job_on(net, tuple(args.get), dtype, given, args.tile, args.batch_size)
+    names, _ = asked_of(net, args.wrt, None, kinds, False)
+    beside = beside_of(args.error, names, args.batch_size)
+    job = replace(job_on(net, kinds, dtype, given, args.tile, args.batch_size), beside=beside)
     with orderly() as stop, _logged(args.log):
         try:
             target = write(
@@ -64,10 +71,10 @@ def run(args: argparse.Namespace) -> None:
             raise Ended(f"interrupted; --resume continues {args.out}", 130) from None
     name = args.out.encode(errors="backslashreplace").decode()
     shape = " x ".join(map(str, job.shape()))
-    there = f"{name}: {', '.join(sorted(job.kinds))}, {shape} {job.dtype}"
+    there = f"{name}: {', '.join((*sorted(job.kinds), *job.names[len(job.kinds) :]))}, {shape} {job.dtype}"
     missing = missing_of(target)
     if missing:
-        there += f"; {missing} tiles are missing yet"
+        there += f"; {missing} tiles are missing yet" if missing > 1 else "; a tile is missing yet"
     print(there)
 
 

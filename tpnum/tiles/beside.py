@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.ensemble.tile import Ensemble
+from tpnum.errors import InputError
 from tpnum.evaluate.joint import Account
 from tpnum.gauss.special.families import REPLICATES
 from tpnum.lower.variances import Variances
@@ -47,6 +48,17 @@ class Beside:
         errors = (error_of(kind) for kind in kinds if self.error)
         slopes = (slope_of(kind, name) for kind in kinds for name in self.wrt)
         return tuple(dict.fromkeys((*kinds, *errors, *slopes)))
+
+
+def beside_of(error: bool, names: tuple[str, ...], batch: int | None, sums: bool = False) -> Beside:
+    """What is wanted beside kernels, or ``sums`` instead of them, if it goes together."""
+    if error and (names or sums):
+        raise InputError("error: derivatives and sums have none; leave wrt and against out, or error")
+    if batch is not None and (names or sums):
+        raise InputError(
+            "batch_size: kernels of batches have no derivatives or sums here; leave it or wrt and against out"
+        )
+    return Beside(error, names)
 
 
 def error_of(kind: str) -> str:

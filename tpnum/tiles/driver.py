@@ -14,7 +14,7 @@ from tpnum.lower.variances import Variances
 from tpnum.program import Program
 from tpnum.tiles import arguments, batches
 from tpnum.tiles.backends import is_remote
-from tpnum.tiles.beside import Beside
+from tpnum.tiles.beside import beside_of
 from tpnum.tiles.elsewhere import kernel_elsewhere
 from tpnum.tiles.gradients.contracted import MORE, Against, asked_of, contracted
 from tpnum.tiles.gradients.derivatives import Derivatives, by_rules, derivatives, plan_with_slopes
@@ -186,12 +186,7 @@ def kernel(
     part = arguments.shard_of(shard)
     choice(symmetric, "symmetric", SIDES)
     small = {"diag": flag(diag, "diag"), "against": against is not None}
-    if flag(error, "error") and (wrt is not None or against is not None):
-        raise InputError("error: derivatives and sums have none; leave wrt and against out, or error")
-    if size is not None and (wrt is not None or against is not None):
-        raise InputError(
-            "batch_size: kernels of batches have no derivatives or sums here; leave it or wrt and against out"
-        )
+    beside = beside_of(flag(error, "error"), names, size, against is not None)
     if on_disk(out) or is_remote(backend, scheduler, around=not any(small.values())):
         for name, given in small.items():
             if given:
@@ -210,7 +205,7 @@ def kernel(
             most,
             number,
             size,
-            Beside(error, names),
+            beside,
             isinstance(wrt, str),
             dict(
                 tile=side,

@@ -122,9 +122,9 @@ class MachineWorker:
 
     def _again(self, tile: Tile, missed: np.ndarray) -> Iterator[tuple[Tile, dict[str, np.ndarray]]]:
         """Rows of strips with pairs so close that their series do not converge, by the general path."""
-        for begins, found in enumerate(missed.T):
-            first = tile.cols.start + begins * kernels.BLOCK
-            for begin, end in runs(found > 0):
+        for begins in np.flatnonzero(missed.any(axis=0)):
+            first = tile.cols.start + int(begins) * kernels.BLOCK
+            for begin, end in runs(missed[:, begins] > 0):
                 rows = slice(tile.rows.start + begin, tile.rows.start + end)
                 low = max(first, rows.start if tile.mirror else 0)
                 high = min(first + self.strip, tile.cols.stop)

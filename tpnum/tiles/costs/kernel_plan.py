@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tpnum.tiles.costs.tally import Tally
+    from tpnum.tiles.costs.ways_back import WayBack
     from tpnum.tiles.stores.store_plan import StorePlan
 
 
@@ -73,6 +74,8 @@ class KernelPlan:
         Where examples come in batches, their size: pairs, tiles and costs are then those of batches.
     store
         With ``out``: tiles, bytes, files and seconds of the matrix on disk, see `StorePlan`.
+    wrt, ways_back
+        With ``wrt``: the names, and for every kernel how its derivatives are found, see `WayBack`.
     measured
         The pairs of random inputs that were computed for the times, or, where a single pair takes long,
         of which some cells were.
@@ -92,6 +95,8 @@ class KernelPlan:
     cores: int | None = None
     store: StorePlan | None = None
     batch_size: int | None = None
+    wrt: tuple[str, ...] = ()
+    ways_back: tuple[WayBack, ...] = ()
 
     @property
     def inputs(self) -> int | None:
@@ -121,15 +126,22 @@ class KernelPlan:
         """Seconds for the symmetric n x n matrix, if threads do not slow each other down; None without n."""
         if self.inputs is None or self.cores is None:
             return None
-        return self.tally.seconds(self.inputs, self.cores)
+        tallies = self.tally, *(way.tally for way in self.ways_back)
+        return sum(tally.seconds(self.inputs, self.cores) for tally in tallies)
 
     @property
     def bytes(self) -> int | None:
         """Bytes of the n x n matrix, its inputs, what is made of them, and the tiles; None without n."""
         if self.inputs is None or self.cores is None:
             return None
-        given = self.inputs * (self.inputs * self.bytes_per_pair + self.bytes_per_example)
-        return given + round(self.tally.bytes(self.inputs, self.cores))
+        n, cores = self.inputs, self.cores
+        work = self.tally.bytes(n, cores)
+        if self.ways_back:  # kernels first, then derivatives, in float64
+            more = self.bytes_per_pair * len(self.wrt) / (1 + len(self.wrt))
+            wider = 0.0 if self.dtype.itemsize == 8 else 2 * more
+            back = max(way.tally.bytes(n, cores) for way in self.ways_back)
+            work = max(work - n * n * more, n * n * wider + back)
+        return n * (n * self.bytes_per_pair + self.bytes_per_example) + max(0, round(work))
 
     def __str__(self) -> str:
         """The road, the regions, and the costs: in lines."""
@@ -147,6 +159,7 @@ class KernelPlan:
             f"inputs of a tile; {_size(self.bytes_per_pair)} of results",
             f"a thread: {_size(self.bytes_per_thread)} for a tile of {height} x {width} pairs",
         ]
+        lines += [_derived(way, self.wrt) for way in self.ways_back]
         if self.seconds is not None and self.bytes is not None:
             lines.append(
                 f"{self.n} x {self.n}, symmetric, {counted(self.cores or 1, 'thread')}: "
@@ -164,6 +177,20 @@ class KernelPlan:
         if isinstance(self.shape, tuple):
             return _by(self.shape)
         return ", ".join(f"{name} {_by(shape)}" for name, shape in self.shape.items())
+
+
+def _derived(way: WayBack, names: tuple[str, ...]) -> str:
+    how = {
+        "adjoints": "compiled adjoints",
+        "backwards": "the graph's rules backwards, NumPy",
+        "forwards": "the graph's rules forwards, name by name, NumPy",
+    }
+    height, width = way.tile
+    return (
+        f"derivatives of {way.kind} by {', '.join(names)}: {how[way.road]} ({way.reason}), "
+        f"{_time(way.seconds_per_pair)} a pair; {_size(way.tally.memory.thread)} for a tile of "
+        f"{height} x {width} pairs"
+    )
 
 
 def _stored(store: StorePlan) -> list[str]:

@@ -19,11 +19,15 @@ from tpnum.nn.base import Layer
 from tpnum.program.text import line_text
 from tpnum.tiles import arguments, batches, extras
 from tpnum.tiles.backends import NAMES
+from tpnum.tiles.beside import Beside, beside_of
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.costs.kernel_plan import KernelPlan, Region, counted
 from tpnum.tiles.costs.trial import Trial
+from tpnum.tiles.costs.ways_back import Trials, WayBack
 from tpnum.tiles.data import Held
 from tpnum.tiles.fast import MachineWorker
+from tpnum.tiles.gradients.contracted import asked_of
+from tpnum.tiles.gradients.derivatives import by_rules
 from tpnum.tiles.pool import one_blas_thread, thread_count
 from tpnum.tiles.sampled import SampledWorker
 from tpnum.tiles.stores.store_plan import store_plan
@@ -56,6 +60,7 @@ def plan(
     out: Any = None,
     batch_size: int | None = None,
     backend: str = "threads",
+    wrt: str | tuple[str, ...] | None = None,
 ) -> KernelPlan:
     """How `tpnum.kernel` will compute a net's kernels, and what that costs on this machine.
 
@@ -91,6 +96,9 @@ def plan(
     backend
         "threads", "processes" or "dask": who computes a matrix on disk.  Processes, and shards, take a second
         or two before their first tile, which is measured by starting one.
+    wrt
+        Deviations to differentiate by, as in `tpnum.kernel`: ``ways_back`` says on which road that is done,
+        and seconds, bytes and what is stored are those of kernels and derivatives together.
 
     Returns
     -------
@@ -120,6 +128,8 @@ def plan(
     group = None if batch_size is None else whole(batch_size, "batch_size", 1, MOST)
     if group is not None and (size or 0) % group:
         raise InputError(f"batch_size: {group} does not divide n = {size}; give a multiple")
+    names, paths = asked_of(net, wrt, None, kinds, False)
+    beside = beside_of(False, names, group)
     given = {} if mask_constant is None else {"mask": _masked(net, shapes, mask_constant)}
     try:
         with one_blas_thread(), np.errstate(all="ignore"):
@@ -130,6 +140,7 @@ def plan(
             trial = Trial(net, every, kinds, work, pattern1)
             worker, tally = trial.tally(size if size is None else size // (group or 1))
             regions = _regions(worker, tally)
+            ways = _ways_back(trial, paths, size) if names else ()
     except TpnumError as error:
         argument, colon, rest = str(error).partition(": ")
         if argument not in ("x1", "x") or not colon:
@@ -137,7 +148,7 @@ def plan(
         raise type(error)(f"shape: {rest}") from None
     store = None
     if size is not None and out is not None:
-        store = store_plan(partial(_job, trial, group), work, size, threads or 1, out, backend)
+        store = store_plan(partial(_job, trial, group, beside), work, size, threads or 1, out, backend)
     return KernelPlan(
         kinds,
         shapes[""] if "" in shapes else shapes,
@@ -145,14 +156,26 @@ def plan(
         worker.road,
         worker.reason,
         regions,
-        trial.bytes_per_pair,
+        trial.bytes_per_pair * (1 + len(names)),
         trial.features * work.itemsize,
         tally,
         size,
         threads,
         store,
         group,
+        names,
+        ways,
     )
+
+
+def _ways_back(trial: Trial, paths: list[list[str]], n: int | None) -> tuple[WayBack, ...]:
+    by_rules(trial.plan)
+
+    def most(count: int) -> int:
+        return trial.most(count, 1 + 2 * len(paths))
+
+    assert isinstance(trial.net, Layer)
+    return Trials(trial.net, paths, trial.kinds, trial.named, most).ways(n or MOST)
 
 
 def _shapes(shape: Any) -> dict[str, tuple[int, ...]]:
@@ -195,11 +218,11 @@ def _sizes(sizes: Any, name: str) -> tuple[int, ...]:
     return made
 
 
-def _job(trial: Trial, batch: int | None, count: int) -> Job:
+def _job(trial: Trial, batch: int | None, beside: Beside, count: int) -> Job:
     """The tasks of random examples, whole batches of them where they come in batches."""
     x = trial.inputs(-(-count // (batch or 1)))
     sources: dict[str, Source] = {name: Held(array, "x") for name, array in x.items()}
-    return Job(trial.net, trial.kinds, trial.dtype, sources, None, batch=batch)
+    return Job(trial.net, trial.kinds, trial.dtype, sources, None, batch=batch, beside=beside)
 
 
 # -- regions -----------------------------------------------------------------------------------------

@@ -87,6 +87,8 @@ class Trial:
         self._inputs: tuple[int, dict[str, np.ndarray]] = (0, {})
         x = self.inputs(1)
         self.plan = plan_of(net, x, None, kinds)
+        self._line = next(iter(set(x) - set(shapes)), "")
+        """What the data line of a net is called."""
         self.variances = OneForAll()
         self.features = sum(prod(shape) for shape in shapes.values())
         entries = prod(self.plan.axes[0]) * prod(self.plan.axes[1])
@@ -108,9 +110,13 @@ class Trial:
             self._inputs = count, {name: x.astype(self.dtype) for name, x in made.items()}
         return dict(self._inputs[1])
 
-    def _most(self, count: int) -> int:
-        """As many of ``count`` examples as a trial may have, two at least."""
-        few = min(DATA / (8 * self.features), np.sqrt(RESULTS / self.bytes_per_pair))
+    def named(self, count: int) -> dict[str, np.ndarray]:
+        """Random inputs by the data lines of the plan."""
+        return {name or self._line: x for name, x in self.inputs(count).items()}
+
+    def most(self, count: int, times: int = 1) -> int:
+        """As many of ``count`` examples as a trial may have, two at least, with results so many times."""
+        few = min(DATA / (8 * self.features), np.sqrt(RESULTS / (times * self.bytes_per_pair)))
         return max(2, min(count, int(few)))
 
     def _sampled(self) -> bool:
@@ -138,7 +144,7 @@ class Trial:
         size = MOST if n is None else min(max(n, 2), MOST)
         if isinstance(self.plan, Ensemble):
             return sampled_tally(self.worker, self.plan, size)
-        count = self._most(min(size, SAMPLED if self._sampled() else 3 * cells.WIDE))
+        count = self.most(min(size, SAMPLED if self._sampled() else 3 * cells.WIDE))
         started = time.thread_time()
         worker = self.worker(count)
         made = time.thread_time() - started
@@ -153,10 +159,10 @@ class Trial:
 
     def _machine(self, n: int) -> Tally:
         """All of a symmetric matrix, as large as the time allows."""
-        count = self._most(min(128, n))
+        count = self.most(min(128, n))
         self._matrix(count)  # compiles, or loads, the kernels
         worker, before, whole = self._best(count)
-        large = int(np.clip(count * np.sqrt(SHARE / max(whole, 1e-6)), count, self._most(n)))
+        large = int(np.clip(count * np.sqrt(SHARE / max(whole, 1e-6)), count, self.most(n)))
         once, example = before, 0.0
         if large > count:
             worker, setup, whole = self._best(large)

@@ -112,33 +112,46 @@ def derivatives(
 ) -> dict[str, np.ndarray]:
     """(parameters, *shape) for every kind of the plan."""
     made = {kind: np.zeros((count, *shape)) for kind in plan.entries}
-    rows, cols = plan.profiles(x1, x2, None, variances)
-    tangents = ProfileTangents(rows, count)
-    sides = tangents, tangents if cols is rows else ProfileTangents(cols, count)
+    sides = sides_of(plan, count, x1, x2, variances)
+    tangents, rows = sides[0], sides[0].values
     if diag:
         for kind, out in made.items():
             out[...] = diagonals(plan, rows, tangents, kind)
         return {kind: out.astype(dtype, copy=False) for kind, out in made.items()}
     for kind, entries in plan.entries.items():
         if entries:
-            run(_worker(plan, kind, sides, made[kind]), n_jobs, None)
-    if rows is cols and not plan.axes[0]:
+            run(worker_of(plan, kind, sides, made[kind]), n_jobs, None)
+    if sides[1] is tangents and not plan.axes[0]:
         for kind, out in made.items():
             for whole, diagonal in zip(out, diagonals(plan, rows, tangents, kind), strict=True):
                 np.fill_diagonal(whole, diagonal)
     return {kind: out.astype(dtype, copy=False) for kind, out in made.items()}
 
 
-def _worker(plan: Plan, kind: str, sides: Sides, out: np.ndarray) -> Tiles:
+def sides_of(
+    plan: Plan,
+    count: int,
+    x1: dict[str, np.ndarray],
+    x2: dict[str, np.ndarray] | None,
+    variances: Variances,
+) -> Sides:
+    """The derivatives of the profiles of rows and of columns, one and the same without ``x2``."""
+    rows, cols = plan.profiles(x1, x2, None, variances)
+    tangents = ProfileTangents(rows, count)
+    return tangents, tangents if cols is rows else ProfileTangents(cols, count)
+
+
+def worker_of(plan: Plan, kind: str, sides: Sides, out: np.ndarray) -> Tiles:
+    """Who fills the derivatives (parameters, N1, N2, *axes) of a kind."""
     general = GeneralDerivatives(plan, kind, sides)
-    if not plan.has_axes and plan.axes == ((), ()):
-        try:
-            tape = tape_of(plan.entries[kind], *sides)
-        except Unsupported:
-            return _ByGraph(general, out)
-        profiles = sides[0].values, sides[1].values
-        return _ByTape(Adjoints(tape, profiles, profiles[0] is profiles[1] and plan.mirrored), general, out)
-    return _ByGraph(general, out)
+    if plan.has_axes or plan.axes != ((), ()):
+        return _ByGraph(general, out, "variables have index axes")
+    try:
+        tape = tape_of(plan.entries[kind], *sides)
+    except Unsupported as why:
+        return _ByGraph(general, out, str(why))
+    profiles = sides[0].values, sides[1].values
+    return _ByTape(Adjoints(tape, profiles, profiles[0] is profiles[1] and plan.mirrored), general, out)
 
 
 class GeneralDerivatives:
@@ -151,8 +164,9 @@ class GeneralDerivatives:
         self.forwards = plan.axes != ((), ())
         if not self.forwards:
             self.plan = plan = summed_windows(plan)
-        side = general_side(plan) if self.forwards else adjoint_side(plan)
-        self.tiles = squares(self.profiles[0].size, self.profiles[1].size, side, self.same and plan.mirrored)
+        self.side = general_side(plan) if self.forwards else adjoint_side(plan)
+        counts = self.profiles[0].size, self.profiles[1].size
+        self.tiles = squares(*counts, self.side, self.same and plan.mirrored)
 
     def block(self, tile: Tile, proceed: Callable[[], None]) -> np.ndarray:
         """(parameters, rows, columns, *axes) of a tile."""
@@ -206,6 +220,7 @@ class Tiles:
     grain = 1 << 6
     pairs = 1 << 30
     tiles: list[Tile]
+    size: tuple[int, int]  # rows and columns of a whole tile
     sink: ArraySink
 
     def __init__(self) -> None:
@@ -225,11 +240,12 @@ class Tiles:
 class _ByGraph(Tiles):
     """All tiles by the graph's rules."""
 
-    def __init__(self, general: GeneralDerivatives, out: np.ndarray):
+    def __init__(self, general: GeneralDerivatives, out: np.ndarray, reason: str):
         super().__init__()
+        self.road, self.reason = "forwards" if general.forwards else "backwards", reason
         self.general, self.out = general, out
         self.sink = ArraySink({general.kind: out})
-        self.tiles = general.tiles
+        self.tiles, self.size = general.tiles, (general.side, general.side)
 
     def tile(self, tile: Tile) -> None:
         blocks = self.general.block(tile, self.stop)
@@ -245,9 +261,10 @@ class _ByTape(_ByGraph):
     grain = 1 << 16
 
     def __init__(self, adjoints: Adjoints, general: GeneralDerivatives, out: np.ndarray):
-        super().__init__(general, out)
+        super().__init__(general, out, "no variable has index axes")
+        self.road = "adjoints"
         self.adjoints = adjoints
-        self.tiles = adjoints.tiles
+        self.tiles, self.size = adjoints.tiles, adjoints.size
 
     def tile(self, tile: Tile) -> None:
         self.stop()

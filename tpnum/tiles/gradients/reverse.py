@@ -52,7 +52,8 @@ class Adjoints:
         self.strip = int(np.clip(strip, machine.BLOCK, 4 * machine.BLOCK))
         per_row = max(1, len(tape.grams)) * 8
         width = max(self.strip, PANEL // (HEIGHT * per_row) // self.strip * self.strip)
-        self.tiles = panels(*sizes, HEIGHT, width, symmetric)
+        self.size = HEIGHT, width
+        self.tiles = panels(*sizes, *self.size, symmetric)
         self._local = threading.local()
 
     def spread(self, tile: Tile, out: np.ndarray) -> np.ndarray:
@@ -101,9 +102,9 @@ class Adjoints:
 
     def beyond(self, tile: Tile, missed: np.ndarray) -> Iterator[Tile]:
         """Pieces of a tile that series do not reach, rows of strips."""
-        for begins, found in enumerate(missed.T):
-            first = tile.cols.start + begins * machine.BLOCK
-            for begin, end in runs(found > 0):
+        for begins in np.flatnonzero(missed.any(axis=0)):
+            first = tile.cols.start + int(begins) * machine.BLOCK
+            for begin, end in runs(missed[:, begins] > 0):
                 rows = slice(tile.rows.start + begin, tile.rows.start + end)
                 low = max(first, rows.start if tile.mirror else 0)
                 high = min(first + self.strip, tile.cols.stop)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from tpnum.tiles.stores.targets import Target
     from tpnum.tiles.tasks import Job
 
-SMALL = 64
-"""Examples of the smallest tile that is tried."""
+SMALL, FEW = 64, 8
+"""Examples of the smallest tile that is tried, and of one with what is beside kernels."""
 LONG = 0.3
 """Seconds from which on a tile stands for the larger ones."""
 PASSES = 2 / layouts.SQUARE
@@ -92,7 +92,7 @@ def store_plan(
     if not on_disk(out):
         raise InputError('out: it must be a place on disk, as "K.zarr" or "K.npy"')
     job = job_of(2 * SMALL)
-    kinds, step = job.kinds, job.batch or 1
+    kinds, step = job.names, job.batch or 1
     target = target_of(out, kinds)
     folder = Path.cwd() if target.path is None else target.path.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -107,7 +107,8 @@ def store_plan(
     writing, bandwidth = _written(layout, folder, isinstance(target, NpyFiles))
     rows, cols = layout.grid
     tiles = rows * (rows + 1) // 2 if sides == layouts.FULL else rows * cols
-    across, diagonal = _computed(job_of, layout, step, min(PASSES, 2 / (rows + 1)))
+    few = FEW if job.beside else SMALL
+    across, diagonal = _computed(job_of, layout, step, few, min(PASSES, 2 / (rows + 1)))
     own = rows if sides == layouts.FULL else 0
     share = own / tiles
     filled = n * n / (rows * layout.height * cols * layout.width)  # the last tiles are smaller
@@ -134,10 +135,10 @@ def _started(job: Job, target: Target, folder: Path) -> float:
     portable(job, target)
     sides = layouts.FULL if job.plan().mirrored else layouts.WHOLE
     step = job.batch or 1
-    few = layouts.cut(job.kinds, job.shape(), job.dtype, 1, step, sides, step)
+    few = layouts.cut(job.names, job.shape(), job.dtype, 1, step, sides, step)
     with tempfile.TemporaryDirectory(prefix=".tpnum-", dir=folder) as place:
         name = "K.npy" if isinstance(target, NpyFiles) else "K.zarr"
-        small = target_of(str(Path(place, name)), job.kinds)
+        small = target_of(str(Path(place, name)), job.names)
         small.create(few, {})
         return float(in_a_fresh_process(_timed, job, small, few))
 
@@ -147,9 +148,11 @@ def _timed(job: Job, target: Target, layout: Layout) -> float:
     return time.process_time()
 
 
-def _computed(job_of: Callable[[int], Job], layout: Layout, step: int, passes: float) -> tuple[float, float]:
+def _computed(
+    job_of: Callable[[int], Job], layout: Layout, step: int, few: int, passes: float
+) -> tuple[float, float]:
     """Seconds of a tile off the diagonal and of one on it, of a smaller one where that takes long."""
-    side = min(-(-SMALL // step) * step, layout.height)
+    side = min(-(-few // step) * step, layout.height)
     while True:
         job = job_of(2 * side)
         top, right = slice(0, side), slice(side, 2 * side)
