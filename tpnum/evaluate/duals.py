@@ -11,7 +11,7 @@ from tpnum.errors import LimitError
 from tpnum.evaluate.chain import CLOSE, ratio
 from tpnum.evaluate.partials import Gaussians, Partials, partials, stretch
 from tpnum.gauss.moments import profile as moments
-from tpnum.gauss.prepared import SCALING, has_family
+from tpnum.gauss.prepared import SCALING, alone, has_family
 from tpnum.gauss.rules import check_growth
 from tpnum.law import graph
 
@@ -134,7 +134,9 @@ def stretched(values: ProfileValues, node: graph.Expect1, moving: Moving) -> np.
         if h.closed is None and not has_family(h):  # the moment alone: a series is for pairs
             flat = np.ascontiguousarray(q).ravel()
             check_growth(h, flat, 1)
-            return moments(h, flat).first.reshape(q.shape)
+            integral = alone(h, "first")
+            made = None if integral is None else integral(flat)
+            return (moments(h, flat).first if made is None else made).reshape(q.shape)
         return values.along(replace(node, key=("tangent", h, *node.key), fn=h, what="first"), node.axes)
 
     def known(what: str) -> np.ndarray:

@@ -106,7 +106,8 @@ def spanned_series(f: Function, q: np.ndarray) -> Series | None:
     unit, lost = _rows(f, q, spans, number, False), max(one.unresolved for one in spans)
     made = Series(q, _profile(f, q, groups), spans[0].degrees, unit, steep, lost, smooth=True)
     enough = made.enough or made.degrees
-    return replace(made, degrees=min(made.degrees, *(k for k in COARSE if k >= enough)))
+    fewer = min(made.degrees, *(k for k in COARSE if k >= enough))
+    return replace(made, degrees=fewer, more=made.degrees)
 
 
 def _powers(f: Function, q: np.ndarray) -> dict[int, np.ndarray]:

@@ -34,6 +34,7 @@ class Series:
     ``unit`` makes a_k/sqrt(E f^2); ``steep`` the coefficients of f' over sqrt(E f'^2), None where f has no
     jumps and they follow from those of f.  ``smooth``: both are functions of the variance, and cheap.
     ``unresolved`` is the largest part of f that its table could not resolve, relative to f nearby.
+    ``more`` is how many degrees ``unit`` makes, where that is more than serve pairs.
     """
 
     q: np.ndarray
@@ -43,6 +44,7 @@ class Series:
     steep: Rows | None = None
     unresolved: float = 0.0
     smooth: bool = False
+    more: int = 0
 
     @classmethod
     def of(
@@ -57,6 +59,11 @@ class Series:
         steep = None if slope is None else held(relative(slope, columns[4]))
         unit = held(value / np.sqrt(np.where(columns[1] > 0, columns[1], 1.0))[:, None])
         return cls(q, Profile(*columns), value.shape[1], unit, steep, unresolved)
+
+    @property
+    def most(self) -> int:
+        """How many degrees there are."""
+        return max(self.more, self.degrees)
 
     @property
     def every(self) -> range:
@@ -106,14 +113,18 @@ class Series:
         """
         if not self.smooth:
             return self.tail[rows].max(axis=0), self.slope_tail[rows].max(axis=0)
+        tail, slope_tail = self.tails(self.probes(rows))
+        return 2.0 * tail.max(axis=0), 2.0 * slope_tail.max(axis=0)
+
+    def probes(self, rows: np.ndarray) -> np.ndarray:
+        """The few among some rows whose tails stand for those of all, where these would have to be made."""
         some = np.sort(self.q[rows])
         some = some[np.searchsorted(some, 0.0, "right") :]
-        if some.size > PROBES:
-            at = np.searchsorted(some, np.geomspace(some[0], some[-1], PROBES))
-            order = rows[np.argsort(self.q[rows], kind="stable")][-some.size :]
-            rows = order[np.unique(np.append(np.minimum(at, some.size - 1), some.size - 1))]
-        tail, slope_tail = self.tails(rows)
-        return 2.0 * tail.max(axis=0), 2.0 * slope_tail.max(axis=0)
+        if not self.smooth or some.size <= PROBES:
+            return rows
+        at = np.searchsorted(some, np.geomspace(some[0], some[-1], PROBES))
+        order = rows[np.argsort(self.q[rows], kind="stable")][-some.size :]
+        return order[np.unique(np.append(np.minimum(at, some.size - 1), some.size - 1))]
 
     def tails(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The tails of some rows."""

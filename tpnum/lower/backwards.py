@@ -338,8 +338,7 @@ class Backwards(Selection):
         first, second = known.first.general, known.second.general
         parity = parity_of(first, second)
         terms, least, *sides = curves_of(first, second, parity)
-        rows, cols = (np.concatenate(side, axis=1) for side in sides)
-        number = self.tables.append(rows.shape[1] // 2, parity, terms, least, (rows, cols))
+        number = self.tables.append(sides[0].shape[1] // 2, parity, terms, least, (sides[0], sides[1]))
         self.series.append((grid, (self._index(call, grid, 0), self._index(call, grid, 1))))
         p = rules.number(*(inverse(root) for root in known.roots))
         value = bars["value"] if "value" in bars else self.value_of("zero", grid=grid)

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tpnum.gauss.truncated import tails
+from tpnum.gauss.truncated import LADDER, tails
 from tpnum.lower.numbers import inverse
 
 if TYPE_CHECKING:
@@ -130,12 +130,14 @@ class CurveTables:
 
     def add(self, first: Prepared, second: Prepared, parity: int) -> int:
         """The number of a new pair of functions."""
-        terms, least, rows, cols = curves_of(first, second, parity)
+        found = curves_of(first, second, parity)
+        count = found.rows.shape[1] // 2
         start, at = sum(part[0].shape[1] for part in self.parts), len(self.terms)
-        self.terms += terms
-        self.least += least
-        self.entries.append((start, rows[0].shape[1], parity, at, len(terms)))
-        self.parts.append((*rows, *cols))
+        self.terms += found.terms
+        self.least += found.least
+        self.entries.append((start, count, parity, at, len(found.terms)))
+        sides = found.rows, found.cols
+        self.parts.append(tuple(part for side in sides for part in (side[:, :count], side[:, count:])))
         return len(self.entries) - 1
 
     def arrays(self, counts: tuple[int, int]) -> tuple[np.ndarray, ...]:
@@ -152,40 +154,58 @@ class CurveTables:
         )
 
 
-def curves_of(
-    first: Prepared, second: Prepared, parity: int
-) -> tuple[list[int], list[float], list[np.ndarray], list[np.ndarray]]:
-    """How many terms serve which 1 - |rho| at least, and a and g of all rows, b and h of all columns."""
+class Curves(NamedTuple):
+    """How many terms serve which 1 - |rho| at least, and (rows, 2 terms) coefficients of f and of q f''."""
+
+    terms: list[int]
+    least: list[float]
+    rows: np.ndarray
+    cols: np.ndarray
+
+
+def curves_of(first: Prepared, second: Prepared, parity: int) -> Curves:
+    """The series of a pair of functions, of as many terms as its rows and columns take."""
     assert first.series is not None
     assert second.series is not None
-    ladder = min(first.series.ladder, second.series.ladder, key=len)
-    degrees = min(first.series.degrees, second.series.degrees)
-    sides = [_coefficients(p, degrees) for p in (first, second)]
-    worst = np.sqrt(np.prod([_tail(coefs, ladder) for coefs, _ in sides], axis=0))
+    degrees = min(first.series.most, second.series.most)
+    ladder = np.array([k for k in LADDER if k <= degrees])
+    worst = np.sqrt(np.prod([_tail(p, degrees, ladder) for p in (first, second)], axis=0))
     rho = np.minimum((REACH / np.maximum(worst, 1e-300)) ** (1.0 / ladder), 1.0)
-    kept = slice(0 if parity >= 0 else 1, degrees, 2 if parity else 1)
-    rows, cols = (
-        [part[:, kept][p.where] for part in side] for side, p in zip(sides, (first, second), strict=True)
-    )
-    terms = np.minimum(-(-ladder // 2) if parity else ladder, rows[0].shape[1])
-    return terms.tolist(), (1.0 - rho).tolist(), rows, cols
+    enough = int(np.argmax(rho == 1.0)) + 1 if rho[-1] == 1.0 else ladder.size
+    kept = range(0 if parity >= 0 else 1, int(ladder[enough - 1]), 2 if parity else 1)
+    terms = np.minimum(-(-ladder // 2) if parity else ladder, len(kept))[:enough]
+    rows = _coefficients(first, kept)
+    cols = rows if second is first else _coefficients(second, kept)
+    return Curves(terms.tolist(), (1.0 - rho[:enough]).tolist(), rows, cols)
 
 
-def _coefficients(p: Prepared, degrees: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of f and of q f'', for distinct rows."""
+def _roots(p: Prepared) -> np.ndarray:
+    """Of E f^2, of distinct rows."""
     assert p.series is not None
-    second = np.zeros(len(p.series.value))
+    second = np.zeros(p.series.q.size)
     second[p.where] = p.second
-    value = p.series.value * np.sqrt(second)[:, None]
-    k = np.arange(2, value.shape[1])
-    bent = np.zeros_like(value)
-    bent[:, :-2] = value[:, 2:] * np.sqrt(k * (k - 1.0))
-    return value[:, :degrees], bent[:, :degrees]
+    return np.sqrt(second)
 
 
-def _tail(coefs: np.ndarray, ladder: np.ndarray) -> np.ndarray:
+def _coefficients(p: Prepared, kept: range) -> np.ndarray:
+    """Of f and of q f'', for all rows."""
+    assert p.series is not None
+    count, step = len(kept), kept.step
+    known = range(kept.start, min(kept.stop + 2, p.series.most), step)
+    value = p.series.unit(np.arange(p.series.q.size), known) * _roots(p)[:, None]
+    made = np.zeros((len(value), 2 * count))
+    made[:, :count] = value[:, :count]
+    k = np.array(known)[2 // step :]
+    made[:, count : count + k.size] = value[:, 2 // step :] * np.sqrt(k * (k - 1.0))
+    return made[p.where]
+
+
+def _tail(p: Prepared, degrees: int, ladder: np.ndarray) -> np.ndarray:
     """Of sum k^2 a_k^2, the largest share of any row from each degree of the ladder on."""
-    squares: np.ndarray = (coefs * np.arange(coefs.shape[1])) ** 2
+    assert p.series is not None
+    rows = p.series.probes(np.arange(p.series.q.size))
+    squares = (p.series.unit(rows, range(degrees)) * np.arange(degrees)) ** 2
     total = squares.sum(axis=1)
     share = squares / np.where(total > 0, total, 1.0)[:, None]
-    return tails(share, ladder, np.where(total > 0, 1.0, 0.0), FLOOR).max(axis=0)
+    made: np.ndarray = tails(share, ladder, np.where(total > 0, 1.0, 0.0), FLOOR).max(axis=0)
+    return made if rows.size == p.series.q.size else 2.0 * made

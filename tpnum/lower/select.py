@@ -30,9 +30,11 @@ class Selection(RectifiedValues):
         del self.relus  # it refers to this: profile passes are not to wait for the garbage collector
 
     @property
-    def tangents(self) -> bool:
-        """Whether relus take tangent kernels along."""
-        return any(one.op == "first" or (one.op == "relu" and one.reads[1] >= 0) for one in self.code)
+    def wide(self) -> bool:
+        """Whether relus take tangent kernels along or go back: all lanes of a cell (`_views.lanes`)."""
+        return any(
+            one.op in ("first", "bent") or (one.op == "relu" and one.reads[1] >= 0) for one in self.code
+        )
 
     def _run(self) -> None:
         depth = self._depths()

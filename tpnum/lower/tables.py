@@ -69,6 +69,11 @@ class SeriesTables:
         self.sides.append((first, second, kept))
         return len(self.entries) - 1
 
+    @property
+    def complete(self) -> bool:
+        """Whether all series serve every correlation."""
+        return all(min(self.least[at : at + many]) <= 0.0 for *_, at, many in self.entries)
+
     def unit(self, number: int, side: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(rows, terms) coefficients of a series at one side, of all rows or of some."""
         if number in self.parts:

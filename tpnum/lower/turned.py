@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,6 +76,12 @@ class TurnedLayout(Layout):
             for source, weight in (pull(link, cell) if link else {(0, 0): 1.0}).items():
                 found.setdefault(source, {})[place] = weight
         return found
+
+
+@lru_cache(maxsize=16)
+def turned(schedule: Schedule) -> list[TurnedLayout]:
+    """The levels of a schedule laid out, those that are compiled: the same for all data."""
+    return [TurnedLayout(level, schedule.buffers) for level in schedule.levels if isinstance(level, Level)]
 
 
 class BackwardsProgram(Program):

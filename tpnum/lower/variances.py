@@ -65,7 +65,7 @@ class Variances:
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def part(
-        self, whole: ProfileValues, rows: slice, kind: type[ProfileValues] = ProfileValues
+        self, whole: ProfileValues, rows: slice | np.ndarray, kind: type[ProfileValues] = ProfileValues
     ) -> ProfileValues:
         """The profile pass of some examples; what it needs of variances is that part of the whole's."""
         data = {name: x[rows] for name, x in whole.data.items()}
@@ -98,7 +98,7 @@ class Variances:
         """(N, *axes in the order of a grid), and where pairs of positions were missed by their series."""
         dtype, both = np.dtype(np.float64), (profile, profile)
         programs = [program(one, schedule, both, dtype, NARROW) for one in layouts]
-        if any(one.selection.tangents for one in programs if isinstance(one, Program)):
+        if any(one.selection.wide for one in programs if isinstance(one, Program)):
             programs = [program(one, schedule, both, dtype, lanes(dtype)) for one in layouts]
         across, size = programs[0].lanes, profile.size
         # lanes that nobody reads: one vector, and none where there are no instructions

@@ -90,8 +90,7 @@ def _planned(
     budget: int = BUDGET,
     padding: str = "",
 ) -> tuple[tuple[Program, Program], Plan | Ensemble]:
-    plans = _plans if _is_hashable(net) else _plans.__wrapped__
-    return plans(net, tuple(tuple(one.items()) for one in shapes), kinds, budget, padding)
+    return kept(_plans, net)(net, tuple(tuple(one.items()) for one in shapes), kinds, budget, padding)
 
 
 @lru_cache(maxsize=32)
@@ -111,12 +110,13 @@ def _plans(
         return (first, second), Ensemble((first, second), kinds, str(why))
 
 
-def _is_hashable(net: Layer | Program) -> bool:
+def kept(made: Any, net: Layer | Program) -> Any:
+    """A function of a net and more that keeps what it made, or without that where a net has no hash."""
     try:
         hash(net)
     except TypeError:
-        return False
-    return True
+        return made.__wrapped__
+    return made
 
 
 def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ...], padding: str) -> Program:

@@ -10,14 +10,18 @@ import numpy as np
 from tpnum.evaluate.plan import Entry
 from tpnum.evaluate.returns import Gathered
 from tpnum.kernels._arrays import aligned
+from tpnum.law import graph
 from tpnum.lower.blocks import runs
 from tpnum.lower.channels import Asked
+from tpnum.lower.layout import Layout
 from tpnum.lower.numbers import axes_of, inverse
-from tpnum.lower.regions import lanes, program
+from tpnum.lower.program import Program
+from tpnum.lower.regions import lanes
 from tpnum.lower.schedule import Level
-from tpnum.lower.turned import BackwardsProgram, TurnedLayout
+from tpnum.lower.turned import BackwardsProgram, turned
 from tpnum.lower.unsupported import Unsupported
-from tpnum.tiles.cells import BUFFERS, CellWorker, block_of, part_of, place_of
+from tpnum.lower.variances import NARROW
+from tpnum.tiles.cells import BUFFERS, CellWorker, Piece, block_of, part_of, place_of
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.sinks import ArraySink
 
@@ -27,12 +31,10 @@ if TYPE_CHECKING:
     from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.evaluate.profile_adjoints import ProfileAdjoints
-    from tpnum.law import graph
     from tpnum.law.moving import Moving
     from tpnum.lower.blocks import BlockProgram
     from tpnum.lower.channels import Channel
     from tpnum.lower.layout import Places
-    from tpnum.lower.program import Program
     from tpnum.lower.variances import Variances
 
 
@@ -40,7 +42,7 @@ class CellAdjoints(CellWorker):
     """Weighted sums over tiles: the regions that others read forwards, then all of them forwards and back.
 
     ``apart`` says that an example and itself are left to somebody else, as asked for with ``alone`` they are
-    where series do not reach them.
+    where series do not reach them; ``own`` that these are all that have weights.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class CellAdjoints(CellWorker):
         moving: Moving,
         count: int,
         alone: bool = False,
+        own: bool = False,
     ):
         self.moving, self.count, self.apart = moving, count, False
         (self.kind,) = plan.entries
@@ -58,16 +61,24 @@ class CellAdjoints(CellWorker):
             plan, profiles, ArraySink({self.kind: np.empty(0)}), np.dtype(np.float64), None, variances
         )
         levels = self.schedule.levels
-        compiled = [level for level in levels if isinstance(level, Level)]
-        if len(compiled) < len(levels):
+        if not all(isinstance(level, Level) for level in levels):
             raise Unsupported("some regions are not compiled")
         outputs = {id(node) for node in self.schedule.outputs.values()}
         self._last = [all(id(root.node) in outputs for root in level.stored) for level in levels]
-        self._ways = [TurnedLayout(level, self.schedule.buffers) for level in compiled]
-        one = slice(0, 1)
-        back = self._back((self._part(0, one), self._part(1, one)))
-        self.apart = alone and any(found.selection.series for found in back)
-        self.lanes = min(self.lanes, lanes(self.work, back, self.lanes))
+        self._ways = turned(self.schedule)
+        far = [variances.part(profile, self._farthest(profile)) for profile in profiles]
+        probe = self._compiled(far[0], far[0] if self.symmetric else far[1])
+        self.apart = alone and not all(found.selection.tables.complete for found in probe)
+        self.lanes = min(self.lanes, lanes(self.work, probe, self.lanes))
+        if own and not any(found.selection.wide for found in probe):
+            self.lanes = NARROW
+
+    def _farthest(self, profile: ProfileValues) -> np.ndarray:
+        """The examples with the largest variances before the functions, where series take most terms."""
+        nodes = graph.schedule(list(self.schedule.outputs.values()))
+        variances = {v.key: v for node in nodes if isinstance(node, graph.Dual) for v in node.call.vars}
+        found = [int(profile(v).reshape(profile.size, -1).max(axis=1).argmax()) for v in variances.values()]
+        return np.unique([0, *found])
 
     def _back(self, profiles: tuple[ProfileValues, ProfileValues]) -> list[BackwardsProgram]:
         """From the last region to the first."""
@@ -78,13 +89,16 @@ class CellAdjoints(CellWorker):
         return found[::-1]
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
-        both = self._part(0, rows), self._part(1, cols)
+        return [*self._compiled(self._part(0, rows), self._part(1, cols))]
+
+    def _compiled(self, *both: ProfileValues) -> list[Program]:
+        """From the regions that others read forwards to the way back through the first."""
         forwards = [
-            program(layout, self.schedule, both, dtype, self.lanes)
+            Program(layout, self.schedule, both, self.work, self.lanes)
             for layout, last in zip(self.layouts, self._last, strict=True)
-            if not last
+            if not last and isinstance(layout, Layout)
         ]
-        return [*forwards, *self._back(both)]
+        return [*forwards, *self._back((both[0], both[1]))]
 
     def contract(
         self, tile: Tile, weights: np.ndarray
@@ -101,7 +115,7 @@ class CellAdjoints(CellWorker):
         value = 0.0
         missed = np.zeros(block, np.int64)
         left: list[Tile] = []
-        for strip, rows, place in self.pieces(tile, block):
+        for strip, rows, place in self._weighted(tile, block, weights):
             places, size = self._places(programs, rows[1] - rows[0])
             buffers = np.zeros(size + 1)
             again = True
@@ -127,6 +141,13 @@ class CellAdjoints(CellWorker):
                 value += float(entry.weight * (view * weights[place_of(entry, rows, strip)]).sum())
             sums.take(buffers, places, rows, strip)
         return (np.asarray(value), *sums.results(self.profiles, self.count), left)
+
+    def _weighted(self, tile: Tile, block: int, weights: np.ndarray) -> Iterator[Piece]:
+        """The pieces of a tile, of their rows those that have weights."""
+        for strip, (low, high), (k, (first, _), own) in self.pieces(tile, block):
+            wanted = weights[low:high, strip].any(axis=tuple(range(1, weights.ndim)))
+            for begin, end in runs(wanted):
+                yield Piece(strip, (low + begin, low + end), (k, (first + begin, first + end), own))
 
     def _entries(self) -> Iterator[tuple[Entry, graph.Pair]]:
         """The entries of the kernel, and the nodes whose buffers they are in."""
@@ -166,7 +187,9 @@ class Squares:
         whole = (None,) * len(pair.tied)
         plan = replace(self.plan, entries={"variance": (Entry(1.0, pair, whole, ()),)})
         try:
-            cells = CellAdjoints(plan, (values, values), self.variances, self.moving, adjoints.params.size)
+            cells = CellAdjoints(
+                plan, (values, values), self.variances, self.moving, adjoints.params.size, own=True
+            )  # fmt: skip
         except Unsupported:
             return False
         names = [name for name, _ in node.axes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import changed, paths_of
 from tpnum.tiles.gradients.reverse import Adjoints
 from tpnum.tiles.grid import Tile, adjoint_side, general_side, squares
+from tpnum.tiles.inputs import kept
 from tpnum.tiles.pool import run
 from tpnum.tiles.sinks import ArraySink, put
 
@@ -86,14 +88,28 @@ def plan_with_slopes(
 
     ``inputs`` are the arrays of rows and of columns by data line and known scalar.
     """
+    masked = "mask" in inputs[0]
+    shapes = [next(x.shape[1:] for name, x in one.items() if name not in SCALARS) for one in inputs]
+    groups = tuple(map(tuple, paths))
+    return kept(_planned, net)(net, groups, tuple(shapes), kinds, more, masked)  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=16)
+def _planned(
+    net: Any,
+    paths: tuple[tuple[str, ...], ...],
+    shapes: tuple[tuple[int, ...], ...],
+    kinds: tuple[str, ...],
+    more: int,
+    masked: bool,
+) -> Plan:
+    """As `plan_with_slopes`, which depends on nothing else."""
 
     def carried(path: str, value: float) -> float:
         slopes = (*(1.0 if path in group else 0.0 for group in paths), *[0.0] * more)
         return Jet(value, slopes) if any(slopes) else value
 
     jets = changed(net, carried)
-    masked = "mask" in inputs[0]
-    shapes = [next(x.shape[1:] for name, x in one.items() if name not in SCALARS) for one in inputs]
     first = nn.program(jets, shapes[0], masked=masked)
     second = first if shapes[0] == shapes[1] else nn.program(jets, shapes[1], masked=masked)
     return make_plan((first, second), kinds).unrolled
