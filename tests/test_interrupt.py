@@ -91,7 +91,7 @@ def test_ctrl_c(case: str) -> None:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "go\n", process.stderr and process.stderr.read()
-            time.sleep(0.7)
+            time.sleep(0.4)
             before = burnt(process.pid)
             process.send_signal(signal.SIGINT)
             last, end = before, time.monotonic() + 60

@@ -60,7 +60,10 @@ def _nets() -> Calls:
     pixels = np.random.default_rng(1).standard_normal((2, 4, 2))
     shallow = nn.serial(nn.Conv(1, (2,)), nn.Relu(), nn.Conv(1, (2,)))  # float32 within its pairs too
     conv = nn.serial(nn.Conv(1, (2,)), nn.Tanh(), shallow)
-    for made, dtype in ((shallow, "float32"), (conv, "float32"), (conv, "float64")):
+    whole = nn.serial(shallow, nn.Flatten())  # blocks of the matrix itself, where no positions are left
+    for made, dtype in (
+        (shallow, "float32"), (conv, "float32"), (conv, "float64"), (whole, "float32"), (whole, "float64"),
+    ):  # fmt: skip
         yield partial(tp.kernel, made, pixels, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
 
 
