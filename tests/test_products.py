@@ -165,8 +165,11 @@ def test_only_the_columns_of_the_pivots_are_computed(monkeypatch: pytest.MonkeyP
         fill(job, tile, *others)
 
     def among(columns: _Columns, chosen: np.ndarray) -> np.ndarray:
-        looked.append(len(chosen) * (len(chosen) + 1) // 2)
-        return between(columns, chosen)
+        before = len(seen)
+        made = between(columns, chosen)
+        looked.append(sum(seen[before:]))
+        del seen[before:]
+        return made
 
     looked: list[int] = []
     monkeypatch.setattr(Job, "fill", noted)
@@ -176,6 +179,53 @@ def test_only_the_columns_of_the_pivots_are_computed(monkeypatch: pytest.MonkeyP
     assert sum(seen) == f.computed * 1500 == 20 * 1500
     assert sum(looked) < sum(seen) / 4
     assert f.error <= 1.5 * plain(tp.kernel(NET, x), 20)
+
+
+def _padded() -> tuple[nn.Layer, np.ndarray, dict[str, Any]]:
+    conv = nn.Conv(4, (3,), padding="SAME", b_std=0.3)
+    x = np.random.default_rng(5).standard_normal((14, 5, 2))
+    for k in range(0, 14, 3):
+        x[k, 1 + k % 4 :] = 7.0
+    return nn.serial(conv, nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1)), x, {"mask_constant": 7.0}
+
+
+def _graphs() -> tuple[nn.Layer, np.ndarray, dict[str, Any]]:
+    rng = np.random.default_rng(6)
+    passed = nn.serial(nn.Dense(4, b_std=0.3), nn.Relu(), nn.Aggregate(), nn.GlobalAvgPool(), nn.Dense(1))
+    graphs = rng.integers(0, 2, (14, 5, 5)).astype(float) + np.eye(5)
+    return passed, rng.standard_normal((14, 5, 2)), {"pattern1": graphs}
+
+
+@pytest.mark.parametrize("case", [_padded, _graphs])
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+def test_padding_and_graphs_go_along(case: Any, get: str) -> None:
+    net, x, options = case()
+    k = tp.kernel(net, x, get=get, **options)
+    vectors = np.random.default_rng(7).standard_normal((14, 2))
+    op = tp.operator(net, x, get=get, tile=4, **options)
+    np.testing.assert_allclose(op @ vectors, k @ vectors, rtol=1e-11)
+    other = {"pattern2": options["pattern1"][:6]} if "pattern1" in options else {}
+    across = tp.operator(net, x, x[:6], get=get, tile=4, **options, **other)
+    np.testing.assert_allclose(across.T @ vectors, k[:, :6].T @ vectors, rtol=1e-11)
+    some = tp.factor(net, x, 5, get=get, **options)
+    np.testing.assert_allclose((some.columns @ some.columns.T)[some.pivots], k[some.pivots], rtol=1e-9)
+    np.testing.assert_allclose(some.trace, np.trace(k), rtol=1e-12)
+    np.testing.assert_allclose(some.error, np.trace(k - some.columns @ some.columns.T), rtol=1e-7)
+
+
+def test_batches_go_along() -> None:
+    net = nn.serial(nn.Dense(4), nn.BatchNorm(), nn.Relu(), nn.Dense(1))
+    k = tp.kernel(net, X[:24], batch_size=4)
+    op = tp.operator(net, X[:24], tile=8, batch_size=4)
+    np.testing.assert_allclose(op @ np.eye(24), k, rtol=1e-6)
+    with pytest.raises(InputError, match="batch_size"):
+        tp.operator(net, X[:23], batch_size=4)
+
+
+def test_nothing_is_left_of_nothing() -> None:
+    empty = tp.factor(nn.Dense(1), np.zeros((4, 3)), 2)
+    assert (empty.rank, empty.trace, empty.error) == (0, 0.0, 0.0)
+    assert repr(empty) == "<Factor of rank 0: 0 of the trace is left>"
 
 
 def test_nystrom_of_given_examples() -> None:

@@ -21,7 +21,7 @@ import tpnum as tp
 from tpnum import nn
 from tpnum.errors import InputError, StoreError
 from tpnum.tiles import data
-from tpnum.tiles.backends import in_a_fresh_process
+from tpnum.tiles.backends import in_fresh_processes
 from tpnum.tiles.stores import runs
 from tpnum.tiles.stores.receipts import Receipts
 
@@ -622,4 +622,4 @@ def test_progress_is_silent_off_a_terminal(x: np.ndarray, capsys: pytest.Capture
 def test_what_workers_map_is_no_leak() -> None:
     """Loky replaces a worker that grows by 300 MB, with a warning; pages of outputs that it wrote count."""
     loky = "__import__('joblib.externals.loky.process_executor', fromlist=['_'])"
-    assert in_a_fresh_process(eval, f"{loky}._USE_PSUTIL") is False
+    assert in_fresh_processes(eval, [(f"{loky}._USE_PSUTIL",)]) == [False]

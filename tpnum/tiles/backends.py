@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import signal
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tpnum.arguments import shown
@@ -42,7 +43,7 @@ from tpnum.errors import InputError
 from tpnum.tiles.pool import thread_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class Lost(Exception):
@@ -126,12 +127,16 @@ def _begin() -> None:
     process_executor._USE_PSUTIL = False
 
 
-def in_a_fresh_process(call: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a call in a worker as those of `Processes`, started for it alone."""
+def in_fresh_processes(call: Callable[..., Any], each: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The results of calls in workers as those of `Processes`, all started at once, one for each."""
     from joblib.externals.loky import ProcessPoolExecutor
 
-    with ProcessPoolExecutor(1, env=ONE_THREAD, initializer=_begin) as pool:
-        return pool.submit(call, *arguments).result()
+    with ExitStack() as stack:
+        pools = [ProcessPoolExecutor(1, env=ONE_THREAD, initializer=_begin) for _ in each]
+        for pool in pools:
+            stack.enter_context(pool)
+        begun = [pool.submit(call, *arguments) for pool, arguments in zip(pools, each, strict=True)]
+        return [one.result() for one in begun]
 
 
 class Custom:

@@ -77,9 +77,10 @@ def job_on(
     tile: int | None = None,
     batch: int | None = None,
     *accuracy: Any,
+    name: str = "x1",
 ) -> Job:
     """The job of these inputs, by batches if that is asked; ``accuracy`` is rtol, budget and seed."""
-    first, second = all_sources(net, *inputs)
+    first, second = all_sources(net, *inputs, name=name)
     if batch is not None:
         net = batches.program_of(net, first, batch)
         batches.rows_of(tile, batch)

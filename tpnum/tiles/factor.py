@@ -21,6 +21,7 @@ from tpnum.tiles.products import job_of
 if TYPE_CHECKING:
     from tpnum.nn.base import Layer
     from tpnum.program import Program
+    from tpnum.tiles.data import Source
     from tpnum.tiles.tasks import Job
 
 PASS = 1 << 30
@@ -56,7 +57,8 @@ class Factor:
         return len(self.pivots)
 
     def __repr__(self) -> str:
-        return f"<Factor of rank {self.rank}: {self.error / self.trace:.2g} of the trace is left>"
+        left = self.error / self.trace if self.trace else 0.0
+        return f"<Factor of rank {self.rank}: {left:.2g} of the trace is left>"
 
 
 def factor(
@@ -69,6 +71,8 @@ def factor(
     rtol: float = 0.0,
     dtype: Any = None,
     n_jobs: int | None = None,
+    mask_constant: float | None = None,
+    pattern1: Any = None,
 ) -> Factor:
     """A low-rank factor of the kernel matrix of ``x``, by pivoted partial Cholesky or by Nystrom.
 
@@ -79,7 +83,7 @@ def factor(
 
     Parameters
     ----------
-    net, x, dtype, n_jobs
+    net, x, dtype, n_jobs, mask_constant, pattern1
         As in `tpnum.kernel`.
     rank
         The most columns of the factor.
@@ -102,7 +106,7 @@ def factor(
     """
     threads = thread_count(jobs_of(n_jobs))
     least = number(rtol, "rtol", low=0, below=1)
-    job = job_of(net, x, None, get, dtype, name="x")
+    job = job_of(net, (x, None, mask_constant, pattern1, None), get, dtype, name="x")
     shape = job.shape()
     if len(shape) != 2:
         raise InputError(
@@ -116,7 +120,9 @@ def factor(
     size = most if rank is None else min(whole(rank, "rank", 1), most)
     require_memory(float(count) * size * job.dtype.itemsize, f"rank: a factor of {count} x {size}")
     data = {name: source.read(slice(0, count)) for name, source in job.first.items()}
-    diagonal = np.array(kernel(net, _inputs(data), get=job.kinds[0], diag=True, dtype=job.dtype), np.float64)
+    given_too: dict[str, Any] = {"mask_constant": mask_constant, "pattern1": pattern1}
+    own = kernel(net, x, get=job.kinds[0], diag=True, dtype=job.dtype, **given_too)
+    diagonal = np.array(own, np.float64)
     trace, columns = float(diagonal.sum()), _Columns(job, data, threads)
     try:
         with one_blas_thread():
@@ -166,11 +172,12 @@ class _Columns:
 
     def between(self, chosen: np.ndarray) -> np.ndarray:
         """K[chosen][:, chosen]."""
-        some = _inputs({name: x[chosen] for name, x in self.data.items()})
-        made: np.ndarray = kernel(
-            self.job.net, some, get=self.job.kinds[0], dtype=self.job.dtype, backend="threads", n_jobs=1
-        )
-        return made
+        some: dict[str, Source] = {name: Held(x[chosen], "x") for name, x in self.data.items()}
+        job, every = replace(self.job, first=some, second=None, token=uuid.uuid4().hex), slice(0, len(chosen))
+        try:
+            return job.compute(Tile(every, every, False))[self.job.kinds[0]]
+        finally:
+            job.forget()
 
     def compute(self, chosen: np.ndarray, out: np.ndarray) -> None:
         """K[chosen] into ``out``."""
@@ -184,8 +191,3 @@ class _Columns:
             cols = slice(left, min(left + self.strip, self.count))
             self.job.fill(Tile(rows, cols, False), {kind: out[:, cols]}, self.threads)
         self.computed += len(chosen)
-
-
-def _inputs(data: dict[str, np.ndarray]) -> Any:
-    """As `tpnum.kernel` takes them."""
-    return data[""] if list(data) == [""] else data

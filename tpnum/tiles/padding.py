@@ -85,13 +85,19 @@ def batched(sources: Sources, size: int) -> Sources:
 
 
 def all_sources(
-    net: Layer | Program, x1: Any, x2: Any, mask_constant: Any, pattern1: Any, pattern2: Any
+    net: Layer | Program,
+    x1: Any,
+    x2: Any,
+    mask_constant: Any,
+    pattern1: Any,
+    pattern2: Any,
+    name: str = "x1",
 ) -> tuple[Sources, Sources | None]:
-    """The inputs of `tpnum.kernel` as sources: see `tpnum.tiles.inputs.inputs_of`."""
+    """The inputs of `tpnum.kernel` as sources: see `tpnum.tiles.inputs.inputs_of`; ``name`` is that of x1."""
     scalars = [line.name for line in net.lines if isinstance(line, Known)] if isinstance(net, Program) else ()
     if mask_constant is not None:
         extras.check_masked(not isinstance(net, Program), x1, x2)
-    first, second = by_line(x1, x2, source_of, scalars=scalars)
+    first, second = by_line(x1, x2, source_of, name, scalars)
     sides = [side for side in (first, second) if side is not None]
     if mask_constant is not None:
         constant = extras.constant_of(mask_constant)

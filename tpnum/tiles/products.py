@@ -15,11 +15,11 @@ from tpnum.errors import InputError
 from tpnum.evaluate.joint import accuracy
 from tpnum.tiles import arguments
 from tpnum.tiles.backends import Threads
-from tpnum.tiles.data import checked, source_of
+from tpnum.tiles.data import checked
+from tpnum.tiles.elsewhere import job_on
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.scheduling import execute
 from tpnum.tiles.stores import layout
-from tpnum.tiles.tasks import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tpnum.program import Program
     from tpnum.tiles.grid import Tile
     from tpnum.tiles.stores.stored import StoredMatrix
+    from tpnum.tiles.tasks import Job
 
 
 class StoredOperator(LinearOperator):  # type: ignore[misc]
@@ -71,7 +72,7 @@ class KernelOperator(LinearOperator):  # type: ignore[misc]
         own = job.second is None and job.plan().mirrored
         sides = layout.FULL if own else layout.WHOLE
         self._job, self._n_jobs, self._symmetric = job, n_jobs, own
-        self._layout = layout.cut(job.kinds, shape, job.dtype, job.pairs(), tile, sides)
+        self._layout = layout.cut(job.kinds, shape, job.dtype, job.pairs(), tile, sides, job.batch or 1)
         weakref.finalize(self, job.forget)
         super().__init__(job.dtype, shape)
 
@@ -127,20 +128,21 @@ def each_tile(job: Job, tiles: Sequence[Tile], call: Callable[[Tile], None], n_j
 
 def job_of(
     net: Layer | Program,
-    x1: Any,
-    x2: Any,
+    inputs: tuple[Any, Any, Any, Any, Any],
     get: Any,
     dtype: Any,
+    tile: int | None = None,
+    batch: int | None = None,
     rtol: float | None = None,
     budget: int | None = None,
     name: str = "x1",
 ) -> Job:
-    """The job of one kind, its inputs looked through."""
+    """The job of one kind, its inputs (x1, x2, mask_constant, pattern1, pattern2) looked through."""
     kinds = arguments.kinds_of(get)
     if len(kinds) != 1:
         raise InputError(f'get: {shown(get)} is more than one kernel; give "nngp" or "ntk"')
-    sources = arguments.by_line(x1, x2, source_of, name)
-    job = Job(net, kinds, arguments.dtype_of(dtype), *sources, *accuracy(rtol, budget))
+    asked = accuracy(rtol, budget)
+    job = job_on(net, kinds, arguments.dtype_of(dtype), inputs, tile, batch, *asked, name=name)
     for side in (job.first, job.second or {}):
         for source in side.values():
             for _ in checked(source):
@@ -159,6 +161,10 @@ def operator(
     tile: int | None = None,
     rtol: float | None = None,
     budget: int | None = None,
+    mask_constant: float | None = None,
+    pattern1: Any = None,
+    pattern2: Any = None,
+    batch_size: int | None = None,
 ) -> KernelOperator:
     """The kernel matrix of a net as a `scipy.sparse.linalg.LinearOperator` that is never stored.
 
@@ -167,7 +173,7 @@ def operator(
 
     Parameters
     ----------
-    net, x1, x2, dtype, n_jobs, tile, rtol, budget
+    net, x1, x2, dtype, n_jobs, tile, rtol, budget, mask_constant, pattern1, pattern2, batch_size
         As in `tpnum.kernel`; memory maps and Zarr arrays are read by slices.
     get
         "nngp" or "ntk".
@@ -186,4 +192,6 @@ def operator(
     """
     side = None if tile is None else whole(tile, "tile", 1)
     jobs = jobs_of(n_jobs)
-    return KernelOperator(job_of(net, x1, x2, get, dtype, rtol, budget), side, jobs)
+    batch = None if batch_size is None else whole(batch_size, "batch_size", 1)
+    inputs = x1, x2, mask_constant, pattern1, pattern2
+    return KernelOperator(job_of(net, inputs, get, dtype, side, batch, rtol, budget), side, jobs)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.errors import InputError, StoreError
-from tpnum.tiles.backends import in_a_fresh_process
+from tpnum.tiles.backends import in_fresh_processes
 from tpnum.tiles.costs.stopwatch import least, seconds
 from tpnum.tiles.grid import Tile
+from tpnum.tiles.pool import thread_count
 from tpnum.tiles.stores import layout as layouts
 from tpnum.tiles.stores.npy_files import NpyFiles
 from tpnum.tiles.stores.runs import portable, work_apart
@@ -51,7 +52,8 @@ class StorePlan:
     bandwidth
         Bytes a second that the file system at ``out`` takes to the medium (measured with fsync, one writer).
     start_seconds
-        Processor seconds of a worker that is a process, or of a shard, before its first task; 0 for threads.
+        Processor seconds of a worker that is a process, or of a shard, before its first task, measured by as
+        many at once as this machine has processors for; 0 for threads.
     """
 
     n: int
@@ -92,7 +94,7 @@ def store_plan(
     if not on_disk(out):
         raise InputError('out: it must be a place on disk, as "K.zarr" or "K.npy"')
     job = job_of(2 * SMALL)
-    kinds, step = job.names, job.batch or 1
+    kinds, step, processes = job.names, job.batch or 1, backend == "processes"
     target = target_of(out, kinds)
     folder = Path.cwd() if target.path is None else target.path.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -101,7 +103,7 @@ def store_plan(
         sides = layouts.FULL if job.plan().mirrored else layouts.WHOLE
         shape = (n, n, *job.shape()[2:])
         layout = layouts.cut(kinds, shape, dtype, job.pairs(), None, sides, step)
-        start = _started(job, target, folder) if backend == "processes" else 0.0
+        start = _started(job, target, folder, min(cores, thread_count(None))) if processes else 0.0
     finally:
         job.forget()
     writing, bandwidth = _written(layout, folder, isinstance(target, NpyFiles))
@@ -130,17 +132,21 @@ def store_plan(
     )
 
 
-def _started(job: Job, target: Target, folder: Path) -> float:
-    """Processor seconds of a fresh process until it has done a small task."""
+def _started(job: Job, target: Target, folder: Path, count: int) -> float:
+    """Processor seconds of a fresh process until it has done a small task, beside others that do the same.
+
+    Together they take longer than alone: they share caches, and what one core has for two threads.
+    """
     portable(job, target)
     sides = layouts.FULL if job.plan().mirrored else layouts.WHOLE
     step = job.batch or 1
     few = layouts.cut(job.names, job.shape(), job.dtype, 1, step, sides, step)
     with tempfile.TemporaryDirectory(prefix=".tpnum-", dir=folder) as place:
-        name = "K.npy" if isinstance(target, NpyFiles) else "K.zarr"
-        small = target_of(str(Path(place, name)), job.names)
-        small.create(few, {})
-        return float(in_a_fresh_process(_timed, job, small, few))
+        ending = ".npy" if isinstance(target, NpyFiles) else ".zarr"
+        small = [target_of(str(Path(place, f"{k}{ending}")), job.names) for k in range(count)]
+        for one in small:
+            one.create(few, {})
+        return float(np.mean(in_fresh_processes(_timed, [(job, one, few) for one in small])))
 
 
 def _timed(job: Job, target: Target, layout: Layout) -> float:
