@@ -273,6 +273,30 @@ def test_pairs_that_series_do_not_reach(monkeypatch):
         close(np.asarray(one), np.asarray(two), 1e-9)
 
 
+@pytest.mark.parametrize(("size", "apart"), [(1.0, False), (30.0, True)])
+def test_an_example_and_itself_where_series_reach(size, apart, monkeypatch):
+    """It is a pair like others if they do for the largest variances, and comes from elsewhere if not."""
+    from tpnum.tiles.gradients import cells, contracted
+
+    net = nn.serial(nn.Conv(4, (2,), b_std=0.1), nn.Tanh(), nn.GlobalAvgPool(), nn.Dense(1))
+    x = np.concatenate([T, size * T[:1]])
+    weights, names, made = RNG.standard_normal((4, 4)), ("x1", "W_std", "b_std"), []
+    compiled = cells.CellAdjoints
+
+    def noted(*given, **more):
+        made.append(compiled(*given, **more))
+        return made[-1]
+
+    monkeypatch.setattr(contracted, "CellAdjoints", noted)
+    value, found = tp.kernel(net, x, get="ntk", wrt=names, against=weights)
+    assert [one.apart for one in made] == [apart]
+    monkeypatch.setattr(contracted, "CellAdjoints", refused)
+    right, expected = tp.kernel(net, x, get="ntk", wrt=names, against=weights)
+    close(value, right, 1e-11)
+    for one, two in zip(found, expected, strict=True):
+        close(np.asarray(one), np.asarray(two), 1e-9)
+
+
 def refused(*given):
     raise Unsupported("for comparison")
 

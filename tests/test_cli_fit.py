@@ -156,7 +156,15 @@ def test_equal_targets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     Path("data.csv").write_text(table(["a", "b", "y"], A, B, [3.5] * 40))
     assert main(FIT) == 0
     assert main(["predict", "model", "new.csv"]) == 0
-    assert [float(row["y"]) for row in rows_of(capsys.readouterr().out.split("model\n")[-1])] == [3.5, 3.5]
+    said = capsys.readouterr().out
+    assert "'y' is 3.5 in every row: nothing else was learned" in said
+    assert [float(row["y"]) for row in rows_of(said.split("model\n")[-1])] == [3.5, 3.5]
+
+
+def test_one_row(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data.csv").write_text("a,y\n1,2\n")
+    assert main([*FIT, "--noise", "0.1"]) == 0
+    assert "learned from one row: none is left to tell how well it predicts" in capsys.readouterr().out
 
 
 DATA = {

@@ -70,6 +70,12 @@ NETS = {a.op: (dense(a), X if a.op in ("Relu", "Erf", "Tanh") else X[2:]) for a 
         ),
         IMAGES,
     ),
+    "averaged": (
+        nn.serial(
+            nn.Conv(4, (2,), b_std=0.2), nn.Relu(), nn.AvgPool((2,)), nn.Flatten(), nn.Dense(1),
+        ),
+        IMAGES[:, 0],
+    ),
     "recurrent": (nn.serial(nn.SimpleRnn(8, W_std=1.1, U_std=0.9, b_std=0.2)), IMAGES[:, 0]),
 }  # fmt: skip
 

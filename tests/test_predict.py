@@ -540,6 +540,10 @@ BAD = {
     "time": (lambda: predict.gradient_flow(NET, X, Y).predict(X_NEW, -1.0), "t is -1.0"),
     "step": (lambda: predict.gradient_descent(NET, X, Y, lr=0.01).predict(X_NEW, 1.5), "step is 1.5"),
     "one fold": (lambda: predict.Posterior.init(K, Y, 0.1).k_fold(1), "folds is 1"),
+    "a fold for each": (
+        lambda: predict.Posterior.init(K, Y, 0.1).k_fold(np.arange(12) % 3),
+        "folds is .* array",
+    ),
     "all in one": (lambda: predict.Posterior.init(K, Y, 0.1).k_fold([range(12)]), "folds|one fold holds"),
     "twice": (lambda: predict.Posterior.init(K, Y, 0.1).k_fold([[0, 1], [1]]), "an example is in two folds"),
     "beyond": (lambda: predict.Posterior.init(K, Y, 0.1).k_fold([[0, 12]]), "numbered from 0 to 11"),

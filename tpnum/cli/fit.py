@@ -81,8 +81,15 @@ def _order(label: str) -> tuple[float, str]:
 
 
 def _regression(model: Regression, target: Column, y: np.ndarray) -> list[str]:
-    if len(y) < 2 or target.categories is not None:
+    if target.categories is not None:
         return []
+    if len(y) < 2:
+        return ["learned from one row: none is left to tell how well it predicts; give more rows"]
+    if np.ptp(y) == 0.0:
+        return [
+            f"{target.name!r} is {target.mean:.6g} in every row: nothing else was learned, and intervals say "
+            "little; give rows that differ in it"
+        ]
     found = model.leave_one_out()
     error = np.sqrt(np.mean((found.mean - y) ** 2))
     inside = np.mean(np.abs(found.mean - y) <= 1.959964 * np.sqrt(found.variance))

@@ -10,49 +10,12 @@ from __future__ import annotations
 import math
 
 from tpnum.kernels._jit import kernel
-from tpnum.kernels.series import horner, needed
+from tpnum.kernels.series import horner, needed, polynomial
 
-SCRATCH = 8
+SCRATCH = 6
 """Strips that `partials` works in."""
-CELL = 11
+CELL = 9
 """Strips that `curved` works in."""
-
-
-@kernel
-def _horner(x, s0, s1, s2, a, b, j, terms):
-    """S = sum_k a_k b_kj x^k, S' and S''/2."""
-    n = x.size
-    for m in range(n):
-        s0[m] = 0.0
-        s1[m] = 0.0
-        s2[m] = 0.0
-    k = terms
-    while k & 3:
-        k -= 1
-        a0, b0 = a[k], b[k, j : j + n]
-        for m in range(n):
-            z = x[m]
-            s2[m] = s2[m] * z + s1[m]
-            s1[m] = s1[m] * z + s0[m]
-            s0[m] = s0[m] * z + a0 * b0[m]
-    while k > 0:
-        k -= 4
-        a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
-        b0, b1, b2, b3 = b[k, j : j + n], b[k + 1, j : j + n], b[k + 2, j : j + n], b[k + 3, j : j + n]
-        for m in range(n):
-            z, p, q, r = x[m], s0[m], s1[m], s2[m]
-            r = r * z + q
-            q = q * z + p
-            p = p * z + a3 * b3[m]
-            r = r * z + q
-            q = q * z + p
-            p = p * z + a2 * b2[m]
-            r = r * z + q
-            q = q * z + p
-            p = p * z + a1 * b1[m]
-            s2[m] = r * z + q
-            s1[m] = q * z + p
-            s0[m] = p * z + a0 * b0[m]
 
 
 @kernel
@@ -73,14 +36,13 @@ def partials(rho, number, curves, rp, cp, p, i, j, work, out):
     used = needed(closest, terms, least, at, many)
     if used < 0:
         return 1
-    x = work[7, :n]
+    x, s0 = work[0, :n], work[1, :n]
     for k in range(n):
         x[k] = rho[k] if parity == 0 else rho[k] * rho[k]
     a, g = row_coefs[i, start : start + count], row_bends[i, start : start + count]
     b, h = col_coefs[start : start + count], col_bends[start : start + count]
-    s0, s1, s2 = work[0, :n], work[1, :n], work[2, :n]
-    u0, u1, w0, w1 = work[3, :n], work[4, :n], work[5, :n], work[6, :n]
-    _horner(x, s0, s1, s2, a, b, j, used)
+    u0, u1, w0, w1 = work[2, :n], work[3, :n], work[4, :n], work[5, :n]
+    polynomial(x, s0, g, h, j, used)
     horner(x, u0, u1, g, b, j, used)
     horner(x, w0, w1, a, h, j, used)
     r, s = rp[p, i], cp[p, j : j + n]
@@ -88,7 +50,7 @@ def partials(rho, number, curves, rp, cp, p, i, j, work, out):
     if parity == 0:
         for k in range(n):
             t = r * s[k]
-            by_c[k] = (t * t) * (2.0 * s2[k])
+            by_c[k] = (t * t) * s0[k]
             first[k] = u0[k]
             second[k] = w0[k]
             first_slope[k] = t * u1[k]
@@ -96,7 +58,7 @@ def partials(rho, number, curves, rp, cp, p, i, j, work, out):
     elif parity > 0:
         for k in range(n):
             t = r * s[k]
-            by_c[k] = (t * t) * (2.0 * s1[k] + 8.0 * (x[k] * s2[k]))
+            by_c[k] = (t * t) * s0[k]
             first[k] = u0[k]
             second[k] = w0[k]
             first_slope[k] = t * (2.0 * rho[k] * u1[k])
@@ -104,7 +66,7 @@ def partials(rho, number, curves, rp, cp, p, i, j, work, out):
     else:
         for k in range(n):
             t = r * s[k]
-            by_c[k] = (t * t) * (rho[k] * (6.0 * s1[k] + 8.0 * (x[k] * s2[k])))
+            by_c[k] = (t * t) * (rho[k] * s0[k])
             first[k] = rho[k] * u0[k]
             second[k] = rho[k] * w0[k]
             first_slope[k] = t * (u0[k] + 2.0 * (x[k] * u1[k]))
@@ -131,39 +93,37 @@ def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
         work[0, :n] = 0.0
         work[1, :n] = 0.0
         return 1
-    first, second, x = work[0, :n], work[1, :n], work[2, :n]
-    u0, u1, w0, w1 = work[3, :n], work[4, :n], work[5, :n], work[6, :n]
-    s0, s1, s2, rho = work[7, :n], work[8, :n], work[9, :n], work[10, :n]
+    first, second, x, rho = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
+    u0, u1, w0, w1, s0 = work[4, :n], work[5, :n], work[6, :n], work[7, :n], work[8, :n]
     for k in range(n):
         rho[k] = math.copysign(1.0 - abs(e[k]), e[k])
         x[k] = rho[k] if parity == 0 else rho[k] * rho[k]
     values, bends = alpha[i, :count], alpha[i, count : 2 * count]
     others, turns = beta[:count], beta[count : 2 * count]
-    horner(x, u0, u1, bends, others, 0, used)
-    horner(x, w0, w1, values, turns, 0, used)
-    for k in range(n):
-        odd = rho[k] if parity < 0 else 1.0
-        first[k] = a[k] * (odd * u0[k])
-        second[k] = a[k] * (odd * w0[k])
     if b.size == 0:
+        polynomial(x, u0, bends, others, 0, used)
+        polynomial(x, w0, values, turns, 0, used)
         for k in range(n):
+            odd = rho[k] if parity < 0 else 1.0
+            first[k] = a[k] * (odd * u0[k])
+            second[k] = a[k] * (odd * w0[k])
             a[k] *= steep[k]
         return 0
-    _horner(x, s0, s1, s2, values, others, 0, used)
+    horner(x, u0, u1, bends, others, 0, used)
+    horner(x, w0, w1, values, turns, 0, used)
+    polynomial(x, s0, bends, turns, 0, used)
     r, s = rp[0, i], cp[0]
     for k in range(n):
         t = r * s[k]
-        z = x[k]
+        odd = rho[k] if parity < 0 else 1.0
         if parity == 0:
-            by_c, by_first, by_second = 2.0 * s2[k], u1[k], w1[k]
+            by_first, by_second = u1[k], w1[k]
         elif parity > 0:
-            by_c = 2.0 * s1[k] + 8.0 * (z * s2[k])
             by_first, by_second = 2.0 * rho[k] * u1[k], 2.0 * rho[k] * w1[k]
         else:
-            by_c = rho[k] * (6.0 * s1[k] + 8.0 * (z * s2[k]))
-            by_first, by_second = u0[k] + 2.0 * (z * u1[k]), w0[k] + 2.0 * (z * w1[k])
+            by_first, by_second = u0[k] + 2.0 * (x[k] * u1[k]), w0[k] + 2.0 * (x[k] * w1[k])
         bar = t * b[k]
-        first[k] += bar * by_first
-        second[k] += bar * by_second
-        a[k] = a[k] * steep[k] + (t * bar) * by_c
+        first[k] = a[k] * (odd * u0[k]) + bar * by_first
+        second[k] = a[k] * (odd * w0[k]) + bar * by_second
+        a[k] = a[k] * steep[k] + (t * bar) * (odd * s0[k])
     return 0

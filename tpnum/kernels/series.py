@@ -26,6 +26,7 @@ import numpy as np
 from tpnum.kernels._elementary import half, rounding
 from tpnum.kernels._jit import full_width, kernel
 from tpnum.kernels._strip import in_place, near_piece
+from tpnum.kernels._views import get_first, get_read, get_second, put_first, put_second
 
 NONE, EVEN, ODD = 0, 1, -1
 """Parities: coefficient k belongs to h_k, h_{2k}, h_{2k+1}."""
@@ -55,43 +56,82 @@ def needed(closest, terms, least, at, limits):
 def horner(x, p, d, a, b, j, terms):
     """p = sum_k a_k b_kj x^k and its derivative d; eight terms a pass keep p and d in registers."""
     full_width()
-    n = x.size
+    n, across, flat = x.size, b.shape[1], b.reshape(b.size)
     zero = x.dtype.type(0)
-    for m in range(x.size):
-        p[m] = zero
-        d[m] = zero
+    for m in range(n):
+        put_first(p, m, zero)
+        put_second(d, m, zero)
     k = terms
     while k & 7:
         k -= 1
-        a0, b0 = a[k], b[k, j : j + n]
+        a0, b0 = get_read(a, k), k * across + j
         for m in range(n):
-            q = p[m]
-            d[m] = d[m] * x[m] + q
-            p[m] = q * x[m] + a0 * b0[m]
+            z, q = get_read(x, m), get_first(p, m)
+            put_second(d, m, get_second(d, m) * z + q)
+            put_first(p, m, q * z + a0 * get_read(flat, b0 + m))
     while k > 0:
         k -= 8
-        a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
-        a4, a5, a6, a7 = a[k + 4], a[k + 5], a[k + 6], a[k + 7]
-        b0, b1, b2, b3 = b[k, j : j + n], b[k + 1, j : j + n], b[k + 2, j : j + n], b[k + 3, j : j + n]
-        b4, b5, b6, b7 = b[k + 4, j : j + n], b[k + 5, j : j + n], b[k + 6, j : j + n], b[k + 7, j : j + n]
+        a0, a1, a2, a3 = get_read(a, k), get_read(a, k + 1), get_read(a, k + 2), get_read(a, k + 3)
+        a4, a5, a6, a7 = get_read(a, k + 4), get_read(a, k + 5), get_read(a, k + 6), get_read(a, k + 7)
+        b0 = k * across + j
+        b1, b2, b3 = b0 + across, b0 + 2 * across, b0 + 3 * across
+        b4 = b0 + 4 * across
+        b5, b6, b7 = b4 + across, b4 + 2 * across, b4 + 3 * across
         for m in range(n):
-            z, q, s = x[m], p[m], d[m]
+            z, q, s = get_read(x, m), get_first(p, m), get_second(d, m)
             s = s * z + q
-            q = q * z + a7 * b7[m]
+            q = q * z + a7 * get_read(flat, b7 + m)
             s = s * z + q
-            q = q * z + a6 * b6[m]
+            q = q * z + a6 * get_read(flat, b6 + m)
             s = s * z + q
-            q = q * z + a5 * b5[m]
+            q = q * z + a5 * get_read(flat, b5 + m)
             s = s * z + q
-            q = q * z + a4 * b4[m]
+            q = q * z + a4 * get_read(flat, b4 + m)
             s = s * z + q
-            q = q * z + a3 * b3[m]
+            q = q * z + a3 * get_read(flat, b3 + m)
             s = s * z + q
-            q = q * z + a2 * b2[m]
+            q = q * z + a2 * get_read(flat, b2 + m)
             s = s * z + q
-            q = q * z + a1 * b1[m]
-            d[m] = s * z + q
-            p[m] = q * z + a0 * b0[m]
+            q = q * z + a1 * get_read(flat, b1 + m)
+            s = s * z + q
+            q = q * z + a0 * get_read(flat, b0 + m)
+            put_second(d, m, s)
+            put_first(p, m, q)
+
+
+@kernel
+def polynomial(x, p, a, b, j, terms):
+    """p = sum_k a_k b_kj x^k alone."""
+    full_width()
+    n, across, flat = x.size, b.shape[1], b.reshape(b.size)
+    zero = x.dtype.type(0)
+    for m in range(n):
+        put_first(p, m, zero)
+    k = terms
+    while k & 7:
+        k -= 1
+        a0, b0 = get_read(a, k), k * across + j
+        for m in range(n):
+            put_first(p, m, get_first(p, m) * get_read(x, m) + a0 * get_read(flat, b0 + m))
+    while k > 0:
+        k -= 8
+        a0, a1, a2, a3 = get_read(a, k), get_read(a, k + 1), get_read(a, k + 2), get_read(a, k + 3)
+        a4, a5, a6, a7 = get_read(a, k + 4), get_read(a, k + 5), get_read(a, k + 6), get_read(a, k + 7)
+        b0 = k * across + j
+        b1, b2, b3 = b0 + across, b0 + 2 * across, b0 + 3 * across
+        b4 = b0 + 4 * across
+        b5, b6, b7 = b4 + across, b4 + 2 * across, b4 + 3 * across
+        for m in range(n):
+            z, q = get_read(x, m), get_first(p, m)
+            q = q * z + a7 * get_read(flat, b7 + m)
+            q = q * z + a6 * get_read(flat, b6 + m)
+            q = q * z + a5 * get_read(flat, b5 + m)
+            q = q * z + a4 * get_read(flat, b4 + m)
+            q = q * z + a3 * get_read(flat, b3 + m)
+            q = q * z + a2 * get_read(flat, b2 + m)
+            q = q * z + a1 * get_read(flat, b1 + m)
+            q = q * z + a0 * get_read(flat, b0 + m)
+            put_first(p, m, q)
 
 
 @kernel

@@ -90,6 +90,8 @@ class Stencils:
                 return replace(node, tied=tied, parts=parts, norms=None) if len(parts) == len(sums) else None
             case graph.Mapped(row_map=rows, col_map=cols) if rows is not None and cols is not None:
                 if axis in dict(rows.out):
+                    if len(rows.out) == 1:  # no window: a mean over one, whose positions are summed
+                        return None
                     norms = node.operand.norms
                     if norms is not None:
                         norms = _seconds(norms[0], rows, lines[0]), _seconds(norms[1], cols, lines[1])

@@ -108,9 +108,9 @@ def folds_of(folds: Any, size: int) -> list[np.ndarray]:
     """Disjoint sets of example numbers from a number of folds, or from a list of arrays of numbers."""
     if not _several(folds):
         return list(np.array_split(np.arange(size), whole(folds, "folds", 2, size)))
-    if not isinstance(folds, (list, tuple, np.ndarray)):
+    if not isinstance(folds, (list, tuple, np.ndarray)) or not all(map(_several, folds)):
         raise InputError(
-            f"folds is {shown(folds)}: give a number of folds, or one array of examples for each"
+            f"folds is {shown(folds)}: give a number of folds, or for each an array of its examples"
         )
     made = [finite_array(part, "folds", 1) for part in folds]
     given = np.concatenate(made) if made else np.empty(0)

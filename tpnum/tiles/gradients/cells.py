@@ -67,7 +67,7 @@ class CellAdjoints(CellWorker):
         self._last = [all(id(root.node) in outputs for root in level.stored) for level in levels]
         self._ways = turned(self.schedule)
         far = [variances.part(profile, self._farthest(profile)) for profile in profiles]
-        probe = self._compiled(far[0], far[0] if self.symmetric else far[1])
+        probe = self._compiled((far[0], far[0] if self.symmetric else far[1]))
         self.apart = alone and not all(found.selection.tables.complete for found in probe)
         self.lanes = min(self.lanes, lanes(self.work, probe, self.lanes))
         if own and not any(found.selection.wide for found in probe):
@@ -89,16 +89,16 @@ class CellAdjoints(CellWorker):
         return found[::-1]
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
-        return [*self._compiled(self._part(0, rows), self._part(1, cols))]
+        return [*self._compiled((self._part(0, rows), self._part(1, cols)))]
 
-    def _compiled(self, *both: ProfileValues) -> list[Program]:
+    def _compiled(self, both: tuple[ProfileValues, ProfileValues]) -> list[Program]:
         """From the regions that others read forwards to the way back through the first."""
         forwards = [
             Program(layout, self.schedule, both, self.work, self.lanes)
             for layout, last in zip(self.layouts, self._last, strict=True)
             if not last and isinstance(layout, Layout)
         ]
-        return [*forwards, *self._back((both[0], both[1]))]
+        return [*forwards, *self._back(both)]
 
     def contract(
         self, tile: Tile, weights: np.ndarray
@@ -146,7 +146,7 @@ class CellAdjoints(CellWorker):
         """The pieces of a tile, of their rows those that have weights."""
         for strip, (low, high), (k, (first, _), own) in self.pieces(tile, block):
             wanted = weights[low:high, strip].any(axis=tuple(range(1, weights.ndim)))
-            for begin, end in runs(wanted):
+            for begin, end in runs(np.asarray(wanted)):
                 yield Piece(strip, (low + begin, low + end), (k, (first + begin, first + end), own))
 
     def _entries(self) -> Iterator[tuple[Entry, graph.Pair]]:

@@ -74,9 +74,10 @@ class Against:
                     "against: a vector is for the columns of a kernel of x1 and x2; give x2, or a matrix"
                 )
         elif given.shape != shape:
+            more = ", or a vector over its columns" if len(shape) == 2 else ""
             raise InputError(
                 f"against: its shape is {given.shape}, but the kernel's is {shape}; "
-                "give a matrix of that shape, or a vector over its columns"
+                f"give a matrix of that shape{more}"
             )
         return cls(given, symmetric and mirrored, symmetric and len(shape) == 2)
 

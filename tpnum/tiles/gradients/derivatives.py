@@ -91,7 +91,7 @@ def plan_with_slopes(
     masked = "mask" in inputs[0]
     shapes = [next(x.shape[1:] for name, x in one.items() if name not in SCALARS) for one in inputs]
     groups = tuple(map(tuple, paths))
-    return kept(_planned, net)(net, groups, tuple(shapes), kinds, more, masked)  # type: ignore[no-any-return]
+    return kept(_planned, net)(net, groups, tuple(shapes), kinds, more, masked)
 
 
 @lru_cache(maxsize=16)
