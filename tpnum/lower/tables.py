@@ -69,6 +69,11 @@ class SeriesTables:
         self.sides.append((first, second, kept))
         return len(self.entries) - 1
 
+    def width(self, number: int) -> int:
+        """How many coefficients of a series an example has."""
+        given = self.parts.get(number)
+        return self.entries[number][1] if given is None else given[0].shape[1]
+
     def unit(self, number: int, side: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(rows, terms) coefficients of a series at one side, of all rows or of some."""
         if number in self.parts:

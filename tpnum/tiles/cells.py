@@ -40,6 +40,8 @@ ISLANDS = 256 << 20
 """The most of them, where whole blocks go from region to region."""
 WIDE = 64
 """Column examples of a tile, as many as rows if these are fewer, but at least a strip."""
+SHARES = 8
+"""Tiles along a side of a large matrix, or more: they are shared by all processors."""
 GRAIN = 1 << 28
 """Cells of all pairs of a tile."""
 TASK = 1 << 32
@@ -124,8 +126,7 @@ class CellWorker:
         laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))
         entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
         fit = np.log2(max(1.0, min(GRAIN / cells, OUTPUT / (8 * entries))))
-        wide = min(WIDE, 1 << int(fit / 2)) if WIDE * laid <= LAID else self.lanes
-        self.width = tile or max(wide, self.lanes)
+        self.width = tile or max(self._wide(fit, laid), self.lanes)
         self.slab = tile or self._together(laid)
         self.ready_most = int(np.clip(LAID / max(1.0, self.slab * laid), 1, READY))
         deep = fit - np.log2(self.width)  # rows of a tile share what is laid out of its columns
@@ -138,6 +139,16 @@ class CellWorker:
         """When a tile is computed: back and forth along the slabs, whose numbers are laid out from before."""
         rows, cols = (piece.start // self.slab for piece in (tile.rows, tile.cols))
         return cols, -rows if cols % 2 else rows
+
+    def _wide(self, fit: float, laid: float) -> int:
+        """How many columns a tile has: more of a large matrix, where they are cheap."""
+        if WIDE * laid > LAID:
+            return self.lanes
+        wide = min(WIDE, 1 << int(fit / 2))
+        most = min(LAID / (2 * laid), self.profiles[1].size // SHARES, 1 << int(fit / 2))
+        while 2 * wide <= most:
+            wide *= 2
+        return wide
 
     def _together(self, laid: float) -> int:
         """How many examples are prepared together: whole tiles, as large as their bytes allow."""
