@@ -50,10 +50,12 @@ OUTPUT = 16 << 20
 """Bytes of a tile's outputs: those of many positions are allocated again without new pages."""
 PARTS = 48 << 20
 """Bytes of profile passes that are kept."""
-LAID = 64 << 20
+LAID = 96 << 20
 """Bytes of numbers that are kept laid out."""
-SLAB = 16 << 20
+SLAB = 32 << 20
 """Bytes that are made for the examples that are prepared together."""
+FEW = 8
+"""Examples whose profile pass says how large that of many is."""
 MANY = 1 << 11
 """The most examples that are prepared together."""
 READY = 4
@@ -152,7 +154,8 @@ class CellWorker:
 
     def _together(self, laid: float) -> int:
         """How many examples are prepared together: whole tiles, as large as their bytes allow."""
-        most = SLAB / max(1.0, laid + self._part(0, slice(0, 1)).bytes)
+        few = min(self.profiles[0].size, FEW)
+        most = SLAB / max(1.0, laid + self._part(0, slice(0, few)).bytes / few)
         count = self.width
         while 2 * count <= min(most, MANY):
             count *= 2
