@@ -91,6 +91,7 @@ class CellWorker:
         dtype: np.dtype,
         tile: int | None,
         variances: Variances,
+        many: int | None = None,
     ):
         self.stop = Stop()
         self.variances = variances
@@ -103,8 +104,7 @@ class CellWorker:
         self.plan, self.profiles, self.sink = plan, profiles, sink
         rows, cols = profiles
         self.symmetric = rows is cols
-        nodes = [entry.node for entries in plan.entries.values() for entry in entries]
-        if not nodes:
+        if not (nodes := [entry.node for entries in plan.entries.values() for entry in entries]):
             raise Unsupported("nothing depends on both inputs")
         one = slice(0, 1)
         self.schedule, self.layouts, probe = regions(nodes, (self._part(0, one), self._part(1, one)), dtype)
@@ -114,7 +114,8 @@ class CellWorker:
         steps = sum(one.steps for one in probe)
         single = steps <= SINGLE and not any(one.subtracts for one in probe)
         self.work = dtype if single else np.dtype(np.float64)
-        self.lanes = lanes(self.work, probe, cols.size // (4 if self.symmetric else 1))
+        many = many or cols.size
+        self.lanes = lanes(self.work, probe, many // (4 if self.symmetric else 1))
         if any(isinstance(level, IslandLevel) for level in levels):
             held = 8 * buffer_places(probe, 1)[1] // probe[0].lanes
             if held * lanes(self.work) > ISLANDS:
@@ -128,7 +129,7 @@ class CellWorker:
         laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))
         entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
         fit = np.log2(max(1.0, min(GRAIN / cells, OUTPUT / (8 * entries))))
-        self.width = tile or max(self._wide(fit, laid), self.lanes)
+        self.width = tile or max(self._wide(fit, laid, many), self.lanes)
         self.slab = tile or self._together(laid)
         self.ready_most = int(np.clip(LAID / max(1.0, self.slab * laid), 1, READY))
         deep = fit - np.log2(self.width)  # rows of a tile share what is laid out of its columns
@@ -142,13 +143,13 @@ class CellWorker:
         rows, cols = (piece.start // self.slab for piece in (tile.rows, tile.cols))
         return cols, -rows if cols % 2 else rows
 
-    def _wide(self, fit: float, laid: float) -> int:
+    def _wide(self, fit: float, laid: float, many: int) -> int:
         """How many columns a tile has: more of a large matrix, where they are cheap."""
         if WIDE * laid > LAID:
             return self.lanes
-        wide = min(WIDE, 1 << int(fit / 2))
-        most = min(LAID / (2 * laid), self.profiles[1].size // SHARES, 1 << int(fit / 2))
-        while 2 * wide <= most:
+        fitting = 1 << int(fit / 2)
+        wide = min(WIDE, fitting)
+        while 2 * wide <= min(fitting, many // SHARES, LAID / (2 * laid)):
             wide *= 2
         return wide
 

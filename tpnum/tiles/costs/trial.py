@@ -19,6 +19,7 @@ import numpy as np
 
 from tpnum.ensemble.tile import Ensemble
 from tpnum.evaluate.joint import Account
+from tpnum.kernels._arrays import aligned
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockProgram
 from tpnum.lower.program import buffer_places
@@ -119,8 +120,8 @@ class Trial:
         outputs = [entry.node for found in self.plan.entries.values() for entry in found]
         return any(isinstance(node, graph.Attention) for node in graph.schedule(outputs))
 
-    def worker(self, count: int) -> Worker:
-        """The worker that the driver would choose for ``count`` examples."""
+    def worker(self, count: int, many: int | None = None) -> Worker:
+        """The worker that the driver would choose for ``count`` examples, or for ``many`` of them."""
         x = self.inputs(count)
         plan = plan_of(self.net, x, None, self.kinds)
         if isinstance(plan, Ensemble):
@@ -131,7 +132,7 @@ class Trial:
         profiles = plan.profiles(x, None, variances=self.variances)
         shape = (count, count, *plan.axes[0], *plan.axes[1])
         outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
-        return make_worker(plan, profiles, ArraySink(outs), self.dtype, None, self.variances)
+        return make_worker(plan, profiles, ArraySink(outs), self.dtype, None, self.variances, many)
 
     def tally(self, n: int | None) -> tuple[Worker, Tally]:
         """A worker of a few examples, and the costs: ``n`` is how many there will be, if that is known."""
@@ -140,7 +141,7 @@ class Trial:
             return sampled_tally(self.worker, self.plan, size)
         count = self._most(min(size, SAMPLED if self._sampled() else 3 * cells.WIDE))
         started = time.thread_time()
-        worker = self.worker(count)
+        worker = self.worker(count, n)
         made = time.thread_time() - started
         if isinstance(worker, MachineWorker):
             return worker, self._machine(size)
@@ -253,7 +254,7 @@ class Trial:
         programs = worker.ready(tile)
         rows = min(ROWS, tile.rows.stop - tile.rows.start)
         starts, numbers = buffer_places(programs, rows)
-        scratch = np.zeros(max(p.work_cells for p in programs) * worker.lanes, worker.work)
+        scratch = aligned(max(p.work_cells for p in programs) * worker.lanes, worker.work)
         buffers = np.zeros(numbers)
         missed = np.zeros(rows, np.int64)
         sizes = [weights(layout) for layout in worker.layouts]
