@@ -150,12 +150,12 @@ def test_bytes_are_those_of_a_run(name: str, dtype: str) -> None:
 
 
 def test_time_of_a_matrix_is_what_is_serial_and_what_threads_share() -> None:
-    plan = tp.plan(conv(), (4, 4, 2), n=3000, cores=1)
+    plan = tp.plan(conv(), (4, 4, 2), n=6000, cores=1)
     assert plan.seconds is not None
-    serial = plan.tally.once + plan.tally.example * 3000
+    serial = plan.tally.once + plan.tally.example * 6000
     many = dataclasses.replace(plan, cores=64).seconds
     assert many == pytest.approx(serial + (plan.seconds - serial) / 64)
-    pairs = 3000 * 3001 / 2
+    pairs = 6000 * 6001 / 2
     assert serial + 0.9 * sum(plan.tally.regions) * pairs < plan.seconds
     assert plan.seconds < 2 * serial + 1.1 * plan.seconds_per_pair * pairs, "what is prepared may be kept"
     assert dataclasses.replace(plan, n=2, cores=64).seconds == dataclasses.replace(plan, n=2).seconds

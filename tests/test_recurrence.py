@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 import tpnum as tp
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
+from tpnum.lower.program import Program
 from tpnum.program.fold import folded
 from tpnum.tiles import cells, inputs
 
@@ -120,6 +123,28 @@ def test_a_thousand_steps():
     for k, want in zip(made, short, strict=True):
         assert np.all(np.isfinite(k))
         np.testing.assert_allclose(k, want, rtol=1e-3)  # W^2/2 = 0.845 a step is forgotten
+
+
+def test_memory_of_many_steps(monkeypatch):
+    """Coefficients are made where they stay, and hardly anything is held beside them."""
+    laid, lay = [], Program._lay
+
+    def counted(program, *given):
+        made = lay(program, *given)
+        laid.append(sum(one.bytes for one in made))
+        return made
+
+    monkeypatch.setattr(Program, "_lay", counted)
+    model = net(nn.Tanh(), read="last")
+    x = np.random.default_rng(7).standard_normal((32, 300, 2))
+    tp.kernel(model, x[:, :5], get=KINDS)
+    laid.clear()
+    tracemalloc.start()
+    tp.kernel(model, x, get=KINDS, n_jobs=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(laid) == 2
+    assert peak < 1.3 * sum(laid)
 
 
 def test_code_and_graph_do_not_grow_with_the_steps():

@@ -9,6 +9,7 @@ import tpnum as tp
 from tests.oracle.roads import kernels
 from tpnum import nn
 from tpnum.errors import LimitError
+from tpnum.kernels.blocks import deliver
 from tpnum.lower.variances import Variances
 from tpnum.tiles import cells
 from tpnum.tiles.grid import Tile, blocks, panels, squares
@@ -130,3 +131,31 @@ def test_a_kernel_that_is_zero_is_put_too():
     made = tp.kernel(p, np.random.default_rng(2).standard_normal((5, 3)), get=("nngp", "ntk"), out=out)
     assert not made.ntk.any()
     assert (np.diag(made.nngp) > 0).all()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (2, 3)])
+def test_lanes_go_where_they_belong(shape, symmetric):
+    """Two entries with weights, from buffers that are wider than the matrix; nothing else is written."""
+    rng = np.random.default_rng(3)
+    size, (row, column), (height, pairs) = 40, (12, 16), (20, 24)
+    rows, cols = shape
+    cells = rng.permutation(rows * cols).reshape(shape)
+    out = np.full((size, size, *shape), np.nan)
+    square = symmetric and rows == cols
+    want = out.copy()
+    for more, weight in ((False, 0.5), (True, -2.0)):
+        source = rng.standard_normal((height, rows * cols, 32))
+        assert deliver(out, (row, column), pairs, cells, source, weight, more, square, 1e300)
+        for i in range(height):
+            for j in range(pairs):
+                r, c = row + i, column + j
+                if square and c < r:
+                    continue
+                value = weight * source[i, cells, j]
+                want[r, c] = want[r, c] + value if more else value
+                if square and c > r:
+                    want[c, r] = want[r, c].T
+    np.testing.assert_array_equal(out, want)
+    source[3, cells[0, 0], 7] = np.inf
+    assert not deliver(out, (row, column), pairs, cells, source, 1.0, False, square, 1e300)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
 from tpnum.kernels._views import get, put
+from tpnum.kernels.gram import mirror
 
 LANES = 8
 """Pairs that are written side by side: a line of the cache of what is read."""
@@ -25,6 +26,25 @@ def collect(goal, row, column, place, source, weight):
 
 
 @kernel
+def _single(out, corner, pairs, cell, source, weight, more, symmetric, most):
+    """`deliver` of one position."""
+    row, column = corner
+    bad = 0
+    for i in range(source.shape[0]):
+        goal, given = out[row + i, column : column + pairs], source[i, cell, :pairs]
+        start = max(0, row + i - column) if symmetric else 0
+        for j in range(start, pairs):
+            value = weight * given[j]
+            if more:
+                value += goal[j]
+            bad += not abs(value) <= most
+            goal[j] = value
+    if symmetric:
+        mirror(out[row : row + source.shape[0], column : column + pairs], out, row, column)
+    return bad == 0
+
+
+@kernel
 def deliver(out, corner, pairs, place, source, weight, more, symmetric, most):
     """As `collect`, into a whole matrix (N1, N2, P, Q) from a ``corner`` on; is all of it finite?
 
@@ -38,6 +58,9 @@ def deliver(out, corner, pairs, place, source, weight, more, symmetric, most):
     size, count = height * width, out.shape[1]
     goal, given, cells = out.reshape(out.size), source.reshape(source.size), place.reshape(size)
     lanes = source.shape[2]
+    if size == 1:
+        flat = out.reshape((out.shape[0], count))
+        return _single(flat, corner, pairs, get(cells, 0), source, weight, more, symmetric, most)
     bad = 0
     for i in range(source.shape[0]):
         r = row + i

@@ -236,5 +236,7 @@ class BlockProgram:
 
 def runs(mask: np.ndarray) -> list[tuple[int, int]]:
     """Where the ranges of true entries begin and end."""
+    if not mask.any():
+        return []
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from copy import copy
+from itertools import accumulate
+from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -49,6 +51,8 @@ class Laid(NamedTuple):
 
 CODE = {name: number for number, name in enumerate(kernels.OPERATIONS)}
 CODE |= {"seed": CODE["load"], "give": CODE["store"]}  # of adjoints
+ROWS = 1 << 10
+"""Examples' positions whose coefficients are made together: a cache holds them."""
 PIECE = 1 << 28
 """Numbers that are computed between two looks at whether to go on."""
 
@@ -269,25 +273,23 @@ class Program:
         constants = self.selection.numbers.constant_arrays(side, self.dtype)
         sources = self.selection.sources.values()
         data = [self._data(side, names[side], scale[side]) for names, scale in sources]
-        series = [self._series(side, k) for k in range(len(self.selection.series))]
         made = []
         for strip in strips:
             parts: list[list[np.ndarray]] = [
                 [part[:, :, strip] for part in numbers],
                 [part[strip] for part in data],
-                [part[:, strip] for part in series],
             ]
             own = constants[:, strip]
             if lanes:
                 parts = [
                     [_lanes(part, self.lanes) for part in parts[0]],
                     [_lanes(part.transpose(1, 2, 0), self.lanes) for part in parts[1]],
-                    [_lanes(part.transpose(0, 2, 1), self.lanes) for part in parts[2]],
                 ]
                 own = _lanes(own, self.lanes)
             else:
                 parts[1] = [part.transpose(1, 0, 2) for part in parts[1]]
-            flat, starts = zip(*map(_joined, parts, (self.dtype, np.float64, self.dtype)), strict=True)
+            laid = *map(_joined, parts, (self.dtype, np.float64)), self._series(side, strip, lanes)
+            flat, starts = zip(*laid, strict=True)
             made.append(
                 Laid(
                     flat,
@@ -310,14 +312,36 @@ class Program:
         x = np.pad(x, [(0, 0), *[(0, 1)] * len(names), (0, 0)])
         return x.reshape(x.shape[0], -1, x.shape[-1])
 
-    def _series(self, side: int, k: int) -> np.ndarray:
-        """(positions, N, terms) coefficients of a series."""
-        tables, (grid, indices) = self.selection.tables, self.selection.series[k]
-        axes = axes_of(grid, side)
-        index = np.empty((positions(grid, side), self.selection.profiles[side].size), np.intp)
-        padded(indices[side], axes, index, edge=True)
-        found = tables.unit(k, side, index.ravel())
-        return found.astype(self.dtype, copy=False).reshape(*index.shape, -1)
+    def _series(self, side: int, strip: slice, lanes: bool) -> tuple[np.ndarray, list[int]]:
+        """The coefficients of all series for some examples, (positions, examples, terms), and their places.
+
+        With ``lanes`` they are (positions, terms, lanes).  They are most of what is laid out: some positions
+        at a time are made where they stay.
+        """
+        tables, size = self.selection.tables, self.selection.profiles[side].size
+        width = len(range(*strip.indices(size)))
+        wide = self.lanes if lanes else width
+        asked = enumerate(self.selection.series)
+        shapes = [(positions(grid, side), tables.width(k), wide) for k, (grid, _) in asked]
+        starts = [0, *accumulate(map(prod, shapes))]
+        made = aligned(starts[-1] + 1, self.dtype)
+        for k, (count, terms, _) in enumerate(shapes):
+            grid, indices = self.selection.series[k]
+            index = np.empty((count, size), np.intp)
+            padded(indices[side], axes_of(grid, side), index, edge=True)
+            whole = made[starts[k] : starts[k + 1]].reshape(count, -1)
+            step = max(1, ROWS // width)
+            for low in range(0, count, step):
+                which = index[low : low + step, strip]
+                found = tables.unit(k, side, which.ravel()).reshape(*which.shape, terms)
+                goal = whole[low : low + step]
+                if not lanes:
+                    goal[...] = found.reshape(len(which), -1)
+                    continue
+                goal = goal.reshape(len(which), terms, wide)
+                goal[..., :width] = found.transpose(0, 2, 1)
+                goal[..., width:] = goal[..., width - 1 : width]
+        return made, starts[:-1]
 
     # -- running ---------------------------------------------------------------------------------
 

@@ -74,6 +74,11 @@ class SeriesTables:
         """Whether all series serve every correlation."""
         return all(min(self.least[at : at + many]) <= 0.0 for *_, at, many in self.entries)
 
+    def width(self, number: int) -> int:
+        """How many coefficients of a series an example has."""
+        given = self.parts.get(number)
+        return self.entries[number][1] if given is None else given[0].shape[1]
+
     def unit(self, number: int, side: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(rows, terms) coefficients of a series at one side, of all rows or of some."""
         if number in self.parts:

@@ -20,6 +20,7 @@ from tpnum.lower.regions import lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
 from tpnum.tiles.delivery import matrices, write
 from tpnum.tiles.diagonal import exact_diagonals
+from tpnum.tiles.extents import LAID, extents
 from tpnum.tiles.grid import Tile, blocks, general_side, squares
 
 if TYPE_CHECKING:
@@ -38,24 +39,12 @@ BUFFERS = 8 << 20
 """Bytes of buffers between levels per thread."""
 ISLANDS = 256 << 20
 """The most of them, where whole blocks go from region to region."""
-WIDE = 64
-"""Column examples of a tile, as many as rows if these are fewer, but at least a strip."""
-GRAIN = 1 << 28
-"""Cells of all pairs of a tile."""
 TASK = 1 << 32
 """Cells of all pairs of a task, half a minute or so."""
-OUTPUT = 16 << 20
-"""Bytes of a tile's outputs: those of many positions are allocated again without new pages."""
 PARTS = 48 << 20
 """Bytes of profile passes that are kept."""
-LAID = 64 << 20
-"""Bytes of numbers that are kept laid out."""
-SLAB = 48 << 20
-"""Bytes that are made for the examples that are prepared together."""
-MANY = 1 << 11
-"""The most examples that are prepared together."""
-READY = 4
-"""Pairs of slabs whose programs are kept."""
+FEW = 8
+"""Examples whose profile pass says how large that of many is."""
 SINGLE = 16
 """Steps beyond which float32 is not enough within a pair, as it is not where correlations are subtracted."""
 AXES = "variables have index axes: pairs of positions are cells, pairs of examples lanes"
@@ -87,6 +76,7 @@ class CellWorker:
         dtype: np.dtype,
         tile: int | None,
         variances: Variances,
+        many: int | None = None,
     ):
         self.stop = Stop()
         self.variances = variances
@@ -99,8 +89,7 @@ class CellWorker:
         self.plan, self.profiles, self.sink = plan, profiles, sink
         rows, cols = profiles
         self.symmetric = rows is cols
-        nodes = [entry.node for entries in plan.entries.values() for entry in entries]
-        if not nodes:
+        if not (nodes := [entry.node for entries in plan.entries.values() for entry in entries]):
             raise Unsupported("nothing depends on both inputs")
         one = slice(0, 1)
         self.schedule, self.layouts, probe = regions(nodes, (self._part(0, one), self._part(1, one)), dtype)
@@ -110,7 +99,8 @@ class CellWorker:
         steps = sum(one.steps for one in probe)
         single = steps <= SINGLE and not any(one.subtracts for one in probe)
         self.work = dtype if single else np.dtype(np.float64)
-        self.lanes = lanes(self.work, probe, cols.size // (4 if self.symmetric else 1))
+        many = many or cols.size
+        self.lanes = lanes(self.work, probe, many // (4 if self.symmetric else 1))
         if any(isinstance(level, IslandLevel) for level in levels):
             held = 8 * buffer_places(probe, 1)[1] // probe[0].lanes
             if held * lanes(self.work) > ISLANDS:
@@ -123,13 +113,8 @@ class CellWorker:
         self.pairs = max(1, TASK // cells)
         laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))
         entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
-        fit = np.log2(max(1.0, min(GRAIN / cells, OUTPUT / (8 * entries))))
-        wide = min(WIDE, 1 << int(fit / 2)) if WIDE * laid <= LAID else self.lanes
-        self.width = tile or max(wide, self.lanes)
-        self.slab = tile or self._together(probe, laid)
-        self.ready_most = int(np.clip(LAID / max(1.0, self.slab * laid), 1, READY))
-        deep = fit - np.log2(self.width)  # rows of a tile share what is laid out of its columns
-        self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
+        sizes = extents(cells, entries, laid, self.lanes, many, self._held, tile)
+        self.height, self.width, self.slab, self.ready_most = sizes
         mirrored = self.symmetric and plan.mirrored
         tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
         self.tiles = sorted(tiles, key=self._turn)
@@ -139,16 +124,17 @@ class CellWorker:
         rows, cols = (piece.start // self.slab for piece in (tile.rows, tile.cols))
         return cols, -rows if cols % 2 else rows
 
-    def _together(self, probe: list[Program | BlockProgram], laid: float) -> int:
-        """How many examples are prepared together: whole tiles, as large as their bytes allow."""
-        for one in probe:
+    def _held(self) -> float:
+        """Bytes of an example's profile pass, by what a few of them take."""
+        few = slice(0, min(self.profiles[0].size, FEW))
+        try:
+            programs = self._programs(few, slice(0, 1), self.work)
+        except Unsupported:  # of other kinds than the first example
+            programs = []
+        for one in programs:
             if isinstance(one, Program):
                 one.selection.numbers.arrays(0, self.work)  # for all that the profile pass finds on the way
-        most = SLAB / max(1.0, laid + self._part(0, slice(0, 1)).bytes)
-        count = self.width
-        while 2 * count <= min(most, MANY):
-            count *= 2
-        return count
+        return self._part(0, few).bytes / few.stop
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
         both = self._part(0, rows), self._part(1, cols)

@@ -1,4 +1,4 @@
-"""Kernels of many positions from the buffers of a strip into matrices in memory, mirror images too."""
+"""Kernels from the buffers of a strip into matrices in memory, mirror images too."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Matrix(NamedTuple):
 def matrices(plan: Plan, sink: Sink) -> list[Matrix]:
     """Those that can be written to at once, none where outputs are not so."""
     arrays = sink.arrays
-    if arrays is None or not (plan.axes[0] and plan.axes[1]):
+    if arrays is None or bool(plan.axes[0]) != bool(plan.axes[1]):
         return []
     sizes = [int(np.prod(axes)) for axes in plan.axes]
     found = []

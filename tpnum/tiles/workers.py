@@ -30,11 +30,13 @@ def make_worker(
     dtype: np.dtype,
     tile: int | None,
     variances: Variances,
+    many: int | None = None,
 ) -> Worker:
     """The machine where no index axes are left, the cells where they are or something is not compiled, the
     general path for what neither has a schedule for.
 
-    The worker says which `road` it is and for what `reason`: `tpnum.plan` shows both.
+    The worker says which `road` it is and for what `reason`: `tpnum.plan` shows both.  The tiles of cells are
+    as large as for ``many`` columns, where those given are a few of them.
     """
     reason = "the kernels are zero, by the program's text"
     if any(plan.entries.values()):
@@ -45,7 +47,7 @@ def make_worker(
             except Unsupported:
                 pass  # the cells cut out what is not compiled
         try:
-            return CellWorker(plan, profiles, sink, dtype, tile, variances)
+            return CellWorker(plan, profiles, sink, dtype, tile, variances, many)
         except Unsupported as why:
             reason = str(why)
             if plan.unrolled is not plan:

@@ -19,17 +19,18 @@ import numpy as np
 
 from tpnum.ensemble.tile import Ensemble
 from tpnum.evaluate.joint import Account
+from tpnum.kernels._arrays import aligned
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockProgram
 from tpnum.lower.program import buffer_places
 from tpnum.lower.variances import CHUNK
-from tpnum.tiles import cells
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.costs.representative import OneForAll
 from tpnum.tiles.costs.sampled_trial import sampled_tally
 from tpnum.tiles.costs.slabs import preparation
 from tpnum.tiles.costs.stopwatch import LONG, SHARE, least, peak_of, seconds, tracing
 from tpnum.tiles.costs.tally import Cut, Memory, Tally
+from tpnum.tiles.extents import WIDE
 from tpnum.tiles.extras import graphs_of
 from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.grid import Tile
@@ -87,8 +88,7 @@ class Trial:
         self._inputs: tuple[int, dict[str, np.ndarray]] = (0, {})
         x = self.inputs(1)
         self.plan = plan_of(net, x, None, kinds)
-        self._line = next(iter(set(x) - set(shapes)), "")
-        """What the data line of a net is called."""
+        self._line = next(iter(set(x) - set(shapes)), "")  # what the data line of a net is called
         self.variances = OneForAll()
         self.features = sum(prod(shape) for shape in shapes.values())
         entries = prod(self.plan.axes[0]) * prod(self.plan.axes[1])
@@ -125,8 +125,8 @@ class Trial:
         outputs = [entry.node for found in self.plan.entries.values() for entry in found]
         return any(isinstance(node, graph.Attention) for node in graph.schedule(outputs))
 
-    def worker(self, count: int) -> Worker:
-        """The worker that the driver would choose for ``count`` examples."""
+    def worker(self, count: int, many: int | None = None) -> Worker:
+        """The worker that the driver would choose for ``count`` examples, or for ``many`` of them."""
         x = self.inputs(count)
         plan = plan_of(self.net, x, None, self.kinds)
         if isinstance(plan, Ensemble):
@@ -137,16 +137,16 @@ class Trial:
         profiles = plan.profiles(x, None, variances=self.variances)
         shape = (count, count, *plan.axes[0], *plan.axes[1])
         outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
-        return make_worker(plan, profiles, ArraySink(outs), self.dtype, None, self.variances)
+        return make_worker(plan, profiles, ArraySink(outs), self.dtype, None, self.variances, many)
 
     def tally(self, n: int | None) -> tuple[Worker, Tally]:
         """A worker of a few examples, and the costs: ``n`` is how many there will be, if that is known."""
         size = MOST if n is None else min(max(n, 2), MOST)
         if isinstance(self.plan, Ensemble):
             return sampled_tally(self.worker, self.plan, size)
-        count = self.most(min(size, SAMPLED if self._sampled() else 3 * cells.WIDE))
+        count = self.most(min(size, SAMPLED if self._sampled() else 3 * WIDE))
         started = time.thread_time()
-        worker = self.worker(count)
+        worker = self.worker(count, n)
         made = time.thread_time() - started
         if isinstance(worker, MachineWorker):
             return worker, self._machine(size)
@@ -259,7 +259,7 @@ class Trial:
         programs = worker.ready(tile)
         rows = min(ROWS, tile.rows.stop - tile.rows.start)
         starts, numbers = buffer_places(programs, rows)
-        scratch = np.zeros(max(p.work_cells for p in programs) * worker.lanes, worker.work)
+        scratch = aligned(max(p.work_cells for p in programs) * worker.lanes, worker.work)
         buffers = np.zeros(numbers)
         missed = np.zeros(rows, np.int64)
         sizes = [weights(layout) for layout in worker.layouts]
@@ -390,7 +390,7 @@ def _run(
     rows: tuple[int, int],
     program: Code,
 ) -> None:
-    program.run(0, rows, FAR, buffers, starts, scratch, missed, _nothing)
+    program.run(0, rows, FAR, buffers, starts, scratch, missed, lambda: None)
 
 
 def _in_a_thread(call: Callable[[], object]) -> None:
@@ -398,6 +398,3 @@ def _in_a_thread(call: Callable[[], object]) -> None:
     thread = threading.Thread(target=call)
     thread.start()
     thread.join()
-
-
-def _nothing() -> None: ...
