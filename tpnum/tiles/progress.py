@@ -51,7 +51,7 @@ class Progress:
         self._before = done
         self._bar = show is True and sys.stderr is not None and sys.stderr.isatty()
         self._call = show if callable(show) else None
-        self._logs = not getattr(_parts, "depth", 0)
+        self._logs = LOG.isEnabledFor(logging.INFO) and not getattr(_parts, "depth", 0)
 
     def step(self) -> None:
         """One tile more."""
@@ -63,7 +63,7 @@ class Progress:
             self._drawn = now
             end = "\n" if self.done == self.total else ""
             print(f"\r{self._line(now)}\x1b[K", end=end, file=sys.stderr, flush=True)
-        if self._logs and LOG.isEnabledFor(logging.INFO) and (now - self._logged >= EVERY or self.done == self.total):
+        if self._logs and (now - self._logged >= EVERY or self.done == self.total):
             self._logged = now
             LOG.info("%s", self._line(now), extra={"facts": self.facts(now)})
 
