@@ -238,6 +238,15 @@ def test_the_log_has_lines(form: str, folder: Path, capsys: pytest.CaptureFixtur
         assert "K.zarr 1/2: 5/5 tiles" in err[-1]
 
 
+@pytest.mark.parametrize("beside", [["--error"], ["--wrt", "W_std"]])
+def test_what_is_beside_a_tile_has_no_lines(
+    beside: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*KERNEL, "K.zarr", "--log", "json", *beside]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert [(line["run"], line["done"], line["total"]) for line in lines] == [("K.zarr", 10, 10)]
+
+
 def test_without_a_log_nothing_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*KERNEL, "K.zarr"]) == 0
     assert capsys.readouterr().err == ""

@@ -6,16 +6,31 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LOG = logging.getLogger("tpnum")
 LOG.addHandler(logging.NullHandler())
 EVERY = 30.0
 """Seconds between two lines of the log."""
+
+_parts = threading.local()
+
+
+@contextmanager
+def part() -> Iterator[None]:
+    """A block in which this thread computes one tile of a run, whose own tiles are nobody's progress."""
+    before = getattr(_parts, "depth", 0)
+    _parts.depth = before + 1
+    try:
+        yield
+    finally:
+        _parts.depth = before
 
 
 class Progress:
@@ -36,7 +51,7 @@ class Progress:
         self._before = done
         self._bar = show is True and sys.stderr is not None and sys.stderr.isatty()
         self._call = show if callable(show) else None
-        self._said = False
+        self._logs = LOG.isEnabledFor(logging.INFO) and not getattr(_parts, "depth", 0)
 
     def step(self) -> None:
         """One tile more."""
@@ -48,7 +63,7 @@ class Progress:
             self._drawn = now
             end = "\n" if self.done == self.total else ""
             print(f"\r{self._line(now)}\x1b[K", end=end, file=sys.stderr, flush=True)
-        if LOG.isEnabledFor(logging.INFO) and (now - self._logged >= EVERY or self.done == self.total):
+        if self._logs and (now - self._logged >= EVERY or self.done == self.total):
             self._logged = now
             LOG.info("%s", self._line(now), extra={"facts": self.facts(now)})
 

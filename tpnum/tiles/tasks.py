@@ -27,6 +27,7 @@ from tpnum.tiles.extras import require_positions
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.inputs import plan_of
 from tpnum.tiles.pool import one_blas_thread
+from tpnum.tiles.progress import part
 from tpnum.tiles.roads import Call
 from tpnum.tiles.sampled import SampledWorker, Sampling
 from tpnum.tiles.sinks import ArraySink
@@ -107,12 +108,12 @@ class Job:
         """A tile of every array, its diagonal exact where it has one."""
         blocks = self.blocks(tile)
         if self.beside.error:
-            with one_blas_thread():
+            with one_blas_thread(), part():
                 _desk(self).fill_with_errors(*self._inputs(tile, blocks))
             return blocks
         self.fill(tile, blocks)
         if self.beside.wrt:
-            with one_blas_thread():
+            with one_blas_thread(), part():
                 _desk(self).differentiate(tile, blocks)
         return blocks
 
