@@ -337,8 +337,8 @@ class Backwards(Selection):
         known, rules = self.known(call, grid), Rules(self, grid)
         first, second = known.first.general, known.second.general
         parity = parity_of(first, second)
-        terms, least, *sides = curves_of(first, second, parity)
-        number = self.tables.append(sides[0].shape[1] // 2, parity, terms, least, (sides[0], sides[1]))
+        found = curves_of(first, second, parity)
+        number = self.tables.append(found.size, parity, found.terms, found.least, found.sides)
         self.series.append((grid, (self._index(call, grid, 0), self._index(call, grid, 1))))
         p = rules.number(*(inverse(root) for root in known.roots))
         value = bars["value"] if "value" in bars else self.value_of("zero", grid=grid)

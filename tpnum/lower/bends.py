@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tpnum.law import graph
     from tpnum.lower.forwards import Sides
     from tpnum.lower.reverse import Writer
+    from tpnum.lower.tables import Rows
 
 REACH = 1e-12
 """What the tails of second derivatives may be, relative to all of them."""
@@ -131,12 +133,12 @@ class CurveTables:
     def add(self, first: Prepared, second: Prepared, parity: int) -> int:
         """The number of a new pair of functions."""
         found = curves_of(first, second, parity)
-        count = found.rows.shape[1] // 2
+        count = found.size
         start, at = sum(part[0].shape[1] for part in self.parts), len(self.terms)
         self.terms += found.terms
         self.least += found.least
         self.entries.append((start, count, parity, at, len(found.terms)))
-        sides = found.rows, found.cols
+        sides = (side(slice(None)) for side in found.sides)
         self.parts.append(tuple(part for side in sides for part in (side[:, :count], side[:, count:])))
         return len(self.entries) - 1
 
@@ -155,12 +157,12 @@ class CurveTables:
 
 
 class Curves(NamedTuple):
-    """How many terms serve which 1 - |rho| at least, and (rows, 2 terms) coefficients of f and of q f''."""
+    """How many terms serve which 1 - |rho| at least, and ``size`` coefficients of f and of q f'' of rows."""
 
+    size: int
     terms: list[int]
     least: list[float]
-    rows: np.ndarray
-    cols: np.ndarray
+    sides: tuple[Rows, Rows]
 
 
 def curves_of(first: Prepared, second: Prepared, parity: int) -> Curves:
@@ -174,9 +176,8 @@ def curves_of(first: Prepared, second: Prepared, parity: int) -> Curves:
     enough = int(np.argmax(rho == 1.0)) + 1 if rho[-1] == 1.0 else ladder.size
     kept = range(0 if parity >= 0 else 1, int(ladder[enough - 1]), 2 if parity else 1)
     terms = np.minimum(-(-ladder // 2) if parity else ladder, len(kept))[:enough]
-    rows = _coefficients(first, kept)
-    cols = rows if second is first else _coefficients(second, kept)
-    return Curves(terms.tolist(), (1.0 - rho[:enough]).tolist(), rows, cols)
+    sides = partial(_coefficients, first, kept), partial(_coefficients, second, kept)
+    return Curves(len(kept), terms.tolist(), (1.0 - rho[:enough]).tolist(), sides)
 
 
 def _roots(p: Prepared) -> np.ndarray:
@@ -187,8 +188,8 @@ def _roots(p: Prepared) -> np.ndarray:
     return np.sqrt(second)
 
 
-def _coefficients(p: Prepared, kept: range) -> np.ndarray:
-    """Of f and of q f'', for all rows."""
+def _coefficients(p: Prepared, kept: range, which: np.ndarray | slice) -> np.ndarray:
+    """(rows, 2 terms) coefficients of f and of q f'' of some rows."""
     assert p.series is not None
     count, step = len(kept), kept.step
     known = range(kept.start, min(kept.stop + 2, p.series.most), step)
@@ -197,7 +198,7 @@ def _coefficients(p: Prepared, kept: range) -> np.ndarray:
     made[:, :count] = value[:, :count]
     k = np.array(known)[2 // step :]
     made[:, count : count + k.size] = value[:, 2 // step :] * np.sqrt(k * (k - 1.0))
-    return made[p.where]
+    return made[p.where[which]]
 
 
 def _tail(p: Prepared, degrees: int, ladder: np.ndarray) -> np.ndarray:

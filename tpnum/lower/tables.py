@@ -10,7 +10,12 @@ import numpy as np
 from tpnum.gauss.pair import reach
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tpnum.gauss.pair import Prepared
+
+    Rows = Callable[[np.ndarray | slice], np.ndarray]
+    """The coefficients (rows, terms) of some rows."""
 
 PIECE = 128
 """Examples whose coefficients a cache holds, or transposing is slow."""
@@ -28,8 +33,8 @@ class SeriesTables:
     sides: list[tuple[Prepared, Prepared, range] | None] = field(default_factory=list)
     terms: list[int] = field(default_factory=list)
     least: list[float] = field(default_factory=list)
-    parts: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    """Of series that are not of a function itself, by number, the coefficients of all rows of either side."""
+    parts: dict[int, tuple[Rows, Rows]] = field(default_factory=dict)
+    """Of series that are not of a function itself, by number, what makes the coefficients of either side."""
 
     def append(
         self,
@@ -37,9 +42,9 @@ class SeriesTables:
         parity: int,
         terms: list[int],
         least: list[float],
-        sides: tuple[np.ndarray, np.ndarray],
+        sides: tuple[Rows, Rows],
     ) -> int:
-        """The number of a new series with given coefficients."""
+        """The number of a new series with coefficients of its own."""
         start = sum(entry[1] for entry in self.entries)
         self.entries.append((start, count, parity, 0, len(self.terms), len(terms)))
         self.terms += terms
@@ -82,7 +87,7 @@ class SeriesTables:
     def unit(self, number: int, side: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(rows, terms) coefficients of a series at one side, of all rows or of some."""
         if number in self.parts:
-            return self.parts[number][side][which]
+            return self.parts[number][side](which)
         found = self.sides[number]
         assert found is not None
         *both, kept = found
