@@ -55,7 +55,7 @@ LAID = 96 << 20
 SLAB = 32 << 20
 """Bytes that are made for the examples that are prepared together."""
 FEW = 8
-"""Examples whose profile pass says how large that of many is."""
+"""Examples that the schedule is made for: enough of many steps for tables of a function's series."""
 MANY = 1 << 11
 """The most examples that are prepared together."""
 READY = 4
@@ -106,8 +106,9 @@ class CellWorker:
         self.symmetric = rows is cols
         if not (nodes := [entry.node for entries in plan.entries.values() for entry in entries]):
             raise Unsupported("nothing depends on both inputs")
-        one = slice(0, 1)
-        self.schedule, self.layouts, probe = regions(nodes, (self._part(0, one), self._part(1, one)), dtype)
+        some = tuple(slice(0, min(profile.size, FEW)) for profile in profiles)
+        few = self._part(0, some[0]), self._part(1, some[1])
+        self.schedule, self.layouts, probe = regions(nodes, few, dtype)
         levels = self.schedule.levels
         alone = dict.fromkeys(level.reason for level in levels if isinstance(level, BlockLevel))
         self.reason = "; ".join([AXES if plan.has_axes else NO_AXES, *alone])
@@ -130,7 +131,7 @@ class CellWorker:
         entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
         fit = np.log2(max(1.0, min(GRAIN / cells, OUTPUT / (8 * entries))))
         self.width = tile or max(self._wide(fit, laid, many), self.lanes)
-        self.slab = tile or self._together(laid)
+        self.slab = tile or self._together(laid + few[0].bytes / few[0].size)
         self.ready_most = int(np.clip(LAID / max(1.0, self.slab * laid), 1, READY))
         deep = fit - np.log2(self.width)  # rows of a tile share what is laid out of its columns
         self.height = tile or 1 << int(np.clip(deep, 0, np.log2(self.width)))
@@ -153,10 +154,9 @@ class CellWorker:
             wide *= 2
         return wide
 
-    def _together(self, laid: float) -> int:
+    def _together(self, each: float) -> int:
         """How many examples are prepared together: whole tiles, as large as their bytes allow."""
-        few = min(self.profiles[0].size, FEW)
-        most = SLAB / max(1.0, laid + self._part(0, slice(0, few)).bytes / few)
+        most = SLAB / max(1.0, each)
         count = self.width
         while 2 * count <= min(most, MANY):
             count *= 2
