@@ -180,25 +180,17 @@ def curves_of(first: Prepared, second: Prepared, parity: int) -> Curves:
     return Curves(len(kept), terms.tolist(), (1.0 - rho[:enough]).tolist(), sides)
 
 
-def _roots(p: Prepared) -> np.ndarray:
-    """Of E f^2, of distinct rows."""
-    assert p.series is not None
-    second = np.zeros(p.series.q.size)
-    second[p.where] = p.second
-    return np.sqrt(second)
-
-
 def _coefficients(p: Prepared, kept: range, which: np.ndarray | slice) -> np.ndarray:
     """(rows, 2 terms) coefficients of f and of q f'' of some rows."""
     assert p.series is not None
     count, step = len(kept), kept.step
     known = range(kept.start, min(kept.stop + 2, p.series.most), step)
-    value = p.series.unit(np.arange(p.series.q.size), known) * _roots(p)[:, None]
+    value = p.series.unit(p.where[which], known) * np.sqrt(p.second[which])[:, None]
     made = np.zeros((len(value), 2 * count))
     made[:, :count] = value[:, :count]
     k = np.array(known)[2 // step :]
     made[:, count : count + k.size] = value[:, 2 // step :] * np.sqrt(k * (k - 1.0))
-    return made[p.where[which]]
+    return made
 
 
 def _tail(p: Prepared, degrees: int, ladder: np.ndarray) -> np.ndarray:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from copy import copy
-from itertools import accumulate
-from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from tpnum.kernels import cells as kernels
-from tpnum.kernels._arrays import aligned, aligned_copy
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
+from tpnum.lower.laying import Laid, lay
 from tpnum.lower.loops import APART, BUFFERED, GATHERED, STEPS, SUMS, in_loops
-from tpnum.lower.numbers import axes_of, padded, positions
+from tpnum.lower.numbers import positions
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
 from tpnum.lower.stretches import only_mapped, stretch_numbers
@@ -25,34 +23,13 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.blocks import BlockProgram
     from tpnum.lower.layout import Layout, Places
-    from tpnum.lower.numbers import Number
     from tpnum.lower.schedule import Schedule
 
 Kept: TypeAlias = "Callable[[int, Callable[[], Any]], Any]"
 
 
-class Laid(NamedTuple):
-    """What the machine reads of some examples: numbers, data and series in flat arrays, and constants.
-
-    ``starts`` are where each block of numbers, each data line and each series begins, ``counts`` the
-    numbers of each block, ``channels`` those of each data line.
-    """
-
-    flat: tuple[np.ndarray, np.ndarray, np.ndarray]
-    constants: np.ndarray
-    starts: tuple[list[int], ...]
-    counts: list[int]
-    channels: list[int]
-
-    @property
-    def bytes(self) -> int:
-        return sum(part.nbytes for part in self.flat)
-
-
 CODE = {name: number for number, name in enumerate(kernels.OPERATIONS)}
 CODE |= {"seed": CODE["load"], "give": CODE["store"]}  # of adjoints
-ROWS = 1 << 10
-"""Examples' positions whose coefficients are made together: a cache holds them."""
 PIECE = 1 << 28
 """Numbers that are computed between two looks at whether to go on."""
 
@@ -251,8 +228,8 @@ class Program:
         ``kept(side, make)`` makes it, or hands out what was made for the same examples and signature.  A
         program is prepared once.
         """
-        self.row: Laid = kept(0, lambda: self._lay(0, [slice(None)], False)[0])
-        self.cols: list[Laid] = kept(1, lambda: self._lay(1, strips, True))
+        self.row: Laid = kept(0, lambda: lay(self.selection, 0, [slice(None)], self.dtype)[0])
+        self.cols: list[Laid] = kept(1, lambda: lay(self.selection, 1, strips, self.dtype, self.lanes))
         tables = self.selection.tables
         first, second = self.row.starts, self.cols[0].starts
         self.blocks = _table(
@@ -266,82 +243,6 @@ class Program:
         self.terms = np.array(tables.terms or [0], np.int64)
         self.least = np.array(tables.least or [0.0], np.float64)
         del self.selection  # and with it the profile passes, which nobody reads again
-
-    def _lay(self, side: int, strips: list[slice], lanes: bool) -> list[Laid]:
-        """The numbers, constants, data and series of one side, per strip in flat arrays."""
-        numbers = self.selection.numbers.arrays(side, self.dtype)
-        constants = self.selection.numbers.constant_arrays(side, self.dtype)
-        sources = self.selection.sources.values()
-        data = [self._data(side, names[side], scale[side]) for names, scale in sources]
-        made = []
-        for strip in strips:
-            parts: list[list[np.ndarray]] = [
-                [part[:, :, strip] for part in numbers],
-                [part[strip] for part in data],
-            ]
-            own = constants[:, strip]
-            if lanes:
-                parts = [
-                    [_lanes(part, self.lanes) for part in parts[0]],
-                    [_lanes(part.transpose(1, 2, 0), self.lanes) for part in parts[1]],
-                ]
-                own = _lanes(own, self.lanes)
-            else:
-                parts[1] = [part.transpose(1, 0, 2) for part in parts[1]]
-            laid = *map(_joined, parts, (self.dtype, np.float64)), self._series(side, strip, lanes)
-            flat, starts = zip(*laid, strict=True)
-            made.append(
-                Laid(
-                    flat,
-                    aligned_copy(own),
-                    starts,
-                    [part.shape[1] for part in numbers],
-                    [part.shape[2] for part in data],
-                )
-            )
-        return made
-
-    def _data(self, side: int, name: str, scale: Number) -> np.ndarray:
-        """(N, positions, channels) of scaled data over the root of the channels, zero in the padding."""
-        profile = self.selection.profiles[side]
-        names = [n for n, _ in profile.site.lines.axes(name)]
-        x = np.asarray(profile.data[name], np.float64)
-        order = [1 + names.index(n) for n in sorted(names)]
-        each = scale.values(profile, ()).reshape(-1, *(1,) * (x.ndim - 1)) / np.sqrt(x.shape[-1])
-        x = np.transpose(x, (0, *order, x.ndim - 1)) * each
-        x = np.pad(x, [(0, 0), *[(0, 1)] * len(names), (0, 0)])
-        return x.reshape(x.shape[0], -1, x.shape[-1])
-
-    def _series(self, side: int, strip: slice, lanes: bool) -> tuple[np.ndarray, list[int]]:
-        """The coefficients of all series for some examples, (positions, examples, terms), and their places.
-
-        With ``lanes`` they are (positions, terms, lanes).  They are most of what is laid out: some positions
-        at a time are made where they stay.
-        """
-        tables, size = self.selection.tables, self.selection.profiles[side].size
-        width = len(range(*strip.indices(size)))
-        wide = self.lanes if lanes else width
-        asked = enumerate(self.selection.series)
-        shapes = [(positions(grid, side), tables.width(k), wide) for k, (grid, _) in asked]
-        starts = [0, *accumulate(map(prod, shapes))]
-        made = aligned(starts[-1] + 1, self.dtype)
-        for k, (count, terms, _) in enumerate(shapes):
-            grid, indices = self.selection.series[k]
-            index = np.empty((count, size), np.intp)
-            padded(indices[side], axes_of(grid, side), index, edge=True)
-            whole = made[starts[k] : starts[k + 1]].reshape(count, -1)
-            step = max(1, ROWS // width)
-            for low in range(0, count, step):
-                which = index[low : low + step, strip]
-                found = tables.unit(k, side, which.ravel()).reshape(*which.shape, terms)
-                goal = whole[low : low + step]
-                if not lanes:
-                    goal[...] = found.reshape(len(which), -1)
-                    continue
-                goal = goal.reshape(len(which), terms, wide)
-                goal[..., :width] = found.transpose(0, 2, 1)
-                goal[..., width:] = goal[..., width - 1 : width]
-        return made, starts[:-1]
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -396,25 +297,6 @@ def buffer_places(programs: Sequence[Program | BlockProgram], rows: int) -> tupl
                 starts[node] = (at, cells)
                 at += cells * rows * program.lanes
     return starts, at
-
-
-def _lanes(values: np.ndarray, lanes: int) -> np.ndarray:
-    """The last dimension filled up to a whole strip with its last entry."""
-    missing = lanes - values.shape[-1]
-    if missing:
-        values = np.pad(values, [*[(0, 0)] * (values.ndim - 1), (0, missing)], mode="edge")
-    return np.ascontiguousarray(values)
-
-
-def _joined(parts: list[np.ndarray], dtype: Any) -> tuple[np.ndarray, list[int]]:
-    """Arrays one after the other in a flat one that is never empty, and where each begins."""
-    starts = [0]
-    for part in parts:
-        starts.append(starts[-1] + part.size)
-    made = aligned(starts[-1] + 1, dtype)
-    for at, part in zip(starts, parts, strict=False):
-        made[at : at + part.size] = part.ravel()
-    return made, starts[:-1]
 
 
 def _table(width: int, rows: list[tuple[int, ...]]) -> np.ndarray:

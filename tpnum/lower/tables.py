@@ -34,7 +34,7 @@ class SeriesTables:
     terms: list[int] = field(default_factory=list)
     least: list[float] = field(default_factory=list)
     parts: dict[int, tuple[Rows, Rows]] = field(default_factory=dict)
-    """Of series that are not of a function itself, by number, what makes the coefficients of either side."""
+    """Of series of f and of q f'' side by side, by number, what makes the coefficients of either side."""
 
     def append(
         self,
@@ -44,7 +44,7 @@ class SeriesTables:
         least: list[float],
         sides: tuple[Rows, Rows],
     ) -> int:
-        """The number of a new series with coefficients of its own."""
+        """The number of a new series of f and of q f'', ``count`` coefficients each."""
         start = sum(entry[1] for entry in self.entries)
         self.entries.append((start, count, parity, 0, len(self.terms), len(terms)))
         self.terms += terms
@@ -81,8 +81,7 @@ class SeriesTables:
 
     def width(self, number: int) -> int:
         """How many coefficients of a series an example has."""
-        given = self.parts.get(number)
-        return self.entries[number][1] if given is None else given[0].shape[1]
+        return self.entries[number][1] * (2 if number in self.parts else 1)
 
     def unit(self, number: int, side: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(rows, terms) coefficients of a series at one side, of all rows or of some."""

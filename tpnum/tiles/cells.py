@@ -15,7 +15,8 @@ from tpnum.kernels.blocks import collect
 from tpnum.law.threads import Stop
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.islands import IslandLevel, places_of
-from tpnum.lower.program import Laid, Program, buffer_places
+from tpnum.lower.laying import Laid
+from tpnum.lower.program import Program, buffer_places
 from tpnum.lower.regions import lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
 from tpnum.tiles.delivery import matrices, write
@@ -44,7 +45,7 @@ TASK = 1 << 32
 PARTS = 48 << 20
 """Bytes of profile passes that are kept."""
 FEW = 8
-"""Examples whose profile pass says how large that of many is."""
+"""Examples that the schedule is made for: enough of many steps for tables of a function's series."""
 SINGLE = 16
 """Steps beyond which float32 is not enough within a pair, as it is not where correlations are subtracted."""
 AXES = "variables have index axes: pairs of positions are cells, pairs of examples lanes"
@@ -91,8 +92,9 @@ class CellWorker:
         self.symmetric = rows is cols
         if not (nodes := [entry.node for entries in plan.entries.values() for entry in entries]):
             raise Unsupported("nothing depends on both inputs")
-        one = slice(0, 1)
-        self.schedule, self.layouts, probe = regions(nodes, (self._part(0, one), self._part(1, one)), dtype)
+        some = tuple(slice(0, min(profile.size, FEW)) for profile in profiles)
+        few = self._part(0, some[0]), self._part(1, some[1])
+        self.schedule, self.layouts, probe = regions(nodes, few, dtype)
         levels = self.schedule.levels
         alone = dict.fromkeys(level.reason for level in levels if isinstance(level, BlockLevel))
         self.reason = "; ".join([AXES if plan.has_axes else NO_AXES, *alone])
@@ -113,7 +115,8 @@ class CellWorker:
         self.pairs = max(1, TASK // cells)
         laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))
         entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
-        sizes = extents(cells, entries, laid, self.lanes, many, self._held, tile)
+        passes = partial(_held, probe, few[0], self.work)
+        sizes = extents(cells, entries, laid, self.lanes, many, passes, tile)
         self.height, self.width, self.slab, self.ready_most = sizes
         mirrored = self.symmetric and plan.mirrored
         tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
@@ -123,18 +126,6 @@ class CellWorker:
         """When a tile is computed: back and forth along the slabs, whose numbers are laid out from before."""
         rows, cols = (piece.start // self.slab for piece in (tile.rows, tile.cols))
         return cols, -rows if cols % 2 else rows
-
-    def _held(self) -> float:
-        """Bytes of an example's profile pass, by what a few of them take."""
-        few = slice(0, min(self.profiles[0].size, FEW))
-        try:
-            programs = self._programs(few, slice(0, 1), self.work)
-        except Unsupported:  # of other kinds than the first example
-            programs = []
-        for one in programs:
-            if isinstance(one, Program):
-                one.selection.numbers.arrays(0, self.work)  # for all that the profile pass finds on the way
-        return self._part(0, few).bytes / few.stop
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
         both = self._part(0, rows), self._part(1, cols)
@@ -372,3 +363,11 @@ def _inside(whole: slice, piece: slice) -> slice:
 
 def _bytes(laid: Laid | list[Laid]) -> int:
     return laid.bytes if isinstance(laid, Laid) else sum(one.bytes for one in laid)
+
+
+def _held(programs: list[Program | BlockProgram], profiles: ProfileValues, dtype: np.dtype) -> float:
+    """Bytes of an example's profile pass, all that rows of programs ask for found in it."""
+    for one in programs:
+        if isinstance(one, Program):
+            one.selection.numbers.arrays(0, dtype)
+    return profiles.bytes / profiles.size
