@@ -309,7 +309,7 @@ def forwards() -> nn.Layer:
 
 
 BACK = {
-    "dense": (dense(), (32,), 400, "adjoints", "no variable has index axes"),
+    "dense": (dense(), (32,), 1500, "adjoints", "no variable has index axes"),
     "flat": (conv(), (4, 4, 2), 24, "backwards", "variables have index axes"),
     "positions": (forwards(), (6, 2), 20, "forwards", "variables have index axes"),
 }

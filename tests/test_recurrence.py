@@ -10,9 +10,9 @@ import pytest
 import tpnum as tp
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
-from tpnum.lower.program import Program
+from tpnum.lower import program
 from tpnum.program.fold import folded
-from tpnum.tiles import cells, inputs
+from tpnum.tiles import extents, inputs
 
 KINDS = ("nngp", "ntk")
 READ = ("last", "every", "average")
@@ -127,14 +127,14 @@ def test_a_thousand_steps():
 
 def test_memory_of_many_steps(monkeypatch):
     """Coefficients are made where they stay, and hardly anything is held beside them."""
-    laid, lay = [], Program._lay
+    laid, lay = [], program.lay
 
-    def counted(program, *given):
-        made = lay(program, *given)
+    def counted(*given):
+        made = lay(*given)
         laid.append(sum(one.bytes for one in made))
         return made
 
-    monkeypatch.setattr(Program, "_lay", counted)
+    monkeypatch.setattr(program, "lay", counted)
     model = net(nn.Tanh(), read="last")
     x = np.random.default_rng(7).standard_normal((32, 300, 2))
     tp.kernel(model, x[:, :5], get=KINDS)
@@ -223,7 +223,7 @@ def test_many_examples_in_slabs_are_those_of_a_few(read, monkeypatch):
     model = net(nn.Relu(), 0.2, read)
     whole, road = kernels(model, x, get=KINDS)
     assert road == CELLS
-    monkeypatch.setattr(cells, "MANY", 1)
+    monkeypatch.setattr(extents, "MANY", 1)
     slabs, _ = kernels(model, x, get=KINDS)
     some = [0, 3, 64, 127, 128, 300, 590, 599]
     few, _ = kernels(model, x[some], get=KINDS)

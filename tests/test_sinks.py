@@ -11,7 +11,7 @@ from tpnum import nn
 from tpnum.errors import LimitError
 from tpnum.kernels.blocks import deliver
 from tpnum.lower.variances import Variances
-from tpnum.tiles import cells
+from tpnum.tiles import extents
 from tpnum.tiles.grid import Tile, blocks, panels, squares
 from tpnum.tiles.inputs import plan_of
 from tpnum.tiles.pool import run
@@ -95,7 +95,7 @@ def test_mirror_images_are_of_the_bits_above_the_diagonal(cut):
 
 def test_low_tiles_of_cells_do_not_overwrite_mirror_images(monkeypatch):
     """Tiles of fewer rows than columns have columns to the left of the diagonal, which nobody computes."""
-    monkeypatch.setattr(cells, "GRAIN", 1 << 13)
+    monkeypatch.setattr(extents, "GRAIN", 1 << 13)
     net = nn.serial(nn.Conv(8, (3, 3), padding="SAME", b_std=0.1), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1))
     x = np.random.default_rng(3).standard_normal((70, 4, 4, 2))
     made, road = kernels(net, x)

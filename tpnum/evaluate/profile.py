@@ -238,7 +238,8 @@ class ProfileValues:
     def _(self, node: graph.Expect1) -> np.ndarray:
         closed = node.mean is None and not node.scalars and has_family(node.fn)
         integral = alone(node.fn, node.what) if closed else None  # all that pairs need is ten times the room
-        if integral and (found := integral(self.along(node.var, self._own(node).axes))) is not None:
+        found = integral(self.along(node.var, self._own(node).axes)) if integral else None
+        if found is not None and np.isfinite(found).all():
             return found
         sources = (node.mean, node.var, *node.scalars)
         values = getattr(self._moments(node), node.what)
