@@ -20,11 +20,12 @@ correlated: |a - b|^2 has (sqrt(s) - sqrt(t))^2 more.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from tpnum.kernels._elementary import half, rounding
-from tpnum.kernels._jit import full_width, kernel
+from tpnum.kernels._jit import full_width, fused, kernel
 from tpnum.kernels._strip import in_place, near_piece
 from tpnum.kernels._views import get_first, get_read, get_second, put_first, put_second
 
@@ -52,6 +53,21 @@ def needed(closest, terms, least, at, limits):
     return -1
 
 
+@fused
+def _eight(a: Any, k: Any) -> Any:
+    """a_k .. a_{k+7}."""
+    near = get_read(a, k), get_read(a, k + 1), get_read(a, k + 2), get_read(a, k + 3)
+    return (*near, get_read(a, k + 4), get_read(a, k + 5), get_read(a, k + 6), get_read(a, k + 7))
+
+
+@fused
+def _lines(at: Any, across: Any) -> Any:
+    """Where eight lines of a table begin, the first at ``at``."""
+    fifth = at + 4 * across
+    near = at, at + across, at + 2 * across, at + 3 * across
+    return (*near, fifth, fifth + across, fifth + 2 * across, fifth + 3 * across)
+
+
 @kernel
 def horner(x, p, d, a, b, j, terms):
     """p = sum_k a_k b_kj x^k and its derivative d; eight terms a pass keep p and d in registers."""
@@ -71,12 +87,8 @@ def horner(x, p, d, a, b, j, terms):
             put_first(p, m, q * z + a0 * get_read(flat, b0 + m))
     while k > 0:
         k -= 8
-        a0, a1, a2, a3 = get_read(a, k), get_read(a, k + 1), get_read(a, k + 2), get_read(a, k + 3)
-        a4, a5, a6, a7 = get_read(a, k + 4), get_read(a, k + 5), get_read(a, k + 6), get_read(a, k + 7)
-        b0 = k * across + j
-        b1, b2, b3 = b0 + across, b0 + 2 * across, b0 + 3 * across
-        b4 = b0 + 4 * across
-        b5, b6, b7 = b4 + across, b4 + 2 * across, b4 + 3 * across
+        a0, a1, a2, a3, a4, a5, a6, a7 = _eight(a, k)
+        b0, b1, b2, b3, b4, b5, b6, b7 = _lines(k * across + j, across)
         for m in range(n):
             z, q, s = get_read(x, m), get_first(p, m), get_second(d, m)
             s = s * z + q
@@ -115,12 +127,8 @@ def polynomial(x, p, a, b, j, terms):
             put_first(p, m, get_first(p, m) * get_read(x, m) + a0 * get_read(flat, b0 + m))
     while k > 0:
         k -= 8
-        a0, a1, a2, a3 = get_read(a, k), get_read(a, k + 1), get_read(a, k + 2), get_read(a, k + 3)
-        a4, a5, a6, a7 = get_read(a, k + 4), get_read(a, k + 5), get_read(a, k + 6), get_read(a, k + 7)
-        b0 = k * across + j
-        b1, b2, b3 = b0 + across, b0 + 2 * across, b0 + 3 * across
-        b4 = b0 + 4 * across
-        b5, b6, b7 = b4 + across, b4 + 2 * across, b4 + 3 * across
+        a0, a1, a2, a3, a4, a5, a6, a7 = _eight(a, k)
+        b0, b1, b2, b3, b4, b5, b6, b7 = _lines(k * across + j, across)
         for m in range(n):
             z, q = get_read(x, m), get_first(p, m)
             q = q * z + a7 * get_read(flat, b7 + m)
