@@ -120,6 +120,21 @@ def test_against_finite_nets(act):
     assert max(against_finite_nets(net(1, act, axis=1, eps=0.1), x)) < 4.5
 
 
+@pytest.mark.parametrize("read", [{"return_sequences": False}, {"reverse": True}], ids=str)
+def test_recurrences_take_batches(read):
+    """Behind a recurrence a batch is normalised by the covariances that it has without one."""
+    cell, x = nn.SimpleRnn(1, nn.Erf(), **read), np.random.default_rng(3).standard_normal((8, 3, 2))
+    ends = [] if "return_sequences" in read else [nn.GlobalAvgPool()]
+    body = [cell, *ends, nn.Dense(1)]
+    plain, batched = (tp.kernel(nn.serial(*body), x, get=KINDS, batch_size=b) for b in (None, 4))
+    for kind in KINDS:
+        np.testing.assert_allclose(getattr(batched, kind), getattr(plain, kind), rtol=1e-12, atol=1e-13)
+    as_data = np.sqrt(8) * np.linalg.cholesky(plain.nngp)
+    normed = [nn.BatchNorm(), nn.Relu(), nn.Dense(1)]
+    wanted = tp.kernel(nn.serial(nn.Dense(1), *normed), as_data, batch_size=4)
+    np.testing.assert_allclose(tp.kernel(nn.serial(*body, *normed), x, batch_size=4), wanted, atol=1e-9)
+
+
 def test_over_positions_and_after_a_nonlinearity():
     """Of a convolution the statistics are over examples and positions; they may be those of a relu."""
     x = np.random.default_rng(4).standard_normal((2, 3, 4, 2))

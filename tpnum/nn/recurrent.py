@@ -65,7 +65,7 @@ class Cell(Layer):
             mask = None if mask is None else mask.take(**{axis: slice(None, None, -1)})
             masked = {"start": "end", "end": "start"}.get(masked, "")
         with to.program.scan(*x.axes[0]) as loop:
-            before = [loop.carry(to.cdc(self.out_dim)) for _ in range(states)]
+            before = [loop.carry(to.cdc(self.out_dim), axes=to.batch) for _ in range(states)]
             after = step(before, [loop.slice(drive) for drive in drives])
             if mask is not None:
                 here = loop.slice(mask)
