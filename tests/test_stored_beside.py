@@ -143,3 +143,11 @@ def test_refusals(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         tp.kernel(mlp(), X, out="K.zarr", **options)
     assert not Path("K.zarr").exists()
+
+
+@pytest.mark.parametrize("out", ["K.zarr", "K.npy"])
+def test_what_has_no_derivatives_leaves_nothing(out: str) -> None:
+    net = nn.serial(nn.Conv(4, (3,), padding="SAME"), nn.MaxPool((2,), (2,)), nn.Flatten(), nn.Dense(1))
+    with pytest.raises(LimitError, match="MaxPool.*leave out wrt"):
+        tp.kernel(net, np.random.default_rng(0).standard_normal((4, 6, 2)), out=out, wrt="W_std")
+    assert not list(Path().iterdir())

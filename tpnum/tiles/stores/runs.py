@@ -16,6 +16,7 @@ import numpy as np
 from tpnum.arguments import choice
 from tpnum.errors import InputError, StoreError, TpnumError, require_memory
 from tpnum.tiles.backends import backend_of
+from tpnum.tiles.grid import Tile
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.progress import Progress
 from tpnum.tiles.scheduling import LIVES, PATIENCE, Deserted, execute, lost, named
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tpnum.tiles.backends import Backend
-    from tpnum.tiles.grid import Tile
     from tpnum.tiles.stores.targets import Target
     from tpnum.tiles.tasks import Job
 
@@ -72,6 +72,8 @@ def write(
     facts = provenance(job, layout)
     if known is None:
         _room(target, layout, layout.bytes())
+        if job.beside.wrt:
+            job.compute(Tile(slice(0, 1), slice(0, 1), False))  # or it is refused
     else:
         same(target, known, facts, tile, sides)
     with ExitStack() as stack:
