@@ -19,7 +19,7 @@ import pytest
 
 import tpnum as tp
 from tpnum import nn
-from tpnum.cli import main
+from tpnum.cli import main, outputs
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -270,9 +270,32 @@ def half(*arguments, out, **keywords):
     out[0] = 1.0
     time.sleep(60)
 command.kernel = half
-from tpnum.cli import main
+from tpnum.cli import main, outputs
 sys.exit(main())
 """
+
+
+def test_being_stopped_as_a_draft_is_opened_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "_opened", _interrupted(outputs._opened))
+        with pytest.raises(KeyboardInterrupt), outputs._draft(tmp_path / "K.npy", Path("K.npy")):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def _interrupted(opened: Callable[[Path], int | None]) -> Callable[[Path], int | None]:
+    """As ``opened``, but Ctrl-C comes as soon as it has opened for the first time."""
+    handles: list[int | None] = []
+
+    def call(draft: Path) -> int | None:
+        handles.append(opened(draft))
+        if len(handles) == 1:
+            raise KeyboardInterrupt
+        return handles[-1]
+
+    return call
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

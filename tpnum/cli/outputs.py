@@ -158,6 +158,8 @@ def _draft(goal: Path, path: Path) -> Iterator[Path]:
                 handle = None
         yield draft
     finally:
+        if handle is None and _LOCKS is not None and draft.exists():
+            handle = _opened(draft)  # a signal came when it was there, and its handle not yet known
         if handle is not None:
             if _LOCKS is None:
                 os.close(handle)
