@@ -11,10 +11,9 @@ from tpnum.evaluate.general import PairValues
 from tpnum.kernels import machine as kernels
 from tpnum.kernels.duals import pointer
 from tpnum.law.threads import Stop
-from tpnum.lower.blocks import runs
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.directions import stacked
-from tpnum.tiles.grid import Tile, panels
+from tpnum.tiles.grid import Tile, beyond, panels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,17 +121,9 @@ class MachineWorker:
 
     def _again(self, tile: Tile, missed: np.ndarray) -> Iterator[tuple[Tile, dict[str, np.ndarray]]]:
         """Rows of strips with pairs so close that their series do not converge, by the general path."""
-        for begins in np.flatnonzero(missed.any(axis=0)):
-            first = tile.cols.start + int(begins) * kernels.BLOCK
-            for begin, end in runs(missed[:, begins] > 0):
-                rows = slice(tile.rows.start + begin, tile.rows.start + end)
-                low = max(first, rows.start if tile.mirror else 0)
-                high = min(first + self.strip, tile.cols.stop)
-                if low >= high:  # what is below the diagonal is mirrored
-                    continue
-                part = Tile(rows, slice(low, high), tile.mirror)
-                values = PairValues(*self.profiles, part.rows, part.cols, self.symmetric, self.stop)
-                yield part, self.plan.tile(values)
+        for part in beyond(tile, missed, kernels.BLOCK, self.strip):
+            values = PairValues(*self.profiles, part.rows, part.cols, self.symmetric, self.stop)
+            yield part, self.plan.tile(values)
 
     def _direct(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The arrays that outputs 0 and 1 can be written to, if nothing else is stored."""

@@ -10,8 +10,11 @@ import numpy as np
 
 from tpnum.evaluate.blocks import shape
 from tpnum.law import graph
+from tpnum.lower.blocks import runs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tpnum.evaluate.plan import Plan
 
 
@@ -79,3 +82,18 @@ def panels(n1: int, n2: int, height: int, width: int, symmetric: bool) -> list[T
             rows, cols = slice(r, min(r + height, n1)), slice(c, min(c + width, n2))
             tiles.append(Tile(rows, cols, mirror=symmetric))
     return sorted(tiles, key=lambda tile: -tile.entries)
+
+
+def beyond(tile: Tile, missed: np.ndarray, block: int, strip: int) -> Iterator[Tile]:
+    """The pieces of a tile that series do not reach, by strips: rows that ``missed`` (rows, strips) counts.
+
+    Strips begin at multiples of ``block`` columns; what is below the diagonal is mirrored, and in no piece.
+    """
+    for number in np.flatnonzero(missed.any(axis=0)):
+        first = tile.cols.start + int(number) * block
+        for begin, end in runs(missed[:, number] > 0):
+            rows = slice(tile.rows.start + begin, tile.rows.start + end)
+            low = max(first, rows.start if tile.mirror else 0)
+            high = min(first + strip, tile.cols.stop)
+            if low < high:
+                yield Tile(rows, slice(low, high), tile.mirror)

@@ -10,10 +10,9 @@ import numpy as np
 from tpnum.kernels import machine, reverse
 from tpnum.kernels.curves import SCRATCH
 from tpnum.kernels.duals import pointer
-from tpnum.lower.blocks import runs
 from tpnum.tiles.directions import stacked
 from tpnum.tiles.fast import HEIGHT, NEAR, PANEL
-from tpnum.tiles.grid import Tile, panels
+from tpnum.tiles.grid import Tile, beyond, panels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,14 +101,7 @@ class Adjoints:
 
     def beyond(self, tile: Tile, missed: np.ndarray) -> Iterator[Tile]:
         """Pieces of a tile that series do not reach, rows of strips."""
-        for begins in np.flatnonzero(missed.any(axis=0)):
-            first = tile.cols.start + int(begins) * machine.BLOCK
-            for begin, end in runs(missed[:, begins] > 0):
-                rows = slice(tile.rows.start + begin, tile.rows.start + end)
-                low = max(first, rows.start if tile.mirror else 0)
-                high = min(first + self.strip, tile.cols.stop)
-                if low < high:
-                    yield Tile(rows, slice(low, high), tile.mirror)
+        return beyond(tile, missed, machine.BLOCK, self.strip)
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """This thread's scratch array of a given shape."""
