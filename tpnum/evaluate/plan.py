@@ -159,7 +159,7 @@ def _plan(
     states = States()
     purse = Purse(len(first.lines), budget)
     while True:
-        states = States(states.increments)
+        states = States(states)
         pairs = Pairs(lines[0], lines[-1], states)
         for site in pairs.sites:
             site.purse = purse

@@ -140,7 +140,7 @@ class Mapped1(Profile):
 
 @dataclass(frozen=True, eq=False)
 class Carried1(Profile):
-    """The second moments of a carried state: those of ``below[0]`` one step before, zero at first."""
+    """A moment of a carried state: that of ``below[0]`` one step before, zero at first."""
 
     delay: Delay
     below: list[Profile]
@@ -306,15 +306,23 @@ class Stencil(Pair):
 
 @dataclass(frozen=True, eq=False)
 class Carried(Pair):
-    """A carried state at two inputs: ``below[0]`` one step before on either side, zero at first.
+    """Carried states at two inputs: ``below[0]`` one step before where a side has a delay, zero at first.
 
-    What is below is computed from the node itself, at earlier steps, and is known only when the graph is
+    ``names`` are the variables of either side, both of them states or one.  What is below is computed from the node itself, at earlier steps, and is known only when the graph is
     closed (`tpnum.law.carried`); so it is not among a node's `operands`.
     """
 
-    row_delay: Delay
-    col_delay: Delay
+    names: tuple[str, str]
+    row_delay: Delay | None
+    col_delay: Delay | None
     below: list[Pair]
+
+    @property
+    def axis(self) -> str:
+        """Along which it is carried."""
+        delay = self.row_delay or self.col_delay
+        assert delay is not None
+        return delay.axis
 
 
 @dataclass(frozen=True, eq=False)

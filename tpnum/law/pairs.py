@@ -75,7 +75,7 @@ class Pairs:
         if isinstance(la, LinComb) or isinstance(lb, LinComb):
             return self._lincomb(a, b, tied, centred)
         if isinstance(la, Delay) or isinstance(lb, Delay):
-            return self.states.pair(self, (la, lb), self._frame(a, b, tied), centred)
+            return self.states.pair(self, (a, b), tied, centred)
         for side, name in enumerate((a, b)):
             found = spread(self.lines[side], name)
             if found is not None:
@@ -89,7 +89,7 @@ class Pairs:
         if isinstance(la, Attend) or isinstance(lb, Attend):
             return attending(self, a, b, tied)
         if isinstance(la, Data) and isinstance(lb, Data):
-            return graph.Gram(*self._frame(a, b, tied), increments=a == b, data=(a, b))
+            return graph.Gram(*self.frame(a, b, tied), increments=a == b, data=(a, b))
         if isinstance(la, Data) or isinstance(lb, Data):
             return None
         if isinstance(la, MatMul) and isinstance(lb, MatMul):
@@ -126,7 +126,7 @@ class Pairs:
             norms = (first, second) if i == j else None
             return graph.Shared((), (), (), increments=i == j, norms=norms, value=value)
         constant = graph.Constant(("constant", value), (), value=value)
-        frame = self._frame(line.names[i], line.names[j], tied)
+        frame = self.frame(line.names[i], line.names[j], tied)
         return graph.Fresh(*frame, increments=False, same=(constant,), other=None)
 
     def _lincomb(self, a: str, b: str, tied: Axes, centred: bool) -> graph.Pair | None:
@@ -178,7 +178,7 @@ class Pairs:
         return matrix
 
     def _embed(self, node: graph.Pair, a: str, b: str, tied: Axes, loose: Axes) -> graph.Pair:
-        return graph.Embedded(*self._frame(a, b, tied), increments=node.increments, operand=node, axes=loose)
+        return graph.Embedded(*self.frame(a, b, tied), increments=node.increments, operand=node, axes=loose)
 
     # -- index maps ----------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class Pairs:
         weights = {w for row in (*la.rows, *lb.rows) for _, w in row}
         uniform = sums_tied or (gathers and len(weights) <= 1)
         return graph.Mapped(
-            *self._frame(la.name, lb.name, tied),
+            *self.frame(la.name, lb.name, tied),
             increments=la.name == lb.name and inner.increments and uniform,
             operand=inner,
             row_map=la,
@@ -226,14 +226,14 @@ class Pairs:
         if inner is None:
             return None
         node: graph.Pair = graph.Mapped(
-            *self._frame(a, b, free),
+            *self.frame(a, b, free),
             increments=False,
             operand=inner,
             row_map=line if side == 0 else None,
             col_map=line if side == 1 else None,
         )
         if loose:
-            node = graph.Diagonal(*self._frame(a, b, tied), increments=False, operand=node, axes=loose)
+            node = graph.Diagonal(*self.frame(a, b, tied), increments=False, operand=node, axes=loose)
         return node
 
     def _weighted(
@@ -264,7 +264,7 @@ class Pairs:
             parts.append(graph.Part(found.coef * term.coef * same, (), (), (node,)))
         total = self._sum(a, b, free, parts)
         if total is not None and loose:
-            return graph.Diagonal(*self._frame(a, b, tied), increments=False, operand=total, axes=loose)
+            return graph.Diagonal(*self.frame(a, b, tied), increments=False, operand=total, axes=loose)
         return total
 
     def independent(self, a: str, b: str, axis: str) -> bool:
@@ -372,7 +372,7 @@ class Pairs:
         if not parts:
             return None
         increments = a == b and (self.alike is None or a in self.alike) and _has_increments(parts)
-        node = graph.Sum(*self._frame(a, b, tied), increments=increments, parts=tuple(parts))
+        node = graph.Sum(*self.frame(a, b, tied), increments=increments, parts=tuple(parts))
         (part, *more) = parts
         if more or part.coef != 1.0 or not part.bare:
             return node
@@ -380,7 +380,8 @@ class Pairs:
         same = (inner.tied, inner.rows, inner.cols) == (node.tied, node.rows, node.cols)
         return inner if increments and inner.increments and same else node
 
-    def _frame(self, a: str, b: str, tied: Axes) -> tuple[Axes, Axes, Axes]:
+    def frame(self, a: str, b: str, tied: Axes) -> tuple[Axes, Axes, Axes]:
+        """The tied axes of a pair of variables, and those that are free on either side."""
         return frame(self.lines[0].axes(a), self.lines[1].axes(b), tied)
 
 

@@ -82,6 +82,9 @@ class Site:
             return self._register(
                 graph.Mapped1(("mean", name), self.lines.axes(name), operand=inner, map=line)
             )
+        if isinstance(line, Delay):
+            known = self.states.mean(("mean", name), line, lambda: self.mean(line.family))
+            return known and self._register(known)
         if isinstance(line, Nonlin):
             return self._expand(("mean", name), self.lines.form(name))
         if isinstance(line, Attend) and self.mean(line.vector) is None:
@@ -123,7 +126,9 @@ class Site:
             assert isinstance(line, LinComb)
             return self._lincomb(key, line, lambda vector: self.second(vector, other, centred))
         if isinstance(la, Delay) and a == b:
-            return self.states.profile(self, la, key)
+            return self._register(
+                self.states.moment(key, la, lambda: self.second(la.family, la.family) or self.zero())
+            )
         if isinstance(la, Map | Delay) or isinstance(lb, Map | Delay):
             return self._mapped(key, a, b, centred)
         if isinstance(la, Attend) or isinstance(lb, Attend):

@@ -57,11 +57,17 @@ Chain: TypeAlias = tuple[Step, ...]
 def steps_of(node: graph.Pair) -> Chain:
     """The steps that a node takes its operand through."""
     if isinstance(node, graph.Carried):
-        name = node.row_delay.axis
-        sizes = dict(node.row_delay.axes)[name], dict(node.col_delay.axes)[name]
+        name = node.axis
         tied = name in dict(node.tied)
-        shifts = node.row_delay.index.rows, node.col_delay.index.rows
-        return (Step("map", name, ((name, *sizes),), *shifts, sizes, tied, carried=True),)
+        if not tied and not (name in dict(node.rows) and name in dict(node.cols)):
+            raise Unsupported("a recurrence beside what has no steps")
+        first, second = ((node.tied, node.tied) if tied else (node.rows, node.cols))
+        sizes = dict(first)[name], dict(second)[name]
+        shifts = tuple(
+            delay.index.rows if delay else tuple(((k, 1.0),) for k in range(size))
+            for delay, size in zip((node.row_delay, node.col_delay), sizes, strict=True)
+        )
+        return (Step("map", name, ((name, *sizes),), shifts[0], shifts[1], sizes, tied, carried=True),)
     if isinstance(node, graph.Mapped):
         rows, cols = node.row_map, node.col_map
         if rows is None or cols is None or rows.axis != cols.axis:

@@ -14,6 +14,7 @@ from tpnum.program.expand import maps_below_functions
 from tpnum.program.lines import (
     Along,
     Arith,
+    Axes,
     Delay,
     Input,
     LinComb,
@@ -25,6 +26,7 @@ from tpnum.program.lines import (
     Scan,
     Term,
 )
+from tpnum.program.maps import Rows
 
 if TYPE_CHECKING:
     from tpnum.program.builder import Program
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 def folded(program: Program) -> Program | None:
     """The same program with its scans folded; None where one of them has no such form.
 
-    It has one where states start at zero, are read by matrices and sums alone, and no scan is inside another.
+    It has one where states are read by matrices and sums alone, and no scan is inside another.
     """
     scans = [line for line in program.lines if isinstance(line, Scan)]
     if not scans or any(isinstance(line, Scan) for scan in scans for line in scan.body):
@@ -53,8 +55,6 @@ def _fold(program: Program) -> Program | None:
         if not isinstance(line, Scan):
             new.append(line)
             continue
-        if any(carry.init not in zero for carry in line.carries):
-            return None
         names = dict(line.inputs)
         made: dict[str, str] = {}
         for outer, inner in line.outputs:
@@ -64,13 +64,13 @@ def _fold(program: Program) -> Program | None:
         names |= made
         axis = line.axis
         for carry in line.carries:
-            var = program.vars[carry.name]
-            new.append(
-                Delay(
-                    names.get(carry.name, carry.name), names.get(carry.next, carry.next),
-                    axis[0], var.dim, (axis, *var.axes),
-                )
-            )  # fmt: skip
+            state, after = (names.get(name, name) for name in (carry.name, carry.next))
+            starts = carry.init not in zero
+            axes = (axis, *program.vars[carry.name].axes)
+            before = _fresh(program, f"{state}.before") if starts else state
+            new.append(Delay(before, after, axis[0], program.vars[carry.name].dim, axes))
+            if starts:
+                _start(new, program, (state, before, carry.init), axes)
         for inner_line in line.body:
             if isinstance(inner_line, Input):
                 inner_line = replace(inner_line, axes=(axis, *inner_line.axes))
@@ -82,6 +82,23 @@ def _fold(program: Program) -> Program | None:
                 return None
     new._outputs_of(program)
     return None if maps_below_functions(new) else new
+
+
+def _start(new: Program, program: Program, names: tuple[str, str, str], axes: Axes) -> None:
+    """A state as what there was before, and at the first step what it starts at."""
+    state, before, init = names
+    dim, (axis, size) = program.vars[init].dim, axes[0]
+    everywhere, first = (_fresh(program, f"{state}.{what}") for what in ("init", "start"))
+    new.append(LinComb(everywhere, (Term(1.0, new.zeros(dim, axes).name), Term(1.0, init))))
+    new.append(Map(first, everywhere, axis, (axes[0],), Rows((((0, 1.0),), *((),) * (size - 1)))))
+    new.append(LinComb(state, (Term(1.0, before), Term(1.0, first))))
+
+
+def _fresh(program: Program, name: str) -> str:
+    """A name that the program has no variable of."""
+    while name in program.vars:
+        name += "."
+    return name
 
 
 def _renamed(line: Line, names: dict[str, str]) -> Line:
