@@ -391,10 +391,10 @@ def _places(node: graph.Softmax) -> tuple[int, ...]:
 
 def _one_by_one(values: ProfileValues, node: graph.Carried1 | graph.Reduced) -> np.ndarray:
     from tpnum.evaluate.same import same_input
-    from tpnum.evaluate.steps import walk
+    from tpnum.evaluate.steps import reduced, walk
 
-    if isinstance(node, graph.Reduced):
+    found = reduced(values, node) if isinstance(node, graph.Reduced) else walk(values, node)
+    if found is None:
         return same_input(values, node.pair, node.axes)
-    found = walk(values, node)
     values._values |= found
     return found[node.key]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.errors import LimitError
+from tpnum.evaluate.crossing import Crossing, Rows, crosses
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.evaluate.tape import NotTaped, Tape, at_step
 from tpnum.gauss.moments import bound, profile
@@ -14,9 +15,12 @@ from tpnum.gauss.prepared import has_family, prepare
 from tpnum.gauss.rules import Kept, check_growth
 from tpnum.gauss.spans import spanned_profile
 from tpnum.law import graph
+from tpnum.law.carried import Unfolded
 from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tpnum.functions import Function
     from tpnum.gauss.moments import Profile
     from tpnum.gauss.prepared import Prepared
@@ -54,28 +58,65 @@ class Moments(ProfileValues):
 
 def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarray]:
     """The values (N, *axes) of a carried state and of those that it depends on and that depend on it."""
-    states, inside = _loop(whole, node)
+    start = whole._own(node)
+    assert isinstance(start, graph.Carried1)
+    states, inside = loop(start, _sources(whole))
     axis = node.delay.axis
+    crossed = [at for at in inside if isinstance(at, graph.Reduced) and crosses(at.pair)]
+    if crossed:
+        return _followed(whole, axis, states, inside, crossed)
     made = {state.key: np.zeros(whole._sizes(state.axes)) for state in states}
-    steps = range(dict(node.axes)[axis] - 1)
     try:
         tape = Tape(whole, axis, states, inside)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-            for t in steps:
+            for t in range(dict(node.axes)[axis] - 1):
                 tape.step(t, made)
         if all(np.isfinite(values).all() for values in made.values()):
             return made
     except (NotTaped, LimitError):  # to be said of the step and the line that it comes from
         pass
+    return _followed(whole, axis, states, inside, [])
+
+
+def reduced(whole: ProfileValues, node: graph.Reduced) -> dict[graph.Key, np.ndarray] | None:
+    """The values of an entry of a pair of states and others, with those of its loop; None if it is none."""
+    pair = node.pair
+    if not crosses(pair):
+        return None
+    sources = _sources(whole)
+    for at in postorder([whole._own(node)], sources, lambda n: n.key, ()):
+        if isinstance(at, graph.Carried1) and node.key in {inner.key for inner in loop(at, sources)[1]}:
+            return walk(whole, at)
+    try:
+        return _followed(whole, next(filter(crosses, graph.schedule([pair]))).axis, [], [node], [node])
+    except Unfolded:
+        return None
+
+
+def _followed(
+    whole: ProfileValues,
+    axis: str,
+    states: list[graph.Carried1],
+    inside: list[graph.Profile],
+    crossed: list[graph.Reduced],
+) -> dict[graph.Key, np.ndarray]:
+    """States, and entries of pairs of them and others, node by node at one step after the other."""
+    made = {at.key: np.zeros(whole._sizes(at.axes)) for at in (*states, *crossed)}
+    count = dict((*states, *crossed)[0].axes)[axis]
     keys = {at.key for at in inside}
     kept: dict[Function, Kept] = {}
-    for t in steps:
+    rows = Rows(Crossing(crossed, axis), whole) if crossed else None
+    for t in range(count if crossed else count - 1):
         now = {state.key: at_step(made[state.key], state.axes, axis, t) for state in states}
-        step = _Step(whole, axis, t, now, keys, kept)
-        for state in states:
+        step = _Step(whole, axis, t, now, keys, kept, rows)
+        for state in states if t + 1 < count else ():
             (below,) = state.below
             found = np.broadcast_to(step.along(below, state.axes), now[state.key].shape)
             at_step(made[state.key], state.axes, axis, t + 1)[...] = found
+        for node in crossed:
+            at_step(made[node.key], node.axes, axis, t)[...] = step(node)
+        if rows is not None:
+            rows.finish()
     return made
 
 
@@ -90,8 +131,16 @@ class _Step(Moments):
         states: dict[graph.Key, np.ndarray],
         inside: set[graph.Key],
         kept: dict[Function, Kept],
+        rows: Rows | None,
     ):
-        super().__init__(whole.pairs, whole.side, whole.data, whole.account, whole._variances)
+        def variances(values: ProfileValues, node: graph.Carried1 | graph.Reduced) -> np.ndarray:
+            if rows is not None and isinstance(node, graph.Reduced) and crosses(node.pair):
+                return rows.reduced(node)
+            return whole._variances(values, node)
+
+        super().__init__(whole.pairs, whole.side, whole.data, whole.account, variances)
+        if rows is not None:
+            rows.start(step, self)
         self._whole, self._axis, self._step, self._inside, self._kept = whole, axis, step, inside, kept
         self._values |= states
 
@@ -104,6 +153,8 @@ class _Step(Moments):
         return super().__call__(node)
 
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
+        if isinstance(node, graph.Reduced) and crosses(node.pair):  # its row asks for them
+            return []
         found = super()._sources(node)
         for source in found:
             if source.key not in self._inside:
@@ -111,20 +162,29 @@ class _Step(Moments):
         return found
 
 
-def _loop(whole: ProfileValues, node: graph.Carried1) -> tuple[list[graph.Carried1], list[graph.Profile]]:
+def loop(
+    start: graph.Carried1, sources: Callable[[graph.Profile], list[graph.Profile]]
+) -> tuple[list[graph.Carried1], list[graph.Profile]]:
     """The states that a state depends on and that depend on it, and all quantities between them, in order."""
+    below: dict[graph.Key, list[graph.Profile]] = {}
 
-    def sources(at: graph.Profile) -> list[graph.Profile]:
-        return [*at.below] if isinstance(at, graph.Carried1) else whole._sources(at)
+    def known(at: graph.Profile) -> list[graph.Profile]:
+        if at.key not in below:
+            below[at.key] = [*at.below] if isinstance(at, graph.Carried1) else sources(at)
+        return below[at.key]
 
-    start = whole._own(node)
-    order = postorder([start], lambda n: [whole._own(s) for s in sources(n)], lambda n: n.key, ())
+    order = postorder([start], known, lambda n: n.key, ())
     back = {start.key}
     size = 0
     while len(back) > size:
         size = len(back)
         for at in order:
-            if any(s.key in back for s in sources(at)):
+            if any(s.key in back for s in known(at)):
                 back.add(at.key)
     states = [at for at in order if isinstance(at, graph.Carried1) and at.key in back]
     return states, [at for at in order if at.key in back and not isinstance(at, graph.Carried1)]
+
+
+def _sources(whole: ProfileValues) -> Callable[[graph.Profile], list[graph.Profile]]:
+    """What a quantity of this side is computed from."""
+    return lambda at: [whole._own(source) for source in whole._sources(at)]

@@ -84,29 +84,28 @@ class States:
         first, second = (line if isinstance(line, Delay) else None for line in lines)
         if first and second and first.axis != second.axis:
             second = None
-        both = first is not None and second is not None
         along = {line.axis for line in (first, second) if line}
+        both = first is not None and second is not None
         loose = () if both else tuple(axis for axis in tied if axis[0] in along)
-        free = tuple(axis for axis in tied if axis not in loose)
-        key = (*map(id, pairs.lines), *names, free, centred)
-        before = tuple(line.family if line else name for line, name in zip((first, second), names, strict=True))
+        if loose:
+            free = tuple(axis for axis in tied if axis not in loose)
+            inner = pairs.second(*names, free, centred)
+            frame = pairs.frame(*names, tied)
+            return inner and graph.Diagonal(*frame, increments=False, operand=inner, axes=loose)
+        key = (*map(id, pairs.lines), *names, tied, centred)
+        before = (first.family if first else names[0], second.family if second else names[1])
         below: list[graph.Pair] = []
-        alike = both and before[0] == before[1]
-        self._pairs[key] = Demand(pairs, (before[0], before[1]), free, centred, alike, below)
+        self._pairs[key] = Demand(pairs, before, tied, centred, both and before[0] == before[1], below)
         if key not in self.increments:
             return None
-        node: graph.Pair = graph.Carried(
-            *pairs.frame(*names, free),
+        return graph.Carried(
+            *pairs.frame(*names, tied),
             increments=self.increments[key],
             names=names,
             row_delay=first,
             col_delay=second,
             below=below,
         )
-        if loose:
-            frame = pairs.frame(*names, tied)
-            node = graph.Diagonal(*frame, increments=False, operand=node, axes=loose)
-        return node
 
     def close(self) -> bool:
         """Fill in what states stand on; False if there is more of it than was assumed."""

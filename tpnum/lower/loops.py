@@ -33,7 +33,8 @@ What is kept stays in its register, where the next step finds it: `keep` is no i
 def steps_together(code: list[Instruction]) -> list[Instruction]:
     """The code in an order in which every loop's instructions follow one another.
 
-    A loop is all that its recalled states lead to and that leads to the states kept for the next step.
+    A loop is all that its recalled states lead to and that leads to the states kept for the next step, and
+    all that others wait for in turn.
     """
     if all(one.op != "recall" for one in code):
         return code
@@ -45,11 +46,16 @@ def steps_together(code: list[Instruction]) -> list[Instruction]:
     for k, found in enumerate(below):
         for source in found:
             above[source].add(k)
+    back, forth = [set(found) for found in below], [set(found) for found in above]
+    keeps = [k for k, one in enumerate(code) if one.op == "keep"]
+    for k in keeps:  # a step waits for the one before, and what is kept for it to be recalled
+        for edges in (back, forth):
+            edges[k].add(recalls[code[k].extra])
+            edges[recalls[code[k].extra]].add(k)
     loops: list[set[int]] = []
-    for k, one in enumerate(code):
-        if one.op == "keep":
-            loops.append({recalls[one.extra], k})
-    loops = _joined([_between(loop, below, above) for loop in loops], below, above)
+    for k in keeps:
+        if not any(k in loop for loop in loops):
+            loops.append(_reached({k}, back) & _reached({k}, forth))
     for loop in loops:
         if any(code[k].op in APART for k in loop):
             raise Unsupported("a recurrence whose steps mix positions")
@@ -98,25 +104,6 @@ def _reached(start: Iterable[int], edges: list[set[int]]) -> set[int]:
         found |= more
         todo += more
     return found
-
-
-def _between(loop: set[int], below: list[set[int]], above: list[set[int]]) -> set[int]:
-    """All on a way from one of them to another."""
-    return _reached(loop, above) & _reached(loop, below)
-
-
-def _joined(loops: list[set[int]], below: list[set[int]], above: list[set[int]]) -> list[set[int]]:
-    """Loops that share an instruction are one."""
-    made: list[set[int]] = []
-    for loop in loops:
-        while True:
-            shared = [other for other in made if other & loop]
-            if not shared:
-                break
-            made = [other for other in made if not other & loop]
-            loop = _between(loop.union(*shared), below, above)
-        made.append(loop)
-    return made
 
 
 def _ordered(count: int, loops: list[set[int]], below: list[set[int]]) -> list[int]:

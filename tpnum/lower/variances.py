@@ -10,7 +10,7 @@ import numpy as np
 
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.evaluate.same import same_input
-from tpnum.evaluate.steps import Moments, walk
+from tpnum.evaluate.steps import Moments, reduced, walk
 from tpnum.kernels._arrays import aligned
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLayout
@@ -50,18 +50,21 @@ class Variances:
         with self._lock:
             found = self._found.setdefault(values, {})
             if node.key not in found:
-                if isinstance(node, graph.Reduced):
-                    found[node.key] = self._compute(values, node)
-                else:
-                    found |= self._walk(values, node)
+                found |= self._walk(values, node) or {node.key: self._compute(values, node)}
             return found[node.key]
 
-    def _walk(self, whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarray]:
-        """The states of a recurrence, followed through all its steps."""
+    def _walk(
+        self, whole: ProfileValues, node: graph.Carried1 | graph.Reduced
+    ) -> dict[graph.Key, np.ndarray]:
+        """The states of a recurrence, followed through all its steps; nothing if there is none."""
         parts = []
         for low in range(0, whole.size, STATES):
             self.proceed()
-            parts.append(walk(self.part(whole, slice(low, low + STATES), Moments), node))
+            part = self.part(whole, slice(low, low + STATES), Moments)
+            found = reduced(part, node) if isinstance(node, graph.Reduced) else walk(part, node)
+            if found is None:
+                return {}
+            parts.append(found)
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def part(
