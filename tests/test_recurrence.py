@@ -162,8 +162,9 @@ def scan(step, steps=4, init=None, **given):
     u = p.data("u", axes=(("t", steps),), channels="d")
     drive = p.matrix("U", cols="d") @ u
     more = {name: p.matrix(name, trained=True) for name in ("W", "V")}
+    start = None if init is None else init(p, u)
     with p.scan("t") as loop:
-        state = loop.carry("n") if init is None else loop.carry(init=init(p))
+        state = loop.carry("n") if start is None else loop.carry(init=start)
         after = step(more, state, loop.slice(drive))
         loop.next(state, after)
         p_out = loop.stack(after)
@@ -177,9 +178,18 @@ FOLDED = {
     "linear": lambda m, s, x: m["W"] @ s + x,
     "a sum of two functions": lambda m, s, x: tp.erf(m["W"] @ s) + tp.erf(x),
     "two functions of one sum": lambda m, s, x: tp.tanh(m["W"] @ s + x) + tp.softplus(m["W"] @ s + x),
+    "leaky": lambda m, s, x: 0.5 * s + 0.5 * tp.relu(m["W"] @ s + x),
+    "residual": lambda m, s, x: s + 0.3 * tp.erf(m["W"] @ s + x),
+    "leaky behind a matrix": lambda m, s, x: 0.8 * s + 0.2 * (m["V"] @ tp.tanh(m["W"] @ s + x)),
 }
 UNROLLED = {
-    "leaky": lambda m, s, x: 0.5 * s + tp.relu(m["W"] @ s + x),
+    "gated": lambda m, s, x: s * tp.erf(m["W"] @ s + x),
+}
+STARTS = {
+    "zero": None,
+    "a random vector": lambda p, u: p.vector("start", var=0.7),
+    "a constant": lambda p, u: p.ones("n"),
+    "the data": lambda p, u: p.matrix("A", cols="d", trained=True) @ u.mean("t"),
 }
 
 
@@ -195,14 +205,27 @@ def test_programs_with_scans(name):
         np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())
 
 
-def test_states_that_do_not_start_at_zero_are_unrolled():
-    p = scan(FOLDED["plain"], init=lambda p: p.vector("start", var=1.0))
-    assert folded(p) is None
-    x = np.random.default_rng(8).standard_normal((2, 4, 2))
-    k = tp.kernel(p, x)
-    first = 1.0 + np.einsum("ic,jc->ij", x[:, 0], x[:, 0]) / 2
-    q = np.diagonal(first)
-    np.testing.assert_allclose(k[:, :, 0, 0], tp.dual("tanh")(q[:, None], q[None, :], first), rtol=1e-12)
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("name", ["plain", "leaky", "residual", "leaky behind a matrix"])
+def test_states_from_any_start_are_those_of_the_unrolled_program(name, start):
+    p = scan(FOLDED[name], init=STARTS[start])
+    rng = np.random.default_rng(8)
+    x, y = rng.standard_normal((3, 4, 2)), rng.standard_normal((2, 4, 2))
+    made, road = kernels(p, x, y, get=KINDS)
+    assert road == CELLS
+    steps = [{f"u[{t}]": z[:, t] for t in range(4)} for z in (x, y)]
+    want, _ = kernels(p.unrolled(), *steps, get=KINDS)
+    for got, k in zip(made, want, strict=True):
+        np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())
+
+
+def test_a_leaky_recurrence_of_many_steps():
+    """Sixty steps, of which the last state has forgotten the first."""
+    x = np.random.default_rng(9).standard_normal((2, 60, 2))
+    made, road = kernels(scan(FOLDED["leaky"], 60), x)
+    assert road == CELLS
+    short, _ = kernels(scan(FOLDED["leaky"], 50), x[:, 10:])
+    np.testing.assert_allclose(made[:, :, -1, -1], short[:, :, -1, -1], rtol=1e-4)
 
 
 def test_a_folded_program_reads_like_one():

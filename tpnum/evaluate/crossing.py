@@ -1,8 +1,8 @@
 """Pairs of steps of one input along a recurrence whose states meet what is not one: row by row.
 
-The variance of a state that is a sum of itself and of a function of it, h <- h + f(W h), needs E h_s f_t of all
-steps s before t.  Row t of every pair node holds its entries (t, s), s <= t, of all examples at once.  Of what
-lies above the diagonal only E h_(t-1) f_t is read: it is below with both sides exchanged.
+The variance of a state that is a sum of itself and of a function of it, h <- h + f(W h), needs E h_s f_t of
+all steps s before t.  Row t of every pair node holds its entries (t, s), s <= t, of all examples at once.  Of
+what lies above the diagonal only E h_(t-1) f_t is read: it is below with both sides exchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from tpnum.evaluate import labels
 from tpnum.evaluate.blocks import dims
 from tpnum.evaluate.general import ROUNDING, PairValues
-from tpnum.gauss.pair import entries, prepare
+from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.kernels.carry import carry
 from tpnum.law import graph
 from tpnum.law.carried import Unfolded
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.functions import Function
 
+    Gaussian = tuple[graph.Profile, graph.Profile | None, tuple[graph.Profile, ...]]
+    """The variance, the mean and the scalars of a function's argument."""
     Form = tuple[np.ndarray, dict[int, np.ndarray]]
     """What a node is but for those that are carried along its row, and the coefficients of these."""
 
@@ -32,14 +34,8 @@ EXAMPLE: Dim = ("", 2)
 """The examples, each of which meets itself alone."""
 
 
-def crosses(pair: graph.Pair) -> bool:
-    """Whether a node stands on states that meet what is none."""
-    carried = (node for node in graph.schedule([pair]) if isinstance(node, graph.Carried))
-    return any(node.row_delay is None or node.col_delay is None for node in carried)
-
-
 class Crossing:
-    """Which pair nodes the variances of a recurrence along ``axis`` are read from, and how they hang together.
+    """The pair nodes that variances of a recurrence along ``axis`` are read from, and how they hang together.
 
     Raises `Unfolded` where there are such as cannot be followed row by row.
     """
@@ -81,9 +77,11 @@ class Crossing:
         return [other] if other is not None else []
 
     def _check(self, carried: list[graph.Carried]) -> None:
-        for node in carried:
-            whole = node.col_delay is None and self.axis in dict(node.cols) and node.names not in self.turned
-            if node.axis != self.axis or whole:
+        for state in carried:
+            whole = (
+                state.col_delay is None and self.axis in dict(state.cols) and state.names not in self.turned
+            )
+            if state.axis != self.axis or whole:
                 raise Unfolded("a recurrence that reads later steps of another line")
         for node in self.order:
             if id(node) in self.moving and not isinstance(node, FOLLOWED):
@@ -98,30 +96,47 @@ FOLLOWED = (graph.Sum, graph.Dual, graph.Diagonal, graph.Carried)
 
 
 class Rows:
-    """The rows of pair nodes at one step after the other, of all examples of ``whole``."""
+    """The rows of pair nodes at one step after the other, of all examples of ``whole``.
+
+    A row has two parts, what is below the diagonal and what is ``on`` it, which may stand on the former.
+    """
 
     def __init__(self, crossing: Crossing, whole: ProfileValues):
         self.crossing, self.axis, self.whole = crossing, crossing.axis, whole
         self._before: dict[int, np.ndarray] = {}
-        self._now: dict[int, np.ndarray] = {}
+        self._now: dict[tuple[int, bool], np.ndarray] = {}
+        self._on = False
         self._blocks: dict[int, np.ndarray] = {}
         self._known: dict[graph.Key, list[np.ndarray]] = {}
 
     def start(self, step: int, values: ProfileValues) -> None:
         """Begin the row of a step; ``values`` are the quantities of one input there."""
-        self._before = {name: row for name, row in self._now.items() if name in self.crossing.kept}
         self._now, self.step, self._values = {}, step, values
-        self._calls: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._calls: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
 
     def finish(self) -> None:
-        """Compute what rows behind this one read of it."""
+        """Keep what the next row reads of this one, and the quantities of one input that it asks for."""
+        kept: dict[int, np.ndarray] = {}
         for node in self.crossing.order:
-            self(node)
+            parts = [self.part(node, on) for on in (False, True)]
+            if id(node) in self.crossing.kept:
+                names = self.dims(node)
+                wide = (self.axis, 1) in names
+                kept[id(node)] = np.concatenate(parts, axis=names.index((self.axis, 1))) if wide else parts[1]
+        self._before = kept
 
     def reduced(self, node: graph.Reduced) -> np.ndarray:
         """(N, *axes) of a quantity of one input that is an entry of a pair node."""
         own = [key if key == EXAMPLE else key[0] for key in self.dims(node.pair)]
-        return labels.align(self.full(node.pair), own, [EXAMPLE, *(name for name, _ in node.axes)])
+        return labels.align(self.part(node.pair, True), own, [EXAMPLE, *(name for name, _ in node.axes)])
+
+    def part(self, node: graph.Pair, on: bool) -> np.ndarray:
+        """A part of a row, with every dimension."""
+        before, self._on = self._on, on
+        try:
+            return np.broadcast_to(self(node), self.shape(node))
+        finally:
+            self._on = before
 
     def dims(self, node: graph.Pair) -> list[Dim]:
         """Those of a row: of examples there is one dimension."""
@@ -131,34 +146,36 @@ class Rows:
         """The lengths of a row's dimensions."""
         sides = ((2, node.tied), (0, node.rows), (1, node.cols))
         sizes = {(name, side): size for side, axes in sides for name, size in axes}
-        sizes |= {(self.axis, 0): 1, (self.axis, 1): self.step + 1, (self.axis, 2): 1, EXAMPLE: self.whole.size}
+        sizes |= {(self.axis, 0): 1, (self.axis, 1): 1 if self._on else self.step, (self.axis, 2): 1}
+        sizes[EXAMPLE] = self.whole.size
         return tuple(sizes[key] for key in self.dims(node))
 
     def __call__(self, node: graph.Pair) -> np.ndarray:
-        if id(node) not in self._now:
+        key = id(node), self._on
+        if key not in self._now:
             moving = id(node) in self.crossing.moving
             followed = moving or isinstance(node, graph.Sum | graph.Shared | graph.Gram)
-            self._now[id(node)] = self._compute(node) if followed else self._cut(node)
-        return self._now[id(node)]
-
-    def full(self, node: graph.Pair) -> np.ndarray:
-        """A row with every dimension."""
-        return np.broadcast_to(self(node), self.shape(node))
+            if 0 in self.shape(node):
+                self._now[key] = np.zeros(self.shape(node))
+            else:
+                self._now[key] = self._compute(node) if followed else self._cut(node)
+        return self._now[key]
 
     def inner(self, node: graph.Pair, frame: graph.Pair) -> np.ndarray:
         """A node's row along that of ``frame``."""
         return labels.align(self(node), self.dims(node), self.dims(frame))
 
     def profile(self, node: graph.Profile, side: int, frame: graph.Pair) -> np.ndarray:
-        """A quantity of one input at this step, or in free columns at all up to it, along a row of ``frame``."""
+        """A quantity of one input along a part of a row of ``frame``: in free columns at the steps before."""
         tied = {name for name, _ in frame.tied}
         axes = self._values.axes(node)
-        values = self._values(node)
-        if side and self.axis in dict(axes) and self.axis not in tied:
-            known = self._known.setdefault(node.key, [])
+        known = self._known.setdefault(node.key, [])
+        if not side or self._on or self.axis in tied or self.axis not in dict(axes):
+            values = self._values(node)
             if len(known) == self.step:
                 known.append(values)
-            values = np.concatenate(known, axis=1 + [name for name, _ in axes].index(self.axis))
+        else:
+            values = np.concatenate(known[: self.step], axis=1 + [name for name, _ in axes].index(self.axis))
         own = [EXAMPLE, *((name, 2 if name in tied else side) for name, _ in axes)]
         return labels.align(values, own, self.dims(frame))
 
@@ -170,10 +187,13 @@ class Rows:
                 at = slice(example, example + 1)
                 tile = PairValues(self.whole, self.whole, at, at, same=True)
                 tile.run([node])
-                made.append(labels.align(tile.full(node), dims(node), [("", 0), ("", 1), *self.dims(node)[1:]]))
+                made.append(
+                    labels.align(tile.full(node), dims(node), [("", 0), ("", 1), *self.dims(node)[1:]])
+                )
             self._blocks[id(node)] = np.concatenate(made)[:, 0]
-        places = {(self.axis, 0): slice(self.step, self.step + 1), (self.axis, 1): slice(0, self.step + 1)}
-        places[self.axis, 2] = places[self.axis, 0]
+        here = slice(self.step, self.step + 1)
+        places = {(self.axis, 0): here, (self.axis, 1): here if self._on else slice(0, self.step)}
+        places[self.axis, 2] = here
         return self._blocks[id(node)][tuple(places.get(key, slice(None)) for key in self.dims(node))]
 
     # -- rules -------------------------------------------------------------------------------------
@@ -193,8 +213,9 @@ class Rows:
         spelled, sides = [], []
         for side, name in enumerate(node.data):
             axes = [axis for axis, _ in self.whole.site.lines.axes(name)]
-            first = 0 if side and self.axis not in tied else self.step
-            here = [slice(first, self.step + 1) if axis == self.axis else slice(None) for axis in axes]
+            early = side and self.axis not in tied and not self._on
+            steps = slice(0, self.step) if early else slice(self.step, self.step + 1)
+            here = [steps if axis == self.axis else slice(None) for axis in axes]
             sides.append(self.whole.data[name][(slice(None), *here)].astype(np.float64))
             own = [EXAMPLE, *((axis, 2 if axis in tied else side) for axis in axes)]
             spelled.append("".join(letters[key] for key in own) + "z")
@@ -221,19 +242,19 @@ class Rows:
 
     @_compute.register
     def _(self, node: graph.Diagonal) -> np.ndarray:
-        row, names = self.full(node.operand), self.dims(node.operand)
+        row, names = self.part(node.operand, True), self.dims(node.operand)
         for name, _ in node.axes:
             i, j = names.index((name, 0)), names.index((name, 1))
-            row = row.take([-1], axis=j) if name == self.axis else row
             row = np.diagonal(row, axis1=i, axis2=j)
             names = [*(key for key in names if key[0] != name), (name, 2)]
         return labels.align(row, names, self.dims(node))
 
     @_compute.register
     def _(self, node: graph.Dual) -> np.ndarray:
-        if id(node.call) not in self._calls:
-            self._calls[id(node.call)] = self._call(node.call, node)
-        return self._calls[id(node.call)][node.what == "slope"]
+        key = id(node.call), self._on
+        if key not in self._calls:
+            self._calls[key] = self._call(node.call, node)
+        return self._calls[key][node.what == "slope"]
 
     def _call(self, call: graph.DualCall, frame: graph.Pair) -> tuple[np.ndarray, np.ndarray]:
         """E f g and E f' g' at the cells of a row."""
@@ -253,7 +274,10 @@ class Rows:
         value = np.copysign(1.0 - np.abs(made), made) * np.sqrt(left.second[i]) * np.sqrt(right.second[j])
         return value.reshape(shape), slope.reshape(shape) if steep else slope
 
-    def _prepared(self, fn: Function, gaussian, side, frame):  # noqa
+    def _prepared(
+        self, fn: Function, gaussian: Gaussian, side: int, frame: graph.Pair
+    ) -> tuple[Prepared, np.ndarray]:
+        """One side's one-dimensional integrals, and the place of every cell among them."""
         var, mean, scalars = gaussian
         arrays = [self.profile(node, side, frame) for node in (var, *([mean] if mean else ()), *scalars)]
         both = np.broadcast_arrays(*arrays)
@@ -268,8 +292,9 @@ class Rows:
         total = np.ones((1,) * len(self.dims(node)), bool)
         for name, size in node.rows:
             if name in cols:
-                rows = np.arange(size) if name != self.axis else np.array([self.step])
-                equal = rows[:, None] == np.arange(cols[name] if name != self.axis else self.step + 1)
+                equal = np.arange(size)[:, None] == np.arange(cols[name])
+                if name == self.axis:
+                    equal = np.full((1, 1 if self._on else self.step), self._on)
                 total = total & labels.align(equal, [(name, 0), (name, 1)], self.dims(node))
         return total
 
@@ -279,29 +304,32 @@ class Rows:
     def _(self, node: graph.Carried) -> np.ndarray:
         if node.row_delay is None:
             return self._sideways(node)
-        shape = self.shape(node)
+        shape, names = self.shape(node), self.dims(node)
         if not self.step:
             return np.zeros(shape)
-        below = labels.align(self._before[id(node.below[0])], self.dims(node.below[0]), self.dims(node))
-        if self.axis in dict(node.tied) or self.axis not in dict(node.cols):
+        free = (self.axis, 1) in names
+        if free and self._on and node.col_delay is None:  # above the diagonal: below it with sides exchanged
+            other = self.crossing.turned[node.names]
+            turned = [(name, {0: 1, 1: 0}.get(side, side)) for name, side in self.dims(other)]
+            return labels.align(self.part(other, True), turned, names)
+        below = labels.align(self._before[id(node.below[0])], self.dims(node.below[0]), names)
+        if not free or node.col_delay is None:
             return below
-        place = self.dims(node).index((self.axis, 1))
-        short = tuple(n - (k == place) for k, n in enumerate(shape))
+        place = names.index((self.axis, 1))
+        if self._on:
+            return below.take([-1], axis=place)
         row = np.zeros(shape)
-        into = np.moveaxis(row, place, 0)
-        before = np.moveaxis(np.broadcast_to(below, short), place, 0)
-        if node.col_delay is not None:
-            into[1:] = before
-            return row
-        into[:-1] = before
-        other = self.crossing.turned[node.names]
-        turned = [(name, {0: 1, 1: 0}.get(side, side)) for name, side in self.dims(other)]
-        last = self.full(other).take([-1], axis=self.dims(other).index((self.axis, 1)))
-        into[-1:] = np.moveaxis(labels.align(last, turned, self.dims(node)), place, 0)
+        np.moveaxis(row, place, 0)[1:] = np.moveaxis(below, place, 0)[:-1]
         return row
 
     def _sideways(self, node: graph.Carried) -> np.ndarray:
-        """States of the columns alone: a linear recurrence along the row, of all that depend on one another."""
+        """States of the columns alone: a linear recurrence along the row, of all that need one another."""
+        if self._on:
+            if not self.step:
+                return np.zeros(self.shape(node))
+            names = self.dims(node.below[0])
+            last = self.part(node.below[0], False).take([-1], axis=names.index((self.axis, 1)))
+            return labels.align(last, names, self.dims(node))
         loop = self.crossing.loops[id(node)]
         states = [at for at in loop if isinstance(at, graph.Carried)] or [node]
         inside = {id(at) for at in loop}
@@ -323,12 +351,12 @@ class Rows:
             place = self.dims(state).index((self.axis, 1))
             shape = self.shape(state)
             moved = row.reshape(*shape[:place], *shape[place + 1 :], shape[place])
-            self._now[id(state)] = np.moveaxis(moved, -1, place)
-        return self._now[id(node)]
+            self._now[id(state), False] = np.moveaxis(moved, -1, place)
+        return self._now[id(node), False]
 
     def _flat(self, state: graph.Carried) -> tuple[int, int]:
         shape = self.shape(state)
-        return int(np.prod(shape)) // (self.step + 1), self.step + 1
+        return int(np.prod(shape)) // self.step, self.step
 
     def _laid(self, row: np.ndarray, state: graph.Carried) -> np.ndarray:
         """A row of a state's dimensions as (all others, steps of the columns)."""

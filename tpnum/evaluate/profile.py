@@ -95,6 +95,8 @@ class ProfileValues:
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
         if isinstance(node, graph.Mapped1):
             return [self._mapped(node)[2]]
+        if isinstance(node, graph.Reduced) and node.crossed:  # it stands on what stands on it, steps before
+            return []
         return [self._own(source) for source in sources(node)]
 
     def _mapped(self, node: graph.Mapped1) -> tuple[float, list[Map], graph.Profile]:
@@ -395,6 +397,7 @@ def _one_by_one(values: ProfileValues, node: graph.Carried1 | graph.Reduced) -> 
 
     found = reduced(values, node) if isinstance(node, graph.Reduced) else walk(values, node)
     if found is None:
+        assert isinstance(node, graph.Reduced)
         return same_input(values, node.pair, node.axes)
     values._values |= found
     return found[node.key]

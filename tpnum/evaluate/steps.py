@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.errors import LimitError
-from tpnum.evaluate.crossing import Crossing, Rows, crosses
+from tpnum.evaluate.crossing import Crossing, Rows
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.evaluate.tape import NotTaped, Tape, at_step
 from tpnum.gauss.moments import bound, profile
@@ -16,6 +16,7 @@ from tpnum.gauss.rules import Kept, check_growth
 from tpnum.gauss.spans import spanned_profile
 from tpnum.law import graph
 from tpnum.law.carried import Unfolded
+from tpnum.law.sources import sources
 from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarr
     assert isinstance(start, graph.Carried1)
     states, inside = loop(start, _sources(whole))
     axis = node.delay.axis
-    crossed = [at for at in inside if isinstance(at, graph.Reduced) and crosses(at.pair)]
+    crossed = [at for at in inside if isinstance(at, graph.Reduced) and at.crossed]
     if crossed:
         return _followed(whole, axis, states, inside, crossed)
     made = {state.key: np.zeros(whole._sizes(state.axes)) for state in states}
@@ -80,15 +81,15 @@ def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarr
 
 def reduced(whole: ProfileValues, node: graph.Reduced) -> dict[graph.Key, np.ndarray] | None:
     """The values of an entry of a pair of states and others, with those of its loop; None if it is none."""
-    pair = node.pair
-    if not crosses(pair):
+    if not node.crossed:
         return None
-    sources = _sources(whole)
-    for at in postorder([whole._own(node)], sources, lambda n: n.key, ()):
-        if isinstance(at, graph.Carried1) and node.key in {inner.key for inner in loop(at, sources)[1]}:
+    below = _sources(whole)
+    for at in postorder([whole._own(node)], below, lambda n: n.key, ()):
+        if isinstance(at, graph.Carried1) and node.key in {inner.key for inner in loop(at, below)[1]}:
             return walk(whole, at)
     try:
-        return _followed(whole, next(filter(crosses, graph.schedule([pair]))).axis, [], [node], [node])
+        carried = [at for at in graph.schedule([node.pair]) if isinstance(at, graph.Carried)]
+        return _followed(whole, carried[0].axis, [], [node], [node])
     except Unfolded:
         return None
 
@@ -134,7 +135,7 @@ class _Step(Moments):
         rows: Rows | None,
     ):
         def variances(values: ProfileValues, node: graph.Carried1 | graph.Reduced) -> np.ndarray:
-            if rows is not None and isinstance(node, graph.Reduced) and crosses(node.pair):
+            if rows is not None and isinstance(node, graph.Reduced) and node.crossed:
                 return rows.reduced(node)
             return whole._variances(values, node)
 
@@ -153,8 +154,6 @@ class _Step(Moments):
         return super().__call__(node)
 
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
-        if isinstance(node, graph.Reduced) and crosses(node.pair):  # its row asks for them
-            return []
         found = super()._sources(node)
         for source in found:
             if source.key not in self._inside:
@@ -163,17 +162,18 @@ class _Step(Moments):
 
 
 def loop(
-    start: graph.Carried1, sources: Callable[[graph.Profile], list[graph.Profile]]
+    start: graph.Carried1, below_of: Callable[[graph.Profile], list[graph.Profile]]
 ) -> tuple[list[graph.Carried1], list[graph.Profile]]:
     """The states that a state depends on and that depend on it, and all quantities between them, in order."""
     below: dict[graph.Key, list[graph.Profile]] = {}
 
     def known(at: graph.Profile) -> list[graph.Profile]:
         if at.key not in below:
-            below[at.key] = [*at.below] if isinstance(at, graph.Carried1) else sources(at)
+            below[at.key] = [*at.below] if isinstance(at, graph.Carried1) else below_of(at)
         return below[at.key]
 
-    order = postorder([start], known, lambda n: n.key, ())
+    first: list[graph.Profile] = [start]
+    order = postorder(first, known, lambda n: n.key, ())
     back = {start.key}
     size = 0
     while len(back) > size:
@@ -182,9 +182,21 @@ def loop(
             if any(s.key in back for s in known(at)):
                 back.add(at.key)
     states = [at for at in order if isinstance(at, graph.Carried1) and at.key in back]
+    within = [source for state in states for source in known(state)]
+    order = postorder(within, lambda n: known(n) if at_once(n) else [], lambda n: n.key, ())
     return states, [at for at in order if at.key in back and not isinstance(at, graph.Carried1)]
 
 
+def at_once(node: graph.Profile) -> bool:
+    """Whether a quantity is computed from others at the same step."""
+    return not isinstance(node, graph.Carried1) and not (isinstance(node, graph.Reduced) and node.crossed)
+
+
 def _sources(whole: ProfileValues) -> Callable[[graph.Profile], list[graph.Profile]]:
-    """What a quantity of this side is computed from."""
-    return lambda at: [whole._own(source) for source in whole._sources(at)]
+    """What a quantity of this side is computed from, at this step or before."""
+
+    def found(at: graph.Profile) -> list[graph.Profile]:
+        below = sources(at) if isinstance(at, graph.Reduced) else whole._sources(at)
+        return [whole._own(source) for source in below]
+
+    return found

@@ -51,8 +51,8 @@ class Moment(NamedTuple):
 class States:
     """What is known of states, and what was asked about them.
 
-    ``increments`` has the pairs that are correlated, and whether they have increments; ``means`` the means that
-    are not zero.  Both are taken over from what is ``known`` already.
+    ``increments`` has the pairs that are correlated, and whether they have increments; ``means`` the means
+    that are not zero.  Both are taken over from what is ``known`` already.
     """
 
     def __init__(self, known: States | None = None):

@@ -13,6 +13,7 @@ equal inputs where K has lost half of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from tpnum.law.worklist import postorder
@@ -151,6 +152,12 @@ class Reduced(Profile):
     """The p = p' entries of a same-input pair node, for variances of sums over positions."""
 
     pair: Pair
+
+    @cached_property
+    def crossed(self) -> bool:
+        """Whether it stands on states that meet what is none; to be asked when the graph is closed."""
+        carried = (node for node in schedule([self.pair]) if isinstance(node, Carried))
+        return any(node.row_delay is None or node.col_delay is None for node in carried)
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,8 +315,9 @@ class Stencil(Pair):
 class Carried(Pair):
     """Carried states at two inputs: ``below[0]`` one step before where a side has a delay, zero at first.
 
-    ``names`` are the variables of either side, both of them states or one.  What is below is computed from the node itself, at earlier steps, and is known only when the graph is
-    closed (`tpnum.law.carried`); so it is not among a node's `operands`.
+    ``names`` are the variables of either side, both of them states or one.  What is below is computed
+    from the node itself, at earlier steps, and is known only when the graph is closed
+    (`tpnum.law.carried`); so it is not among a node's `operands`.
     """
 
     names: tuple[str, str]

@@ -75,6 +75,8 @@ class Lines:
 
     def _root(self, line: Line) -> int:
         """The matrices and inputs that make a vector random, a set of bits: those of its last products."""
+        if isinstance(line, Input) and not any(map(any, line.cov)):
+            return 0  # a constant
         if isinstance(line, MatMul | Input):
             name = line.matrix if isinstance(line, MatMul) else line.names[0]
             return 1 << self._bits.setdefault(name, len(self._bits))

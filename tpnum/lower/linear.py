@@ -61,7 +61,7 @@ def steps_of(node: graph.Pair) -> Chain:
         tied = name in dict(node.tied)
         if not tied and not (name in dict(node.rows) and name in dict(node.cols)):
             raise Unsupported("a recurrence beside what has no steps")
-        first, second = ((node.tied, node.tied) if tied else (node.rows, node.cols))
+        first, second = (node.tied, node.tied) if tied else (node.rows, node.cols)
         sizes = dict(first)[name], dict(second)[name]
         shifts = tuple(
             delay.index.rows if delay else tuple(((k, 1.0),) for k in range(size))

@@ -140,12 +140,31 @@ class Network:
         covs = [node.call.cov for node in order if isinstance(node, graph.Dual)]
         factors = {id(pair) for cov in covs for pair in (cov, *self.factors_of(cov))}
         self._hold({id(pair) for pair in outputs} | factors)
+        self._lift()
         self.depth = 1 + max((root.level for root in self.roots), default=0)
+
+    def _lift(self) -> None:
+        """States belong to the level of what they are carried from, and what reads them to none below it."""
+        carried: dict[int, list[Root]] = {}
         for root in self.roots:
             for group in root.groups if any(group.carried for group in root.groups) else ():
-                reads = [r for _, atom in group.atoms for r in self.read_by(atom)]
-                if group.carried and (len(group.chain) > 1 or any(r.read != root.level for r in reads)):
-                    raise Unsupported("a recurrence whose steps mix positions")
+                found = [r for _, atom in group.atoms for r in self.read_by(atom)]
+                carried.setdefault(id(root), []).extend(found if group.carried else ())
+        if any(len(g.chain) > 1 for root in self.roots for g in root.groups if g.carried):
+            raise Unsupported("a recurrence whose steps mix positions")
+        for _ in range(len(self.roots) + 1) if carried else ():
+            before = [root.level for root in self.roots]
+            for root in self.roots:
+                reads = [r.level + 1 if root.apart else r.read for r in root.loads]
+                root.level = max([root.level, *reads, *(r.read for r in carried.get(id(root), ()))])
+            if before == [root.level for root in self.roots]:
+                break
+        else:
+            if carried:
+                raise Unsupported("a recurrence whose steps mix positions")
+        for root in self.roots:
+            if any(r.read != root.level for r in carried.get(id(root), ())):
+                raise Unsupported("a recurrence whose steps mix positions")
 
     def _hold(self, wanted: set[int]) -> None:
         """Increments are kept where somebody needs them: functions, and what is made of them linearly."""

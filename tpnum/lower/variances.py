@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -50,18 +51,28 @@ class Variances:
         with self._lock:
             found = self._found.setdefault(values, {})
             if node.key not in found:
-                found |= self._walk(values, node) or {node.key: self._compute(values, node)}
+                if isinstance(node, graph.Carried1):
+                    found |= self._walk(values, node)
+                else:
+                    found |= self._parts(values, partial(reduced, node=node)) or {
+                        node.key: self._compute(values, node)
+                    }
             return found[node.key]
 
-    def _walk(
-        self, whole: ProfileValues, node: graph.Carried1 | graph.Reduced
+    def _walk(self, whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarray]:
+        """The states of a recurrence, followed through all its steps."""
+        return self._parts(whole, partial(walk, node=node))
+
+    def _parts(
+        self,
+        whole: ProfileValues,
+        follow: Callable[[ProfileValues], dict[graph.Key, np.ndarray] | None],
     ) -> dict[graph.Key, np.ndarray]:
-        """The states of a recurrence, followed through all its steps; nothing if there is none."""
+        """What a recurrence is followed for, some examples at a time; nothing where there is none."""
         parts = []
         for low in range(0, whole.size, STATES):
             self.proceed()
-            part = self.part(whole, slice(low, low + STATES), Moments)
-            found = reduced(part, node) if isinstance(node, graph.Reduced) else walk(part, node)
+            found = follow(self.part(whole, slice(low, low + STATES), Moments))
             if found is None:
                 return {}
             parts.append(found)
