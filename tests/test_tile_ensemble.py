@@ -10,6 +10,7 @@ import pytest
 
 import tpnum as tp
 from tpnum import nn
+from tpnum.ensemble import tile
 from tpnum.ensemble.atoms import Tables
 from tpnum.ensemble.draws import Draws
 from tpnum.ensemble.given import Given
@@ -230,3 +231,22 @@ def test_means_that_do_not_exist_name_the_line() -> None:
     ensemble = Ensemble((p, p), ("nngp",), "it is tested")
     with pytest.raises(LimitError, match=r"line \d+ .*: a second moment of it is not finite"):
         ensemble.sample({"u": 40.0 * np.ones((1, 2))}, None, 1 << 10)
+
+
+def test_a_small_budget_does_not_make_rules_of_many_gaussians_worth_it():
+    """What they lose adds up from step to step: an ensemble of as many points is far better."""
+    x = np.random.default_rng(0).standard_normal((1, 10, 2))
+    quick, full = (
+        tp.kernel(nn.Lstm(8, b_std=0.1, return_sequences=False), x, budget=points, rtol=0.3, error=True)
+        for points in (1 << 10, 1 << 13)
+    )
+    assert quick.error[0, 0] < 0.1 * full.kernel[0, 0]
+    assert abs(quick.kernel - full.kernel)[0, 0] < 4.0 * np.hypot(quick.error, full.error)[0, 0]
+
+
+def test_what_no_point_sees_is_a_part_of_what_an_entry_can_be():
+    kernel = np.random.default_rng(0).standard_normal((6, 8))
+    kernel = (kernel @ kernel.T).reshape(3, 2, 3, 2).transpose(0, 2, 1, 3)
+    made = tile._estimate([kernel] * 4, 1e-3, True, (slice(1), slice(1, None)), 64)
+    roots = np.sqrt(np.einsum("iikk->ik", kernel))
+    np.testing.assert_allclose(made.error, 1e-3 * np.einsum("ik,jl->ijkl", roots[:1], roots[1:]))

@@ -20,7 +20,7 @@ from tpnum.law.threads import Stop, together
 if TYPE_CHECKING:
     from tpnum.program import Program
 
-REPLICATES = 8
+REPLICATES = 16
 """Parts of an ensemble that know nothing of each other: their spread is what the error is told from."""
 
 LEAST = 1 << 5
@@ -35,7 +35,7 @@ PILOT, FEW = 1 << 8, 1 << 8
 STATES = 1 << 24
 """Second moments given the points of one state with all others that a replicate may hold."""
 
-POINTS, MORE = 1 << 14, 1 << 15
+POINTS, MORE = 1 << 14, 1 << 16
 """Points if no accuracy is asked for: of any program, and of recurrences, where they cost least of all."""
 
 ROOM = 1 << 24
@@ -181,10 +181,11 @@ class Ensemble:
             size //= 2
         size = max(size, LEAST)
         replicates = max(REPLICATES, points // size)
-        joint, split = rows, None
+        joint, places = rows, (slice(None), slice(None))
         if cols is not None and self.programs[0] is self.programs[1]:
             joint = {name: np.concatenate([rows[name], cols[name]]) for name in rows}
             split = len(next(iter(rows.values())))
+            places = slice(split), slice(split, None)
             cols = None
 
         few = family * self.text.steps <= FEW
@@ -196,20 +197,32 @@ class Ensemble:
         found = together(one, list(range(replicates)), jobs, stop)
         lost = max(lack for _, lack in found)
         return {
-            kind: _estimate([made[kind] for made, _ in found], lost, split, replicates * size)
+            kind: _estimate([made[kind] for made, _ in found], lost, cols is None, places, replicates * size)
             for kind in self.kinds
         }
 
 
-def _estimate(made: list[np.ndarray], lost: float, split: int | None, points: int) -> Sampled:
-    """The mean over replicates and its standard error; ``split`` is where the columns of a joint tile begin.
+def _estimate(
+    made: list[np.ndarray], lost: float, own: bool, places: tuple[slice, slice], points: int
+) -> Sampled:
+    """The mean over replicates at some rows and columns, and its standard error.
 
-    ``lost`` is the part of the largest entry that errors have beside their spread.
+    ``lost`` is what errors have beside their spread, as a part of (K(x, x) K(x', x'))^(1/2) in a tile of
+    inputs with themselves (``own``), and else of the largest entry.
     """
     every = np.stack(made)
-    size = float(np.max(np.abs(every.mean(axis=0)), initial=0.0))
-    if split is not None:
-        every = every[:, :split, split:]
-    error = enlargement(len(every)) * every.std(axis=0, ddof=1) / math.sqrt(len(every)) + lost * size
-    wide = float(np.max(half_width(every, 0), initial=0.0))
-    return Sampled(every.mean(axis=0), error, wide / size + lost if size else 0.0, points)
+    mean = every.mean(axis=0)
+    size = float(np.max(np.abs(mean), initial=0.0))
+    error = enlargement(len(every)) * every.std(axis=0, ddof=1) / math.sqrt(len(every))
+    error += lost * (_roots(mean) if own else size)
+    wide = float(np.max(half_width(every[:, *places], 0), initial=0.0))
+    return Sampled(mean[places], error[places], wide / size + lost if size else 0.0, points)
+
+
+def _roots(kernel: np.ndarray) -> np.ndarray:
+    """(K(x, x) K(x', x'))^(1/2) of a kernel (N, N, *axes, *axes)."""
+    half = kernel.ndim // 2
+    square = np.moveaxis(kernel, 1, half)
+    count = math.prod(square.shape[:half])
+    roots = np.sqrt(np.abs(square.reshape(count, count).diagonal()))
+    return np.moveaxis(np.multiply.outer(roots, roots).reshape(square.shape), half, 1)

@@ -157,7 +157,7 @@ def _plan(
     bits: dict[str, int] = {}
     lines = [Lines(p, bits=bits) for p in forms]
     states = States()
-    purse = Purse(len(first.lines), budget)
+    purse = Purse(len(first.lines), max(budget, BUDGET))  # fewer points would not be worth more
     while True:
         states = States(states)
         pairs = Pairs(lines[0], lines[-1], states)

@@ -116,7 +116,7 @@ def kernel(
         net of it alone gives the same numbers with any ``rtol`` and ``budget``.
 
         What no such rules reach, or only at a price (gated cells, functions of pooled functions), is sampled
-        by *one ensemble over a tile of inputs*: by 2^14 points (2^15 of recurrences), with ``rtol`` by as
+        by *one ensemble over a tile of inputs*: by 2^14 points (2^16 of recurrences), with ``rtol`` by as
         many as it takes and ``budget`` allows.  It is never reported as exact: the warning says what was
         reached, and `tpnum.plan` which line forced it.
     seed
