@@ -225,6 +225,11 @@ CELLS = {
             nn.AvgPool((1, 2)), nn.Dense(4), nn.Gelu(), nn.Flatten(), nn.Dense(1)),
         X),
     "positions": (nn.serial(nn.Conv(4, (2,), b_std=0.1, padding="SAME"), nn.Relu(), nn.Conv(1, (3,))), T),
+    "gelu": (
+        nn.serial(
+            nn.Conv(4, (2, 2), W_std=3.0, padding="SAME"), nn.Gelu(), nn.Conv(4, (2, 2), b_std=0.1),
+            nn.Gelu(), nn.GlobalAvgPool(), nn.Dense(1)),
+        BLACK),
 }  # fmt: skip
 
 

@@ -113,7 +113,31 @@ def _exponential(f: Function, what: str, of: Expect, at: Gaussians) -> Partials:
     return Partials(at.scale * by_cov, rate * at.q * own + c * by_cov, rate * at.q2 * own + c * by_cov)
 
 
-CLOSED = {"erf": _error_function, "sin": _exponential, "exp": _exponential}
+def _gelu(f: Function, what: str, of: Expect, at: Gaussians) -> Partials:
+    """u Phi(u), by the formulas of `tpnum.kernels.curves`."""
+    away = np.abs(at.e) * (2.0 - np.abs(at.e))
+    by_c, *by_logs = _gelu_partials(at.rho * at.scale, at.q, at.q2, at.q * at.q2 * away)
+    by_c = of(f, f, "slope") if what == "value" else by_c
+    first, second = by_logs[:2] if what == "value" else by_logs[2:]
+    by_rho = at.scale * by_c
+    return Partials(by_rho, first + at.rho * by_rho, second + at.rho * by_rho)
+
+
+def _gelu_partials(c: np.ndarray, q: np.ndarray, q2: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, ...]:
+    """E f'' f'', then E f f by log q / 2 and log q' / 2, then E f' f', where c stays; ``g`` = q q' - c^2."""
+    y = 1.0 / (1.0 + q + q2 + g)
+    root, square = np.sqrt(y) / (2.0 * np.pi), c * c
+    values, slopes = [], []
+    for own, other in ((q, q2), (q2, q)):
+        i = 1.0 / (1.0 + own)
+        f = i * (g * (1.0 + 2.0 * i) + 2.0 * i * other - square * y)
+        values.append(root * own * f)
+        slopes.append(root * c * own * (f * y - 2.0 * i * (1.0 + 2.0 * i + y + square * y * y)))
+    by_c = (2.0 - (q + g) * y) * (2.0 - (q2 + g) * y) + 2.0 * square * y * y
+    return root * by_c, *values, *slopes
+
+
+CLOSED = {"erf": _error_function, "sin": _exponential, "exp": _exponential, "gelu": _gelu}
 """By the family of a function with itself: the derivatives in closed form."""
 
 
@@ -278,5 +302,20 @@ def _exponential_grows(
     return q * (steep + rate * own) if what == "second" else rate * q * (rate * own + steep)
 
 
-GROWTH = {"erf": _error_function_grows, "sin": _exponential_grows, "exp": _exponential_grows}
+def _gelu_grows(f: Function, what: str, known: Callable[[str], np.ndarray], q: np.ndarray) -> np.ndarray:
+    """As `_gelu`, u = v: by both variances and by the covariance."""
+    if what == "first":
+        return known(what) * (1.0 - 0.5 * q / (1.0 + q))
+    if what == "slope":
+        return np.zeros(1)
+    by_c, value, _, slope, _ = _gelu_partials(q, q, q, np.zeros(1))
+    return value + q * known("slope_second") if what == "second" else slope + q * by_c
+
+
+GROWTH = {
+    "erf": _error_function_grows,
+    "sin": _exponential_grows,
+    "exp": _exponential_grows,
+    "gelu": _gelu_grows,
+}
 """By the family of a function: d E psi(u) / d log q in closed form."""

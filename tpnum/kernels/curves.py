@@ -1,21 +1,79 @@
-"""Second derivatives of expectations, strips of pairs by Hermite series (`tpnum.kernels.series`).
+"""Second derivatives of expectations, strips of pairs: by Hermite series (`tpnum.kernels.series`) or closed.
 
 For f = sum a_k h_k(z) of the row and g = sum b_k h_k of the column, with variances q and q', the
 coefficients of q f'' are g_k = sqrt((k + 1)(k + 2)) a_{k + 2}: so do E f g and E f' g' change with log q / 2
 at a covariance c that stays (the heat equation), and with c like E f' g' and E f'' g''.
+
+Those of gelu, u Phi(u), are closed: what has phi(u) phi(v) in it is an expectation over Gaussians of other
+covariances.  With i = 1 / (1 + q), G = q q' - c^2, D = 1 + q + q' + G
+
+    2 pi sqrt(D) E f'' g''    =  (2 - (q + G) / D) (2 - (q' + G) / D) + 2 c^2 / D^2
+    2 pi sqrt(D) q E f'' g    =  q F,    F = i (G (1 + 2 i) + 2 i q' - c^2 / D)
+
+and the derivative of the latter by c is q c (F / D - 2 i (1 + 2 i + 1 / D + c^2 / D^2)).
 """
 
 from __future__ import annotations
 
 import math
 
-from tpnum.kernels._jit import kernel
+from tpnum.kernels._jit import fused, kernel
 from tpnum.kernels.series import horner, needed, polynomial
 
 SCRATCH = 6
 """Strips that `partials` works in."""
 CELL = 9
 """Strips that `curved` works in."""
+GELU = 2
+"""The parity of a closed form; its coefficients are a variance q, and 1 / (1 + q)."""
+OVER = 0.5 / math.pi
+
+
+@fused
+def _gelu_side(q, i, other, g, y, square):
+    """q F, and its derivative by c over c."""
+    more = 1.0 + 2.0 * i
+    f = i * (g * more + 2.0 * (i * other) - square * y)
+    return q * f, q * (f * y - 2.0 * i * (more + y + square * (y * y)))
+
+
+@fused
+def _gelu(away, c, q, i, other, j):
+    """Of gelu, ``away`` = 1 - rho^2: E f'' g'', then E f g by log q / 2 and log q' / 2, then E f' g'."""
+    g = (q * other) * away
+    y = 1.0 / (1.0 + q + other + g)
+    root = OVER * math.sqrt(y)
+    square = c * c
+    first, slope = _gelu_side(q, i, other, g, y, square)
+    second, turn = _gelu_side(other, j, q, g, y, square)
+    by_c = (2.0 - (q + g) * y) * (2.0 - (other + g) * y) + 2.0 * square * (y * y)
+    bar = root * c
+    return root * by_c, root * first, root * second, bar * slope, bar * turn
+
+
+@kernel
+def _gelu_partials(rho, q, i, others, js, r, s, out):
+    """As `partials`."""
+    by_c, first, second, first_slope, second_slope = out[0], out[1], out[2], out[3], out[4]
+    size = q * r
+    for k in range(rho.size):
+        c = rho[k] * (size * (others[k] * s[k]))
+        away = (1.0 - rho[k]) * (1.0 + rho[k])
+        by_c[k], first[k], second[k], first_slope[k], second_slope[k] = _gelu(away, c, q, i, others[k], js[k])
+
+
+@kernel
+def _gelu_curved(a, b, e, steep, q, i, others, js, r, s, first, second):
+    """As `curved`."""
+    size = q * r
+    for k in range(a.size):
+        y = abs(e[k])
+        c = math.copysign(1.0 - y, e[k]) * (size * (others[k] * s[k]))
+        by_c, by_first, by_second, slope, turn = _gelu(y * (2.0 - y), c, q, i, others[k], js[k])
+        bar = b[k] if b.size > 0 else 0.0
+        first[k] = a[k] * by_first + bar * slope
+        second[k] = a[k] * by_second + bar * turn
+        a[k] = a[k] * steep[k] + bar * by_c
 
 
 @kernel
@@ -30,6 +88,12 @@ def partials(rho, number, curves, rp, cp, p, i, j, work, out):
     start, count, parity = entries[number, 0], entries[number, 1], entries[number, 2]
     at, many = entries[number, 3], entries[number, 4]
     n = rho.size
+    if parity == GELU:
+        _gelu_partials(
+            rho, row_coefs[i, start], row_bends[i, start], col_coefs[start, j : j + n],
+            col_bends[start, j : j + n], rp[p, i], cp[p, j : j + n], out,
+        )  # fmt: skip
+        return 0
     closest = 1.0
     for k in range(n):
         closest = min(closest, 1.0 - abs(rho[k]))
@@ -85,6 +149,12 @@ def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
     """
     count, parity = entry[1], entry[2]
     n = a.size
+    if parity == GELU:
+        _gelu_curved(
+            a, b, e, steep, alpha[i, 0], alpha[i, 1], beta[0], beta[1], rp[0, i], cp[0], work[0, :n],
+            work[1, :n],
+        )  # fmt: skip
+        return 0
     closest = 1.0
     for k in range(n):
         closest = min(closest, abs(e[k]))

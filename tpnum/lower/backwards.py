@@ -17,7 +17,7 @@ import numpy as np
 from tpnum.jets import slopes_of
 from tpnum.law import graph
 from tpnum.law.worklist import postorder
-from tpnum.lower.bends import BOTH, RULES, curves_of
+from tpnum.lower.bends import BOTH, RULES, by_curve, curves_of, family_of
 from tpnum.lower.builder import both, sides
 from tpnum.lower.channels import Asked, CellCall, Channel, Rules, differentiable, direction
 from tpnum.lower.forms import spelled
@@ -26,7 +26,6 @@ from tpnum.lower.numbers import Number, inverse, positions
 from tpnum.lower.passes import live
 from tpnum.lower.relus import Relus
 from tpnum.lower.select import Selection
-from tpnum.lower.tables import parity_of
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
@@ -312,15 +311,16 @@ class Backwards(Selection):
             case graph.Dual():
                 call = node.call
                 prepared = self._prepared(call, 0), self._prepared(call, 1)
-                family = call.f.closed[0] if call.f.closed is not None and call.f == call.g else ""
-                closed = all(one.kind == "closed" for one in prepared)
                 if call.f_scalars or any(map(self.moving.profile, call.means)):
                     raise Unsupported("the way back through a function with parameters or means")
-                if not closed or family not in RULES:
+                family = family_of(*prepared)
+                if not family:
                     differentiable(prepared[0].general, prepared[1].general)
+                rule = RULES.get(family, by_curve)
+                if rule is by_curve:
                     self._curves.setdefault(id(call), {})[node.what] = bar
                     return
-                RULES[family](Rules(self, grid), self.known(call, grid), node.what, bar)  # type: ignore[arg-type]
+                rule(Rules(self, grid), self.known(call, grid), node.what, bar)  # type: ignore[arg-type]
             case graph.Sum():
                 for part in spelled(node):
                     self._back_part(part, bar, grid)
@@ -335,10 +335,8 @@ class Backwards(Selection):
         if not bars:
             return
         known, rules = self.known(call, grid), Rules(self, grid)
-        first, second = known.first.general, known.second.general
-        parity = parity_of(first, second)
-        found = curves_of(first, second, parity)
-        number = self.tables.append(found.size, parity, found.terms, found.least, found.sides)
+        found = curves_of(known.first, known.second)
+        number = self.tables.append(found.size, found.parity, found.terms, found.least, found.sides)
         self.series.append((grid, (self._index(call, grid, 0), self._index(call, grid, 1))))
         p = rules.number(*(inverse(root) for root in known.roots))
         value = bars["value"] if "value" in bars else self.value_of("zero", grid=grid)

@@ -7,7 +7,7 @@ Their derivatives V_1 and S_1 by l where c stays (by l' alike), and that of S by
     a erf(b u):     V_1 = -(2 b^2 q / D) c S,    S_1 = -2 b^2 q D' T,       dS/dc = 4 b^4 c T
     f'' = k f:      V_1 = k q V,                 S_1 = k q S,               dS/dc = k^2 V
 
-with D = 1 + 2 b^2 q and T = S^3 (pi / 4 a^2 b^2)^2.
+with D = 1 + 2 b^2 q and T = S^3 (pi / 4 a^2 b^2)^2.  Others take the strips of `tpnum.kernels.curves`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tpnum.gauss.truncated import LADDER, tails
+from tpnum.kernels.curves import GELU
 from tpnum.lower.numbers import inverse
+from tpnum.lower.tables import parity_of
 
 if TYPE_CHECKING:
     from tpnum.gauss.pair import Prepared
@@ -110,15 +112,27 @@ def exponential(w: Writer, call: Call, what: str, bar: int) -> None:
     w.gain_log(call, 1, w.number(np.ones_like(q), rate * q2), bar, of)
 
 
-def by_series(w: Writer, call: Call, what: str, bar: int) -> None:
-    """Any other function."""
+def by_curve(w: Writer, call: Call, what: str, bar: int) -> None:
+    """Any other function, whose second derivatives are strips."""
     w.gain_cov(call, w.ones, bar, call.steep if what == "value" else call.curve)
     for side in (0, 1):
         w.gain_log(call, side, w.ones, bar, call.curve + 1 + side + 2 * (what == "slope"))
 
 
-RULES = {"abrelu": homogeneous, "erf": error_function, "sin": exponential, "exp": exponential}
+RULES = {
+    "abrelu": homogeneous,
+    "erf": error_function,
+    "sin": exponential,
+    "exp": exponential,
+    "gelu": by_curve,
+}
 """By the family of a function with itself."""
+
+
+def family_of(first: Prepared, second: Prepared) -> str:
+    """The family that has a rule of its own, of a function with itself; "" for all others."""
+    closed = first.f.closed if first.kind == second.kind == "closed" and first.f == second.f else None
+    return closed[0] if closed is not None and closed[0] in RULES else ""
 
 
 @dataclass
@@ -130,14 +144,13 @@ class CurveTables:
     terms: list[int] = field(default_factory=list)
     least: list[float] = field(default_factory=list)
 
-    def add(self, first: Prepared, second: Prepared, parity: int) -> int:
+    def add(self, found: Curves) -> int:
         """The number of a new pair of functions."""
-        found = curves_of(first, second, parity)
         count = found.size
         start, at = sum(part[0].shape[1] for part in self.parts), len(self.terms)
         self.terms += found.terms
         self.least += found.least
-        self.entries.append((start, count, parity, at, len(found.terms)))
+        self.entries.append((start, count, found.parity, at, len(found.terms)))
         sides = (side(slice(None)) for side in found.sides)
         self.parts.append(tuple(part for side in sides for part in (side[:, :count], side[:, count:])))
         return len(self.entries) - 1
@@ -157,16 +170,24 @@ class CurveTables:
 
 
 class Curves(NamedTuple):
-    """How many terms serve which 1 - |rho| at least, and ``size`` coefficients of f and of q f'' of rows."""
+    """How many terms serve which 1 - |rho| at least, and ``size`` coefficients of f and of q f'' of rows.
+
+    ``parity`` says which of them are zero, or which closed form reads them.
+    """
 
     size: int
+    parity: int
     terms: list[int]
     least: list[float]
     sides: tuple[Rows, Rows]
 
 
-def curves_of(first: Prepared, second: Prepared, parity: int) -> Curves:
-    """The series of a pair of functions, of as many terms as its rows and columns take."""
+def curves_of(first: Prepared, second: Prepared) -> Curves:
+    """The curves of a pair of functions: closed, or series of as many terms as rows and columns take."""
+    if family_of(first, second):
+        return Curves(1, GELU, [0], [0.0], (partial(_gelu_numbers, first), partial(_gelu_numbers, second)))
+    first, second = first.general, second.general
+    parity = parity_of(first, second)
     assert first.series is not None
     assert second.series is not None
     degrees = min(first.series.most, second.series.most)
@@ -177,7 +198,13 @@ def curves_of(first: Prepared, second: Prepared, parity: int) -> Curves:
     kept = range(0 if parity >= 0 else 1, int(ladder[enough - 1]), 2 if parity else 1)
     terms = np.minimum(-(-ladder // 2) if parity else ladder, len(kept))[:enough]
     sides = partial(_coefficients, first, kept), partial(_coefficients, second, kept)
-    return Curves(len(kept), terms.tolist(), (1.0 - rho[:enough]).tolist(), sides)
+    return Curves(len(kept), parity, terms.tolist(), (1.0 - rho[:enough]).tolist(), sides)
+
+
+def _gelu_numbers(p: Prepared, which: np.ndarray | slice) -> np.ndarray:
+    """(rows, 2) variances q, and 1 / (1 + q)."""
+    q = p.q[which]
+    return np.stack([q, 1.0 / (1.0 + q)], axis=1)
 
 
 def _coefficients(p: Prepared, kept: range, which: np.ndarray | slice) -> np.ndarray:

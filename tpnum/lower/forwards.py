@@ -14,7 +14,7 @@ from tpnum.gauss.closed import FAMILIES
 from tpnum.kernels import machine
 from tpnum.kernels import reverse as kernels
 from tpnum.law import graph
-from tpnum.lower.bends import RULES, Call, CurveTables
+from tpnum.lower.bends import RULES, Call, CurveTables, by_curve, curves_of, family_of
 from tpnum.lower.numbers import inverse
 from tpnum.lower.tables import SeriesTables
 from tpnum.lower.unsupported import Unsupported
@@ -284,8 +284,8 @@ class Forwards:
         if rho < 0:
             raise Unsupported("a function of what another one gives, with no layer between")
         image, steep = self.new(), self.new()
-        family = call.f.closed[0] if call.f.closed is not None and call.f == call.g else ""
-        if first.kind == second.kind == "closed" and family in RULES:
+        family = family_of(first, second)
+        if family:
             strip = FAMILIES[family].strip
             if strip not in self.duals:
                 if len(self.duals) == machine.SLOTS:
@@ -293,7 +293,8 @@ class Forwards:
                 self.duals.append(strip)
             p = self.block(first.params, second.params)
             self.emit("dual", image, e, steep, p=p, m=self.duals.index(strip))
-            return Call(call, e, rho, image, steep, first, second)
+            curve = self._curve(rho, first, second) if RULES[family] is by_curve else -1
+            return Call(call, e, rho, image, steep, first, second, curve)
         return self._by_series(call, first.general, second.general, (e, rho, image, steep))
 
     def _by_series(
@@ -311,9 +312,12 @@ class Forwards:
         ]
         number = self.series.add(first, second, True, np.dtype(np.float64))
         self.emit("series", image, e, steep, p=self.block(*sides), m=number)
+        return Call(call, e, rho, image, steep, first, second, self._curve(rho, first, second))
+
+    def _curve(self, rho: int, first: Prepared, second: Prepared) -> int:
+        """The first of the registers of second derivatives."""
         curve = self.new(kernels.PARTIALS)
         roots = [inverse(np.sqrt(p.q)) for p in (first, second)]
-        parity = self.series.entries[number][2]
-        m = self.curves.add(first, second, parity)
+        m = self.curves.add(curves_of(first, second))
         self.emit("curve", curve, rho, p=self.number(*roots), m=m)
-        return Call(call, e, rho, image, steep, first, second, curve)
+        return curve

@@ -20,7 +20,7 @@ from tpnum.evaluate.chain import product
 from tpnum.jets import slopes_of
 from tpnum.law import graph
 from tpnum.law.worklist import postorder
-from tpnum.lower.bends import BOTH, RULES, by_series
+from tpnum.lower.bends import BOTH, RULES, by_curve, family_of
 from tpnum.lower.forwards import Forwards
 from tpnum.lower.network import readers
 from tpnum.lower.numbers import inverse
@@ -256,8 +256,8 @@ class Writer(Forwards):
                 self.emit("grams", bar, m=self.grams.index(node.data))
             case graph.Dual():
                 call = self.call(node.call)
-                family = node.call.f.closed[0] if call.curve < 0 and node.call.f.closed is not None else ""
-                RULES.get(family, by_series)(self, call, node.what, bar)
+                rule = RULES.get(family_of(call.first, call.second), by_curve)
+                rule(self, call, node.what, bar)
             case graph.Sum():
                 for term in self.terms(node):
                     self._back_term(term, bar)
