@@ -57,6 +57,7 @@ def _nets() -> Calls:
         for net in nets:
             yield partial(tp.kernel, net, x, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
             yield partial(tp.kernel, net, x, x[:2] + 1, dtype=dtype, n_jobs=1)
+        yield partial(tp.factor, nets[0], x, 2, dtype=dtype, n_jobs=1)
     pixels = np.random.default_rng(1).standard_normal((2, 4, 2))
     shallow = nn.serial(nn.Conv(1, (2,)), nn.Relu(), nn.Conv(1, (2,)))  # float32 within its pairs too
     conv = nn.serial(nn.Conv(1, (2,)), nn.Tanh(), shallow)

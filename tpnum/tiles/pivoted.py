@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import get_lapack_funcs, solve_triangular
 
+from tpnum.kernels.inplace import add_product, take_squares, triangle_times
 from tpnum.law.threads import Stop, together
 
 Rows = Callable[[np.ndarray, np.ndarray], None]
@@ -15,9 +16,9 @@ Rows = Callable[[np.ndarray, np.ndarray], None]
 
 BLOCK = 256
 """Rows that are computed together."""
-HEIGHT = 64
-"""Of so many of them products are taken at a time."""
-SPARE = 2
+HEIGHT = 128
+"""Of so many of them products are taken at a time: with an inverse, so few that it loses no digits."""
+SPARE = 1.5
 """Examples that are looked at for each row of a block, at most."""
 LOOK = 8
 """Of so many entries of K that are computed one may be between examples that are only looked at."""
@@ -26,7 +27,7 @@ FAIR = 0.5
 ROUNDING = 1e-13
 """Of the largest entry of the diagonal: what is left below that is rounding."""
 WIDTH = 1024
-"""Columns that stay in the cache from a product to the sum of its squares."""
+"""Columns that stay in the cache from a product to the next, and to the sum of their squares."""
 
 
 class Pivoted:
@@ -78,24 +79,21 @@ class Pivoted:
         """Take in pivots with the factor of the rest between them, by threads."""
         done, end = len(self.pivots), len(self.pivots) + len(chosen)
         rows(chosen, self._rows[done:end])
-        known = np.concatenate([self.rows[:, chosen].T.astype(np.float64), root], axis=1)
-        weights = [
-            _weights(known[low : low + HEIGHT], done + low).astype(self._rows.dtype)
-            for low in range(0, len(chosen), HEIGHT)
-        ]
+        before = np.ascontiguousarray(-self.rows[:, chosen].T)
+        # root^-1 (K - before L'), in place
+        steps = [_step(root[low : low + HEIGHT], low, before.dtype) for low in range(0, len(chosen), HEIGHT)]
         size = len(self.left)
 
         def update(starts: range) -> None:
-            scratch = np.empty((HEIGHT, WIDTH), self._rows.dtype)
             for start in starts:
                 here = slice(start, min(start + WIDTH, size))
-                for one in weights:
-                    count, top = one.shape
-                    new = scratch[:count, : here.stop - start]
-                    np.matmul(one, self._rows[:top, here], out=new)
-                    self._rows[top - count : top, here] = new
-                    self.left[here] -= np.einsum("kn,kn->n", new, new)
-                np.maximum(self.left[here], 0.0, out=self.left[here])
+                new = self._rows[done:end, here]
+                add_product(before, self._rows[:done, here], new)
+                for within, inverse in steps:
+                    count, top = within.shape
+                    add_product(within, new[:top], new[top : top + count])
+                    triangle_times(inverse, new[top : top + count])
+                take_squares(new, self.left[here])
 
         starts = range(0, size, WIDTH)
         share = -(-len(starts) // jobs)
@@ -104,20 +102,15 @@ class Pivoted:
         self.left[chosen] = 0.0
 
 
-def _weights(known: np.ndarray, done: int) -> np.ndarray:
-    """What makes rows of L' of those before and of rows of K: root^-1 (K - before L') in one product.
-
-    ``known`` is (before, root), the entries of L in the rows of the pivots.
-    """
-    end = done + len(known)
-    both = np.concatenate([-known[:, :done], np.eye(len(known))], axis=1)
-    made: np.ndarray = solve_triangular(known[:, done:end], both, lower=True)
-    return made
+def _step(root: np.ndarray, top: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Of rows (A, B) of a triangle, the first of them row ``top`` and B on its diagonal: -A and B^-1."""
+    inverse = solve_triangular(root[:, top : top + len(root)], np.eye(len(root)), lower=True)
+    return np.ascontiguousarray(-root[:, :top], dtype), np.ascontiguousarray(inverse, dtype)
 
 
 def _looked_at(width: int, count: int) -> int:
     """Of so many examples one triangle of K is computed to choose ``width`` of ``count``."""
-    return 1 if width == 1 else max(width, min(SPARE * width, int((2 * width * count / LOOK) ** 0.5)))
+    return 1 if width == 1 else max(width, min(int(SPARE * width), int((2 * width * count / LOOK) ** 0.5)))
 
 
 def partial_cholesky(
