@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +132,79 @@ def test_derivatives_and_errors_lie_beside_the_kernels(
     np.testing.assert_allclose(lost, tp.kernel(net, x, error=True).error, rtol=1e-9)
 
 
+BEGUN = {
+    "nothing": [],
+    "half": [["--shard", "1/2"]],
+    "all": [[]],
+    "of another net": [["--net"]],
+}
+NEXT: dict[tuple[str, str], dict[str, str]] = {
+    # what is there, option: what is said of .zarr and of .npy; nothing where it is done
+    ("nothing", "--force"): {".zarr": "overwrites .npy files alone"},
+    ("half", ""): {".zarr": "--resume continues it", ".npy": "--resume continues it"},
+    ("half", "--verify"): {".zarr": "--resume continues it", ".npy": "--resume continues it"},
+    ("half", "--force"): {".zarr": "overwrites .npy files alone", ".npy": "--resume continues it"},
+    ("all", ""): {".zarr": "--resume continues it", ".npy": "give --force"},
+    ("all", "--resume"): {".npy": "give --force"},
+    ("all", "--verify"): {".zarr": "--resume continues it", ".npy": "give --force"},
+    ("all", "--force"): {".zarr": "overwrites .npy files alone"},
+    ("of another net", ""): {".zarr": "--resume continues it", ".npy": "give --force"},
+    ("of another net", "--resume"): {".zarr": "with another net; choose another out", ".npy": "give --force"},
+    ("of another net", "--verify"): {".zarr": "--resume continues it", ".npy": "give --force"},
+    ("of another net", "--force"): {".zarr": "overwrites .npy files alone"},
+}
+"""Every refusal names a way on, which none of the others refuses."""
+
+
+@pytest.mark.parametrize("ending", [".zarr", ".npy"])
+@pytest.mark.parametrize("beside", [[], ["--error"], ["--wrt", "W_std"]], ids=["plain", "error", "wrt"])
+def test_what_is_there_is_continued_replaced_or_kept(
+    ending: str, beside: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {**NETWORK, "layers": [DENSE, {"op": "Erf"}, DENSE]}
+    Path("other.json").write_text(json.dumps(other))
+    want = stored()
+    for begun, runs in BEGUN.items():
+        for option in ("", "--resume", "--verify", "--force"):
+            shutil.rmtree("run", ignore_errors=True)
+            Path("run").mkdir()
+            out = f"run/K{ending}"
+            words = [*KERNEL, out, *beside]
+            for run in runs:
+                done = (
+                    [w.replace("net.json", "other.json") for w in words] if run == ["--net"] else words + run
+                )
+                assert main(done) == 0
+            capsys.readouterr()
+            before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+            status = main([*words, *([option] if option else [])])
+            told, said = capsys.readouterr().err, NEXT.get((begun, option), {}).get(ending)
+            if said and not (
+                begun == "half" and ending == ".npy" and not beside and option in ("", "--force")
+            ):
+                assert (status, told.count("\n")) == (1, 1), (begun, option, told)
+                assert said in told, (begun, option, told)
+                assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
+                continue
+            assert status == 0, (begun, option, told)
+            found = out if ending == ".zarr" or not beside else "run/K.nngp.npy"
+            made = tp.open(found)["nngp"][:] if ending == ".zarr" else np.load(found)
+            np.testing.assert_allclose(made, want, rtol=1e-13)
+
+
+def test_a_run_that_replaces_can_be_resumed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was finished stays until all of what replaces it is there."""
+    words = [*KERNEL, "K.npy", "--error"]
+    assert main([*words, "--shard", "1/2"]) == 0
+    np.save("K.nngp.npy", np.zeros((50, 50)))
+    assert main([*words, "--resume"]) == 1
+    assert "give --force" in capsys.readouterr().err
+    assert not np.load("K.nngp.npy").any()
+    assert main([*words, "--resume", "--force"]) == 0
+    np.testing.assert_allclose(np.load("K.nngp.npy"), stored(), rtol=1e-13)
+    assert not list(Path().glob(".K*"))
+
+
 REFUSED = {
     "no such store": (["status", "none.zarr"], "none.zarr does not exist"),
     "no store": (["status", "."], "no Zarr group"),
@@ -138,7 +213,12 @@ REFUSED = {
     "shard word": ([*KERNEL, "K.zarr", "--shard", "first"], "shard is 'first'"),
     "half npy": ([*KERNEL, "K.npy", "--half"], "symmetric"),
     "scheduler": ([*KERNEL, "K.zarr", "--scheduler", "x", "--backend", "threads"], "scheduler"),
-    "force": ([*KERNEL, "K.npy", "--error", "--force"], "--force overwrites kernels in .npy files alone"),
+    "force": ([*KERNEL, "K.zarr", "--error", "--force"], "--force overwrites .npy files alone"),
+    "force of a shard": ([*KERNEL, "K.npy", "--shard", "1/2", "--force"], "--force is for whole runs"),
+    "force of an input": (
+        ["kernel", "net.json", "x.nngp.npy", "--error", "--out", "x.npy", "--force"],
+        "is the input x.nngp.npy",
+    ),
     "no deviation": ([*KERNEL, "K.zarr", "--wrt", "W_sdt"], "'W_sdt' is no deviation of weights or biases"),
     "slopes of batches": ([*KERNEL, "K.zarr", "--wrt", "W_std", "--batch-size", "5"], "batch_size: "),
     "ending": (["jobscript", "net.json", "x.npy", "--scheduler", "lsf", "--out", "K"], "ends neither"),
@@ -148,6 +228,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusals_are_one_line(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words, message = REFUSED[case]
+    np.save("x.nngp.npy", np.load("x.npy"))
     before = sorted(Path().rglob("*"))
     assert main(words) == 1
     out, err = capsys.readouterr()
@@ -310,6 +391,16 @@ def test_what_job_scripts_ask_for(scheduler: str, folder: Path, capsys: pytest.C
     common = ["tpnum warm", "OPENBLAS_NUM_THREADS=1", "NUMBA_CACHE_DIR", "'K 1.zarr'", "--resume", "--jobs 2"]
     for word in WORDS[scheduler] + common:
         assert word in text
+
+
+@pytest.mark.parametrize("beside", [["--error"], ["--wrt", "W_std,layers[2].b_std"]])
+def test_job_scripts_ask_for_what_is_beside_kernels(
+    beside: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["net.json", "x.npy", "--out", "K.zarr", "--scheduler", "slurm", *beside]
+    assert main(["jobscript", *words]) == 0
+    (line,) = (one for one in capsys.readouterr().out.splitlines() if one.startswith("tpnum kernel"))
+    assert shlex.split(line.rstrip("\\"))[1:] == ["kernel", "net.json", "x.npy", "--out", "K.zarr", *beside]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

@@ -99,6 +99,10 @@ def script(args: argparse.Namespace) -> str:
         words += ["--dtype", args.dtype]
     if args.tile:
         words += ["--tile", str(args.tile)]
+    if args.error:
+        words += ["--error"]
+    if args.wrt:
+        words += ["--wrt", ",".join(args.wrt)]
     facts = {
         "shards": args.shards,
         "cores": args.cores,

@@ -54,6 +54,20 @@ def _gets(text: str) -> tuple[str, ...]:
     return names
 
 
+def _beside(command: argparse.ArgumentParser) -> None:
+    """The options of what is stored beside kernels."""
+    beside = command.add_mutually_exclusive_group()
+    beside.add_argument(
+        "--error", action="store_true", help="store standard errors beside kernels, as nngp_error"
+    )
+    beside.add_argument(
+        "--wrt",
+        type=_deviations,
+        metavar="NAMES",
+        help="store derivatives by deviations beside kernels, as ntk_wrt_W_std: W_std,b_std, layers[2].b_std",
+    )
+
+
 def _deviations(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(","))
     if not all(names):
@@ -177,16 +191,7 @@ def build() -> Parser:
     kernel.add_argument(
         "--batch-size", type=_whole(1, "a number of examples"), metavar="B", help="for batch normalisation"
     )
-    beside = kernel.add_mutually_exclusive_group()
-    beside.add_argument(
-        "--error", action="store_true", help="store standard errors beside kernels, as nngp_error"
-    )
-    beside.add_argument(
-        "--wrt",
-        type=_deviations,
-        metavar="NAMES",
-        help="store derivatives by deviations beside kernels, as ntk_wrt_W_std: W_std,b_std, layers[2].b_std",
-    )
+    _beside(kernel)
     kernel.add_argument("--force", action="store_true", help="overwrite .npy files that exist")
     kernel.add_argument("--resume", action="store_true", help="continue what an earlier run has left")
     kernel.add_argument("--verify", action="store_true", help="with --resume: read what is there, mend it")
@@ -224,6 +229,7 @@ def build() -> Parser:
     script.add_argument("--get", type=_gets, default=("nngp",), metavar="NAMES")
     script.add_argument("--dtype", choices=DTYPES)
     script.add_argument("--tile", type=_whole(1, "a number of rows"), metavar="ROWS")
+    _beside(script)
     for name, least, default, what in (
         ("shards", 1, 16, "jobs of the array"),
         ("cores", 1, 4, "threads of each"),

@@ -33,11 +33,15 @@ _NO_RESERVATION = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems
 
 @dataclass(frozen=True)
 class NpyFiles:
-    """K.npy, or K.nngp.npy and K.ntk.npy, by their finished ``paths``; ``folder`` holds them until then."""
+    """K.npy, or K.nngp.npy and K.ntk.npy, by their finished ``paths``; ``folder`` holds them until then.
+
+    Finished files are refused, or with ``force`` replaced when all tiles are there.
+    """
 
     folder: str
     paths: tuple[tuple[str, str], ...]
     name: str
+    force: bool = False
 
     sent = True
     read_only = False
@@ -56,8 +60,12 @@ class NpyFiles:
         """The provenance of what is under way; finished files have none and are not touched."""
         content = Folder(Path(self.folder)).read(DOCUMENT)
         for kind, path in self.paths:
-            if os.path.exists(path) and (content is None or os.path.exists(self._file(kind))):
-                raise StoreError(f"{path} exists and is finished; choose another out or remove it first")
+            begun = content is None or os.path.exists(self._file(kind))
+            if begun and os.path.exists(path) and not self.force:
+                raise StoreError(
+                    f"{path} exists and is finished, and does not tell what it was made of; "
+                    "choose another out or remove it first"
+                )
         try:
             return None if content is None else dict(json.loads(content))
         except ValueError:
@@ -139,13 +147,13 @@ def _reserve(path: Path, layout: Layout) -> None:
                     raise
 
 
-def files_of(out: str, kinds: tuple[str, ...]) -> NpyFiles:
+def files_of(out: str, kinds: tuple[str, ...], force: bool = False) -> NpyFiles:
     """K.npy for one kind, K.nngp.npy and K.ntk.npy for two."""
     path = Path(os.path.abspath(out))
     stem = path.name.removesuffix(".npy")
     names = {kind: f"{stem}.npy" if len(kinds) == 1 else f"{stem}.{kind}.npy" for kind in kinds}
     paths = tuple((kind, str(path.with_name(name))) for kind, name in names.items())
-    return NpyFiles(str(path.with_name(f".{stem}.npy.tiles")), paths, out)
+    return NpyFiles(str(path.with_name(f".{stem}.npy.tiles")), paths, out, force)
 
 
 def found_at(name: str) -> NpyFiles | np.ndarray | dict[str, np.ndarray]:

@@ -53,12 +53,13 @@ def write(
     shard: tuple[int, int] | None = None,
     progress: bool | Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    force: bool = False,
 ) -> Target:
     """Compute what of a matrix is not there yet; every refusal comes before anything is made.
 
     Raises `tpnum.tiles.scheduling.Paused` if ``stop`` has ended the run; what is finished stays.
     """
-    target = target_of(out, job.names)
+    target = target_of(out, job.names, force)
     _writable(target)
     if shard is not None and target.finished(job.shape(), job.dtype):
         return target  # by the other shards

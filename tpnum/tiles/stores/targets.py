@@ -64,15 +64,18 @@ def on_disk(out: Any) -> bool:
     return isinstance(out, (str, os.PathLike)) or is_store(out)
 
 
-def target_of(out: Any, kinds: tuple[str, ...]) -> Target:
-    """The place that ``out`` names, by its ending: K.zarr, K.npy, or a store of the zarr package."""
+def target_of(out: Any, kinds: tuple[str, ...], force: bool = False) -> Target:
+    """The place that ``out`` names, by its ending: K.zarr, K.npy, or a store of the zarr package.
+
+    With ``force`` finished .npy files are replaced; a Zarr group never is.
+    """
     if is_store(out):
         return group_of(out)
     name = os.fspath(out)
     if not isinstance(name, str) or not Path(name).name:
         raise InputError(f"out is {shown(out)}: it names no file; give one that ends in .zarr or .npy")
     if name.endswith(".npy"):
-        return files_of(name, kinds)
+        return files_of(name, kinds, force)
     if name.rstrip(os.sep).endswith(".zarr"):
         return group_of(name)
     raise InputError(f"out: {name} ends neither in .zarr nor in .npy")
