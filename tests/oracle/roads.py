@@ -16,7 +16,7 @@ from tpnum.tiles import pool, workers
 from tpnum.tiles import roads as arrays
 from tpnum.tiles.sinks import ArraySink
 
-MACHINE, CELLS, GENERAL = "MachineWorker", "CellWorker", "GeneralWorker"
+MACHINE, CELLS, GENERAL, SAMPLED = "MachineWorker", "CellWorker", "GeneralWorker", "none"
 
 
 def _refuse(*arguments):
@@ -39,7 +39,7 @@ def kernels(net, x1, x2=None, road=None, **options):
         mock.patch.object(workers, "CellWorker", cells),
     ):
         made = tp.kernel(net, x1, x2, n_jobs=1, **options)
-    return made, type(seen[0]).__name__
+    return made, type(seen[0]).__name__ if seen else SAMPLED
 
 
 def scalar_lines(net, *arrays):

@@ -15,6 +15,7 @@ from tpnum.evaluate import labels, maps
 from tpnum.evaluate.along import jointly
 from tpnum.evaluate.blocks import Block, dims, shape
 from tpnum.evaluate.joint import expected
+from tpnum.evaluate.settled import settled
 from tpnum.gauss.pair import evaluate_stack, in_common
 from tpnum.law import graph
 
@@ -63,11 +64,16 @@ class PairValues:
         self.same = same
         first, second = (np.arange(p.size)[s] for p, s in zip(self.profiles, self.slices, strict=True))
         self.ids = first, own + second
+        self.own = own
         self.attending: list[graph.Attention] = []  # the nodes of random logits of a run
         self.attended: dict[int, Block] = {}  # those that were computed beside others of the same logits
         self._read: set[int] | None = None  # the nodes whose increments are read, all of them for None
         self._memo: dict[int, Block] = {}
         self._calls: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
+
+    def anew(self) -> PairValues:
+        """The same tile, of which nothing is computed."""
+        return PairValues(*self.profiles, *self.slices, self.same, self.proceed, self.own)
 
     def run(
         self,
@@ -82,6 +88,9 @@ class PairValues:
         """
         self._memo |= given or {}
         order = graph.schedule(outputs, self._memo)
+        if states := [node for node in order if isinstance(node, graph.Carried)]:
+            self._memo |= settled(self, states)
+            order = graph.schedule(outputs, self._memo)
         self.attending = [node for node in order if isinstance(node, graph.Attention)]
         self._read = increments_read(order, asked)
         readers: dict[int, int] = {}

@@ -87,8 +87,10 @@ def reduced(whole: ProfileValues, node: graph.Reduced) -> dict[graph.Key, np.nda
     for at in postorder([whole._own(node)], below, lambda n: n.key, ()):
         if isinstance(at, graph.Carried1) and node.key in {inner.key for inner in loop(at, below)[1]}:
             return walk(whole, at)
+    carried = [at for at in graph.schedule([node.pair]) if isinstance(at, graph.Carried)]
+    if carried[0].axis not in dict(node.axes):
+        return None
     try:
-        carried = [at for at in graph.schedule([node.pair]) if isinstance(at, graph.Carried)]
         return _followed(whole, carried[0].axis, [], [node], [node])
     except Unfolded:
         return None
