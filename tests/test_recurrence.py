@@ -10,8 +10,9 @@ import pytest
 import tpnum as tp
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
-from tpnum.lower import program
+from tpnum.lower import program, variances
 from tpnum.program.fold import folded
+from tpnum.program.lines import Data
 from tpnum.tiles import extents, inputs
 
 KINDS = ("nngp", "ntk")
@@ -156,8 +157,8 @@ def test_code_and_graph_do_not_grow_with_the_steps():
 # what is folded, and what is not ---------------------------------------------------------------------------
 
 
-def scan(step, steps=4, init=None, **given):
-    """A program of one scan over data; ``step(p, state, fed)`` is the next state."""
+def scan(step, steps=4, init=None, read=lambda m, h: m["V"] @ h):
+    """A program of one scan over data; ``step(p, state, fed)`` is the next state, ``read(m, h)`` the output."""
     p = tp.Program()
     u = p.data("u", axes=(("t", steps),), channels="d")
     drive = p.matrix("U", cols="d") @ u
@@ -168,7 +169,7 @@ def scan(step, steps=4, init=None, **given):
         after = step(more, state, loop.slice(drive))
         loop.next(state, after)
         p_out = loop.stack(after)
-    p.output(more["V"] @ p_out)
+    p.output(read(more, p_out))
     return p
 
 
@@ -215,6 +216,68 @@ def test_states_from_any_start_are_those_of_the_unrolled_program(name, start):
     assert road == CELLS
     steps = [{f"u[{t}]": z[:, t] for t in range(4)} for z in (x, y)]
     want, _ = kernels(p.unrolled(), *steps, get=KINDS)
+    for got, k in zip(made, want, strict=True):
+        np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())
+
+
+def averaged(m, h):
+    """A function of the average over the steps."""
+    return m["V"] @ tp.relu(m["W"] @ h.mean("t"))
+
+
+MIXED = {
+    "leaky": FOLDED["leaky"],
+    "two matrices, two functions": lambda m, s, x: (
+        0.5 * s + 0.3 * tp.sin(m["V"] @ s + x) + 0.5 * (m["V"] @ tp.erf(m["W"] @ s + x))
+    ),
+    "linear and bent": lambda m, s, x: (
+        0.5 * (m["V"] @ s) + 0.3 * (m["V"] @ tp.tanh(m["W"] @ s + x)) + 1.3 * x
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "name, start, alone",
+    [
+        ("leaky", "zero", False),
+        ("leaky", "a constant", True),
+        ("two matrices, two functions", "a random vector", False),
+        ("two matrices, two functions", "zero", True),
+        ("linear and bent", "a random vector", False),
+    ],
+)
+def test_functions_of_averaged_states(name, start, alone, monkeypatch):
+    """Their variances are of all pairs of steps: of many inputs at once, or of each on the general path."""
+    if alone:
+        monkeypatch.setattr(variances, "cut", lambda outputs: {0: "by order of the test"})
+    p = scan(MIXED[name], 3, STARTS[start], averaged)
+    rng = np.random.default_rng(9)
+    x, y = rng.standard_normal((3, 3, 2)), rng.standard_normal((2, 3, 2))
+    made, _ = kernels(p, x, y, get=KINDS)
+    plain = p.unrolled()
+    whole = any(line.name == "u" for line in plain.lines if isinstance(line, Data))
+    given = (x, y) if whole else ({f"u[{t}]": z[:, t] for t in range(3)} for z in (x, y))
+    want, _ = kernels(plain, *given, get=KINDS)
+    for got, k in zip(made, want, strict=True):
+        np.testing.assert_allclose(got, k, rtol=0, atol=2e-12 * np.abs(k).max())
+
+
+def test_a_state_of_two_steps_before():
+    """Two states, the second of which is what the first was."""
+    p = tp.Program()
+    u = p.data("u", axes=(("t", 4),), channels="d")
+    v, drive = p.matrix("V", trained=True), p.matrix("U", cols="d", trained=True) @ u
+    with p.scan("t") as loop:
+        state, before = loop.carry("n"), loop.carry("n")
+        after = tp.relu(v @ state + 0.7 * (v @ before) + loop.slice(drive))
+        loop.next(state, after)
+        loop.next(before, state)
+        states, _ = loop.stack(after), loop.stack(state)
+    p.output(v @ states)
+    x = np.random.default_rng(11).standard_normal((3, 4, 2))
+    made, road = kernels(p, x, get=KINDS)
+    assert road == CELLS
+    want, _ = kernels(p, x, get=KINDS, road=GENERAL)
     for got, k in zip(made, want, strict=True):
         np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())
 

@@ -19,8 +19,11 @@ from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.kernels.carry import carry
 from tpnum.law import graph
 from tpnum.law.carried import Unfolded
+from tpnum.law.sources import profiles
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.functions import Function
@@ -37,10 +40,10 @@ EXAMPLE: Dim = ("", 2)
 class Crossing:
     """The pair nodes that variances of a recurrence along ``axis`` are read from, and how they hang together.
 
-    Raises `Unfolded` where there are such as cannot be followed row by row.
+    ``inside`` says which quantities of one input are known only step by step.  Raises `Unfolded` where there are such as cannot be followed row by row.
     """
 
-    def __init__(self, reduced: list[graph.Reduced], axis: str):
+    def __init__(self, reduced: list[graph.Reduced], axis: str, inside: Callable[[graph.Profile], bool]):
         self.axis = axis
         self.order = graph.schedule([node.pair for node in reduced])
         carried = [node for node in self.order if isinstance(node, graph.Carried)]
@@ -57,6 +60,7 @@ class Crossing:
                     found.add(id(at))
                     todo += below[id(at)]
         self.moving = {id(node) for node in carried}
+        self.moving |= {id(node) for node in self.order if any(map(inside, profiles(node)))}
         size = 0
         while len(self.moving) > size:
             size = len(self.moving)

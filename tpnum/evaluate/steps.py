@@ -107,8 +107,9 @@ def _followed(
     made = {at.key: np.zeros(whole._sizes(at.axes)) for at in (*states, *crossed)}
     count = dict((*states, *crossed)[0].axes)[axis]
     keys = {at.key for at in inside}
+    known = keys | {at.key for at in states}
     kept: dict[Function, Kept] = {}
-    rows = Rows(Crossing(crossed, axis), whole) if crossed else None
+    rows = Rows(Crossing(crossed, axis, lambda at: whole._own(at).key in known), whole) if crossed else None
     for t in range(count if crossed else count - 1):
         now = {state.key: at_step(made[state.key], state.axes, axis, t) for state in states}
         step = _Step(whole, axis, t, now, keys, kept, rows)
@@ -185,7 +186,45 @@ def loop(
                 back.add(at.key)
     states = [at for at in order if isinstance(at, graph.Carried1) and at.key in back]
     within = [source for state in states for source in known(state)]
-    order = postorder(within, lambda n: known(n) if at_once(n) else [], lambda n: n.key, ())
+    order = postorder(
+        within, lambda n: [] if isinstance(n, graph.Carried1) else known(n), lambda n: n.key, ()
+    )
+    return states, [at for at in order if at.key in back and not isinstance(at, graph.Carried1)]
+
+
+def _sources(self, node: graph.Profile) -> list[graph.Profile]:
+    found = super()._sources(node)
+    for source in found:
+        if source.key not in self._inside:
+            self(source)
+    return found
+
+
+def loop(
+    start: graph.Carried1, below_of: Callable[[graph.Profile], list[graph.Profile]]
+) -> tuple[list[graph.Carried1], list[graph.Profile]]:
+    """The states that a state depends on and that depend on it, and all quantities between them, in order."""
+    below: dict[graph.Key, list[graph.Profile]] = {}
+
+    def known(at: graph.Profile) -> list[graph.Profile]:
+        if at.key not in below:
+            below[at.key] = [*at.below] if isinstance(at, graph.Carried1) else below_of(at)
+        return below[at.key]
+
+    first: list[graph.Profile] = [start]
+    order = postorder(first, known, lambda n: n.key, ())
+    back = {start.key}
+    size = 0
+    while len(back) > size:
+        size = len(back)
+        for at in order:
+            if any(s.key in back for s in known(at)):
+                back.add(at.key)
+    states = [at for at in order if isinstance(at, graph.Carried1) and at.key in back]
+    within = [source for state in states for source in known(state)]
+    order = postorder(
+        within, lambda n: [] if isinstance(n, graph.Carried1) else known(n), lambda n: n.key, ()
+    )
     return states, [at for at in order if at.key in back and not isinstance(at, graph.Carried1)]
 
 

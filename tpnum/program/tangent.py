@@ -132,11 +132,13 @@ class _Writer:
         return made
 
     def delay(self, line: Delay) -> None:
-        """The tangent of a state is the delay of a tangent that a later line makes."""
+        """The tangent of a state is the delay of another tangent, which most often a later line makes."""
         if line.family in self.moving:
-            later = self.fresh(f"{line.family}.")
-            self.promised[line.family] = later
-            self.new.append(Delay(self.name(line.name), later, line.axis, line.dim, line.axes))
+            known = self.tangents if line.family in self.tangents else self.promised
+            if line.family not in known:
+                known[line.family] = self.fresh(f"{line.family}.")
+            tangent = known[line.family]
+            self.new.append(Delay(self.name(line.name), tangent, line.axis, line.dim, line.axes))
 
     def input(self, line: Input) -> None:
         refuse_constants(line)
