@@ -158,7 +158,7 @@ def test_code_and_graph_do_not_grow_with_the_steps():
 
 
 def scan(step, steps=4, init=None, read=lambda m, h: m["V"] @ h):
-    """A program of one scan over data; ``step(p, state, fed)`` is the next state, ``read(m, h)`` the output."""
+    """A program of one scan over data; ``step(m, state, fed)`` the next state, ``read(m, h)`` the output."""
     p = tp.Program()
     u = p.data("u", axes=(("t", steps),), channels="d")
     drive = p.matrix("U", cols="d") @ u

@@ -22,7 +22,7 @@ from tpnum.law.carried import Unfolded
 from tpnum.law.sources import profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Container
 
     from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.profile import ProfileValues
@@ -40,17 +40,19 @@ EXAMPLE: Dim = ("", 2)
 class Crossing:
     """The pair nodes that variances of a recurrence along ``axis`` are read from, and how they hang together.
 
-    ``inside`` says which quantities of one input are known only step by step.  Raises `Unfolded` where there are such as cannot be followed row by row.
+    Quantities of one input whose keys are ``inside`` are known only step by step.
+
+    Raises `Unfolded` where there are such as cannot be followed row by row.
     """
 
-    def __init__(self, reduced: list[graph.Reduced], axis: str, inside: Callable[[graph.Profile], bool]):
+    def __init__(self, reduced: list[graph.Reduced], axis: str, inside: Container[graph.Key]):
         self.axis = axis
         self.order = graph.schedule([node.pair for node in reduced])
         carried = [node for node in self.order if isinstance(node, graph.Carried)]
         sideways = [node for node in carried if node.row_delay is None]
         self.turned = {node.names[::-1]: node for node in sideways}
         self.kept = {id(node.below[0]) for node in carried if node.row_delay is not None}
-        below = {id(node): self._below(node) for node in self.order}
+        below = {id(node): _beside(node) for node in self.order}
         reached: dict[int, set[int]] = {}
         for node in self.order:
             reached[id(node)] = found = set()
@@ -60,7 +62,7 @@ class Crossing:
                     found.add(id(at))
                     todo += below[id(at)]
         self.moving = {id(node) for node in carried}
-        self.moving |= {id(node) for node in self.order if any(map(inside, profiles(node)))}
+        self.moving |= {id(node) for node in self.order if any(at.key in inside for at in profiles(node))}
         size = 0
         while len(self.moving) > size:
             size = len(self.moving)
@@ -70,15 +72,6 @@ class Crossing:
             for node in sideways
         }
         self._check(carried)
-
-    def _below(self, node: graph.Pair) -> list[graph.Pair]:
-        """What a node's row is computed from in the same row."""
-        if not isinstance(node, graph.Carried):
-            return graph.operands(node)
-        if node.row_delay is None:
-            return node.below
-        other = self.turned.get(node.names) if node.col_delay is None else None
-        return [other] if other is not None else []
 
     def _check(self, carried: list[graph.Carried]) -> None:
         for state in carried:
@@ -93,6 +86,13 @@ class Crossing:
         for loop in self.loops.values():
             if not all(isinstance(node, graph.Sum | graph.Carried) for node in loop):
                 raise Unfolded("a recurrence along the steps of one side that is not linear")
+
+
+def _beside(node: graph.Pair) -> list[graph.Pair]:
+    """What a node's row is computed from in the same row, below the diagonal."""
+    if not isinstance(node, graph.Carried):
+        return graph.operands(node)
+    return node.below if node.row_delay is None else []
 
 
 FOLLOWED = (graph.Sum, graph.Dual, graph.Diagonal, graph.Carried)

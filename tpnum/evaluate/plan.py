@@ -13,6 +13,7 @@ from tpnum.evaluate.blocks import shape
 from tpnum.evaluate.data import bind
 from tpnum.evaluate.joint import BUDGET
 from tpnum.evaluate.profile import ProfileValues
+from tpnum.evaluate.steps import check
 from tpnum.law import graph
 from tpnum.law.carried import States, Unfolded
 from tpnum.law.lines import Lines
@@ -131,7 +132,10 @@ def make_plan(programs: tuple[Program, Program], kinds: tuple[str, ...], budget:
     cols = rows if second is first else folded(second)
     if rows is not None and cols is not None:
         try:
-            return _plan(programs, (rows, cols), kinds, budget)
+            plan = _plan(programs, (rows, cols), kinds, budget)
+            for site in plan.pairs.sites:
+                check(site, [entry.node for entries in plan.entries.values() for entry in entries])
+            return plan
         except Unfolded:
             pass
     return _plan(programs, _unrolled(programs), kinds, budget)

@@ -1,8 +1,8 @@
 """Carried states on a tile by the general path: all of their steps at once, again and again until they stand.
 
-A state is zero at its first step, and what follows it one step before at all others.  Every round settles one
-more step of either side, so that none changes any more after as many rounds as there are steps.  It serves the
-few pairs that no compiled loop takes, as those of an example with itself whose series do not converge.
+A state is zero at its first step, and what follows it one step before at all others.  Every round settles
+one more step of either side, so that none changes any more after as many rounds as there are steps.  It is
+for the few pairs that no loop takes, as those of an example with itself whose series do not converge.
 """
 
 from __future__ import annotations

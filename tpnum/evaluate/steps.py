@@ -16,7 +16,7 @@ from tpnum.gauss.rules import Kept, check_growth
 from tpnum.gauss.spans import spanned_profile
 from tpnum.law import graph
 from tpnum.law.carried import Unfolded
-from tpnum.law.sources import sources
+from tpnum.law.sources import profiles, sources
 from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tpnum.functions import Function
     from tpnum.gauss.moments import Profile
     from tpnum.gauss.prepared import Prepared
+    from tpnum.law.site import Site
     from tpnum.program.lines import Axes
 
 
@@ -79,6 +80,30 @@ def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarr
     return _followed(whole, axis, states, inside, [])
 
 
+def check(site: Site, outputs: list[graph.Pair]) -> None:
+    """Raise `Unfolded` where outputs stand on states of an input that cannot be followed step by step."""
+
+    def own(at: graph.Profile) -> graph.Profile:
+        return site.keys.get(at.key, at)
+
+    def below(at: graph.Profile) -> list[graph.Profile]:
+        return [own(source) for source in sources(at)]
+
+    def before(at: graph.Profile) -> list[graph.Profile]:
+        return at.below if isinstance(at, graph.Carried1) else below(at)
+
+    known: set[graph.Key] = set()
+    read = [own(at) for node in graph.schedule(outputs) for at in profiles(node)]
+    for at in postorder(read, before, lambda n: n.key, ()):
+        if isinstance(at, graph.Carried1) and at.key not in known:
+            states, inside = loop(at, below)
+            keys = {node.key for node in (*states, *inside)}
+            known |= keys
+            crossed = [node for node in inside if isinstance(node, graph.Reduced) and node.crossed]
+            if crossed:
+                Crossing(crossed, at.delay.axis, keys)
+
+
 def reduced(whole: ProfileValues, node: graph.Reduced) -> dict[graph.Key, np.ndarray] | None:
     """The values of an entry of a pair of states and others, with those of its loop; None if it is none."""
     if not node.crossed:
@@ -109,7 +134,7 @@ def _followed(
     keys = {at.key for at in inside}
     known = keys | {at.key for at in states}
     kept: dict[Function, Kept] = {}
-    rows = Rows(Crossing(crossed, axis, lambda at: whole._own(at).key in known), whole) if crossed else None
+    rows = Rows(Crossing(crossed, axis, known), whole) if crossed else None
     for t in range(count if crossed else count - 1):
         now = {state.key: at_step(made[state.key], state.axes, axis, t) for state in states}
         step = _Step(whole, axis, t, now, keys, kept, rows)
@@ -185,52 +210,10 @@ def loop(
             if any(s.key in back for s in known(at)):
                 back.add(at.key)
     states = [at for at in order if isinstance(at, graph.Carried1) and at.key in back]
+    ends = {at.key for at in order if isinstance(at, graph.Carried1)}
     within = [source for state in states for source in known(state)]
-    order = postorder(
-        within, lambda n: [] if isinstance(n, graph.Carried1) else known(n), lambda n: n.key, ()
-    )
+    order = postorder(within, lambda n: known(n) if n.key not in ends else [], lambda n: n.key, ())
     return states, [at for at in order if at.key in back and not isinstance(at, graph.Carried1)]
-
-
-def _sources(self, node: graph.Profile) -> list[graph.Profile]:
-    found = super()._sources(node)
-    for source in found:
-        if source.key not in self._inside:
-            self(source)
-    return found
-
-
-def loop(
-    start: graph.Carried1, below_of: Callable[[graph.Profile], list[graph.Profile]]
-) -> tuple[list[graph.Carried1], list[graph.Profile]]:
-    """The states that a state depends on and that depend on it, and all quantities between them, in order."""
-    below: dict[graph.Key, list[graph.Profile]] = {}
-
-    def known(at: graph.Profile) -> list[graph.Profile]:
-        if at.key not in below:
-            below[at.key] = [*at.below] if isinstance(at, graph.Carried1) else below_of(at)
-        return below[at.key]
-
-    first: list[graph.Profile] = [start]
-    order = postorder(first, known, lambda n: n.key, ())
-    back = {start.key}
-    size = 0
-    while len(back) > size:
-        size = len(back)
-        for at in order:
-            if any(s.key in back for s in known(at)):
-                back.add(at.key)
-    states = [at for at in order if isinstance(at, graph.Carried1) and at.key in back]
-    within = [source for state in states for source in known(state)]
-    order = postorder(
-        within, lambda n: [] if isinstance(n, graph.Carried1) else known(n), lambda n: n.key, ()
-    )
-    return states, [at for at in order if at.key in back and not isinstance(at, graph.Carried1)]
-
-
-def at_once(node: graph.Profile) -> bool:
-    """Whether a quantity is computed from others at the same step."""
-    return not isinstance(node, graph.Carried1) and not (isinstance(node, graph.Reduced) and node.crossed)
 
 
 def _sources(whole: ProfileValues) -> Callable[[graph.Profile], list[graph.Profile]]:
