@@ -250,3 +250,28 @@ def test_what_no_point_sees_is_a_part_of_what_an_entry_can_be():
     made = tile._estimate([kernel] * 4, 1e-3, True, (slice(1), slice(1, None)), 64)
     roots = np.sqrt(np.einsum("iikk->ik", kernel))
     np.testing.assert_allclose(made.error, 1e-3 * np.einsum("ik,jl->ijkl", roots[:1], roots[1:]))
+
+
+def test_what_was_one_family_is_given_whole_or_by_its_lines() -> None:
+    """An unrolled program's data line of every step, on the road of samples as on that of rules."""
+    p = tp.Program()
+    u = p.data("u", axes=(("t", 3),), channels="d")
+    v, drive = p.matrix("V"), p.matrix("U", cols="d") @ u
+    with p.scan("t") as loop:
+        state = loop.carry("n")
+        after = tp.erf(0.5 * state + tp.relu(v @ state + loop.slice(drive)))
+        loop.next(state, after)
+        states = loop.stack(after)
+    p.output(v @ states.mean("t"))
+    (x,) = inputs((3, 2), 2)
+    plain, lines = p.unrolled(), {f"u[{t}]": x[:, t] for t in range(3)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)
+        made, want = (
+            tp.kernel(one, given, get="nngp", error=True) for one, given in ((plain, lines), (p, x))
+        )
+    assert np.all(made.error > 0.0)
+    np.testing.assert_array_less(np.abs(made.kernel - want.kernel), 5.0 * np.hypot(made.error, want.error))
+    first, second = (tp.simulate(plain, 10, data=given) for given in ({"u": x}, lines))
+    name = plain.outputs[0][1]
+    np.testing.assert_array_equal(first[name], second[name])

@@ -78,15 +78,19 @@ class Run:
     # --- data
 
     def _data(self, data: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int | None]:
-        """Arrays (examples or 1, axes..., channels) by data line, those of known scalars without channels."""
+        """Arrays (examples or 1, axes..., channels) by data line, those of known scalars without channels.
+
+        What was one family may be given whole, or one array for each of its lines.
+        """
         lines = {line.name: line for line in self.program.lines if isinstance(line, Data | Known)}
-        families = {self.origins[n][0] if n in self.origins else n for n in lines}
+        split = {n: origin for n, origin in self.origins.items() if n not in data}
+        families = {split[n][0] if n in split else n for n in lines}
         if set(data) != families:
             raise InputError(f"data= must have one array for each of {sorted(families)}, not {list(data)}")
         out: dict[str, np.ndarray] = {}
         examples: set[int | None] = set()
         for name, line in lines.items():
-            family, axes, fixed = self.origins.get(name, (name, line.axes, {}))
+            family, axes, fixed = split.get(name, (name, line.axes, {}))
             x = data[family]
             shape = tuple(n for _, n in axes)
             last = isinstance(line, Data)  # the channels
