@@ -490,7 +490,7 @@ def check_random(seed: int, count: int) -> None:
 
 
 def test_random_rough_functions():
-    check_random(0, 150)
+    check_random(0, 80)
 
 
 @pytest.mark.slow

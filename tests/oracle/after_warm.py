@@ -92,6 +92,19 @@ def kernels():
     tp.kernel(mlp(nn.Tanh(), D(4, 1.3), nn.Tanh()), big, get="ntk")
 
 
+def leaky(leak):
+    p = tp.Program()
+    u = p.data("u", axes=(("t", 5),), channels="d")
+    drive, w = p.matrix("U", cols="d") @ u, p.matrix("W", trained=True)
+    with p.scan("t") as loop:
+        state = loop.carry("n")
+        after = (1 - leak) * state + leak * tp.erf(w @ state + loop.slice(drive))
+        loop.next(state, after)
+        every = loop.stack(after)
+    p.output(w @ every)
+    return p
+
+
 def families():
     for f in (nn.Tanh(), nn.Erf()):
         conv = nn.serial(nn.Conv(1, (3, 3), padding="SAME"), f, nn.Conv(1, (2, 2)), f)
@@ -109,6 +122,8 @@ def families():
         tp.kernel(nn.serial(residual, nn.Conv(1, (1, 1))), pixels, get=both, dtype=dtype)
     tp.kernel(nn.serial(D(1), nn.LayerNorm(), nn.Relu(), D(1)), x, get=both)
     tp.kernel(nn.SimpleRnn(4), steps)
+    for leak in (0.3, 0.7):
+        tp.kernel(leaky(leak), steps, get=both)
 
 
 def duals():

@@ -66,6 +66,21 @@ def _nets() -> Calls:
         (shallow, "float32"), (conv, "float32"), (conv, "float64"), (whole, "float32"), (whole, "float64"),
     ):  # fmt: skip
         yield partial(tp.kernel, made, pixels, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
+    yield partial(tp.kernel, _leaky(4), pixels, n_jobs=1)
+
+
+def _leaky(steps: int) -> tp.Program:
+    """A recurrence whose variances need second moments of all its steps (`tpnum.kernels.carry`)."""
+    p = tp.Program()
+    u = p.data("u", axes=(("t", steps),), channels="d")
+    drive, w = p.matrix("U", cols="d") @ u, p.matrix("W")
+    with p.scan("t") as loop:
+        state = loop.carry("n")
+        after = 0.5 * state + 0.5 * tp.relu(w @ state + loop.slice(drive))
+        loop.next(state, after)
+        every = loop.stack(after)
+    p.output(w @ every)
+    return p
 
 
 def _net(*layers: nn.Layer) -> nn.Layer:

@@ -129,6 +129,11 @@ class _Group(NamedTuple):
     steps: list[Step]
 
 
+def _above(step: Step) -> list[str]:
+    """The axes above a step."""
+    return [name for name, _, _ in step.out] if step.kind == "map" else [step.axis]
+
+
 def _only(names: list[str]) -> str | None:
     return names[0] if names else None
 
@@ -164,57 +169,67 @@ class Pull:
                 raise Unsupported("an index axis was renamed")
         self.links = [(_only(g.above), _only(g.below)) for g in groups]
         self._steps = {link: g.steps for link, g in zip(self.links, groups, strict=True)}
+        self._along = {
+            link
+            for link, steps in self._steps.items()
+            if None not in link and all(len(_above(step)) == 1 for step in steps)
+        }
         self._memo: dict[tuple[tuple[str | None, str | None], Cell], dict[Cell, float]] = {}
 
     def __call__(self, link: tuple[str | None, str | None], cell: Cell) -> dict[Cell, float]:
         """The cells below and their weights; of an axis that comes of nothing, (0, 0) is asked."""
         key = (link, cell)
         if key not in self._memo:
-            start = {} if link[0] is None else {link[0]: cell}
-            terms: list[tuple[dict[str, Cell], float]] = [(start, 1.0)]
-            for step in self._steps[link]:
-                terms = [new for at, w in terms for new in self._back(step, at, w)]
             made: dict[Cell, float] = {}
-            for at, w in terms:
-                found = at[link[1]] if link[1] is not None else (0, 0)
-                made[found] = made.get(found, 0.0) + w
+            for found, weight in self._single(link, cell) if link in self._along else self._joint(link, cell):
+                made[found] = made.get(found, 0.0) + weight
             self._memo[key] = made
         return self._memo[key]
 
-    def _back(self, step: Step, at: dict[str, Cell], w: float) -> list[tuple[dict[str, Cell], float]]:
-        """One step downwards from positions of the axes above it."""
+    def _single(self, link: tuple[str | None, str | None], cell: Cell) -> list[tuple[Cell, float]]:
+        """What a cell reads through steps that take one axis to one."""
+        terms = [(cell, 1.0)]
+        for step in self._steps[link]:
+            terms = [(source, w * v) for at, w in terms for source, v in self._sources(step, (at,))]
+        return terms
+
+    def _joint(self, link: tuple[str | None, str | None], cell: Cell) -> list[tuple[Cell, float]]:
+        """What a cell reads where axes vanish, come of nothing, or are there between only."""
+        start = {} if link[0] is None else {link[0]: cell}
+        terms: list[tuple[dict[str, Cell], float]] = [(start, 1.0)]
+        for step in self._steps[link]:
+            names = _above(step)
+            terms = [
+                ({**{name: c for name, c in at.items() if name not in names}, step.axis: source}, w * v)
+                for at, w in terms
+                for source, v in self._sources(step, tuple(at[name] for name in names))
+            ]
+        return [(at[link[1]] if link[1] is not None else (0, 0), w) for at, w in terms]
+
+    def _sources(self, step: Step, at: tuple[Cell, ...]) -> list[tuple[Cell, float]]:
+        """One step downwards from cells of the axes above it."""
         n, m = step.sizes
         if step.kind == "restrict":
-            return [(at, w)]
+            return [(at[0], 1.0)]
         if step.kind == "embed":
-            p, q = at[step.axis]
+            p, q = at[0]
             if p == q:
-                return [(at, w)]
-            if not self.increments:
-                return []
-            return [({**at, step.axis: c}, w) for c in ((p, m), (n, q)) if c != (n, m)]
-        gone = {name for name, _, _ in step.out}
-        left = {name: cell for name, cell in at.items() if name not in gone}
-        rows, cols = self._sources(step, at, 0), self._sources(step, at, 1)
+                return [(at[0], 1.0)]
+            return [(c, 1.0) for c in ((p, m), (n, q)) if c != (n, m)] if self.increments else []
+        rows, cols = self._indices(step, at, 0), self._indices(step, at, 1)
         if not self.increments:
-            return [
-                ({**left, step.axis: (i, j)}, w * v * u)
-                for i, v in rows
-                for j, u in cols
-                if not step.tied or i == j
-            ]
+            return [((i, j), v * u) for i, v in rows for j, u in cols if not step.tied or i == j]
         if step.tied and not step.out:  # a sum of independent members
-            return [({**left, step.axis: (i, i)}, w * v * v) for i, v in rows]
+            return [((i, i), v * v) for i, v in rows]
         (i, v), (j, u) = (s[0] if s else (size, 0.0) for s, size in ((rows, n), (cols, m)))
-        weight = v * u or v * v or u * u  # they are all alike
-        return [] if (i, j) == (n, m) else [({**left, step.axis: (i, j)}, w * weight)]
+        return [] if (i, j) == (n, m) else [((i, j), v * u or v * v or u * u)]  # weights are all alike
 
     @staticmethod
-    def _sources(step: Step, at: dict[str, Cell], side: int) -> tuple[tuple[int, float], ...]:
+    def _indices(step: Step, at: tuple[Cell, ...], side: int) -> tuple[tuple[int, float], ...]:
         """The indices that one side's position reads, none in the padding."""
         place = 0
-        for name, *sizes in step.out:
-            index, size = at[name][side], sizes[side]
+        for (_, *sizes), cell in zip(step.out, at, strict=True):
+            index, size = cell[side], sizes[side]
             if index >= size:
                 return ()
             place = place * size + index

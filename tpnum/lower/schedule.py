@@ -8,6 +8,7 @@ cells that an output needs exist.
 
 from __future__ import annotations
 
+from itertools import count
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -176,13 +177,15 @@ class Level:
         ):
             return self._alone(t)
         real = {
-            grid: set(self._inside(grid, slot if any(slot == axis[0] for axis in grid) else None))
+            grid: self._inside(grid, slot if any(slot == axis[0] for axis in grid) else None)
             for grid in self.spaces
         }
-        parent = {(grid, cell): (grid, cell) for grid, cells in real.items() for cell in cells}
-        padding: list[tuple[tuple[Grid, Cell], tuple[Grid, Cell]]] = []
+        places = count()
+        number = {grid: {cell: next(places) for cell in sorted(cells)} for grid, cells in real.items()}
+        parent = list(range(next(places)))
+        padding: list[tuple[int, Grid, Cell]] = []
 
-        def find(x: tuple[Grid, Cell]) -> tuple[Grid, Cell]:
+        def find(x: int) -> int:
             while parent[x] != x:
                 parent[x] = parent[parent[x]]
                 x = parent[x]
@@ -190,25 +193,25 @@ class Level:
 
         for above, below, pull in self._links.values():
             links = [link for link in pull.links if slot in link]
+            readers, sources = number[above], number[below]
             if not links:  # neither has the axis: one reads the other at its only place
-                parent[find((above, (0, 0)))] = find((below, (0, 0)))
+                parent[find(readers[0, 0])] = find(sources[0, 0])
             for upper, lower in links:
                 for cell in self._inside(above, upper if upper == slot else None):
                     for source in pull((upper, lower), cell):
                         target = source if lower == slot else (0, 0)
-                        if target in real[below]:
-                            parent[find((above, cell))] = find((below, target))
+                        if target in sources:
+                            parent[find(readers[cell])] = find(sources[target])
                         else:
-                            padding.append(((above, cell), (below, target)))
+                            padding.append((readers[cell], below, target))
         fixed = [grid for grid in self.spaces if all(name != slot for name, _, _ in grid)]
-        made: dict[tuple[Grid, Cell], dict[Grid, list[Cell]]] = {}
-        for grid, cell in sorted(parent):
-            made.setdefault(find((grid, cell)), {}).setdefault(grid, []).append(cell)
-        for reader, (grid, cell) in padding:
-            cells = made[find(reader)].setdefault(grid, [])
-            if cell not in cells:
-                cells.append(cell)
-        found = list(made.values())
+        made: dict[int, dict[Grid, dict[Cell, None]]] = {}
+        for grid in sorted(number):
+            for cell, k in number[grid].items():
+                made.setdefault(find(k), {}).setdefault(grid, {})[cell] = None
+        for reader, grid, cell in padding:
+            made[find(reader)].setdefault(grid, {})[cell] = None
+        found = [{grid: [*cells] for grid, cells in component.items()} for component in made.values()]
         if fixed and len(found) > len(fixed):
             # grids without the axis that nothing ties to it: with one component they are everywhere needed
             linked = [c for c in found if not set(c) <= set(fixed)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tpnum.law.threads import together
@@ -41,13 +43,19 @@ class Worker(Protocol):
     def finish(self) -> None: ...
 
 
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> list[Any]:
+    """The BLAS of this process; they come with modules, and looking for them takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
 class _Limit:
     """The BLAS of this process at one thread, from now until `undo`."""
 
     def __init__(self) -> None:
-        from threadpoolctl import ThreadpoolController
-
-        found = ThreadpoolController().select(user_api="blas").lib_controllers
+        found = _libraries(len(sys.modules))
         # threadpoolctl 3.7 and later ignores, without a word, all threads but the first that has set a limit
         setters = [getattr(lib, "_real_set_num_threads", lib.set_num_threads) for lib in found]
         self._undo = [(set_to, lib.get_num_threads()) for set_to, lib in zip(setters, found, strict=True)]
