@@ -11,6 +11,7 @@ from tests.oracle import loops
 from tests.oracle.differences import slope
 from tpnum import nn
 from tpnum.errors import LimitError
+from tpnum.evaluate import same
 from tpnum.interop.function import KernelFunction
 from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import changed, deviations, paths_of
@@ -345,3 +346,22 @@ def test_products_of_images_as_rows(get):
     made = k.pull_diagonal(alone, k.values, x)
     expected = slope(lambda t: np.sum(alone * k.diagonal(k.values + t * e, x + t * d)), 1e-3)
     close(sum(np.sum(a * b) for a, b in zip(made, (e, d), strict=True)), expected)
+
+
+def test_examples_together_are_as_those_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variances of sums over positions, and the way back through them, do not see other examples."""
+    net = nn.serial(
+        nn.Dense(4, W_std=1.3, b_std=0.2), nn.GlobalSelfAttention(4, 4, 4, 2), nn.Relu(), nn.GlobalAvgPool(),
+        nn.Dense(1, W_std=0.9),
+    )  # fmt: skip
+    rng = np.random.default_rng(5)
+    x, weights = rng.standard_normal((5, 3, 2)), rng.standard_normal((5, 5))
+    names = ("W_std", "b_std", "x1")
+    found = []
+    for entries in (1, same.ENTRIES):
+        monkeypatch.setattr(same, "ENTRIES", entries)
+        made = tp.kernel(net, x, get="ntk", wrt=names, against=weights)
+        spread = tp.kernel(net, x, get="ntk", wrt=names[:2])
+        found.append((np.array(made.kernel), *made.derivatives, *spread))
+    for alone, together in zip(*found, strict=True):
+        np.testing.assert_allclose(together, alone, rtol=1e-11, atol=1e-12)

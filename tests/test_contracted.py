@@ -209,6 +209,7 @@ def test_the_number_of_threads_changes_nothing():
         ({"wrt": "x2", "against": np.ones((6, 6))}, "no x2"),
         ({"wrt": "W_std", "against": np.ones(6)}, "give x2"),
         ({"wrt": ("x1", "nothing"), "against": np.ones((6, 6))}, "nothing"),
+        ({"wrt": ("x1", "x1"), "against": np.ones((6, 6))}, "'x1' is named twice"),
         ({"wrt": "W_std", "against": np.ones((6, 6)), "get": ("nngp", "ntk")}, "one kind"),
         ({"wrt": "x2", "against": np.ones(5), "x2": X2}, "takes a matrix"),
         ({"wrt": "x1", "against": np.ones((6, 6)), "out": np.empty((6, 6))}, "no matrix is filled"),

@@ -196,7 +196,8 @@ def test_deviations_by_name_and_path():
         ("layers[1].W_std", "wrt: 'layers.1..W_std' is no deviation"),
         ((), r"wrt is \(\): it must be a name"),
         (3, "wrt is 3: it must be a name"),
-        (("W_std", 3), "wrt: 3 is no deviation"),
+        (("W_std", 3), "wrt: 3 is no deviation .* known are W_std"),
+        (("W_std", "b_std", "W_std"), "wrt: 'W_std' is named twice; name it once"),
     ],
 )
 def test_refused_names(wrt, words):

@@ -15,6 +15,7 @@ from tpnum.evaluate.chain import CLOSE, ratio
 from tpnum.evaluate.duals import own_partials, stretched, unavailable
 from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.returns import Gathered, Summed
+from tpnum.evaluate.same import together
 from tpnum.jets import Jet, slopes_of
 from tpnum.law import graph
 from tpnum.law.sources import sources
@@ -176,14 +177,14 @@ class ProfileAdjoints:
         pair = self._stencils(node.pair)
         names = dims(pair)
         own = [("", 0), *((name, 2) for name, _ in node.axes), ("", 1)]
-        for n in range(self.values.size):
-            if not bar[n].any():
+        for at in together(pair, self.values.size):
+            if not bar[at].any():
                 continue
             self.proceed()
-            at = slice(n, n + 1)
             tile = PairValues(self.values, self.values, at, at, same=True)
             ends = Summed(tile, self.params.size)
-            PairAdjoints(tile, self.moving, ends).back([(pair, labels.align(bar[at, ..., None], own, names))])
+            each = np.einsum("i...,ij->i...j", bar[at], np.eye(*tile.counts))
+            PairAdjoints(tile, self.moving, ends).back([(pair, labels.align(each, own, names))])
             self.params += ends.params
             for side in ends.sides:
                 self.take(side, at)

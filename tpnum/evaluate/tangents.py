@@ -18,6 +18,7 @@ from tpnum.evaluate.blocks import Block, dims
 from tpnum.evaluate.chain import Tangent, moved, plus, product, ratio
 from tpnum.evaluate.duals import DualPartials, check, of_many, own_partials, stretched, unavailable
 from tpnum.evaluate.general import PairValues
+from tpnum.evaluate.same import together
 from tpnum.jets import slopes_of
 from tpnum.law import graph
 from tpnum.law.moving import Moving
@@ -141,18 +142,19 @@ class ProfileTangents:
 
     @_compute.register
     def _(self, node: graph.Reduced) -> Tangent:
+        names = [("", 0), ("", 1), *((name, 2) for name, _ in node.axes)]
         found = []
-        for n in range(self.values.size):
-            at = slice(n, n + 1)
+        for at in together(node.pair, self.values.size):
             tile = PairTangents(PairValues(self.values, self.values, at, at, same=True), self, self)
             made = tile(node.pair)
             if made is None:
                 return None
-            names = dims(node.pair)
-            order = [names.index((name, 2)) for name, _ in node.axes]
-            lead = [names.index(("", 0)), names.index(("", 1))]
-            moved = made.transpose([0, *(1 + k for k in (*lead, *order))])
-            found.append(moved[:, 0])
+            full = np.broadcast_to(made, (len(made), *tile.values.shape(node.pair)))
+            found += [
+                np.stack(
+                    [np.einsum("ii...->i...", labels.align(one, dims(node.pair), names)) for one in full]
+                )
+            ]
         return np.concatenate(found, axis=1)
 
     @_compute.register

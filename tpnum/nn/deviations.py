@@ -34,7 +34,7 @@ def paths_of(net: Layer, name: Any) -> list[str]:
     found = [path for path in known if isinstance(name, str) and path.rpartition(".")[2] == name]
     if not found:
         names = dict.fromkeys([path.rpartition(".")[2] for path in known] + list(known))
-        hint = f"; {near(name, list(names))}" if isinstance(name, str) and names else ""
+        hint = f"; {near(name if isinstance(name, str) else '', list(names))}" if names else ""
         raise InputError(f"{shown(name)} is no deviation of weights or biases of the net{hint}")
     return found
 

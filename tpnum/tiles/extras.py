@@ -166,7 +166,8 @@ def check_graphs(given: Inputs, sizes: tuple[int, ...] | None, argument: str, ne
     wanted, layer = (len(next(iter(given.values()))), *sizes), reader(net)
     if graphs is None:
         raise InputError(
-            f"{name}: {layer} needs the graphs of {argument}, adjacency matrices of shape {wanted}"
+            f"{name}: {layer} needs the graphs of {argument}, one adjacency matrix of shape {sizes} for "
+            "each of its examples"
         )
     if graphs.shape != wanted:
         raise InputError(

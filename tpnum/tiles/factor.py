@@ -103,6 +103,8 @@ def factor(
     ------
     InputError
         An argument that cannot be used, or a net whose output keeps index axes.
+    SpecError
+        A net that normalises over a batch of examples, whose kernels `tpnum.operator` takes.
     """
     threads = thread_count(jobs_of(n_jobs))
     least = number(rtol, "rtol", low=0, below=1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tpnum.arguments import finite_array
+from tpnum.arguments import finite_array, shown
 from tpnum.errors import InputError, LimitError
 from tpnum.evaluate.adjoints import PairAdjoints
 from tpnum.evaluate.data import bind
@@ -121,7 +121,11 @@ def asked_of(
     if wrt is None:
         return (), []
     names = (wrt,) if isinstance(wrt, str) else tuple(wrt) if isinstance(wrt, (tuple, list)) else ()
-    inputs = [name for name in names if isinstance(name, str) and name in INPUTS]
+    texts = [name for name in names if isinstance(name, str)]
+    for name in texts:
+        if texts.count(name) > 1:
+            raise InputError(f"wrt: {shown(name)} is named twice; name it once")
+    inputs = [name for name in texts if name in INPUTS]
     if inputs and against is None:
         raise InputError(
             f"wrt: a derivative by {inputs[0]} has entries for every pair and feature; contract it, by "
