@@ -139,11 +139,11 @@ BEGUN = {
     "of another net": [["--net"]],
 }
 NEXT: dict[tuple[str, str], dict[str, str]] = {
-    # what is there, option: what is said of .zarr and of .npy; nothing where it is done
+    # what is there, option: what is said of .zarr, of .npy, of .npy beside others; nothing where it is done
     ("nothing", "--force"): {".zarr": "overwrites .npy files alone"},
-    ("half", ""): {".zarr": "--resume continues it", ".npy": "--resume continues it"},
+    ("half", ""): {".zarr": "--resume continues it", ".npy beside": "--resume continues it"},
     ("half", "--verify"): {".zarr": "--resume continues it", ".npy": "--resume continues it"},
-    ("half", "--force"): {".zarr": "overwrites .npy files alone", ".npy": "--resume continues it"},
+    ("half", "--force"): {".zarr": "overwrites .npy files alone", ".npy beside": "--resume continues it"},
     ("all", ""): {".zarr": "--resume continues it", ".npy": "give --force"},
     ("all", "--resume"): {".npy": "give --force"},
     ("all", "--verify"): {".zarr": "--resume continues it", ".npy": "give --force"},
@@ -178,10 +178,8 @@ def test_what_is_there_is_continued_replaced_or_kept(
             capsys.readouterr()
             before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
             status = main([*words, *([option] if option else [])])
-            told, said = capsys.readouterr().err, NEXT.get((begun, option), {}).get(ending)
-            if said and not (
-                begun == "half" and ending == ".npy" and not beside and option in ("", "--force")
-            ):
+            told, sayings = capsys.readouterr().err, NEXT.get((begun, option), {})
+            if said := sayings.get(ending) or (sayings.get(f"{ending} beside") if beside else None):
                 assert (status, told.count("\n")) == (1, 1), (begun, option, told)
                 assert said in told, (begun, option, told)
                 assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
