@@ -205,7 +205,11 @@ def test_a_run_that_replaces_can_be_resumed(folder: Path, capsys: pytest.Capture
 
 REFUSED = {
     "no such store": (["status", "none.zarr"], "none.zarr does not exist"),
-    "no store": (["status", "."], "no Zarr group"),
+    "no name": (["status", ""], "a store without a name does not exist"),
+    "no store": (["status", "."], "no Zarr group; give another path"),
+    "a net": (["status", "net.json"], "net.json is a file, not a Zarr group; give another path"),
+    "a vector": (["status", "v.npy"], "v.npy holds float64 of shape (3,), which no kernel matrix is"),
+    "whole numbers": (["status", "i.npy"], "i.npy holds int64 of shape (2, 2), which no kernel matrix is"),
     "shard": ([*KERNEL, "K.zarr", "--shard", "3/2"], "shard: 3/2 is out of range"),
     "shard zero": ([*KERNEL, "K.zarr", "--shard", "0/2"], "shard: 0/2 is out of range"),
     "shard word": ([*KERNEL, "K.zarr", "--shard", "first"], "shard is 'first'"),
@@ -227,6 +231,8 @@ REFUSED = {
 def test_refusals_are_one_line(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words, message = REFUSED[case]
     np.save("x.nngp.npy", np.load("x.npy"))
+    np.save("v.npy", np.ones(3))
+    np.save("i.npy", np.ones((2, 2), np.int64))
     before = sorted(Path().rglob("*"))
     assert main(words) == 1
     out, err = capsys.readouterr()
