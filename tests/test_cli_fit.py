@@ -256,9 +256,12 @@ def test_refused_rows(case: str, folder: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_refused_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", np.ones((3, 2)))
     for given, words in [
         (["predict", "nothing", "new.csv"], "nothing cannot be read: No such file"),
         (["predict", "net.json", "new.csv"], "net.json is not a model written by tpnum"),
+        (["predict", "x.npy", "new.csv"], "x.npy is not a model written by tpnum"),
+        (["predict", ".", "new.csv"], "path is '.': a folder, not a file"),
         ([*FIT[:1], "nothing.csv", *FIT[2:]], "nothing.csv cannot be read: No such file"),
         ([*FIT, "--task", "regression"], ""),
     ]:

@@ -179,6 +179,7 @@ REFUSALS = {
     "x has no example": (_x(np.zeros((0, 5))), [], ["x.npy: ", "empty"]),
     "x has no feature": (_x(np.zeros((5, 0))), [], ["x.npy: ", "empty"]),
     "x has NaN": (_x([[1.0, 2], [np.nan, 1]]), [], ["x.npy: ", "example 1", "NaN"]),
+    "x overflows": (_x(np.full((3, 5), np.longdouble("1e400"))), [], ["x.npy: ", "example 0", "infinity"]),
     "x2 has infinity": (_x([[1.0] * 5, [np.inf] * 5]), ["X=y.npy", "X2=x.npy"], ["x.npy: ", "infinity"]),
     "feature counts differ": (_x(np.ones((3, 2))), ["X2=y.npy"], ["y.npy: ", "(4, 5)", "(3, 2)"]),
     "out is a directory": (lambda: Path("K.npy").mkdir(), [], ["K.npy is a directory"]),

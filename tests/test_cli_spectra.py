@@ -95,7 +95,9 @@ def test_signals_of_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["net.json", "--c", "1.5"], "c is 1.5: a correlation is at most 1"),
         (["net.json", "--q", "-1"], "q is -1"),
         (["net.json", "--out", "s.jpg"], "--out s.jpg does not end in .png"),
+        (["net.json", "--q", "1e308"], "squared norm of input 0 overflows; scale"),
         (["none.json"], "none.json"),
+        ([""], "a file without a name cannot be read; give a JSON file"),
     ],
 )
 def test_refusals(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:

@@ -139,11 +139,11 @@ BEGUN = {
     "of another net": [["--net"]],
 }
 NEXT: dict[tuple[str, str], dict[str, str]] = {
-    # what is there, option: what is said of .zarr and of .npy; nothing where it is done
+    # what is there, option: what is said of .zarr, of .npy, of .npy beside others; nothing where it is done
     ("nothing", "--force"): {".zarr": "overwrites .npy files alone"},
-    ("half", ""): {".zarr": "--resume continues it", ".npy": "--resume continues it"},
+    ("half", ""): {".zarr": "--resume continues it", ".npy beside": "--resume continues it"},
     ("half", "--verify"): {".zarr": "--resume continues it", ".npy": "--resume continues it"},
-    ("half", "--force"): {".zarr": "overwrites .npy files alone", ".npy": "--resume continues it"},
+    ("half", "--force"): {".zarr": "overwrites .npy files alone", ".npy beside": "--resume continues it"},
     ("all", ""): {".zarr": "--resume continues it", ".npy": "give --force"},
     ("all", "--resume"): {".npy": "give --force"},
     ("all", "--verify"): {".zarr": "--resume continues it", ".npy": "give --force"},
@@ -178,10 +178,8 @@ def test_what_is_there_is_continued_replaced_or_kept(
             capsys.readouterr()
             before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
             status = main([*words, *([option] if option else [])])
-            told, said = capsys.readouterr().err, NEXT.get((begun, option), {}).get(ending)
-            if said and not (
-                begun == "half" and ending == ".npy" and not beside and option in ("", "--force")
-            ):
+            told, sayings = capsys.readouterr().err, NEXT.get((begun, option), {})
+            if said := sayings.get(ending) or (sayings.get(f"{ending} beside") if beside else None):
                 assert (status, told.count("\n")) == (1, 1), (begun, option, told)
                 assert said in told, (begun, option, told)
                 assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
@@ -207,7 +205,11 @@ def test_a_run_that_replaces_can_be_resumed(folder: Path, capsys: pytest.Capture
 
 REFUSED = {
     "no such store": (["status", "none.zarr"], "none.zarr does not exist"),
-    "no store": (["status", "."], "no Zarr group"),
+    "no name": (["status", ""], "a store without a name does not exist"),
+    "no store": (["status", "."], "no Zarr group; give another path"),
+    "a net": (["status", "net.json"], "net.json is a file, not a Zarr group; give another path"),
+    "a vector": (["status", "v.npy"], "v.npy holds float64 of shape (3,), which no kernel matrix is"),
+    "whole numbers": (["status", "i.npy"], "i.npy holds int64 of shape (2, 2), which no kernel matrix is"),
     "shard": ([*KERNEL, "K.zarr", "--shard", "3/2"], "shard: 3/2 is out of range"),
     "shard zero": ([*KERNEL, "K.zarr", "--shard", "0/2"], "shard: 0/2 is out of range"),
     "shard word": ([*KERNEL, "K.zarr", "--shard", "first"], "shard is 'first'"),
@@ -229,6 +231,8 @@ REFUSED = {
 def test_refusals_are_one_line(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words, message = REFUSED[case]
     np.save("x.nngp.npy", np.load("x.npy"))
+    np.save("v.npy", np.ones(3))
+    np.save("i.npy", np.ones((2, 2), np.int64))
     before = sorted(Path().rglob("*"))
     assert main(words) == 1
     out, err = capsys.readouterr()

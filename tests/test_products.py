@@ -213,6 +213,18 @@ def test_padding_and_graphs_go_along(case: Any, get: str) -> None:
     np.testing.assert_allclose(some.error, np.trace(k - some.columns @ some.columns.T), rtol=1e-7)
 
 
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+def test_noise_of_an_example_counts_where_it_meets_itself(get: str) -> None:
+    net = nn.serial(nn.Dense(4), nn.Relu(), nn.Dropout(0.5), nn.Dense(4), nn.Relu(), nn.Dense(1))
+    k = tp.kernel(net, X, get=get)
+    for rank in (5, 70):
+        f = tp.factor(net, X, rank, get=get)
+        made = f.columns @ f.columns.T
+        np.testing.assert_allclose(made[f.pivots], k[f.pivots], rtol=1e-8)
+        np.testing.assert_allclose(f.error, np.trace(k - made), rtol=1e-7, atol=1e-9 * f.trace)
+    np.testing.assert_allclose(tp.operator(net, X, get=get, tile=16) @ np.eye(70), k, rtol=1e-12)
+
+
 def test_batches_go_along() -> None:
     net = nn.serial(nn.Dense(4), nn.BatchNorm(), nn.Relu(), nn.Dense(1))
     k = tp.kernel(net, X[:24], batch_size=4)

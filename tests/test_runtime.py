@@ -156,6 +156,28 @@ def test_cold_processes_that_start_together(
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+_NESTED = """
+from numba.core import event
+from tpnum.kernels._elementary import angle_of
+from tpnum.kernels._jit import Jitted
+with event.install_recorder("numba:compile") as record:
+    value = angle_of(0.3, 0.5)
+made = [one.data["dispatcher"] for _, one in record.buffer if one.is_start]
+print(value, *[one.py_func.__name__ for one in made if isinstance(one, Jitted)])
+"""
+
+
+def test_what_a_function_calls_is_compiled_once_as_well(environment: dict[str, str], tmp_path: Path) -> None:
+    """Numba's own stubs, and the choice of a body by dtype, belong to whoever compiles the caller."""
+    env = {**environment, "NUMBA_CACHE_DIR": str(tmp_path)}
+    words = [sys.executable, "-c", _NESTED]
+    processes = [subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    results = [process.communicate(timeout=240)[0].split() for process in processes]
+    np.testing.assert_allclose([float(value) for value, *_ in results], np.arcsin(0.3), rtol=5e-16)
+    made = sorted(name for _, *names in results for name in names)
+    assert made == ["_asin_64", "_quarter_turn_64", "angle_of"]
+
+
 def test_a_process_that_is_stopped_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "one.lock"
     monkeypatch.setattr(_building, "PATIENCE", 0.2)

@@ -148,7 +148,8 @@ def real_array(x: Any, name: str, error: Refusal = InputError) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         hint = "; give numbers, not objects or text" if array.dtype.kind in "OUS" else ""
         raise error(f"{name}: an array of real numbers is needed, not one of dtype {array.dtype}{hint}")
-    return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+    with np.errstate(over="ignore"):  # of longer numbers what overflows is infinite, and said to be
+        return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
 
 
 def _masked(x: Any) -> bool:

@@ -100,7 +100,9 @@ def read_net(name: str) -> dict[str, Any]:
 
 
 def refuse_endless(name: str, advice: str) -> None:
-    """Raise for what is no file: a directory, or a pipe or a device, which may have no end."""
+    """Raise for what is no file: no name, a directory, or a pipe or a device, which may have no end."""
+    if not name:
+        raise StoreError(f"a file without a name cannot be read; {advice}")
     mode = os.stat(name).st_mode
     if stat.S_ISDIR(mode):
         raise StoreError(f"{name} cannot be read: it is a directory; {advice}")

@@ -230,14 +230,14 @@ def build() -> Parser:
     script.add_argument("--dtype", choices=DTYPES)
     script.add_argument("--tile", type=_whole(1, "a number of rows"), metavar="ROWS")
     _beside(script)
-    for name, least, default, what in (
-        ("shards", 1, 16, "jobs of the array"),
-        ("cores", 1, 4, "threads of each"),
-        ("hours", 1, 4, "of a job at most"),
-        ("memory", 1, 4096, "MiB of a job"),
+    for name, default, what in (
+        ("shards", 16, "jobs of the array"),
+        ("cores", 4, "threads of each"),
+        ("hours", 4, "hours of a job at most"),
+        ("memory", 4096, "MiB of a job"),
     ):
         script.add_argument(
-            f"--{name}", type=_whole(least, f"a number of {name}"), default=default, metavar="N",
+            f"--{name}", type=_whole(1, f"a number of {what}"), default=default, metavar="N",
             help=f"{what} (default: {default})",
         )  # fmt: skip
 

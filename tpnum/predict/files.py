@@ -128,7 +128,7 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         about = json.loads(str(arrays.pop("about")))
     except OSError as error:
         raise StoreError(f"{source} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise StoreError(f"{source} is not a model written by tpnum, or is damaged") from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise StoreError(f"{source} is not a model written by tpnum")
@@ -142,8 +142,8 @@ def _path(path: Any) -> Path:
         made = Path(path)
     except TypeError:
         raise StoreError(f"path is {shown(path)}: it must be the name of a file") from None
-    if not made.name or made.is_dir():
-        raise StoreError(f"path {shown(str(path))} names no file")
+    if made.is_dir():  # as "" is: the one that it stands in
+        raise StoreError(f"path is {shown(str(path))}: a folder, not a file")
     return made
 
 

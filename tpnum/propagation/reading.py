@@ -194,7 +194,8 @@ class Moments:
         if node is None:
             sizes = (self.size, *(dict(self.program.vars[name].axes)[axis] for axis in self.by))
             return np.zeros((*sizes, *sizes))
-        block = self._values.full(node)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+            block = self._values.full(node)
         order = dims(node)
         keep = [(axis, side) for side in (0, 1) for axis in ("", *self.by)]
         over = tuple(k for k, key in enumerate(order) if key not in keep)

@@ -125,7 +125,7 @@ def factor(
     given_too: dict[str, Any] = {"mask_constant": mask_constant, "pattern1": pattern1}
     own = kernel(net, x, get=job.kinds[0], diag=True, dtype=job.dtype, **given_too)
     diagonal = np.array(own, np.float64)
-    trace, columns = float(diagonal.sum()), _Columns(job, data, threads)
+    trace, columns = float(diagonal.sum()), _Columns(job, data, diagonal, threads)
     try:
         with one_blas_thread():
             made = partial_cholesky(
@@ -162,8 +162,9 @@ def _given(pivots: Any, count: int) -> np.ndarray:
 class _Columns:
     """Columns of a kernel matrix on demand: those of examples that are chosen later, against all."""
 
-    def __init__(self, job: Job, data: dict[str, np.ndarray], threads: int):
-        self.data, self.count, self.threads, self.computed = data, job.shape()[0], threads, 0
+    def __init__(self, job: Job, data: dict[str, np.ndarray], diagonal: np.ndarray, threads: int):
+        self.data, self.diagonal, self.count = data, diagonal, job.shape()[0]
+        self.threads, self.computed = threads, 0
         # chosen examples take their place among the rows of the job
         self.pool = {name: np.zeros((0, *x.shape[1:]), x.dtype) for name, x in data.items()}
         self.job = replace(
@@ -192,4 +193,6 @@ class _Columns:
         for left in range(0, self.count, self.strip):
             cols = slice(left, min(left + self.strip, self.count))
             self.job.fill(Tile(rows, cols, False), {kind: out[:, cols]}, self.threads)
+        # an example meets itself: noise of its own, as that of dropout, counts there
+        out[np.arange(len(chosen)), chosen] = self.diagonal[chosen]
         self.computed += len(chosen)

@@ -175,6 +175,9 @@ def found_at(name: str) -> NpyFiles | np.ndarray | dict[str, np.ndarray]:
 
 def _read(name: str) -> np.ndarray:
     try:
-        return np.asarray(np.load(name, mmap_mode="r"))
+        made = np.asarray(np.load(name, mmap_mode="r"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{name} cannot be read as a .npy file: {error}") from error
+    if made.ndim < 2 or made.dtype not in (np.float64, np.float32):
+        raise StoreError(f"{name} holds {made.dtype} of shape {made.shape}, which no kernel matrix is")
+    return made

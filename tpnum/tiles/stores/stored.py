@@ -215,7 +215,7 @@ def open(path: Any) -> Any:
             found = found_at(name)
             return Stored(found, found.document() or {}) if isinstance(found, NpyFiles) else found
         if not os.path.exists(name):
-            raise StoreError(f"{name} does not exist")
+            raise StoreError(f"{name or 'a store without a name'} does not exist")
         target = group_of(path)
     else:
         raise InputError(f"path is {shown(path)}: it must be a path or a Zarr store")

@@ -78,7 +78,7 @@ class ZarrGroup:
         if self.path is not None and not self.path.exists():
             return None
         if self.path is not None and not self.path.is_dir():
-            raise StoreError(f"{self.name} is a file, not a Zarr group; choose another out")
+            raise StoreError(f"{self.name} is a file, not a Zarr group; give another path")
         if self.path is not None and not any(self.path.iterdir()):
             return None
         try:
@@ -86,12 +86,12 @@ class ZarrGroup:
         except (FileNotFoundError, KeyError):
             if self.path is None:
                 return None
-            raise StoreError(f"{self.name} is a folder, but no Zarr group; choose another out") from None
+            raise StoreError(f"{self.name} is a folder, but no Zarr group; give another path") from None
         except Exception as error:
             raise StoreError(f"{self.name} cannot be read as a Zarr group: {error}") from error
         document = group.attrs.get(ATTRIBUTE)
         if not isinstance(document, dict):
-            raise StoreError(f"{self.name} is a Zarr group that tpnum did not make; choose another out")
+            raise StoreError(f"{self.name} is a Zarr group that tpnum did not make; give another path")
         return document
 
     def finished(self, shape: tuple[int, ...], dtype: np.dtype) -> bool:
