@@ -70,6 +70,11 @@ def fused(function: Callable[..., Any]) -> Any:
     return _jitted(function, fastmath={"contract"}, forceinline=True)
 
 
+def template(function: Callable[..., Any]) -> Any:
+    """A function whose body becomes a kernel's own before it is compiled, so that it may take functions."""
+    return _jitted(function, inline="always")
+
+
 def by_dtype(single: Callable[..., Any], double: Callable[..., Any]) -> Callable[..., Any]:
     """A scalar function of one argument, contracted as `fused` is, with a body of its own for float32.
 

@@ -47,6 +47,16 @@ def _turned(y, one, two, over):
     return part if far else one - part, root * math.sqrt(two - near) * over
 
 
+@fused
+def _apart(work, d, cp, at, k, r_i, w_i, fixed, v):
+    """1 - rho of the increments of lane k, and the product of the lane's deviations with the row's."""
+    zero, two = work.dtype.type(0), work.dtype.type(2)
+    r = get_read(cp, at[0] + k)
+    g = r_i - r
+    y = get_read(work, d + k) + get_read(fixed, v + k) - g * g
+    return min(max(y * (w_i * get_read(cp, at[1] + k)), zero), two), get_read(fixed, k) * (r_i * r)
+
+
 @kernel
 def _bent_cell(work, at, params, row_at, col_at, weights, flag, fixed):
     """One cell of `bent_relu`: what its row and its columns gather is left in strip 3; strip 4 gains."""
@@ -63,12 +73,8 @@ def _bent_cell(work, at, params, row_at, col_at, weights, flag, fixed):
         for low in range(0, v, piece):
             for lane in range(piece):
                 k = low + lane
-                r = get_read(cp, col_at[0] + k)
-                g = r_i - r
-                y = get_read(work, d + k) + get_read(fixed, v + k) - g * g
-                y = min(max(y * (w_i * get_read(cp, col_at[1] + k)), zero), two)
+                y, size = _apart(work, d, cp, col_at, k, r_i, w_i, fixed, v)
                 steep, turn = _turned(y, one, two, over)
-                size = get_read(fixed, k) * (r_i * r)
                 bar = get_first(work, a + k)
                 put_first(work, a + k, (up * bar) * steep)
                 put_third(fixed, 3 * v + k, (up * bar) * (size * turn))
@@ -78,13 +84,9 @@ def _bent_cell(work, at, params, row_at, col_at, weights, flag, fixed):
     for low in range(0, v, piece):
         for lane in range(piece):
             k = low + lane
-            r = get_read(cp, col_at[0] + k)
-            g = r_i - r
-            y = get_read(work, d + k) + get_read(fixed, v + k) - g * g
-            y = min(max(y * (w_i * get_read(cp, col_at[1] + k)), zero), two)
+            y, size = _apart(work, d, cp, col_at, k, r_i, w_i, fixed, v)
             steep, turn = _turned(y, one, two, over)
             rho = one - y
-            size = get_read(fixed, k) * (r_i * r)
             inner = size * rho if flag & 4 != 0 else get_read(work, t + k) + get_read(fixed, 2 * v + k)
             bar, other = get_first(work, a + k), get_second(work, b + k)
             value, slope = up * bar + more * other, down * other

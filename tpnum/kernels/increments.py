@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from tpnum.kernels._jit import full_width, kernel
+from tpnum.kernels._jit import full_width, fused, kernel, template
 from tpnum.kernels._poly import angle, segment
 from tpnum.kernels._views import (
     get,
@@ -24,13 +24,25 @@ from tpnum.kernels._views import (
 )
 
 
-@kernel
-def differences(work, a, cells, x, x_at, y, y_at, channels, total):
-    """a[k] = sum_c (x_c - y_ck)^2 at cell after cell, in float64 whatever the type of the registers.
+@fused
+def _square(x, y):
+    """(x - y)^2."""
+    d = x - y
+    return d * d
+
+
+@fused
+def _product(x, y):
+    """The product x y."""
+    return x * y
+
+
+@template
+def _over_channels(term, work, a, cells, x, x_at, y, y_at, channels, total):
+    """a[k] = sum_c term(x_c, y_ck) at cell after cell, in float64 whatever the type of the registers.
 
     ``x_at`` and ``y_at`` are where positions begin and how far they are apart; a cell has |total| lanes.
     """
-    full_width()
     rows, cols = cells
     v = total.size
     for m in range(rows.size):
@@ -40,16 +52,14 @@ def differences(work, a, cells, x, x_at, y, y_at, channels, total):
         if channels == 3:  # the sum is never in memory
             u0, u1, u2 = get(x, at), get(x, at + 1), get(x, at + 2)
             for k in range(v):
-                d0 = u0 - get_read(y, column + k)
-                d1 = u1 - get_read(y, column + v + k)
-                d2 = u2 - get_read(y, column + 2 * v + k)
-                put_first(work, out + k, work.dtype.type(d0 * d0 + (d1 * d1 + d2 * d2)))
+                o = column + k
+                rest = term(u1, get_read(y, o + v)) + term(u2, get_read(y, o + 2 * v))
+                put_first(work, out + k, work.dtype.type(term(u0, get_read(y, o)) + rest))
             continue
         if channels == 1:
             u0 = get(x, at)
             for k in range(v):
-                d0 = u0 - get_read(y, column + k)
-                put_first(work, out + k, work.dtype.type(d0 * d0))
+                put_first(work, out + k, work.dtype.type(term(u0, get_read(y, column + k))))
             continue
         for k in range(v):
             put_second(total, k, 0.0)
@@ -58,48 +68,31 @@ def differences(work, a, cells, x, x_at, y, y_at, channels, total):
             u0, u1, u2, u3 = get(x, at + c), get(x, at + c + 1), get(x, at + c + 2), get(x, at + c + 3)
             for k in range(v):
                 o = column + c * v + k
-                d0, d1 = u0 - get_read(y, o), u1 - get_read(y, o + v)
-                d2, d3 = u2 - get_read(y, o + 2 * v), u3 - get_read(y, o + 3 * v)
-                put_second(total, k, get_second(total, k) + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)))
+                near = term(u0, get_read(y, o)) + term(u1, get_read(y, o + v))
+                far = term(u2, get_read(y, o + 2 * v)) + term(u3, get_read(y, o + 3 * v))
+                put_second(total, k, get_second(total, k) + (near + far))
             c += 4
         while c < channels:
             u0 = get(x, at + c)
             for k in range(v):
-                d0 = u0 - get_read(y, column + c * v + k)
-                put_second(total, k, get_second(total, k) + d0 * d0)
+                put_second(total, k, get_second(total, k) + term(u0, get_read(y, column + c * v + k)))
             c += 1
         for k in range(v):
             put_first(work, out + k, work.dtype.type(get_second(total, k)))
 
 
 @kernel
-def products(work, a, cells, x, x_at, y, y_at, channels, total):
-    """a[k] = sum_c x_c y_ck at cell after cell, summed in float64; otherwise as `differences`."""
+def differences(work, a, cells, x, x_at, y, y_at, channels, total):
+    """a[k] = sum_c (x_c - y_ck)^2, as `_over_channels` sums."""
     full_width()
-    rows, cols = cells
-    v = total.size
-    for m in range(rows.size):
-        at = x_at[0] + rows[m] * x_at[1]
-        out = a + m * v
-        column = y_at[0] + cols[m] * y_at[1]
-        for k in range(v):
-            put_second(total, k, 0.0)
-        c = 0
-        while c + 4 <= channels:
-            u0, u1, u2, u3 = get(x, at + c), get(x, at + c + 1), get(x, at + c + 2), get(x, at + c + 3)
-            for k in range(v):
-                o = column + c * v + k
-                near = u0 * get_read(y, o) + u1 * get_read(y, o + v)
-                far = u2 * get_read(y, o + 2 * v) + u3 * get_read(y, o + 3 * v)
-                put_second(total, k, get_second(total, k) + (near + far))
-            c += 4
-        while c < channels:
-            u0 = get(x, at + c)
-            for k in range(v):
-                put_second(total, k, get_second(total, k) + u0 * get_read(y, column + c * v + k))
-            c += 1
-        for k in range(v):
-            put_first(work, out + k, work.dtype.type(get_second(total, k)))
+    _over_channels(_square, work, a, cells, x, x_at, y, y_at, channels, total)
+
+
+@kernel
+def products(work, a, cells, x, x_at, y, y_at, channels, total):
+    """a[k] = sum_c x_c y_ck, as `_over_channels` sums."""
+    full_width()
+    _over_channels(_product, work, a, cells, x, x_at, y, y_at, channels, total)
 
 
 @kernel

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from tpnum.kernels._jit import full_width, kernel
-from tpnum.kernels._views import get_first, get_read, put_first
+from tpnum.kernels._jit import full_width, kernel, template
+from tpnum.kernels._views import get_first, get_read, get_second, put_first, put_second
 
 
-@kernel
-def _taps(work, out, source, size, step, count, place, taps):
+@template
+def _taps(access, work, out, source, size, step, count, place, taps):
     """For m < count, piece m of ``out`` = the sum of weights[e] * piece index[e] of ``source`` over its taps.
 
     Pieces are ``size`` long, those of ``source`` ``step`` apart; ``place`` is where the pointers of the first
-    piece are.  Pieces whose taps move on together are one long piece.
+    piece are.  Pieces whose taps move on together are one long piece.  ``access`` are what reads ``source``
+    and what reads and writes ``out`` (`tpnum.kernels._views`).
     """
-    full_width()
+    read, get, put = access
     pointer, index, weights, runs = taps
     zero = work.dtype.type(0)
     last = place + count
@@ -27,25 +28,48 @@ def _taps(work, out, source, size, step, count, place, taps):
             a, b, c = index[e] * step + source, index[e + 1] * step + source, index[e + 2] * step + source
             u, v, w = weights[e], weights[e + 1], weights[e + 2]
             for k in range(length):
-                near = u * get_read(work, a + k) + v * get_read(work, b + k)
-                put_first(work, out + k, near + w * get_read(work, c + k))
+                near = u * read(work, a + k) + v * read(work, b + k)
+                put(work, out + k, near + w * read(work, c + k))
         elif taken == 2:
             a, b = index[e] * step + source, index[e + 1] * step + source
             u, v = weights[e], weights[e + 1]
             for k in range(length):
-                put_first(work, out + k, u * get_read(work, a + k) + v * get_read(work, b + k))
+                put(work, out + k, u * read(work, a + k) + v * read(work, b + k))
         elif taken == 1:
             a, u = index[e] * step + source, weights[e]
             for k in range(length):
-                put_first(work, out + k, u * get_read(work, a + k))
+                put(work, out + k, u * read(work, a + k))
         else:
             for k in range(length):
-                put_first(work, out + k, zero)
+                put(work, out + k, zero)
         for one in range(e + taken, high):
             a, u = index[one] * step + source, weights[one]
             for k in range(length):
-                put_first(work, out + k, get_first(work, out + k) + u * get_read(work, a + k))
+                put(work, out + k, get(work, out + k) + u * read(work, a + k))
         out += length
+
+
+@kernel
+def _axis(work, out, source, size, step, count, place, taps):
+    """`_taps` of one axis."""
+    full_width()
+    _taps((get_read, get_first, put_first), work, out, source, size, step, count, place, taps)
+
+
+@kernel
+def _lines(work, goal, source, line, below, above, v, span, starts, taps):
+    """Lines ``span`` of the last two axes, each made in ``line`` by the first map and read by the second.
+
+    ``below`` are the numbers of a line of ``source`` that count and all of them, ``above`` the pieces of a
+    line of ``goal`` that are written and all of its numbers.
+    """
+    full_width()
+    for m in range(span[0], span[1]):
+        _taps(
+            (get_read, get_first, put_first), work, line, source, below[0], below[1], 1, starts[0] + m, taps
+        )
+        out = goal + m * above[1]
+        _taps((get_first, get_second, put_second), work, out, line, v, v, above[0], starts[1], taps)
 
 
 @kernel
@@ -64,7 +88,7 @@ def mix(work, goal, source, spare, taps, starts, sizes, axes, first, last, v):
             size *= sizes[0, s]
         out = spare + flip
         for o in range(outer):
-            _taps(
+            _axis(
                 work, out + o * sizes[2, t] * size, source + o * sizes[0, t] * size, size, size, sizes[3, t],
                 starts[t], taps,
             )  # fmt: skip
@@ -72,17 +96,16 @@ def mix(work, goal, source, spare, taps, starts, sizes, axes, first, last, v):
         source = out
         flip = outer * size - flip  # beside what was just written
     if axes == 1:
-        _taps(work, goal, source, v, v, sizes[3, 0], starts[0], taps)
+        _axis(work, goal, source, v, v, sizes[3, 0], starts[0], taps)
         return
     t = axes - 2
     step = sizes[0, t + 1] * v
-    row = sizes[1, t + 1] * v
     width = sizes[2, t + 1] * v
-    line = spare + flip
     for _ in range(outer):
-        for m in range(first, last):
-            _taps(work, line, source, row, step, 1, starts[t] + m, taps)
-            _taps(work, goal + m * width, line, v, v, sizes[3, t + 1], starts[t + 1], taps)
+        _lines(
+            work, goal, source, spare + flip, (sizes[1, t + 1] * v, step), (sizes[3, t + 1], width), v,
+            (first, last), (starts[t], starts[t + 1]), taps,
+        )  # fmt: skip
         goal += sizes[2, t] * width
         source += sizes[0, t] * step
 
