@@ -12,7 +12,7 @@ from scipy.special import erf
 from tpnum import functions, nn
 from tpnum.ensemble import given
 from tpnum.ensemble.atoms import Atom, Tables
-from tpnum.ensemble.draws import Draws, Rows
+from tpnum.ensemble.draws import Draws
 from tpnum.ensemble.normals import Component, Group, Normal, Part, Products
 from tpnum.ensemble.tile import Ensemble
 from tpnum.ensemble.walk import Laws
@@ -219,17 +219,3 @@ def test_points_are_led_by_the_directions_that_vary_most() -> None:
     sobol = Draws(0, 0, 1 << 10)
     sobol.take(1)
     assert abs(np.mean(along * sobol.made[0])) > 0.99
-
-
-def test_rows_that_become_more_keep_what_was_written() -> None:
-    """Their own room grows; innovations of a component are those of the draws, whatever was between."""
-    rows, written = Rows(3), np.arange(60.0).reshape(20, 3)
-    for begin, end in ((0, 1), (1, 1), (1, 6), (6, 7), (7, 20)):
-        rows.more(end - begin)[:] = written[begin:end]
-        np.testing.assert_array_equal(rows.made, written[:end])
-    draws = Draws(0, 0, 1 << 10)
-    taken = [draws.take(count) for count in (3, 70, 8)]
-    made = draws.made
-    np.testing.assert_array_equal(np.concatenate(taken), np.arange(81))
-    np.testing.assert_allclose(made @ made.T / draws.size, np.eye(81), atol=1e-13)
-    np.testing.assert_allclose(made.mean(axis=1), 0.0, atol=1e-14)

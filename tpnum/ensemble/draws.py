@@ -15,31 +15,6 @@ SHARE = 8
 """Gaussians are made uncorrelated, sample by sample, with as many as one for so many samples."""
 
 
-class Rows:
-    """Rows of points that become more: room is made for as many again, so that few are ever copied."""
-
-    def __init__(self, width: int) -> None:
-        self._held = np.empty((0, width))
-        self.count = 0
-
-    def __len__(self) -> int:
-        return self.count
-
-    @property
-    def made(self) -> np.ndarray:
-        """All so far."""
-        return self._held[: self.count]
-
-    def more(self, count: int) -> np.ndarray:
-        """``count`` rows more, to be written."""
-        begin, self.count = self.count, self.count + count
-        if self.count > len(self._held):
-            held = np.empty((max(self.count, 2 * len(self._held)), self._held.shape[1]))
-            held[:begin] = self._held[:begin]
-            self._held = held
-        return self._held[begin : self.count]
-
-
 class Draws:
     """The innovations of one replicate, each new one uncorrelated with those before it.
 
@@ -55,31 +30,20 @@ class Draws:
         self._key = (seed, replicate)
         self._leading = scrambled(LEADING, size.bit_length() - 1, number(*self._key))
         self._work = np.empty((2, size))
-        self._rows = Rows(size)
-        self._turned = np.empty((0, size))
-        if frame is not None:
-            leading = np.empty((len(frame), size))
-            self._write(leading, 0)
-            self._turned = frame @ leading
-
-    @property
-    def made(self) -> np.ndarray:
-        """All that were taken."""
-        return self._rows.made
+        self.made = np.empty((0, size))
+        self._turned = np.empty((0, size)) if frame is None else frame @ self._rows(0, len(frame))
 
     def take(self, count: int) -> np.ndarray:
         """``count`` rows more; their numbers in ``made``."""
-        begin = len(self._rows)
-        rows = self._rows.more(count)
+        begin = len(self.made)
         turned = self._turned[begin : begin + count]
-        rows[: len(turned)] = turned
-        self._write(rows[len(turned) :], begin + len(turned))
-        self._clean(rows, self.made[:begin])
+        rows = np.concatenate([turned, self._rows(begin + len(turned), count - len(turned))])
+        self.made = np.concatenate([self.made, self._cleaned(rows)])
         return np.arange(begin, begin + count)
 
-    def _write(self, rows: np.ndarray, begin: int) -> None:
-        """Make rows those from the ``begin``-th on: of Sobol points, then of streams."""
-        count = len(rows)
+    def _rows(self, begin: int, count: int) -> np.ndarray:
+        """Those from the ``begin``-th on: of Sobol points, then of streams."""
+        rows = np.empty((count, self.size))
         lead = max(0, min(LEADING - begin, count))
         if lead:
             rows_of_quasi_normals(self._leading[begin : begin + lead], self._work, rows[:lead])
@@ -87,15 +51,14 @@ class Draws:
             places = range(begin + lead, begin + count)
             keys = np.array([number(*self._key, place) for place in places], dtype=np.uint64)
             rows_of_normals(keys, self._work, rows[lead:])
+        return rows
 
-    def _clean(self, rows: np.ndarray, before: np.ndarray) -> None:
-        """Make the sample covariances of rows those of independent ones, as far as samples suffice."""
+    def _cleaned(self, rows: np.ndarray) -> np.ndarray:
         rows -= rows.mean(axis=1, keepdims=True)
-        before = before[: max(0, self.size // SHARE - len(rows))]
+        before = self.made[: max(0, self.size // SHARE - len(rows))]
         if len(before):
             rows -= (rows @ before.T / self.size) @ before
         if len(rows) <= self.size // SHARE:
             root = np.linalg.cholesky(rows @ rows.T / self.size)
-            rows[:] = np.linalg.inv(root) @ rows
-        else:
-            rows /= np.sqrt(np.mean(rows * rows, axis=1, keepdims=True))
+            return np.linalg.solve(root, rows)
+        return rows / np.sqrt(np.mean(rows * rows, axis=1, keepdims=True))

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from tpnum.ensemble.draws import Rows
 from tpnum.law.hats import COLLINEAR
 
 if TYPE_CHECKING:
@@ -220,7 +219,6 @@ class Component:
         self.drawn = not (group.odd or linear)
         self._members = Members()
         self._own = np.zeros(0, dtype=np.int64)  # its innovations among all
-        self._innovations = Rows(draws.size)
         self._inverse = np.zeros((0, 0))  # how they follow from what is drawn
         self._factors: list[np.ndarray] = []  # how what is drawn follows from them, family by family
 
@@ -248,9 +246,7 @@ class Component:
         vectors *= np.sign(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(len(order))])
         begin, new = len(self._own), self._draws.take(len(order))
         root = scale[:, None] * vectors * roots
-        self._innovations.more(len(order))[:] = self._draws.made[new]
-        factor = np.concatenate([known, root], axis=1)
-        points = factor @ self._innovations.made
+        points = known @ self._draws.made[self._own] + root @ self._draws.made[new]
         points += normal.means()[:, None]
         self._own = np.concatenate([self._own, new])
         solve = (vectors * down[:, None]).T / roots[:, None]
@@ -258,5 +254,5 @@ class Component:
             [[self._inverse, np.zeros((begin, size))], [-solve @ known @ self._inverse, solve]]
         )
         self._members.add(normal)
-        self._factors.append(factor)
+        self._factors.append(np.concatenate([known, root], axis=1))
         return points.reshape(*normal.shape, -1)
