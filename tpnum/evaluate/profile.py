@@ -173,8 +173,7 @@ class ProfileValues:
         return labels.lift(self._errors[self._own(node).key], self.axes(node), axes)
 
     def _own(self, node: graph.Profile) -> graph.Profile:
-        """This side's node of the same key (the shapes of two inputs may differ)."""
-        return self.site.keys.get(node.key, node)
+        return self.site.own(node)
 
     def _check(self, node: graph.Profile, value: np.ndarray) -> None:
         if np.isfinite(value).all():

@@ -64,7 +64,7 @@ def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarr
     assert isinstance(start, graph.Carried1)
     states, inside = loop(start, _sources(whole))
     axis = node.delay.axis
-    crossed = [at for at in inside if isinstance(at, graph.Reduced) and at.crossed]
+    crossed = _crossed(inside)
     if crossed:
         return _followed(whole, axis, states, inside, crossed)
     made = {state.key: np.zeros(whole._sizes(state.axes)) for state in states}
@@ -83,25 +83,25 @@ def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarr
 def check(site: Site, outputs: list[graph.Pair]) -> None:
     """Raise `Unfolded` where outputs stand on states of an input that cannot be followed step by step."""
 
-    def own(at: graph.Profile) -> graph.Profile:
-        return site.keys.get(at.key, at)
-
     def below(at: graph.Profile) -> list[graph.Profile]:
-        return [own(source) for source in sources(at)]
+        return [site.own(source) for source in sources(at)]
 
     def before(at: graph.Profile) -> list[graph.Profile]:
         return at.below if isinstance(at, graph.Carried1) else below(at)
 
     known: set[graph.Key] = set()
-    read = [own(at) for node in graph.schedule(outputs) for at in profiles(node)]
+    read = [site.own(at) for node in graph.schedule(outputs) for at in profiles(node)]
     for at in postorder(read, before, lambda n: n.key, ()):
         if isinstance(at, graph.Carried1) and at.key not in known:
             states, inside = loop(at, below)
             keys = {node.key for node in (*states, *inside)}
             known |= keys
-            crossed = [node for node in inside if isinstance(node, graph.Reduced) and node.crossed]
-            if crossed:
+            if crossed := _crossed(inside):
                 Crossing(crossed, at.delay.axis, keys)
+
+
+def _crossed(inside: list[graph.Profile]) -> list[graph.Reduced]:
+    return [node for node in inside if isinstance(node, graph.Reduced) and node.crossed]
 
 
 def reduced(whole: ProfileValues, node: graph.Reduced) -> dict[graph.Key, np.ndarray] | None:

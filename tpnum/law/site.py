@@ -333,6 +333,10 @@ class Site:
     def _register(self, node: graph.Profile) -> graph.Profile:
         return self.keys.setdefault(node.key, node)
 
+    def own(self, node: graph.Profile) -> graph.Profile:
+        """This side's node of the same key (the shapes of two inputs may differ)."""
+        return self.keys.get(node.key, node)
+
     def _once(
         self, key: graph.Key, make: Callable[..., graph.Profile | None], *args: Any
     ) -> graph.Profile | None:

@@ -150,21 +150,19 @@ class Network:
             for group in root.groups if any(group.carried for group in root.groups) else ():
                 found = [r for _, atom in group.atoms for r in self.read_by(atom)]
                 carried.setdefault(id(root), []).extend(found if group.carried else ())
-        if any(len(g.chain) > 1 for root in self.roots for g in root.groups if g.carried):
-            raise Unsupported("a recurrence whose steps mix positions")
-        for _ in range(len(self.roots) + 1) if carried else ():
+        settled = not carried
+        for _ in range(len(self.roots) + 1):
+            if settled:
+                break
             before = [root.level for root in self.roots]
             for root in self.roots:
                 reads = [r.level + 1 if root.apart else r.read for r in root.loads]
                 root.level = max([root.level, *reads, *(r.read for r in carried.get(id(root), ()))])
-            if before == [root.level for root in self.roots]:
-                break
-        else:
-            if carried:
-                raise Unsupported("a recurrence whose steps mix positions")
-        for root in self.roots:
-            if any(r.read != root.level for r in carried.get(id(root), ())):
-                raise Unsupported("a recurrence whose steps mix positions")
+            settled = before == [root.level for root in self.roots]
+        mixed = any(len(g.chain) > 1 for root in self.roots for g in root.groups if g.carried)
+        apart = any(r.read != root.level for root in self.roots for r in carried.get(id(root), ()))
+        if mixed or apart or not settled:
+            raise Unsupported("a recurrence whose steps mix positions")
 
     def _hold(self, wanted: set[int]) -> None:
         """Increments are kept where somebody needs them: functions, and what is made of them linearly."""
