@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.arguments import choice, flag, whole
-from tpnum.arguments import jobs as jobs_of
+from tpnum.arguments import choice, flag
 from tpnum.errors import InputError
-from tpnum.evaluate.joint import BUDGET, RTOL, Account, accuracy
+from tpnum.evaluate.joint import BUDGET, RTOL, Account
 from tpnum.lower.variances import Variances
 from tpnum.program import Program
 from tpnum.tiles import arguments, batches
+from tpnum.tiles.asked import Asked, require_no_store, require_pairs
 from tpnum.tiles.backends import is_remote
-from tpnum.tiles.beside import beside_of
 from tpnum.tiles.elsewhere import kernel_elsewhere
-from tpnum.tiles.gradients.contracted import MORE, Against, asked_of, contracted
+from tpnum.tiles.gradients.contracted import MORE, Against, contracted
 from tpnum.tiles.gradients.derivatives import Derivatives, by_rules, derivatives, plan_with_slopes
 from tpnum.tiles.inputs import inputs_of, plan_of
-from tpnum.tiles.named import Kernels, WithError
+from tpnum.tiles.named import WithError
 from tpnum.tiles.packing import packed
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.roads import Call, filled
@@ -174,127 +173,102 @@ def kernel(
     StoreError
         A place on disk that cannot be written, is taken, or holds something else; the message names it.
     """
-    kinds = arguments.kinds_of(get)
-    work = arguments.dtype_of(dtype)
-    jobs = jobs_of(n_jobs)
-    side = None if tile is None else whole(tile, "tile", 1)
-    report = arguments.progress_of(progress)
-    names, paths = asked_of(net, wrt, against, kinds, diag)
-    asked, most = accuracy(rtol, budget)
-    number = whole(seed, "seed", 0)
-    size = None if batch_size is None else whole(batch_size, "batch_size", 1)
-    part = arguments.shard_of(shard)
-    choice(symmetric, "symmetric", SIDES)
-    small = {"diag": flag(diag, "diag"), "against": against is not None}
-    beside = beside_of(flag(error, "error"), names, size, against is not None)
-    if on_disk(out) or is_remote(backend, scheduler, around=not any(small.values())):
-        for name, given in small.items():
-            if given:
-                raise InputError(
-                    f"{name}: what is returned has no pairs of examples, and is computed here, into memory; "
-                    "leave out= on disk and backend= alone"
-                )
-        return kernel_elsewhere(
-            net,
-            (x1, x2, mask_constant, pattern1, pattern2),
-            get,
-            kinds,
-            work,
-            out,
-            asked,
-            most,
-            number,
-            size,
-            beside,
-            isinstance(wrt, str),
-            dict(
-                tile=side,
-                n_jobs=jobs,
-                backend=backend,
-                scheduler=scheduler,
-                resume=flag(resume, "resume"),
-                verify=flag(verify, "verify"),
-                symmetric=symmetric,
-                shard=part,
-                progress=report,
-            ),
-        )
-    stores = {"resume": flag(resume, "resume"), "verify": flag(verify, "verify"), "shard": part is not None}
-    for name, given in stores.items():
-        if given:
-            raise InputError(f'{name}: it goes with out= on disk, as in out="K.zarr"')
-    first, second = inputs_of(net, x1, x2, mask_constant, pattern1, pattern2)
-    if diag and second is not None:
+    asked = Asked.of(
+        net,
+        get=get,
+        dtype=dtype,
+        wrt=wrt,
+        against=against,
+        error=error,
+        diag=diag,
+        tile=tile,
+        n_jobs=n_jobs,
+        progress=progress,
+        rtol=rtol,
+        budget=budget,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    options = {
+        "backend": backend,
+        "scheduler": scheduler,
+        "resume": flag(resume, "resume"),
+        "verify": flag(verify, "verify"),
+        "symmetric": choice(symmetric, "symmetric", SIDES),
+        "shard": arguments.shard_of(shard),
+    }
+    inputs = x1, x2, mask_constant, pattern1, pattern2
+    sums = against is not None
+    if on_disk(out) or is_remote(backend, scheduler, around=not (asked.diag or sums)):
+        require_pairs(asked.diag, sums)
+        return kernel_elsewhere(asked, inputs, out, options)
+    require_no_store(options)
+    first, second = inputs_of(net, *inputs)
+    if asked.diag and second is not None:
         raise InputError("diag: the diagonal is that of x1 with itself; leave x2 out")
+    if not sums:
+        return _matrices(asked, first, second, out)
+    if out is not None:
+        raise InputError("out: with against= sums are returned and no matrix is filled; leave out alone")
+    return _sums(asked, first, second, against)
+
+
+def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> Any:
+    """The kernels of all pairs, or the diagonal, in arrays, with what is wanted beside them."""
+    net, tile, size, diag = asked.net, asked.tile, asked.batch, asked.diag
     if size is not None:
-        net, side = batches.program_of(net, first, size), batches.rows_of(side, size)
+        net, tile = batches.program_of(net, first, size), batches.rows_of(tile, size)
         first = batches.split(first, size, "x1")
         second = None if second is None else batches.split(second, size, "x2")
-    if against is not None:
-        if out is not None:
-            raise InputError("out: with against= sums are returned and no matrix is filled; leave out alone")
-        return _sums(net, first, second, kinds, wrt, against, work, jobs, asked, most)
     first, second = packed(net, first, second)
-    plan = plan_of(net, first, second, kinds, most or BUDGET)
-    if wrt is not None:
+    plan = plan_of(net, first, second, asked.kinds, asked.budget or BUDGET)
+    if asked.names:
         by_rules(plan)
-    n1 = len(next(iter(first.values())))
-    n2 = n1 if second is None else len(next(iter(second.values())))
+    n1, n2 = (len(next(iter(one.values()))) for one in (first, second or first))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
     wanted = shape if size is None else batches.of_examples(shape, plan.axes, diag)
-    outs = arguments.outputs_of(out, kinds, wanted, work, isinstance(get, str))
+    outs = arguments.outputs_of(out, asked.kinds, wanted, asked.dtype, asked.single)
 
     def seen(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if size is None:
             return arrays
         return {kind: batches.by_batches(array, plan.axes, diag) for kind, array in arrays.items()}
 
-    call = Call(first, second, seen(outs), diag, side, jobs, report, asked, most, number)
-    lost, account = filled(plan, call, error)
+    exactness = asked.rtol, asked.budget, asked.seed
+    call = Call(first, second, seen(outs), diag, tile, asked.n_jobs, asked.report, *exactness)
+    lost, account = filled(plan, call, asked.beside.error)
     account.warn()
-    if error:
+    kernels = asked.by_kind(outs.__getitem__)
+    if asked.beside.error:
         errors = {kind: np.empty_like(array) for kind, array in outs.items()}
         for kind, array in seen(errors).items():
             array[...] = lost[kind]
-        return WithError(_given(get, kinds, outs), _given(get, kinds, errors))
-    if not paths:
-        return _given(get, kinds, outs)
-    jets = plan_with_slopes(net, paths, (first, second or first), kinds)
+        return WithError(kernels, asked.by_kind(errors.__getitem__))
+    if not asked.names:
+        return kernels
+    jets = plan_with_slopes(net, asked.paths, (first, second or first), asked.kinds)
+    count = len(asked.paths)
     with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
-        slopes = derivatives(jets, len(paths), first, second, shape, work, Variances(), diag, jobs)
-    if isinstance(wrt, str):
-        slopes = {kind: one[0] for kind, one in slopes.items()}
-    return Derivatives(_given(get, kinds, outs), _given(get, kinds, slopes))
+        slopes = derivatives(jets, count, first, second, shape, asked.dtype, Variances(), diag, asked.n_jobs)
+    return Derivatives(kernels, asked.by_kind(lambda kind: asked.by_name(slopes[kind], np.asarray)))
 
 
-def _sums(
-    net: Any,
-    first: Inputs,
-    second: Inputs | None,
-    kinds: tuple[str, ...],
-    wrt: Any,
-    against: Any,
-    dtype: np.dtype,
-    jobs: int | None,
-    rtol: float | None,
-    budget: int | None,
-) -> Derivatives:
+def _sums(asked: Asked, first: Inputs, second: Inputs | None, against: Any) -> Derivatives:
     """The kernel contracted with ``against``, and the derivatives of that."""
-    names, paths = asked_of(net, wrt, against, kinds, False)
-    plan = by_rules(plan_of(net, first, second, kinds, budget or BUDGET))
+    budget = asked.budget or BUDGET
+    plan = by_rules(plan_of(asked.net, first, second, asked.kinds, budget))
     both = first, second or first
-    jets = plan_with_slopes(net, paths, both, kinds, MORE) if paths else plan.unrolled
+    jets = plan.unrolled
+    if asked.paths:
+        jets = plan_with_slopes(asked.net, asked.paths, both, asked.kinds, MORE)
     shape = *(len(next(iter(x.values()))) for x in both), *plan.axes[0], *plan.axes[1]
     goal = Against.of(against, shape, second is None, jets.mirrored)
-    account = Account(rtol or RTOL, budget or BUDGET)
+    account = Account(asked.rtol or RTOL, budget)
     with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
         variances = Variances()
         profiles = jets.profiles(first, second, account, variances)
-        total, each = contracted(jets, profiles, both, names, goal, dtype, jobs, variances)
+        total, each = contracted(
+            jets, profiles, both, asked.names, goal, asked.dtype, asked.n_jobs, variances
+        )
     account.warn()
-    return Derivatives(total, each[0] if isinstance(wrt, str) else tuple(each))
-
-
-def _given(get: Any, kinds: tuple[str, ...], arrays: dict[str, np.ndarray]) -> Any:
-    """The array of one kind, or those of several."""
-    return arrays[get] if isinstance(get, str) else Kernels(kinds, arrays.values())
+    return Derivatives(total, asked.by_name(each))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.errors import InputError
 from tpnum.tiles import arguments, batches
-from tpnum.tiles.beside import Beside, error_of, slope_of
+from tpnum.tiles.asked import Asked, require_no_store
+from tpnum.tiles.beside import error_of, slope_of
 from tpnum.tiles.gradients.derivatives import Derivatives
-from tpnum.tiles.named import Kernels, WithError
+from tpnum.tiles.named import WithError
 from tpnum.tiles.padding import all_sources, batched
 from tpnum.tiles.stores.npy_files import NpyFiles
 from tpnum.tiles.stores.runs import write
@@ -22,51 +22,36 @@ from tpnum.tiles.stores.targets import on_disk
 from tpnum.tiles.tasks import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tpnum.nn.base import Layer
     from tpnum.program import Program
 
 
 def kernel_elsewhere(
-    net: Layer | Program,
-    inputs: tuple[Any, Any, Any, Any, Any],
-    get: Any,
-    kinds: tuple[str, ...],
-    dtype: np.dtype,
-    out: Any,
-    rtol: float | None,
-    budget: int | None,
-    seed: int,
-    batch: int | None,
-    beside: Beside,
-    alone: bool,
-    options: dict[str, Any],
+    asked: Asked, inputs: tuple[Any, Any, Any, Any, Any], out: Any, options: dict[str, Any]
 ) -> Any:
     """The kernels as `tpnum.kernel` returns them: `tpnum.open`'s of those on disk, else arrays.
 
-    ``inputs`` are x1, x2, mask_constant, pattern1 and pattern2; ``alone`` if derivatives are by one name that
-    is no tuple.  On disk the derivatives by several are a tuple of matrices.
+    ``inputs`` are x1, x2, mask_constant, pattern1 and pattern2, ``options`` those of `write` that are no part
+    of the request.  On disk the derivatives by several names are a tuple of matrices.
     """
-    job = job_on(net, kinds, dtype, inputs, options["tile"], batch, rtol, budget, seed)
-    job = replace(job, beside=beside)
-    single = isinstance(get, str)
+    accuracy = asked.rtol, asked.budget, asked.seed
+    job = job_on(asked.net, asked.kinds, asked.dtype, inputs, asked.tile, asked.batch, *accuracy)
+    job = replace(job, beside=asked.beside)
+    options = options | {"tile": asked.tile, "n_jobs": asked.n_jobs, "progress": asked.report}
+    stored = on_disk(out)
     try:
-        made = _stored(job, out, options) if on_disk(out) else _arrays(job, out, single, options)
+        made = _stored(job, out, options) if stored else _arrays(job, out, asked.single, options)
     finally:
         job.forget()
 
-    def given(found: Callable[[str], Any]) -> Any:
-        return found(get) if single else Kernels(kinds, [found(kind) for kind in kinds])
-
     def slopes(kind: str) -> Any:
-        several = [made[slope_of(kind, name)] for name in beside.wrt]
-        return several[0] if alone else tuple(several) if on_disk(out) else np.stack(several)
+        each = [made[slope_of(kind, name)] for name in asked.names]
+        return asked.by_name(each, tuple if stored else np.stack)
 
-    kernels = given(made.__getitem__)
-    if beside.error:
-        return WithError(kernels, given(lambda kind: made[error_of(kind)]))
-    return Derivatives(kernels, given(slopes)) if beside.wrt else kernels
+    kernels = asked.by_kind(made.__getitem__)
+    if asked.beside.error:
+        return WithError(kernels, asked.by_kind(lambda kind: made[error_of(kind)]))
+    return Derivatives(kernels, asked.by_kind(slopes)) if asked.names else kernels
 
 
 def job_on(
@@ -98,9 +83,7 @@ def _stored(job: Job, out: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 def _arrays(job: Job, out: Any, single: bool, options: dict[str, Any]) -> dict[str, np.ndarray]:
     """By way of a file, which other processes can write."""
-    for name in ("resume", "verify", "shard"):
-        if options[name]:
-            raise InputError(f'{name}: it goes with out= on disk, as in out="K.zarr"')
+    require_no_store(options)
     shape, beside = job.shape(), job.names[len(job.kinds) :]
     outs = arguments.outputs_of(out, job.kinds, shape, job.dtype, single)
     outs |= arguments.outputs_of(None, beside, shape, job.dtype, False)
