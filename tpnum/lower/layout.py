@@ -15,6 +15,7 @@ from tpnum.lower.schedule import Level
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from tpnum.lower.builder import Instruction
     from tpnum.lower.codes import Buffers, Cells
     from tpnum.lower.linear import Pull
     from tpnum.lower.network import Grid, Root
@@ -46,6 +47,16 @@ class Own(NamedTuple):
         first = np.searchsorted(ordered, asked)
         which, k = ragged(np.searchsorted(ordered, asked, "right") - first)
         return which, self.order[first[which] + k]
+
+    def span(self, tie: Ties, inside: np.ndarray) -> int:
+        """The steps from a cell to the last that reads it, it among them, as a power of two.
+
+        Cells of the padding come first, the others in order.
+        """
+        real = np.bincount(self.group[inside], minlength=self.counts.size)[self.group]
+        step = np.where(inside, self.place + self.counts[self.group] - real, self.place - real)
+        reader = np.flatnonzero(inside)[tie.reader]
+        return 1 << int((step[reader] - step[tie.cell]).max(initial=1)).bit_length()
 
 
 class Ties(NamedTuple):
@@ -98,6 +109,7 @@ class Layout:
         self._alike: dict[tuple[Pull, Grid, Grid], int] = {}
         self._starts: list[np.ndarray] = []
         self._goals: list[tuple[int, int]] = []
+        self._spans: dict[int, int] = {}
         self._ends, self._taps = Parts(1), Parts(2)
         self._arrays: dict[np.dtype, tuple] = {}
         self.own = {
@@ -200,6 +212,9 @@ class Layout:
                 for tie, cells in zip(ties, own, strict=True)
             ],
         )
+        if root.groups[k].carried:
+            (tie,), (cells,) = ties, own
+            self._spans[len(self._starts) - 1] = cells.span(tie, self.inside(below, 0))
         goal: Hashable = above
         if root.pooled:
             goal = ("touched", id(root), k)
@@ -210,6 +225,11 @@ class Layout:
     def below(self, root: Root, k: int) -> Grid:
         """The grid that a map reads."""
         return next(grid_of(a) for _, a in root.groups[k].atoms if Level.on_cells(a))
+
+    def span_of(self, kept: Instruction) -> int:
+        """For how many steps a recurrence recalls what is kept: a power of two."""
+        assert kept.extra is not None
+        return self._spans[self.maps[kept.extra[1:]]]
 
     def _write(
         self, key: Hashable, found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
