@@ -11,6 +11,7 @@ import pytest
 from tests.oracle import loops
 from tpnum import nn
 from tpnum.law import graph
+from tpnum.lower.codes import code, positions
 from tpnum.lower.layout import runs
 from tpnum.lower.linear import Pull, Step
 from tpnum.lower.registers import allocate
@@ -36,11 +37,22 @@ def summed(size, weight):
     return Step("map", "f", (), row, row, (size, size), True)
 
 
+def pulled(pull, link, cell):
+    """The cells that one cell reads, and their weights."""
+    _, source, weight = pull.taps(link, np.array([code(*cell)]))
+    return dict(zip(pairs(source), weight.tolist(), strict=True))
+
+
+def pairs(cells):
+    """Cells as pairs of positions."""
+    return list(zip(*(side.tolist() for side in positions(cells)), strict=True))
+
+
 def read(pull, k, shape, link=("x", "x")):
     """What the cells above read of ``k``, whose last row and column are the padding."""
     made = np.zeros(shape)
     for cell in product(*map(range, shape)):
-        for below, weight in pull(link, cell).items():
+        for below, weight in pulled(pull, link, cell).items():
             made[cell] += weight * k[below]
     return made
 
@@ -141,17 +153,17 @@ def test_sums_over_an_axis_make_it_vanish():
         one, other = make(5), make(4)
         pull = Pull((index_step(one, other, (5, 4), ()),), ("y",), False)
         assert sorted(pull.links, key=str) == [("y", "y"), (None, "x")]
-        cells = pull((None, "x"), (0, 0))
+        cells = pulled(pull, (None, "x"), (0, 0))
         want = dense(one, 5) @ k @ dense(other, 4).T
         assert sum(w * k[cell] for cell, w in cells.items()) == pytest.approx(float(want[0, 0]), rel=1e-14)
-        assert pull(("y", "y"), (3, 1)) == {(3, 1): 1.0}
+        assert pulled(pull, ("y", "y"), (3, 1)) == {(3, 1): 1.0}
 
 
 def test_a_sum_over_independent_members_reads_the_diagonal():
     for increments in (False, True):
         row = (tuple((k, 0.5) for k in range(4)),)
         pull = Pull((Step("map", "x", (), row, row, (4, 4), True),), (), increments)
-        assert pull((None, "x"), (0, 0)) == {(p, p): 0.25 for p in range(4)}
+        assert pulled(pull, (None, "x"), (0, 0)) == {(p, p): 0.25 for p in range(4)}
 
 
 def test_embedding_and_restriction():
@@ -159,19 +171,19 @@ def test_embedding_and_restriction():
     plain, increments = (Pull((embed,), ("x",), which) for which in (False, True))
     for p, q in product(range(4), range(4)):
         same = {(p, q): 1.0}
-        assert plain(("x", "x"), (p, q)) == (same if p == q else {})
+        assert pulled(plain, ("x", "x"), (p, q)) == (same if p == q else {})
         # independent variables: the increment is the sum of the second moments
-        assert increments(("x", "x"), (p, q)) == (same if p == q else {(p, 4): 1.0, (4, q): 1.0})
-        assert Pull((restrict,), ("x",), False)(("x", "x"), (p, q)) == same
+        assert pulled(increments, ("x", "x"), (p, q)) == (same if p == q else {(p, 4): 1.0, (4, q): 1.0})
+        assert pulled(Pull((restrict,), ("x",), False), ("x", "x"), (p, q)) == same
     local = (
         index_step(Window(4, 2, 1, 1, "SAME"), Window(4, 2, 1, 1, "SAME"), (4, 4), ("x", "f")),
         summed(2, 0.5**0.5),
         embed,
     )
     pull = Pull(local, ("x",), False)
-    assert pull(("x", "x"), (1, 1)) == pytest.approx({(1, 1): 0.5, (2, 2): 0.5})
-    assert pull(("x", "x"), (3, 3)) == pytest.approx({(3, 3): 0.5})
-    assert pull(("x", "x"), (0, 1)) == {}
+    assert pulled(pull, ("x", "x"), (1, 1)) == pytest.approx({(1, 1): 0.5, (2, 2): 0.5})
+    assert pulled(pull, ("x", "x"), (3, 3)) == pytest.approx({(3, 3): 0.5})
+    assert pulled(pull, ("x", "x"), (0, 1)) == {}
 
 
 def test_what_a_pull_refuses():
@@ -203,7 +215,7 @@ RELU = nn.Relu()
 def inside(grid, cells):
     """The cells of one axis that are no padding."""
     ((_, n, m),) = grid
-    return {(p, q) for p, q in cells if p < n and q < m}
+    return {(p, q) for p, q in pairs(cells) if p < n and q < m}
 
 
 def planes(level):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._jit import kernel
+from tpnum.kernels._jit import fused, kernel
 from tpnum.kernels._sums import dotted, summed
 from tpnum.kernels._views import get, put, strip, table
 from tpnum.kernels.adjoints import bent_constants, bent_relu, data_cols, data_rows
@@ -109,6 +109,12 @@ def _number(space, component, spaces, cells, places):
     return total
 
 
+@fused
+def _turn(span, low, done):
+    """How far in front of its register the cell 0 would be, ``low`` being the next and ``done`` done."""
+    return low - (done & (span - 1)) if span else 0
+
+
 @kernel
 def run(
     code, stretches, registers, components, spaces, cells, maps, taps, params, data, tables, work,
@@ -123,7 +129,8 @@ def run(
     ``stretches`` (s, 5) begin, end and stop: operations on the cells of one space, then maps from there,
     which take every line as soon as the lines that it reads are there; how many cells are taken at a time,
     one in a recurrence; and whether only what the maps read of a single axis is needed.  ``registers``
-    (r, 2): where a register begins in ``work``, in cells, and whether it holds one chunk only.  ``cells``
+    (r, 2): where a register begins in ``work``, in cells, and how many it holds in turn: 0 for all, 1 for
+    those of a chunk, a power of two for that many steps of a recurrence.  ``cells``
     (4, *) are the cells along single axes: row index, column index, place, whether either index is
     of the padding.  ``missed`` counts, row by row, the strips that hold pairs which their series miss.
     """
@@ -201,9 +208,9 @@ def run(
                     for k in range(begin, end):
                         op, p, n = code[k, 0], code[k, 4], code[k, 5]
                         ra, rb, rc = code[k, 1], code[k, 2], code[k, 3]
-                        pa = (registers[ra, 0] - (low if registers[ra, 1] else 0)) * v
-                        pb = (registers[rb, 0] - (low if registers[rb, 1] else 0)) * v if rb >= 0 else 0
-                        pc = (registers[rc, 0] - (low if registers[rc, 1] else 0)) * v if rc >= 0 else 0
+                        pa = (registers[ra, 0] - _turn(registers[ra, 1], low, done)) * v
+                        pb = (registers[rb, 0] - _turn(registers[rb, 1], low, done)) * v if rb >= 0 else 0
+                        pc = (registers[rc, 0] - _turn(registers[rc, 1], low, done)) * v if rc >= 0 else 0
                         size, at_row, at_col = blocks[p, 0], blocks[p, 1], blocks[p, 2]
                         alone = op == RELU or op == START or op == DATA or op == CROSS or op == BENT
                         if alone:  # cell by cell themselves
@@ -279,7 +286,11 @@ def run(
                             elif op == RECALL:
                                 at = maps[0][n, 0, component[0]] + m
                                 if taps[0][at] < taps[0][at + 1]:
-                                    before = strip(work, pb + taps[1][taps[0][at]] * v, v)
+                                    source = taps[1][taps[0][at]]
+                                    if registers[rb, 1]:
+                                        source += whole - wrap if source < wrap else -wrap
+                                        source &= registers[rb, 1] - 1
+                                    before = strip(work, (registers[rb, 0] + source) * v, v)
                                     for t in range(v):
                                         a[t] += before[t]
                             elif op == COVARIANCE:

@@ -14,7 +14,8 @@ import numpy as np
 
 from tpnum.evaluate.blocks import Block
 from tpnum.evaluate.cells import CellValues
-from tpnum.lower.network import grid_of
+from tpnum.lower.codes import NOWHERE, places, positions, union
+from tpnum.lower.network import extend, grid_of
 from tpnum.lower.numbers import scale
 
 if TYPE_CHECKING:
@@ -22,11 +23,10 @@ if TYPE_CHECKING:
 
     from tpnum.evaluate.general import PairValues
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.lower.codes import Buffers, Cells
     from tpnum.lower.layout import Places
-    from tpnum.lower.linear import Cell
     from tpnum.lower.network import Grid, Network, Root
 
-    Buffers = dict[int, list[dict[Cell, int]]]
     Two = tuple[np.ndarray, np.ndarray]
 
 PIECE = 1 << 17
@@ -47,18 +47,15 @@ class BlockLevel:
         self.grid: Grid = grid_of(roots[0].node)
         self.slots = tuple(name for name, _, _ in self.grid)
         wanted = zip(*(buffers[id(root.node)] for root in roots), strict=True)
-        asked = [{cell for found in along for cell in found} for along in wanted]
-        cells = [{cell: k for k, cell in enumerate(sorted(found))} for found in asked]
+        cells = [union(*along) for along in wanted]
         for root in roots:
-            buffers[id(root.node)] = [dict(found) for found in cells]
+            buffers[id(root.node)] = list(cells)
         for root in self.loaded:
             names = [name for name, _, _ in grid_of(root.node)]
-            below = buffers.setdefault(id(root.node), [{} for _ in names])
-            for name, at in zip(names, below, strict=True):
-                for cell in cells[self.slots.index(name)]:
-                    at.setdefault(cell, len(at))
-        self.spaces: dict[Grid, list[dict[Cell, int]]] = {self.grid: cells}
-        self.components = [[{self.grid: [cell]} for cell in found] for found in cells]
+            below = buffers.setdefault(id(root.node), [NOWHERE] * len(names))
+            extend(below, [cells[self.slots.index(name)] for name in names])
+        self.spaces: dict[Grid, list[Cells]] = {self.grid: cells}
+        self.components = [[{self.grid: found[k : k + 1]} for k in range(found.size)] for found in cells]
 
     @property
     def cells(self) -> int:
@@ -84,7 +81,7 @@ class BlockLayout:
         made.components = components
         return made
 
-    def buffer(self, root: Root) -> list[dict[Cell, int]]:
+    def buffer(self, root: Root) -> list[Cells]:
         """The cells of a root's buffer, by axis."""
         return self._buffers[id(root.node)]
 
@@ -95,7 +92,7 @@ class BlockLayout:
         """The positions (cells, axes, 2) of both inputs."""
         made = np.zeros((*self.components.shape, 2), np.int64)
         for t, found in enumerate(self.level.spaces[self.level.grid]):
-            made[:, t] = np.array(list(found), np.int64).reshape(-1, 2)[self.components[:, t]]
+            made[:, t] = np.stack(positions(found), axis=-1)[self.components[:, t]]
         return made
 
     def places(self, root: Root) -> np.ndarray:
@@ -106,7 +103,7 @@ class BlockLayout:
         for (name, _, _), cells in reversed(axes):
             t = self.level.slots.index(name)
             own = self.level.spaces[self.level.grid][t]
-            found += at * np.array([cells[cell] for cell in own], np.int64)[self.components[:, t]]
+            found += at * places(cells, own)[self.components[:, t]]
             at *= len(cells)
         return found
 

@@ -18,6 +18,7 @@ from tpnum.evaluate.blocks import dims, shape
 from tpnum.evaluate.general import PairValues
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLayout, BlockLevel, BlockProgram
+from tpnum.lower.codes import NOWHERE, places
 from tpnum.lower.network import extend, grid_of, whole
 from tpnum.program.maps import Shift
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tpnum.evaluate.blocks import Dim
-    from tpnum.lower.blocks import Buffers
+    from tpnum.lower.codes import Buffers
     from tpnum.lower.network import Network, Root
 
 PIECE = 1 << 20
@@ -43,7 +44,7 @@ class IslandLevel(BlockLevel):
         self.loaded = list({id(read): read for root in roots for read in root.loads}.values())
         for root in self.loaded:
             cells = whole(root.node)
-            extend(buffers.setdefault(id(root.node), [{} for _ in cells]), cells)
+            extend(buffers.setdefault(id(root.node), [NOWHERE] * len(cells)), cells)
         self.grid = max((grid_of(root.node) for root in roots), key=len)
         self.slots, self.spaces, self.components = (), {}, []
 
@@ -73,7 +74,7 @@ class IslandLayout(BlockLayout):
         made: list[np.ndarray | None] = []
         for every, held in zip(whole(root.node), self._buffers[id(root.node)], strict=True):
             source, goal = (every, held) if given else (held, every)
-            some = np.array([source.get(cell, -1) for cell in goal], np.int64)
+            some = places(source, goal)
             made.append(None if np.array_equal(some, np.arange(len(source))) else some)
         return made
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from copy import copy
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from tpnum.lower.codes import NOWHERE, ORIGIN, places, positions, ragged, within
 from tpnum.lower.network import grid_of
 from tpnum.lower.schedule import Level
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from tpnum.lower.linear import Cell, Pull
+    from tpnum.lower.builder import Instruction
+    from tpnum.lower.codes import Buffers, Cells
+    from tpnum.lower.linear import Pull
     from tpnum.lower.network import Grid, Root
 
 Places: TypeAlias = "dict[Hashable, tuple[int, int]]"
@@ -23,29 +26,97 @@ PADDING = 16
 """Beside which what is not in a buffer is marked."""
 
 
+class Own(NamedTuple):
+    """The cells of a grid along one slot, component after component, and which of its own each one is."""
+
+    cells: Cells
+    counts: np.ndarray
+    group: np.ndarray
+    place: np.ndarray
+    order: np.ndarray
+
+    @classmethod
+    def of(cls, parts: list[Cells]) -> Own:
+        """Those of components."""
+        cells, counts = np.concatenate([NOWHERE, *parts]), np.array([len(part) for part in parts], np.int64)
+        return cls(cells, counts, *ragged(counts), np.argsort(cells, kind="stable"))
+
+    def find(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+        """Which of those asked about are which of these; of the padding, each of several components."""
+        ordered = self.cells[self.order]
+        first = np.searchsorted(ordered, asked)
+        which, k = ragged(np.searchsorted(ordered, asked, "right") - first)
+        return which, self.order[first[which] + k]
+
+    def span(self, tie: Ties, inside: np.ndarray) -> int:
+        """The steps from a cell to the last that reads it, it among them, as a power of two.
+
+        Cells of the padding come first, the others in order.
+        """
+        real = np.bincount(self.group[inside], minlength=self.counts.size)[self.group]
+        step = np.where(inside, self.place + self.counts[self.group] - real, self.place - real)
+        reader = np.flatnonzero(inside)[tie.reader]
+        return 1 << int((step[reader] - step[tie.cell]).max(initial=1)).bit_length()
+
+
+class Ties(NamedTuple):
+    """A map along one slot: the readers of every component, and which of all of them reads which cell of all.
+
+    ``numbers`` are those of the readers in a buffer, where they are of one.
+    """
+
+    counts: np.ndarray
+    reader: np.ndarray
+    cell: np.ndarray
+    weight: np.ndarray
+    numbers: np.ndarray
+
+
+class Parts:
+    """Columns that grow piece by piece."""
+
+    def __init__(self, width: int):
+        self._pieces: list[list[np.ndarray]] = [[] for _ in range(width)]
+        self.size = 0
+
+    def add(self, *columns: np.ndarray) -> None:
+        """Append a piece of each column."""
+        for pieces, column in zip(self._pieces, columns, strict=True):
+            pieces.append(column)
+        self.size += len(columns[0])
+
+    def column(self, k: int, dtype: Any = np.int64) -> np.ndarray:
+        """A column, which is never empty."""
+        return np.concatenate(self._pieces[k]).astype(dtype, copy=False) if self.size else np.zeros(1, dtype)
+
+
 class Layout:
     """Spaces, maps and components of a level; all numbers are independent of the data."""
 
-    def __init__(self, level: Level, buffers: dict[int, list[dict[Cell, int]]]):
+    def __init__(self, level: Level, buffers: Buffers):
         self.level, self.buffers = level, buffers
         self.axes = len(level.slots)
         counts = [len(found) for found in level.components]
         self.most = max(counts, default=1)
-        self.components = np.array(list(np.ndindex(*counts)), dtype=np.int64).reshape(prod(counts), self.axes)
+        self.components = np.indices(counts, np.int64).reshape(self.axes, prod(counts)).T.copy()
         self.spaces: dict[Hashable, int] = {}
         self._first: list[np.ndarray] = []
         self._count: list[np.ndarray] = []
         self._inner: list[np.ndarray] = []
         self._strides: list[np.ndarray] = []
-        self._cells: list[tuple[int, int, int, int]] = []
+        self._cells = Parts(4)
         self.maps: dict[Hashable, int] = {}
         self._alike: dict[tuple[Pull, Grid, Grid], int] = {}
         self._starts: list[np.ndarray] = []
         self._goals: list[tuple[int, int]] = []
-        self._pointer: list[int] = [0]
-        self._index: list[int] = []
-        self._weights: list[float] = []
+        self._spans: dict[int, int] = {}
+        self._ends, self._taps = Parts(1), Parts(2)
         self._arrays: dict[np.dtype, tuple] = {}
+        self.own = {
+            (grid, t): Own.of([component.get(grid, NOWHERE) for component in found])
+            for t, found in enumerate(level.components)
+            for grid in level.spaces
+        }
         for grid in level.spaces:
             self._space(grid, grid, None)
         for root in (*level.loaded, *level.stored):
@@ -60,45 +131,38 @@ class Layout:
 
     def _space(self, key: Hashable, grid: Grid, root: Root | None) -> None:
         """The cells of a grid, numbered as a buffer has them or not at all."""
-        sizes = {name: (n, m) for name, n, m in grid}
         found = []
         for t, slot in enumerate(self.level.slots):
-            n, m = sizes.get(slot, (1, 1))
-            rows = []
-            for component in self.level.components[t]:
-                numbers = self._numbers(root, slot)
-                rows.append(
-                    [
-                        (
-                            p, q,
-                            0 if numbers is None else numbers.get((p, q), 0),
-                            (slot in sizes and (p == n or q == m))
-                            + PADDING * (numbers is not None and (p, q) not in numbers),
-                        )
-                        for p, q in component.get(grid, ())
-                    ]
-                )  # fmt: skip
-            found.append(rows)
+            own = self.own[grid, t]
+            at = np.zeros(own.cells.size, np.int64)
+            if root is not None:
+                at = places(self._buffer(root, slot), own.cells)
+            outside = ~self.inside(grid, t)
+            flags = outside + PADDING * (at < 0)
+            found.append((own.counts, np.stack([*positions(own.cells), np.maximum(at, 0), flags])))
         self._add(key, found, [self._steps(grid, 0), self._steps(grid, 1), self._buffer_steps(root)])
 
-    def _numbers(self, root: Root | None, slot: str) -> dict[Cell, int] | None:
-        if root is None:
-            return None
-        for (name, _, _), cells in zip(grid_of(root.node), self.buffers[id(root.node)], strict=True):
-            if name == slot:
-                return cells
-        return {(0, 0): 0}
+    def _buffer(self, root: Root, slot: str) -> Cells:
+        """The cells of a root's buffer along a slot."""
+        along = zip(grid_of(root.node), self.buffers[id(root.node)], strict=True)
+        return next((cells for (name, _, _), cells in along if name == slot), ORIGIN)
+
+    def inside(self, grid: Grid, t: int) -> np.ndarray:
+        """Which cells of all components along a slot are none of the padding, which reads nothing."""
+        slot = self.level.slots[t]
+        return within(self.own[grid, t].cells, *next(((n, m) for own, n, m in grid if own == slot), (1, 1)))
 
     def _add(
-        self, key: Hashable, found: list[list[list[tuple[int, int, int, int]]]], strides: list[list[int]]
+        self, key: Hashable, found: list[tuple[np.ndarray, np.ndarray]], strides: list[list[int]]
     ) -> None:
         first = np.zeros((self.axes, self.most), np.int64)
         count, inner = np.zeros_like(first), np.zeros_like(first)
-        for t, rows in enumerate(found):
-            for u, cells in enumerate(rows):
-                first[t, u], count[t, u] = len(self._cells), len(cells)
-                self._cells += cells
-                inner[t, u] = sum(cell[3] % PADDING == 0 for cell in cells)
+        for t, (counts, cells) in enumerate(found):
+            first[t, : counts.size] = self._cells.size + np.cumsum(counts) - counts
+            count[t, : counts.size] = counts
+            group, _ = ragged(counts)
+            inner[t, : counts.size] = np.bincount(group[cells[3] % PADDING == 0], minlength=counts.size)
+            self._cells.add(*cells)
         self.spaces[key] = len(self._first)
         self._first.append(first)
         self._count.append(count)
@@ -133,66 +197,76 @@ class Layout:
     # -- maps ------------------------------------------------------------------------------------
 
     def _map(self, root: Root, k: int) -> None:
-        pull = self.level.pulls[id(root), k]
-        below = next(grid_of(a) for _, a in root.groups[k].atoms if Level.on_cells(a))
-        above = grid_of(root.node)
+        pull, above = self.level.pulls[id(root), k], grid_of(root.node)
+        below = self.below(root, k)
         if not root.pooled:  # layers alike have one map
             self.maps[id(root), k] = self._alike.setdefault((pull, below, above), len(self._starts))
             if self.maps[id(root), k] < len(self._starts):
                 return
-        starts = np.zeros((self.axes, self.most), np.int64)
-        touched: list[list[list[tuple[int, int, int, int]]]] = []
-        for t, slot in enumerate(self.level.slots):
-            link = self._link(pull, slot)
-            numbers = self._numbers(root, slot) if root.pooled and link and link[0] else {(0, 0): 0}
-            assert numbers is not None
-            readers = readers_of(pull, link, numbers) if root.pooled else {}
-            rows = []
-            for u, component in enumerate(self.level.components[t]):
-                sources = {cell: n for n, cell in enumerate(component.get(below, ()))}
-                taps: dict[Cell, dict[Cell, float]] = {}
-                if root.pooled:
-                    taps = {} if link and link[0] else {(0, 0): {}}
-                    for source in sources:
-                        for cell, weight in readers.get(source, ()):
-                            taps.setdefault(cell, {})[source] = weight
-                    asked = sorted(taps, key=numbers.__getitem__)
-                    real = asked
-                else:
-                    asked = component.get(above, []) if link else [(0, 0)]
-                    real = self._real(above, link[0], asked) if link else asked
-                    taps = {cell: pull(link, cell) if link else {(0, 0): 1.0} for cell in real}
-                rows.append([(0, 0, numbers.get(cell, 0), 0) for cell in asked])
-                starts[t, u] = len(self._pointer) - 1
-                for cell in real:
-                    for source, weight in sorted(taps[cell].items()):
-                        if source in sources:
-                            self._index.append(sources[source])
-                            self._weights.append(weight)
-                    self._pointer.append(len(self._index))
-            touched.append(rows)
-        self.maps[id(root), k] = len(self._starts)
-        self._starts.append(starts)
+        ties = [self.ties(root, pull, below, t) for t in range(self.axes)]
+        own = [self.own[below, t] for t in range(self.axes)]
+        self._write(
+            (id(root), k),
+            [
+                (tie.counts, tie.reader, cells.place[tie.cell], tie.weight)
+                for tie, cells in zip(ties, own, strict=True)
+            ],
+        )
+        if root.groups[k].carried:
+            (tie,), (cells,) = ties, own
+            self._spans[len(self._starts) - 1] = cells.span(tie, self.inside(below, 0))
+        goal: Hashable = above
         if root.pooled:
-            zero = [0] * self.axes
-            self._add(("touched", id(root), k), touched, [zero, zero, self._buffer_steps(root)])
-            self._goals.append((self.spaces["touched", id(root), k], int(pull.increments)))
+            goal = ("touched", id(root), k)
+            touched = [(tie.counts, np.multiply.outer([0, 0, 1, 0], tie.numbers)) for tie in ties]
+            self._add(goal, touched, [[0] * self.axes, [0] * self.axes, self._buffer_steps(root)])
+        self._goals.append((self.spaces[goal], int(pull.increments)))
+
+    def below(self, root: Root, k: int) -> Grid:
+        """The grid that a map reads."""
+        return next(grid_of(a) for _, a in root.groups[k].atoms if Level.on_cells(a))
+
+    def span_of(self, kept: Instruction) -> int:
+        """For how many steps a recurrence recalls what is kept: a power of two."""
+        assert kept.extra is not None
+        return self._spans[self.maps[kept.extra[1:]]]
+
+    def _write(
+        self, key: Hashable, found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
+    ) -> None:
+        """A map by its taps along every slot: how many read in each component, who of all reads what."""
+        starts = np.zeros((self.axes, self.most), np.int64)
+        for t, (counts, reader, place, weight) in enumerate(found):
+            starts[t, : counts.size] = self._ends.size + np.cumsum(counts) - counts
+            self._ends.add(self._taps.size + np.cumsum(np.bincount(reader, minlength=counts.sum())))
+            self._taps.add(place, weight)
+        self.maps[key] = len(self._starts)
+        self._starts.append(starts)
+
+    def ties(self, root: Root, pull: Pull, below: Grid, t: int) -> Ties:
+        """Who reads what along a slot, component by component."""
+        slot, own = self.level.slots[t], self.own[below, t]
+        link = pull.along(slot)
+        if root.pooled:  # cells of a buffer that every component adds to
+            cells = self._buffer(root, slot)
+            taps = pull.taps(link, cells)
+            tap, found = own.find(taps.source)
+            pairs = own.group[found] * cells.size + taps.reader[tap]
+            order = np.argsort(pairs, kind="stable")
+            asked, reader = np.unique(pairs[order], return_inverse=True)
+            home, numbers = np.divmod(asked, max(cells.size, 1))
+            tap, found = tap[order], found[order]
         else:
-            self._goals.append((self.spaces[above], int(pull.increments)))
-
-    @staticmethod
-    def _real(grid: Grid, name: str | None, cells: list[Cell]) -> list[Cell]:
-        """The cells but for those of the padding, which come last and read nothing."""
-        n, m = next((axis[1:] for axis in grid if axis[0] == name), (1, 1))
-        return [c for c in cells if c[0] < n and c[1] < m]
-
-    @staticmethod
-    def _link(pull: Pull, slot: str) -> tuple[str | None, str | None] | None:
-        """The link of a slot: both its names are the slot's, or one is missing."""
-        for link in pull.links:
-            if slot in link:
-                return link
-        return None
+            readers, numbers = self.own[grid_of(root.node), t], NOWHERE
+            inside = np.flatnonzero(self.inside(grid_of(root.node), t))
+            home = readers.group[inside]
+            taps = pull.taps(link, readers.cells[inside])
+            tap, found = own.find(taps.source)
+            here = own.group[found] == home[taps.reader[tap]]
+            tap, found = tap[here], found[here]
+            reader = taps.reader[tap]
+        counts = np.bincount(home, minlength=own.counts.size)
+        return Ties(counts, reader, found, taps.weight[tap], numbers)
 
     # -- arrays ----------------------------------------------------------------------------------
 
@@ -242,29 +316,19 @@ class Layout:
                 ),
                 np.array(self._inner, np.int64).reshape(len(self._inner), self.axes, self.most),
             ),
-            np.ascontiguousarray(np.array(self._cells or [(0, 0, 0, 0)], np.int64).T),
+            np.stack([self._cells.column(k) for k in range(4)]),
             (
                 np.array(self._starts, np.int64).reshape(len(self._starts), self.axes, self.most),
                 np.array(self._goals, np.int64).reshape(-1, 2),
             ),
-            (
-                np.array(self._pointer, np.int64),
-                np.array(self._index or [0], np.int64),
-                np.array(self._weights or [0.0], dtype),
-                runs(*(np.array(part) for part in (self._pointer, self._index, self._weights))),
-            ),
+            self._tapped(dtype),
         )
 
-
-def readers_of(
-    pull: Pull, link: tuple[str | None, str | None] | None, numbers: dict[Cell, int]
-) -> dict[Cell, list[tuple[Cell, float]]]:
-    """Per cell below the cells of a buffer that it is added to, and its weights."""
-    found: dict[Cell, list[tuple[Cell, float]]] = {}
-    for cell in numbers:
-        for source, weight in (pull(link, cell) if link else {(0, 0): 1.0}).items():
-            found.setdefault(source, []).append((cell, weight))
-    return found
+    def _tapped(self, dtype: np.dtype) -> tuple[np.ndarray, ...]:
+        pointer = np.concatenate([[0], self._ends.column(0)[: self._ends.size]])
+        index, weights = self._taps.column(0), self._taps.column(1, np.float64)
+        size = self._taps.size
+        return pointer, index, weights.astype(dtype), runs(pointer, index[:size], weights[:size])
 
 
 def runs(pointer: np.ndarray, index: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -12,19 +12,54 @@ moment, which is the increment of the cell (p, n), n being the index that stands
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+import numpy as np
+
 from tpnum.law import graph
+from tpnum.lower.codes import behind, code, positions, ragged, union
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
+    from tpnum.lower.codes import Cells
+
     Outs = tuple[tuple[str, int, int], ...]
     """Names of axes with their sizes for the first and the second input, in the order of a map's rows."""
 
-Cell: TypeAlias = tuple[int, int]
-"""Positions along one axis of the first and the second input; the axis' size stands for the padding."""
-
 Rows: TypeAlias = tuple[tuple[tuple[int, float], ...], ...]
+Link: TypeAlias = "tuple[str | None, str | None]"
+"""An axis above and one below, None where either vanishes or comes of nothing."""
+
+
+class Taps(NamedTuple):
+    """Who of some cells reads which cells below, by what weights, in order."""
+
+    reader: np.ndarray
+    source: Cells
+    weight: np.ndarray
+
+
+class Reads(NamedTuple):
+    """The rows of a map in arrays; one more at the end reads nothing."""
+
+    first: np.ndarray
+    length: np.ndarray
+    indices: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Rows) -> Reads:
+        """Rows as arrays."""
+        count = np.array([*map(len, rows), 0], np.int64)
+        index = np.array([i for row in rows for i, _ in row], np.int64)
+        weight = np.array([w for row in rows for _, w in row], np.float64)
+        return cls(np.cumsum(count) - count, count, index, weight)
+
+    def only(self, rows: np.ndarray, none: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first index that some rows read, and its weight; ``none`` and 0 where one reads nothing."""
+        at = np.where(self.length > 0, self.first, -1)[rows]
+        return np.append(self.indices, none)[at], np.append(self.weights, 0.0)[at]
 
 
 @dataclass(frozen=True)
@@ -32,7 +67,7 @@ class Step:
     """One index map: ``axis`` is replaced by ``out`` on both sides, or its p != p' are dropped or made zero.
 
     ``sizes`` are those of ``axis`` on either side, ``tied`` whether only p = p' exists of it below;
-    ``carried`` that what is below stands on what is above, at earlier steps.
+    ``delays`` are those of a carried state on either side, where what is below stands on what is above.
     """
 
     kind: Literal["map", "embed", "restrict"]
@@ -42,7 +77,17 @@ class Step:
     cols: Rows
     sizes: tuple[int, int]
     tied: bool
-    carried: bool = False
+    delays: tuple[int, int] = (0, 0)
+
+    @property
+    def carried(self) -> bool:
+        """Whether what is below stands on what is above, at earlier steps."""
+        return any(self.delays)
+
+    @cached_property
+    def reads(self) -> tuple[Reads, Reads]:
+        """The rows of either side in arrays."""
+        return Reads.of(self.rows), Reads.of(self.cols)
 
     @property
     def mixes(self) -> bool:
@@ -67,7 +112,8 @@ def steps_of(node: graph.Pair) -> Chain:
             delay.index.rows if delay else tuple(((k, 1.0),) for k in range(size))
             for delay, size in zip((node.row_delay, node.col_delay), sizes, strict=True)
         )
-        return (Step("map", name, ((name, *sizes),), shifts[0], shifts[1], sizes, tied, carried=True),)
+        delays = int(node.row_delay is not None), int(node.col_delay is not None)
+        return (Step("map", name, ((name, *sizes),), shifts[0], shifts[1], sizes, tied, delays),)
     if isinstance(node, graph.Mapped):
         rows, cols = node.row_map, node.col_map
         if rows is None or cols is None or rows.axis != cols.axis:
@@ -167,70 +213,93 @@ class Pull:
                 raise Unsupported("an index axis was split and not summed again")
             if g.below and g.above and g.below != g.above:
                 raise Unsupported("an index axis was renamed")
-        self.links = [(_only(g.above), _only(g.below)) for g in groups]
+        self.links: list[Link] = [(_only(g.above), _only(g.below)) for g in groups]
         self._steps = {link: g.steps for link, g in zip(self.links, groups, strict=True)}
-        self._along = {
-            link
-            for link, steps in self._steps.items()
-            if None not in link and all(len(_above(step)) == 1 for step in steps)
-        }
-        self._memo: dict[tuple[tuple[str | None, str | None], Cell], dict[Cell, float]] = {}
 
-    def __call__(self, link: tuple[str | None, str | None], cell: Cell) -> dict[Cell, float]:
-        """The cells below and their weights; of an axis that comes of nothing, (0, 0) is asked."""
-        key = (link, cell)
-        if key not in self._memo:
-            made: dict[Cell, float] = {}
-            for found, weight in self._single(link, cell) if link in self._along else self._joint(link, cell):
-                made[found] = made.get(found, 0.0) + weight
-            self._memo[key] = made
-        return self._memo[key]
-
-    def _single(self, link: tuple[str | None, str | None], cell: Cell) -> list[tuple[Cell, float]]:
-        """What a cell reads through steps that take one axis to one."""
-        terms = [(cell, 1.0)]
+    def reached(self, link: Link, cells: Cells) -> Cells:
+        """The cells below that these read, and those that these read in turn through a carried state."""
         for step in self._steps[link]:
-            terms = [(source, w * v) for at, w in terms for source, v in self._sources(step, (at,))]
-        return terms
+            cells = behind(cells, step.delays) if step.carried else cells
+        return union(self.taps(link, cells).source)
 
-    def _joint(self, link: tuple[str | None, str | None], cell: Cell) -> list[tuple[Cell, float]]:
-        """What a cell reads where axes vanish, come of nothing, or are there between only."""
-        start = {} if link[0] is None else {link[0]: cell}
-        terms: list[tuple[dict[str, Cell], float]] = [(start, 1.0)]
+    def along(self, axis: str) -> Link | None:
+        """The link of an axis: both its names are the axis', or one is missing."""
+        return next((link for link in self.links if axis in link), None)
+
+    def taps(self, link: Link | None, cells: Cells) -> Taps:
+        """What cells read; along an axis that is not there, above or at all, they are (0, 0)."""
+        if link is None:
+            return Taps(np.arange(cells.size), cells, np.ones(cells.size))
+        upper, lower = link
+        at = {} if upper is None else {upper: cells}
+        reader, weight = np.arange(cells.size), np.ones(cells.size)
         for step in self._steps[link]:
             names = _above(step)
-            terms = [
-                ({**{name: c for name, c in at.items() if name not in names}, step.axis: source}, w * v)
-                for at, w in terms
-                for source, v in self._sources(step, tuple(at[name] for name in names))
-            ]
-        return [(at[link[1]] if link[1] is not None else (0, 0), w) for at, w in terms]
+            which, source, factor = self._sources(step, [at[name] for name in names], reader.size)
+            at = {name: found[which] for name, found in at.items() if name not in names}
+            at[step.axis] = source
+            reader, weight = reader[which], weight[which] * factor
+        return _merged(reader, np.zeros_like(reader) if lower is None else at[lower], weight)
 
-    def _sources(self, step: Step, at: tuple[Cell, ...]) -> list[tuple[Cell, float]]:
-        """One step downwards from cells of the axes above it."""
-        n, m = step.sizes
+    def _sources(self, step: Step, at: list[Cells], count: int) -> tuple[np.ndarray, Cells, np.ndarray]:
+        """One step downwards from ``count`` cells of the axes above it: which one reads what, and weights."""
         if step.kind == "restrict":
-            return [(at[0], 1.0)]
+            return np.arange(count), at[0], np.ones(count)
         if step.kind == "embed":
-            p, q = at[0]
-            if p == q:
-                return [(at[0], 1.0)]
-            return [(c, 1.0) for c in ((p, m), (n, q)) if c != (n, m)] if self.increments else []
-        rows, cols = self._indices(step, at, 0), self._indices(step, at, 1)
-        if not self.increments:
-            return [((i, j), v * u) for i, v in rows for j, u in cols if not step.tied or i == j]
-        if step.tied and not step.out:  # a sum of independent members
-            return [((i, i), v * v) for i, v in rows]
-        (i, v), (j, u) = (s[0] if s else (size, 0.0) for s, size in ((rows, n), (cols, m)))
-        return [] if (i, j) == (n, m) else [((i, j), v * u or v * v or u * u)]  # weights are all alike
+            return self._apart(step, at[0])
+        rows, cols = step.reads
+        above, below = (_indices(step, at, side, count) for side in (0, 1))
+        if self.increments and step.tied and not step.out:  # a sum of independent members
+            which, k = ragged(rows.length[above])
+            k += rows.first[above][which]
+            return which, code(rows.indices[k], rows.indices[k]), rows.weights[k] ** 2
+        if self.increments:
+            (i, v), (j, u) = rows.only(above, step.sizes[0]), cols.only(below, step.sizes[1])
+            both = np.where(v * u != 0.0, v * u, np.where(v != 0.0, v**2, u**2))  # weights are all alike
+            some = np.flatnonzero((i < step.sizes[0]) | (j < step.sizes[1]))
+            return some, code(i, j)[some], both[some]
+        wide = cols.length[below]
+        which, k = ragged(rows.length[above] * wide)
+        one, other = np.divmod(k, np.maximum(wide[which], 1))
+        one, other = one + rows.first[above][which], other + cols.first[below][which]
+        i, j, both = rows.indices[one], cols.indices[other], rows.weights[one] * cols.weights[other]
+        if step.tied:
+            same = np.flatnonzero(i == j)
+            which, i, j, both = which[same], i[same], j[same], both[same]
+        return which, code(i, j), both
 
-    @staticmethod
-    def _indices(step: Step, at: tuple[Cell, ...], side: int) -> tuple[tuple[int, float], ...]:
-        """The indices that one side's position reads, none in the padding."""
-        place = 0
-        for (_, *sizes), cell in zip(step.out, at, strict=True):
-            index, size = cell[side], sizes[side]
-            if index >= size:
-                return ()
-            place = place * size + index
-        return (step.rows, step.cols)[side][place]
+    def _apart(self, step: Step, cells: Cells) -> tuple[np.ndarray, Cells, np.ndarray]:
+        """What is read through the zeros between different members: of increments, either's second moment."""
+        n, m = step.sizes
+        p, q = positions(cells)
+        which = np.flatnonzero(p == q)
+        source = cells[which]
+        if self.increments:
+            other = np.flatnonzero(p != q)
+            which = np.concatenate([which, other, other])
+            source = np.concatenate([source, code(p[other], m), code(n, q[other])])
+            some = source != code(n, m)
+            order = np.argsort(which[some], kind="stable")
+            which, source = which[some][order], source[some][order]
+        return which, source, np.ones(which.size)
+
+
+def _indices(step: Step, at: list[Cells], side: int, count: int) -> np.ndarray:
+    """The rows of a map that one side's positions take, -1 in the padding."""
+    place, inside = np.zeros(count, np.int64), np.ones(count, bool)
+    for (_, *sizes), cells in zip(step.out, at, strict=True):
+        index = positions(cells)[side]
+        inside &= index < sizes[side]
+        place = place * sizes[side] + index
+    return np.where(inside, place, -1)
+
+
+def _merged(reader: np.ndarray, source: Cells, weight: np.ndarray) -> Taps:
+    """Taps in order, each once."""
+    if (reader[1:] > reader[:-1]).all():
+        return Taps(reader, source, weight)
+    order = np.lexsort((source, reader))
+    reader, source, weight = reader[order], source[order], weight[order]
+    fresh = np.append(True, (reader[1:] != reader[:-1]) | (source[1:] != source[:-1]))
+    at = np.flatnonzero(fresh)
+    return Taps(reader[at], source[at], weight if at.size == order.size else np.add.reduceat(weight, at))

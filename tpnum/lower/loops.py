@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
     from tpnum.lower.builder import Instruction
 
@@ -62,15 +62,23 @@ def steps_together(code: list[Instruction]) -> list[Instruction]:
     return [code[k] for k in _ordered(len(code), loops, below)]
 
 
-def in_loops(code: list[Instruction]) -> list[bool]:
-    """Which instructions lie between recalling a state and keeping the next one."""
-    found, open_states = [], set()
-    for one in code:
-        if one.op == "recall":
-            open_states.add(one.extra)
-        found.append(bool(open_states))
-        if one.op == "keep":
-            open_states.discard(one.extra)
+def in_loops(code: list[Instruction], keys: list[Hashable]) -> list[bool]:
+    """Which instructions are run step by step: all on the cells of a recurrence, before it and behind it.
+
+    So what they make lives for a step, and not for all cells.  What leads to a map is left for the cells that
+    the map reads.  ``keys`` are the spaces that the instructions are on.
+    """
+    found: list[bool] = []
+    for k, one in enumerate(code):
+        if k == 0 or keys[k] != keys[k - 1] or one.op in APART or code[k - 1].op in APART:
+            begin = k
+        ends = k + 1 == len(code) or keys[k + 1] != keys[k] or code[k + 1].op in APART or one.op in APART
+        if ends:
+            run = code[begin : k + 1]
+            steps = [j for j, at in enumerate(run) if at.op in STEPS]
+            mapped = k + 1 < len(code) and code[k + 1].op == "mix"
+            many = (steps[-1] + 1 if mapped else len(run)) if steps else 0
+            found += [True] * many + [False] * (len(run) - many)
     return found
 
 
@@ -107,7 +115,7 @@ def _reached(start: Iterable[int], edges: list[set[int]]) -> set[int]:
 
 
 def _ordered(count: int, loops: list[set[int]], below: list[set[int]]) -> list[int]:
-    """The numbers in order, every loop as if it were one of them."""
+    """The numbers in order, every loop as if it were one of them, late and beside others."""
     home = {k: min(loop) for loop in loops for k in loop}
     parts: dict[int, list[int]] = {}
     for k in range(count):
@@ -117,17 +125,20 @@ def _ordered(count: int, loops: list[set[int]], below: list[set[int]]) -> list[i
     for name, sources in waits.items():
         for source in sources:
             readers.setdefault(source, []).append(name)
-    ready: list[int] = []
+    loose: list[int] = []
+    looped: list[int] = []  # one after the other where they may be
     for name, sources in waits.items():
         if not sources:
-            heappush(ready, name)
+            heappush(looped if len(parts[name]) > 1 else loose, name)
     order: list[int] = []
-    while ready:
-        name = heappop(ready)
+    again = False
+    while loose or looped:
+        again = bool(looped) and (again or not loose)
+        name = heappop(looped if again else loose)
         order += parts[name]
         for reader in readers.get(name, ()):
             waits[reader].discard(name)
             if not waits[reader]:
-                heappush(ready, reader)
+                heappush(looped if len(parts[reader]) > 1 else loose, reader)
     assert len(order) == count
     return order

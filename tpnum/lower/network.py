@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import product
 from math import prod
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tpnum.evaluate.general import increments_read
 from tpnum.law import graph
+from tpnum.lower.codes import every, union
 from tpnum.lower.linear import Chain, Pull, form, is_linear, operands
 from tpnum.lower.unsupported import Unsupported, blamed
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Iterable
 
-    from tpnum.lower.linear import Cell
+    from tpnum.lower.codes import Cells
 
     Grid = tuple[tuple[str, int, int], ...]
     """Names of axes with their sizes for the first and the second input, in the order of their names."""
@@ -75,24 +73,15 @@ def grid_of(node: graph.Pair) -> Grid:
     return tuple(sorted([*tied, *((name, size, cols[name]) for name, size in node.rows)]))
 
 
-def whole(node: graph.Pair) -> list[Mapping[Cell, int]]:
+def whole(node: graph.Pair) -> list[Cells]:
     """All cells of a node, by axis, the first input's positions first."""
     tied = dict(node.tied)
-    return [_along(n, n if name in tied else m, name in tied) for name, n, m in grid_of(node)]
+    return [every(n, n if name in tied else m, name in tied) for name, n, m in grid_of(node)]
 
 
-@lru_cache
-def _along(n: int, m: int, tied: bool) -> Mapping[Cell, int]:
-    """All cells along one axis."""
-    pairs = ((p, p) for p in range(n)) if tied else product(range(n), range(m))
-    return MappingProxyType({cell: k for k, cell in enumerate(pairs)})
-
-
-def extend(spaces: list[dict[Cell, int]], cells: Iterable[Iterable[Cell]]) -> None:
+def extend(spaces: list[Cells], cells: Iterable[Cells]) -> None:
     """Add cells to those of a space, axis by axis."""
-    for space, found in zip(spaces, cells, strict=True):
-        for cell in found:
-            space.setdefault(cell, len(space))
+    spaces[:] = [union(space, found) for space, found in zip(spaces, cells, strict=True)]
 
 
 class Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from tpnum.kernels import cells as kernels
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
+from tpnum.lower.homes import Home, Homes
 from tpnum.lower.laying import Laid, lay
-from tpnum.lower.loops import APART, BUFFERED, GATHERED, STEPS, SUMS, in_loops
+from tpnum.lower.loops import BUFFERED, GATHERED, STEPS, SUMS, in_loops
 from tpnum.lower.numbers import positions
 from tpnum.lower.registers import allocate
 from tpnum.lower.select import Selection
@@ -66,56 +68,25 @@ class Program:
 
     def _assemble(self) -> None:
         code = self.selection.code
-        space_of: dict[int, Hashable] = {}
-        stretch_of: dict[int, set[int]] = {}
-        keys: list[Hashable] = []
-        stretch = 0
-        loops = in_loops(code)
-        for k, one in enumerate(code):
-            key = self._space(one)
-            apart = one.op in APART or code[k - 1].op in APART or loops[k] != loops[k - 1]
-            if k and (apart or key != keys[-1]):
-                stretch += 1
-            keys.append(key)
-            for v in (*one.reads, *one.makes):
-                if v >= 0:
-                    stretch_of.setdefault(v, set()).add(stretch)
-                    if one.op in ("mix", "keep"):
-                        stretch_of[v].add(-1)
-            goal = key if one.op != "mix" else self._goal(one)
-            for v in one.makes:
-                if v >= 0:
-                    space_of[v] = goal
-
-        last = {v: k for k, one in enumerate(code) for v in one.reads if v >= 0}
-        same: dict[int, int] = {}  # what is changed in place and not read again: one register
-
-        def first(value: int) -> int:
-            while value in same:
-                value = same[value]
-            return value
-
-        for k, one in enumerate(code):
-            for read, made in zip(one.reads, one.makes, strict=True):
-                if read >= 0 and made >= 0 and last[read] == k:
-                    same[made] = first(read)
-                    stretch_of[first(read)] |= stretch_of[made]
-
-        def kind(value: int) -> Hashable:
-            value = first(value)
-            return ("chunk",) if len(stretch_of[value]) == 1 else ("whole", space_of[value])
-
-        groups = stretch_numbers(code, [(key, loop) for key, loop in zip(keys, loops, strict=True)])
-        mapped = only_mapped(code, groups)
-        ends = {group: k for k, group in enumerate(groups)}
-
-        def until(value: int, k: int) -> int:
-            return k if kind(value) == ("chunk",) else ends[groups[k]]
-
-        kept = {one.extra: one.reads[0] for one in code if one.op == "keep"}
-        placed, kinds = allocate(code, kind, until, kept.values())
+        keys = [self._space(one) for one in code]
+        groups = stretch_numbers(code, list(zip(keys, in_loops(code, keys), strict=True)))
+        goals = [key if one.op != "mix" else self._goal(one) for one, key in zip(code, keys, strict=True)]
+        kept = [one for one in code if one.op == "keep"]
+        spans: dict[int, int] = {}
+        for one in kept:
+            spans[one.reads[0]] = max(spans.get(one.reads[0], 1), self.layout.span_of(one))
+        homes = Homes(code, groups, goals, spans)
+        placed, kinds = allocate(code, homes, homes.until, spans)
         self._states = {one.extra: places[0] for one, _, places in placed if one and one.op == "keep"}
         self.buffer_nodes: list[Hashable] = []
+        self.code, self.stretches = self._written(placed, kinds, groups)
+        self._place(kinds)
+
+    def _written(
+        self, placed: list[tuple[Any, Any, tuple[int, ...]]], homes: list[Home], groups: list[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of the code, and its stretches."""
+        mapped = only_mapped(self.selection.code, groups)
         rows: list[tuple[int, ...]] = []
         stretches: dict[int, list[int]] = {}
         k = 0
@@ -126,26 +97,32 @@ class Program:
             begun[2] = len(rows)
             if own is None or own.op != "mix":
                 begun[1] = len(rows)
-                if any(r >= 0 and kinds[r] == ("chunk",) for r in registers):
+                if any(r >= 0 and homes[r].span for r in registers):
                     begun[3] = min(begun[3], kernels.CHUNK)
                 if own is not None and own.op in STEPS:
                     begun[3] = 1
             k += own is not None
-        self.code = np.array(rows or np.empty((0, 10)), np.int64).reshape(-1, 10)
-        self.stretches = np.array(list(stretches.values()), np.int64).reshape(-1, 5)
-        places, at = [], 0
-        for kind_ in kinds:
-            local = kind_ == ("chunk",)
-            places.append((at, int(local)))
-            at += kernels.CHUNK if local else self.layout.cells_of(kind_[1])  # type: ignore[index]
-        places.append((at, 0))  # what is between the axes of a map
-        self.registers = np.array(places, np.int64)
-        self.work_cells = at + self._spare()
-        at_once = [
-            1 if chunk == 1 else self.layout.size_of(int(self.code[begin, 6]))
-            for begin, _, _, chunk, _ in self.stretches
+        code = np.array(rows or np.empty((0, 10)), np.int64).reshape(-1, 10)
+        return code, np.array(list(stretches.values()), np.int64).reshape(-1, 5)
+
+    def _place(self, homes: list[Home]) -> None:
+        """Registers one after the other, and how many cells of them are gone over at once."""
+        chunk, whole = kernels.CHUNK, self.layout.cells_of
+        sizes = [max(one.span, chunk) if one.span else whole(one.space) for one in homes]
+        at = [0, *accumulate(sizes)]  # last what is between the axes of a map
+        self.registers = np.array(
+            [(start, one.span) for start, one in zip(at, [*homes, Home(0)], strict=True)]
+        )
+        self.work_cells = at[-1] + self._spare()
+        looped = [steps == 1 for *_, steps, _ in self.stretches]
+        wide = sum(not one.span for one in homes) if any(looped) else len(at)
+        spreads = [
+            sum(one.span or 1 for one in homes)
+            if loop
+            else wide * self.layout.size_of(int(self.code[begin, 6]))
+            for loop, begin in zip(looped, self.stretches[:, 0], strict=True)
         ]
-        self.spread = len(places) * max(at_once, default=1)
+        self.spread = max(spreads, default=1)
 
     def _row(self, one: Any, near: Any, registers: tuple[int, ...]) -> tuple[int, ...]:
         if one is None:

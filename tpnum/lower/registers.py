@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 
 class Operation(Protocol):
@@ -19,6 +19,7 @@ class Operation(Protocol):
 
 
 Op = TypeVar("Op", bound=Operation)
+Kind = TypeVar("Kind")
 
 Placed = tuple[int, ...]
 """Registers, three at least, -1 where there is none."""
@@ -45,10 +46,10 @@ def made_by(
 
 def allocate(
     operations: Sequence[Op],
-    kind: Callable[[int], Hashable],
+    kind: Callable[[int], Kind],
     until: Callable[[int, int], int] = lambda value, k: k,
     pinned: Collection[int] = (),
-) -> tuple[list[tuple[Op | None, Op, Placed]], list[Hashable]]:
+) -> tuple[list[tuple[Op | None, Op, Placed]], list[Kind]]:
     """The registers of every operation, and the kind of each register.
 
     A value keeps its register until its last reader.  A result that is made in place takes the register of
@@ -59,8 +60,8 @@ def allocate(
     last: dict[int, int] = {}
     for k, one in enumerate(operations):
         last |= dict.fromkeys((v for v in (*one.makes, *one.reads) if v >= 0), k)
-    free: dict[Hashable, list[int]] = {}
-    kinds: list[Hashable] = []
+    free: dict[Kind, list[int]] = {}
+    kinds: list[Kind] = []
     where: dict[int, int] = {}
     rows: list[tuple[Op | None, Op, Placed]] = []
     waiting: dict[int, list[int]] = {}

@@ -8,12 +8,16 @@ cells that an output needs exist.
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from tpnum.kernels.unions import unite
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLevel
+from tpnum.lower.codes import NOWHERE, ORIGIN, beyond, places, union, within
 from tpnum.lower.islands import IslandLevel, together
 from tpnum.lower.network import Network, Root, extend, grid_of, whole
 from tpnum.lower.unsupported import Unsupported, blamed
@@ -21,7 +25,8 @@ from tpnum.lower.unsupported import Unsupported, blamed
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from tpnum.lower.linear import Cell, Pull
+    from tpnum.lower.codes import Buffers, Cells
+    from tpnum.lower.linear import Pull
     from tpnum.lower.network import Grid
 
 
@@ -35,9 +40,7 @@ class Level:
     ``loaded`` are roots that come from buffers, ``stored`` those that go to one.
     """
 
-    def __init__(
-        self, number: int, roots: list[Root], network: Network, buffers: dict[int, list[dict[Cell, int]]]
-    ):
+    def __init__(self, number: int, roots: list[Root], network: Network, buffers: Buffers):
         self.network, self.roots = network, roots
         outputs = {id(node) for node in network.outputs}
         reads = {id(r): r for root in self.roots for r in root.loads}
@@ -46,7 +49,7 @@ class Level:
         self.stored = [r for r in self.roots if id(r) in above or id(r.node) in outputs or r.pooled]
         grids = {grid_of(node) for root in self.roots for node in _on_cells(root)}
         self.slots = tuple(sorted({name for grid in grids for name, _, _ in grid}))
-        self.spaces: dict[Grid, list[dict[Cell, int]]] = {}
+        self.spaces: dict[Grid, list[Cells]] = {}
         self.pulls: dict[tuple[int, int], Pull] = {}
         self._links: dict[tuple[Grid, Grid, int], tuple[Grid, Grid, Pull]] = {}
         self._room = TOGETHER
@@ -66,22 +69,26 @@ class Level:
     def slots_of(self, root: Root) -> int:
         return len(grid_of(root.node))
 
-    def _space(self, grid: Grid) -> list[dict[Cell, int]]:
+    def _space(self, grid: Grid) -> list[Cells]:
         if grid not in self.spaces:
             present = {name for name, _, _ in grid}
-            self.spaces[grid] = [{} if slot in present else {(0, 0): 0} for slot in self.slots]
+            self.spaces[grid] = [NOWHERE if slot in present else ORIGIN for slot in self.slots]
         return self.spaces[grid]
 
-    def _connect(self, root: Root, buffers: dict[int, list[dict[Cell, int]]], output: bool) -> None:
+    def _demand(self, grid: Grid, name: str, cells: Cells) -> None:
+        """Add cells along an axis to those of a grid."""
+        space, t = self._space(grid), self.slots.index(name)
+        space[t] = union(space[t], cells)
+
+    def _connect(self, root: Root, buffers: Buffers, output: bool) -> None:
         grid = grid_of(root.node)
         if output:
             extend(buffers.setdefault(id(root.node), _none(len(grid))), whole(root.node))
         wanted = buffers.get(id(root.node))
         if not root.pooled:
-            space = self._space(grid)
-            if wanted is not None:
-                for (name, _, _), cells in zip(grid, wanted, strict=True):
-                    extend([space[self.slots.index(name)]], [cells])
+            self._space(grid)
+            for (name, _, _), cells in zip(grid, wanted or (), strict=wanted is not None):
+                self._demand(grid, name, cells)
         for k, group in enumerate(root.groups):
             if not any(self.on_cells(atom) for _, atom in group.atoms):
                 continue
@@ -94,18 +101,14 @@ class Level:
             (below,) = grids
             if not group.chain and below != grid:
                 raise Unsupported("a variable without some of the axes is added along them")
+            self._space(below)
             if root.pooled:
                 assert wanted is not None
                 for upper, lower in pull.links:
                     if lower is not None:
-                        asked = [(0, 0)] if upper is None else wanted[names.index(upper)]
-                        found = {c for cell in asked for c in pull((upper, lower), cell)}
-                        extend(
-                            [self._space(below)[self.slots.index(lower)]], [dict.fromkeys(sorted(found), 0)]
-                        )
-                self._space(below)
+                        asked = ORIGIN if upper is None else wanted[names.index(upper)]
+                        self._demand(below, lower, pull.taps((upper, lower), asked).source)
             elif group.chain:
-                self._space(below)
                 self._links[grid, below, id(pull)] = (grid, below, pull)
             for _, atom in group.atoms:
                 if group.carried and (grids != {grid} or self.slots != (group.chain[0].axis,)):
@@ -119,117 +122,117 @@ class Level:
         """Whether a node has a number per cell: constants have not."""
         return not isinstance(atom, graph.Shared)
 
-    def _ask(self, buffer: list[dict[Cell, int]], root: Root) -> None:
+    def _ask(self, buffer: list[Cells], root: Root) -> None:
         """A buffer has the cells that the regions that load it have, padding apart."""
         grid = grid_of(root.node)
-        space = self._space(grid)
-        for at, (name, n, m) in zip(buffer, grid, strict=True):
-            cells = space[self.slots.index(name)]
-            extend([at], [{c: 0 for c in cells if c[0] < n and c[1] < m}])
+        self._space(grid)
+        extend(buffer, [self.inside(grid, name) for name, _, _ in grid])
 
     def _close(self) -> None:
-        """Follow the links until nothing new is demanded, and number the cells in order."""
-        order = {
-            (grid, name): list(self.spaces[grid][self.slots.index(name)])
-            for grid in self.spaces
-            for name, _, _ in grid
-        }
-        followed: dict[tuple, int] = {}  # how many of a grid's cells along an axis a link was followed from
-        grown = True
-        while grown:
-            grown = False
-            for number, (above, below, pull) in enumerate(self._links.values()):
-                for link in pull.links:
-                    upper, lower = link
+        """Follow the links until nothing new is demanded."""
+        fresh = {(grid, t): cells for grid, space in self.spaces.items() for t, cells in enumerate(space)}
+        while fresh:
+            found: dict[tuple[Grid, int], list[Cells]] = {}
+            for above, below, pull in self._links.values():
+                for upper, lower in pull.links:
                     if lower is None:
                         continue
-                    n, m = next((axis[1:] for axis in above if axis[0] == upper), (1, 1))
-                    cells, found = self.spaces[below][self.slots.index(lower)], order[below, lower]
-                    source = [(0, 0)] if upper is None else order[above, upper]
-                    k = followed.get((number, link), 0)
-                    while k < len(source):  # which may grow
-                        cell = source[k]
-                        k += 1
-                        if cell[0] < n and cell[1] < m:  # those of the padding read nothing
-                            more = [one for one in pull(link, cell) if one not in cells]
-                            cells.update(dict.fromkeys(more, 0))
-                            found += more
-                            grown |= bool(more)
-                    followed[number, link] = k
-        for grid, space in self.spaces.items():
-            self.spaces[grid] = [{cell: k for k, cell in enumerate(sorted(found))} for found in space]
+                    t = self.slots.index(lower)
+                    source = fresh.get((above, t), NOWHERE)
+                    if upper is not None:  # cells of the padding read nothing
+                        source = source[within(source, *self._sizes(above, upper))]
+                    found.setdefault((below, t), []).append(pull.reached((upper, lower), source))
+            fresh = {}
+            for (grid, t), parts in found.items():
+                new = beyond(union(*parts), self.spaces[grid][t])
+                if new.size:
+                    fresh[grid, t] = new
+                    self.spaces[grid][t] = union(self.spaces[grid][t], new)
 
-    def _inside(self, grid: Grid, name: str | None) -> list[Cell]:
+    @staticmethod
+    def _sizes(grid: Grid, name: str) -> tuple[int, int]:
+        """The positions that either input has along an axis, one where the grid lacks it."""
+        return next(((n, m) for own, n, m in grid if own == name), (1, 1))
+
+    def inside(self, grid: Grid, name: str) -> Cells:
         """The cells of a grid along an axis but for those of the padding, which read nothing."""
-        if name is None:
-            return [(0, 0)]
-        n, m = next(axis[1:] for axis in grid if axis[0] == name)
-        return [c for c in self.spaces[grid][self.slots.index(name)] if c[0] < n and c[1] < m]
+        cells = self.spaces[grid][self.slots.index(name)]
+        return cells[within(cells, *self._sizes(grid, name))]
 
-    def _components(self, t: int) -> list[dict[Grid, list[Cell]]]:
+    def _components(self, t: int) -> list[dict[Grid, Cells]]:
         """Along one slot: per component the cells of every grid that belong to it.
 
-        Cells of the padding tie nothing together: every component has its own.
+        Cells of the padding tie nothing together: every component has its own, behind the others.
         """
         slot = self.slots[t]
         if all(slot in {name for name, _, _ in grid} for grid in self.spaces) and not any(
             slot in link for _, _, pull in self._links.values() for link in pull.links
         ):
             return self._alone(t)
-        real = {
-            grid: self._inside(grid, slot if any(slot == axis[0] for axis in grid) else None)
-            for grid in self.spaces
-        }
-        places = count()
-        number = {grid: {cell: next(places) for cell in sorted(cells)} for grid, cells in real.items()}
-        parent = list(range(next(places)))
-        padding: list[tuple[int, Grid, Cell]] = []
+        cells = {grid: self.inside(grid, slot) for grid in sorted(self.spaces)}
+        first = dict(zip(cells, accumulate(map(len, cells.values()), initial=0), strict=False))
+        home, padding = self._joined(slot, cells, first)
+        made: list[dict[Grid, Cells]] = [{} for _ in range(home.max(initial=-1) + 1)]
+        for grid, own in cells.items():
+            here = home[first[grid] : first[grid] + own.size]
+            for component, part in _parted(here, own):
+                made[component][grid] = part
+        for grid, (readers, sources) in padding.items():
+            for component, part in _parted(home[readers], sources):
+                known = made[component].get(grid, NOWHERE)
+                made[component][grid] = np.concatenate([known, union(part)])
+        return self._tied(slot, made)
 
-        def find(x: int) -> int:
-            while parent[x] != x:
-                parent[x] = parent[parent[x]]
-                x = parent[x]
-            return x
-
+    def _joined(
+        self, slot: str, cells: dict[Grid, Cells], first: dict[Grid, int]
+    ) -> tuple[np.ndarray, dict[Grid, tuple[np.ndarray, Cells]]]:
+        """The component of every cell, and per grid who reads which cells of the padding."""
+        parent = np.arange(sum(map(len, cells.values())))
+        padding: dict[Grid, tuple[np.ndarray, Cells]] = {}
         for above, below, pull in self._links.values():
-            links = [link for link in pull.links if slot in link]
-            readers, sources = number[above], number[below]
-            if not links:  # neither has the axis: one reads the other at its only place
-                parent[find(readers[0, 0])] = find(sources[0, 0])
-            for upper, lower in links:
-                for cell in self._inside(above, upper if upper == slot else None):
-                    for source in pull((upper, lower), cell):
-                        target = source if lower == slot else (0, 0)
-                        if target in sources:
-                            parent[find(readers[cell])] = find(sources[target])
-                        else:
-                            padding.append((readers[cell], below, target))
-        fixed = [grid for grid in self.spaces if all(name != slot for name, _, _ in grid)]
-        made: dict[int, dict[Grid, dict[Cell, None]]] = {}
-        for grid in sorted(number):
-            for cell, k in number[grid].items():
-                made.setdefault(find(k), {}).setdefault(grid, {})[cell] = None
-        for reader, grid, cell in padding:
-            made[find(reader)].setdefault(grid, {})[cell] = None
-        found = [{grid: [*cells] for grid, cells in component.items()} for component in made.values()]
-        if fixed and len(found) > len(fixed):
-            # grids without the axis that nothing ties to it: with one component they are everywhere needed
-            linked = [c for c in found if not set(c) <= set(fixed)]
-            loose = {grid: cells for c in found if set(c) <= set(fixed) for grid, cells in c.items()}
+            if not any(slot in link for link in pull.links):  # one reads the other at its only place
+                unite(parent, np.array([first[above]]), np.array([first[below]]))
+            for upper, lower in pull.links:
+                if slot not in (upper, lower):
+                    continue
+                reader, source, _ = pull.taps((upper, lower), cells[above] if upper == slot else ORIGIN)
+                at = places(cells[below], source)
+                unite(parent, reader[at >= 0] + first[above], at[at >= 0] + first[below])
+                outside = reader[at < 0] + first[above], source[at < 0]
+                known = padding.get(below, (NOWHERE, NOWHERE))
+                padding[below] = np.append(known[0], outside[0]), np.append(known[1], outside[1])
+        return np.unique(parent, return_inverse=True)[1], padding
+
+    @staticmethod
+    def _tied(slot: str, found: list[dict[Grid, Cells]]) -> list[dict[Grid, Cells]]:
+        """The components, each with the cells of grids without the slot that nothing ties to it."""
+        fixed = {
+            grid for component in found for grid in component if all(name != slot for name, _, _ in grid)
+        }
+        if fixed and len(found) > len(fixed):  # with one component they are everywhere needed
+            linked = [c for c in found if not set(c) <= fixed]
+            loose = {grid: cells for c in found if set(c) <= fixed for grid, cells in c.items()}
             if loose and len(linked) > 1:
                 raise Unsupported("variables with and without an index axis stand side by side")
             return [{**c, **loose} for c in linked]
         return found
 
-    def _alone(self, t: int) -> list[dict[Grid, list[Cell]]]:
+    def _alone(self, t: int) -> list[dict[Grid, Cells]]:
         """Along a slot where nothing is linked: as many cells of a grid at a time as one call is worth."""
         some, self._room = self._room, 1
         return [
             {grid: cells[k : k + some]}
             for grid in self.spaces
-            for cells in [self._inside(grid, self.slots[t])]
+            for cells in [self.inside(grid, self.slots[t])]
             for k in range(0, len(cells), some)
         ]
+
+
+def _parted(home: np.ndarray, cells: Cells) -> list[tuple[int, Cells]]:
+    """The cells of every component, in the order that they have."""
+    order = np.argsort(home, kind="stable")
+    names, starts = np.unique(home[order], return_index=True)
+    return list(zip(names.tolist(), np.split(cells[order], starts[1:]), strict=False))
 
 
 def _on_cells(root: Root) -> list[graph.Pair]:
@@ -250,8 +253,8 @@ def _side_by_side(roots: list[Root]) -> list[list[Root]]:
     return [part for _, part in found]
 
 
-def _none(count: int) -> list[dict[Cell, int]]:
-    return [{} for _ in range(count)]
+def _none(count: int) -> list[Cells]:
+    return [NOWHERE] * count
 
 
 def _stored(node: graph.Pair) -> graph.Pair:
@@ -277,7 +280,7 @@ class Schedule:
         self.network = Network(list(self.outputs.values()), apart or {}, foreign or {})
         self.network.find_twins()
         reasons = (apart or {}) | (foreign or {})
-        self.buffers: dict[int, list[dict[Cell, int]]] = {}
+        self.buffers: Buffers = {}
         self.levels: list[Level | BlockLevel] = []
         for k in reversed(range(self.network.depth)):
             here = [root for root in self.network.roots if root.level == k]
@@ -287,5 +290,3 @@ class Schedule:
             for part in _side_by_side([root for root in here if not root.apart]):
                 self.levels.append(Level(k, part, self.network, self.buffers))
         self.levels.reverse()
-        for name, found in self.buffers.items():
-            self.buffers[name] = [{cell: k for k, cell in enumerate(sorted(cells))} for cells in found]

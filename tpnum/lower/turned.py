@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.lower.backwards import Backwards
-from tpnum.lower.layout import Layout, readers_of
+from tpnum.lower.layout import Layout
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Program
 from tpnum.lower.schedule import Level
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from tpnum.lower.backwards import Profiles
     from tpnum.lower.channels import Asked
-    from tpnum.lower.linear import Cell, Pull
-    from tpnum.lower.network import Grid, Root
+    from tpnum.lower.codes import Buffers
+    from tpnum.lower.network import Root
     from tpnum.lower.schedule import Schedule
     from tpnum.lower.select import Selection
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class TurnedLayout(Layout):
     """A level laid out with its maps both ways."""
 
-    def __init__(self, level: Level, buffers: dict[int, list[dict[Cell, int]]]):
+    def __init__(self, level: Level, buffers: Buffers):
         super().__init__(level, buffers)
         for root in level.roots:
             for k, group in enumerate(root.groups):
@@ -36,46 +36,20 @@ class TurnedLayout(Layout):
 
     def _turned(self, root: Root, k: int) -> None:
         """The transpose of a map, on covariances."""
-        group = root.groups[k]
-        below = next(grid_of(a) for _, a in group.atoms if Level.on_cells(a))
-        above = grid_of(root.node)
-        pull = self.level.network.pull(group.chain, tuple(name for name, _, _ in above), False)
-        starts = np.zeros((self.axes, self.most), np.int64)
-        for t, slot in enumerate(self.level.slots):
-            for u, component in enumerate(self.level.components[t]):
-                sources = self._real(below, slot, component.get(below, []))
-                back = self._upwards(root, pull, slot, component, sources)
-                starts[t, u] = len(self._pointer) - 1
-                for cell in sources:
-                    for goal, weight in sorted(back.get(cell, {}).items()):
-                        self._index.append(goal)
-                        self._weights.append(weight)
-                    self._pointer.append(len(self._index))
-        self.maps["back", id(root), k] = len(self._starts)
-        self._starts.append(starts)
+        below, names = self.below(root, k), tuple(name for name, _, _ in grid_of(root.node))
+        pull = self.level.network.pull(root.groups[k].chain, names, False)
+        found = []
+        for t in range(self.axes):
+            own, tie = self.own[below, t], self.ties(root, pull, below, t)
+            inside = self.inside(below, t)
+            number = np.cumsum(inside) - 1  # of a cell among those that read now
+            first = np.cumsum(tie.counts) - tie.counts
+            goal = tie.reader - first[own.group[tie.cell]]
+            order = np.lexsort((goal, tie.cell))
+            counts = np.bincount(own.group[inside], minlength=own.counts.size)
+            found.append((counts, number[tie.cell][order], goal[order], tie.weight[order]))
+        self._write(("back", id(root), k), found)
         self._goals.append((self.spaces[below], 0))
-
-    def _upwards(
-        self, root: Root, pull: Pull, slot: str, component: dict[Grid, list[Cell]], sources: list[Cell]
-    ) -> dict[Cell, dict[int, float]]:
-        """Per cell below the numbers of the cells above that read it, and their weights."""
-        link, above = self._link(pull, slot), grid_of(root.node)
-        found: dict[Cell, dict[int, float]] = {}
-        if root.pooled:
-            numbers = self._numbers(root, slot) if link and link[0] else {(0, 0): 0}
-            assert numbers is not None
-            readers = readers_of(pull, link, numbers)
-            touched = {cell for source in sources for cell, _ in readers.get(source, ())}
-            asked = sorted(touched, key=numbers.__getitem__) if link and link[0] else [(0, 0)]
-            places = {cell: k for k, cell in enumerate(asked)}
-            for source in sources:
-                found[source] = {places[cell]: weight for cell, weight in readers.get(source, ())}
-            return found
-        cells = self._real(above, link[0] or slot, component.get(above, [])) if link else [(0, 0)]
-        for place, cell in enumerate(cells):
-            for source, weight in (pull(link, cell) if link else {(0, 0): 1.0}).items():
-                found.setdefault(source, {})[place] = weight
-        return found
 
 
 @lru_cache(maxsize=16)

@@ -13,6 +13,7 @@ from tpnum.errors import InputError, TpnumError
 from tpnum.kernels import cells as cell_kernels
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLevel
+from tpnum.lower.codes import NOWHERE, within
 from tpnum.lower.network import grid_of
 from tpnum.lower.panels import listing
 from tpnum.nn.base import Layer
@@ -283,8 +284,8 @@ def _real(level: Level, grid: tuple[tuple[str, int, int], ...]) -> int:
     ends = {name: (n, m) for name, n, m in grid}
     count = 1
     for slot, found in zip(level.slots, level.components, strict=True):
-        n, m = ends.get(slot, (1, 1))
-        count *= sum(p < n and q < m for c in found for p, q in c.get(grid, ()))
+        own = np.concatenate([NOWHERE, *(c.get(grid, NOWHERE) for c in found)])
+        count *= int(within(own, *ends.get(slot, (1, 1))).sum())
     return count
 
 
