@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tpnum.kernels._jit import full_width, fused, kernel
 from tpnum.kernels._poly import angle
 from tpnum.kernels._sums import dotted, summed
@@ -21,6 +23,49 @@ from tpnum.kernels._views import (
     strip,
 )
 from tpnum.kernels.reverse import CLOSE
+
+
+@kernel
+def gather(buffers, at, a, apart):
+    """What gathers at a place gains a strip: lane by lane, or its sum where lanes are not kept ``apart``."""
+    if apart == 0:
+        put(buffers, at, get(buffers, at) + summed(a))
+        return
+    for k in range(a.size):
+        put(buffers, at + k, get(buffers, at + k) + np.float64(a[k]))
+
+
+@kernel
+def gather_products(buffers, at, a, b, apart):
+    """As `gather` of the products of two strips."""
+    if apart == 0:
+        put(buffers, at, get(buffers, at) + dotted(a, b))
+        return
+    for k in range(a.size):
+        put(buffers, at + k, get(buffers, at + k) + np.float64(a[k] * b[k]))
+
+
+@kernel
+def spread(totals, bars, which, moves, side, first):
+    """totals (rows, parameters, lanes) gain bars (rows, positions, lanes) times derivatives of numbers.
+
+    ``moves`` (n, positions, examples) are those by the parameters ``which``, of rows (side 0) or columns (1);
+    ``first`` is the example of the first row, or lane.
+    """
+    width = min(bars.shape[2], moves.shape[2] - first) if side else bars.shape[2]
+    for r in range(bars.shape[0]):
+        for k in range(which.size):
+            total = totals[r, which[k]]
+            for s in range(bars.shape[1]):
+                bar = bars[r, s]
+                if side == 0:
+                    u = moves[k, s, first + r]
+                    for l in range(width):
+                        total[l] += u * bar[l]
+                else:
+                    v = moves[k, s, first : first + width]
+                    for l in range(width):
+                        total[l] += v[l] * bar[l]
 
 
 @kernel
@@ -113,7 +158,8 @@ def bent_relu(work, at, cells, params, row_at, col_at, constants, flag, fixed, b
     of constants, the first and the example: scales, lift, shift, then k times the coefficients of V in both
     sources and of S t in the second, and k times their derivatives by one direction.  ``flag`` is that of
     `relu`.  ``sums`` are where in ``buffers`` the adjoint of log q / 2 is gathered by rows and by columns,
-    and where that of the direction is.
+    and where that of the direction is: the first number, how far those of a position are apart, and whether
+    lanes are.
     """
     rows, cols, padded = cells
     rk, n, i = constants
@@ -133,12 +179,9 @@ def bent_relu(work, at, cells, params, row_at, col_at, constants, flag, fixed, b
             work, here, params, (row_at[0] + rows[m] * row_at[1], row_at[2]), (column, column + v), weights,
             flag, fixed,
         )  # fmt: skip
-        row = sums[0] + rows[m]
-        put(buffers, row, get(buffers, row) + summed(log))
-        column = sums[1] + cols[m] * v
-        for k in range(v):
-            put(buffers, column + k, get(buffers, column + k) + log[k])
-    put(buffers, sums[2], get(buffers, sums[2]) + summed(share))
+        gather(buffers, sums[0][0] + rows[m] * sums[0][1], log, sums[0][2])
+        gather(buffers, sums[1][0] + cols[m] * sums[1][1], log, sums[1][2])
+    gather(buffers, sums[2][0], share, sums[2][2])
 
 
 @kernel

@@ -17,9 +17,8 @@ import numpy as np
 
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import fused, kernel
-from tpnum.kernels._sums import dotted, summed
 from tpnum.kernels._views import get, put, strip, table
-from tpnum.kernels.adjoints import bent_constants, bent_relu, data_cols, data_rows
+from tpnum.kernels.adjoints import bent_constants, bent_relu, data_cols, data_rows, gather, gather_products
 from tpnum.kernels.curves import CELL, curved
 from tpnum.kernels.increments import constants, correlations, covariances, differences, gain, products, relu
 from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, expand, normal, product, scaled
@@ -59,8 +58,8 @@ OPERATIONS = (
     "plain",  # a <- r_i c_j rho(b), parameter p
     "bend",  # a <- r_i c_j / sqrt(1 - rho^2) of co-correlations b, 0 where rho is 1 to rounding; parameter p
     "product",  # a <- r_i c_j b c, parameter p
-    "rows",  # buffer n gains the sums of a, or of a b, over lanes, by row and its position
-    "cols",  # buffer n gains a, by the column's position
+    "rows",  # buffer n gains a, or a b, by the row's position
+    "cols",  # the same by the column's position
     "bent",  # adjoints a, b behind relu to those before it, from increments c and tangent kernel d as then
     "curved",  # adjoints a of E f g, b of E f' g' to a, by co-correlations c and derivatives d; series n
     "data_rows",  # buffer n gains the products of a and the columns' data m, by row and its position
@@ -116,6 +115,12 @@ def _turn(span, low, done):
 
 
 @kernel
+def _sums_of(starts, n, row):
+    """Where sums of a row begin in the buffers, how far those of a position are apart, and are lanes?"""
+    return starts[n, 0] + row * starts[n, 1], starts[n, 2], starts[n, 3]
+
+
+@kernel
 def run(
     code, stretches, registers, components, spaces, cells, maps, taps, params, data, tables, work,
     places, buffers, missed, rows, column, d0, d1, d2, d3,
@@ -132,7 +137,9 @@ def run(
     (r, 2): where a register begins in ``work``, in cells, and how many it holds in turn: 0 for all, 1 for
     those of a chunk, a power of two for that many steps of a recurrence.  ``cells``
     (4, *) are the cells along single axes: row index, column index, place, whether either index is
-    of the padding.  ``missed`` counts, row by row, the strips that hold pairs which their series miss.
+    of the padding.  The second of ``buffers`` says of each, in numbers of a row, where it begins, how many it
+    has (of one that holds cells, how many of these), and of sums how far those of a position are apart, and
+    whether lanes are.  ``missed`` counts, row by row, the strips that hold pairs which their series miss.
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components = borrow(components)
@@ -242,8 +249,9 @@ def run(
                                     (at_row + i, size * height, height), (at_col, size * v), (rk, n, i),
                                     code[k, 7], fixed, buffers,
                                     (
-                                        starts[to, 0] + (i - first_row) * starts[to, 1], starts[to + 1, 0],
-                                        starts[to + 2, 0] + (i - first_row) * starts[to + 2, 1],
+                                        _sums_of(starts, to, i - first_row),
+                                        _sums_of(starts, to + 1, i - first_row),
+                                        _sums_of(starts, to + 2, i - first_row),
                                     ),
                                 )  # fmt: skip
                                 continue
@@ -334,14 +342,13 @@ def run(
                                 bend(a, b, left[0, i], right[0])
                             elif op == PRODUCT:
                                 product(a, b, c, left, right, 0, i, 0)
-                            elif op == ROWS:
-                                at = starts[n, 0] + (i - first_row) * starts[n, 1] + row
-                                share = summed(a) if rb < 0 else dotted(a, b)
-                                put(buffers, at, get(buffers, at) + share)
-                            elif op == COLS:
-                                at = starts[n, 0] + col * v
-                                for t in range(v):
-                                    put(buffers, at + t, get(buffers, at + t) + np.float64(a[t]))
+                            elif op == ROWS or op == COLS:
+                                at, step, apart = _sums_of(starts, n, i - first_row)
+                                at += (row if op == ROWS else col) * step
+                                if rb < 0:
+                                    gather(buffers, at, a, apart)
+                                else:
+                                    gather_products(buffers, at, a, b, apart)
                             elif op == CURVED:
                                 rd, to = code[k, 8], code[k, 9]
                                 place = registers[rd, 0] + m - (low if registers[rd, 1] else 0)
@@ -353,11 +360,9 @@ def run(
                                     table(col_coefs, coefs[n, 1] + col * v * number, number, v),
                                     left, right, i, bends,
                                 )  # fmt: skip
-                                at = starts[to, 0] + (i - first_row) * starts[to, 1] + row
-                                put(buffers, at, get(buffers, at) + summed(bends[0]))
-                                at = starts[to + 1, 0] + col * v
-                                for t in range(v):
-                                    put(buffers, at + t, get(buffers, at + t) + bends[1, t])
+                                for s in range(2):
+                                    at, step, apart = _sums_of(starts, to + s, i - first_row)
+                                    gather(buffers, at + (col if s else row) * step, bends[s], apart)
                             elif op == DATA_ROWS or op == DATA_COLS:
                                 line = code[k, 9]
                                 channels = sources[line, 0]

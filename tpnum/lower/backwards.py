@@ -213,7 +213,7 @@ class Backwards(Selection):
             one = self.product(grid, self._one(grid), *some) if some else -1
             pair = (one, last) if some else (last, -1)
             self.emit("rows", *pair, grid=grid, p=-1, n=len(self.channels))
-            self.channels.append(Channel(grid, 0, positions(grid, 0), slopes))
+            self.channels.append(Channel(grid, 0, 1, slopes))
 
     def _back_root(self, root: Root) -> None:
         """Through the chains of a root to its atoms."""

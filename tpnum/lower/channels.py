@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 class Asked(NamedTuple):
     """What is differentiated by: ``moving`` nodes and the number of ``parameters``.
 
-    ``values`` says that outputs are stored as well, ``apart`` that nobody asks for an example and itself.
+    ``values`` says that outputs are stored as well, ``apart`` that nobody asks for an example and itself,
+    ``each`` that every pair's derivatives are, and not their sums.
     """
 
     moving: Moving
     parameters: int
     values: bool
     apart: bool
+    each: bool = False
 
 
 class Channel(NamedTuple):

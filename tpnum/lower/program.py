@@ -174,6 +174,14 @@ class Program:
                 most = max(most, 2 * between + (wide[-1] if wide else 1))
         return most
 
+    def numbers(self, buffer: Hashable, cells: int, rows: int) -> int:
+        """How many numbers a buffer of so many cells has for so many rows."""
+        return cells * rows * self.lanes
+
+    def _strides(self, buffer: Hashable, at: int, cells: int) -> tuple[int, int, int, int]:
+        """How a buffer is numbered (`tpnum.kernels.cells.run`)."""
+        return at, cells, 0, 0
+
     def part(self, components: np.ndarray) -> Program:
         """The same for some of the components."""
         self.layout.arrays(self.dtype)  # once for all parts
@@ -245,7 +253,7 @@ class Program:
         )
         row, col = self.row, self.cols[strip]
         duals = (*self.duals, *["no_dual"] * SLOTS)[:SLOTS]
-        table = np.array([starts[n] for n in self.buffer_nodes] or np.empty((0, 2)), np.int64).reshape(-1, 2)
+        table = _table(4, [self._strides(n, *starts[n]) for n in self.buffer_nodes])
         each = (rows[1] - rows[0]) * self.lanes * max(len(self.code), 1) * level.cells / layout.count
         piece = max(1, int(PIECE / max(each, 1)))
         size = *rows, self.height, self.lanes

@@ -86,3 +86,21 @@ class BackwardsProgram(Program):
             case ("rows" | "cols", int() as number):
                 return self.channels[number].size
         return super()._size(buffer)
+
+    def _strides(self, buffer: Hashable, at: int, cells: int) -> tuple[int, int, int, int]:
+        """Of sums of a row and a lane each, of rows alone or of columns."""
+        match buffer:
+            case ("rows" | "cols" as kind, int()):
+                lanes, step = self.lanes, int(cells > 1)
+                if self.asked.each:
+                    return at, cells * lanes, lanes * step, 1
+                return (at, cells, step, 0) if kind == "rows" else (at, 0, lanes * step, 1)
+        return super()._strides(buffer, at, cells)
+
+    def numbers(self, buffer: Hashable, cells: int, rows: int) -> int:
+        match buffer:
+            case ("rows", int()) if not self.asked.each:
+                return cells * rows
+            case ("cols", int()) if not self.asked.each:
+                return cells * self.lanes
+        return super().numbers(buffer, cells, rows)

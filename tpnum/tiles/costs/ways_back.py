@@ -99,11 +99,13 @@ class Trials:
         outs = {kind: np.zeros(shape) for kind, entries in plan.entries.items() if entries}
         corner = Tile(slice(0, 1), slice(count - 1, count), False)
         begun = time.thread_time()
-        sides = sides_of(plan, self.count, x, None, Variances())
-        workers = {kind: worker_of(plan, kind, sides, out) for kind, out in outs.items()}
+        variances = Variances()
+        sides = sides_of(plan, self.count, x, None, variances)
+        workers = {kind: worker_of(plan, kind, sides, out, variances) for kind, out in outs.items()}
         for kind, worker in workers.items():
             worker.tile(corner)
-            diagonals(plan, sides[0].values, sides[0], kind)
+            if worker.apart:
+                diagonals(plan, sides[0].values, sides[0], kind)
         taken = time.thread_time() - begun
         return workers, max(0.0, taken - sum(seconds(partial(one.tile, corner)) for one in workers.values()))
 

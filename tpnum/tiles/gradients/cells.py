@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from tpnum.tiles.grid import Tile
 from tpnum.tiles.sinks import ArraySink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
     from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
@@ -38,11 +38,38 @@ if TYPE_CHECKING:
     from tpnum.lower.variances import Variances
 
 
+SIDES = "rows", "cols"
+"""Kinds of sums."""
+
+
+class Pass(NamedTuple):
+    """Buffers behind the way back of some rows against a strip, and every program's places in them.
+
+    Of the ``weights`` of a tile those of what series do not reach are zero by then: it is ``left``.
+    """
+
+    buffers: np.ndarray
+    places: list[Places]
+    rows: tuple[int, int]
+    strip: slice
+    weights: np.ndarray
+    left: list[Tile]
+
+
+def channels_of(programs: list[Program | BlockProgram]) -> Iterator[tuple[int, Hashable, Channel]]:
+    """All channels: the number of the program, the name of the buffer, and what it is."""
+    for k, one in enumerate(programs):
+        if isinstance(one, BackwardsProgram):
+            for n, channel in enumerate(one.channels):
+                yield k, (SIDES[channel.side], n), channel
+
+
 class CellAdjoints(CellWorker):
     """Weighted sums over tiles: the regions that others read forwards, then all of them forwards and back.
 
     ``apart`` says that an example and itself are left to somebody else, as asked for with ``alone`` they are
-    where series do not reach them; ``own`` that these are all that have weights.
+    where series do not reach them; ``own`` that these are all that have weights; ``each`` that nothing is
+    summed over (`tpnum.tiles.gradients.pairs`).
     """
 
     def __init__(
@@ -54,8 +81,9 @@ class CellAdjoints(CellWorker):
         count: int,
         alone: bool = False,
         own: bool = False,
+        each: bool = False,
     ):
-        self.moving, self.count, self.apart = moving, count, False
+        self.moving, self.count, self.apart, self.each = moving, count, False, each
         (self.kind,) = plan.entries
         super().__init__(
             plan, profiles, ArraySink({self.kind: np.empty(0)}), np.dtype(np.float64), None, variances
@@ -84,7 +112,7 @@ class CellAdjoints(CellWorker):
         """From the last region to the first."""
         found = []
         for layout, last in zip(self._ways, self._last, strict=True):
-            asked = Asked(self.moving, self.count, last, self.apart)
+            asked = Asked(self.moving, self.count, last, self.apart, self.each)
             found.append(BackwardsProgram(layout, self.schedule, profiles, self.work, self.lanes, asked))
         return found[::-1]
 
@@ -108,14 +136,25 @@ class CellAdjoints(CellWorker):
         Also the parts of the tile that series do not reach, which the others lack.
         """
         programs = self.ready(tile)
+        sums, value, left = _Sums(programs, tile, self.lanes), 0.0, []
+        for one in self.passes(programs, tile, weights):
+            for entry, view in self.values(one):
+                wanted = one.weights[place_of(entry, one.rows, one.strip)]
+                value += float(entry.weight * (view * wanted).sum())
+            sums.take(one)
+            left += one.left
+        return (np.asarray(value), *sums.results(self.profiles, self.count), left)
+
+    def passes(
+        self, programs: list[Program | BlockProgram], tile: Tile, weights: np.ndarray
+    ) -> Iterator[Pass]:
+        """Forwards and back, a strip of columns and some rows after the other."""
         height = tile.rows.stop - tile.rows.start
         block = int(np.clip(BUFFERS // (8 * max(self._places(programs, 1)[1], 1)), 1, height))
         scratch = aligned(max(p.work_cells for p in programs) * self.lanes, self.work)
-        sums = _Sums(programs, tile, self.lanes)
-        value = 0.0
         missed = np.zeros(block, np.int64)
-        left: list[Tile] = []
         for strip, rows, place in self._weighted(tile, block, weights):
+            left: list[Tile] = []
             places, size = self._places(programs, rows[1] - rows[0])
             buffers = np.zeros(size + 1)
             again = True
@@ -136,11 +175,7 @@ class CellAdjoints(CellWorker):
                     weights = weights.copy()
                     weights[rows[0] : rows[1], strip][found] = 0.0
                     buffers[:] = 0.0
-            for entry, node in self._entries():
-                view = block_of(node, buffers, places[-1][id(node)][0], rows, strip, self.lanes)
-                value += float(entry.weight * (view * weights[place_of(entry, rows, strip)]).sum())
-            sums.take(buffers, places, rows, strip)
-        return (np.asarray(value), *sums.results(self.profiles, self.count), left)
+            yield Pass(buffers, places, rows, strip, weights, left)
 
     def _weighted(self, tile: Tile, block: int, weights: np.ndarray) -> Iterator[Piece]:
         """The pieces of a tile, of their rows those that have weights."""
@@ -148,6 +183,12 @@ class CellAdjoints(CellWorker):
             wanted = weights[low:high, strip].any(axis=tuple(range(1, weights.ndim)))
             for begin, end in runs(np.asarray(wanted)):
                 yield Piece(strip, (low + begin, low + end), (k, (first + begin, first + end), own))
+
+    def values(self, one: Pass) -> Iterator[tuple[Entry, np.ndarray]]:
+        """The entries of the kernel, and what is behind a pass of theirs."""
+        for entry, node in self._entries():
+            at = one.places[-1][id(node)][0]
+            yield entry, block_of(node, one.buffers, at, one.rows, one.strip, self.lanes)
 
     def _entries(self) -> Iterator[tuple[Entry, graph.Pair]]:
         """The entries of the kernel, and the nodes whose buffers they are in."""
@@ -163,14 +204,13 @@ class CellAdjoints(CellWorker):
         found: list[Places] = []
         at = 0
         for one in programs:
+            assert isinstance(one, Program)  # no others are ever made
             own: Places = {}
             for name, cells in zip(one.buffer_nodes, one.buffer_sizes, strict=True):
-                kind = name[0] if isinstance(name, tuple) else ""
-                times = {"rows": rows, "cols": self.lanes}
-                goal = own if kind in times else shared
+                goal = own if isinstance(name, tuple) and name[0] in SIDES else shared
                 if name not in goal:
                     goal[name] = at, cells
-                    at += cells * times.get(kind, rows * self.lanes)
+                    at += one.numbers(name, cells, rows)
             found.append(own)
         return [shared | own for own in found], at
 
@@ -217,36 +257,28 @@ class _Sums:
 
     def __init__(self, programs: list[Program | BlockProgram], tile: Tile, lanes: int):
         self.tile, self.lanes = tile, lanes
-        self.channels: list[tuple[int, Channel, np.ndarray]] = []
-        for k, one in enumerate(programs):
-            if isinstance(one, BackwardsProgram):
-                for channel in one.channels:
-                    at = tile.cols if channel.side else tile.rows
-                    self.channels.append((k, channel, np.zeros((at.stop - at.start, channel.size))))
-        self.names = [
-            (("rows", "cols")[channel.side], n)
-            for one in programs
-            if isinstance(one, BackwardsProgram)
-            for n, channel in enumerate(one.channels)
-        ]
+        self.channels: list[tuple[int, Hashable, Channel, np.ndarray]] = []
+        for k, name, channel in channels_of(programs):
+            at = tile.cols if channel.side else tile.rows
+            self.channels.append((k, name, channel, np.zeros((at.stop - at.start, channel.size))))
 
-    def take(self, buffers: np.ndarray, places: list[Places], rows: tuple[int, int], strip: slice) -> None:
+    def take(self, one: Pass) -> None:
         """What a strip of columns and some rows add."""
-        height, width = rows[1] - rows[0], strip.stop - strip.start
-        for (k, channel, total), name in zip(self.channels, self.names, strict=True):
-            at, size = places[k][name]
+        height, width = one.rows[1] - one.rows[0], one.strip.stop - one.strip.start
+        for k, name, channel, total in self.channels:
+            at, size = one.places[k][name]
             if channel.side:
-                part = buffers[at : at + size * self.lanes].reshape(size, self.lanes)
-                total[strip] += part[:, :width].T
+                part = one.buffers[at : at + size * self.lanes].reshape(size, self.lanes)
+                total[one.strip] += part[:, :width].T
             else:
-                total[slice(*rows)] += buffers[at : at + size * height].reshape(height, size)
+                total[slice(*one.rows)] += one.buffers[at : at + size * height].reshape(height, size)
 
     def results(
         self, profiles: tuple[ProfileValues, ProfileValues], count: int
     ) -> tuple[np.ndarray, tuple[Gathered, Gathered]]:
         """The derivatives by coefficients, and the adjoints of quantities of rows and of columns."""
         params, sides = np.zeros(count), (Gathered(), Gathered())
-        for _, channel, total in self.channels:
+        for _, _, channel, total in self.channels:
             if channel.slopes is not None:
                 params += channel.slopes * total.sum()
                 continue

@@ -25,6 +25,7 @@ from tpnum.law.threads import Stop
 from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import changed, paths_of
+from tpnum.tiles.gradients.pairs import CellDerivatives
 from tpnum.tiles.gradients.reverse import Adjoints
 from tpnum.tiles.grid import Tile, adjoint_side, general_side, squares
 from tpnum.tiles.inputs import kept
@@ -134,12 +135,15 @@ def derivatives(
         for kind, out in made.items():
             out[...] = diagonals(plan, rows, tangents, kind)
         return {kind: out.astype(dtype, copy=False) for kind, out in made.items()}
+    own = sides[1] is tangents and not plan.axes[0]
     for kind, entries in plan.entries.items():
+        apart = True
         if entries:
-            run(worker_of(plan, kind, sides, made[kind]), n_jobs, None)
-    if sides[1] is tangents and not plan.axes[0]:
-        for kind, out in made.items():
-            for whole, diagonal in zip(out, diagonals(plan, rows, tangents, kind), strict=True):
+            worker = worker_of(plan, kind, sides, made[kind], variances)
+            run(worker, n_jobs, None)
+            apart = worker.apart
+        if own and apart:
+            for whole, diagonal in zip(made[kind], diagonals(plan, rows, tangents, kind), strict=True):
                 np.fill_diagonal(whole, diagonal)
     return {kind: out.astype(dtype, copy=False) for kind, out in made.items()}
 
@@ -157,11 +161,14 @@ def sides_of(
     return tangents, tangents if cols is rows else ProfileTangents(cols, count)
 
 
-def worker_of(plan: Plan, kind: str, sides: Sides, out: np.ndarray) -> Tiles:
+def worker_of(plan: Plan, kind: str, sides: Sides, out: np.ndarray, variances: Variances) -> Tiles:
     """Who fills the derivatives (parameters, N1, N2, *axes) of a kind."""
     general = GeneralDerivatives(plan, kind, sides)
     if plan.has_axes or plan.axes != ((), ()):
-        return _ByGraph(general, out, "variables have index axes")
+        try:
+            return _ByCells(CellDerivatives(plan, kind, sides, variances), general, out)
+        except Unsupported as why:
+            return _ByGraph(general, out, str(why))
     try:
         tape = tape_of(plan.entries[kind], *sides)
     except Unsupported as why:
@@ -233,6 +240,7 @@ class Tiles:
     """What workers on derivatives have in common: they look after where their tiles go themselves."""
 
     road, reason = "derivatives", "derivatives are asked for"
+    apart = True  # an example and itself are left to the profile pass
     grain = 1 << 6
     pairs = 1 << 30
     tiles: list[Tile]
@@ -264,7 +272,9 @@ class _ByGraph(Tiles):
         self.tiles, self.size = general.tiles, (general.side, general.side)
 
     def tile(self, tile: Tile) -> None:
-        blocks = self.general.block(tile, self.stop)
+        self._put(tile, self.general.block(tile, self.stop))
+
+    def _put(self, tile: Tile, blocks: np.ndarray) -> None:
         if not np.isfinite(blocks).all():
             raise infinite(self.general.kind)
         for out, block in zip(self.out, blocks, strict=True):
@@ -289,6 +299,27 @@ class _ByTape(_ByGraph):
             super().tile(part)
         if not all(np.isfinite(out[tile.rows, tile.cols]).all() for out in self.out):
             raise infinite(self.general.kind)
+
+
+class _ByCells(_ByGraph):
+    """By cells; what their series do not reach, by the graph's rules."""
+
+    def __init__(self, cells: CellDerivatives, general: GeneralDerivatives, out: np.ndarray):
+        super().__init__(general, out, cells.reason)
+        self.road, self.apart = "adjoints", cells.apart
+        self.cells = cells
+        cells.stop = self.stop
+        self.tiles, self.size = cells.tiles, (cells.height, cells.width)
+
+    def tile(self, tile: Tile) -> None:
+        blocks, left = self.cells.block(tile)
+        for part in left:
+            rows, cols = (
+                slice(piece.start - whole.start, piece.stop - whole.start)
+                for piece, whole in ((part.rows, tile.rows), (part.cols, tile.cols))
+            )
+            blocks[:, rows, cols] = self.general.block(part, self.stop)
+        self._put(tile, blocks)
 
 
 def infinite(kind: str) -> LimitError:
