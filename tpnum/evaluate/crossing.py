@@ -15,17 +15,15 @@ import numpy as np
 from tpnum.evaluate import labels
 from tpnum.evaluate.blocks import dims
 from tpnum.evaluate.general import ROUNDING, PairValues
-from tpnum.gauss.pair import Prepared, entries, prepare
+from tpnum.evaluate.tape import at_step
+from tpnum.gauss.pair import Prepared, in_rows, prepare
 from tpnum.kernels.carry import carry
 from tpnum.law import graph
-from tpnum.law.carried import Unfolded
-from tpnum.law.sources import profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Container
-
     from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.evaluate.recurrence import Crossing
     from tpnum.functions import Function
 
     Gaussian = tuple[graph.Profile, graph.Profile | None, tuple[graph.Profile, ...]]
@@ -35,68 +33,6 @@ if TYPE_CHECKING:
 
 EXAMPLE: Dim = ("", 2)
 """The examples, each of which meets itself alone."""
-
-
-class Crossing:
-    """The pair nodes that variances of a recurrence along ``axis`` are read from, and how they hang together.
-
-    Quantities of one input whose keys are ``inside`` are known only step by step.
-
-    Raises `Unfolded` where there are such as cannot be followed row by row.
-    """
-
-    def __init__(self, reduced: list[graph.Reduced], axis: str, inside: Container[graph.Key]):
-        self.axis = axis
-        self.order = graph.schedule([node.pair for node in reduced])
-        carried = [node for node in self.order if isinstance(node, graph.Carried)]
-        sideways = [node for node in carried if node.row_delay is None]
-        self.turned = {node.names[::-1]: node for node in sideways}
-        self.kept = {id(node.below[0]) for node in carried if node.row_delay is not None}
-        below = {id(node): _beside(node) for node in self.order}
-        reached: dict[int, set[int]] = {}
-        for node in self.order:
-            reached[id(node)] = found = set()
-            todo = list(below[id(node)])
-            while todo:
-                if id(at := todo.pop()) not in found:
-                    found.add(id(at))
-                    todo += below[id(at)]
-        self.moving = {id(node) for node in carried}
-        self.moving |= {id(node) for node in self.order if any(at.key in inside for at in profiles(node))}
-        size = 0
-        while len(self.moving) > size:
-            size = len(self.moving)
-            self.moving |= {id(n) for n in self.order if self.moving & {id(b) for b in below[id(n)]}}
-        self.loops = {
-            id(node): [at for at in self.order if id(at) in reached[id(node)] and id(node) in reached[id(at)]]
-            for node in sideways
-        }
-        self._check(carried)
-
-    def _check(self, carried: list[graph.Carried]) -> None:
-        for state in carried:
-            whole = (
-                state.col_delay is None and self.axis in dict(state.cols) and state.names not in self.turned
-            )
-            if state.axis != self.axis or whole:
-                raise Unfolded("a recurrence that reads later steps of another line")
-        for node in self.order:
-            if id(node) in self.moving and not isinstance(node, FOLLOWED):
-                raise Unfolded(f"{type(node).__name__} is not followed row by row")
-        for loop in self.loops.values():
-            if not all(isinstance(node, graph.Sum | graph.Carried) for node in loop):
-                raise Unfolded("a recurrence along the steps of one side that is not linear")
-
-
-def _beside(node: graph.Pair) -> list[graph.Pair]:
-    """What a node's row is computed from in the same row, below the diagonal."""
-    if not isinstance(node, graph.Carried):
-        return graph.operands(node)
-    return node.below if node.row_delay is None else []
-
-
-FOLLOWED = (graph.Sum, graph.Dual, graph.Diagonal, graph.Carried)
-"""The nodes on states that have rules here."""
 
 
 class Rows:
@@ -111,12 +47,14 @@ class Rows:
         self._now: dict[tuple[int, bool], np.ndarray] = {}
         self._on = False
         self._blocks: dict[int, np.ndarray] = {}
-        self._known: dict[graph.Key, list[np.ndarray]] = {}
+        self._known: dict[graph.Key, tuple[np.ndarray, int]] = {}  # at all steps, and the last that is there
+        self._dims: dict[int, list[Dim]] = {}
+        self._shapes: dict[int, tuple[int, ...]] = {}
 
     def start(self, step: int, values: ProfileValues) -> None:
         """Begin the row of a step; ``values`` are the quantities of one input there."""
         self._now, self.step, self._values = {}, step, values
-        self._calls: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
+        self._calls: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray | None]] = {}
 
     def finish(self) -> None:
         """Keep what the next row reads of this one, and the quantities of one input that it asks for."""
@@ -144,44 +82,60 @@ class Rows:
 
     def dims(self, node: graph.Pair) -> list[Dim]:
         """Those of a row: of examples there is one dimension."""
-        return [EXAMPLE, *(key for key in dims(node) if key[0])]
+        if id(node) not in self._dims:
+            self._dims[id(node)] = [EXAMPLE, *(key for key in dims(node) if key[0])]
+        return self._dims[id(node)]
 
     def shape(self, node: graph.Pair) -> tuple[int, ...]:
         """The lengths of a row's dimensions."""
-        sides = ((2, node.tied), (0, node.rows), (1, node.cols))
-        sizes = {(name, side): size for side, axes in sides for name, size in axes}
-        sizes |= {(self.axis, 0): 1, (self.axis, 1): 1 if self._on else self.step, (self.axis, 2): 1}
-        sizes[EXAMPLE] = self.whole.size
-        return tuple(sizes[key] for key in self.dims(node))
+        if id(node) not in self._shapes:
+            sides = ((2, node.tied), (0, node.rows), (1, node.cols))
+            sizes = {(name, side): size for side, axes in sides for name, size in axes}
+            sizes |= {(self.axis, side): 1 for side in (0, 1, 2)} | {EXAMPLE: self.whole.size}
+            self._shapes[id(node)] = tuple(sizes[key] for key in self.dims(node))
+        known = self._shapes[id(node)]
+        if self._on or (self.axis, 1) not in self.dims(node):
+            return known
+        place = self.dims(node).index((self.axis, 1))
+        return (*known[:place], self.step, *known[place + 1 :])
 
     def __call__(self, node: graph.Pair) -> np.ndarray:
         key = id(node), self._on
         if key not in self._now:
             moving = id(node) in self.crossing.moving
             followed = moving or isinstance(node, graph.Sum | graph.Shared | graph.Gram)
-            if 0 in self.shape(node):
-                self._now[key] = np.zeros(self.shape(node))
+            shape = self.shape(node)
+            if 0 in shape:
+                self._now[key] = np.zeros(shape)
             else:
                 self._now[key] = self._compute(node) if followed else self._cut(node)
         return self._now[key]
 
     def inner(self, node: graph.Pair, frame: graph.Pair) -> np.ndarray:
         """A node's row along that of ``frame``."""
-        return labels.align(self(node), self.dims(node), self.dims(frame))
+        return _aligned(self(node), self.dims(node), self.dims(frame))
 
     def profile(self, node: graph.Profile, side: int, frame: graph.Pair) -> np.ndarray:
         """A quantity of one input along a part of a row of ``frame``: in free columns at the steps before."""
-        tied = {name for name, _ in frame.tied}
         axes = self._values.axes(node)
-        known = self._known.setdefault(node.key, [])
-        if not side or self._on or self.axis in tied or self.axis not in dict(axes):
-            values = self._values(node)
-            if len(known) == self.step:
-                known.append(values)
-        else:
-            values = np.concatenate(known[: self.step], axis=1 + [name for name, _ in axes].index(self.axis))
-        own = [EXAMPLE, *((name, 2 if name in tied else side) for name, _ in axes)]
-        return labels.align(values, own, self.dims(frame))
+        names = [name for name, _ in axes]
+        tied = (self.axis, 2) in self.dims(frame)
+        own = [EXAMPLE, *((name, 2 if (name, 2) in self.dims(frame) else side) for name in names)]
+        if self.axis not in names:
+            return _aligned(self._values(node), own, self.dims(frame))
+        place = 1 + names.index(self.axis)
+        if node.key not in self._known:
+            lengths = list(self._values(node).shape)
+            lengths[place] = dict(axes)[self.axis]
+            self._known[node.key] = np.empty(lengths), -1
+        known, last = self._known[node.key]
+        if last < self.step:
+            at_step(known, axes, self.axis, self.step)[...] = self._values(node)
+            self._known[node.key] = known, self.step
+        early = side and not self._on and not tied
+        where = [slice(None)] * known.ndim
+        where[place] = slice(0, self.step) if early else slice(self.step, self.step + 1)
+        return _aligned(known[tuple(where)], own, self.dims(frame))
 
     def _cut(self, node: graph.Pair) -> np.ndarray:
         """A row of what stands on no state, which is computed as a whole."""
@@ -258,11 +212,13 @@ class Rows:
         key = id(node.call), self._on
         if key not in self._calls:
             self._calls[key] = self._call(node.call, node)
-        return self._calls[key][node.what == "slope"]
+        made = self._calls[key][node.what == "slope"]
+        assert made is not None
+        return made
 
-    def _call(self, call: graph.DualCall, frame: graph.Pair) -> tuple[np.ndarray, np.ndarray]:
+    def _call(self, call: graph.DualCall, frame: graph.Pair) -> tuple[np.ndarray, np.ndarray | None]:
         """E f g and E f' g' at the cells of a row."""
-        shape = self.shape(frame)
+        shape, names = self.shape(frame), self.dims(frame)
         q, q2 = (self.profile(var, side, frame) for side, var in enumerate(call.vars))
         with np.errstate(divide="ignore", invalid="ignore"):
             rho = np.where(q * q2 > 0.0, self.inner(call.cov, frame) / np.sqrt(q) / np.sqrt(q2), 1.0)
@@ -270,13 +226,20 @@ class Rows:
         e[e <= ROUNDING] = 0.0
         e = np.broadcast_to(np.copysign(e, rho), shape)
         if call.own:
-            e = np.where(self._coincide(frame), 0.0, e)
+            e = self._apart(e, frame)
         left, i = self._prepared(call.f, (call.vars[0], call.means[0], call.f_scalars), 0, frame)
         right, j = self._prepared(call.g, (call.vars[1], call.means[1], call.g_scalars), 1, frame)
         steep = "slope" in call.wanted
-        made, slope = entries(left, right, i, j, np.ravel(e), np.float64, steep)
-        value = np.copysign(1.0 - np.abs(made), made) * np.sqrt(left.second[i]) * np.sqrt(right.second[j])
-        return value.reshape(shape), slope.reshape(shape) if steep else slope
+        if (self.axis, 1) not in names:
+            made, d = in_rows(left, right, i[..., None], j[..., None], e[..., None], steep)
+        else:  # the steps, of each row together
+            place = names.index((self.axis, 1))
+            i_last, j_last, e_last = (np.moveaxis(part, place, -1) for part in (i, j, e))
+            made, d = in_rows(left, right, i_last, j_last, e_last, steep)
+            made, d = np.moveaxis(made, -1, place), d if d is None else np.moveaxis(d, -1, place)
+        value = np.copysign(1.0 - np.abs(made), made).reshape(shape)
+        value = value * np.sqrt(left.second)[i] * np.sqrt(right.second)[j]
+        return value, d if d is None else d.reshape(shape)
 
     def _prepared(
         self, fn: Function, gaussian: Gaussian, side: int, frame: graph.Pair
@@ -287,20 +250,20 @@ class Rows:
         both = np.broadcast_arrays(*arrays)
         q, *rest = (np.ravel(array) for array in both)
         prepared = prepare(fn, q, rest.pop(0) if mean else None, tuple(rest))
-        index = np.broadcast_to(np.arange(q.size).reshape(both[0].shape), self.shape(frame))
-        return prepared, index.ravel()
+        return prepared, np.broadcast_to(np.arange(q.size).reshape(both[0].shape), self.shape(frame))
 
-    def _coincide(self, node: graph.Pair) -> np.ndarray:
-        """Where every free index agrees on both sides."""
+    def _apart(self, e: np.ndarray, node: graph.Pair) -> np.ndarray:
+        """Co-correlations that are zero where every free index agrees on both sides."""
         cols = dict(node.cols)
-        total = np.ones((1,) * len(self.dims(node)), bool)
-        for name, size in node.rows:
-            if name in cols:
+        shared = [(name, size) for name, size in node.rows if name in cols]
+        if not self._on and any(name == self.axis for name, _ in shared):
+            return e
+        same = np.ones((1,) * e.ndim, bool)
+        for name, size in shared:
+            if name != self.axis:
                 equal = np.arange(size)[:, None] == np.arange(cols[name])
-                if name == self.axis:
-                    equal = np.full((1, 1 if self._on else self.step), self._on)
-                total = total & labels.align(equal, [(name, 0), (name, 1)], self.dims(node))
-        return total
+                same = same & labels.align(equal, [(name, 0), (name, 1)], self.dims(node))
+        return np.where(same, 0.0, e)
 
     # -- states ------------------------------------------------------------------------------------
 
@@ -342,10 +305,10 @@ class Rows:
         for state in states:
             free, linear = self._form(state.below[0], inside)
             below, goal = self.dims(state.below[0]), self.dims(state)
-            base.append(self._laid(labels.align(free, below, goal), state))
+            base.append(self._laid(_aligned(free, below, goal), state))
             zero = np.zeros((1,) * len(goal))
             coefs += [
-                self._laid(labels.align(linear[id(s)], below, goal) if id(s) in linear else zero, state)
+                self._laid(_aligned(linear[id(s)], below, goal) if id(s) in linear else zero, state)
                 for s in states
             ]
         count = len(states)
@@ -382,11 +345,15 @@ class Rows:
             for pair in part.pairs:
                 free, more = self._form(pair, inside)
                 own, goal = self.dims(pair), self.dims(node)
-                free = labels.align(free, own, goal)
+                free = _aligned(free, own, goal)
                 states = {name: coef * free for name, coef in states.items()}
-                states |= {name: value * labels.align(coef, own, goal) for name, coef in more.items()}
+                states |= {name: value * _aligned(coef, own, goal) for name, coef in more.items()}
                 value = value * free
             total = total + value
             for name, coef in states.items():
                 linear[name] = linear.get(name, 0.0) + coef
         return total, linear
+
+
+def _aligned(values: np.ndarray, own: list[Dim], target: list[Dim]) -> np.ndarray:
+    return values if own == target else labels.align(values, own, target)

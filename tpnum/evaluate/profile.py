@@ -15,7 +15,7 @@ from tpnum.gauss.dual import gap
 from tpnum.gauss.pair import Prepared, entries, prepare
 from tpnum.gauss.prepared import alone, has_family
 from tpnum.law import graph
-from tpnum.law.sources import sources
+from tpnum.law.sources import below, mapped
 from tpnum.law.worklist import postorder
 from tpnum.program.arrays import softmax
 from tpnum.program.lines import Moment, Nonlin
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tpnum.gauss.moments import Profile
     from tpnum.gauss.special.sampled_softmax import Average
     from tpnum.law.pairs import Pairs
-    from tpnum.program.lines import Axes, Map
+    from tpnum.program.lines import Axes
 
 Made = TypeVar("Made")
 UNNAMED = "a line"
@@ -93,26 +93,9 @@ class ProfileValues:
         return found + sum(x.nbytes for p in integrals for x in vars(p).values() if isinstance(x, np.ndarray))
 
     def _sources(self, node: graph.Profile) -> list[graph.Profile]:
-        if isinstance(node, graph.Mapped1):
-            return [self._mapped(node)[2]]
         if isinstance(node, graph.Reduced) and node.crossed:  # it stands on what stands on it, steps before
             return []
-        return [self._own(source) for source in sources(node)]
-
-    def _mapped(self, node: graph.Mapped1) -> tuple[float, list[Map], graph.Profile]:
-        """A multiple, index maps from below, and what they are of: what is between them is never made."""
-        coef, maps = 1.0, []
-        at: graph.Profile = node
-        while True:
-            if isinstance(at, graph.Mapped1):
-                maps.append(at.map)
-                at = self._own(at.operand)
-            elif isinstance(at, graph.Polynomial) and len(at.terms) == 1 and len(at.terms[0][1]) == 1:
-                ((factor, (inner,)),) = at.terms
-                coef *= factor
-                at = self._own(inner)
-            else:
-                return coef, maps[::-1], at
+        return below(self.site, node)
 
     def error(self, node: graph.Profile) -> np.ndarray:
         """What the errors of joint expectations leave in a node made of them by arithmetic and index maps.
@@ -149,7 +132,7 @@ class ProfileValues:
                 wrong = self._error_along(node.logits, node.axes).max(axis=_places(node), keepdims=True)
                 return 2.0 * wrong * self(node)
             case graph.Mapped1():
-                coef, maps, source = self._mapped(node)
+                coef, maps, source = mapped(self.site, node)
                 axes = self.site.lines.axes(maps[0].operand)
                 inner = labels.lift(self._errors[source.key], self.axes(source), axes)
                 inner = np.broadcast_to(inner, (inner.shape[0], *(size for _, size in axes)))
@@ -309,7 +292,7 @@ class ProfileValues:
 
     @_compute.register
     def _(self, node: graph.Mapped1) -> np.ndarray:
-        coef, maps, inner = self._mapped(node)
+        coef, maps, inner = mapped(self.site, node)
         axes = self.site.lines.axes(maps[0].operand)
         values = np.broadcast_to(self.along(inner, axes), self._sizes(axes))
         return coef * labels.apply_maps(maps, values, axes, node.axes)

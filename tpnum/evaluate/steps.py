@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum.errors import LimitError
-from tpnum.evaluate.crossing import Crossing, Rows
+from tpnum.evaluate.crossing import Rows
 from tpnum.evaluate.profile import ProfileValues
+from tpnum.evaluate.recurrence import Recurrence, before, recurrence
 from tpnum.evaluate.tape import NotTaped, Tape, at_step
 from tpnum.gauss.moments import bound, profile
 from tpnum.gauss.prepared import has_family, prepare
@@ -16,12 +18,10 @@ from tpnum.gauss.rules import Kept, check_growth
 from tpnum.gauss.spans import spanned_profile
 from tpnum.law import graph
 from tpnum.law.carried import Unfolded
-from tpnum.law.sources import profiles, sources
+from tpnum.law.sources import below, profiles
 from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tpnum.functions import Function
     from tpnum.gauss.moments import Profile
     from tpnum.gauss.prepared import Prepared
@@ -62,86 +62,63 @@ def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarr
     """The values (N, *axes) of a carried state and of those that it depends on and that depend on it."""
     start = whole._own(node)
     assert isinstance(start, graph.Carried1)
-    states, inside = loop(start, _sources(whole))
-    axis = node.delay.axis
-    crossed = _crossed(inside)
-    if crossed:
-        return _followed(whole, axis, states, inside, crossed)
-    made = {state.key: np.zeros(whole._sizes(state.axes)) for state in states}
+    found = recurrence(whole.site, start)
+    if found.crossing:
+        return _followed(whole, found)
+    made = {state.key: np.zeros(whole._sizes(state.axes)) for state in found.states}
     try:
-        tape = Tape(whole, axis, states, inside)
+        tape = Tape(whole, found)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-            for t in range(dict(node.axes)[axis] - 1):
+            for t in range(dict(node.axes)[found.axis] - 1):
                 tape.step(t, made)
         if all(np.isfinite(values).all() for values in made.values()):
             return made
     except (NotTaped, LimitError):  # to be said of the step and the line that it comes from
         pass
-    return _followed(whole, axis, states, inside, [])
+    return _followed(whole, found)
 
 
 def check(site: Site, outputs: list[graph.Pair]) -> None:
     """Raise `Unfolded` where outputs stand on states of an input that cannot be followed step by step."""
-
-    def below(at: graph.Profile) -> list[graph.Profile]:
-        return [site.own(source) for source in sources(at)]
-
-    def before(at: graph.Profile) -> list[graph.Profile]:
-        return at.below if isinstance(at, graph.Carried1) else below(at)
-
-    known: set[graph.Key] = set()
     read = [site.own(at) for node in graph.schedule(outputs) for at in profiles(node)]
-    for at in postorder(read, before, lambda n: n.key, ()):
-        if isinstance(at, graph.Carried1) and at.key not in known:
-            states, inside = loop(at, below)
-            keys = {node.key for node in (*states, *inside)}
-            known |= keys
-            if crossed := _crossed(inside):
-                Crossing(crossed, at.delay.axis, keys)
-
-
-def _crossed(inside: list[graph.Profile]) -> list[graph.Reduced]:
-    return [node for node in inside if isinstance(node, graph.Reduced) and node.crossed]
+    for at in postorder(read, partial(before, site), lambda n: n.key, ()):
+        if isinstance(at, graph.Carried1):
+            recurrence(site, at)
 
 
 def reduced(whole: ProfileValues, node: graph.Reduced) -> dict[graph.Key, np.ndarray] | None:
     """The values of an entry of a pair of states and others, with those of its loop; None if it is none."""
     if not node.crossed:
         return None
-    below = _sources(whole)
-    for at in postorder([whole._own(node)], below, lambda n: n.key, ()):
-        if isinstance(at, graph.Carried1) and node.key in {inner.key for inner in loop(at, below)[1]}:
+    for at in postorder([whole._own(node)], partial(below, whole.site), lambda n: n.key, ()):
+        if isinstance(at, graph.Carried1) and node.key in {
+            inner.key for inner in recurrence(whole.site, at).inside
+        }:
             return walk(whole, at)
     carried = [at for at in graph.schedule([node.pair]) if isinstance(at, graph.Carried)]
     if carried[0].axis not in dict(node.axes):
         return None
     try:
-        return _followed(whole, carried[0].axis, [], [node], [node])
+        return _followed(whole, Recurrence.of(carried[0].axis, [], [node]))
     except Unfolded:
         return None
 
 
-def _followed(
-    whole: ProfileValues,
-    axis: str,
-    states: list[graph.Carried1],
-    inside: list[graph.Profile],
-    crossed: list[graph.Reduced],
-) -> dict[graph.Key, np.ndarray]:
+def _followed(whole: ProfileValues, found: Recurrence) -> dict[graph.Key, np.ndarray]:
     """States, and entries of pairs of them and others, node by node at one step after the other."""
+    axis, states, crossed = found.axis, found.states, found.crossed
     made = {at.key: np.zeros(whole._sizes(at.axes)) for at in (*states, *crossed)}
     count = dict((*states, *crossed)[0].axes)[axis]
-    keys = {at.key for at in inside}
-    known = keys | {at.key for at in states}
+    keys = {at.key for at in found.inside}
     kept: dict[Function, Kept] = {}
-    rows = Rows(Crossing(crossed, axis, known), whole) if crossed else None
+    rows = Rows(found.crossing, whole) if found.crossing else None
     for t in range(count if crossed else count - 1):
         now = {state.key: at_step(made[state.key], state.axes, axis, t) for state in states}
         step = _Step(whole, axis, t, now, keys, kept, rows)
         for state in states if t + 1 < count else ():
-            (below,) = state.below
-            found = np.broadcast_to(step.along(below, state.axes), now[state.key].shape)
-            at_step(made[state.key], state.axes, axis, t + 1)[...] = found
+            (after,) = state.below
+            value = np.broadcast_to(step.along(after, state.axes), now[state.key].shape)
+            at_step(made[state.key], state.axes, axis, t + 1)[...] = value
         for node in crossed:
             at_step(made[node.key], node.axes, axis, t)[...] = step(node)
         if rows is not None:
@@ -187,40 +164,3 @@ class _Step(Moments):
             if source.key not in self._inside:
                 self(source)
         return found
-
-
-def loop(
-    start: graph.Carried1, below_of: Callable[[graph.Profile], list[graph.Profile]]
-) -> tuple[list[graph.Carried1], list[graph.Profile]]:
-    """The states that a state depends on and that depend on it, and all quantities between them, in order."""
-    below: dict[graph.Key, list[graph.Profile]] = {}
-
-    def known(at: graph.Profile) -> list[graph.Profile]:
-        if at.key not in below:
-            below[at.key] = [*at.below] if isinstance(at, graph.Carried1) else below_of(at)
-        return below[at.key]
-
-    first: list[graph.Profile] = [start]
-    order = postorder(first, known, lambda n: n.key, ())
-    back = {start.key}
-    size = 0
-    while len(back) > size:
-        size = len(back)
-        for at in order:
-            if any(s.key in back for s in known(at)):
-                back.add(at.key)
-    states = [at for at in order if isinstance(at, graph.Carried1) and at.key in back]
-    ends = {at.key for at in order if isinstance(at, graph.Carried1)}
-    within = [source for state in states for source in known(state)]
-    order = postorder(within, lambda n: known(n) if n.key not in ends else [], lambda n: n.key, ())
-    return states, [at for at in order if at.key in back and not isinstance(at, graph.Carried1)]
-
-
-def _sources(whole: ProfileValues) -> Callable[[graph.Profile], list[graph.Profile]]:
-    """What a quantity of this side is computed from, at this step or before."""
-
-    def found(at: graph.Profile) -> list[graph.Profile]:
-        below = sources(at) if isinstance(at, graph.Reduced) else whole._sources(at)
-        return [whole._own(source) for source in below]
-
-    return found

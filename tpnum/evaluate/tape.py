@@ -18,6 +18,7 @@ from tpnum.law import graph
 
 if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.evaluate.recurrence import Recurrence
     from tpnum.program.lines import Axes
 
 Values: TypeAlias = "dict[graph.Key, np.ndarray]"
@@ -30,16 +31,11 @@ class NotTaped(Exception):
 
 
 class Tape:
-    """One step of all states of a recurrence; ``inside`` are the quantities between them, in order."""
+    """One step of all states of a recurrence."""
 
-    def __init__(
-        self,
-        whole: ProfileValues,
-        axis: str,
-        states: list[graph.Carried1],
-        inside: list[graph.Profile],
-    ):
-        self._whole, self._axis, self._states = whole, axis, states
+    def __init__(self, whole: ProfileValues, found: Recurrence):
+        self._whole, self._axis, self._states = whole, found.axis, found.states
+        states, inside = found.states, found.inside
         self._known = {node.key for node in (*states, *inside)}
         self._outside: dict[graph.Key, tuple[np.ndarray, Axes]] = {}
         self._rules = [(node.key, self._rule(node)) for node in inside]

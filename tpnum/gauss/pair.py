@@ -71,6 +71,19 @@ def evaluate_stack(
     return np.stack([value for value, _ in made]), np.stack(slopes) if slopes else None
 
 
+def in_rows(
+    rows: Prepared, cols: Prepared, i: np.ndarray, j: np.ndarray, e: np.ndarray, want_derivative: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`entries` of the pairs (i, j), arrays as ``e`` is, where i does not change along the last dimension."""
+    if rows.kind == cols.kind == "closed" and rows.f == cols.f and e.size:
+        wide = e.reshape(-1, 1, e.shape[-1])
+        first, second = i.reshape(-1, e.shape[-1])[:, :1], j.reshape(-1, e.shape[-1])
+        made, d = _closed_stack(rows, cols, first, second, wide, np.dtype(np.float64), want_derivative)
+    else:
+        made, d = entries(rows, cols, i.ravel(), j.ravel(), np.ravel(e), np.float64, want_derivative)
+    return made.reshape(e.shape), d.reshape(e.shape) if d is not None and want_derivative else None
+
+
 def in_common(rows: Prepared, cols: Prepared) -> tuple[Prepared, Prepared]:
     """Both in the form that their pairs are computed from: closed if it is one for both, fixed rules, series.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tpnum.law.graph import (
     Arithmetic,
     Attention,
@@ -26,6 +28,10 @@ from tpnum.law.graph import (
     schedule,
 )
 
+if TYPE_CHECKING:
+    from tpnum.law.site import Site
+    from tpnum.program.lines import Map
+
 
 def sources(node: Profile) -> list[Profile]:
     """The profiles that a profile is computed from."""
@@ -48,6 +54,29 @@ def sources(node: Profile) -> list[Profile]:
         case Reduced() | Within():
             return [p for pair in schedule([node.pair]) for p in profiles(pair)]
     return []
+
+
+def below(site: Site, node: Profile) -> list[Profile]:
+    """What a profile of one input is computed from there; index maps on index maps are one."""
+    if isinstance(node, Mapped1):
+        return [mapped(site, node)[2]]
+    return [site.own(source) for source in sources(node)]
+
+
+def mapped(site: Site, node: Mapped1) -> tuple[float, list[Map], Profile]:
+    """A multiple, index maps from below, and what they are of: what is between them is never made."""
+    coef, maps = 1.0, []
+    at: Profile = node
+    while True:
+        if isinstance(at, Mapped1):
+            maps.append(at.map)
+            at = site.own(at.operand)
+        elif isinstance(at, Polynomial) and len(at.terms) == 1 and len(at.terms[0][1]) == 1:
+            ((factor, (inner,)),) = at.terms
+            coef *= factor
+            at = site.own(inner)
+        else:
+            return coef, maps[::-1], at
 
 
 def profiles(node: Pair) -> list[Profile]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tpnum.lower.codes import NOWHERE, ORIGIN, places, positions, ragged, within
+from tpnum.lower.codes import NOWHERE, ORIGIN, distinct, places, positions, ragged, within
 from tpnum.lower.network import grid_of
 from tpnum.lower.schedule import Level
 
@@ -253,7 +253,7 @@ class Layout:
             tap, found = own.find(taps.source)
             pairs = own.group[found] * cells.size + taps.reader[tap]
             order = np.argsort(pairs, kind="stable")
-            asked, reader = np.unique(pairs[order], return_inverse=True)
+            asked, reader = distinct(pairs[order])
             home, numbers = np.divmod(asked, max(cells.size, 1))
             tap, found = tap[order], found[order]
         else:

@@ -17,7 +17,7 @@ import numpy as np
 from tpnum.kernels.unions import unite
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLevel
-from tpnum.lower.codes import NOWHERE, ORIGIN, beyond, places, union, within
+from tpnum.lower.codes import NOWHERE, ORIGIN, beyond, distinct, places, union, within
 from tpnum.lower.islands import IslandLevel, together
 from tpnum.lower.network import Network, Root, extend, grid_of, whole
 from tpnum.lower.unsupported import Unsupported, blamed
@@ -201,7 +201,7 @@ class Level:
                 outside = reader[at < 0] + first[above], source[at < 0]
                 known = padding.get(below, (NOWHERE, NOWHERE))
                 padding[below] = np.append(known[0], outside[0]), np.append(known[1], outside[1])
-        return np.unique(parent, return_inverse=True)[1], padding
+        return (np.cumsum(parent == np.arange(parent.size)) - 1)[parent], padding
 
     @staticmethod
     def _tied(slot: str, found: list[dict[Grid, Cells]]) -> list[dict[Grid, Cells]]:
@@ -231,8 +231,9 @@ class Level:
 def _parted(home: np.ndarray, cells: Cells) -> list[tuple[int, Cells]]:
     """The cells of every component, in the order that they have."""
     order = np.argsort(home, kind="stable")
-    names, starts = np.unique(home[order], return_index=True)
-    return list(zip(names.tolist(), np.split(cells[order], starts[1:]), strict=False))
+    names, number = distinct(home[order])
+    starts = np.searchsorted(number, np.arange(1, names.size))
+    return list(zip(names.tolist(), np.split(cells[order], starts), strict=False))
 
 
 def _on_cells(root: Root) -> list[graph.Pair]:
