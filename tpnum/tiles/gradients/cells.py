@@ -9,6 +9,7 @@ import numpy as np
 
 from tpnum.evaluate.plan import Entry
 from tpnum.evaluate.returns import Gathered
+from tpnum.gauss.prepared import MANY
 from tpnum.kernels._arrays import aligned
 from tpnum.law import graph
 from tpnum.lower.blocks import runs
@@ -74,6 +75,8 @@ class CellAdjoints(CellWorker):
     summed over (`tpnum.tiles.gradients.pairs`).
     """
 
+    few = MANY  # recurrences are unrolled: series of every step
+
     def __init__(
         self,
         plan: Plan,
@@ -110,7 +113,7 @@ class CellAdjoints(CellWorker):
         nodes = graph.schedule(list(self.schedule.outputs.values()))
         variances = {v.key: v for node in nodes if isinstance(node, graph.Dual) for v in node.call.vars}
         found = [int(profile(v).reshape(profile.size, -1).max(axis=1).argmax()) for v in variances.values()]
-        return np.unique([0, *found])
+        return np.unique([*range(min(self.few, profile.size)), *found])
 
     def _turning(self, both: tuple[ProfileValues, ProfileValues]) -> int:
         """The last region whose adjoints need values: those behind it can hand theirs on beforehand."""
