@@ -17,7 +17,7 @@ from tpnum.tiles.backends import is_remote
 from tpnum.tiles.beside import beside_of
 from tpnum.tiles.elsewhere import kernel_elsewhere
 from tpnum.tiles.gradients.contracted import MORE, Against, asked_of, contracted
-from tpnum.tiles.gradients.derivatives import Derivatives, by_rules, derivatives, plan_with_slopes
+from tpnum.tiles.gradients.derivatives import LINE, Derivatives, by_rules, derivatives, plan_with_slopes
 from tpnum.tiles.inputs import inputs_of, plan_of
 from tpnum.tiles.named import Kernels, WithError
 from tpnum.tiles.packing import packed
@@ -250,6 +250,16 @@ def kernel(
         return {kind: batches.by_batches(array, plan.axes, diag) for kind, array in arrays.items()}
 
     call = Call(first, second, seen(outs), diag, side, jobs, report, asked, most, number)
+    if paths:
+        account = call.account
+        jets = plan_with_slopes(net, paths, (first, second or first), kinds, LINE)
+        with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
+            both = derivatives(jets, len(paths), first, second, shape, work, diag, jobs, account, report)
+        account.warn()
+        for kind, (values, _) in both.items():
+            outs[kind][...] = values
+        slopes = {kind: one[0] if isinstance(wrt, str) else one for kind, (_, one) in both.items()}
+        return Derivatives(_given(get, kinds, outs), _given(get, kinds, slopes))
     lost, account = filled(plan, call, error)
     account.warn()
     if error:
@@ -257,14 +267,7 @@ def kernel(
         for kind, array in seen(errors).items():
             array[...] = lost[kind]
         return WithError(_given(get, kinds, outs), _given(get, kinds, errors))
-    if not paths:
-        return _given(get, kinds, outs)
-    jets = plan_with_slopes(net, paths, (first, second or first), kinds)
-    with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
-        slopes = derivatives(jets, len(paths), first, second, shape, work, Variances(), diag, jobs)
-    if isinstance(wrt, str):
-        slopes = {kind: one[0] for kind, one in slopes.items()}
-    return Derivatives(_given(get, kinds, outs), _given(get, kinds, slopes))
+    return _given(get, kinds, outs)
 
 
 def _sums(
