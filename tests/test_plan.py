@@ -311,8 +311,8 @@ def forwards() -> nn.Layer:
 
 BACK = {
     "dense": (dense(), (32,), 1500, "adjoints", "no variable has index axes"),
-    "flat": (conv(), (4, 4, 2), 24, "backwards", "variables have index axes"),
-    "positions": (forwards(), (6, 2), 20, "forwards", "variables have index axes"),
+    "flat": (conv(), (4, 4, 2), 24, "adjoints", "variables have index axes"),
+    "positions": (forwards(), (6, 2), 20, "forwards", "the output has index axes"),
 }
 
 

@@ -84,7 +84,7 @@ class Backwards(Selection):
             if isinstance(node, graph.Dual) and first[id(node.call)] == id(node):
                 self._end_logs(node.call)
                 self._curve(node.call, grid_of(node))
-        self.code = live(self.code)
+        self.code = live(self.code, self.asked.effects)
 
     def _order(self) -> list[graph.Pair]:
         """All nodes, operands first; what goes into a relu comes before both roots that it makes."""

@@ -10,6 +10,7 @@ import numpy as np
 from tpnum.jets import slopes_of
 from tpnum.lower.bends import Call
 from tpnum.lower.numbers import Number
+from tpnum.lower.passes import EFFECTS
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Asked(NamedTuple):
     """What is differentiated by: ``moving`` nodes and the number of ``parameters``.
 
     ``values`` says that outputs are stored as well, ``apart`` that nobody asks for an example and itself,
-    ``each`` that every pair's derivatives are, and not their sums.
+    ``each`` that every pair's derivatives are, and not their sums; ``effects`` what is done of all that.
     """
 
     moving: Moving
@@ -34,6 +35,7 @@ class Asked(NamedTuple):
     values: bool
     apart: bool
     each: bool = False
+    effects: tuple[str, ...] = EFFECTS
 
 
 class Channel(NamedTuple):

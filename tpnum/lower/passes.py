@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 from tpnum.lower.loops import GATHERING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tpnum.lower.builder import Instruction
 
 WRITTEN = {"add": "times", "add_rho": "plain", "add_product": "product"}
 """Operations that add something, and those that write it; none of them touches the padding."""
 EFFECTS = ("store", "give", "keep", *GATHERING)
 """Operations that are there for what they leave behind."""
+GIVING = ("give",)
+KEEPING = tuple(op for op in EFFECTS if op not in GIVING)
+"""Those that hand adjoints on, and all others."""
 
 
 def written(code: list[Instruction]) -> list[Instruction]:
@@ -32,12 +37,12 @@ def written(code: list[Instruction]) -> list[Instruction]:
     return made
 
 
-def live(code: list[Instruction]) -> list[Instruction]:
-    """The instructions that something is made of in the end."""
+def live(code: list[Instruction], effects: Collection[str] = EFFECTS) -> list[Instruction]:
+    """The instructions that something with an effect is made of, all ``effects`` or some."""
     made: list[Instruction] = []
     read: set[int] = set()
     for one in reversed(code):
-        if one.op in EFFECTS or read & {v for v in one.makes if v >= 0}:
+        if one.op in effects or read & {v for v in one.makes if v >= 0}:
             made.append(one)
             read |= {v for v in one.reads if v >= 0}
     return made[::-1]

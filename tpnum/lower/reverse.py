@@ -73,10 +73,11 @@ def tape_of(
     cols: ProfileTangents,
     inputs: bool = False,
     value: bool = False,
+    line: int = -1,
 ) -> Tape:
     """The tape of the sum of some entries; ``inputs`` asks for the adjoints of Gram matrices too.
 
-    With ``value`` the sum itself is a channel.
+    With ``value`` the sum itself is a channel, of what counts as the parameter ``line`` if there is one.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def tape_of(
     for entry in entries:
         writer.seed(entry)
         if value:
-            writer.keep(entry)
+            writer.keep(entry, line)
     for node in reversed(nodes):
         writer.back(node)
     return writer.finish(ends)
@@ -166,9 +167,13 @@ class Writer(Forwards):
             raise Unsupported("an output has a node twice")
         self._adjoints[id(entry.node)] = self.value_of("seed", p=self.constant(float(entry.weight)))
 
-    def keep(self, entry: Entry) -> None:
-        """A channel for what the weights say of the value itself."""
-        self._channels[VALUE] = (VALUE, None, None, None)
+    def keep(self, entry: Entry, line: int) -> None:
+        """A channel for what the weights say of the value itself, which a ``line`` moves one to one with."""
+        one = None
+        if line >= 0:
+            one = np.zeros((self.tangents[0].count, self.profiles[0].size))
+            one[line] = 1.0
+        self._channels[VALUE] = (VALUE, None, one, None)
         self.gain(VALUE, self.ones, self._adjoints[id(entry.node)], self.plain(entry.node))
 
     def product(self, first: int, second: int) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tpnum.lower.backwards import Backwards
 from tpnum.lower.layout import Layout
+from tpnum.lower.loops import GATHERING
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Program
 from tpnum.lower.schedule import Level
@@ -77,6 +78,11 @@ class BackwardsProgram(Program):
         made = Backwards(self.layout.level, profiles, self.dtype, self.asked)
         self.channels = made.channels
         return made
+
+    @property
+    def gives_first(self) -> bool:
+        """Whether the adjoints that it hands on need no values of other levels, nor gather anything."""
+        return all(one.op not in ("load", *GATHERING) for one in self.selection.code)
 
     def _size(self, buffer: Hashable) -> int:
         """The cells of a buffer or of its adjoint; the numbers of a channel."""

@@ -16,8 +16,7 @@ from tpnum.ensemble.tile import Ensemble
 from tpnum.errors import InputError
 from tpnum.evaluate.joint import Account
 from tpnum.gauss.special.families import REPLICATES
-from tpnum.lower.variances import Variances
-from tpnum.tiles.gradients.derivatives import by_rules, derivatives, names_of, plan_with_slopes
+from tpnum.tiles.gradients.derivatives import LINE, by_rules, derivatives, names_of, plan_with_slopes
 from tpnum.tiles.grid import general_side
 from tpnum.tiles.roads import Call, filled
 
@@ -90,7 +89,7 @@ class Companions:
     @cached_property
     def _slopes(self) -> tuple[Plan, int]:
         paths = names_of(self._net, self.wanted.wrt)
-        return plan_with_slopes(self._net, paths, self._ones, self.kinds), len(paths)
+        return plan_with_slopes(self._net, paths, self._ones, self.kinds, LINE), len(paths)
 
     def pairs(self, kernels: int) -> int:
         """As many pairs as a tile may have without taking long, of as many of the kernels alone."""
@@ -112,8 +111,8 @@ class Companions:
         block = blocks[self.kinds[0]]
         with np.errstate(all="ignore"):  # what is not finite is refused
             made = derivatives(
-                jets, count, call.first, call.second, block.shape, block.dtype, Variances(), False, 1
+                jets, count, call.first, call.second, block.shape, block.dtype, False, 1, call.account
             )
         for kind in self.kinds:
-            for name, slope in zip(self.wanted.wrt, made[kind], strict=True):
+            for name, slope in zip(self.wanted.wrt, made[kind][1], strict=True):
                 blocks[slope_of(kind, name)][...] = slope

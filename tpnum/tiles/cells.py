@@ -68,6 +68,7 @@ class CellWorker:
 
     road = "cells"
     grain = 1 << 6
+    few = FEW
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ class CellWorker:
         self.symmetric = rows is cols
         if not (nodes := [entry.node for entries in plan.entries.values() for entry in entries]):
             raise Unsupported("nothing depends on both inputs")
-        some = tuple(slice(0, min(profile.size, FEW)) for profile in profiles)
+        some = tuple(slice(0, min(profile.size, self.few)) for profile in profiles)
         few = self._part(0, some[0]), self._part(1, some[1])
         self.schedule, self.layouts, probe = regions(nodes, few, dtype)
         levels = self.schedule.levels

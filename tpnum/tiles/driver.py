@@ -16,7 +16,7 @@ from tpnum.tiles.asked import Asked, require_no_store, require_pairs
 from tpnum.tiles.backends import is_remote
 from tpnum.tiles.elsewhere import kernel_elsewhere
 from tpnum.tiles.gradients.contracted import MORE, Against, contracted
-from tpnum.tiles.gradients.derivatives import Derivatives, by_rules, derivatives, plan_with_slopes
+from tpnum.tiles.gradients.derivatives import LINE, Derivatives, by_rules, derivatives, plan_with_slopes
 from tpnum.tiles.inputs import inputs_of, plan_of
 from tpnum.tiles.named import WithError
 from tpnum.tiles.packing import packed
@@ -236,21 +236,36 @@ def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> A
 
     exactness = asked.rtol, asked.budget, asked.seed
     call = Call(first, second, seen(outs), diag, tile, asked.n_jobs, asked.report, *exactness)
+    if asked.names:
+        account = call.account
+        jets = plan_with_slopes(net, asked.paths, (first, second or first), asked.kinds, LINE)
+        with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
+            both = derivatives(
+                jets,
+                len(asked.paths),
+                first,
+                second,
+                shape,
+                asked.dtype,
+                diag,
+                asked.n_jobs,
+                account,
+                asked.report,
+            )
+        account.warn()
+        for kind, (values, _) in both.items():
+            outs[kind][...] = values
+        slopes = asked.by_kind(lambda kind: asked.by_name(both[kind][1], np.asarray))
+        return Derivatives(asked.by_kind(outs.__getitem__), slopes)
     lost, account = filled(plan, call, asked.beside.error)
     account.warn()
     kernels = asked.by_kind(outs.__getitem__)
-    if asked.beside.error:
-        errors = {kind: np.empty_like(array) for kind, array in outs.items()}
-        for kind, array in seen(errors).items():
-            array[...] = lost[kind]
-        return WithError(kernels, asked.by_kind(errors.__getitem__))
-    if not asked.names:
+    if not asked.beside.error:
         return kernels
-    jets = plan_with_slopes(net, asked.paths, (first, second or first), asked.kinds)
-    count = len(asked.paths)
-    with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
-        slopes = derivatives(jets, count, first, second, shape, asked.dtype, Variances(), diag, asked.n_jobs)
-    return Derivatives(kernels, asked.by_kind(lambda kind: asked.by_name(slopes[kind], np.asarray)))
+    errors = {kind: np.empty_like(array) for kind, array in outs.items()}
+    for kind, array in seen(errors).items():
+        array[...] = lost[kind]
+    return WithError(kernels, asked.by_kind(errors.__getitem__))
 
 
 def _sums(asked: Asked, first: Inputs, second: Inputs | None, against: Any) -> Derivatives:

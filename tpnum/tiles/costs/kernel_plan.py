@@ -126,7 +126,7 @@ class KernelPlan:
         """Seconds for the symmetric n x n matrix, if threads do not slow each other down; None without n."""
         if self.inputs is None or self.cores is None:
             return None
-        tallies = self.tally, *(way.tally for way in self.ways_back)
+        tallies = [way.tally for way in self.ways_back] or [self.tally]
         return sum(tally.seconds(self.inputs, self.cores) for tally in tallies)
 
     @property
@@ -136,11 +136,10 @@ class KernelPlan:
             return None
         n, cores = self.inputs, self.cores
         work = self.tally.bytes(n, cores)
-        if self.ways_back:  # kernels first, then derivatives, in float64
-            more = self.bytes_per_pair * len(self.wrt) / (1 + len(self.wrt))
-            wider = 0.0 if self.dtype.itemsize == 8 else 2 * more
-            back = max(way.tally.bytes(n, cores) for way in self.ways_back)
-            work = max(work - n * n * more, n * n * wider + back)
+        if self.ways_back:  # all at once in float64, of which kernels, or all if need be, are copied
+            kernels = self.bytes_per_pair / (1 + len(self.wrt))
+            wider = kernels if self.dtype.itemsize == 8 else 2 * self.bytes_per_pair
+            work = n * n * wider + max(way.tally.bytes(n, cores) for way in self.ways_back)
         return n * (n * self.bytes_per_pair + self.bytes_per_example) + max(0, round(work))
 
     def __str__(self) -> str:

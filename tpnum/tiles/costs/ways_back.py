@@ -14,7 +14,7 @@ import numpy as np
 from tpnum.lower.variances import Variances
 from tpnum.tiles.costs.stopwatch import least, peak_of, seconds, tracing
 from tpnum.tiles.costs.tally import Cut, Memory, Tally
-from tpnum.tiles.gradients.derivatives import diagonals, plan_with_slopes, sides_of, worker_of
+from tpnum.tiles.gradients.derivatives import LINE, diagonals, plan_with_slopes, sides_of, worker_of
 from tpnum.tiles.grid import Tile
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class WayBack:
 
     ``road`` is "adjoints" (compiled, nets without index axes), "backwards" (the graph's rules by NumPy, read
     backwards) or "forwards" (the same name by name, where the output has index axes), with its ``reason``;
-    ``tally`` is what it costs beside the kernel.
+    ``tally`` is what it costs, with the kernel, which comes along.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class Trials:
     ):
         self.inputs, self.most, self.count = inputs, most, len(paths)
         some, begun = inputs(FEW), time.thread_time()
-        self.plan: Plan = plan_with_slopes(net, paths, (some, some), kinds)
+        self.plan: Plan = plan_with_slopes(net, paths, (some, some), kinds, LINE)
         self.planned = time.thread_time() - begun
 
     def ways(self, n: int) -> tuple[WayBack, ...]:
@@ -95,13 +95,15 @@ class Trials:
     def _ready(self, count: int) -> tuple[dict[str, Tiles], float]:
         """Workers, and the seconds of all that is made before their tiles, and by the first of them."""
         x, plan = self.inputs(count), self.plan
-        shape = (self.count, count, count, *plan.axes[0], *plan.axes[1])
+        shape = (self.count + LINE, count, count, *plan.axes[0], *plan.axes[1])
         outs = {kind: np.zeros(shape) for kind, entries in plan.entries.items() if entries}
         corner = Tile(slice(0, 1), slice(count - 1, count), False)
         begun = time.thread_time()
         variances = Variances()
-        sides = sides_of(plan, self.count, x, None, variances)
-        workers = {kind: worker_of(plan, kind, sides, out, variances) for kind, out in outs.items()}
+        sides = sides_of(plan, self.count + LINE, x, None, variances)
+        workers = {
+            kind: worker_of(plan, kind, sides, out, variances, out.dtype) for kind, out in outs.items()
+        }
         for kind, worker in workers.items():
             worker.tile(corner)
             if worker.apart:
@@ -119,7 +121,7 @@ class Trials:
             while len(workers) > 1:
                 workers.popitem()
             held = tracemalloc.get_traced_memory()[0] - before
-        results = 8 * len(workers) * self.count * count**2 * positions
+        results = 8 * len(workers) * (self.count + LINE) * count**2 * positions
         return max(0.0, (held - results) / count)
 
     def _tiles(self, worker: Tiles, count: int, side: int) -> tuple[float, float, int, float]:

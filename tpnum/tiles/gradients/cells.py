@@ -9,12 +9,14 @@ import numpy as np
 
 from tpnum.evaluate.plan import Entry
 from tpnum.evaluate.returns import Gathered
+from tpnum.gauss.prepared import MANY
 from tpnum.kernels._arrays import aligned
 from tpnum.law import graph
 from tpnum.lower.blocks import runs
 from tpnum.lower.channels import Asked
 from tpnum.lower.layout import Layout
 from tpnum.lower.numbers import axes_of, inverse
+from tpnum.lower.passes import EFFECTS, GIVING, KEEPING
 from tpnum.lower.program import Program
 from tpnum.lower.regions import lanes
 from tpnum.lower.schedule import Level
@@ -61,7 +63,8 @@ def channels_of(programs: list[Program | BlockProgram]) -> Iterator[tuple[int, H
     for k, one in enumerate(programs):
         if isinstance(one, BackwardsProgram):
             for n, channel in enumerate(one.channels):
-                yield k, (SIDES[channel.side], n), channel
+                if (name := (SIDES[channel.side], n)) in one.buffer_nodes:
+                    yield k, name, channel
 
 
 class CellAdjoints(CellWorker):
@@ -71,6 +74,8 @@ class CellAdjoints(CellWorker):
     where series do not reach them; ``own`` that these are all that have weights; ``each`` that nothing is
     summed over (`tpnum.tiles.gradients.pairs`).
     """
+
+    few = MANY  # recurrences are unrolled: series of every step
 
     def __init__(
         self,
@@ -95,7 +100,9 @@ class CellAdjoints(CellWorker):
         self._last = [all(id(root.node) in outputs for root in level.stored) for level in levels]
         self._ways = turned(self.schedule)
         far = [variances.part(profile, self._farthest(profile)) for profile in profiles]
-        probe = self._compiled((far[0], far[0] if self.symmetric else far[1]))
+        both = far[0], far[0] if self.symmetric else far[1]
+        self._apex = self._turning(both)
+        probe = self._compiled(both)
         self.apart = alone and not all(found.selection.tables.complete for found in probe)
         self.lanes = min(self.lanes, lanes(self.work, probe, self.lanes))
         if own and not any(found.selection.wide for found in probe):
@@ -106,27 +113,39 @@ class CellAdjoints(CellWorker):
         nodes = graph.schedule(list(self.schedule.outputs.values()))
         variances = {v.key: v for node in nodes if isinstance(node, graph.Dual) for v in node.call.vars}
         found = [int(profile(v).reshape(profile.size, -1).max(axis=1).argmax()) for v in variances.values()]
-        return np.unique([0, *found])
+        return np.unique([*range(min(self.few, profile.size)), *found])
 
-    def _back(self, profiles: tuple[ProfileValues, ProfileValues]) -> list[BackwardsProgram]:
-        """From the last region to the first."""
-        found = []
-        for layout, last in zip(self._ways, self._last, strict=True):
-            asked = Asked(self.moving, self.count, last, self.apart, self.each)
-            found.append(BackwardsProgram(layout, self.schedule, profiles, self.work, self.lanes, asked))
-        return found[::-1]
+    def _turning(self, both: tuple[ProfileValues, ProfileValues]) -> int:
+        """The last region whose adjoints need values: those behind it can hand theirs on beforehand."""
+        for k in reversed(range(1, len(self._ways))):
+            if not self._back(k, both, False, GIVING).gives_first:
+                return k
+        return 0
+
+    def _back(
+        self,
+        level: int,
+        profiles: tuple[ProfileValues, ProfileValues],
+        values: bool,
+        effects: tuple[str, ...] = EFFECTS,
+    ) -> BackwardsProgram:
+        asked = Asked(self.moving, self.count, values, self.apart, self.each, effects)
+        return BackwardsProgram(self._ways[level], self.schedule, profiles, self.work, self.lanes, asked)
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
         return [*self._compiled((self._part(0, rows), self._part(1, cols)))]
 
     def _compiled(self, both: tuple[ProfileValues, ProfileValues]) -> list[Program]:
-        """From the regions that others read forwards to the way back through the first."""
+        """The regions up to the turn forwards, and from there back to the first; then what is behind it."""
+        turn, behind = self._apex, range(self._apex + 1, len(self._ways))
         forwards = [
             Program(layout, self.schedule, both, self.work, self.lanes)
-            for layout, last in zip(self.layouts, self._last, strict=True)
+            for layout, last in zip(self.layouts[:turn], self._last, strict=False)
             if not last and isinstance(layout, Layout)
         ]
-        return [*forwards, *self._back(both)]
+        gives = [self._back(k, both, False, GIVING) for k in reversed(behind)]
+        back = [self._back(k, both, k == turn or self._last[k]) for k in reversed(range(turn + 1))]
+        return [*forwards, *gives, *back, *(self._back(k, both, True, KEEPING) for k in behind)]
 
     def contract(
         self, tile: Tile, weights: np.ndarray

@@ -24,24 +24,29 @@ from tpnum.law.stencils import Stencils
 from tpnum.law.threads import Stop
 from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
+from tpnum.lower.variances import Variances
 from tpnum.nn.deviations import changed, paths_of
+from tpnum.tiles.diagonal import check_range
+from tpnum.tiles.extras import require_positions
 from tpnum.tiles.gradients.pairs import CellDerivatives
 from tpnum.tiles.gradients.reverse import Adjoints
 from tpnum.tiles.grid import Tile, adjoint_side, general_side, squares
 from tpnum.tiles.inputs import kept
 from tpnum.tiles.pool import run
-from tpnum.tiles.sinks import ArraySink, put
+from tpnum.tiles.sinks import ArraySink, check_finite, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tpnum.evaluate.joint import Account
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.law import graph
-    from tpnum.lower.variances import Variances
 
     Sides = tuple[ProfileTangents, ProfileTangents]
 
 
+LINE = 1
+"""Parameters besides: one that the kernel itself is the derivative by."""
 SCALARS = ("mask", "pattern")
 """What a net of layers is given beside its data."""
 
@@ -123,29 +128,33 @@ def derivatives(
     x2: dict[str, np.ndarray] | None,
     shape: tuple[int, ...],
     dtype: np.dtype,
-    variances: Variances,
     diag: bool,
     n_jobs: int | None,
-) -> dict[str, np.ndarray]:
-    """(parameters, *shape) for every kind of the plan."""
-    made = {kind: np.zeros((count, *shape)) for kind in plan.entries}
-    sides = sides_of(plan, count, x1, x2, variances)
+    account: Account,
+    report: bool | Callable[[int, int], None] | None = None,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For every kind of the plan the kernel, of a shape, and its derivatives (parameters, *shape)."""
+    made = {kind: np.zeros((count + LINE, *shape)) for kind in plan.entries}
+    variances = Variances()
+    sides = sides_of(plan, count + LINE, x1, x2, variances, account)
     tangents, rows = sides[0], sides[0].values
-    if diag:
-        for kind, out in made.items():
-            out[...] = diagonals(plan, rows, tangents, kind)
-        return {kind: out.astype(dtype, copy=False) for kind, out in made.items()}
+    for side in sides:
+        require_positions(side.values)
     own = sides[1] is tangents and not plan.axes[0]
     for kind, entries in plan.entries.items():
+        if diag:
+            check_range(plan, (rows,), dtype)
+            made[kind][...] = diagonals(plan, rows, tangents, kind)
+            continue
         apart = True
         if entries:
-            worker = worker_of(plan, kind, sides, made[kind], variances)
-            run(worker, n_jobs, None)
+            worker = worker_of(plan, kind, sides, made[kind], variances, dtype)
+            run(worker, n_jobs, report)
             apart = worker.apart
         if own and apart:
             for whole, diagonal in zip(made[kind], diagonals(plan, rows, tangents, kind), strict=True):
                 np.fill_diagonal(whole, diagonal)
-    return {kind: out.astype(dtype, copy=False) for kind, out in made.items()}
+    return {kind: (out[-1], out[:-1].astype(dtype, copy=False)) for kind, out in made.items()}
 
 
 def sides_of(
@@ -154,23 +163,29 @@ def sides_of(
     x1: dict[str, np.ndarray],
     x2: dict[str, np.ndarray] | None,
     variances: Variances,
+    account: Account | None = None,
 ) -> Sides:
     """The derivatives of the profiles of rows and of columns, one and the same without ``x2``."""
-    rows, cols = plan.profiles(x1, x2, None, variances)
+    rows, cols = plan.profiles(x1, x2, account, variances)
     tangents = ProfileTangents(rows, count)
     return tangents, tangents if cols is rows else ProfileTangents(cols, count)
 
 
-def worker_of(plan: Plan, kind: str, sides: Sides, out: np.ndarray, variances: Variances) -> Tiles:
-    """Who fills the derivatives (parameters, N1, N2, *axes) of a kind."""
-    general = GeneralDerivatives(plan, kind, sides)
+def worker_of(
+    plan: Plan, kind: str, sides: Sides, out: np.ndarray, variances: Variances, dtype: np.dtype
+) -> Tiles:
+    """Who fills the derivatives (parameters, N1, N2, *axes) of a kind, the last of which is the kernel.
+
+    That has to fit a ``dtype``.
+    """
+    general = GeneralDerivatives(plan, kind, sides, dtype)
     if plan.has_axes or plan.axes != ((), ()):
         try:
             return _ByCells(CellDerivatives(plan, kind, sides, variances), general, out)
         except Unsupported as why:
             return _ByGraph(general, out, str(why))
     try:
-        tape = tape_of(plan.entries[kind], *sides)
+        tape = tape_of(plan.entries[kind], *sides, value=True, line=sides[0].count - LINE)
     except Unsupported as why:
         return _ByGraph(general, out, str(why))
     profiles = sides[0].values, sides[1].values
@@ -180,8 +195,8 @@ def worker_of(plan: Plan, kind: str, sides: Sides, out: np.ndarray, variances: V
 class GeneralDerivatives:
     """Tiles of derivatives by the graph's rules: backwards, where an output has axes forwards."""
 
-    def __init__(self, plan: Plan, kind: str, sides: Sides):
-        self.plan, self.kind, self.sides = plan, kind, sides
+    def __init__(self, plan: Plan, kind: str, sides: Sides, dtype: np.dtype):
+        self.plan, self.kind, self.sides, self.dtype = plan, kind, sides, dtype
         self.profiles = sides[0].values, sides[1].values
         self.same = self.profiles[0] is self.profiles[1]
         self.forwards = plan.axes != ((), ())
@@ -192,13 +207,14 @@ class GeneralDerivatives:
         self.tiles = squares(*counts, self.side, self.same and plan.mirrored)
 
     def block(self, tile: Tile, proceed: Callable[[], None]) -> np.ndarray:
-        """(parameters, rows, columns, *axes) of a tile."""
+        """(parameters, rows, columns, *axes) of a tile, the last being the kernel."""
         values = PairValues(*self.profiles, tile.rows, tile.cols, self.same, proceed)
         if self.forwards:
             return self._tangents(values)
         ends = Apart(values, self.sides, EXAMPLES)
         ones = np.ones(values.counts)
         PairAdjoints(values, self.sides[0].moving, ends).back(seeds(self.plan, self.kind, ones))
+        ends.params[-1] = self.plan.blocks(values)[self.kind]
         return ends.params
 
     def _tangents(self, values: PairValues) -> np.ndarray:
@@ -213,6 +229,7 @@ class GeneralDerivatives:
             turned = np.moveaxis(block, 2 + len(entry.node.rows), 2)
             at = (None, None, None, *entry.rows, *entry.cols)
             full[tuple(slice(None) if i is None else i for i in at)] += entry.weight * turned
+        full[-1] = plan.blocks(values)[self.kind]
         return full
 
 
@@ -275,10 +292,14 @@ class _ByGraph(Tiles):
         self._put(tile, self.general.block(tile, self.stop))
 
     def _put(self, tile: Tile, blocks: np.ndarray) -> None:
-        if not np.isfinite(blocks).all():
-            raise infinite(self.general.kind)
+        self._check(tile, blocks)
         for out, block in zip(self.out, blocks, strict=True):
             put(out, tile, block)
+
+    def _check(self, tile: Tile, blocks: np.ndarray) -> None:
+        check_finite(blocks[-1], self.general.kind, tile, self.general.dtype)
+        if not np.isfinite(blocks[:-1]).all():
+            raise infinite(self.general.kind)
 
 
 class _ByTape(_ByGraph):
@@ -297,8 +318,7 @@ class _ByTape(_ByGraph):
         missed = self.adjoints.spread(tile, self.out)
         for part in self.adjoints.beyond(tile, missed):
             super().tile(part)
-        if not all(np.isfinite(out[tile.rows, tile.cols]).all() for out in self.out):
-            raise infinite(self.general.kind)
+        self._check(tile, self.out[:, tile.rows, tile.cols])
 
 
 class _ByCells(_ByGraph):
@@ -328,14 +348,14 @@ def infinite(kind: str) -> LimitError:
 
 
 def diagonals(plan: Plan, rows: ProfileValues, tangents: ProfileTangents, kind: str) -> np.ndarray:
-    """The derivatives (parameters, N, *axes) of K(x, x), from the profile pass."""
+    """The derivatives (parameters, N, *axes) of K(x, x) and it itself, from the profile pass."""
     program = plan.programs[0]
     own = program.vars[program.outputs[0][1]].axes
     made = np.zeros((tangents.count, rows.size, *plan.axes[0]))
     for weight, node, at in plan.diagonals[0][kind]:
-        found = tangents(node)
-        if found is not None:
-            place: tuple[Any, ...] = (slice(None), *(slice(None) if i is None else i for i in at))
-            for goal, one in zip(made, found, strict=True):
-                goal[place] += weight * labels.lift(one, rows.axes(node), own)
+        found, axes = tangents(node), rows.axes(node)
+        place: tuple[Any, ...] = (slice(None), *(slice(None) if i is None else i for i in at))
+        for goal, one in zip(made, () if found is None else found, strict=found is not None):
+            goal[place] += weight * labels.lift(one, axes, own)
+        made[-1][place] += weight * labels.lift(rows(node), axes, own)
     return made

@@ -43,7 +43,10 @@ class CellDerivatives(CellAdjoints):
         )  # fmt: skip
 
     def block(self, tile: Tile) -> tuple[np.ndarray, list[Tile]]:
-        """(parameters, rows, columns) of a tile, and the parts of it that series do not reach."""
+        """(parameters, rows, columns) of a tile, and the parts of it that series do not reach.
+
+        The last parameter is the one that the kernel is the derivative by.
+        """
         programs = self.ready(tile)
         shape = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         made, left = np.zeros((self.count, *shape)), []
@@ -58,6 +61,8 @@ class CellDerivatives(CellAdjoints):
                     bars = one.buffers[at : at + size * height * self.lanes].reshape(height, size, self.lanes)
                     spread(totals, bars, which, moves, channel.side, firsts[channel.side])
             made[:, slice(*one.rows), one.strip] = totals.transpose(1, 0, 2)[..., :width]
+            for entry, view in self.values(one):
+                made[-1, slice(*one.rows), one.strip] += entry.weight * view
             left += one.left
         return made, left
 
