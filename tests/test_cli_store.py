@@ -89,6 +89,17 @@ def test_shards_and_their_status(out: str, folder: Path, capsys: pytest.CaptureF
     np.testing.assert_array_equal(found, stored())
 
 
+def test_shards_over_another_matrix_are_not_told_to_be_forced(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("K.npy", np.eye(3))
+    assert main([*KERNEL, "K.npy", "--resume"]) == 1
+    assert "choose another out or give --force" in capsys.readouterr().err
+    assert main([*KERNEL, "K.npy", "--shard", "1/2"]) == 1
+    assert "choose another out or remove it first" in capsys.readouterr().err
+    np.testing.assert_array_equal(np.load("K.npy"), np.eye(3))
+
+
 def test_status_finds_damage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*KERNEL, "K.zarr"]) == 0
     chunk = Path("K.zarr/nngp/c/1/2")

@@ -307,6 +307,13 @@ def test_any_number_can_mark_padding(constant):
     assert np.isnan(x).any() == np.isnan(constant)  # the caller's array is as it was
 
 
+@pytest.mark.parametrize("constant", ["a", True, 1j, [1.0, 2.0]])
+def test_what_is_no_number_marks_nothing(constant):
+    net = nn.serial(nn.Conv(1, (3,)), nn.Relu(), nn.GlobalAvgPool(), nn.Dense(1))
+    with pytest.raises(InputError, match=r"mask_constant is .*: it must be a real number \(NaN and infinity"):
+        tp.kernel(net, X, mask_constant=constant)
+
+
 def test_nearly_equal_examples_keep_their_digits():
     net = nn.serial(nn.Conv(8, (3,), padding="SAME", b_std=0.2), nn.Relu(), nn.Flatten(), nn.Dense(1))
     x = np.stack([X[2], X[2]])

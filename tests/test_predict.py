@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 
@@ -155,6 +156,24 @@ def test_equal_examples_take_jitter_and_say_so():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert predict.posterior(NET, x, y, noise=1e-3).jitter == 0.0
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_equal_examples_may_be_added(noise):
+    gp = predict.posterior(NET, X, Y, noise=noise)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        more = gp.add(X[:3], Y[:3])
+    assert [w.category for w in said] == ([] if noise else [AccuracyWarning])
+    assert (more.jitter > 0) == (noise == 0) and more.jitter < 1e-12
+    k, across = (tp.kernel(NET, x, np.concatenate([X, X[:3]])) for x in (np.concatenate([X, X[:3]]), X_NEW))
+    lower = np.tril(more.state.factor.lower)
+    added = lower @ lower.T - k
+    np.testing.assert_allclose(added, np.diag(added.diagonal()), atol=1e-14)
+    assert added.diagonal().max() == pytest.approx(noise + more.jitter, abs=2e-15)
+    weights = np.linalg.solve(k + noise * np.eye(15), np.concatenate([Y, Y[:3]])) if noise else 0
+    expected = across @ weights if noise else gp.predict(X_NEW).mean
+    np.testing.assert_allclose(more.predict(X_NEW).mean, expected, rtol=1e-8)
 
 
 def test_a_failed_factor_leaves_the_matrix_whole():
@@ -351,6 +370,29 @@ def test_late_losses_keep_their_digits():
     assert nets.loss(t).of_mean == pytest.approx(float(sum(parts)), rel=1e-8)
 
 
+@pytest.mark.parametrize("time", [0.0, 1e-3, 0.3, 10.0, 1e5, np.inf])
+def test_flow_with_each_example_left_out(time):
+    """By training on all others; equal examples tell each other's targets."""
+    x, y = np.concatenate([X, X[:2]]), np.concatenate([Y, Y[2:4]])
+    expected = np.empty_like(y)
+    for i in range(len(x)):
+        others = np.arange(len(x)) != i
+        trained = predict.gradient_flow(NET, x[others], y[others], lr=0.7)
+        expected[i] = trained.predict(x[i : i + 1], time).mean[0]
+    nets = predict.gradient_flow(NET, x, y, lr=0.7)
+    np.testing.assert_allclose(nets.leave_one_out(time), expected, **CLOSE)
+    alone = predict.gradient_flow(NET, x, y[:, 0], lr=0.7).leave_one_out(time)
+    np.testing.assert_allclose(alone, expected[:, 0], **CLOSE)
+
+
+def test_flows_are_sums_of_ridges():
+    z = np.concatenate([[0.0], np.logspace(-12, 12, 49)])[:, None]
+    for time in (1e-6, 1.0, 1e8):
+        noises, weights = predict.Flow(0.7).ridges(time)
+        found = (weights * noises / (z + noises)).sum(axis=1).real
+        np.testing.assert_allclose(found, np.exp(-0.7 * time * z[:, 0]), atol=1e-13)
+
+
 def test_the_largest_learning_rate():
     ntk = tp.kernel(NET, X, get="ntk")
     top = np.linalg.eigvalsh(ntk)[-1]
@@ -472,6 +514,26 @@ def test_files_that_are_no_models(tmp_path):
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(StoreError, match=r"model.npz is not a model written by tpnum, or is damaged"):
         predict.load(path)
+    model.save(path)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    about = json.loads(str(arrays["about"]))
+    for change, words in [
+        ({"about": {"version": 2}}, "model.npz is of version 2; this tpnum reads 1"),
+        ({"about": {"format": "another"}}, "is not a model written by tpnum"),
+        ({"about": {"kind": "Tree"}}, "'Tree' is no kind of model that this tpnum knows"),
+        ({"about": {"get": "rbf"}}, "get must be one of nngp, ntk"),
+        ({"y": arrays["y"][:5]}, "its arrays are not of one number of examples"),
+        ({"weights": np.full_like(arrays["y"], np.nan)}, "its arrays hold NaN or infinity"),
+    ]:
+        text = json.dumps({**about, **change.get("about", {})})
+        np.savez(path, **{**arrays, **change, "about": np.array(text)})
+        with pytest.raises((StoreError, InputError), match=words):
+            predict.load(path)
+    del arrays["lower"]
+    np.savez(path, **arrays)
+    with pytest.raises(StoreError, match="it lacks 'lower'"):
+        predict.load(path)
     with pytest.raises(StoreError, match="cannot be written"):
         model.save(tmp_path / "no" / "such" / "folder.npz")
     with pytest.raises(InputError, match="a function of kernels cannot be saved"):
@@ -552,6 +614,11 @@ BAD = {
         lambda: predict.Posterior.init(K, Y, 0.1).log_marginal_gradient(np.ones((2, 3, 3))),
         r"dk: shape \(2, 3, 3\) is not \(parameters, 12, 12\)",
     ),
+    "descent left out": (
+        lambda: predict.gradient_descent(NET, X, Y, lr=0.01).leave_one_out(3),
+        "leave_one_out: it is known for gradient flow alone",
+    ),
+    "one left out": (lambda: predict.gradient_flow(NET, X[:1], Y[:1]).leave_one_out(), "at least two"),
     "half a loss": (lambda: predict.gradient_flow(NET, X, Y).loss(1.0, X_NEW), "x, y: .* needs both"),
     "samples": (lambda: predict.posterior(NET, X, Y).predict(X_NEW).sample(2), "samples need the covariance"),
     "level": (lambda: predict.posterior(NET, X, Y).predict(X_NEW).interval(1.5), "level is 1.5"),

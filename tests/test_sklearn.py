@@ -181,6 +181,19 @@ def test_probabilities_are_calibrated_on_what_was_left_out():
     assert model.temperature_ == pytest.approx(np.exp(found.x), rel=1e-4)
 
 
+def test_probabilities_of_nets_trained_to_the_end_are_no_certainties():
+    x, y = load_iris(return_X_y=True)
+    x = StandardScaler().fit_transform(x)
+    end = TPClassifier(NET, kernel="ntk", time=np.inf).fit(x[::2], y[::2])
+    late = TPClassifier(NET, kernel="ntk", time=1e9).fit(x[::2], y[::2])
+    # the means are those of regression without noise, and so are the scores of what is left out
+    ridge = TPClassifier(NET, kernel="ntk", noise=1e-10).fit(x[::2], y[::2])
+    assert end.temperature_ == pytest.approx(late.temperature_, rel=1e-3)
+    assert end.temperature_ == pytest.approx(ridge.temperature_, rel=1e-3)
+    np.testing.assert_allclose(end.predict_proba(x[1::2]), ridge.predict_proba(x[1::2]), atol=1e-3)
+    assert log_loss(y[1::2], end.predict_proba(x[1::2])) < 0.3
+
+
 @pytest.mark.parametrize("options", [{}, {"method": "laplace"}, {"kernel": "ntk", "time": 300.0}])
 def test_probabilities_say_more_than_frequencies(options):
     x, y = load_wine(return_X_y=True)
@@ -253,6 +266,15 @@ def test_parameters_of_the_net():
     )
     with pytest.raises(ValueError, match="'W_sdt' is no deviation .* did you mean W_std"):
         model.set_params(net__W_sdt=1.0)
+    spec = TPRegressor(NET.to_spec()).set_params(net__W_std=2.0)
+    assert spec.net == TPRegressor(NET).set_params(net__W_std=2.0).net
+    assert TPKernel(NET).set_params(net__W_std=2.0).net == spec.net
+    assert TPKernel().set_params(net__depth=5).net.depth == 5
+    for owner in (model, TPKernel(NET), TPRegressor(NET.to_spec())):
+        with pytest.raises(ValueError, match=r"net__depth: depth is of an MLP, .* give net=MLP\(..\)"):
+            owner.set_params(net__depth=3)
+    with pytest.raises(ValueError, match="net is 'relu': it must be a net of tpnum.nn"):
+        TPRegressor("relu").set_params(net__W_std=1.0)
     with pytest.raises(ValueError, match="Invalid parameter 'noose'"):
         model.set_params(noose=1.0)
     with pytest.raises(ValueError, match="W_std is -1.0; it must be a finite number >= 0"):
@@ -405,6 +427,14 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "net": (lambda: TPRegressor("relu").fit(X, Y), "net is 'relu': it must be a net of tpnum.nn"),
     "activation": (lambda: TPRegressor(MLP(2, "rely")).fit(X, Y), "activation is 'rely'"),
+    "activation with arguments": (
+        lambda: TPRegressor(MLP(2, "leaky_relu")).fit(X, Y),
+        "activation is 'leaky_relu', and LeakyRelu: the argument 'alpha' is missing; .* give a layer",
+    ),
+    "laplace of a matrix": (
+        lambda: TPClassifier(kernel="precomputed", method="laplace").fit(np.eye(30), Y > 1),
+        "method='laplace' needs the variance of new rows, which a precomputed kernel lacks",
+    ),
     "depth": (lambda: TPRegressor(MLP(-1)).fit(X, Y), "depth is -1: it must be a whole number"),
     "time": (lambda: TPRegressor(time=-1.0).fit(X, Y), "time is -1.0: it must be at least 0"),
     "both": (lambda: TPRegressor().fit(X, Y).predict(X, True, True), "return_std and return_cov"),

@@ -49,6 +49,21 @@ def test_new_rows_are_nystrom_s():
     np.testing.assert_allclose(f @ f.T, k @ np.linalg.solve(inner, k.T), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+def test_noise_of_an_example_s_own_is_no_feature(kernel):
+    net = nn.serial(nn.Dense(8, W_std=1.4, b_std=0.3), nn.Erf(), nn.Dropout(0.7), nn.Dense(1))
+    basis = TPNystroem(net, kernel=kernel, n_components=8).fit(X)
+    rows = np.concatenate([X, X[:5] + 0.3])
+    k = tp.kernel(net, rows, basis.components_, get=kernel)
+    inner = tp.kernel(net, basis.components_, basis.components_.copy(), get=kernel)
+    assert (tp.kernel(net, basis.components_, get=kernel, diag=True) > 1.1 * inner.diagonal()).all()
+    f = basis.transform(rows)
+    np.testing.assert_allclose(f @ f.T, k @ np.linalg.solve(inner, k.T), rtol=1e-9)
+    # where all rows are components, everything that rows have in common is there
+    f = TPNystroem(net, kernel=kernel, n_components=30).fit_transform(X)
+    np.testing.assert_allclose(f @ f.T, tp.kernel(net, X, X.copy(), get=kernel), atol=1e-10)
+
+
 def test_a_linear_model_behind_them_classifies_digits():
     x, y = load_digits(return_X_y=True)
     x = x / 16.0

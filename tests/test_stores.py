@@ -457,6 +457,26 @@ def test_more_than_the_disk_holds_is_refused_with_the_size(
     assert not os.listdir()
 
 
+def test_what_the_disk_must_hold_is_in_blocks_and_with_receipts(
+    x: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(x)
+    files = [f for f in Path("K.zarr").rglob("*") if f.is_file()]
+    tiles = sum(-(-f.stat().st_size // 4096) * 4096 for f in files if "/c/" in f.as_posix())
+    receipts = sum(f.suffix == ".json" and f.name.count(".") == 2 for f in files)
+    assert (tiles, receipts) == (2 * 16 * 4096, 10)  # chunks of 2 KiB, and the upper triangle is computed
+    needed = tiles + 4096 * receipts
+    shutil.rmtree("K.zarr")
+    for left in (needed - 1, needed):
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda _, left=left: shutil._ntuple_diskusage(left, 0, left)
+        )  # type: ignore[attr-defined]
+        if left < needed:
+            with pytest.raises(StoreError, match=r"K.zarr would take .* GiB left"):
+                make(x)
+    assert make(x).nngp.shape == made.nngp.shape
+
+
 def test_a_folder_that_cannot_be_written(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may write anywhere, so what the system would say to another user is said for it."""
     Path("locked").mkdir()

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.cli.outputs import refuse_existing
+from tpnum.cli.outputs import real, refuse_existing
 from tpnum.cli.tables import read_table
 from tpnum.errors import InputError, StoreError
 from tpnum.predict.calibration import probabilities
 from tpnum.predict.columns import Column, Table, encode
-from tpnum.predict.files import read, restored
+from tpnum.predict.files import read, restored, whole_file
 from tpnum.predict.gaussian import Prediction
 from tpnum.predict.models import Regression
 
@@ -49,10 +49,8 @@ def run(args: argparse.Namespace) -> None:
     if not args.out:
         sys.stdout.write(text.getvalue())
         return
-    try:
-        Path(args.out).write_text(text.getvalue(), encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{args.out} cannot be written: {error.strerror}") from error
+    with whole_file(real(Path(args.out))) as stream:
+        stream.write(text.getvalue().encode())
     print(f"{args.out}: {len(rows)} rows")
 
 

@@ -80,7 +80,9 @@ def _one_line(error: Exception, args: argparse.Namespace) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     elif isinstance(error, TpnumError):
         text = str(error).replace("resume=True with verify=True", "--resume --verify")
-        text = text.replace("resume=True", "--resume").replace("remove it first", "give --force")
+        text = text.replace("resume=True", "--resume")
+        if not getattr(args, "shard", None):  # shards are never forced
+            text = text.replace("remove it first", "give --force")
     elif isinstance(error, MemoryError):
         text = f"not enough memory ({error})" if str(error) else "not enough memory"
     else:

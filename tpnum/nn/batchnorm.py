@@ -90,8 +90,9 @@ class BatchNorm(Layer):
             )
         if 0 in places and not to.batch:
             raise to.error(
-                "it normalises over a batch and is given none; call tpnum.kernel(.., batch_size=B), or name "
-                "the axis of the array that is the batch, axis=1 of (batches, B, channels)"
+                "it normalises over a batch and is given none; give batch_size=B, which tpnum.kernel and "
+                "tpnum.operator take, or name the axis of the array that is the batch, axis=1 of "
+                "(batches, B, channels)"
             )
         named = {0: to.batch, **{k: (axis,) for k, axis in enumerate(x.axes, 1)}}
         axes = [axis for place in places for axis in named[place]]

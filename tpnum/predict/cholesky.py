@@ -34,22 +34,30 @@ class Cholesky:
     jitter: float = 0.0
 
     @classmethod
-    def init(cls, a: np.ndarray, added: float | np.ndarray = 0.0, name: str = "k") -> Cholesky:
+    def init(
+        cls,
+        a: np.ndarray,
+        added: float | np.ndarray = 0.0,
+        name: str = "k",
+        before: np.ndarray | None = None,
+    ) -> Cholesky:
         """Factor ``a + diag(added)`` in the memory of ``a`` (symmetric, C order).
 
         A matrix that is singular to rounding gets the smallest jitter of `LADDER` that mends it, with an
-        `AccuracyWarning`.
+        `AccuracyWarning`.  Rounding is that of ``before``, the diagonal of what ``a`` is left of by
+        elimination; its own by default.
 
         Raises
         ------
         InputError : an eigenvalue is negative beyond rounding.
         """
         diagonal = a.diagonal() + added
-        scale = float(diagonal.mean()) or 1.0
+        sizes = diagonal if before is None else before + added
+        scale = float(sizes.mean()) or 1.0
         for relative in (0.0, *LADDER[a.dtype]):
             jitter = relative * scale
             np.fill_diagonal(a, diagonal + jitter)
-            if _factored(a, diagonal + jitter):
+            if _factored(a, sizes + jitter):
                 if jitter:
                     warnings.warn(
                         f"{name} is singular to rounding: {jitter:.3g} was added to its diagonal "
@@ -103,9 +111,9 @@ class Cholesky:
         beside = self.half(across.T).T
         lower[n:, :n] = beside
         corner = np.ascontiguousarray(a + self.jitter * np.eye(m) - beside @ beside.T, self.lower.dtype)
-        inner = Cholesky.init(corner, added)
+        inner = Cholesky.init(corner, added, before=a.diagonal())
         lower[n:, n:] = inner.lower
-        return Cholesky(lower, max(self.jitter, inner.jitter))
+        return Cholesky(lower, self.jitter + inner.jitter)
 
     def _triangular(self, b: np.ndarray, transposed: bool) -> np.ndarray:
         (trtrs,) = get_lapack_funcs(("trtrs",), (self.lower, b))
@@ -113,8 +121,11 @@ class Cholesky:
         return made
 
 
-def _factored(a: np.ndarray, diagonal: np.ndarray) -> bool:
-    """Whether ``a`` now holds its factor; if not, its lower triangle is what it was (but the diagonal)."""
+def _factored(a: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether ``a`` now holds its factor; if not, its lower triangle is what it was (but the diagonal).
+
+    Pivots are held against the rounding of ``sizes``.
+    """
     potrf: Any = get_lapack_funcs(("potrf",), (a,))[0]
     made, fault = potrf(a.T, lower=False, clean=False, overwrite_a=True)
     if made.ctypes.data != a.ctypes.data:  # LAPACK worked in a copy
@@ -122,7 +133,7 @@ def _factored(a: np.ndarray, diagonal: np.ndarray) -> bool:
     # a pivot of rounding's size is no number; a failure leaves the last ones undone
     pivots = a.diagonal().astype(np.float64) ** 2
     rounding = ROUNDING * np.finfo(a.dtype).eps
-    if fault == 0 and (pivots > rounding * diagonal).all():
+    if fault == 0 and (pivots > rounding * sizes).all():
         return True
     _mirrored(a.T)  # above the diagonal all is as it was
     return False

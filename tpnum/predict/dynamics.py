@@ -19,12 +19,14 @@ from scipy.linalg import eigh
 from tpnum.arguments import finite_array
 from tpnum.errors import InputError
 from tpnum.predict import arguments
-from tpnum.predict.filters import Filter, refuse_unstable
+from tpnum.predict.filters import Filter, Flow, refuse_unstable
 from tpnum.predict.gaussian import Prediction
 from tpnum.predict.kept import Kept
 
 RANK = 8.0
 """Eigenvalues of fewer units of rounding, times the examples, of the largest are zero."""
+UNSEEN = 1e-12
+"""The squared length of an example's part in what is never learned, from which on it is no rounding."""
 
 
 class Loss(NamedTuple):
@@ -136,6 +138,43 @@ class Dynamics(Kept):
         half = pull @ self.inner
         variance = np.maximum(np.einsum("ij,ij->i", half, pull), 0.0)
         return Prediction(mean, variance, half @ pull.T if cov else None)
+
+    def leave_one_out(self, time: Any) -> np.ndarray:
+        """The mean at every example of an ensemble trained by flow on all others: (N,) or (N, outputs).
+
+        Exact, and as cheap as predictions: a flow is a sum of ridges (`Flow.ridges`), whose means are known,
+        y - w / B_ii with B = (Theta + s)^-1 and w = B y.
+        """
+        if not isinstance(self.filter, Flow):
+            raise InputError(
+                "leave_one_out: it is known for gradient flow alone; descent by small steps is the flow of "
+                "t = lr * steps"
+            )
+        t = self.filter.time(time)
+        if len(self.y) < 2:
+            raise InputError("y: leaving one out needs at least two examples")
+        if not t:
+            return np.zeros_like(self.y)
+        if t == math.inf:
+            return self._at_the_end()
+        made = np.zeros_like(self.y)
+        for noise, weight in zip(*self.filter.ridges(t), strict=True):
+            made += (weight * self._left_out(1.0 / (self.values + noise))).real
+        return made
+
+    def _at_the_end(self) -> np.ndarray:
+        """The limit of little noise: what is never learned decides where an example has a part in it."""
+        unseen = (self.values == 0).astype(np.float64)
+        part = self.vectors**2 @ unseen > UNSEEN
+        made = self._left_out(self.filters(math.inf)[0])
+        made[part] = self._left_out(unseen)[part]
+        return made
+
+    def _left_out(self, inverse: np.ndarray) -> np.ndarray:
+        """y - w / B_ii, B of the eigenvalues ``inverse``."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = 1.0 / (self.vectors**2 @ inverse)
+            return self.y - _rows(share, self.vectors @ _rows(inverse, self.vectors.T @ self.y))
 
     def loss(self, time: Any) -> Loss:
         """The training loss at a time, without predictions: O(N) after the decomposition."""

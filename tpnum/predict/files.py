@@ -7,12 +7,13 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from tpnum.arguments import shown
+from tpnum.arguments import choice, shown
 from tpnum.errors import StoreError, TpnumError
 from tpnum.predict.cholesky import Cholesky
 from tpnum.predict.dynamics import Dynamics
@@ -22,6 +23,7 @@ from tpnum.predict.iterative import Iterative
 from tpnum.predict.models import Ensemble, Regression
 from tpnum.predict.nearby import preconditioner
 from tpnum.predict.source import Source
+from tpnum.tiles.arguments import KINDS
 
 FORMAT = "tpnum.predict"
 VERSION = 1
@@ -76,40 +78,82 @@ def content(model: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def restored(path: Any, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> State:
     """The model of its `content`."""
     try:
-        kind = about["kind"]
-        source = Source.read_json(about["source"]) if "source" in about else None
-        if kind in ("Ensemble", "Dynamics"):
-            given = dict(about["filter"])
-            made = FILTERS[given.pop("name")](**given)
-            dynamics = Dynamics(made, arrays["y"], arrays["values"], arrays["vectors"], arrays.get("inner"))
-            return dynamics if source is None else Ensemble(source, arrays["x"], dynamics)
-        noise = arrays["noise"] if arrays["noise"].ndim else float(arrays["noise"])
-        if kind == "Iterative" and source is not None:
-            return Iterative(
-                source, about["get"], arrays["x"], arrays["y"], noise, preconditioner(arrays["low"], noise),
-                about["rank"], about["rtol"], np.dtype(about["dtype"]), arrays["weights"],
-                about["steps"], about["residual"],
-            )  # fmt: skip
-        factor = Cholesky(np.ascontiguousarray(arrays["lower"]), about["jitter"])
-        state = Posterior(factor, arrays["y"], noise, arrays["weights"])
-        return state if source is None else Regression(source, about["get"], arrays["x"], state)
+        if len({len(array) for array in arrays.values() if array.ndim}) != 1:
+            raise ValueError("its arrays are not of one number of examples")
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("its arrays hold NaN or infinity")
+        if about["kind"] not in MAKERS:
+            raise ValueError(f"{shown(about['kind'])} is no kind of model that this tpnum knows")
+        return MAKERS[about["kind"]](about, arrays)
     except TpnumError:
         raise
-    except Exception as problem:
+    except KeyError as problem:
         raise StoreError(f"{path} is not a model that can be used: it lacks {problem}") from problem
+    except Exception as problem:
+        raise StoreError(f"{path} is not a model that can be used: {problem}") from problem
+
+
+def _posterior(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Posterior:
+    factor = Cholesky(np.ascontiguousarray(arrays["lower"]), about["jitter"])
+    return Posterior(factor, arrays["y"], _noise(arrays), arrays["weights"])
+
+
+def _regression(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Regression:
+    get = choice(about["get"], "get", KINDS)
+    return Regression(Source.read_json(about["source"]), get, arrays["x"], _posterior(about, arrays))
+
+
+def _dynamics(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Dynamics:
+    given = dict(about["filter"])
+    made = FILTERS[given.pop("name")](**given)
+    return Dynamics(made, arrays["y"], arrays["values"], arrays["vectors"], arrays.get("inner"))
+
+
+def _ensemble(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Ensemble:
+    return Ensemble(Source.read_json(about["source"]), arrays["x"], _dynamics(about, arrays))
+
+
+def _iterative(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Iterative:
+    noise = _noise(arrays)
+    return Iterative(
+        Source.read_json(about["source"]), choice(about["get"], "get", KINDS), arrays["x"], arrays["y"],
+        noise, preconditioner(arrays["low"], noise), about["rank"], about["rtol"], np.dtype(about["dtype"]),
+        arrays["weights"], about["steps"], about["residual"],
+    )  # fmt: skip
+
+
+def _noise(arrays: dict[str, np.ndarray]) -> float | np.ndarray:
+    noise = arrays["noise"]
+    return noise if noise.ndim else float(noise)
+
+
+MAKERS: dict[str, Callable[[dict[str, Any], dict[str, np.ndarray]], State]] = {
+    "Posterior": _posterior,
+    "Regression": _regression,
+    "Dynamics": _dynamics,
+    "Ensemble": _ensemble,
+    "Iterative": _iterative,
+}
+"""A model from what `content` gives, by its kind."""
 
 
 def write(path: Any, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Write a JSON object and arrays under a temporary name, then give them theirs."""
-    target = _path(path)
+    """Write a JSON object and arrays, whole or not at all."""
     text = json.dumps({"format": FORMAT, "version": VERSION, **about}, allow_nan=False)
+    with whole_file(_path(path)) as stream:
+        np.savez(stream, about=np.array(text), **arrays)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def whole_file(target: Path) -> Iterator[BinaryIO]:
+    """A stream into a file of another name, which takes its own when the block ends well."""
     try:
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
         raise StoreError(f"{target} cannot be written: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            np.savez(stream, about=np.array(text), **arrays)  # type: ignore[arg-type]
+            yield stream
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, target)
     except OSError as error:
@@ -123,7 +167,7 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The JSON object and the arrays of a file."""
     source = _path(path)
     try:
-        with np.load(source, allow_pickle=False) as stored:
+        with open(source, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         about = json.loads(str(arrays.pop("about")))
     except OSError as error:

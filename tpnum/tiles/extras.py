@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tpnum.arguments import number, real_array
+from tpnum.arguments import number, real_array, shown
 from tpnum.errors import InputError
 from tpnum.nn.base import Layer
 from tpnum.nn.emitter import COUNTED
@@ -55,7 +55,12 @@ def constant_of(mask_constant: Any) -> float:
     """The number that marks padding, which may be NaN or infinite."""
     if isinstance(mask_constant, (float, np.floating)) and not np.isfinite(mask_constant):
         return float(mask_constant)
-    return number(mask_constant, "mask_constant")
+    try:
+        return number(mask_constant, "mask_constant")
+    except InputError:
+        raise InputError(
+            f"mask_constant is {shown(mask_constant)}: it must be a real number (NaN and infinity are)"
+        ) from None
 
 
 def _unpadded(x: Any, name: str, constant: float) -> tuple[np.ndarray, np.ndarray]:

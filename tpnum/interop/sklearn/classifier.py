@@ -78,27 +78,25 @@ class TPClassifier(HasNet, ClassifierMixin, BaseEstimator):
         if self.method == "laplace":
             if self.time is not None:
                 raise InputError("time: it belongs to method='regression'; leave it out")
+            if self.kernel == "precomputed":
+                raise InputError(
+                    "method='laplace' needs the variance of new rows, which a precomputed kernel lacks; give "
+                    "a net, or method='regression'"
+                )
             self._x, self._net = self._shaped(X), network(self.net)
             self.time_ = None
-            k = X if self.kernel == "precomputed" else self._kernel(self._x, None)
-            self.model_ = Laplace.init(k, labels, len(self.classes_))
+            self.model_ = Laplace.init(self._kernel(self._x, None), labels, len(self.classes_))
             return self
         onehot = np.eye(len(self.classes_))[labels] - 1.0 / len(self.classes_)
         self.model_ = learn(self, X, onehot)
-        self.temperature_ = temperature(self._left_out(onehot), labels)
+        self.temperature_ = temperature(self._left_out(), labels)
         return self
 
-    def _left_out(self, onehot: np.ndarray) -> np.ndarray:
+    def _left_out(self) -> np.ndarray:
         """The score of every example when it is left out."""
-        if not isinstance(self.model_, Ensemble):
-            return self.model_.leave_one_out().mean
-        # a linear smoother f = H y: (f - H_ii y) / (1 - H_ii), exact where H is of a ridge
-        state = self.model_.state
-        _, left = state.filters(self.time_)
-        residual = onehot - state.train(self.time_).mean
-        share = np.einsum("ij,j,ij->i", state.vectors, left, state.vectors)
-        floor = 1e-10
-        return np.asarray(onehot - residual / np.maximum(share, floor)[:, None])
+        if isinstance(self.model_, Ensemble):
+            return self.model_.leave_one_out(self.time_)
+        return self.model_.leave_one_out().mean
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores (rows, classes); for two classes their difference (rows,), positive for the second."""
@@ -132,10 +130,6 @@ class TPClassifier(HasNet, ClassifierMixin, BaseEstimator):
     def _against(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """The kernel of rows with those learned from, and its diagonal."""
         X = validate_data(self, X, reset=False, dtype=np.float64)
-        if self.kernel == "precomputed":
-            raise InputError(
-                "method='laplace' needs the variance of new rows, which a precomputed kernel lacks"
-            )
         x = self._shaped(X)
         return self._kernel(x, self._x), self._kernel(x, None, diag=True)
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 
-from tpnum import nn
 from tpnum.arguments import choice
 from tpnum.errors import InputError
 from tpnum.interop.sklearn.networks import PREFIX, HasNet, network
@@ -76,12 +75,6 @@ class TPKernel(HasNet, Kernel):
 
     def _fixed(self) -> bool:
         return isinstance(self.deviation_bounds, str) and self.deviation_bounds == "fixed"
-
-    def _set_net(self, inside: dict[str, Any]) -> None:
-        if self.net is None or not isinstance(self.net, nn.Layer):
-            super()._set_net(inside)
-        else:
-            self.net = with_deviations(self.net, inside)
 
     def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> Any:
         """K(X, Y), and with ``eval_gradient`` its gradient by theta (N, N, len(theta))."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tpnum import predict
-from tpnum.arguments import choice, number
+from tpnum.arguments import choice
 from tpnum.errors import InputError
 from tpnum.interop.sklearn.networks import network
 
@@ -28,9 +28,9 @@ def learn(estimator: Any, x: np.ndarray, y: np.ndarray) -> State:
     shaped = estimator._shaped(x)
     if estimator.time is None:
         return predict.posterior(net, shaped, y, get=kernel, noise=estimator.noise, n_jobs=jobs)
-    endless = isinstance(estimator.time, float) and estimator.time == np.inf
-    estimator.time_ = np.inf if endless else number(estimator.time, "time", low=0.0)
-    return predict.gradient_flow(net, shaped, y, lr=1.0 / len(x), n_jobs=jobs)
+    flow = predict.Flow(1.0 / len(x))
+    estimator.time_ = flow.time(estimator.time, "time")
+    return predict.gradient_flow(net, shaped, y, lr=flow.rate, n_jobs=jobs)
 
 
 def square_of(x: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 
 from tpnum import nn
 from tpnum.arguments import shown, whole
-from tpnum.errors import InputError
+from tpnum.errors import InputError, SpecError
 from tpnum.nn.deviations import deviations, paths_of, with_deviations
 
 WIDTH = 512
@@ -57,7 +57,12 @@ class MLP(BaseEstimator):
             named = {op.lower(): op for op in nn.ops()}
             op = named.get(self.activation.lower().replace("_", ""), named.get(self.activation.lower()))
             if op is not None:
-                return nn.from_spec({"op": op})
+                try:
+                    return nn.from_spec({"op": op})
+                except SpecError as error:
+                    raise InputError(
+                        f"activation is {shown(self.activation)}, and {error}; give a layer"
+                    ) from None
         raise InputError(
             f"activation is {shown(self.activation)}: it must be the name of a layer of tpnum.nn or a layer"
         )
@@ -73,6 +78,10 @@ def network(net: Any) -> nn.Layer:
     if not isinstance(made, nn.Layer):
         raise InputError(f"net is {shown(net)}: it must be a net of tpnum.nn, its JSON form or an MLP")
     return made
+
+
+SHAPE = ("depth", "activation", "last_W_std")
+"""Parameters that only an `MLP` has."""
 
 
 class HasNet:
@@ -102,10 +111,17 @@ class HasNet:
     def _set_net(self, inside: dict[str, Any]) -> None:
         if self.net is None:
             self.net = MLP()
-        if isinstance(self.net, nn.Layer):
-            self.net = with_deviations(self.net, inside)
-        else:
+        if isinstance(self.net, MLP):
             self.net.set_params(**inside)
+            return
+        net = network(self.net)
+        for name in inside:
+            if name in SHAPE:
+                raise InputError(
+                    f"{PREFIX}{name}: {name} is of an MLP, and net is {shown(net)}; give net=MLP(..), or "
+                    "choose among nets, as in the grid {'net': [net_1, net_2]}"
+                )
+        self.net = with_deviations(net, inside)
 
     def _shaped(self, x: np.ndarray) -> np.ndarray:
         """Flat rows in the shape of examples."""

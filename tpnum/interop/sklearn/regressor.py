@@ -25,7 +25,8 @@ class TPRegressor(HasNet, RegressorMixin, BaseEstimator):
     noise : the variance of the noise, of targets that are normalised if ``normalize_y``; "fit" for that of
         largest marginal likelihood.
     time : None, or how long to train by gradient flow on 1/(2 N) sum |f - y|^2 (early stopping; inf for the
-        end): predictions are then of the ensemble of nets so trained, and noise is not used.
+        end): predictions are then of the ensemble of nets so trained (start by the NNGP, training by the
+        NTK), whatever ``kernel`` and ``noise`` are.
     normalize_y : subtract the mean of y and divide by its standard deviation.
     input_shape : the shape of an example, for images and sequences given as flat rows.
     n_jobs : threads.

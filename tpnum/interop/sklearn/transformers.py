@@ -14,10 +14,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tpnum.arguments import choice, whole
 from tpnum.interop.sklearn.networks import HasNet, network
+from tpnum.predict import Cholesky
 from tpnum.tiles.arguments import KINDS
 from tpnum.tiles.driver import kernel as kernel_of
 from tpnum.tiles.factor import factor
 from tpnum.tiles.features import random_features
+
+NOISE = 1e-6
+"""Of its size, by which a kernel's diagonal may be more than that of an example and its copy by rounding."""
 
 
 class _Features(HasNet, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -94,6 +98,9 @@ class TPRandomFeatures(_Features):
 class TPNystroem(_Features):
     """Nystrom's features of a net's kernel, at the rows where most is left to explain (`tpnum.factor`).
 
+    Rows are met as new ones, those of ``fit`` too.  The noise that `tpnum.nn.Dropout` gives every example
+    for itself is no feature of any: it adds to the penalty of the linear model behind.
+
     Parameters
     ----------
     net, kernel, input_shape : as in `TPRandomFeatures`.
@@ -125,8 +132,17 @@ class TPNystroem(_Features):
         self._net = network(self.net)
         made = factor(self._net, X, count, get=self.kernel, n_jobs=self.n_jobs)
         self.component_indices_, self.components_ = made.pivots, X[made.pivots]
-        self._root = made.columns[made.pivots]
+        self._root = self._shared(made.columns[made.pivots])
         self.error_ = made.error / made.trace if made.trace else 0.0
+
+    def _shared(self, root: np.ndarray) -> np.ndarray:
+        """The factor of the components' kernel, from that of a kernel with noise of each for itself."""
+        chosen = self.components_
+        k = kernel_of(self._net, chosen, chosen.copy(), get=self.kernel, n_jobs=self.n_jobs)
+        own = np.einsum("ij,ij->i", root, root) - k.diagonal()
+        if (own <= NOISE * k.diagonal()).all():
+            return root
+        return np.tril(Cholesky.init(k).lower)
 
     def _map(self, X: np.ndarray) -> np.ndarray:
         from scipy.linalg import solve_triangular

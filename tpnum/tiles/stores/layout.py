@@ -14,6 +14,8 @@ from tpnum.tiles.grid import Tile
 
 BYTES = 32 << 20
 """Bytes of a tile of all kinds together."""
+BLOCK = 1 << 12
+"""Bytes of a disk's block."""
 TALL = 1 << 14
 """Rows of the tallest tile."""
 MANY = 8
@@ -88,6 +90,11 @@ class Layout:
         rows, cols = self.grid
         stored = len(self.tiles) if self.symmetric == HALF else rows * cols
         return stored * self.chunk_bytes * len(self.kinds)
+
+    def space(self) -> int:
+        """Bytes on disk: files take whole blocks, and every tile has a receipt."""
+        chunks = self.bytes() // self.chunk_bytes
+        return -(-self.chunk_bytes // BLOCK) * BLOCK * chunks + BLOCK * len(self.tiles)
 
     def document(self) -> dict[str, Any]:
         """In JSON's types."""

@@ -72,7 +72,7 @@ def write(
         layout = layouts.cut(job.names, job.shape(), job.dtype, job.pairs(), tile, sides, job.batch or 1)
     facts = provenance(job, layout)
     if known is None:
-        _room(target, layout, layout.bytes())
+        _room(target, layout.space())
         if job.beside.wrt:
             job.compute(Tile(slice(0, 1), slice(0, 1), False))  # or it is refused
     else:
@@ -99,7 +99,8 @@ def write(
                 sweep(target.path)
         tiles = _due(target, layout, records, verify, shard)
         if tiles:
-            _room(target, layout, len(tiles) / len(layout.tiles) * layout.bytes(), tiles)
+            if target.path is None or target.path.suffix != ".npy":  # whose space is reserved
+                _room(target, len(tiles) / len(layout.tiles) * layout.space())
             _compute(job, target, layout, tiles, runner, progress, stop, shard)
         if not records.missing():
             with _named(target):
@@ -277,12 +278,10 @@ def _writable(target: Target) -> None:
             raise StoreError(f"{target.name}: the directory {folder} cannot be written; choose another out")
 
 
-def _room(target: Target, layout: Layout, needed: float, tiles: list[Tile] | None = None) -> None:
+def _room(target: Target, needed: float) -> None:
     """Refuse what the disk does not hold, before it is begun."""
     if target.path is None:
         return
-    if tiles is not None and target.path.suffix == ".npy":
-        return  # its space is reserved
     free = shutil.disk_usage(target.path.parent).free
     if needed > free:
         raise StoreError(
