@@ -11,7 +11,7 @@ No arc-cosine, no division and no cancellation at rho = +-1, and LLVM turns them
 
 Where both are wanted in float64, one polynomial does: with sine = sin(theta) and cosine = 1 - y
 
-    theta / pi = sine (1/pi + y Q(y)),        (sin theta - theta cos theta) / pi = sine y (1/pi - cosine Q(y)),
+    theta / pi = sine (1/pi + y Q(y)),    (sin theta - theta cos theta) / pi = sine y (1/pi - cosine Q(y)),
 
 Q = (theta / sin theta - 1) / (pi y), and nothing cancels at y = 0 either.  Minimax under the weight
 sine + 0.05: sup |sine dQ| = 3e-17.
