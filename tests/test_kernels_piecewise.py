@@ -202,7 +202,10 @@ def cosines(e):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bias", [0.0, 0.01, 1.0])
 def test_relu_layers_keep_their_digits(bias, dtype):
-    """Ten layers, all pairs of norms, co-correlations from 1e-30: K, T and 1 - rho to a few eps."""
+    """Ten layers, all pairs of norms, co-correlations from 1e-30: K, T and 1 - rho to a few eps.
+
+    Without a tangent kernel 1 - rho is computed by another polynomial.
+    """
     eps, depth = np.finfo(dtype).eps, 10
     net = Net(0, 1, 2.0, bias, Q)
     for _ in range(depth):
@@ -222,7 +225,7 @@ def test_relu_layers_keep_their_digits(bias, dtype):
                 else:
                     piecewise.relu_layer(e, t, signed)
                     piecewise.relu_layer(only, EMPTY[dtype], signed)
-            assert np.array_equal(e, only) and (e >= 0).all()
+            assert (e >= 0).all() and (only >= 0).all()
             root = np.sqrt(np.array([[float(v) for v in net.q[depth]]], dtype=np.float64)).astype(dtype)
             k, tangent = np.empty_like(e), t.copy()
             piecewise.covariance(e, root, root, 0, i, 0, k)
@@ -232,7 +235,8 @@ def test_relu_layers_keep_their_digits(bias, dtype):
                 assert abs(float(k[j]) / float(kernel) - 1) < 6 * eps
                 assert abs(float(tangent[j]) / float(ntk) - 1) < 16 * eps
                 size = mp.sqrt(1 - rho) if bias else 1 - rho
-                assert abs(mp.mpf(float(e[j])) - (1 - rho)) <= 12 * eps * size
+                for made in (e, only):
+                    assert abs(mp.mpf(float(made[j])) - (1 - rho)) <= 12 * eps * size
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from tpnum.kernels._jit import full_width, fused, kernel, template
-from tpnum.kernels._poly import angle, segment
+from tpnum.kernels._poly import angle_and_segment, segment
 from tpnum.kernels._views import (
     get,
     get_first,
@@ -232,9 +232,8 @@ def relu(work, a, t, cells, params, row_at, col_at, alpha, flag, fixed):
                     rho = one - y
                     left = y > one
                     y = two - y if left else y
-                    s = math.sqrt(y)
-                    f = s * angle(y)
-                    gap = (one if left else y) - s * y * segment(y)
+                    f, h = angle_and_segment(y)
+                    gap = (one if left else y) - h
                     u = get_read(fixed, k) * r
                     g = z_i - square * u
                     put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
@@ -251,9 +250,8 @@ def relu(work, a, t, cells, params, row_at, col_at, alpha, flag, fixed):
                     y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), two)
                     left = y > one
                     y = two - y if left else y
-                    s = math.sqrt(y)
-                    f = s * angle(y)
-                    gap = (one if left else y) - s * y * segment(y)
+                    f, h = angle_and_segment(y)
+                    gap = (one if left else y) - h
                     u = get_read(fixed, k) * r
                     g = z_i - square * u
                     put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))
@@ -268,9 +266,8 @@ def relu(work, a, t, cells, params, row_at, col_at, alpha, flag, fixed):
                     g = r_i - r
                     d = get_first(work, p + k) + get_read(fixed, v + k) - g * g
                     y = min(max(d * (w_i * get_read(cp, c + v + k)), zero), one)
-                    s = math.sqrt(y)
-                    f = s * angle(y)
-                    gap = y - s * y * segment(y)
+                    f, h = angle_and_segment(y)
+                    gap = y - h
                     u = get_read(fixed, k) * r
                     g = z_i - square * u
                     put_first(work, p + k, g * g + u * (turn_i * gap + keep_i))

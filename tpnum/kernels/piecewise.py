@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tpnum.kernels._jit import full_width, fused, kernel
-from tpnum.kernels._poly import angle, angle_coefficients, segment
+from tpnum.kernels._poly import angle, angle_and_segment, angle_coefficients, segment
 from tpnum.kernels._strip import in_place
 
 MAX_POWER = 8
@@ -45,10 +45,9 @@ def _abrelu(one: Any, y: Any, s: Any, w1: Any, w2: Any) -> Any:
 
     rho' = w1 rho + w2 (|rho| + 2h) and w1 + w2 sign(rho) (1 - 2g).
     """
-    r = math.sqrt(y)
     two = one + one
-    h = two * (r * y * segment(y))
-    g = two * (r * angle(y))
+    g, h = angle_and_segment(y)
+    g, h = two * g, two * h
     bent = y - h
     up = w1 * (two - y) + w2 * bent
     down = w1 * y + w2 * (two - bent)
@@ -239,9 +238,8 @@ def relu_layer(e: np.ndarray, t: np.ndarray, signed: bool) -> None:
         for k in range(e.size):
             y = abs(e[k])
             right = math.copysign(one, e[k]) > 0
-            r = math.sqrt(y)
-            g = r * angle(y)
-            gap = (y if right else one) - r * y * segment(y)
+            g, h = angle_and_segment(y)
+            gap = (y if right else one) - h
             e[k] = gap
             t[k] = t[k] * (one - g if right else g) + (one - gap)
     elif signed:
@@ -251,9 +249,8 @@ def relu_layer(e: np.ndarray, t: np.ndarray, signed: bool) -> None:
     elif t.size > 0:
         for k in range(e.size):
             y = e[k]
-            r = math.sqrt(y)
-            g = r * angle(y)
-            gap = y - r * y * segment(y)
+            g, h = angle_and_segment(y)
+            gap = y - h
             e[k] = gap
             t[k] = t[k] * (one - g) + (one - gap)
     else:
@@ -280,12 +277,11 @@ def relu_bias_layer(
         for k in range(e.size):
             y = abs(e[k])
             right = math.copysign(one, e[k]) > 0
-            r = math.sqrt(y)
-            g = r * angle(y)
+            g, h = angle_and_segment(y)
             w = a_i * a[k]
             da = a_i - a[k]
             db = b_i - b[k]
-            gap = w * ((y if right else one) - r * y * segment(y)) + half * (da * da + db * db)
+            gap = w * ((y if right else one) - h) + half * (da * da + db * db)
             e[k] = gap
             t[k] = (w * t[k]) * (one - g if right else g) + (one - gap)
     elif signed:
@@ -298,12 +294,11 @@ def relu_bias_layer(
     elif t.size > 0:
         for k in range(e.size):
             y = e[k]
-            r = math.sqrt(y)
-            g = r * angle(y)
+            g, h = angle_and_segment(y)
             w = a_i * a[k]
             da = a_i - a[k]
             db = b_i - b[k]
-            gap = w * (y - r * y * segment(y)) + half * (da * da + db * db)
+            gap = w * (y - h) + half * (da * da + db * db)
             e[k] = gap
             t[k] = (w * t[k]) * (one - g) + (one - gap)
     else:
