@@ -13,11 +13,13 @@ from tpnum import nn
 from tpnum.ensemble import tile
 from tpnum.ensemble.atoms import Tables
 from tpnum.ensemble.draws import Draws
+from tpnum.ensemble.expansion import DEGREES
 from tpnum.ensemble.given import Given
 from tpnum.ensemble.mixed import Mixed, Operand, moments
 from tpnum.ensemble.normals import Component, Group, Normal, Part, Products
 from tpnum.ensemble.tile import Ensemble
 from tpnum.errors import AccuracyWarning, InputError, LimitError
+from tpnum.kernels.hermite_sums import hermite_sums
 
 BOTH = ("nngp", "ntk")
 EXACT = {
@@ -275,3 +277,17 @@ def test_what_was_one_family_is_given_whole_or_by_its_lines() -> None:
     first, second = (tp.simulate(plain, 10, data=given) for given in ({"u": x}, lines))
     name = plain.outputs[0][1]
     np.testing.assert_array_equal(first[name], second[name])
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_sums_over_hermite_coefficients_are_those_of_all_degrees(d: int) -> None:
+    rng = np.random.default_rng(d)
+    layout, degree, n, m = DEGREES.layout(d), DEGREES.of(d), 3, 67
+    a, b = rng.standard_normal((n, len(layout))), rng.standard_normal((len(layout), m))
+    rho = rng.uniform(-1.0, 1.0, (d, n, m))
+    terms = a[:, :, None] * b * np.prod(rho[:, :, None] ** layout.T[:, None, :, None], axis=0)
+    total, top = np.empty((n, m)), np.empty((n, m))
+    hermite_sums(a, b, rho, degree, total, top)
+    np.testing.assert_allclose(total, terms.sum(axis=1), rtol=0, atol=1e-12)
+    late = layout.sum(axis=1) >= degree - 2
+    np.testing.assert_allclose(top, terms[:, late].sum(axis=1), rtol=0, atol=1e-12)

@@ -118,7 +118,7 @@ class Table:
         self._table = np.ones((1, 1))
         self._places: dict[int, tuple[np.ndarray, Atom]] = {}
         count = len(DEGREES.layout(len(group.components)))
-        self._coefs = np.zeros((0, count))
+        self._coefs = np.zeros((count, 0))
         self._left = np.zeros((3, 0))  # roots of E f^2, of what is left of it and of the last degrees' part
         self._deviations = np.zeros((len(group.components), 0))
         self._rules: dict[tuple[Function | None, ...], tuple[int, float]] = {}
@@ -160,7 +160,7 @@ class Table:
         found = coefs * coefs
         left = np.maximum(second - found.sum(axis=1), 0.0)
         last = found[:, DEGREES.last(len(self._members))].sum(axis=1)
-        self._coefs = np.concatenate([self._coefs, coefs])
+        self._coefs = np.concatenate([self._coefs, coefs.T], axis=1)
         self._left = np.concatenate([self._left, np.sqrt([second, left, last])], axis=1)
         scale = deviations[:, :, None] * self._deviations[:, None, :]
         rho = np.clip(np.divide(covs, scale, out=np.zeros_like(covs), where=scale > 0.0), -1.0, 1.0)
