@@ -23,6 +23,7 @@ from tpnum.jets import slopes_of
 from tpnum.law import graph
 from tpnum.law.moving import Moving
 from tpnum.law.sources import sources
+from tpnum.law.stencils import Stencils
 from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.program.lines import Axes
+
+
+LINES = "lines"
+"""The dimension of the parameters."""
 
 
 class ProfileTangents:
@@ -42,6 +47,7 @@ class ProfileTangents:
         self.values, self.count, self.norms = values, count, norms or {}
         self.moving = Moving(inputs=bool(norms))
         self._memo: dict[graph.Key, Tangent] = {}
+        self._stencils = Stencils()
 
     def __call__(self, node: graph.Profile) -> Tangent:
         """(parameters, N, *node.axes), dimensions of length one where nothing changes."""
@@ -142,19 +148,16 @@ class ProfileTangents:
 
     @_compute.register
     def _(self, node: graph.Reduced) -> Tangent:
-        names = [("", 0), ("", 1), *((name, 2) for name, _ in node.axes)]
+        pair = self._stencils(node.pair)
+        names = [LINES, ("", 0), ("", 1), *((name, 2) for name, _ in node.axes)]
         found = []
-        for at in together(node.pair, self.values.size):
+        for at in together(pair, self.values.size):
             tile = PairTangents(PairValues(self.values, self.values, at, at, same=True), self, self)
-            made = tile(node.pair)
+            made = tile(pair)
             if made is None:
                 return None
-            full = np.broadcast_to(made, (len(made), *tile.values.shape(node.pair)))
-            found += [
-                np.stack(
-                    [np.einsum("ii...->i...", labels.align(one, dims(node.pair), names)) for one in full]
-                )
-            ]
+            full = np.broadcast_to(made, (len(made), *tile.values.shape(pair)))
+            found.append(np.einsum("pii...->pi...", labels.align(full, [LINES, *dims(pair)], names)))
         return np.concatenate(found, axis=1)
 
     @_compute.register
@@ -197,14 +200,12 @@ class PairTangents:
         tied = {name for name, _ in frame.tied}
         own = [("", side), *((n, 2 if n in tied else side) for n, _ in values.axes(node))]
         at = self.values.slices[side]
-        return np.stack([labels.align(one[at] if len(one) > 1 else one, own, dims(frame)) for one in made])
+        return labels.align(made[:, at] if made.shape[1] > 1 else made, [LINES, *own], [LINES, *dims(frame)])
 
     def inner(self, node: graph.Pair, frame: graph.Pair) -> Tangent:
         """A node's derivative aligned to the dimensions of ``frame``."""
         made = self(node)
-        return (
-            None if made is None else np.stack([labels.align(one, dims(node), dims(frame)) for one in made])
-        )
+        return None if made is None else labels.align(made, [LINES, *dims(node)], [LINES, *dims(frame)])
 
     @singledispatchmethod
     def _compute(self, node: graph.Pair) -> Tangent:
@@ -258,6 +259,10 @@ class PairTangents:
         return self._linear(maps.mapped, node, node.operand)
 
     @_compute.register
+    def _(self, node: graph.Stencil) -> Tangent:
+        return self._linear(maps.stencil, node, node.operand)
+
+    @_compute.register
     def _(self, node: graph.Embedded) -> Tangent:
         return self._linear(maps.embedded, node, node.operand)
 
@@ -282,16 +287,25 @@ class PairTangents:
         return plus(total, np.stack([maps.weighed(self.values, node, weights, one) for one in made]))
 
     def _linear(self, rule: Any, node: graph.Pair, operand: graph.Pair) -> Tangent:
-        """What is linear in its operand treats derivatives as it treats values."""
+        """What is linear in its operand treats derivatives as it treats values: all as so many more rows."""
         made = self(operand)
-        return None if made is None else np.stack([rule(_Of(self.values, one), node).k for one in made])
+        if made is None:
+            return None
+        lines, (rows, cols) = len(made), self.values.counts
+        before, behind = (dims(one).index(("", 0)) for one in (operand, node))
+        each = np.moveaxis(made, 0, before)
+        around = each.shape[:before], each.shape[before + 2 :]
+        whole = np.broadcast_to(each, (*around[0], lines, rows, *around[1]))
+        block = rule(_Of((lines * rows, cols), whole.reshape(*around[0], -1, *around[1])), node).k
+        split = block.reshape(*block.shape[:behind], lines, rows, *block.shape[behind + 1 :])
+        return np.moveaxis(split, behind, 0)
 
 
 class _Of:
     """Stands for `PairValues` in a linear rule: the operand's block is given."""
 
-    def __init__(self, values: PairValues, block: np.ndarray):
-        self.counts, self._block = values.counts, Block(block, None)
+    def __init__(self, counts: tuple[int, int], block: np.ndarray):
+        self.counts, self._block = counts, Block(block, None)
 
     def __call__(self, node: graph.Pair) -> Block:
         return self._block

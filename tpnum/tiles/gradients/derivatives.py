@@ -20,6 +20,8 @@ from tpnum.evaluate.plan import Plan, make_plan
 from tpnum.evaluate.returns import EXAMPLES, Apart
 from tpnum.evaluate.tangents import PairTangents, ProfileTangents
 from tpnum.jets import Jet
+from tpnum.law import graph
+from tpnum.law.sources import sources
 from tpnum.law.stencils import Stencils
 from tpnum.law.threads import Stop
 from tpnum.lower.reverse import tape_of
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 
     from tpnum.evaluate.joint import Account
     from tpnum.evaluate.profile import ProfileValues
-    from tpnum.law import graph
 
     Sides = tuple[ProfileTangents, ProfileTangents]
 
@@ -179,17 +180,30 @@ def worker_of(
     That has to fit a ``dtype``.
     """
     general = GeneralDerivatives(plan, kind, sides, dtype)
+    own = _pooled(plan, kind)
     if plan.has_axes or plan.axes != ((), ()):
         try:
-            return _ByCells(CellDerivatives(plan, kind, sides, variances), general, out)
+            return _ByCells(CellDerivatives(plan, kind, sides, variances), general, out, own)
         except Unsupported as why:
-            return _ByGraph(general, out, str(why))
+            return _ByGraph(general, out, str(why), not own)
     try:
         tape = tape_of(plan.entries[kind], *sides, value=True, line=sides[0].count - LINE)
     except Unsupported as why:
         return _ByGraph(general, out, str(why))
     profiles = sides[0].values, sides[1].values
     return _ByTape(Adjoints(tape, profiles, profiles[0] is profiles[1] and plan.mirrored), general, out)
+
+
+def _pooled(plan: Plan, kind: str) -> bool:
+    """Whether K(x, x) is a sum over pairs of positions, of which the profile pass knows no more."""
+    nodes = [node for _, node, _ in plan.diagonals[0][kind]]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, graph.Reduced):
+            return True
+        if isinstance(node, graph.Polynomial):
+            nodes += sources(node)
+    return False
 
 
 class GeneralDerivatives:
@@ -281,8 +295,9 @@ class Tiles:
 class _ByGraph(Tiles):
     """All tiles by the graph's rules."""
 
-    def __init__(self, general: GeneralDerivatives, out: np.ndarray, reason: str):
+    def __init__(self, general: GeneralDerivatives, out: np.ndarray, reason: str, apart: bool = True):
         super().__init__()
+        self.apart = apart
         self.road, self.reason = "forwards" if general.forwards else "backwards", reason
         self.general, self.out = general, out
         self.sink = ArraySink({general.kind: out})
@@ -324,15 +339,17 @@ class _ByTape(_ByGraph):
 class _ByCells(_ByGraph):
     """By cells; what their series do not reach, by the graph's rules."""
 
-    def __init__(self, cells: CellDerivatives, general: GeneralDerivatives, out: np.ndarray):
-        super().__init__(general, out, cells.reason)
-        self.road, self.apart = "adjoints", cells.apart
-        self.cells = cells
+    def __init__(self, cells: CellDerivatives, general: GeneralDerivatives, out: np.ndarray, own: bool):
+        super().__init__(general, out, cells.reason, cells.apart and not own)
+        self.road, self.cells, self.own = "adjoints", cells, cells.apart and own
         cells.stop = self.stop
         self.tiles, self.size = cells.tiles, (cells.height, cells.width)
 
     def tile(self, tile: Tile) -> None:
         blocks, left = self.cells.block(tile)
+        if self.own:
+            both = range(max(tile.rows.start, tile.cols.start), min(tile.rows.stop, tile.cols.stop))
+            left += [Tile(slice(i, i + 1), slice(i, i + 1), False) for i in both]
         for part in left:
             rows, cols = (
                 slice(piece.start - whole.start, piece.stop - whole.start)
