@@ -69,7 +69,7 @@ class CellAdjoints(CellWorker):
         far = [variances.part(profile, self._farthest(profile)) for profile in profiles]
         probe = self._compiled((far[0], far[0] if self.symmetric else far[1]))
         self.apart = alone and not all(found.selection.tables.complete for found in probe)
-        self.lanes = min(self.lanes, lanes(self.work, probe, self.lanes))
+        self.lanes = max(lanes(self.work), min(self.lanes, lanes(self.work, probe, self.lanes)))
         if own and not any(found.selection.wide for found in probe):
             self.lanes = NARROW
 
