@@ -252,7 +252,7 @@ class Rows:
         both = np.broadcast_arrays(*arrays)
         q, *rest = (np.ravel(array) for array in both)
         kept = self._kept.setdefault(fn, Kept())
-        prepared = prepare(fn, q, rest.pop(0) if mean else None, tuple(rest), kept=kept)
+        prepared = prepare(fn, q, rest.pop(0) if mean else None, tuple(rest), kept=kept, many=1)
         return prepared, np.broadcast_to(np.arange(q.size).reshape(both[0].shape), self.shape(frame))
 
     def _apart(self, e: np.ndarray, node: graph.Pair) -> np.ndarray:
