@@ -17,6 +17,7 @@ from tpnum.evaluate.blocks import dims
 from tpnum.evaluate.general import ROUNDING, PairValues
 from tpnum.evaluate.tape import at_step
 from tpnum.gauss.pair import Prepared, in_rows, prepare
+from tpnum.gauss.rules import Kept
 from tpnum.kernels.carry import carry
 from tpnum.law import graph
 
@@ -48,6 +49,7 @@ class Rows:
         self._on = False
         self._blocks: dict[int, np.ndarray] = {}
         self._known: dict[graph.Key, tuple[np.ndarray, int]] = {}  # at all steps, and the last that is there
+        self._kept: dict[Function, Kept] = {}
         self._dims: dict[int, list[Dim]] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}
 
@@ -249,7 +251,8 @@ class Rows:
         arrays = [self.profile(node, side, frame) for node in (var, *([mean] if mean else ()), *scalars)]
         both = np.broadcast_arrays(*arrays)
         q, *rest = (np.ravel(array) for array in both)
-        prepared = prepare(fn, q, rest.pop(0) if mean else None, tuple(rest))
+        kept = self._kept.setdefault(fn, Kept())
+        prepared = prepare(fn, q, rest.pop(0) if mean else None, tuple(rest), kept=kept, many=1)
         return prepared, np.broadcast_to(np.arange(q.size).reshape(both[0].shape), self.shape(frame))
 
     def _apart(self, e: np.ndarray, node: graph.Pair) -> np.ndarray:

@@ -112,11 +112,13 @@ def prepare(
     scalars: Sequence[Any] = (),
     closed: bool = True,
     kept: Kept | None = None,
+    many: int = MANY,
 ) -> Prepared:
     """Rows u ~ N(mean, q) of f(u; scalars) for `evaluate`: ``q``, ``mean``, each scalar 1-d or a number.
 
     Scalars that differ from row to row are allowed for functions with f(u; s) = s^p f(u/sqrt(s); 1)
-    only; ``closed=False`` refuses closed forms (the general path).
+    only; ``closed=False`` refuses closed forms (the general path).  From ``many`` rows on tables of f over
+    spans of the variance are made, which later calls find.
     """
     q = np.atleast_1d(np.asarray(q, dtype=np.float64))
     centred = mean is None or not np.any(mean)
@@ -131,7 +133,7 @@ def prepare(
         return _closed_rows(f, q, mean)
     if scalars:
         return scaled_rows(f, q, mean, scalars)
-    return series_rows(f, q, mean, kept)
+    return series_rows(f, q, mean, kept, many)
 
 
 def has_family(f: Function) -> bool:
@@ -206,11 +208,13 @@ def _closed_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
     return Prepared(f, "closed", q, mean, first, second, slope, stein, slope_second, strip_params)
 
 
-def series_rows(f: Function, q: np.ndarray, mean: np.ndarray, kept: Kept | None = None) -> Prepared:
+def series_rows(
+    f: Function, q: np.ndarray, mean: np.ndarray, kept: Kept | None = None, many: int = MANY
+) -> Prepared:
     kept = kept or Kept()
     (rows_q, rows_mean), where = distinct(q, mean)
     alone = bound(f, ())
-    made = spanned_series(alone, rows_q) if rows_q.size >= MANY and not np.any(rows_mean) else None
+    made = spanned_series(alone, rows_q) if rows_q.size >= many and not np.any(rows_mean) else None
     made = made or series(alone, rows_mean, rows_q, most_degrees(f), kept)
     return replace(_with(f, made, q, mean, where, (rows_mean, rows_q)), cache=_Cache(kept=kept))
 

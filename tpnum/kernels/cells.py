@@ -20,7 +20,16 @@ from tpnum.kernels._jit import fused, kernel
 from tpnum.kernels._views import get, put, strip, table
 from tpnum.kernels.adjoints import bent_constants, bent_relu, data_cols, data_rows, gather, gather_products
 from tpnum.kernels.curves import CELL, curved
-from tpnum.kernels.increments import constants, correlations, covariances, differences, gain, products, relu
+from tpnum.kernels.increments import (
+    constants,
+    correlations,
+    covariances,
+    differences,
+    gain,
+    products,
+    recalled,
+    relu,
+)
 from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, expand, normal, product, scaled
 from tpnum.kernels.mixing import lowest, mix, reach
 from tpnum.kernels.piecewise import covariance
@@ -298,9 +307,7 @@ def run(
                                     if registers[rb, 1]:
                                         source += whole - wrap if source < wrap else -wrap
                                         source &= registers[rb, 1] - 1
-                                    before = strip(work, (registers[rb, 0] + source) * v, v)
-                                    for t in range(v):
-                                        a[t] += before[t]
+                                    recalled(work, pa + m * v, (registers[rb, 0] + source) * v, v)
                             elif op == COVARIANCE:
                                 covariances(a, b, left, right, 0, i)
                             elif op == MULTIPLY:

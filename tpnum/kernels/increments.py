@@ -56,6 +56,13 @@ def _over_channels(term, work, a, cells, x, x_at, y, y_at, channels, total):
                 rest = term(u1, get_read(y, o + v)) + term(u2, get_read(y, o + 2 * v))
                 put_first(work, out + k, work.dtype.type(term(u0, get_read(y, o)) + rest))
             continue
+        if channels == 2:
+            u0, u1 = get(x, at), get(x, at + 1)
+            for k in range(v):
+                o = column + k
+                made = term(u0, get_read(y, o)) + term(u1, get_read(y, o + v))
+                put_first(work, out + k, work.dtype.type(made))
+            continue
         if channels == 1:
             u0 = get(x, at)
             for k in range(v):
@@ -96,6 +103,14 @@ def products(work, a, cells, x, x_at, y, y_at, channels, total):
 
 
 @kernel
+def recalled(work, a, b, v):
+    """What the step before made is added: v numbers from a on gain those from b on, which are others."""
+    full_width()
+    for k in range(v):
+        put_first(work, a + k, get_first(work, a + k) + get_read(work, b + k))
+
+
+@kernel
 def correlations(a, b, rp, cp, p, i):
     """Co-correlations from increments: 1 - rho = (D - (r_i - r)^2) / (2 r_i r); rows r and 1/r."""
     full_width()
@@ -126,8 +141,10 @@ def covariances(a, b, rp, cp, p, i):
     r = cp[p]
     s = cp[p + 1]
     for k in range(a.size):
-        d, product = r_i - r[k], r_i * r[k]
-        a[k] = (s_i * s[k]) * (product - half * (b[k] - d * d)) if product > zero else zero
+        r_k = get_read(r, k)
+        d, product = r_i - r_k, r_i * r_k
+        made = (s_i * get_read(s, k)) * (product - half * (get_read(b, k) - d * d))
+        put_first(a, k, made if product > zero else zero)
 
 
 @kernel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -73,21 +73,23 @@ class Ties(NamedTuple):
 
 
 class Parts:
-    """Columns that grow piece by piece."""
+    """An array that grows piece by piece along its last dimension; it begins with what is never asked for."""
 
-    def __init__(self, width: int):
-        self._pieces: list[list[np.ndarray]] = [[] for _ in range(width)]
+    def __init__(self, first: np.ndarray):
+        self._pieces: list[np.ndarray] = []
         self.size = 0
+        self.add(first)
 
-    def add(self, *columns: np.ndarray) -> None:
-        """Append a piece of each column."""
-        for pieces, column in zip(self._pieces, columns, strict=True):
-            pieces.append(column)
-        self.size += len(columns[0])
+    def add(self, piece: np.ndarray) -> None:
+        """Append a piece."""
+        self._pieces.append(piece)
+        self.size += piece.shape[-1]
 
-    def column(self, k: int, dtype: Any = np.int64) -> np.ndarray:
-        """A column, which is never empty."""
-        return np.concatenate(self._pieces[k]).astype(dtype, copy=False) if self.size else np.zeros(1, dtype)
+    @property
+    def whole(self) -> np.ndarray:
+        """All pieces together."""
+        self._pieces = [np.concatenate(self._pieces, axis=-1)]
+        return self._pieces[0]
 
 
 class Layout:
@@ -104,13 +106,17 @@ class Layout:
         self._count: list[np.ndarray] = []
         self._inner: list[np.ndarray] = []
         self._strides: list[np.ndarray] = []
-        self._cells = Parts(4)
+        self._cells = Parts(np.zeros((4, 1), np.int64))
         self.maps: dict[Hashable, int] = {}
         self._alike: dict[tuple[Pull, Grid, Grid], int] = {}
         self._starts: list[np.ndarray] = []
         self._goals: list[tuple[int, int]] = []
         self._spans: dict[int, int] = {}
-        self._ends, self._taps = Parts(1), Parts(2)
+        self._pointer, self._index, self._weights = (
+            Parts(np.ones(1, np.int64)),
+            Parts(ORIGIN),
+            Parts(np.zeros(1)),
+        )
         self._arrays: dict[np.dtype, tuple] = {}
         self.own = {
             (grid, t): Own.of([component.get(grid, NOWHERE) for component in found])
@@ -126,6 +132,8 @@ class Layout:
             for k, group in enumerate(root.groups):
                 if group.chain and (id(root), k) in level.pulls:
                     self._map(root, k)
+        del self.own  # there may be many cells
+        self._runs = runs(self._pointer.whole - 1, self._index.whole[1:], self._weights.whole[1:])
 
     # -- spaces ----------------------------------------------------------------------------------
 
@@ -162,7 +170,7 @@ class Layout:
             count[t, : counts.size] = counts
             group, _ = ragged(counts)
             inner[t, : counts.size] = np.bincount(group[cells[3] % PADDING == 0], minlength=counts.size)
-            self._cells.add(*cells)
+            self._cells.add(cells)
         self.spaces[key] = len(self._first)
         self._first.append(first)
         self._count.append(count)
@@ -237,9 +245,10 @@ class Layout:
         """A map by its taps along every slot: how many read in each component, who of all reads what."""
         starts = np.zeros((self.axes, self.most), np.int64)
         for t, (counts, reader, place, weight) in enumerate(found):
-            starts[t, : counts.size] = self._ends.size + np.cumsum(counts) - counts
-            self._ends.add(self._taps.size + np.cumsum(np.bincount(reader, minlength=counts.sum())))
-            self._taps.add(place, weight)
+            starts[t, : counts.size] = self._pointer.size - 1 + np.cumsum(counts) - counts
+            self._pointer.add(self._index.size + np.cumsum(np.bincount(reader, minlength=counts.sum())))
+            self._index.add(place)
+            self._weights.add(weight)
         self.maps[key] = len(self._starts)
         self._starts.append(starts)
 
@@ -304,6 +313,7 @@ class Layout:
         return self._arrays[dtype]
 
     def _make(self, dtype: np.dtype) -> tuple:
+        weights = self._weights.whole.astype(dtype, copy=False)
         return (
             self.components,
             (
@@ -316,19 +326,13 @@ class Layout:
                 ),
                 np.array(self._inner, np.int64).reshape(len(self._inner), self.axes, self.most),
             ),
-            np.stack([self._cells.column(k) for k in range(4)]),
+            self._cells.whole,
             (
                 np.array(self._starts, np.int64).reshape(len(self._starts), self.axes, self.most),
                 np.array(self._goals, np.int64).reshape(-1, 2),
             ),
-            self._tapped(dtype),
+            (self._pointer.whole, self._index.whole, weights, self._runs),
         )
-
-    def _tapped(self, dtype: np.dtype) -> tuple[np.ndarray, ...]:
-        pointer = np.concatenate([[0], self._ends.column(0)[: self._ends.size]])
-        index, weights = self._taps.column(0), self._taps.column(1, np.float64)
-        size = self._taps.size
-        return pointer, index, weights.astype(dtype), runs(pointer, index[:size], weights[:size])
 
 
 def runs(pointer: np.ndarray, index: np.ndarray, weights: np.ndarray) -> np.ndarray:

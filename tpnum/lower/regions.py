@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 STRIP = 512 << 10
 """Bytes of a strip's registers that stay in the second-level cache."""
+VECTOR = 64
+"""Bytes that the processor computes with at once."""
 LANES = 128
 """The most columns at a time: more hide no more of what an instruction waits for."""
 
@@ -102,9 +104,13 @@ def program(
 def lanes(dtype: np.dtype, programs: Sequence[Program | BlockProgram] = (), most: int = 0) -> int:
     """Columns at a time: as many as leave what the programs go over together in the second-level cache.
 
-    At least `tpnum.kernels._views.WIDTH` bytes, and no more than it takes for ``most`` columns.
+    No more than it takes for ``most`` columns, but at least `tpnum.kernels._views.WIDTH` bytes, or a vector
+    for a few columns where no instruction asks for more.
     """
     count = WIDTH // dtype.itemsize
+    wide = not programs or any(isinstance(one, Program) and one.selection.wide for one in programs)
+    while not wide and count * dtype.itemsize > VECTOR and count >= 8 * most:
+        count //= 2
     spread = max((one.spread for one in programs), default=1) * dtype.itemsize
     while count < min(most, LANES) and 2 * count * spread <= STRIP:
         count *= 2

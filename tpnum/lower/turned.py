@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from tpnum.lower.backwards import Profiles
     from tpnum.lower.channels import Asked
-    from tpnum.lower.codes import Buffers
     from tpnum.lower.network import Root
     from tpnum.lower.schedule import Schedule
     from tpnum.lower.select import Selection
@@ -28,12 +27,9 @@ if TYPE_CHECKING:
 class TurnedLayout(Layout):
     """A level laid out with its maps both ways."""
 
-    def __init__(self, level: Level, buffers: Buffers):
-        super().__init__(level, buffers)
-        for root in level.roots:
-            for k, group in enumerate(root.groups):
-                if group.chain and (id(root), k) in level.pulls:
-                    self._turned(root, k)
+    def _map(self, root: Root, k: int) -> None:
+        super()._map(root, k)
+        self._turned(root, k)
 
     def _turned(self, root: Root, k: int) -> None:
         """The transpose of a map, on covariances."""

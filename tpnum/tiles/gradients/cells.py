@@ -104,7 +104,7 @@ class CellAdjoints(CellWorker):
         self._apex = self._turning(both)
         probe = self._compiled(both)
         self.apart = alone and not all(found.selection.tables.complete for found in probe)
-        self.lanes = min(self.lanes, lanes(self.work, probe, self.lanes))
+        self.lanes = max(lanes(self.work), min(self.lanes, lanes(self.work, probe, self.lanes)))
         if own and not any(found.selection.wide for found in probe):
             self.lanes = NARROW
 
