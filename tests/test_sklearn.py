@@ -27,7 +27,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import tpnum as tp
 from tests.oracle import regression
 from tpnum import nn
+from tpnum.errors import AccuracyWarning
 from tpnum.interop.sklearn import MLP, TPClassifier, TPKernel, TPNystroem, TPRegressor
+from tpnum.predict import laplace
 from tpnum.predict.laplace import Laplace
 
 NET = nn.serial(nn.Dense(8, W_std=1.4, b_std=0.3), nn.Erf(), nn.Dense(1))
@@ -159,6 +161,23 @@ def test_laplace_by_the_whole_hessian(classes):
     for m in range(7):
         draws = softmax(mean[m] + z @ np.linalg.cholesky(spread[m]).T, axis=1)
         np.testing.assert_allclose(chances[m], draws.mean(axis=0), atol=5e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e2, 1e4])
+def test_laplace_ends_where_kernels_are_large(scale, monkeypatch):
+    """At the mode f = K (onehot - softmax f), to the rounding of K; without steps that move nothing."""
+    calls = []
+    curvature = laplace._curvature
+    monkeypatch.setattr(laplace, "_curvature", lambda k, pi: calls.append(0) or curvature(k, pi))
+    k = scale * tp.kernel(NET, X)
+    labels = np.digitize(Y, [0.5, 1.5])
+    found = Laplace.init(k, labels, 3)
+    assert len(calls) < 30
+    f = k @ found.pull
+    np.testing.assert_allclose(np.eye(3)[labels] - softmax(f, axis=1), found.pull, atol=1e-11 * scale)
+    monkeypatch.setattr(laplace, "STEPS", 2)
+    with pytest.warns(AccuracyWarning, match="after 2 steps of Newton's method the mode moves by"):
+        Laplace.init(k, labels, 3)
 
 
 def test_probabilities_are_calibrated_on_what_was_left_out():
