@@ -27,7 +27,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import tpnum as tp
 from tests.oracle import regression
 from tpnum import nn
-from tpnum.errors import AccuracyWarning
+from tpnum.errors import AccuracyWarning, InputError
 from tpnum.interop.sklearn import MLP, TPClassifier, TPKernel, TPNystroem, TPRegressor
 from tpnum.predict import laplace
 from tpnum.predict.laplace import Laplace
@@ -176,8 +176,16 @@ def test_laplace_ends_where_kernels_are_large(scale, monkeypatch):
     f = k @ found.pull
     np.testing.assert_allclose(np.eye(3)[labels] - softmax(f, axis=1), found.pull, atol=1e-11 * scale)
     monkeypatch.setattr(laplace, "STEPS", 2)
-    with pytest.warns(AccuracyWarning, match="after 2 steps of Newton's method the mode moves by"):
+    with pytest.warns(AccuracyWarning, match="by Newton's method the mode of f is only known to"):
         Laplace.init(k, labels, 3)
+
+
+def test_laplace_of_kernels_that_are_too_large():
+    k, labels = tp.kernel(NET, X), np.digitize(Y, [0.5, 1.5])
+    with pytest.warns(AccuracyWarning, match="k: .* give a smaller kernel"):
+        Laplace.init(1e14 * k, labels, 3)
+    with pytest.raises(InputError, match="k: beside entries of .* give a smaller kernel"):
+        Laplace.init(1e300 * k, labels, 3)
 
 
 def test_probabilities_are_calibrated_on_what_was_left_out():
@@ -438,6 +446,10 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "nan in y": (lambda: TPRegressor().fit(X, np.where(Y > 1, np.nan, Y)), "Input y contains NaN"),
     "continuous": (lambda: TPClassifier().fit(X, Y), "Unknown label type: continuous"),
     "features": (lambda: TPRegressor().fit(X, Y).predict(X[:, :3]), "X has 3 features, but .* expecting 4"),
+    "huge targets": (
+        lambda: TPRegressor().fit(X, 1e200 * Y),
+        "y: its deviation overflows; give it in another",
+    ),
     "noise": (lambda: TPRegressor(noise=-1.0).fit(X, Y), "noise is -1.0: it must be at least 0"),
     "kernel": (lambda: TPRegressor(kernel="rbf").fit(X, Y), "kernel must be one of nngp, ntk, precomputed"),
     "method": (

@@ -24,6 +24,8 @@ STEPS = 100
 """Of Newton's method, which needs about ten."""
 SLACK, SETTLED = 1e-9, 1e-11
 """What the objective may fall by rounding, and a step of f at the mode."""
+ROUGH = 1e-4
+"""Of the size of f, what it may be wrong by without a warning."""
 POINTS = 1 << 9
 """Of the quadrature over the classes' Gaussian."""
 
@@ -48,7 +50,7 @@ class Laplace:
 
         Raises
         ------
-        InputError : shapes or labels that do not fit.
+        InputError : shapes or labels that do not fit; a kernel whose rounding is larger than all likelihoods.
         """
         matrix = arguments.square(k).astype(np.float64, copy=False)
         given = finite_array(labels, "labels", 1)
@@ -56,10 +58,16 @@ class Laplace:
         if len(found) != len(matrix) or (found != given).any() or found.min() < 0 or found.max() >= classes:
             raise InputError(f"labels: {len(matrix)} whole numbers from 0 to {classes - 1} are needed")
         onehot = np.eye(classes)[found]
-        f, best = _mode(matrix, onehot)
-        pi = softmax(f, axis=1)
-        inner, halves = _curvature(matrix, pi)
-        lower = np.linalg.cholesky(inner.sum(axis=0))
+        try:
+            f, best = _mode(matrix, onehot)
+            pi = softmax(f, axis=1)
+            inner, halves = _curvature(matrix, pi)
+            lower = np.linalg.cholesky(inner.sum(axis=0))
+        except np.linalg.LinAlgError:
+            raise InputError(
+                f"k: beside entries of {matrix.max():.3g} likelihoods are lost in rounding; give a smaller "
+                "kernel"
+            ) from None
         evidence = best - halves - float(np.log(lower.diagonal()).sum())
         return cls(onehot - pi, inner, lower, evidence)
 
@@ -110,14 +118,17 @@ def _mode(k: np.ndarray, onehot: np.ndarray) -> tuple[np.ndarray, float]:
         moved = float(np.abs(move).max() / (1.0 + np.abs(f).max()))
         # at the mode steps are of rounding's size, which is that of the kernel, and shrink no more
         if moved <= SETTLED or (best - last <= SLACK and moved > 0.5 * before):
-            return f, best
+            break
         before = moved
-    warnings.warn(
-        f"labels: after {STEPS} steps of Newton's method the mode moves by {moved:.2g} yet; give a smaller "
-        "kernel",
-        AccuracyWarning,
-        stacklevel=outside(),
-    )
+    if moved > 1.0:
+        raise np.linalg.LinAlgError("nothing is known of the mode")
+    if moved > ROUGH:
+        warnings.warn(
+            f"k: by Newton's method the mode of f is only known to {moved:.2g} of its size; give a smaller "
+            "kernel",
+            AccuracyWarning,
+            stacklevel=outside(),
+        )
     return f, best
 
 

@@ -65,8 +65,11 @@ class TPRegressor(HasNet, RegressorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
         if self.kernel == "precomputed":
             square_of(X)
-        self._mean = np.mean(y, axis=0) if self.normalize_y else np.zeros(y.shape[1:])
-        spread = np.std(y, axis=0) if self.normalize_y else np.ones(y.shape[1:])
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._mean = np.mean(y, axis=0) if self.normalize_y else np.zeros(y.shape[1:])
+            spread = np.std(y, axis=0) if self.normalize_y else np.ones(y.shape[1:])
+        if not np.isfinite(spread).all():
+            raise InputError("y: its deviation overflows; give it in another unit")
         self._scale = np.where(spread > 0, spread, 1.0)
         self.model_ = learn(self, X, (y - self._mean) / self._scale)
         self.noise_ = getattr(self.model_, "noise", 0.0)
