@@ -468,6 +468,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "depth": (lambda: TPRegressor(MLP(-1)).fit(X, Y), "depth is -1: it must be a whole number"),
     "time": (lambda: TPRegressor(time=-1.0).fit(X, Y), "time is -1.0: it must be at least 0"),
+    "no samples": (lambda: TPRegressor().fit(X, Y).sample_y(X, 0), "n_samples is 0: it must be a whole"),
     "both": (lambda: TPRegressor().fit(X, Y).predict(X, True, True), "return_std and return_cov"),
     "time nan": (
         lambda: TPRegressor(kernel="ntk", time=float("nan")).fit(X, Y),
