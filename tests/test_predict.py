@@ -657,6 +657,21 @@ def test_calibration_curves():
     assert curve.error == pytest.approx((0.275 + 0.425) / 2)
 
 
+@pytest.mark.parametrize(
+    ("chances", "labels", "words"),
+    [
+        ([[0.5, 0.6]], [0], "chances: row 0 sums to 1.1; give those of all classes"),
+        ([[-0.5, 1.5]], [0], "chances must be probabilities"),
+        ([[0.5, 0.5]], [2], "labels: they must be numbers of classes, from 0 to 1"),
+        ([[0.5, 0.5]], [0.5], "labels: they must be numbers of classes"),
+        ([[0.5, 0.5]], [0, 1], "labels: 2 for chances of shape"),
+    ],
+)
+def test_what_is_no_calibration(chances, labels, words):
+    with pytest.raises(InputError, match=words):
+        predict.calibration_curve(chances, labels)
+
+
 def test_equal_targets_are_fine():
     gp = predict.posterior(NET, X, np.full(12, 3.0), noise=1e-6)
     np.testing.assert_allclose(gp.predict(X).mean, 3.0, atol=1e-3)
