@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,30 @@ def test_refused_rows(case: str, folder: Path, capsys: pytest.CaptureFixture[str
     Path("new.csv").write_text(text)
     assert main(["predict", "model", "new.csv"]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_predictions_are_written_whole_or_not_at_all(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(FIT) == 0
+    ask = ["predict", "model", "data.csv", "--out", "new.out"]
+    assert main(ask) == 0
+    first, there = Path("new.out").read_text(), sorted(folder.iterdir())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    for command in ([*ask, "--force", "--level", "0.5"], [*FIT, "--force", "--noise", "1"]):
+        assert main(command) == 1
+        assert "cannot be written: No space left on device" in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == there
+    assert Path("new.out").read_text() == first
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    Path("link.out").symlink_to("new.out")
+    assert main(["predict", "model", "data.csv", "--out", "link.out", "--force", "--level", "0.5"]) == 0
+    assert Path("link.out").is_symlink() and Path("new.out").read_text() != first
 
 
 def test_refused_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

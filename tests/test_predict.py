@@ -385,6 +385,15 @@ def test_flow_with_each_example_left_out(time):
     np.testing.assert_allclose(alone, expected[:, 0], **CLOSE)
 
 
+def test_flows_for_ages_and_for_an_instant():
+    nets = predict.gradient_flow(NET, X, Y, lr=1e300)
+    np.testing.assert_array_equal(nets.predict(X_NEW, 1e300).mean, nets.predict(X_NEW, np.inf).mean)
+    np.testing.assert_array_equal(nets.leave_one_out(1e300), nets.leave_one_out())
+    brief = predict.gradient_flow(NET, X, Y, lr=1e-300)
+    for time in (1e-300, 1e-20):
+        np.testing.assert_allclose(brief.leave_one_out(time), 0.0, atol=2e-14)
+
+
 def test_flows_are_sums_of_ridges():
     z = np.concatenate([[0.0], np.logspace(-12, 12, 49)])[:, None]
     for time in (1e-6, 1.0, 1e8):
@@ -646,6 +655,21 @@ def test_calibration_curves():
     np.testing.assert_allclose(curve.accuracy, [1.0, 0.5])
     np.testing.assert_array_equal(curve.size, [2, 2])
     assert curve.error == pytest.approx((0.275 + 0.425) / 2)
+
+
+@pytest.mark.parametrize(
+    ("chances", "labels", "words"),
+    [
+        ([[0.5, 0.6]], [0], "chances: row 0 sums to 1.1; give those of all classes"),
+        ([[-0.5, 1.5]], [0], "chances must be probabilities"),
+        ([[0.5, 0.5]], [2], "labels: they must be numbers of classes, from 0 to 1"),
+        ([[0.5, 0.5]], [0.5], "labels: they must be numbers of classes"),
+        ([[0.5, 0.5]], [0, 1], "labels: 2 for chances of shape"),
+    ],
+)
+def test_what_is_no_calibration(chances, labels, words):
+    with pytest.raises(InputError, match=words):
+        predict.calibration_curve(chances, labels)
 
 
 def test_equal_targets_are_fine():

@@ -27,7 +27,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import tpnum as tp
 from tests.oracle import regression
 from tpnum import nn
+from tpnum.errors import AccuracyWarning, InputError
 from tpnum.interop.sklearn import MLP, TPClassifier, TPKernel, TPNystroem, TPRegressor
+from tpnum.predict import laplace
 from tpnum.predict.laplace import Laplace
 
 NET = nn.serial(nn.Dense(8, W_std=1.4, b_std=0.3), nn.Erf(), nn.Dense(1))
@@ -159,6 +161,31 @@ def test_laplace_by_the_whole_hessian(classes):
     for m in range(7):
         draws = softmax(mean[m] + z @ np.linalg.cholesky(spread[m]).T, axis=1)
         np.testing.assert_allclose(chances[m], draws.mean(axis=0), atol=5e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e2, 1e4])
+def test_laplace_ends_where_kernels_are_large(scale, monkeypatch):
+    """At the mode f = K (onehot - softmax f), to the rounding of K; without steps that move nothing."""
+    calls = []
+    curvature = laplace._curvature
+    monkeypatch.setattr(laplace, "_curvature", lambda k, pi: calls.append(0) or curvature(k, pi))
+    k = scale * tp.kernel(NET, X)
+    labels = np.digitize(Y, [0.5, 1.5])
+    found = Laplace.init(k, labels, 3)
+    assert len(calls) < 30
+    f = k @ found.pull
+    np.testing.assert_allclose(np.eye(3)[labels] - softmax(f, axis=1), found.pull, atol=1e-11 * scale)
+    monkeypatch.setattr(laplace, "STEPS", 2)
+    with pytest.warns(AccuracyWarning, match="by Newton's method the mode of f is only known to"):
+        Laplace.init(k, labels, 3)
+
+
+def test_laplace_of_kernels_that_are_too_large():
+    k, labels = tp.kernel(NET, X), np.digitize(Y, [0.5, 1.5])
+    with pytest.warns(AccuracyWarning, match="k: .* give a smaller kernel"):
+        Laplace.init(1e14 * k, labels, 3)
+    with pytest.raises(InputError, match="k: beside entries of .* give a smaller kernel"):
+        Laplace.init(1e300 * k, labels, 3)
 
 
 def test_probabilities_are_calibrated_on_what_was_left_out():
@@ -420,6 +447,10 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "nan in y": (lambda: TPRegressor().fit(X, np.where(Y > 1, np.nan, Y)), "Input y contains NaN"),
     "continuous": (lambda: TPClassifier().fit(X, Y), "Unknown label type: continuous"),
     "features": (lambda: TPRegressor().fit(X, Y).predict(X[:, :3]), "X has 3 features, but .* expecting 4"),
+    "huge targets": (
+        lambda: TPRegressor().fit(X, 1e200 * Y),
+        "y: its deviation overflows; give it in another",
+    ),
     "noise": (lambda: TPRegressor(noise=-1.0).fit(X, Y), "noise is -1.0: it must be at least 0"),
     "kernel": (lambda: TPRegressor(kernel="rbf").fit(X, Y), "kernel must be one of nngp, ntk, precomputed"),
     "method": (
@@ -438,6 +469,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "depth": (lambda: TPRegressor(MLP(-1)).fit(X, Y), "depth is -1: it must be a whole number"),
     "time": (lambda: TPRegressor(time=-1.0).fit(X, Y), "time is -1.0: it must be at least 0"),
+    "no samples": (lambda: TPRegressor().fit(X, Y).sample_y(X, 0), "n_samples is 0: it must be a whole"),
     "both": (lambda: TPRegressor().fit(X, Y).predict(X, True, True), "return_std and return_cov"),
     "time nan": (
         lambda: TPRegressor(kernel="ntk", time=float("nan")).fit(X, Y),

@@ -5,7 +5,7 @@ r"""Predictions with the kernels of wide nets: posteriors, and training at any t
     gp.log_marginal(), gp.leave_one_out(), gp.k_fold(5), gp.add(x_more, y_more), gp.sample(x_new, 3)
 
     nets = predict.gradient_flow(net, x, y)                # or gradient_descent(net, x, y, lr=, momentum=)
-    nets.predict(x_new, t=10.0), nets.loss(t=10.0), nets.largest_rate
+    nets.predict(x_new, t=10.0), nets.loss(t=10.0), nets.leave_one_out(t=10.0), nets.largest_rate
 
     predict.side_by_side(net, x, y, x_new, noise=0.01)      # .nngp, .ensemble (deep ensembles), .ntkgp
     predict.coverage_curve(gp.predict(x_new, noise=0.01), y_new), predict.calibration_curve(chances, labels)

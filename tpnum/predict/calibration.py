@@ -65,6 +65,13 @@ def calibration_curve(chances: Any, labels: Any, bins: int = 10) -> Curve:
         )
     if given.min() < 0 or given.max() > 1 + 1e-9:
         raise InputError("chances must be probabilities, between 0 and 1")
+    if np.abs(given.sum(axis=1) - 1.0).max() > 1e-3:
+        at = int(np.abs(given.sum(axis=1) - 1.0).argmax())
+        raise InputError(
+            f"chances: row {at} sums to {given[at].sum():.4g}; give those of all classes, whose sum is 1"
+        )
+    if not np.isin(right, np.arange(given.shape[1])).all():
+        raise InputError(f"labels: they must be numbers of classes, from 0 to {given.shape[1] - 1}")
     count = whole(bins, "bins", 1, 1 << 20)
     confidence, hits = given.max(axis=1), given.argmax(axis=1) == right
     place = np.minimum((confidence * count).astype(int), count - 1)

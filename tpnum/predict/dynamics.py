@@ -157,24 +157,23 @@ class Dynamics(Kept):
             return np.zeros_like(self.y)
         if t == math.inf:
             return self._at_the_end()
-        made = np.zeros_like(self.y)
-        for noise, weight in zip(*self.filter.ridges(t), strict=True):
-            made += (weight * self._left_out(1.0 / (self.values + noise))).real
-        return made
+        noises, weights = self.filter.ridges(t)
+        return (self._left_out(1.0 / (self.values[:, None] + noises)) @ weights).real.reshape(self.y.shape)
 
     def _at_the_end(self) -> np.ndarray:
         """The limit of little noise: what is never learned decides where an example has a part in it."""
         unseen = (self.values == 0).astype(np.float64)
         part = self.vectors**2 @ unseen > UNSEEN
-        made = self._left_out(self.filters(math.inf)[0])
-        made[part] = self._left_out(unseen)[part]
-        return made
+        found = self._left_out(np.stack([self.filters(math.inf)[0], unseen], axis=1))
+        return np.where(part[:, None], found[:, :, 1], found[:, :, 0]).reshape(self.y.shape)
 
-    def _left_out(self, inverse: np.ndarray) -> np.ndarray:
-        """y - w / B_ii, B of the eigenvalues ``inverse``."""
+    def _left_out(self, inverses: np.ndarray) -> np.ndarray:
+        """y - w / B_ii (N, outputs, m), B of each column of eigenvalues ``inverses`` (N, m)."""
+        wide = self.y.reshape(len(self.y), -1, 1)
+        columns = (self.vectors.T @ wide[:, :, 0])[:, :, None] * inverses[:, None, :]
+        left = _times(self.vectors, columns.reshape(len(wide), -1)).reshape(columns.shape)
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = 1.0 / (self.vectors**2 @ inverse)
-            return self.y - _rows(share, self.vectors @ _rows(inverse, self.vectors.T @ self.y))
+            return wide - left / _times(self.vectors**2, inverses)[:, None, :]
 
     def loss(self, time: Any) -> Loss:
         """The training loss at a time, without predictions: O(N) after the decomposition."""
@@ -193,6 +192,13 @@ def loss_of(found: Prediction, y: np.ndarray) -> Loss:
     of_mean = 0.5 * float(np.sum((found.mean - y) ** 2))
     outputs = y.shape[1] if y.ndim == 2 else 1
     return Loss(of_mean, of_mean + 0.5 * outputs * float(np.sum(found.variance)))
+
+
+def _times(matrix: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The product with columns that may be complex, without a complex copy of the matrix."""
+    if not np.iscomplexobj(columns):
+        return matrix @ columns
+    return matrix @ columns.real + 1j * (matrix @ columns.imag)
 
 
 def _rows(scale: np.ndarray, array: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ from tpnum.errors import InputError
 
 NODES = 24
 """Of Talbot's contour, of which half are evaluated: its error, 3.89^-24, is rounding."""
+SHORT = 1e-300
+"""A time within which nothing is learned, and whose inverse is a number."""
 
 
 class Filter(Protocol):
@@ -53,11 +55,12 @@ class Flow:
         slopes = (
             0.5017 * (1 / np.tan(0.6407 * angle) - 0.6407 * angle / np.sin(0.6407 * angle) ** 2) + 0.2645j
         )
-        return nodes / (self.rate * time), -2j * np.exp(nodes) * slopes / nodes
+        return nodes / max(self.rate * time, SHORT), -2j * np.exp(nodes) * slopes / nodes
 
     def time(self, value: object, name: str = "t") -> float:
         """A time >= 0; numpy.inf is the end of training."""
-        return math.inf if endless(value) else number(value, name, low=0.0)
+        t = math.inf if endless(value) else number(value, name, low=0.0)
+        return t if self.rate * t < math.inf else math.inf
 
     def largest_rate(self, top: float) -> float:
         """None is too large for a flow."""

@@ -6,6 +6,7 @@ f_C) with independent priors N(0, K), and the Gaussian of its curvature.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,7 +16,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import logsumexp, softmax
 
 from tpnum.arguments import finite_array
-from tpnum.errors import InputError
+from tpnum.errors import AccuracyWarning, InputError, outside
 from tpnum.gauss.points import sobol_sequence
 from tpnum.predict import arguments
 
@@ -23,6 +24,8 @@ STEPS = 100
 """Of Newton's method, which needs about ten."""
 SLACK, SETTLED = 1e-9, 1e-11
 """What the objective may fall by rounding, and a step of f at the mode."""
+ROUGH = 1e-4
+"""Of the size of f, what it may be wrong by without a warning."""
 POINTS = 1 << 9
 """Of the quadrature over the classes' Gaussian."""
 
@@ -47,7 +50,7 @@ class Laplace:
 
         Raises
         ------
-        InputError : shapes or labels that do not fit.
+        InputError : shapes or labels that do not fit; a kernel whose rounding is larger than all likelihoods.
         """
         matrix = arguments.square(k).astype(np.float64, copy=False)
         given = finite_array(labels, "labels", 1)
@@ -55,28 +58,16 @@ class Laplace:
         if len(found) != len(matrix) or (found != given).any() or found.min() < 0 or found.max() >= classes:
             raise InputError(f"labels: {len(matrix)} whole numbers from 0 to {classes - 1} are needed")
         onehot = np.eye(classes)[found]
-        f = weights = np.zeros_like(onehot)
-        best = _objective(f, weights, onehot)
-        for _ in range(STEPS):
+        try:
+            f, best = _mode(matrix, onehot)
             pi = softmax(f, axis=1)
             inner, halves = _curvature(matrix, pi)
             lower = np.linalg.cholesky(inner.sum(axis=0))
-            b = pi * f - pi * np.sum(pi * f, axis=1, keepdims=True) + onehot - pi
-            c = np.einsum("cij,jc->ic", inner, matrix @ b)
-            total = cho_solve((lower, True), c.sum(axis=1))
-            step = b - c + np.einsum("cij,j->ic", inner, total) - weights
-            move = matrix @ step
-            size = 1.0
-            # far from the mode Newton's step may be too long; near it the objective cannot tell
-            while size > 1e-4 and _objective(f + size * move, weights + size * step, onehot) < best - SLACK:
-                size *= 0.5
-            weights, f = weights + size * step, f + size * move
-            best = _objective(f, weights, onehot)
-            if np.abs(move).max() <= SETTLED * (1.0 + np.abs(f).max()):
-                break
-        pi = softmax(f, axis=1)
-        inner, halves = _curvature(matrix, pi)
-        lower = np.linalg.cholesky(inner.sum(axis=0))
+        except np.linalg.LinAlgError:
+            raise InputError(
+                f"k: beside entries of {matrix.max():.3g} likelihoods are lost in rounding; give a smaller "
+                "kernel"
+            ) from None
         evidence = best - halves - float(np.log(lower.diagonal()).sum())
         return cls(onehot - pi, inner, lower, evidence)
 
@@ -102,6 +93,43 @@ class Laplace:
         for at, (m, root) in enumerate(zip(mean, roots, strict=True)):
             made[at] = softmax(m + z @ root.T, axis=1).mean(axis=0)
         return made / made.sum(axis=1, keepdims=True)
+
+
+def _mode(k: np.ndarray, onehot: np.ndarray) -> tuple[np.ndarray, float]:
+    """The f of largest posterior density by Newton's method, and the log of that density."""
+    f = weights = np.zeros_like(onehot)
+    best = _objective(f, weights, onehot)
+    before = np.inf
+    for _ in range(STEPS):
+        pi = softmax(f, axis=1)
+        inner, _ = _curvature(k, pi)
+        lower = np.linalg.cholesky(inner.sum(axis=0))
+        b = pi * f - pi * np.sum(pi * f, axis=1, keepdims=True) + onehot - pi
+        c = np.einsum("cij,jc->ic", inner, k @ b)
+        total = cho_solve((lower, True), c.sum(axis=1))
+        step = b - c + np.einsum("cij,j->ic", inner, total) - weights
+        move = k @ step
+        size = 1.0
+        # far from the mode Newton's step may be too long; near it the objective cannot tell
+        while size > 1e-4 and _objective(f + size * move, weights + size * step, onehot) < best - SLACK:
+            size *= 0.5
+        weights, f = weights + size * step, f + size * move
+        last, best = best, _objective(f, weights, onehot)
+        moved = float(np.abs(move).max() / (1.0 + np.abs(f).max()))
+        # at the mode steps are of rounding's size, which is that of the kernel, and shrink no more
+        if moved <= SETTLED or (best - last <= SLACK and moved > 0.5 * before):
+            break
+        before = moved
+    if moved > 1.0:
+        raise np.linalg.LinAlgError("nothing is known of the mode")
+    if moved > ROUGH:
+        warnings.warn(
+            f"k: by Newton's method the mode of f is only known to {moved:.2g} of its size; give a smaller "
+            "kernel",
+            AccuracyWarning,
+            stacklevel=outside(),
+        )
+    return f, best
 
 
 def _objective(f: np.ndarray, weights: np.ndarray, onehot: np.ndarray) -> float:

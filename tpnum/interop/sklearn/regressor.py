@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from tpnum.arguments import whole
 from tpnum.errors import InputError
 from tpnum.interop.sklearn.learning import learn, square_of
 from tpnum.interop.sklearn.networks import HasNet
@@ -65,8 +66,11 @@ class TPRegressor(HasNet, RegressorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
         if self.kernel == "precomputed":
             square_of(X)
-        self._mean = np.mean(y, axis=0) if self.normalize_y else np.zeros(y.shape[1:])
-        spread = np.std(y, axis=0) if self.normalize_y else np.ones(y.shape[1:])
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._mean = np.mean(y, axis=0) if self.normalize_y else np.zeros(y.shape[1:])
+            spread = np.std(y, axis=0) if self.normalize_y else np.ones(y.shape[1:])
+        if not np.isfinite(spread).all():
+            raise InputError("y: its deviation overflows; give it in another unit")
         self._scale = np.where(spread > 0, spread, 1.0)
         self.model_ = learn(self, X, (y - self._mean) / self._scale)
         self.noise_ = getattr(self.model_, "noise", 0.0)
@@ -98,8 +102,9 @@ class TPRegressor(HasNet, RegressorMixin, BaseEstimator):
         X = validate_data(self, X, reset=False, dtype=np.float64)
         if isinstance(self.model_, Posterior):
             raise InputError("sample_y: a precomputed kernel of new rows says nothing of their covariance")
+        count = whole(n_samples, "n_samples", 1)
         seed = check_random_state(random_state).randint(2**31 - 1)
-        drawn = self._predicted(X, True).sample(n_samples, seed)
+        drawn = self._predicted(X, True).sample(count, seed)
         return np.moveaxis(self._mean + self._scale * drawn, 0, -1)
 
     def _predicted(self, X: np.ndarray, cov: bool) -> Prediction:
