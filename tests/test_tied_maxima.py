@@ -236,3 +236,15 @@ def test_public_integrals_of_windows_of_four():
     assert abs(moved.value - made.value[0]) < 2 * moved.error
     with pytest.warns(AccuracyWarning, match="that is what its quadrature|budget"):
         special.argmax_joint(0.0, cov, atol=1e-12)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5])
+def test_squares_and_shares_of_one_window_are_sums_over_ties(d):
+    cov = np.stack([covariances(seed, d, 1)[1][0] for seed in range(8)])
+    cov[4:] *= 1e-6
+    cov[6:, 0] = cov[6:, :, 0] = 0.0  # a floor
+    zero = np.zeros(cov.shape[:2])
+    (one,) = distinct(cov)
+    square = one.windows.square * one.windows.unit**2
+    np.testing.assert_allclose(square, exact_square(zero, cov, -np.inf), rtol=1e-12)
+    np.testing.assert_allclose(one.windows.who, exact_argmax(zero, cov, -np.inf), rtol=0, atol=1e-12)

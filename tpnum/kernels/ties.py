@@ -73,34 +73,53 @@ def _begin(k, cov, cross, base, d, e):
 
 
 @kernel
-def alone(cov, walk, some, mean):
-    """Of families (n, d, d), n a multiple of `CELLS`: P_S of ties S (n, 2^d), and E max (n,).
+def alone(cov, walk, some, mean, square):
+    """Of families (n, d, d), n a multiple of `CELLS`: P_S of ties S (n, 2^d), E max and what is to be added
+    to sum_i cov_ii P_i for E max^2 (n,).
 
-    Of up to five entries, so that orthants are of up to three; single ones of five have none.
+    Of up to five entries, so that orthants are of up to three; single ones of five have none.  By parts
+
+        E max = sum_{i<k} (V_ik / 2 pi)^{1/2} P_ik,
+        E max^2 = sum_i cov_ii P_i + (2 pi)^{-1} sum_{i<k, l} (V_ik / V_l)^{1/2} C_l P_ikl,
+
+    V_ik the variance of u_i - u_k, V_l that of u_i - u_l and C_l its covariance with u_i, given the tie i, k.
     """
     d = cov.shape[1]
-    k, f, p = np.empty(d * d * d * CELLS), np.empty(d * CELLS), np.empty(CELLS)
-    rows = np.empty(d, np.int64)
-    cross = np.empty((CELLS, d, 0))
+    size = d + 1  # the last one is the leader itself
+    area = size * size
+    k, f, p = np.empty(d * area * CELLS), np.empty(size * CELLS), np.empty(CELLS)
+    rows = np.empty(size, np.int64)
     for n in range(0, cov.shape[0], CELLS):
+        here = cov[n : n + CELLS]
         for step in range(walk.shape[0]):
             kind, base, depth, pivot, ties = walk[step]
+            count = _rest(rows, ties, 0, d, 0)
             if kind == ROOT:
-                _begin(k, cov[n : n + CELLS], cross, base, d, 0)
+                _begin(k, here, here[:, :, base : base + 1], base, d, 1)
             elif kind == TIE:
-                count = _rest(rows, ties, 0, d, 0)
-                reduced(k, f, rows, count, (depth - 1) * d * d, depth * d * d, d, pivot)
-            else:
-                count = _rest(rows, ties, 0, d, 0)
-                if count > 3:
-                    continue
-                few_leads(k, p, rows, count, depth * d * d, d, 0, CELLS)
+                rows[count] = d
+                reduced(k, f, rows, count + 1, (depth - 1) * area, depth * area, size, pivot)
+            elif count <= 3:
+                few_leads(k, p, rows, count, depth * area, size, 0, CELLS)
                 for c in range(CELLS):
                     some[n + c, ties] = p[c]
-                    if depth == 1:
-                        apart = cov[n + c, base, base] + cov[n + c, pivot, pivot]
-                        apart -= 2.0 * cov[n + c, base, pivot]
-                        mean[n + c] += math.sqrt(max(apart, 0.0) / TURN) * p[c]
+                if depth == 1:
+                    _by_parts(k, here, some[n:], rows, count, area, base, pivot, ties, mean[n:], square[n:])
+
+
+@helper
+def _by_parts(k, cov, some, rows, count, at, base, pivot, ties, mean, square):
+    """Add the terms of the tie of two entries."""
+    d = cov.shape[1]
+    for c in range(CELLS):
+        apart = cov[c, base, base] + cov[c, pivot, pivot] - 2.0 * cov[c, base, pivot]
+        root = math.sqrt(max(apart, 0.0))
+        mean[c] += root / math.sqrt(TURN) * some[c, ties]
+        for i in range(count):
+            l = rows[i]
+            own = at + l * (d + 1)
+            beside, variance = k[(own + d) * CELLS + c], max(k[(own + l) * CELLS + c], LEAST)
+            square[c] += root / TURN * beside / math.sqrt(variance) * some[c, ties | 1 << l]
 
 
 @helper

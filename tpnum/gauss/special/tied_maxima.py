@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tpnum.gauss.special.batch_rules import centred_sides
-from tpnum.gauss.special.leads import exact_argmax, exact_square
+from tpnum.gauss.special.leads import EXACT, exact_argmax, exact_square
 from tpnum.kernels.leads import CELLS
 from tpnum.kernels.ties import DONE, ROOT, TIE, alone, tied_pairs
 
@@ -24,6 +24,9 @@ MOST = 5
 BLUR = 1e-10
 """The least eigenvalue of differences within a window, as a share of the largest variance: entries of windows
 that are linearly dependent, or nearly so, have a variance of their own that makes up for it."""
+
+CLOSE = 1e-7
+"""Of windows with such an eigenvalue quadratures of orthants say more than their ties."""
 
 EQUAL = 1e-13
 """Entries whose difference has less than this share of their variances are one entry."""
@@ -67,15 +70,16 @@ def enough(ladder: tuple[Order, ...], error: float) -> Order:
 class Windows:
     """Centred families of which the largest entry is wanted, in units in which their variances are up to one.
 
-    ``unit`` are the units (families,), ``some`` the probabilities P_S of ties (families, 2^d), ``mean`` the
-    mean of the largest entry, ``who`` the probabilities of the argmax (families, d), ``blurred`` about how
-    much the mean owes to `BLUR`.
+    ``unit`` are the units (families,), ``some`` the probabilities P_S of ties (families, 2^d), ``mean`` and
+    ``square`` those of the largest entry and of its square, ``who`` the probabilities of the argmax
+    (families, d), ``blurred`` about how much the mean owes to `BLUR`.
     """
 
     cov: np.ndarray
     unit: np.ndarray
     some: np.ndarray
     mean: np.ndarray
+    square: np.ndarray
     who: np.ndarray
     blurred: np.ndarray
 
@@ -93,13 +97,30 @@ class Windows:
         blur = np.maximum(BLUR - least, 0.0)
         cov = sharp + blur[:, None, None] * np.eye(d)
         padded = cov[_whole(np.arange(n))]
-        some, mean = np.zeros((len(padded), 1 << d)), np.zeros(len(padded))
-        alone(padded, _walk(d), some, mean)
-        who = exact_argmax(np.zeros((n, d)), cov, -np.inf)
-        assert who is not None
+        some, (mean, square) = np.zeros((len(padded), 1 << d)), np.zeros((2, len(padded)))
+        alone(padded, _walk(d), some, mean, square)
+        some, mean, square = some[:n], mean[:n], square[:n]
         wider = (np.sqrt(apart + 2.0 * blur[:, None]) - np.sqrt(apart)) / np.sqrt(2.0 * np.pi)
-        blurred = np.einsum("nt,nt->n", wider, some[:n, 1 << i | 1 << k])
-        return cls(cov, unit, some[:n], mean[:n], who, blurred)
+        blurred = np.einsum("nt,nt->n", wider, some[:, 1 << i | 1 << k])
+        who = some[:, 1 << np.arange(d)] if d <= EXACT else _argmax(cov)
+        square += np.einsum("nii,ni->n", cov, who)
+        narrow = least < CLOSE
+        who[narrow], square[narrow] = _argmax(sharp[narrow]), _square(sharp[narrow])
+        return cls(cov, unit, some, mean, square, who, blurred)
+
+
+def _argmax(cov: np.ndarray) -> np.ndarray:
+    """Who the largest is (n, d)."""
+    found = exact_argmax(np.zeros(cov.shape[:2]), cov, -np.inf)
+    assert found is not None
+    return found
+
+
+def _square(cov: np.ndarray) -> np.ndarray:
+    """E (max u)^2 (n,)."""
+    found = exact_square(np.zeros(cov.shape[:2]), cov, -np.inf)
+    assert found is not None
+    return found
 
 
 @dataclass(frozen=True)
@@ -182,8 +203,8 @@ class _Tied:
         self.cross = _floored(pairing.cross, *self.floors)
         self.places = pairing.a, pairing.b
         one = pairing.left is pairing.right and self.floors[0] == self.floors[1]
-        exact = [self._exact(family) for family in self.families[: 2 - one]]
         self.sized = [distinct(family) for family in self.families[: 2 - one]]
+        exact = [self._exact(*both) for both in zip(self.families, self.sized, strict=False)]
         if one:
             exact, self.sized = exact * 2, self.sized * 2
         self.squares = [found[place] for found, place in zip(exact, self.places, strict=True)]
@@ -204,12 +225,15 @@ class _Tied:
     def _sides(self) -> list[tuple[Family, bool]]:
         return list(zip((self.pairing.left, self.pairing.right), self.floors, strict=True))
 
-    def _exact(self, cov: np.ndarray) -> np.ndarray:
+    def _exact(self, cov: np.ndarray, sized: list[Sized]) -> np.ndarray:
         """E (max u)^2 (n,), or who the largest is (n, d)."""
-        rule = exact_square if self.values else exact_argmax
-        found = rule(np.zeros(cov.shape[:2]), cov, -np.inf)
-        assert found is not None
-        return found
+        made = np.zeros(cov.shape[: 1 if self.values else 2])
+        for one in sized:
+            if self.values:
+                made[one.families] = one.windows.square * one.windows.unit**2
+            else:
+                made[one.families[:, None], one.entries] = one.windows.who
+        return made
 
     def __call__(self) -> tuple[np.ndarray, np.ndarray]:
         same, direction = self.pairing.same, self.pairing.direction
