@@ -68,8 +68,8 @@ class ProfileTangents:
         made = self(node)
         if made is None:
             return None
-        own = self.values.axes(node)
-        return np.stack([labels.lift(one, own, axes) for one in made])
+        names, wanted = ([LINES, "", *(name for name, _ in part)] for part in (self.values.axes(node), axes))
+        return labels.align(made, names, wanted)
 
     def coefficient(self, value: float, rank: int) -> Tangent:
         """The derivative of a coefficient, None where it has none."""
@@ -141,10 +141,10 @@ class ProfileTangents:
         inner = self.along(node.operand, axes := self.values.axes(node.operand))
         if inner is None:
             return None
-        full = (self.values.size, *(size for _, size in axes))
-        return np.stack(
-            [labels.apply_maps([node.map], np.broadcast_to(one, full), axes, node.axes) for one in inner]
-        )
+        lines, shape = len(inner), (self.values.size, *(size for _, size in axes))
+        whole = np.broadcast_to(inner, (lines, *shape)).reshape(-1, *shape[1:])
+        made = labels.apply_maps([node.map], whole, axes, node.axes)
+        return made.reshape(lines, -1, *made.shape[1:])
 
     @_compute.register
     def _(self, node: graph.Reduced) -> Tangent:

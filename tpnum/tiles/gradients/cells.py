@@ -45,7 +45,7 @@ SIDES = "rows", "cols"
 
 
 class Pass(NamedTuple):
-    """Buffers behind the way back of some rows against a strip, and every program's places in them.
+    """Buffers behind the way back of some rows against a strip, until the next, and all programs' places.
 
     Of the ``weights`` of a tile those of what series do not reach are zero by then: it is ``left``.
     """
@@ -172,12 +172,13 @@ class CellAdjoints(CellWorker):
         block = int(np.clip(BUFFERS // (8 * max(self._places(programs, 1)[1], 1)), 1, height))
         scratch = aligned(max(p.work_cells for p in programs) * self.lanes, self.work)
         missed = np.zeros(block, np.int64)
+        buffers = np.empty(self._places(programs, block)[1] + 1)
         for strip, rows, place in self._weighted(tile, block, weights):
             left: list[Tile] = []
             places, size = self._places(programs, rows[1] - rows[0])
-            buffers = np.zeros(size + 1)
             again = True
             while again:
+                buffers[: size + 1] = 0.0
                 for entry, node in self._entries():
                     at = places[-1]["adjoint", id(node)][0]
                     view = block_of(node, buffers, at, rows, strip, self.lanes)
@@ -193,7 +194,6 @@ class CellAdjoints(CellWorker):
                     left += [part_of(tile, slice(at + a, at + b), strip) for a, b in runs(found)]
                     weights = weights.copy()
                     weights[rows[0] : rows[1], strip][found] = 0.0
-                    buffers[:] = 0.0
             yield Pass(buffers, places, rows, strip, weights, left)
 
     def _weighted(self, tile: Tile, block: int, weights: np.ndarray) -> Iterator[Piece]:

@@ -50,7 +50,9 @@ class CellDerivatives(CellAdjoints):
         programs = self.ready(tile)
         shape = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         made, left = np.zeros((self.count, *shape)), []
-        for one in self.passes(programs, tile, np.ones(shape)):
+        rows, cols = np.ogrid[tile.rows, tile.cols]
+        wanted = (cols >= rows + self.apart) | (not tile.mirror)
+        for one in self.passes(programs, tile, wanted.astype(np.float64)):
             height, width = one.rows[1] - one.rows[0], one.strip.stop - one.strip.start
             firsts = tile.rows.start + one.rows[0], tile.cols.start + one.strip.start
             totals = np.zeros((height, self.count, self.lanes))
