@@ -418,7 +418,7 @@ def test_padding_and_graphs_are_planned_for():
         (lambda: tp.plan(graphs, (6, 3), pattern1=np.ones((2, 5, 6))), r"pattern1: shape \(2, 5, 6\)"),
         (lambda: tp.plan(attention, (6, 3), pattern1=np.ones((2, 6, 6))), "the net has no Aggregate"),
         (lambda: tp.plan(attention, (3,), mask_constant=0.0), r"mask_constant: .* \(3,\) has no index axis"),
-        (lambda: tp.plan(attention, (6, 3), mask_constant="a"), "mask_constant is .a.: it must be a real number"),
+        (lambda: tp.plan(attention, (6, 3), mask_constant="a"), "mask_constant is .a.: it must be a real"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):
             call()
