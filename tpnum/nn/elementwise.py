@@ -71,7 +71,11 @@ class Elementwise(Activation):
 
 @row
 class ElementwiseNumerical(Activation):
-    """``fn`` by the fixed rule of ``deg`` x ``deg`` Gauss-Hermite points, whatever its error is."""
+    """``fn`` by the fixed rule of ``deg`` x ``deg`` Gauss-Hermite points, whatever its error is.
+
+    That is the rule of the same name of neural_tangents, number by number: u on the points, v given u on them
+    too, so that K[i, j] and K[j, i] differ by its error.  `Elementwise` is exact and symmetric.
+    """
 
     fn: Annotated[Any, _FUNCTION]
     deg: Points

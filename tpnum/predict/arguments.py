@@ -33,7 +33,8 @@ def square(k: Any, name: str = "k", *, overwrite: bool = False) -> np.ndarray:
             i, j = top + row, left + col
             raise InputError(
                 f"{name} is not symmetric: entries ({i}, {j}) and ({j}, {i}) are {given[i, j]:.6g} and "
-                f"{given[j, i]:.6g}; give the kernel of the examples with themselves"
+                f"{given[j, i]:.6g}; give the kernel of the examples with themselves, of a net with "
+                "Elementwise(fn) in the place of ElementwiseNumerical, whose fixed rule is not symmetric"
             )
     if given.diagonal().min() < 0:
         at = int(given.diagonal().argmin())
