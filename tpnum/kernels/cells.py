@@ -27,8 +27,11 @@ from tpnum.kernels.mixing import lowest, mix, reach
 from tpnum.kernels.piecewise import covariance
 from tpnum.kernels.reverse import bend
 
-CHUNK, LONG = 16, 64
-"""Cells that a stretch takes at a time: where it keeps values of its own, and where it keeps none."""
+CHUNK, LONG, ALONE = 16, 64, 1024
+"""Cells that a stretch takes at a time: with values of its own, with none, and with one operation.
+
+Values stay in the first level from one operation to the next; one that is alone is quicker without a break.
+"""
 
 OPERATIONS = (
     "data",  # a <- increments of the data n

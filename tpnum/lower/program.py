@@ -131,6 +131,9 @@ class Program:
                 if own is not None and own.op in STEPS:
                     begun[3] = 1
             k += own is not None
+        for begun in stretches.values():
+            if begun[1] == begun[0] + 1 and begun[3] == kernels.LONG:
+                begun[3] = kernels.ALONE
         self.code = np.array(rows or np.empty((0, 10)), np.int64).reshape(-1, 10)
         self.stretches = np.array(list(stretches.values()), np.int64).reshape(-1, 5)
         places, at = [], 0
