@@ -404,3 +404,24 @@ def test_operations_against_the_general_path(op, layers):
     assert op in seen
     for k, truth in zip(made, kernels(net, x, get=("nngp", "ntk"), road=GENERAL)[0], strict=True):
         np.testing.assert_allclose(k, truth, rtol=0, atol=1e-12 * np.abs(truth).max())
+
+
+def test_pieces_of_components_are_like_the_whole(monkeypatch):
+    """Stretches of a single operation, and of several."""
+    net = nn.serial(C(8, (3, 3), None, "SAME", 1.3, 0.2), RELU, C(8, (2, 3), None, "SAME"), nn.Erf(), *END)
+    x = np.random.default_rng(10).standard_normal((3, 6, 5, 2))
+    seen = set()
+
+    def run(code, stretches, *rest, before=cells.run):
+        seen.update(stretches[:, 3].tolist())
+        return before(code, stretches, *rest)
+
+    monkeypatch.setattr(cells, "run", run)
+    whole = operations(net, x, get=("nngp", "ntk"))[0]
+    assert {cells.ALONE, cells.CHUNK} <= seen
+    monkeypatch.setattr(cells, "ALONE", 7)
+    monkeypatch.setattr(cells, "CHUNK", 5)
+    pieces = operations(net, x, get=("nngp", "ntk"))[0]
+    assert {7, 5} <= seen
+    for one, other in zip(whole, pieces, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -4,7 +4,7 @@ A cell is a pair (p, q) of index positions, its lanes are one row example agains
 register holds (cells, V) numbers.  Between two contractions that mix positions the cells fall into
 components that never talk to each other (the diagonal planes {(p, p + delta)} of a convolution); the
 instructions run over one component after the other, so that a register lives in the second-level cache.
-Pointwise instructions run chunk by chunk in the first level.
+Pointwise instructions run chunk by chunk, one after the other in a cache.
 
 Positions are numbered on a grid with one more index along every axis, n, for what padding reads: there all
 parameters are zero.  ``increments`` D = E (Z/s - Z'/s')^2 are bilinear, so they pass through convolutions
@@ -35,8 +35,11 @@ from tpnum.kernels.mixing import lowest, mix, reach
 from tpnum.kernels.piecewise import covariance
 from tpnum.kernels.reverse import bend
 
-CHUNK, LONG = 16, 64
-"""Cells that a stretch takes at a time: where it keeps values of its own, and where it keeps none."""
+CHUNK, ALONE = 64, 1024
+"""Cells that a stretch takes at a time: with several operations, and with a single one.
+
+Values stay in a cache from one operation to the next; one that is alone is quicker without a break.
+"""
 
 OPERATIONS = (
     "data",  # a <- increments of the data n

@@ -91,13 +91,14 @@ class Program:
         stretches: dict[int, list[int]] = {}
         k = 0
         for own, near, registers in placed:
-            begun = stretches.setdefault(groups[k], [len(rows)] * 3 + [kernels.LONG, groups[k] in mapped])
+            begun = stretches.setdefault(groups[k], [len(rows)] * 3 + [kernels.ALONE, groups[k] in mapped])
             if own is None or own.op != "keep":
                 rows.append(self._row(own, near, registers))
             begun[2] = len(rows)
             if own is None or own.op != "mix":
                 begun[1] = len(rows)
-                if any(r >= 0 and homes[r].span for r in registers):
+                local = any(r >= 0 and homes[r].span for r in registers)
+                if local or begun[1] > begun[0] + 1:
                     begun[3] = min(begun[3], kernels.CHUNK)
                 if own is not None and own.op in STEPS:
                     begun[3] = 1
