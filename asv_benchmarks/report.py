@@ -144,9 +144,10 @@ def cells(width: int) -> Iterator[str]:
 
 def architectures(width: int) -> Iterator[str]:
     """Yield pairs in layers without closed forms."""
+    yield "milliseconds a pair:"
     for name, case in bench_architectures.CASES.items():
         found = bench_architectures.milliseconds(name, repeats=1)
-        yield _row(f"{name}, a pair", f"{found:.3f} ms", "", case.target, found)
+        yield _row(f"{'':4}{name}", f"{found:.3g} ms", "", case.target, found)
 
 
 PARTS: dict[str, Callable[[int], Iterator[str]]] = {
