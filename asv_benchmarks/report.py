@@ -11,7 +11,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from benchmarks import bench_images, bench_kernel, bench_process, bench_strips  # noqa: E402  (the tree beside this file is measured)
+from benchmarks import (  # noqa: E402  (the tree beside this file is measured)
+    bench_architectures,
+    bench_images,
+    bench_kernel,
+    bench_process,
+    bench_strips,
+)
 from benchmarks.common import Ratio  # noqa: E402
 from cells import CELLS, orthants, pair  # noqa: E402
 
@@ -136,9 +142,17 @@ def cells(width: int) -> Iterator[str]:
         yield _row(f"{'':4}its standard error", f"{error:.1e}")
 
 
+def architectures(width: int) -> Iterator[str]:
+    """Yield pairs in layers without closed forms."""
+    yield "milliseconds a pair:"
+    for name, case in bench_architectures.CASES.items():
+        found = bench_architectures.milliseconds(name, repeats=1)
+        yield _row(f"{'':4}{name}", f"{found:.3g} ms", "", case.target, found)
+
+
 PARTS: dict[str, Callable[[int], Iterator[str]]] = {
     part.__name__: part
-    for part in (products, depths, layers, cache, recursion, images, cells, process, memory)
+    for part in (products, depths, layers, cache, recursion, images, cells, architectures, process, memory)
 }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from tpnum.ensemble.expansion import DEGREES, NODES, Leaves, expanded
 from tpnum.ensemble.normals import Group, Members, Normal, grown
+from tpnum.kernels.accumulate import multiply_entries
 from tpnum.kernels.hermite_sums import hermite_sums
 
 if TYPE_CHECKING:
@@ -209,6 +210,10 @@ class Table:
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Second moments of members."""
         return self._table[a[:, None], b]
+
+    def multiply(self, made: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
+        """Multiply numbers (a, b) by second moments of members."""
+        multiply_entries(self._table, a, b, made)
 
 
 def _apart(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:

@@ -227,7 +227,7 @@ def moments(a: Operand, b: Operand) -> np.ndarray:
         (left, first), (right, last) = a.terms[odd], b.terms[odd]
         made = _mean_products(left, right)
         for key in {**first, **last}:
-            made *= a.tables[key].between(_places(first, key, len(left)), _places(last, key, len(right)))
+            a.tables[key].multiply(made, _places(first, key, len(left)), _places(last, key, len(right)))
         total += made.reshape(-1, n, made.shape[1] // m, m).sum(axis=(0, 2))
     return total
 

@@ -1,4 +1,4 @@
-"""Sums of products of points that are broadcast: coefficients of one side, times second moments of both."""
+"""Sums of products of points that are broadcast, and products with entries of tables."""
 
 from __future__ import annotations
 
@@ -52,3 +52,12 @@ def _shifted(c, line):
 def _scaled(c, x, line):
     for k in range(line.size):
         line[k] += c * x[k]
+
+
+@kernel
+def multiply_entries(table, rows, cols, out):
+    """Multiply out (a, b) by the entries of a table in the rows (a,) and columns (b,)."""
+    for i in range(out.shape[0]):
+        line, entries = borrow(out[i]), borrow(table[rows[i]])
+        for j in range(line.size):
+            line[j] *= entries[cols[j]]
