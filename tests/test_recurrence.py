@@ -10,7 +10,7 @@ import pytest
 import tpnum as tp
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
-from tpnum.lower import program, variances
+from tpnum.lower import homes, program, regions, variances
 from tpnum.program.fold import folded
 from tpnum.program.lines import Data
 from tpnum.tiles import extents, inputs
@@ -289,6 +289,41 @@ def test_a_leaky_recurrence_of_many_steps():
     assert road == CELLS
     short, _ = kernels(scan(FOLDED["leaky"], 50), x[:, 10:])
     np.testing.assert_allclose(made[:, :, -1, -1], short[:, :, -1, -1], rtol=1e-4)
+
+
+class Everywhere(homes.Homes):
+    """States are kept for all cells, as if steps were recalled at any time."""
+
+    def __call__(self, value):
+        found = super().__call__(value)
+        return found if found.span <= 1 else homes.Home(0, self._space[value])
+
+
+@pytest.mark.parametrize("name", ["plain", "linear", "leaky", "residual", "leaky behind a matrix"])
+@pytest.mark.parametrize("start", ["zero", "a random vector"])
+def test_states_kept_for_some_steps_are_those_that_are_kept_for_all(name, start, monkeypatch):
+    """A register that steps share gives what one of all cells gives, bit by bit, padding and all."""
+    x, y = np.random.default_rng(12).standard_normal((2, 3, 11, 2))
+    y[0] = x[0] * (1 + 1e-7)
+    p = scan(FOLDED[name], 11, STARTS[start])
+    made, road = kernels(p, x, y, get=KINDS)
+    assert road == CELLS
+    monkeypatch.setattr(program, "Homes", Everywhere)
+    whole, _ = kernels(p, x, y, get=KINDS)
+    for got, want in zip(made, whole, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_room_of_many_steps():
+    """Of all pairs of 100 steps a register holds a row: what is stored alone has a cell for each."""
+    p = scan(FOLDED["leaky"], 100)
+    plan = inputs.plan_of(p, {"u": np.zeros((1, 100, 2))}, None, ("ntk",))
+    nodes = [entry.node for entry in plan.entries["ntk"]]
+    both = plan.profiles({"u": np.random.default_rng(0).standard_normal((1, 100, 2))}, None)
+    (_, _, (made,)) = regions.regions(nodes, both, np.dtype(float))
+    spans = made.registers[:-1, 1]
+    assert (spans == 0).sum() == 1
+    assert set(spans.tolist()) <= {0, 1, 2, 128}
 
 
 def test_a_folded_program_reads_like_one():
