@@ -366,3 +366,20 @@ def test_readouts_of_one_state_with_other_weights():
     assert road == CELLS
     for got, want in zip(made, general, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-13 * np.abs(want).max())
+
+
+def test_a_state_that_is_read_by_several_functions_of_several_sums():
+    """What a row of pairs is below the diagonal stands on earlier steps alone."""
+    p = scan(
+        lambda m, s, x: tp.erf(0.5 * (m["V"] @ s) - 0.4 * (m["V"] @ tp.erf(m["V"] @ s + x)) + 1.3 * x),
+        4,
+        STARTS["a constant"],
+    )
+    rng = np.random.default_rng(13)
+    x, y = rng.standard_normal((3, 4, 2)), rng.standard_normal((2, 4, 2))
+    made, road = kernels(p, x, y, get=KINDS)
+    assert road == CELLS
+    steps = [{f"u[{t}]": z[:, t] for t in range(4)} for z in (x, y)]
+    want, _ = kernels(p.unrolled(), *steps, get=KINDS)
+    for got, k in zip(made, want, strict=True):
+        np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())
