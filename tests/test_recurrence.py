@@ -10,7 +10,7 @@ import pytest
 import tpnum as tp
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
-from tpnum.lower import homes, program, regions, variances
+from tpnum.lower import homes, loops, program, regions, variances
 from tpnum.program.fold import folded
 from tpnum.program.lines import Data
 from tpnum.tiles import extents, inputs
@@ -308,10 +308,14 @@ def test_states_kept_for_some_steps_are_those_that_are_kept_for_all(name, start,
     p = scan(FOLDED[name], 11, STARTS[start])
     made, road = kernels(p, x, y, get=KINDS)
     assert road == CELLS
+    with monkeypatch.context() as patch:
+        patch.setattr(loops, "MANY", 1)
+        steps, _ = kernels(p, x, y, get=KINDS)
     monkeypatch.setattr(program, "Homes", Everywhere)
     whole, _ = kernels(p, x, y, get=KINDS)
-    for got, want in zip(made, whole, strict=True):
+    for got, other, want in zip(made, steps, whole, strict=True):
         np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(other, want)
 
 
 def test_room_of_many_steps():
