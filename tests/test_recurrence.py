@@ -10,7 +10,7 @@ import pytest
 import tpnum as tp
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
-from tpnum.lower import program, variances
+from tpnum.lower import homes, loops, program, regions, variances
 from tpnum.program.fold import folded
 from tpnum.program.lines import Data
 from tpnum.tiles import extents, inputs
@@ -291,6 +291,45 @@ def test_a_leaky_recurrence_of_many_steps():
     np.testing.assert_allclose(made[:, :, -1, -1], short[:, :, -1, -1], rtol=1e-4)
 
 
+class Everywhere(homes.Homes):
+    """States are kept for all cells, as if steps were recalled at any time."""
+
+    def __call__(self, value):
+        found = super().__call__(value)
+        return found if found.span <= 1 else homes.Home(0, self._space[value])
+
+
+@pytest.mark.parametrize("name", ["plain", "linear", "leaky", "residual", "leaky behind a matrix"])
+@pytest.mark.parametrize("start", ["zero", "a random vector"])
+def test_states_kept_for_some_steps_are_those_that_are_kept_for_all(name, start, monkeypatch):
+    """A register that steps share gives what one of all cells gives, bit by bit, padding and all."""
+    x, y = np.random.default_rng(12).standard_normal((2, 3, 11, 2))
+    y[0] = x[0] * (1 + 1e-7)
+    p = scan(FOLDED[name], 11, STARTS[start])
+    made, road = kernels(p, x, y, get=KINDS)
+    assert road == CELLS
+    with monkeypatch.context() as patch:
+        patch.setattr(loops, "MANY", 1)
+        steps, _ = kernels(p, x, y, get=KINDS)
+    monkeypatch.setattr(program, "Homes", Everywhere)
+    whole, _ = kernels(p, x, y, get=KINDS)
+    for got, other, want in zip(made, steps, whole, strict=True):
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(other, want)
+
+
+def test_room_of_many_steps():
+    """Of all pairs of 100 steps a register holds a row: what is stored alone has a cell for each."""
+    p = scan(FOLDED["leaky"], 100)
+    plan = inputs.plan_of(p, {"u": np.zeros((1, 100, 2))}, None, ("ntk",))
+    nodes = [entry.node for entry in plan.entries["ntk"]]
+    both = plan.profiles({"u": np.random.default_rng(0).standard_normal((1, 100, 2))}, None)
+    (_, _, (made,)) = regions.regions(nodes, both, np.dtype(float))
+    spans = made.registers[:-1, 1]
+    assert (spans == 0).sum() == 1
+    assert set(spans.tolist()) <= {0, 1, 2, 128}
+
+
 def test_a_folded_program_reads_like_one():
     p = folded(scan(FOLDED["plain"]))
     assert p is not None
@@ -331,3 +370,20 @@ def test_readouts_of_one_state_with_other_weights():
     assert road == CELLS
     for got, want in zip(made, general, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-13 * np.abs(want).max())
+
+
+def test_a_state_that_is_read_by_several_functions_of_several_sums():
+    """What a row of pairs is below the diagonal stands on earlier steps alone."""
+    p = scan(
+        lambda m, s, x: tp.erf(0.5 * (m["V"] @ s) - 0.4 * (m["V"] @ tp.erf(m["V"] @ s + x)) + 1.3 * x),
+        4,
+        STARTS["a constant"],
+    )
+    rng = np.random.default_rng(13)
+    x, y = rng.standard_normal((3, 4, 2)), rng.standard_normal((2, 4, 2))
+    made, road = kernels(p, x, y, get=KINDS)
+    assert road == CELLS
+    steps = [{f"u[{t}]": z[:, t] for t in range(4)} for z in (x, y)]
+    want, _ = kernels(p.unrolled(), *steps, get=KINDS)
+    for got, k in zip(made, want, strict=True):
+        np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())

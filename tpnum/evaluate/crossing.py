@@ -48,7 +48,8 @@ class Rows:
         self._now: dict[tuple[int, bool], np.ndarray] = {}
         self._on = False
         self._blocks: dict[int, np.ndarray] = {}
-        self._known: dict[graph.Key, tuple[np.ndarray, int]] = {}  # at all steps, and the last that is there
+        self._known: dict[graph.Key, np.ndarray] = {}  # at all steps, of which some are there
+        self._recorded: dict[graph.Key, int] = {}  # up to which
         self._kept: dict[Function, Kept] = {}
         self._dims: dict[int, list[Dim]] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}
@@ -125,19 +126,16 @@ class Rows:
         own = [EXAMPLE, *((name, 2 if (name, 2) in self.dims(frame) else side) for name in names)]
         if self.axis not in names:
             return _aligned(self._values(node), own, self.dims(frame))
-        place = 1 + names.index(self.axis)
-        if node.key not in self._known:
-            lengths = list(self._values(node).shape)
-            lengths[place] = dict(axes)[self.axis]
-            self._known[node.key] = np.empty(lengths), -1
-        known, last = self._known[node.key]
-        if last < self.step:
-            at_step(known, axes, self.axis, self.step)[...] = self._values(node)
-            self._known[node.key] = known, self.step
-        early = side and not self._on and not tied
-        where = [slice(None)] * known.ndim
-        where[place] = slice(0, self.step) if early else slice(self.step, self.step + 1)
-        return _aligned(known[tuple(where)], own, self.dims(frame))
+        early = side and not self._on and not tied  # what is now may stand on what is before
+        if not early and self._recorded.get(node.key, -1) < self.step:
+            now = self._values(node)
+            if node.key not in self._known:
+                self._known[node.key] = np.empty((now.shape[0], *(size for _, size in axes)))
+            at_step(self._known[node.key], axes, self.axis, self.step)[...] = now
+            self._recorded[node.key] = self.step
+        steps = slice(0, self.step) if early else slice(self.step, self.step + 1)
+        where = (slice(None), *(steps if name == self.axis else slice(None) for name in names))
+        return _aligned(self._known[node.key][where], own, self.dims(frame))
 
     def _cut(self, node: graph.Pair) -> np.ndarray:
         """A row of what stands on no state, which is computed as a whole."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from tpnum.lower.builder import Instruction
 
@@ -23,6 +23,8 @@ GATHERING = (*SUMS, *GATHERED)
 APART = ("mix", *BUFFERED)
 """Operations beside which values are kept for all cells."""
 ENDS = (*APART, "keep")
+MANY = 1 << 11
+"""Cells whose values leave the caches before they are read again."""
 STEPS = ("recall", "keep")
 """Operations that make a stretch one of a recurrence, whose cells are done one after the other.
 
@@ -62,23 +64,31 @@ def steps_together(code: list[Instruction]) -> list[Instruction]:
     return [code[k] for k in _ordered(len(code), loops, below)]
 
 
-def in_loops(code: list[Instruction], keys: list[Hashable]) -> list[bool]:
-    """Which instructions are run step by step: all on the cells of a recurrence, before it and behind it.
+def in_loops(code: list[Instruction], keys: list[Hashable], cells: Callable[[Hashable], int]) -> list[bool]:
+    """Which instructions are run step by step: what lies between recalling a state and keeping the next one.
 
-    So what they make lives for a step, and not for all cells.  What leads to a map is left for the cells that
-    the map reads.  ``keys`` are the spaces that the instructions are on.
+    Of `MANY` cells all around it on the same ones is, so that what it makes lives for a step; but for what
+    leads to a map, which is left for the cells that the map reads.  ``keys`` are the spaces that the
+    instructions are on, and ``cells`` says how many these have.
     """
     found: list[bool] = []
+    open_states: set[tuple | None] = set()
+    begin = 0
     for k, one in enumerate(code):
         if k == 0 or keys[k] != keys[k - 1] or one.op in APART or code[k - 1].op in APART:
             begin = k
-        ends = k + 1 == len(code) or keys[k + 1] != keys[k] or code[k + 1].op in APART or one.op in APART
-        if ends:
-            run = code[begin : k + 1]
-            steps = [j for j, at in enumerate(run) if at.op in STEPS]
+        if one.op == "recall":
+            open_states.add(one.extra)
+        found.append(bool(open_states))
+        if one.op == "keep":
+            open_states.discard(one.extra)
+        last = k + 1 == len(code) or keys[k + 1] != keys[k] or code[k + 1].op in APART or one.op in APART
+        if last and any(found[begin:]) and cells(keys[k]) >= MANY:
             mapped = k + 1 < len(code) and code[k + 1].op == "mix"
-            many = (steps[-1] + 1 if mapped else len(run)) if steps else 0
-            found += [True] * many + [False] * (len(run) - many)
+            end = begin + max(
+                j for j, at in enumerate(code[begin : k + 1], 1) if at.op in STEPS or not mapped
+            )
+            found[begin:end] = [True] * (end - begin)
     return found
 
 

@@ -69,7 +69,8 @@ class Program:
     def _assemble(self) -> None:
         code = self.selection.code
         keys = [self._space(one) for one in code]
-        groups = stretch_numbers(code, list(zip(keys, in_loops(code, keys), strict=True)))
+        loops = in_loops(code, keys, self.layout.cells_of)
+        groups = stretch_numbers(code, list(zip(keys, loops, strict=True)))
         goals = [key if one.op != "mix" else self._goal(one) for one, key in zip(code, keys, strict=True)]
         kept = [one for one in code if one.op == "keep"]
         spans: dict[int, int] = {}
