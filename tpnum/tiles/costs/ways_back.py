@@ -85,7 +85,8 @@ class Trials:
         for kind, worker in workers.items():
             height, width = worker.size
             each, pair, size, thread = self._tiles(worker, count, height)
-            pair += 8 * numbers * first_touch()  # of the derivatives and the kernel, and of its copy
+            new = 8 * numbers * (1 + self.plan.mirrored)  # of derivatives and the kernel, and of its copy
+            pair += new * first_touch()
             memory = Memory(0.0, held, held, np.inf, thread * height * width / size**2)
             cut = Cut(height, width, height, self.plan.mirrored, filled=False, slab=width)
             strips = (pair * height,)
