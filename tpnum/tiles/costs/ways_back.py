@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.lower.variances import Variances
-from tpnum.tiles.costs.stopwatch import least, peak_of, seconds, tracing
+from tpnum.tiles.costs.stopwatch import first_touch, least, peak_of, seconds, tracing
 from tpnum.tiles.costs.tally import Cut, Memory, Tally
 from tpnum.tiles.gradients.derivatives import LINE, diagonals, plan_with_slopes, sides_of, worker_of
 from tpnum.tiles.grid import Tile
@@ -80,10 +80,13 @@ class Trials:
         example = max(0.0, (much - little) / (count - FEW)) if count > FEW else 0.0
         once = self.planned + max(0.0, little - FEW * example)
         held = self._held(count)
+        numbers = (self.count + LINE + 1) * prod((*self.plan.axes[0], *self.plan.axes[1]))
         found = []
         for kind, worker in workers.items():
             height, width = worker.size
             each, pair, size, thread = self._tiles(worker, count, height)
+            new = 8 * numbers * (1 + self.plan.mirrored)  # of derivatives and the kernel, and of its copy
+            pair += new * first_touch()
             memory = Memory(0.0, held, held, np.inf, thread * height * width / size**2)
             cut = Cut(height, width, height, self.plan.mirrored, filled=False, slab=width)
             strips = (pair * height,)

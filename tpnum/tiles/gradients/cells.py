@@ -23,7 +23,7 @@ from tpnum.lower.schedule import Level
 from tpnum.lower.turned import BackwardsProgram, turned
 from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.variances import NARROW
-from tpnum.tiles.cells import BUFFERS, CellWorker, Piece, block_of, part_of, place_of
+from tpnum.tiles.cells import BUFFERS, FEW, CellWorker, Piece, block_of, part_of, place_of
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.sinks import ArraySink
 
@@ -75,8 +75,6 @@ class CellAdjoints(CellWorker):
     summed over (`tpnum.tiles.gradients.pairs`).
     """
 
-    few = MANY  # recurrences are unrolled: series of every step
-
     def __init__(
         self,
         plan: Plan,
@@ -90,6 +88,7 @@ class CellAdjoints(CellWorker):
     ):
         self.moving, self.count, self.apart, self.each = moving, count, False, each
         (self.kind,) = plan.entries
+        self.few = FEW if plan.has_axes else MANY  # enough for tables of a function's series
         super().__init__(
             plan, profiles, ArraySink({self.kind: np.empty(0)}), np.dtype(np.float64), None, variances
         )
