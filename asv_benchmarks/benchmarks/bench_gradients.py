@@ -1,10 +1,12 @@
-"""The law of a net and its gradients in units of the law of the net: expectations factor, so it is little."""
+"""Gradients in units of what they are of: laws, whose expectations factor, and kernels by all deviations."""
 
 from __future__ import annotations
 
 import numpy as np
 
 import tpnum as tp
+from tpnum import nn
+from tpnum.nn.deviations import deviations
 
 from .common import ratio
 
@@ -37,3 +39,42 @@ class Gradients:
 
     def track_ratio(self, batch: int, clock: str) -> float:
         return ratio(lambda: law(10, batch, True), lambda: law(10, batch, False)).by(clock)
+
+
+def _convolutions(activation: nn.Layer) -> nn.Layer:
+    conv = [nn.Conv(8, (3, 3), padding="SAME", W_std=std, b_std=0.2) for std in (1.4, 1.3)]
+    return nn.serial(conv[0], activation, conv[1], activation, nn.GlobalAvgPool(), nn.Dense(1, b_std=0.1))
+
+
+NETS = {
+    "dense": (
+        nn.serial(
+            nn.Dense(8, b_std=0.3), nn.Relu(), nn.Dense(8, b_std=0.2), nn.Relu(), nn.Dense(1, b_std=0.1)
+        ),
+        (20,),
+    ),
+    "convolutions": (_convolutions(nn.Relu()), (8, 8, 3)),
+    "series": (_convolutions(nn.Tanh()), (4, 4, 3)),
+    "recurrence": (nn.serial(nn.SimpleRnn(8, b_std=0.2, return_sequences=False), nn.Dense(1)), (16, 5)),
+    "attention": (nn.serial(nn.GlobalSelfAttention(8, 8, 8, 1), nn.GlobalAvgPool(), nn.Dense(1)), (16, 5)),
+}
+
+
+class Kernels:
+    """The NTK of 100 examples: all its derivatives, and those of its sum with weights."""
+
+    params = (list(NETS), ["whole", "deviations", "x1"], ["cpu", "wall"])
+    param_names = ("net", "what", "clock")
+    unit = "ratio"
+    timeout = 300
+
+    def track_ratio(self, net: str, what: str, clock: str) -> float:
+        layers, shape = NETS[net]
+        rng = np.random.default_rng(0)
+        x, weights = rng.standard_normal((100, *shape)), rng.standard_normal((100, 100))
+        wrt = "x1" if what == "x1" else tuple(deviations(layers))
+        options = {} if what == "whole" else {"against": weights}
+        return ratio(
+            lambda: tp.kernel(layers, x, get="ntk", wrt=wrt, **options),
+            lambda: tp.kernel(layers, x, get="ntk"),
+        ).by(clock)
