@@ -13,6 +13,7 @@ from tpnum.tiles import arguments
 from tpnum.tiles.beside import Beside, beside_of
 from tpnum.tiles.gradients.contracted import asked_of
 from tpnum.tiles.named import Kernels
+from tpnum.tiles.roads import Effort
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,12 +40,7 @@ class Asked:
     paths: list[list[str]]
     beside: Beside
     diag: bool
-    tile: int | None
-    n_jobs: int | None
-    report: bool | Callable[[int, int], None] | None
-    rtol: float | None
-    budget: int | None
-    seed: int
+    effort: Effort
     batch: int | None
 
     @classmethod
@@ -70,7 +66,13 @@ class Asked:
         kinds = arguments.kinds_of(get)
         names, paths = asked_of(net, wrt, against, kinds, diag)
         batch = None if batch_size is None else whole(batch_size, "batch_size", 1)
-        least, most = accuracy(rtol, budget)
+        effort = Effort(
+            None if tile is None else whole(tile, "tile", 1),
+            jobs_of(n_jobs),
+            arguments.progress_of(progress),
+            *accuracy(rtol, budget),
+            whole(seed, "seed", 0),
+        )
         return cls(
             net,
             kinds,
@@ -81,12 +83,7 @@ class Asked:
             paths,
             beside_of(flag(error, "error"), names, batch, against is not None),
             flag(diag, "diag"),
-            None if tile is None else whole(tile, "tile", 1),
-            jobs_of(n_jobs),
-            arguments.progress_of(progress),
-            least,
-            most,
-            whole(seed, "seed", 0),
+            effort,
             batch,
         )
 

@@ -111,7 +111,15 @@ class Companions:
         block = blocks[self.kinds[0]]
         with np.errstate(all="ignore"):  # what is not finite is refused
             made = derivatives(
-                jets, count, call.first, call.second, block.shape, block.dtype, False, 1, call.account
+                jets,
+                count,
+                call.first,
+                call.second,
+                block.shape,
+                block.dtype,
+                False,
+                1,
+                call.effort.account(),
             )
         for kind in self.kinds:
             for name, slope in zip(self.wanted.wrt, made[kind][1], strict=True):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tpnum.arguments import choice, flag
 from tpnum.errors import InputError
-from tpnum.evaluate.joint import BUDGET, RTOL, Account
+from tpnum.evaluate.joint import BUDGET
 from tpnum.lower.variances import Variances
 from tpnum.program import Program
 from tpnum.tiles import arguments, batches
@@ -136,11 +137,12 @@ def kernel(
         Deviations of a net's weights and biases to differentiate by: a name for all that bear it
         ("W_std"), a path for one ("layers[2].b_std"), or a tuple of them.  Then what is returned is a pair
         (kernel, derivatives), the latter (len(wrt), *kernel.shape), or of the kernel's shape for one name.
-        Nets without index axes are differentiated by compiled adjoints, at a few times the time of the
-        kernel; convolutions, pooling, recurrences, attention with weights that are numbers of each input and
-        functions that jump by the graph's rules read backwards, slower but alike however many names there are
-        (forwards, name by name, where an output has index axes and there is no ``against``).  On disk there
-        is a matrix for every name, as "ntk_wrt_W_std", and ``derivatives`` a tuple of them.
+        The kernel is one more line of its derivatives, and equals that of a call without ``wrt`` to rounding.
+        Nets are differentiated by compiled adjoints, at a few times the time of the kernel however many
+        names there are; what those have no rule for (functions that jump, some maxima) by the graph's rules
+        read backwards, slower but alike (forwards, name by name, where an output has index axes and there is
+        no ``against``).  On disk there is a matrix for every name, as "ntk_wrt_W_std", and ``derivatives`` a
+        tuple of them.
 
         With ``against`` also "x1" and "x2", the inputs.  The NTK of a net with kinks has no derivative where
         two inputs meet (within 1e-7 of their size): what does not exist there counts 0.  Padding has none.
@@ -215,13 +217,14 @@ def kernel(
 
 def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> Any:
     """The kernels of all pairs, or the diagonal, in arrays, with what is wanted beside them."""
-    net, tile, size, diag = asked.net, asked.tile, asked.batch, asked.diag
+    net, effort, size, diag = asked.net, asked.effort, asked.batch, asked.diag
     if size is not None:
-        net, tile = batches.program_of(net, first, size), batches.rows_of(tile, size)
+        net = batches.program_of(net, first, size)
+        effort = replace(effort, tile=batches.rows_of(effort.tile, size))
         first = batches.split(first, size, "x1")
         second = None if second is None else batches.split(second, size, "x2")
     first, second = packed(net, first, second)
-    plan = plan_of(net, first, second, asked.kinds, asked.budget or BUDGET)
+    plan = plan_of(net, first, second, asked.kinds, effort.budget or BUDGET)
     if asked.names:
         by_rules(plan)
     n1, n2 = (len(next(iter(one.values()))) for one in (first, second or first))
@@ -234,10 +237,9 @@ def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> A
             return arrays
         return {kind: batches.by_batches(array, plan.axes, diag) for kind, array in arrays.items()}
 
-    exactness = asked.rtol, asked.budget, asked.seed
-    call = Call(first, second, seen(outs), diag, tile, asked.n_jobs, asked.report, *exactness)
+    call = Call(first, second, seen(outs), diag, effort)
     if asked.names:
-        account = call.account
+        account = effort.account()
         jets = plan_with_slopes(net, asked.paths, (first, second or first), asked.kinds, LINE)
         with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
             both = derivatives(
@@ -248,9 +250,9 @@ def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> A
                 shape,
                 asked.dtype,
                 diag,
-                asked.n_jobs,
+                effort.n_jobs,
                 account,
-                asked.report,
+                effort.report,
             )
         account.warn()
         for kind, (values, _) in both.items():
@@ -270,20 +272,19 @@ def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> A
 
 def _sums(asked: Asked, first: Inputs, second: Inputs | None, against: Any) -> Derivatives:
     """The kernel contracted with ``against``, and the derivatives of that."""
-    budget = asked.budget or BUDGET
-    plan = by_rules(plan_of(asked.net, first, second, asked.kinds, budget))
+    plan = by_rules(plan_of(asked.net, first, second, asked.kinds, asked.effort.budget or BUDGET))
     both = first, second or first
     jets = plan.unrolled
     if asked.paths:
         jets = plan_with_slopes(asked.net, asked.paths, both, asked.kinds, MORE)
     shape = *(len(next(iter(x.values()))) for x in both), *plan.axes[0], *plan.axes[1]
     goal = Against.of(against, shape, second is None, jets.mirrored)
-    account = Account(asked.rtol or RTOL, budget)
+    account = asked.effort.account()
     with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
         variances = Variances()
         profiles = jets.profiles(first, second, account, variances)
         total, each = contracted(
-            jets, profiles, both, asked.names, goal, asked.dtype, asked.n_jobs, variances
+            jets, profiles, both, asked.names, goal, asked.dtype, asked.effort.n_jobs, variances
         )
     account.warn()
     return Derivatives(total, asked.by_name(each))

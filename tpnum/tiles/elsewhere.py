@@ -34,10 +34,11 @@ def kernel_elsewhere(
     ``inputs`` are x1, x2, mask_constant, pattern1 and pattern2, ``options`` those of `write` that are no part
     of the request.  On disk the derivatives by several names are a tuple of matrices.
     """
-    accuracy = asked.rtol, asked.budget, asked.seed
-    job = job_on(asked.net, asked.kinds, asked.dtype, inputs, asked.tile, asked.batch, *accuracy)
+    how = asked.effort
+    accuracy = how.rtol, how.budget, how.seed
+    job = job_on(asked.net, asked.kinds, asked.dtype, inputs, how.tile, asked.batch, *accuracy)
     job = replace(job, beside=asked.beside)
-    options = options | {"tile": asked.tile, "n_jobs": asked.n_jobs, "progress": asked.report}
+    options = options | {"tile": how.tile, "n_jobs": how.n_jobs, "progress": how.report}
     stored = on_disk(out)
     try:
         made = _stored(job, out, options) if stored else _arrays(job, out, asked.single, options)

@@ -27,13 +27,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Call:
-    """What is asked: of which inputs, into which arrays (diagonals with ``diag``), how, how exactly."""
+class Effort:
+    """How a matrix is computed, in tiles of how many rows, by whom, and how exactly."""
 
-    first: extras.Inputs
-    second: extras.Inputs | None
-    outs: dict[str, np.ndarray]
-    diag: bool
     tile: int | None
     n_jobs: int | None
     report: bool | Callable[[int, int], None] | None
@@ -41,10 +37,20 @@ class Call:
     budget: int | None
     seed: int
 
-    @property
-    def account(self) -> Account:
-        """A fresh account of errors."""
-        return Account(self.rtol or RTOL, self.budget or BUDGET)
+    def account(self, replicate: int | None = None) -> Account:
+        """A fresh account of errors, of one replicate of points if its number is given."""
+        return Account(self.rtol or RTOL, self.budget or BUDGET, replicate)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is asked: of which inputs, into which arrays (diagonals with ``diag``), with what effort."""
+
+    first: extras.Inputs
+    second: extras.Inputs | None
+    outs: dict[str, np.ndarray]
+    diag: bool
+    effort: Effort
 
 
 Errors = dict[str, np.ndarray]
@@ -65,7 +71,7 @@ def filled(plan: Plan | Ensemble, call: Call, error: bool) -> tuple[Errors, Acco
 
 def _by_rules(plan: Plan, call: Call, error: bool) -> tuple[Errors, Account]:
     """Fill the arrays by the rules; how far every entry may be off, if that is wanted."""
-    account = call.account
+    account = call.effort.account()
     with one_blas_thread():
         profiles = _fill(plan, call, account)
         return _lost(plan, profiles, call, account) if error else {}, account
@@ -81,8 +87,8 @@ def _fill(plan: Plan, call: Call, account: Account) -> tuple[ProfileValues, Prof
         fill_diagonals(plan, profiles[0], call.outs)
     else:
         dtype = next(iter(call.outs.values())).dtype
-        worker = make_worker(plan, profiles, ArraySink(call.outs), dtype, call.tile, variances)
-        run(worker, call.n_jobs, call.report)
+        worker = make_worker(plan, profiles, ArraySink(call.outs), dtype, call.effort.tile, variances)
+        run(worker, call.effort.n_jobs, call.effort.report)
     return profiles
 
 
@@ -108,8 +114,8 @@ def _replicated(plan: Plan, call: Call) -> Errors:
     total = {kind: np.zeros(out.shape) for kind, out in call.outs.items()}
     for replicate in range(REPLICATES):
         outs = {kind: np.empty_like(out) for kind, out in call.outs.items()}
-        one = replace(call, outs=outs, report=False)
-        _fill(plan, one, Account(call.rtol or RTOL, call.budget or BUDGET, replicate))
+        one = replace(call, outs=outs, effort=replace(call.effort, report=False))
+        _fill(plan, one, call.effort.account(replicate))
         for kind, out in outs.items():
             total[kind] += np.square(out - call.outs[kind], dtype=np.float64)
     wide = enlargement(REPLICATES) / np.sqrt(REPLICATES * (REPLICATES - 1))
@@ -135,14 +141,14 @@ def _relative(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], call: C
 
 def _by_samples(plan: Ensemble, call: Call) -> tuple[Errors, Account]:
     """Fill the arrays by ensembles; the standard error of every entry."""
-    sampling = Sampling(plan, call.account, call.rtol, call.seed)
+    sampling = Sampling(plan, call.effort.account(), call.effort.rtol, call.effort.seed)
     errors = {kind: np.zeros_like(out) for kind, out in call.outs.items()}
-    jobs = thread_count(call.n_jobs)
+    jobs = thread_count(call.effort.n_jobs)
     with one_blas_thread():
         if call.diag:
             sampled_diagonals(sampling, call.first, call.outs, errors, jobs)
         else:
             sinks = ArraySink(call.outs), ArraySink(errors)
-            worker = SampledWorker(sampling, (call.first, call.second), *sinks, call.tile, jobs)
-            run(worker, call.n_jobs, call.report)
+            worker = SampledWorker(sampling, (call.first, call.second), *sinks, call.effort.tile, jobs)
+            run(worker, call.effort.n_jobs, call.effort.report)
     return errors, sampling.account

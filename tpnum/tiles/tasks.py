@@ -28,7 +28,7 @@ from tpnum.tiles.grid import Tile
 from tpnum.tiles.inputs import plan_of
 from tpnum.tiles.pool import one_blas_thread
 from tpnum.tiles.progress import part
-from tpnum.tiles.roads import Call
+from tpnum.tiles.roads import Call, Effort
 from tpnum.tiles.sampled import SampledWorker, Sampling
 from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import make_worker
@@ -235,7 +235,8 @@ class _Desk:
         own = self.job.second is None and tile.rows == tile.cols
         rows, cols = self._named(0, tile.rows), None if own else self._named(1, tile.cols)
         job = self.job
-        return Call(rows, cols, blocks, False, None, 1, self._proceed, job.rtol, job.budget, job.seed)
+        effort = Effort(None, 1, self._proceed, job.rtol, job.budget, job.seed)
+        return Call(rows, cols, blocks, False, effort)
 
     def _proceed(self, *_: int) -> None:
         """Give up a tile of which a part is done, if that is asked."""
