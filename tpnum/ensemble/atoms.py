@@ -161,7 +161,7 @@ class Table:
         found = coefs * coefs
         left = np.maximum(second - found.sum(axis=1), 0.0)
         last = found[:, DEGREES.last(len(self._members))].sum(axis=1)
-        self._coefs = np.concatenate([self._coefs, coefs.T], axis=1)
+        self._coefs = np.ascontiguousarray(np.concatenate([self._coefs, coefs.T], axis=1))
         self._left = np.concatenate([self._left, np.sqrt([second, left, last])], axis=1)
         scale = deviations[:, :, None] * self._deviations[:, None, :]
         rho = np.clip(np.divide(covs, scale, out=np.zeros_like(covs), where=scale > 0.0), -1.0, 1.0)

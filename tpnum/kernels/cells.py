@@ -253,7 +253,7 @@ def run(
                                 fixed_for = n, i
                             if op == BENT:
                                 rd, to = code[k, 8], code[k, 9]
-                                pd = registers[rd, 0] - (low if registers[rd, 1] else 0) if rd >= 0 else 0
+                                pd = registers[rd, 0] - _turn(registers[rd, 1], low, done) if rd >= 0 else 0
                                 beside = pb + low * v if rb >= 0 else -1
                                 bent_relu(
                                     work, (pa + low * v, beside, pc + low * v, (pd + low) * v),
@@ -361,7 +361,7 @@ def run(
                                     gather_products(buffers, at, a, b, apart)
                             elif op == CURVED:
                                 rd, to = code[k, 8], code[k, 9]
-                                place = registers[rd, 0] + m - (low if registers[rd, 1] else 0)
+                                place = registers[rd, 0] + m - _turn(registers[rd, 1], low, done)
                                 number = 2 * entries[n, 1]
                                 from_row = coefs[n, 0] + row * height * number
                                 missed[i - first_row] += curved(

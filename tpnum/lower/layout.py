@@ -206,7 +206,7 @@ class Layout:
 
     def _map(self, root: Root, k: int) -> None:
         pull, above = self.level.pulls[id(root), k], grid_of(root.node)
-        below = self.below(root, k)
+        below = Level.below(root, k)
         if not root.pooled:  # layers alike have one map
             self.maps[id(root), k] = self._alike.setdefault((pull, below, above), len(self._starts))
             if self.maps[id(root), k] < len(self._starts):
@@ -229,10 +229,6 @@ class Layout:
             touched = [(tie.counts, np.multiply.outer([0, 0, 1, 0], tie.numbers)) for tie in ties]
             self._add(goal, touched, [[0] * self.axes, [0] * self.axes, self._buffer_steps(root)])
         self._goals.append((self.spaces[goal], int(pull.increments)))
-
-    def below(self, root: Root, k: int) -> Grid:
-        """The grid that a map reads."""
-        return next(grid_of(a) for _, a in root.groups[k].atoms if Level.on_cells(a))
 
     def span_of(self, kept: Instruction) -> int:
         """For how many steps a recurrence recalls what is kept: a power of two."""

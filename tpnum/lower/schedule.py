@@ -122,6 +122,11 @@ class Level:
         """Whether a node has a number per cell: constants have not."""
         return not isinstance(atom, graph.Shared)
 
+    @staticmethod
+    def below(root: Root, k: int) -> Grid:
+        """The grid that the map of a group reads."""
+        return next(grid_of(atom) for _, atom in root.groups[k].atoms if Level.on_cells(atom))
+
     def _ask(self, buffer: list[Cells], root: Root) -> None:
         """A buffer has the cells that the regions that load it have, padding apart."""
         grid = grid_of(root.node)

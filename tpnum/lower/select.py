@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tpnum.evaluate.profile import ProfileValues
-    from tpnum.lower.network import Grid
 
 
 class Selection(RectifiedValues):
@@ -118,7 +117,7 @@ class Selection(RectifiedValues):
                 made = self.value_of("zero", grid=grid) if made < 0 else made
                 made = self.value_of("recall", made, grid=grid, extra=("map", id(root), k))
         for source, k in self._pending[id(root)]:
-            below = self._below(root, k)
+            below = Level.below(root, k)
             part = self.value_of("mix", source, grid=below, extra=("map", id(root), k))
             add = self.numbers.place(grid, both(1.0))
             made = part if made < 0 else self.value_of("add", made, part, p=add, grid=grid)
@@ -127,14 +126,11 @@ class Selection(RectifiedValues):
                 made = self._source(root, k, made)
         return made if made >= 0 else self.value_of("zero", grid=grid)
 
-    def _below(self, root: Root, k: int) -> Grid:
-        return next(grid_of(a) for _, a in root.groups[k].atoms if Level.on_cells(a))
-
     def _store(self, root: Root) -> None:
         key = ("buffer", id(root.node))
         if root.pooled:
             for source, k in self._pending[id(root)]:
-                below = self._below(root, k)
+                below = Level.below(root, k)
                 made = self.value_of("mix", source, grid=below, extra=("map", id(root), k))
                 self.emit("store", made, grid=below, p=-1, extra=("touched", id(root), k, id(root.node)))
             return

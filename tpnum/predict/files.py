@@ -7,13 +7,13 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from tpnum.arguments import choice, shown
+from tpnum.arguments import shown
 from tpnum.errors import StoreError, TpnumError
 from tpnum.predict.cholesky import Cholesky
 from tpnum.predict.dynamics import Dynamics
@@ -82,9 +82,7 @@ def restored(path: Any, about: dict[str, Any], arrays: dict[str, np.ndarray]) ->
             raise ValueError("its arrays are not of one number of examples")
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("its arrays hold NaN or infinity")
-        if about["kind"] not in MAKERS:
-            raise ValueError(f"{shown(about['kind'])} is no kind of model that this tpnum knows")
-        return MAKERS[about["kind"]](about, arrays)
+        return MAKERS[_known(about["kind"], "kind of model", MAKERS)](about, arrays)
     except TpnumError:
         raise
     except KeyError as problem:
@@ -93,19 +91,25 @@ def restored(path: Any, about: dict[str, Any], arrays: dict[str, np.ndarray]) ->
         raise StoreError(f"{path} is not a model that can be used: {problem}") from problem
 
 
+def _known(name: str, what: str, names: Collection[str]) -> str:
+    if name not in names:
+        raise ValueError(f"{shown(name)} is no {what} that this tpnum knows")
+    return name
+
+
 def _posterior(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Posterior:
     factor = Cholesky(np.ascontiguousarray(arrays["lower"]), about["jitter"])
     return Posterior(factor, arrays["y"], _noise(arrays), arrays["weights"])
 
 
 def _regression(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Regression:
-    get = choice(about["get"], "get", KINDS)
+    get = _known(about["get"], "kernel", KINDS)
     return Regression(Source.read_json(about["source"]), get, arrays["x"], _posterior(about, arrays))
 
 
 def _dynamics(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Dynamics:
     given = dict(about["filter"])
-    made = FILTERS[given.pop("name")](**given)
+    made = FILTERS[_known(given.pop("name"), "filter", FILTERS)](**given)
     return Dynamics(made, arrays["y"], arrays["values"], arrays["vectors"], arrays.get("inner"))
 
 
@@ -116,7 +120,7 @@ def _ensemble(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Ensemble:
 def _iterative(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Iterative:
     noise = _noise(arrays)
     return Iterative(
-        Source.read_json(about["source"]), choice(about["get"], "get", KINDS), arrays["x"], arrays["y"],
+        Source.read_json(about["source"]), _known(about["get"], "kernel", KINDS), arrays["x"], arrays["y"],
         noise, preconditioner(arrays["low"], noise), about["rank"], about["rtol"], np.dtype(about["dtype"]),
         arrays["weights"], about["steps"], about["residual"],
     )  # fmt: skip

@@ -105,22 +105,16 @@ class Companions:
             blocks[error_of(kind)][...] = lost[kind]
         return account
 
-    def differentiate(self, blocks: Blocks, call: Call) -> None:
-        """The derivatives of a tile, the kernels left alone."""
+    def differentiate(self, blocks: Blocks, call: Call) -> Account:
+        """The kernels of a tile and their derivatives; the account of their errors."""
         jets, count = self._slopes
         block = blocks[self.kinds[0]]
         with np.errstate(all="ignore"):  # what is not finite is refused
-            made = derivatives(
-                jets,
-                count,
-                call.first,
-                call.second,
-                block.shape,
-                block.dtype,
-                False,
-                1,
-                call.effort.account(),
+            made, account = derivatives(
+                jets, count, call.first, call.second, block.shape, block.dtype, False, call.effort
             )
         for kind in self.kinds:
+            blocks[kind][...] = made[kind][0]
             for name, slope in zip(self.wanted.wrt, made[kind][1], strict=True):
                 blocks[slope_of(kind, name)][...] = slope
+        return account

@@ -84,7 +84,7 @@ def kernel(
     n_jobs
         Threads, or processes, over tiles; all processors by default and for -1.
     tile
-        Rows of a tile; chosen from the memory budget by default.
+        Rows of a tile; chosen from the memory budget by default, and for derivatives always.
     out
         Arrays to fill instead of fresh ones: one, a tuple in the order of ``get``, or a dict.  Or a place on
         disk, for matrices larger than memory: ``"K.zarr"``, a Zarr v3 group with one array a kind and one
@@ -107,7 +107,8 @@ def kernel(
     scheduler
         A Dask client, or the address of a scheduler; the current client by default.
     progress
-        True for a progress bar on a terminal, or a function called with (tiles done, tiles in all).
+        True for a progress bar on a terminal, or a function called with (tiles done, tiles in all); with
+        ``wrt`` in memory one kind after the other.
     rtol, budget
         As in `tpnum.limit`: the accuracy, relative to E|f|, asked of expectations over more than two
         Gaussians (1e-6 by default), as of max pooling and normalisation, and the evaluations that one of
@@ -138,11 +139,11 @@ def kernel(
         ("W_std"), a path for one ("layers[2].b_std"), or a tuple of them.  Then what is returned is a pair
         (kernel, derivatives), the latter (len(wrt), *kernel.shape), or of the kernel's shape for one name.
         The kernel is one more line of its derivatives, and equals that of a call without ``wrt`` to rounding.
-        Nets are differentiated by compiled adjoints, at a few times the time of the kernel however many
-        names there are; what those have no rule for (functions that jump, some maxima) by the graph's rules
-        read backwards, slower but alike (forwards, name by name, where an output has index axes and there is
-        no ``against``).  On disk there is a matrix for every name, as "ntk_wrt_W_std", and ``derivatives`` a
-        tuple of them.
+        Nets are differentiated by compiled adjoints, at a few times the time of the kernel however many names
+        there are; what those have no rule for (functions that jump or have parameters, what `tpnum.plan`
+        shows as NumPy) by the graph's rules read backwards, slower but alike (forwards, name by name, where
+        an output has index axes and there is no ``against``).  On disk there is a matrix for every name, as
+        "ntk_wrt_W_std", and ``derivatives`` a tuple of them.
 
         With ``against`` also "x1" and "x2", the inputs.  The NTK of a net with kinks has no derivative where
         two inputs meet (within 1e-7 of their size): what does not exist there counts 0.  Padding has none.
@@ -237,28 +238,9 @@ def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> A
             return arrays
         return {kind: batches.by_batches(array, plan.axes, diag) for kind, array in arrays.items()}
 
-    call = Call(first, second, seen(outs), diag, effort)
     if asked.names:
-        account = effort.account()
-        jets = plan_with_slopes(net, asked.paths, (first, second or first), asked.kinds, LINE)
-        with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
-            both = derivatives(
-                jets,
-                len(asked.paths),
-                first,
-                second,
-                shape,
-                asked.dtype,
-                diag,
-                effort.n_jobs,
-                account,
-                effort.report,
-            )
-        account.warn()
-        for kind, (values, _) in both.items():
-            outs[kind][...] = values
-        slopes = asked.by_kind(lambda kind: asked.by_name(both[kind][1], np.asarray))
-        return Derivatives(asked.by_kind(outs.__getitem__), slopes)
+        return _with_slopes(asked, net, first, second, shape, outs)
+    call = Call(first, second, seen(outs), diag, effort)
     lost, account = filled(plan, call, asked.beside.error)
     account.warn()
     kernels = asked.by_kind(outs.__getitem__)
@@ -268,6 +250,26 @@ def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> A
     for kind, array in seen(errors).items():
         array[...] = lost[kind]
     return WithError(kernels, asked.by_kind(errors.__getitem__))
+
+
+def _with_slopes(
+    asked: Asked,
+    net: Any,
+    first: Inputs,
+    second: Inputs | None,
+    shape: tuple[int, ...],
+    outs: dict[str, np.ndarray],
+) -> Derivatives:
+    """The kernels, into arrays of a shape, and their derivatives."""
+    jets = plan_with_slopes(net, asked.paths, (first, second or first), asked.kinds, LINE)
+    count = len(asked.paths)
+    with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
+        made, account = derivatives(jets, count, first, second, shape, asked.dtype, asked.diag, asked.effort)
+    account.warn()
+    for kind, (values, _) in made.items():
+        outs[kind][...] = values
+    slopes = asked.by_kind(lambda kind: asked.by_name(made[kind][1], np.asarray))
+    return Derivatives(asked.by_kind(outs.__getitem__), slopes)
 
 
 def _sums(asked: Asked, first: Inputs, second: Inputs | None, against: Any) -> Derivatives:

@@ -107,14 +107,11 @@ class Job:
     def compute(self, tile: Tile) -> dict[str, np.ndarray]:
         """A tile of every array, its diagonal exact where it has one."""
         blocks = self.blocks(tile)
-        if self.beside.error:
+        if self.beside:
             with one_blas_thread(), part():
-                _desk(self).fill_with_errors(*self._inputs(tile, blocks))
-            return blocks
-        self.fill(tile, blocks)
-        if self.beside.wrt:
-            with one_blas_thread(), part():
-                _desk(self).differentiate(tile, blocks)
+                _desk(self).fill_all(*self._inputs(tile, blocks))
+        else:
+            self.fill(tile, blocks)
         return blocks
 
     def fill(self, tile: Tile, blocks: dict[str, np.ndarray], jobs: int = 1) -> None:
@@ -242,15 +239,13 @@ class _Desk:
         """Give up a tile of which a part is done, if that is asked."""
         self._stop()
 
-    def fill_with_errors(self, tile: Tile, blocks: dict[str, np.ndarray]) -> None:
-        """A tile of kernels and errors."""
-        made = self.companions.fill(blocks, self._call(tile, blocks))
+    def fill_all(self, tile: Tile, blocks: dict[str, np.ndarray]) -> None:
+        """A tile of kernels and of what is beside them."""
+        companions = self.companions
+        fill = companions.fill if self.job.beside.error else companions.differentiate
+        made = fill(blocks, self._call(tile, blocks))
         with self._lock:
             self.account.note(*made.worst)
-
-    def differentiate(self, tile: Tile, blocks: dict[str, np.ndarray]) -> None:
-        """A tile of derivatives."""
-        self.companions.differentiate(blocks, self._call(tile, blocks))
 
     def stop(self) -> None:
         with self._lock:

@@ -35,7 +35,7 @@ LONG = 1.0
 class WayBack:
     """How the derivatives of a kernel are found.
 
-    ``road`` is "adjoints" (compiled, nets without index axes), "backwards" (the graph's rules by NumPy, read
+    ``road`` is "adjoints" (compiled), "backwards" (the graph's rules by NumPy, read
     backwards) or "forwards" (the same name by name, where the output has index axes), with its ``reason``;
     ``tally`` is what it costs, with the kernel, which comes along.
     """

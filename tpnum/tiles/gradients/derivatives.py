@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from tpnum.evaluate.joint import Account
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.tiles.roads import Effort
 
     Sides = tuple[ProfileTangents, ProfileTangents]
 
@@ -130,32 +131,34 @@ def derivatives(
     shape: tuple[int, ...],
     dtype: np.dtype,
     diag: bool,
-    n_jobs: int | None,
-    account: Account,
-    report: bool | Callable[[int, int], None] | None = None,
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For every kind of the plan the kernel, of a shape, and its derivatives (parameters, *shape)."""
+    effort: Effort,
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], Account]:
+    """For every kind of the plan the kernel, of a shape, and its derivatives (parameters, *shape).
+
+    And the account of errors, which has warned nobody yet.
+    """
+    account = effort.account()
     made = {kind: np.zeros((count + LINE, *shape)) for kind in plan.entries}
     variances = Variances()
     sides = sides_of(plan, count + LINE, x1, x2, variances, account)
     tangents, rows = sides[0], sides[0].values
     for side in sides:
         require_positions(side.values)
+    check_range(plan, tuple(side.values for side in sides), dtype)
     own = sides[1] is tangents and not plan.axes[0]
     for kind, entries in plan.entries.items():
         if diag:
-            check_range(plan, (rows,), dtype)
             made[kind][...] = diagonals(plan, rows, tangents, kind)
             continue
         apart = True
         if entries:
             worker = worker_of(plan, kind, sides, made[kind], variances, dtype)
-            run(worker, n_jobs, report)
+            run(worker, effort.n_jobs, effort.report)
             apart = worker.apart
         if own and apart:
             for whole, diagonal in zip(made[kind], diagonals(plan, rows, tangents, kind), strict=True):
                 np.fill_diagonal(whole, diagonal)
-    return {kind: (out[-1], out[:-1].astype(dtype, copy=False)) for kind, out in made.items()}
+    return {kind: (out[-1], out[:-1].astype(dtype, copy=False)) for kind, out in made.items()}, account
 
 
 def sides_of(
