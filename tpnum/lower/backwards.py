@@ -234,7 +234,7 @@ class Backwards(Selection):
             made, below = bar, grid
             if group.chain:
                 key: Hashable = grid
-                below = Level.below(root, k)
+                below = self.level.below(root, k)
                 if root.pooled:
                     key = ("touched", id(root), k)
                     made = self.value_of("seed", grid=key, extra=(*key, id(root.node)))  # type: ignore

@@ -206,7 +206,7 @@ class Layout:
 
     def _map(self, root: Root, k: int) -> None:
         pull, above = self.level.pulls[id(root), k], grid_of(root.node)
-        below = Level.below(root, k)
+        below = self.level.below(root, k)
         if not root.pooled:  # layers alike have one map
             self.maps[id(root), k] = self._alike.setdefault((pull, below, above), len(self._starts))
             if self.maps[id(root), k] < len(self._starts):

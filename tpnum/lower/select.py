@@ -117,7 +117,7 @@ class Selection(RectifiedValues):
                 made = self.value_of("zero", grid=grid) if made < 0 else made
                 made = self.value_of("recall", made, grid=grid, extra=("map", id(root), k))
         for source, k in self._pending[id(root)]:
-            below = Level.below(root, k)
+            below = self.level.below(root, k)
             part = self.value_of("mix", source, grid=below, extra=("map", id(root), k))
             add = self.numbers.place(grid, both(1.0))
             made = part if made < 0 else self.value_of("add", made, part, p=add, grid=grid)
@@ -130,7 +130,7 @@ class Selection(RectifiedValues):
         key = ("buffer", id(root.node))
         if root.pooled:
             for source, k in self._pending[id(root)]:
-                below = Level.below(root, k)
+                below = self.level.below(root, k)
                 made = self.value_of("mix", source, grid=below, extra=("map", id(root), k))
                 self.emit("store", made, grid=below, p=-1, extra=("touched", id(root), k, id(root.node)))
             return

@@ -33,7 +33,7 @@ class TurnedLayout(Layout):
 
     def _turned(self, root: Root, k: int) -> None:
         """The transpose of a map, on covariances."""
-        below, names = Level.below(root, k), tuple(name for name, _, _ in grid_of(root.node))
+        below, names = self.level.below(root, k), tuple(name for name, _, _ in grid_of(root.node))
         pull = self.level.network.pull(root.groups[k].chain, names, False)
         found = []
         for t in range(self.axes):
