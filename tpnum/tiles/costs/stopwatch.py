@@ -21,7 +21,10 @@ SHARE = 0.2
 """Seconds that one of the measurements may take, once it is known to be cheaper than that."""
 
 FRESH = 4 << 20
-"""Bytes with which is found what new memory takes."""
+"""Bytes with which is found what new memory takes, and from which on a matrix is in huge pages."""
+
+PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+"""As an allocator maps memory: what processes may share has no huge pages."""
 
 
 def seconds(call: Callable[[], object], before: Callable[[], object] | None = None) -> float:
@@ -42,14 +45,17 @@ def least(call: Callable[[], object], before: Callable[[], object] | None = None
 
 
 @cache
-def first_touch() -> float:
-    """Seconds that a byte takes more in new memory: calls that are repeated use theirs again."""
+def first_touch(size: int = FRESH) -> float:
+    """Seconds that a byte takes more in so much new memory: calls that are repeated use theirs again."""
     more = []
     for _ in range(5):
-        memory = np.frombuffer(mmap.mmap(-1, FRESH), np.uint8)
+        pages = mmap.mmap(-1, size, **PRIVATE)
+        if size > FRESH and hasattr(mmap, "MADV_HUGEPAGE"):  # NumPy asks for them from here on
+            pages.madvise(mmap.MADV_HUGEPAGE)
+        memory = np.frombuffer(pages, np.uint8)
         first = seconds(partial(memory.fill, 1))
         more.append(first - seconds(partial(memory.fill, 1)))
-    return max(0.0, float(np.median(more))) / FRESH
+    return max(0.0, float(np.median(more))) / size
 
 
 @contextmanager

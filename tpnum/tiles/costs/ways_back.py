@@ -30,6 +30,9 @@ FEW = 2
 LONG = 1.0
 """Seconds that a tile may take."""
 
+MATRIX = 32 << 20
+"""Bytes of a matrix with which is found what new memory takes."""
+
 
 @dataclass(frozen=True)
 class WayBack:
@@ -86,7 +89,7 @@ class Trials:
             height, width = worker.size
             each, pair, size, thread = self._tiles(worker, count, height)
             new = 8 * numbers * (1 + self.plan.mirrored)  # of derivatives and the kernel, and of its copy
-            pair += new * first_touch()
+            pair += new * first_touch(MATRIX)
             memory = Memory(0.0, held, held, np.inf, thread * height * width / size**2)
             cut = Cut(height, width, height, self.plan.mirrored, filled=False, slab=width)
             strips = (pair * height,)
