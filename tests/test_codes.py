@@ -11,10 +11,10 @@ from tpnum.lower.codes import (
     behind,
     beyond,
     code,
+    decoded,
     distinct,
     every,
     places,
-    positions,
     ragged,
     union,
     within,
@@ -29,7 +29,7 @@ def cells(pairs):
 
 def pairs(made):
     """An array as a list of pairs."""
-    return list(zip(*(side.tolist() for side in positions(made)), strict=True))
+    return list(zip(*(side.tolist() for side in decoded(made)), strict=True))
 
 
 def some(rng, count=30):

@@ -11,7 +11,7 @@ import pytest
 from tests.oracle import loops
 from tpnum import nn
 from tpnum.law import graph
-from tpnum.lower.codes import code, positions
+from tpnum.lower.codes import code, decoded
 from tpnum.lower.layout import runs
 from tpnum.lower.linear import Pull, Step
 from tpnum.lower.registers import allocate
@@ -45,7 +45,7 @@ def pulled(pull, link, cell):
 
 def pairs(cells):
     """Cells as pairs of positions."""
-    return list(zip(*(side.tolist() for side in positions(cells)), strict=True))
+    return list(zip(*(side.tolist() for side in decoded(cells)), strict=True))
 
 
 def read(pull, k, shape, link=("x", "x")):

@@ -141,12 +141,12 @@ def _status(command: argparse.ArgumentParser) -> None:
 
 
 def _jobscript(command: argparse.ArgumentParser) -> None:
-    command.add_argument("net", metavar="NET.json", help="a net as JSON")
+    _net(command)
     command.add_argument("x1", metavar="X.npy", help="inputs")
     command.add_argument("x2", metavar="X2.npy", nargs="?", help="other inputs")
     command.add_argument("--scheduler", choices=("slurm", "pbs", "lsf"), required=True)
     command.add_argument("--out", metavar="K.zarr", required=True)
-    command.add_argument("--get", type=options.gets, default=("nngp",), metavar="NAMES")
+    _get(command)
     command.add_argument("--dtype", choices=DTYPES)
     command.add_argument("--tile", type=options.whole(1, "a number of rows"), metavar="ROWS")
     _beside(command)

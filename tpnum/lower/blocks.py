@@ -14,7 +14,7 @@ import numpy as np
 
 from tpnum.evaluate.blocks import Block
 from tpnum.evaluate.cells import CellValues
-from tpnum.lower.codes import NOWHERE, places, positions, union
+from tpnum.lower.codes import NOWHERE, decoded, places, union
 from tpnum.lower.network import extend, grid_of
 from tpnum.lower.numbers import scale
 
@@ -92,7 +92,7 @@ class BlockLayout:
         """The positions (cells, axes, 2) of both inputs."""
         made = np.zeros((*self.components.shape, 2), np.int64)
         for t, found in enumerate(self.level.spaces[self.level.grid]):
-            made[:, t] = np.stack(positions(found), axis=-1)[self.components[:, t]]
+            made[:, t] = np.stack(decoded(found), axis=-1)[self.components[:, t]]
         return made
 
     def places(self, root: Root) -> np.ndarray:

@@ -14,7 +14,8 @@ Cells: TypeAlias = np.ndarray
 Buffers: TypeAlias = "dict[int, list[Cells]]"
 """The cells of buffers along every axis, by the identity of the node that they hold."""
 
-SIDE = 1 << 31
+BITS = 31
+SIDE = 1 << BITS
 NOWHERE: Cells = np.empty(0, np.int64)
 ORIGIN: Cells = np.zeros(1, np.int64)
 """The one cell along an axis that is not there."""
@@ -27,9 +28,9 @@ def code(p: np.ndarray | int, q: np.ndarray | int) -> Cells:
     return np.asarray(np.multiply(p, SIDE) + q, np.int64)
 
 
-def positions(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+def decoded(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     """p and q of cells."""
-    return cells >> 31, cells & (SIDE - 1)
+    return cells >> BITS, cells & (SIDE - 1)
 
 
 @lru_cache
@@ -70,7 +71,7 @@ def beyond(cells: Cells, known: Cells) -> Cells:
 
 def within(cells: Cells, n: int, m: int) -> np.ndarray:
     """Which of them are at positions of both inputs, and not of the padding."""
-    p, q = positions(cells)
+    p, q = decoded(cells)
     return np.asarray((p < n) & (q < m))
 
 
@@ -82,7 +83,7 @@ def ragged(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def behind(cells: Cells, delays: tuple[int, int]) -> Cells:
     """All cells before these, themselves among them, in steps of (1, 1), (1, 0) or (0, 1)."""
-    p, q = positions(cells)
+    p, q = decoded(cells)
     line = p * delays[1] - q * delays[0]  # which a step does not leave
     steps = np.minimum(
         *(at if delay else np.full_like(at, SIDE) for at, delay in zip((p, q), delays, strict=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tpnum.lower.codes import NOWHERE, ORIGIN, distinct, places, positions, ragged, within
+from tpnum.lower.codes import NOWHERE, ORIGIN, decoded, distinct, places, ragged, within
 from tpnum.lower.network import grid_of
 from tpnum.lower.schedule import Level
 
@@ -147,7 +147,7 @@ class Layout:
                 at = places(self._buffer(root, slot), own.cells)
             outside = ~self.inside(grid, t)
             flags = outside + PADDING * (at < 0)
-            found.append((own.counts, np.stack([*positions(own.cells), np.maximum(at, 0), flags])))
+            found.append((own.counts, np.stack([*decoded(own.cells), np.maximum(at, 0), flags])))
         self._add(key, found, [self._steps(grid, 0), self._steps(grid, 1), self._buffer_steps(root)])
 
     def _buffer(self, root: Root, slot: str) -> Cells:

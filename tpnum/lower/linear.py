@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from tpnum.law import graph
-from tpnum.lower.codes import behind, code, positions, ragged, union
+from tpnum.lower.codes import behind, code, decoded, ragged, union
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class Pull:
     def _apart(self, step: Step, cells: Cells) -> tuple[np.ndarray, Cells, np.ndarray]:
         """What is read through the zeros between different members: of increments, either's second moment."""
         n, m = step.sizes
-        p, q = positions(cells)
+        p, q = decoded(cells)
         which = np.flatnonzero(p == q)
         source = cells[which]
         if self.increments:
@@ -288,7 +288,7 @@ def _indices(step: Step, at: list[Cells], side: int, count: int) -> np.ndarray:
     """The rows of a map that one side's positions take, -1 in the padding."""
     place, inside = np.zeros(count, np.int64), np.ones(count, bool)
     for (_, *sizes), cells in zip(step.out, at, strict=True):
-        index = positions(cells)[side]
+        index = decoded(cells)[side]
         inside &= index < sizes[side]
         place = place * sizes[side] + index
     return np.where(inside, place, -1)
