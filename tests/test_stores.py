@@ -475,6 +475,16 @@ def test_what_the_disk_must_hold_is_in_blocks_and_with_receipts(
             with pytest.raises(StoreError, match=r"K.zarr would take .* GiB left"):
                 make(x)
     assert make(x).nngp.shape == made.nngp.shape
+    n = len(x)  # a .npy file has no chunks that reach beyond the matrix
+    left = 2 * -(-8 * n * n // 4096) * 4096 + 4096 * receipts
+    for free in (left - 1, left):
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(free, 0, free)
+        )  # type: ignore[attr-defined]
+        if free < left:
+            with pytest.raises(StoreError, match=r"K.*npy would take .* GiB left"):
+                make(x, "K.npy")
+    assert make(x, "K.npy").nngp.shape == made.nngp.shape
 
 
 def test_a_folder_that_cannot_be_written(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,10 +91,10 @@ class Layout:
         stored = len(self.tiles) if self.symmetric == HALF else rows * cols
         return stored * self.chunk_bytes * len(self.kinds)
 
-    def space(self) -> int:
-        """Bytes on disk: files take whole blocks, and every tile has a receipt."""
-        chunks = self.bytes() // self.chunk_bytes
-        return -(-self.chunk_bytes // BLOCK) * BLOCK * chunks + BLOCK * len(self.tiles)
+    @property
+    def receipts(self) -> int:
+        """Bytes on disk of the receipts, one of every tile."""
+        return BLOCK * len(self.tiles)
 
     def document(self) -> dict[str, Any]:
         """In JSON's types."""
@@ -114,6 +114,11 @@ class Layout:
         return Layout(
             tuple(kinds), tuple(shape), np.dtype(document["dtype"]).name, height, width, document["symmetric"]
         )
+
+
+def on_disk(size: int) -> int:
+    """Bytes that a file of a size takes: whole blocks."""
+    return -(-size // BLOCK) * BLOCK
 
 
 def cut(

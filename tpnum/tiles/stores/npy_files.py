@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import json
+import math
 import os
 import shutil
 import zlib
@@ -19,6 +20,7 @@ import numpy as np
 from tpnum.errors import StoreError
 from tpnum.tiles.arguments import KINDS
 from tpnum.tiles.sinks import put
+from tpnum.tiles.stores.layout import on_disk
 from tpnum.tiles.stores.receipts import Folder, Receipts, mark
 
 if TYPE_CHECKING:
@@ -49,6 +51,11 @@ class NpyFiles:
     @property
     def path(self) -> Path:
         return Path(self.paths[0][1])
+
+    def space(self, layout: Layout) -> int:
+        """Bytes on disk: the matrices, and the receipts."""
+        each = math.prod(layout.shape) * np.dtype(layout.dtype).itemsize
+        return len(layout.kinds) * on_disk(each) + layout.receipts
 
     def records(self, layout: Layout) -> Receipts:
         return Receipts(Folder(Path(self.folder, "receipts")), layout)

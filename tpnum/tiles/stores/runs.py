@@ -23,6 +23,7 @@ from tpnum.tiles.scheduling import LIVES, PATIENCE, Deserted, execute, lost, nam
 from tpnum.tiles.sinks import flipped
 from tpnum.tiles.stores import layout as layouts
 from tpnum.tiles.stores.layout import Layout
+from tpnum.tiles.stores.npy_files import NpyFiles
 from tpnum.tiles.stores.provenance import layout_of, programs_of, provenance, same
 from tpnum.tiles.stores.receipts import Receipts, held, mark, sweep
 from tpnum.tiles.stores.targets import target_of
@@ -72,7 +73,7 @@ def write(
         layout = layouts.cut(job.names, job.shape(), job.dtype, job.pairs(), tile, sides, job.batch or 1)
     facts = provenance(job, layout)
     if known is None:
-        _room(target, layout.space())
+        _room(target, target.space(layout))
         if job.beside.wrt:
             job.compute(Tile(slice(0, 1), slice(0, 1), False))  # or it is refused
     else:
@@ -99,8 +100,8 @@ def write(
                 sweep(target.path)
         tiles = _due(target, layout, records, verify, shard)
         if tiles:
-            if target.path is None or target.path.suffix != ".npy":  # whose space is reserved
-                _room(target, len(tiles) / len(layout.tiles) * layout.space())
+            if not isinstance(target, NpyFiles):  # whose space is reserved
+                _room(target, len(tiles) / len(layout.tiles) * target.space(layout))
             _compute(job, target, layout, tiles, runner, progress, stop, shard)
         if not records.missing():
             with _named(target):

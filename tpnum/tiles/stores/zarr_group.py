@@ -20,7 +20,7 @@ import numpy as np
 
 from tpnum.errors import InputError, StoreError
 from tpnum.tiles.sinks import turned
-from tpnum.tiles.stores.layout import FULL, Layout
+from tpnum.tiles.stores.layout import FULL, Layout, on_disk
 from tpnum.tiles.stores.receipts import Files, Folder, Receipts, mark
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class ZarrGroup:
     def _looking(self) -> str:
         """The mode to read in: not every store that is open for writing has a read-only view."""
         return "r" if self.path is not None or self.read_only else "r+"
+
+    def space(self, layout: Layout) -> int:
+        """Bytes on disk: a file a chunk, which takes whole blocks, and the receipts."""
+        return layout.bytes() // layout.chunk_bytes * on_disk(layout.chunk_bytes) + layout.receipts
 
     def records(self, layout: Layout) -> Receipts:
         """The receipts of a layout in this group."""
