@@ -209,8 +209,11 @@ def test_programs_with_scans(name):
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("name", ["plain", "leaky", "residual", "leaky behind a matrix"])
 def test_states_from_any_start_are_those_of_the_unrolled_program(name, start):
-    p = scan(FOLDED[name], init=STARTS[start])
-    rng = np.random.default_rng(8)
+    folded_like_unrolled(scan(FOLDED[name], init=STARTS[start]), 8)
+
+
+def folded_like_unrolled(p, seed):
+    rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((3, 4, 2)), rng.standard_normal((2, 4, 2))
     made, road = kernels(p, x, y, get=KINDS)
     assert road == CELLS
@@ -379,11 +382,4 @@ def test_a_state_that_is_read_by_several_functions_of_several_sums():
         4,
         STARTS["a constant"],
     )
-    rng = np.random.default_rng(13)
-    x, y = rng.standard_normal((3, 4, 2)), rng.standard_normal((2, 4, 2))
-    made, road = kernels(p, x, y, get=KINDS)
-    assert road == CELLS
-    steps = [{f"u[{t}]": z[:, t] for t in range(4)} for z in (x, y)]
-    want, _ = kernels(p.unrolled(), *steps, get=KINDS)
-    for got, k in zip(made, want, strict=True):
-        np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())
+    folded_like_unrolled(p, 13)

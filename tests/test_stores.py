@@ -467,24 +467,16 @@ def test_what_the_disk_must_hold_is_in_blocks_and_with_receipts(
     assert (tiles, receipts) == (2 * 16 * 4096, 10)  # chunks of 2 KiB, and the upper triangle is computed
     needed = tiles + 4096 * receipts
     shutil.rmtree("K.zarr")
-    for left in (needed - 1, needed):
-        monkeypatch.setattr(
-            shutil, "disk_usage", lambda _, left=left: shutil._ntuple_diskusage(left, 0, left)
-        )  # type: ignore[attr-defined]
-        if left < needed:
-            with pytest.raises(StoreError, match=r"K.zarr would take .* GiB left"):
-                make(x)
-    assert make(x).nngp.shape == made.nngp.shape
-    n = len(x)  # a .npy file has no chunks that reach beyond the matrix
-    left = 2 * -(-8 * n * n // 4096) * 4096 + 4096 * receipts
-    for free in (left - 1, left):
-        monkeypatch.setattr(
-            shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(free, 0, free)
-        )  # type: ignore[attr-defined]
-        if free < left:
-            with pytest.raises(StoreError, match=r"K.*npy would take .* GiB left"):
-                make(x, "K.npy")
-    assert make(x, "K.npy").nngp.shape == made.nngp.shape
+    matrices = 2 * -(-8 * len(x) ** 2 // 4096) * 4096  # no chunks that reach beyond them
+    for out, size in ("K.zarr", needed), ("K.npy", matrices + 4096 * receipts):
+        for left in (size - 1, size):
+            monkeypatch.setattr(
+                shutil, "disk_usage", lambda _, left=left: shutil._ntuple_diskusage(left, 0, left)
+            )  # type: ignore[attr-defined]
+            if left < size:
+                with pytest.raises(StoreError, match=r"K.* would take .* GiB left"):
+                    make(x, out)
+        assert make(x, out).nngp.shape == made.nngp.shape
 
 
 def test_a_folder_that_cannot_be_written(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

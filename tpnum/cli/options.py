@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
+from math import inf
 
 GETS = ("nngp", "ntk")
 
@@ -72,20 +74,16 @@ def jobs(text: str) -> int:
 def noise(text: str) -> float | str:
     if text == "fit":
         return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no variance: give a number of at least 0, or fit")
-    return value
+    return _real(text, lambda value: 0.0 <= value < inf, "no variance: give a number of at least 0, or fit")
 
 
 def share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share between 0 and 1")
-    return value
+    return _real(text, lambda value: 0.0 < value < 1.0, "no share between 0 and 1")
+
+
+def _real(text: str, fits: Callable[[float], bool], words: str) -> float:
+    """The number that a text writes, if it fits."""
+    with suppress(ValueError):
+        if fits(value := float(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is {words}")

@@ -59,6 +59,19 @@ def _get(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _dtype(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dtype", choices=DTYPES, help="precision (default: float64)")
+
+
+def _tile(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--tile",
+        type=options.whole(1, "a number of rows"),
+        metavar="ROWS",
+        help="rows of a tile (default: chosen)",
+    )
+
+
 def _batch_size(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--batch-size",
@@ -94,13 +107,8 @@ def _kernel(command: argparse.ArgumentParser) -> None:
         help="the file to write; two go to K.nngp.npy and K.ntk.npy; K.zarr can be resumed and holds both",
     )
     command.add_argument("--jobs", type=options.jobs, metavar="N", help="threads (default: all processors)")
-    command.add_argument("--dtype", choices=DTYPES, help="precision (default: float64)")
-    command.add_argument(
-        "--tile",
-        type=options.whole(1, "a number of rows"),
-        metavar="ROWS",
-        help="rows of a tile (default: chosen)",
-    )
+    _dtype(command)
+    _tile(command)
     command.add_argument(
         "--mask-constant", type=float, metavar="C", help="positions that hold this number are padding"
     )
@@ -147,8 +155,8 @@ def _jobscript(command: argparse.ArgumentParser) -> None:
     command.add_argument("--scheduler", choices=("slurm", "pbs", "lsf"), required=True)
     command.add_argument("--out", metavar="K.zarr", required=True)
     _get(command)
-    command.add_argument("--dtype", choices=DTYPES)
-    command.add_argument("--tile", type=options.whole(1, "a number of rows"), metavar="ROWS")
+    _dtype(command)
+    _tile(command)
     _beside(command)
     for name, default, what in (
         ("shards", 16, "jobs of the array"),
@@ -172,7 +180,7 @@ def _plan(command: argparse.ArgumentParser) -> None:
         help="one example's, features last: 32,32,3",
     )
     _get(command)
-    command.add_argument("--dtype", choices=DTYPES, help="precision (default: float64)")
+    _dtype(command)
     command.add_argument(
         "--n",
         type=options.whole(1, "a number of examples"),
