@@ -63,22 +63,17 @@ def _dtype(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dtype", choices=DTYPES, help="precision (default: float64)")
 
 
+def _count(command: argparse.ArgumentParser, option: str, metavar: str, what: str, words: str) -> None:
+    """An option for how many of something there are, one at least."""
+    command.add_argument(option, type=options.whole(1, f"a number of {what}"), metavar=metavar, help=words)
+
+
 def _tile(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--tile",
-        type=options.whole(1, "a number of rows"),
-        metavar="ROWS",
-        help="rows of a tile (default: chosen)",
-    )
+    _count(command, "--tile", "ROWS", "rows", "rows of a tile (default: chosen)")
 
 
 def _batch_size(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--batch-size",
-        type=options.whole(1, "a number of examples"),
-        metavar="B",
-        help="for batch normalisation",
-    )
+    _count(command, "--batch-size", "B", "examples", "for batch normalisation")
 
 
 def _beside(command: argparse.ArgumentParser) -> None:
@@ -181,18 +176,9 @@ def _plan(command: argparse.ArgumentParser) -> None:
     )
     _get(command)
     _dtype(command)
-    command.add_argument(
-        "--n",
-        type=options.whole(1, "a number of examples"),
-        metavar="N",
-        help="examples, for the whole matrix",
-    )
-    command.add_argument(
-        "--cores",
-        type=options.whole(1, "a number of threads"),
-        metavar="CORES",
-        help="threads for it, or processors of a cluster (default: all of this machine)",
-    )
+    _count(command, "--n", "N", "examples", "examples, for the whole matrix")
+    cores = "threads for it, or processors of a cluster (default: all of this machine)"
+    _count(command, "--cores", "CORES", "threads", cores)
     command.add_argument(
         "--out", metavar="K.zarr", help="where it is to be stored: tiles, bytes, files, and what limits it"
     )

@@ -14,6 +14,8 @@ from tpnum.kernels.leads import CELLS
 from tpnum.kernels.ties import DONE, ROOT, TIE, alone, tied_pairs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tpnum.gauss.special.families import Family
     from tpnum.gauss.special.functional import Functional
     from tpnum.gauss.special.pairing import Pairing
@@ -102,23 +104,17 @@ class Windows:
         some, mean, square = some[:n], mean[:n], square[:n]
         wider = (np.sqrt(apart + 2.0 * blur[:, None]) - np.sqrt(apart)) / np.sqrt(2.0 * np.pi)
         blurred = np.einsum("nt,nt->n", wider, some[:, 1 << i | 1 << k])
-        who = some[:, 1 << np.arange(d)] if d <= EXACT else _argmax(cov)
+        who = some[:, 1 << np.arange(d)] if d <= EXACT else _integrated(exact_argmax, cov)
         square += np.einsum("nii,ni->n", cov, who)
         narrow = least < CLOSE
-        who[narrow], square[narrow] = _argmax(sharp[narrow]), _square(sharp[narrow])
+        who[narrow] = _integrated(exact_argmax, sharp[narrow])
+        square[narrow] = _integrated(exact_square, sharp[narrow])
         return cls(cov, unit, some, mean, square, who, blurred)
 
 
-def _argmax(cov: np.ndarray) -> np.ndarray:
-    """Who the largest is (n, d)."""
-    found = exact_argmax(np.zeros(cov.shape[:2]), cov, -np.inf)
-    assert found is not None
-    return found
-
-
-def _square(cov: np.ndarray) -> np.ndarray:
-    """E (max u)^2 (n,)."""
-    found = exact_square(np.zeros(cov.shape[:2]), cov, -np.inf)
+def _integrated(rule: Callable[..., np.ndarray | None], cov: np.ndarray) -> np.ndarray:
+    """What a rule for the largest of centred entries gives."""
+    found = rule(np.zeros(cov.shape[:2]), cov, -np.inf)
     assert found is not None
     return found
 
