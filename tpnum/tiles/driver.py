@@ -9,7 +9,6 @@ import numpy as np
 
 from tpnum.arguments import choice, flag
 from tpnum.errors import InputError
-from tpnum.evaluate.joint import BUDGET
 from tpnum.lower.variances import Variances
 from tpnum.program import Program
 from tpnum.tiles import arguments, batches
@@ -225,7 +224,7 @@ def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> A
         first = batches.split(first, size, "x1")
         second = None if second is None else batches.split(second, size, "x2")
     first, second = packed(net, first, second)
-    plan = plan_of(net, first, second, asked.kinds, effort.budget or BUDGET)
+    plan = plan_of(net, first, second, asked.kinds, effort.most)
     if asked.names:
         by_rules(plan)
     n1, n2 = (len(next(iter(one.values()))) for one in (first, second or first))
@@ -274,7 +273,7 @@ def _with_slopes(
 
 def _sums(asked: Asked, first: Inputs, second: Inputs | None, against: Any) -> Derivatives:
     """The kernel contracted with ``against``, and the derivatives of that."""
-    plan = by_rules(plan_of(asked.net, first, second, asked.kinds, asked.effort.budget or BUDGET))
+    plan = by_rules(plan_of(asked.net, first, second, asked.kinds, asked.effort.most))
     both = first, second or first
     jets = plan.unrolled
     if asked.paths:

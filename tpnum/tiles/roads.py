@@ -37,9 +37,14 @@ class Effort:
     budget: int | None
     seed: int
 
+    @property
+    def most(self) -> int:
+        """The evaluations that one expectation may take."""
+        return self.budget or BUDGET
+
     def account(self, replicate: int | None = None) -> Account:
         """A fresh account of errors, of one replicate of points if its number is given."""
-        return Account(self.rtol or RTOL, self.budget or BUDGET, replicate)
+        return Account(self.rtol or RTOL, self.most, replicate)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import numpy as np
 
 from tpnum.ensemble.tile import Ensemble
 from tpnum.evaluate.data import bind
-from tpnum.evaluate.joint import BUDGET, RTOL, Account
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.law.threads import Stop, together
 from tpnum.lower.variances import Variances
@@ -34,6 +33,7 @@ from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import make_worker
 
 if TYPE_CHECKING:
+    from tpnum.evaluate.joint import Account
     from tpnum.evaluate.plan import Plan
     from tpnum.nn.base import Layer
     from tpnum.program import Program
@@ -66,6 +66,11 @@ class Job:
     kept: float = KEPT
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     beside: Beside = Beside()
+
+    @property
+    def effort(self) -> Effort:
+        """How exactly a tile is computed, by one thread."""
+        return Effort(None, 1, None, self.rtol, self.budget, self.seed)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -160,7 +165,7 @@ class _Desk:
 
     def __init__(self, job: Job):
         self.job = job
-        self.account = Account(job.rtol or RTOL, job.budget or BUDGET)
+        self.account = job.effort.account()
         self._variances = Variances()
         self._passes: OrderedDict[tuple[int, int, int], ProfileValues] = OrderedDict()
         self._workers: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -173,7 +178,7 @@ class _Desk:
             without_nan(block, 0, job.first[name].name)
         given = set(first)
         padding = getattr(job.first.get("mask"), "padding", "")  # of all examples, not of these two alone
-        self.plan = plan_of(job.net, first, second, job.kinds, job.budget or BUDGET, padding)
+        self.plan = plan_of(job.net, first, second, job.kinds, job.effort.most, padding)
         self._line = next(iter(set(first) - given), "")
         """What the data line of a net is called, by which plans go."""
         self._ones = first, second or first
@@ -231,9 +236,7 @@ class _Desk:
         """A tile as a matrix of its own."""
         own = self.job.second is None and tile.rows == tile.cols
         rows, cols = self._named(0, tile.rows), None if own else self._named(1, tile.cols)
-        job = self.job
-        effort = Effort(None, 1, self._proceed, job.rtol, job.budget, job.seed)
-        return Call(rows, cols, blocks, False, effort)
+        return Call(rows, cols, blocks, False, replace(self.job.effort, report=self._proceed))
 
     def _proceed(self, *_: int) -> None:
         """Give up a tile of which a part is done, if that is asked."""
