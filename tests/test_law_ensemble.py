@@ -32,7 +32,7 @@ def within(estimate, truth, widths=2.5):
 
 
 def squares():
-    """phi(z) = z^2 and its backpropagation from the vector of ones (MATH 3)."""
+    """phi(z) = z^2 and its backpropagation from the vector of ones."""
     p = tp.Program()
     x, w = p.vector("x"), p.matrix("W")
     h = x * x
@@ -165,7 +165,7 @@ DENOISERS = {
 
 @pytest.mark.parametrize("name", DENOISERS)
 def test_message_passing_is_state_evolution(name):
-    """The Onsager term of the program cancels the dot (MATH 11)."""
+    """The Onsager term of the program cancels the dot."""
     eta, lines = DENOISERS[name]
     delta, sigma = 0.6, 0.1
     p = tp.Program()

@@ -126,7 +126,7 @@ def test_lanczos_of_marchenko_and_pastur():
 
 
 def test_quadratic_gradients():
-    """MATH 3: 24 and 6 where the assumption of independence has 12 and 0."""
+    """24 and 6 where the assumption of independence has 12 and 0."""
     p = tp.Program()
     x, w = p.vector("x"), p.matrix("W")
     h = tp.square(x)

@@ -143,7 +143,7 @@ def test_the_tied_program():
 
 
 def test_message_passing_is_state_evolution():
-    """The Onsager term of the program cancels the dot, and what is left is two-dimensional (MATH 11)."""
+    """The Onsager term of the program cancels the dot, and what is left is two-dimensional."""
     delta, sigma, rounds = 0.6, 0.1, 10
     p = tp.Program()
     p.dim("m", delta)

@@ -4,6 +4,9 @@ A neural computation is a straight-line tensor program (`Program`, or a net of `
 else is a reading of it: `limit` gives its law at infinite width, `kernel` the same for every pair of inputs
 of a data set, `simulate` a sample at finite width. Names are loaded on first use: importing tpnum imports
 neither numba nor scipy.
+
+Sources are named briefly: SL is G. Yang, Scaling limits of wide neural networks with weight sharing
+(arXiv:1902.04760), TP2 and TP3 are his Tensor programs II (arXiv:2006.14548) and III (arXiv:2009.10685).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Factors that are never drawn: G-vars of tangents, and smooth functions of a few independent G-vars.
 
 Second moments need their second moments only.  Those of functions are sums over Hermite coefficients
-(`tpnum.ensemble.expansion`), E f(u) g(v) = sum_k a_k b_k rho^k for one G-var each (MATH 6) and the like, with
+(`tpnum.ensemble.expansion`), E f(u) g(v) = sum_k a_k b_k rho^k for one G-var each and the like, with
 one correlation for each, for several: what is left of E f^2 behind the last one is taken to be correlated
 as the last ones are, to the power of how much higher its degrees are, and is far less than what is sampled
 is off by.

@@ -2,7 +2,7 @@
 
 A tangent is a sum of products of forward variables and of G-vars of the tangent program, which are
 independent of all forward ones: E[h. h.'] is a sum of the means of products of coefficients times the
-covariances of those G-vars (MATH 5), so that these need no points of their own.  Of the functions of G-vars
+covariances of those G-vars, so that these need no points of their own.  Of the functions of G-vars
 of a linear component likewise.
 """
 

@@ -52,7 +52,7 @@ class Ensemble:
 
     For W in R^{n x m} with entries N(0, s^2/m), Z^{W x} = hat + dot: the hat is drawn from the Gaussian with
     Cov(hat, hat') = s^2 E[Z^x Z^x'] given the earlier hats, the dot is s^2 sum over earlier W^T y of
-    Z^y E[d Z^x / d hat^{W^T y}], by Stein's lemma (MATH: SL Thm 6.3; `tpnum.law.hats`).  All expectations are
+    Z^y E[d Z^x / d hat^{W^T y}], by Stein's lemma (SL Thm 6.3; `tpnum.law.hats`).  All expectations are
     means over the samples.  Vectors of different common dimension classes have independent samples.
 
     Every replicate is an ensemble of its own, of ``samples / replicates`` samples, with its own moments and

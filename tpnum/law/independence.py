@@ -1,8 +1,8 @@
 """When A^T may be treated as independent of A: the gradient independence check, on a program's text.
 
 Backward lines multiply by transposes.  With an independent copy in the place of A^T (the *gradient
-independence assumption*) a program has the law of section 2; that this is its true law follows (SL Thm
-5.1, TP2) from four conditions on the text:
+independence assumption*) a program has the law of one without transposes (SL Thm 4.3); that this is its
+true law follows (SL Thm 5.1, TP2) from four conditions on the text:
 
 1. the gradient seeds are input G-vars, zero-mean, jointly independent of all other inputs, and used
    nowhere in the forward part;

@@ -7,7 +7,7 @@ For W in R^{n x m} with entries N(0, s^2/m) a product has the limit
 where the hats are Gaussian as if W^T were an independent matrix; for Z^{W^T y} the same with s^2 n/m and
 the earlier lines W x.  The coefficients are numbers, so the right-hand side is a line of the language:
 `free` writes the program whose matrices have no transposes, with a LinComb (the *Onsager correction*)
-in the place of every corrected product.  Its law by section 2 is the law of the original.
+in the place of every corrected product.  Its law (SL Thm 4.3) is the law of the original.
 
 Sums are flattened and coefficients evaluated as the lines are written: where a program subtracts its own
 correction, as message passing does, the terms cancel here and later expectations stay low-dimensional.

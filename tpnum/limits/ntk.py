@@ -1,4 +1,4 @@
-"""`tpnum.ntk`: the neural tangent kernel of any program, by either of two roads (MATH 5)."""
+"""`tpnum.ntk`: the neural tangent kernel of any program, by either of two roads."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Reading(Protocol):
 
 
 class Recursion:
-    """The law of section 2 of a program without transposes and scans, whose lines may still grow.
+    """The law of a program without transposes and scans (SL Thm 4.3), whose lines may still grow.
 
     ``data`` holds (1, *axes, channels) arrays by data line; ``written`` see `Lines`.
     """

@@ -1,4 +1,4 @@
-"""`tpnum.amp`: approximate message passing, symmetric and rectangular, as a tensor program (MATH 11).
+"""`tpnum.amp`: approximate message passing, symmetric and rectangular, as a tensor program.
 
 Rectangular, A of m x n entries N(0, 1/m), y = A x + w, delta = m/n:
 

@@ -1,4 +1,4 @@
-"""The gradient program: reverse-mode differentiation of a program as a program (MATH 3).
+"""The gradient program: reverse-mode differentiation of a program as a program.
 
 `backward` appends, for the loss L = sum over seeds of sum_a v_a g_a, the lines of every gradient
 xbar_a = dL/dx_a, from the last line of the program to the first,

@@ -1,4 +1,4 @@
-"""`Program`: straight-line tensor programs written with operators (MATH: SL sec. 3).
+"""`Program`: straight-line tensor programs written with operators (SL sec. 3).
 
 >>> p = Program()
 >>> x = p.vector("x")
@@ -89,14 +89,14 @@ class Program(Inputs):
         return expansion.expand(self, axes)._of(self, "expanded")
 
     def tangent(self) -> Program:
-        """The program with its tangent lines, whose law is the NTK; `tangents` names them (MATH 5)."""
+        """The program with its tangent lines, whose law is the NTK; `tangents` names them."""
         return differentiated.tangent(self)._of(self, "tangent")
 
     @reads(wrt=_variables, stop=_variables)
     def backward(
         self, seeds: Mapping[Any, Any], wrt: Iterable[Any] | None = None, stop: Iterable[Any] = ()
     ) -> Gradients:
-        """Append the gradient program (MATH 3) and return the gradients by variable.
+        """Append the gradient program and return the gradients by variable.
 
         The gradient of a scan is a scan in the other direction; what is asked for inside of it (fresh noise)
         comes as a family over its axis.

@@ -1,4 +1,4 @@
-"""The tangent program: a program differentiated in a random direction of its parameters (MATH 5).
+"""The tangent program: a program differentiated in a random direction of its parameters.
 
 For every trained matrix W a fresh independent direction ``W.``, for every trained input b a fresh copy
 ``b.`` of its law, and for every line its tangent line:
