@@ -116,6 +116,8 @@ def _raiser(error: BaseException) -> Callable[[], object]:
     ("error", "line"),
     [
         (InputError("x1: two\nlines"), "tpnum: error: x1: two lines"),
+        (InputError("batch_size: 3 cuts"), "tpnum: error: --batch-size: 3 cuts"),
+        (InputError("n_jobs is 0"), "tpnum: error: --jobs is 0"),
         (
             FileNotFoundError(2, "No such file or directory", "f"),
             "tpnum: error: f: No such file or directory",
@@ -168,7 +170,7 @@ def test_what_cannot_be_printed_is_one_line(environment: dict[str, str]) -> None
     script += "types.SimpleNamespace(run=lambda args: print('words')); sys.exit(main(['doctor']))"
     command = f"'{sys.executable}' -c \"{script}\" > /dev/full"
     done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (1, "tpnum: error: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, "tpnum: error: the output: No space left on device\n")
     closed = subprocess.run(
         command.replace("> /dev/full", ">&- 2>&-"),
         shell=True,

@@ -83,6 +83,25 @@ def test_without_the_extra_it_says_so(
     assert "pip install 'tpnum[demo]'" in err
 
 
+def test_other_demos_refuse_what_is_for_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, value in (("--net", "cnn"), ("--jobs", "1")):
+        assert main(["demo", "semicircle", option, value]) == 1
+        assert f"{option} is for the demo digits; leave it out of semicircle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["demo", "depth"], ["signals", "net.json"]])
+def test_a_picture_that_cannot_be_drawn_is_refused_before_work(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main([*command, "--out", str(tmp_path / "a.png")]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "pip install 'tpnum[demo]'" in err
+
+
 def test_sentences_are_told_apart_by_what_reads_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

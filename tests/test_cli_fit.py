@@ -135,7 +135,7 @@ def test_names_in_quotes_hold_other_marks(folder: Path, capsys: pytest.CaptureFi
 def test_numbers_of_source_code_are_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("data.csv").write_text(table(["a", "y"], ["1_0", "1_1"] * 20, Y))
     assert main(FIT) == 0
-    assert "1 columns (2 features)" in capsys.readouterr().out
+    assert "1 column (2 features)" in capsys.readouterr().out
 
 
 def test_a_column_that_never_changes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +179,7 @@ DATA = {
     "empty": ("", "data.csv has no rows"),
     "no target": ("a,z\n1,2\n", "--target 'y' is no column of data.csv; its columns are a, z"),
     "only target": ("y\n1\n", "data.csv has no column besides the target 'y'"),
+    "nothing changes": ("a,b,y\n1,x,2\n1,x,3\n", "data.csv: no column but 'y' changes from row to row"),
     "one class": ("a,y\n1,x\n2,x\n", "--target 'y' is 'x' in every row"),
     "all classes": ("a,y\n1,x\n2,z\n", "--target 'y' is another text in every row"),
     "decimal commas": (

@@ -32,7 +32,7 @@ def picture(path: Path) -> tuple[int, int]:
 
 
 DEMOS = [
-    ("semicircle", 200, r"W \+ W\^T: edges \[-2\.  ?2\.\], moments \[1\. 2\. 5\.\]"),
+    ("semicircle", 200, r"W \+ W\^T: from -2 to 2; even moments 1, 2, 5\n"),
     ("jacobian", 120, r"relu +gaussian +largest +27\.2728, of width 120"),
     ("phases", 100, "100 x 100 points"),
     ("amp", 400, r"Bayes-optimal +mean squared error after 12 rounds: 0\.0\d+"),

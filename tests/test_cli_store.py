@@ -235,7 +235,7 @@ REFUSED = {
         "is the input x.nngp.npy",
     ),
     "no deviation": ([*KERNEL, "K.zarr", "--wrt", "W_sdt"], "'W_sdt' is no deviation of weights or biases"),
-    "slopes of batches": ([*KERNEL, "K.zarr", "--wrt", "W_std", "--batch-size", "5"], "batch_size: "),
+    "slopes of batches": ([*KERNEL, "K.zarr", "--wrt", "W_std", "--batch-size", "5"], "--batch-size: "),
     "ending": (["jobscript", "net.json", "x.npy", "--scheduler", "lsf", "--out", "K"], "ends neither"),
 }
 

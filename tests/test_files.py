@@ -205,8 +205,9 @@ def test_two_outputs_that_are_one_file(folder: Path, capsys: pytest.CaptureFixtu
 def test_an_output_that_is_a_device(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.symlink("/dev/null", "K.npy")
     os.mkfifo("F.npy")
-    for name in ("K.npy", "F.npy"):
+    for name in ("K.npy", "F.npy", "/dev/null"):
         assert "not a file" in refused([*KERNEL, name, "--force"], capsys)
+    assert "'-' names no file" in refused([*KERNEL, "-"], capsys)
 
 
 def test_an_input_is_never_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

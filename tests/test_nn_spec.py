@@ -329,7 +329,7 @@ CALLS = {
     "second missing": (lambda: nn.Conv(8), r"^Conv: the argument 'filter_shape' is missing"),
     "twice": (lambda: nn.Dense(8, out_dim=3), r"^Dense: the argument 'out_dim' is given twice"),
     "too many": (lambda: nn.Dense(*range(1, 9)), r"^Dense: it got 8 arguments; it takes out_dim, W_std"),
-    "none": (lambda: nn.Relu(1), r"^Relu: it got 1 arguments; it takes none"),
+    "none": (lambda: nn.Relu(1), r"^Relu: it got 1 argument; it takes none"),
     "none by name": (lambda: nn.Relu(slope=1), r"^Relu: it has no argument 'slope'; it takes none"),
     "a function": (lambda: nn.Residual(), r"^Residual: the argument 'body' is missing"),
     "another": (lambda: nn.repeat(nn.Relu(), times=3), r"^repeat: it has no argument 'times'; known are"),

@@ -599,7 +599,10 @@ BAD = {
     "negative noises": (lambda: predict.posterior(NET, X, Y, noise=-np.ones(12)), "noise holds -1"),
     "few noises": (lambda: predict.posterior(NET, X, Y, noise=np.ones(3)), "noise has 3 variances for 12"),
     "noise's name": (lambda: predict.posterior(NET, X, Y, noise="much"), "noise is 'much': give a variance"),
-    "fit of nothing": (lambda: predict.Posterior.init(0 * K, Y, noise="fit"), "noise: k is zero"),
+    "fit of nothing": (
+        lambda: predict.Posterior.init(0 * K, Y, noise="fit"),
+        "noise: the kernel of the examples is zero",
+    ),
     "no kernel": (lambda: predict.posterior(NET, X, Y, get="rbf"), "get must be one of nngp, ntk"),
     "no net": (lambda: predict.posterior("relu", X, Y), "net is 'relu': it must be a net"),
     "rate": (lambda: predict.gradient_descent(NET, X, Y, lr=-1.0), "lr is -1.0: it must be more than 0"),

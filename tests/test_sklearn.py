@@ -482,7 +482,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "noise fti": (lambda: TPRegressor(noise="fti").fit(X, Y), "noise is 'fti': give a variance"),
     "all zero": (
         lambda: TPRegressor(MLP(1, b_std=None), noise="fit").fit(np.zeros((5, 2)), np.arange(5.0)),
-        'noise: k is zero, .* give a number for "fit"',
+        'noise: the kernel of the examples is zero, .* instead of "fit"',
     ),
     "infinite": (lambda: TPRegressor().fit(np.where(X > 1, np.inf, X), Y), "Input X contains infinity"),
     "no such parameter": (lambda: TPRegressor().set_params(net__W_sdt=1.0), "Invalid parameter 'W_sdt'"),

@@ -16,12 +16,8 @@ if TYPE_CHECKING:
 
 def draw_by_class(matrix: np.ndarray, labels: np.ndarray, images: np.ndarray, title: str, out: Path) -> None:
     """Write K_ij / sqrt(K_ii K_jj) to a PNG: one labelled block per class, its mean image at its side."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-    except ImportError:
-        raise InputError("the picture needs matplotlib: pip install 'tpnum[demo]'") from None
+    figure = blank(figsize=(8.6, 7.6), layout="constrained")
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     order = _by_class(matrix, labels)
     scale = np.sqrt(np.diag(matrix))
@@ -30,8 +26,6 @@ def draw_by_class(matrix: np.ndarray, labels: np.ndarray, images: np.ndarray, ti
     ends = np.cumsum(counts)
     centres = ends - counts / 2
 
-    figure = Figure(figsize=(8.6, 7.6), layout="constrained")
-    FigureCanvasAgg(figure)  # never a window, whatever backend the user has set
     axes = figure.add_subplot()
     low, high = np.quantile(shown, (0.01, 0.995))
     size = len(shown)
@@ -78,11 +72,17 @@ def _axes() -> Any:
         if pyplot.get_fignums() and not pyplot.gca().has_data():
             return pyplot.gca()
         return pyplot.figure(**size).add_subplot()
-    return _figure(**size).add_subplot()
+    return blank(**size).add_subplot()
 
 
-def _figure(**size: Any) -> Any:
-    """A figure without a window, whatever backend the user has set."""
+def blank(**size: Any) -> Any:
+    """A figure without a window, whatever backend the user has set.
+
+    Raises
+    ------
+    InputError
+        There is no matplotlib: long work that ends in a picture asks for one first.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -142,7 +142,7 @@ def draw_convergence(comparison: Comparison, ax: Any = None) -> Any:
 def panels(count: int) -> list[Any]:
     """Axes side by side, two in a row."""
     rows = (count + 1) // 2
-    figure = _figure(figsize=(11.0, 4.2 * rows), layout="constrained")
+    figure = blank(figsize=(11.0, 4.2 * rows), layout="constrained")
     return [figure.add_subplot(rows, 2, k + 1) for k in range(count)]
 
 

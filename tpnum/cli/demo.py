@@ -13,6 +13,7 @@ import numpy as np
 from tpnum import nn
 from tpnum.cli.outputs import refuse_existing
 from tpnum.errors import InputError
+from tpnum.pictures import blank, draw_by_class
 from tpnum.tiles.driver import kernel
 
 DEPTH, CONVOLUTIONS, W_STD, B_STD = 3, 5, 2**0.5, 0.1
@@ -27,16 +28,20 @@ def run(args: argparse.Namespace) -> None:
     if out.suffix != ".png":
         raise InputError(f"--out {out} does not end in .png")
     refuse_existing([out], force=True)
+    blank()
     if args.name != "digits":
         from tpnum.cli import nets, spectra
 
+        for option in ("net", "jobs"):
+            if getattr(args, option) is not None:
+                raise InputError(f"--{option} is for the demo digits; leave it out of {args.name}")
         (spectra.DRAWN | nets.DRAWN)[args.name](out, args.size)
         print(f"\nthe picture: {out}")
         return
     images, labels = digits(args.size)
     train, valid, test = split(len(labels))
     rows = []
-    for name in ("dense",) if args.net == "dense" else ("dense", args.net):
+    for name in ("dense", "cnn") if args.net == "cnn" else ("dense",):
         made = NETS[name]
         x = images if name == "dense" else images.reshape(-1, 8, 8, 1)
         net = made.net()
@@ -58,8 +63,6 @@ def run(args: argparse.Namespace) -> None:
     print(f"{'kernel regression with':<28}{'validation':>12}{'held out':>12}   chosen on the validation part")
     for name, valid_score, test_score, chosen in rows:
         print(f"{name:<28}{valid_score:>11.2%} {test_score:>11.2%}   {chosen}")
-
-    from tpnum.pictures import draw_by_class
 
     title = f"NTK of a net: {made.name}, $\\sigma_w^2={W_STD**2:g}$, $\\sigma_b={B_STD:g}$"
     draw_by_class(ntk, labels, images, title, out)

@@ -36,6 +36,10 @@ def run(args: argparse.Namespace) -> None:
         )
     columns = tuple(Column.fit(table, name) for name in features)
     x = encode(columns, table)
+    if len(x) > 1 and not np.ptp(x, axis=0).any():
+        raise InputError(
+            f"{args.data}: no column but {args.target!r} changes from row to row; nothing to learn from"
+        )
     target, y = _target(table, args)
     model = posterior(net, x, y, get=args.get, noise=args.noise, n_jobs=args.jobs)
     about, arrays = content(model)
@@ -44,13 +48,16 @@ def run(args: argparse.Namespace) -> None:
     if target.categories is not None:
         about["table"]["temperature"], lines = _classification(model, y)
     write(out, about, arrays)
-    print(
-        f"{args.data}: {len(x)} rows, {len(columns)} columns ({x.shape[1]} features) to tell {args.target!r}"
-    )
+    counted = ", ".join(_count(n, what) for n, what in ((len(x), "row"), (len(columns), "column")))
+    print(f"{args.data}: {counted} ({_count(x.shape[1], 'feature')}) to tell {args.target!r}")
     print(f"the {args.get} of {args.net}, noise {float(np.mean(model.noise)):.4g}")
     for line in lines:
         print(line)
     print(out)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _target(table: Table, args: argparse.Namespace) -> tuple[Column, np.ndarray]:

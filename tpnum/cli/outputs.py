@@ -35,8 +35,10 @@ def targets(out: str, gets: Sequence[str]) -> dict[str, Path]:
     path = Path(out)
     if out and (out.endswith(("/", os.sep)) or os.path.isdir(out)):
         raise StoreError(f"{out} is a directory; choose another --out, a file that ends in .npy")
-    if not path.name:
-        raise StoreError("--out names no file; give one that ends in .npy")
+    if not path.name or out == "-":
+        raise StoreError(f"--out {out!r} names no file; give one that ends in .npy")
+    if os.path.exists(out) and not os.path.isfile(out):
+        raise _no_file(path)
     if path.name == ".npy" or path.name.endswith(".") or path.suffix not in ("", ".npy"):
         raise StoreError(f"--out {out} does not end in .npy or .zarr; choose one of these formats")
     stem = path.name.removesuffix(".npy")
@@ -54,10 +56,10 @@ def refuse_existing(paths: Sequence[Path], force: bool, inputs: Sequence[str] = 
             for name in inputs:
                 if path.exists() and os.path.exists(name) and os.path.samefile(path, name):
                     raise StoreError(f"{path} exists and is the input {name}; choose another --out")
+            if path.exists() and not path.is_file():
+                raise _no_file(path)
             if path.exists() and not force:
                 raise StoreError(f"{path} exists; choose another --out or give --force")
-            if path.exists() and not path.is_file():
-                raise StoreError(f"{path} is a pipe or a device, not a file; choose another --out")
             parent = real(path).parent
             if not parent.is_dir():
                 reason = "is a file, not a directory" if parent.exists() else "does not exist"
@@ -228,6 +230,10 @@ def _publish(draft: Path, goal: Path, path: Path, force: bool) -> None:
         if goal.exists():
             raise _taken(path)
     draft.replace(goal)
+
+
+def _no_file(path: Path) -> StoreError:
+    return StoreError(f"{path} is a pipe or a device, not a file; choose another --out")
 
 
 def _taken(path: Path) -> StoreError:

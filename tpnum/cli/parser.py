@@ -254,7 +254,6 @@ def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--net",
         choices=("dense", "cnn"),
-        default="dense",
         help="of digits: a relu net; cnn: five convolutions and a global average beside it (default: dense)",
     )
     command.add_argument(

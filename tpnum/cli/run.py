@@ -42,6 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end.status
 
 
+_OPTIONS = {"n_jobs": "--jobs", "symmetric": "--half", "batch_size": "--batch-size"}
+_OPTIONS |= {
+    name: f"--{name}" for name in "backend c cores get n noise out q scheduler shape shard wrt".split()
+}
+"""Arguments of the library, as they are typed."""
+_TYPED = {
+    "resume=True with verify=True": "--resume --verify",
+    "resume=True": "--resume",
+    "give scheduler= a client or an address": "give an address",
+}
+
+
 def _run(args: argparse.Namespace) -> int:
     try:
         # the module of a command bears its name, and is imported only when it runs
@@ -77,10 +89,10 @@ def _silence() -> None:
 
 def _one_line(error: Exception, args: argparse.Namespace) -> str:
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        # files have names where they are written: what has none is what is printed
+        text = f"{error.filename or 'the output'}: {error.strerror}"
     elif isinstance(error, TpnumError):
-        text = str(error).replace("resume=True with verify=True", "--resume --verify")
-        text = text.replace("resume=True", "--resume")
+        text = _as_typed(str(error))
         if not getattr(args, "shard", None):  # shards are never forced
             text = text.replace("remove it first", "give --force")
     elif isinstance(error, MemoryError):
@@ -88,6 +100,14 @@ def _one_line(error: Exception, args: argparse.Namespace) -> str:
     else:
         text = f"unexpected {type(error).__name__}: {error} (tpnum {args.command} --debug shows where)"
     return " ".join(text.split())
+
+
+def _as_typed(text: str) -> str:
+    """What the library says of an argument, as of the option that was typed."""
+    for written, typed in _TYPED.items():
+        text = text.replace(written, typed)
+    name = text.partition(" is ")[0].partition(":")[0]
+    return _OPTIONS.get(name, name) + text.removeprefix(name)
 
 
 def _say(text: str) -> None:

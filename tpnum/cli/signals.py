@@ -9,6 +9,7 @@ from tpnum import nn
 from tpnum.cli.files import read_net
 from tpnum.cli.outputs import refuse_existing
 from tpnum.errors import InputError
+from tpnum.pictures import blank, save
 from tpnum.propagation.signals import signals
 
 
@@ -19,6 +20,7 @@ def run(args: argparse.Namespace) -> None:
         if out.suffix != ".png":
             raise InputError(f"--out {out} does not end in .png")
         refuse_existing([out], force=True)
+        blank()
     found = signals(
         nn.from_spec(read_net(args.net)), args.shape, q=args.q, c=args.c, batch_size=args.batch_size
     )
@@ -34,7 +36,5 @@ def run(args: argparse.Namespace) -> None:
                 f"{p.xi_c:.6g}: {kind}"
             )
     if out is not None:
-        from tpnum.pictures import save
-
         save(found.plot(), out)
         print(f"\nthe picture: {out}")

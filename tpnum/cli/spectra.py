@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpnum import nn
 from tpnum.pictures import draw_evolution, draw_phases, draw_spectrum, panels, save
 from tpnum.program import Program
+
+if TYPE_CHECKING:
+    from tpnum.spectra.base import Measure
 
 
 def semicircle(out: Path, size: int | None) -> None:
@@ -33,9 +37,16 @@ def semicircle(out: Path, size: int | None) -> None:
     first.set_title(f"W + W$^T$: {wigner.coefficients.method}, 20 steps")
     draw_spectrum(shifted, second, np.linalg.eigvalsh(matrix + np.diag(levels)))
     second.set_title("plus a diagonal of two levels")
-    print(f"W + W^T: edges {wigner.edges[0]}, moments {wigner.moments(6)[2::2]}")
-    print(f"plus two levels: edges {shifted.edges.tolist()}")
+    print(
+        f"W + W^T: {_intervals(wigner)}; even moments {', '.join(f'{m:g}' for m in wigner.moments(6)[2::2])}"
+    )
+    print(f"plus two levels: {_intervals(shifted)}")
     save(first, out)
+
+
+def _intervals(law: Measure) -> str:
+    """The intervals that a law fills, as text."""
+    return " and ".join(f"from {low:.6g} to {high:.6g}" for low, high in law.edges)
 
 
 def jacobian(out: Path, size: int | None) -> None:

@@ -56,7 +56,7 @@ def misfit(
     """The complaint about a call with arguments that are not among ``names``, or lacks some, or None."""
     if len(args) > len(names):
         takes = f"it takes {', '.join(names)}" if names else "it takes none"
-        return f"it got {len(args)} arguments; {takes}"
+        return f"it got {len(args)} argument{'s' * (len(args) > 1)}; {takes}"
     twice = [name for name in names[: len(args)] if name in given]
     if twice:
         return f"the argument {twice[0]!r} is given twice"

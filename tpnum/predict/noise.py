@@ -17,7 +17,9 @@ def fitted(k: np.ndarray, y: np.ndarray) -> float:
     """The noise variance in `RANGE` that maximises log p(y) under N(0, K + noise I)."""
     scale = float(k.diagonal().mean())
     if not scale > 0:
-        raise InputError('noise: k is zero, and says nothing of what is noise; give a number for "fit"')
+        raise InputError(
+            'noise: the kernel of the examples is zero, so that all is noise; give a number instead of "fit"'
+        )
     values, vectors = eigh(k.astype(np.float64, copy=False))
     wide = y.reshape(len(y), -1)
     squares, outputs = ((vectors.T @ wide) ** 2).sum(axis=1), wide.shape[1]

@@ -23,14 +23,12 @@ CHUNK = 1 << 22
 def kinds_of(get: Any) -> tuple[str, ...]:
     """The kinds asked for, in order."""
     kinds = (get,) if isinstance(get, str) else tuple(get) if isinstance(get, (tuple, list)) else ()
-    if (
-        not kinds
-        or any(not isinstance(kind, str) or kind not in KINDS for kind in kinds)
-        or len(set(kinds)) != len(kinds)
-    ):
+    if not kinds or any(not isinstance(kind, str) or kind not in KINDS for kind in kinds):
         raise InputError(
             f'get: {shown(get)} is not known; ask for "nngp", "ntk" or the tuple ("nngp", "ntk")'
         )
+    if len(set(kinds)) < len(kinds):
+        raise InputError(f"get: {shown(get)} names a kernel twice; ask for each once")
     return kinds
 
 

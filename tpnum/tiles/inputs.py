@@ -31,6 +31,8 @@ def inputs_of(
     pattern2: Any = None,
 ) -> tuple[extras.Inputs, extras.Inputs | None]:
     """The arrays of `kernel` by data line and known scalar, checked but for their fit to the net."""
+    if isinstance(x1, (nn.Layer, Program)):
+        raise InputError("x1 is a net, which comes first: kernel(net, x1)")
     masks: list[np.ndarray] = []
     if mask_constant is not None:
         if isinstance(net, Program):
