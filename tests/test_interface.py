@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import pickle
 import pydoc
+import re
 
 import numpy as np
 import pytest
 
 import tpnum as tp
-from tpnum import functions, nn
+from tpnum import functions, nn, predict, spectra
 from tpnum.errors import InputError, SpecError, TpnumError
 from tpnum.gauss.estimate import Estimate
 
@@ -524,6 +526,26 @@ def test_every_public_name_has_help_of_its_own():
     assert {*tp.__all__} <= {*dir(tp)}
     for name in nn.__all__:
         assert getattr(nn, name).__doc__, name
+
+
+def _documented(text):
+    """The names that a section of parameters lists."""
+    _, _, section = text.partition("Parameters\n----------\n")
+    section, *_ = re.split(r"\n\n\w+\n-{4,}\n", section)
+    return {
+        name.strip(" *") for head in re.findall(r"^[^ \n][^:\n]*", section, re.M) for name in head.split(",")
+    }
+
+
+@pytest.mark.parametrize("room", [tp, nn, predict, spectra], ids=lambda room: room.__name__)
+def test_help_names_every_argument_and_no_other(room):
+    for name in room.__all__:
+        value, text = getattr(room, name), inspect.getdoc(getattr(room, name)) or ""
+        if not inspect.isfunction(value) or "Parameters\n" not in text:
+            continue
+        taken = set(inspect.signature(value).parameters)
+        assert _documented(text) <= taken, name
+        assert not [one for one in taken if not re.search(rf"(?<!\w){one}(?!\w)", text)], name
 
 
 def test_a_picture_is_where_pyplot_looks(tmp_path):

@@ -588,6 +588,8 @@ BAD = {
     "skew": (lambda: predict.Posterior.init(SKEW, Y), r"k is not symmetric: entries"),
     "nan": (lambda: predict.Posterior.init(HOLED, Y), "k must be finite"),
     "not square": (lambda: predict.Posterior.init(K[:5], Y), "k: a square matrix is needed"),
+    "no square to factor": (lambda: predict.Cholesky.init(np.ones((2, 3))), "k: shape .* square matrix"),
+    "whole numbers to factor": (lambda: predict.Cholesky.init(np.eye(2, dtype=int)), "k holds int64"),
     "nan in x": (lambda: predict.posterior(NET, np.where(X > 1, np.nan, X), Y), "x: example .* NaN"),
     "nan in y": (lambda: predict.posterior(NET, X, np.where(Y > 0.5, np.nan, Y)), "y must be finite"),
     "few targets": (lambda: predict.posterior(NET, X, Y[:5]), "y has 5 targets for the 12 examples of x"),
@@ -612,7 +614,7 @@ BAD = {
         r"x: examples of shape \(6,\), and those learned from have \(5,\)",
     ),
     "time": (lambda: predict.gradient_flow(NET, X, Y).predict(X_NEW, -1.0), "t is -1.0"),
-    "step": (lambda: predict.gradient_descent(NET, X, Y, lr=0.01).predict(X_NEW, 1.5), "step is 1.5"),
+    "step": (lambda: predict.gradient_descent(NET, X, Y, lr=0.01).predict(X_NEW, 1.5), "t is 1.5"),
     "one fold": (lambda: predict.Posterior.init(K, Y, 0.1).k_fold(1), "folds is 1"),
     "a fold for each": (
         lambda: predict.Posterior.init(K, Y, 0.1).k_fold(np.arange(12) % 3),

@@ -113,6 +113,7 @@ def compare(
     quantities : scalars, vectors (their second moments), pairs of vectors, (f, vector, ..); by default every
         scalar and the second moment of every vector.
     seeds : draws at each width, independent between widths.
+    data, n_jobs : as in `tpnum.simulations`.
     options : of `tpnum.limit` (``method``, ``independence``, ``samples``, ``rtol``, ``seed``).
 
     Raises

@@ -91,7 +91,15 @@ class Dual:
 
 
 def dual(phi: Any) -> Dual:
-    """The dual activation of a name, a Function, a layer or a NumPy-style function of one array."""
+    """The dual activation of a name, a Function, a layer or a NumPy-style function of one array.
+
+    ``tp.dual(phi)(q1, q2, c)`` is E phi(u) phi(v), (u, v) ~ N(0, [[q1, c], [c, q2]]), over broadcast arrays;
+    see `Dual`.
+
+    Raises
+    ------
+    ProgramError : what is no function of one vector.
+    """
     f = get(phi)
     if f.arity != 1 or (f.n_scalars and f.name not in SCALING):
         raise ProgramError(

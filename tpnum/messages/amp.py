@@ -114,7 +114,9 @@ def amp(
     denoiser
         A function eta(r) or eta(r, tau), tau^2 the variance of the noise in r; a name; `tpnum.messages.soft`
         (l1), `tpnum.messages.bayes` (posterior means; of a spike, its strength is divided
-        out first).  ``derivative`` is its slope in r, by differences if it is missing.
+        out first).
+    steps
+        Rounds.
     signal
         The vector x that is looked for, in the class of the columns.
     noise
@@ -123,6 +125,8 @@ def amp(
         Symmetric: the strength of the spike (snr/n) x x^T.
     start
         Symmetric: the vector that message passing begins with (one independent of the matrix).
+    derivative
+        The slope of ``denoiser`` in r, by differences if it is missing.
 
     Raises
     ------

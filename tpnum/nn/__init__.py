@@ -3,6 +3,12 @@
 >>> net = serial(Dense(512, W_std=1.5, b_std=0.05), Relu(), Dense(1))
 >>> p = program(net, shape=(784,))
 
+Features are arrays (examples, *positions, channels).  ``W_std`` and ``b_std`` are standard deviations, of
+weights W_ij ~ N(0, W_std^2 / fan_in) and of biases (None: there are none).  Laws in docstrings are those of
+one channel, K[p, p'] = E h[p] h'[p'] of two examples at two positions, and Theta of the NTK likewise (SL Thm
+4.3).  An argument that cannot be used, and features that a layer cannot take, raise `SpecError`, which names
+the layer.
+
 A layer is a frozen dataclass that emits lines of a tensor program; nothing here knows of kernels.  How to
 write one of your own is told by help("tpnum.nn.writing").
 """

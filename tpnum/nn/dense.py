@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 class Dense(Layer):
     """W h + b on the channels, W_ij ~ N(0, W_std^2 / fan_in), b_i ~ N(0, b_std^2); no bias for None.
 
+    K' = W_std^2 K + b_std^2 and, in ntk parameterization, Theta' = K' + W_std^2 Theta; of data K is x . x'
+    over the channels.
+
     Spatial positions share the weights.  ``parameterization`` is "ntk", "standard" (where the NTK
     weighs the layer by its finite width over ``s[0]``) or "raw" (see `tpnum.nn.weights`).
     """

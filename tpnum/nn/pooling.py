@@ -40,7 +40,12 @@ def _pooled(
 
 @dataclass(frozen=True, repr=False)
 class AvgPool(Layer):
-    """Mean over windows; at SAME borders by the window's size, or (normalize_edges) the positions inside."""
+    """Mean over windows; at SAME borders by the window's size, or (normalize_edges) the positions inside.
+
+    ``window_shape`` and ``strides`` (1 by default) have a number per spatial axis, ``padding`` is as in
+    `Conv`.  K'[p, p'] is the mean of K over the pairs of positions in the windows of p and of p', Theta' that
+    of Theta.
+    """
 
     window_shape: Sizes
     strides: OptionalSizes = None
@@ -54,7 +59,7 @@ class AvgPool(Layer):
 
 @dataclass(frozen=True, repr=False)
 class SumPool(Layer):
-    """Sum over windows."""
+    """Sum over windows: `AvgPool` times the size of a window."""
 
     window_shape: Sizes
     strides: OptionalSizes = None

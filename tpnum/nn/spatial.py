@@ -133,7 +133,12 @@ class _Convolution(Layer):
 class Conv(_Convolution):
     """Convolution: sum over filter offsets o of W_o h[p stride + o], W_o entries N(0, W_std^2 / fan_in), + b.
 
-    fan_in = channels x prod(filter_shape); padding "VALID", "SAME" (TensorFlow's) or "CIRCULAR".
+    fan_in = channels x prod(filter_shape); padding "VALID", "SAME" (TensorFlow's) or "CIRCULAR"; ``strides``
+    are 1 by default.  Of (examples, *positions, channels) it makes (examples, *new positions, out_chan), and
+
+        K'[p, p'] = W_std^2 mean over o of K[p stride + o, p' stride + o] + b_std^2,
+
+    Theta' = K' + W_std^2 the same mean of Theta (ntk parameterization); beyond a border both are 0.
 
     ``dilation``, one number per spatial axis, spreads the filter: it reads h[p stride + o dilation], and the
     padding is that of a filter of (size - 1) dilation + 1.
@@ -161,7 +166,7 @@ class Conv(_Convolution):
 
 @dataclass(frozen=True, repr=False)
 class ConvLocal(_Convolution):
-    """As `Conv`, but weights and biases are independent at every position."""
+    """As `Conv`, but weights and biases are independent at every position: K'[p, p'] is 0 unless p = p'."""
 
     local: ClassVar[bool] = True
     out_chan: Size
@@ -177,7 +182,11 @@ class ConvLocal(_Convolution):
 
 @dataclass(frozen=True, repr=False)
 class ConvTranspose(_Convolution):
-    """Transposed convolution, the positions of jax.lax.conv_transpose."""
+    """Transposed convolution: filters of weights as in `Conv`, at the positions of jax.lax.conv_transpose.
+
+    With ``strides`` the positions become so many times as many: the filter reads an input whose positions are
+    ``strides`` apart, with zeros between; fan_in = channels x prod(filter_shape).  Masks are refused.
+    """
 
     out_chan: Size
     filter_shape: Sizes

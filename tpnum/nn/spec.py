@@ -58,6 +58,10 @@ def from_spec(spec: Mapping[str, Any], layers: Iterable[type[Layer]] = ()) -> La
     """The net of a JSON object: a network, or an object that holds one as "network".
 
     ``layers`` are classes of your own that it may name.
+
+    Raises
+    ------
+    SpecError : what is no net, a layer or an argument that is not known; the message has its path.
     """
     known = LAYERS | {layer.op: layer for layer in layers}
     if isinstance(spec, Mapping) and "op" not in spec and "network" in spec:

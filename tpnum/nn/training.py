@@ -92,7 +92,7 @@ def sgd(
     net : serial(Dense, nonlinearity, Dense, ..., Dense(1)) with at least one nonlinearity; the readout has
         no bias in mu.
     x, y : examples (N, d) and labels (N,); inputs enter as x.x'/d.
-    lr : the learning rate, or one per step.
+    steps, lr : how many, and the learning rate, or one per step.
     parameterization : "mu" (or "mup"), "ntk" or "standard".
     batches : the examples of each step (all by default).
     x_test : further examples (M, d), not trained on.

@@ -49,8 +49,12 @@ class Cholesky:
 
         Raises
         ------
-        InputError : an eigenvalue is negative beyond rounding.
+        InputError : no square matrix of floats; an eigenvalue is negative beyond rounding.
         """
+        if a.ndim != 2 or a.shape[0] != a.shape[1]:
+            raise InputError(f"{name}: shape {a.shape} is none of a square matrix")
+        if a.dtype not in LADDER:
+            raise InputError(f"{name} holds {a.dtype}; it is factored in place: give float64 or float32")
         diagonal = a.diagonal() + added
         sizes = diagonal if before is None else before + added
         scale = float(sizes.mean()) or 1.0

@@ -89,7 +89,7 @@ class Dynamics(Kept):
 
     def filters(self, time: Any) -> tuple[np.ndarray, np.ndarray]:
         """p and e of every eigenvalue at a time; p is the pseudo-inverse at the end of training."""
-        t = self.filter.time(time)
+        t = self.filter.time(time, "time")
         if t < math.inf:
             return self.filter(self.values, t)
         p = np.divide(1.0, self.values, out=np.zeros_like(self.values), where=self.values > 0)
@@ -104,7 +104,8 @@ class Dynamics(Kept):
         ----------
         time : a time, or a number of steps; numpy.inf is the end of training.
         ntk, nngp : (M, N), the kernels of the new examples with the training examples.
-        prior : the new examples' own NNGP: its diagonal (M,), or all of it with ``cov``.
+        prior : the new examples' own NNGP: its diagonal (M,), or all of it (M, M) with ``cov``.
+        cov : whether the covariance (M, M) is wanted too.
         """
         across = arguments.cross(ntk, len(self.y), "ntk") @ self.vectors
         p, _ = self.filters(time)
@@ -150,7 +151,7 @@ class Dynamics(Kept):
                 "leave_one_out: it is known for gradient flow alone; descent by small steps is the flow of "
                 "t = lr * steps"
             )
-        t = self.filter.time(time)
+        t = self.filter.time(time, "time")
         if len(self.y) < 2:
             raise InputError("y: leaving one out needs at least two examples")
         if not t:

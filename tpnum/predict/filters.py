@@ -94,7 +94,7 @@ class Descent:
                     power = power @ power
         return state[:, 0, 0], state[:, 0, 1]
 
-    def time(self, value: object, name: str = "step") -> float:
+    def time(self, value: object, name: str = "t") -> float:
         """A whole number of steps, or numpy.inf."""
         return math.inf if endless(value) else whole(value, name, 0, 1 << 62)
 

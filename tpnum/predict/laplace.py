@@ -46,7 +46,7 @@ class Laplace:
         Parameters
         ----------
         k : (N, N), the kernel of the examples.
-        labels : (N,), whole numbers from 0 to classes - 1.
+        labels, classes : (N,), whole numbers from 0 to classes - 1.
 
         Raises
         ------

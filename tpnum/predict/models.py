@@ -274,7 +274,11 @@ def gradient_descent(
 def largest_learning_rate(net: Any, x: Any, *, momentum: float = 0.0, n_jobs: int | None = None) -> float:
     """The learning rate from which on gradient descent on 1/2 sum |f - y|^2 diverges.
 
-    2 (1 + momentum) / the largest eigenvalue of the NTK.
+    2 (1 + momentum) / the largest eigenvalue of the NTK of the examples ``x``.
+
+    Raises
+    ------
+    InputError : arguments that do not fit.
     """
     data = examples(x, "x")
     m = momentum_of(momentum)

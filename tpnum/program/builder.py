@@ -141,7 +141,7 @@ class Program(Inputs):
 
     @reads(matrix=handle_of, vector=handle_of, name=read.named)
     def matmul(self, matrix: MatrixVar, vector: Handle, name: str | None = None) -> Vector:
-        """``matrix @ vector``."""
+        """``matrix @ vector``, a G-var of the matrix's rows; the vector is of its columns."""
         self._own(matrix, vector)
         operand = vector.name
         made = name or self._auto("g")
@@ -199,7 +199,7 @@ class Program(Inputs):
     def moment(
         self, f: Any, *args: Any, name: str | None = None, derivative: Any = None, kinks: Sequence[float] = ()
     ) -> Scalar:
-        """The scalar (1/n) sum_a f(args_a...; scalars...)."""
+        """The scalar (1/n) sum_a f(args_a...; scalars...), E f in the limit; arguments as in `apply`."""
         vectors, scalars = split_arguments(self, f, args)
         fn = as_function(f, len(vectors), len(scalars), derivative, kinks)
         names = tuple(v.name for v in vectors), tuple(s.name for s in scalars)
@@ -252,7 +252,11 @@ class Program(Inputs):
 
     @reads(operand=handle_of, axis=read.text, out=read.axes, rows=read.rows, name=read.named)
     def map(self, operand: Any, axis: str, out: Any, rows: Any, name: str | None = None) -> Any:
-        """A linear map of one index axis of a vector or scalar family."""
+        """A linear map of one index axis of a vector or scalar family, y[q] = sum over p of A[q, p] x[p].
+
+        ``axis`` becomes the axes ``out``, (("t", 5),) as in `vector`, none if it is summed over; ``rows``
+        has, for each of their positions q in C order, the pairs (p, A[q, p]) that are not 0.
+        """
         self._own(operand)
         source = operand.name
         made = name or self._auto({"S": "s", "H": "h", "D": "d"}.get(operand.kind, "g"))

@@ -37,7 +37,10 @@ class Inputs(State):
         fresh: bool = False,
         trained: bool | float = False,
     ) -> tuple[Vector, ...]:
-        """Jointly Gaussian input G-vars (independent with variance 1 by default)."""
+        """Jointly Gaussian input G-vars (independent with variance 1 by default), as `vector` is one.
+
+        ``names`` are theirs, ``mean`` is a number or one for each, ``cov`` their covariance at a coordinate.
+        """
         k, label = len(names), ", ".join(read.text(name, "name") for name in names)
         means = real_array(mean, f"mean of {label}", ProgramError)
         table = real_array(np.eye(k) if cov is None else cov, f"cov of {label}", ProgramError)
@@ -73,7 +76,12 @@ class Inputs(State):
         fresh: bool = False,
         trained: bool | float = False,
     ) -> Vector:
-        """One input G-var: a seed, a bias (``trained=True``), noise (``fresh=True``)."""
+        """One input G-var of coordinates N(mean, var): a seed, a bias (``trained``), noise (``fresh``).
+
+        ``dim`` is its CDC, the class of vectors of one width; ``axes`` are those of a family, {"t": 5} or
+        (("t", 5),), along which a fresh one is independent and others are one vector.  ``trained`` counts it
+        among the parameters of the NTK, a number being the variance of its direction over its own.
+        """
         means, cov = (number(mean, f"mean of {name}", **_LOOSE),), (number(var, f"var of {name}", **_LOOSE),)
         (v,) = self._inputs((name,), means, (cov,), dim, axes, fresh, trained)
         return v
@@ -139,7 +147,12 @@ class Inputs(State):
         trained: bool = True,
         tangent: float | None = None,
     ) -> MatrixVar:
-        """A rows x cols matrix with entries N(0, var / cols); ``tangent``: the variance of its direction."""
+        """A rows x cols matrix with entries N(0, var / cols); ``tangent``: the variance of its direction.
+
+        ``rows`` and ``cols`` are CDCs, as `dim` names them; ``axes`` those of a family of independent
+        matrices.  The NTK counts it among the parameters if it is ``trained``, with ``tangent`` = ``var`` by
+        default.
+        """
         variance = number(var, f"var of {name}", **_LOOSE)
         if tangent is None:
             tangent = variance if trained else 0.0

@@ -18,7 +18,8 @@ def initialise(net: Layer, shape: Any = None) -> Layer:
 
     For inputs of mean square 1: E Z^2 = 1 behind each layer of weights, and a squared gradient that passes
     from one such layer to the one before keeps its size.  With what is between two of them giving E f^2 = A
-    and growing a perturbation by B that is W_std^2 = 1 / B, b_std^2 = 1 - A / B.
+    and growing a perturbation by B that is W_std^2 = 1 / B, b_std^2 = 1 - A / B.  ``shape``, the (..,
+    channels) of one example, is needed where the net has positions.
 
     Raises
     ------

@@ -63,6 +63,22 @@ def phases(block: Layer, W_std: Any = None, b_std: Any = None, *, shape: Any = (
     q* is what the variance 1 in front of the block comes to.  Weights and activations in series, in any
     order and number: all points at once, from tables of one-dimensional integrals.  Any other block of
     `tpnum.nn` layers: point by point, some milliseconds each.
+
+    Parameters
+    ----------
+    block
+        Layers of `tpnum.nn` that take what they give, as nn.serial(nn.Tanh(), nn.Dense(64)).
+    W_std, b_std
+        The deviations of all its weights and biases: numbers, 101 from 0.5 to 3 and from 0 to 1 by default.
+    shape
+        Positions of the features, for blocks that act on them.
+
+    Raises
+    ------
+    SpecError
+        A block whose input and output differ, or without weights and biases to vary; the message names it.
+    InputError
+        Deviations that are none.
     """
     if not isinstance(block, Layer):
         raise SpecError(f"block is {no_layer(block)}, e.g. nn.serial(nn.Tanh(), nn.Dense(64))")

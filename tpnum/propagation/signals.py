@@ -133,9 +133,18 @@ def signals(net: Any, shape: Any = None, *, q: Any = 1.0, c: Any = 0.5, batch_si
     shape
         The (.., channels) of one example (channels alone say nothing), needed where the net has positions, at
         all of which the two inputs are the same.
+    q, c
+        The mean square, above 0, and the correlation, -1 to 1, of the two inputs.
     batch_size
         The inputs are a batch of so many, any two of them correlated by ``c``, as `BatchNorm` needs; ``chi``
         and ``gradient`` are of perturbations that tell the examples apart, the others it takes away.
+
+    Raises
+    ------
+    SpecError
+        What is no net, or does not fit the shape; the message names the layer.
+    InputError
+        A mean square or correlation that is none; a shape or a batch with a program.
     """
     if not isinstance(net, Layer):
         found = written(net, "net")

@@ -59,6 +59,8 @@ def kernel_eigenvalues(net: Layer, x: Any, *, get: str = "nngp", data: Any = Non
         Any net without positions.
     x
         The inputs, (n, d), of nearly one norm and without common direction: centred, or random.
+    get
+        "nngp" or "ntk".
     data
         The law of the eigenvalues of x x' / (d q), q the mean square; their own by default, or a measure, as
         `marchenko_pastur(n / d)` of independent entries, or numbers.

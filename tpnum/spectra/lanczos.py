@@ -55,14 +55,14 @@ def spectrum(
 
     Parameters
     ----------
-    operator
+    operator, v
         S v, a vector of a program, with ``v`` the vector that it is made from; or the pair (v, S v); or a
         function that takes v and returns S v, with ``v`` a matrix or vector of the program that says which
         class v is of; or a net of layers with ``shape`` and ``data``: then S = J^T J, J the Jacobian from
         the first layer of weights to the last features.
     steps
         Coefficients of Lanczos's recurrence, of which 2 steps - 1 moments are exact.
-    samples, seed, method, data
+    samples, seed, method, data, shape
         Of `tpnum.limit`, where the program is no polynomial; 2^19 samples by default.
 
     Raises

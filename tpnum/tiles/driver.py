@@ -92,8 +92,9 @@ def kernel(
         a receipt.
     resume
         Continue a store that a run before has left, with what it lacks; one that was made of other data, of
-        another net, dtype or version is refused.  ``verify=True`` reads the checksums of what is there, and
-        computes again what is damaged.
+        another net, dtype or version is refused.
+    verify
+        With ``resume``: read the checksums of what is there, and compute again what is damaged.
     symmetric
         "full" stores both triangles of a symmetric matrix; "half", in a Zarr store, the upper one's tiles.
     shard
