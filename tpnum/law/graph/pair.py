@@ -1,173 +1,20 @@
-"""What the law demands of a program: a graph of per-input and of pairwise quantities.
+"""Pair nodes: what the law demands of two inputs.
 
-The rules (`tpnum.law.site`, `tpnum.law.pairs`) turn a program's text into these nodes; evaluators
-(`tpnum.evaluate`) turn nodes into arrays.  A *profile* node is a function of one input (variances, means,
-scalars): array (N, *axes).  A *pair* node is a function of two inputs: K(a, b) = E[Z^a Z^b'] or a factor
-of it.
-
-A pair node over index axes keeps an axis either *tied* (only p = p' is stored) or free on both sides.
-Where ``increments`` is true the node also has D = E (Z^a - Z^a')^2, which keeps all digits for nearly
-equal inputs where K has lost half of them.
+One over index axes keeps an axis either *tied* (only p = p' is stored) or free on both sides.  Where
+``increments`` is true the node also has D = E (Z^a - Z^a')^2, which keeps all digits for nearly equal inputs
+where K has lost half of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
-
-from tpnum.law.worklist import postorder
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Hashable
-
     from tpnum.functions import Function
     from tpnum.gauss.special.functional import Functional
+    from tpnum.law.graph.profile import Factor, Profile, Within
     from tpnum.program.lines import Axes, Delay, Map
-
-    Key: TypeAlias = tuple[Hashable, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Profile:
-    """A quantity of one input; ``key`` names it alike for both inputs of a pair."""
-
-    key: Key
-    axes: Axes
-
-    @property
-    def axes_shape(self) -> tuple[int, ...]:
-        return tuple(size for _, size in self.axes)
-
-
-@dataclass(frozen=True, eq=False)
-class Constant(Profile):
-    value: float
-
-
-@dataclass(frozen=True, eq=False)
-class Given(Profile):
-    """Known scalars of the input: the numbers of the line ``name``."""
-
-    name: str
-
-
-@dataclass(frozen=True, eq=False)
-class Norm(Profile):
-    """x . y / channels of two data lines at one input, the squared norm where they are one."""
-
-    data: tuple[str, str]
-
-
-@dataclass(frozen=True, eq=False)
-class Expect1(Profile):
-    """An integral of fn(u; scalars), u ~ N(mean, var); ``what`` is a field of `tpnum.gauss.pair.Prepared`."""
-
-    fn: Function
-    what: str
-    mean: Profile | None
-    var: Profile
-    scalars: tuple[Profile, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Marginal:
-    """A function of one of two correlated Gaussians: fn(u; scalars), u ~ N(mean, var)."""
-
-    fn: Function
-    mean: Profile | None
-    var: Profile
-    scalars: tuple[Profile, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Expect2(Profile):
-    """E f(u) g(v) (``what`` = "value") or E f'(u) g'(v) ("slope") of two Gaussians at one input."""
-
-    sides: tuple[Marginal, Marginal]
-    cov: Profile
-    what: str
-
-
-@dataclass(frozen=True, eq=False)
-class Factor:
-    """fn(u[args]; scalars), a factor of a joint expectation over Gaussians u."""
-
-    fn: Function
-    args: tuple[int, ...]
-    scalars: tuple[Profile, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ExpectN(Profile):
-    """E prod of factors over Gaussians ``names`` of one input, the lines ``where``; None is zero."""
-
-    names: tuple[str, ...]
-    factors: tuple[Factor, ...]
-    means: tuple[Profile | None, ...]
-    cov: tuple[tuple[Profile | None, ...], ...]
-    where: str
-
-
-@dataclass(frozen=True, eq=False)
-class Polynomial(Profile):
-    """sum of coef * product of profiles."""
-
-    terms: tuple[tuple[float, tuple[Profile, ...]], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Arithmetic(Profile):
-    fn: Function
-    args: tuple[Profile, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Softmax(Profile):
-    """weights exp(logits) over its sum along some axes."""
-
-    logits: Profile
-    over: tuple[str, ...]
-    weights: Profile | None
-
-
-@dataclass(frozen=True, eq=False)
-class Mapped1(Profile):
-    """A linear index map of a profile: a mean, or a scalar family."""
-
-    operand: Profile
-    map: Map
-
-
-@dataclass(frozen=True, eq=False)
-class Carried1(Profile):
-    """A moment of a carried state: that of ``below[0]`` one step before, zero at first."""
-
-    delay: Delay
-    below: list[Profile]
-
-
-@dataclass(frozen=True, eq=False)
-class Reduced(Profile):
-    """The p = p' entries of a same-input pair node, for variances of sums over positions."""
-
-    pair: Pair
-
-    @cached_property
-    def crossed(self) -> bool:
-        """Whether it stands on states that meet what is none; to be asked when the graph is closed."""
-        carried = (node for node in schedule([self.pair]) if isinstance(node, Carried))
-        return any(node.row_delay is None or node.col_delay is None for node in carried)
-
-
-@dataclass(frozen=True, eq=False)
-class Within(Profile):
-    """A same-input pair node at all of its entries: ``axes`` are its tied ones, its rows and its columns.
-
-    The columns, which bear the names of the rows, are marked by a prime.
-    """
-
-    pair: Pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -381,36 +228,3 @@ class Diagonal(Pair):
 
     operand: Pair
     axes: Axes
-
-
-def operands(node: Pair) -> list[Pair]:
-    """The pair nodes that a node is computed from."""
-    if isinstance(node, Sum):
-        return [pair for part in node.parts for pair in part.pairs]
-    if isinstance(node, Dual):
-        return [node.call.cov]
-    if isinstance(node, PairExpect):
-        return [entry for row in node.cov for entry in row if isinstance(entry, Pair)]
-    if isinstance(node, Attention):
-        return [node.values, *(node.logits or ()), *(pair for both in node.along or () for pair in both)]
-    if isinstance(node, Jointly):
-        return [pair for pair in (node.cross, node.direction) if pair is not None]
-    if isinstance(node, (Mapped, Stencil, Weighted, Embedded, Diagonal)):
-        return [node.operand]
-    return []
-
-
-def schedule(outputs: list[Pair], given: Container[Hashable] = ()) -> list[Pair]:
-    """Every node once, operands first; of a product's factors the deeper chain (listed last) first.
-
-    What carried states stand on comes behind them.  Nodes whose identity is ``given`` are left out, and what
-    they alone stand on.
-    """
-    order = postorder(outputs, operands, id, given)
-    known = {id(node) for node in order}
-    for node in order:  # which grows
-        for below in node.below if isinstance(node, Carried) else ():
-            more = postorder([below], operands, id, known)
-            known |= {id(found) for found in more}
-            order += more
-    return order
