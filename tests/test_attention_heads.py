@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -84,6 +85,17 @@ def test_what_is_asked_of_the_softmax_is_met():
         warnings.simplefilter("error", AccuracyWarning)
         made = tp.kernel(net, x, rtol=1e-3)
     assert np.abs(made - right).max() < 1e-3 * np.abs(right).max()
+
+
+def test_the_default_accuracy_can_be_asked_for():
+    """Where nothing is asked few points are taken, and more where it is what others have by default."""
+    net = nn.serial(nn.GlobalSelfAttention(**TWO), nn.GlobalAvgPool())
+    taken = []
+    for how in ({}, {"rtol": 1e-6}):
+        with pytest.warns(AccuracyWarning, match="evaluations") as said:
+            tp.kernel(net, RNG.standard_normal((1, 2, 4)), budget=1 << 16, **how)
+        taken += map(int, re.findall(r"after (\d+) evaluations", str(said[0].message)))
+    assert taken[1] > taken[0]
 
 
 @pytest.mark.parametrize("x", [np.zeros((2, 3, 4)), np.ones((2, 3, 4))])

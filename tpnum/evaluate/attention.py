@@ -14,7 +14,6 @@ import numpy as np
 from tpnum.evaluate import labels
 from tpnum.evaluate.along import SAME
 from tpnum.evaluate.blocks import Block, dims
-from tpnum.evaluate.joint import RTOL
 from tpnum.gauss.special.families import REPLICATES
 from tpnum.gauss.special.pairing import sign
 from tpnum.gauss.special.sampled_softmax import Average, Axes, Near, Softmax, Task, averages, axes
@@ -125,10 +124,9 @@ class _Tile:
         if not values.profiles[0].pooled:
             self.demands = self.squared = ()
         self.account = account = values.profiles[0].account
-        asked = account.rtol != RTOL
-        self.aim = account.rtol if asked else AIM
+        self.aim = account.rtol if account.asked else AIM
         budget = account.budget or REPLICATES << MOST
-        self.most = min(int(np.log2(budget / REPLICATES)), MOST if asked else USUAL)
+        self.most = min(int(np.log2(budget / REPLICATES)), MOST if account.asked else USUAL)
         self.replicates = range(REPLICATES)
         if account.replicate is not None:
             self.replicates = range(account.replicate, account.replicate + 1)

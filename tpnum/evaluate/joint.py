@@ -58,14 +58,17 @@ def accuracy(rtol: Any, budget: Any) -> tuple[float | None, int | None]:
 class Account:
     """The largest error, relative to E|f|, of a calculation's joint expectations, and where it arose.
 
-    ``rtol`` is the accuracy asked of them, ``budget`` the evaluations that one of them may take.  With a
-    ``replicate`` what averages over replicates of points takes that one alone: how results vary says what
-    their error is.
+    ``rtol`` is the accuracy that is ``asked`` of them, `RTOL` if none is; ``budget`` the evaluations that one
+    of them may take.  With a ``replicate`` what averages over replicates of points takes that one alone: how
+    results vary says what their error is.
     ``replicated`` is whether anything does, ``rest`` the largest error of what does not.
     """
 
-    def __init__(self, rtol: float = RTOL, budget: int | None = None, replicate: int | None = None) -> None:
-        self.rtol, self.budget, self.replicate = rtol, budget, replicate
+    def __init__(
+        self, rtol: float | None = None, budget: int | None = None, replicate: int | None = None
+    ) -> None:
+        self.asked, self.rtol = rtol is not None, RTOL if rtol is None else rtol
+        self.budget, self.replicate = budget, replicate
         self.error = self.rest = 0.0
         self.replicated = False
         self._found = 0.0  # without what solving for corrections made of it

@@ -11,7 +11,7 @@ import numpy as np
 
 from tpnum.errors import InputError, LimitError
 from tpnum.evaluate.data import bind
-from tpnum.evaluate.joint import RTOL, Account
+from tpnum.evaluate.joint import Account
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
 from tpnum.law.onsager import HAT, Correction, Free, free, independent
@@ -163,7 +163,7 @@ class Law:
         return Families(lines, reading, self.program) if split else reading
 
     def _account(self) -> Account:
-        return Account(self.options.rtol or RTOL, self.options.budget)
+        return Account(self.options.rtol, self.options.budget)
 
     def _purse(self) -> Purse | None:
         """What "auto" may spend on the expectations of a program, or on those of a question."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tpnum.lower.codes import NOWHERE, ORIGIN, decoded, distinct, places, ragged, within
-from tpnum.lower.network import grid_of
+from tpnum.lower.codes import NOWHERE, ORIGIN, decoded, distinct, places, ragged
+from tpnum.lower.network import grid_of, real
 from tpnum.lower.schedule import Level
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ class Layout:
 
     def inside(self, grid: Grid, t: int) -> np.ndarray:
         """Which cells of all components along a slot are none of the padding, which reads nothing."""
-        slot = self.level.slots[t]
-        return within(self.own[grid, t].cells, *next(((n, m) for own, n, m in grid if own == slot), (1, 1)))
+        return real(self.own[grid, t].cells, grid, self.level.slots[t])
 
     def _add(
         self, key: Hashable, found: list[tuple[np.ndarray, np.ndarray]], strides: list[list[int]]

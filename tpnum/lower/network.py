@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tpnum.evaluate.general import increments_read
 from tpnum.law import graph
-from tpnum.lower.codes import every, union
+from tpnum.lower.codes import every, union, within
 from tpnum.lower.linear import Chain, Pull, form, is_linear, operands
 from tpnum.lower.unsupported import Unsupported, blamed
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
+
+    import numpy as np
 
     from tpnum.lower.codes import Cells
 
@@ -71,6 +73,11 @@ def grid_of(node: graph.Pair) -> Grid:
     tied = [(name, size, size) for name, size in node.tied]
     cols = dict(node.cols)
     return tuple(sorted([*tied, *((name, size, cols[name]) for name, size in node.rows)]))
+
+
+def real(cells: Cells, grid: Grid, slot: str) -> np.ndarray:
+    """Which cells of a grid along a slot are none of the padding; a slot that it lacks has one position."""
+    return within(cells, *next(((n, m) for name, n, m in grid if name == slot), (1, 1)))
 
 
 def whole(node: graph.Pair) -> list[Cells]:

@@ -17,9 +17,9 @@ import numpy as np
 from tpnum.kernels.unions import unite
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLevel
-from tpnum.lower.codes import NOWHERE, ORIGIN, beyond, distinct, places, union, within
+from tpnum.lower.codes import NOWHERE, ORIGIN, beyond, distinct, places, union
 from tpnum.lower.islands import IslandLevel, together
-from tpnum.lower.network import Network, Root, extend, grid_of, whole
+from tpnum.lower.network import Network, Root, extend, grid_of, real, whole
 from tpnum.lower.unsupported import Unsupported, blamed
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Level:
                     t = self.slots.index(lower)
                     source = fresh.get((above, t), NOWHERE)
                     if upper is not None:  # cells of the padding read nothing
-                        source = source[within(source, *self._sizes(above, upper))]
+                        source = source[real(source, above, upper)]
                     found.setdefault((below, t), []).append(pull.reached((upper, lower), source))
             fresh = {}
             for (grid, t), parts in found.items():
@@ -154,15 +154,10 @@ class Level:
                     fresh[grid, t] = new
                     self.spaces[grid][t] = union(self.spaces[grid][t], new)
 
-    @staticmethod
-    def _sizes(grid: Grid, name: str) -> tuple[int, int]:
-        """The positions that either input has along an axis, one where the grid lacks it."""
-        return next(((n, m) for own, n, m in grid if own == name), (1, 1))
-
     def inside(self, grid: Grid, name: str) -> Cells:
         """The cells of a grid along an axis but for those of the padding, which read nothing."""
         cells = self.spaces[grid][self.slots.index(name)]
-        return cells[within(cells, *self._sizes(grid, name))]
+        return cells[real(cells, grid, name)]
 
     def _components(self, t: int) -> list[dict[Grid, Cells]]:
         """Along one slot: per component the cells of every grid that belong to it.

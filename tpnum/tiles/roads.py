@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.ensemble.tile import Ensemble
-from tpnum.evaluate.joint import BUDGET, LOST, RTOL, Account
+from tpnum.evaluate.joint import BUDGET, LOST, Account
 from tpnum.gauss.estimate import enlargement
 from tpnum.gauss.special.families import REPLICATES
 from tpnum.law.price import NoRule
@@ -44,7 +44,7 @@ class Effort:
 
     def account(self, replicate: int | None = None) -> Account:
         """A fresh account of errors, of one replicate of points if its number is given."""
-        return Account(self.rtol or RTOL, self.most, replicate)
+        return Account(self.rtol, self.most, replicate)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from tpnum.errors import InputError, TpnumError
 from tpnum.kernels import cells as cell_kernels
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLevel
-from tpnum.lower.codes import NOWHERE, within
-from tpnum.lower.network import grid_of
+from tpnum.lower.codes import NOWHERE
+from tpnum.lower.network import grid_of, real
 from tpnum.lower.panels import listing
 from tpnum.nn.base import Layer
 from tpnum.program.text import line_text
@@ -37,7 +37,7 @@ from tpnum.tiles.tasks import Job
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tpnum.lower.network import Root
+    from tpnum.lower.network import Grid, Root
     from tpnum.lower.schedule import Level
     from tpnum.program import Program
     from tpnum.tiles.costs.tally import Tally
@@ -279,13 +279,12 @@ def _level(worker: CellWorker, level: Level, code: np.ndarray, seconds: float) -
     return Region(_grid(grid), components, sizes.get(grid, 1), len(code), loads, stores, seconds, text)
 
 
-def _real(level: Level, grid: tuple[tuple[str, int, int], ...]) -> int:
+def _real(level: Level, grid: Grid) -> int:
     """The cells of a grid in all components of a level, without those of the padding."""
-    ends = {name: (n, m) for name, n, m in grid}
     count = 1
     for slot, found in zip(level.slots, level.components, strict=True):
         own = np.concatenate([NOWHERE, *(c.get(grid, NOWHERE) for c in found)])
-        count *= int(within(own, *ends.get(slot, (1, 1))).sum())
+        count *= int(real(own, grid, slot).sum())
     return count
 
 
@@ -295,7 +294,7 @@ def _buffer(worker: CellWorker, root: Root) -> str:
     return f"{'pooled ' * root.pooled}{held} on {_grid(grid_of(root.node))}: {counted(cells, 'cell')}"
 
 
-def _grid(grid: tuple[tuple[str, int, int], ...]) -> str:
+def _grid(grid: Grid) -> str:
     return ", ".join(f"{name} {n} x {m}" for name, n, m in grid) or "no axes"
 
 
