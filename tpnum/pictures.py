@@ -102,9 +102,7 @@ def draw_convergence(comparison: Comparison, ax: Any = None) -> Any:
 
     ``size`` is the largest of the limit and the values.  Of many quantities those of largest |z| are drawn.
     """
-    ax = _axes() if ax is None else ax
-    if not hasattr(ax, "errorbar"):
-        raise InputError(f"ax: axes of matplotlib are needed, not a {type(ax).__name__}")
+    ax = _own(ax)
     steps = 1.0 / np.array(comparison.widths)
     shown = sorted(comparison.rows, key=lambda row: -abs(row.z))[:MOST]
     ax.axhline(0.0, color="black", linewidth=1)
@@ -134,9 +132,7 @@ def draw_convergence(comparison: Comparison, ax: Any = None) -> Any:
     ax.set_ylabel("(average - limit) / size")
     if len(shown) < len(comparison.rows):
         ax.set_title(f"the {len(shown)} of {len(comparison.rows)} quantities farthest from their limits")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return ax
+    return _legend(ax, 8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def panels(count: int) -> list[Any]:
@@ -156,6 +152,13 @@ def _own(ax: Any) -> Any:
     ax = _axes() if ax is None else ax
     if not hasattr(ax, "errorbar"):
         raise InputError(f"ax: axes of matplotlib are needed, not a {type(ax).__name__}")
+    return ax
+
+
+def _legend(ax: Any, size: float, **place: Any) -> Any:
+    """The axes of a finished picture: a legend, and no frame."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=size, frameon=False, **place)
     return ax
 
 
@@ -192,9 +195,7 @@ def draw_spectrum(law: Any, ax: Any = None, eigenvalues: np.ndarray | None = Non
     ax.set_ylim(0.0, min(1.15 * max(float(np.max(inside)), 0.5 * tallest), cap))
     ax.set_xlabel("eigenvalue")
     ax.set_ylabel("density")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=8, frameon=False)
-    return ax
+    return _legend(ax, 8)
 
 
 def draw_signals(found: Any, ax: Any = None) -> Any:
@@ -242,9 +243,7 @@ def draw_evolution(draws: Any, ax: Any = None) -> Any:
     ax.set_yscale("log")
     ax.set_xlabel("round")
     ax.set_ylabel("mean squared error (dots: single runs)")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=9, frameon=False)
-    return ax
+    return _legend(ax, 9)
 
 
 def draw_recovery(found: Any, delta: np.ndarray, rho: np.ndarray, ax: Any = None) -> Any:
@@ -258,9 +257,7 @@ def draw_recovery(found: Any, delta: np.ndarray, rho: np.ndarray, ax: Any = None
     ax.set_xlabel("measurements per unknown")
     ax.set_ylabel("non-zeros per measurement")
     ax.figure.colorbar(dots, ax=ax, label="part of runs that recover")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=9, frameon=False, loc="upper left")
-    return ax
+    return _legend(ax, 9, loc="upper left")
 
 
 def draw_similarity(matrix: np.ndarray, names: list[str], ax: Any = None) -> Any:
@@ -285,9 +282,7 @@ def draw_learning(scores: Any, counts: Any, ax: Any = None) -> Any:
     ax.axhline(0.5, color="#707070", linestyle="--", linewidth=1, label="guessing")
     ax.set_xlabel("sentences learnt from")
     ax.set_ylabel("told rightly, of all others")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=9, frameon=False)
-    return ax
+    return _legend(ax, 9)
 
 
 def draw_growth(draws: Any, ax: Any = None) -> Any:
@@ -301,6 +296,4 @@ def draw_growth(draws: Any, ax: Any = None) -> Any:
     ax.set_yscale("log")
     ax.set_xlabel("layer")
     ax.set_ylabel("squared gradient (dots: single nets)")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=9, frameon=False)
-    return ax
+    return _legend(ax, 9)

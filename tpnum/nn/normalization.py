@@ -108,17 +108,10 @@ class LayerNorm(_Norm):
 
 
 @dataclass(frozen=True, repr=False)
-class RMSNorm(_Norm):
+class RMSNorm(LayerNorm):
     """h / sqrt(s + eps), s the mean of h^2 over channels and the listed axes; the rest as `LayerNorm`."""
 
     centred: ClassVar[bool] = False
-    axis: AxisList = (-1,)
-    eps: NonNegative = 1e-12
-    gain_std: OptionalDeviation = None
-    bias_std: OptionalDeviation = None
-
-    def over(self, to: Emitter, x: Features) -> list[str]:
-        return _listed(to, x, self.axis)
 
 
 @dataclass(frozen=True, repr=False)

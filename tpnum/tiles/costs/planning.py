@@ -115,20 +115,10 @@ def plan(
     """
     kinds = arguments.kinds_of(get)
     work = arguments.dtype_of(dtype)
-    size = None if n is None else whole(n, "n", 1, MOST)
-    if size is None and cores is not None:
-        raise InputError("cores: a number of threads goes with a size; give n as well")
-    if size is None and out is not None:
-        raise InputError("out: a matrix on disk has a size; give n as well")
     if choice(backend, "backend", NAMES) != "threads" and out is None:
         raise InputError('backend: it is for matrices on disk; give out as well, as in out="K.zarr"')
-    threads = (
-        None if size is None else thread_count(None) if cores is None else whole(cores, "cores", 1, MOST)
-    )
+    size, threads, group = _counts(n, cores, batch_size, out)
     shapes = _shapes(shape)
-    group = None if batch_size is None else whole(batch_size, "batch_size", 1, MOST)
-    if group is not None and (size or 0) % group:
-        raise InputError(f"batch_size: {group} does not divide n = {size}; give a multiple")
     names, paths = asked_of(net, wrt, None, kinds, False)
     beside = beside_of(False, names, group)
     given = {} if mask_constant is None else {"mask": _masked(net, shapes, mask_constant)}
@@ -151,22 +141,37 @@ def plan(
     if size is not None and out is not None:
         store = store_plan(partial(_job, trial, group, beside), work, size, threads or 1, out, backend)
     return KernelPlan(
-        kinds,
-        shapes[""] if "" in shapes else shapes,
-        work,
-        worker.road,
-        worker.reason,
-        regions,
-        trial.bytes_per_pair * (1 + len(names)),
-        trial.features * work.itemsize,
-        tally,
-        size,
-        threads,
-        store,
-        group,
-        names,
-        ways,
+        get=kinds,
+        shape=shapes[""] if "" in shapes else shapes,
+        dtype=work,
+        road=worker.road,
+        reason=worker.reason,
+        regions=regions,
+        bytes_per_pair=trial.bytes_per_pair * (1 + len(names)),
+        bytes_per_example=trial.features * work.itemsize,
+        tally=tally,
+        n=size,
+        cores=threads,
+        store=store,
+        batch_size=group,
+        wrt=names,
+        ways_back=ways,
     )
+
+
+def _counts(n: Any, cores: Any, batch_size: Any, out: Any) -> tuple[int | None, int | None, int | None]:
+    """Examples, threads and the examples of a batch, None for what is not asked for."""
+    group = None if batch_size is None else whole(batch_size, "batch_size", 1, MOST)
+    if n is None:
+        if cores is not None:
+            raise InputError("cores: a number of threads goes with a size; give n as well")
+        if out is not None:
+            raise InputError("out: a matrix on disk has a size; give n as well")
+        return None, None, group
+    size = whole(n, "n", 1, MOST)
+    if group is not None and size % group:
+        raise InputError(f"batch_size: {group} does not divide n = {size}; give a multiple")
+    return size, thread_count(None) if cores is None else whole(cores, "cores", 1, MOST), group
 
 
 def _ways_back(trial: Trial, paths: list[list[str]], n: int | None) -> tuple[WayBack, ...]:
