@@ -35,7 +35,7 @@ ARROWS = {
 }
 _BELOW = LANGUAGE | {"kernels", "gauss", "law", "evaluate", "ensemble", "lower", "limits", "nn", "tiles"}
 ARROWS |= {
-    "pictures": {"errors", "finite"},
+    "pictures": {"errors"},
     "finite": _BELOW | {"pictures"},
     "predict": _BELOW,
     "propagation": _BELOW | {"pictures"},

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tpnum.errors import InputError
-
-if TYPE_CHECKING:
-    from tpnum.finite.compare import Comparison
 
 
 def draw_by_class(matrix: np.ndarray, labels: np.ndarray, images: np.ndarray, title: str, out: Path) -> None:
@@ -97,7 +94,7 @@ MOST = 8
 """Quantities in one picture of convergence."""
 
 
-def draw_convergence(comparison: Comparison, ax: Any = None) -> Any:
+def draw_convergence(comparison: Any, ax: Any = None) -> Any:
     """(value - limit) / size against 1/n with standard errors, and the fitted lines down to 1/n = 0.
 
     ``size`` is the largest of the limit and the values.  Of many quantities those of largest |z| are drawn.

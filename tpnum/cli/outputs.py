@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import importlib
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from tpnum.errors import StoreError
-from tpnum.tiles.stores.receipts import alive
 
 _LOCKS: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 """Elsewhere an open file cannot be removed, which tells as much."""
@@ -146,7 +143,6 @@ def _draft(goal: Path, path: Path) -> Iterator[Path]:
     A lock on the draft, which ends with its owner however that ends, keeps other writers out.
     """
     draft = goal.with_name(draft_name(goal.name))
-    _sweep(goal)
     handle = None
     try:
         while handle is None:
@@ -202,16 +198,6 @@ def _is(handle: int, path: Path) -> bool:
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(handle), os.stat(path))
     return False
-
-
-def _sweep(goal: Path) -> None:
-    """Remove drafts that bear the number of a process which has ended, as earlier versions left them."""
-    name = re.compile(re.escape(f".{goal.name}.") + r"(\d+)\.part")
-    for other in goal.parent.glob(f".{glob.escape(goal.name)}.*.part"):
-        found = name.fullmatch(other.name)
-        if found and not alive(int(found[1])):
-            with suppress(OSError):
-                other.unlink()
 
 
 def _publish(draft: Path, goal: Path, path: Path, force: bool) -> None:

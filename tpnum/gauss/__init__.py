@@ -1,0 +1,1 @@
+"""Gaussian expectations: closed forms, series, lattices, panels and sampling, each with its error."""
