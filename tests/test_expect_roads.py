@@ -173,6 +173,20 @@ def test_batches_of_many_ranks_are_what_their_entries_are() -> None:
     np.testing.assert_allclose(again.value[::-1], made.value, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::tpnum.errors.AccuracyWarning")
+def test_what_neighbours_cost_is_not_taken_from_an_entry_s_budget() -> None:
+    """Sparse grids spend much on laws that they nearly settle; one that is for Sobol points has its own."""
+
+    def f(*z: Array) -> Array:
+        return 1.0 / (2.0 + np.tanh(z[0] + z[1]) + 0.5 * np.tanh(z[2] - z[3]))
+
+    covs = (np.eye(4) + 0.3) * np.array([3.0, *np.linspace(0.09, 0.11, 7)])[:, None, None]
+    alone, beside = (expect(f, np.zeros(4), covs[:n], rtol=1e-13, budget=1 << 16) for n in (1, 8))
+    assert beside.error[0] <= 1.5 * alone.error[0]
+    assert abs(beside.value[0] - alone.value[0]) <= beside.error[0] + alone.error[0]
+    assert beside.cost <= 8 * (1 << 16)
+
+
 # what is asked --------------------------------------------------------------------------------------------
 
 

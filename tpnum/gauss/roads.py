@@ -165,7 +165,9 @@ class Roads:
             self.note("quadrature")
         if not todo.size:
             return made
-        own = goal if goal.budget is None else replace(goal, budget=max(goal.budget - made[3], _FEWEST))
+        own, each = goal, made[3] // mean.shape[0]
+        if goal.budget is not None:
+            own = replace(goal, budget=max(goal.budget - each, _FEWEST))
         new = self.sampled(f_at, mean[todo], factor[todo], own)
         return _merged(made, new, todo, new[1] <= made[1][todo])
 
