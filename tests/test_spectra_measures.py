@@ -370,3 +370,20 @@ def test_refusals(call, words):
     with pytest.raises(TpnumError, match=words) as refused:
         call()
     assert isinstance(refused.value, InputError)
+
+
+@pytest.mark.parametrize("variance", [0.9, 0.999, 1.0, 1.001, 1.1])
+def test_where_two_intervals_meet(variance):
+    """Semicircle and two atoms: z = w + v w / (w^2 - 1), with edges where dz/dw = 0.
+
+    At v = 1 they meet in a cusp of density sqrt(3) |x|^(1/3) / (2 pi).
+    """
+    law = sp.free_sum(sp.semicircle(variance), sp.atoms([-1.0, 1.0]))
+    w = np.roots([1.0, 0.0, -2.0 - variance, 0.0, 1.0 - variance])
+    w = np.sort(w[np.abs(w.imag) < 1e-9].real)
+    w = w[[0, -1]] if variance >= 1.0 else w
+    edges = w + variance * w / (w * w - 1.0)
+    np.testing.assert_allclose(np.sort(law.edges.reshape(-1)), np.sort(edges), rtol=1e-10, atol=1e-14)
+    if variance == 1.0:
+        x = np.array([1e-6, 1e-5, 1.4e-5, 1e-4])
+        np.testing.assert_allclose(law.density(x), 3**0.5 / (2 * np.pi) * x ** (1 / 3), rtol=1e-5)

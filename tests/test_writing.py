@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import inspect
 
 import numpy as np
 import pytest
 
 import tpnum as tp
-from tpnum import nn
+from tpnum import nn, propagation
 from tpnum.errors import SpecError
 from tpnum.nn import writing
 
@@ -17,6 +18,17 @@ from tpnum.nn import writing
 def test_the_page_runs():
     found = doctest.testmod(writing, optionflags=doctest.ELLIPSIS)
     assert found.attempted > 10
+    assert not found.failed
+
+
+@pytest.mark.parametrize(
+    "name", ["nn", "nn.tied", "program.builder", "propagation.written", "spectra"], ids=lambda name: name
+)
+def test_examples_of_modules_run(name):
+    module = importlib.import_module(f"tpnum.{name}")
+    known = {"tp": tp, "nn": nn, "spectra": tp.spectra, "propagation": propagation}
+    found = doctest.testmod(module, extraglobs=known)
+    assert found.attempted
     assert not found.failed
 
 

@@ -1,7 +1,7 @@
 """Architectures as programs: layers with the names, arguments and defaults that users already type.
 
->>> net = serial(Dense(512, W_std=1.5, b_std=0.05), Relu(), Dense(1))
->>> p = program(net, shape=(784,))
+>>> net = nn.serial(nn.Dense(512, W_std=1.5, b_std=0.05), nn.Relu(), nn.Dense(1))
+>>> p = nn.program(net, shape=(784,))
 
 Features are arrays (examples, *positions, channels).  ``W_std`` and ``b_std`` are standard deviations, of
 weights W_ij ~ N(0, W_std^2 / fan_in) and of biases (None: there are none).  Laws in docstrings are those of

@@ -22,8 +22,8 @@ Name = Annotated[str, Accepts("a name", lambda value: arguments.text(value, "nam
 class Tied(Nest):
     """A layer whose weights are those of every other `Tied` layer of the same ``name`` in the net.
 
-    >>> block = Tied(serial(Dense(64), Relu()), "block")
-    >>> net = serial(Dense(64), Relu(), block, block, Dense(1))  # one matrix, twice
+    >>> block = nn.Tied(nn.serial(nn.Dense(64), nn.Relu()), "block")
+    >>> net = nn.serial(nn.Dense(64), nn.Relu(), block, block, nn.Dense(1))  # one matrix, twice
 
     The layers of one name must draw the same weights: as many, of the same sizes and laws.
     """

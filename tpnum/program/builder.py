@@ -1,13 +1,20 @@
 """`Program`: straight-line tensor programs written with operators (SL sec. 3).
 
->>> p = Program()
+>>> p = tp.Program()
 >>> x = p.vector("x")
 >>> W = p.matrix("W", var=2.0)
 >>> g = W @ x
 >>> h = p.apply("relu", g)
 >>> b = W.T @ h
 >>> m = p.mean(h * b)
->>> print(p)  # doctest: +SKIP
+>>> print(p)
+ 1  G  x ~ N(0, 1) in n
+ 2  A  W ~ N(0, 2/n), n x n, tangent 2
+ 3  G  g1 = W @ x
+ 4  H  h1 = relu(g1)
+ 5  A  W.T = transpose of W
+ 6  G  g2 = W.T @ h1
+ 7  S  m1 = mean(h1*g2)
 """
 
 from __future__ import annotations

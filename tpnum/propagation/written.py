@@ -2,8 +2,8 @@
 
 >>> p = tp.Program()
 >>> x = p.vector("x")
->>> y = p.matrix("W", var=2.0) @ tp.relu(x) + p.vector("b", var=0.1)
->>> fixed_points((x, y)), tp.critical((x, y), free=("W", "b"))
+>>> y = p.matrix("W", var=1.5) @ tp.tanh(x) + p.vector("b", var=0.1)
+>>> points, edge = propagation.fixed_points((x, y)), tp.critical((x, y), free=("W",))
 """
 
 from __future__ import annotations

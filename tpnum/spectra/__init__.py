@@ -1,7 +1,7 @@
 """Spectral laws: measures with densities and atoms, free convolutions, spectra of networks and kernels.
 
->>> mu = free_sum(semicircle(), atoms([-1, 1]))
->>> mu.edges, mu.density(0.5), mu.quantile(0.9)
+>>> mu = spectra.free_sum(spectra.semicircle(), spectra.atoms([-1, 1]))
+>>> edges, density, quantile = mu.edges, mu.density(0.5), mu.quantile(0.9)
 """
 
 from __future__ import annotations

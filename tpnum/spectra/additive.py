@@ -18,6 +18,9 @@ from tpnum.spectra.base import Atom, Measure, _pair_of_sides
 from tpnum.spectra.closed import above
 from tpnum.spectra.subordination import Convolution, Solved, common_atoms
 
+LOST = 1e-9
+"""An imaginary part of F, relative to F and the law, that is none."""
+
 
 class FreeSum(Convolution):
     """The free additive convolution."""
@@ -59,6 +62,11 @@ class FreeSum(Convolution):
             moved = np.maximum(moved, np.abs(step) / (np.abs(w) + 1e-6 * size))
             points.append(_kept(w, step, z))
         return Solved(_kept(f, change, z), points), moved, bent
+
+    def _sound(self, z: np.ndarray, at: Solved) -> np.ndarray:
+        # F rises in z outside all mass: where it is real and falls, another root has been found
+        real = (z.imag == 0.0) & (np.abs(at.top.imag) < LOST * (np.abs(at.top) + self.size))
+        return super()._sound(z, at) & ~(real & (self._step(z, at)[2].real < 0.0))
 
     def _unity(self) -> float:
         return 1e-3 * self.size
