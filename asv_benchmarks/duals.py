@@ -8,6 +8,7 @@ are good to 1e-9 for 1/(1 + u^2)), relative to the largest value.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -133,7 +134,9 @@ def fresh() -> Iterator[str]:
 
 def main() -> None:
     """Measure everything; `quick` leaves all but the first two functions and layouts out."""
-    quick = "quick" in sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("quick", nargs="?", choices=["quick"], help="the first two functions and layouts")
+    quick = parser.parse_args().quick is not None
     print(f"{'ns an entry':<46}{'first':>8}{'again':>8}{'floor':>8}{'ratio':>8}{'error':>8}")
     for layout, given in list(grids().items())[: 2 if quick else None]:
         for name in list(FUNCTIONS)[: None if layout == "grid" and not quick else 2]:

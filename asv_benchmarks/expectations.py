@@ -7,6 +7,7 @@ first calls in new processes.  Processor time, interleaved repeats.
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import subprocess
@@ -135,6 +136,7 @@ def first_calls() -> None:
 
 def main() -> None:
     """Measure everything."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     warnings.simplefilter("ignore")
     against_dblquad()
     rough()

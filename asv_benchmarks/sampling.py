@@ -7,6 +7,7 @@ two methods.  Then processor time, interleaved, beside SciPy's `qmc_quad` at equ
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import sys
@@ -162,8 +163,11 @@ def overheads() -> Iterator[tuple[str, int, float]]:
 
 def main() -> None:
     """Measure everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("randomisations", nargs="?", type=int, default=24)
+    count = parser.parse_args().randomisations
     warnings.simplefilter("ignore")
-    variances(int(sys.argv[1]) if len(sys.argv) > 1 else 24)
+    variances(count)
     title = "processor time at equal error, d = 8"
     print(f"\n{title:<38}{'ours, ms':>9}  {'qmc_quad points':>15}  {'faster':>7}")
     for what, taken, n, ratio in beside_scipy():

@@ -5,6 +5,7 @@ Processor time on one BLAS thread, interleaved repeats; a ratio above one says h
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import warnings
@@ -117,6 +118,7 @@ def batches() -> Iterator[Row]:
 
 def main() -> None:
     """Measure everything."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     warnings.simplefilter("ignore")
     print(f"{'':<42}{'one takes':>14}   {'times faster':>12}")
     for part in (distribution, softmax, maxima, batches):

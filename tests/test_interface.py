@@ -306,6 +306,7 @@ def held():
         "gradients": p.backward({c: 1.0}),
         "kernels": tp.kernel(NET, X, get=("ntk", "nngp")),
         "fractions": law.scalar(m).exact,
+        "features": tp.random_features(NET, X, 8),
     }
 
 

@@ -47,7 +47,7 @@ class RandomFeatures:
     get: str
     n_components: int
     method: str
-    draws: Draws
+    draws: Draws = field(repr=False)
     shape: tuple[int, ...]
     error: float = field(default=np.nan)
 
