@@ -10,6 +10,8 @@ import pytest
 import tpnum as tp
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
+from tpnum.errors import LimitError
+from tpnum.evaluate import tape
 from tpnum.lower import homes, loops, program, regions, variances
 from tpnum.program.fold import folded
 from tpnum.program.lines import Data, Delay
@@ -125,6 +127,30 @@ def test_a_thousand_steps():
     for k, want in zip(made, short, strict=True):
         assert np.all(np.isfinite(k))
         np.testing.assert_allclose(k, want, rtol=1e-3)  # W^2/2 = 0.845 a step is forgotten
+
+
+@pytest.mark.parametrize("activation", [nn.Relu(), nn.Tanh(), nn.Erf()])
+@pytest.mark.parametrize("w", [0.5, 2**0.5, 1.6])
+def test_steps_solved_together_are_those_followed_one_by_one(activation, w, monkeypatch):
+    """Variances of 200 steps that are forgotten, kept or grow, and where nothing comes in at first."""
+    x = np.random.default_rng(18).standard_normal((3, 200, 2)) * np.array([1e-3, 1.0, 30.0])[:, None, None]
+    x[:, :2] = 0.0
+    model = nn.serial(nn.SimpleRnn(8, activation, w, U), nn.Dense(1))
+    solved, solve = [], tape.Tape.solve
+    monkeypatch.setattr(tape.Tape, "solve", lambda self, made: solved.append(solve(self, made)) or solved[-1])
+    made = tp.kernel(model, x, diag=True)
+    assert all(solved)
+    monkeypatch.setattr(tape, "LONG", 1000)
+    want = tp.kernel(model, x, diag=True)
+    assert not solved[-1]
+    np.testing.assert_allclose(made, want, rtol=1e-14)
+
+
+@pytest.mark.parametrize("steps", [8, 100])
+def test_variances_that_overflow_are_said_of_their_line(steps):
+    x = 1e150 * np.random.default_rng(19).standard_normal((2, steps, 2))
+    with pytest.raises(LimitError, match="SimpleRnn.*overflows"):
+        tp.kernel(nn.serial(nn.SimpleRnn(8, nn.Relu(), 1e3, U), nn.Dense(1)), x)
 
 
 def test_memory_of_many_steps(monkeypatch):
