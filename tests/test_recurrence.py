@@ -10,10 +10,13 @@ import pytest
 import tpnum as tp
 from tests.oracle.roads import CELLS, GENERAL, kernels
 from tpnum import nn
+from tpnum.errors import LimitError
+from tpnum.evaluate import tape
 from tpnum.lower import homes, loops, program, regions, variances
 from tpnum.program.fold import folded
-from tpnum.program.lines import Data
+from tpnum.program.lines import Data, Delay
 from tpnum.tiles import extents, inputs
+from tpnum.tiles.cells import CellWorker
 
 KINDS = ("nngp", "ntk")
 READ = ("last", "every", "average")
@@ -126,6 +129,30 @@ def test_a_thousand_steps():
         np.testing.assert_allclose(k, want, rtol=1e-3)  # W^2/2 = 0.845 a step is forgotten
 
 
+@pytest.mark.parametrize("activation", [nn.Relu(), nn.Tanh(), nn.Erf()])
+@pytest.mark.parametrize("w", [0.5, 2**0.5, 1.6])
+def test_steps_solved_together_are_those_followed_one_by_one(activation, w, monkeypatch):
+    """Variances of 200 steps that are forgotten, kept or grow, and where nothing comes in at first."""
+    x = np.random.default_rng(18).standard_normal((3, 200, 2)) * np.array([1e-3, 1.0, 30.0])[:, None, None]
+    x[:, :2] = 0.0
+    model = nn.serial(nn.SimpleRnn(8, activation, w, U), nn.Dense(1))
+    solved, solve = [], tape.Tape.solve
+    monkeypatch.setattr(tape.Tape, "solve", lambda self, made: solved.append(solve(self, made)) or solved[-1])
+    made = tp.kernel(model, x, diag=True)
+    assert all(solved)
+    monkeypatch.setattr(tape, "LONG", 1000)
+    want = tp.kernel(model, x, diag=True)
+    assert not solved[-1]
+    np.testing.assert_allclose(made, want, rtol=1e-14)
+
+
+@pytest.mark.parametrize("steps", [8, 100])
+def test_variances_that_overflow_are_said_of_their_line(steps):
+    x = 1e150 * np.random.default_rng(19).standard_normal((2, steps, 2))
+    with pytest.raises(LimitError, match="SimpleRnn.*overflows"):
+        tp.kernel(nn.serial(nn.SimpleRnn(8, nn.Relu(), 1e3, U), nn.Dense(1)), x)
+
+
 def test_memory_of_many_steps(monkeypatch):
     """Coefficients are made where they stay, and hardly anything is held beside them."""
     laid, lay = [], program.lay
@@ -212,15 +239,79 @@ def test_states_from_any_start_are_those_of_the_unrolled_program(name, start):
     folded_like_unrolled(scan(FOLDED[name], init=STARTS[start]), 8)
 
 
-def folded_like_unrolled(p, seed):
+def folded_like_unrolled(p, seed, by=CELLS, size=1.0):
     rng = np.random.default_rng(seed)
-    x, y = rng.standard_normal((3, 4, 2)), rng.standard_normal((2, 4, 2))
+    x, y = size * rng.standard_normal((3, 4, 2)), size * rng.standard_normal((2, 4, 2))
     made, road = kernels(p, x, y, get=KINDS)
-    assert road == CELLS
+    assert road == by
     steps = [{f"u[{t}]": z[:, t] for t in range(4)} for z in (x, y)]
     want, _ = kernels(p.unrolled(), *steps, get=KINDS)
     for got, k in zip(made, want, strict=True):
         np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())
+
+
+FOLLOWED = {
+    "two functions without a common series": lambda m, s, x: (
+        0.7 * s + 0.3 * tp.relu(m["W"] @ s + x) + 0.2 * tp.erf(m["W"] @ s + x)
+    ),
+    "the same behind a matrix": lambda m, s, x: (
+        0.5 * s + 0.3 * (m["V"] @ (tp.relu(m["W"] @ s + x) + tp.sin(m["W"] @ s + x)))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+@pytest.mark.parametrize("start, read", [("zero", "every"), ("a random vector", "average")])
+def test_loops_that_are_not_compiled_are_followed_step_by_step(name, start, read):
+    more = {"read": averaged} if read == "average" else {}
+    folded_like_unrolled(scan(FOLLOWED[name], init=STARTS[start], **more), 14, GENERAL)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_steps_that_mix_positions_are_followed(mixed):
+    """States over pixels, whose neighbours enter the next step; all of them, which is not followed."""
+    p = tp.Program()
+    u = p.data("u", axes=(("t", 3), ("x", 4)), channels="d")
+    w, v = (p.matrix(name, trained=True) for name in ("W", "V"))
+    drive = p.matrix("U", cols="d") @ u
+    with p.scan("t") as loop:
+        state = loop.carry("n", axes=(("x", 4),))
+        near = state.mean("x") if mixed else state.shift(x=1)
+        after = tp.relu(w @ state + v @ near + loop.slice(drive))
+        loop.next(state, after)
+        states = loop.stack(after)
+    p.output(w @ states.mean("x"))
+    x, y = np.random.default_rng(15).standard_normal((2, 3, 3, 4, 2))
+    made, road = kernels(p, x, y, get=KINDS)
+    assert road == (CELLS if mixed else GENERAL)
+    want, _ = kernels(p.unrolled(), *({f"u[{t}]": z[:, t] for t in range(3)} for z in (x, y)), get=KINDS)
+    for got, k in zip(made, want, strict=True):
+        np.testing.assert_allclose(got, k, rtol=0, atol=1e-13 * np.abs(k).max())
+
+
+def test_pairs_beyond_their_series_are_followed_step_by_step(monkeypatch):
+    """Of states that grow some pairs of steps are so close that no series converges: by quadrature."""
+    general, asked = CellWorker._general, []
+    monkeypatch.setattr(
+        CellWorker, "_general", lambda self, tile: asked.append(self.plan.general) or general(self, tile)
+    )
+    p = scan(lambda m, s, x: s + tp.tanh(m["W"] @ s + x))
+    folded_like_unrolled(p, 16, size=6.0)
+    assert asked
+    assert any(isinstance(line, Delay) for line in asked[0].programs[0].lines)
+
+
+def test_a_loop_that_is_not_compiled_of_many_steps():
+    """Thirty steps, of which the last state has forgotten the first."""
+    x = np.random.default_rng(17).standard_normal((2, 30, 2))
+
+    def step(m, s, x):
+        return 0.3 * s + 0.3 * tp.relu(m["W"] @ s + x) + 0.2 * tp.erf(m["W"] @ s + x)
+
+    made, road = kernels(scan(step, 30), x)
+    assert road == GENERAL
+    short, _ = kernels(scan(step, 20), x[:, 10:])
+    np.testing.assert_allclose(made[:, :, -1, -1], short[:, :, -1, -1], rtol=1e-4)
 
 
 def averaged(m, h):

@@ -15,7 +15,6 @@ from tpnum.evaluate import labels, maps
 from tpnum.evaluate.along import jointly
 from tpnum.evaluate.blocks import Block, dims, shape
 from tpnum.evaluate.joint import expected
-from tpnum.evaluate.settled import settled
 from tpnum.gauss.pair import evaluate_stack, in_common
 from tpnum.law import graph
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
+    from tpnum.program.lines import Axes
 
 NEAR = 0.5
 """Correlations above this are taken from the increments."""
@@ -88,9 +88,8 @@ class PairValues:
         """
         self._memo |= given or {}
         order = graph.schedule(outputs, self._memo)
-        if states := [node for node in order if isinstance(node, graph.Carried)]:
-            self._memo |= settled(self, states)
-            order = graph.schedule(outputs, self._memo)
+        if any(isinstance(node, graph.Carried) for node in order):
+            order = self._step_by_step(outputs)
         self.attending = [node for node in order if isinstance(node, graph.Attention)]
         self._read = increments_read(order, asked)
         readers: dict[int, int] = {}
@@ -105,6 +104,22 @@ class PairValues:
                 readers[id(operand)] -= 1
                 if readers[id(operand)] == 0 and id(operand) not in kept:
                     self._memo.pop(id(operand), None)
+
+    def _step_by_step(self, outputs: list[graph.Pair]) -> list[graph.Pair]:
+        """Compute the recurrences that outputs stand on; the nodes that are left, operands first."""
+        from tpnum.evaluate.waves import first_loop, walked
+
+        order = graph.schedule(outputs, self._memo)
+        wanted = [id(node) for node in outputs]
+        while loop := first_loop(order):
+            self._memo |= walked(self, loop, order, wanted)
+            order = graph.schedule(outputs, self._memo)
+        return order
+
+    @property
+    def found(self) -> dict[int, Block]:
+        """The blocks that are known, by the identity of their nodes."""
+        return dict(self._memo)
 
     def hold(self, outputs: list[graph.Pair]) -> list[graph.Pair]:
         """Compute the outputs and what they stand on, and keep it: all nodes, operands first."""
@@ -144,10 +159,14 @@ class PairValues:
     def profile(self, node: graph.Profile, side: int, frame: graph.Pair) -> np.ndarray:
         """A profile along the rows (0) or columns (1) of ``frame``."""
         source = self.profiles[side]
-        values = source(node)[self.slices[side]]
+        values = self.some(source(node), source.axes(node), side)
         tied = {name for name, _ in frame.tied}
         own = [("", side), *((name, 2 if name in tied else side) for name, _ in source.axes(node))]
         return labels.align(values, own, dims(frame))
+
+    def some(self, values: np.ndarray, axes: Axes, side: int) -> np.ndarray:
+        """What an (N, *axes) array of one side has for the tile."""
+        return values[self.slices[side]]
 
     def each(self, values: np.ndarray, side: int, frame: graph.Pair) -> np.ndarray:
         """One number per example of the rows (0) or columns (1), along those of ``frame``."""
@@ -327,7 +346,9 @@ class PairValues:
     def _index(self, frame: graph.Pair, side: int, nodes: tuple[graph.Profile | None, ...]) -> np.ndarray:
         """Where the (tied indices, examples and free indices) of one side are among such integrals."""
         free = frame.rows if side == 0 else frame.cols
-        index = self.profiles[side].index((*frame.tied, *free), *nodes)[self.slices[side]]
+        axes = (*frame.tied, *free)
+        index = self.some(self.profiles[side].places(axes, *nodes), axes, side)
+        index = np.broadcast_to(index, (self.counts[side], *(size for _, size in axes)))
         k = len(frame.tied)
         return np.moveaxis(index, 0, k).reshape(int(np.prod([s for _, s in frame.tied], initial=1)), -1)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.errors import InputError, ProgramError
+from tpnum.evaluate import waves
 from tpnum.evaluate.blocks import shape
 from tpnum.evaluate.data import bind
 from tpnum.evaluate.joint import BUDGET
@@ -70,18 +71,27 @@ class Plan:
 
     @cached_property
     def unrolled(self) -> Plan:
-        """The plan whose nodes the general path evaluates: without carried states."""
+        """The plan without carried states, a node for every step or pair of steps."""
         if not any(isinstance(line, Delay) for line in self.programs[0].lines):
             return self
         return _plan(self.written, _unrolled(self.written), tuple(self.entries), self.budget)
 
-    def unroll(self, profiles: tuple[ProfileValues, ProfileValues]) -> tuple[ProfileValues, ProfileValues]:
-        """The profile passes over the same data for the `unrolled` plan."""
-        if self.unrolled is self:
+    @cached_property
+    def general(self) -> Plan:
+        """The plan that the general path evaluates: this one, unless steps of it are not followed there."""
+        try:
+            waves.check([entry.node for entries in self.entries.values() for entry in entries])
+        except Unfolded:
+            return self.unrolled
+        return self
+
+    def again(self, profiles: tuple[ProfileValues, ProfileValues]) -> tuple[ProfileValues, ProfileValues]:
+        """The profile passes over the same data for the `general` plan."""
+        if self.general is self:
             return profiles
         first, second = profiles
         other = None if first is second else second.data
-        return self.unrolled.profiles(first.data, other, first.account)
+        return self.general.profiles(first.data, other, first.account)
 
     @cached_property
     def has_axes(self) -> bool:

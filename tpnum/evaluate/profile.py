@@ -348,10 +348,13 @@ class ProfileValues:
 
     def index(self, axes: Axes, *nodes: graph.Profile | None) -> np.ndarray:
         """Positions in the flattened `prepared` arrays, as an array (N, *axes)."""
-        own = self._axes(*nodes)
+        return np.broadcast_to(self.places(axes, *nodes), self._sizes(axes))
+
+    def places(self, axes: Axes, *nodes: graph.Profile | None) -> np.ndarray:
+        """The same, with unit dimensions for axes that the nodes lack."""
         shape = self._shape(*nodes)
         flat = np.arange(int(np.prod(shape))).reshape(shape)
-        return np.broadcast_to(labels.lift(flat, own, axes), self._sizes(axes))
+        return labels.lift(flat, self._axes(*nodes), axes)
 
     def along(self, node: graph.Profile, axes: Axes) -> np.ndarray:
         """A node's values with unit dimensions for the axes that it lacks."""

@@ -94,7 +94,12 @@ class Recurrence:
 
     @classmethod
     def of(cls, axis: str, states: list[graph.Carried1], inside: list[graph.Profile]) -> Recurrence:
-        """That of states and of what lies between them; raises `Unfolded` as `Crossing` does."""
+        """That of states and of what lies between them.
+
+        Raises `Unfolded` as `Crossing` does, and where states stand on pairs of their own positions.
+        """
+        if any(isinstance(node, graph.Reduced) and not node.crossed for node in inside if states):
+            raise Unfolded("a recurrence whose variances are of pairs of positions")
         crossed = [node for node in inside if isinstance(node, graph.Reduced) and node.crossed]
         keys = {node.key for node in (*states, *inside)}
         return cls(axis, states, inside, crossed, Crossing(crossed, axis, keys) if crossed else None)

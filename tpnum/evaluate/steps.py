@@ -69,8 +69,9 @@ def walk(whole: ProfileValues, node: graph.Carried1) -> dict[graph.Key, np.ndarr
     try:
         tape = Tape(whole, found)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-            for t in range(dict(node.axes)[found.axis] - 1):
-                tape.step(t, made)
+            if not tape.solve(made):
+                for t in range(dict(node.axes)[found.axis] - 1):
+                    tape.step(t, made)
         if all(np.isfinite(values).all() for values in made.values()):
             return made
     except (NotTaped, LimitError):  # to be said of the step and the line that it comes from

@@ -18,7 +18,7 @@ from tpnum.gauss.arrange import Grid, arguments, arrange, refuse
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.expansion import Expansion, expand
 from tpnum.gauss.floating import underflow_is_zero
-from tpnum.gauss.pair import Prepared, entries, levels, prepare
+from tpnum.gauss.pair import TOLERANCE, Prepared, entries, levels, prepare
 from tpnum.gauss.prepared import SCALING, has_family
 from tpnum.gauss.rules import Kept, knows_slope
 
@@ -376,7 +376,7 @@ def _certificate(
     """Methods, cost and error bounds relative to the roots of the second moments."""
     s = rows.series
     assert s is not None
-    level, degrees = levels(rows, rows, i, j, e, np.dtype(np.float64), derivative)
+    level, degrees = levels(rows, rows, i, j, e, TOLERANCE[np.dtype(np.float64)], derivative)
     panels = level == degrees.size
     at = np.minimum(level, degrees.size - 1)
     tail = s.slope_tail if derivative else s.tail

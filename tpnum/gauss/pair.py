@@ -24,6 +24,10 @@ __all__ = [
     "reach",
 ]  # fmt: skip
 
+SMALL = 256
+"""Pairs of a block that are not worth a call: those of many such blocks are computed one by one."""
+CLOSE = 1e-14, 3e-13
+"""Of pairs computed one by one, each with a degree of its own: a strip has that of its largest rho."""
 TOLERANCE = {np.dtype(np.float64): (3e-14, 3e-12), np.dtype(np.float32): (1e-8, 1e-7)}
 
 
@@ -63,6 +67,10 @@ def evaluate_stack(
     """`evaluate` of the blocks e (T, R, C) of the rows i (T, R) and of the columns j (T, C)."""
     if rows.kind == cols.kind == "closed" and rows.f == cols.f and e.size:
         return _closed_stack(rows, cols, i, j, e, np.dtype(np.float64), want_derivative)
+    if e.shape[1] * e.shape[2] < SMALL:
+        i, j = (np.broadcast_to(at, e.shape) for at in (i[:, :, None], j[:, None, :]))
+        out, d = entries(rows, cols, i.ravel(), j.ravel(), e.ravel(), np.float64, want_derivative, CLOSE)
+        return out.reshape(e.shape), d.reshape(e.shape) if want_derivative else None
     made = [
         evaluate(rows.rows(a), cols.rows(b), block, want_derivative=want_derivative)
         for a, b, block in zip(i, j, e, strict=True)
@@ -208,10 +216,12 @@ def entries(
     e: np.ndarray,
     dtype: Any,
     want_derivative: bool,
+    tolerance: tuple[float, float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pairs (i[n], j[n]) of two blocks, of co-correlation e[n], as `evaluate` does whole blocks.
 
-    In general: the series where its bound allows, panels elsewhere.
+    In general: the series where its bound allows, panels elsewhere; ``tolerance`` is that of values and of
+    slopes, by default `TOLERANCE`.
     """
     rows, cols = in_common(rows, cols)
     if rows.kind == "closed":
@@ -227,7 +237,7 @@ def entries(
         out[ground] = _constants(rows, cols, i[ground], j[ground])
         if want_derivative:
             d[ground] = rows.slope[i[ground]] * cols.slope[j[ground]]
-    level, degrees = levels(rows, cols, i, j, e, np.dtype(dtype), want_derivative)
+    level, degrees = levels(rows, cols, i, j, e, tolerance or TOLERANCE[np.dtype(dtype)], want_derivative)
     level[ground] = -1
     for at in np.unique(level[~ground]):
         chosen = np.flatnonzero(level == at)
@@ -293,14 +303,14 @@ def levels(
     i: np.ndarray,
     j: np.ndarray,
     e: np.ndarray,
-    dtype: np.dtype[Any],
+    tolerance: tuple[float, float],
     slope: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """For every pair the place of its degree in the ladder, len(ladder) where it needs panels."""
     assert rows.series is not None and cols.series is not None
     count = min(rows.series.ladder.size, cols.series.ladder.size)
     degrees = rows.series.ladder[:count]
-    wanted, wanted_slope = TOLERANCE[dtype]
+    wanted, wanted_slope = tolerance
     log_rho = np.log1p(-np.minimum(np.abs(e), 1.0), where=np.abs(e) < 1.0, out=np.full(e.shape, -800.0))
     level = np.full(e.size, count)
     a, b = rows.where[i], cols.where[j]

@@ -27,6 +27,7 @@ MANY = 48
 class _Cache:
     tables: Tabled | None = None
     kept: Kept | None = None
+    many: int = MANY
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Prepared:
         # a closed form with a scalar is of zero-mean rows whose scalar is their variance
         if self.f.n_scalars:
             return scaled_rows(self.f, self.q, self.mean, (self.q,))
-        return series_rows(self.f, self.q, self.mean)
+        return series_rows(self.f, self.q, self.mean, self.cache.kept, self.cache.many)
 
     def unit(self, kept: range, which: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Coefficients relative to the root of E f^2, of all rows or of some."""
@@ -130,7 +131,7 @@ def prepare(
         return _rule_rows(f, q, mean)
     own = not scalars or (len(scalars) == 1 and np.array_equal(np.broadcast_to(scalars[0], q.shape), q))
     if closed and centred and own and has_family(f):
-        return _closed_rows(f, q, mean)
+        return replace(_closed_rows(f, q, mean), cache=_Cache(kept=kept, many=many))
     if scalars:
         return scaled_rows(f, q, mean, scalars)
     return series_rows(f, q, mean, kept, many)
@@ -216,7 +217,7 @@ def series_rows(
     alone = bound(f, ())
     made = spanned_series(alone, rows_q) if rows_q.size >= many and not np.any(rows_mean) else None
     made = made or series(alone, rows_mean, rows_q, most_degrees(f), kept)
-    return replace(_with(f, made, q, mean, where, (rows_mean, rows_q)), cache=_Cache(kept=kept))
+    return replace(_with(f, made, q, mean, where, (rows_mean, rows_q)), cache=_Cache(kept=kept, many=many))
 
 
 def _with(f: Function, made: Series, q: Any, mean: Any, where: Any, rows: Any) -> Prepared:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tpnum.law import graph
+from tpnum.law.remade import Remade
 from tpnum.program.maps import Sum
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Stencils:
 
     def __init__(self) -> None:
         self._made: dict[int, graph.Pair] = {}
-        self._calls: dict[int, graph.DualCall] = {}
+        self._remade = Remade(self._of)
         self._summed: dict[tuple[int, str], graph.Pair | None] = {}
         self._kept: list[graph.Pair] = []  # ids stay theirs while these live
 
@@ -41,32 +42,17 @@ class Stencils:
         return self._made[id(node)]
 
     def _rewritten(self, node: graph.Pair) -> graph.Pair:
-        match node:
-            case graph.Sum():
-                parts = (replace(part, pairs=tuple(map(self._of, part.pairs))) for part in node.parts)
-                return replace(node, parts=tuple(parts))
-            case graph.Dual():
-                return replace(node, call=self._call(node.call))
-            case graph.Mapped():
-                operand, rows, cols = self._of(node.operand), node.row_map, node.col_map
-                tied = dict(node.operand.tied)
-                if rows is not None and cols is not None and rows.axis in tied and type(rows.index) is Sum:
-                    made = self._sum(operand, (rows, cols))
-                    if made is not None:
-                        return replace(made, increments=node.increments, norms=node.norms)
-                return replace(node, operand=operand)
-            case graph.Weighted() | graph.Embedded() | graph.Diagonal():
-                return replace(node, operand=self._of(node.operand))
-        return node
+        if isinstance(node, graph.Mapped):
+            rows, cols = node.row_map, node.col_map
+            tied = dict(node.operand.tied)
+            if rows is not None and cols is not None and rows.axis in tied and type(rows.index) is Sum:
+                made = self._sum(self._of(node.operand), (rows, cols))
+                if made is not None:
+                    return replace(made, increments=node.increments, norms=node.norms)
+        return self._remade(node)
 
     def _of(self, node: graph.Pair) -> graph.Pair:
         return self._made[id(node)]
-
-    def _call(self, call: graph.DualCall) -> graph.DualCall:
-        """One for values and slopes, as it was."""
-        if id(call) not in self._calls:
-            self._calls[id(call)] = replace(call, cov=self._of(call.cov))
-        return self._calls[id(call)]
 
     def _sum(self, node: graph.Pair, lines: tuple[Map, Map]) -> graph.Pair | None:
         """The sum of a rewritten node over a tied axis that a window has made, None if that is not all."""

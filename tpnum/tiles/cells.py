@@ -311,7 +311,7 @@ class CellWorker:
         shape = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         whole = (*shape, *self.plan.axes[0], *self.plan.axes[1])
         blocks = {kind: np.empty(whole) for kind in self.sink.kinds}
-        plan, profiles = self._unrolled()
+        plan, profiles = self._rules()
         for part in squares(*shape, general_side(plan), False):
             rows, cols = _inside(tile.rows, part.rows), _inside(tile.cols, part.cols)
             values = PairValues(*profiles, rows, cols, self.symmetric, self.stop)
@@ -319,11 +319,11 @@ class CellWorker:
                 blocks[kind][part.rows, part.cols] = block
         return blocks
 
-    def _unrolled(self) -> tuple[Plan, tuple[ProfileValues, ProfileValues]]:
+    def _rules(self) -> tuple[Plan, tuple[ProfileValues, ProfileValues]]:
         """What the general path evaluates, made when it is needed first."""
         with self._lock:
             if not self._general_plan:
-                self._general_plan.append((self.plan.unrolled, self.plan.unroll(self.profiles)))
+                self._general_plan.append((self.plan.general, self.plan.again(self.profiles)))
         return self._general_plan[0]
 
     def finish(self) -> None:

@@ -50,8 +50,8 @@ def make_worker(
             return CellWorker(plan, profiles, sink, dtype, tile, variances, many)
         except Unsupported as why:
             reason = str(why)
-            if plan.unrolled is not plan:
-                return make_worker(plan.unrolled, plan.unroll(profiles), sink, dtype, tile, Variances())
+            if plan.general is not plan:
+                return make_worker(plan.general, plan.again(profiles), sink, dtype, tile, Variances())
     check_range(plan, profiles, dtype)
     return GeneralWorker(plan, profiles, sink, tile, reason)
 
@@ -81,6 +81,8 @@ class GeneralWorker:
 
     def prepare(self) -> None:
         """The profile pass: one pair touches every profile, before threads could race for them."""
+        if len(self.tiles) == 1:
+            return
         one = slice(0, 1)
         self.plan.tile(PairValues(self.rows, self.cols, one, one, self.symmetric))
 

@@ -1,0 +1,43 @@
+"""Pair nodes made anew of other operands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tpnum.law import graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Remade:
+    """Nodes as they are, of what stands for their operands; value and slope of a call stay those of one.
+
+    ``of`` says what stands for an operand.
+    """
+
+    def __init__(self, of: Callable[[graph.Pair], graph.Pair]):
+        self._of = of
+        self._calls: dict[int, graph.DualCall] = {}
+
+    def __call__(self, node: graph.Pair) -> graph.Pair:
+        match node:
+            case graph.Sum():
+                parts = (replace(part, pairs=tuple(map(self._of, part.pairs))) for part in node.parts)
+                return replace(node, parts=tuple(parts))
+            case graph.Dual():
+                return replace(node, call=self._call(node.call))
+            case graph.Mapped() | graph.Weighted() | graph.Embedded() | graph.Diagonal():
+                return replace(node, operand=self._of(node.operand))
+            case graph.PairExpect():
+                rows = (
+                    (self._of(at) if isinstance(at, graph.Pair) else at for at in row) for row in node.cov
+                )
+                return replace(node, cov=tuple(map(tuple, rows)))
+        return node
+
+    def _call(self, call: graph.DualCall) -> graph.DualCall:
+        if id(call) not in self._calls:
+            self._calls[id(call)] = replace(call, cov=self._of(call.cov))
+        return self._calls[id(call)]
