@@ -92,7 +92,7 @@ def program(
     if not isinstance(x, Features):
         raise SpecError(f"the net ends in {len(x)} branches; join them by FanInSum, FanInConcat or FanInProd")
     for block, share in zip(x.blocks, x.shares, strict=True):
-        to.program.output(to.readable(block), share)
+        to.program.output(to.readable(block, x.axes), share)
     to.settle_widths()
     return to.program
 
@@ -302,15 +302,20 @@ class Emitter:
         kept = self.program.apply("step", z)
         return _settled(_settled(vector * kept) * scale)
 
-    def readable(self, block: Block) -> Vector:
+    def readable(self, block: Block, axes: Axes) -> Vector:
         """The block as an output: what is flattened, or raw data, by an untrained matrix of variance 1.
 
-        Its kernel is that of the block: the mean over flattened positions, the Gram matrix of data.
+        Its kernel is that of the block: the mean over flattened positions, the Gram matrix of data.  Its axes
+        are in the order of ``axes``, behind the batch: a scan puts its own in front.
         """
-        if not block.flat and block.vector.kind != "D":
-            return block.vector
-        matrix = self.matrix("out", block.vector.dim, 1.0 / block.copies, 0.0, block.flat, "R")
-        return (matrix @ block.vector).sum(*(name for name, _ in block.flat))
+        made = block.vector
+        if block.flat or made.kind == "D":
+            matrix = self.matrix("out", made.dim, 1.0 / block.copies, 0.0, block.flat, "R")
+            made = (matrix @ made).sum(*(name for name, _ in block.flat))
+        ordered = (*self.batch, *axes)
+        if made.axes == ordered:
+            return made
+        return self.total([self.program.zeros(made.dim, ordered), made])
 
 
 def _settled(vector: Vector) -> Vector:
