@@ -89,3 +89,18 @@ def test_an_embedding_is_not_of_flattened_positions():
 def test_the_plan_of_a_masked_net_leaves_positions_to_average():
     net = nn.serial(nn.Conv(8, (3,)), nn.GlobalAvgPool(), nn.Dense(1))
     assert tp.plan(net, (4, 2), mask_constant=0.0).road == "cells"
+
+
+@pytest.mark.parametrize("f", [nn.Hermite(0), nn.Hermite(3), nn.ExpNormalized()])
+def test_functions_of_normalised_features_are_masked(f):
+    """A masked position has no variance to divide by: three positions of four are an input of three."""
+    net = nn.serial(nn.Dense(8, b_std=0.1), f, nn.GlobalAvgPool(), nn.Dense(1))
+    padded = np.concatenate([X, np.full((4, 1, 2), 9.0)], axis=1)
+    for get in KINDS:
+        made = tp.kernel(net, padded, get=get, mask_constant=9.0)
+        np.testing.assert_allclose(made, tp.kernel(net, X, get=get), rtol=1e-12)
+
+
+def test_a_series_of_no_layers_is_read_back():
+    for net in (nn.serial(), nn.Residual(nn.serial())):
+        assert nn.from_spec(net.to_spec()) == net

@@ -281,10 +281,12 @@ class Emitter:
             raise self.error(f"graphs are of one kind in a net, and here are two, over positions {sizes}")
         return known
 
-    def apply(self, fn: Function, vector: Vector) -> Vector:
-        """fn(vector), or fn(vector; E vector^2) for a function that takes a scalar."""
-        scalars = [self.moment_of_square(vector)] if fn.n_scalars else []
-        return self.program.apply(fn, vector, *scalars)
+    def apply(self, fn: Function, vector: Vector, mask: Scalar | None = None) -> Vector:
+        """fn(vector), or fn(vector; E vector^2) for a function that takes a scalar, 1 where masked."""
+        if not fn.n_scalars:
+            return self.program.apply(fn, vector)
+        square = self.moment_of_square(vector)
+        return self.program.apply(fn, vector, square if mask is None else square + (1.0 - mask))
 
     def moment_of_square(self, vector: Vector) -> Scalar:
         return self.program.moment("square", vector)
