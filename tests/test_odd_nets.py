@@ -104,3 +104,16 @@ def test_functions_of_normalised_features_are_masked(f):
 def test_a_series_of_no_layers_is_read_back():
     for net in (nn.serial(), nn.Residual(nn.serial())):
         assert nn.from_spec(net.to_spec()) == net
+
+
+def test_rough_heads_over_near_duplicates():
+    """No tangent kernel at all, where pairs are so close that the series below do not converge."""
+    head = branches(nn.FanInConcat(), *(nn.serial(nn.Dense(8), f) for f in (nn.Step(), nn.Sign())))
+    body = nn.serial(nn.Dense(8, 5.0), nn.Tanh())
+    x = X[:, 0].copy()
+    x[1] = x[0] + 1e-5 * x[1]
+    made = tp.kernel(nn.serial(body, head), x, get=KINDS)
+    below = tp.kernel(body, x)
+    angle = np.arccos(np.clip(below / np.sqrt(np.outer(*[np.diag(below)] * 2)), -1.0, 1.0)) / np.pi
+    np.testing.assert_allclose(made.nngp, 0.75 - 1.25 * angle, rtol=0, atol=1e-7)
+    assert not made.ntk.any()
