@@ -296,13 +296,13 @@ class Values(Builder):
         if id(node) in self._e:
             return self._e[id(node)]
         same = call.own or node.norms is not None  # a variable with itself, and not with another
-        root = self._roots.get(id(node))
+        root = self._root(node)
         if root is not None and root.held == "cov":
             self._flush(root)
             made = self._normalised(root, call.vars, grid, same)
         elif isinstance(node, graph.Shared):
             raise Unsupported("a function of a constant")
-        elif root is None and (node.norms is None or not node.increments):
+        elif (root is None or root.node is not node) and (node.norms is None or not node.increments):
             made = self._normal(self._covariance(node, grid), call.vars, grid, same)
         else:
             return self.correlation(node)

@@ -48,7 +48,7 @@ class Activation(Layer):
                 "Dense or Conv first"
             )
         fn = self.as_function()
-        made = [to.apply(fn, block.vector) for block in x.blocks]
+        made = [to.apply(fn, block.vector, x.mask) for block in x.blocks]
         return x.replace(made if _keeps_zero(fn) else to.masked(made, x.mask))
 
 

@@ -82,7 +82,7 @@ class Serial(_Container):
     """Layers one after another (made by `serial`)."""
 
     op: ClassVar[str] = "serial"
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self._spliced()))
@@ -130,7 +130,7 @@ class Parallel(_Container):
     """One layer per branch (made by `parallel`)."""
 
     op: ClassVar[str] = "parallel"
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[Layer, ...]
 
     def emit(self, to: Emitter, x: Tree) -> Tree:
         count = len(x) if isinstance(x, tuple) else 1

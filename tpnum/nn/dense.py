@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tpnum.nn.arguments import Deviation, OptionalDeviation, Parameterization, Scales, Size
 from tpnum.nn.base import Block, Features, Layer
-from tpnum.nn.weights import Weights
+from tpnum.nn.weights import Weights, channels_made
 
 if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
@@ -21,7 +21,8 @@ class Dense(Layer):
     over the channels.
 
     Spatial positions share the weights.  ``parameterization`` is "ntk", "standard" (where the NTK
-    weighs the layer by its finite width over ``s[0]``) or "raw" (see `tpnum.nn.weights`).
+    weighs the layer by the finite width that enters over ``s[0]``, and ``s[1]`` out_dim channels leave) or
+    "raw" (see `tpnum.nn.weights`).
     """
 
     out_dim: Size
@@ -32,8 +33,9 @@ class Dense(Layer):
 
     def emit(self, to: Emitter, x: Features) -> Features:
         weights = Weights(self.W_std, self.b_std, self.parameterization, self.s[0])
-        vector = weights.affine(to, x, to.cdc(self.out_dim), mask=x.mask)
-        return Features((Block(vector, self.out_dim),), x.axes, x.mask)
+        made = channels_made(self.out_dim, self.parameterization, self.s)
+        vector = weights.affine(to, x, to.cdc(made), mask=x.mask)
+        return Features((Block(vector, made),), x.axes, x.mask)
 
 
 @dataclass(frozen=True, repr=False)

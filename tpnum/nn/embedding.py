@@ -32,9 +32,10 @@ class Embedding(Layer):
     def emit(self, to: Emitter, x: Features) -> Features:
         if not x.has_data:
             raise to.error("it embeds one-hot inputs and gets features; put it first")
-        if x.channels != self.vocabulary or len(x.blocks) > 1:
+        if x.channels != self.vocabulary or len(x.blocks) > 1 or x.blocks[0].flat:
             raise to.error(
-                f"vocabulary is {self.vocabulary}, but the inputs have {x.channels} channels; give one-hot "
+                f"vocabulary is {self.vocabulary}, but the inputs have "
+                f"{'flattened positions' if x.blocks[0].flat else f'{x.channels} channels'}; give one-hot "
                 "inputs, np.eye(vocabulary)[tokens]"
             )
         dim, (block,) = to.cdc(self.out_dim), x.blocks

@@ -92,7 +92,7 @@ def program(
     if not isinstance(x, Features):
         raise SpecError(f"the net ends in {len(x)} branches; join them by FanInSum, FanInConcat or FanInProd")
     for block, share in zip(x.blocks, x.shares, strict=True):
-        to.program.output(to.readable(block), share)
+        to.program.output(to.readable(block, x.axes), share)
     to.settle_widths()
     return to.program
 
@@ -281,10 +281,12 @@ class Emitter:
             raise self.error(f"graphs are of one kind in a net, and here are two, over positions {sizes}")
         return known
 
-    def apply(self, fn: Function, vector: Vector) -> Vector:
-        """fn(vector), or fn(vector; E vector^2) for a function that takes a scalar."""
-        scalars = [self.moment_of_square(vector)] if fn.n_scalars else []
-        return self.program.apply(fn, vector, *scalars)
+    def apply(self, fn: Function, vector: Vector, mask: Scalar | None = None) -> Vector:
+        """fn(vector), or fn(vector; E vector^2) for a function that takes a scalar, 1 where masked."""
+        if not fn.n_scalars:
+            return self.program.apply(fn, vector)
+        square = self.moment_of_square(vector)
+        return self.program.apply(fn, vector, square if mask is None else square + (1.0 - mask))
 
     def moment_of_square(self, vector: Vector) -> Scalar:
         return self.program.moment("square", vector)
@@ -302,15 +304,20 @@ class Emitter:
         kept = self.program.apply("step", z)
         return _settled(_settled(vector * kept) * scale)
 
-    def readable(self, block: Block) -> Vector:
+    def readable(self, block: Block, axes: Axes) -> Vector:
         """The block as an output: what is flattened, or raw data, by an untrained matrix of variance 1.
 
-        Its kernel is that of the block: the mean over flattened positions, the Gram matrix of data.
+        Its kernel is that of the block: the mean over flattened positions, the Gram matrix of data.  Its axes
+        are in the order of ``axes``, behind the batch: a scan puts its own in front.
         """
-        if not block.flat and block.vector.kind != "D":
-            return block.vector
-        matrix = self.matrix("out", block.vector.dim, 1.0 / block.copies, 0.0, block.flat, "R")
-        return (matrix @ block.vector).sum(*(name for name, _ in block.flat))
+        made = block.vector
+        if block.flat or made.kind == "D":
+            matrix = self.matrix("out", made.dim, 1.0 / block.copies, 0.0, block.flat, "R")
+            made = (matrix @ made).sum(*(name for name, _ in block.flat))
+        ordered = (*self.batch, *axes)
+        if made.axes == ordered:
+            return made
+        return self.total([self.program.zeros(made.dim, ordered), made])
 
 
 def _settled(vector: Vector) -> Vector:

@@ -29,7 +29,7 @@ from tpnum.nn.arguments import (
 )
 from tpnum.nn.base import Block, Features, Layer
 from tpnum.nn.resample import resize_rows
-from tpnum.nn.weights import Weights
+from tpnum.nn.weights import Weights, channels_made
 from tpnum.nn.windows import (
     LONGEST,
     mapped,
@@ -79,9 +79,10 @@ class _Convolution(Layer):
         # of all channels that enter, the weights of one output see the share 1 / groups
         weights = Weights(self.W_std, self.b_std, self.parameterization, self.s[0] * self.groups)
         mask = None if x.mask is None else self.mask(to, x.mask, seen)
-        dim, local = to.cdc(self.out_chan), axes if self.local else ()
+        made = channels_made(self.out_chan, self.parameterization, self.s)
+        dim, local = to.cdc(made), axes if self.local else ()
         vector = weights.affine(to, x, dim, window, local, vectors, mask)
-        return Features((Block(vector, self.out_chan),), axes, mask)
+        return Features((Block(vector, made),), axes, mask)
 
     def mask(self, to: Emitter, mask: Scalar, seen: list[Any]) -> Scalar:
         """The mask behind it: that of the positions in the middle of the filters."""

@@ -10,6 +10,7 @@ raw       1: the parameters carry W_std          1
 ========  =====================================  ======================
 
 *raw* is W h / sqrt(fan_in) with W ~ N(0, W_std^2), b ~ N(0, b_std^2): the NTK over these parameters.
+In *standard* a layer of width n makes s[1] n channels, the fan_in of the next, whose s[0] takes it back.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from tpnum.nn.emitter import Emitter
     from tpnum.program import MatrixVar, Scalar, Vector
     from tpnum.program.lines import Axes
+
+
+def channels_made(width: int, parameterization: str, s: tuple[float, float]) -> int:
+    """The channels that a layer of a width makes."""
+    return max(1, round(width * s[1])) if parameterization == "standard" else width
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,7 @@ class State:
         self._root = Scope()
         self._scope = self._root
         self._ratios: dict[str, float] = {}
-        self._outputs: list[tuple[float, str]] = []
-        self._places: list[Place] = []  # of each output
+        self._outputs: dict[Place, tuple[float, str]] = {}
         self._waiting: list[weakref.ref[Vector]] = []
         self._reserved: set[str] = set()
         self._counters: dict[str, int] = {}
@@ -86,12 +85,12 @@ class State:
     @property
     def outputs(self) -> tuple[tuple[float, str], ...]:
         """The outputs: (weight, name)."""
-        return tuple(self._outputs)
+        return tuple(self._outputs.values())
 
     @property
     def output_places(self) -> tuple[Place, ...]:
         """Of each output the family that it was declared as, and its index along the axes split since."""
-        return tuple(self._places)
+        return tuple(self._outputs)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.lines)} lines, {len(self.outputs)} outputs>"
@@ -108,7 +107,7 @@ class State:
         return (type(self).from_lines, self._content(), {"lineage": self.lineage})
 
     def _content(self) -> tuple[Any, ...]:
-        outputs = tuple((*out, *place) for out, place in zip(self._outputs, self._places, strict=True))
+        outputs = tuple((*out, *place) for place, out in self._outputs.items())
         return (self.lines, self.dims, outputs, self.tangents, self.parts)
 
     @classmethod
@@ -173,7 +172,10 @@ class State:
         return made_by(line)
 
     def output(self, vector: Handle | str, weight: float = 1.0) -> None:
-        """Declare an output; ``weight`` multiplies its second moment (a readout's variance)."""
+        """Declare an output; ``weight`` multiplies its second moment (a readout's variance).
+
+        The weights of one that is declared several times add up.
+        """
         if not isinstance(vector, (Handle, str)):
             raise ProgramError(f"vector: an output is a variable of the program, not {shown(vector)}")
         weight = number(weight, "weight", error=ProgramError)
@@ -182,12 +184,13 @@ class State:
 
     def _put_out(self, name: str, weight: float, place: Place | None = None) -> None:
         checks.check_output(weight, name, self._root)
-        self._outputs.append((float(weight), name))
-        self._places.append(place or Place(name, (None,) * len(self._var(name).axes)))
+        place = place or Place(name, (None,) * len(self._var(name).axes))
+        before, _ = self._outputs.get(place, (0.0, name))
+        self._outputs[place] = (before + float(weight), name)
 
     def _outputs_of(self, program: State) -> None:
         """Declare the outputs of a program that has the same variables."""
-        for (weight, name), place in zip(program._outputs, program._places, strict=True):
+        for place, (weight, name) in program._outputs.items():
             self._put_out(name, weight, place)
 
     __iter__ = None  # names are looked up, not numbered

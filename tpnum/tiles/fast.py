@@ -110,8 +110,8 @@ class MachineWorker:
                     slice(piece.start - whole.start, piece.stop - whole.start)
                     for piece, whole in ((part.rows, tile.rows), (part.cols, tile.cols))
                 )
-                for kind, block in found.items():
-                    blocks[kind][at] = block
+                for kind, block in blocks.items():
+                    block[at] = found[kind]
             self.sink.put(tile, blocks)
         else:
             for part, found in self._again(tile, missed):

@@ -101,9 +101,9 @@ class Trial:
             made = {name: rng.standard_normal((count, *shape)) for name, shape in self.shapes.items()}
             if self._graphs is not None:
                 made["pattern"] = self._graphs[np.arange(count) % len(self._graphs)]
-            if "mask" in made and "" in made:  # the ends of examples are padding, none of them whole
+            if "mask" in made and "" in made:  # ends of examples are padding, never so that a layer sees none
                 size = made["mask"].shape[1]
-                ends = rng.integers(1, size + 1, (count, *(1,) * (made["mask"].ndim - 1)))
+                ends = rng.integers(size // 2 + 1, size + 1, (count, *(1,) * (made["mask"].ndim - 1)))
                 along = np.arange(size).reshape(1, -1, *(1,) * (made["mask"].ndim - 2))
                 made["mask"] = np.broadcast_to(along < ends, made["mask"].shape).astype(np.float64)
                 made[""] = made[""] * made["mask"][..., None]
