@@ -14,7 +14,7 @@ from tpnum import nn
 from tpnum.errors import AccuracyWarning, InputError, LimitError, SpecError
 from tpnum.gauss import special
 from tpnum.gauss.special import batch_pairs
-from tpnum.gauss.special.batch_rules import LINE, rules_of_pairs
+from tpnum.gauss.special.batch_rules import gauss_rule
 
 DATA = Path(__file__).parent / "data"
 KINDS = ("nngp", "ntk")
@@ -62,22 +62,48 @@ def spectra(size):
     yield np.kron([[1.0, 0.6], [0.6, 1.0]], np.eye(size))
 
 
-@pytest.mark.parametrize(("size", "eps"), [(5, 0.0), (20, 0.0), (20, 0.1)])
-def test_pairs_by_two_maps_of_the_integrals(size, eps):
-    """The line's trapezoidal rule and Legendre's over the angle; what is nearest is taken, to 1e-9."""
-    pair, _, _ = batch_pairs._pair(np.stack(list(spectra(size))), size, eps)
+@pytest.mark.parametrize(("size", "eps"), [(4, 0.0), (5, 0.0), (20, 0.0), (20, 0.1)])
+def test_pairs_by_two_quadratures(size, eps):
+    """Gauss's rule of a batch's own weight and Legendre's over the angle; what is quoted covers both."""
+    covs = np.stack(list(spectra(size)))
+    pair, _, _ = batch_pairs._pair(covs, size, eps)
     slopes = batch_pairs.homogeneous("relu")
-    line, angle = (
+    fitted, angle = (
         batch_pairs._pair_moments(pair, slopes, rule)[0]
-        for rule in (("line", 40 if size > 5 else 160), ("angle", 40 if size > 5 else 81))
+        for rule in (("fitted", 18 if size > 5 else 34), ("angle", 36 if size > 5 else 64))
     )
-    top = np.abs(line).max(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(line / top, angle / top, rtol=0, atol=1e-11)
-    for cov, want in zip(spectra(size), line, strict=True):
+    top = np.abs(angle).max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(fitted / top, angle / top, rtol=0, atol=1e-11)
+    for cov, want in zip(covs, angle, strict=True):
         made = special.batchnorm_pair(cov, rtol=1e-9, eps=eps)
-        assert np.abs(made.value - want).max() < 1e-9 * want.max()
-    first, _, _ = batch_pairs._pair(next(spectra(size))[None], size, eps)
-    assert (rules_of_pairs(first.one) is LINE) == (size == 20)
+        wrong = np.abs(made.value - want)
+        assert wrong.max() < 1e-9 * want.max()
+        assert wrong.max() <= made.error.max() + 1e-13
+
+
+@pytest.mark.parametrize("order", [3, 6])
+def test_fitted_rules_are_exact_for_polynomials(order):
+    """Of degree 2 n - 1 in their variable, under the weight that they were made of."""
+    rng = np.random.default_rng([order, 7])
+    x, weight = np.sort(rng.uniform(0.0, 2.0, (3, 50))), rng.exponential(size=(3, 50))
+    nodes, share = gauss_rule(x, weight, order)
+    for degree in range(2 * order):
+        np.testing.assert_allclose(
+            np.sum(share * nodes**degree, 1), np.sum(weight * x**degree, 1), rtol=1e-12
+        )
+
+
+def test_axes_without_variance_are_left_out():
+    """A batch of few features has as many axes; what covaries with the other batch stays."""
+    x = np.random.default_rng(8).standard_normal((24, 5))
+    pair, _, _ = batch_pairs._pair((x @ x.T)[None], 12, 0.0)
+    assert pair.cross.shape == (1, 5, 5)
+    across = np.linalg.qr(np.random.default_rng(9).standard_normal((6, 6)))[0][:3]
+    axes = np.linalg.qr(np.c_[np.ones(4), np.eye(4)[:, :3]])[0][:, 1:]
+    two = axes * [1.0, 1.0, 1e-7] @ across  # a part of variance 1e-14 that the other batch knows
+    joint = np.concatenate([axes @ across, two])
+    pair, _, _ = batch_pairs._pair((joint @ joint.T)[None], 4, 0.0)
+    np.testing.assert_allclose(np.linalg.svd(pair.cross[0])[1], [1.0, 1.0, 1e-7], rtol=1e-6)
 
 
 def test_batches_are_an_axis():

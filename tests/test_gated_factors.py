@@ -154,11 +154,15 @@ def test_states_given_the_points_are_as_if_written_out(monkeypatch: pytest.Monke
     x = np.random.default_rng(2).standard_normal((1, 4, 2))
     program = nn.program(CELLS[cell], (4, 2))
     ensemble = Ensemble((program, program), BOTH, "it is tested")
+    single = ensemble.sample({"u": x}, None, 1 << 8)
+    monkeypatch.setattr(given, "SINGLE", np.dtype(np.float64))
     short = ensemble.sample({"u": x}, None, 1 << 8)
     monkeypatch.setattr(given, "WIDE", 0)
     long = ensemble.sample({"u": x}, None, 1 << 8)
     for kind in BOTH:
         np.testing.assert_allclose(short[kind].value, long[kind].value, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(single[kind].value, long[kind].value, rtol=given.ROUNDING)
+        assert np.all(single[kind].error >= given.ROUNDING * long[kind].value)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

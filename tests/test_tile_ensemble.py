@@ -19,7 +19,9 @@ from tpnum.ensemble.mixed import Mixed, Operand, moments
 from tpnum.ensemble.normals import Component, Group, Normal, Part, Products
 from tpnum.ensemble.tile import Ensemble
 from tpnum.errors import AccuracyWarning, InputError, LimitError
+from tpnum.evaluate.plan import make_plan
 from tpnum.kernels.hermite_sums import hermite_sums
+from tpnum.law.price import TooWide
 
 BOTH = ("nngp", "ntk")
 EXACT = {
@@ -129,13 +131,36 @@ def test_three_standard_errors_cover_the_truth_of_99_percent() -> None:
     assert np.mean([covered(seed, 1 << 14) for seed in range(300)]) >= 0.99
 
 
+@pytest.mark.parametrize("act", [nn.Tanh, nn.Gelu])
+def test_errors_cover_rules_of_wide_gaussians(act: type[nn.Layer]) -> None:
+    """Nothing of a residual net of smooth functions is drawn, and variances grow with its depth."""
+    block = [nn.FanOut(2), nn.parallel(nn.Identity(), nn.serial(nn.Dense(8), act())), nn.FanInSum()]
+    net = nn.serial(nn.Dense(8, W_std=2.0), *block * 6, nn.Dense(1))
+    (x,) = inputs((4,), 3)
+    program = nn.program(net, (4,))
+    found = Ensemble((program, program), BOTH, "it is tested").sample({"u": x}, None, 1 << 9)
+    for kind, exact in zip(BOTH, tp.kernel(net, x, get=BOTH), strict=True):
+        assert np.all(np.abs(found[kind].value - exact) <= found[kind].error + 1e-13 * exact.max())
+        assert np.all(found[kind].error < 0.02 * exact.max())
+
+
+def test_what_every_pair_would_have_to_sample_is_sampled_for_all_of_them() -> None:
+    """The largest of largest entries, of 16 Gaussians for a pair: an ensemble's points serve all pairs."""
+    block = [nn.FanOut(2), nn.parallel(nn.Identity(), nn.serial(nn.Dense(8), nn.Tanh())), nn.FanInSum()]
+    pools = [nn.MaxPool((2,), (2,)), nn.MaxPool((2,), (2,))]
+    net = nn.serial(nn.Conv(8, (2,)), nn.Relu(), *pools, nn.Flatten(), nn.Dense(8), *block * 20, nn.Dense(1))
+    program = nn.program(net, (9, 3))
+    with pytest.raises(TooWide, match="MaxPool"):
+        make_plan((program, program), ("nngp",))
+
+
 def test_a_plan_names_what_forced_the_ensemble() -> None:
     plan = tp.plan(GATED, (3, 2), get=BOTH, n=4, cores=1)
     assert plan.road == "ensemble"
     assert "line" in plan.reason and "costs more than samples" in plan.reason
     (region,) = plan.regions
     assert region.back_end == "sampled" and region.seconds_per_pair > 0.0
-    assert "road: ensemble (an expectation over" in str(plan)
+    assert "road: ensemble (an expectation of layers[0] (Gru), line " in str(plan)
 
 
 def test_every_form_of_a_call_gives_the_same_samples(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SEVERAL = 3
 """Independent G-vars of one function, beyond which it is drawn."""
 
-NODES = ((1, 160, 36, 28), (1, 160, 56, 40), (1, 160, 80, 52))
+NODES = ((1, 160, 36, 28), (1, 240, 56, 40), (1, 360, 80, 52))
 """Nodes per dimension of rules, by the number of dimensions: rules of the first kind are the quickest."""
 
 

@@ -42,6 +42,12 @@ SEVERAL = 6
 MANY, CROWD = 256, 128
 """Terms of a sum beyond which it is one factor for up to so many members, and drawn for more."""
 
+SINGLE = np.dtype(np.float32)
+"""Of what is kept at every point: memory is what its time goes to, and its mean is taken in double."""
+
+ROUNDING = 2.0**-20
+"""What that leaves, as a part of the largest that a second moment could be: states are means of others."""
+
 Made: TypeAlias = "np.ndarray | None"
 """(*left, *right, points or 1), lengths of one where nothing changes; None is zero."""
 
@@ -57,6 +63,8 @@ class Given:
         self._means: dict[int, Made] = {}
         self._averages: dict[tuple[int, int], np.ndarray] = {}
         self._used = 0
+        self.lost = 0.0
+        """How far a second moment may be off by rounding, as `Tables.lost`."""
 
     def short(self, value: Value) -> Value:
         """A vector, a sum of many terms as one factor, or drawn if it has too many."""
@@ -106,7 +114,9 @@ class Given:
                 total = _plus(total, self._products(first, last, n, m), _left(c, m), _right(d, n))
         if total is None:
             return np.zeros((prod(rows), prod(cols)))
-        mean = np.broadcast_to(total.mean(axis=-1), (*rows, *cols)).reshape(prod(rows), prod(cols))
+        mean = np.broadcast_to(total.mean(axis=-1, dtype=np.float64), (*rows, *cols)).reshape(
+            prod(rows), prod(cols)
+        )
         self._forget()
         return (mean + mean.T) / 2.0 if same else mean
 
@@ -227,7 +237,7 @@ class Given:
         if not terms:
             return None
         if n == m == 1:
-            total = _accumulated(terms)
+            total, self.lost = _accumulated(terms), ROUNDING
         else:
             total = sum((_left(c, m) * made for c, made in terms), np.zeros(1))
         self._used += total.nbytes
@@ -237,7 +247,8 @@ class Given:
 def _accumulated(terms: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """The sum of products of (rows, points) and (rows, columns, points)."""
     shape = np.broadcast_shapes(*(x.shape for _, x in terms), *(_left(c, 1).shape for c, _ in terms))
-    out = np.empty(shape)
+    out = np.empty(shape, dtype=SINGLE)
+    terms = [(c.astype(SINGLE, copy=False), x.astype(SINGLE, copy=False)) for c, x in terms]
     for k in range(0, len(terms), TERMS):
         some = terms[k : k + TERMS]
         padded = [*some, *[some[0]] * (TERMS - len(some))]

@@ -131,7 +131,7 @@ class Ensemble:
         walks = (first, second)[: len(made)]
         counts = [walk.examples or 1 for walk in walks]
         values = [{name: laws.operand(value) for name, value in one.items()} for one in made]
-        return {kind: self._kernel(kind, values, counts) for kind in self.kinds}, laws.tables.lost
+        return {kind: self._kernel(kind, values, counts) for kind in self.kinds}, laws.lost
 
     def _frame(
         self, rows: Mapping[str, np.ndarray], cols: Mapping[str, np.ndarray] | None, seed: int, stop: Stop

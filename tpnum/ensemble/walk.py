@@ -90,6 +90,11 @@ class Laws:
             end += len(own)
         return made[:, np.argsort(-widths, kind="stable")]
 
+    @property
+    def lost(self) -> float:
+        """How far a second moment may be off but by chance, as a part of the largest that it could be."""
+        return max(self.tables.lost, self.given.lost)
+
     def operand(self, value: Value) -> Operand:
         """A vector as what second moments are made of."""
         return Operand(value, self.size, self.tables, self.given)

@@ -19,7 +19,7 @@ from tpnum.law import graph
 from tpnum.law.carried import States, Unfolded
 from tpnum.law.lines import Lines
 from tpnum.law.pairs import Pairs
-from tpnum.law.price import Purse
+from tpnum.law.price import PAIRS, Purse
 from tpnum.program.expand import maps_below_functions
 from tpnum.program.fold import folded
 from tpnum.program.lines import Delay
@@ -171,7 +171,7 @@ def _plan(
     bits: dict[str, int] = {}
     lines = [Lines(p, bits=bits) for p in forms]
     states = States()
-    purse = Purse(len(first.lines), max(budget, BUDGET))  # fewer points would not be worth more
+    purse = Purse(len(first.lines), max(budget, BUDGET), PAIRS)  # fewer points would not be worth more
     while True:
         states = States(states)
         pairs = Pairs(lines[0], lines[-1], states)

@@ -32,6 +32,9 @@ TERM = 1 << 13
 PURSE, LINE = 1 << 26, 1 << 20
 """What a program may cost before its law is sampled instead (a second), and how much more for every line."""
 
+PAIRS = 16
+"""A kernel's expectations are paid for by every pair, and lines are sampled once for all pairs of a tile."""
+
 
 class NoRule(LimitError):
     """What the rules of two Gaussians do not reach, and an ensemble does."""
@@ -44,11 +47,11 @@ class TooWide(NoRule):
 class Purse:
     """What may still be spent; the joint expectations that it paid for are counted by dimension.
 
-    No expectation takes more than ``budget`` points.
+    No expectation takes more than ``budget`` points.  Lines are ``shared`` by so many laws.
     """
 
-    def __init__(self, lines: int, budget: int = SAMPLED) -> None:
-        self._left = PURSE + LINE * lines
+    def __init__(self, lines: int, budget: int = SAMPLED, shared: int = 1) -> None:
+        self._left = PURSE + LINE * lines // shared
         self._budget = budget
         self._widths: dict[int, int] = {}
         self._paid: set[object] = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def batchnorm_pair_tangent(
     """
     goal, slopes = Aim.asked(atol, rtol, budget, 1e-8), homogeneous(phi)
     pair, powers, shape = _pair(cov, first, eps)
-    theta = matrix("theta", theta, shape, (pair.size, pair.other))
+    theta = matrix("theta", theta, shape, pair.shape[1:])
     sizes = np.frexp(np.max(np.abs(theta), axis=(1, 2), initial=0.0))[1]
     theta = centred_sides(np.ldexp(theta, -sizes[:, None, None]))
     return refined(
@@ -72,33 +72,62 @@ def batchnorm_pair_tangent(
     )  # fmt: skip
 
 
+_TOGETHER = 1 << 16
+"""Numbers of the matrices that are filled at once."""
+
+_NOTHING = 1e-13
+"""Beside covariances of order one: axes of which there is no more are left out."""
+
+
 @dataclass(frozen=True)
 class _Pair:
-    """The first batch diagonalised, the centred cross and second blocks."""
+    """Both batches diagonalised, and the covariances of their axes."""
 
     one: Batch
+    two: Batch
     cross: np.ndarray
-    second: np.ndarray
-    eps: np.ndarray
 
     @property
-    def size(self) -> int:
-        return self.cross.shape[1]
+    def shape(self) -> tuple[int, int, int]:
+        return len(self.cross), self.one.size, self.two.size
 
-    @property
-    def other(self) -> int:
-        return self.cross.shape[2]
+    def nodes(self, rule: Rule) -> Iterator[tuple[slice, _Nodes]]:
+        """All s of some problems after another."""
+        each = rule[1] * self.one.size * self.two.size
+        some = max(1, _TOGETHER // each)
+        for k in range(0, len(self.cross), some):
+            at = slice(k, k + some)
+            yield at, _Pair(self.one.some(at), self.two.some(at), self.cross[at])._nodes(rule)
 
-    def nodes(self, rule: Rule) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Batch]]:
-        """(s, weight, cov of x with y, y's batch) at each s, under the weight e^{-s |x|^2}."""
-        u = self.one.vectors
-        rotated = u.transpose(0, 2, 1) @ self.cross
-        for s, weight in self.one.nodes(rule):
-            shrink = 1.0 / (1.0 + 2.0 * s[:, None] * self.one.values)
-            across = (u * shrink[:, None, :]) @ rotated
-            half = np.sqrt(2.0 * s[:, None] * shrink)[:, :, None] * rotated
-            left = self.second - half.transpose(0, 2, 1) @ half
-            yield s, weight / np.sqrt(s), across, eigen(left, self.eps)
+    def _nodes(self, rule: Rule) -> _Nodes:
+        """The laws under the weights e^{-s |x|^2}."""
+        one, two, (_, size, other) = self.one, self.two, self.shape
+        s, weight = one.every(rule)
+        shrink = 1.0 / (1.0 + 2.0 * s[:, :, None] * one.values[:, None, :])
+        half = np.sqrt(2.0 * s[:, :, None] * shrink)[..., None] * self.cross[:, None]
+        spread = two.values[:, None, :, None] * np.eye(self.cross.shape[2])
+        left = spread - half.transpose(0, 1, 3, 2) @ half
+        made = eigen(left.reshape(-1, *left.shape[2:]), np.repeat(two.eps, s.shape[1]))
+        turn = made.vectors.reshape(left.shape)
+        moved = (one.vectors[:, None] * shrink[:, :, None, :]) @ (self.cross[:, None] @ turn)
+        axes = (two.vectors[:, None] @ turn).reshape(-1, other, turn.shape[-1])
+        return _Nodes(
+            s, weight / np.sqrt(s), shrink * one.values[:, None, :], moved.reshape(-1, size, turn.shape[-1]),
+            replace(made, vectors=axes),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """Every s (n, nodes) with its weight, the variances of x's axes, (n, nodes, r), and, problem by problem
+    and node by node, the covariances of x with y's axes and y's batch.
+    """
+
+    s: np.ndarray
+    weight: np.ndarray
+    variances: np.ndarray
+    moved: np.ndarray
+    batch: Batch
 
 
 def _pair(cov: Any, first: int | None, eps: float) -> tuple[_Pair, np.ndarray, tuple[int, ...]]:
@@ -107,15 +136,21 @@ def _pair(cov: Any, first: int | None, eps: float) -> tuple[_Pair, np.ndarray, t
     first = split(first, cov.shape[1])
     if min(first, cov.shape[1] - first) < 2:
         raise InputError("a batch needs at least two examples: both blocks of cov must be 2 x 2 or larger")
-    one, powers = scaled(cov[:, :first, :first])
-    second, others = scaled(cov[:, first:, first:])
-    cross = np.ldexp(cov[:, :first, first:], -(powers + others)[:, None, None])
-    spare = np.ldexp(eps, -2 * others)
-    batch_of(second, spare)  # refused where it has no batch normalisation
-    made = _Pair(
-        batch_of(one, np.ldexp(eps, -2 * powers)), centred_sides(cross), centred_sides(second), spare
+    (first_cov, powers), (second_cov, others) = (
+        scaled(cov[:, part, part]) for part in (slice(first), slice(first, None))
     )
-    return made, powers + others, shape
+    across = centred_sides(np.ldexp(cov[:, :first, first:], -(powers + others)[:, None, None]))
+    one = batch_of(first_cov, np.ldexp(eps, -2 * powers))
+    two = batch_of(second_cov, np.ldexp(eps, -2 * others))
+    across = one.vectors.transpose(0, 2, 1) @ across @ two.vectors
+    rows, cols = _seen(one, across, 2), _seen(two, across, 1)
+    return _Pair(one.axes(rows), two.axes(cols), across[:, rows][:, :, cols]), powers + others, shape
+
+
+def _seen(batch: Batch, across: np.ndarray, other: int) -> np.ndarray:
+    """Which axes have a variance in some problem, or covary with the other batch."""
+    covary = np.max(np.abs(across), axis=other, initial=0.0) > _NOTHING
+    return np.any(covary | (batch.values > 0.0), axis=0)
 
 
 def _diagonal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -124,41 +159,51 @@ def _diagonal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _pair_moments(pair: _Pair, slopes: Slopes, rule: Rule) -> tuple[np.ndarray, int]:
-    n, b, other = pair.cross.shape
-    out, scratch, used = np.zeros(pair.cross.shape), np.empty((5, other)), 0
+    _, b, other = pair.shape
+    out, scratch, used = np.zeros(pair.shape), np.empty((5, other)), 0
     front = np.sqrt(b * other) / np.pi
-    for s, weight, across, batch in pair.nodes(rule):
-        moved = across @ batch.vectors
-        q0 = (pair.one.vectors**2 @ _shrunk(s, pair.one.values)[:, :, None])[:, None, :, 0]
+    for at, nodes in pair.nodes(rule):
+        moved, batch = nodes.moved, nodes.batch
         t, inner = batch.every(rule)
         shrink = 1.0 / (1.0 + 2.0 * t[:, :, None] * batch.values[:, None, :])
-        q1 = np.maximum(q0 - 2.0 * t[:, :, None] * (shrink @ (moved**2).transpose(0, 2, 1)), 0.0)
+        q0 = nodes.variances @ (pair.one.vectors[at] ** 2).transpose(0, 2, 1)
+        less = 2.0 * t[:, :, None] * (shrink @ (moved**2).transpose(0, 2, 1))
+        q1 = np.maximum(q0.reshape(-1, 1, b) - less, 0.0)
         q2 = (shrink * batch.values[:, None, :]) @ (batch.vectors**2).transpose(0, 2, 1)
-        scale = front * weight[:, None] * inner / np.sqrt(t)
-        both = np.empty((2, t.shape[1], b, other))  # all t as one product of matrices
-        for k in range(n):
-            np.multiply(moved[k], shrink[k, :, None, :], out=both[0])
-            np.matmul(both[0].reshape(-1, other), batch.vectors[k].T, out=both[1].reshape(-1, other))
-            add_moments(both[1], q1[k], q2[k], scale[k], slopes.odd, slopes.even, scratch, out[k : k + 1])
+        scale = front * nodes.weight.reshape(-1, 1) * inner / np.sqrt(t)
+        for line, rows in _together(out[at], nodes.s.shape[1], t.shape[1] * b * other):
+            shrunk = moved[rows, None] * shrink[rows, :, None, :]
+            turned = batch.vectors[rows].transpose(0, 2, 1)
+            across = shrunk.reshape(len(shrunk), -1, shrunk.shape[-1]) @ turned
+            add_moments(
+                across.reshape(-1, b, other), q1[rows].reshape(-1, b), q2[rows].reshape(-1, other),
+                scale[rows].ravel(), slopes.odd, slopes.even, scratch, line,
+            )  # fmt: skip
         used += t.size
     return out, used
 
 
-def _shrunk(s: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The eigenvalues of K = S (I + 2 s S)^{-1}."""
-    return values / (1.0 + 2.0 * s[:, None] * values)
+def _together(out: np.ndarray, count: int, each: int) -> Iterator[tuple[np.ndarray, slice]]:
+    """Each problem's matrix, and as many of its ``count`` nodes after another as are worked on at once."""
+    some = max(1, _TOGETHER // each)
+    for n in range(len(out)):
+        for k in range(n * count, (n + 1) * count, some):
+            yield out[n : n + 1], slice(k, min(k + some, (n + 1) * count))
 
 
 def _pair_tangent(pair: _Pair, theta: np.ndarray, slopes: Slopes, rule: Rule) -> tuple[np.ndarray, int]:
-    out, used = np.zeros(pair.cross.shape), 0
-    v, w, root = (np.empty(out.shape) for _ in range(3))
-    scratch = np.empty((5, pair.other))
-    front = np.sqrt(pair.size * pair.other) / np.pi
-    for s, weight, across, batch in pair.nodes(rule):
-        moved = across @ batch.vectors
-        whole = pair.one.weighted(s)
+    out, used = np.zeros(pair.shape), 0
+    scratch = np.empty((5, pair.two.size))
+    front = np.sqrt(pair.one.size * pair.two.size) / np.pi
+    for at, nodes in pair.nodes(rule):
+        moved, batch, count = nodes.moved, nodes.batch, nodes.s.shape[1]
+        given = np.repeat(theta[at], count, axis=0)
+        total, v, w, root = (np.zeros(given.shape) for _ in range(4))
+        axes = pair.one.vectors[at, None]
+        whole = (axes * nodes.variances[:, :, None, :]) @ axes.transpose(0, 1, 3, 2)
+        whole = whole.reshape(len(given), *whole.shape[2:])
         turned = batch.vectors.transpose(0, 2, 1)
-        at_s = s[:, None, None]
+        at_s = nodes.s.reshape(-1, 1, 1)
         for t, inner in batch.nodes(rule):
             shrink = 1.0 / (1.0 + 2.0 * t[:, None, None] * batch.values[:, None, :])
             at_t = t[:, None, None]
@@ -171,13 +216,14 @@ def _pair_tangent(pair: _Pair, theta: np.ndarray, slopes: Slopes, rule: Rule) ->
             n1 = slopes.even * root / (q1[:, :, None] + 1e-300)
             n2 = slopes.even * root / (q2[:, None, :] + 1e-300)
             p21 = p12.transpose(0, 2, 1)
-            tp22, p11t, p21t = theta @ p22, p11 @ theta, p21 @ theta
-            near = w * theta - 2.0 * at_t * (_diagonal(theta, p21) * n1 + tp22 * w)
-            near -= 2.0 * at_s * (n2 * _diagonal(p21, theta).transpose(0, 2, 1) + p11t * w)
-            far = np.einsum("nij,nij->n", theta, p12)[:, None, None] * v
+            tp22, p11t, p21t = given @ p22, p11 @ given, p21 @ given
+            near = w * given - 2.0 * at_t * (_diagonal(given, p21) * n1 + tp22 * w)
+            near -= 2.0 * at_s * (n2 * _diagonal(p21, given).transpose(0, 2, 1) + p11t * w)
+            far = np.einsum("nij,nij->n", given, p12)[:, None, None] * v
             far += _diagonal(p11t, p21) * n1 + n2 * _diagonal(p21t, p22).transpose(0, 2, 1)
             far += (p11 @ tp22 + (p21t @ p21).transpose(0, 2, 1)) * w
-            scale = front * weight * inner / np.sqrt(t)
-            out += scale[:, None, None] * (near + 4.0 * at_s * at_t * far)
+            scale = front * nodes.weight.ravel() * inner / np.sqrt(t)
+            total += scale[:, None, None] * (near + 4.0 * at_s * at_t * far)
             used += t.size
+        out[at] += total.reshape(-1, count, *total.shape[1:]).sum(axis=1)
     return out, used

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -23,12 +24,6 @@ RULES: tuple[Rule, ...] = (
 SOFT: tuple[Rule, ...] = tuple(("angle", order) for order in (16, 19, 24, 36, 54, 81, 121, 182))
 """Those where something is added to the variance, e^{-s B eps}: what is far out in s counts for nothing."""
 
-LINE: tuple[Rule, ...] = tuple(("line", order) for order in (8, 10, 12, 15, 19, 24, 36, 54, 81, 121))
-"""Those of pairs, whose s^{-1/2} ds is even in the root of s: nodes of the trapezoidal rule."""
-
-SHORT = 4.5
-"""The length of that line from which on fewer nodes of the others do."""
-
 Integral = Callable[[Rule], tuple[np.ndarray, int]]
 """The value by a rule, and how many matrices were evaluated."""
 
@@ -42,8 +37,8 @@ _NOTHING = 1e-13  # eigenvalues below this share of the largest are none
 
 @dataclass(frozen=True)
 class Batch:
-    """The centred covariances' eigenvalues (n, B), ascending, and vectors (n, B, B); ``eps`` (n,) is added
-    to the variance that is divided by.
+    """The centred covariances' eigenvalues (n, r), ascending, and vectors (n, B, r); ``eps`` (n,) is added
+    to the variance that is divided by.  Axes without variance may be left out: r is B at most.
     """
 
     values: np.ndarray
@@ -52,7 +47,15 @@ class Batch:
 
     @property
     def size(self) -> int:
-        return self.values.shape[1]
+        return self.vectors.shape[1]
+
+    def some(self, at: slice) -> Batch:
+        """Some of the problems."""
+        return Batch(self.values[at], self.vectors[at], self.eps[at])
+
+    def axes(self, kept: np.ndarray) -> Batch:
+        """Some of its axes."""
+        return replace(self, values=self.values[:, kept], vectors=self.vectors[:, :, kept])
 
     def nodes(self, rule: Rule) -> Nodes:
         """(s, weight) of each problem, the normaliser det(I + 2 s S)^{-1/2} e^{-s B eps} included."""
@@ -61,7 +64,10 @@ class Batch:
     def every(self, rule: Rule) -> Grid:
         """The s and the weights of all nodes at once, (n, nodes) both."""
         kind, order = rule
-        s, step = _RULES[kind](self, order)
+        return _RULES[kind](self, order)
+
+    def weighed(self, s: np.ndarray, step: np.ndarray) -> Grid:
+        """Nodes and their steps times the normaliser."""
         return s, step * np.exp(-self.decay(s))
 
     def decay(self, s: np.ndarray) -> np.ndarray:
@@ -110,11 +116,13 @@ def rules_for(eps: float) -> tuple[Rule, ...]:
 
 
 def rules_of_pairs(one: Batch) -> tuple[Rule, ...]:
-    """Those that take the fewest nodes for a batch and others like it."""
+    """Fitted ones, from the order on that leaves 1e-9 for a batch like this."""
     _, ends = _line_ends(one, _FAR)
-    if np.max(ends, initial=0.0) < SHORT:
-        return LINE
-    return *(rule for rule in RULES if rule[0] == "angle"), *LINE[-3:]
+    first = min(10, math.ceil(1.8 + 0.95 * np.max(ends, initial=0.0)))
+    orders = [first, first + 1, first + 2]
+    while orders[-1] < _MOST:
+        orders.append(math.ceil(1.3 * orders[-1]))
+    return tuple(("fitted", order) for order in orders)
 
 
 @cache
@@ -130,7 +138,7 @@ def _angle(batch: Batch, order: int) -> Grid:
     scale = (ranks / (2.0 * total))[:, None]
     x, w = _legendre(order)
     tangent = np.tan(0.5 * np.pi * x)
-    return scale * tangent**2, scale * w * np.pi * tangent * (1.0 + tangent**2)
+    return batch.weighed(scale * tangent**2, scale * w * np.pi * tangent * (1.0 + tangent**2))
 
 
 def _panels(batch: Batch, order: int) -> Grid:
@@ -144,29 +152,57 @@ def _panels(batch: Batch, order: int) -> Grid:
     between = low * np.exp((np.arange(count)[:, None] + x).ravel() * width)
     s = low * x, between, high / x**2
     steps = low * w, between * width * np.tile(w, count), high * 2.0 * w / x**3
-    return np.concatenate(s, axis=1), np.concatenate(steps, axis=1)
+    return batch.weighed(np.concatenate(s, axis=1), np.concatenate(steps, axis=1))
 
 
-_FAR, _STEADY = 36.0, 2.2
-"""How far the normaliser's logarithm falls until nothing is left, and for each node of a rule."""
+_FAR = 36.0  # the normaliser's logarithm falls so far until nothing is left
+_LONGEST = 30.0  # nor is the line followed further: s is e^60 there
+_MOST = 60  # nodes of a fitted rule
 
 
-def _line(batch: Batch, order: int) -> Grid:
-    """s = c sinh^2 x, the trapezoidal rule in x from 0 to where there is nothing left.
+def _fitted(batch: Batch, order: int) -> Grid:
+    """Gauss's rule of the weight that the batch itself has, delta(s) (s (1 + s/c))^{-1/2} ds.
 
-    With c = 1/(2 (the largest eigenvalue + B eps)) nothing is singular within pi/2 of the line.  Its end
-    moves out with the order, such that what is cut off falls with what the step leaves.
+    Its polynomials are those in theta^2, s = c tan^2 theta: what a pair's weight leaves of the integral
+    is even in theta, and as smooth at its far end.  With c = 1/(2 (the largest eigenvalue + B eps)) nothing
+    is singular close by.  The weight is summed on a line, s = c sinh^2 x, by the trapezoidal rule.
     """
-    scale, end = _line_ends(batch, min(_STEADY * order, _FAR))
-    x = (np.arange(order) + 0.5) * (end / order)
-    return scale * np.sinh(x) ** 2, scale * np.sinh(2.0 * x) * (end / order)
+    scale, end = _line_ends(batch, _FAR)
+    fine = 2 * order + 16 + math.ceil(4.0 * np.max(end, initial=0.0))
+    x = (np.arange(fine) + 0.5) * (end / fine)
+    _, share = batch.weighed(scale * np.sinh(x) ** 2, end / fine)
+    square, weight = gauss_rule(np.arctan(np.sinh(x)) ** 2, share, order)
+    tangent = np.tan(np.sqrt(square))
+    return scale * tangent**2, 2.0 * scale * tangent * np.sqrt(1.0 + tangent**2) * weight
+
+
+def gauss_rule(x: np.ndarray, weight: np.ndarray, order: int) -> Grid:
+    """Nodes and weights (n, order) of Gauss's rule for the points x (n, many) with these weights.
+
+    By Lanczos' recurrence, orthogonalised in full.
+    """
+    total = weight.sum(axis=1, keepdims=True)
+    basis = np.empty((order + 1, *x.shape))
+    basis[0] = np.sqrt(weight / total)
+    jacobi = np.zeros((len(x), order, order))
+    for k in range(order):
+        v = x * basis[k]
+        jacobi[:, k, k] = np.sum(v * basis[k], axis=1)
+        for _ in range(2):
+            v -= np.einsum("mn,mnx->nx", np.einsum("mnx,nx->mn", basis[: k + 1], v), basis[: k + 1])
+        norm = np.sqrt(np.sum(v * v, axis=1, keepdims=True))
+        basis[k + 1] = v / norm
+        if k + 1 < order:
+            jacobi[:, k, k + 1] = jacobi[:, k + 1, k] = norm[:, 0]
+    nodes, vectors = np.linalg.eigh(jacobi)
+    return nodes, total * vectors[:, 0] ** 2
 
 
 def _line_ends(batch: Batch, target: float) -> Grid:
     """c and the x at which the normaliser times s has fallen by e^-target, (n, 1) both."""
     top = batch.values[:, -1:] + batch.size * batch.eps[:, None]
     scale = 0.5 / top
-    low, high = np.zeros(top.shape), np.full(top.shape, 40.0)
+    low, high = np.zeros(top.shape), np.full(top.shape, _LONGEST)
     for _ in range(12):
         x = 0.5 * (low + high)
         s = scale * np.sinh(x) ** 2
@@ -175,7 +211,7 @@ def _line_ends(batch: Batch, target: float) -> Grid:
     return scale, high
 
 
-_RULES = {"angle": _angle, "panels": _panels, "line": _line}
+_RULES = {"angle": _angle, "panels": _panels, "fitted": _fitted}
 
 
 def refined(
