@@ -43,10 +43,14 @@ class SeriesTables:
         terms: list[int],
         least: list[float],
         sides: tuple[Rows, Rows],
+        known: bool,
     ) -> int:
-        """The number of a new series of f and of q f'', ``count`` coefficients each."""
+        """The number of a new series of f and of q f'', ``count`` coefficients each.
+
+        ``known`` says that the code looks after |rho| = 1 itself (`tpnum.kernels.curves.curved`).
+        """
         start = sum(entry[1] for entry in self.entries)
-        self.entries.append((start, count, parity, 0, len(self.terms), len(terms)))
+        self.entries.append((start, count, parity, int(known), len(self.terms), len(terms)))
         self.terms += terms
         self.least += least
         self.parts[len(self.sides)] = sides

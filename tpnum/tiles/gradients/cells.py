@@ -239,8 +239,11 @@ class Squares:
     def __init__(self, plan: Plan, variances: Variances, moving: Moving):
         self.plan, self.variances, self.moving = plan, variances, moving
 
-    def __call__(self, adjoints: ProfileAdjoints, node: graph.Reduced, bar: np.ndarray) -> bool:
-        """From an adjoint (N, *axes) to parameters and quantities; False where it is not compiled."""
+    def __call__(self, adjoints: ProfileAdjoints, node: graph.Reduced, bar: np.ndarray) -> np.ndarray:
+        """From an adjoint (N, *axes) to parameters and quantities; what is left of it, not zero, has no code.
+
+        That are examples of which series do not reach all pairs of positions, or all of them.
+        """
         pair, values = node.pair, adjoints.values
         whole = (None,) * len(pair.tied)
         plan = replace(self.plan, entries={"variance": (Entry(1.0, pair, whole, ()),)})
@@ -249,25 +252,23 @@ class Squares:
                 plan, (values, values), self.variances, self.moving, adjoints.params.size, own=True
             )  # fmt: skip
         except Unsupported:
-            return False
+            return bar
         names = [name for name, _ in node.axes]
-        found = []
-        bar = bar.transpose(0, *(1 + names.index(name) for name, _ in pair.tied))
+        turned = bar.transpose(0, *(1 + names.index(name) for name, _ in pair.tied))
+        again = np.zeros(values.size, bool)
         for low in range(0, values.size, cells.lanes):
             adjoints.proceed()
             rows = slice(low, min(low + cells.lanes, values.size))
             own = np.arange(rows.stop - low)
-            weights = np.zeros((own.size, own.size, *bar.shape[1:]))
-            weights[own, own] = bar[rows]
+            weights = np.zeros((own.size, own.size, *turned.shape[1:]))
+            weights[own, own] = turned[rows]
             _, params, sides, left = cells.contract(Tile(rows, rows, mirror=False), weights)
-            if left:
-                return False
-            found.append((rows, params, sides))
-        for rows, params, sides in found:
             adjoints.params += params
             for side in sides:
                 adjoints.take(side, rows)
-        return True
+            for tile in left:
+                again[tile.rows] = True
+        return np.where(again.reshape(-1, *(1,) * (bar.ndim - 1)), bar, 0.0)
 
 
 class _Sums:
