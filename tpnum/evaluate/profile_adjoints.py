@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tpnum.program.lines import Axes
 
     Squares = Callable[["ProfileAdjoints", graph.Reduced, np.ndarray], np.ndarray]
-    """Does it for the adjoint (N, *axes) of a node, and returns that with zeros for the examples it is done of."""
+    """Does it for the adjoint (N, *axes) of a node; what it leaves of that is not zero."""
 
 
 class ProfileAdjoints:

@@ -339,7 +339,8 @@ class Backwards(Selection):
         grown = growths(self.profiles, call, grid, self.moving) if found.least[-1] > 0.0 else None
         number = self.tables.append(*found, grown is not None)
         self.series.append((grid, (self._index(call, grid, 0), self._index(call, grid, 1))))
-        p = rules.numbers(tuple(map(inverse, known.roots)), *grown or ())
+        row, col = known.roots
+        p = rules.numbers((inverse(row), inverse(col)), *grown or ())
         value = bars["value"] if "value" in bars else self.value_of("zero", grid=grid)
         operands = value, bars.get("slope", -1), known.e, known.steep
         made = self.value_of("curved", *operands, p=p, n=number, m=len(self.channels), grid=grid)

@@ -80,8 +80,11 @@ class SeriesTables:
 
     @property
     def complete(self) -> bool:
-        """Whether all series serve every correlation."""
-        return all(min(self.least[at : at + many]) <= 0.0 for *_, at, many in self.entries)
+        """Whether all series serve every correlation, or |rho| = 1 without being asked."""
+        return all(
+            min(self.least[at : at + many]) <= 0.0 or (number in self.parts and same)
+            for number, (_, _, _, same, at, many) in enumerate(self.entries)
+        )
 
     def width(self, number: int) -> int:
         """How many coefficients of a series an example has."""
