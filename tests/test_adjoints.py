@@ -303,6 +303,62 @@ def test_an_example_and_itself_where_series_reach(size, apart, monkeypatch):
         close(np.asarray(one), np.asarray(two), 1e-9)
 
 
+def near_and_alike():
+    """A deep tanh net whose derivatives have no end of terms, and images with equal and opposite patches."""
+    conv = [
+        nn.Conv(4, (2, 2), W_std=std, b_std=bias, padding="SAME") for std, bias in ((1.6, None), (1.3, 0.2))
+    ]
+    net = nn.serial(conv[0], nn.Tanh(), conv[1], nn.Tanh(), nn.GlobalAvgPool(), nn.Dense(1))
+    x = np.concatenate([X, X[:1], -X[1:2]])
+    x[1, :2] = x[1, 2:]
+    x[2] = x[2, 0, 0]
+    return net, x
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+def test_positions_and_examples_that_coincide_need_no_series(get, monkeypatch):
+    """The adjoints at |rho| = 1 are known: nothing is left to NumPy, by whose rules it is the same."""
+    from tpnum.evaluate import profile_adjoints
+    from tpnum.tiles.gradients import cells, contracted
+
+    net, x = near_and_alike()
+    weights, names = RNG.standard_normal((len(x), len(x))), ("x1", *deviations(net))
+    with monkeypatch.context() as patch:
+        for module in (contracted, profile_adjoints):
+            patch.setattr(module, "PairAdjoints", None)
+        value, made = tp.kernel(net, x, get=get, wrt=names, against=weights)
+    monkeypatch.setattr(cells.CellAdjoints, "__init__", refused)
+    right, expected = tp.kernel(net, x, get=get, wrt=names, against=weights)
+    close(value, right, 1e-12)
+    for one, two in zip(made, expected, strict=True):
+        close(np.asarray(one), np.asarray(two), 1e-10)
+
+
+def test_variances_that_series_do_not_reach_are_those_of_some_examples(monkeypatch):
+    """Of K(x, x) only examples with positions too close together go by NumPy."""
+    from tpnum.evaluate import profile_adjoints
+    from tpnum.tiles.gradients import cells
+
+    net = nn.serial(nn.Conv(4, (1,), W_std=9.0, b_std=0.1), nn.HardTanh(), nn.GlobalAvgPool(), nn.Dense(1))
+    x = RNG.standard_normal((12, 3, 40))
+    x[5, 1] = x[5, 2] * (1.0 + 1e-4)
+    alone, taken = profile_adjoints.PairAdjoints, []
+
+    def counted(tile, *more):
+        taken.append(tile.counts[0])
+        return alone(tile, *more)
+
+    monkeypatch.setattr(profile_adjoints, "PairAdjoints", counted)
+    monkeypatch.setattr(same, "ENTRIES", 1)  # one at a time
+    weights, names = np.diag(RNG.standard_normal(12)), ("x1", "W_std", "b_std")
+    _, made = tp.kernel(net, x, wrt=names, against=weights)
+    assert 0 < sum(taken) < 12
+    monkeypatch.setattr(cells.CellAdjoints, "__init__", refused)
+    _, expected = tp.kernel(net, x, wrt=names, against=weights)
+    for one, two in zip(made, expected, strict=True):
+        close(np.asarray(one), np.asarray(two), 1e-9)
+
+
 def refused(*given):
     raise Unsupported("for comparison")
 

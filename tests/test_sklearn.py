@@ -27,7 +27,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import tpnum as tp
 from tests.oracle import regression
 from tpnum import nn
-from tpnum.errors import AccuracyWarning, InputError
+from tpnum.errors import AccuracyWarning, InputError, SpecError
 from tpnum.interop.sklearn import MLP, TPClassifier, TPKernel, TPNystroem, TPRegressor
 from tpnum.predict import laplace
 from tpnum.predict.laplace import Laplace
@@ -350,6 +350,26 @@ def test_images_as_flat_rows():
     )
     with pytest.raises(ValueError, match=r"input_shape is \(5, 5, 3\): rows of 50 features cannot take it"):
         TPRegressor(net, input_shape=(5, 5, 3)).fit(images.reshape(12, 50), np.arange(12.0))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.serial(nn.Conv(4, (3, 3)), nn.Relu(), nn.Flatten(), nn.Dense(1)),
+        nn.serial(nn.SimpleRnn(4, return_sequences=False), nn.Dense(1)),
+    ],
+)
+def test_flat_rows_of_a_net_that_takes_none(net):
+    """It is told what the estimator lacks; a net that takes nothing is told what is wrong with it."""
+    rows, labels = np.random.default_rng(1).standard_normal((6, 16)), np.arange(6) % 2
+    told = r"input_shape is missing: rows of 16 features are flat, and .*; give the shape of an example"
+    for model in (TPRegressor(net), TPClassifier(net), TPClassifier(net, method="laplace"), TPNystroem(net)):
+        with pytest.raises(InputError, match=told):
+            model.fit(rows, labels)
+    with pytest.raises(InputError, match=told):
+        TPKernel(net)(rows)
+    with pytest.raises(SpecError, match="gets none; give inputs of shape"):
+        TPRegressor(nn.serial(nn.Conv(4, (3, 3)), nn.Conv(4, (3,)))).fit(rows, labels)
 
 
 # --- the kernel

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from tpnum.law.moving import Moving
     from tpnum.program.lines import Axes
 
-    Squares = Callable[["ProfileAdjoints", graph.Reduced, np.ndarray], bool]
-    """Does it for the adjoint (N, *axes) of a node, or says that it does not."""
+    Squares = Callable[["ProfileAdjoints", graph.Reduced, np.ndarray], np.ndarray]
+    """Does it for the adjoint (N, *axes) of a node; what it leaves of that is not zero."""
 
 
 class ProfileAdjoints:
@@ -172,8 +172,8 @@ class ProfileAdjoints:
 
     @_back.register
     def _(self, node: graph.Reduced, bar: np.ndarray) -> None:
-        if self.squares is not None and self.squares(self, node, bar):
-            return
+        if self.squares is not None:
+            bar = self.squares(self, node, bar)
         pair = self._stencils(node.pair)
         names = dims(pair)
         own = [("", 0), *((name, 2) for name, _ in node.axes), ("", 1)]

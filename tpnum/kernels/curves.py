@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import math
 
+from tpnum.kernels._elementary import rounding
 from tpnum.kernels._jit import fused, kernel
 from tpnum.kernels.series import horner, needed, polynomial
 
 SCRATCH = 6
 """Strips that `partials` works in."""
-CELL = 9
+CELL = 10
 """Strips that `curved` works in."""
 GELU = 2
 """The parity of a closed form; its coefficients are a variance q, and 1 / (1 + q)."""
@@ -138,6 +139,13 @@ def partials(rho, number, curves, rp, cp, p, i, j, work, out):
     return 0
 
 
+@fused
+def _meet(e, parity, r, s):
+    """Whether rho is 1, or -1 of a function with a parity, at one variance: as `machine.expand` says."""
+    tiny = rounding(1.0) * rounding(1.0)
+    return abs(e) <= tiny and r == s and r > 0.0 and (parity != 0 or math.copysign(1.0, e) > 0.0)
+
+
 @kernel
 def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
     """The way back through E f g, in place: from its adjoint a and b of E f' g', if any, to that of c.
@@ -146,8 +154,11 @@ def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
     g per row, ``beta`` those per column, as in `partials`; parameter 1 / sqrt(q).  The first strips of
     ``work`` are left with the adjoints of log q / 2 and of log q' / 2.  Returns 1 where the series does not
     reach, else 0.
+
+    Where ``entry`` says so two more parameters are the derivatives of E f^2 and of E f'^2 by log q.  They are
+    those by log q / 2 and by log q' / 2 where rho is 1, and it stays there: no series is asked.
     """
-    count, parity = entry[1], entry[2]
+    parity, known = entry[2], entry[3] > 0
     n = a.size
     if parity == GELU:
         _gelu_curved(
@@ -155,14 +166,36 @@ def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
             work[1, :n],
         )  # fmt: skip
         return 0
-    closest = 1.0
+    first, second, own, r, s = work[0, :n], work[1, :n], work[9, :n], rp[0, i], cp[0]
+    closest, found = 1.0, 0
     for k in range(n):
-        closest = min(closest, abs(e[k]))
+        if known and _meet(e[k], parity, r, s[k]):
+            sign = math.copysign(1.0, e[k])
+            slope = b[k] if b.size > 0 else 0.0
+            value = a[k] * (sign if parity < 0 else 1.0)
+            own[k] = value * rp[1, i] + slope * (sign if parity > 0 else 1.0) * rp[2, i]
+            found += 1
+        else:
+            closest = min(closest, abs(e[k]))
     used = needed(closest, terms, least, entry[4], entry[5])
     if used < 0:
-        work[0, :n] = 0.0
-        work[1, :n] = 0.0
+        first[:] = 0.0
+        second[:] = 0.0
         return 1
+    _by_series(a, b, e, steep, entry[1], parity, used, alpha, beta, rp, cp, i, work)
+    if found > 0:
+        for k in range(n):
+            if _meet(e[k], parity, r, s[k]):
+                first[k] = own[k]
+                second[k] = own[k]
+                a[k] = 0.0
+    return 0
+
+
+@kernel
+def _by_series(a, b, e, steep, count, parity, used, alpha, beta, rp, cp, i, work):
+    """As `curved`, with ``used`` of ``count`` coefficients."""
+    n = a.size
     first, second, x, rho = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
     u0, u1, w0, w1, s0 = work[4, :n], work[5, :n], work[6, :n], work[7, :n], work[8, :n]
     for k in range(n):
@@ -178,7 +211,7 @@ def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
             first[k] = a[k] * (odd * u0[k])
             second[k] = a[k] * (odd * w0[k])
             a[k] *= steep[k]
-        return 0
+        return
     horner(x, u0, u1, bends, others, 0, used)
     horner(x, w0, w1, values, turns, 0, used)
     polynomial(x, s0, bends, turns, 0, used)
@@ -196,4 +229,3 @@ def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
         first[k] = a[k] * (odd * u0[k]) + bar * by_first
         second[k] = a[k] * (odd * w0[k]) + bar * by_second
         a[k] = a[k] * steep[k] + (t * bar) * (odd * s0[k])
-    return 0

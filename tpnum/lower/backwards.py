@@ -19,7 +19,7 @@ from tpnum.law import graph
 from tpnum.law.worklist import postorder
 from tpnum.lower.bends import BOTH, RULES, by_curve, curves_of, family_of
 from tpnum.lower.builder import both, sides
-from tpnum.lower.channels import Asked, CellCall, Channel, Rules, differentiable, direction
+from tpnum.lower.channels import Asked, CellCall, Channel, Rules, differentiable, direction, growths
 from tpnum.lower.forms import spelled
 from tpnum.lower.network import grid_of
 from tpnum.lower.numbers import Number, inverse, positions
@@ -336,9 +336,11 @@ class Backwards(Selection):
             return
         known, rules = self.known(call, grid), Rules(self, grid)
         found = curves_of(known.first, known.second)
-        number = self.tables.append(found.size, found.parity, found.terms, found.least, found.sides)
+        grown = growths(self.profiles, call, grid, self.moving) if found.least[-1] > 0.0 else None
+        number = self.tables.append(*found, grown is not None)
         self.series.append((grid, (self._index(call, grid, 0), self._index(call, grid, 1))))
-        p = rules.number(*(inverse(root) for root in known.roots))
+        row, col = known.roots
+        p = rules.numbers((inverse(row), inverse(col)), *grown or ())
         value = bars["value"] if "value" in bars else self.value_of("zero", grid=grid)
         operands = value, bars.get("slope", -1), known.e, known.steep
         made = self.value_of("curved", *operands, p=p, n=number, m=len(self.channels), grid=grid)

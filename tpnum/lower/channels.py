@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tpnum.errors import LimitError
+from tpnum.evaluate import labels
+from tpnum.evaluate.duals import stretched
 from tpnum.jets import slopes_of
+from tpnum.law import graph
 from tpnum.lower.bends import Call
-from tpnum.lower.numbers import Number
+from tpnum.lower.numbers import Number, axes_of
 from tpnum.lower.passes import EFFECTS
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
+    from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
-    from tpnum.law import graph
     from tpnum.law.moving import Moving
     from tpnum.lower.backwards import Backwards
     from tpnum.lower.forwards import Sides
@@ -89,7 +93,12 @@ class Rules:
 
     def number(self, row: np.ndarray, col: np.ndarray) -> int:
         """A number of rows and columns, position by position."""
-        return self.code.numbers.block(self.grid, (np.asarray(row)[None], np.asarray(col)[None]))
+        return self.numbers((row, col))
+
+    def numbers(self, *each: Sides) -> int:
+        """Consecutive ones."""
+        rows, cols = (np.stack(side) for side in zip(*each, strict=True))
+        return self.code.numbers.block(self.grid, (rows, cols))
 
     def constant(self, value: float) -> int:
         return self.code.numbers.place(self.grid, (Number(float(value)), Number(1.0)))
@@ -110,6 +119,30 @@ class Rules:
 
     def gain_log(self, call: CellCall, side: int, number: int, *operands: int) -> None:
         self.code.gain_log(call, self.grid, side, number, *operands)
+
+
+def growths(
+    profiles: tuple[ProfileValues, ProfileValues], call: graph.DualCall, grid: Grid, moving: Moving
+) -> tuple[Sides, Sides] | None:
+    """The derivatives of E f^2 and of E f'^2 by log q at the positions of a grid, of either side.
+
+    None where they are not known, or two functions or means are in the way.
+    """
+    if call.f != call.g or call.means != (None, None):
+        return None
+
+    def grown(what: str, side: int) -> np.ndarray:
+        var, axes = call.vars[side], axes_of(grid, side)
+        key = ("growth", call.f, what, *var.key)
+        node = graph.Expect1(key, var.axes, fn=call.f, what=what, mean=None, var=var, scalars=())
+        made = labels.lift(stretched(profiles[side], node, moving), var.axes, axes)
+        return np.broadcast_to(made, (profiles[side].size, *(size for _, size in axes)))
+
+    try:
+        value, slope = ((grown(what, 0), grown(what, 1)) for what in ("second", "slope_second"))
+    except LimitError:
+        return None
+    return value, slope
 
 
 def differentiable(*prepared: Prepared) -> None:

@@ -43,10 +43,14 @@ class SeriesTables:
         terms: list[int],
         least: list[float],
         sides: tuple[Rows, Rows],
+        known: bool,
     ) -> int:
-        """The number of a new series of f and of q f'', ``count`` coefficients each."""
+        """The number of a new series of f and of q f'', ``count`` coefficients each.
+
+        ``known`` says that the code looks after |rho| = 1 itself (`tpnum.kernels.curves.curved`).
+        """
         start = sum(entry[1] for entry in self.entries)
-        self.entries.append((start, count, parity, 0, len(self.terms), len(terms)))
+        self.entries.append((start, count, parity, int(known), len(self.terms), len(terms)))
         self.terms += terms
         self.least += least
         self.parts[len(self.sides)] = sides
@@ -76,8 +80,11 @@ class SeriesTables:
 
     @property
     def complete(self) -> bool:
-        """Whether all series serve every correlation."""
-        return all(min(self.least[at : at + many]) <= 0.0 for *_, at, many in self.entries)
+        """Whether all series serve every correlation, or |rho| = 1 without being asked."""
+        return all(
+            min(self.least[at : at + many]) <= 0.0 or (number in self.parts and same)
+            for number, (_, _, _, same, at, many) in enumerate(self.entries)
+        )
 
     def width(self, number: int) -> int:
         """How many coefficients of a series an example has."""

@@ -16,7 +16,7 @@ from tpnum.tiles.asked import Asked, require_no_store, require_pairs
 from tpnum.tiles.backends import is_remote
 from tpnum.tiles.elsewhere import kernel_elsewhere
 from tpnum.tiles.gradients.contracted import MORE, Against, contracted
-from tpnum.tiles.gradients.derivatives import LINE, Derivatives, by_rules, derivatives, plan_with_slopes
+from tpnum.tiles.gradients.derivatives import LINE, Derivatives, by_rules, derivatives, with_slopes
 from tpnum.tiles.inputs import inputs_of, plan_of
 from tpnum.tiles.named import WithError
 from tpnum.tiles.packing import packed
@@ -28,6 +28,7 @@ from tpnum.tiles.stores.targets import on_disk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tpnum.evaluate.plan import Plan
     from tpnum.nn.base import Layer
     from tpnum.tiles.extras import Inputs
 
@@ -225,9 +226,7 @@ def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> A
         first = batches.split(first, size, "x1")
         second = None if second is None else batches.split(second, size, "x2")
     first, second = packed(net, first, second)
-    plan = plan_of(net, first, second, asked.kinds, effort.most)
-    if asked.names:
-        by_rules(plan)
+    plan = plan_of(with_slopes(net, asked.paths, LINE), first, second, asked.kinds, effort.most)
     n1, n2 = (len(next(iter(one.values()))) for one in (first, second or first))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
     wanted = shape if size is None else batches.of_examples(shape, plan.axes, diag)
@@ -239,7 +238,7 @@ def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> A
         return {kind: batches.by_batches(array, plan.axes, diag) for kind, array in arrays.items()}
 
     if asked.names:
-        return _with_slopes(asked, net, first, second, shape, outs)
+        return _with_slopes(asked, by_rules(plan).unrolled, first, second, shape, outs)
     call = Call(first, second, seen(outs), diag, effort)
     lost, account = filled(plan, call, asked.beside.error)
     account.warn()
@@ -254,14 +253,13 @@ def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> A
 
 def _with_slopes(
     asked: Asked,
-    net: Any,
+    jets: Plan,
     first: Inputs,
     second: Inputs | None,
     shape: tuple[int, ...],
     outs: dict[str, np.ndarray],
 ) -> Derivatives:
-    """The kernels, into arrays of a shape, and their derivatives."""
-    jets = plan_with_slopes(net, asked.paths, (first, second or first), asked.kinds, LINE)
+    """The kernels, into arrays of a shape, and their derivatives, by a plan that carries them."""
     count = len(asked.paths)
     with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
         made, account = derivatives(jets, count, first, second, shape, asked.dtype, asked.diag, asked.effort)
@@ -274,12 +272,10 @@ def _with_slopes(
 
 def _sums(asked: Asked, first: Inputs, second: Inputs | None, against: Any) -> Derivatives:
     """The kernel contracted with ``against``, and the derivatives of that."""
-    plan = by_rules(plan_of(asked.net, first, second, asked.kinds, asked.effort.most))
+    net = with_slopes(asked.net, asked.paths, MORE)
+    jets = by_rules(plan_of(net, first, second, asked.kinds, asked.effort.most)).unrolled
     both = first, second or first
-    jets = plan.unrolled
-    if asked.paths:
-        jets = plan_with_slopes(asked.net, asked.paths, both, asked.kinds, MORE)
-    shape = *(len(next(iter(x.values()))) for x in both), *plan.axes[0], *plan.axes[1]
+    shape = *(len(next(iter(x.values()))) for x in both), *jets.axes[0], *jets.axes[1]
     goal = Against.of(against, shape, second is None, jets.mirrored)
     account = asked.effort.account()
     with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused

@@ -89,8 +89,8 @@ class TPKernel(HasNet, Kernel):
             made = kernel(net, x, get=get, n_jobs=self.n_jobs)
             return made, np.empty((*made.shape, 0))
         made, slopes = kernel(net, x, get=get, n_jobs=self.n_jobs, wrt=tuple(values))
-        # by the logarithms: d log s = d s / s
-        return made, np.moveaxis(slopes * np.array(list(values.values()))[:, None, None], 0, -1)
+        slopes *= np.array(list(values.values()))[:, None, None]  # by the logarithms: d log s = d s / s
+        return made, np.moveaxis(slopes, 0, -1)
 
     def diag(self, X: Any) -> np.ndarray:
         """K(x, x) of every row."""

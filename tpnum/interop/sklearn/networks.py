@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from tpnum import nn
 from tpnum.arguments import shown, whole
 from tpnum.errors import InputError, SpecError
 from tpnum.nn.deviations import deviations, paths_of, with_deviations
+from tpnum.tiles.inputs import kept
 
+AXES = (32,), (32, 32), (8, 8, 8)
+"""Shapes of sequences, images and volumes that say whether a net takes such."""
 WIDTH = 512
 """Of layers whose width has no effect on the kernel."""
 PREFIX = "net__"
@@ -126,6 +130,7 @@ class HasNet:
     def _shaped(self, x: np.ndarray) -> np.ndarray:
         """Flat rows in the shape of examples."""
         if self.input_shape is None:
+            kept(_take_flat, net := network(self.net))(net, x.shape[1])
             return x
         try:
             shape = tuple(int(size) for size in self.input_shape)
@@ -134,6 +139,29 @@ class HasNet:
             raise InputError(
                 f"input_shape is {shown(self.input_shape)}: rows of {x.shape[1]} features cannot take it"
             ) from None
+
+
+@lru_cache(maxsize=8)
+def _take_flat(net: nn.Layer, features: int) -> None:
+    """Refuse flat rows of a net that takes no others than images or sequences."""
+    try:
+        nn.program(net, (features,))
+    except SpecError as error:
+        if not any(_takes(net, (*axes, features)) for axes in AXES):
+            raise
+        told = str(error).partition(";")[0]
+        raise InputError(
+            f"input_shape is missing: rows of {features} features are flat, and {told}; give the shape of an "
+            "example, as input_shape=(8, 8, 1)"
+        ) from None
+
+
+def _takes(net: nn.Layer, shape: tuple[int, ...]) -> bool:
+    try:
+        nn.program(net, shape)
+    except SpecError:
+        return False
+    return True
 
 
 def shared_deviations(net: nn.Layer) -> dict[str, float]:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from tpnum.lower.variances import Variances
 
 
+SMALL = 128
+"""So many examples are looked at as a whole before their tiles."""
 SIDES = "rows", "cols"
 """Kinds of sums."""
 
@@ -88,7 +90,10 @@ class CellAdjoints(CellWorker):
     ):
         self.moving, self.count, self.apart, self.each = moving, count, False, each
         (self.kind,) = plan.entries
-        self.few = FEW if plan.has_axes else MANY  # enough for tables of a function's series
+        self._whole: list[Program] = []
+        few = FEW if plan.has_axes else MANY  # enough for tables of a function's series
+        sizes = [profile.size for profile in profiles]
+        self.few = max(sizes) if max(sizes) <= SMALL else few
         super().__init__(
             plan, profiles, ArraySink({self.kind: np.empty(0)}), np.dtype(np.float64), None, variances
         )
@@ -98,21 +103,27 @@ class CellAdjoints(CellWorker):
         outputs = {id(node) for node in self.schedule.outputs.values()}
         self._last = [all(id(root.node) in outputs for root in level.stored) for level in levels]
         self._ways = turned(self.schedule)
-        far = [variances.part(profile, self._farthest(profile)) for profile in profiles]
-        both = far[0], far[0] if self.symmetric else far[1]
+        first = self._farthest(profiles[0])
+        both = first, first if self.symmetric else self._farthest(profiles[1])
         self._apex = self._turning(both)
         probe = self._compiled(both)
         self.apart = alone and not all(found.selection.tables.complete for found in probe)
         self.lanes = max(lanes(self.work), min(self.lanes, lanes(self.work, probe, self.lanes)))
         if own and not any(found.selection.wide for found in probe):
             self.lanes = NARROW
+        if both == profiles and self.slab >= max(sizes) and not self.apart:  # it is the code of all tiles
+            for one in probe:
+                one.lanes = self.lanes
+            self._whole = probe
 
-    def _farthest(self, profile: ProfileValues) -> np.ndarray:
-        """The examples with the largest variances before the functions, where series take most terms."""
+    def _farthest(self, profile: ProfileValues) -> ProfileValues:
+        """Examples with the largest variances before functions, where series take most terms; all if few."""
+        if profile.size <= self.few:
+            return profile
         nodes = graph.schedule(list(self.schedule.outputs.values()))
         variances = {v.key: v for node in nodes if isinstance(node, graph.Dual) for v in node.call.vars}
         found = [int(profile(v).reshape(profile.size, -1).max(axis=1).argmax()) for v in variances.values()]
-        return np.unique([*range(min(self.few, profile.size)), *found])
+        return self.variances.part(profile, np.unique([*range(self.few), *found]))
 
     def _turning(self, both: tuple[ProfileValues, ProfileValues]) -> int:
         """The last region whose adjoints need values: those behind it can hand theirs on beforehand."""
@@ -132,7 +143,8 @@ class CellAdjoints(CellWorker):
         return BackwardsProgram(self._ways[level], self.schedule, profiles, self.work, self.lanes, asked)
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
-        return [*self._compiled((self._part(0, rows), self._part(1, cols)))]
+        found, self._whole = self._whole, []  # once: preparing them takes their profile passes
+        return [*(found or self._compiled((self._part(0, rows), self._part(1, cols))))]
 
     def _compiled(self, both: tuple[ProfileValues, ProfileValues]) -> list[Program]:
         """The regions up to the turn forwards, and from there back to the first; then what is behind it."""
@@ -239,8 +251,11 @@ class Squares:
     def __init__(self, plan: Plan, variances: Variances, moving: Moving):
         self.plan, self.variances, self.moving = plan, variances, moving
 
-    def __call__(self, adjoints: ProfileAdjoints, node: graph.Reduced, bar: np.ndarray) -> bool:
-        """From an adjoint (N, *axes) to parameters and quantities; False where it is not compiled."""
+    def __call__(self, adjoints: ProfileAdjoints, node: graph.Reduced, bar: np.ndarray) -> np.ndarray:
+        """From an adjoint (N, *axes) to parameters and quantities; what is left of it, not zero, has no code.
+
+        That are examples of which series do not reach all pairs of positions, or all of them.
+        """
         pair, values = node.pair, adjoints.values
         whole = (None,) * len(pair.tied)
         plan = replace(self.plan, entries={"variance": (Entry(1.0, pair, whole, ()),)})
@@ -249,25 +264,23 @@ class Squares:
                 plan, (values, values), self.variances, self.moving, adjoints.params.size, own=True
             )  # fmt: skip
         except Unsupported:
-            return False
+            return bar
         names = [name for name, _ in node.axes]
-        found = []
-        bar = bar.transpose(0, *(1 + names.index(name) for name, _ in pair.tied))
+        turned = bar.transpose(0, *(1 + names.index(name) for name, _ in pair.tied))
+        again = np.zeros(values.size, bool)
         for low in range(0, values.size, cells.lanes):
             adjoints.proceed()
             rows = slice(low, min(low + cells.lanes, values.size))
             own = np.arange(rows.stop - low)
-            weights = np.zeros((own.size, own.size, *bar.shape[1:]))
-            weights[own, own] = bar[rows]
+            weights = np.zeros((own.size, own.size, *turned.shape[1:]))
+            weights[own, own] = turned[rows]
             _, params, sides, left = cells.contract(Tile(rows, rows, mirror=False), weights)
-            if left:
-                return False
-            found.append((rows, params, sides))
-        for rows, params, sides in found:
             adjoints.params += params
             for side in sides:
                 adjoints.take(side, rows)
-        return True
+            for tile in left:
+                again[tile.rows] = True
+        return np.where(again.reshape(-1, *(1,) * (bar.ndim - 1)), bar, 0.0)
 
 
 class _Sums:

@@ -98,28 +98,25 @@ def plan_with_slopes(
     """
     masked = "mask" in inputs[0]
     shapes = [next(x.shape[1:] for name, x in one.items() if name not in SCALARS) for one in inputs]
-    groups = tuple(map(tuple, paths))
-    return kept(_planned, net)(net, groups, tuple(shapes), kinds, more, masked)
+    jets = with_slopes(net, paths, more)
+    return kept(_planned, jets)(jets, tuple(shapes), kinds, masked)
 
 
-@lru_cache(maxsize=16)
-def _planned(
-    net: Any,
-    paths: tuple[tuple[str, ...], ...],
-    shapes: tuple[tuple[int, ...], ...],
-    kinds: tuple[str, ...],
-    more: int,
-    masked: bool,
-) -> Plan:
-    """As `plan_with_slopes`, which depends on nothing else."""
+def with_slopes(net: Any, paths: list[list[str]], more: int = 0) -> Any:
+    """A net whose deviations carry their derivatives, with room for ``more`` parameters."""
 
     def carried(path: str, value: float) -> float:
         slopes = (*(1.0 if path in group else 0.0 for group in paths), *[0.0] * more)
         return Jet(value, slopes) if any(slopes) else value
 
-    jets = changed(net, carried)
-    first = nn.program(jets, shapes[0], masked=masked)
-    second = first if shapes[0] == shapes[1] else nn.program(jets, shapes[1], masked=masked)
+    return changed(net, carried) if paths else net
+
+
+@lru_cache(maxsize=16)
+def _planned(net: Any, shapes: tuple[tuple[int, ...], ...], kinds: tuple[str, ...], masked: bool) -> Plan:
+    """As `plan_with_slopes`, which depends on nothing else."""
+    first = nn.program(net, shapes[0], masked=masked)
+    second = first if shapes[0] == shapes[1] else nn.program(net, shapes[1], masked=masked)
     return make_plan((first, second), kinds).unrolled
 
 
