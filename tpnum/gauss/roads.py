@@ -165,11 +165,14 @@ class Roads:
             self.note("quadrature")
         if not todo.size:
             return made
-        own, each = goal, made[3] // mean.shape[0]
-        if goal.budget is not None:
-            own = replace(goal, budget=max(goal.budget - each, _FEWEST))
+        own = self.left(goal, made[3] // mean.shape[0])
         new = self.sampled(f_at, mean[todo], factor[todo], own)
         return _merged(made, new, todo, new[1] <= made[1][todo])
+
+    @staticmethod
+    def left(goal: Goal, each: int) -> Goal:
+        """What an entry may spend on points where every one has spent so much before."""
+        return goal if goal.budget is None else replace(goal, budget=max(goal.budget - each, _FEWEST))
 
     def ask(self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, goal: Goal, made: Settled) -> None:
         """Note how many evaluations the worst entry needs, by what a part of the points has reached."""
@@ -217,7 +220,7 @@ class Roads:
             if not todo.size or (way == "qmc" and self.method == "quadrature"):
                 continue
             if way == "qmc":
-                own = goal if goal.budget is None else replace(goal, budget=max(left, _FEWEST))
+                own = self.left(goal, made[3] // mean.shape[0])
                 new = self.sampled(f_at, mean[todo], principal[todo], own)
             elif left < cheapest(rank):
                 continue

@@ -21,7 +21,7 @@ from tpnum.law.graph.pair import (
 from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Hashable
+    from collections.abc import Collection, Hashable
 
 
 def operands(node: Pair) -> list[Pair]:
@@ -41,14 +41,14 @@ def operands(node: Pair) -> list[Pair]:
     return []
 
 
-def schedule(outputs: list[Pair], given: Container[Hashable] = ()) -> list[Pair]:
+def schedule(outputs: list[Pair], given: Collection[Hashable] = ()) -> list[Pair]:
     """Every node once, operands first; of a product's factors the deeper chain (listed last) first.
 
     What carried states stand on comes behind them.  Nodes whose identity is ``given`` are left out, and what
     they alone stand on.
     """
     order = postorder(outputs, operands, id, given)
-    known = {id(node) for node in order}
+    known = {*given, *map(id, order)}
     for node in order:  # which grows
         for below in node.below if isinstance(node, Carried) else ():
             more = postorder([below], operands, id, known)
