@@ -263,6 +263,17 @@ def test_every_reading_works_before_anything_was_asked():
     assert repr(first) == f"<Law of a program of 10 lines: {first.method}, {first.why}>"
 
 
+def test_a_law_of_training_says_what_is_alike_once():
+    made = nn.sgd(NET, X[:2], np.ones(2), steps=6, lr=0.1)
+    law = tp.limit(made.program, method="ensemble", samples=1 << 10)
+    lines = str(law).splitlines()[1:]
+    runs = [line for line in lines if " .. " in line]
+    assert len(lines) < 0.7 * len(law.choices)
+    first, last = map(int, runs[-1].split()[0].split("-"))
+    assert all(choice.how in runs[-1] for choice in law.choices if first <= int(choice.line) <= last)
+    assert {line.split(": ", 1)[1] for line in lines} == {choice.how for choice in law.choices}
+
+
 def test_a_law_is_restored_when_it_is_asked():
     p, *_, b, m, c = tied()
     for options in ({}, {"method": "ensemble", "samples": 4096}, {"independence": "assume"}):

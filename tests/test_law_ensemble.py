@@ -389,6 +389,7 @@ def test_a_law_by_ensemble_says_what_it_did():
     assert str(law).startswith("ensemble: asked for\n")
     assert [c.name for c in law.choices] == [line.name for line in p.lines if isinstance(line, MatMul)]
     assert "its dot on 1" in law.choices[1].how
+    assert str(law).count("\n") == len(law.choices)
     cov = law.cov(back, h)
     assert within(cov, 4)
     assert cov.value == Ensemble(p, samples=1 << 13, seed=3).cov(back, h).value

@@ -35,7 +35,7 @@ def tie_more(k, d, m, w, logs, inverse, at, below, to, pivot, size, parent, ties
     old, new = below * lanes, to * lanes
     for l in range(lanes):
         put_first(inverse, l, 1.0 / max(get_read(k, own + l), LEAST))
-    _tied_measures(k, d, m, w, inverse, own, old, new, lanes)
+    _tied_measures(k, m, w, inverse, own, old, new, lanes)
     before, after = parent * lanes, ties * lanes
     for l in range(lanes):
         rate = 0.5 * get_read(d, own + l) * inverse[l]
@@ -43,7 +43,7 @@ def tie_more(k, d, m, w, logs, inverse, at, below, to, pivot, size, parent, ties
 
 
 @kernel
-def _tied_measures(k, d, m, w, inverse, own, old, new, lanes):
+def _tied_measures(k, m, w, inverse, own, old, new, lanes):
     full_width()
     for l in range(lanes):
         put_first(m, new + l, get_read(m, old + l) * max(get_read(k, own + l), LEAST))

@@ -70,7 +70,7 @@ class Purse:
         self._widths[rank] = self._widths.get(rank, 0) + entries
         listed = ", ".join(f"{n} over {width}" for width, n in sorted(self._widths.items()))
         many = sum(self._widths.values()) > 1
-        counted = f" (joint expectations so far: {listed})" if many else ""
+        counted = f" (expectations so far: {listed} Gaussians)" if many else ""
         self._spend(
             entries * price(rank, functions, self._budget),
             f"an expectation {where}, of {rank} correlated Gaussians, costs more than samples{counted}",

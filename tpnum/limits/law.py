@@ -18,7 +18,7 @@ from tpnum.law.onsager import HAT, Correction, Free, free, independent
 from tpnum.law.price import Purse, TooWide
 from tpnum.law.rational import NotPolynomial, Rational
 from tpnum.limits.reading import Families, FractionReading, Recursion
-from tpnum.limits.report import Choice, IndependenceReport, choices, sampled
+from tpnum.limits.report import Choice, IndependenceReport, choices, sampled, told
 from tpnum.program.expand import maps_below_functions
 from tpnum.program.known import settled
 from tpnum.program.lines import Data, Known, Transpose
@@ -270,7 +270,7 @@ class Law:
         return ()
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.method}: {self.why}", *map(str, self.choices)])
+        return "\n".join([f"{self.method}: {self.why}", *told(self.choices)])
 
     # --- answers
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 INTEGRALS = ("no integral", "one-dimensional integrals", "two-dimensional expectations")
 
 
+RUN = 4
+"""Neighbours that are found alike and told one by one."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """How the expectation that a line stands for is found."""
@@ -32,6 +37,18 @@ class Choice:
 
     def __str__(self) -> str:
         return f"{self.line:>4}  {self.name}: {self.how}"
+
+
+def told(found: Sequence[Choice]) -> list[str]:
+    """Choices as text, one a line but for runs of more than `RUN` that are alike, as training has them."""
+    lines: list[str] = []
+    for _, alike in groupby(found, key=lambda choice: choice.how):
+        run = list(alike)
+        first, last = run[0], run[-1]
+        if len(run) > RUN:
+            run = [Choice(f"{first.line}-{last.line}", f"{first.name} .. {last.name}", first.how)]
+        lines += map(str, run)
+    return lines
 
 
 def choices(recursion: Recursion) -> tuple[Choice, ...]:
