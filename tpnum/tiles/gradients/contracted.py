@@ -92,15 +92,18 @@ class Against:
                 np.asarray(self.given[tile.cols], np.float64), (tile.rows.stop - tile.rows.start, 1)
             )
         made = np.array(self.given[tile.rows, tile.cols], np.float64)
+        corner = slice(0, max(0, tile.rows.stop - tile.cols.start))  # columns that are not all above
+        rows, cols = np.ogrid[tile.rows, tile.cols]
+        cols = cols[:, corner]
         if self.mirrored:
             half = made.ndim // 2 - 1
             other = self.given[tile.cols, tile.rows]
-            rows, cols = np.ogrid[tile.rows, tile.cols]
             other = other.transpose(1, 0, *range(2 + half, made.ndim), *range(2, 2 + half))
-            made += np.where(lifted(rows < cols, made.ndim), other, 0.0)
-            made[rows > cols] = 0.0
+            made[:, corner.stop :] += other[:, corner.stop :]
+            made[:, corner] += np.where(lifted(rows < cols, made.ndim), other[:, corner], 0.0)
+            made[:, corner][rows > cols] = 0.0
         if self.alone:
-            made[np.equal(*np.ogrid[tile.rows, tile.cols])] = 0.0
+            made[:, corner][rows == cols] = 0.0
         return made
 
 
