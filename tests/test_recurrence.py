@@ -254,6 +254,9 @@ FOLLOWED = {
     "two functions without a common series": lambda m, s, x: (
         0.7 * s + 0.3 * tp.relu(m["W"] @ s + x) + 0.2 * tp.erf(m["W"] @ s + x)
     ),
+    "a linear part beside them": lambda m, s, x: (
+        0.4 * s + 0.3 * (m["W"] @ s) + 0.3 * tp.relu(m["W"] @ s + x) + 0.2 * tp.sin(m["W"] @ s)
+    ),
     "the same behind a matrix": lambda m, s, x: (
         0.5 * s + 0.3 * (m["V"] @ (tp.relu(m["W"] @ s + x) + tp.sin(m["W"] @ s + x)))
     ),
