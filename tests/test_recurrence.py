@@ -189,7 +189,7 @@ def scan(step, steps=4, init=None, read=lambda m, h: m["V"] @ h):
     p = tp.Program()
     u = p.data("u", axes=(("t", steps),), channels="d")
     drive = p.matrix("U", cols="d") @ u
-    more = {name: p.matrix(name, trained=True) for name in ("W", "V")}
+    more = {name: p.matrix(name, trained=True) for name in ("W", "V")} | {"b": p.vector("b", var=0.3)}
     start = None if init is None else init(p, u)
     with p.scan("t") as loop:
         state = loop.carry("n") if start is None else loop.carry(init=start)
@@ -254,8 +254,8 @@ FOLLOWED = {
     "two functions without a common series": lambda m, s, x: (
         0.7 * s + 0.3 * tp.relu(m["W"] @ s + x) + 0.2 * tp.erf(m["W"] @ s + x)
     ),
-    "a linear part beside them": lambda m, s, x: (
-        0.4 * s + 0.3 * (m["W"] @ s) + 0.3 * tp.relu(m["W"] @ s + x) + 0.2 * tp.sin(m["W"] @ s)
+    "a bias beside a function": lambda m, s, x: (
+        0.3 * s - 0.4 * (m["V"] @ s) - 0.4 * x - 0.4 * m["b"] + 0.5 * tp.tanh(m["V"] @ s + x)
     ),
     "the same behind a matrix": lambda m, s, x: (
         0.5 * s + 0.3 * (m["V"] @ (tp.relu(m["W"] @ s + x) + tp.sin(m["W"] @ s + x)))
