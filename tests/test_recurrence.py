@@ -379,6 +379,28 @@ def test_a_state_of_two_steps_before():
         np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())
 
 
+def test_one_product_of_a_state_on_several_lines():
+    """What a function is applied at, and what is added beside it, is one variable by two names."""
+    p = tp.Program()
+    u = p.data("u", axes=(("t", 3),), channels="d")
+    v, drive = p.matrix("V", var=0.5), p.matrix("U", cols="d", trained=True) @ u
+    with p.scan("t") as loop:
+        state, before, x = loop.carry("n"), loop.carry("n"), loop.slice(drive)
+        linear = v @ before
+        bent = v @ tp.relu(v @ before + x)
+        rest = v @ tp.relu(v @ before)
+        after = tp.relu(0.8 * rest + 0.8 * linear + 0.8 * x + 0.3 * bent)
+        loop.next(state, after)
+        loop.next(before, 1.0 * state)
+        states = loop.stack(after)
+    p.output(p.matrix("R") @ tp.relu(p.matrix("Q") @ states.mean("t")))
+    x, y = np.random.default_rng(20).standard_normal((2, 3, 3, 2))
+    made, road = kernels(p, x, y, get="nngp")
+    assert road == CELLS
+    want, _ = kernels(p.unrolled(), *({f"u[{t}]": z[:, t] for t in range(3)} for z in (x, y)), get="nngp")
+    np.testing.assert_allclose(made, want, rtol=0, atol=1e-13 * np.abs(want).max())
+
+
 def test_a_leaky_recurrence_of_many_steps():
     """Sixty steps, of which the last state has forgotten the first."""
     x = np.random.default_rng(9).standard_normal((2, 60, 2))
