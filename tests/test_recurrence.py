@@ -189,7 +189,7 @@ def scan(step, steps=4, init=None, read=lambda m, h: m["V"] @ h):
     p = tp.Program()
     u = p.data("u", axes=(("t", steps),), channels="d")
     drive = p.matrix("U", cols="d") @ u
-    more = {name: p.matrix(name, trained=True) for name in ("W", "V")}
+    more = {name: p.matrix(name, trained=True) for name in ("W", "V")} | {"b": p.vector("b", var=0.3)}
     start = None if init is None else init(p, u)
     with p.scan("t") as loop:
         state = loop.carry("n") if start is None else loop.carry(init=start)
@@ -253,6 +253,9 @@ def folded_like_unrolled(p, seed, by=CELLS, size=1.0):
 FOLLOWED = {
     "two functions without a common series": lambda m, s, x: (
         0.7 * s + 0.3 * tp.relu(m["W"] @ s + x) + 0.2 * tp.erf(m["W"] @ s + x)
+    ),
+    "a bias beside a function": lambda m, s, x: (
+        0.3 * s - 0.4 * (m["V"] @ s) - 0.4 * x - 0.4 * m["b"] + 0.5 * tp.tanh(m["V"] @ s + x)
     ),
     "the same behind a matrix": lambda m, s, x: (
         0.5 * s + 0.3 * (m["V"] @ (tp.relu(m["W"] @ s + x) + tp.sin(m["W"] @ s + x)))
@@ -374,6 +377,28 @@ def test_a_state_of_two_steps_before():
     want, _ = kernels(p, x, get=KINDS, road=GENERAL)
     for got, k in zip(made, want, strict=True):
         np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())
+
+
+def test_one_product_of_a_state_on_several_lines():
+    """What a function is applied at, and what is added beside it, is one variable by two names."""
+    p = tp.Program()
+    u = p.data("u", axes=(("t", 3),), channels="d")
+    v, drive = p.matrix("V", var=0.5), p.matrix("U", cols="d", trained=True) @ u
+    with p.scan("t") as loop:
+        state, before, x = loop.carry("n"), loop.carry("n"), loop.slice(drive)
+        linear = v @ before
+        bent = v @ tp.relu(v @ before + x)
+        rest = v @ tp.relu(v @ before)
+        after = tp.relu(0.8 * rest + 0.8 * linear + 0.8 * x + 0.3 * bent)
+        loop.next(state, after)
+        loop.next(before, 1.0 * state)
+        states = loop.stack(after)
+    p.output(p.matrix("R") @ tp.relu(p.matrix("Q") @ states.mean("t")))
+    x, y = np.random.default_rng(20).standard_normal((2, 3, 3, 2))
+    made, road = kernels(p, x, y, get="nngp")
+    assert road == CELLS
+    want, _ = kernels(p.unrolled(), *({f"u[{t}]": z[:, t] for t in range(3)} for z in (x, y)), get="nngp")
+    np.testing.assert_allclose(made, want, rtol=0, atol=1e-13 * np.abs(want).max())
 
 
 def test_a_leaky_recurrence_of_many_steps():

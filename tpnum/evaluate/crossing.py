@@ -202,9 +202,10 @@ class Rows:
     def _(self, node: graph.Diagonal) -> np.ndarray:
         row, names = self.part(node.operand, True), self.dims(node.operand)
         for name, _ in node.axes:
-            i, j = names.index((name, 0)), names.index((name, 1))
-            row = np.diagonal(row, axis1=i, axis2=j)
-            names = [*(key for key in names if key[0] != name), (name, 2)]
+            own = [k for k, key in enumerate(names) if key[0] == name]
+            if len(own) == 2:
+                row = np.moveaxis(np.diagonal(row, axis1=own[0], axis2=own[1]), -1, own[0])
+            names = [*names[: own[0]], (name, 2), *(key for key in names[own[0] :] if key[0] != name)]
         return labels.align(row, names, self.dims(node))
 
     @_compute.register

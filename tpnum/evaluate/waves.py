@@ -72,6 +72,8 @@ def first_loop(order: list[graph.Pair]) -> Loop | None:
 
 def check(outputs: list[graph.Pair]) -> None:
     """Raise `Unfolded` where the recurrences that outputs stand on are not computed step by step."""
+    if any(isinstance(node, graph.PairExpect) for node in graph.schedule(outputs)):
+        raise Unfolded("expectations of pairs of steps that are unlike: few points serve all of them")
     known: set[int] = set()
     while loop := first_loop(graph.schedule(outputs, known)):
         known |= {id(state) for state in loop.states}
@@ -103,9 +105,7 @@ def _reached(start: graph.Pair, edges: dict[int, list[graph.Pair]]) -> set[int]:
     return found
 
 
-FOLLOWED = (
-    graph.Sum, graph.Dual, graph.PairExpect, graph.Mapped, graph.Weighted, graph.Embedded, graph.Diagonal,
-)  # fmt: skip
+FOLLOWED = (graph.Sum, graph.Dual, graph.Mapped, graph.Weighted, graph.Embedded, graph.Diagonal)
 """The nodes that are computed for some pairs of steps."""
 
 

@@ -30,11 +30,6 @@ class Remade:
                 return replace(node, call=self._call(node.call))
             case graph.Mapped() | graph.Weighted() | graph.Embedded() | graph.Diagonal():
                 return replace(node, operand=self._of(node.operand))
-            case graph.PairExpect():
-                rows = (
-                    (self._of(at) if isinstance(at, graph.Pair) else at for at in row) for row in node.cov
-                )
-                return replace(node, cov=tuple(map(tuple, rows)))
         return node
 
     def _call(self, call: graph.DualCall) -> graph.DualCall:

@@ -296,13 +296,14 @@ class Values(Builder):
         if id(node) in self._e:
             return self._e[id(node)]
         same = call.own or node.norms is not None  # a variable with itself, and not with another
-        root = self._root(node)
-        if root is not None and root.held == "cov":
+        root = self._roots.get(id(node))
+        known = root is None or root.held == "cov"
+        if root is not None and known and self._root(node) is root:
             self._flush(root)
             made = self._normalised(root, call.vars, grid, same)
         elif isinstance(node, graph.Shared):
             raise Unsupported("a function of a constant")
-        elif (root is None or root.node is not node) and (node.norms is None or not node.increments):
+        elif known and (root is not None or node.norms is None or not node.increments):  # or in a twin
             made = self._normal(self._covariance(node, grid), call.vars, grid, same)
         else:
             return self.correlation(node)
