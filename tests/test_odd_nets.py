@@ -117,3 +117,28 @@ def test_rough_heads_over_near_duplicates():
     angle = np.arccos(np.clip(below / np.sqrt(np.outer(*[np.diag(below)] * 2)), -1.0, 1.0)) / np.pi
     np.testing.assert_allclose(made.nngp, 0.75 - 1.25 * angle, rtol=0, atol=1e-7)
     assert not made.ntk.any()
+
+
+def test_a_bias_behind_batch_normalisation():
+    """The normalised features have no mean: a bias N(0, 0.09) per channel adds 0.09."""
+    x = np.random.default_rng(1).standard_normal((8, 3))
+    for tail, scale in (((), 1.0), ((nn.Dense(1, 1.5),), 1.5**2)):
+        with_bias, without = (
+            tp.kernel(nn.serial(nn.Dense(8), nn.BatchNorm(bias_std=b, eps=0.1), *tail), x, batch_size=4)
+            for b in (0.3, None)
+        )
+        np.testing.assert_allclose(with_bias, without + scale * 0.09, rtol=0, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::tpnum.errors.AccuracyWarning")
+def test_a_bias_behind_batch_normalisation_of_a_relu():
+    """Features that are no Gaussians have means when normalised: sampled, within its error."""
+    x = np.random.default_rng(1).standard_normal((4, 3))
+    (made, error), (plain, other) = (
+        tp.kernel(
+            nn.serial(nn.Dense(8), RELU, nn.BatchNorm(bias_std=b, eps=0.1)), x, batch_size=4, error=True
+        )
+        for b in (0.3, None)
+    )
+    assert 0.0 < error.max() < 1e-3
+    np.testing.assert_allclose(made, plain + 0.09, rtol=0, atol=6 * np.hypot(error.max(), other.max()))

@@ -18,8 +18,10 @@ from tpnum.law import along, graph
 from tpnum.law.carried import States
 from tpnum.law.expectation import Expectation, Piece, Placed, Ref, factors, shared, where
 from tpnum.law.forms import Atom, Form, Monomial
+from tpnum.law.price import NoRule
 from tpnum.law.worklist import once
 from tpnum.program.lines import (
+    Along,
     Arith,
     Attend,
     Axes,
@@ -89,7 +91,17 @@ class Site:
             return self._expand(("mean", name), self.lines.form(name))
         if isinstance(line, Attend) and self.mean(line.vector) is None:
             return None
+        if (
+            isinstance(line, Along)
+            and line.kind.startswith("normalise")
+            and all(map(self._symmetric, line.args))
+        ):
+            return None
         raise self._no_rule(name)
+
+    def _symmetric(self, name: str) -> bool:
+        """Whether a vector is Gaussian without a mean: odd functions of such ones have none."""
+        return self.lines.program.vars[name].kind == "G" and self.mean(name) is None
 
     # -- second moments ------------------------------------------------------------------------
 
@@ -344,9 +356,11 @@ class Site:
 
     def _no_rule(self, name: str) -> LimitError:
         kind = type(self.lines.by_name[name]).__name__
-        return LimitError(
-            f"{self.lines.where(name)}: {kind} has no rule here; data enter through matrices only"
-        )
+        only = "data enter through matrices only"
+        other = "put a layer with weights between it and what reads it"
+        advice = only if kind == "Data" else other
+        error = LimitError if kind == "Data" else NoRule
+        return error(f"{self.lines.where(name)}: {kind} has no rule here; {advice}")
 
 
 def union(*several: Axes) -> Axes:
