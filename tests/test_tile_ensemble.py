@@ -140,7 +140,7 @@ def test_errors_cover_rules_of_wide_gaussians(act: type[nn.Layer]) -> None:
     program = nn.program(net, (4,))
     found = Ensemble((program, program), BOTH, "it is tested").sample({"u": x}, None, 1 << 9)
     for kind, exact in zip(BOTH, tp.kernel(net, x, get=BOTH), strict=True):
-        assert np.all(np.abs(found[kind].value - exact) <= found[kind].error + 1e-13 * exact.max())
+        assert np.all(np.abs(found[kind].value - exact) <= 3 * found[kind].error + 1e-13 * exact.max())
         assert np.all(found[kind].error < 0.02 * exact.max())
 
 

@@ -110,10 +110,13 @@ def sum_at(terms: Sum, u: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 class Table:
-    """The atoms of one group, and their second moments; number 0 is the constant 1."""
+    """The atoms of one group, and their second moments; number 0 is the constant 1.
 
-    def __init__(self, group: Group) -> None:
-        self.group = group
+    One that is ``varied`` has other rules, and puts what is behind the last degrees twice as far.
+    """
+
+    def __init__(self, group: Group, varied: bool = False) -> None:
+        self.group, self._varied = group, varied
         self.size = 0
         self._members = {key: Members() for key in group.components}
         self._table = np.ones((1, 1))
@@ -176,6 +179,8 @@ class Table:
         # what it is if the rest is twice as far beyond
         apart = np.divide(rest, whole, out=np.zeros_like(rest), where=whole > 0.0) * near
         self.lost = max(self.lost, float(np.max(apart * (1.0 - np.abs(alike) ** more), initial=0.0)))
+        if self._varied:
+            near *= np.abs(alike) ** more
         return total + rest * np.copysign(near, alike), coefs[:, 0]
 
     def _beyond(self) -> np.ndarray:
@@ -202,9 +207,14 @@ class Table:
                     break
                 kind, made = finer, other
             else:
-                off = _apart(made, expanded(atom, leaves, self.group.components, kind - 1))
+                other = expanded(atom, leaves, self.group.components, kind - 1)
+                off = _apart(made, other)
             self.lost = max(self.lost, off)
             self._rules[key] = kind, WIDER * widest
+            return other if self._varied else made
+        if self._varied:
+            beside = kind + 1 if kind + 1 < len(NODES) else kind - 1
+            return expanded(atom, leaves, self.group.components, beside)
         return made
 
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -244,14 +254,15 @@ def _coefs_shapes(atom: Atom) -> list[tuple[int, ...]]:
 
 
 class Tables:
-    """The tables of one replicate, by group."""
+    """The tables of one replicate, by group, ``varied`` or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, varied: bool = False) -> None:
+        self._varied = varied
         self._tables: dict[Group, Table] = {}
 
     def __getitem__(self, group: Group) -> Table:
         if group not in self._tables:
-            self._tables[group] = Table(group)
+            self._tables[group] = Table(group, self._varied)
         return self._tables[group]
 
     @property

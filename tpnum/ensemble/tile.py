@@ -38,6 +38,9 @@ STATES = 1 << 24
 POINTS, MORE = 1 << 14, 1 << 16
 """Points if no accuracy is asked for: of any program, and of recurrences, where they cost least of all."""
 
+LACK = 1e-4
+"""If second moments may lack a larger part of themselves, one replicate by other rules says what it makes."""
+
 ROOM = 1 << 24
 """Numbers that a replicate may hold of one family: beyond, there are more replicates, of fewer points."""
 
@@ -191,32 +194,39 @@ class Ensemble:
         few = family * self.text.steps <= FEW
         frame = self._frame(joint, cols, seed, stop) if few and self.text.steps > 2 else None
 
-        def one(number: int) -> tuple[dict[str, np.ndarray], float]:
-            return self.replicate(joint, cols, Laws(self.text, size, seed, number, frame), stop)
+        def one(number: int, varied: bool = False) -> tuple[dict[str, np.ndarray], float]:
+            return self.replicate(joint, cols, Laws(self.text, size, seed, number, frame, varied), stop)
 
         found = together(one, list(range(replicates)), jobs, stop)
-        lost = max(lack for _, lack in found)
+        lost = min(max(lack for _, lack in found), LACK)
+        first = found[0][0]
+        other = one(0, varied=True)[0] if lost == LACK else first
         return {
-            kind: _estimate([made[kind] for made, _ in found], lost, cols is None, places, replicates * size)
+            kind: _estimate(
+                [made[kind] for made, _ in found], lost, cols is None, places, replicates * size,
+                np.abs(other[kind] - first[kind]),
+            )
             for kind in self.kinds
-        }
+        }  # fmt: skip
 
 
 def _estimate(
-    made: list[np.ndarray], lost: float, own: bool, places: tuple[slice, slice], points: int
-) -> Sampled:
+    made: list[np.ndarray], lost: float, own: bool, places: tuple[slice, slice], points: int,
+    moved: np.ndarray | float = 0.0,
+) -> Sampled:  # fmt: skip
     """The mean over replicates at some rows and columns, and its standard error.
 
     ``lost`` is what errors have beside their spread, as a part of (K(x, x) K(x', x'))^(1/2) in a tile of
-    inputs with themselves (``own``), and else of the largest entry.
+    inputs with themselves (``own``), and else of the largest entry; ``moved`` what they have entry by entry.
     """
     every = np.stack(made)
     mean = every.mean(axis=0)
     size = float(np.max(np.abs(mean), initial=0.0))
     error = enlargement(len(every)) * every.std(axis=0, ddof=1) / math.sqrt(len(every))
-    error += lost * (_roots(mean) if own else size)
-    wide = float(np.max(half_width(every[:, *places], 0), initial=0.0))
-    return Sampled(mean[places], error[places], wide / size + lost if size else 0.0, points)
+    error += lost * (_roots(mean) if own else size) + moved
+    wide = half_width(every[:, *places], 0) + np.broadcast_to(moved, mean.shape)[places]
+    relative = float(np.max(wide, initial=0.0)) / size + lost if size else 0.0
+    return Sampled(mean[places], error[places], relative, points)
 
 
 def _roots(kernel: np.ndarray) -> np.ndarray:

@@ -57,11 +57,12 @@ class Laws:
     """What the walks of one replicate share: matrices, inputs, components, and their random numbers."""
 
     def __init__(
-        self, text: Text, size: int, seed: int, replicate: int, frame: np.ndarray | None = None
-    ) -> None:
+        self, text: Text, size: int, seed: int, replicate: int, frame: np.ndarray | None = None,
+        varied: bool = False,
+    ) -> None:  # fmt: skip
         self.text, self.size = text, size
         self._draws = Draws(seed, replicate, size, frame)
-        self.tables = Tables()
+        self.tables = Tables(varied)
         self.given = Given(self.tables)
         self._components: dict[str, Component] = {}
         self.products: dict[tuple[str, bool], dict[tuple[int, ...], _Channel]] = {}
