@@ -70,14 +70,15 @@ def _windows(work, goal, source, below, above, v, span, starts, taps):
     """`_lines` whose windows slide: two by two cells at a time.
 
     What windows share is summed once, and nothing in between is in memory.  Where lines or their pieces are
-    odd in number, the last but one is made twice.
+    odd in number, the last but one is made twice; so is a line before ``span`` whose pair is in it, for the
+    same sums however many lines are made at once.
     """
     full_width()
     pointer, weights, slides = taps[0], taps[2], taps[4]
     one, zero = work.dtype.type(1), work.dtype.type(0)
     step, count = below[1], above[0]
-    factor = weights[pointer[starts[0] + span[0]]] * weights[pointer[starts[1]]]
-    for n in range(span[0], span[1], 2):
+    factor = weights[pointer[starts[0]]] * weights[pointer[starts[1]]]
+    for n in range(span[0] // 2 * 2, span[1], 2):
         n = min(n, span[1] - 2)
         at = starts[0] + n
         b, c = slides[at, 1] * step + source, slides[at, 2] * step + source
@@ -155,7 +156,8 @@ def mix(work, goal, source, spare, taps, starts, sizes, axes, first, last, v):
     t = axes - 2
     step = sizes[0, t + 1] * v
     width = sizes[2, t + 1] * v
-    slide = _slide(taps, starts[t] + first, last - first) and _slide(taps, starts[t + 1], sizes[3, t + 1])
+    slide = last > max(first, 1) and _slide(taps, starts[t], sizes[3, t])
+    slide = slide and _slide(taps, starts[t + 1], sizes[3, t + 1])
     for _ in range(outer):
         below, above = (sizes[1, t + 1] * v, step), (sizes[3, t + 1], width)
         span, places = (first, last), (starts[t], starts[t + 1])
