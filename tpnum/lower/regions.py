@@ -128,7 +128,8 @@ def lanes(
         rows = sum(min(k * count, columns) for k in range(1, strips + 1)) if symmetric else strips
         return rows * (count + CELL // dtype.itemsize)
 
-    return min(range(unit, max(unit, min(LANES, STRIP // spread)) + 1, unit), key=cost)
+    most = max(unit, min(LANES, STRIP // spread, -(-few // unit) * unit))
+    return min(range(unit, most + 1, unit), key=cost)
 
 
 def cut(outputs: list[graph.Pair]) -> dict[int, str]:
