@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from unittest import mock
 
 import numpy as np
@@ -14,8 +15,9 @@ from tpnum import nn
 from tpnum.kernels import cells, increments, machine, mixing
 from tpnum.kernels._arrays import LINE, aligned
 from tpnum.kernels._views import WIDTH
+from tpnum.kernels.operations import OPERATIONS
 from tpnum.lower import program
-from tpnum.lower.layout import runs
+from tpnum.lower.windows import runs, slides
 
 DTYPES = [np.float64, np.float32]
 EPS = {t: np.finfo(t).eps for t in DTYPES}
@@ -158,7 +160,8 @@ def test_maps_of_two_axes_line_by_line(dtype, size):
     (a, *first), (b, *second) = windows(rng, n1, m1, size), windows(rng, n2, m2, size)
     index, weights = (np.concatenate([*x, *y]) for x, y in zip(first, second, strict=True))
     pointer = np.cumsum([0, *map(len, first[0]), *map(len, second[0])])
-    taps = pointer, index.astype(np.int64), weights.astype(dtype), runs(pointer, index, weights)
+    alike = runs(pointer, index, weights), slides(pointer, index, weights)
+    taps = pointer, index.astype(np.int64), weights.astype(dtype), *alike
     x = rng.standard_normal((n1, n2, v)).astype(dtype)
     work = aligned((n1 * n2 + m1 * m2 + n2) * v, dtype)
     work[: x.size], work[x.size :] = x.ravel(), np.nan
@@ -170,6 +173,39 @@ def test_maps_of_two_axes_line_by_line(dtype, size):
     for inner in (n1, 3):
         reached = [max([k for k in row if k < inner], default=-1) for row in first[0]]
         assert [mixing.reach(taps, m, inner) for m in range(m1)] == reached
+
+
+def sliding(m, pads):
+    """A map to m cells that sums each with those beside it, of m and as many of the padding as there are."""
+    made = np.eye(m, m + 2) + np.eye(m, m + 2, 1) + np.eye(m, m + 2, -1)
+    made[-1, m], ends = 0.0, [(0, m), (-1, m + 1)]
+    for row, column in ends[:pads]:
+        made[row, column] = 1.0
+    found = [np.flatnonzero(row) for row in made]
+    return 0.25 * made, found, [np.full(at.size, 0.25) for at in found]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "pads"), [((2, 3), 2), ((5, 2), 0), ((3, 4), 1), ((1, 6), 2), ((6, 5), 2)])
+def test_windows_that_slide_in_two_axes(dtype, shape, pads):
+    """Also where the lines are not all made at once, the last of them alone."""
+    rng = np.random.default_rng(pads)
+    v, (m1, m2) = lanes(dtype), shape
+    (a, *first), (b, *second) = sliding(m1, pads), sliding(m2, 2 - pads)
+    index, weights = (np.concatenate([*x, *y]) for x, y in zip(first, second, strict=True))
+    pointer = np.cumsum([0, *map(len, first[0]), *map(len, second[0])])
+    alike = runs(pointer, index, weights), slides(pointer, index, weights)
+    taps = pointer, index.astype(np.int64), weights.astype(dtype), *alike
+    assert (alike[1][: m1 - 1, 1:3] >= 0).all() and (alike[1][m1:-1, 1:3] >= 0).all()
+    x = rng.standard_normal((m1 + 2, m2 + 2, v)).astype(dtype)
+    work = aligned(2 * x.size + (m2 + 2) * v, dtype)
+    sizes = np.array([(m1 + 2, m2 + 2), (m1 + 2, m2 + 2), (m1, m2), (m1, m2)])
+    for pieces in ([0, m1], [0, m1 - 1, m1], [0, 0, (m1 + 1) // 2, m1]):
+        work[: x.size], work[x.size :] = x.ravel(), np.nan
+        for lines in pairwise(pieces):
+            mixing.mix(work, x.size, 0, 2 * x.size, taps, np.array([0, m1]), sizes, 2, *lines, v)
+        made = work[x.size : x.size + m1 * m2 * v].reshape(m1, m2, v)
+        close(made, np.einsum("ap,bq,pqk->abk", a, b, x), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -370,7 +406,7 @@ def operations(net, x, **options):
 
 @pytest.mark.parametrize("op", NETS)
 def test_operations_in_nets(op):
-    assert op in cells.OPERATIONS
+    assert op in OPERATIONS
     net = nn.serial(*NETS[op])
     x = np.random.default_rng(8).standard_normal((4, 6, 3))
     made, seen = operations(net, x, get=("nngp", "ntk"))

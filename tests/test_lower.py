@@ -12,14 +12,16 @@ from tests.oracle import loops
 from tpnum import nn
 from tpnum.law import graph
 from tpnum.lower.codes import code, decoded
-from tpnum.lower.layout import runs
 from tpnum.lower.linear import Pull, Step
+from tpnum.lower.regions import lanes
 from tpnum.lower.registers import allocate
 from tpnum.lower.schedule import Schedule
 from tpnum.lower.unsupported import Unsupported
+from tpnum.lower.windows import runs, slides
 from tpnum.program.maps import Mean, Sum, Take
 from tpnum.program.windows import Pool, Transposed, Window
 from tpnum.tiles import inputs
+from tpnum.tiles.extents import extents
 
 # pulls -----------------------------------------------------------------------------------------------------
 
@@ -390,6 +392,36 @@ def test_cells_whose_windows_move_on_together_are_one_run():
     index, weights = (np.array([tap[k] for taps in windows for tap in taps]) for k in (0, 1))
     assert runs(pointer, index, weights).tolist() == [1, 2, 1, 1, 2, 1, 2, 1, 2, 1]
     assert runs(np.array([0]), index[:0], weights[:0]).size == 0
+
+
+def test_what_windows_that_slide_share():
+    """Of pieces with three taps or two, in any order, all of one weight."""
+    windows = [[(6, 1.0), (0, 1.0), (1, 1.0)], [(0, 1.0), (1, 1.0), (2, 1.0)], [(1, 1.0), (2, 1.0)]]
+    windows += [[(2, 1.0), (3, 1.0), (4, 1.0)], [(3, 1.0), (4, 1.0), (5, 2.0)], [], [(3, 0.5), (4, 0.5)]]
+    windows += [[(4, 0.5), (3, 0.5), (5, 0.5)], [(4, 1.0), (5, 1.0)], [(4, 1.0)], [(0, 1.0)] * 4]
+    pointer = np.cumsum([0, *map(len, windows)])
+    index, weights = (np.array([tap[k] for taps in windows for tap in taps]) for k in (0, 1))
+    none = [-1] * 4
+    found = slides(pointer, index, weights).tolist()
+    assert found[:2] == [[6, 0, 1, 2], [0, 1, 2, -1]] and found[2:6] == [none] * 4
+    assert found[6] == [-1, 3, 4, 5] and found[7:] == [none] * 4
+    assert slides(np.array([0]), index[:0], weights[:0]).shape == (0, 4)
+
+
+def test_columns_at_a_time():
+    """Strips that the columns fill, no wider than a cache holds; whole tiles of them."""
+
+    class OfOneSize:
+        spread = 600
+
+    double, single = np.dtype(np.float64), np.dtype(np.float32)
+    assert lanes(double) == 32 and lanes(single) == 64
+    assert lanes(double, [OfOneSize()], 1797, True) == lanes(double, [OfOneSize()], 192) == 96
+    assert lanes(double, [OfOneSize()], 128) == 64 and lanes(double, [OfOneSize()], 90, True) == 32
+    assert lanes(single, [OfOneSize()], 10000) == 128
+    for count in (32, 96, 128):
+        made = extents(6400, 1, 2e4, count, 1797, lambda: 0.0)
+        assert made.width % count == 0 and made.width % made.height == 0 and made.slab % made.width == 0
 
 
 def test_outputs_of_a_schedule_are_plain_covariances():

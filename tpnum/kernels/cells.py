@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tpnum.kernels import operations as ops
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import fused, kernel
 from tpnum.kernels._views import get, put, strip, table
@@ -40,53 +41,6 @@ CHUNK, ALONE = 64, 1024
 
 Values stay in a cache from one operation to the next; one that is alone is quicker without a break.
 """
-
-OPERATIONS = (
-    "data",  # a <- increments of the data n
-    "gain",  # a gains the increments of a term with co-correlation c (-1: one), parameters p
-    "zero",  # a <- 0
-    "copy",  # a <- b
-    "recall",  # a gains what the step before made of b, by map n; nothing at first
-    "cross",  # a <- products of the data n
-    "covariance",  # a <- covariance of the increments b; parameters p: deviation over scale, and scale
-    "co",  # a <- co-correlation of the increments b; parameters p: deviation over scale and its inverse;
-    # with a flag 1, which is none, of an example and itself
-    "normal",  # a <- co-correlation of the covariance b, inverse deviations p
-    "dual",  # a <- e of b, c <- derivative kernel or -1, by the function in slot n, parameters p
-    "series",  # the same by Hermite series n
-    "both",  # a <- co-correlation of the product of independent factors b, c
-    "add",  # a <- a + r_i c_j b, parameter p
-    "add_rho",  # a <- a + r_i c_j rho(b), parameter p
-    "add_product",  # a <- a + r_i c_j b c, parameter p
-    "add_outer",  # a <- a + r_i c_j, parameter p
-    "multiply",  # a <- a b
-    "times",  # a <- r_i c_j b, parameter p
-    "fresh",  # a <- a + r_i c_j on coinciding positions of one example, parameter p
-    "relu",  # a <- increments behind relu from those before, b <- tangent source; parameters p, constants n
-    "first",  # the same, b being made of the covariances of a and not read
-    "mix",  # a <- linear map n of b, axis by axis
-    "load",  # a <- what buffer n holds for the cells
-    "store",  # buffer n gains a at the cells that it has, or with a flag becomes it there
-    "plain",  # a <- r_i c_j rho(b), parameter p
-    "bend",  # a <- r_i c_j / sqrt(1 - rho^2) of co-correlations b, 0 where rho is 1 to rounding; parameter p
-    "product",  # a <- r_i c_j b c, parameter p
-    "rows",  # buffer n gains a, or a b, by the row's position
-    "cols",  # the same by the column's position
-    "bent",  # adjoints a, b behind relu to those before it, from increments c and tangent kernel d as then
-    "curved",  # adjoints a of E f g, b of E f' g' to a, by co-correlations c and derivatives d; series n
-    "data_rows",  # buffer n gains the products of a and the columns' data m, by row and its position
-    "data_cols",  # buffer n gains those of a and the row's data m, by the column's position
-)
-"""In the order of their codes."""
-
-(
-    DATA, GAIN, ZERO, COPY, RECALL, CROSS, COVARIANCE, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO,
-    ADD_PRODUCT, ADD_OUTER, MULTIPLY, TIMES, FRESH, RELU, START, MIX, LOAD, STORE, PLAIN, BEND, PRODUCT, ROWS,
-    COLS, BENT, CURVED, DATA_ROWS, DATA_COLS,
-) = range(len(OPERATIONS))  # fmt: skip
-
-LAST_PADDED = COPY
-"""The operations up to here, and relu, matter in the padding, where there are increments alone."""
 
 
 @kernel
@@ -127,6 +81,23 @@ def _turn(span, low, done):
 
 
 @kernel
+def _shapes(code, stretch, spaces, maps, component, shapes):
+    """Write of every map of a stretch the sizes that `mix` asks for, and where its pointers are."""
+    first, end, stop = stretch[0], stretch[1], stretch[2]
+    space = code[first, 6]
+    for j in range(stop - end):
+        n = code[end + j, 5]
+        goal = maps[1][n, 0]
+        for t in range(component.size):
+            at = component[t]
+            shapes[j, 0, t] = spaces[1][space, t, at]
+            shapes[j, 1, t] = spaces[1 if maps[1][n, 1] else 3][space, t, at]
+            shapes[j, 2, t] = spaces[1][goal, t, at]
+            shapes[j, 3, t] = spaces[3][goal, t, at]
+            shapes[j, 4, t] = maps[0][n, t, at]
+
+
+@kernel
 def _sums_of(starts, n, row):
     """Where sums of a row begin in the buffers, how far those of a position are apart, and are lanes?"""
     return starts[n, 0] + row * starts[n, 1], starts[n, 2], starts[n, 3]
@@ -158,7 +129,7 @@ def run(
     spaces = borrow(spaces[0]), borrow(spaces[1]), borrow(spaces[2]), borrow(spaces[3])
     cells = borrow(cells)
     maps = borrow(maps[0]), borrow(maps[1])
-    taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2]), borrow(taps[3])
+    taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2]), borrow(taps[3]), borrow(taps[4])
     rp, cp, blocks, rk, ck = (
         borrow(params[0]), borrow(params[1]), borrow(params[2]), borrow(params[3]), borrow(params[4])
     )  # fmt: skip
@@ -176,8 +147,10 @@ def run(
     most = 1  # maps of a stretch
     for part in range(stretches.shape[0]):
         most = max(most, stretches[part, 2] - stretches[part, 1])
-    sizes, ends = np.empty((most, 4, axes), np.int64), np.empty((most, axes), np.int64)
-    written = np.empty(most, np.int64)
+    held = np.empty((stretches.shape[0], most, 5, axes), np.int64)
+    shapes = borrow(held)
+    numbers = np.empty(most, np.int64)
+    written = borrow(numbers)
     width = 1
     kept = np.empty(v)
     total = borrow(kept)
@@ -193,6 +166,8 @@ def run(
         component = strip(components.reshape(components.size), u * axes, axes)
         for s in range(places.shape[1]):
             count[s] = _number(s, component, spaces, cells, places)
+        for part in range(stretches.shape[0]):
+            _shapes(code, stretches[part], spaces, maps, component, shapes[part])
         for i in range(first_row, last_row):
             for part in range(stretches.shape[0]):
                 begin, end, stop = stretches[part, 0], stretches[part, 1], stretches[part, 2]
@@ -202,14 +177,6 @@ def run(
                 inner = 0
                 wrap = 0  # the lines of the padding come before the others, of which the first read them
                 for j in range(stop - end):
-                    n = code[end + j, 5]
-                    goal_space = maps[1][n, 0]
-                    for t in range(axes):
-                        sizes[j, 0, t] = spaces[1][space, t, component[t]]
-                        sizes[j, 1, t] = spaces[1 if maps[1][n, 1] else 3][space, t, component[t]]
-                        sizes[j, 2, t] = spaces[1][goal_space, t, component[t]]
-                        sizes[j, 3, t] = spaces[3][goal_space, t, component[t]]
-                        ends[j, t] = maps[0][n, t, component[t]]
                     written[j] = 0
                 if stop > end and axes == 2:
                     inner, width = spaces[3][space, 0, component[0]], spaces[1][space, 1, component[1]]
@@ -220,7 +187,7 @@ def run(
                 if stretches[part, 4] != 0 and axes == 1 and begin < end:
                     done = whole
                     for j in range(stop - end):
-                        done = min(done, lowest(taps, ends[j, 0], sizes[j, 3, 0], whole))
+                        done = min(done, lowest(taps, shapes[part, j, 4, 0], shapes[part, j, 3, 0], whole))
                 while True:
                     low = done + wrap if done + wrap < whole else done + wrap - whole
                     high = min(low + chunk, whole if low >= wrap else wrap, low + whole - done)
@@ -231,27 +198,28 @@ def run(
                         pb = (registers[rb, 0] - _turn(registers[rb, 1], low, done)) * v if rb >= 0 else 0
                         pc = (registers[rc, 0] - _turn(registers[rc, 1], low, done)) * v if rc >= 0 else 0
                         size, at_row, at_col = blocks[p, 0], blocks[p, 1], blocks[p, 2]
-                        alone = op == RELU or op == START or op == DATA or op == CROSS or op == BENT
+                        alone = op == ops.RELU or op == ops.START or op == ops.BENT
+                        alone = alone or op == ops.DATA or op == ops.CROSS
                         if alone:  # cell by cell themselves
                             at = space * places.shape[2] + low
                             here = strip(spots, at, high - low), strip(spots, at + side, high - low)
-                            if op == DATA or op == CROSS:
+                            if op == ops.DATA or op == ops.CROSS:
                                 channels = sources[n, 0]
                                 first_at = sources[n, 1] + i * channels, height * channels
                                 second_at = sources[n, 2], channels * v
                                 given = work, pa + low * v, here, x1, first_at, x2, second_at, channels, total
-                                if op == DATA:
+                                if op == ops.DATA:
                                     differences(*given)
                                 else:
                                     products(*given)
                                 continue
                             if n != fixed_for[0] or i != fixed_for[1]:
-                                if op == BENT:
+                                if op == ops.BENT:
                                     bent_constants(rk, ck, n, i, fixed)
                                 else:
                                     constants(rk, ck, n, i, fixed)
                                 fixed_for = n, i
-                            if op == BENT:
+                            if op == ops.BENT:
                                 rd, to = code[k, 8], code[k, 9]
                                 pd = registers[rd, 0] - _turn(registers[rd, 1], low, done) if rd >= 0 else 0
                                 beside = pb + low * v if rb >= 0 else -1
@@ -275,7 +243,7 @@ def run(
                             )  # fmt: skip
                             continue
                         for m in range(low, high):
-                            if places[3, space, m] % 16 != 0 and op > LAST_PADDED:
+                            if places[3, space, m] % 16 != 0 and op > ops.LAST_PADDED:
                                 continue  # nobody reads it
                             row, col = places[0, space, m], places[1, space, m]
                             a = strip(work, pa + m * v, v)
@@ -283,27 +251,27 @@ def run(
                             c = strip(work, pc + m * v, v) if rc >= 0 else none
                             left = table(rp, at_row + row * size * height, size, height)
                             right = table(cp, at_col + col * size * v, size, v)
-                            if op == CO:
+                            if op == ops.CO:
                                 correlations(a, b, left, right, 0, i)
                                 if code[k, 7] != 0 and 0 <= i - own < v:
                                     a[i - own] = 1
-                            elif op == GAIN:
+                            elif op == ops.GAIN:
                                 gain(a, b, left, right, 0, 1, i)
-                            elif op == ADD_RHO:
+                            elif op == ops.ADD_RHO:
                                 add_rho(a, b, left, right, 0, i, 0)
-                            elif op == ADD_PRODUCT:
+                            elif op == ops.ADD_PRODUCT:
                                 add_product(a, b, c, left, right, 0, i, 0)
-                            elif op == ADD:
+                            elif op == ops.ADD:
                                 add(a, b, left, right, 0, i, 0)
-                            elif op == ADD_OUTER:
+                            elif op == ops.ADD_OUTER:
                                 add_outer(a, left, right, 0, i, 0)
-                            elif op == ZERO:
+                            elif op == ops.ZERO:
                                 for t in range(v):
                                     a[t] = 0
-                            elif op == COPY:
+                            elif op == ops.COPY:
                                 for t in range(v):
                                     a[t] = b[t]
-                            elif op == RECALL:
+                            elif op == ops.RECALL:
                                 at = maps[0][n, 0, component[0]] + m
                                 if taps[0][at] < taps[0][at + 1]:
                                     source = taps[1][taps[0][at]]
@@ -311,17 +279,17 @@ def run(
                                         source += whole - wrap if source < wrap else -wrap
                                         source &= registers[rb, 1] - 1
                                     recalled(work, pa + m * v, (registers[rb, 0] + source) * v, v)
-                            elif op == COVARIANCE:
+                            elif op == ops.COVARIANCE:
                                 covariances(a, b, left, right, 0, i)
-                            elif op == MULTIPLY:
+                            elif op == ops.MULTIPLY:
                                 for t in range(v):
                                     a[t] *= b[t]
-                            elif op == TIMES:
+                            elif op == ops.TIMES:
                                 scaled(b, left, right, 0, i, 0, a)
-                            elif op == DUAL:
+                            elif op == ops.DUAL:
                                 dual = d0 if n == 0 else d1 if n == 1 else d2 if n == 2 else d3
                                 dual(b, left, right, 0, i, 0, a, c)
-                            elif op == SERIES:
+                            elif op == ops.SERIES:
                                 terms_of = entries[n, 1]
                                 alpha = table(
                                     row_coefs, coefs[n, 0] + row * height * terms_of, height, terms_of
@@ -330,36 +298,36 @@ def run(
                                 missed[i - first_row] += expand(
                                     b, entries[n], terms, least, alpha, beta, left, right, 0, i, 0, a, c
                                 )
-                            elif op == BOTH:
+                            elif op == ops.BOTH:
                                 both(a, b, c)
-                            elif op == NORMAL:
+                            elif op == ops.NORMAL:
                                 normal(a, b, left, right, 0, i, 0)
                                 if code[k, 7] == 2 and 0 <= i - own < v:
                                     a[i - own] = 1
                                 elif code[k, 7] != 0 and row == col and 0 <= i - own < v:
                                     a[i - own] = 0
-                            elif op == FRESH:
+                            elif op == ops.FRESH:
                                 if row == col and 0 <= i - own < v:
                                     a[i - own] += left[0, i] * right[0, i - own]
-                            elif op == LOAD:
+                            elif op == ops.LOAD:
                                 at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
                                 known = places[3, space, m] < 16
                                 for t in range(v):
                                     a[t] = buffers[at + t] if known else 0.0
-                            elif op == PLAIN:
+                            elif op == ops.PLAIN:
                                 covariance(b, left, right, 0, i, 0, a)
-                            elif op == BEND:
+                            elif op == ops.BEND:
                                 bend(a, b, left[0, i], right[0])
-                            elif op == PRODUCT:
+                            elif op == ops.PRODUCT:
                                 product(a, b, c, left, right, 0, i, 0)
-                            elif op == ROWS or op == COLS:
+                            elif op == ops.ROWS or op == ops.COLS:
                                 at, step, apart = _sums_of(starts, n, i - first_row)
-                                at += (row if op == ROWS else col) * step
+                                at += (row if op == ops.ROWS else col) * step
                                 if rb < 0:
                                     gather(buffers, at, a, apart)
                                 else:
                                     gather_products(buffers, at, a, b, apart)
-                            elif op == CURVED:
+                            elif op == ops.CURVED:
                                 rd, to = code[k, 8], code[k, 9]
                                 place = registers[rd, 0] + m - _turn(registers[rd, 1], low, done)
                                 number = 2 * entries[n, 1]
@@ -373,10 +341,10 @@ def run(
                                 for s in range(2):
                                     at, step, apart = _sums_of(starts, to + s, i - first_row)
                                     gather(buffers, at + (col if s else row) * step, bends[s], apart)
-                            elif op == DATA_ROWS or op == DATA_COLS:
+                            elif op == ops.DATA_ROWS or op == ops.DATA_COLS:
                                 line = code[k, 9]
                                 channels = sources[line, 0]
-                                if op == DATA_ROWS:
+                                if op == ops.DATA_ROWS:
                                     at = starts[n, 0] + (i - first_row) * starts[n, 1] + row * channels
                                     other = sources[line, 2] + col * channels * v
                                     data_rows(a, x2, other, channels, buffers, at)
@@ -384,7 +352,7 @@ def run(
                                     at = starts[n, 0] + col * channels * v
                                     other = sources[line, 1] + (i + row * height) * channels
                                     data_cols(a, x1, other, channels, buffers, at)
-                            elif op == STORE and places[3, space, m] < 16:
+                            elif op == ops.STORE and places[3, space, m] < 16:
                                 at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
                                 if code[k, 7] != 0:
                                     for t in range(v):
@@ -396,19 +364,20 @@ def run(
                     if done < (whole if axes == 1 else whole - wrap):
                         continue
                     for j in range(stop - end):
-                        upto = sizes[j, 3, axes - 2] if axes > 1 else 0
+                        upto = shapes[part, j, 3, axes - 2] if axes > 1 else 0
                         if done < whole:
                             known = (done - whole + wrap) // width
                             upto = written[j]
-                            while upto < sizes[j, 3, 0] and reach(taps, ends[j, 0] + upto, inner) < known:
+                            lines, place = shapes[part, j, 3, 0], shapes[part, j, 4, 0]
+                            while upto < lines and reach(taps, place + upto, inner) < known:
                                 upto += 1
                         if upto > written[j] or axes == 1:
                             mix(
                                 work, registers[code[end + j, 1], 0] * v, registers[code[end + j, 2], 0] * v,
-                                registers[registers.shape[0] - 1, 0] * v, taps, ends[j], sizes[j], axes,
-                                written[j], upto, v,
+                                registers[registers.shape[0] - 1, 0] * v, taps,
+                                shapes[part, j, 4], shapes[part, j], axes, written[j], upto, v,
                             )  # fmt: skip
                         written[j] = upto
                     if done == whole:
                         break
-    return kept.size + row_constants.size + curves.size  # which live until here
+    return kept.size + row_constants.size + curves.size + held.size + numbers.size  # which live until here

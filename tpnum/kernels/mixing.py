@@ -15,7 +15,7 @@ def _taps(access, work, out, source, size, step, count, place, taps):
     and what reads and writes ``out`` (`tpnum.kernels._views`).
     """
     read, get, put = access
-    pointer, index, weights, runs = taps
+    pointer, index, weights, runs, _ = taps
     zero = work.dtype.type(0)
     last = place + count
     while place < last:
@@ -54,6 +54,61 @@ def _axis(work, out, source, size, step, count, place, taps):
     """`_taps` of one axis."""
     full_width()
     _taps((get_read, get_first, put_first), work, out, source, size, step, count, place, taps)
+
+
+@kernel
+def _slide(taps, place, count):
+    """Whether windows over ``count`` pieces, in pairs of them, are all of `slides`."""
+    slide = count > 1
+    for m in range(0, count, 2):
+        slide = slide and taps[4][place + min(m, count - 2), 1] >= 0
+    return slide
+
+
+@kernel
+def _windows(work, goal, source, below, above, v, span, starts, taps):
+    """`_lines` whose windows slide: two by two cells at a time.
+
+    What windows share is summed once, and nothing in between is in memory.  Where lines or their pieces are
+    odd in number, the last but one is made twice; so is a line before ``span`` whose pair is in it, for the
+    same sums however many lines are made at once.
+    """
+    full_width()
+    pointer, weights, slides = taps[0], taps[2], taps[4]
+    one, zero = work.dtype.type(1), work.dtype.type(0)
+    step, count = below[1], above[0]
+    factor = weights[pointer[starts[0]]] * weights[pointer[starts[1]]]
+    for n in range(span[0] // 2 * 2, span[1], 2):
+        n = min(n, span[1] - 2)
+        at = starts[0] + n
+        b, c = slides[at, 1] * step + source, slides[at, 2] * step + source
+        a, upper = (slides[at, 0] * step + source, one) if slides[at, 0] >= 0 else (b, zero)
+        d, lower = (slides[at, 3] * step + source, one) if slides[at, 3] >= 0 else (c, zero)
+        for m in range(0, count, 2):
+            m = min(m, count - 2)
+            at = starts[1] + m
+            x, y = slides[at, 1] * v, slides[at, 2] * v
+            w, left = (slides[at, 0] * v, one) if slides[at, 0] >= 0 else (x, zero)
+            z, right = (slides[at, 3] * v, one) if slides[at, 3] >= 0 else (y, zero)
+            out = goal + n * above[1] + m * v
+            low = out + above[1]
+            for k in range(v):
+                first = get_read(work, b + w + k) + get_read(work, c + w + k)
+                second = get_read(work, b + x + k) + get_read(work, c + x + k)
+                third = get_read(work, b + y + k) + get_read(work, c + y + k)
+                fourth = get_read(work, b + z + k) + get_read(work, c + z + k)
+                near = second + upper * get_read(work, a + x + k)
+                near += third + upper * get_read(work, a + y + k)
+                end = first + upper * get_read(work, a + w + k)
+                put_first(work, out + k, factor * (near + left * end))
+                end = fourth + upper * get_read(work, a + z + k)
+                put_first(work, out + v + k, factor * (near + right * end))
+                near = second + lower * get_read(work, d + x + k)
+                near += third + lower * get_read(work, d + y + k)
+                end = first + lower * get_read(work, d + w + k)
+                put_first(work, low + k, factor * (near + left * end))
+                end = fourth + lower * get_read(work, d + z + k)
+                put_first(work, low + v + k, factor * (near + right * end))
 
 
 @kernel
@@ -101,11 +156,15 @@ def mix(work, goal, source, spare, taps, starts, sizes, axes, first, last, v):
     t = axes - 2
     step = sizes[0, t + 1] * v
     width = sizes[2, t + 1] * v
+    slide = last > max(first, 1) and _slide(taps, starts[t], sizes[3, t])
+    slide = slide and _slide(taps, starts[t + 1], sizes[3, t + 1])
     for _ in range(outer):
-        _lines(
-            work, goal, source, spare + flip, (sizes[1, t + 1] * v, step), (sizes[3, t + 1], width), v,
-            (first, last), (starts[t], starts[t + 1]), taps,
-        )  # fmt: skip
+        below, above = (sizes[1, t + 1] * v, step), (sizes[3, t + 1], width)
+        span, places = (first, last), (starts[t], starts[t + 1])
+        if slide:
+            _windows(work, goal, source, below, above, v, span, places, taps)
+        else:
+            _lines(work, goal, source, spare + flip, below, above, v, span, places, taps)
         goal += sizes[2, t] * width
         source += sizes[0, t] * step
 

@@ -11,6 +11,7 @@ import numpy as np
 from tpnum.lower.codes import NOWHERE, ORIGIN, decoded, distinct, places, ragged
 from tpnum.lower.network import grid_of, real
 from tpnum.lower.schedule import Level
+from tpnum.lower.windows import runs, slides
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -133,7 +134,8 @@ class Layout:
                 if group.chain and (id(root), k) in level.pulls:
                     self._map(root, k)
         del self.own  # there may be many cells
-        self._runs = runs(self._pointer.whole - 1, self._index.whole[1:], self._weights.whole[1:])
+        taps = self._pointer.whole - 1, self._index.whole[1:], self._weights.whole[1:]
+        self._runs, self._slides = runs(*taps), slides(*taps)
 
     # -- spaces ----------------------------------------------------------------------------------
 
@@ -301,7 +303,7 @@ class Layout:
     def arrays(self, dtype: np.dtype) -> tuple:
         """(components, (first, count, strides, inner), cells, (starts, goals), taps).
 
-        The taps are (pointer, index, weights, runs) of `tpnum.kernels.mixing`.
+        The taps are (pointer, index, weights, runs, slides) of `tpnum.kernels.mixing`.
         """
         if dtype not in self._arrays:
             self._arrays[dtype] = self._make(dtype)
@@ -326,18 +328,5 @@ class Layout:
                 np.array(self._starts, np.int64).reshape(len(self._starts), self.axes, self.most),
                 np.array(self._goals, np.int64).reshape(-1, 2),
             ),
-            (self._pointer.whole, self._index.whole, weights, self._runs),
+            (self._pointer.whole, self._index.whole, weights, self._runs, self._slides),
         )
-
-
-def runs(pointer: np.ndarray, index: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Per cell how many cells from it on have the same weights, each on the cells beside those before."""
-    lengths = np.diff(pointer)
-    cell = np.repeat(np.arange(lengths.size), lengths)
-    beside = np.minimum(np.arange(index.size) + lengths[cell], max(index.size - 1, 0))
-    moved = (index[beside] == index + 1) & (weights[beside] == weights)
-    follows = np.zeros(lengths.size, bool)
-    follows[:-1] = lengths[1:] == lengths[:-1]
-    follows &= np.bincount(cell, ~moved, lengths.size) == 0
-    ends = np.where(follows, lengths.size, np.arange(lengths.size))
-    return np.minimum.accumulate(ends[::-1])[::-1] - np.arange(lengths.size) + 1

@@ -11,6 +11,7 @@ import numpy as np
 from tpnum.kernels import cells as kernels
 from tpnum.kernels.duals import pointer
 from tpnum.kernels.machine import SLOTS
+from tpnum.kernels.operations import OPERATIONS
 from tpnum.lower.homes import Home, Homes
 from tpnum.lower.laying import Laid, lay
 from tpnum.lower.loops import BUFFERED, GATHERED, STEPS, SUMS, in_loops
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 Kept: TypeAlias = "Callable[[int, Callable[[], Any]], Any]"
 
 
-CODE = {name: number for number, name in enumerate(kernels.OPERATIONS)}
+CODE = {name: number for number, name in enumerate(OPERATIONS)}
 CODE |= {"seed": CODE["load"], "give": CODE["store"]}  # of adjoints
 PIECE = 1 << 28
 """Numbers that are computed between two looks at whether to go on."""

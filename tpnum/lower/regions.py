@@ -35,6 +35,8 @@ STRIP = 512 << 10
 """Bytes of a strip's registers that stay in the second-level cache."""
 VECTOR = 64
 """Bytes that the processor computes with at once."""
+CELL = 128
+"""A cell costs as much as so many bytes of its lanes, besides these."""
 LANES = 128
 """The most columns at a time: more hide no more of what an instruction waits for."""
 
@@ -101,20 +103,33 @@ def program(
     return Program(layout, schedule, profiles, dtype, lanes)
 
 
-def lanes(dtype: np.dtype, programs: Sequence[Program | BlockProgram] = (), most: int = 0) -> int:
-    """Columns at a time: as many as leave what the programs go over together in the second-level cache.
+def lanes(
+    dtype: np.dtype,
+    programs: Sequence[Program | BlockProgram] = (),
+    columns: int = 0,
+    symmetric: bool = False,
+) -> int:
+    """Columns at a time: those that cost least of as many as leave what is gone over in a cache.
 
-    No more than it takes for ``most`` columns, but at least `tpnum.kernels._views.WIDTH` bytes, or a vector
-    for a few columns where no instruction asks for more.
+    That is what the programs go over together, in the second level.  Whole `tpnum.kernels._views.WIDTH`
+    bytes of them, or fewer vectors for a few columns where no instruction asks for more.
     """
-    count = WIDTH // dtype.itemsize
+    unit = WIDTH // dtype.itemsize
     wide = not programs or any(isinstance(one, Program) and one.selection.wide for one in programs)
-    while not wide and count * dtype.itemsize > VECTOR and count >= 8 * most:
-        count //= 2
+    few = max(1, columns // (4 if symmetric else 1))
+    if not wide and unit >= 8 * few:
+        while unit * dtype.itemsize > VECTOR and unit >= 8 * few:
+            unit //= 2
+        return unit
     spread = max((one.spread for one in programs), default=1) * dtype.itemsize
-    while count < min(most, LANES) and 2 * count * spread <= STRIP:
-        count *= 2
-    return count
+
+    def cost(count: int) -> int:
+        strips = -(-columns // count)
+        rows = sum(min(k * count, columns) for k in range(1, strips + 1)) if symmetric else strips
+        return rows * (count + CELL // dtype.itemsize)
+
+    most = max(unit, min(LANES, STRIP // spread, -(-few // unit) * unit))
+    return min(range(unit, most + 1, unit), key=cost)
 
 
 def cut(outputs: list[graph.Pair]) -> dict[int, str]:

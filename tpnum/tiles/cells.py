@@ -103,15 +103,15 @@ class CellWorker:
         single = steps <= SINGLE and not any(one.subtracts for one in probe)
         self.work = dtype if single else np.dtype(np.float64)
         many = many or cols.size
-        self.lanes = lanes(self.work, probe, many // (4 if self.symmetric else 1))
+        self.lanes = lanes(self.work, probe, many, self.symmetric)
         if any(isinstance(level, IslandLevel) for level in levels):
             held = 8 * buffer_places(probe, 1)[1] // probe[0].lanes
-            if held * lanes(self.work) > ISLANDS:
+            unit = lanes(self.work)
+            if held * unit > ISLANDS:
                 raise Unsupported(
                     "whole blocks of so many pairs of positions, side by side, take too much room"
                 )
-            while held * self.lanes > BUFFERS and self.lanes > lanes(self.work):
-                self.lanes //= 2
+            self.lanes = min(self.lanes, max(BUFFERS // held // unit, 1) * unit)
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
         laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))

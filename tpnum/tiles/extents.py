@@ -50,13 +50,18 @@ def extents(
     ``laid`` and ``held()`` are the bytes of an example: of its numbers laid out, and of its profile pass.
     """
     fit = np.log2(max(1.0, min(GRAIN / cells, OUTPUT / (8 * entries))))
-    width = tile or max(_wide(fit, laid, many), lanes)
+    width, wide = lanes, _wide(fit, laid, many)
+    while 2 * width <= wide:  # whole strips
+        width *= 2
+    width = tile or width
     slab, most = width, 0.0 if tile or many <= width else min(MANY, SLAB / max(1.0, laid + held()))
     while 2 * slab <= most:  # whole tiles
         slab *= 2
     ready = int(np.clip(LAID / max(1.0, slab * laid), 1, READY))
-    deep = fit - np.log2(width)  # rows of a tile share what is laid out of its columns
-    return Extents(tile or 1 << int(np.clip(deep, 0, np.log2(width))), width, slab, ready)
+    height = width  # rows of a tile share what is laid out of its columns
+    while not tile and height % 2 == 0 and height * width > 2**fit:
+        height //= 2
+    return Extents(height, width, slab, ready)
 
 
 def _wide(fit: float, laid: float, many: int) -> int:

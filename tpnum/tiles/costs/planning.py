@@ -10,7 +10,7 @@ import numpy as np
 
 from tpnum.arguments import choice, shown, whole
 from tpnum.errors import InputError, TpnumError
-from tpnum.kernels import cells as cell_kernels
+from tpnum.kernels.operations import OPERATIONS
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLevel
 from tpnum.lower.codes import NOWHERE
@@ -279,7 +279,7 @@ def _level(worker: CellWorker, level: Level, code: np.ndarray, seconds: float) -
     sizes = {grid: _real(level, grid) for grid in level.spaces}
     grid = max(sizes, key=lambda key: (sizes[key], len(key)), default=())
     loads, stores = (tuple(_buffer(worker, root) for root in roots) for roots in (level.loaded, level.stored))
-    text = listing(code, cell_kernels.OPERATIONS)
+    text = listing(code, OPERATIONS)
     components = prod(len(found) for found in level.components)
     return Region(_grid(grid), components, sizes.get(grid, 1), len(code), loads, stores, seconds, text)
 
