@@ -116,10 +116,13 @@ def rules_for(eps: float) -> tuple[Rule, ...]:
 
 
 def rules_of_pairs(one: Batch) -> tuple[Rule, ...]:
-    """Fitted ones, from the order on that leaves 1e-9 for a batch like this."""
+    """Fitted ones, from the order on that leaves 1e-9 for a batch like this.
+
+    Where none below `_SLOW` is known to, a node more would change less than it leaves: two are added.
+    """
     _, ends = _line_ends(one, _FAR)
-    first = min(10, math.ceil(1.8 + 0.95 * np.max(ends, initial=0.0)))
-    orders = [first, first + 1, first + 2]
+    first = math.ceil(1.8 + 0.95 * np.max(ends, initial=0.0))
+    orders = [first, first + 1, first + 2] if first <= _SLOW else [_SLOW, _SLOW + 2]
     while orders[-1] < _MOST:
         orders.append(math.ceil(1.3 * orders[-1]))
     return tuple(("fitted", order) for order in orders)
@@ -157,7 +160,7 @@ def _panels(batch: Batch, order: int) -> Grid:
 
 _FAR = 36.0  # the normaliser's logarithm falls so far until nothing is left
 _LONGEST = 30.0  # nor is the line followed further: s is e^60 there
-_MOST = 60  # nodes of a fitted rule
+_SLOW, _MOST = 10, 60  # nodes of fitted rules: to begin with where there is no end of the line, and at all
 
 
 def _fitted(batch: Batch, order: int) -> Grid:
