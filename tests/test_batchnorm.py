@@ -81,6 +81,32 @@ def test_pairs_by_two_quadratures(size, eps):
         assert wrong.max() <= made.error.max() + 1e-13
 
 
+@pytest.mark.parametrize(("size", "seed"), [(4, 194), (4, 238), (5, 56), (5, 84), (5, 246)])
+def test_errors_cover_batches_that_are_nearly_one(size, seed):
+    """Few axes, and another batch close by: rules converge slowly, and two of them are alike too soon."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((2 * size, int(rng.integers(2, size + 2))))
+    x[size:] = x[:size] + 10.0 ** rng.uniform(-3, 0) * x[size:]
+    made = special.batchnorm_pair(x @ x.T, rtol=1e-9)
+    pair, _, _ = batch_pairs._pair((x @ x.T)[None], size, 0.0)
+    want, _ = batch_pairs._pair_moments(pair, batch_pairs.homogeneous("relu"), ("fitted", 40))
+    wrong = np.abs(made.value - want[0]).max()
+    assert wrong <= made.error.max()
+    assert wrong < 1e-9 * want.max()
+
+
+@pytest.mark.filterwarnings("error::tpnum.errors.AccuracyWarning")
+@pytest.mark.parametrize(("size", "eps", "kind"), [(8, 0.0, "angle"), (4, 1e-5, "line")])
+def test_tangents_of_batches_of_few_features(size, eps, kind, monkeypatch):
+    """Three axes, by the rules that are chosen and by many nodes of one kind."""
+    rng = np.random.default_rng(size)
+    x, theta = rng.standard_normal((2 * size, 3)), rng.standard_normal((size, size))
+    made = special.batchnorm_pair_tangent(x @ x.T, theta, rtol=1e-8, eps=eps)
+    monkeypatch.setattr(batch_pairs, "rules_of_pairs", lambda one: ((kind, 81), (kind, 100)))
+    want = special.batchnorm_pair_tangent(x @ x.T, theta, rtol=1e-8, eps=eps)
+    assert np.abs(made.value - want.value).max() < 1e-8 * np.abs(want.value).max()
+
+
 @pytest.mark.parametrize("order", [3, 6])
 def test_fitted_rules_are_exact_for_polynomials(order):
     """Of degree 2 n - 1 in their variable, under the weight that they were made of."""

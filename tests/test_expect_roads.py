@@ -155,22 +155,6 @@ def test_entries_do_not_share_a_budget() -> None:
         assert made.error[i] <= 1.5 * alone.error + 1e-12
 
 
-def test_what_grids_spend_on_a_batch_is_not_taken_from_each_of_its_entries() -> None:
-    roots = np.random.default_rng(1).standard_normal((32, 4, 4))
-    roots[:-1] *= 0.4
-    roots[-1] *= 2.0
-    covs = roots @ roots.transpose(0, 2, 1)
-
-    def f(*z: Array) -> Array:
-        a, b, c, d = (u * ndtr(u) for u in z)
-        return (1.0 + a + b + (a + b) ** 2) * (1.0 + c + d + (c + d) ** 2)
-
-    made = quiet(f, np.zeros(4), covs, budget=1 << 14)
-    alone = quiet(f, np.zeros(4), covs[-1], budget=1 << 14)
-    assert alone.error < 0.02 * alone.value
-    assert made.error[-1] <= 2.0 * alone.error
-
-
 def test_equal_laws_are_solved_once() -> None:
     covs = np.broadcast_to(np.array([[1.0, 0.3], [0.3, 1.0]]), (300_000, 2, 2))
     made = expect(np.maximum, np.zeros(2), covs)

@@ -155,7 +155,7 @@ def test_states_given_the_points_are_as_if_written_out(monkeypatch: pytest.Monke
     program = nn.program(CELLS[cell], (4, 2))
     ensemble = Ensemble((program, program), BOTH, "it is tested")
     single = ensemble.sample({"u": x}, None, 1 << 8)
-    monkeypatch.setattr(given, "SINGLE", np.dtype(np.float64))
+    monkeypatch.setattr(given, "SINGLE", given.DOUBLE)
     short = ensemble.sample({"u": x}, None, 1 << 8)
     monkeypatch.setattr(given, "WIDE", 0)
     long = ensemble.sample({"u": x}, None, 1 << 8)
@@ -163,6 +163,21 @@ def test_states_given_the_points_are_as_if_written_out(monkeypatch: pytest.Monke
         np.testing.assert_allclose(short[kind].value, long[kind].value, rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(single[kind].value, long[kind].value, rtol=given.ROUNDING)
         assert np.all(single[kind].error >= given.ROUNDING * long[kind].value)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e22])
+def test_states_beyond_the_range_of_single_precision_are_held_in_double(
+    monkeypatch: pytest.MonkeyPatch, size: float
+) -> None:
+    x = size * np.random.default_rng(4).standard_normal((1, 4, 2))
+    program = nn.program(nn.Gru(8, nn.Relu(), return_sequences=False), (4, 2))
+    ensemble = Ensemble((program, program), BOTH, "it is tested")
+    made = ensemble.sample({"u": x}, None, 1 << 8)
+    monkeypatch.setattr(given, "SINGLE", given.DOUBLE)
+    want = ensemble.sample({"u": x}, None, 1 << 8)
+    for kind in BOTH:
+        assert np.all(want[kind].value > 0.0)
+        np.testing.assert_allclose(made[kind].value, want[kind].value, rtol=given.ROUNDING)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

@@ -21,6 +21,16 @@ from tpnum.errors import TpnumError
 _INTERRUPTED = 130
 _ENDING = ("SIGTERM", "SIGHUP", "SIGQUIT")
 """Signals that end a command: a request, a terminal that is gone, Ctrl-\\."""
+_OPTIONS = {"n_jobs": "--jobs", "symmetric": "--half", "batch_size": "--batch-size"}
+_OPTIONS |= {
+    name: f"--{name}" for name in "backend c cores get n noise out q scheduler shape shard wrt".split()
+}
+"""Arguments of the library, as they are typed."""
+_TYPED = {
+    "resume=True with verify=True": "--resume --verify",
+    "resume=True": "--resume",
+    "give scheduler= a client or an address": "give an address",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,18 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Ended as end:
         _say(str(end))
         return end.status
-
-
-_OPTIONS = {"n_jobs": "--jobs", "symmetric": "--half", "batch_size": "--batch-size"}
-_OPTIONS |= {
-    name: f"--{name}" for name in "backend c cores get n noise out q scheduler shape shard wrt".split()
-}
-"""Arguments of the library, as they are typed."""
-_TYPED = {
-    "resume=True with verify=True": "--resume --verify",
-    "resume=True": "--resume",
-    "give scheduler= a client or an address": "give an address",
-}
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -42,8 +42,14 @@ SEVERAL = 6
 MANY, CROWD = 256, 128
 """Terms of a sum beyond which it is one factor for up to so many members, and drawn for more."""
 
-SINGLE = np.dtype(np.float32)
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 """Of what is kept at every point: memory is what its time goes to, and its mean is taken in double."""
+
+WITHIN = 2.0**-100, 2.0**100
+"""Sizes between which single precision has room for what other points may have; else it is double."""
+
+SEEN = 8
+"""Points that sizes are told from."""
 
 ROUNDING = 2.0**-20
 """What that leaves, as a part of the largest that a second moment could be: states are means of others."""
@@ -237,18 +243,31 @@ class Given:
         if not terms:
             return None
         if n == m == 1:
-            total, self.lost = _accumulated(terms), ROUNDING
+            kind = _precision(terms)
+            total = _accumulated(terms, kind)
+            self.lost = ROUNDING if kind == SINGLE else self.lost
         else:
             total = sum((_left(c, m) * made for c, made in terms), np.zeros(1))
         self._used += total.nbytes
         return total
 
 
-def _accumulated(terms: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The sum of products of (rows, points) and (rows, columns, points)."""
+def _precision(terms: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.dtype[Any]:
+    """Single where its range has room for products of (rows, points) and (rows, columns, points)."""
+    for c, x in terms:
+        left, right = _left(c[..., :SEEN], 1), x[..., :SEEN]
+        for made in (left, right, left * right):
+            size = np.abs(made[made != 0.0])
+            if size.size and not WITHIN[0] < size.min() <= size.max() < WITHIN[1]:
+                return DOUBLE
+    return SINGLE
+
+
+def _accumulated(terms: Sequence[tuple[np.ndarray, np.ndarray]], kind: np.dtype[Any]) -> np.ndarray:
+    """The sum of such products."""
     shape = np.broadcast_shapes(*(x.shape for _, x in terms), *(_left(c, 1).shape for c, _ in terms))
-    out = np.empty(shape, dtype=SINGLE)
-    terms = [(c.astype(SINGLE, copy=False), x.astype(SINGLE, copy=False)) for c, x in terms]
+    out = np.empty(shape, dtype=kind)
+    terms = [(c.astype(kind, copy=False), x.astype(kind, copy=False)) for c, x in terms]
     for k in range(0, len(terms), TERMS):
         some = terms[k : k + TERMS]
         padded = [*some, *[some[0]] * (TERMS - len(some))]

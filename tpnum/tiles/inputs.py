@@ -67,7 +67,7 @@ def plan_of(
     if padding is None:
         masks = [x["mask"] for x in (x1, x2) if layers and x and "mask" in x]
         padding = extras.padding_of(masks) if masks else ""
-    programs, plan = _planned(net, shapes, kinds, budget, padding)
+    programs, plan = planned(net, shapes, kinds, budget, padding)
     _name_data(programs[0], x1, "x1", net)
     if x2 is not None:
         _name_data(programs[1], x2, "x2", net)
@@ -80,18 +80,19 @@ def with_graphs(
     """The shapes of an example's arrays, with that of the graph that a net of layers aggregates over."""
     if not isinstance(net, nn.Layer):
         return shapes
-    (program, _), _ = _planned(net, [shapes] * 2, kinds)
+    (program, _), _ = planned(net, [shapes] * 2, kinds)
     scalars = {line.name: line.axes for line in program.lines if isinstance(line, Known)}
     return shapes | {name: tuple(size for _, size in axes) for name, axes in scalars.items()}
 
 
-def _planned(
+def planned(
     net: Layer | Program,
     shapes: list[dict[str, tuple[int, ...]]],
     kinds: tuple[str, ...],
     budget: int = BUDGET,
     padding: str = "",
 ) -> tuple[tuple[Program, Program], Plan | Ensemble]:
+    """The programs at the shapes of rows and of columns, by data line ("" of a net), and their plan."""
     return kept(_plans, net)(net, tuple(tuple(one.items()) for one in shapes), kinds, budget, padding)
 
 

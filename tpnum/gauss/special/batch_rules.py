@@ -24,6 +24,16 @@ RULES: tuple[Rule, ...] = (
 SOFT: tuple[Rule, ...] = tuple(("angle", order) for order in (16, 19, 24, 36, 54, 81, 121, 182))
 """Those where something is added to the variance, e^{-s B eps}: what is far out in s counts for nothing."""
 
+SLOW: tuple[Rule, ...] = (
+    *(("fitted", order) for order in (10, 13, 17)),
+    *(("angle", order) for order in (24, 36)),
+)
+"""The first of pairs of few axes, where nothing ends the integral soon and neither kind is always best."""
+
+FINER: tuple[Rule, ...] = tuple(("fitted", order) for order in (8, 11, 16, 21, 28, 37, 49))
+LAST: tuple[Rule, ...] = (("line", 54), ("line", 81))
+"""Where something is added to the variance, which ends the line; else it might be cut off too soon."""
+
 Integral = Callable[[Rule], tuple[np.ndarray, int]]
 """The value by a rule, and how many matrices were evaluated."""
 
@@ -116,13 +126,12 @@ def rules_for(eps: float) -> tuple[Rule, ...]:
 
 
 def rules_of_pairs(one: Batch) -> tuple[Rule, ...]:
-    """Fitted ones, from the order on that leaves 1e-9 for a batch like this."""
+    """Fitted ones, from the order on that leaves 1e-9 for a batch like this, if any is known."""
     _, ends = _line_ends(one, _FAR)
-    first = min(10, math.ceil(1.8 + 0.95 * np.max(ends, initial=0.0)))
-    orders = [first, first + 1, first + 2]
-    while orders[-1] < _MOST:
-        orders.append(math.ceil(1.3 * orders[-1]))
-    return tuple(("fitted", order) for order in orders)
+    first = math.ceil(1.8 + 0.95 * np.max(ends, initial=0.0))
+    begun = SLOW if first > SLOW[0][1] else tuple(("fitted", first + k) for k in range(3))
+    last = LAST if np.all(one.eps > 0.0) else (("fitted", 64),)
+    return (*begun, *(rule for rule in FINER if rule[1] > begun[-1][1]), *last)
 
 
 @cache
@@ -156,8 +165,8 @@ def _panels(batch: Batch, order: int) -> Grid:
 
 
 _FAR = 36.0  # the normaliser's logarithm falls so far until nothing is left
+_STEADY = 2.2  # and so far for each node of the trapezoidal rule
 _LONGEST = 30.0  # nor is the line followed further: s is e^60 there
-_MOST = 60  # nodes of a fitted rule
 
 
 def _fitted(batch: Batch, order: int) -> Grid:
@@ -174,6 +183,16 @@ def _fitted(batch: Batch, order: int) -> Grid:
     square, weight = gauss_rule(np.arctan(np.sinh(x)) ** 2, share, order)
     tangent = np.tan(np.sqrt(square))
     return scale * tangent**2, 2.0 * scale * tangent * np.sqrt(1.0 + tangent**2) * weight
+
+
+def _line(batch: Batch, order: int) -> Grid:
+    """The trapezoidal rule on the same line, s = c sinh^2 x: s^{-1/2} ds is even in x.
+
+    Its end moves out with the order, such that what is cut off falls with what the step leaves.
+    """
+    scale, end = _line_ends(batch, min(_STEADY * order, _FAR))
+    x = (np.arange(order) + 0.5) * (end / order)
+    return batch.weighed(scale * np.sinh(x) ** 2, scale * np.sinh(2.0 * x) * (end / order))
 
 
 def gauss_rule(x: np.ndarray, weight: np.ndarray, order: int) -> Grid:
@@ -211,7 +230,7 @@ def _line_ends(batch: Batch, target: float) -> Grid:
     return scale, high
 
 
-_RULES = {"angle": _angle, "panels": _panels, "fitted": _fitted}
+_RULES = {"angle": _angle, "panels": _panels, "fitted": _fitted, "line": _line}
 
 
 def refined(

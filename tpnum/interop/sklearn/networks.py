@@ -130,7 +130,8 @@ class HasNet:
     def _shaped(self, x: np.ndarray) -> np.ndarray:
         """Flat rows in the shape of examples."""
         if self.input_shape is None:
-            kept(_take_flat, net := network(self.net))(net, x.shape[1])
+            net = network(self.net)
+            kept(_take_flat, net)(net, x.shape[1])
             return x
         try:
             shape = tuple(int(size) for size in self.input_shape)

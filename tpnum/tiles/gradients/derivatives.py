@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from tpnum.evaluate import labels
 from tpnum.evaluate.adjoints import PairAdjoints
 from tpnum.evaluate.blocks import shape as shape_of
 from tpnum.evaluate.general import PairValues
-from tpnum.evaluate.plan import Plan, make_plan
+from tpnum.evaluate.plan import Plan
 from tpnum.evaluate.returns import EXAMPLES, Apart
 from tpnum.evaluate.tangents import PairTangents, ProfileTangents
 from tpnum.jets import Jet
@@ -33,7 +32,7 @@ from tpnum.tiles.extras import require_positions
 from tpnum.tiles.gradients.pairs import CellDerivatives
 from tpnum.tiles.gradients.reverse import Adjoints
 from tpnum.tiles.grid import Tile, adjoint_side, general_side, squares
-from tpnum.tiles.inputs import kept
+from tpnum.tiles.inputs import planned
 from tpnum.tiles.pool import run
 from tpnum.tiles.sinks import ArraySink, check_finite, put
 
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
 
 LINE = 1
 """Parameters besides: one that the kernel itself is the derivative by."""
-SCALARS = ("mask", "pattern")
-"""What a net of layers is given beside its data."""
 
 
 class Derivatives(NamedTuple):
@@ -96,10 +93,12 @@ def plan_with_slopes(
 
     ``inputs`` are the arrays of rows and of columns by data line and known scalar.
     """
-    masked = "mask" in inputs[0]
-    shapes = [next(x.shape[1:] for name, x in one.items() if name not in SCALARS) for one in inputs]
-    jets = with_slopes(net, paths, more)
-    return kept(_planned, jets)(jets, tuple(shapes), kinds, masked)
+    shapes = [
+        {name if name == "mask" else "": x.shape[1:] for name, x in one.items() if name != "pattern"}
+        for one in inputs
+    ]
+    _, plan = planned(with_slopes(net, paths, more), shapes, kinds)
+    return by_rules(plan).unrolled
 
 
 def with_slopes(net: Any, paths: list[list[str]], more: int = 0) -> Any:
@@ -110,14 +109,6 @@ def with_slopes(net: Any, paths: list[list[str]], more: int = 0) -> Any:
         return Jet(value, slopes) if any(slopes) else value
 
     return changed(net, carried) if paths else net
-
-
-@lru_cache(maxsize=16)
-def _planned(net: Any, shapes: tuple[tuple[int, ...], ...], kinds: tuple[str, ...], masked: bool) -> Plan:
-    """As `plan_with_slopes`, which depends on nothing else."""
-    first = nn.program(net, shapes[0], masked=masked)
-    second = first if shapes[0] == shapes[1] else nn.program(net, shapes[1], masked=masked)
-    return make_plan((first, second), kinds).unrolled
 
 
 def derivatives(
