@@ -14,8 +14,9 @@ import numpy as np
 
 from tpnum.evaluate import labels
 from tpnum.evaluate.blocks import dims
-from tpnum.evaluate.general import ROUNDING, PairValues
+from tpnum.evaluate.general import ROUNDING
 from tpnum.evaluate.tape import at_step
+from tpnum.evaluate.tile import TileValues
 from tpnum.gauss.pair import Prepared, in_rows, prepare
 from tpnum.gauss.rules import Kept
 from tpnum.kernels.carry import carry
@@ -143,7 +144,7 @@ class Rows:
             made = []
             for example in range(self.whole.size):
                 at = slice(example, example + 1)
-                tile = PairValues(self.whole, self.whole, at, at, same=True)
+                tile = TileValues(self.whole, self.whole, at, at, same=True)
                 tile.run([node])
                 made.append(
                     labels.align(tile.full(node), dims(node), [("", 0), ("", 1), *self.dims(node)[1:]])

@@ -1,4 +1,4 @@
-"""The general path: any graph of pair nodes on a tile of inputs, by NumPy, one rule per node.
+"""The general path: pair nodes on a tile of inputs, by NumPy, one rule per node.
 
 Every node's value is K; where the node has increments that somebody reads, also D = E (Z - Z')^2, bilinear
 like K and exact for nearly equal inputs.  The fast path (`tpnum.lower.dense`) is held to this one.
@@ -71,10 +71,6 @@ class PairValues:
         self._memo: dict[int, Block] = {}
         self._calls: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
 
-    def anew(self) -> PairValues:
-        """The same tile, of which nothing is computed."""
-        return PairValues(*self.profiles, *self.slices, self.same, self.proceed, self.own)
-
     def run(
         self,
         outputs: list[graph.Pair],
@@ -87,11 +83,9 @@ class PairValues:
         increments are wanted.
         """
         self._memo |= given or {}
-        order = graph.schedule(outputs, self._memo)
-        if any(isinstance(node, graph.Carried) for node in order):
-            order = self._step_by_step(outputs)
+        order = self._remaining(outputs)
         self.attending = [node for node in order if isinstance(node, graph.Attention)]
-        self._read = increments_read(order, asked)
+        self._read = graph.increments_read(order, asked)
         readers: dict[int, int] = {}
         for node in order:
             for operand in graph.operands(node):
@@ -105,16 +99,9 @@ class PairValues:
                 if readers[id(operand)] == 0 and id(operand) not in kept:
                     self._memo.pop(id(operand), None)
 
-    def _step_by_step(self, outputs: list[graph.Pair]) -> list[graph.Pair]:
-        """Compute the recurrences that outputs stand on; the nodes that are left, operands first."""
-        from tpnum.evaluate.waves import first_loop, walked
-
-        order = graph.schedule(outputs, self._memo)
-        wanted = [id(node) for node in outputs]
-        while loop := first_loop(order):
-            self._memo |= walked(self, loop, order, wanted)
-            order = graph.schedule(outputs, self._memo)
-        return order
+    def _remaining(self, outputs: list[graph.Pair]) -> list[graph.Pair]:
+        """The nodes that a run computes one by one: the outputs and what they stand on, operands first."""
+        return graph.schedule(outputs, self._memo)
 
     @property
     def found(self) -> dict[int, Block]:
@@ -124,7 +111,7 @@ class PairValues:
     def hold(self, outputs: list[graph.Pair]) -> list[graph.Pair]:
         """Compute the outputs and what they stand on, and keep it: all nodes, operands first."""
         order = graph.schedule(outputs)
-        self._read = increments_read(order)
+        self._read = graph.increments_read(order)
         for node in order:
             self.proceed()
             self(node)
@@ -410,12 +397,3 @@ class PairValues:
     @_compute.register
     def _(self, node: graph.Diagonal) -> Block:
         return maps.diagonal(self, node)
-
-
-def increments_read(order: list[graph.Pair], asked: Collection[int] = ()) -> set[int]:
-    """The nodes whose increments somebody reads, or ``asked`` for; of nodes listed behind their operands."""
-    read = {*asked, *(id(node.call.cov) for node in order if isinstance(node, graph.Dual))}
-    for node in reversed(order):
-        if node.increments and id(node) in read:
-            read.update(id(operand) for operand in graph.operands(node))
-    return read

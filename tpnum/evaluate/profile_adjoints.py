@@ -13,9 +13,9 @@ from tpnum.evaluate.adjoints import PairAdjoints
 from tpnum.evaluate.blocks import dims
 from tpnum.evaluate.chain import CLOSE, ratio
 from tpnum.evaluate.duals import own_partials, stretched, unavailable
-from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.returns import Gathered, Summed
 from tpnum.evaluate.same import together
+from tpnum.evaluate.tile import TileValues
 from tpnum.jets import Jet, slopes_of
 from tpnum.law import graph
 from tpnum.law.sources import sources
@@ -181,7 +181,7 @@ class ProfileAdjoints:
             if not bar[at].any():
                 continue
             self.proceed()
-            tile = PairValues(self.values, self.values, at, at, same=True)
+            tile = TileValues(self.values, self.values, at, at, same=True)
             ends = Summed(tile, self.params.size)
             each = np.einsum("i...,ij->i...j", bar[at], np.eye(*tile.counts))
             PairAdjoints(tile, self.moving, ends).back([(pair, labels.align(each, own, names))])

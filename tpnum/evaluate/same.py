@@ -10,7 +10,7 @@ import numpy as np
 from tpnum.errors import LimitError
 from tpnum.evaluate import labels
 from tpnum.evaluate.blocks import dims, shape
-from tpnum.evaluate.general import PairValues
+from tpnum.evaluate.tile import TileValues
 from tpnum.law import graph
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def within(values: ProfileValues, node: graph.Within) -> np.ndarray:
     made = []
     for example in range(values.size):
         at = slice(example, example + 1)
-        tile = PairValues(values, values, at, at, same=True)
+        tile = TileValues(values, values, at, at, same=True)
         tile.run([pair])
         block = labels.align(tile.full(pair), dims(pair), [("", 0), ("", 1), *order])[0, 0]
         made.append(block)
@@ -66,7 +66,7 @@ def same_input(
     names = [("", 0), ("", 1), *((name, 2) for name, _ in axes)]
     made = []
     for at in inputs:
-        tile = PairValues(values, values, at, at, same=True)
+        tile = TileValues(values, values, at, at, same=True)
         tile.run([pair])
         block = labels.align(tile.full(pair), dims(pair), names)
         made.append(np.einsum("ii...->i...", block))

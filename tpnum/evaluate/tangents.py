@@ -17,8 +17,8 @@ from tpnum.evaluate import labels, maps
 from tpnum.evaluate.blocks import Block, dims
 from tpnum.evaluate.chain import Tangent, moved, plus, product, ratio
 from tpnum.evaluate.duals import DualPartials, check, of_many, own_partials, stretched, unavailable
-from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.same import together
+from tpnum.evaluate.tile import TileValues
 from tpnum.jets import slopes_of
 from tpnum.law import graph
 from tpnum.law.moving import Moving
@@ -152,7 +152,7 @@ class ProfileTangents:
         names = [LINES, ("", 0), ("", 1), *((name, 2) for name, _ in node.axes)]
         found = []
         for at in together(pair, self.values.size):
-            tile = PairTangents(PairValues(self.values, self.values, at, at, same=True), self, self)
+            tile = PairTangents(TileValues(self.values, self.values, at, at, same=True), self, self)
             made = tile(pair)
             if made is None:
                 return None
@@ -178,7 +178,7 @@ class ProfileTangents:
 class PairTangents:
     """The derivatives of pair nodes on the tile of ``values``."""
 
-    def __init__(self, values: PairValues, rows: ProfileTangents, cols: ProfileTangents):
+    def __init__(self, values: TileValues, rows: ProfileTangents, cols: ProfileTangents):
         self.values, self.profiles = values, (rows, cols)
         self.count = rows.count
         self._memo: dict[int, Tangent] = {}

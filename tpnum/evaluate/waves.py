@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,13 +52,15 @@ def first_loop(order: list[graph.Pair]) -> Loop | None:
 
     Raises `Unfolded` where a step cannot be computed from the one before.
     """
+    states = [node for node in order if isinstance(node, graph.Carried)]
+    if not states:
+        return None
     reads = {id(node): _reads(node) for node in order}
     readers: dict[int, list[graph.Pair]] = {id(node): [] for node in order}
     for node in order:
         for below in reads[id(node)]:
             if id(below) in readers:
                 readers[id(below)].append(node)
-    states = [node for node in order if isinstance(node, graph.Carried)]
     while states:
         state = states[0]
         back = _reached(state, reads)
@@ -148,7 +150,7 @@ def walked(
     read = {id(below) for node in order if id(node) not in own for below in graph.operands(node)}
     kept = {id(node): node for node in loop.below}
     kept |= {id(node): node for node in loop.inside if id(node) in read or id(node) in wanted}
-    around = values.anew()
+    around = PairValues(*_place(values))
     around.run(loop.reads, values.found, [id(node) for node in loop.reads if node.increments])
     made = {key: around(node) for key, node in kept.items() if key not in own}
     if loop.inside:
@@ -308,11 +310,16 @@ def _stepped(state: graph.Carried, then: Block, values: PairValues) -> Block:
     return _each(moved, _nothing(state, values), then)
 
 
+def _place(tile: PairValues) -> tuple[Any, ...]:
+    """What a tile is made of, for another of which nothing is computed."""
+    return (*tile.profiles, *tile.slices, tile.same, tile.proceed, tile.own)
+
+
 class _Wave(PairValues):
     """A tile at some pairs of steps along an axis, where nodes have a tied one of that name."""
 
     def __init__(self, tile: PairValues, axis: str, steps: Steps):
-        super().__init__(*tile.profiles, *tile.slices, tile.same, tile.proceed, tile.own)
+        super().__init__(*_place(tile))
         self._axis, self._steps = axis, steps
 
     def some(self, values: np.ndarray, axes: Axes, side: int) -> np.ndarray:

@@ -16,9 +16,9 @@ from tpnum.errors import InputError, LimitError
 from tpnum.evaluate import labels
 from tpnum.evaluate.blocks import dims, shape
 from tpnum.evaluate.data import bind
-from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.joint import Account
 from tpnum.evaluate.profile import ProfileValues
+from tpnum.evaluate.tile import TileValues
 from tpnum.functions import get
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.lines import Lines
@@ -199,7 +199,7 @@ class Recursion:
 
     def _pair(self, node: graph.Pair) -> np.ndarray:
         one = slice(0, 1)
-        values = PairValues(self._profiles, self._profiles, one, one, same=True)
+        values = TileValues(self._profiles, self._profiles, one, one, same=True)
         values.run([node])
         block = np.broadcast_to(values(node).k, shape(node, 1, 1))
         names = dims(node)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tpnum.evaluate import labels
 from tpnum.evaluate.blocks import dims, shape
-from tpnum.evaluate.general import PairValues
+from tpnum.evaluate.tile import TileValues
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockLayout, BlockLevel, BlockProgram
 from tpnum.lower.codes import NOWHERE, places
@@ -104,13 +104,13 @@ class IslandProgram(BlockProgram):
                     node: view[low - rows.start : here.stop - rows.start, :, lanes]
                     for node, view in views.items()
                 }
-                values = PairValues(*self.profiles, here, there, True, proceed, own=same)
+                values = TileValues(*self.profiles, here, there, True, proceed, own=same)
                 self._computed(part, values)
         for root in self.layout.level.roots:
             view = views[id(root.node)]
             view[:, :, cols.stop - cols.start :] = view[:, :, cols.stop - cols.start - 1, None]
 
-    def _computed(self, views: dict[int, np.ndarray], values: PairValues) -> None:
+    def _computed(self, views: dict[int, np.ndarray], values: TileValues) -> None:
         """From (rows, cells, columns) of the operands' buffers to those of the roots'."""
         level = self.layout.level
         given = {}

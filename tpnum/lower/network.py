@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tpnum.evaluate.general import increments_read
 from tpnum.law import graph
 from tpnum.lower.codes import every, union, within
 from tpnum.lower.linear import Chain, Pull, form, is_linear, operands
@@ -167,7 +166,7 @@ class Network:
             size = len(wanted)
             for root in reversed(self.roots):
                 if root.inner:
-                    wanted |= increments_read(list(root.inner), wanted)
+                    wanted |= graph.increments_read(list(root.inner), wanted)
                 elif root.held == "inc" and id(root.node) in wanted:
                     wanted |= {
                         id(pair)

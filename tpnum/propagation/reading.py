@@ -16,9 +16,9 @@ import numpy as np
 from tpnum.errors import InputError, LimitError, SpecError, require_memory
 from tpnum.evaluate.blocks import dims
 from tpnum.evaluate.data import bind
-from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.joint import Account
 from tpnum.evaluate.profile import ProfileValues
+from tpnum.evaluate.tile import TileValues
 from tpnum.law.lines import Lines
 from tpnum.law.pairs import Pairs
 from tpnum.nn.arguments import read_sizes
@@ -153,7 +153,7 @@ class Moments:
         self.account = Account()
         self._profiles = ProfileValues(self._pairs, 0, self._data, self.account)
         everything = slice(0, self.size)
-        self._values = PairValues(self._profiles, self._profiles, everything, everything, same=True)
+        self._values = TileValues(self._profiles, self._profiles, everything, everything, same=True)
         for features in wanted:
             for block in features.blocks:
                 name = block.vector.name

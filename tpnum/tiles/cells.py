@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tpnum.evaluate.blocks import dims, shape
-from tpnum.evaluate.general import PairValues
+from tpnum.evaluate.tile import TileValues
 from tpnum.kernels._arrays import aligned
 from tpnum.kernels.blocks import collect
 from tpnum.law.threads import Stop
@@ -314,7 +314,7 @@ class CellWorker:
         plan, profiles = self._rules()
         for part in squares(*shape, general_side(plan), False):
             rows, cols = _inside(tile.rows, part.rows), _inside(tile.cols, part.cols)
-            values = PairValues(*profiles, rows, cols, self.symmetric, self.stop)
+            values = TileValues(*profiles, rows, cols, self.symmetric, self.stop)
             for kind, block in plan.tile(values).items():
                 blocks[kind][part.rows, part.cols] = block
         return blocks

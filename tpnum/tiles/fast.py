@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.evaluate.general import PairValues
+from tpnum.evaluate.tile import TileValues
 from tpnum.kernels import machine as kernels
 from tpnum.kernels.duals import pointer
 from tpnum.law.threads import Stop
@@ -122,7 +122,7 @@ class MachineWorker:
     def _again(self, tile: Tile, missed: np.ndarray) -> Iterator[tuple[Tile, dict[str, np.ndarray]]]:
         """Rows of strips with pairs so close that their series do not converge, by the general path."""
         for part in beyond(tile, missed, kernels.BLOCK, self.strip):
-            values = PairValues(*self.profiles, part.rows, part.cols, self.symmetric, self.stop)
+            values = TileValues(*self.profiles, part.rows, part.cols, self.symmetric, self.stop)
             yield part, self.plan.tile(values)
 
     def _direct(self) -> tuple[np.ndarray, np.ndarray] | None:

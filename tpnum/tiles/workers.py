@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.evaluate.general import PairValues
+from tpnum.evaluate.tile import TileValues
 from tpnum.law.threads import Stop
 from tpnum.lower.panels import panels
 from tpnum.lower.unsupported import Unsupported
@@ -84,10 +84,10 @@ class GeneralWorker:
         if len(self.tiles) == 1:
             return
         one = slice(0, 1)
-        self.plan.tile(PairValues(self.rows, self.cols, one, one, self.symmetric))
+        self.plan.tile(TileValues(self.rows, self.cols, one, one, self.symmetric))
 
     def tile(self, tile: Tile) -> None:
-        values = PairValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric, self.stop)
+        values = TileValues(self.rows, self.cols, tile.rows, tile.cols, self.symmetric, self.stop)
         self.sink.put(tile, self.plan.tile(values))
 
     def finish(self) -> None:

@@ -46,14 +46,14 @@ from tpnum.law.graph.profile import (
     Softmax,
     Within,
 )
-from tpnum.law.graph.walks import operands, schedule
+from tpnum.law.graph.walks import increments_read, operands, schedule
 
 # fmt: off
 __all__ = [
     "Arithmetic", "Attention", "Carried", "Carried1", "Constant", "Diagonal", "Dual", "DualCall",
     "Embedded", "Expect1", "Expect2", "ExpectN", "Factor", "Fresh", "Given", "Gram", "Jointly",
     "Key", "Mapped", "Mapped1", "Marginal", "Norm", "Pair", "PairExpect", "Part", "Polynomial",
-    "Profile", "Reduced", "Shared", "Softmax", "Stencil", "Sum", "Weighted", "Within", "operands",
-    "schedule",
+    "Profile", "Reduced", "Shared", "Softmax", "Stencil", "Sum", "Weighted", "Within",
+    "increments_read", "operands", "schedule",
 ]
 # fmt: on

@@ -1,4 +1,4 @@
-"""Which pair nodes a node is computed from, and an order in which all are."""
+"""Which pair nodes a node is computed from, an order in which all are, and whose increments are read."""
 
 from __future__ import annotations
 
@@ -55,3 +55,12 @@ def schedule(outputs: list[Pair], given: Collection[Hashable] = ()) -> list[Pair
             known |= {id(found) for found in more}
             order += more
     return order
+
+
+def increments_read(order: list[Pair], asked: Collection[int] = ()) -> set[int]:
+    """The nodes whose increments somebody reads, or ``asked`` for; of nodes listed behind their operands."""
+    read = {*asked, *(id(node.call.cov) for node in order if isinstance(node, Dual))}
+    for node in reversed(order):
+        if node.increments and id(node) in read:
+            read.update(id(operand) for operand in operands(node))
+    return read

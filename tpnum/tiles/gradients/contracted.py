@@ -16,10 +16,10 @@ from tpnum.arguments import finite_array, shown
 from tpnum.errors import InputError, LimitError
 from tpnum.evaluate.adjoints import PairAdjoints
 from tpnum.evaluate.data import bind
-from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.profile_adjoints import ProfileAdjoints
 from tpnum.evaluate.returns import EXAMPLES, Apart, Gathered, Summed
 from tpnum.evaluate.tangents import ProfileTangents
+from tpnum.evaluate.tile import TileValues
 from tpnum.law.moving import Moving
 from tpnum.lower.reverse import tape_of
 from tpnum.lower.unsupported import Unsupported
@@ -324,7 +324,7 @@ class _Sums(Tiles):
 
     def _by_graph(self, tile: Tile) -> Part:
         rows, cols = self.profiles
-        values = PairValues(rows, cols, tile.rows, tile.cols, self.symmetric, self.stop)
+        values = TileValues(rows, cols, tile.rows, tile.cols, self.symmetric, self.stop)
         weights = self.against.weights(tile)
         ends: Summed | Apart
         if self.against.vector:

@@ -14,10 +14,10 @@ from tpnum.errors import InputError, LimitError
 from tpnum.evaluate import labels
 from tpnum.evaluate.adjoints import PairAdjoints
 from tpnum.evaluate.blocks import shape as shape_of
-from tpnum.evaluate.general import PairValues
 from tpnum.evaluate.plan import Plan
 from tpnum.evaluate.returns import EXAMPLES, Apart
 from tpnum.evaluate.tangents import PairTangents, ProfileTangents
+from tpnum.evaluate.tile import TileValues
 from tpnum.jets import Jet
 from tpnum.law import graph
 from tpnum.law.sources import sources
@@ -213,7 +213,7 @@ class GeneralDerivatives:
 
     def block(self, tile: Tile, proceed: Callable[[], None]) -> np.ndarray:
         """(parameters, rows, columns, *axes) of a tile, the last being the kernel."""
-        values = PairValues(*self.profiles, tile.rows, tile.cols, self.same, proceed)
+        values = TileValues(*self.profiles, tile.rows, tile.cols, self.same, proceed)
         if self.forwards:
             return self._tangents(values)
         ends = Apart(values, self.sides, EXAMPLES)
@@ -222,7 +222,7 @@ class GeneralDerivatives:
         ends.params[-1] = self.plan.blocks(values)[self.kind]
         return ends.params
 
-    def _tangents(self, values: PairValues) -> np.ndarray:
+    def _tangents(self, values: TileValues) -> np.ndarray:
         plan, count = self.plan, self.sides[0].count
         moves = PairTangents(values, *self.sides)
         full = np.zeros((count, *values.counts, *plan.axes[0], *plan.axes[1]))
