@@ -35,7 +35,8 @@ def batchnorm_pair(
     """E phi(BN x) phi(BN y)', (..., B, B'), for two batches normalised apart, (x, y) ~ N(0, cov).
 
     ``first`` = B (half by default).  For each s the covariance of y given the weight of x is diagonalised
-    once; the inner integral then costs one matrix product a node.  Accuracy as in `batchnorm`.
+    once; the inner integral then costs one matrix product a node.  Accuracy as in `batchnorm`; batches of one
+    axis each, such as two examples, are known to 1e-13 (`lone_axes`).
     """
     goal, slopes = Aim.asked(atol, rtol, budget, 1e-9), homogeneous(phi)
     pair, _, shape = _pair(cov, first, eps)

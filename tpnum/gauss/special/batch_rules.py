@@ -21,7 +21,7 @@ RULES: tuple[Rule, ...] = (
 )
 """Gauss-Legendre nodes a dimension, or a panel where the eigenvalues are far apart, until two rules agree."""
 
-SOFT: tuple[Rule, ...] = tuple(("line", order) for order in (40, 53, 70, 93))
+SOFT: tuple[Rule, ...] = tuple(("line", order) for order in (30, 40, 53, 70, 93))
 """Those where something is added to the variance, e^{-s B eps}: nodes in ten units of a line."""
 
 Integral = Callable[[Rule], tuple[np.ndarray, int]]
