@@ -155,6 +155,23 @@ def test_entries_do_not_share_a_budget() -> None:
         assert made.error[i] <= 1.5 * alone.error + 1e-12
 
 
+def test_singular_laws_beside_regular_ones_are_solved_as_if_alone() -> None:
+    """Those of four sites with two variables each, as nets ask for them: of a site with itself two repeat."""
+    z = np.random.default_rng(1).standard_normal((4, 2, 8))
+    pairs = [np.concatenate([one, two]) for one in z for two in z]
+    covs = np.stack([q @ q.T / 8.0 for q in pairs])
+
+    def gated(a: Array, b: Array, c: Array, d: Array) -> Array:
+        return a * ndtr(b) * c * ndtr(d)
+
+    made = quiet(gated, np.zeros(4), covs, budget=1 << 13)
+    for i in range(16):
+        alone = quiet(gated, np.zeros(4), covs[i], budget=1 << 13)
+        assert abs(made.value[i] - alone.value) <= made.error[i] + alone.error
+        assert made.error[i] <= 1.01 * alone.error + 1e-12
+    assert made.error.max() < 2e-3
+
+
 def test_equal_laws_are_solved_once() -> None:
     covs = np.broadcast_to(np.array([[1.0, 0.3], [0.3, 1.0]]), (300_000, 2, 2))
     made = expect(np.maximum, np.zeros(2), covs)

@@ -85,6 +85,7 @@ def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: flo
     """E f at mean (n, d) and factor (n, d, r), r <= 3; the error is infinite or large where f is rough.
 
     Some entries of a large batch are settled first, beyond ``rtol``; they tell which lattice the others need.
+    The ``scout`` is told what each has spent.
     """
     count, rank = factor.shape[0], factor.shape[2]
     run = _Run(f_at, mean, factor, min(rtol, _SURE[rank]), _FAINT, scout)
@@ -105,7 +106,8 @@ def trapezoidal(f_at: Integrand, mean: np.ndarray, factor: np.ndarray, rtol: flo
         if wrong:
             run.check(rest, rtol)
     error = np.maximum(run.error, min(_DOUBT[rank], 0.1 * rtol) * run.size)
-    return run.value, error, run.size, run.cost + scout.cost
+    scout.spent = run.spent + scout.cost / count
+    return run.value, error, run.size, int(round(scout.spent.sum()))
 
 
 class _Run:
@@ -116,7 +118,7 @@ class _Run:
     ) -> None:
         self.f_at, self.mean, self.factor, self.look = f_at, mean, factor, scout
         self.value = self.size = self.error = np.empty((0, 0))
-        self.cost = 0
+        self.spent = np.zeros(mean.shape[0])
         self.used = np.zeros((mean.shape[0], 2))
         """The step and the radius of the last lattice of each."""
         self.ask(rtol, faint)
@@ -139,7 +141,7 @@ class _Run:
         value, error, size, cost = on_one_grid(
             self.f_at, self.mean[rows], self.factor[rows], self.rtol, pilots.size
         )
-        self.cost += cost
+        self.spent[rows] += cost / rows.size
         done = np.all(np.isfinite(error), axis=1)
         wrong = np.abs(value[: pilots.size] - self.value[pilots]) > self.rtol * self.size[pilots]
         if np.any(wrong[done[: pilots.size]]):
@@ -210,7 +212,7 @@ class _Run:
             allowed = float(np.min(self.look.goal.allowed(self.size[i])))
             step, radius = self.used[i]
             hits, cost = stepped_over(self.f_at, self.mean[i], self.factor[i], step, radius, allowed)
-            self.cost += cost
+            self.spent[i] += cost
             if hits.size:
                 self.error[i], wrong = np.inf, True
                 self.look.met(int(i), hits)
@@ -237,7 +239,7 @@ class _Run:
             spectrum = flat @ rule.columns
             rims = np.abs(flat) @ rule.rims
             found.append(tuple(a.reshape(*made.shape[:2], -1) for a in (spectrum, rims)))
-        self.cost += rows.size * points
+        self.spent[rows] += points
         spectrum, rims = (np.concatenate(a) for a in zip(*found, strict=True))
         return spectrum, rims
 

@@ -44,7 +44,7 @@ def cheapest(rank: int) -> int:
 
 
 def nested(
-    f_at: Integrand, mean: np.ndarray, factor: np.ndarray, size: np.ndarray, goal: Goal, budget: int,
+    f_at: Integrand, mean: np.ndarray, factor: np.ndarray, size: np.ndarray, goal: Goal, budget: np.ndarray,
     name: Callable[[int], str], scout: Scout, far: np.ndarray,
 ) -> Settled:  # fmt: skip
     """E f at mean (n, d), triangular factor (n, d, r), to a goal; ``size`` (n,) guesses E|f|.
@@ -52,7 +52,7 @@ def nested(
     What the ``scout`` has seen of these laws tells where panels end, and how closely inner lines are looked
     at before they are cut into panels; ``far`` (n,), f times the density far out, how far they reach.
 
-    ``budget`` bounds the evaluations of f for an entry.  Where f is not finite it counts as zero, and as an
+    ``budget`` (n,) bounds the evaluations of f for each.  Where f is not finite it counts as zero, and as an
     error of its largest value weighted with the density there; LimitError, with ``name`` of the entry, where
     that matters.
     """
@@ -62,14 +62,14 @@ def nested(
         scale = float(size[i])
         near = WIDE if factor.shape[2] > 2 else NEAR
         edges = near if far[i] <= _NOTHING * scale else EDGES
-        run = _Nest(f_at, factor[i], budget, goal.rtol, edges, *scout.told(i))
+        run = _Nest(f_at, factor[i], int(budget[i]), goal.rtol, edges, *scout.told(i))
         while True:
             value, error, total = run.integrate(
                 0, mean[i : i + 1], 0.5 * goal.allowed(np.array([scale])) if scale > 0 else np.array([np.inf])
             )
             smallest = float(np.min(total, where=total > 0, initial=np.inf))
             # a guess of E|f| that was too large made the tolerance too loose
-            if run.cost > budget or smallest == np.inf or (scale > 0 and smallest > 0.2 * scale):
+            if run.cost > budget[i] or smallest == np.inf or (scale > 0 and smallest > 0.2 * scale):
                 break
             scale = smallest
         if run.lost is not None and np.any(goal.missed(error, total)):

@@ -174,6 +174,23 @@ class Roads:
         """What an entry may spend on points where every one has spent so much before."""
         return goal if goal.budget is None else replace(goal, budget=max(goal.budget - each, _FEWEST))
 
+    def by_budgets(
+        self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, goal: Goal, spent: np.ndarray
+    ) -> Settled:
+        """Points for entries of which each has spent so much; those that are left as many are together."""
+        if goal.budget is None:
+            return self.sampled(f_at, mean, factor, goal)
+        own = np.maximum(goal.budget - spent, _FEWEST)
+        level = np.log2(own).astype(int)
+        groups = [np.flatnonzero(level == k) for k in np.unique(level)]
+        made = [
+            self.sampled(f_at, mean[at], factor[at], replace(goal, budget=int(own[at].min())))
+            for at in groups
+        ]
+        back = np.argsort(np.concatenate(groups))
+        value, error, size = (np.concatenate([m[k] for m in made])[back] for k in range(3))
+        return value, error, size, sum(m[3] for m in made)
+
     def ask(self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, goal: Goal, made: Settled) -> None:
         """Note how many evaluations the worst entry needs, by what a part of the points has reached."""
         _, error, size, cost = made
@@ -212,23 +229,23 @@ class Roads:
         believed = np.zeros(mean.shape[0], dtype=bool)
         scout = Scout(f_at, mean, factor, goal, self.inside)
         made = trapezoidal(f_at, mean, factor, goal.rtol, scout)
+        spent = scout.spent.copy()
         for tried, way in enumerate(("nested", "qmc", "nested")):
             todo = np.flatnonzero(goal.missed(*made[1:3]))
             if way == "nested":
                 todo = todo[self.panels(rank, scout.aligned[todo], tried)]
-            left = goal.spend(_PANELS[rank]) - made[3] // mean.shape[0]
+                left = goal.spend(_PANELS[rank]) - spent
+                todo = todo[left[todo] >= cheapest(rank)]
             if not todo.size or (way == "qmc" and self.method == "quadrature"):
                 continue
             if way == "qmc":
-                own = self.left(goal, made[3] // mean.shape[0])
-                new = self.sampled(f_at, mean[todo], principal[todo], own)
-            elif left < cheapest(rank):
-                continue
+                new = self.by_budgets(f_at, mean[todo], principal[todo], goal, spent[todo])
             else:
                 new = nested(
-                    f_at, mean[todo], factor[todo], np.max(made[2][todo], axis=1), goal, left,
+                    f_at, mean[todo], factor[todo], np.max(made[2][todo], axis=1), goal, left[todo],
                     partial(self.entry, todo), scout.of(todo), far[todo],
                 )  # fmt: skip
+            spent[todo] += new[3] / todo.size
             # a lattice that failed has no error to believe, of two others each knows the other one's
             first = ~believed[todo, None]
             apart = np.where(first, -np.inf, np.abs(new[0] - made[0][todo]) - new[1] - made[1][todo])

@@ -74,6 +74,8 @@ class Scout:
         self.points = min(most, 1 << max(6, share.bit_length() - 1))
         self.tolerance = min(goal.rtol, _FAINT) if rank == 1 else goal.rtol
         self.cost = 0
+        self.spent = np.zeros(count)
+        """Evaluations of f for each law, by a lattice too."""
 
     def look(self, rows: np.ndarray) -> None:
         """See to it that ``rows`` are known."""

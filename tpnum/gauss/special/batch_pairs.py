@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +21,9 @@ from tpnum.gauss.special.batch_rules import (
     scaled,
 )
 from tpnum.gauss.special.batches import Slopes, homogeneous, matrix
-from tpnum.gauss.special.goal import Aim
-from tpnum.gauss.special.inputs import integral, law, split
+from tpnum.gauss.special.goal import Aim, Price, report
+from tpnum.gauss.special.inputs import finite, integral, law, split
+from tpnum.gauss.special.lone_axes import LoneAxes, Made
 from tpnum.kernels.batchnorm import add_moments, pair_moments
 
 
@@ -34,17 +35,15 @@ def batchnorm_pair(
     """E phi(BN x) phi(BN y)', (..., B, B'), for two batches normalised apart, (x, y) ~ N(0, cov).
 
     ``first`` = B (half by default).  For each s the covariance of y given the weight of x is diagonalised
-    once; the inner integral then costs one matrix product a node.  Accuracy as in `batchnorm`.
+    once; the inner integral then costs one matrix product a node.  Accuracy as in `batchnorm`; batches of one
+    axis each, such as two examples, are known to 1e-13 (`lone_axes`).
     """
     goal, slopes = Aim.asked(atol, rtol, budget, 1e-9), homogeneous(phi)
     pair, _, shape = _pair(cov, first, eps)
-    return refined(
-        "batchnorm_pair",
-        lambda rule: _pair_moments(pair, slopes, rule),
-        shape,
-        goal,
-        rules=rules_of_pairs(pair.one),
-    )
+    return _estimated(
+        "batchnorm_pair", pair, pair.lone, lambda lone, at: lone.moments(slopes),
+        lambda some, at, rule: _pair_moments(some, slopes, rule), shape, goal, np.zeros(len(pair.cross), int),
+    )  # fmt: skip
 
 
 @integral
@@ -66,10 +65,42 @@ def batchnorm_pair_tangent(
     theta = matrix("theta", theta, shape, pair.shape[1:])
     sizes = np.frexp(np.max(np.abs(theta), axis=(1, 2), initial=0.0))[1]
     theta = centred_sides(np.ldexp(theta, -sizes[:, None, None]))
-    return refined(
-        "batchnorm_pair_tangent", lambda rule: _pair_tangent(pair, theta, slopes, rule), shape, goal,
-        sizes - powers, rules_of_pairs(pair.one),
+    return _estimated(
+        "batchnorm_pair_tangent", pair, pair.lone & pair.holds(theta),
+        lambda lone, at: lone.tangents(theta[at], slopes),
+        lambda some, at, rule: _pair_tangent(some, theta[at], slopes, rule), shape, goal, sizes - powers,
     )  # fmt: skip
+
+
+def _estimated(
+    name: str,
+    pair: _Pair,
+    lone: np.ndarray,
+    exact: Callable[[LoneAxes, np.ndarray], Made],
+    integral_of: Callable[[_Pair, np.ndarray, Rule], tuple[np.ndarray, int]],
+    shape: tuple[int, ...],
+    goal: Aim,
+    units: np.ndarray,
+) -> Estimate:
+    """Times 2^units, of ``lone`` axes by what is known of two numbers, else by the integrals."""
+    value, error = np.empty(pair.shape), np.empty(pair.shape)
+    rest, cost = ~lone, int(lone.sum())
+    if cost:
+        some = pair.some(lone)
+        made = exact(LoneAxes.of(some.one, some.two, some.cross), lone)
+        value[lone], error[lone] = (np.ldexp(x, units[lone, None, None]) for x in made)
+        finite(name, value[lone])
+        top = np.max(np.abs(value[lone]), axis=(1, 2), keepdims=True, initial=0.0)
+        report(name, goal, error[lone], top, Price(cost))
+    if rest.any() or not cost:
+        some = pair.some(rest)
+        by_rules = refined(
+            name, lambda rule: integral_of(some, rest, rule), (len(some.cross),), goal, units[rest],
+            rules_of_pairs(some.one),
+        )  # fmt: skip
+        value[rest], error[rest], cost = by_rules.value, by_rules.error, cost + by_rules.cost
+    form = (*shape, *pair.shape[1:])
+    return Estimate(value.reshape(form), error.reshape(form), "quadrature", cost)
 
 
 _TOGETHER = 1 << 16
@@ -91,13 +122,29 @@ class _Pair:
     def shape(self) -> tuple[int, int, int]:
         return len(self.cross), self.one.size, self.two.size
 
+    @property
+    def lone(self) -> np.ndarray:
+        """Where either batch has one axis."""
+        return np.asarray((self.one.ranks == 1) & (self.two.ranks == 1))
+
+    def holds(self, theta: np.ndarray) -> np.ndarray:
+        """Where theta (n, B, B') is a multiple of what lone axes make."""
+        u, v = self.one.vectors[:, :, -1], self.two.vectors[:, :, -1]
+        along = np.einsum("ni,nij,nj->n", u, theta, v)
+        rest = np.abs(theta - along[:, None, None] * u[:, :, None] * v[:, None, :])
+        return np.asarray(rest.max(axis=(1, 2)) <= _NOTHING * np.abs(theta).max(axis=(1, 2)))
+
+    def some(self, at: slice | np.ndarray) -> _Pair:
+        """Some of the problems."""
+        return _Pair(self.one.some(at), self.two.some(at), self.cross[at])
+
     def nodes(self, rule: Rule) -> Iterator[tuple[slice, _Nodes]]:
         """All s of some problems after another."""
         each = rule[1] * self.one.size * self.two.size
         some = max(1, _TOGETHER // each)
         for k in range(0, len(self.cross), some):
             at = slice(k, k + some)
-            yield at, _Pair(self.one.some(at), self.two.some(at), self.cross[at])._nodes(rule)
+            yield at, self.some(at)._nodes(rule)
 
     def _nodes(self, rule: Rule) -> _Nodes:
         """The laws under the weights e^{-s |x|^2}."""

@@ -21,8 +21,8 @@ RULES: tuple[Rule, ...] = (
 )
 """Gauss-Legendre nodes a dimension, or a panel where the eigenvalues are far apart, until two rules agree."""
 
-SOFT: tuple[Rule, ...] = tuple(("angle", order) for order in (16, 19, 24, 36, 54, 81, 121, 182))
-"""Those where something is added to the variance, e^{-s B eps}: what is far out in s counts for nothing."""
+SOFT: tuple[Rule, ...] = tuple(("scales", order) for order in (30, 40, 53, 70, 93))
+"""Those where something is added to the variance, e^{-s B eps}: nodes in ten units of a line."""
 
 SLOW: tuple[Rule, ...] = (
     *(("fitted", order) for order in (10, 13, 17)),
@@ -59,7 +59,12 @@ class Batch:
     def size(self) -> int:
         return self.vectors.shape[1]
 
-    def some(self, at: slice) -> Batch:
+    @property
+    def ranks(self) -> np.ndarray:
+        """How many axes have a variance."""
+        return np.asarray(np.sum(self.values > 0.0, axis=1))
+
+    def some(self, at: slice | np.ndarray) -> Batch:
         """Some of the problems."""
         return Batch(self.values[at], self.vectors[at], self.eps[at])
 
@@ -143,8 +148,7 @@ def _legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _angle(batch: Batch, order: int) -> Grid:
     """s = c tan^2 over an angle in (0, pi/2), c = rank/(2 tr S): analytic at both ends."""
-    ranks, total = np.sum(batch.values > 0.0, axis=1), batch.values.sum(axis=1)
-    scale = (ranks / (2.0 * total))[:, None]
+    scale = (batch.ranks / (2.0 * batch.values.sum(axis=1)))[:, None]
     x, w = _legendre(order)
     tangent = np.tan(0.5 * np.pi * x)
     return batch.weighed(scale * tangent**2, scale * w * np.pi * tangent * (1.0 + tangent**2))
@@ -167,6 +171,7 @@ def _panels(batch: Batch, order: int) -> Grid:
 _FAR = 36.0  # the normaliser's logarithm falls so far until nothing is left
 _STEADY = 2.2  # and so far for each node of the trapezoidal rule
 _LONGEST = 30.0  # nor is the line followed further: s is e^60 there
+_FIRST = 3.7  # exp(-e^3.7) is nothing
 
 
 def _fitted(batch: Batch, order: int) -> Grid:
@@ -230,7 +235,18 @@ def _line_ends(batch: Batch, target: float) -> Grid:
     return scale, high
 
 
-_RULES = {"angle": _angle, "panels": _panels, "fitted": _fitted, "line": _line}
+def _scales(batch: Batch, order: int) -> Grid:
+    """s = c exp(x - e^-x) by the trapezoidal rule: no scale that e^{-s B eps} adds is singular close by."""
+    scale, end = _line_ends(batch, _FAR)
+    end = np.maximum(2.0 * np.log(np.sinh(end)), 0.0)
+    count = math.ceil(0.1 * order * (_FIRST + np.max(end, initial=0.0)))
+    step = (_FIRST + end) / count
+    x = (np.arange(count) + 0.5) * step - _FIRST
+    s = scale * np.exp(x - np.exp(-x))
+    return batch.weighed(s, s * (1.0 + np.exp(-x)) * step)
+
+
+_RULES = {"angle": _angle, "panels": _panels, "fitted": _fitted, "line": _line, "scales": _scales}
 
 
 def refined(

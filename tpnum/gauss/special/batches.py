@@ -154,7 +154,7 @@ def _derived(
 ) -> Estimate:  # fmt: skip
     slopes = homogeneous(phi)
     batch, powers, shape = _batch(cov, eps)
-    rank = int(np.min(np.sum(batch.values > 0.0, axis=1), initial=batch.size))
+    rank = int(np.min(batch.ranks, initial=batch.size))
     if rank < 3 and eps == 0.0:
         raise LimitError(
             f"{name} is infinite: the centred covariance has rank {rank}, below three (B >= 4 needed)"
@@ -170,7 +170,7 @@ def _derived(
         total, used = np.zeros_like(given), 0
         for s, weight in batch.nodes(rule):
             k = batch.weighted(s)
-            made = integrand(given, k, _parts(k, slopes), s[:, None, None])
+            made = integrand(given, k, _parts(k, slopes, batch.ranks == 1), s[:, None, None])
             total += batch.size * weight[:, None, None] * made
             used += s.size
         return (centred_sides(total) if integrand is _gradient else total), used
@@ -178,14 +178,15 @@ def _derived(
     return refined(name, value_of, shape, goal, sizes - 2 * powers, rules_for(eps))
 
 
-def _parts(k: np.ndarray, slopes: Slopes) -> Parts:
-    """V, W and N of a batch."""
+def _parts(k: np.ndarray, slopes: Slopes, lone: np.ndarray) -> Parts:
+    """V, W and N of a batch; where it has a lone axis all correlations are 1 or -1."""
     q = np.ascontiguousarray(np.einsum("nii->ni", k))
     v, w, root = (np.empty(k.shape) for _ in range(3))
     pair_moments(k, q, q, slopes.odd, slopes.even, np.empty((5, k.shape[2])), v, w, root)
     # u with itself, where the rounding of a correlation of one would show
     np.einsum("nii->ni", w)[:] = slopes.odd + 0.5 * np.pi * slopes.even
     np.einsum("nii->ni", root)[:] = 0.0
+    w[lone], root[lone] = slopes.odd + 0.5 * np.pi * slopes.even * np.sign(k[lone]), 0.0
     return v, w, slopes.even * root / q[:, :, None]
 
 
