@@ -478,6 +478,29 @@ def test_many_examples_in_slabs_are_those_of_a_few(read, monkeypatch):
         np.testing.assert_array_equal(got, np.swapaxes(got, 0, 1))
 
 
+def test_coefficients_are_laid_out_once_whatever_the_other_side_needs(monkeypatch):
+    """Slabs of small and of large variances have series of different lengths: every pair reads both."""
+    x = np.random.default_rng(9).standard_normal((192, 3, 2))
+    x[64:128] *= 0.05
+    made = []
+
+    def counted(selection, side, *rest):
+        made.append((side, selection.tables.width(0, side)))
+        return lay(selection, side, *rest)
+
+    lay = program.lay
+    monkeypatch.setattr(program, "lay", counted)
+    monkeypatch.setattr(extents, "MANY", 1)
+    got, road = kernels(net(nn.Tanh(), 0.2, "last"), x, get=KINDS)
+    assert road == CELLS
+    assert len(made) == 2 * 3  # both sides of three slabs
+    assert len(set(made)) > 2
+    some = [0, 63, 64, 127, 128, 191]
+    want, _ = kernels(net(nn.Tanh(), 0.2, "last"), x[some], get=KINDS, road=GENERAL)
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(one[np.ix_(some, some)], other, rtol=1e-12)
+
+
 def test_readouts_of_one_state_with_other_weights():
     """What other layers read of the states, in proportions of their own, beside what the next step reads."""
     rng = np.random.default_rng(8)

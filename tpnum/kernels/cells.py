@@ -290,11 +290,11 @@ def run(
                                 dual = d0 if n == 0 else d1 if n == 1 else d2 if n == 2 else d3
                                 dual(b, left, right, 0, i, 0, a, c)
                             elif op == ops.SERIES:
-                                terms_of = entries[n, 1]
-                                alpha = table(
-                                    row_coefs, coefs[n, 0] + row * height * terms_of, height, terms_of
-                                )
-                                beta = table(col_coefs, coefs[n, 1] + col * v * terms_of, terms_of, v)
+                                first_terms, second_terms = coefs[n, 2], coefs[n, 3]
+                                from_row = coefs[n, 0] + row * height * first_terms
+                                alpha = table(row_coefs, from_row, height, first_terms)
+                                from_col = coefs[n, 1] + col * v * second_terms
+                                beta = table(col_coefs, from_col, second_terms, v)
                                 missed[i - first_row] += expand(
                                     b, entries[n], terms, least, alpha, beta, left, right, 0, i, 0, a, c
                                 )

@@ -113,7 +113,6 @@ class BlockProgram:
 
     steps, work_cells, spread = 1, 0, 0
     subtracts = True  # what functions of covariances are worth in single precision, nobody knows
-    signature: tuple = ()
 
     def __init__(self, layout: BlockLayout, profiles: tuple[ProfileValues, ProfileValues], lanes: int):
         self.layout, self.profiles, self.lanes = layout, profiles, lanes

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tpnum.lower.numbers import Number
     from tpnum.lower.select import Selection
 
-ROWS = 1 << 10
+ROWS = 1 << 8
 """Examples' positions whose coefficients are made together: a cache holds them."""
 
 
@@ -23,7 +23,7 @@ class Laid(NamedTuple):
     """What the machine reads of some examples: numbers, data and series in flat arrays, and constants.
 
     ``starts`` are where each block of numbers, each data line and each series begins, ``counts`` the
-    numbers of each block, ``channels`` those of each data line.
+    numbers of each block, ``channels`` those of each data line, ``terms`` those of each series.
     """
 
     flat: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -31,6 +31,7 @@ class Laid(NamedTuple):
     starts: tuple[list[int], ...]
     counts: list[int]
     channels: list[int]
+    terms: list[int]
 
     @property
     def bytes(self) -> int:
@@ -72,6 +73,7 @@ def lay(
                 starts,
                 [part.shape[1] for part in numbers],
                 [part.shape[2] for part in data],
+                [selection.tables.width(k, side) for k in range(len(selection.series))],
             )
         )
     return made
@@ -101,7 +103,7 @@ def _series(
     width = len(range(*strip.indices(size)))
     wide = lanes or width
     asked = enumerate(selection.series)
-    shapes = [(positions(grid, side), tables.width(k), wide) for k, (grid, _) in asked]
+    shapes = [(positions(grid, side), tables.width(k, side), wide) for k, (grid, _) in asked]
     starts = [0, *accumulate(map(prod, shapes))]
     made = aligned(starts[-1] + 1, dtype)
     for k, (count, terms, _) in enumerate(shapes):

@@ -194,11 +194,10 @@ class Program:
 
     # -- numbers ---------------------------------------------------------------------------------
 
-    @property
-    def signature(self) -> tuple:
-        """What the layout of numbers depends on, besides the examples themselves."""
-        tables = self.selection.tables
-        return (self.selection.numbers.signature, tuple(self.selection.sources), tuple(tables.entries))
+    def signature(self, side: int) -> tuple:
+        """What the layout of one side's numbers depends on, besides the examples themselves."""
+        selection = self.selection
+        return selection.numbers.signature, tuple(selection.sources), selection.tables.signature(side)
 
     def bytes_of(self, side: int) -> float:
         """Bytes that an example's numbers, data and series take, laid out."""
@@ -206,8 +205,8 @@ class Program:
         sources = self.selection.sources.values()
         lines = [self.selection.profiles[side].data[names[side]] for names, _ in sources]
         data = sum(x.shape[-1] * int(np.prod([n + 1 for n in x.shape[1:-1]], initial=1)) for x in lines)
-        series = zip(self.selection.series, tables.entries, strict=True)
-        terms = sum(entry[1] * positions(grid, side) for (grid, _), entry in series)
+        series = enumerate(self.selection.series)
+        terms = sum(tables.width(k, side) * positions(grid, side) for k, (grid, _) in series)
         return self.dtype.itemsize * (numbers.count(side) + terms) + 8.0 * data
 
     def prepare(self, strips: list[slice], kept: Kept) -> None:
@@ -226,7 +225,8 @@ class Program:
         self.sources = _table(
             3, [(n, *at) for n, *at in zip(self.row.channels, first[1], second[1], strict=True)]
         )
-        self.coefs = _table(2, list(zip(first[2], second[2], strict=True)))
+        series = zip(first[2], second[2], self.row.terms, self.cols[0].terms, strict=True)
+        self.coefs = _table(4, list(series))
         self.entries = _table(6, [(0, count, *rest) for _, count, *rest in tables.entries])
         self.terms = np.array(tables.terms or [0], np.int64)
         self.least = np.array(tables.least or [0.0], np.float64)

@@ -86,18 +86,29 @@ class SeriesTables:
             for number, (_, _, _, same, at, many) in enumerate(self.entries)
         )
 
-    def width(self, number: int) -> int:
-        """How many coefficients of a series an example has."""
-        return self.entries[number][1] * (2 if number in self.parts else 1)
+    def width(self, number: int, side: int) -> int:
+        """How many coefficients of a series an example has at one side: as many as pairs take, or more."""
+        return 2 * self.entries[number][1] if number in self.parts else len(self._own(number, side)[1])
 
-    def unit(self, number: int, side: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """(rows, terms) coefficients of a series at one side, of all rows or of some."""
-        if number in self.parts:
-            return self.parts[number][side](which)
+    def signature(self, side: int) -> tuple[tuple[int, int], ...]:
+        """What the coefficients of one side depend on besides its examples, whatever the other side is."""
+        return tuple((entry[2], self.width(k, side)) for k, entry in enumerate(self.entries))
+
+    def _own(self, number: int, side: int) -> tuple[Prepared, range]:
+        """One side of a series, and the degrees that it has there."""
         found = self.sides[number]
         assert found is not None
         *both, kept = found
-        return both[side].unit(kept, which)
+        series = both[side].series
+        assert series is not None
+        return both[side], range(kept.start, series.degrees, kept.step)
+
+    def unit(self, number: int, side: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(rows, `width`) coefficients of a series at one side, of all rows or of some."""
+        if number in self.parts:
+            return self.parts[number][side](which)
+        own, kept = self._own(number, side)
+        return own.unit(kept, which)
 
     def arrays(self, dtype: np.dtype, counts: tuple[int, int]) -> tuple[np.ndarray, ...]:
         """(entries, terms, least, row coefficients (R, K), column coefficients (K, C))."""
@@ -107,13 +118,14 @@ class SeriesTables:
         for k, found in enumerate(self.sides):
             assert found is not None
             first, second, kept = found
-            stop = start + len(kept)
+            count = len(kept)
             for low in range(0, max(counts), PIECE):
                 piece = slice(low, low + PIECE)
                 left = self.unit(k, 0, piece)
-                rows[piece, start:stop] = left
-                cols[start:stop, piece] = (left if second is first else self.unit(k, 1, piece)).T
-            start = stop
+                right = left if second is first else self.unit(k, 1, piece)
+                rows[piece, start : start + count] = left[:, :count]
+                cols[start : start + count, piece] = right[:, :count].T
+            start += count
         return (
             np.array(self.entries, dtype=np.int64).reshape(-1, 6),
             np.array(self.terms, dtype=np.int64),

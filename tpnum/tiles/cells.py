@@ -149,22 +149,30 @@ class CellWorker:
 
     def _kept(self, level: int, program: Program | BlockProgram, slabs: tuple[slice, slice]) -> Kept:
         """Hands out what was laid out for the same examples before, as long as there is room for it."""
-        signature = level, program.signature
 
         def kept(side: int, make: Callable[[], Any]) -> Any:
+            assert isinstance(program, Program)  # blocks lay out nothing
             rows = slabs[side]
-            key = side, rows.start, rows.stop, signature
+            key = side, rows.start, rows.stop, level, program.signature(side)
             with self._lock:
                 found = self._laid.pop(key, None)
+                if found is None:
+                    self._make_room(slabs, program.bytes_of(side) * (rows.stop - rows.start))
             if found is None:
                 found = make()
             with self._lock:
                 self._laid[key] = found
-                while len(self._laid) > 1 and sum(map(_bytes, self._laid.values())) > LAID:
-                    del self._laid[next(iter(self._laid))]
+                self._make_room(slabs)
             return found
 
         return kept
+
+    def _make_room(self, slabs: tuple[slice, slice], more: float = 0.0) -> None:
+        """Let go of what is laid out of other slabs, columns first: tiles come back to rows alone."""
+        others = [key for key in self._laid if key[1:3] != (slabs[key[0]].start, slabs[key[0]].stop)]
+        others.sort(key=lambda key: -key[0])
+        while others and more + sum(map(_bytes, self._laid.values())) > LAID:
+            del self._laid[others.pop(0)]
 
     def kept(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Bytes of profile passes that are kept, and of numbers laid out; and how many there may be."""
