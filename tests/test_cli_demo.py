@@ -70,13 +70,18 @@ def test_a_picture_that_exists_is_redrawn_but_not_elsewhere(
     assert "does not exist" in capsys.readouterr().err
 
 
+def not_there(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a package were not installed."""
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+
+
 @pytest.mark.parametrize("missing", ["sklearn", "matplotlib"])
 def test_without_the_extra_it_says_so(
     missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == missing]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, missing, None)
+    not_there(missing, monkeypatch)
     assert main(["demo", "digits", "--size", "120", "--out", str(tmp_path / "a.png")]) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1
@@ -93,9 +98,7 @@ def test_other_demos_refuse_what_is_for_digits(capsys: pytest.CaptureFixture[str
 def test_a_picture_that_cannot_be_drawn_is_refused_before_work(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    not_there("matplotlib", monkeypatch)
     assert main([*command, "--out", str(tmp_path / "a.png")]) == 1
     out, err = capsys.readouterr()
     assert out == ""

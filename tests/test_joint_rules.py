@@ -9,6 +9,7 @@ from scipy.special import erf, ndtr
 
 import tpnum as tp
 from tests.oracle import finite
+from tests.oracle.every_net import fan
 from tpnum import nn
 
 BOTH = ("nngp", "ntk")
@@ -36,7 +37,7 @@ def same(a: nn.Layer, b: nn.Layer, rel: float = 1e-13) -> None:
 
 
 def two(join: nn.Layer, *branches: nn.Layer) -> nn.Layer:
-    return nn.serial(nn.FanOut(len(branches)), nn.parallel(*branches), join)
+    return nn.serial(*fan(join, *branches))
 
 
 def test_x_plus_x_has_four_times_the_variance():
@@ -222,10 +223,6 @@ def gated(t, x, n):
     smooth = finite.apply(g, erf, lambda u: 2 / np.sqrt(np.pi) * np.exp(-u * u))
     h = finite.multiply(finite.relu(g), smooth)
     return t.dense(finite.relu(t.dense(h, n, 1.2, 0.3)), 1, 1.0, 0.2)
-
-
-def fan(join, *branches):
-    return (nn.FanOut(len(branches)), nn.parallel(*branches), join)
 
 
 FINITE = {

@@ -152,16 +152,21 @@ def windows(rng, n, m, size):
     return made, found, [row[at] for row, at in zip(made, found, strict=True)]
 
 
+def taps_of(first, second, dtype):
+    """What `mixing` reads of the maps along two axes, (index, weights) by cell each."""
+    index, weights = (np.concatenate([*x, *y]) for x, y in zip(first, second, strict=True))
+    pointer = np.cumsum([0, *map(len, first[0]), *map(len, second[0])])
+    alike = runs(pointer, index, weights), slides(pointer, index, weights)
+    return pointer, index.astype(np.int64), weights.astype(dtype), *alike
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5])
 def test_maps_of_two_axes_line_by_line(dtype, size):
     rng = np.random.default_rng(size)
     v, (n1, n2), (m1, m2) = lanes(dtype), (6, 7), (5, 9)
     (a, *first), (b, *second) = windows(rng, n1, m1, size), windows(rng, n2, m2, size)
-    index, weights = (np.concatenate([*x, *y]) for x, y in zip(first, second, strict=True))
-    pointer = np.cumsum([0, *map(len, first[0]), *map(len, second[0])])
-    alike = runs(pointer, index, weights), slides(pointer, index, weights)
-    taps = pointer, index.astype(np.int64), weights.astype(dtype), *alike
+    taps = taps_of(first, second, dtype)
     x = rng.standard_normal((n1, n2, v)).astype(dtype)
     work = aligned((n1 * n2 + m1 * m2 + n2) * v, dtype)
     work[: x.size], work[x.size :] = x.ravel(), np.nan
@@ -192,11 +197,8 @@ def test_windows_that_slide_in_two_axes(dtype, shape, pads):
     rng = np.random.default_rng(pads)
     v, (m1, m2) = lanes(dtype), shape
     (a, *first), (b, *second) = sliding(m1, pads), sliding(m2, 2 - pads)
-    index, weights = (np.concatenate([*x, *y]) for x, y in zip(first, second, strict=True))
-    pointer = np.cumsum([0, *map(len, first[0]), *map(len, second[0])])
-    alike = runs(pointer, index, weights), slides(pointer, index, weights)
-    taps = pointer, index.astype(np.int64), weights.astype(dtype), *alike
-    assert (alike[1][: m1 - 1, 1:3] >= 0).all() and (alike[1][m1:-1, 1:3] >= 0).all()
+    taps = taps_of(first, second, dtype)
+    assert (taps[4][: m1 - 1, 1:3] >= 0).all() and (taps[4][m1:-1, 1:3] >= 0).all()
     x = rng.standard_normal((m1 + 2, m2 + 2, v)).astype(dtype)
     work = aligned(2 * x.size + (m2 + 2) * v, dtype)
     sizes = np.array([(m1 + 2, m2 + 2), (m1 + 2, m2 + 2), (m1, m2), (m1, m2)])

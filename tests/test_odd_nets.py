@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 
 import tpnum as tp
+from tests.oracle.every_net import fan
 from tpnum import nn
 
 KINDS = ("nngp", "ntk")
 X = np.random.default_rng(0).standard_normal((4, 3, 2))
 RELU = nn.Relu()
-
-
-def branches(join, *layers):
-    return nn.serial(nn.FanOut(len(layers)), nn.parallel(*layers), join)
 
 
 def same(net, plain, x, scale=1.0, rtol=1e-12, **options):
@@ -34,7 +31,7 @@ def same(net, plain, x, scale=1.0, rtol=1e-12, **options):
 def test_a_branch_that_is_concatenated_twice_counts_twice():
     body = nn.serial(nn.Dense(4), RELU)
     other = nn.serial(nn.Dense(4), nn.Erf())
-    net = nn.serial(body, branches(nn.FanInConcat(), nn.Identity(), nn.Identity(), other))
+    net = nn.serial(body, *fan(nn.FanInConcat(), nn.Identity(), nn.Identity(), other))
     x = X[:, 0]
     parts = [tp.kernel(one, x, get=KINDS) for one in (body, nn.serial(body, other))]
     diagonal = tp.kernel(net, x, get=KINDS, diag=True)
@@ -63,7 +60,7 @@ def test_recurrent_nets_in_batches(last):
 @pytest.mark.parametrize("b_std", [None, 0.3])
 def test_the_sum_of_two_tied_branches_is_twice_one(f, b_std):
     tied = nn.Tied(nn.serial(nn.Dense(8, 0.7, b_std), f), "tied")
-    net = nn.serial(nn.Dense(8, 1.3), branches(nn.FanInSum(), tied, tied))
+    net = nn.serial(nn.Dense(8, 1.3), *fan(nn.FanInSum(), tied, tied))
     same(net, nn.serial(nn.Dense(8, 1.3), nn.Dense(8, 0.7, b_std), f), X, scale=4.0)
 
 
@@ -108,11 +105,11 @@ def test_a_series_of_no_layers_is_read_back():
 
 def test_rough_heads_over_near_duplicates():
     """No tangent kernel at all, where pairs are so close that the series below do not converge."""
-    head = branches(nn.FanInConcat(), *(nn.serial(nn.Dense(8), f) for f in (nn.Step(), nn.Sign())))
+    head = fan(nn.FanInConcat(), *(nn.serial(nn.Dense(8), f) for f in (nn.Step(), nn.Sign())))
     body = nn.serial(nn.Dense(8, 5.0), nn.Tanh())
     x = X[:, 0].copy()
     x[1] = x[0] + 1e-5 * x[1]
-    made = tp.kernel(nn.serial(body, head), x, get=KINDS)
+    made = tp.kernel(nn.serial(body, *head), x, get=KINDS)
     below = tp.kernel(body, x)
     angle = np.arccos(np.clip(below / np.sqrt(np.outer(*[np.diag(below)] * 2)), -1.0, 1.0)) / np.pi
     np.testing.assert_allclose(made.nngp, 0.75 - 1.25 * angle, rtol=0, atol=1e-7)

@@ -242,12 +242,19 @@ def test_states_from_any_start_are_those_of_the_unrolled_program(name, start):
 def folded_like_unrolled(p, seed, by=CELLS, size=1.0):
     rng = np.random.default_rng(seed)
     x, y = size * rng.standard_normal((3, 4, 2)), size * rng.standard_normal((2, 4, 2))
-    made, road = kernels(p, x, y, get=KINDS)
-    assert road == by
-    steps = [{f"u[{t}]": z[:, t] for t in range(4)} for z in (x, y)]
-    want, _ = kernels(p.unrolled(), *steps, get=KINDS)
+    assert like_unrolled(p, x, y) == by
+
+
+def like_unrolled(p, x, y, rtol=1e-12, get=KINDS):
+    """Kernels are those of the program with a line for every step, relative to the largest; their road."""
+    made, road = kernels(p, x, y, get=get)
+    plain = p.unrolled()
+    whole = any(line.name == "u" for line in plain.lines if isinstance(line, Data))
+    given = (x, y) if whole else ({f"u[{t}]": z[:, t] for t in range(z.shape[1])} for z in (x, y))
+    want, _ = kernels(plain, *given, get=get)
     for got, k in zip(made, want, strict=True):
-        np.testing.assert_allclose(got, k, rtol=0, atol=1e-12 * np.abs(k).max())
+        np.testing.assert_allclose(got, k, rtol=0, atol=rtol * np.abs(k).max())
+    return road
 
 
 FOLLOWED = {
@@ -285,11 +292,7 @@ def test_steps_that_mix_positions_are_followed(mixed):
         states = loop.stack(after)
     p.output(w @ states.mean("x"))
     x, y = np.random.default_rng(15).standard_normal((2, 3, 3, 4, 2))
-    made, road = kernels(p, x, y, get=KINDS)
-    assert road == (CELLS if mixed else GENERAL)
-    want, _ = kernels(p.unrolled(), *({f"u[{t}]": z[:, t] for t in range(3)} for z in (x, y)), get=KINDS)
-    for got, k in zip(made, want, strict=True):
-        np.testing.assert_allclose(got, k, rtol=0, atol=1e-13 * np.abs(k).max())
+    assert like_unrolled(p, x, y, 1e-13) == (CELLS if mixed else GENERAL)
 
 
 def test_pairs_beyond_their_series_are_followed_step_by_step(monkeypatch):
@@ -350,13 +353,7 @@ def test_functions_of_averaged_states(name, start, alone, monkeypatch):
     p = scan(MIXED[name], 3, STARTS[start], averaged)
     rng = np.random.default_rng(9)
     x, y = rng.standard_normal((3, 3, 2)), rng.standard_normal((2, 3, 2))
-    made, _ = kernels(p, x, y, get=KINDS)
-    plain = p.unrolled()
-    whole = any(line.name == "u" for line in plain.lines if isinstance(line, Data))
-    given = (x, y) if whole else ({f"u[{t}]": z[:, t] for t in range(3)} for z in (x, y))
-    want, _ = kernels(plain, *given, get=KINDS)
-    for got, k in zip(made, want, strict=True):
-        np.testing.assert_allclose(got, k, rtol=0, atol=2e-12 * np.abs(k).max())
+    like_unrolled(p, x, y, 2e-12)
 
 
 def test_a_state_of_two_steps_before():
@@ -395,10 +392,7 @@ def test_one_product_of_a_state_on_several_lines():
         states = loop.stack(after)
     p.output(p.matrix("R") @ tp.relu(p.matrix("Q") @ states.mean("t")))
     x, y = np.random.default_rng(20).standard_normal((2, 3, 3, 2))
-    made, road = kernels(p, x, y, get="nngp")
-    assert road == CELLS
-    want, _ = kernels(p.unrolled(), *({f"u[{t}]": z[:, t] for t in range(3)} for z in (x, y)), get="nngp")
-    np.testing.assert_allclose(made, want, rtol=0, atol=1e-13 * np.abs(want).max())
+    assert like_unrolled(p, x, y, 1e-13, get=("nngp",)) == CELLS
 
 
 def test_a_leaky_recurrence_of_many_steps():

@@ -131,11 +131,14 @@ def test_three_standard_errors_cover_the_truth_of_99_percent() -> None:
     assert np.mean([covered(seed, 1 << 14) for seed in range(300)]) >= 0.99
 
 
+def residual(act: nn.Layer) -> list[nn.Layer]:
+    return [nn.Residual(nn.serial(nn.Dense(8), act))]
+
+
 @pytest.mark.parametrize("act", [nn.Tanh, nn.Gelu])
 def test_errors_cover_rules_of_wide_gaussians(act: type[nn.Layer]) -> None:
     """Nothing of a residual net of smooth functions is drawn, and variances grow with its depth."""
-    block = [nn.FanOut(2), nn.parallel(nn.Identity(), nn.serial(nn.Dense(8), act())), nn.FanInSum()]
-    net = nn.serial(nn.Dense(8, W_std=2.0), *block * 6, nn.Dense(1))
+    net = nn.serial(nn.Dense(8, W_std=2.0), *residual(act()) * 6, nn.Dense(1))
     (x,) = inputs((4,), 3)
     program = nn.program(net, (4,))
     found = Ensemble((program, program), BOTH, "it is tested").sample({"u": x}, None, 1 << 9)
@@ -146,9 +149,8 @@ def test_errors_cover_rules_of_wide_gaussians(act: type[nn.Layer]) -> None:
 
 def test_what_every_pair_would_have_to_sample_is_sampled_for_all_of_them() -> None:
     """The largest of largest entries, of 16 Gaussians for a pair: an ensemble's points serve all pairs."""
-    block = [nn.FanOut(2), nn.parallel(nn.Identity(), nn.serial(nn.Dense(8), nn.Tanh())), nn.FanInSum()]
-    pools = [nn.MaxPool((2,), (2,)), nn.MaxPool((2,), (2,))]
-    net = nn.serial(nn.Conv(8, (2,)), nn.Relu(), *pools, nn.Flatten(), nn.Dense(8), *block * 20, nn.Dense(1))
+    below = [nn.Conv(8, (2,)), nn.Relu(), *[nn.MaxPool((2,), (2,))] * 2, nn.Flatten(), nn.Dense(8)]
+    net = nn.serial(*below, *residual(nn.Tanh()) * 20, nn.Dense(1))
     program = nn.program(net, (9, 3))
     with pytest.raises(TooWide, match="MaxPool"):
         make_plan((program, program), ("nngp",))

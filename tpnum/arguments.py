@@ -33,6 +33,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def counted(number: int, what: str) -> str:
+    """So many of what is named in the singular."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 

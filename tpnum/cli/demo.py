@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tpnum import nn
-from tpnum.cli.outputs import refuse_existing
+from tpnum.cli.outputs import picture
 from tpnum.errors import InputError
-from tpnum.pictures import blank, draw_by_class
+from tpnum.pictures import draw_by_class
 from tpnum.tiles.driver import kernel
 
 DEPTH, CONVOLUTIONS, W_STD, B_STD = 3, 5, 2**0.5, 0.1
@@ -24,11 +23,7 @@ _CLASSES = 10
 
 def run(args: argparse.Namespace) -> None:
     """Compute, choose, regress, print a table and draw the matrix."""
-    out = Path(args.out or f"tpnum-{args.name}.png")
-    if out.suffix != ".png":
-        raise InputError(f"--out {out} does not end in .png")
-    refuse_existing([out], force=True)
-    blank()
+    out = picture(args.out or f"tpnum-{args.name}.png")
     if args.name != "digits":
         from tpnum.cli import nets, spectra
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tpnum import nn
+from tpnum.arguments import counted
 from tpnum.cli.files import read_net
 from tpnum.cli.outputs import refuse_existing
 from tpnum.cli.tables import read_table
@@ -48,16 +49,12 @@ def run(args: argparse.Namespace) -> None:
     if target.categories is not None:
         about["table"]["temperature"], lines = _classification(model, y)
     write(out, about, arrays)
-    counted = ", ".join(_count(n, what) for n, what in ((len(x), "row"), (len(columns), "column")))
-    print(f"{args.data}: {counted} ({_count(x.shape[1], 'feature')}) to tell {args.target!r}")
+    size = f"{counted(len(x), 'row')}, {counted(len(columns), 'column')} ({counted(x.shape[1], 'feature')})"
+    print(f"{args.data}: {size} to tell {args.target!r}")
     print(f"the {args.get} of {args.net}, noise {float(np.mean(model.noise)):.4g}")
     for line in lines:
         print(line)
     print(out)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _target(table: Table, args: argparse.Namespace) -> tuple[Column, np.ndarray]:

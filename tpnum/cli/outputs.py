@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.errors import StoreError
+from tpnum.errors import InputError, StoreError
+from tpnum.pictures import blank
 
 _LOCKS: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 """Elsewhere an open file cannot be removed, which tells as much."""
@@ -63,6 +64,16 @@ def refuse_existing(paths: Sequence[Path], force: bool, inputs: Sequence[str] = 
                 raise StoreError(f"{parent} {reason}; make a directory or choose another --out")
             if not os.access(parent, os.W_OK | os.X_OK):
                 raise StoreError(f"the directory {parent} cannot be written; choose another --out")
+
+
+def picture(out: str) -> Path:
+    """The file of a picture, which may be there already; InputError before any work if it cannot be drawn."""
+    path = Path(out)
+    if path.suffix != ".png":
+        raise InputError(f"--out {out} does not end in .png")
+    refuse_existing([path], force=True)
+    blank()
+    return path
 
 
 def real(path: Path) -> Path:

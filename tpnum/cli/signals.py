@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from tpnum import nn
 from tpnum.cli.files import read_net
-from tpnum.cli.outputs import refuse_existing
-from tpnum.errors import InputError
-from tpnum.pictures import blank, save
+from tpnum.cli.outputs import picture
+from tpnum.pictures import save
 from tpnum.propagation.signals import signals
 
 
 def run(args: argparse.Namespace) -> None:
     """Print the table and the fixed points, and draw if a file is named."""
-    out = None if args.out is None else Path(args.out)
-    if out is not None:
-        if out.suffix != ".png":
-            raise InputError(f"--out {out} does not end in .png")
-        refuse_existing([out], force=True)
-        blank()
+    out = None if args.out is None else picture(args.out)
     found = signals(
         nn.from_spec(read_net(args.net)), args.shape, q=args.q, c=args.c, batch_size=args.batch_size
     )

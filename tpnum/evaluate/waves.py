@@ -19,6 +19,7 @@ from tpnum.evaluate.general import PairValues
 from tpnum.law import graph
 from tpnum.law.carried import Unfolded
 from tpnum.law.remade import Remade
+from tpnum.law.worklist import postorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +65,7 @@ def first_loop(order: list[graph.Pair]) -> Loop | None:
     while states:
         state = states[0]
         back = _reached(state, reads)
-        own = back & _reached(state, readers) | {id(state)}
+        own = back & _reached(state, readers)
         others = [node for node in states if id(node) in back - own]
         if not others:
             return _loop(state.axis, [node for node in order if id(node) in own], reads)
@@ -96,15 +97,8 @@ def _reads(node: graph.Pair) -> list[graph.Pair]:
 
 
 def _reached(start: graph.Pair, edges: dict[int, list[graph.Pair]]) -> set[int]:
-    """What is reached from a node, which is among it where it is on a circle."""
-    found: set[int] = set()
-    todo = [start]
-    while todo:
-        for node in edges.get(id(todo.pop()), ()):
-            if id(node) not in found:
-                found.add(id(node))
-                todo.append(node)
-    return found
+    """A node and what is reached from it."""
+    return {id(node) for node in postorder([start], lambda node: edges.get(id(node), []), id, ())}
 
 
 FOLLOWED = (graph.Sum, graph.Dual, graph.Mapped, graph.Weighted, graph.Embedded, graph.Diagonal)

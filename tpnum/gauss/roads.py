@@ -165,14 +165,9 @@ class Roads:
             self.note("quadrature")
         if not todo.size:
             return made
-        own = self.left(goal, made[3] // mean.shape[0])
-        new = self.sampled(f_at, mean[todo], factor[todo], own)
+        spent = np.full(todo.size, made[3] // mean.shape[0])
+        new = self.by_budgets(f_at, mean[todo], factor[todo], goal, spent)
         return _merged(made, new, todo, new[1] <= made[1][todo])
-
-    @staticmethod
-    def left(goal: Goal, each: int) -> Goal:
-        """What an entry may spend on points where every one has spent so much before."""
-        return goal if goal.budget is None else replace(goal, budget=max(goal.budget - each, _FEWEST))
 
     def by_budgets(
         self, f_at: Integrand, mean: np.ndarray, factor: np.ndarray, goal: Goal, spent: np.ndarray

@@ -95,7 +95,10 @@ def _attempt(job: Job) -> Job | None:
 
 
 def postorder(
-    roots: Iterable[N], below: Callable[[N], list[N]], key: Callable[[N], Hashable], done: Container[Hashable]
+    roots: Iterable[N],
+    below: Callable[[N], Iterable[N]],
+    key: Callable[[N], Hashable],
+    done: Container[Hashable],
 ) -> list[N]:
     """The nodes that roots are computed from and that are not ``done``, each once and behind its operands."""
     order: list[N] = []

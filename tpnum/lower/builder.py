@@ -75,7 +75,7 @@ SLOTS = {
 }
 """What an operation of either machine does with its registers: (w)rites, (r)eads, or changes (m)ade values.
 
-The operations are those of `tpnum.kernels.cells` and of `tpnum.kernels.machine`.
+The operations are those of `tpnum.kernels.operations` and of `tpnum.kernels.machine`.
 """
 
 

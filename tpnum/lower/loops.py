@@ -5,10 +5,11 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+from tpnum.law.worklist import postorder
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable
 
     from tpnum.lower.builder import Instruction
 
@@ -57,7 +58,7 @@ def steps_together(code: list[Instruction]) -> list[Instruction]:
     loops: list[set[int]] = []
     for k in keeps:
         if not any(k in loop for loop in loops):
-            loops.append(_reached({k}, back) & _reached({k}, forth))
+            loops.append(_reached(k, back) & _reached(k, forth))
     for loop in loops:
         if any(code[k].op in APART for k in loop):
             raise Unsupported("a recurrence whose steps mix positions")
@@ -114,14 +115,8 @@ def _readers_first(code: list[Instruction]) -> list[Instruction]:
     return [code[k] for k in order]
 
 
-def _reached(start: Iterable[int], edges: list[set[int]]) -> set[int]:
-    found = set(start)
-    todo = list(found)
-    while todo:
-        more = edges[todo.pop()] - found
-        found |= more
-        todo += more
-    return found
+def _reached(start: int, edges: list[set[int]]) -> set[int]:
+    return set(postorder([start], edges.__getitem__, int, ()))
 
 
 def _ordered(count: int, loops: list[set[int]], below: list[set[int]]) -> list[int]:

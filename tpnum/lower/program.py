@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.blocks import BlockProgram
     from tpnum.lower.layout import Layout, Places
-    from tpnum.lower.schedule import Schedule
 
 Kept: TypeAlias = "Callable[[int, Callable[[], Any]], Any]"
 
@@ -43,7 +42,6 @@ class Program:
     def __init__(
         self,
         layout: Layout,
-        schedule: Schedule,
         profiles: tuple[ProfileValues, ProfileValues],
         dtype: np.dtype,
         lanes: int,

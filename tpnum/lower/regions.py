@@ -61,7 +61,7 @@ def regions(outputs: list[graph.Pair], profiles: Profiles, dtype: np.dtype) -> R
         try:
             by_cells = tuple((node, reason) for node, reason in apart.items() if node not in islands)
             schedule, layouts = _laid_out(tuple(outputs), by_cells, tuple(islands.items()))
-            programs = [program(one, schedule, profiles, dtype, lanes(dtype)) for one in layouts]
+            programs = [program(one, profiles, dtype, lanes(dtype)) for one in layouts]
         except Unsupported as why:
             more = _nodes_of(outputs, why.call, str(why))
             if more and not more.keys() <= apart.keys():
@@ -93,14 +93,14 @@ def layout(level: Level | BlockLevel, schedule: Schedule) -> Layout | BlockLayou
 
 
 def program(
-    layout: Layout | BlockLayout, schedule: Schedule, profiles: Profiles, dtype: np.dtype, lanes: int
+    layout: Layout | BlockLayout, profiles: Profiles, dtype: np.dtype, lanes: int
 ) -> Program | BlockProgram:
     """A level's program for other examples, ``lanes`` columns at a time."""
     if isinstance(layout, IslandLayout):
         return IslandProgram(layout, profiles, lanes)
     if isinstance(layout, BlockLayout):
         return BlockProgram(layout, profiles, lanes)
-    return Program(layout, schedule, profiles, dtype, lanes)
+    return Program(layout, profiles, dtype, lanes)
 
 
 def lanes(

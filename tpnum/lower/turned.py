@@ -61,14 +61,13 @@ class BackwardsProgram(Program):
     def __init__(
         self,
         layout: TurnedLayout,
-        schedule: Schedule,
         profiles: Profiles,
         dtype: np.dtype,
         lanes: int,
         asked: Asked,
     ):
         self.asked = asked
-        super().__init__(layout, schedule, profiles, dtype, lanes)
+        super().__init__(layout, profiles, dtype, lanes)
 
     def _select(self, profiles: Profiles) -> Selection:
         made = Backwards(self.layout.level, profiles, self.dtype, self.asked)

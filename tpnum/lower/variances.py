@@ -111,9 +111,9 @@ class Variances:
     ) -> tuple[np.ndarray, np.ndarray]:
         """(N, *axes in the order of a grid), and where pairs of positions were missed by their series."""
         dtype, both = np.dtype(np.float64), (profile, profile)
-        programs = [program(one, schedule, both, dtype, NARROW) for one in layouts]
+        programs = [program(one, both, dtype, NARROW) for one in layouts]
         if any(one.selection.wide for one in programs if isinstance(one, Program)):
-            programs = [program(one, schedule, both, dtype, lanes(dtype)) for one in layouts]
+            programs = [program(one, both, dtype, lanes(dtype)) for one in layouts]
         across, size = programs[0].lanes, profile.size
         # lanes that nobody reads: one vector, and none where there are no instructions
         width = 1 if any(isinstance(one, BlockLayout) for one in layouts) else across

@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
-from tpnum.arguments import shown
+from tpnum.arguments import counted, shown
 from tpnum.functions import HIGHEST
 from tpnum.jets import plain
 
@@ -56,7 +56,7 @@ def misfit(
     """The complaint about a call with arguments that are not among ``names``, or lacks some, or None."""
     if len(args) > len(names):
         takes = f"it takes {', '.join(names)}" if names else "it takes none"
-        return f"it got {len(args)} argument{'s' * (len(args) > 1)}; {takes}"
+        return f"it got {counted(len(args), 'argument')}; {takes}"
     twice = [name for name in names[: len(args)] if name in given]
     if twice:
         return f"the argument {twice[0]!r} is given twice"

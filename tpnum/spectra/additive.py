@@ -60,8 +60,8 @@ class FreeSum(Convolution):
         for w, value, slope in zip(at.points, values, slopes, strict=True):
             step = (f + change - value) / slope
             moved = np.maximum(moved, np.abs(step) / (np.abs(w) + 1e-6 * size))
-            points.append(_kept(w, step, z))
-        return Solved(_kept(f, change, z), points), moved, bent
+            points.append(_kept(w, step))
+        return Solved(_kept(f, change), points), moved, bent
 
     def _sound(self, z: np.ndarray, at: Solved) -> np.ndarray:
         # F rises in z outside all mass: where it is real and falls, another root has been found
@@ -106,7 +106,7 @@ class FreeSum(Convolution):
         return float(z + sum(t * w[0].real for (_, t), w in zip(self.parts, at.points, strict=True)))
 
 
-def _kept(at: np.ndarray, step: np.ndarray, z: np.ndarray) -> np.ndarray:
+def _kept(at: np.ndarray, step: np.ndarray) -> np.ndarray:
     """A step that stays in the closed upper half-plane: one that would leave it goes nine tenths of the
     way.
     """

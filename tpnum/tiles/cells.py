@@ -130,7 +130,7 @@ class CellWorker:
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
         both = self._part(0, rows), self._part(1, cols)
-        return [program(layout, self.schedule, both, dtype, self.lanes) for layout in self.layouts]
+        return [program(layout, both, dtype, self.lanes) for layout in self.layouts]
 
     def _part(self, side: int, rows: slice) -> ProfileValues:
         """The profile pass of some examples, kept for the tiles beside."""

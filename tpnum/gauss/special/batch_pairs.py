@@ -11,6 +11,7 @@ import numpy as np
 from tpnum.errors import InputError
 from tpnum.gauss.estimate import Estimate
 from tpnum.gauss.special.batch_rules import (
+    NOTHING,
     Batch,
     Rule,
     batch_of,
@@ -106,9 +107,6 @@ def _estimated(
 _TOGETHER = 1 << 16
 """Numbers of the matrices that are filled at once."""
 
-_NOTHING = 1e-13
-"""Beside covariances of order one: axes of which there is no more are left out."""
-
 
 @dataclass(frozen=True)
 class _Pair:
@@ -132,7 +130,7 @@ class _Pair:
         u, v = self.one.vectors[:, :, -1], self.two.vectors[:, :, -1]
         along = np.einsum("ni,nij,nj->n", u, theta, v)
         rest = np.abs(theta - along[:, None, None] * u[:, :, None] * v[:, None, :])
-        return np.asarray(rest.max(axis=(1, 2)) <= _NOTHING * np.abs(theta).max(axis=(1, 2)))
+        return np.asarray(rest.max(axis=(1, 2)) <= NOTHING * np.abs(theta).max(axis=(1, 2)))
 
     def some(self, at: slice | np.ndarray) -> _Pair:
         """Some of the problems."""
@@ -196,7 +194,7 @@ def _pair(cov: Any, first: int | None, eps: float) -> tuple[_Pair, np.ndarray, t
 
 def _seen(batch: Batch, across: np.ndarray, other: int) -> np.ndarray:
     """Which axes have a variance in some problem, or covary with the other batch."""
-    covary = np.max(np.abs(across), axis=other, initial=0.0) > _NOTHING
+    covary = np.max(np.abs(across), axis=other, initial=0.0) > NOTHING
     return np.any(covary | (batch.values > 0.0), axis=0)
 
 

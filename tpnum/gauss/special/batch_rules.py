@@ -42,7 +42,8 @@ Grid = tuple[np.ndarray, np.ndarray]
 """The s and the steps of all nodes, (n, nodes) both."""
 
 _PANEL = 3.0  # width in log s
-_NOTHING = 1e-13  # eigenvalues below this share of the largest are none
+NOTHING = 1e-13
+"""Eigenvalues, and covariances of axes, below this share of the largest are none."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def centred_sides(matrix: np.ndarray) -> np.ndarray:
 def eigen(centred: np.ndarray, eps: np.ndarray) -> Batch:
     """A centred covariance's axes; those without variance are exactly so."""
     values, vectors = np.linalg.eigh(0.5 * (centred + centred.transpose(0, 2, 1)))
-    return Batch(np.where(values > _NOTHING * values[:, -1:], values, 0.0), vectors, eps)
+    return Batch(np.where(values > NOTHING * values[:, -1:], values, 0.0), vectors, eps)
 
 
 def scaled(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +118,7 @@ def scaled(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def batch_of(cov: np.ndarray, eps: np.ndarray) -> Batch:
     """The batch of covariances (n, B, B) of order one, centred; one whose examples coincide is refused."""
     made = eigen(centred_sides(cov), eps)
-    still = made.values[:, -1] <= _NOTHING * np.max(np.abs(cov), axis=(1, 2), initial=0.0)
+    still = made.values[:, -1] <= NOTHING * np.max(np.abs(cov), axis=(1, 2), initial=0.0)
     if np.any(still):
         raise LimitError(
             f"the examples of batch {int(np.argmax(still))} coincide: their batch normalisation is 0/0"

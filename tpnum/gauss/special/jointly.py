@@ -98,7 +98,7 @@ def expectation(
         return Result(_of_signs(first, families, (a, b), cross, same), np.zeros(len(a)), False)
     phi = _relu_like(what, first, second, families)
     if phi is not None:
-        out, worst = _normalised(what, phi, first.eps, families, (a, b), cross, same, direction, rtol, budget)
+        out, worst = _normalised(what, phi, first.eps, families, (a, b), cross, same, direction, rtol)
         apart, errors = ~same, np.full(len(a), worst)
         if what == "back" and direction is not None and apart.any():  # which no integral knows of two batches
             given = Pairing(u, v, a[apart], b[apart], cross[apart], same[apart], direction[apart])
@@ -162,7 +162,6 @@ def _normalised(
     same: np.ndarray,
     direction: np.ndarray | None,
     rtol: float,
-    budget: int | None,
 ) -> tuple[np.ndarray, float]:
     """By integrals; cells of two different batches are left out for "back"."""
     left, right = families

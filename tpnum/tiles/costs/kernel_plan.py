@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tpnum.arguments import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -211,10 +213,6 @@ def _stored(store: StorePlan) -> list[str]:
 
 def _by(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _time(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.arguments import choice, shown, whole
+from tpnum.arguments import choice, counted, shown, whole
 from tpnum.errors import InputError, TpnumError
 from tpnum.kernels.operations import OPERATIONS
 from tpnum.law import graph
@@ -22,7 +22,7 @@ from tpnum.tiles import arguments, batches, extras
 from tpnum.tiles.backends import NAMES
 from tpnum.tiles.beside import Beside, beside_of
 from tpnum.tiles.cells import CellWorker
-from tpnum.tiles.costs.kernel_plan import KernelPlan, Region, counted
+from tpnum.tiles.costs.kernel_plan import KernelPlan, Region
 from tpnum.tiles.costs.trial import Trial
 from tpnum.tiles.costs.ways_back import Trials, WayBack
 from tpnum.tiles.data import Held

@@ -140,7 +140,7 @@ class CellAdjoints(CellWorker):
         effects: tuple[str, ...] = EFFECTS,
     ) -> BackwardsProgram:
         asked = Asked(self.moving, self.count, values, self.apart, self.each, effects)
-        return BackwardsProgram(self._ways[level], self.schedule, profiles, self.work, self.lanes, asked)
+        return BackwardsProgram(self._ways[level], profiles, self.work, self.lanes, asked)
 
     def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
         found, self._whole = self._whole, []  # once: preparing them takes their profile passes
@@ -150,7 +150,7 @@ class CellAdjoints(CellWorker):
         """The regions up to the turn forwards, and from there back to the first; then what is behind it."""
         turn, behind = self._apex, range(self._apex + 1, len(self._ways))
         forwards = [
-            Program(layout, self.schedule, both, self.work, self.lanes)
+            Program(layout, both, self.work, self.lanes)
             for layout, last in zip(self.layouts[:turn], self._last, strict=False)
             if not last and isinstance(layout, Layout)
         ]
