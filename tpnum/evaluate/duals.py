@@ -200,8 +200,12 @@ def scaling(fn: Function, scalars: tuple[graph.Profile, ...], where: str) -> flo
 
 
 def of_many(node: graph.Pair) -> LimitError:
-    """What is said of an expectation over more than two Gaussians."""
-    where = f"{node.where}: " if isinstance(node, graph.PairExpect | graph.Jointly) else ""
+    """What is said of a node over more than two Gaussians."""
+    return beyond_two(f"{node.where}: " if isinstance(node, graph.PairExpect | graph.Jointly) else "")
+
+
+def beyond_two(where: str) -> LimitError:
+    """What is said of an expectation over more than two Gaussians; ``where`` begins the sentence."""
     return LimitError(
         f"{where}the derivative of an expectation over more than two Gaussians is not "
         "available; leave out wrt="

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.errors import LimitError
 from tpnum.evaluate import labels
 from tpnum.evaluate.adjoints import PairAdjoints
 from tpnum.evaluate.blocks import dims
 from tpnum.evaluate.chain import CLOSE, ratio
-from tpnum.evaluate.duals import own_partials, stretched, unavailable
+from tpnum.evaluate.duals import beyond_two, own_partials, stretched, unavailable
 from tpnum.evaluate.returns import Gathered, Summed
 from tpnum.evaluate.same import together
 from tpnum.evaluate.tile import TileValues
@@ -96,10 +95,7 @@ class ProfileAdjoints:
 
     @singledispatchmethod
     def _back(self, node: graph.Profile, bar: np.ndarray) -> None:
-        raise LimitError(
-            f"{self.values._where(node)}: the derivative of an expectation over more than two Gaussians is "
-            "not available; leave out wrt="
-        )
+        raise beyond_two(f"{self.values._where(node)}: ")
 
     @_back.register
     def _(self, node: graph.Constant, bar: np.ndarray) -> None:

@@ -16,7 +16,15 @@ from tpnum.errors import LimitError
 from tpnum.evaluate import labels, maps
 from tpnum.evaluate.blocks import Block, dims
 from tpnum.evaluate.chain import Tangent, moved, plus, product, ratio
-from tpnum.evaluate.duals import DualPartials, check, of_many, own_partials, stretched, unavailable
+from tpnum.evaluate.duals import (
+    DualPartials,
+    beyond_two,
+    check,
+    of_many,
+    own_partials,
+    stretched,
+    unavailable,
+)
 from tpnum.evaluate.same import together
 from tpnum.evaluate.tile import TileValues
 from tpnum.jets import slopes_of
@@ -29,6 +37,7 @@ from tpnum.law.worklist import postorder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tpnum.evaluate.general import PairValues
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.program.lines import Axes
 
@@ -78,10 +87,7 @@ class ProfileTangents:
 
     @singledispatchmethod
     def _compute(self, node: graph.Profile) -> Tangent:
-        raise LimitError(
-            f"{self.values._where(node)}: the derivative of an expectation over more than two Gaussians is "
-            "not available; leave out wrt="
-        )
+        raise beyond_two(f"{self.values._where(node)}: ")
 
     @_compute.register
     def _(self, node: graph.Constant) -> Tangent:
@@ -178,7 +184,7 @@ class ProfileTangents:
 class PairTangents:
     """The derivatives of pair nodes on the tile of ``values``."""
 
-    def __init__(self, values: TileValues, rows: ProfileTangents, cols: ProfileTangents):
+    def __init__(self, values: PairValues, rows: ProfileTangents, cols: ProfileTangents):
         self.values, self.profiles = values, (rows, cols)
         self.count = rows.count
         self._memo: dict[int, Tangent] = {}
