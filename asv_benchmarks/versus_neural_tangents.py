@@ -3,8 +3,10 @@
     python asv_benchmarks/versus_neural_tangents.py [--venv DIR] [job ...]
 
 The peer runs in a process of its own that stays alive; repeats are interleaved: ours, theirs, ours, theirs.
-Both sides get the same inputs, X against X, NNGP and NTK in one call, threads as each likes; the peer's
-function is compiled by jax.jit and called once before it is timed.
+Both sides build the net from the same description and get the same inputs, NNGP and NTK in one call, threads
+as each likes; the peer's function is compiled by jax.jit and called once before it is timed.  A matrix is as
+large as each side needs to be at its best, times are per entry of it, and the entries that both have are
+compared.
 """
 
 from __future__ import annotations
@@ -17,19 +19,51 @@ import sys
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from benchmarks.common import Seconds, median, timed  # noqa: E402  (the tree beside this file is measured)
+
 # the last versions that import together
 PINS = ("neural_tangents==0.6.5", "jax==0.4.30", "jaxlib==0.4.30", "numpy==1.26.4", "scipy==1.13.1")
 
-# job: size, features, depth, nonlinearity, W_std, b_std, the CPU ratio promised
-JOBS: dict[str, tuple[int, int, int, str, float, float, float]] = {
-    "relu3": (4096, 784, 3, "Relu", 2**0.5, 0.1, 6.0),
-    "relu10": (4096, 64, 10, "Relu", 2**0.5, 0.1, 40.0),
-    "tanh1": (2048, 64, 1, "Tanh", 1.0, 0.1, 1500.0),
+Layers = list[tuple[str, list[Any], dict[str, Any]]]
+
+
+def dense(depth: int, layer: str = "Relu", weight: float = 2**0.5) -> Layers:
+    """Return Dense and a nonlinearity, `depth` times, and a readout; every Dense has a bias."""
+    made = ("Dense", [512], {"W_std": weight, "b_std": 0.1})
+    return [*[made, (layer, [], {})] * depth, made]
+
+
+def convolutional(head: str) -> Layers:
+    """Return five 3 x 3 convolutions, each before a relu, then the head and a readout."""
+    made = ("Conv", [512, [3, 3]], {"padding": "SAME", "W_std": 2**0.5, "b_std": 0.1})
+    return [*[made, ("Relu", [], {})] * 5, (head, [], {}), ("Dense", [1], {})]
+
+
+class Job(NamedTuple):
+    """A net, the shape of its examples, how many of them, and the ratio of processor times promised.
+
+    ``ours`` and ``theirs`` are examples of either side of the matrix, or one number: X against itself.
+    """
+
+    layers: Layers
+    shape: tuple[int, ...]
+    ours: tuple[int, ...]
+    theirs: tuple[int, ...]
+    promised: float | None
+
+
+JOBS = {
+    "relu3": Job(dense(3), (784,), (4096,), (4096,), 6.0),
+    "relu10": Job(dense(10), (64,), (4096,), (4096,), 40.0),
+    "tanh1": Job(dense(1, "Tanh", 1.0), (64,), (2048,), (2048,), 1500.0),
+    "pooled32": Job(convolutional("GlobalAvgPool"), (32, 32, 3), (2, 64), (4, 4), 50.0),
+    "flat32": Job(convolutional("Flatten"), (32, 32, 3), (256, 256), (64, 64), 8.0),
+    "pooled8": Job(convolutional("GlobalAvgPool"), (8, 8, 1), (64, 64), (64, 64), None),
 }
 
 PEER = r"""
@@ -37,41 +71,43 @@ import json, sys, time
 import jax, numpy as np
 from neural_tangents import stax
 
-def net(depth, layer, weight, bias):
-    nonlinearity = stax.ElementwiseNumerical(jax.numpy.tanh, 25) if layer == "Tanh" else stax.Relu()
-    dense = lambda: stax.Dense(512, W_std=weight, b_std=bias)
-    layers = []
-    for _ in range(depth):
-        layers += [dense(), nonlinearity]
-    return stax.serial(*layers, dense())[2]
+def made(name, args, options):
+    if name == "Tanh":
+        return stax.ElementwiseNumerical(jax.numpy.tanh, 25)
+    return getattr(stax, name)(*args, **options)
 
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:
     job = json.loads(line)
     if job == "again":
         wall, cpu = time.perf_counter(), time.process_time()
-        done = jax.block_until_ready(function(x))
+        jax.block_until_ready(function(*inputs))
         print(json.dumps([time.process_time() - cpu, time.perf_counter() - wall]), flush=True)
     else:
-        size, features, depth, layer, weight, bias, dtype = job
-        kernel = net(depth, layer, weight, bias)
-        function = jax.jit(lambda x: tuple(kernel(x, None, ("nngp", "ntk"))))
-        x = jax.numpy.asarray(np.random.default_rng(0).standard_normal((size, features)).astype(dtype))
-        done = [np.asarray(k) for k in jax.block_until_ready(function(x))]
-        assert all(k.dtype == dtype for k in done), [k.dtype for k in done]
-        print(json.dumps([[float(k[0, 1]), float(k[0, -1])] for k in done]), flush=True)
+        layers, shape, sizes, dtype, shared = job
+        kernel = stax.serial(*[made(*layer) for layer in layers])[2]
+        function = jax.jit(lambda x, y=None: tuple(kernel(x, y, ("nngp", "ntk"))))
+        inputs = [
+            jax.numpy.asarray(np.random.default_rng(seed).standard_normal((size, *shape)).astype(dtype))
+            for seed, size in enumerate(sizes)
+        ]
+        found = [np.asarray(k) for k in jax.block_until_ready(function(*inputs))]
+        assert all(k.dtype == dtype for k in found), [k.dtype for k in found]
+        print(json.dumps([k[:shared, :shared].tolist() for k in found]), flush=True)
 """
+SHARED = 16
+"""At most so many rows and columns are compared."""
 
 
 class Peer:
     """The other library, in a process of its own, at one precision."""
 
-    def __init__(self, python: Path, dtype: str, program: str = PEER) -> None:
+    def __init__(self, python: Path, dtype: str) -> None:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         environment |= {"JAX_ENABLE_X64": str(int(dtype == "float64")), "JAX_PLATFORMS": "cpu"}
         self.dtype = dtype
         self._process = subprocess.Popen(
-            [python, "-c", program],
+            [python, "-c", PEER],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -113,28 +149,43 @@ def environment(folder: Path) -> Path:
 
 def compare(name: str, peer: Peer, repeats: int) -> str:
     """Return one line of the table."""
-    from benchmarks.common import Ratio, Seconds, median, timed
-    from benchmarks.jobs import gram, inputs, net
+    import numpy as np
 
-    size, features, depth, layer, weight, bias, promised = JOBS[name]
-    x = inputs(features, peer.dtype, size)
-    ours = gram(net(depth, layer, weight, bias), x)
-    found = ours()
-    theirs = peer.ask([size, features, depth, layer, weight, bias, peer.dtype])
+    import tpnum as tp
+    from tpnum import nn
+
+    job = JOBS[name]
+    net = nn.serial(*[getattr(nn, layer)(*args, **options) for layer, args, options in job.layers])
+    inputs = [
+        np.random.default_rng(seed).standard_normal((size, *job.shape)).astype(peer.dtype)
+        for seed, size in enumerate(job.ours)
+    ]
+    out = {get: np.zeros((job.ours[0], job.ours[-1]), peer.dtype) for get in ("nngp", "ntk")}
+
+    def ours() -> None:
+        tp.kernel(net, *inputs, get=tuple(out), dtype=peer.dtype, out=out)
+
+    ours()
+    shared = min(*job.ours, *job.theirs, SHARED)
+    theirs = peer.ask([job.layers, job.shape, job.theirs, peer.dtype, shared])
     apart = max(
-        abs(float(k[place]) / value - 1)
-        for k, values in zip(found, theirs, strict=True)
-        for place, value in zip(((0, 1), (0, -1)), values, strict=True)
+        float(np.max(np.abs(mine[:shared, :shared] / np.array(yours) - 1)))
+        for mine, yours in zip(out.values(), theirs, strict=True)
     )
-    mine, yours = [], []
+    times: tuple[list[Seconds], list[Seconds]] = [], []
     for _ in range(repeats):
-        mine.append(timed(ours))
-        yours.append(Seconds(*peer.ask("again")))
-    both = Ratio(median(yours), median(mine))
-    verdict = "ok" if both.cpu >= promised else "MISSED"
-    what = f"{layer.lower()} depth {depth}, N={size}, d={features}, {peer.dtype}"
-    times = "".join(f"{1e3 * t.cpu:>11.1f}{1e3 * t.wall:>9.1f}" for t in (both.candidate, both.floor))
-    return f"{what:<42}{times}{both.cpu:>9.1f}x{both.wall:>8.1f}x{promised:>8g}x {verdict:<7}{apart:>9.0e}"
+        times[0].append(timed(ours))
+        times[1].append(Seconds(*peer.ask("again")))
+    each = [
+        Seconds(found.cpu / (sizes[0] * sizes[-1]), found.wall / (sizes[0] * sizes[-1]))
+        for found, sizes in zip(map(median, times), (job.ours, job.theirs), strict=True)
+    ]
+    shown = "".join(f"{1e6 * one.cpu:>11.3g}{1e6 * one.wall:>11.3g}" for one in reversed(each))
+    cpu, wall = each[1].cpu / each[0].cpu, each[1].wall / each[0].wall
+    verdict = (
+        "" if job.promised is None else f"{job.promised:>8g}x {'ok' if cpu >= job.promised else 'MISSED'}"
+    )
+    return f"{name + ', ' + peer.dtype:<20}{shown}{cpu:>9.1f}x{wall:>8.1f}x{apart:>9.0e}{verdict}"
 
 
 def main() -> None:
@@ -151,8 +202,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() if args.venv is None else nullcontext(args.venv) as folder:
         python = environment(Path(folder))
-        print(f"{'':<42}{'theirs: cpu':>11}{'wall':>9}{'ours: cpu':>11}{'wall':>9}", end="")
-        print(f"{'cpu':>10}{'wall':>9}{'at least':>9}{'apart':>17}   (ms; ratios; relative difference)")
+        print(
+            "microseconds a pair; ratios theirs / ours; largest relative difference; processor time at least"
+        )
+        print(f"{'':<20}{'theirs: cpu':>11}{'wall':>11}{'ours: cpu':>11}{'wall':>11}", end="")
+        print(f"{'cpu':>10}{'wall':>9}{'apart':>9}")
         for dtype in ("float64", "float32"):
             peer = Peer(python, dtype)
             try:
