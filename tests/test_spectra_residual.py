@@ -153,7 +153,9 @@ def test_blocks_side_by_side_are_blocks_one_after_another(weights):
     """Two blocks that are solved for together, and their free product as that of two tabulated laws."""
     block = nn.Residual(nn.serial(TANH, DENSE))
     law = jacobian(block, 2, q=[0.7, 1.3], weights=weights)
-    apart = product_of_powers([(jacobian(block, 1, q=q, weights=weights).tabulated(), 1.0) for q in (0.7, 1.3)])
+    apart = product_of_powers(
+        [(jacobian(block, 1, q=q, weights=weights).tabulated(), 1.0) for q in (0.7, 1.3)]
+    )
     assert law.edges == pytest.approx(apart.edges, rel=1e-8)
     x = np.linspace(*law.hull, 12)[1:-1]
     assert law.density(x) == pytest.approx(apart.density(x), rel=1e-8)
