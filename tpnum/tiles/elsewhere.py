@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.evaluate.joint import USUAL, Accuracy
 from tpnum.tiles import arguments, batches
 from tpnum.tiles.asked import Asked, require_no_store
 from tpnum.tiles.beside import error_of, slope_of
@@ -35,8 +36,7 @@ def kernel_elsewhere(
     of the request.  On disk the derivatives by several names are a tuple of matrices.
     """
     how = asked.effort
-    accuracy = how.rtol, how.budget, how.seed
-    job = job_on(asked.net, asked.kinds, asked.dtype, inputs, how.tile, asked.batch, *accuracy)
+    job = job_on(asked.net, asked.kinds, asked.dtype, inputs, how.tile, asked.batch, how.accuracy)
     job = replace(job, beside=asked.beside)
     options = options | {"tile": how.tile, "n_jobs": how.n_jobs, "progress": how.report}
     stored = on_disk(out)
@@ -62,16 +62,16 @@ def job_on(
     inputs: tuple[Any, Any, Any, Any, Any],
     tile: int | None = None,
     batch: int | None = None,
-    *accuracy: Any,
+    accuracy: Accuracy = USUAL,
     name: str = "x1",
 ) -> Job:
-    """The job of these inputs, by batches if that is asked; ``accuracy`` is rtol, budget and seed."""
+    """The job of these inputs, by batches if that is asked."""
     first, second = all_sources(net, *inputs, name=name)
     if batch is not None:
         net = batches.program_of(net, first, batch)
         batches.rows_of(tile, batch)
         first, second = batched(first, batch), None if second is None else batched(second, batch)
-    return replace(Job(net, kinds, dtype, first, second, *accuracy), batch=batch)
+    return Job(net, kinds, dtype, first, second, accuracy, batch)
 
 
 def _stored(job: Job, out: Any, options: dict[str, Any]) -> dict[str, Any]:
