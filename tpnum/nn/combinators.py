@@ -60,9 +60,8 @@ class Nest(Layer):
         object.__setattr__(self, "_depth", depth)
 
 
-@dataclass(frozen=True, repr=False)
 class Around(Nest):
-    """A layer around one other."""
+    """Base of layers around one other."""
 
     layer: Layer
 
@@ -162,6 +161,7 @@ class Repeat(Around):
     """A layer ``n`` times (made by `repeat`)."""
 
     op: ClassVar[str] = "repeat"
+    layer: Layer
     n: Count
 
     def emit(self, to: Emitter, x: Tree) -> Tree:

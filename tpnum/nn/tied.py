@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from tpnum import arguments
 from tpnum.errors import SpecError
 from tpnum.nn.arguments import Accepts
+from tpnum.nn.base import Layer
 from tpnum.nn.combinators import Around
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Tied(Around):
     The layers of one name must draw the same weights: as many, of the same sizes and laws.
     """
 
+    layer: Layer
     name: Name = "tied"
 
     def emit(self, to: Emitter, x: Tree) -> Tree:
