@@ -16,7 +16,6 @@ from tpnum.tiles.beside import error_of, slope_of
 from tpnum.tiles.gradients.derivatives import Derivatives
 from tpnum.tiles.named import WithError
 from tpnum.tiles.padding import all_sources, batched
-from tpnum.tiles.stores.npy_files import NpyFiles
 from tpnum.tiles.stores.runs import write
 from tpnum.tiles.stores.stored import Stored
 from tpnum.tiles.stores.targets import on_disk
@@ -76,8 +75,9 @@ def job_on(
 
 def _stored(job: Job, out: Any, options: dict[str, Any]) -> dict[str, Any]:
     target = write(job, out, **options)
-    if isinstance(target, NpyFiles) and all(Path(path).exists() for _, path in target.paths):
-        return {kind: np.load(path, mmap_mode="r") for kind, path in target.paths}
+    made = target.complete()
+    if made is not None:
+        return made
     stored = Stored(target, target.document() or {})
     return {name: stored[name] for name in job.names}
 
