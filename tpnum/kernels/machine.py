@@ -28,9 +28,6 @@ from tpnum.kernels.piecewise import (
 )
 from tpnum.kernels.series import needed, series
 
-SLOTS = 4
-"""Closed-form duals that one program may use."""
-
 BLOCK = 64
 """Rows that are finished, mirrored ones included, before the next columns."""
 
