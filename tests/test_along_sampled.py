@@ -16,6 +16,7 @@ from tpnum.functions import get
 from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.functional import Functional
 from tpnum.gauss.special.jointly import expectation
+from tpnum.gauss.special.pairing import Cells
 
 BOTH = ("nngp", "ntk")
 RNG = np.random.default_rng(12)
@@ -120,11 +121,7 @@ def test_gradients_across_two_batches(functional):
     made, error, _ = expectation(
         "back",
         (functional,) * 2,
-        families,
-        (one, one),
-        cov[None, :d, d:],
-        np.zeros(1, bool),
-        mixed[None],
+        Cells(families, (one, one), cov[None, :d, d:], np.zeros(1, bool), mixed[None]),
         1e-3,
         None,
     )

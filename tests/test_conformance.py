@@ -18,7 +18,7 @@ from tests.oracle.random_nets import random_net
 from tests.oracle.roads import CELLS, GENERAL, MACHINE, finite_kernels, kernels, scalar_lines, two_programs
 from tpnum import nn
 from tpnum.gauss.closed import FAMILIES as FAMILIES_OF_DUALS
-from tpnum.kernels.machine import SLOTS
+from tpnum.kernels.duals import SLOTS
 from tpnum.lower.variances import Variances
 from tpnum.program.lines import Data
 from tpnum.tiles import pool, workers

@@ -13,7 +13,7 @@ import pytest
 
 import tpnum as tp
 from tpnum import functions, nn, predict, spectra
-from tpnum.errors import InputError, SpecError, TpnumError
+from tpnum.errors import InputError, SpecError, StoreError, TpnumError
 from tpnum.gauss.estimate import Estimate
 
 X = np.random.default_rng(0).standard_normal((5, 4))
@@ -641,3 +641,20 @@ def test_samples_take_functions_of_several_components():
     made = sample.expect(lambda u: np.stack([u, u * u]), x)
     np.testing.assert_allclose(made, [sample[x].mean(-1), (sample[x] ** 2).mean(-1)], rtol=1e-13)
     assert sample.expect(lambda u: 2.0, x).tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (InputError("x1: it is empty"), "a.npy: it is empty"),
+        (InputError("x1 is 3: it must be an array"), "a.npy is 3: it must be an array"),
+        (InputError("n_jobs must be a number"), "--jobs must be a number"),
+        (StoreError("x1 has no place"), "a.npy has no place"),
+        (InputError("x1_more: it is empty"), "x1_more: it is empty"),
+        (InputError("x1, x2: they are too large"), "x1, x2: they are too large"),
+        (InputError("n_jobs of x1: too many"), "n_jobs of x1: too many"),
+    ],
+)
+def test_errors_call_an_argument_as_it_was_given(error, said):
+    error.rename({"x1": "a.npy", "n_jobs": "--jobs"})
+    assert str(error) == said

@@ -8,7 +8,7 @@ import pytest
 
 from tpnum.errors import LimitError
 from tpnum.gauss.closed.piecewise import FAMILIES, MAX_POWER
-from tpnum.kernels import piecewise
+from tpnum.kernels import duals, piecewise
 
 DTYPES = [np.float32, np.float64]
 EMPTY = {t: np.empty(0, t) for t in DTYPES}
@@ -75,7 +75,7 @@ def run(name, params, e, q, slopes=True):
     rows = family.profile(np.array([q[0]]), params).astype(e.dtype)
     cols = family.profile(np.full(e.size + 3, q[1]), params).astype(e.dtype)
     out, d = e.copy(), np.empty(e.size if slopes else 0, e.dtype)
-    getattr(piecewise, family.strip)(out, rows, cols, 0, 0, 3, out, d)
+    duals.strip(family.strip)(out, rows, cols, 0, 0, 3, out, d)
     return out, d
 
 

@@ -14,6 +14,7 @@ from tpnum.gauss.special import batches
 from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.functional import RELU, STEP, Functional
 from tpnum.gauss.special.jointly import expectation
+from tpnum.gauss.special.pairing import Cells
 
 
 def brute(axes, rho, eps, theta):
@@ -125,7 +126,7 @@ def test_copies_are_the_batch_itself(size, what):
     sides, families = (Functional("normalise", 1e-3, outer=outer),) * 2, (Family(cov), Family(cov.copy()))
     place = np.zeros(1, np.int64)
     made = [
-        expectation(what, sides, families, (place, place), cov, np.array([same]), theta, 1e-6, None)
+        expectation(what, sides, Cells(families, (place, place), cov, np.array([same]), theta), 1e-6, None)
         for same in (True, False)
     ]
     top = np.abs(made[0].value).max()

@@ -15,6 +15,7 @@ from tpnum.gauss import special
 from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.functional import RELU, STEP, Functional
 from tpnum.gauss.special.jointly import expectation
+from tpnum.gauss.special.pairing import Cells
 
 RTOL = 2e-3
 
@@ -57,9 +58,12 @@ def test_pairs_of_windows(what, functional, d):
     direction = cross if what == "slope" else None
     places = (np.arange(3), np.arange(3))
     made, error, _ = expectation(
-        what, (functional,) * 2, (Family(first), Family(second)), places, cross,
-        np.zeros(3, bool), direction, 1e-3, None,
-    )  # fmt: skip
+        what,
+        (functional,) * 2,
+        Cells((Family(first), Family(second)), places, cross, np.zeros(3, bool), direction),
+        1e-3,
+        None,
+    )
     for n in range(3):
         want, se = by_points(what, functional, cov[n], d, None if direction is None else direction[n])
         assert abs(made[n] - want) < 4.5 * np.hypot(se, error[n] / 2)
@@ -70,9 +74,12 @@ def test_windows_of_two_are_exact():
     cov, first, second, cross = families(9, 5, 2, 2)
     places = (np.arange(5), np.arange(5))
     made, error, _ = expectation(
-        "value", (Functional("max"),) * 2, (Family(first), Family(second)), places, cross,
-        np.zeros(5, bool), None, 3e-4, None,
-    )  # fmt: skip
+        "value",
+        (Functional("max"),) * 2,
+        Cells((Family(first), Family(second)), places, cross, np.zeros(5, bool)),
+        3e-4,
+        None,
+    )
     want = special.max_second(0.0, cov, rtol=1e-9).value
     assert (np.abs(made - want) < 3 * error).all()
 
@@ -84,11 +91,7 @@ def test_a_window_with_itself():
         made, *_ = expectation(
             "value",
             (functional,) * 2,
-            (Family(first),) * 2,
-            places,
-            first,
-            np.ones(5, bool),
-            None,
+            Cells((Family(first),) * 2, places, first, np.ones(5, bool)),
             1e-3,
             None,
         )

@@ -15,7 +15,7 @@ import tpnum.functions
 from tpnum import nn
 from tpnum.errors import SpecError
 from tpnum.nn.activations import Activation
-from tpnum.nn.spec import LAYERS
+from tpnum.nn.spec import layers_by_name
 
 FILES = sorted((Path(__file__).parent / "data" / "reference").glob("*.npz"))
 
@@ -44,7 +44,9 @@ SAMPLES = {
     "polynomial": {"coef": [1.0, 2.0]},
 }
 ACTIVATIONS = {
-    name: layer for name, layer in LAYERS.items() if issubclass(layer, Activation) and layer.function
+    name: layer
+    for name, layer in layers_by_name().items()
+    if issubclass(layer, Activation) and layer.function
 }
 
 
@@ -365,3 +367,10 @@ def test_layers_of_users_are_called_as_they_are_written():
     with pytest.raises(SpecError, match=r"'out_dim' is missing"):
         Wide()
     assert copy.deepcopy(nn.Dense(3)) == pickle.loads(pickle.dumps(nn.Dense(3))) == nn.Dense(3)
+
+
+def test_bases_of_layers_are_no_layers():
+    assert {"Dense", "Swish", "serial", "branches"} <= set(nn.ops())
+    assert not {"Layer", "Activation", "GatedCell", "Around", "Cell"} & set(nn.ops())
+    with pytest.raises(SpecError, match="no op is named 'GatedCell'"):
+        nn.from_spec({"op": "GatedCell", "out_dim": 3})

@@ -13,6 +13,7 @@ from tpnum.errors import AccuracyWarning
 from tpnum.gauss.special.families import T95, Family
 from tpnum.gauss.special.functional import Functional
 from tpnum.gauss.special.jointly import expectation
+from tpnum.gauss.special.pairing import Cells
 
 BOTH = ("nngp", "ntk")
 ACTS = (nn.Relu(), nn.Abs(), nn.Sign(), nn.LeakyRelu(0.1), nn.Erf())
@@ -102,9 +103,12 @@ def test_windows_that_overlap(d, common):
     for what, want in right.items():
         direction = np.eye(d + 1)[None, :d, 1:] if what == "slope" else None
         value, error, _ = expectation(
-            what, (Functional("max"),) * 2, families, (one, one), cov[None, :d, 1:], np.zeros(1, bool),
-            direction, 1e-2, None,
-        )  # fmt: skip
+            what,
+            (Functional("max"),) * 2,
+            Cells(families, (one, one), cov[None, :d, 1:], np.zeros(1, bool), direction),
+            1e-2,
+            None,
+        )
         assert abs(value[0] - want) < 4.0 * error[0] / T95
 
 

@@ -14,6 +14,7 @@ from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.functional import RELU, STEP, Functional
 from tpnum.gauss.special.jointly import expectation
 from tpnum.gauss.special.leads import exact_argmax, exact_square
+from tpnum.gauss.special.pairing import Cells
 
 BOTH = ("nngp", "ntk")
 X = np.random.default_rng(4).standard_normal((2, 5, 3))
@@ -113,7 +114,11 @@ def test_increments_of_near_windows(floor, step):
     families, one = (Family(own[None]), Family(other[None])), np.zeros(1, dtype=np.int64)
     apart_from_both = np.zeros(1, dtype=bool)
     k, *_ = expectation(
-        "value", (value, value), families, (one, one), own[None], apart_from_both, None, 1e-3, None, moments
+        "value",
+        (value, value),
+        Cells(families, (one, one), own[None], apart_from_both, None, moments),
+        1e-3,
+        None,
     )
     increment = moments[0] + moments[1] - 2.0 * k
     assert abs(increment[0] - every.mean()) < 0.03 * every.mean()
@@ -121,7 +126,11 @@ def test_increments_of_near_windows(floor, step):
     often = exact_argmax(np.zeros((1, 3)), own[None], 0.0 if floor else -np.inf).sum()
     often += exact_argmax(np.zeros((1, 3)), other[None], 0.0 if floor else -np.inf).sum()
     t, *_ = expectation(
-        "slope", (slope, slope), families, (one, one), own[None], apart_from_both, np.eye(3)[None], 1e-3, None
+        "slope",
+        (slope, slope),
+        Cells(families, (one, one), own[None], apart_from_both, np.eye(3)[None]),
+        1e-3,
+        None,
     )
     right = changed.sum(axis=0).mean()
     assert abs(often - 2.0 * t[0] - right) < 4.5 * np.sqrt(right / 2**13)

@@ -11,7 +11,7 @@ import pytest
 from tpnum import nn
 from tpnum.spectra import jacobian
 from tpnum.spectra.closed import Discrete
-from tpnum.spectra.convolve import _multiplied, _summed
+from tpnum.spectra.convolve import product_of_powers, sum_of_powers
 from tpnum.spectra.networks import _Task
 from tpnum.spectra.shapes import SignedRoot, Square
 
@@ -20,8 +20,8 @@ TANH, RELU, DENSE = nn.Tanh(), nn.Relu(), nn.Dense(64, W_std=0.5)
 
 def by_free_sum(body: nn.Layer, q: float, weights: str) -> Square:
     """The symmetric laws of -+1 and of X's singular values, added: Haagerup and Schultz 2007."""
-    inner = _multiplied([(f.law, f.times) for f in _Task(body, weights).factors(q)])
-    return Square(_summed([(Discrete([-1.0, 1.0], [0.5, 0.5]), 1.0), (SignedRoot(inner.quick), 1.0)]))
+    inner = product_of_powers([(f.law, f.times) for f in _Task(body, weights).factors(q)])
+    return Square(sum_of_powers([(Discrete([-1.0, 1.0], [0.5, 0.5]), 1.0), (SignedRoot(inner.quick), 1.0)]))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,9 @@ def test_blocks_side_by_side_are_blocks_one_after_another(weights):
     """Two blocks that are solved for together, and their free product as that of two tabulated laws."""
     block = nn.Residual(nn.serial(TANH, DENSE))
     law = jacobian(block, 2, q=[0.7, 1.3], weights=weights)
-    apart = _multiplied([(jacobian(block, 1, q=q, weights=weights).tabulated(), 1.0) for q in (0.7, 1.3)])
+    apart = product_of_powers(
+        [(jacobian(block, 1, q=q, weights=weights).tabulated(), 1.0) for q in (0.7, 1.3)]
+    )
     assert law.edges == pytest.approx(apart.edges, rel=1e-8)
     x = np.linspace(*law.hull, 12)[1:-1]
     assert law.density(x) == pytest.approx(apart.density(x), rel=1e-8)

@@ -13,6 +13,7 @@ from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.functional import RELU, STEP, Functional
 from tpnum.gauss.special.jointly import expectation
 from tpnum.gauss.special.leads import exact_argmax, exact_square
+from tpnum.gauss.special.pairing import Cells
 from tpnum.gauss.special.tied_maxima import SHARES, VALUES, distinct, pairs
 
 PLAIN = {"value": Functional("max"), "slope": Functional("max"), "back": Functional("max")}
@@ -23,9 +24,19 @@ def found(what, functional, first, second, cross, direction=None, rtol=1e-6, mom
     """One pair of windows."""
     one = np.zeros(1, dtype=np.int64)
     value, error, sampled = expectation(
-        what, (functional,) * 2, (Family(first[None]), Family(second[None])), (one, one), cross[None],
-        np.zeros(1, bool), direction, rtol, None, moments,
-    )  # fmt: skip
+        what,
+        (functional,) * 2,
+        Cells(
+            (Family(first[None]), Family(second[None])),
+            (one, one),
+            cross[None],
+            np.zeros(1, bool),
+            direction,
+            moments,
+        ),
+        rtol,
+        None,
+    )
     assert not sampled
     return value[0], error[0]
 
@@ -214,7 +225,7 @@ def test_the_matrix_of_many_windows_is_positive():
     own = cov[np.arange(24), np.arange(24)]
     a, b = (part.ravel() for part in np.indices((24, 24)))
     k, error, _ = expectation(
-        "value", (FLOORED["value"],) * 2, (Family(own),) * 2, (a, b), cov[a, b], a == b, None, 1e-6, None
+        "value", (FLOORED["value"],) * 2, Cells((Family(own),) * 2, (a, b), cov[a, b], a == b), 1e-6, None
     )
     k = k.reshape(24, 24)
     np.testing.assert_allclose(k, k.T, rtol=0, atol=1e-12)

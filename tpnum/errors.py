@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class TpnumError(Exception):
-    """Base of every error that tpnum raises on purpose."""
+    """Base of every error that tpnum raises on purpose.
+
+    What is wrong with an argument is a sentence that begins with its name: "x1: ..", "tile is ..".
+    """
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Call the argument as those know it who gave it: by the name that ``names`` has for it, if any."""
+        text = str(self)
+        found = _ARGUMENT.match(text)
+        if found is not None and found[0] in names:
+            self.args = (names[found[0]] + text[found.end() :],)
+
+
+_ARGUMENT = re.compile(r"\w+(?=:| is | must | has )")
 
 
 class ProgramError(TpnumError, ValueError):

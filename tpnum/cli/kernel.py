@@ -68,8 +68,6 @@ def _files_named(args: argparse.Namespace) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        argument, _, rest = str(error).partition(": ")
-        name = vars(args).get(argument) if argument in ("x1", "x2", "pattern1", "pattern2") else None
-        if name is None:
-            raise
-        raise InputError(f"{name}: {rest}") from error
+        typed = {name: vars(args).get(name) for name in ("x1", "x2", "pattern1", "pattern2")}
+        error.rename({name: file for name, file in typed.items() if file is not None})
+        raise

@@ -25,12 +25,13 @@ _OPTIONS = {"n_jobs": "--jobs", "symmetric": "--half", "batch_size": "--batch-si
 _OPTIONS |= {
     name: f"--{name}" for name in "backend c cores get n noise out q scheduler shape shard wrt".split()
 }
-"""Arguments of the library, as they are typed."""
+"""Arguments of the library, as they are typed where an error is about one."""
 _TYPED = {
     "resume=True with verify=True": "--resume --verify",
     "resume=True": "--resume",
     "give scheduler= a client or an address": "give an address",
 }
+"""What errors advise, as it is typed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +91,10 @@ def _one_line(error: Exception, args: argparse.Namespace) -> str:
         # files have names where they are written: what has none is what is printed
         text = f"{error.filename or 'the output'}: {error.strerror}"
     elif isinstance(error, TpnumError):
-        text = _as_typed(str(error))
+        error.rename(_OPTIONS)
+        text = str(error)
+        for written, typed in _TYPED.items():
+            text = text.replace(written, typed)
         if not getattr(args, "shard", None):  # shards are never forced
             text = text.replace("remove it first", "give --force")
     elif isinstance(error, MemoryError):
@@ -98,14 +102,6 @@ def _one_line(error: Exception, args: argparse.Namespace) -> str:
     else:
         text = f"unexpected {type(error).__name__}: {error} (tpnum {args.command} --debug shows where)"
     return " ".join(text.split())
-
-
-def _as_typed(text: str) -> str:
-    """What the library says of an argument, as of the option that was typed."""
-    for written, typed in _TYPED.items():
-        text = text.replace(written, typed)
-    name = text.partition(" is ")[0].partition(":")[0]
-    return _OPTIONS.get(name, name) + text.removeprefix(name)
 
 
 def _say(text: str) -> None:

@@ -19,8 +19,9 @@ from tpnum import nn
 from tpnum.cli.doctor import cache_folder
 from tpnum.errors import AccuracyWarning
 from tpnum.gauss import special
+from tpnum.gauss.closed import FAMILIES
 from tpnum.gauss.pair import evaluate, prepare
-from tpnum.kernels.duals import HOMES, pointer
+from tpnum.kernels.duals import NO_SERIES, NONE, SERIES, pointer
 from tpnum.law.ensemble import Ensemble
 from tpnum.spectra import sums
 
@@ -52,7 +53,8 @@ def _nets() -> Calls:
     nets = [_net(f) for f in (nn.Relu(), nn.Erf(), nn.Tanh())]
     nets.append(_net(*[nn.Relu(), nn.Dense(1, W_std=1.4)] * DEEP))
     for dtype in ("float64", "float32"):
-        for name in HOMES:
+        strips = {family.strip: None for family in FAMILIES.values()}
+        for name in (*strips, NONE, SERIES, NO_SERIES):
             yield partial(pointer, name, np.dtype(dtype))
         for net in nets:
             yield partial(tp.kernel, net, x, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)

@@ -1,9 +1,9 @@
-"""Second moments given the points, by what vectors are sums and products of.
+"""Second moments given the points, E[h h' | points], by recursion over the sums and products that h, h' are.
 
-E[h h' | points] is linear in h and in h': of the sum that is younger it is the sum of those of its parts.  A
-state of a recurrence is a sum of the state before and of a few factors, so that all of them take as many
-steps as there are pairs, where written out by factors they would take a pair of steps for every pair.  The
-factors of a product have no component in common, and their moments are multiplied.
+They are bilinear: the younger of h and h' is taken apart, and its terms' moments are added.  A state of a
+recurrence is the state before plus a few factors, so a pair (s, t) of states takes one step from earlier
+pairs; written out in factors it would take s t.  The factors of a product have no component in common, and
+their moments are multiplied.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Families along other indices: some of their members, gathers, and more axes along which nothing changes."""
+"""What indexing does to families that are not drawn: slices, gathers, and broadcasting along new axes."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from tpnum.evaluate import labels
 from tpnum.evaluate.blocks import Block, dims
 from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.jointly import expectation
+from tpnum.gauss.special.pairing import Cells
 from tpnum.law import graph
 
 if TYPE_CHECKING:
@@ -27,28 +28,49 @@ SAME = 1e-12
 def jointly(values: PairValues, node: graph.Jointly) -> Block:
     """The block of a node; the error of what is sampled goes to the account."""
     frame = _without(node)
-    base = dims(frame)
-    full = values.shape(frame)
-    along = [[(name, side) for name in node.over] for side in (0, 1)]
-    families: list[Family | None] = []
-    places: list[np.ndarray | None] = []
+    cells = _cells(values, node, frame)
+    source = _source(values, node, cells)
+    kept = np.flatnonzero(source == np.arange(len(source)))
+    account = values.profiles[0].account
+    try:
+        value, error, sampled = expectation(
+            node.what, node.sides, cells.some(kept), account.rtol, account.budget, account.replicate
+        )
+    except LimitError as failed:
+        raise LimitError(f"{node.where} has no limit: {failed}") from None
+    scale, worst = np.max(np.abs(value), initial=0.0), np.max(error, initial=0.0)
+    if worst and scale:
+        account.note(worst / scale, f"the expectation along axes of {node.where}", replicated=sampled)
+    if len(kept) < len(source):
+        value = _both(value, source)
+    names: list[Hashable] = [*dims(frame)]
+    sizes = [*values.shape(frame)]
+    for side, axes in enumerate((node.rows, node.cols)):
+        own = [n for name, n in axes if name in node.over]
+        names += [(name, side) for name in node.over if own]
+        sizes += own
+    return Block(labels.align(value.reshape(sizes), names, dims(node)), None)
+
+
+def _cells(values: PairValues, node: graph.Jointly, frame: graph.Pair) -> Cells:
+    """The cells of the frame: the families that they read, and the covariances between them."""
+    base, full = dims(frame), values.shape(frame)
+    families: list[Family | None] = [None, None]
+    places: list[np.ndarray | None] = [None, None]
     for side, (within, mean) in enumerate(zip(node.own, node.means, strict=True)):
-        if within is None:
-            families.append(None)
-            places.append(None)
-            continue
-        families.append(_family(values, within, mean, side, node.over))
-        places.append(_places(values, within, side, node.over, base, full))
-    size = int(np.prod(full))
+        if within is not None:
+            families[side] = _family(values, within, mean, side, node.over)
+            places[side] = _places(values, within, side, node.over, base, full)
 
     def matrices(pair: graph.Pair | None, keeps: bool) -> np.ndarray | None:
         """The entries of a pair along the axes, (cells, rows, columns)."""
         if pair is None:
             return None
-        wanted: list[Hashable] = [*base, *(key for part in along for key in part if keeps)]
+        along = [(name, side) for side in (0, 1) for name in node.over] if keeps else []
+        wanted: list[Hashable] = [*base, *along]
         k = labels.align(values.full(pair), dims(pair), wanted)
-        lengths = [n for part in along for n in (k.shape[wanted.index(key)] for key in part if keeps)]
-        return np.broadcast_to(k, (*full, *lengths)).reshape(size, *_products(lengths))
+        lengths = [k.shape[wanted.index(key)] for key in along]
+        return np.broadcast_to(k, (*full, *lengths)).reshape(int(np.prod(full)), *_products(lengths))
 
     cross, direction = matrices(node.cross, True), matrices(node.direction, _directed(node))
     same = np.broadcast_to(values.coincide(frame), full).ravel() == 1.0
@@ -56,49 +78,20 @@ def jointly(values: PairValues, node: graph.Jointly) -> Block:
         same = same | _one_vector(families, places, cross)
     moments = None
     if node.moments is not None:
-        first, second = (_moments(values, node, side, base, full) for side in (0, 1))
-        moments = first, second
-    account = values.profiles[0].account
-    source = np.arange(size)
-    if _alike(values, node) and places[0] is not None and places[1] is not None:
-        each = [
-            0 if one is None else len(one.cov) // n for one, n in zip(families, values.counts, strict=True)
-        ]
-        first, second = (values.ids[side][0] * each[side] for side in (0, 1))
-        source = _mirrored(places[0] + first, places[1] + second, cross, direction)
-    kept = np.flatnonzero(source == np.arange(size))
-    try:
-        value, error, sampled = expectation(
-            node.what,
-            node.sides,
-            (families[0], families[1]),
-            (_some(places[0], kept), _some(places[1], kept)),
-            _some(cross, kept),
-            same[kept],
-            _some(direction, kept),
-            account.rtol,
-            account.budget,
-            None if moments is None else (moments[0][kept], moments[1][kept]),
-            account.replicate,
-        )
-    except LimitError as failed:
-        raise LimitError(f"{node.where} has no limit: {failed}") from None
-    scale, worst = np.max(np.abs(value), initial=0.0), np.max(error, initial=0.0)
-    if worst and scale:
-        account.note(worst / scale, f"the expectation along axes of {node.where}", replicated=sampled)
-    if len(kept) < size:
-        value = _both(value, source)
-    sizes = [[n for name, n in axes if name in node.over] for axes in (node.rows, node.cols)]
-    shaped = value.reshape(*full, *sizes[0], *sizes[1])
-    names: list[Hashable] = [
-        *base,
-        *(key for part, found in zip(along, sizes, strict=True) if found for key in part),
-    ]
-    return Block(labels.align(shaped, names, dims(node)), None)
+        moments = _moments(values, node, 0, base, full), _moments(values, node, 1, base, full)
+    return Cells((families[0], families[1]), (places[0], places[1]), cross, same, direction, moments)
 
 
-def _some(array: np.ndarray | None, kept: np.ndarray) -> np.ndarray | None:
-    return None if array is None else array[kept]
+def _source(values: PairValues, node: graph.Jointly, cells: Cells) -> np.ndarray:
+    """The cell whose value each cell has, or the transpose of whose: itself, if no earlier one."""
+    (first, second), (left, right) = cells.places, cells.families
+    if left is None or right is None or first is None or second is None or not _alike(values, node):
+        return np.arange(len(cells.same))
+    a, b = (
+        place + values.ids[side][0] * (len(family.cov) // values.counts[side])
+        for side, (place, family) in enumerate(((first, left), (second, right)))
+    )
+    return _mirrored(a, b, cells.cross, cells.direction)
 
 
 def _one_vector(

@@ -1,4 +1,4 @@
-"""Pairs of steps of one input along a recurrence whose states meet what is not one: row by row.
+"""Second moments of a recurrence's states with other vectors of its steps, for one input: row by row.
 
 The variance of a state that is a sum of itself and of a function of it, h <- h + f(W h), needs E h_s f_t of
 all steps s before t.  Row t of every pair node holds its entries (t, s), s <= t, of all examples at once.  Of

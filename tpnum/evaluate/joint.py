@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,12 +47,35 @@ NEGATIVE = 1e-10
 """A negative eigenvalue of a covariance, relative to the largest, that rounding explains."""
 
 
-def accuracy(rtol: Any, budget: Any) -> tuple[float | None, int | None]:
-    """The accuracy asked of expectations, as users give it, and the evaluations that one may take."""
-    return (
-        None if rtol is None else number(rtol, "rtol", above=0, below=1),
-        None if budget is None else whole(budget, "budget", LEAST, MOST),
-    )
+@dataclass(frozen=True)
+class Accuracy:
+    """What is asked of expectations: relative to E|f|, by how many evaluations each, with which points."""
+
+    rtol: float | None = None
+    budget: int | None = None
+    seed: int = 0
+
+    @classmethod
+    def of(cls, rtol: Any, budget: Any, seed: Any = 0) -> Accuracy:
+        """As users give it; what cannot be used is refused by name."""
+        return cls(
+            None if rtol is None else number(rtol, "rtol", above=0, below=1),
+            None if budget is None else whole(budget, "budget", LEAST, MOST),
+            whole(seed, "seed", 0),
+        )
+
+    @property
+    def most(self) -> int:
+        """The evaluations that one expectation of a kernel may take."""
+        return self.budget or BUDGET
+
+    def account(self, replicate: int | None = None) -> Account:
+        """A fresh account of a kernel's errors, of one replicate of points if its number is given."""
+        return Account(self.rtol, self.most, replicate)
+
+
+USUAL = Accuracy()
+"""What is asked where the user asks for nothing."""
 
 
 class Account:

@@ -1,4 +1,4 @@
-"""What hangs together in a recurrence: states of one input, what lies between them, pairs of their steps."""
+"""Which nodes of one input form one recurrence: its states, and all that lies between two steps of them."""
 
 from __future__ import annotations
 

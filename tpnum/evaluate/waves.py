@@ -1,4 +1,4 @@
-"""Carried states on a tile by the general path: pairs of steps, one wave of them after the other.
+"""Recurrences on a tile by the general path: all pairs of steps (s, t), one antidiagonal s + t at a time.
 
 A pair of states at two steps is known from pairs one step before on one side or on both, so all pairs of
 steps with the same sum are computed at once: by the rules of `tpnum.evaluate.general`, on nodes that have

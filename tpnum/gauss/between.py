@@ -1,8 +1,8 @@
-"""What stands between the points of a lattice in the plane: scattered points tell.
+"""Whether a lattice in the plane has stepped over something, as a small disc: scattered points tell.
 
 A function that a lattice resolves is known everywhere by its values there (the cardinal series of f times a
-root of the density).  Points of a Sobol sequence are held against it: one at which f is something else has
-met what the lattice stepped over, a small disc for instance.
+root of the density).  The series is compared with f at Sobol points: where they differ, f has a feature
+between the points of the lattice.
 """
 
 from __future__ import annotations

@@ -45,12 +45,11 @@ def pairs(
     from tpnum.kernels.panels import panel_pairs
 
     a, b = first.rows, second.rows
-    s, t = a.table, b.table
+    f, g = ((t.breaks, t.coef, t.slope, t.cuts, t.kinked) for t in (a.table, b.table))
     out_e, out_d = np.empty(e.size), np.empty(e.size)
     panel_pairs(
         np.ascontiguousarray(e, dtype=np.float64), np.ascontiguousarray(row, dtype=np.int64),
-        np.ascontiguousarray(col, dtype=np.int64), a.mean, a.root, first.unit, a.low, a.high,
-        b.mean, b.root, second.unit, second.reach, s.breaks, s.coef, s.slope, s.cuts,
-        t.breaks, t.coef, t.slope, t.cuts, t.kinked, out_e, out_d,
+        np.ascontiguousarray(col, dtype=np.int64), (a.mean, a.root, first.unit, a.low, a.high),
+        (b.mean, b.root, second.unit, second.reach), f, g, out_e, out_d,
     )  # fmt: skip
     return out_e, out_d

@@ -151,10 +151,10 @@ def rectifies(f: Function) -> float | None:
     if not has_family(f):
         return None
     assert f.closed is not None
-    family, params = FAMILIES[f.closed[0]], f.closed[1]
-    if family.strip != "abrelu":
+    name, params = f.closed
+    if name != "abrelu":
         return None
-    odd, even, size = family.profile(np.ones(1), params)[:, 0]
+    odd, even, size = FAMILIES[name].profile(np.ones(1), params)[:, 0]
     return float(size) if odd == even == 0.5 else None
 
 

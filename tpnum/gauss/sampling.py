@@ -63,13 +63,12 @@ def sobol(
         factor = factor.copy()
         factor[:, :, : stretch.size] *= stretch
     todo = np.arange(count)
-    weight = np.zeros((SCRAMBLES, 1))
-    total = np.zeros((count, SCRAMBLES, 0))
-    value = error = size = scale = top = low = high = total
+    sums = _Sums(count)
+    value = error = size = np.zeros((count, 0))
     for log2 in range(first, last + 1):
         n = 1 << (first if log2 == first else log2 - 1)  # new points of a set, after the old ones
         for sets, z, w in _groups(factor.shape[2], log2, n, seed, stretch):
-            weight[sets] += w.sum(axis=1, keepdims=True)
+            sums.weight[sets] += w.sum(axis=1, keepdims=True)
             step = max(1, _BLOCK // w.size)
             for begin in range(0, todo.size, step):
                 part = todo[begin : begin + step]
@@ -77,32 +76,56 @@ def sobol(
                     at = slice(cut, cut + _BLOCK)
                     u = factor[part] @ z[:, :, at].reshape(z.shape[0], -1)
                     u += mean[part, :, None]
-                    made = f_at(u).reshape(part.size, -1, *w[:, at].shape)
-                    if not total.shape[2]:
-                        total, scale = np.zeros((2, count, SCRAMBLES, made.shape[1]))
-                        value, error, size, top = np.zeros((4, count, made.shape[1]))
-                        low, high = np.full((2, count, made.shape[1]), np.inf)
-                        high *= -1.0
-                    total[part, sets] += np.einsum("bksn,sn->bsk", made, w[:, at])
-                    low[part] = np.minimum(low[part], made.min(axis=(2, 3)))
-                    high[part] = np.maximum(high[part], made.max(axis=(2, 3)))
-                    sizes = np.abs(made) * w[:, at]
-                    top[part] = np.maximum(top[part], sizes.max(axis=(2, 3)))
-                    scale[part, sets] += sizes.sum(axis=3).transpose(0, 2, 1)
+                    sums.add(part, sets, f_at(u).reshape(part.size, -1, *w[:, at].shape), w[:, at])
         cost += todo.size * SCRAMBLES * n
-        each = total[todo] / weight
-        value[todo], size[todo] = each.mean(axis=1), (scale[todo] / weight).mean(axis=1)
-        wide = half_width(each, axis=1)
-        largest = top[todo] / weight.sum()
-        largest = np.where(largest > _HEAVY * size[todo], largest, 0.0)
-        between = (high[todo] - low[todo]) / weight.sum()
-        between = np.where(wide <= 1e-14 * size[todo], between, 0.0)
-        error[todo] = np.maximum(np.maximum(wide, 2.0 * largest), between) + 1e-15 * size[todo]
+        found = sums.estimates(todo)
+        if log2 == first:
+            value, error, size = found
+        else:
+            value[todo], error[todo], size[todo] = found
         unmet = size[todo] == 0.0  # where nothing was found yet there may be something
         todo = todo[np.any(unmet | (error[todo] > np.maximum(rtol * size[todo], atol)), axis=1)]
         if not todo.size:
             break
     return value, error, size, cost
+
+
+class _Sums:
+    """Sums over the points so far, set by set, of w, w f and w |f|; the largest w |f| and the range of f."""
+
+    def __init__(self, count: int) -> None:
+        self.weight = np.zeros((SCRAMBLES, 1))
+        self.total = self.scale = np.zeros((count, SCRAMBLES, 0))
+        self.top = self.low = self.high = np.zeros((count, 0))
+
+    def add(self, part: np.ndarray, sets: slice, made: np.ndarray, w: np.ndarray) -> None:
+        """Add values (entries, components, sets, points) of f at points of weights ``w`` (sets, points)."""
+        if not self.total.shape[2]:
+            self._make_room(made.shape[1])
+        self.total[part, sets] += np.einsum("bksn,sn->bsk", made, w)
+        self.low[part] = np.minimum(self.low[part], made.min(axis=(2, 3)))
+        self.high[part] = np.maximum(self.high[part], made.max(axis=(2, 3)))
+        sizes = np.abs(made) * w
+        self.top[part] = np.maximum(self.top[part], sizes.max(axis=(2, 3)))
+        self.scale[part, sets] += sizes.sum(axis=3).transpose(0, 2, 1)
+
+    def _make_room(self, components: int) -> None:
+        count = len(self.total)
+        self.total, self.scale = np.zeros((2, count, SCRAMBLES, components))
+        self.top = np.zeros((count, components))
+        self.low, self.high = np.full((2, count, components), np.inf)
+        self.high *= -1.0
+
+    def estimates(self, part: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(value, error, E|f|) of some entries, (entries, components) each."""
+        each = self.total[part] / self.weight
+        size = (self.scale[part] / self.weight).mean(axis=1)
+        wide = half_width(each, axis=1)
+        largest = self.top[part] / self.weight.sum()
+        largest = np.where(largest > _HEAVY * size, largest, 0.0)
+        between = (self.high[part] - self.low[part]) / self.weight.sum()
+        between = np.where(wide <= 1e-14 * size, between, 0.0)
+        return each.mean(axis=1), np.maximum(np.maximum(wide, 2.0 * largest), between) + 1e-15 * size, size
 
 
 def _groups(

@@ -48,6 +48,12 @@ rounding = by_dtype(lambda x: np.float32(2.0**-21), lambda x: 2.0**-50)
 """What 1 - |rho| of equal variables may come out as: four units of the last place."""
 
 
+@fused
+def meets(e: Any) -> Any:
+    """Whether |rho| = 1: increments of equal inputs are as small as squares of roundings."""
+    return abs(e) <= rounding(e) * rounding(e)
+
+
 # R(z) = (asin(sqrt z)/sqrt z - 1)/z on [0, 1/2]: sup |z dR| = 7e-17 and 9e-9.
 _ASIN_64 = (
     0.1666666666666666,

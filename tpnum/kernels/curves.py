@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 
-from tpnum.kernels._elementary import rounding
+from tpnum.kernels._elementary import meets
 from tpnum.kernels._jit import fused, kernel
 from tpnum.kernels.series import horner, needed, polynomial
 
@@ -141,9 +141,8 @@ def partials(rho, number, curves, rp, cp, p, i, j, work, out):
 
 @fused
 def _meet(e, parity, r, s):
-    """Whether rho is 1, or -1 of a function with a parity, at one variance: as `machine.expand` says."""
-    tiny = rounding(1.0) * rounding(1.0)
-    return abs(e) <= tiny and r == s and r > 0.0 and (parity != 0 or math.copysign(1.0, e) > 0.0)
+    """Whether rho is 1, or -1 of a function with a parity, at one variance."""
+    return meets(e) and r == s and r > 0.0 and (parity != 0 or math.copysign(1.0, e) > 0.0)
 
 
 @kernel

@@ -6,6 +6,7 @@ So a net compiles the strips that it uses and nothing else, once for all process
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -14,20 +15,23 @@ from numba import config, from_dtype, types
 from numba.experimental.function_type import _get_wrapper_address
 from numba.extending import typeof_impl
 
-HOMES = {
-    **dict.fromkeys(("abrelu", "rectpow", "step", "sign"), "piecewise"),
-    **dict.fromkeys(("erf", "gelu", "sin", "exp", "gauss", "gabor"), "smooth"),
-    **dict.fromkeys(("no_dual", "expand", "no_series"), "machine"),
-}
-"""Strip -> the module in this folder that defines it."""
+SLOTS = 4
+"""Closed-form duals that one program may use."""
 
-SERIES = ("expand", "no_series")
-"""Strips that take tables of coefficients besides."""
+NONE = "machine.no_dual"
+"""What is in the slots that a program does not use."""
+
+SERIES, NO_SERIES = "machine.expand", "machine.no_series"
+"""Strips that take tables of coefficients besides: of programs with Hermite series and of those without."""
 
 
 def strip(name: str) -> Any:
-    """The jitted strip (e, rp, cp, p, i, j0, out_e, out_d), or with tables behind e (`machine.expand`)."""
-    return getattr(importlib.import_module(f"tpnum.kernels.{HOMES[name]}"), name)
+    """The jitted strip (e, rp, cp, p, i, j0, out_e, out_d), or with tables behind e (`machine.expand`).
+
+    Its name is that of the module in this folder, a dot, and that of the function.
+    """
+    module, _, function = name.partition(".")
+    return getattr(importlib.import_module(f"tpnum.kernels.{module}"), function)
 
 
 class Pointer(types.WrapperAddressProtocol):
@@ -62,9 +66,19 @@ def pointer(name: str, dtype: np.dtype) -> Any:
     number = from_dtype(dtype)
     line, table = types.Array(number, 1, "C"), types.Array(number, 2, "C")
     place = table, table, types.intp, types.intp, types.intp, line, line
-    if name in SERIES:
+    if name in (SERIES, NO_SERIES):
         counts, limits = types.Array(types.int64, 1, "C"), types.Array(types.float64, 1, "C")
         signature = types.intp(line, counts, counts, limits, table, table, *place)
     else:
         signature = types.none(line, *place)
     return Pointer(strip(name), signature)
+
+
+def closed(names: Sequence[str], dtype: np.dtype) -> tuple[Any, ...]:
+    """The strips of a program's closed-form duals, one for each of the slots."""
+    return tuple(pointer(name, dtype) for name in (*names, *[NONE] * SLOTS)[:SLOTS])
+
+
+def series(some: bool, dtype: np.dtype) -> Any:
+    """The strip of a program's Hermite series, if it has some."""
+    return pointer(SERIES if some else NO_SERIES, dtype)

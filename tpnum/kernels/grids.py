@@ -128,6 +128,38 @@ def _degree(left, right, log_rho, ladder, wanted):
 
 
 @kernel
+def _row(given, root, tail, most2, over, worst, ladder, wanted, parity, z, made):
+    """Fill what the series of a row runs in: z = rho, or rho^2 with ``made`` = rho where there is a parity.
+
+    ``worst`` are the largest tails of the columns.  Returns (how many terms it takes, the place of an entry
+    that no correlation is or -1, how many entries are out of reach, which are NaN).
+    """
+    bad, far = -1, 0
+    most1 = root * (1.0 + 1e-12)
+    inverse1 = 1.0 / root if root > 0.0 else 0.0
+    if _correlations(given, most1, inverse1, most2, over, z) > 0:
+        for m in range(z.size):
+            if not abs(given[m]) <= most1 * most2[m] + 1e-300:
+                bad = m
+                z[m] = 0.0
+    at = _degree(tail, worst, math.log(max(_largest(z), 1e-300)), ladder, wanted)
+    if at == ladder.size:
+        at = ladder.size - 1
+        exponent = (wanted - tail[at] - worst[at]) / ladder[at]
+        limit = math.exp(min(exponent, 0.0))
+        for m in range(z.size):
+            if abs(z[m]) > limit:
+                z[m] = np.nan
+                far += 1
+    if parity == 0:
+        return ladder[at], bad, far
+    for m in range(z.size):
+        made[m] = z[m]
+        z[m] = z[m] * z[m]
+    return ladder[at] // 2, bad, far
+
+
+@kernel
 def series_strips(
     c, root1, unit1, a, tail1, root2, unit2, b, tail2, ladder, wanted, parity, begin, end, out
 ):  # fmt: skip
@@ -156,30 +188,13 @@ def series_strips(
             count = min(2, rows - r)
             terms = 0
             for h in range(count):
-                given, z, made = c[r + h, low : low + n], x[h, :n], out[r + h, low : low + n]
-                most1 = root1[r + h] * (1.0 + 1e-12)
-                inverse1 = 1.0 / root1[r + h] if root1[r + h] > 0.0 else 0.0
-                if _correlations(given, most1, inverse1, most2, over, z) > 0:
-                    for m in range(n):
-                        if not abs(given[m]) <= most1 * most2[m] + 1e-300:
-                            bad = (r + h) * columns + low + m
-                            z[m] = 0.0
-                at = _degree(tail1[r + h], worst, math.log(max(_largest(z), 1e-300)), ladder, wanted)
-                if at == ladder.size:
-                    at = ladder.size - 1
-                    exponent = (wanted - tail1[r + h, at] - worst[at]) / ladder[at]
-                    limit = math.exp(min(exponent, 0.0))
-                    for m in range(n):
-                        if abs(z[m]) > limit:
-                            z[m] = np.nan
-                            far += 1
-                if parity == 0:
-                    terms = max(terms, ladder[at])
-                else:
-                    terms = max(terms, ladder[at] // 2)
-                    for m in range(n):
-                        made[m] = z[m]
-                        z[m] = z[m] * z[m]
+                wanting, wrong, beyond = _row(
+                    c[r + h, low : low + n], root1[r + h], tail1[r + h], most2, over, worst, ladder, wanted,
+                    parity, x[h, :n], out[r + h, low : low + n],
+                )  # fmt: skip
+                terms, far = max(terms, wanting), far + beyond
+                if wrong >= 0:
+                    bad = (r + h) * columns + low + wrong
             if b.shape[0] == 0:
                 for h in range(count):
                     _shared_polynomial(x[h, :n], p[h, :n], a[r + h], terms)
@@ -198,12 +213,30 @@ def series_strips(
     return bad, far
 
 
+@fused
+def _sum(left, right, terms, z, lanes):
+    """sum_k left_k right_k z^k, k < terms, a multiple of eight, by chains that do not wait for others."""
+    eight = np.uintp(8)
+    z2 = z * z
+    z4 = z2 * z2
+    z8 = z4 * z4
+    for l in range(eight):
+        lanes[l] = 0.0
+    k = np.uintp(terms)
+    while k > np.uintp(0):
+        k -= eight
+        for l in range(eight):
+            lanes[l] = lanes[l] * z8 + left[k + l] * right[k + l]
+    low = (lanes[0] + z * lanes[1]) + z2 * (lanes[2] + z * lanes[3])
+    high = (lanes[4] + z * lanes[5]) + z2 * (lanes[6] + z * lanes[7])
+    return low + z4 * high
+
+
 @kernel
 def series_scattered(c, row, col, root, unit, a, tail, ladder, wanted, parity, out):
     """The same for entries in no order: entry n is of the rows row[n] and col[n] of one list."""
     bad, far = -1, 0
     lanes = np.empty(8)
-    eight = np.uintp(8)
     for n in range(c.size):
         i, j = row[n], col[n]
         most = root[i] * root[j]
@@ -218,20 +251,7 @@ def series_scattered(c, row, col, root, unit, a, tail, ladder, wanted, parity, o
             continue
         z = rho if parity == 0 else rho * rho
         terms = ladder[at] if parity == 0 else ladder[at] // 2
-        z2 = z * z
-        z4 = z2 * z2
-        z8 = z4 * z4
-        left, right = a[i], a[j]
-        for l in range(eight):
-            lanes[l] = 0.0
-        k = np.uintp((terms + 7) // 8 * 8)
-        while k > np.uintp(0):
-            k -= eight
-            for l in range(eight):
-                lanes[l] = lanes[l] * z8 + left[k + l] * right[k + l]
-        low = (lanes[0] + z * lanes[1]) + z2 * (lanes[2] + z * lanes[3])
-        high = (lanes[4] + z * lanes[5]) + z2 * (lanes[6] + z * lanes[7])
-        total = low + z4 * high
+        total = _sum(a[i], a[j], (terms + 7) // 8 * 8, z, lanes)
         out[n] = (total * rho if parity < 0 else total) * (unit[i] * unit[j])
     return bad, far
 
@@ -260,7 +280,6 @@ def series_interpolated(c, q1, q2, low, step, unit, a, tail, ladder, wanted, par
     """
     bad, far = -1, 0
     left, right, lanes = np.empty(a.shape[1]), np.empty(a.shape[1]), np.empty(8)
-    eight = np.uintp(8)
     last = a.shape[0] - 4
     for n in range(c.size):
         most = math.sqrt(q1[n]) * math.sqrt(q2[n])
@@ -288,20 +307,7 @@ def series_interpolated(c, q1, q2, low, step, unit, a, tail, ladder, wanted, par
         _mixed(a, j, v, right[:terms])
         size1 = w[0] * unit[i] + w[1] * unit[i + 1] + w[2] * unit[i + 2] + w[3] * unit[i + 3]
         size2 = v[0] * unit[j] + v[1] * unit[j + 1] + v[2] * unit[j + 2] + v[3] * unit[j + 3]
-        z = rho if parity == 0 else rho * rho
-        z2 = z * z
-        z4 = z2 * z2
-        z8 = z4 * z4
-        for l in range(eight):
-            lanes[l] = 0.0
-        k = np.uintp(terms)
-        while k > np.uintp(0):
-            k -= eight
-            for l in range(eight):
-                lanes[l] = lanes[l] * z8 + left[k + l] * right[k + l]
-        near = (lanes[0] + z * lanes[1]) + z2 * (lanes[2] + z * lanes[3])
-        high = (lanes[4] + z * lanes[5]) + z2 * (lanes[6] + z * lanes[7])
-        total = near + z4 * high
+        total = _sum(left, right, terms, rho if parity == 0 else rho * rho, lanes)
         out[n] = (total * rho if parity < 0 else total) * (size1 * size2)
     return bad, far
 

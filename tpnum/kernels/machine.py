@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._elementary import rounding
+from tpnum.kernels._elementary import meets, rounding
 from tpnum.kernels._jit import fast_kernel, kernel
 from tpnum.kernels.gram import correlate_strip, mirror
 from tpnum.kernels.piecewise import (
@@ -27,9 +27,6 @@ from tpnum.kernels.piecewise import (
     relu_layer,
 )
 from tpnum.kernels.series import needed, series
-
-SLOTS = 4
-"""Closed-form duals that one program may use."""
 
 BLOCK = 64
 """Rows that are finished, mirrored ones included, before the next columns."""
@@ -203,13 +200,12 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
     r0, r1 = rp[p, i], rp[p + 1, i]
     closest = _least(e)
     found = 0
-    tiny = rounding(one) * rounding(one)  # increments of equal inputs are as small as squares of roundings
-    if closest <= tiny and same > 0:
+    if meets(closest) and same > 0:
         c0, c1 = cp[p, j0 : j0 + e.size], cp[p + 1, j0 : j0 + e.size]
         where = np.empty(e.size, np.intp)
         turned = np.empty(e.size, np.bool_)
         for k in range(e.size):
-            if abs(e[k]) <= tiny and r0 == c0[k] and r1 == c1[k]:
+            if meets(e[k]) and r0 == c0[k] and r1 == c1[k]:
                 turned[found] = math.copysign(one, e[k]) < 0
                 if parity != 0 or not turned[found]:
                     where[found] = k

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import helper, kernel
+from tpnum.kernels._jit import fused, helper, kernel
 
 _X16, _W16 = np.polynomial.legendre.leggauss(16)
 _XH, _WH = np.polynomial.hermite_e.hermegauss(16)
@@ -98,23 +98,84 @@ def _edges(edges, rho, sigma, low, high, cuts1, mean1, root1, cuts2, kinked2, me
     return n
 
 
+@fused
+def _given(g, unit, reach, centre, spread, f):
+    """E g(v), E (f - g(v))^2, E (f + g(v))^2 and E g'(v) for v ~ N(centre, spread^2), g times ``unit``."""
+    breaks, coef, slope, cuts, kinked = g
+    start, stop = centre - reach * spread, centre + reach * spread
+    first = _search(cuts, start)
+    last = first
+    narrow = cuts[first + 1] - cuts[first]
+    smooth = True
+    while last < cuts.shape[0] - 2 and cuts[last + 1] < stop:
+        last += 1
+        narrow = min(narrow, cuts[last + 1] - cuts[last])
+        smooth = smooth and not kinked[last]
+    piece = _search(breaks, start)
+    total, minus, plus, steep = 0.0, 0.0, 0.0, 0.0
+    if smooth and 8.0 * spread <= narrow:
+        for b in range(16):
+            v = centre + spread * _XH[b]
+            piece = _locate(breaks, v, piece)
+            t = _local(breaks, piece, v)
+            value = _polynomial(coef[piece], t) * unit
+            total += _WH[b] * value
+            minus += _WH[b] * (f - value) * (f - value)
+            plus += _WH[b] * (f + value) * (f + value)
+            steep += _WH[b] * _polynomial(slope[piece], t)
+        return total, minus, plus, steep
+    begin = -reach
+    for own in range(first, last + 1):
+        end = reach if own == last else (cuts[own + 1] - centre) / spread
+        if end <= begin:
+            continue
+        parts = int(math.ceil((end - begin) / _INNER))
+        h = 0.5 * (end - begin) / parts
+        for part in range(parts):
+            at = begin + (2 * part + 1) * h
+            for b in range(16):
+                x = at + h * _X16[b]
+                w = h * _W16[b] * _DENSITY * math.exp(-0.5 * x * x)
+                v = centre + spread * x
+                piece = _locate(breaks, v, piece)
+                t = _local(breaks, piece, v)
+                value = _polynomial(coef[piece], t) * unit
+                total += w * value
+                minus += w * (f - value) * (f - value)
+                plus += w * (f + value) * (f + value)
+                steep += w * _polynomial(slope[piece], t)
+        begin = end
+    return total, minus, plus, steep
+
+
+@fused
+def _certain(g, unit, v, f):
+    """As `_given`, where there is one v."""
+    breaks, coef, slope, _, _ = g
+    piece = _search(breaks, v)
+    t = _local(breaks, piece, v)
+    value = _polynomial(coef[piece], t) * unit
+    return value, (f - value) * (f - value), (f + value) * (f + value), _polynomial(slope[piece], t)
+
+
 @kernel
-def panel_pairs(
-    e, row, col, mean1, root1, unit1, low1, high1, mean2, root2, unit2, reach2,
-    breaks1, coef1, slope1, cuts1, breaks2, coef2, slope2, cuts2, kinked2, out_e, out_d,
-):  # fmt: skip
+def panel_pairs(e, row, col, rows, cols, f, g, out_e, out_d):
     """Co-correlation of (f(u), g(v)) and E f'(u) g'(v) for the pairs (row[n], col[n]) of co-correlation e[n].
 
-    ``unit`` is 1/sqrt(E f^2) of a row; ``low1``, ``high1`` its range in z, ``reach2`` how far v | u runs.
+    ``rows`` are (mean, root, unit, low, high): u ~ N(mean, root^2), unit = 1/sqrt(E f^2), low and high the
+    range of u in z; ``cols`` (mean, root, unit, reach), ``reach`` how far v | u runs.  f and g are tables
+    (breaks, coef, slope, cuts, kinked) as of `tpnum.gauss.table.Table`.
     """
+    mean1, root1, unit1, low1, high1 = rows
+    mean2, root2, unit2, reach2 = cols
+    breaks1, coef1, slope1, cuts1, _ = f
+    cuts2, kinked2 = g[3], g[4]
     edges = np.empty(64 + cuts1.shape[0] + cuts2.shape[0] * _AROUND.shape[0] + int(80.0 / _PANEL))
     for n in range(e.shape[0]):
         i, j = row[n], col[n]
         away = abs(e[n])
         rho = math.copysign(1.0 - away, e[n])
         sigma = math.sqrt(away * (2.0 - away))
-        reach = reach2[j]
-        spread = root2[j] * sigma
         count = _edges(
             edges, rho, sigma, low1[i], high1[i], cuts1, mean1[i], root1[i],
             cuts2, kinked2, mean2[j], root2[j],
@@ -132,64 +193,17 @@ def panel_pairs(
                 u = mean1[i] + root1[i] * z
                 p1 = _locate(breaks1, u, p1)
                 t = _local(breaks1, p1, u)
-                f = _polynomial(coef1[p1], t) * unit1[i]
-                f1 = _polynomial(slope1[p1], t)
+                value = _polynomial(coef1[p1], t) * unit1[i]
+                steep = _polynomial(slope1[p1], t)
                 centre = mean2[j] + root2[j] * rho * z
-                g_sum, g_minus, g_plus, g_slope = 0.0, 0.0, 0.0, 0.0
                 if sigma <= _CERTAIN:
-                    p2 = _search(breaks2, centre)
-                    t = _local(breaks2, p2, centre)
-                    g = _polynomial(coef2[p2], t) * unit2[j]
-                    g_sum, g_slope = g, _polynomial(slope2[p2], t)
-                    g_minus, g_plus = (f - g) * (f - g), (f + g) * (f + g)
+                    made = _certain(g, unit2[j], centre, value)
                 else:
-                    start = centre - reach * spread
-                    stop = centre + reach * spread
-                    first = _search(cuts2, start)
-                    last = first
-                    narrow = cuts2[first + 1] - cuts2[first]
-                    smooth = True
-                    while last < cuts2.shape[0] - 2 and cuts2[last + 1] < stop:
-                        last += 1
-                        narrow = min(narrow, cuts2[last + 1] - cuts2[last])
-                        smooth = smooth and not kinked2[last]
-                    p2 = _search(breaks2, start)
-                    if smooth and 8.0 * spread <= narrow:
-                        for b in range(16):
-                            v = centre + spread * _XH[b]
-                            p2 = _locate(breaks2, v, p2)
-                            t = _local(breaks2, p2, v)
-                            g = _polynomial(coef2[p2], t) * unit2[j]
-                            g_sum += _WH[b] * g
-                            g_minus += _WH[b] * (f - g) * (f - g)
-                            g_plus += _WH[b] * (f + g) * (f + g)
-                            g_slope += _WH[b] * _polynomial(slope2[p2], t)
-                    else:
-                        begin = -reach
-                        for piece in range(first, last + 1):
-                            end = reach if piece == last else (cuts2[piece + 1] - centre) / spread
-                            if end <= begin:
-                                continue
-                            parts = int(math.ceil((end - begin) / _INNER))
-                            h = 0.5 * (end - begin) / parts
-                            for part in range(parts):
-                                at = begin + (2 * part + 1) * h
-                                for b in range(16):
-                                    x = at + h * _X16[b]
-                                    w = h * _W16[b] * _DENSITY * math.exp(-0.5 * x * x)
-                                    v = centre + spread * x
-                                    p2 = _locate(breaks2, v, p2)
-                                    t = _local(breaks2, p2, v)
-                                    g = _polynomial(coef2[p2], t) * unit2[j]
-                                    g_sum += w * g
-                                    g_minus += w * (f - g) * (f - g)
-                                    g_plus += w * (f + g) * (f + g)
-                                    g_slope += w * _polynomial(slope2[p2], t)
-                            begin = end
-                total += weight * f * g_sum
-                minus += weight * g_minus
-                plus += weight * g_plus
-                slopes += weight * f1 * g_slope
+                    made = _given(g, unit2[j], reach2[j], centre, root2[j] * sigma, value)
+                total += weight * value * made[0]
+                minus += weight * made[1]
+                plus += weight * made[2]
+                slopes += weight * steep * made[3]
         if total > 0.5:
             out_e[n] = 0.5 * minus
         elif total < -0.5:

@@ -1,4 +1,4 @@
-"""The axes of a pair node."""
+"""Which axes of a pair node are tied, one index for both inputs, and which are free on either side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pair nodes made anew of other operands."""
+"""Copies of pair nodes whose operands are replaced."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ if TYPE_CHECKING:
 
 
 class Remade:
-    """Nodes as they are, of what stands for their operands; value and slope of a call stay those of one.
-
-    ``of`` says what stands for an operand.
-    """
+    """Copies a node with ``of(operand)`` for each operand; value and slope of one call keep one call."""
 
     def __init__(self, of: Callable[[graph.Pair], graph.Pair]):
         self._of = of

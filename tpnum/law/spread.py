@@ -1,9 +1,9 @@
-"""Sums over index axes of families that are larger than what they are made of.
+"""Weighted sums over an index axis, ``(weights * h).sum("j")``: their law without the product's family.
 
-A sum whose weights are scalars of the input (attention, a graph) is written as it is meant,
-``(weights * h).sum("j")``, a family over more indices than h has.  Its law needs none of that family: E[Z Z']
-is that of h, contracted with the weights of either input in turn.  Of a sum of products the factors that lack
-the axis are multiplied once, behind the sum.
+Where the weights are scalars of the input (attention, a graph), ``weights * h`` is a family over more indices
+than h has.  E[Z Z'] of the sum needs none of its members: it is that of h, contracted with the weights of
+either input in turn.  Of a sum of products the factors that lack the axis are multiplied once, behind the
+sum.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pair rules at given ties, as expectations ask for them."""
+"""The law at two inputs some of whose axes share one index, as `tpnum.law.expectation.Law` asks for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Tied:
-    """The pair rules at given ties, as `Expectation` asks for them."""
+    """The pair rules with the axes ``tied``: both inputs are at one index along them."""
 
     def __init__(self, pairs: Pairs, tied: Axes):
         self.pairs, self.tied = pairs, tied

@@ -11,7 +11,7 @@ import numpy as np
 
 from tpnum.errors import InputError, LimitError
 from tpnum.evaluate.data import bind
-from tpnum.evaluate.joint import Account
+from tpnum.evaluate.joint import USUAL, Account, Accuracy
 from tpnum.gauss.estimate import Estimate
 from tpnum.law.independence import independence
 from tpnum.law.onsager import HAT, Correction, Free, free, independent
@@ -45,9 +45,7 @@ class Options:
     method: str = "auto"
     independence: str = "check"
     samples: int = SAMPLES
-    rtol: float | None = None
-    seed: int = 0
-    budget: int | None = None
+    accuracy: Accuracy = USUAL
 
 
 class Law:
@@ -163,7 +161,7 @@ class Law:
         return Families(lines, reading, self.program) if split else reading
 
     def _account(self) -> Account:
-        return Account(self.options.rtol, self.options.budget)
+        return Account(self.options.accuracy.rtol, self.options.accuracy.budget)
 
     def _purse(self) -> Purse | None:
         """What "auto" may spend on the expectations of a program, or on those of a question."""
@@ -226,17 +224,17 @@ class Law:
 
     def _sampled(self) -> Families:
         expanded = self._plain.expand()
-        o = self.options
+        asked = self.options.accuracy
         from tpnum.law.ensemble import Ensemble
 
         drawn = Ensemble(
             expanded,
-            samples=o.samples,
-            seed=o.seed,
+            samples=self.options.samples,
+            seed=asked.seed,
             corrections=self._corrects,
             data=self._arrays(expanded),
-            rtol=o.rtol,
-            most=o.budget,
+            rtol=asked.rtol,
+            most=asked.budget,
             written=self._written(expanded),
         )
         return Families(expanded, drawn, self.program)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tpnum.arguments import choice, whole
 from tpnum.errors import require_memory
-from tpnum.evaluate.joint import LEAST, MOST, accuracy
+from tpnum.evaluate.joint import LEAST, MOST, Accuracy
 from tpnum.law.price import held
 from tpnum.limits.law import SAMPLES, Law, Options
 from tpnum.program.calls import as_program
@@ -70,9 +70,9 @@ def limit(
     """
     choice(method, "method", METHODS)
     choice(independence, "independence", TREATMENTS)
-    rtol, budget = accuracy(rtol, budget)
-    default = SAMPLES if budget is None else min(SAMPLES, budget)
+    accuracy = Accuracy.of(rtol, budget, seed)
+    default = min(SAMPLES, accuracy.budget or SAMPLES)
     count = default if samples is None else whole(samples, "samples", LEAST, MOST)
     require_memory(held(count), f"samples = {count}")
-    options = Options(method, independence, count, rtol, whole(seed, "seed", 0), budget)
+    options = Options(method, independence, count, accuracy)
     return Law(as_program(p, shape), options, data)

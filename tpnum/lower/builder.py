@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.gauss.closed import FAMILIES
 from tpnum.gauss.prepared import has_family
-from tpnum.kernels.machine import SLOTS as KINDS
+from tpnum.lower.duals import slot
 from tpnum.lower.numbers import Number, Numbers, inverse
 from tpnum.lower.registers import made_by
 from tpnum.lower.tables import SeriesTables
@@ -124,13 +123,9 @@ class Builder:
         """
         first, second = prepared
         if first.kind == second.kind == "closed" and first.f == second.f and first.f.closed is not None:
-            strip = FAMILIES[first.f.closed[0]].strip
-            if strip not in self.duals:
-                if len(self.duals) == KINDS:
-                    raise Unsupported(f"more than {KINDS} kinds of closed-form duals in one net")
-                self.duals.append(strip)
+            n = slot(self.duals, first.f.closed[0])
             p = self.numbers.block(grid, (first.params[:, indices[0]], second.params[:, indices[1]]))
-            return self.emit("dual", e, p=p, n=self.duals.index(strip), grid=grid, makes=1 + steep)
+            return self.emit("dual", e, p=p, n=n, grid=grid, makes=1 + steep)
         reason = refusal(first, second, steep)
         if reason:
             raise Unsupported(reason)

@@ -1,4 +1,4 @@
-"""What a node is of others: its terms, and where these stand on one function or Gram matrix alone.
+"""A node as a sum of terms of others, and whether all of them are of one function or Gram matrix.
 
 A dense layer behind the values X of a function is K = w X + b, its tangent kernel T = c X' T_0 + t X + s with
 the derivative kernel X'.  Instructions that take a function and the layer behind it in one look for these.

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.gauss.closed import FAMILIES
-from tpnum.kernels import machine
 from tpnum.kernels import reverse as kernels
 from tpnum.law import graph
 from tpnum.lower.bends import RULES, Call, CurveTables, by_curve, curves_of, family_of
+from tpnum.lower.duals import slot
 from tpnum.lower.numbers import inverse
 from tpnum.lower.tables import SeriesTables
 from tpnum.lower.unsupported import Unsupported
@@ -286,13 +285,9 @@ class Forwards:
         image, steep = self.new(), self.new()
         family = family_of(first, second)
         if family:
-            strip = FAMILIES[family].strip
-            if strip not in self.duals:
-                if len(self.duals) == machine.SLOTS:
-                    raise Unsupported(f"more than {machine.SLOTS} kinds of closed-form duals in one net")
-                self.duals.append(strip)
+            m = slot(self.duals, family)
             p = self.block(first.params, second.params)
-            self.emit("dual", image, e, steep, p=p, m=self.duals.index(strip))
+            self.emit("dual", image, e, steep, p=p, m=m)
             curve = self._curve(rho, first, second) if RULES[family] is by_curve else -1
             return Call(call, e, rho, image, steep, first, second, curve)
         return self._by_series(call, first.general, second.general, (e, rho, image, steep))

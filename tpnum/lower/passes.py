@@ -1,4 +1,4 @@
-"""Code without what is for nothing: zeros that a sum begins with, and what nothing is made of."""
+"""Passes over code: a sum begins with its first term instead of zero, instructions without effect go."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEEPING = tuple(op for op in EFFECTS if op not in GIVING)
 
 
 def written(code: list[Instruction]) -> list[Instruction]:
-    """The code without zeros that nothing but one sum begins with."""
+    """The code in which a sum is written by its first term, where it began with a zero of its own."""
     zeros = {one.makes[0] for one in code if one.op == "zero"}
     readers = Counter(v for one in code for v in one.reads)
     first = {v for one in code if one.op in WRITTEN for v in one.reads[:1] if v in zeros and readers[v] == 1}
@@ -38,7 +38,7 @@ def written(code: list[Instruction]) -> list[Instruction]:
 
 
 def live(code: list[Instruction], effects: Collection[str] = EFFECTS) -> list[Instruction]:
-    """The instructions that something with an effect is made of, all ``effects`` or some."""
+    """The instructions that have one of the ``effects``, and those that they read, directly or not."""
     made: list[Instruction] = []
     read: set[int] = set()
     for one in reversed(code):

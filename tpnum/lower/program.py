@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from tpnum.kernels import cells as kernels
-from tpnum.kernels.duals import pointer
-from tpnum.kernels.machine import SLOTS
+from tpnum.kernels.duals import closed
 from tpnum.kernels.operations import OPERATIONS
 from tpnum.lower.homes import Home, Homes
 from tpnum.lower.laying import Laid, lay
@@ -253,7 +252,6 @@ class Program:
             (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
         )
         row, col = self.row, self.cols[strip]
-        duals = (*self.duals, *["no_dual"] * SLOTS)[:SLOTS]
         table = _table(4, [self._strides(n, *starts[n]) for n in self.buffer_nodes])
         each = (rows[1] - rows[0]) * self.lanes * max(len(self.code), 1) * level.cells / layout.count
         piece = max(1, int(PIECE / max(each, 1)))
@@ -266,7 +264,7 @@ class Program:
                 (row.flat[1], col.flat[1], self.sources),
                 (self.entries, self.terms, self.least, row.flat[2], col.flat[2], self.coefs),
                 scratch, places, (buffers, table), missed, size, own,
-                *(pointer(name, self.dtype) for name in duals),
+                *closed(self.duals, self.dtype),
             )  # fmt: skip
 
 

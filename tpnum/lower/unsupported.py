@@ -1,4 +1,4 @@
-"""What says that no instruction computes a piece of a graph, and why."""
+"""`Unsupported`: no instruction computes a piece of a graph; it says which and why."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def repeat(layer: Layer, n: int) -> Repeat:
 class Nest(Layer):
     """A layer made of layers, which knows how many are inside one another."""
 
-    branching = True
+    branching: ClassVar[bool] = True
+    _depth: ClassVar[int]  # of each instance; no argument
 
     def _nest(self, *inside: Layer) -> None:
         depth = 1 + max((layer._depth for layer in inside if isinstance(layer, Nest)), default=0)
@@ -58,7 +59,17 @@ class Nest(Layer):
             raise self.error(f"its layers are more than {NESTED} deep inside one another; put them in series")
         object.__setattr__(self, "_depth", depth)
 
-    _depth: ClassVar[int]  # of each instance; no argument
+
+class Around(Nest):
+    """Base of layers around one other."""
+
+    layer: Layer
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layer, Layer):
+            raise self.error(f"layer is {no_layer(self.layer)}")
+        super().__post_init__()
+        self._nest(self.layer)
 
 
 class _Container(Nest):
@@ -146,19 +157,12 @@ class Parallel(_Container):
 
 
 @dataclass(frozen=True, repr=False)
-class Repeat(Nest):
+class Repeat(Around):
     """A layer ``n`` times (made by `repeat`)."""
 
     op: ClassVar[str] = "repeat"
-    branching: ClassVar[bool] = True
     layer: Layer
     n: Count
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.layer, Layer):
-            raise self.error(f"layer is {no_layer(self.layer)}")
-        super().__post_init__()
-        self._nest(self.layer)
 
     def emit(self, to: Emitter, x: Tree) -> Tree:
         for index in range(self.n):

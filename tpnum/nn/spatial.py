@@ -81,7 +81,7 @@ class _Convolution(Layer):
         mask = None if x.mask is None else self.mask(to, x.mask, seen)
         made = channels_made(self.out_chan, self.parameterization, self.s)
         dim, local = to.cdc(made), axes if self.local else ()
-        vector = weights.affine(to, x, dim, window, local, vectors, mask)
+        vector = weights.affine(to, x.replace(vectors, axes), dim, window, local, mask)
         return Features((Block(vector, made),), axes, mask)
 
     def mask(self, to: Emitter, mask: Scalar, seen: list[Any]) -> Scalar:

@@ -8,42 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 from tpnum.arguments import shown
 from tpnum.errors import SpecError
-from tpnum.nn.activations import Silu
 from tpnum.nn.arguments import misnamed, names_of, near
 from tpnum.nn.base import Layer
 from tpnum.nn.combinators import JOINS, NESTED, FanInSum, FanOut, Identity, Parallel, Repeat, Serial
-
-MODULES = (
-    "activations",
-    "attention",
-    "batchnorm",
-    "combinators",
-    "dense",
-    "elementwise",
-    "embedding",
-    "gated",
-    "graphs",
-    "normalization",
-    "pooling",
-    "recurrent",
-    "spatial",
-    "tied",
-    "transformers",
-)
-"""Where layers are."""
-
-LAYERS: dict[str, type[Layer]] = {
-    layer.op: layer
-    for module in MODULES
-    for layer in vars(import_module(f"tpnum.nn.{module}")).values()
-    if isinstance(layer, type) and issubclass(layer, Layer) and is_dataclass(layer)
-} | {"Swish": Silu}
-"""The layers by their name in JSON."""
 
 _CHILDREN = {
     "serial": ("layers",),
@@ -52,6 +25,17 @@ _CHILDREN = {
     "residual": ("body", "shortcut"),
     "branches": ("join", "branches"),
 }
+
+
+@cache
+def layers_by_name() -> dict[str, type[Layer]]:
+    """The layers of `tpnum.nn` by their names, which are those in JSON."""
+    public = vars(import_module("tpnum.nn"))
+    return {name: layer for name, layer in public.items() if _is_layer(layer)}
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Layer) and is_dataclass(value)
 
 
 def from_spec(spec: Mapping[str, Any], layers: Iterable[type[Layer]] = ()) -> Layer:
@@ -63,7 +47,7 @@ def from_spec(spec: Mapping[str, Any], layers: Iterable[type[Layer]] = ()) -> La
     ------
     SpecError : what is no net, a layer or an argument that is not known; the message has its path.
     """
-    known = LAYERS | {layer.op: layer for layer in layers}
+    known = layers_by_name() | {layer.op: layer for layer in layers}
     if isinstance(spec, Mapping) and "op" not in spec and "network" in spec:
         spec = spec["network"]
     _check_nesting(spec)
@@ -87,7 +71,7 @@ def _check_nesting(spec: Any) -> None:
 
 def ops() -> tuple[str, ...]:
     """The names that "op" can have."""
-    return tuple(sorted({*LAYERS, *_CHILDREN}, key=str.lower))
+    return tuple(sorted({*layers_by_name(), *_CHILDREN}, key=str.lower))
 
 
 def _layer(spec: Any, path: str, known: Mapping[str, type[Layer]]) -> Layer:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 from tpnum import arguments
 from tpnum.errors import SpecError
 from tpnum.nn.arguments import Accepts
-from tpnum.nn.base import Layer, no_layer
-from tpnum.nn.combinators import Nest
+from tpnum.nn.base import Layer
+from tpnum.nn.combinators import Around
 
 if TYPE_CHECKING:
     from tpnum.nn.base import Tree
@@ -19,7 +19,7 @@ Name = Annotated[str, Accepts("a name", lambda value: arguments.text(value, "nam
 
 
 @dataclass(frozen=True, repr=False)
-class Tied(Nest):
+class Tied(Around):
     """A layer whose weights are those of every other `Tied` layer of the same ``name`` in the net.
 
     >>> block = nn.Tied(nn.serial(nn.Dense(64), nn.Relu()), "block")
@@ -28,15 +28,8 @@ class Tied(Nest):
     The layers of one name must draw the same weights: as many, of the same sizes and laws.
     """
 
-    branching: ClassVar[bool] = True
     layer: Layer
     name: Name = "tied"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.layer, Layer):
-            raise self.error(f"layer is {no_layer(self.layer)}")
-        super().__post_init__()
-        self._nest(self.layer)
 
     def emit(self, to: Emitter, x: Tree) -> Tree:
         with to.tied(self.name):

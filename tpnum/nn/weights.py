@@ -16,7 +16,7 @@ In *standard* a layer of width n makes s[1] n channels, the fan_in of the next, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,19 +50,15 @@ class Weights:
         dim: str,
         window: Axes = (),
         local: Axes = (),
-        vectors: Sequence[Vector] | None = None,
     ) -> list[Vector]:
         """The vectors W_i h_i over the blocks of ``x``, to be summed.
 
         ``window`` are the axes over which the weights differ and which are summed (filter offsets);
-        over ``local`` the weights differ too, but the positions stay.  ``vectors`` stand in for
-        those of ``x``.
+        over ``local`` the weights differ too, but the positions stay.
         """
-        held = [block.vector for block in x.blocks] if vectors is None else vectors
-        made = self.drawn(to, x, dim, window, local, held)
+        made = self.drawn(to, x, dim, window, local)
         return [
-            (next(made) @ vector).sum(*(name for name, _ in block.flat + window))
-            for block, vector in zip(x.blocks, held, strict=True)
+            (next(made) @ block.vector).sum(*(name for name, _ in block.flat + window)) for block in x.blocks
         ]
 
     def drawn(
@@ -72,17 +68,15 @@ class Weights:
         dim: str,
         window: Axes = (),
         local: Axes = (),
-        vectors: Sequence[Vector] | None = None,
     ) -> Iterator[MatrixVar]:
         """The matrices W_i of `product`, one after another, for whatever has the blocks of ``x``."""
         fan_in = x.channels * math.prod(size for _, size in window)
-        held = [block.vector for block in x.blocks] if vectors is None else vectors
-        for block, share, vector in zip(x.blocks, x.shares, held, strict=True):
+        for block, share in zip(x.blocks, x.shares, strict=True):
             contracted = block.flat + window
             part = share / math.prod(size for _, size in contracted)
             var = self.W_std**2 * part
             tangent = {"ntk": var, "standard": fan_in / self.scale * part, "raw": part}[self.parameterization]
-            yield to.matrix(dim, vector.dim, var, tangent, contracted + local)
+            yield to.matrix(dim, block.vector.dim, var, tangent, contracted + local)
 
     def bias(self, to: Emitter, dim: str, local: Axes = ()) -> list[Vector]:
         """The bias to add: none or one vector, the same for every example; independent over ``local``.
@@ -107,11 +101,10 @@ class Weights:
         dim: str,
         window: Axes = (),
         local: Axes = (),
-        vectors: Sequence[Vector] | None = None,
         mask: Scalar | None = None,
     ) -> Vector:
         """W h + b, zero where masked."""
-        products = self.product(to, x, dim, window, local, vectors)
+        products = self.product(to, x, dim, window, local)
         return to.total(products + self.bias(to, dim, local), mask)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.spectra.base import Atom, Measure, _pair_of_sides
+from tpnum.spectra.base import Atom, Measure, both_sides_with_slope
 from tpnum.spectra.closed import above
 from tpnum.spectra.subordination import Convolution, Solved, common_atoms
 
@@ -40,7 +40,7 @@ class FreeSum(Convolution):
         return Solved(f, [f + part.mean for part, _ in self.parts])
 
     def _below(self, part: Measure, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        g, slope = _pair_of_sides(part._transform, w)
+        g, slope = both_sides_with_slope(part._transform, w)
         return 1.0 / g, -slope / (g * g)
 
     def _step(self, z: np.ndarray, at: Solved) -> tuple[Solved, np.ndarray, np.ndarray]:

@@ -90,7 +90,7 @@ class Measure:
     def cauchy(self, z: Any) -> Any:
         """G(z) = int dmu(x) / (z - x), of any shape; on the line the limit from above."""
         points = _complex(z, "z")
-        return _both_sides(lambda w: self._transform(w)[0], points)[()]
+        return both_sides(lambda w: self._transform(w)[0], points)[()]
 
     def stieltjes(self, z: Any) -> Any:
         """The Stieltjes transform int dmu(x) / (x - z) = -G(z), of any shape; on the line from above."""
@@ -98,7 +98,7 @@ class Measure:
 
     def log_potential(self, z: Any) -> Any:
         """U(z) = int log(z - x) dmu(x), of any shape; on the line the limit from above."""
-        return _both_sides(self._potential, _complex(z, "z"))[()]
+        return both_sides(self._potential, _complex(z, "z"))[()]
 
     def density(self, x: Any) -> Any:
         """The density at x, of any shape: the part without atoms, 0 outside the edges."""
@@ -271,7 +271,7 @@ class Measure:
             if k == 1:
                 z = start * steps if first is None else self.mean / part + self.second / self.mean
             for _ in range(40 if k == steps else 4):
-                value, slope = _pair_of_sides(f, z)
+                value, slope = both_sides_with_slope(f, z)
                 step = (part - value) / slope
                 size = np.abs(z)
                 length = np.maximum(np.abs(step), 1e-300)
@@ -279,7 +279,7 @@ class Measure:
                 z = z + step
                 if np.all(np.abs(step) <= 1e-12 * np.abs(z)):
                     break
-        value, _ = _pair_of_sides(f, z)
+        value, _ = both_sides_with_slope(f, z)
         if not np.all(np.abs(value - wanted) <= 1e-9 * np.abs(wanted)):
             worst = wanted[np.argmax(np.abs(value - wanted) / np.abs(wanted))]
             raise LimitError(f"the transform has no branch at {complex(worst):.6g} that reaches 0: give less")
@@ -368,14 +368,14 @@ def joined(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
     return made
 
 
-def _both_sides(f: Any, z: np.ndarray) -> np.ndarray:
+def both_sides(f: Any, z: np.ndarray) -> np.ndarray:
     """An f that is known above the line, by f(conj z) = conj f(z)."""
     below = np.signbit(z.imag)
     made = f(np.where(below, np.conj(z), z).reshape(-1)).reshape(z.shape)
     return np.where(below, np.conj(made), made)
 
 
-def _pair_of_sides(f: Any, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def both_sides_with_slope(f: Any, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A function and its slope, known above the line, anywhere."""
     below = np.signbit(z.imag)
     value, slope = f(np.where(below, np.conj(z), z))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tpnum.spectra.base import Atom, Measure, _both_sides, _pair_of_sides
+from tpnum.spectra.base import Atom, Measure, both_sides, both_sides_with_slope
 from tpnum.spectra.closed import Discrete, above
 from tpnum.spectra.sums import of_atoms
 
@@ -115,12 +115,12 @@ class Measures(Rank):
         """G and G' at w, (laws, n), on both sides of the line."""
         if self._atoms is not None:
             return of_atoms(w, *self._atoms)
-        pairs = [_pair_of_sides(law._transform, own) for law, own in zip(self.laws, w, strict=True)]
+        pairs = [both_sides_with_slope(law._transform, own) for law, own in zip(self.laws, w, strict=True)]
         return np.array([g for g, _ in pairs]), np.array([slope for _, slope in pairs])
 
     def potentials(self, w: np.ndarray) -> np.ndarray:
         """U at w, (laws, n), on both sides of the line."""
-        return np.array([_both_sides(law._potential, own) for law, own in zip(self.laws, w, strict=True)])
+        return np.array([both_sides(law._potential, own) for law, own in zip(self.laws, w, strict=True)])
 
     def start(self, u: np.ndarray) -> np.ndarray:
         return (self.means / u + self._seconds / self.means)[:, None]

@@ -18,23 +18,23 @@ from tpnum.spectra.shapes import Affine
 
 def free_sum(*laws: Any) -> Measure:
     """The law of X_1 + .. + X_k, free: free additive convolution of any measures (or numbers)."""
-    return _summed([(as_measure(law, f"laws[{k}]"), 1.0) for k, law in enumerate(laws)])
+    return sum_of_powers([(as_measure(law, f"laws[{k}]"), 1.0) for k, law in enumerate(laws)])
 
 
 def free_product(*laws: Any) -> Measure:
     """The law of X_1^(1/2) X_2 X_1^(1/2), .., free and positive: free multiplicative convolution."""
     made = [(as_measure(law, f"laws[{k}]"), 1.0) for k, law in enumerate(laws)]
-    return _multiplied(made)
+    return product_of_powers(made)
 
 
 def free_power(law: Any, times: Any) -> Measure:
     """The free sum of ``times`` >= 1 copies, not only whole ones."""
-    return _summed([(as_measure(law, "law"), number(times, "times", low=1.0))])
+    return sum_of_powers([(as_measure(law, "law"), number(times, "times", low=1.0))])
 
 
 def free_multiplicative_power(law: Any, times: Any) -> Measure:
     """The free product of ``times`` >= 1 copies, not only whole ones."""
-    return _multiplied([(as_measure(law, "law"), number(times, "times", low=1.0))])
+    return product_of_powers([(as_measure(law, "law"), number(times, "times", low=1.0))])
 
 
 def compression(law: Any, part: Any) -> Measure:
@@ -63,7 +63,8 @@ def wigner_plus(deterministic: Any, variance: Any = 1.0) -> Measure:
     return free_sum(semicircle(variance), as_measure(deterministic, "deterministic"))
 
 
-def _summed(parts: Sequence[tuple[Measure, float]]) -> Measure:
+def sum_of_powers(parts: Sequence[tuple[Measure, float]]) -> Measure:
+    """The free sum of t copies of mu over the pairs (mu, t): points shift it, semicircles are merged."""
     if not parts:
         raise InputError("laws: at least one is needed")
     flat: list[tuple[Measure, float]] = []
@@ -88,7 +89,8 @@ def _summed(parts: Sequence[tuple[Measure, float]]) -> Measure:
     return made.affine(1.0, shift)
 
 
-def _multiplied(parts: Sequence[tuple[Measure, float]]) -> Measure:
+def product_of_powers(parts: Sequence[tuple[Measure, float]]) -> Measure:
+    """The free product of t copies of mu over the pairs (mu, t), laws on [0, inf): points scale it."""
     if not parts:
         raise InputError("laws: at least one is needed")
     flat: list[tuple[Measure, float]] = []

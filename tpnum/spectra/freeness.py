@@ -22,7 +22,7 @@ from tpnum.program.lines import Matrix, Nonlin
 from tpnum.program.text import made_by
 from tpnum.spectra.base import Measure
 from tpnum.spectra.closed import free_poisson
-from tpnum.spectra.convolve import _multiplied
+from tpnum.spectra.convolve import product_of_powers
 from tpnum.spectra.jacobi import Spectrum
 from tpnum.spectra.lanczos import STEPS, read_operator, spectrum
 from tpnum.spectra.slopes import square_law
@@ -170,7 +170,7 @@ def _free(operator: Operator, letters: list[Letter], data: Any, seed: int) -> Me
         vector, f = _function_of(operator, name)
         q, mean = float(law.cov(p[vector], p[vector]).value), float(law.mean(p[vector]).value)
         factors.append((square_law(f, max(q, 0.0), mean, tuple(getattr(f, "kinks", ()))), 1.0))
-    return _multiplied(factors)
+    return product_of_powers(factors)
 
 
 def _function_of(operator: Operator, name: Any) -> tuple[str, Any]:

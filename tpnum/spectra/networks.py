@@ -29,7 +29,7 @@ from tpnum.propagation.fixed import fixed_points
 from tpnum.propagation.reading import Moments, emitted, inputs
 from tpnum.spectra.base import Measure
 from tpnum.spectra.closed import Discrete, FreePoisson, free_poisson
-from tpnum.spectra.convolve import _multiplied, _summed
+from tpnum.spectra.convolve import product_of_powers, sum_of_powers
 from tpnum.spectra.multiplicative import FreeProduct
 from tpnum.spectra.residual import Residual
 from tpnum.spectra.shapes import SignedRoot, Square
@@ -87,7 +87,7 @@ def jacobian(block: Layer, depth: Any = 1, *, q: Any = None, weights: str = "gau
     factors: list[Factor] = []
     for variance, times in task.variances(q, count):
         factors += [Factor(f.law, f.times * times) for f in task.factors(variance)]
-    return _multiplied([(f.law, f.times) for f in factors])
+    return product_of_powers([(f.law, f.times) for f in factors])
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _beside_one(body: Sequence[Factor]) -> Measure:
         return Discrete([1.0], [1.0])
     if not weights and not spread:  # the sum of two unitary matrices has hard edges
         shortcut, alone = Discrete([-1.0, 1.0], [0.5, 0.5]), Discrete([scale], [1.0])
-        return Square(_summed([(shortcut, 1.0), (SignedRoot(alone), 1.0)]))
+        return Square(sum_of_powers([(shortcut, 1.0), (SignedRoot(alone), 1.0)]))
     parts = [(law.quick.of_mean_one, times) for law, times in spread]
     part = Residual(parts or [(Discrete([1.0], [1.0]), 1.0)], scale, weights)
     return FreeProduct([(part, 1.0)]).affine(part.grown)

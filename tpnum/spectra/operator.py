@@ -1,5 +1,4 @@
-"""What a program says of a map v -> S v: that it is linear and symmetric, and how it is applied to other
-vectors.
+"""A map v -> S v that a program writes: is it linear and symmetric, how is it applied to other vectors?
 
 S is a sum of *words*, products of matrices, transposes and diagonal matrices diag(h) of vectors that do not
 depend on v.  It is symmetric if the words read backwards, with transposes for matrices, are the same words.

@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tpnum.spectra.base import Atom, Measure, _both_sides
+from tpnum.spectra.base import Atom, Measure, both_sides
 from tpnum.spectra.charts import Chart, Line, Measures, Rank
 from tpnum.spectra.closed import FreePoisson
 
@@ -129,7 +129,7 @@ class Residuals(Rank):
         made = np.log(p[:, -1]) + (self.total + self.weights - 1.0) * np.log(u)
         made = made + np.log(self.scale / self.grown)
         if self.weights:
-            made = made + self.weights * _both_sides(GINIBRE._potential, (1.0 + u) ** 2 / u)
+            made = made + self.weights * both_sides(GINIBRE._potential, (1.0 + u) ** 2 / u)
         # on the line itself from above, whatever rounding says
         points = np.where(np.abs(p.imag) > LINE * np.abs(p), p, p.real + 0j)[:, :-1]
         found = self.laws.potentials(points.reshape(-1, points.shape[-1])).reshape(points.shape)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tpnum.arguments import real_array
 from tpnum.errors import InputError
-from tpnum.spectra.base import Atom, Measure, _both_sides, _pair_of_sides, joined
+from tpnum.spectra.base import Atom, Measure, both_sides, both_sides_with_slope, joined
 
 
 class Affine(Measure):
@@ -30,11 +30,11 @@ class Affine(Measure):
         return w if self.scale > 0 else joined(w.real, -np.abs(w.imag))
 
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        g, slope = _pair_of_sides(self.of._transform, self._back(z))
+        g, slope = both_sides_with_slope(self.of._transform, self._back(z))
         return g / self.scale, slope / self.scale**2
 
     def _potential(self, z: np.ndarray) -> np.ndarray:
-        made = _both_sides(self.of._potential, self._back(z)) + np.log(abs(self.scale))
+        made = both_sides(self.of._potential, self._back(z)) + np.log(abs(self.scale))
         return made if self.scale > 0 else made + 1j * np.pi
 
     def _density(self, x: np.ndarray) -> np.ndarray:
@@ -79,14 +79,14 @@ class SignedRoot(Measure):
         square = z * z
         # z^2 of the second quadrant, its real axis included, lies below the line
         square = joined(square.real, np.where(z.real < 0.0, -1.0, 1.0) * np.abs(square.imag))
-        g, slope = _pair_of_sides(self.of._transform, square)
+        g, slope = both_sides_with_slope(self.of._transform, square)
         return z * g, g + 2.0 * square * slope
 
     def _potential(self, z: np.ndarray) -> np.ndarray:
         square = z * z
         left = z.real < 0.0
         square = joined(square.real, np.where(left, -1.0, 1.0) * np.abs(square.imag))
-        made = 0.5 * _both_sides(self.of._potential, square)
+        made = 0.5 * both_sides(self.of._potential, square)
         return np.where(left, made + 1j * np.pi, made)
 
     def _density(self, x: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tpnum.arguments import flag, whole
 from tpnum.arguments import jobs as jobs_of
 from tpnum.errors import InputError
-from tpnum.evaluate.joint import accuracy
+from tpnum.evaluate.joint import Accuracy
 from tpnum.tiles import arguments
 from tpnum.tiles.beside import Beside, beside_of
 from tpnum.tiles.gradients.contracted import asked_of
@@ -70,8 +70,7 @@ class Asked:
             None if tile is None else whole(tile, "tile", 1),
             jobs_of(n_jobs),
             arguments.progress_of(progress),
-            *accuracy(rtol, budget),
-            whole(seed, "seed", 0),
+            Accuracy.of(rtol, budget, seed),
         )
         return cls(
             net,

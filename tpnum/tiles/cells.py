@@ -128,7 +128,8 @@ class CellWorker:
         rows, cols = (piece.start // self.slab for piece in (tile.rows, tile.cols))
         return cols, -rows if cols % 2 else rows
 
-    def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
+    def programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
+        """The programs of the schedule's levels for some rows and columns."""
         both = self._part(0, rows), self._part(1, cols)
         return [program(layout, both, dtype, self.lanes) for layout in self.layouts]
 
@@ -204,7 +205,7 @@ class CellWorker:
             with self._lock:
                 while len(self._ready) >= self.ready_most:
                     del self._ready[next(iter(self._ready))]
-            found = self._programs(rows, cols, self.work)
+            found = self.programs(rows, cols, self.work)
             for k, one in enumerate(found):
                 one.prepare(self.strips(cols), self._kept(k, one, slabs))
             with self._lock:

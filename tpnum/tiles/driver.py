@@ -226,7 +226,7 @@ def _matrices(asked: Asked, first: Inputs, second: Inputs | None, out: Any) -> A
         first = batches.split(first, size, "x1")
         second = None if second is None else batches.split(second, size, "x2")
     first, second = packed(net, first, second)
-    plan = plan_of(with_slopes(net, asked.paths, LINE), first, second, asked.kinds, effort.most)
+    plan = plan_of(with_slopes(net, asked.paths, LINE), first, second, asked.kinds, effort.accuracy.most)
     n1, n2 = (len(next(iter(one.values()))) for one in (first, second or first))
     shape = (n1, *plan.axes[0]) if diag else (n1, n2, *plan.axes[0], *plan.axes[1])
     wanted = shape if size is None else batches.of_examples(shape, plan.axes, diag)
@@ -273,11 +273,11 @@ def _with_slopes(
 def _sums(asked: Asked, first: Inputs, second: Inputs | None, against: Any) -> Derivatives:
     """The kernel contracted with ``against``, and the derivatives of that."""
     net = with_slopes(asked.net, asked.paths, MORE)
-    jets = by_rules(plan_of(net, first, second, asked.kinds, asked.effort.most)).unrolled
+    jets = by_rules(plan_of(net, first, second, asked.kinds, asked.effort.accuracy.most)).unrolled
     both = first, second or first
     shape = *(len(next(iter(x.values()))) for x in both), *jets.axes[0], *jets.axes[1]
     goal = Against.of(against, shape, second is None, jets.mirrored)
-    account = asked.effort.account()
+    account = asked.effort.accuracy.account()
     with one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is refused
         variances = Variances()
         profiles = jets.profiles(first, second, account, variances)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tpnum.evaluate.joint import USUAL, Accuracy
 from tpnum.tiles import arguments, batches
 from tpnum.tiles.asked import Asked, require_no_store
 from tpnum.tiles.beside import error_of, slope_of
 from tpnum.tiles.gradients.derivatives import Derivatives
 from tpnum.tiles.named import WithError
 from tpnum.tiles.padding import all_sources, batched
-from tpnum.tiles.stores.npy_files import NpyFiles
 from tpnum.tiles.stores.runs import write
 from tpnum.tiles.stores.stored import Stored
 from tpnum.tiles.stores.targets import on_disk
@@ -35,8 +35,7 @@ def kernel_elsewhere(
     of the request.  On disk the derivatives by several names are a tuple of matrices.
     """
     how = asked.effort
-    accuracy = how.rtol, how.budget, how.seed
-    job = job_on(asked.net, asked.kinds, asked.dtype, inputs, how.tile, asked.batch, *accuracy)
+    job = job_on(asked.net, asked.kinds, asked.dtype, inputs, how.tile, asked.batch, how.accuracy)
     job = replace(job, beside=asked.beside)
     options = options | {"tile": how.tile, "n_jobs": how.n_jobs, "progress": how.report}
     stored = on_disk(out)
@@ -62,22 +61,23 @@ def job_on(
     inputs: tuple[Any, Any, Any, Any, Any],
     tile: int | None = None,
     batch: int | None = None,
-    *accuracy: Any,
+    accuracy: Accuracy = USUAL,
     name: str = "x1",
 ) -> Job:
-    """The job of these inputs, by batches if that is asked; ``accuracy`` is rtol, budget and seed."""
+    """The job of these inputs, by batches if that is asked."""
     first, second = all_sources(net, *inputs, name=name)
     if batch is not None:
         net = batches.program_of(net, first, batch)
         batches.rows_of(tile, batch)
         first, second = batched(first, batch), None if second is None else batched(second, batch)
-    return replace(Job(net, kinds, dtype, first, second, *accuracy), batch=batch)
+    return Job(net, kinds, dtype, first, second, accuracy, batch)
 
 
 def _stored(job: Job, out: Any, options: dict[str, Any]) -> dict[str, Any]:
     target = write(job, out, **options)
-    if isinstance(target, NpyFiles) and all(Path(path).exists() for _, path in target.paths):
-        return {kind: np.load(path, mmap_mode="r") for kind, path in target.paths}
+    made = target.complete()
+    if made is not None:
+        return made
     stored = Stored(target, target.document() or {})
     return {name: stored[name] for name in job.names}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tpnum.evaluate.tile import TileValues
 from tpnum.kernels import machine as kernels
-from tpnum.kernels.duals import pointer
+from tpnum.kernels.duals import closed, series
 from tpnum.law.threads import Stop
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.directions import stacked
@@ -61,9 +61,7 @@ class MachineWorker:
         self.tables = machine.tables.arrays(self.work, (rows.size, cols.size))
         with np.errstate(over="ignore"):
             self.params = machine.numbers.flat(self.work)
-        names = [*(*machine.duals, *["no_dual"] * kernels.SLOTS)[: kernels.SLOTS]]
-        names.append("expand" if machine.tables.entries else "no_series")
-        self.duals = tuple(pointer(name, self.work) for name in names)
+        self.duals = (*closed(machine.duals, self.work), series(bool(machine.tables.entries), self.work))
         strip = REGISTERS // (machine.registers * self.work.itemsize) // 64 * 64
         self.strip = int(np.clip(strip, 64, 4096 // self.work.itemsize))
         height = tile or HEIGHT

@@ -166,4 +166,5 @@ def _inputs(net: Layer | Program, x: Any) -> dict[str, np.ndarray]:
     try:
         return inputs_of(net, x, None)[0]
     except InputError as error:
-        raise InputError(str(error).replace("x1", "x", 1)) from None
+        error.rename({"x1": "x"})
+        raise

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator
 from tpnum.arguments import jobs as jobs_of
 from tpnum.arguments import shown, whole
 from tpnum.errors import InputError
-from tpnum.evaluate.joint import accuracy
+from tpnum.evaluate.joint import USUAL, Accuracy
 from tpnum.tiles import arguments
 from tpnum.tiles.backends import Threads
 from tpnum.tiles.data import checked
@@ -133,16 +133,14 @@ def job_of(
     dtype: Any,
     tile: int | None = None,
     batch: int | None = None,
-    rtol: float | None = None,
-    budget: int | None = None,
+    accuracy: Accuracy = USUAL,
     name: str = "x1",
 ) -> Job:
     """The job of one kind, its inputs (x1, x2, mask_constant, pattern1, pattern2) looked through."""
     kinds = arguments.kinds_of(get)
     if len(kinds) != 1:
         raise InputError(f'get: {shown(get)} is more than one kernel; give "nngp" or "ntk"')
-    asked = accuracy(rtol, budget)
-    job = job_on(net, kinds, arguments.dtype_of(dtype), inputs, tile, batch, *asked, name=name)
+    job = job_on(net, kinds, arguments.dtype_of(dtype), inputs, tile, batch, accuracy, name=name)
     for side in (job.first, job.second or {}):
         for source in side.values():
             for _ in checked(source):
@@ -193,5 +191,5 @@ def operator(
     side = None if tile is None else whole(tile, "tile", 1)
     jobs = jobs_of(n_jobs)
     batch = None if batch_size is None else whole(batch_size, "batch_size", 1)
-    inputs = x1, x2, mask_constant, pattern1, pattern2
-    return KernelOperator(job_of(net, inputs, get, dtype, side, batch, rtol, budget), side, jobs)
+    inputs, accuracy = (x1, x2, mask_constant, pattern1, pattern2), Accuracy.of(rtol, budget)
+    return KernelOperator(job_of(net, inputs, get, dtype, side, batch, accuracy), side, jobs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.ensemble.tile import Ensemble
-from tpnum.evaluate.joint import BUDGET, LOST, Account
+from tpnum.evaluate.joint import LOST
 from tpnum.gauss.estimate import enlargement
 from tpnum.gauss.special.families import REPLICATES
 from tpnum.law.price import NoRule
@@ -22,6 +22,7 @@ from tpnum.tiles.sinks import ArraySink
 from tpnum.tiles.workers import make_worker
 
 if TYPE_CHECKING:
+    from tpnum.evaluate.joint import Account, Accuracy
     from tpnum.evaluate.plan import Plan
     from tpnum.evaluate.profile import ProfileValues
 
@@ -33,18 +34,7 @@ class Effort:
     tile: int | None
     n_jobs: int | None
     report: bool | Callable[[int, int], None] | None
-    rtol: float | None
-    budget: int | None
-    seed: int
-
-    @property
-    def most(self) -> int:
-        """The evaluations that one expectation may take."""
-        return self.budget or BUDGET
-
-    def account(self, replicate: int | None = None) -> Account:
-        """A fresh account of errors, of one replicate of points if its number is given."""
-        return Account(self.rtol, self.most, replicate)
+    accuracy: Accuracy
 
 
 @dataclass(frozen=True)
@@ -76,7 +66,7 @@ def filled(plan: Plan | Ensemble, call: Call, error: bool) -> tuple[Errors, Acco
 
 def _by_rules(plan: Plan, call: Call, error: bool) -> tuple[Errors, Account]:
     """Fill the arrays by the rules; how far every entry may be off, if that is wanted."""
-    account = call.effort.account()
+    account = call.effort.accuracy.account()
     with one_blas_thread():
         profiles = _fill(plan, call, account)
         return _lost(plan, profiles, call, account) if error else {}, account
@@ -120,7 +110,7 @@ def _replicated(plan: Plan, call: Call) -> Errors:
     for replicate in range(REPLICATES):
         outs = {kind: np.empty_like(out) for kind, out in call.outs.items()}
         one = replace(call, outs=outs, effort=replace(call.effort, report=False))
-        _fill(plan, one, call.effort.account(replicate))
+        _fill(plan, one, call.effort.accuracy.account(replicate))
         for kind, out in outs.items():
             total[kind] += np.square(out - call.outs[kind], dtype=np.float64)
     wide = enlargement(REPLICATES) / np.sqrt(REPLICATES * (REPLICATES - 1))
@@ -146,7 +136,7 @@ def _relative(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], call: C
 
 def _by_samples(plan: Ensemble, call: Call) -> tuple[Errors, Account]:
     """Fill the arrays by ensembles; the standard error of every entry."""
-    sampling = Sampling(plan, call.effort.account(), call.effort.rtol, call.effort.seed)
+    sampling = Sampling(plan, call.effort.accuracy)
     errors = {kind: np.zeros_like(out) for kind, out in call.outs.items()}
     jobs = thread_count(call.effort.n_jobs)
     with one_blas_thread():

@@ -11,7 +11,7 @@ from tpnum.tiles.grid import Tile, squares
 
 if TYPE_CHECKING:
     from tpnum.ensemble.tile import Ensemble, Sampled
-    from tpnum.evaluate.joint import Account
+    from tpnum.evaluate.joint import Account, Accuracy
     from tpnum.tiles.extras import Inputs
     from tpnum.tiles.sinks import Sink
 
@@ -20,21 +20,19 @@ GROWTH = 4
 
 
 class Sampling:
-    """What is asked of the ensembles of a kernel: their seed, an accuracy, and the points that one may take.
+    """The ensembles of a kernel, as accurate as is asked; errors are noted in ``account``."""
 
-    Errors are noted in ``account``.
-    """
-
-    def __init__(self, plan: Ensemble, account: Account, rtol: float | None, seed: int) -> None:
-        self.plan, self.account, self.rtol, self.seed = plan, account, rtol, seed
+    def __init__(self, plan: Ensemble, accuracy: Accuracy, account: Account | None = None) -> None:
+        self.plan, self.accuracy = plan, accuracy
+        self.account = accuracy.account() if account is None else account
 
     def __call__(self, rows: Inputs, cols: Inputs | None, jobs: int, stop: Stop) -> dict[str, Sampled]:
-        most = self.account.budget or self.plan.points
+        asked, most = self.accuracy, self.accuracy.most
         points = min(self.plan.points, most)
         while True:
-            made = self.plan.sample(rows, cols, points, self.seed, jobs, stop)
+            made = self.plan.sample(rows, cols, points, asked.seed, jobs, stop)
             worst = max(made.values(), key=lambda one: one.relative)
-            if self.rtol is None or worst.relative <= self.rtol or GROWTH * points > most:
+            if asked.rtol is None or worst.relative <= asked.rtol or GROWTH * points > most:
                 break
             points *= GROWTH
         what = f"the kernel, sampled since {self.plan.reason},"

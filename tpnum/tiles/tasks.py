@@ -15,6 +15,7 @@ import numpy as np
 
 from tpnum.ensemble.tile import Ensemble
 from tpnum.evaluate.data import bind
+from tpnum.evaluate.joint import USUAL, Accuracy
 from tpnum.evaluate.profile import ProfileValues
 from tpnum.law.threads import Stop, together
 from tpnum.lower.variances import Variances
@@ -59,9 +60,7 @@ class Job:
     dtype: np.dtype
     first: dict[str, Source]
     second: dict[str, Source] | None
-    rtol: float | None = None
-    budget: int | None = None
-    seed: int = 0
+    accuracy: Accuracy = USUAL
     batch: int | None = None
     kept: float = KEPT
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -70,7 +69,7 @@ class Job:
     @property
     def effort(self) -> Effort:
         """How exactly a tile is computed, by one thread."""
-        return Effort(None, 1, None, self.rtol, self.budget, self.seed)
+        return Effort(None, 1, None, self.accuracy)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -165,7 +164,7 @@ class _Desk:
 
     def __init__(self, job: Job):
         self.job = job
-        self.account = job.effort.account()
+        self.account = job.accuracy.account()
         self._variances = Variances()
         self._passes: OrderedDict[tuple[int, int, int], ProfileValues] = OrderedDict()
         self._workers: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -178,7 +177,7 @@ class _Desk:
             without_nan(block, 0, job.first[name].name)
         given = set(first)
         padding = getattr(job.first.get("mask"), "padding", "")  # of all examples, not of these two alone
-        self.plan = plan_of(job.net, first, second, job.kinds, job.effort.most, padding)
+        self.plan = plan_of(job.net, first, second, job.kinds, job.accuracy.most, padding)
         self._line = next(iter(set(first) - given), "")
         """What the data line of a net is called, by which plans go."""
         self._ones = first, second or first
@@ -219,7 +218,7 @@ class _Desk:
         sink = ArraySink({kind: blocks[kind] for kind in self.job.kinds})
         made: Worker
         if isinstance(self.plan, Ensemble):
-            sampling = Sampling(self.plan, self.account, self.job.rtol, self.job.seed)
+            sampling = Sampling(self.plan, self.job.accuracy, self.account)
             inputs = self._named(0, tile.rows), None if own else self._named(1, tile.cols)
             made = SampledWorker(sampling, inputs, sink)
         else:

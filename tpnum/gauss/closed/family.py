@@ -14,11 +14,11 @@ Profile = Callable[[np.ndarray, tuple[float, ...]], np.ndarray]
 class Family:
     """Closed forms for u ~ N(0, q), functions of (q, params), all float64 and elementwise in q.
 
-    ``strip`` names the kernel in `tpnum.kernels` that maps the co-correlation of (u, v) to that of
-    (f(u), f(v)) and to E f'(u) f'(v); ``profile`` gives the (k, N) row or column parameters it reads.
+    ``strip`` names the kernel of `tpnum.kernels`, "module.function", that maps the co-correlation of (u, v)
+    to that of (f(u), f(v)) and to E f'(u) f'(v); ``profile`` gives the (k, N) row or column parameters it
+    reads.
     """
 
-    name: str
     strip: str
     profile: Profile
     moment: Profile  # E f(u)^2

@@ -90,8 +90,7 @@ def _power_profile(q: np.ndarray, degree: float) -> np.ndarray:
 FAMILIES: dict[str, Family] = {
     # a min(u, 0) + b max(u, 0)
     "abrelu": Family(
-        name="abrelu",
-        strip="abrelu",
+        strip="piecewise.abrelu",
         profile=_abrelu_profile,
         moment=lambda q, p: np.asarray(q, dtype=np.float64) * ((p[0] * p[0] + p[1] * p[1]) / 2),
         mean=lambda q, p: _root(q) * ((p[1] - p[0]) / math.sqrt(2 * math.pi)),
@@ -100,8 +99,7 @@ FAMILIES: dict[str, Family] = {
     ),
     # 1{u > 0} u^n
     "rectpow": Family(
-        name="rectpow",
-        strip="rectpow",
+        strip="piecewise.rectpow",
         profile=lambda q, p: _power_profile(q, p[0]),
         moment=lambda q, p: _power_moment(q, int(p[0])),
         mean=lambda q, p: _power_mean(q, int(p[0])),
@@ -109,8 +107,7 @@ FAMILIES: dict[str, Family] = {
         slope_moment=lambda q, p: _power_slope_moment(q, int(p[0])),
     ),
     "step": Family(
-        name="step",
-        strip="step",
+        strip="piecewise.step",
         profile=lambda q, p: _constants(q),
         moment=lambda q, p: _power_moment(q, 0),
         mean=lambda q, p: _power_mean(q, 0),
@@ -118,8 +115,7 @@ FAMILIES: dict[str, Family] = {
         slope_moment=lambda q, p: _full(q, 0.0),
     ),
     "sign": Family(
-        name="sign",
-        strip="sign",
+        strip="piecewise.sign",
         profile=lambda q, p: _constants(q),
         moment=lambda q, p: 2.0 * _power_moment(q, 0),
         mean=lambda q, p: _full(q, 0.0),

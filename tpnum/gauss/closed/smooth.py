@@ -323,13 +323,12 @@ def _erf_mean(q: np.ndarray, params: Params) -> np.ndarray:
 
 
 FAMILIES: dict[str, Family] = {
-    "erf": Family("erf", "erf", _erf_profile, _erf_moment, _erf_mean, _erf_slope, _erf_slope_moment),
-    "gelu": Family("gelu", "gelu", _gelu_profile, _gelu_moment, _gelu_mean, _gelu_slope, _gelu_slope_moment),
-    "sin": Family("sin", "sin", _sin_profile, _sin_moment, _sin_mean, _sin_slope, _sin_slope_moment),
-    "exp": Family("exp", "exp", _exp_profile, _exp_moment, _exp_mean, _exp_slope, _exp_slope_moment),
+    "erf": Family("smooth.erf", _erf_profile, _erf_moment, _erf_mean, _erf_slope, _erf_slope_moment),
+    "gelu": Family("smooth.gelu", _gelu_profile, _gelu_moment, _gelu_mean, _gelu_slope, _gelu_slope_moment),
+    "sin": Family("smooth.sin", _sin_profile, _sin_moment, _sin_mean, _sin_slope, _sin_slope_moment),
+    "exp": Family("smooth.exp", _exp_profile, _exp_moment, _exp_mean, _exp_slope, _exp_slope_moment),
     "exp_normalized": Family(
-        "exp_normalized",
-        "exp",
+        "smooth.exp",
         _exp_normalized_profile,
         _exp_normalized_moment,
         _exp_normalized_mean,
@@ -337,9 +336,9 @@ FAMILIES: dict[str, Family] = {
         _exp_normalized_slope_moment,
     ),
     "gauss": Family(
-        "gauss", "gauss", _gauss_profile, _gauss_moment, _gauss_mean, _gauss_slope, _gauss_slope_moment
+        "smooth.gauss", _gauss_profile, _gauss_moment, _gauss_mean, _gauss_slope, _gauss_slope_moment
     ),
     "gabor": Family(
-        "gabor", "gabor", _gabor_profile, _gabor_moment, _gabor_mean, _gabor_slope, _gabor_slope_moment
+        "smooth.gabor", _gabor_profile, _gabor_moment, _gabor_mean, _gabor_slope, _gabor_slope_moment
     ),
 }

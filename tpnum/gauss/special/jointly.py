@@ -20,8 +20,7 @@ from tpnum.gauss.special.batches import (
     homogeneous,
     homogeneous_or_none,
 )
-from tpnum.gauss.special.families import Family
-from tpnum.gauss.special.pairing import Moments, Pairing
+from tpnum.gauss.special.pairing import Cells, Pairing
 from tpnum.gauss.special.sampled_pairs import Sampler
 from tpnum.gauss.special.tied_maxima import suits, tied
 from tpnum.kernels.batchnorm import pair_moments
@@ -29,6 +28,7 @@ from tpnum.kernels.batchnorm import pair_moments
 if TYPE_CHECKING:
     from tpnum.functions import Function
     from tpnum.gauss.estimate import Estimate
+    from tpnum.gauss.special.families import Family
     from tpnum.gauss.special.functional import Functional
 
 USUAL = 1e-6
@@ -50,31 +50,22 @@ class Result(NamedTuple):
     sampled: bool
 
 
-Places = tuple[np.ndarray | None, np.ndarray | None]
-
-
 def expectation(
     what: str,
     sides: tuple[Functional | None, ...],
-    families: tuple[Family | None, Family | None],
-    places: Places,
-    cross: np.ndarray | None,
-    same: np.ndarray,
-    direction: np.ndarray | None,
+    cells: Cells,
     rtol: float,
     budget: int | None,
-    moments: Moments | None = None,
     replicate: int | None = None,
 ) -> Result:
     """The values at cells, and the error of each.
 
-    Cell c pairs family ``places[0][c]`` of the first and ``places[1][c]`` of the second side, with the
-    covariances ``cross[c]`` (d, d') between them; where ``same[c]`` they are one vector.  A side that is None
-    is 1; ``cross`` None means independence.  ``what`` is "value" (cells, or cells, d, d' for "normalise"),
-    "slope", E f J direction[c] J' g for directions (d, d'), or "back", E J' f direction[c] g J.  ``moments``
-    are second moments of both sides at every cell: where these are nearly one vector, the value is nearly
-    that.  Of one ``replicate`` of what is sampled there is a value without an error.
+    A side that is None is 1.  ``what`` is "value" (cells, or cells, d, d' for "normalise"), "slope",
+    E f J direction[c] J' g for directions (d, d'), or "back", E J' f direction[c] g J.  Where both sides are
+    nearly one vector, the value is nearly the second moment, if it is given.  Of one ``replicate`` of what is
+    sampled there is a value without an error.
     """
+    families, places, cross, direction = cells.families, cells.places, cells.cross, cells.direction
     sampler = Sampler(SAMPLED if rtol == USUAL else rtol, budget, replicate)
     for side, (functional, family, place) in enumerate(zip(sides, families, places, strict=True)):
         if sides[1 - side] is None and functional is not None and family is not None and place is not None:
@@ -94,18 +85,18 @@ def expectation(
         size, other_size = (np.abs(x).max(axis=1, initial=0.0) for x in (left, right))
         total = error[a] * other_size[b] + size[a] * other[b]
         return Result(made if first.keeps else made[:, 0, 0], total, True)
+    given = Pairing(u, v, a, b, cross, cells.same, direction, cells.moments)
     if what == "value" and _relu_like("slope", first, second, families) not in (None, "identity"):
-        return Result(_of_signs(first, families, (a, b), cross, same), np.zeros(len(a)), False)
+        return Result(_of_signs(first, given), np.zeros(len(a)), False)
     phi = _relu_like(what, first, second, families)
     if phi is not None:
-        out, worst = _normalised(what, phi, first.eps, families, (a, b), cross, same, direction, rtol)
-        apart, errors = ~same, np.full(len(a), worst)
+        out, worst = _normalised(what, phi, first.eps, given, rtol)
+        apart, errors = ~given.same, np.full(len(a), worst)
         if what == "back" and direction is not None and apart.any():  # which no integral knows of two batches
-            given = Pairing(u, v, a[apart], b[apart], cross[apart], same[apart], direction[apart])
-            out[apart], errors[apart] = sampler.pairs(what, first, second, given)
+            rest = Pairing(u, v, a[apart], b[apart], cross[apart], given.same[apart], direction[apart])
+            out[apart], errors[apart] = sampler.pairs(what, first, second, rest)
             return Result(out, errors, True)
         return Result(out, errors, False)
-    given = Pairing(u, v, a, b, cross, same, direction, moments)
     if suits(what, (first, second), (u, v)):
         return Result(*tied(what, (first, second), given, rtol), False)
     return Result(*sampler.pairs(what, first, second, given), True)
@@ -127,46 +118,31 @@ def _relu_like(
     return fn if fn is not None and homogeneous_or_none(fn) is not None else None
 
 
-def _of_signs(
-    functional: Functional,
-    families: tuple[Family | None, Family | None],
-    places: tuple[np.ndarray, np.ndarray],
-    cross: np.ndarray,
-    same: np.ndarray,
-) -> np.ndarray:
+def _of_signs(functional: Functional, given: Pairing) -> np.ndarray:
     """E f'(n) f'(m), f = a u + b |u|: of normalised vectors f' sees the signs, those of centred ones."""
     assert functional.outer is not None and functional.outer.primitive is not None
     slopes = homogeneous(functional.outer.primitive[0])
-    variances = []
-    for family, place in zip(families, places, strict=True):
-        assert family is not None
-        variances.append(np.einsum("nii->ni", centred_sides(family.cov))[place].copy())
-    made, *unused = (np.empty(cross.shape) for _ in range(3))
-    scratch = np.empty((5, cross.shape[2]))
+    variances = [
+        np.einsum("nii->ni", centred_sides(family.cov))[place].copy()
+        for family, place in ((given.left, given.a), (given.right, given.b))
+    ]
+    made, *unused = (np.empty(given.cross.shape) for _ in range(3))
+    scratch = np.empty((5, given.cross.shape[2]))
     pair_moments(
-        centred_sides(cross), *variances, slopes.odd, slopes.even, scratch, unused[0], made, unused[1]
+        centred_sides(given.cross), *variances, slopes.odd, slopes.even, scratch, unused[0], made, unused[1]
     )
-    d = np.arange(cross.shape[1])
-    at = np.flatnonzero(same)[:, None]
+    d = np.arange(given.cross.shape[1])
+    at = np.flatnonzero(given.same)[:, None]
     made[at, d, d] = slopes.odd + 0.5 * np.pi * slopes.even
     return made
 
 
 def _normalised(
-    what: str,
-    phi: Function | str,
-    eps: float,
-    families: tuple[Family | None, Family | None],
-    places: tuple[np.ndarray, np.ndarray],
-    cross: np.ndarray,
-    same: np.ndarray,
-    direction: np.ndarray | None,
-    rtol: float,
+    what: str, phi: Function | str, eps: float, given: Pairing, rtol: float
 ) -> tuple[np.ndarray, float]:
     """By integrals; cells of two different batches are left out for "back"."""
-    left, right = families
-    assert left is not None and right is not None
-    a, b = places
+    left, right, a, b, same = given.left, given.right, given.a, given.b, given.same
+    cross, direction = given.cross, given.direction
     goal = (EXACT if what == "value" else DERIVED) if rtol == USUAL else rtol
     out = np.empty(cross.shape)
     errors = [0.0]

@@ -16,13 +16,38 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """Cells, of which each pairs a family of the left with one of the right, a and b which.
+class Cells:
+    """Cells: each reads one family of the first side and one of the second, or of one side alone.
 
-    ``cross`` are the covariances between both, ``same`` where they are one vector, ``direction`` the
+    Cell c pairs the families ``places[0][c]`` and ``places[1][c]``, with the covariances ``cross[c]`` (d, d')
+    between them; None means independence.  ``same`` says where they are one vector.  ``direction`` are the
     covariances of the directions of derivatives, ``moments`` E F^2 and E G^2, where they are known better
     than by a pair's points.
     """
+
+    families: tuple[Family | None, Family | None]
+    places: tuple[np.ndarray | None, np.ndarray | None]
+    cross: np.ndarray | None
+    same: np.ndarray
+    direction: np.ndarray | None = None
+    moments: Moments | None = None
+
+    def some(self, kept: np.ndarray) -> Cells:
+        """Some of the cells, of the same families."""
+        moments = None if self.moments is None else (self.moments[0][kept], self.moments[1][kept])
+        return Cells(
+            self.families, (_at(self.places[0], kept), _at(self.places[1], kept)), _at(self.cross, kept),
+            self.same[kept], _at(self.direction, kept), moments,
+        )  # fmt: skip
+
+
+def _at(array: np.ndarray | None, kept: np.ndarray) -> np.ndarray | None:
+    return None if array is None else array[kept]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """`Cells` that have both sides: each pairs a family of the left with one of the right, a and b which."""
 
     left: Family
     right: Family
@@ -39,8 +64,8 @@ class Pairing:
         if self.left is self.right:
             left, both = _used(self.left, np.concatenate([self.a[cells], self.b[cells]]))
             right, (a, b) = left, np.split(both, 2)
-        direction = None if self.direction is None else self.direction[cells]
         moments = None if self.moments is None else (self.moments[0][cells], self.moments[1][cells])
+        direction = _at(self.direction, cells)
         return Pairing(left, right, a, b, self.cross[cells], self.same[cells], direction, moments)
 
     def oriented(self) -> tuple[Pairing, np.ndarray]:

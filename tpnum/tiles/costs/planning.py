@@ -8,41 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.arguments import choice, counted, shown, whole
+from tpnum.arguments import choice, shown, whole
 from tpnum.errors import InputError, TpnumError
-from tpnum.kernels.operations import OPERATIONS
-from tpnum.law import graph
-from tpnum.lower.blocks import BlockLevel
-from tpnum.lower.codes import NOWHERE
-from tpnum.lower.network import grid_of, real
-from tpnum.lower.panels import listing
 from tpnum.nn.base import Layer
-from tpnum.program.text import line_text
 from tpnum.tiles import arguments, batches, extras
 from tpnum.tiles.backends import NAMES
 from tpnum.tiles.beside import Beside, beside_of
-from tpnum.tiles.cells import CellWorker
-from tpnum.tiles.costs.kernel_plan import KernelPlan, Region
+from tpnum.tiles.costs.kernel_plan import KernelPlan
+from tpnum.tiles.costs.regions import regions_of
 from tpnum.tiles.costs.trial import Trial
 from tpnum.tiles.costs.ways_back import Trials, WayBack
 from tpnum.tiles.data import Held
-from tpnum.tiles.fast import MachineWorker
 from tpnum.tiles.gradients.contracted import asked_of
 from tpnum.tiles.gradients.derivatives import by_rules
 from tpnum.tiles.pool import one_blas_thread, thread_count
-from tpnum.tiles.sampled import SampledWorker
 from tpnum.tiles.stores.store_plan import store_plan
 from tpnum.tiles.tasks import Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tpnum.lower.network import Grid, Root
-    from tpnum.lower.schedule import Level
     from tpnum.program import Program
-    from tpnum.tiles.costs.tally import Tally
     from tpnum.tiles.data import Source
-    from tpnum.tiles.pool import Worker
 
 MOST = 1 << 40
 """Examples, cores and sizes beyond which nobody's matrix goes."""
@@ -130,13 +117,11 @@ def plan(
                 every = {name: (group, *one) for name, one in every.items()}
             trial = Trial(net, every, kinds, work, pattern1)
             worker, tally = trial.tally(size if size is None else size // (group or 1))
-            regions = _regions(worker, tally)
+            regions = regions_of(worker, tally)
             ways = _ways_back(trial, paths, size) if names else ()
     except TpnumError as error:
-        argument, colon, rest = str(error).partition(": ")
-        if argument not in ("x1", "x") or not colon:
-            raise
-        raise type(error)(f"shape: {rest}") from None
+        error.rename({"x1": "shape", "x": "shape"})
+        raise
     store = None
     if size is not None and out is not None:
         store = store_plan(partial(_job, trial, group, beside), work, size, threads or 1, out, backend)
@@ -229,88 +214,3 @@ def _job(trial: Trial, batch: int | None, beside: Beside, count: int) -> Job:
     x = trial.inputs(-(-count // (batch or 1)))
     sources: dict[str, Source] = {name: Held(array, "x") for name, array in x.items()}
     return Job(trial.net, trial.kinds, trial.dtype, sources, None, batch=batch, beside=beside)
-
-
-# -- regions -----------------------------------------------------------------------------------------
-
-
-def _regions(worker: Worker, tally: Tally) -> tuple[Region, ...]:
-    if isinstance(worker, MachineWorker):
-        code = worker.machine
-        stores = tuple(f"{kind}: 1 cell" for kind, _ in code.outputs)
-        (seconds,) = tally.regions
-        return (Region("no axes", 1, 1, len(code.code), (), stores, seconds, code.listing),)
-    if isinstance(worker, CellWorker):
-        one = slice(0, 1)
-        programs = worker._programs(one, one, worker.work)
-        return tuple(
-            _block(worker, level, seconds)
-            if isinstance(level, BlockLevel)
-            else _level(worker, level, program.code, seconds)  # type: ignore[union-attr]
-            for level, program, seconds in zip(worker.schedule.levels, programs, tally.regions, strict=True)
-        )
-    if isinstance(worker, SampledWorker):
-        lines = worker.plan.programs[0].lines
-        (seconds,) = tally.regions
-        text = "\n".join(line_text(line, str(k)) for k, line in enumerate(lines, 1))
-        cells = worker.plan.members**2
-        return (Region("all", 1, cells, len(lines), (), (), seconds, text, "sampled", worker.reason),)
-    entries = [entry.node for found in worker.plan.entries.values() for entry in found]  # type: ignore[attr-defined]
-    nodes = graph.schedule(entries)
-    (seconds,) = tally.regions
-    most = max(nodes, key=_cells, default=None)
-    grid, cells = ("no axes", 0) if most is None else (_axes(most), _cells(most))
-    return (Region(grid, 1, cells, len(nodes), (), (), seconds, _nodes(nodes), "NumPy", worker.reason),)
-
-
-def _nodes(nodes: list[graph.Pair]) -> str:
-    return "\n".join(f"{type(node).__name__:16s} {_axes(node)}" for node in nodes)
-
-
-def _block(worker: CellWorker, level: BlockLevel, seconds: float) -> Region:
-    loads, stores = (tuple(_buffer(worker, root) for root in roots) for roots in (level.loaded, level.stored))
-    return Region(
-        _grid(level.grid), level.cells, level.cells, len(level.nodes), loads, stores, seconds,
-        _nodes(level.nodes), "NumPy", level.reason,
-    )  # fmt: skip
-
-
-def _level(worker: CellWorker, level: Level, code: np.ndarray, seconds: float) -> Region:
-    sizes = {grid: _real(level, grid) for grid in level.spaces}
-    grid = max(sizes, key=lambda key: (sizes[key], len(key)), default=())
-    loads, stores = (tuple(_buffer(worker, root) for root in roots) for roots in (level.loaded, level.stored))
-    text = listing(code, OPERATIONS)
-    components = prod(len(found) for found in level.components)
-    return Region(_grid(grid), components, sizes.get(grid, 1), len(code), loads, stores, seconds, text)
-
-
-def _real(level: Level, grid: Grid) -> int:
-    """The cells of a grid in all components of a level, without those of the padding."""
-    count = 1
-    for slot, found in zip(level.slots, level.components, strict=True):
-        own = np.concatenate([NOWHERE, *(c.get(grid, NOWHERE) for c in found)])
-        count *= int(real(own, grid, slot).sum())
-    return count
-
-
-def _buffer(worker: CellWorker, root: Root) -> str:
-    cells = prod(len(found) for found in worker.schedule.buffers[id(root.node)])
-    held = "increments" if root.held == "inc" else "covariance"
-    return f"{'pooled ' * root.pooled}{held} on {_grid(grid_of(root.node))}: {counted(cells, 'cell')}"
-
-
-def _grid(grid: Grid) -> str:
-    return ", ".join(f"{name} {n} x {m}" for name, n, m in grid) or "no axes"
-
-
-def _axes(node: graph.Pair) -> str:
-    cols = dict(node.cols)
-    both = [f"{name} {size}" for name, size in node.tied]
-    free = [f"{name} {size} x {cols[name]}" for name, size in node.rows if name in cols]
-    rest = [f"{name} {size}" for name, size in node.rows if name not in cols]
-    rest += [f"{name} {size}" for name, size in node.cols if name not in dict(node.rows)]
-    return ", ".join([*both, *free, *rest]) or "no axes"
-
-
-def _cells(node: graph.Pair) -> int:
-    return prod(size for _, size in (*node.tied, *node.rows, *node.cols))

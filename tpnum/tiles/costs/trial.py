@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.ensemble.tile import Ensemble
-from tpnum.evaluate.joint import Account
+from tpnum.evaluate.joint import USUAL
 from tpnum.kernels._arrays import aligned
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockProgram
@@ -132,7 +132,7 @@ class Trial:
         if isinstance(plan, Ensemble):
             shape = (count, count, *plan.axes[0], *plan.axes[1])
             outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
-            return SampledWorker(Sampling(plan, Account(1.0), None, 0), (x, None), ArraySink(outs))
+            return SampledWorker(Sampling(plan, USUAL), (x, None), ArraySink(outs))
         self.variances = OneForAll()
         profiles = plan.profiles(x, None, variances=self.variances)
         shape = (count, count, *plan.axes[0], *plan.axes[1])

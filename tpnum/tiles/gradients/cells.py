@@ -142,7 +142,7 @@ class CellAdjoints(CellWorker):
         asked = Asked(self.moving, self.count, values, self.apart, self.each, effects)
         return BackwardsProgram(self._ways[level], profiles, self.work, self.lanes, asked)
 
-    def _programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
+    def programs(self, rows: slice, cols: slice, dtype: np.dtype) -> list[Program | BlockProgram]:
         found, self._whole = self._whole, []  # once: preparing them takes their profile passes
         return [*(found or self._compiled((self._part(0, rows), self._part(1, cols))))]
 

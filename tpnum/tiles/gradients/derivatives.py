@@ -125,7 +125,7 @@ def derivatives(
 
     And the account of errors, which has warned nobody yet.
     """
-    account = effort.account()
+    account = effort.accuracy.account()
     made = {kind: np.zeros((count + LINE, *shape)) for kind in plan.entries}
     variances = Variances()
     sides = sides_of(plan, count + LINE, x1, x2, variances, account)

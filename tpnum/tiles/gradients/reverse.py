@@ -9,7 +9,7 @@ import numpy as np
 
 from tpnum.kernels import machine, reverse
 from tpnum.kernels.curves import SCRATCH
-from tpnum.kernels.duals import pointer
+from tpnum.kernels.duals import closed, series
 from tpnum.tiles.directions import stacked
 from tpnum.tiles.fast import HEIGHT, NEAR, PANEL
 from tpnum.tiles.grid import Tile, beyond, panels
@@ -44,9 +44,7 @@ class Adjoints:
         sizes = profiles[0].size, profiles[1].size
         self.series = tape.series.arrays(self.work, sizes)
         self.curves = tape.curves.arrays(sizes)
-        names = [*(*tape.duals, *["no_dual"] * machine.SLOTS)[: machine.SLOTS]]
-        names.append("expand" if tape.series.entries else "no_series")
-        self.duals = tuple(pointer(name, self.work) for name in names)
+        self.duals = (*closed(tape.duals, self.work), series(bool(tape.series.entries), self.work))
         strip = REGISTERS // (max(tape.registers, 1) * 8) // machine.BLOCK * machine.BLOCK
         self.strip = int(np.clip(strip, machine.BLOCK, 4 * machine.BLOCK))
         per_row = max(1, len(tape.grams)) * 8

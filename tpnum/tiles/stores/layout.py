@@ -50,6 +50,12 @@ class Layout:
         return -(-self.shape[0] // self.height), -(-self.shape[1] // self.width)
 
     @property
+    def count(self) -> int:
+        """How many tasks there are."""
+        rows, cols = self.grid
+        return rows * cols if self.symmetric == WHOLE else rows * (rows + 1) // 2
+
+    @property
     def chunks(self) -> tuple[int, ...]:
         return (self.height, self.width, *self.shape[2:])
 
@@ -88,13 +94,13 @@ class Layout:
     def bytes(self) -> int:
         """Bytes of all chunks of all kinds."""
         rows, cols = self.grid
-        stored = len(self.tiles) if self.symmetric == HALF else rows * cols
+        stored = self.count if self.symmetric == HALF else rows * cols
         return stored * self.chunk_bytes * len(self.kinds)
 
     @property
     def receipts(self) -> int:
         """Bytes on disk of the receipts, one of every tile."""
-        return BLOCK * len(self.tiles)
+        return BLOCK * self.count
 
     def document(self) -> dict[str, Any]:
         """In JSON's types."""

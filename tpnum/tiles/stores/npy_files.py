@@ -45,6 +45,9 @@ class NpyFiles:
     name: str
     force: bool = False
 
+    ending = ".npy"
+    reserved = True
+    halves = False
     sent = True
     read_only = False
 
@@ -56,6 +59,11 @@ class NpyFiles:
         """Bytes on disk: the matrices, and the receipts."""
         each = math.prod(layout.shape) * np.dtype(layout.dtype).itemsize
         return len(layout.kinds) * on_disk(each) + layout.receipts
+
+    def extent(self, layout: Layout) -> tuple[int, int]:
+        """The matrices; receipts go at the end."""
+        each = math.prod(layout.shape) * np.dtype(layout.dtype).itemsize
+        return len(layout.kinds) * each, len(layout.kinds)
 
     def records(self, layout: Layout) -> Receipts:
         return Receipts(Folder(Path(self.folder, "receipts")), layout)
@@ -88,6 +96,12 @@ class NpyFiles:
             return False
         shutil.rmtree(folder, ignore_errors=True)  # a lock that came too late
         return True
+
+    def complete(self) -> dict[str, np.ndarray] | None:
+        """The files that have their names."""
+        if not all(os.path.exists(path) for _, path in self.paths):
+            return None
+        return {kind: np.load(path, mmap_mode="r") for kind, path in self.paths}
 
     def create(self, layout: Layout, document: dict[str, Any]) -> None:
         draft = mark(Path(self.folder), "part")

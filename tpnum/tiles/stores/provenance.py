@@ -35,9 +35,9 @@ def provenance(job: Job, layout: Layout) -> dict[str, Any]:
         "get": sorted(job.names),
         "dtype": job.dtype.name,
         "shape": list(job.shape()),
-        "rtol": job.rtol,
-        "budget": job.budget,
-        "seed": job.seed if isinstance(job.plan(), Ensemble) else None,
+        "rtol": job.accuracy.rtol,
+        "budget": job.accuracy.budget,
+        "seed": job.accuracy.seed if isinstance(job.plan(), Ensemble) else None,
         "batch_size": job.batch,
     }
 

@@ -23,11 +23,9 @@ from tpnum.tiles.scheduling import LIVES, PATIENCE, Deserted, execute, lost, nam
 from tpnum.tiles.sinks import flipped
 from tpnum.tiles.stores import layout as layouts
 from tpnum.tiles.stores.layout import Layout
-from tpnum.tiles.stores.npy_files import NpyFiles
 from tpnum.tiles.stores.provenance import layout_of, programs_of, provenance, same
 from tpnum.tiles.stores.receipts import Receipts, held, mark, sweep
 from tpnum.tiles.stores.targets import target_of
-from tpnum.tiles.stores.zarr_group import ZarrGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,15 +66,9 @@ def write(
     if known is not None and not resume and shard is None:
         raise StoreError(f"{target.name} exists; resume=True continues it, or choose another out")
     sides = _symmetric(job, target, symmetric)
-    layout = None if known is None else layout_of(target, known)
-    if layout is None:
-        layout = layouts.cut(job.names, job.shape(), job.dtype, job.pairs(), tile, sides, job.batch or 1)
+    layout = _new_layout(job, target, tile, sides) if known is None else layout_of(target, known)
     facts = provenance(job, layout)
-    if known is None:
-        _room(target, target.space(layout))
-        if job.beside.wrt:
-            job.compute(Tile(slice(0, 1), slice(0, 1), False))  # or it is refused
-    else:
+    if known is not None:
         same(target, known, facts, tile, sides)
     with ExitStack() as stack:
         runner = stack.enter_context(_closing(backend_of(backend, scheduler, n_jobs)))
@@ -100,13 +92,22 @@ def write(
                 sweep(target.path)
         tiles = _due(target, layout, records, verify, shard)
         if tiles:
-            if not isinstance(target, NpyFiles):  # whose space is reserved
+            if not target.reserved:
                 _room(target, len(tiles) / len(layout.tiles) * target.space(layout))
             _compute(job, target, layout, tiles, runner, progress, stop, shard)
         if not records.missing():
             with _named(target):
                 target.finish(layout)
     return target
+
+
+def _new_layout(job: Job, target: Target, tile: int | None, sides: str) -> Layout:
+    """The layout of a matrix that is not begun; one that has no room, or cannot be computed, is refused."""
+    layout = layouts.cut(job.names, job.shape(), job.dtype, job.pairs(), tile, sides, job.batch or 1)
+    _room(target, target.space(layout))
+    if job.beside.wrt:
+        job.compute(Tile(slice(0, 1), slice(0, 1), False))  # or it is refused
+    return layout
 
 
 def _compute(
@@ -257,7 +258,7 @@ def _symmetric(job: Job, target: Target, symmetric: str) -> str:
     """The symmetry of the layout."""
     asked = choice(symmetric, "symmetric", layouts.SIDES)
     own = job.second is None and job.plan().mirrored
-    if asked == layouts.HALF and not (own and isinstance(target, ZarrGroup)):
+    if asked == layouts.HALF and not (own and target.halves):
         raise InputError('symmetric: "half" is for symmetric matrices, without x2, in a Zarr store')
     return asked if own else layouts.WHOLE
 

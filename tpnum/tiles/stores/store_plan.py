@@ -18,7 +18,6 @@ from tpnum.tiles.costs.stopwatch import least, seconds
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.pool import thread_count
 from tpnum.tiles.stores import layout as layouts
-from tpnum.tiles.stores.npy_files import NpyFiles
 from tpnum.tiles.stores.runs import portable, work_apart
 from tpnum.tiles.stores.targets import on_disk, target_of
 
@@ -106,25 +105,20 @@ def store_plan(
         start = _started(job, target, folder, min(cores, thread_count(None))) if processes else 0.0
     finally:
         job.forget()
-    writing, bandwidth = _written(layout, folder, isinstance(target, NpyFiles))
+    writing, bandwidth = _written(layout, folder, target.ending)
     rows, cols = layout.grid
-    tiles = rows * (rows + 1) // 2 if sides == layouts.FULL else rows * cols
     few = FEW if job.beside else SMALL
     across, diagonal = _computed(job_of, layout, step, few, min(PASSES, 2 / (rows + 1)))
     own = rows if sides == layouts.FULL else 0
-    share = own / tiles
+    share = own / layout.count
     filled = n * n / (rows * layout.height * cols * layout.width)  # the last tiles are smaller
     compute = (1 - share) * across + share * diagonal
-    chunks = rows * cols * len(kinds)
-    is_npy = isinstance(target, NpyFiles)
-    stored = n * n * int(np.prod(shape[2:], dtype=np.int64)) * dtype.itemsize * len(kinds)
     return StorePlan(
         n,
         cores,
-        tiles,
+        layout.count,
         (layout.height, layout.width),
-        stored if is_npy else chunks * (layout.chunk_bytes + 4),
-        len(kinds) if is_npy else chunks + tiles + len(kinds) + 2,  # descriptions, and the lock
+        *target.extent(layout),
         compute * filled + writing * (1 - share / 2),
         writing,
         bandwidth,
@@ -142,8 +136,7 @@ def _started(job: Job, target: Target, folder: Path, count: int) -> float:
     step = job.batch or 1
     few = layouts.cut(job.names, job.shape(), job.dtype, 1, step, sides, step)
     with tempfile.TemporaryDirectory(prefix=".tpnum-", dir=folder) as place:
-        ending = ".npy" if isinstance(target, NpyFiles) else ".zarr"
-        small = [target_of(str(Path(place, f"{k}{ending}")), job.names) for k in range(count)]
+        small = [target_of(str(Path(place, f"{k}{target.ending}")), job.names) for k in range(count)]
         for one in small:
             one.create(few, {})
         return float(np.mean(in_fresh_processes(_timed, [(job, one, few) for one in small])))
@@ -177,13 +170,13 @@ def _computed(
     return each * grown, diagonal * grown
 
 
-def _written(layout: Layout, folder: Path, npy: bool) -> tuple[float, float]:
+def _written(layout: Layout, folder: Path, ending: str) -> tuple[float, float]:
     """Processor seconds to write a tile with its mirror image, and bytes a second to the medium."""
     few = replace(layout, shape=(2 * layout.height, 2 * layout.width, *layout.shape[2:]))
     numbers = np.random.default_rng(0).random(layout.chunks, dtype=np.float32).astype(layout.dtype)
     blocks = dict.fromkeys(layout.kinds, numbers)
     with tempfile.TemporaryDirectory(prefix=".tpnum-", dir=folder) as place:
-        target = target_of(str(Path(place, "K.npy" if npy else "K.zarr")), layout.kinds)
+        target = target_of(str(Path(place, f"K{ending}")), layout.kinds)
         target.create(few, {})
         records, tile = target.records(few), few.tile(0, 1)
         taken = []

@@ -181,8 +181,8 @@ def _parts(numbers: np.ndarray, side: int) -> Iterator[tuple[int, np.ndarray, np
 
 
 def missing_of(target: Target) -> int:
-    """Tiles that are not there yet; a finished .npy file has all."""
-    if isinstance(target, NpyFiles) and all(os.path.exists(path) for _, path in target.paths):
+    """Tiles that are not there yet."""
+    if target.complete() is not None:
         return 0
     return len(Stored(target, target.document() or {}).missing)
 

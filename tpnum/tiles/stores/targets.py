@@ -22,43 +22,73 @@ if TYPE_CHECKING:
 
 
 class Target(Protocol):
-    """Where a stored matrix lies, as any process names it."""
+    """Where a stored matrix lies, as any process names it: picklable, and all that a kind of store is.
+
+    A new kind is a class with these methods and a line in `target_of`.  What it raises of the system, an
+    OSError, becomes a `StoreError` with its name.
+    """
+
+    ending: str  # of the names that mean it
+    reserved: bool  # its space is taken when it is created
+    halves: bool  # it can leave one triangle of a symmetric matrix out
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the user called it."""
 
     @property
-    def path(self) -> Path | None: ...
+    def path(self) -> Path | None:
+        """Where it lies on disk, None for a store that is elsewhere."""
 
     @property
-    def sent(self) -> bool: ...
+    def sent(self) -> bool:
+        """Whether other processes can open it."""
 
     @property
-    def read_only(self) -> bool: ...
+    def read_only(self) -> bool:
+        """Whether nothing can be written."""
 
-    def space(self, layout: Layout) -> int: ...
+    def space(self, layout: Layout) -> int:
+        """Bytes that it takes on the disk, whole blocks, with its receipts."""
 
-    def records(self, layout: Layout) -> Receipts: ...
+    def extent(self, layout: Layout) -> tuple[int, int]:
+        """Bytes of what is written, and the number of files."""
 
-    def guard(self, layout: Layout) -> Path | None: ...
+    def records(self, layout: Layout) -> Receipts:
+        """The receipts of finished tiles."""
 
-    def document(self) -> dict[str, Any] | None: ...
+    def guard(self, layout: Layout) -> Path | None:
+        """The folder whose lock a writer holds, None where there is none."""
 
-    def finished(self, shape: tuple[int, ...], dtype: np.dtype) -> bool: ...
+    def document(self) -> dict[str, Any] | None:
+        """What `create` was given, None where nothing is there yet; what is no store of ours is refused."""
 
-    def create(self, layout: Layout, document: dict[str, Any]) -> None: ...
+    def finished(self, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+        """Whether a matrix without receipts is complete, and has this shape and type."""
 
-    def put(self, layout: Layout, tile: Tile, blocks: Mapping[str, np.ndarray]) -> dict[str, int]: ...
+    def complete(self) -> dict[str, np.ndarray] | None:
+        """Matrices by kind that can be read without receipts, mapped; None where these must be asked."""
 
-    def sums(self, layout: Layout, tile: Tile) -> dict[str, int]: ...
+    def create(self, layout: Layout, document: dict[str, Any]) -> None:
+        """Make room for all tiles, at one stroke; if another process was faster, its store stays."""
 
-    def get(self, kind: str, rows: slice, cols: slice) -> np.ndarray: ...
+    def put(self, layout: Layout, tile: Tile, blocks: Mapping[str, np.ndarray]) -> dict[str, int]:
+        """Write a tile of all kinds, and its mirror image if it has one; their checksums by kind."""
 
-    def short(self, layout: Layout, tile: Tile) -> bool: ...
+    def sums(self, layout: Layout, tile: Tile) -> dict[str, int]:
+        """The checksums of what is there."""
 
-    def tidy(self, layout: Layout) -> None: ...
+    def get(self, kind: str, rows: slice, cols: slice) -> np.ndarray:
+        """A part of a matrix as it is stored."""
 
-    def finish(self, layout: Layout) -> None: ...
+    def short(self, layout: Layout, tile: Tile) -> bool:
+        """Whether data of a finished tile is not there, as far as can be told without reading it."""
+
+    def tidy(self, layout: Layout) -> None:
+        """Remove what killed writers have left; nobody else is writing."""
+
+    def finish(self, layout: Layout) -> None:
+        """All tiles are there."""
 
 
 def on_disk(out: Any) -> bool:

@@ -40,6 +40,10 @@ class ZarrGroup:
     place: Any
     name: str
 
+    ending = ".zarr"
+    reserved = False
+    halves = True
+
     @property
     def path(self) -> Path | None:
         """The folder, where there is one."""
@@ -63,6 +67,11 @@ class ZarrGroup:
     def space(self, layout: Layout) -> int:
         """Bytes on disk: a file a chunk, which takes whole blocks, and the receipts."""
         return layout.bytes() // layout.chunk_bytes * on_disk(layout.chunk_bytes) + layout.receipts
+
+    def extent(self, layout: Layout) -> tuple[int, int]:
+        """A file a chunk and a receipt a tile, the descriptions, and the lock."""
+        chunks = layout.bytes() // layout.chunk_bytes
+        return chunks * (layout.chunk_bytes + CHECKSUM), chunks + layout.count + len(layout.kinds) + 2
 
     def records(self, layout: Layout) -> Receipts:
         """The receipts of a layout in this group."""
@@ -101,6 +110,9 @@ class ZarrGroup:
     def finished(self, shape: tuple[int, ...], dtype: np.dtype) -> bool:
         """A group keeps its receipts: they tell."""
         return False
+
+    def complete(self) -> None:
+        """A group is read by its receipts, whatever is there."""
 
     def create(self, layout: Layout, document: dict[str, Any]) -> None:
         """Make the group under another name and rename it; if another process was faster, its group stays."""
