@@ -180,7 +180,7 @@ def run(
                     written[j] = 0
                 if stop > end and axes == 2:
                     inner, width = spaces[3][space, 0, component[0]], spaces[1][space, 1, component[1]]
-                    wrap = inner * width
+                    wrap = inner * width if whole > chunk else 0
                 if chunk == 1:  # a recurrence: every step reads the one before
                     wrap = spaces[3][space, 0, component[0]]
                 done = whole if begin == end else 0
