@@ -17,24 +17,21 @@ import numpy as np
 
 from tpnum.kernels import operations as ops
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._jit import fused, kernel
+from tpnum.kernels._jit import kernel, template
 from tpnum.kernels._views import get, put, strip, table
-from tpnum.kernels.adjoints import bent_constants, bent_relu, data_cols, data_rows, gather, gather_products
-from tpnum.kernels.curves import CELL, curved
-from tpnum.kernels.increments import (
-    constants,
-    correlations,
-    covariances,
-    differences,
-    gain,
-    products,
-    recalled,
-    relu,
+from tpnum.kernels.cellwise import (
+    begin_of,
+    from_before,
+    over_data,
+    over_relus,
+    with_buffers,
+    with_curves,
+    with_data,
+    with_functions,
+    with_parameters,
 )
-from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, expand, normal, product, scaled
+from tpnum.kernels.curves import CELL
 from tpnum.kernels.mixing import lowest, mix, reach
-from tpnum.kernels.piecewise import covariance
-from tpnum.kernels.reverse import bend
 
 CHUNK, ALONE = 64, 1024
 """Cells that a stretch takes at a time: with several operations, and with a single one.
@@ -74,12 +71,6 @@ def _number(space, component, spaces, cells, places):
     return total
 
 
-@fused
-def _turn(span, low, done):
-    """How far in front of its register the cell 0 would be, ``low`` being the next and ``done`` done."""
-    return low - (done & (span - 1)) if span else 0
-
-
 @kernel
 def _shapes(code, stretch, spaces, maps, component, shapes):
     """Write of every map of a stretch the sizes that `mix` asks for, and where its pointers are."""
@@ -97,10 +88,133 @@ def _shapes(code, stretch, spaces, maps, component, shapes):
             shapes[j, 4, t] = maps[0][n, t, at]
 
 
-@kernel
-def _sums_of(starts, n, row):
-    """Where sums of a row begin in the buffers, how far those of a position are apart, and are lanes?"""
-    return starts[n, 0] + row * starts[n, 1], starts[n, 2], starts[n, 3]
+@template
+def _over_cells(line, row, turn, registers, places, machine):
+    """An operation that goes over cells itself."""
+    work, given, sums, spare = machine
+    blocks, params, data, _, _ = given
+    total, fixed, fixed_for, _ = spare
+    i, number, _, height = row
+    low, high, done = turn
+    op, v = line[0], total.size
+    side, spots = places.shape[1] * places.shape[2], places.reshape(places.size)
+    at = line[6] * places.shape[2] + low
+    rows, cols = strip(spots, at, high - low), strip(spots, at + side, high - low)
+    a = (begin_of(registers, line[1], low, done) + low) * v
+    if op == ops.DATA or op == ops.CROSS:
+        over_data(op, line[5], a, (rows, cols), i, height, work, data, total)
+    else:
+        b = (begin_of(registers, line[2], low, done) + low) * v if line[2] >= 0 else -1
+        c = (begin_of(registers, line[3], low, done) + low) * v
+        d = (begin_of(registers, line[8], low, done) + low) * v
+        here = rows, cols, strip(spots, at + 3 * side, high - low)
+        block = blocks[line[4], 0], blocks[line[4], 1], blocks[line[4], 2]
+        at_relu = op, line[5], line[7], line[9]
+        over_relus(
+            at_relu, (a, b, c, d), here, i, number, height, params, block, work, fixed, fixed_for, sums
+        )
+
+
+@template
+def _at_cells(line, row, turn, before, registers, places, machine):
+    """An operation at cell after cell; ``before`` are the map, the steps and the first of a recurrence."""
+    work, given, sums, spare = machine
+    blocks, params, data, tables, duals = given
+    buffers, starts, missed = sums
+    total, _, _, bends = spare
+    i, number, own, height = row
+    low, high, done = turn
+    op, n, space, flag, to = line[0], line[5], line[6], line[7], line[9]
+    pa, pb = begin_of(registers, line[1], low, done), begin_of(registers, line[2], low, done)
+    pc, pd = begin_of(registers, line[3], low, done), begin_of(registers, line[8], low, done)
+    size, at_row, at_col = blocks[line[4], 0], blocks[line[4], 1], blocks[line[4], 2]
+    v = total.size
+    none = strip(work, 0, 0)
+    for m in range(low, high):
+        if places[3, space, m] % 16 != 0 and op > ops.LAST_PADDED:
+            continue  # nobody reads it
+        cell = places[0, space, m], places[1, space, m], i, number, i - own
+        a = strip(work, (pa + m) * v, v)
+        b = strip(work, (pb + m) * v, v) if line[2] >= 0 else none
+        c = strip(work, (pc + m) * v, v) if line[3] >= 0 else none
+        left = table(params[0], at_row + cell[0] * size * height, size, height)
+        right = table(params[1], at_col + cell[1] * size * v, size, v)
+        if op == ops.CURVED:
+            d = strip(work, (pd + m) * v, v)
+            with_curves(n, to, a, b, c, d, left, right, cell, height, tables, missed, bends, buffers, starts)
+        elif op == ops.RECALL:
+            kept = registers[line[2], 0], registers[line[2], 1]
+            from_before(work, (pa + m) * v, kept, m, before, n, v)
+        elif op == ops.DUAL or op == ops.SERIES:
+            with_functions(op, n, a, b, c, left, right, cell, height, tables, duals, missed)
+        elif op == ops.DATA_ROWS or op == ops.DATA_COLS:
+            with_data(op, n, to, a, cell, height, data, buffers, starts)
+        elif op == ops.LOAD or op == ops.STORE or op == ops.ROWS or op == ops.COLS:
+            place, outside = places[2, space, m], places[3, space, m] >= 16
+            with_buffers(op, flag, n, a, b, cell, place, outside, buffers, starts)
+        else:
+            with_parameters(op, flag, a, b, c, left, right, cell)
+
+
+@template
+def _behind(lines, shapes, written, reached, axes, registers, taps, work, v):
+    """The maps behind a stretch: all lines, or those that need no more than what is ``reached``.
+
+    That is whether all cells are, and else how many lines of the first ``inner`` ones.
+    """
+    whole, known, inner = reached
+    for j in range(lines.shape[0]):
+        upto = shapes[j, 3, axes - 2] if axes > 1 else 0
+        if not whole:
+            upto = written[j]
+            while upto < shapes[j, 3, 0] and reach(taps, shapes[j, 4, 0] + upto, inner) < known:
+                upto += 1
+        if upto > written[j] or axes == 1:
+            mix(
+                work, registers[lines[j, 1], 0] * v, registers[lines[j, 2], 0] * v,
+                registers[registers.shape[0] - 1, 0] * v, taps, shapes[j, 4], shapes[j], axes, written[j],
+                upto, v,
+            )  # fmt: skip
+        written[j] = upto
+
+
+@template
+def _stretch(code, stretch, row, whole, component, spaces, shapes, written, maps, registers, places, machine):
+    """A stretch for one row: its operations on some cells at a time, its maps as far as these go."""
+    work, v, axes, taps = machine[0], machine[3][0].size, component.size, maps[1]
+    begin, end, stop, chunk = stretch[0], stretch[1], stretch[2], stretch[3]
+    space = code[begin, 6]
+    inner, width = 0, 1
+    wrap = 0  # the lines of the padding come before the others, of which the first read them
+    if stop > end and axes == 2 and whole > chunk:
+        inner, width = spaces[3][space, 0, component[0]], spaces[1][space, 1, component[1]]
+        wrap = inner * width
+    if chunk == 1:  # a recurrence: every step reads the one before
+        wrap = spaces[3][space, 0, component[0]]
+    done = whole if begin == end else 0
+    for j in range(stop - end):
+        written[j] = 0
+    if stretch[4] != 0 and axes == 1 and begin < end:
+        done = whole
+        for j in range(stop - end):
+            done = min(done, lowest(taps, shapes[j, 4, 0], shapes[j, 3, 0], whole))
+    before = maps[0], component, taps, whole, wrap
+    more = True
+    while more:
+        low = done + wrap if done + wrap < whole else done + wrap - whole
+        high = min(low + chunk, whole if low >= wrap else wrap, low + whole - done)
+        turn = low, high, done
+        for k in range(begin, end):
+            op = code[k, 0]
+            if op == ops.RELU or op == ops.START or op == ops.BENT or op == ops.DATA or op == ops.CROSS:
+                _over_cells(code[k], row, turn, registers, places, machine)
+            else:
+                _at_cells(code[k], row, turn, before, registers, places, machine)
+        done += high - low
+        if done >= (whole if axes == 1 else whole - wrap):
+            reached = done == whole, (done - whole + wrap) // width, inner
+            _behind(code[end:stop], shapes, written, reached, axes, registers, taps, work, v)
+        more = done < whole
 
 
 @kernel
@@ -125,43 +239,34 @@ def run(
     whether lanes are.  ``missed`` counts, row by row, the strips that hold pairs which their series miss.
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
-    components = borrow(components)
+    components, cells = borrow(components), borrow(cells)
     spaces = borrow(spaces[0]), borrow(spaces[1]), borrow(spaces[2]), borrow(spaces[3])
-    cells = borrow(cells)
     maps = borrow(maps[0]), borrow(maps[1])
     taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2]), borrow(taps[3]), borrow(taps[4])
-    rp, cp, blocks, rk, ck = (
-        borrow(params[0]), borrow(params[1]), borrow(params[2]), borrow(params[3]), borrow(params[4])
-    )  # fmt: skip
-    x1, x2, sources = borrow(data[0]), borrow(data[1]), borrow(data[2])
-    entries, terms, least, row_coefs, col_coefs, coefs = (
+    numbers = borrow(params[0]), borrow(params[1]), borrow(params[3]), borrow(params[4])
+    data = borrow(data[0]), borrow(data[1]), borrow(data[2])
+    tables = (
         borrow(tables[0]), borrow(tables[1]), borrow(tables[2]), borrow(tables[3]), borrow(tables[4]),
         borrow(tables[5]),
     )  # fmt: skip
-    work, places, buffers, starts = borrow(work), borrow(places), borrow(buffers[0]), borrow(buffers[1])
-    missed = borrow(missed)
+    work, places = borrow(work), borrow(places)
     first_row, last_row, height, v = rows
-    own = column
     axes = components.shape[1]
-    count = np.empty(places.shape[1], np.int64)
     most = 1  # maps of a stretch
     for part in range(stretches.shape[0]):
         most = max(most, stretches[part, 2] - stretches[part, 1])
+    counts = np.empty(places.shape[1] + most + 2, np.int64)
     held = np.empty((stretches.shape[0], most, 5, axes), np.int64)
-    shapes = borrow(held)
-    numbers = np.empty(most, np.int64)
-    written = borrow(numbers)
-    width = 1
-    kept = np.empty(v)
-    total = borrow(kept)
+    sums_of = np.empty(v)
     row_constants = np.empty(5 * v, work.dtype)
-    fixed = borrow(row_constants)
-    fixed_for = -1, -1
-    curves = np.empty((CELL, v))
-    bends = borrow(curves)
-    none = strip(work, 0, 0)
-    spots = places.reshape(places.size)
-    side = places.shape[1] * places.shape[2]
+    slopes = np.empty((CELL, v))
+    count, written = strip(counts, 2, places.shape[1]), strip(counts, 2 + places.shape[1], most)
+    fixed_for = strip(counts, 0, 2)
+    fixed_for[0] = -1
+    shapes = borrow(held)
+    given = borrow(params[2]), numbers, data, tables, (d0, d1, d2, d3)
+    sums = borrow(buffers[0]), borrow(buffers[1]), borrow(missed)
+    machine = work, given, sums, (borrow(sums_of), borrow(row_constants), fixed_for, borrow(slopes))
     for u in range(components.shape[0]):
         component = strip(components.reshape(components.size), u * axes, axes)
         for s in range(places.shape[1]):
@@ -169,215 +274,11 @@ def run(
         for part in range(stretches.shape[0]):
             _shapes(code, stretches[part], spaces, maps, component, shapes[part])
         for i in range(first_row, last_row):
+            row = i, i - first_row, column, height
             for part in range(stretches.shape[0]):
-                begin, end, stop = stretches[part, 0], stretches[part, 1], stretches[part, 2]
-                chunk = stretches[part, 3]
-                space = code[begin, 6]
-                whole = count[space]
-                inner = 0
-                wrap = 0  # the lines of the padding come before the others, of which the first read them
-                for j in range(stop - end):
-                    written[j] = 0
-                if stop > end and axes == 2:
-                    inner, width = spaces[3][space, 0, component[0]], spaces[1][space, 1, component[1]]
-                    wrap = inner * width
-                if chunk == 1:  # a recurrence: every step reads the one before
-                    wrap = spaces[3][space, 0, component[0]]
-                done = whole if begin == end else 0
-                if stretches[part, 4] != 0 and axes == 1 and begin < end:
-                    done = whole
-                    for j in range(stop - end):
-                        done = min(done, lowest(taps, shapes[part, j, 4, 0], shapes[part, j, 3, 0], whole))
-                while True:
-                    low = done + wrap if done + wrap < whole else done + wrap - whole
-                    high = min(low + chunk, whole if low >= wrap else wrap, low + whole - done)
-                    for k in range(begin, end):
-                        op, p, n = code[k, 0], code[k, 4], code[k, 5]
-                        ra, rb, rc = code[k, 1], code[k, 2], code[k, 3]
-                        pa = (registers[ra, 0] - _turn(registers[ra, 1], low, done)) * v
-                        pb = (registers[rb, 0] - _turn(registers[rb, 1], low, done)) * v if rb >= 0 else 0
-                        pc = (registers[rc, 0] - _turn(registers[rc, 1], low, done)) * v if rc >= 0 else 0
-                        size, at_row, at_col = blocks[p, 0], blocks[p, 1], blocks[p, 2]
-                        alone = op == ops.RELU or op == ops.START or op == ops.BENT
-                        alone = alone or op == ops.DATA or op == ops.CROSS
-                        if alone:  # cell by cell themselves
-                            at = space * places.shape[2] + low
-                            here = strip(spots, at, high - low), strip(spots, at + side, high - low)
-                            if op == ops.DATA or op == ops.CROSS:
-                                channels = sources[n, 0]
-                                first_at = sources[n, 1] + i * channels, height * channels
-                                second_at = sources[n, 2], channels * v
-                                given = work, pa + low * v, here, x1, first_at, x2, second_at, channels, total
-                                if op == ops.DATA:
-                                    differences(*given)
-                                else:
-                                    products(*given)
-                                continue
-                            if n != fixed_for[0] or i != fixed_for[1]:
-                                if op == ops.BENT:
-                                    bent_constants(rk, ck, n, i, fixed)
-                                else:
-                                    constants(rk, ck, n, i, fixed)
-                                fixed_for = n, i
-                            if op == ops.BENT:
-                                rd, to = code[k, 8], code[k, 9]
-                                pd = registers[rd, 0] - _turn(registers[rd, 1], low, done) if rd >= 0 else 0
-                                beside = pb + low * v if rb >= 0 else -1
-                                bent_relu(
-                                    work, (pa + low * v, beside, pc + low * v, (pd + low) * v),
-                                    (*here, strip(spots, at + 3 * side, high - low)), (rp, cp),
-                                    (at_row + i, size * height, height), (at_col, size * v), (rk, n, i),
-                                    code[k, 7], fixed, buffers,
-                                    (
-                                        _sums_of(starts, to, i - first_row),
-                                        _sums_of(starts, to + 1, i - first_row),
-                                        _sums_of(starts, to + 2, i - first_row),
-                                    ),
-                                )  # fmt: skip
-                                continue
-                            relu(
-                                work, pa + low * v, pb + low * v if rb >= 0 else -1,
-                                (*here, strip(spots, at + 3 * side, high - low)), (rp, cp),
-                                (at_row + i, size * height, height), (at_col, size * v),
-                                rk[n, i], code[k, 7], fixed,
-                            )  # fmt: skip
-                            continue
-                        for m in range(low, high):
-                            if places[3, space, m] % 16 != 0 and op > ops.LAST_PADDED:
-                                continue  # nobody reads it
-                            row, col = places[0, space, m], places[1, space, m]
-                            a = strip(work, pa + m * v, v)
-                            b = strip(work, pb + m * v, v) if rb >= 0 else none
-                            c = strip(work, pc + m * v, v) if rc >= 0 else none
-                            left = table(rp, at_row + row * size * height, size, height)
-                            right = table(cp, at_col + col * size * v, size, v)
-                            if op == ops.CO:
-                                correlations(a, b, left, right, 0, i)
-                                if code[k, 7] != 0 and 0 <= i - own < v:
-                                    a[i - own] = 1
-                            elif op == ops.GAIN:
-                                gain(a, b, left, right, 0, 1, i)
-                            elif op == ops.ADD_RHO:
-                                add_rho(a, b, left, right, 0, i, 0)
-                            elif op == ops.ADD_PRODUCT:
-                                add_product(a, b, c, left, right, 0, i, 0)
-                            elif op == ops.ADD:
-                                add(a, b, left, right, 0, i, 0)
-                            elif op == ops.ADD_OUTER:
-                                add_outer(a, left, right, 0, i, 0)
-                            elif op == ops.ZERO:
-                                for t in range(v):
-                                    a[t] = 0
-                            elif op == ops.COPY:
-                                for t in range(v):
-                                    a[t] = b[t]
-                            elif op == ops.RECALL:
-                                at = maps[0][n, 0, component[0]] + m
-                                if taps[0][at] < taps[0][at + 1]:
-                                    source = taps[1][taps[0][at]]
-                                    if registers[rb, 1]:
-                                        source += whole - wrap if source < wrap else -wrap
-                                        source &= registers[rb, 1] - 1
-                                    recalled(work, pa + m * v, (registers[rb, 0] + source) * v, v)
-                            elif op == ops.COVARIANCE:
-                                covariances(a, b, left, right, 0, i)
-                            elif op == ops.MULTIPLY:
-                                for t in range(v):
-                                    a[t] *= b[t]
-                            elif op == ops.TIMES:
-                                scaled(b, left, right, 0, i, 0, a)
-                            elif op == ops.DUAL:
-                                dual = d0 if n == 0 else d1 if n == 1 else d2 if n == 2 else d3
-                                dual(b, left, right, 0, i, 0, a, c)
-                            elif op == ops.SERIES:
-                                first_terms, second_terms = coefs[n, 2], coefs[n, 3]
-                                from_row = coefs[n, 0] + row * height * first_terms
-                                alpha = table(row_coefs, from_row, height, first_terms)
-                                from_col = coefs[n, 1] + col * v * second_terms
-                                beta = table(col_coefs, from_col, second_terms, v)
-                                missed[i - first_row] += expand(
-                                    b, entries[n], terms, least, alpha, beta, left, right, 0, i, 0, a, c
-                                )
-                            elif op == ops.BOTH:
-                                both(a, b, c)
-                            elif op == ops.NORMAL:
-                                normal(a, b, left, right, 0, i, 0)
-                                if code[k, 7] == 2 and 0 <= i - own < v:
-                                    a[i - own] = 1
-                                elif code[k, 7] != 0 and row == col and 0 <= i - own < v:
-                                    a[i - own] = 0
-                            elif op == ops.FRESH:
-                                if row == col and 0 <= i - own < v:
-                                    a[i - own] += left[0, i] * right[0, i - own]
-                            elif op == ops.LOAD:
-                                at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
-                                known = places[3, space, m] < 16
-                                for t in range(v):
-                                    a[t] = buffers[at + t] if known else 0.0
-                            elif op == ops.PLAIN:
-                                covariance(b, left, right, 0, i, 0, a)
-                            elif op == ops.BEND:
-                                bend(a, b, left[0, i], right[0])
-                            elif op == ops.PRODUCT:
-                                product(a, b, c, left, right, 0, i, 0)
-                            elif op == ops.ROWS or op == ops.COLS:
-                                at, step, apart = _sums_of(starts, n, i - first_row)
-                                at += (row if op == ops.ROWS else col) * step
-                                if rb < 0:
-                                    gather(buffers, at, a, apart)
-                                else:
-                                    gather_products(buffers, at, a, b, apart)
-                            elif op == ops.CURVED:
-                                rd, to = code[k, 8], code[k, 9]
-                                place = registers[rd, 0] + m - _turn(registers[rd, 1], low, done)
-                                number = 2 * entries[n, 1]
-                                from_row = coefs[n, 0] + row * height * number
-                                missed[i - first_row] += curved(
-                                    a, b, c, strip(work, place * v, v), entries[n], terms, least,
-                                    table(row_coefs, from_row, height, number),
-                                    table(col_coefs, coefs[n, 1] + col * v * number, number, v),
-                                    left, right, i, bends,
-                                )  # fmt: skip
-                                for s in range(2):
-                                    at, step, apart = _sums_of(starts, to + s, i - first_row)
-                                    gather(buffers, at + (col if s else row) * step, bends[s], apart)
-                            elif op == ops.DATA_ROWS or op == ops.DATA_COLS:
-                                line = code[k, 9]
-                                channels = sources[line, 0]
-                                if op == ops.DATA_ROWS:
-                                    at = starts[n, 0] + (i - first_row) * starts[n, 1] + row * channels
-                                    other = sources[line, 2] + col * channels * v
-                                    data_rows(a, x2, other, channels, buffers, at)
-                                else:
-                                    at = starts[n, 0] + col * channels * v
-                                    other = sources[line, 1] + (i + row * height) * channels
-                                    data_cols(a, x1, other, channels, buffers, at)
-                            elif op == ops.STORE and places[3, space, m] < 16:
-                                at = starts[n, 0] + ((i - first_row) * starts[n, 1] + places[2, space, m]) * v
-                                if code[k, 7] != 0:
-                                    for t in range(v):
-                                        put(buffers, at + t, np.float64(a[t]))
-                                    continue
-                                for t in range(v):
-                                    put(buffers, at + t, get(buffers, at + t) + np.float64(a[t]))
-                    done += high - low
-                    if done < (whole if axes == 1 else whole - wrap):
-                        continue
-                    for j in range(stop - end):
-                        upto = shapes[part, j, 3, axes - 2] if axes > 1 else 0
-                        if done < whole:
-                            known = (done - whole + wrap) // width
-                            upto = written[j]
-                            lines, place = shapes[part, j, 3, 0], shapes[part, j, 4, 0]
-                            while upto < lines and reach(taps, place + upto, inner) < known:
-                                upto += 1
-                        if upto > written[j] or axes == 1:
-                            mix(
-                                work, registers[code[end + j, 1], 0] * v, registers[code[end + j, 2], 0] * v,
-                                registers[registers.shape[0] - 1, 0] * v, taps,
-                                shapes[part, j, 4], shapes[part, j], axes, written[j], upto, v,
-                            )  # fmt: skip
-                        written[j] = upto
-                    if done == whole:
-                        break
-    return kept.size + row_constants.size + curves.size + held.size + numbers.size  # which live until here
+                whole = count[code[stretches[part, 0], 6]]
+                _stretch(
+                    code, stretches[part], row, whole, component, spaces, shapes[part], written,
+                    (maps[0], taps), registers, places, machine,
+                )  # fmt: skip
+    return counts.size + held.size + sums_of.size + row_constants.size + slopes.size  # which live until here
