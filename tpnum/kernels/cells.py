@@ -35,6 +35,7 @@ from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, ex
 from tpnum.kernels.mixing import lowest, mix, reach
 from tpnum.kernels.piecewise import covariance
 from tpnum.kernels.reverse import bend
+from tpnum.kernels.series import SCRATCH
 
 CHUNK, ALONE = 64, 1024
 """Cells that a stretch takes at a time: with several operations, and with a single one.
@@ -103,6 +104,14 @@ def _sums_of(starts, n, row):
     return starts[n, 0] + row * starts[n, 1], starts[n, 2], starts[n, 3]
 
 
+@fused
+def _coefs_of(coefs, n, row, i):
+    """Where a row's coefficients of a series begin at a position, and how far they are apart."""
+    side_by_side = coefs[n, 3]
+    strip = i // side_by_side
+    return coefs[n, 0] + row * coefs[n, 1] + strip * coefs[n, 2] + (i - strip * side_by_side), side_by_side
+
+
 @kernel
 def run(
     code, stretches, registers, components, spaces, cells, maps, taps, params, data, tables, work,
@@ -159,6 +168,8 @@ def run(
     fixed_for = -1, -1
     curves = np.empty((CELL, v))
     bends = borrow(curves)
+    strips = np.empty((SCRATCH, v), work.dtype)
+    sums = borrow(strips)
     none = strip(work, 0, 0)
     spots = places.reshape(places.size)
     side = places.shape[1] * places.shape[2]
@@ -290,14 +301,13 @@ def run(
                                 dual = d0 if n == 0 else d1 if n == 1 else d2 if n == 2 else d3
                                 dual(b, left, right, 0, i, 0, a, c)
                             elif op == ops.SERIES:
-                                first_terms, second_terms = coefs[n, 2], coefs[n, 3]
-                                from_row = coefs[n, 0] + row * height * first_terms
-                                alpha = table(row_coefs, from_row, height, first_terms)
-                                from_col = coefs[n, 1] + col * v * second_terms
-                                beta = table(col_coefs, from_col, second_terms, v)
+                                alpha = row_coefs, *_coefs_of(coefs, n, row, i)
+                                from_col = coefs[n, 4] + col * coefs[n, 5]
+                                beta = table(col_coefs, from_col, coefs[n, 6], v)
                                 missed[i - first_row] += expand(
-                                    b, entries[n], terms, least, alpha, beta, left, right, 0, i, 0, a, c
-                                )
+                                    b, entries[n], terms, least, alpha, beta, left, right, 0, i, 0, a, c,
+                                    sums,
+                                )  # fmt: skip
                             elif op == ops.BOTH:
                                 both(a, b, c)
                             elif op == ops.NORMAL:
@@ -330,13 +340,11 @@ def run(
                             elif op == ops.CURVED:
                                 rd, to = code[k, 8], code[k, 9]
                                 place = registers[rd, 0] + m - _turn(registers[rd, 1], low, done)
-                                number = 2 * entries[n, 1]
-                                from_row = coefs[n, 0] + row * height * number
+                                from_col = coefs[n, 4] + col * coefs[n, 5]
                                 missed[i - first_row] += curved(
                                     a, b, c, strip(work, place * v, v), entries[n], terms, least,
-                                    table(row_coefs, from_row, height, number),
-                                    table(col_coefs, coefs[n, 1] + col * v * number, number, v),
-                                    left, right, i, bends,
+                                    (row_coefs, *_coefs_of(coefs, n, row, i)),
+                                    table(col_coefs, from_col, coefs[n, 6], v), left, right, i, bends,
                                 )  # fmt: skip
                                 for s in range(2):
                                     at, step, apart = _sums_of(starts, to + s, i - first_row)
@@ -380,4 +388,4 @@ def run(
                         written[j] = upto
                     if done == whole:
                         break
-    return kept.size + row_constants.size + curves.size + held.size + numbers.size  # which live until here
+    return kept.size + row_constants.size + curves.size + strips.size + held.size + numbers.size  # they live
