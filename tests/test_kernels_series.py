@@ -52,7 +52,19 @@ def run(parity, q1, q2, states, dtype, terms=36, used=None, same=True, want=True
     rows, columns = np.ascontiguousarray(a.T.astype(dtype)), np.ascontiguousarray(b.astype(dtype))
     columns[:, :3] = np.nan
     out, d = np.empty_like(e), np.empty_like(e)[: e.size if want else 0]
-    series(e, rows, columns, *scale, 1, 3, terms if used is None else used, parity, same, out, d)
+    series(
+        e,
+        (rows.ravel(), terms, 1),
+        columns,
+        *scale,
+        1,
+        3,
+        terms if used is None else used,
+        parity,
+        same,
+        out,
+        d,
+    )
     return out, d
 
 
@@ -108,7 +120,7 @@ def test_any_number_of_terms(terms, dtype):
             value = np.sum(c * rho ** n[:, None], axis=0)
             slope = rs[2] * cs * np.sum(c * n[:, None] * rho ** np.maximum(n - 1, 0)[:, None], axis=0)
             state, d = np.empty_like(e), np.empty_like(e)
-            series(e, a, b, rs, cs, 2, 0, used, parity, False, state, d)
+            series(e, (a.ravel(), 2 * terms, 1), b, rs, cs, 2, 0, used, parity, False, state, d)
             inside = np.abs(value) < 1
             np.testing.assert_allclose(correlation(state)[inside], value[inside], rtol=0, atol=20 * eps)
             np.testing.assert_allclose(d, slope, rtol=0, atol=40 * eps * (1 + np.abs(slope).max()))
@@ -134,15 +146,15 @@ def test_in_place_and_near_pairs_among_far_ones(parity):
     a = np.ascontiguousarray(b[:, :1].T)
     e = rng.uniform(0.05, 1, size) * rng.choice([-1, 1], size)
     plain, d = np.empty(size), np.empty(size)
-    series(e, a, b, scale[:1], scale, 0, 0, 20, parity, True, plain, d)
+    series(e, (a.ravel(), 0, 1), b, scale[:1], scale, 0, 0, 20, parity, True, plain, d)
     e[[5, 700, 2000]] = 1e-9, -1e-5, 1e-4
     mixed, d_mixed = np.empty(size), np.empty(size)
-    series(e, a, b, scale[:1], scale, 0, 0, 20, parity, True, mixed, d_mixed)
+    series(e, (a.ravel(), 0, 1), b, scale[:1], scale, 0, 0, 20, parity, True, mixed, d_mixed)
     rest = np.setdiff1d(np.arange(size), [5, 700, 2000])
     np.testing.assert_allclose(correlation(mixed)[rest], correlation(plain)[rest], rtol=0, atol=2e-15)
     np.testing.assert_allclose(d_mixed[rest], d[rest], rtol=0, atol=1e-14 * np.abs(d).max())
     again = np.empty(size)
-    series(e, a, b, scale[:1], scale, 0, 0, 20, parity, True, e, again)
+    series(e, (a.ravel(), 0, 1), b, scale[:1], scale, 0, 0, 20, parity, True, e, again)
     np.testing.assert_array_equal(e, mixed)
     np.testing.assert_array_equal(again, d_mixed)
 
@@ -155,7 +167,7 @@ def test_nonzero_mean_is_another_coefficient_vector():
     b, beta = coefficients(NONE, np.array([q2, q2]), 24)
     out, d = np.empty(2), np.empty(2)
     rows = np.ascontiguousarray(a.T)
-    series(e, rows, b, alpha / np.sqrt(q1), beta / np.sqrt(q2), 0, 0, 24, NONE, False, out, d)
+    series(e, (rows.ravel(), 0, 1), b, alpha / np.sqrt(q1), beta / np.sqrt(q2), 0, 0, 24, NONE, False, out, d)
     for k in range(2):
         value, slope = closed(NONE, q1, q2, exact_rho(e[k]))
         norm = mp.sqrt(closed(NONE, q1, q1, 1)[0] * closed(NONE, q2, q2, 1)[0])

@@ -27,8 +27,12 @@ class Curve:
 
     def __call__(self, q: np.ndarray, columns: slice = slice(None)) -> np.ndarray:
         """(rows, columns) at positive variances."""
+        return self.basis(q).T @ self.coef[:, columns]
+
+    def basis(self, q: np.ndarray) -> np.ndarray:
+        """(terms, rows) values of the polynomials at positive variances."""
         x = np.clip((np.log(q) - self.middle) / self.half, -1.0, 1.0)
-        return _polynomials(x, len(self.coef)).T @ self.coef[:, columns]
+        return _polynomials(x, len(self.coef))
 
 
 def _polynomials(x: np.ndarray, count: int) -> np.ndarray:

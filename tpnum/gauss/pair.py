@@ -180,7 +180,7 @@ def _evaluate_strips(
     centred = not (np.any(rows.mean) or np.any(cols.mean))
     parity = rows.f.parity if centred and rows.f.parity == cols.f.parity else 0
     kept = range(1 if parity == -1 else 0, most, 2 if parity else 1)
-    a = np.ascontiguousarray(rows.unit(kept), dtype=dtype)
+    a, count = np.ascontiguousarray(rows.unit(kept), dtype=dtype).ravel(), len(kept)
     b = np.ascontiguousarray(cols.unit(kept).T, dtype=dtype)
     rs, cs = (np.sqrt(p.second / p.q).astype(dtype) for p in (rows, cols))
     e = np.ascontiguousarray(e, dtype=dtype)
@@ -197,7 +197,7 @@ def _evaluate_strips(
             top = np.max(rho[i, part], where=~far[i, part], initial=0.0)
             degree = int(degrees[min(int(np.searchsorted(limits, top)), degrees.size - 1)])
             terms = degree // 2 if parity else degree
-            strip(e[i, part], a, b, rs, cs, i, j, terms, kind, same, out[i, part], d[i, part])
+            strip(e[i, part], (a, i * count, 1), b, rs, cs, i, j, terms, kind, same, out[i, part], d[i, part])
     if np.any(far):
         a_far, b_far = np.nonzero(far)
         left = e[a_far, b_far].astype(np.float64)

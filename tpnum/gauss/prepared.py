@@ -78,6 +78,11 @@ class Prepared:
         assert self.series is not None
         return self.series.unit(self.where[which], kept)
 
+    def fill(self, kept: range, which: np.ndarray, out: np.ndarray) -> None:
+        """The same of (blocks, lanes) rows into ``out`` (blocks, degrees, lanes)."""
+        assert self.series is not None
+        self.series.fill(self.where[which], kept, out)
+
     def check_slope(self) -> None:
         """Raise LimitError where E f'^2 is infinite, or f' cannot be read off the values of f."""
         if self.kind != "series":

@@ -19,7 +19,7 @@ from tpnum.gauss.hermite import degrees_of, expanded, packing
 from tpnum.gauss.interp import Curve, curve
 from tpnum.gauss.moments import Profile, at_point
 from tpnum.gauss.rules import Kept
-from tpnum.gauss.truncated import Rows, Series
+from tpnum.gauss.truncated import Series
 
 SPAN = 4.0
 
@@ -102,9 +102,11 @@ def spanned_series(f: Function, q: np.ndarray) -> Series | None:
     for k, (_, rows) in enumerate(groups):
         number[rows] = k
     spans = [one for one, _ in groups]
-    steep = _rows(f, q, spans, number, True) if spans[0].jumps else None
-    unit, lost = _rows(f, q, spans, number, False), max(one.unresolved for one in spans)
-    made = Series(q, _profile(f, q, groups), spans[0].degrees, unit, steep, lost, smooth=True)
+    steep = _Spanned(f, q, spans, number, True) if spans[0].jumps else None
+    unit, lost = _Spanned(f, q, spans, number, False), max(one.unresolved for one in spans)
+    made = Series(
+        q, _profile(f, q, groups), spans[0].degrees, unit, steep, lost, smooth=True, across=unit.fill
+    )
     enough = made.enough or made.degrees
     fewer = min(made.degrees, *(k for k in COARSE if k >= enough))
     return replace(made, degrees=fewer, more=made.degrees)
@@ -144,21 +146,56 @@ def _profile(f: Function, q: np.ndarray, groups: Groups) -> Profile:
     return Profile(*columns)
 
 
-def _rows(f: Function, q: np.ndarray, spans: list[Span], number: np.ndarray, steep: bool) -> Rows:
-    """Makes coefficients of f or of f'; ``number`` is the span of each row, -1 without a variance."""
-    begin = 5 + steep * spans[0].degrees
+@dataclass(frozen=True)
+class _Spanned:
+    """Coefficients of f, or of f' if it is ``steep``, of rows; ``number`` is the span of each row.
 
-    def rows(which: np.ndarray, kept: range) -> np.ndarray:
-        columns = slice(begin + kept.start, begin + kept.stop, kept.step)
-        own, at = number[which], q[which]
+    It is -1 without a variance.
+    """
+
+    f: Function
+    q: np.ndarray
+    spans: list[Span]
+    number: np.ndarray
+    steep: bool
+
+    def __call__(self, which: np.ndarray, kept: range) -> np.ndarray:
+        """(rows, degrees)."""
+        own, at = self.number[which], self.q[which]
         if own.size and own[0] >= 0 and np.all(own == own[0]):
-            return spans[own[0]].curve(at, columns)
+            return self.spans[own[0]].curve(at, self._columns(kept))
         made = np.zeros((which.size, len(kept)))
-        if not steep and kept.start == 0:  # f(0) is all
-            made[own < 0, 0] = np.sign(at_point(f, np.zeros(1))[0, 0])
+        made[own < 0, :1] = self._ground(kept)
         for k in np.unique(own[own >= 0]).tolist():
             here = own == k
-            made[here] = spans[k].curve(at[here], columns)
+            made[here] = self.spans[k].curve(at[here], self._columns(kept))
         return made
 
-    return rows
+    def fill(self, which: np.ndarray, kept: range, out: np.ndarray) -> None:
+        """(blocks, degrees, lanes) of (blocks, lanes) rows in one product: polynomials are zero off their span."""
+        own, at, columns = self.number[which].ravel(), self.q[which].ravel(), self._columns(kept)
+        present = np.unique(own[own >= 0]).tolist()
+        coefs = [self.spans[k].curve.coef[:, columns] for k in present]
+        basis = np.zeros((sum(map(len, coefs)), own.size))
+        start = 0
+        for k, coef in zip(present, coefs, strict=True):
+            here = slice(None) if len(present) == 1 and own.min() >= 0 else own == k
+            basis[start : start + len(coef), here] = self.spans[k].curve.basis(at[here])
+            start += len(coef)
+        coef = np.concatenate([*coefs, np.empty((0, len(kept)))])
+        if which.shape[1] == 1:
+            np.matmul(basis.T, coef, out=out[..., 0])
+        else:
+            lanes = np.ascontiguousarray(basis.reshape(-1, *which.shape).transpose(1, 0, 2))
+            np.matmul(np.ascontiguousarray(coef.T), lanes, out=out)
+        if own.min(initial=0) < 0:
+            out.transpose(0, 2, 1)[own.reshape(which.shape) < 0, :1] = self._ground(kept)
+
+    def _columns(self, kept: range) -> slice:
+        begin = 5 + self.steep * self.spans[0].degrees
+        return slice(begin + kept.start, begin + kept.stop, kept.step)
+
+    def _ground(self, kept: range) -> float:
+        """The first coefficient without a variance, where f(0) is all."""
+        lowest = not self.steep and kept.start == 0
+        return float(np.sign(at_point(self.f, np.zeros(1))[0, 0])) if lowest else 0.0

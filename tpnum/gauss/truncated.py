@@ -34,7 +34,8 @@ class Series:
     ``unit`` makes a_k/sqrt(E f^2); ``steep`` the coefficients of f' over sqrt(E f'^2), None where f has no
     jumps and they follow from those of f.  ``smooth``: both are functions of the variance, and cheap.
     ``unresolved`` is the largest part of f that its table could not resolve, relative to f nearby.
-    ``more`` is how many degrees ``unit`` makes, where that is more than serve pairs.
+    ``more`` is how many degrees ``unit`` makes, where that is more than serve pairs.  ``across`` writes what
+    it makes of (blocks, lanes) rows as (blocks, degrees, lanes), where there is a short way.
     """
 
     q: np.ndarray
@@ -45,6 +46,7 @@ class Series:
     unresolved: float = 0.0
     smooth: bool = False
     more: int = 0
+    across: Callable[[np.ndarray, range, np.ndarray], None] | None = None
 
     @classmethod
     def of(
@@ -59,6 +61,13 @@ class Series:
         steep = None if slope is None else held(relative(slope, columns[4]))
         unit = held(value / np.sqrt(np.where(columns[1] > 0, columns[1], 1.0))[:, None])
         return cls(q, Profile(*columns), value.shape[1], unit, steep, unresolved)
+
+    def fill(self, rows: np.ndarray, kept: range, out: np.ndarray) -> None:
+        """Coefficients of (blocks, lanes) rows into ``out`` (blocks, degrees, lanes)."""
+        if self.across is not None:
+            self.across(rows, kept, out)
+            return
+        out[...] = self.unit(rows.ravel(), kept).reshape(*rows.shape, -1).transpose(0, 2, 1)
 
     @property
     def most(self) -> int:

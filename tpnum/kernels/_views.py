@@ -34,15 +34,16 @@ def _fill(context: Any, builder: Any, view: Any, data: Any, shape: Any, strides:
     view.parent = cgutils.get_null_value(view.parent.type)
 
 
-@machine_code(lambda array, start, size: array[start : start + size])
+@machine_code(lambda array, start, size: array.reshape(array.size)[start : start + size])
 def strip(typing: Any, array: Any, start: Any, size: Any) -> Any:
-    """array[start : start + size] of a flat array, unchecked."""
+    """array[start : start + size] of a flat array, or of a table row by row, unchecked."""
+    made = types.Array(array.dtype, 1, "C")
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source = cgutils.create_struct_proxy(array)(context, builder, value=args[0])
-        return _array(context, builder, source, array, args[1], [args[2]])
+        return _array(context, builder, source, made, args[1], [args[2]])
 
-    return array(array, types.intp, types.intp), emit
+    return made(array, types.intp, types.intp), emit
 
 
 @machine_code(lambda array, start, rows, size: array[start : start + rows * size].reshape(rows, size))

@@ -32,6 +32,7 @@ from tpnum.kernels.cellwise import (
 )
 from tpnum.kernels.curves import CELL
 from tpnum.kernels.mixing import lowest, mix, reach
+from tpnum.kernels.series import SCRATCH
 
 CHUNK, ALONE = 64, 1024
 """Cells that a stretch takes at a time: with several operations, and with a single one.
@@ -93,7 +94,7 @@ def _over_cells(line, row, turn, registers, places, machine):
     """An operation that goes over cells itself."""
     work, given, sums, spare = machine
     blocks, params, data, _, _ = given
-    total, fixed, fixed_for, _ = spare
+    total, fixed, fixed_for, _, _ = spare
     i, number, _, height = row
     low, high, done = turn
     op, v = line[0], total.size
@@ -121,7 +122,7 @@ def _at_cells(line, row, turn, before, registers, places, machine):
     work, given, sums, spare = machine
     blocks, params, data, tables, duals = given
     buffers, starts, missed = sums
-    total, _, _, bends = spare
+    total, _, _, bends, series = spare
     i, number, own, height = row
     low, high, done = turn
     op, n, space, flag, to = line[0], line[5], line[6], line[7], line[9]
@@ -141,12 +142,12 @@ def _at_cells(line, row, turn, before, registers, places, machine):
         right = table(params[1], at_col + cell[1] * size * v, size, v)
         if op == ops.CURVED:
             d = strip(work, (pd + m) * v, v)
-            with_curves(n, to, a, b, c, d, left, right, cell, height, tables, missed, bends, buffers, starts)
+            with_curves(n, to, a, b, c, d, left, right, cell, tables, missed, bends, buffers, starts)
         elif op == ops.RECALL:
             kept = registers[line[2], 0], registers[line[2], 1]
             from_before(work, (pa + m) * v, kept, m, before, n, v)
         elif op == ops.DUAL or op == ops.SERIES:
-            with_functions(op, n, a, b, c, left, right, cell, height, tables, duals, missed)
+            with_functions(op, n, a, b, c, left, right, cell, tables, duals, missed, series)
         elif op == ops.DATA_ROWS or op == ops.DATA_COLS:
             with_data(op, n, to, a, cell, height, data, buffers, starts)
         elif op == ops.LOAD or op == ops.STORE or op == ops.ROWS or op == ops.COLS:
@@ -259,14 +260,15 @@ def run(
     held = np.empty((stretches.shape[0], most, 5, axes), np.int64)
     sums_of = np.empty(v)
     row_constants = np.empty(5 * v, work.dtype)
-    slopes = np.empty((CELL, v))
+    slopes, series = np.empty((CELL, v)), np.empty((SCRATCH, v), work.dtype)
     count, written = strip(counts, 2, places.shape[1]), strip(counts, 2 + places.shape[1], most)
     fixed_for = strip(counts, 0, 2)
     fixed_for[0] = -1
     shapes = borrow(held)
     given = borrow(params[2]), numbers, data, tables, (d0, d1, d2, d3)
     sums = borrow(buffers[0]), borrow(buffers[1]), borrow(missed)
-    machine = work, given, sums, (borrow(sums_of), borrow(row_constants), fixed_for, borrow(slopes))
+    spare = borrow(sums_of), borrow(row_constants), fixed_for, borrow(slopes), borrow(series)
+    machine = work, given, sums, spare
     for u in range(components.shape[0]):
         component = strip(components.reshape(components.size), u * axes, axes)
         for s in range(places.shape[1]):
@@ -281,4 +283,6 @@ def run(
                     code, stretches[part], row, whole, component, spaces, shapes[part], written,
                     (maps[0], taps), registers, places, machine,
                 )  # fmt: skip
-    return counts.size + held.size + sums_of.size + row_constants.size + slopes.size  # which live until here
+    return (
+        counts.size + held.size + sums_of.size + row_constants.size + slopes.size + series.size
+    )  # they live

@@ -99,39 +99,44 @@ def with_parameters(op, flag, a, b, c, left, right, cell):
 
 
 @kernel
-def _coefficients(coefs, n, cell, count, height, v):
-    """Where the coefficients of series n begin, ``count`` of rows and of columns, at the cell's positions."""
-    return coefs[n, 0] + cell[0] * height * count[0], coefs[n, 1] + cell[1] * v * count[1]
+def _row_coefficients(tables, n, cell):
+    """Coefficients of a row's function n at its position: numbers, the place of the first, the step."""
+    _, _, _, row_coefs, _, coefs = tables
+    side_by_side = coefs[n, 3]
+    strip = cell[2] // side_by_side
+    begin = coefs[n, 0] + cell[0] * coefs[n, 1] + strip * coefs[n, 2] + (cell[2] - strip * side_by_side)
+    return row_coefs, begin, side_by_side
+
+
+@kernel
+def _column_coefficients(tables, n, cell, v):
+    """Coefficients of the columns' functions n at their position, (terms, V)."""
+    coefs = tables[5]
+    return table(tables[4], coefs[n, 4] + cell[1] * coefs[n, 5], coefs[n, 6], v)
 
 
 @template
-def with_functions(op, n, a, b, c, left, right, cell, height, tables, duals, missed):
+def with_functions(op, n, a, b, c, left, right, cell, tables, duals, missed, spare):
     """a, and c where it is asked for, from b by function or series n; pairs that a series misses count."""
     i, number = cell[2], cell[3]
-    entries, terms, least, row_coefs, col_coefs, coefs = tables
     if op == ops.DUAL:
         dual = duals[0] if n == 0 else duals[1] if n == 1 else duals[2] if n == 2 else duals[3]
         dual(b, left, right, 0, i, 0, a, c)
     elif op == ops.SERIES:
-        counts = coefs[n, 2], coefs[n, 3]
-        at = _coefficients(coefs, n, cell, counts, height, b.size)
-        alpha = table(row_coefs, at[0], height, counts[0])
-        beta = table(col_coefs, at[1], counts[1], b.size)
-        missed[number] += expand(b, entries[n], terms, least, alpha, beta, left, right, 0, i, 0, a, c)
+        entries, terms, least = tables[0], tables[1], tables[2]
+        alpha, beta = _row_coefficients(tables, n, cell), _column_coefficients(tables, n, cell, b.size)
+        missed[number] += expand(b, entries[n], terms, least, alpha, beta, left, right, 0, i, 0, a, c, spare)
 
 
 @template
-def with_curves(n, to, a, b, c, d, left, right, cell, height, tables, missed, bends, buffers, starts):
+def with_curves(n, to, a, b, c, d, left, right, cell, tables, missed, bends, buffers, starts):
     """Adjoints of expectations by series n from co-correlations c and derivatives d.
 
     What their coefficients gather goes to buffer ``to`` by the row's position, to the next by the column's.
     """
     row, col, i, number, _ = cell
-    entries, terms, least, row_coefs, col_coefs, coefs = tables
-    count = 2 * entries[n, 1]
-    at = _coefficients(coefs, n, cell, (count, count), height, a.size)
-    alpha = table(row_coefs, at[0], height, count)
-    beta = table(col_coefs, at[1], count, a.size)
+    entries, terms, least = tables[0], tables[1], tables[2]
+    alpha, beta = _row_coefficients(tables, n, cell), _column_coefficients(tables, n, cell, a.size)
     missed[number] += curved(a, b, c, d, entries[n], terms, least, alpha, beta, left, right, i, bends)
     for s in range(2):
         first, step, apart = _sums_of(starts, to + s, number)

@@ -19,7 +19,7 @@ import math
 
 from tpnum.kernels._elementary import meets
 from tpnum.kernels._jit import fused, kernel
-from tpnum.kernels.series import horner, needed, polynomial
+from tpnum.kernels.series import coefficient, horner, needed, polynomial
 
 SCRATCH = 6
 """Strips that `partials` works in."""
@@ -104,7 +104,7 @@ def partials(rho, number, curves, rp, cp, p, i, j, work, out):
     x, s0 = work[0, :n], work[1, :n]
     for k in range(n):
         x[k] = rho[k] if parity == 0 else rho[k] * rho[k]
-    a, g = row_coefs[i, start : start + count], row_bends[i, start : start + count]
+    a, g = (row_coefs[i, start : start + count], 0, 1), (row_bends[i, start : start + count], 0, 1)
     b, h = col_coefs[start : start + count], col_bends[start : start + count]
     u0, u1, w0, w1 = work[2, :n], work[3, :n], work[4, :n], work[5, :n]
     polynomial(x, s0, g, h, j, used)
@@ -149,7 +149,7 @@ def _meet(e, parity, r, s):
 def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
     """The way back through E f g, in place: from its adjoint a and b of E f' g', if any, to that of c.
 
-    Of pairs with co-correlations e and derivative kernel ``steep``.  ``alpha`` has the coefficients of f and
+    Of pairs with co-correlations e and derivative kernel ``steep``.  ``alpha`` says where those of f and
     g per row, ``beta`` those per column, as in `partials`; parameter 1 / sqrt(q).  The first strips of
     ``work`` are left with the adjoints of log q / 2 and of log q' / 2.  Returns 1 where the series does not
     reach, else 0.
@@ -160,10 +160,8 @@ def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
     parity, known = entry[2], entry[3] > 0
     n = a.size
     if parity == GELU:
-        _gelu_curved(
-            a, b, e, steep, alpha[i, 0], alpha[i, 1], beta[0], beta[1], rp[0, i], cp[0], work[0, :n],
-            work[1, :n],
-        )  # fmt: skip
+        q, r = coefficient(alpha, 0), coefficient(alpha, 1)
+        _gelu_curved(a, b, e, steep, q, r, beta[0], beta[1], rp[0, i], cp[0], work[0, :n], work[1, :n])
         return 0
     first, second, own, r, s = work[0, :n], work[1, :n], work[9, :n], rp[0, i], cp[0]
     closest, found = 1.0, 0
@@ -200,7 +198,7 @@ def _by_series(a, b, e, steep, count, parity, used, alpha, beta, rp, cp, i, work
     for k in range(n):
         rho[k] = math.copysign(1.0 - abs(e[k]), e[k])
         x[k] = rho[k] if parity == 0 else rho[k] * rho[k]
-    values, bends = alpha[i, :count], alpha[i, count : 2 * count]
+    values, bends = alpha, (alpha[0], alpha[1] + count * alpha[2], alpha[2])
     others, turns = beta[:count], beta[count : 2 * count]
     if b.size == 0:
         polynomial(x, u0, bends, others, 0, used)

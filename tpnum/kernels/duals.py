@@ -68,7 +68,8 @@ def pointer(name: str, dtype: np.dtype) -> Any:
     place = table, table, types.intp, types.intp, types.intp, line, line
     if name in (SERIES, NO_SERIES):
         counts, limits = types.Array(types.int64, 1, "C"), types.Array(types.float64, 1, "C")
-        signature = types.intp(line, counts, counts, limits, table, table, *place)
+        row = types.Tuple((line, types.intp, types.intp))
+        signature = types.intp(line, counts, counts, limits, row, table, *place, table)
     else:
         signature = types.none(line, *place)
     return Pointer(strip(name), signature)

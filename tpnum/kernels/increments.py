@@ -21,6 +21,7 @@ from tpnum.kernels._views import (
     put,
     put_first,
     put_second,
+    strip,
 )
 
 
@@ -155,16 +156,17 @@ def gain(a, e, rp, cp, p, q, i):
     """
     full_width()
     one = a.dtype.type(1)
+    n = a.size
     c_i, s_i = rp[p, i], rp[q, i]
-    c, s = cp[p], cp[q]
+    c, s = strip(cp, p * cp.shape[1], n), strip(cp, q * cp.shape[1], n)
     if e.size == 0:
-        for k in range(a.size):
-            a[k] += (c_i - c[k]) * (s_i - s[k])
+        for k in range(n):
+            put_first(a, k, get_first(a, k) + (c_i - get_read(c, k)) * (s_i - get_read(s, k)))
         return
-    for k in range(a.size):
-        y = abs(e[k])
-        y = y if math.copysign(one, e[k]) > 0 else one + (one - y)
-        a[k] += (c_i - c[k]) * (s_i - s[k]) + (c_i * s[k] + c[k] * s_i) * y
+    for k in range(n):
+        c_k, s_k, e_k = get_read(c, k), get_read(s, k), get_read(e, k)
+        y = e_k + (one - math.copysign(one, e_k))  # 2 - |e| where rho < 0
+        put_first(a, k, get_first(a, k) + ((c_i - c_k) * (s_i - s_k) + (c_i * s_k + c_k * s_i) * y))
 
 
 @kernel

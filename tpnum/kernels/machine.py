@@ -17,6 +17,8 @@ import numpy as np
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._elementary import meets, rounding
 from tpnum.kernels._jit import fast_kernel, kernel
+from tpnum.kernels._strip import NEAR
+from tpnum.kernels._views import strip
 from tpnum.kernels.gram import correlate_strip, mirror
 from tpnum.kernels.piecewise import (
     abrelu_layer,
@@ -26,7 +28,7 @@ from tpnum.kernels.piecewise import (
     relu_bias_layer,
     relu_layer,
 )
-from tpnum.kernels.series import needed, series
+from tpnum.kernels.series import ODD, SCRATCH, needed, series_by
 
 BLOCK = 64
 """Rows that are finished, mirrored ones included, before the next columns."""
@@ -187,11 +189,12 @@ def _least(e):
 
 
 @kernel
-def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e, out_d):
+def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e, out_d, work):
     """A dual by its Hermite series, with as many terms as the strip's largest |rho| needs.
 
+    ``row_coefs`` are where the row's coefficients are: numbers, the place of the first, the step to the next.
     ``entry``: first coefficient, how many, parity, 1 for a function with itself and 2 where its sum does
-    without cancellation (`tpnum.kernels.series`), first limit, how many.
+    without cancellation (`tpnum.kernels.series`), first limit, how many.  ``work`` has room for its strips.
 
     Returns 1 if some pair is closer than all terms can serve (duplicates apart, which are exact), else 0.
     """
@@ -218,12 +221,14 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
     used = needed(closest, terms, least, at, limits)
     missed = 1 if used < 0 else 0
     used = count if used < 0 else used
-    a = row_coefs[:, start : start + count]
+    a = row_coefs[0], row_coefs[1] + start * row_coefs[2], row_coefs[2]
     b = col_coefs[start : start + count]
+    rs, cs = strip(rp, p * rp.shape[1], rp.shape[1]), strip(cp, p * cp.shape[1], cp.shape[1])
+    near = same > 1 and (parity != ODD or closest < NEAR)
     if found == 0:
-        series(e, a, b, rp[p], cp[p], i, j0, used, parity, same > 1, out_e, out_d)
+        series_by(work, e, a, b, rs, cs, i, j0, used, parity, near, out_e, out_d)
         return missed
-    series(out_e, a, b, rp[p], cp[p], i, j0, used, parity, same > 1, out_e, out_d)
+    series_by(work, out_e, a, b, rs, cs, i, j0, used, parity, near, out_e, out_d)
     for k in range(found):
         m = where[k]
         out_e[m] = -(one - one) if turned[k] and parity < 0 else one - one
@@ -238,14 +243,29 @@ def no_dual(e, rp, cp, p, i, j0, out_e, out_d):
 
 
 @kernel
-def no_series(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e, out_d):
+def no_series(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e, out_d, work):
     """What programs without series have in place of `expand`."""
     return 1
 
 
 @kernel
 def _strips(
-    code, panels, grams, data, threshold, params, tables, work, outs, place, d0, d1, d2, d3, by_series
+    code,
+    panels,
+    grams,
+    data,
+    threshold,
+    params,
+    tables,
+    work,
+    scratch,
+    outs,
+    place,
+    d0,
+    d1,
+    d2,
+    d3,
+    by_series,
 ):
     """Rows top..bottom of the columns s..s+n; ``missed`` counts what series miss."""
     x1, x2, frame1, frame2 = data
@@ -320,8 +340,9 @@ def _strips(
                 dual = d0 if m == 0 else d1 if m == 1 else d2 if m == 2 else d3
                 dual(b, rp, cp, p, i, j, a, c)
             else:
+                own = row_coefs, i * col_coefs.shape[0], 1
                 missed[r, s // BLOCK] += by_series(
-                    b, entries[m], terms, least, row_coefs, col_coefs, rp, cp, p, i, j, a, c
+                    b, entries[m], terms, least, own, col_coefs, rp, cp, p, i, j, a, c, scratch
                 )
 
 
@@ -346,21 +367,22 @@ def run(
     params = borrow(params[0]), borrow(params[1])
     tables = borrow(tables[0]), borrow(tables[1]), borrow(tables[2]), borrow(tables[3]), borrow(tables[4])
     outs = borrow(outs[0]), borrow(outs[1]), borrow(outs[2]), borrow(outs[3])
-    count, strip = registers.shape
+    count, long = registers.shape
     flat = borrow(registers).reshape(registers.size)
     row0, col0 = corner
     height, width = panels.shape[1], panels.shape[2]
+    extra = np.empty((SCRATCH, long), registers.dtype)
     for top in range(0, height, BLOCK):
         bottom = min(top + BLOCK, height)
         i = row0 + top
         start = max(0, i - col0) // BLOCK * BLOCK if symmetric else 0
-        for s in range(start, width, strip):
-            n = min(strip, width - s)
+        for s in range(start, width, long):
+            n = min(long, width - s)
             j = col0 + s
             work = flat[: count * n].reshape((count, n))
             place = row0, col0, top, bottom, s, n
             _strips(
-                code, panels, grams, data, threshold, params, tables, work, outs, place,
+                code, panels, grams, data, threshold, params, tables, work, extra, outs, place,
                 d0, d1, d2, d3, by_series,
             )  # fmt: skip
             if symmetric and outs[0].size > 0:

@@ -183,7 +183,10 @@ def _strip(
             normal(a, b, rp, cp, p, i, j)
             _rho(a, d)
         elif op == SERIES:
-            missed += by_series(b, entries[m], terms, least, row_coefs, col_coefs, rp, cp, p, i, j, a, c)
+            own_coefs = row_coefs, i * col_coefs.shape[0], 1
+            missed += by_series(
+                b, entries[m], terms, least, own_coefs, col_coefs, rp, cp, p, i, j, a, c, extra
+            )
         elif op == CURVE:
             first = code[k, 1]
             missed += partials(b, m, curves, rp, cp, p, i, j, extra, registers[first : first + PARTIALS])

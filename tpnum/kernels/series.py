@@ -38,6 +38,9 @@ FLAT = 0.992
 LOST = 16
 """What is lacking of unit length within so many roundings is not looked at."""
 
+SCRATCH = 5
+"""Strips of memory that a series takes."""
+
 _BLOCK = 1024
 
 
@@ -54,10 +57,18 @@ def needed(closest, terms, least, at, limits):
 
 
 @fused
+def coefficient(a: Any, k: Any) -> Any:
+    """a_k of a row's coefficients: numbers, where the first of them is, and how far they are apart."""
+    return get_read(a[0], a[1] + k * a[2])
+
+
+@fused
 def _eight(a: Any, k: Any) -> Any:
     """a_k .. a_{k+7}."""
-    near = get_read(a, k), get_read(a, k + 1), get_read(a, k + 2), get_read(a, k + 3)
-    return (*near, get_read(a, k + 4), get_read(a, k + 5), get_read(a, k + 6), get_read(a, k + 7))
+    at = _lines(a[1] + k * a[2], a[2])
+    near = get_read(a[0], at[0]), get_read(a[0], at[1]), get_read(a[0], at[2]), get_read(a[0], at[3])
+    far = get_read(a[0], at[4]), get_read(a[0], at[5]), get_read(a[0], at[6]), get_read(a[0], at[7])
+    return (*near, *far)
 
 
 @fused
@@ -70,7 +81,10 @@ def _lines(at: Any, across: Any) -> Any:
 
 @kernel
 def horner(x, p, d, a, b, j, terms):
-    """p = sum_k a_k b_kj x^k and its derivative d; eight terms a pass keep p and d in registers."""
+    """p = sum_k a_k b_kj x^k and its derivative d; eight terms a pass keep p and d in registers.
+
+    ``a`` are numbers, where the first coefficient is among them and how far they are apart.
+    """
     full_width()
     n, across, flat = x.size, b.shape[1], b.reshape(b.size)
     zero = x.dtype.type(0)
@@ -80,7 +94,7 @@ def horner(x, p, d, a, b, j, terms):
     k = terms
     while k & 7:
         k -= 1
-        a0, b0 = get_read(a, k), k * across + j
+        a0, b0 = coefficient(a, k), k * across + j
         for m in range(n):
             z, q = get_read(x, m), get_first(p, m)
             put_second(d, m, get_second(d, m) * z + q)
@@ -122,7 +136,7 @@ def polynomial(x, p, a, b, j, terms):
     k = terms
     while k & 7:
         k -= 1
-        a0, b0 = get_read(a, k), k * across + j
+        a0, b0 = coefficient(a, k), k * across + j
         for m in range(n):
             put_first(p, m, get_first(p, m) * get_read(x, m) + a0 * get_read(flat, b0 + m))
     while k > 0:
@@ -149,15 +163,16 @@ def _tails(x, gap, rise, a, b, j):
     n = x.size
     zero = x.dtype.type(0)
     h = half(zero)
+    terms = b.shape[0]
     tail = np.zeros(n, x.dtype)
     more = np.zeros(n, x.dtype)  # |a|^2 - |b_j|^2
     for m in range(n):
         gap[m] = zero
         rise[m] = zero
-    k = a.size
+    k = terms
     while k & 3:
         k -= 1
-        a0, b0 = a[k], b[k, j : j + n]
+        a0, b0 = coefficient(a, k), b[k, j : j + n]
         for m in range(n):
             c = a0 - b0[m]
             gap[m] += h * c * c
@@ -166,7 +181,12 @@ def _tails(x, gap, rise, a, b, j):
             tail[m] += a0 * b0[m]
     while k > 0:
         k -= 4
-        a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
+        a0, a1, a2, a3 = (
+            coefficient(a, k),
+            coefficient(a, k + 1),
+            coefficient(a, k + 2),
+            coefficient(a, k + 3),
+        )
         b0, b1, b2, b3 = b[k, j : j + n], b[k + 1, j : j + n], b[k + 2, j : j + n], b[k + 3, j : j + n]
         for m in range(n):
             z, r, t = x[m], rise[m], tail[m]
@@ -184,8 +204,8 @@ def _tails(x, gap, rise, a, b, j):
     # (sqrt(lost) - sqrt(other))^2 / 2, where more is lost than rounding
     one = x.dtype.type(1)
     lost = one
-    for k in range(a.size):
-        lost -= a[k] * a[k]
+    for k in range(terms):
+        lost -= coefficient(a, k) * coefficient(a, k)
     lost = max(lost, zero)
     for m in range(n):
         if one - (gap[m] + tail[m]) > LOST * rounding(one):
@@ -266,17 +286,24 @@ def _near_state(e, p, gap, rise, parity):
 def series(e, a, b, rs, cs, i, j0, terms, parity, same, out_e, out_d):
     """The strip of row i, columns j0 + k, from unit coefficient vectors.
 
-    ``a`` (R, K) has those of the rows, ``b`` (K, C) those of the columns, stored without the zeros of the
-    parity; ``rs`` (R,) and ``cs`` (C,) hold |alpha|/sqrt(q); the first ``terms`` <= K coefficients are used
-    (all K where a pair is near and ``same`` says that both sides are one function).  All arrays are C-ordered
-    and of the dtype of ``e``; ``out_e`` may be ``e``; ``out_d`` has length 0 when E f' g' is not wanted.
+    ``a`` says where the row's are (numbers, the place of the first, the step to the next), ``b`` (K, C) has
+    those of the columns, both without the zeros of the parity; ``rs`` (R,) and ``cs`` (C,) hold
+    |alpha|/sqrt(q); the first ``terms`` <= K coefficients are used (all K where a pair is near and ``same``
+    says that both sides are one function).  All arrays are C-ordered and of the dtype of ``e``; ``out_e``
+    may be ``e``; ``out_d`` has length 0 when E f' g' is not wanted.
     """
+    work = np.empty((SCRATCH, min(e.size, _BLOCK)), e.dtype)
+    series_by(work, e, a, b, rs, cs, i, j0, terms, parity, same, out_e, out_d)
+
+
+@kernel
+def series_by(work, e, a, b, rs, cs, i, j0, terms, parity, same, out_e, out_d):
+    """`series` with `SCRATCH` strips of memory."""
     in_place(e, out_e)
-    row = a[i]
-    flat = parity != ODD and abs(row[0]) > FLAT
-    work = np.empty((5, min(e.size, _BLOCK)), e.dtype)
-    for low in range(0, e.size, _BLOCK):
-        high = min(low + _BLOCK, e.size)
+    flat = parity != ODD and abs(coefficient(a, 0)) > FLAT
+    step = work.shape[1]
+    for low in range(0, e.size, step):
+        high = min(low + step, e.size)
         block = out_e[low:high]
         n = high - low
         x, p, d = work[0, :n], work[1, :n], work[2, :n]
@@ -285,12 +312,12 @@ def series(e, a, b, rs, cs, i, j0, terms, parity, same, out_e, out_d):
             first, last = 0, n
         near = last > first
         _variable(block, x, parity)
-        horner(x, p, d, row, b, j0 + low, row.size if near else terms)
+        horner(x, p, d, a, b, j0 + low, b.shape[0] if near else terms)
         if out_d.size:
             _slope(block, p, d, parity, rs[i], cs[j0 + low : j0 + high], out_d[low:high])
         if near:
             gap, rise = work[3, first:last], work[4, first:last]
-            _tails(x[first:last], gap, rise, row, b, j0 + low + first)
+            _tails(x[first:last], gap, rise, a, b, j0 + low + first)
             _state(block[:first], p[:first], parity)
             _near_state(block[first:last], p[first:last], gap, rise, parity)
         _state(block[last:], p[last:], parity)

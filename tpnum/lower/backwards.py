@@ -338,7 +338,7 @@ class Backwards(Selection):
         found = curves_of(known.first, known.second)
         grown = growths(self.profiles, call, grid, self.moving) if found.least[-1] > 0.0 else None
         number = self.tables.append(*found, grown is not None)
-        self.series.append((grid, (self._index(call, grid, 0), self._index(call, grid, 1))))
+        self.series.append(self._placed(call, grid))
         row, col = known.roots
         p = rules.numbers((inverse(row), inverse(col)), *grown or ())
         value = bars["value"] if "value" in bars else self.value_of("zero", grid=grid)

@@ -139,7 +139,7 @@ class BlockProgram:
         level = self.layout.level
         return {id(root): self.layout.places(root) for root in (*level.loaded, *level.roots)}
 
-    def prepare(self, strips: list[slice], kept: object) -> None:
+    def prepare(self, strips: list[slice], kept: object, alike: bool = False) -> None:
         """Nothing is laid out: the profiles are read as they are."""
         self.strips = strips
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from tpnum.lower.tables import SeriesTables
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
@@ -96,6 +96,18 @@ class Instruction:
     m: int = 0
 
 
+class Placed(NamedTuple):
+    """Where the positions of a grid find their integrals, at both sides.
+
+    ``indices`` are those of the (example, *axes) of the grid among the prepared ones, ``names`` say what
+    these are of, alike for both inputs of a pair.
+    """
+
+    grid: Grid
+    indices: tuple[np.ndarray, np.ndarray]
+    names: tuple[Hashable, Hashable]
+
+
 class Builder:
     """Collects instructions on values; registers are found afterwards (`tpnum.lower.registers`)."""
 
@@ -103,7 +115,7 @@ class Builder:
         self.profiles, self.dtype = profiles, dtype
         self.numbers = Numbers(profiles)
         self.tables = SeriesTables()
-        self.series: list[tuple[Grid, tuple[np.ndarray, np.ndarray]]] = []
+        self.series: list[Placed] = []
         self.duals: list[str] = []
         self.sources: dict[tuple, tuple[tuple[str, str], Pair]] = {}
         self.code: list[Instruction] = []
@@ -112,16 +124,13 @@ class Builder:
     def dual(
         self,
         prepared: tuple[Prepared, Prepared],
-        indices: tuple[np.ndarray, np.ndarray],
+        placed: Placed,
         e: int,
         steep: bool,
-        grid: Grid,
     ) -> tuple[int, int]:
-        """The co-correlation and, where it is ``steep``, the derivative kernel of functions of two Gaussians.
-
-        ``indices`` are where the (example, *axes) of the grid are among the ``prepared`` integrals.
-        """
+        """The co-correlation of functions of two Gaussians, the derivative kernel where it is ``steep``."""
         first, second = prepared
+        grid, indices = placed.grid, placed.indices
         if first.kind == second.kind == "closed" and first.f == second.f and first.f.closed is not None:
             n = slot(self.duals, first.f.closed[0])
             p = self.numbers.block(grid, (first.params[:, indices[0]], second.params[:, indices[1]]))
@@ -134,7 +143,7 @@ class Builder:
             ratio = np.sqrt(one.second) * inverse(np.sqrt(one.q))
             blocks.append(np.array([ratio, np.sqrt(one.slope_second)])[:, index])
         number = self.tables.add(first, second, steep, self.dtype)
-        self.series.append((grid, indices))
+        self.series.append(placed)
         p = self.numbers.block(grid, (blocks[0], blocks[1]))
         return self.emit("series", e, p=p, n=number, grid=grid, makes=1 + steep)
 

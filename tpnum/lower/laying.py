@@ -15,33 +15,46 @@ if TYPE_CHECKING:
     from tpnum.lower.numbers import Number
     from tpnum.lower.select import Selection
 
-ROWS = 1 << 8
+ROWS = 1 << 10
 """Examples' positions whose coefficients are made together: a cache holds them."""
 
 
 class Laid(NamedTuple):
-    """What the machine reads of some examples: numbers, data and series in flat arrays, and constants.
+    """What the machine reads of some examples: numbers and data in flat arrays, and constants.
 
-    ``starts`` are where each block of numbers, each data line and each series begins, ``counts`` the
-    numbers of each block, ``channels`` those of each data line, ``terms`` those of each series.
+    ``starts`` are where each block of numbers and each data line begins, ``counts`` the numbers of each
+    block, ``channels`` those of each data line.
     """
 
-    flat: tuple[np.ndarray, np.ndarray, np.ndarray]
+    flat: tuple[np.ndarray, np.ndarray]
     constants: np.ndarray
     starts: tuple[list[int], ...]
     counts: list[int]
     channels: list[int]
-    terms: list[int]
 
     @property
     def bytes(self) -> int:
         return sum(part.nbytes for part in self.flat)
 
 
+class LaidSeries(NamedTuple):
+    """The coefficients of some examples, series by series (positions, strips, terms, lanes).
+
+    ``places`` are where each begins, and how far positions and strips are apart.
+    """
+
+    flat: np.ndarray
+    places: list[tuple[int, int, int]]
+
+    @property
+    def bytes(self) -> int:
+        return self.flat.nbytes
+
+
 def lay(
     selection: Selection, side: int, strips: list[slice], dtype: np.dtype, lanes: int | None = None
 ) -> list[Laid]:
-    """The numbers, constants, data and series of one side, per strip in flat arrays.
+    """The numbers, constants and data of one side, per strip in flat arrays.
 
     With ``lanes`` examples come last, as many as there are lanes.
     """
@@ -64,8 +77,7 @@ def lay(
             own = _lanes(own, lanes)
         else:
             parts[1] = [part.transpose(1, 0, 2) for part in parts[1]]
-        laid = *map(_joined, parts, (dtype, np.float64)), _series(selection, side, strip, dtype, lanes)
-        flat, starts = zip(*laid, strict=True)
+        flat, starts = zip(*map(_joined, parts, (dtype, np.float64)), strict=True)
         made.append(
             Laid(
                 flat,
@@ -73,7 +85,6 @@ def lay(
                 starts,
                 [part.shape[1] for part in numbers],
                 [part.shape[2] for part in data],
-                [selection.tables.width(k, side) for k in range(len(selection.series))],
             )
         )
     return made
@@ -91,38 +102,32 @@ def _data(selection: Selection, side: int, name: str, scale: Number) -> np.ndarr
     return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
-def _series(
-    selection: Selection, side: int, strip: slice, dtype: np.dtype, lanes: int | None
-) -> tuple[np.ndarray, list[int]]:
-    """The coefficients of all series for some examples, (positions, examples, terms), and their places.
+def lay_series(
+    selection: Selection, side: int, strips: list[slice], dtype: np.dtype, lanes: int
+) -> LaidSeries:
+    """The coefficients of all series of one side, strips of ``lanes`` examples side by side.
 
-    With ``lanes`` they are (positions, terms, lanes).  They are most of what is laid out: some positions
-    at a time are made where they stay.
+    They are most of what is laid out: some positions at a time are made where they stay.
     """
     tables, size = selection.tables, selection.profiles[side].size
-    width = len(range(*strip.indices(size)))
-    wide = lanes or width
+    filled = [np.minimum(np.arange(one.start, one.start + lanes), one.stop - 1) for one in strips]
+    order = np.concatenate(filled)
     asked = enumerate(selection.series)
-    shapes = [(positions(grid, side), tables.width(k, side), wide) for k, (grid, _) in asked]
+    shapes = [(positions(one.grid, side), len(strips), tables.width(k, side), lanes) for k, one in asked]
     starts = [0, *accumulate(map(prod, shapes))]
     made = aligned(starts[-1] + 1, dtype)
-    for k, (count, terms, _) in enumerate(shapes):
-        grid, indices = selection.series[k]
+    for k, (count, _, terms, _) in enumerate(shapes):
+        placed = selection.series[k]
         index = np.empty((count, size), np.intp)
-        padded(indices[side], axes_of(grid, side), index, edge=True)
-        whole = made[starts[k] : starts[k + 1]].reshape(count, -1)
-        step = max(1, ROWS // width)
+        padded(placed.indices[side], axes_of(placed.grid, side), index, edge=True)
+        whole = made[starts[k] : starts[k + 1]].reshape(-1, terms, lanes)
+        step = max(1, ROWS // order.size)
         for low in range(0, count, step):
-            which = index[low : low + step, strip]
-            found = tables.unit(k, side, which.ravel()).reshape(*which.shape, terms)
-            goal = whole[low : low + step]
-            if not lanes:
-                goal[...] = found.reshape(len(which), -1)
-                continue
-            goal = goal.reshape(len(which), terms, wide)
-            goal[..., :width] = found.transpose(0, 2, 1)
-            goal[..., width:] = goal[..., width - 1 : width]
-    return made, starts[:-1]
+            which = index[low : low + step][:, order].reshape(-1, lanes)
+            begin = low * len(strips)
+            tables.fill(k, side, which, whole[begin : begin + len(which)])
+    apart = [(prod(shape[1:]), prod(shape[2:])) for shape in shapes]
+    return LaidSeries(made, [(start, *steps) for start, steps in zip(starts, apart, strict=False)])
 
 
 def _lanes(values: np.ndarray, lanes: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from tpnum.kernels import cells as kernels
 from tpnum.kernels.duals import closed
 from tpnum.kernels.operations import OPERATIONS
 from tpnum.lower.homes import Home, Homes
-from tpnum.lower.laying import Laid, lay
+from tpnum.lower.laying import Laid, LaidSeries, lay, lay_series
 from tpnum.lower.loops import BUFFERED, GATHERED, STEPS, SUMS, in_loops
 from tpnum.lower.numbers import positions
 from tpnum.lower.registers import allocate
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tpnum.lower.blocks import BlockProgram
     from tpnum.lower.layout import Layout, Places
 
-Kept: TypeAlias = "Callable[[int, Callable[[], Any]], Any]"
+Kept: TypeAlias = "Callable[[tuple[int, ...], Hashable, float, Callable[[], Any]], Any]"
 
 
 CODE = {name: number for number, name in enumerate(OPERATIONS)}
@@ -191,29 +191,48 @@ class Program:
 
     # -- numbers ---------------------------------------------------------------------------------
 
-    def signature(self, side: int) -> tuple:
-        """What the layout of one side's numbers depends on, besides the examples themselves."""
-        selection = self.selection
-        return selection.numbers.signature, tuple(selection.sources), selection.tables.signature(side)
+    def bytes_laid(self, alike: bool = False) -> float:
+        """Bytes that an example's numbers, data and series take, laid out for both sides."""
+        own = sum(self._bytes_of(side) for side in (0, 1))
+        return own + sum(self._bytes_of_series(side) for side in ((0,) if self._shares(alike) else (0, 1)))
 
-    def bytes_of(self, side: int) -> float:
-        """Bytes that an example's numbers, data and series take, laid out."""
-        numbers, tables = self.selection.numbers, self.selection.tables
-        sources = self.selection.sources.values()
+    def _bytes_of(self, side: int) -> float:
+        numbers, sources = self.selection.numbers, self.selection.sources.values()
         lines = [self.selection.profiles[side].data[names[side]] for names, _ in sources]
         data = sum(x.shape[-1] * int(np.prod([n + 1 for n in x.shape[1:-1]], initial=1)) for x in lines)
-        series = enumerate(self.selection.series)
-        terms = sum(tables.width(k, side) * positions(grid, side) for k, (grid, _) in series)
-        return self.dtype.itemsize * (numbers.count(side) + terms) + 8.0 * data
+        return self.dtype.itemsize * numbers.count(side) + 8.0 * data
 
-    def prepare(self, strips: list[slice], kept: Kept) -> None:
+    def _bytes_of_series(self, side: int) -> float:
+        tables, series = self.selection.tables, enumerate(self.selection.series)
+        return self.dtype.itemsize * sum(
+            tables.width(k, side) * positions(one.grid, side) for k, one in series
+        )
+
+    def _shares(self, alike: bool) -> bool:
+        """Whether coefficients are of the same functions of the same examples at both sides."""
+        return alike and all(one.names[0] == one.names[1] for one in self.selection.series)
+
+    def prepare(self, strips: list[slice], kept: Kept, alike: bool = False) -> None:
         """Lay out what depends on the tile: per row input, and per strip of column inputs.
 
-        ``kept(side, make)`` makes it, or hands out what was made for the same examples and signature.  A
+        ``kept(sides, what, bytes, make)`` makes what is of the first of the sides, or hands out what was made
+        of the same examples for any of them.  Pairs are ``alike`` if both sides are of one data set.  A
         program is prepared once.
         """
-        self.row: Laid = kept(0, lambda: lay(self.selection, 0, [slice(None)], self.dtype)[0])
-        self.cols: list[Laid] = kept(1, lambda: lay(self.selection, 1, strips, self.dtype, self.lanes))
+        numbers, lanes = self.selection.numbers.signature, self.lanes
+        what = numbers, tuple(self.selection.sources)
+        self.row: Laid = kept(
+            (0,), what, self._bytes_of(0), lambda: lay(self.selection, 0, [slice(None)], self.dtype)[0]
+        )
+        self.cols: list[Laid] = kept(
+            (1,), what, self._bytes_of(1), lambda: lay(self.selection, 1, strips, self.dtype, lanes)
+        )
+        shared = self._shares(alike)
+        abreast = lanes if shared else 1
+        own = [slice(k, min(k + abreast, self.height)) for k in range(0, self.height, abreast)]
+        self.row_series = self._laid((0, 1) if shared else (0,), own, abreast, kept)
+        self.col_series = self._laid((1, 0) if shared else (1,), strips, lanes, kept)
+        self.abreast = abreast
         tables = self.selection.tables
         first, second = self.row.starts, self.cols[0].starts
         self.blocks = _table(
@@ -222,12 +241,32 @@ class Program:
         self.sources = _table(
             3, [(n, *at) for n, *at in zip(self.row.channels, first[1], second[1], strict=True)]
         )
-        series = zip(first[2], second[2], self.row.terms, self.cols[0].terms, strict=True)
-        self.coefs = _table(4, list(series))
         self.entries = _table(6, [(0, count, *rest) for _, count, *rest in tables.entries])
         self.terms = np.array(tables.terms or [0], np.int64)
         self.least = np.array(tables.least or [0.0], np.float64)
         del self.selection  # and with it the profile passes, which nobody reads again
+
+    def _laid(self, sides: tuple[int, ...], strips: list[slice], lanes: int, kept: Kept) -> LaidSeries:
+        """The coefficients of the first of some sides, in strips of so many examples."""
+        side, selection = sides[0], self.selection
+        names = tuple(one.names[side] for one in selection.series)
+        return kept(
+            sides,
+            (lanes, names, selection.tables.signature(side)),
+            self._bytes_of_series(side),
+            lambda: lay_series(selection, side, strips, self.dtype, lanes),
+        )
+
+    def _coefs(self, strip: int) -> np.ndarray:
+        """Where the series are, of the rows and of a strip of columns (`tpnum.kernels.cells.run`)."""
+        both = zip(self.row_series.places, self.col_series.places, strict=True)
+        return _table(
+            7,
+            [
+                (at, step, apart, self.abreast, start + strip * wide, stride, wide // self.lanes)
+                for (at, step, apart), (start, stride, wide) in both
+            ],
+        )
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -252,6 +291,7 @@ class Program:
             (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
         )
         row, col = self.row, self.cols[strip]
+        coefs = self._coefs(strip)
         table = _table(4, [self._strides(n, *starts[n]) for n in self.buffer_nodes])
         each = (rows[1] - rows[0]) * self.lanes * max(len(self.code), 1) * level.cells / layout.count
         piece = max(1, int(PIECE / max(each, 1)))
@@ -262,7 +302,7 @@ class Program:
                 self.code, self.stretches, self.registers, components[low : low + piece], spaces, cells, maps,
                 taps, (row.flat[0], col.flat[0], self.blocks, row.constants, col.constants.ravel()),
                 (row.flat[1], col.flat[1], self.sources),
-                (self.entries, self.terms, self.least, row.flat[2], col.flat[2], self.coefs),
+                (self.entries, self.terms, self.least, self.row_series.flat, self.col_series.flat, coefs),
                 scratch, places, (buffers, table), missed, size, own,
                 *closed(self.duals, self.dtype),
             )  # fmt: skip

@@ -110,8 +110,17 @@ class SeriesTables:
         own, kept = self._own(number, side)
         return own.unit(kept, which)
 
+    def fill(self, number: int, side: int, which: np.ndarray, out: np.ndarray) -> None:
+        """The same of (blocks, lanes) rows into ``out`` (blocks, `width`, lanes)."""
+        if number in self.parts:
+            made = self.parts[number][side](which.ravel())
+            out[...] = made.reshape(*which.shape, -1).transpose(0, 2, 1)
+            return
+        own, kept = self._own(number, side)
+        own.fill(kept, which, out)
+
     def arrays(self, dtype: np.dtype, counts: tuple[int, int]) -> tuple[np.ndarray, ...]:
-        """(entries, terms, least, row coefficients (R, K), column coefficients (K, C))."""
+        """(entries, terms, least, coefficients row by row, those of the columns (K, C))."""
         total = sum(entry[1] for entry in self.entries)
         rows, cols = np.empty((counts[0], total), dtype), np.empty((total, counts[1]), dtype)
         start = 0
@@ -130,7 +139,7 @@ class SeriesTables:
             np.array(self.entries, dtype=np.int64).reshape(-1, 6),
             np.array(self.terms, dtype=np.int64),
             np.array(self.least),
-            rows,
+            rows.ravel(),
             cols,
         )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import numpy as np
 
 from tpnum.law import graph
-from tpnum.lower.builder import Builder, both, negative, product, scaled, sides
+from tpnum.lower.builder import Builder, Placed, both, negative, product, scaled, sides
 from tpnum.lower.forms import spelled, terms
 from tpnum.lower.network import Root, grid_of
 from tpnum.lower.numbers import Number, axes_of
@@ -19,7 +19,7 @@ from tpnum.lower.schedule import Level
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Hashable, Iterable
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.gauss.pair import Prepared
@@ -315,8 +315,7 @@ class Values(Builder):
         prepared = self._prepared(call, 0), self._prepared(call, 1)
         try:
             e = self._input(call, grid)
-            indices = self._index(call, grid, 0), self._index(call, grid, 1)
-            return self.dual(prepared, indices, e, self._steep(call), grid)
+            return self.dual(prepared, self._placed(call, grid), e, self._steep(call))
         except Unsupported as why:
             why.call = why.call or call
             raise
@@ -328,6 +327,17 @@ class Values(Builder):
     def _prepared(self, call: graph.DualCall, side: int) -> Prepared:
         fn, scalars = ((call.f, call.f_scalars), (call.g, call.g_scalars))[side]
         return self.profiles[side].prepared(fn, call.means[side], call.vars[side], scalars)
+
+    def _placed(self, call: graph.DualCall, grid: Grid) -> Placed:
+        """Where both sides of a grid find their integrals."""
+        indices = self._index(call, grid, 0), self._index(call, grid, 1)
+        return Placed(grid, indices, (self._name(call, grid, 0), self._name(call, grid, 1)))
+
+    @staticmethod
+    def _name(call: graph.DualCall, grid: Grid, side: int) -> Hashable:
+        fn, scalars = ((call.f, call.f_scalars), (call.g, call.g_scalars))[side]
+        given = call.means[side], call.vars[side], *scalars
+        return fn, axes_of(grid, side), *(None if one is None else one.key for one in given)
 
     def _index(self, call: graph.DualCall, grid: Grid, side: int) -> np.ndarray:
         """Where the (example, *axes) of a grid are among the integrals of one side."""

@@ -119,7 +119,7 @@ class Variances:
         width = 1 if any(isinstance(one, BlockLayout) for one in layouts) else across
         strips = [slice(k, min(k + width, size)) for k in range(0, size, width)]
         for one in programs:
-            one.prepare(strips, lambda side, make: make())
+            one.prepare(strips, lambda sides, what, each, make: make())
         starts, numbers = buffer_places(programs, 1)
         scratch = aligned(max(p.work_cells for p in programs) * across, dtype)
         buffers = np.zeros(numbers)

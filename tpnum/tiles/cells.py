@@ -15,7 +15,7 @@ from tpnum.kernels.blocks import collect
 from tpnum.law.threads import Stop
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.islands import IslandLevel, places_of
-from tpnum.lower.laying import Laid
+from tpnum.lower.laying import Laid, LaidSeries
 from tpnum.lower.program import Program, buffer_places
 from tpnum.lower.regions import lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
@@ -25,7 +25,7 @@ from tpnum.tiles.extents import LAID, extents
 from tpnum.tiles.grid import Tile, blocks, general_side, squares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.plan import Entry, Plan
@@ -114,7 +114,7 @@ class CellWorker:
             self.lanes = min(self.lanes, max(BUFFERS // held // unit, 1) * unit)
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
-        laid = sum(one.bytes_of(side) for one in probe if isinstance(one, Program) for side in (0, 1))
+        laid = sum(one.bytes_laid(self.symmetric) for one in probe if isinstance(one, Program))
         entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
         passes = partial(_held, probe, few[0], self.work)
         sizes = extents(cells, entries, laid, self.lanes, many, passes, tile)
@@ -148,17 +148,16 @@ class CellWorker:
                 del self._parts[next(iter(self._parts))]
         return part
 
-    def _kept(self, level: int, program: Program | BlockProgram, slabs: tuple[slice, slice]) -> Kept:
+    def _kept(self, level: int, slabs: tuple[slice, slice]) -> Kept:
         """Hands out what was laid out for the same examples before, as long as there is room for it."""
 
-        def kept(side: int, make: Callable[[], Any]) -> Any:
-            assert isinstance(program, Program)  # blocks lay out nothing
-            rows = slabs[side]
-            key = side, rows.start, rows.stop, level, program.signature(side)
+        def kept(sides: tuple[int, ...], what: Hashable, each: float, make: Callable[[], Any]) -> Any:
+            rows = slabs[sides[0]]
+            key = tuple(sorted(sides)), rows.start, rows.stop, level, what
             with self._lock:
                 found = self._laid.pop(key, None)
                 if found is None:
-                    self._make_room(slabs, program.bytes_of(side) * (rows.stop - rows.start))
+                    self._make_room(slabs, each * (rows.stop - rows.start))
             if found is None:
                 found = make()
             with self._lock:
@@ -170,8 +169,9 @@ class CellWorker:
 
     def _make_room(self, slabs: tuple[slice, slice], more: float = 0.0) -> None:
         """Let go of what is laid out of other slabs, columns first: tiles come back to rows alone."""
-        others = [key for key in self._laid if key[1:3] != (slabs[key[0]].start, slabs[key[0]].stop)]
-        others.sort(key=lambda key: -key[0])
+        own = [(piece.start, piece.stop) for piece in slabs]
+        others = [key for key in self._laid if all(key[1:3] != own[side] for side in key[0])]
+        others.sort(key=lambda key: -key[0][0])
         while others and more + sum(map(_bytes, self._laid.values())) > LAID:
             del self._laid[others.pop(0)]
 
@@ -207,7 +207,7 @@ class CellWorker:
                     del self._ready[next(iter(self._ready))]
             found = self.programs(rows, cols, self.work)
             for k, one in enumerate(found):
-                one.prepare(self.strips(cols), self._kept(k, one, slabs))
+                one.prepare(self.strips(cols), self._kept(k, slabs), self.symmetric)
             with self._lock:
                 self._ready[key] = found
         return found
@@ -371,8 +371,8 @@ def _inside(whole: slice, piece: slice) -> slice:
     return slice(whole.start + piece.start, whole.start + piece.stop)
 
 
-def _bytes(laid: Laid | list[Laid]) -> int:
-    return laid.bytes if isinstance(laid, Laid) else sum(one.bytes for one in laid)
+def _bytes(laid: Laid | LaidSeries | list[Laid]) -> int:
+    return sum(one.bytes for one in laid) if isinstance(laid, list) else laid.bytes
 
 
 def _held(programs: list[Program | BlockProgram], profiles: ProfileValues, dtype: np.dtype) -> float:
