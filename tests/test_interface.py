@@ -533,7 +533,7 @@ def test_every_public_name_has_help_of_its_own():
             ) or name in (pydoc.render_doc(value, renderer=pydoc.plaintext))
         assert texts.setdefault(text, name) == name
     for name in functions.names():
-        assert functions.docs.FORMULAS[name]
+        assert functions.TABLE[name].formula
     assert not {"Any", "annotations", "importlib", "TYPE_CHECKING"} & ({*dir(tp)} | {*dir(nn)})
     assert {*tp.__all__} <= {*dir(tp)}
     for name in nn.__all__:

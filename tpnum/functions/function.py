@@ -51,8 +51,8 @@ class _User:
             if slope is not None:
                 values[(i,)] = slope
         return Record(
-            values=values, arity=self.arity, scalars=self.scalars, kinks=self.kinks, parity=self.parity,
-            growth=self.growth,
+            "what was given", values, arity=self.arity, scalars=self.scalars, kinks=self.kinks,
+            parity=self.parity, growth=self.growth,
         )  # fmt: skip
 
 
