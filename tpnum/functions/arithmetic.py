@@ -42,19 +42,19 @@ SEVERAL: dict[str, Record] = {
         "x + y",
         {(): lambda x, y: x + y, (0,): _like(1.0), (1,): _like(1.0), (0, 0): _like(0.0), (0, 1): _like(0.0),
          (1, 1): _like(0.0)},
-        arity=2, parity=-1, parities=(0, 0), degree=1.0,
+        arity=2, parity=-1, parities=(0, 0), degree=1.0, coefficients=(1.0, 1.0),
     ),
     "sub": Record(
         "x - y",
         {(): lambda x, y: x - y, (0,): _like(1.0), (1,): _like(-1.0), (0, 0): _like(0.0), (0, 1): _like(0.0),
          (1, 1): _like(0.0)},
-        arity=2, parity=-1, parities=(0, 0), degree=1.0,
+        arity=2, parity=-1, parities=(0, 0), degree=1.0, coefficients=(1.0, -1.0),
     ),
     "mul": Record(
         "x y",
         {(): lambda x, y: x * y, (0,): _take(1), (1,): _take(0), (0, 0): _like(0.0), (1, 1): _like(0.0),
          (0, 1): _like(1.0)},
-        arity=2, parity=1, parities=(-1, -1), degree=2.0,
+        arity=2, parity=1, parities=(-1, -1), degree=2.0, product=True,
     ),
     "div": Record(
         "x / y",

@@ -121,6 +121,21 @@ class Function:
         return None if degree is None else float(degree) - len(self.order)
 
     @property
+    def coefficients(self) -> tuple[float, ...] | None:
+        """c of f(u1..uk) = c1 u1 + .. + ck uk, the arguments vectors; None for all other functions."""
+        return None if self.order or self.n_scalars else self.record.coefficients
+
+    @property
+    def product(self) -> bool:
+        """Whether f is the product of two vectors."""
+        return self.record.product and not self.order and not self.n_scalars
+
+    @property
+    def flat(self) -> bool:
+        """Whether the a.e. derivative is zero."""
+        return self.record.flat and not self.order
+
+    @property
     def growth(self) -> str:
         """How f grows: "bounded", "poly", "exp" or "exp2" (like e^{b u^2})."""
         return str(self._look("growth"))

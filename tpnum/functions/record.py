@@ -32,6 +32,9 @@ class Record:
     growth: Any = "poly"  # "bounded", "poly", "exp", "exp2"
     rate: Any = 0.0  # b where growth "exp2" is e^{b u^2}
     closed: Any = None  # (family, params) of the closed-form dual
+    coefficients: tuple[float, ...] | None = None  # c where f is the sum of c_i u_i
+    product: bool = False  # f is u1 u2
+    flat: bool = False  # the a.e. derivative is zero
     switch: Value | None = None  # kinks lie where this function of the arguments changes sign
     named: bool = True  # False for combinators, whose parameters are functions: nobody asks for them by name
 

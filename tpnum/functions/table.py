@@ -38,6 +38,7 @@ def _ab_parity(a: float, b: float) -> int:
 def _ab_record(formula: str, a: float, b: float) -> Record:
     return Record(
         formula, _abrelu(a, b), kinks=() if a == b else (0.0,), parity=_ab_parity(a, b), degree=1.0,
+        coefficients=(a,) if a == b else None,
         closed=("abrelu", (a, b)),
     )  # fmt: skip
 
@@ -146,12 +147,12 @@ UNARY: dict[str, Record] = {
     ),
     "sign": Record(
         "-1, 0 or 1, the sign of u",
-        unary(np.sign, _zero, _zero), kinks=(0.0,), parity=-1, degree=0.0, growth="bounded",
+        unary(np.sign, _zero, _zero), flat=True, kinks=(0.0,), parity=-1, degree=0.0, growth="bounded",
         closed=("sign", ()),
     ),
     "step": Record(
         "1 where u > 0, else 0",
-        unary(_step, _zero, _zero), kinks=(0.0,), degree=0.0, growth="bounded", closed=("step", ())
+        unary(_step, _zero, _zero), flat=True, kinks=(0.0,), degree=0.0, growth="bounded", closed=("step", ())
     ),
     "hard_tanh": Record(
         "u cut off at -1 and 1",
@@ -261,7 +262,7 @@ UNARY: dict[str, Record] = {
     "constant": Record(
         "c, whatever u is",
         lambda c: unary(lambda u, **_: np.full_like(u, c), _zero, _zero), (("c", REQUIRED),), parity=1,
-        growth="bounded", degree=0.0, closed=lambda c: ("const", (c,)),
+        growth="bounded", degree=0.0, flat=True, closed=lambda c: ("const", (c,)),
     ),
     "sqrt": Record(
         "the square root of u",

@@ -365,7 +365,7 @@ def _applied(fn: Function, args: Sequence[int | None], scalars: Sequence[int | N
     odd = [i for i, p in enumerate(args) if p == ODD]
     if not odd:
         return EVEN
-    if fn.name == "mul" and not fn.order and not scalars:
+    if fn.product:
         return _times(args)
     if linear:
         return ODD if len(odd) == len(args) else NEITHER
