@@ -10,7 +10,7 @@ import pytest
 import tpnum as tp
 from tests.oracle.roads import finite_kernels
 from tpnum import nn
-from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.tile import SampledPlan
 from tpnum.errors import AccuracyWarning
 from tpnum.functions import get
 from tpnum.gauss.special.families import Family
@@ -67,7 +67,7 @@ BEYOND = {
 def test_the_ensemble_agrees_with_the_rules(case):
     net, x = RULED[case], X[:, :4]
     program = nn.program(net, x.shape[1:])
-    found = Ensemble((program, program), BOTH, "it is tested").sample({"u": x}, None, 1 << 14)
+    found = SampledPlan((program, program), BOTH, "it is tested").sample({"u": x}, None, 1 << 14)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is known to.*", category=AccuracyWarning)
         warnings.filterwarnings("error", message=".*sampled since.*")

@@ -14,7 +14,7 @@ from tpnum.ensemble import given
 from tpnum.ensemble.atoms import Atom, Tables
 from tpnum.ensemble.draws import Draws
 from tpnum.ensemble.normals import Component, Group, Normal, Part, Products
-from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.tile import SampledPlan
 from tpnum.ensemble.walk import Laws
 from tpnum.law.threads import Stop
 
@@ -141,7 +141,7 @@ def test_what_is_never_drawn_agrees_with_what_is(cell: str) -> None:
     x = np.random.default_rng(1).standard_normal((2, 3, 2))
     program = nn.program(CELLS[cell], (3, 2))
     factored, plain = (
-        Ensemble((program, program), BOTH, "it is tested", factored).sample({"u": x}, None, 1 << points)
+        SampledPlan((program, program), BOTH, "it is tested", factored).sample({"u": x}, None, 1 << points)
         for factored, points in ((True, 12), (False, 14))
     )
     for kind in BOTH:
@@ -153,7 +153,7 @@ def test_what_is_never_drawn_agrees_with_what_is(cell: str) -> None:
 def test_states_given_the_points_are_as_if_written_out(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
     x = np.random.default_rng(2).standard_normal((1, 4, 2))
     program = nn.program(CELLS[cell], (4, 2))
-    ensemble = Ensemble((program, program), BOTH, "it is tested")
+    ensemble = SampledPlan((program, program), BOTH, "it is tested")
     single = ensemble.sample({"u": x}, None, 1 << 8)
     monkeypatch.setattr(given, "SINGLE", given.DOUBLE)
     short = ensemble.sample({"u": x}, None, 1 << 8)
@@ -171,7 +171,7 @@ def test_states_beyond_the_range_of_single_precision_are_held_in_double(
 ) -> None:
     x = size * np.random.default_rng(4).standard_normal((1, 4, 2))
     program = nn.program(nn.Gru(8, nn.Relu(), return_sequences=False), (4, 2))
-    ensemble = Ensemble((program, program), BOTH, "it is tested")
+    ensemble = SampledPlan((program, program), BOTH, "it is tested")
     made = ensemble.sample({"u": x}, None, 1 << 8)
     monkeypatch.setattr(given, "SINGLE", given.DOUBLE)
     want = ensemble.sample({"u": x}, None, 1 << 8)
@@ -196,7 +196,7 @@ def test_tangents_take_as_many_products_as_there_are_pairs_of_steps(
         counted.append(0)
         program = nn.program(CELLS[cell], (steps, 2))
         x = np.random.default_rng(3).standard_normal((1, steps, 2))
-        ensemble = Ensemble((program, program), ("ntk",), "it is tested")
+        ensemble = SampledPlan((program, program), ("ntk",), "it is tested")
         ensemble.replicate({"u": x}, None, Laws(ensemble.text, 32, 0, 0), Stop())
     assert counted[1] < 5 * counted[0]
 
@@ -204,7 +204,7 @@ def test_tangents_take_as_many_products_as_there_are_pairs_of_steps(
 def test_sixteen_steps_to_a_thousandth() -> None:
     x = np.random.default_rng(0).standard_normal((2, 16, 8))
     program = nn.program(nn.Gru(4), (16, 8))
-    ensemble = Ensemble((program, program), ("nngp",), "it is tested")
+    ensemble = SampledPlan((program, program), ("nngp",), "it is tested")
     assert len(ensemble.text.linear) == 4  # reset gates, both parts of new states, the first state: 0
     made = ensemble.sample({"u": x}, None, 1 << 12)["nngp"]
     assert made.error.max() < 4e-3 * made.value.max()

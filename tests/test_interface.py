@@ -533,7 +533,7 @@ def test_every_public_name_has_help_of_its_own():
             ) or name in (pydoc.render_doc(value, renderer=pydoc.plaintext))
         assert texts.setdefault(text, name) == name
     for name in functions.names():
-        assert functions.docs.FORMULAS[name]
+        assert functions.TABLE[name].formula
     assert not {"Any", "annotations", "importlib", "TYPE_CHECKING"} & ({*dir(tp)} | {*dir(nn)})
     assert {*tp.__all__} <= {*dir(tp)}
     for name in nn.__all__:
@@ -649,6 +649,7 @@ def test_samples_take_functions_of_several_components():
         (InputError("x1: it is empty"), "a.npy: it is empty"),
         (InputError("x1 is 3: it must be an array"), "a.npy is 3: it must be an array"),
         (InputError("n_jobs must be a number"), "--jobs must be a number"),
+        (InputError("x1[3]: None is no array"), "a.npy[3]: None is no array"),
         (StoreError("x1 has no place"), "a.npy has no place"),
         (InputError("x1_more: it is empty"), "x1_more: it is empty"),
         (InputError("x1, x2: they are too large"), "x1, x2: they are too large"),

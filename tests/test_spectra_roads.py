@@ -9,7 +9,7 @@ from scipy.special import binom, ndtr
 import tpnum as tp
 from tpnum import nn
 from tpnum import spectra as sp
-from tpnum.errors import InputError
+from tpnum.errors import InputError, ProgramError
 from tpnum.spectra.jacobi import Coefficients, _outside, law_of
 
 
@@ -121,6 +121,12 @@ def test_refusals(write, words):
     p, x, v, w, u = program()
     with pytest.raises(InputError, match=words):
         sp.roads(write(p, x, v, w, u), v, steps=2)
+
+
+def test_a_vector_plus_a_scalar_is_refused():
+    p, x, v, w, _ = program()
+    with pytest.raises(ProgramError, match="not linear in 'v': add of it is taken"):
+        tp.spectrum(p.apply("add", w @ v + w.T @ v, tp.mean(x * x)), v)
 
 
 def test_rectangular_factors_are_refused():

@@ -17,7 +17,7 @@ from tpnum.ensemble.expansion import DEGREES
 from tpnum.ensemble.given import Given
 from tpnum.ensemble.mixed import Mixed, Operand, moments
 from tpnum.ensemble.normals import Component, Group, Normal, Part, Products
-from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.tile import SampledPlan
 from tpnum.errors import AccuracyWarning, InputError, LimitError
 from tpnum.evaluate.plan import make_plan
 from tpnum.kernels.hermite_sums import hermite_sums
@@ -63,7 +63,7 @@ def test_what_is_sampled_agrees_with_the_rules(case: str) -> None:
     shape, net = EXACT[case]
     x, y = inputs(shape, 4, 3)
     program = nn.program(net, shape)
-    ensemble = Ensemble((program, program), BOTH, "it is tested", factored=False)
+    ensemble = SampledPlan((program, program), BOTH, "it is tested", factored=False)
     for cols, data in ((None, None), (y, {"u": y})):
         found = ensemble.sample({"u": x}, data, 1 << 13)
         for kind, exact in zip(BOTH, tp.kernel(net, x, cols, get=BOTH), strict=True):
@@ -112,7 +112,7 @@ def covered(seed: int, points: int) -> np.ndarray:
     net = nn.serial(*layers, nn.Dense(1))
     x = rng.standard_normal((3, 4))
     program = nn.program(net, (4,))
-    found = Ensemble((program, program), BOTH, "it is tested", factored=False).sample(
+    found = SampledPlan((program, program), BOTH, "it is tested", factored=False).sample(
         {"u": x}, None, points, seed
     )
     exact = tp.kernel(net, x, get=BOTH)
@@ -141,7 +141,7 @@ def test_errors_cover_rules_of_wide_gaussians(act: type[nn.Layer]) -> None:
     net = nn.serial(nn.Dense(8, W_std=2.0), *residual(act()) * 6, nn.Dense(1))
     (x,) = inputs((4,), 3)
     program = nn.program(net, (4,))
-    found = Ensemble((program, program), BOTH, "it is tested").sample({"u": x}, None, 1 << 9)
+    found = SampledPlan((program, program), BOTH, "it is tested").sample({"u": x}, None, 1 << 9)
     for kind, exact in zip(BOTH, tp.kernel(net, x, get=BOTH), strict=True):
         assert np.all(np.abs(found[kind].value - exact) <= 3 * found[kind].error + 1e-13 * exact.max())
         assert np.all(found[kind].error < 0.02 * exact.max())
@@ -257,7 +257,7 @@ def test_means_that_do_not_exist_name_the_line() -> None:
     g = p.matrix("U", cols="d") @ p.data("u", channels="d")
     h = tp.apply(lambda u, v: np.exp(np.exp(u * u + v)), tp.tanh(g), p.matrix("V", cols="d") @ p["u"])
     p.output(p.matrix("W") @ h)
-    ensemble = Ensemble((p, p), ("nngp",), "it is tested")
+    ensemble = SampledPlan((p, p), ("nngp",), "it is tested")
     with pytest.raises(LimitError, match=r"line \d+ .*: a second moment of it is not finite"):
         ensemble.sample({"u": 40.0 * np.ones((1, 2))}, None, 1 << 10)
 

@@ -26,7 +26,7 @@ class TpnumError(Exception):
             self.args = (names[found[0]] + text[found.end() :],)
 
 
-_ARGUMENT = re.compile(r"\w+(?=:| is | must | has )")
+_ARGUMENT = re.compile(r"\w+(?=(\[[^]]*\])?(:| is | must | has ))")
 
 
 class ProgramError(TpnumError, ValueError):

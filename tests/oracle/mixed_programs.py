@@ -118,7 +118,6 @@ TWO = (Own(bump, (bump_u, bump_v), bounded=True), Own(bump, bounded=True), Own(h
 SMOOTH = ("tanh", "erf", "sin", "gelu", "sigmoid", "identity")
 ROUGH = ("relu", "step", "sign", "abs", "hard_tanh")
 UNBOUNDED = ("gelu", "identity", "relu", "abs")
-DERIVABLE = ("tanh", "erf", "sin", "gelu", "sigmoid", "relu", "abs", "hard_tanh")
 COEFS = (1.0, -1.0, 0.5, -0.7, 1.3)
 
 

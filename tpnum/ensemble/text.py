@@ -125,7 +125,7 @@ class Text:
                 return own
             case Map():
                 return {key: leaf and f"{leaf} along {name}" for key, leaf in own.items()}
-            case Nonlin() if line.fn.name == "mul" and not line.fn.order and not line.scalars:
+            case Nonlin() if line.fn.product:
                 first, second = (known.get(arg, {}) for arg in line.args)
                 drawn.update(key for key in first.keys() & second.keys() if not own[key])
                 return own

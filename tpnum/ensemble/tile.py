@@ -59,8 +59,8 @@ class Sampled(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble:
-    """The kernels ``kinds`` of a program at two input shapes (twice the same program where they agree).
+class SampledPlan:
+    """How ``kinds`` of kernels of a program at two input shapes, or twice at one, are sampled.
 
     For inputs of a tile, all together, the lines of the program are run on points; second moments that a
     product with a matrix needs are means over the points, and its result is Gaussian given them.  Every

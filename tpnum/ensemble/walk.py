@@ -186,7 +186,7 @@ class Walk(Run):
                 self.put(line.name, self.total(line))
             case Map() if line.operand in self.known:
                 self.put(line.name, self.mapped(line))
-            case Nonlin() if _is_product(line) and any(self.undrawn(self.vector(a)) for a in line.args):
+            case Nonlin() if line.fn.product and any(self.undrawn(self.vector(a)) for a in line.args):
                 self.put(line.name, self.multiplied(line))
             case Nonlin() if self.linear(line):
                 self.put(line.name, self.applied(line))
@@ -340,7 +340,7 @@ class Walk(Run):
     def linear(self, line: Nonlin) -> bool:
         """Whether a function stays a factor: it does of what is not drawn, but for tangents."""
         values = [self.vector(name) for name in line.args]
-        return not _is_product(line) and any(
+        return not line.fn.product and any(
             not atom.odd
             for value in values
             if self.undrawn(value)
@@ -377,10 +377,6 @@ class Walk(Run):
 def _linear(normal: Normal) -> bool:
     """Whether G-vars are of a component of which nothing is drawn."""
     return not (normal.component.drawn or normal.component.group.odd)
-
-
-def _is_product(line: Nonlin) -> bool:
-    return line.fn.name == "mul" and not line.fn.order and not line.scalars
 
 
 def _shape(parts: Iterable[Product], axes: Axes) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ sketch), tensor products are never formed (tensor sketch): both keep inner produ
 from __future__ import annotations
 
 from functools import singledispatchmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -179,42 +179,24 @@ class Features:
         mean = None if call.means[0] is None else self._profile(call.means[0], frame)
         name = min(self._names[id(n)] for n in (node, call.cov))
         make = self._directions if self.method == DIRECTIONS else self._series
-        return make(call.f, node.what == "slope", unit, var, mean, call.f_scalars, frame, name)
+        return make(node, _Inputs(unit, var, mean, frame, name))
 
-    def _directions(
-        self,
-        fn: Function,
-        slope: bool,
-        unit: np.ndarray,
-        var: np.ndarray,
-        mean: np.ndarray | None,
-        scalars: tuple[graph.Profile, ...],
-        frame: Axes,
-        name: int,
-    ) -> np.ndarray:
-        """fn at Gaussian directions: a wide layer, drawn once."""
-        z = np.sqrt(var) * (unit @ self.draws.directions(name, unit.shape[-1], self.count))
-        if mean is not None:
-            z = z + mean
-        given = [np.broadcast_to(self._profile(s, frame), z.shape) for s in scalars]
-        made = np.asarray((fn.derivative() if slope else fn)(z, *given))
-        return made / np.sqrt(self.count)
+    def _directions(self, node: graph.Dual, x: _Inputs) -> np.ndarray:
+        """The function at Gaussian directions: a wide layer, drawn once."""
+        z = np.sqrt(x.var) * (x.unit @ self.draws.directions(x.name, x.unit.shape[-1], self.count))
+        if x.mean is not None:
+            z = z + x.mean
+        fn = node.call.f.derivative() if node.what == "slope" else node.call.f
+        given = [np.broadcast_to(self._profile(s, x.frame), z.shape) for s in node.call.f_scalars]
+        return np.asarray(fn(z, *given)) / np.sqrt(self.count)
 
-    def _series(
-        self,
-        fn: Function,
-        slope: bool,
-        unit: np.ndarray,
-        var: np.ndarray,
-        mean: np.ndarray | None,
-        scalars: tuple[graph.Profile, ...],
-        frame: Axes,
-        name: int,
-    ) -> np.ndarray:
+    def _series(self, node: graph.Dual, x: _Inputs) -> np.ndarray:
         """sum_k a_k u^(x k): every power is sketched from the one before it, as in a product of two."""
-        if scalars:
+        fn, unit, name = node.call.f, x.unit, x.name
+        if node.call.f_scalars:
             raise LimitError(f"{UNLIKE}: the Hermite series of {fn} changes with scalars of the input")
-        a = _coefficients(fn, slope, var[..., 0], None if mean is None else mean[..., 0])
+        mean = None if x.mean is None else x.mean[..., 0]
+        a = _coefficients(fn, node.what == "slope", x.var[..., 0], mean)
         shape = np.broadcast_shapes(unit.shape[:-1], a.shape[:-1])
         made = np.zeros((*shape, self.count))
         made[..., 0] = a[..., 0]
@@ -272,6 +254,16 @@ class Features:
     @_compute.register
     def _(self, node: graph.Diagonal) -> np.ndarray:
         return self._of(node.operand, axes_of(node) or ())
+
+
+class _Inputs(NamedTuple):
+    """What a nonlinearity reads: unit vectors of features, the variance and mean of its Gaussians."""
+
+    unit: np.ndarray
+    var: np.ndarray
+    mean: np.ndarray | None
+    frame: Axes  # the axes of all of them
+    name: int  # of the random numbers
 
 
 UNLIKE = "net: it has no random features (tpnum.factor has some for any net)"

@@ -11,6 +11,7 @@ import numpy as np
 from tpnum.arguments import jobs, shown, whole
 from tpnum.errors import InputError
 from tpnum.finite.simulations import Quantity, line_fit, quantity, simulations, unit
+from tpnum.gauss.estimate import NORMAL
 from tpnum.limits.law import Law
 from tpnum.limits.limit import limit
 from tpnum.program import reads
@@ -18,10 +19,6 @@ from tpnum.program.calls import as_program
 
 if TYPE_CHECKING:
     from tpnum.program import Program
-
-
-TWO_SIDED = 1.96
-"""Standard errors in the half-width of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +157,7 @@ def _rows(q: Quantity, exact: Any, found: list[Any], sizes: np.ndarray) -> Itera
     far, error, slope = line_fit(sizes, values, spread)
     for j, at in enumerate(np.ndindex(limits.shape)):
         gap = far[j] - limits[at]
-        whole = np.hypot(error[j], errors[j] / TWO_SIDED)
+        whole = np.hypot(error[j], errors[j] / NORMAL)
         z = 0.0 if gap == 0 else gap / whole if whole > 0 else np.copysign(np.inf, gap)
         label = str(q) + (f"[{','.join(map(str, at))}]" if at else "")
         yield Row(

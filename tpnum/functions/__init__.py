@@ -20,7 +20,6 @@ from tpnum.arguments import finite_array, flag, number, shown, whole
 from tpnum.errors import ProgramError
 from tpnum.functions.arithmetic import SEVERAL
 from tpnum.functions.attention import ATTENTION
-from tpnum.functions.docs import describe
 from tpnum.functions.function import TABLE, Function
 from tpnum.functions.record import REQUIRED, Record
 from tpnum.functions.table import UNARY
@@ -108,7 +107,7 @@ def _named(name: str, given: dict[str, Any]) -> Function:
             raise ProgramError(f"{name} needs the parameter {key}")
         values[key] = _checked(name, key, value, default)
     made = Function(name, tuple(values.items()))
-    object.__setattr__(made, "__doc__", describe(name, record))
+    object.__setattr__(made, "__doc__", record.describe(name))
     return made
 
 

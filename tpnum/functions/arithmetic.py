@@ -39,35 +39,42 @@ def _sum(coefs: tuple[float, ...], constant: float) -> dict[tuple[int, ...], Any
 
 SEVERAL: dict[str, Record] = {
     "add": Record(
+        "x + y",
         {(): lambda x, y: x + y, (0,): _like(1.0), (1,): _like(1.0), (0, 0): _like(0.0), (0, 1): _like(0.0),
          (1, 1): _like(0.0)},
-        arity=2, parity=-1, parities=(0, 0), degree=1.0,
+        arity=2, parity=-1, parities=(0, 0), degree=1.0, coefficients=(1.0, 1.0),
     ),
     "sub": Record(
+        "x - y",
         {(): lambda x, y: x - y, (0,): _like(1.0), (1,): _like(-1.0), (0, 0): _like(0.0), (0, 1): _like(0.0),
          (1, 1): _like(0.0)},
-        arity=2, parity=-1, parities=(0, 0), degree=1.0,
+        arity=2, parity=-1, parities=(0, 0), degree=1.0, coefficients=(1.0, -1.0),
     ),
     "mul": Record(
+        "x y",
         {(): lambda x, y: x * y, (0,): _take(1), (1,): _take(0), (0, 0): _like(0.0), (1, 1): _like(0.0),
          (0, 1): _like(1.0)},
-        arity=2, parity=1, parities=(-1, -1), degree=2.0,
+        arity=2, parity=1, parities=(-1, -1), degree=2.0, product=True,
     ),
     "div": Record(
+        "x / y",
         {(): lambda x, y: x / y, (0,): lambda x, y: 1.0 / y + 0.0 * x, (1,): lambda x, y: -x / (y * y),
          (0, 0): _like(0.0), (0, 1): lambda x, y: -1.0 / (y * y) + 0.0 * x,
          (1, 1): lambda x, y: 2.0 * x / y**3},
         arity=2, parity=1, parities=(-1, -1), degree=0.0,
     ),
     "maximum": Record(
+        "the larger of x and y",
         {(): np.maximum, (0,): _where(np.greater, 1.0, 0.0), (1,): _where(np.greater, 0.0, 1.0)},
         arity=2, degree=1.0, switch=lambda x, y: x - y,
     ),
     "minimum": Record(
+        "the smaller of x and y",
         {(): np.minimum, (0,): _where(np.less, 1.0, 0.0), (1,): _where(np.less, 0.0, 1.0)},
         arity=2, degree=1.0, switch=lambda x, y: x - y,
     ),
     "affine": Record(
+        "constant + coefs[0] x0 + coefs[1] x1 + ..",
         _sum, (("coefs", REQUIRED), ("constant", 0.0)), arity=lambda coefs, constant: len(coefs),
         parity=lambda coefs, constant: 0 if constant else -1,
         degree=lambda coefs, constant: None if constant else 1.0,

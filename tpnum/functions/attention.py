@@ -51,6 +51,7 @@ def _record(along: bool) -> Record:
         return (2 + along + weighted) * size
 
     return Record(
+        "the derivative of the sum of softmax(s)_i v_i along t" if along else "the sum of softmax(s)_i v_i",
         lambda size, weighted: _values(size, weighted, along),
         (("size", 1), ("weighted", False)),
         arity=arity,

@@ -155,10 +155,12 @@ def _growth(f: Function, inners: tuple[Function, ...], scalars: tuple[float, ...
 
 COMPOSITIONS: dict[str, Record] = {
     "compose": Record(
-        _values, (("f", REQUIRED), ("inners", REQUIRED), ("scalars", ())), kinks=_kinks, parity=_parity,
+        "f(f1(u), .., fk(u))", _values, (("f", REQUIRED), ("inners", REQUIRED), ("scalars", ())),
+        kinks=_kinks, parity=_parity,
         growth=_growth, named=False,
     ),
     "elementwise_numerical": Record(
+        "fn(u), its kernels by the fixed rule of deg x deg Gauss-Hermite points",
         lambda fn, deg: {(): lambda u, **_: fn(u), (0,): lambda u, **_: fn.derivative()(u)},
         (("fn", REQUIRED), ("deg", REQUIRED)), kinks=lambda fn, deg: fn.kinks,
         parity=lambda fn, deg: fn.parity,

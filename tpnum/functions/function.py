@@ -51,8 +51,8 @@ class _User:
             if slope is not None:
                 values[(i,)] = slope
         return Record(
-            values=values, arity=self.arity, scalars=self.scalars, kinks=self.kinks, parity=self.parity,
-            growth=self.growth,
+            "what was given", values, arity=self.arity, scalars=self.scalars, kinks=self.kinks,
+            parity=self.parity, growth=self.growth,
         )  # fmt: skip
 
 
@@ -119,6 +119,21 @@ class Function:
         """d where f(s u) = s^d f(u) for every s > 0."""
         degree = self._look("degree")
         return None if degree is None else float(degree) - len(self.order)
+
+    @property
+    def coefficients(self) -> tuple[float, ...] | None:
+        """c of f(u1..uk) = c1 u1 + .. + ck uk, the arguments vectors; None for all other functions."""
+        return None if self.order or self.n_scalars else self.record.coefficients
+
+    @property
+    def product(self) -> bool:
+        """Whether f is the product of two vectors."""
+        return self.record.product and not self.order and not self.n_scalars
+
+    @property
+    def flat(self) -> bool:
+        """Whether the a.e. derivative is zero."""
+        return self.record.flat and not self.order
 
     @property
     def growth(self) -> str:

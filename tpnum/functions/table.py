@@ -35,9 +35,10 @@ def _ab_parity(a: float, b: float) -> int:
     return -1 if a == b else 1 if a == -b else 0
 
 
-def _ab_record(a: float, b: float) -> Record:
+def _ab_record(formula: str, a: float, b: float) -> Record:
     return Record(
-        _abrelu(a, b), kinks=() if a == b else (0.0,), parity=_ab_parity(a, b), degree=1.0,
+        formula, _abrelu(a, b), kinks=() if a == b else (0.0,), parity=_ab_parity(a, b), degree=1.0,
+        coefficients=(a,) if a == b else None,
         closed=("abrelu", (a, b)),
     )  # fmt: skip
 
@@ -130,53 +131,62 @@ ABC = (("a", 1.0), ("b", 1.0), ("c", 0.0))
 
 UNARY: dict[str, Record] = {
     # piecewise linear and jumping
-    "identity": _ab_record(1.0, 1.0),
-    "relu": _ab_record(0.0, 1.0),
-    "abs": _ab_record(-1.0, 1.0),
+    "identity": _ab_record("u", 1.0, 1.0),
+    "relu": _ab_record("max(u, 0)", 0.0, 1.0),
+    "abs": _ab_record("|u|", -1.0, 1.0),
     "abrelu": Record(
+        "a min(u, 0) + b max(u, 0)",
         _abrelu, (("a", REQUIRED), ("b", REQUIRED)), kinks=lambda a, b: () if a == b else (0.0,),
         parity=_ab_parity, degree=1.0, closed=lambda a, b: ("abrelu", (a, b)),
     ),
     "leaky_relu": Record(
+        "alpha min(u, 0) + max(u, 0)",
         lambda alpha: _abrelu(alpha, 1.0), (("alpha", REQUIRED),), kinks=(0.0,),
         parity=lambda alpha: _ab_parity(alpha, 1.0), degree=1.0,
         closed=lambda alpha: ("abrelu", (alpha, 1.0)),
     ),
     "sign": Record(
-        unary(np.sign, _zero, _zero), kinks=(0.0,), parity=-1, degree=0.0, growth="bounded",
+        "-1, 0 or 1, the sign of u",
+        unary(np.sign, _zero, _zero), flat=True, kinks=(0.0,), parity=-1, degree=0.0, growth="bounded",
         closed=("sign", ()),
     ),
     "step": Record(
-        unary(_step, _zero, _zero), kinks=(0.0,), degree=0.0, growth="bounded", closed=("step", ())
+        "1 where u > 0, else 0",
+        unary(_step, _zero, _zero), flat=True, kinks=(0.0,), degree=0.0, growth="bounded", closed=("step", ())
     ),
     "hard_tanh": Record(
+        "u cut off at -1 and 1",
         unary(lambda u: np.clip(u, -1.0, 1.0), lambda u: np.where(np.abs(u) < 1.0, 1.0, 0.0), _zero),
         kinks=(-1.0, 1.0), parity=-1, growth="bounded",
     ),
     "rectified_monomial": Record(
+        "u^degree where u > 0, else 0",
         _rectified, (("degree", REQUIRED),), kinks=(0.0,), degree=lambda degree: degree,
         growth=lambda degree: "poly" if degree else "bounded", closed=lambda degree: ("rectpow", (degree,)),
     ),
     # sigmoids
     "erf": Record(
-        _erf, ABC, parity=lambda a, b, c: -1 if c == 0 else 0, growth="bounded",
+        "a erf(b u) + c", _erf, ABC, parity=lambda a, b, c: -1 if c == 0 else 0, growth="bounded",
         closed=lambda a, b, c: ("erf", (a, b, c)),
     ),
     "sigmoid_like": Record(
+        "erf(u / 2.4020563531719796) / 2 + 1/2",
         _erf(0.5, _SIGMOID_LIKE, 0.5), growth="bounded", closed=("erf", (0.5, _SIGMOID_LIKE, 0.5))
     ),
     "normal_cdf": Record(
+        "Phi(u) = (1 + erf(u / sqrt(2))) / 2, the normal distribution function",
         unary(v.normal_cdf, v.normal_pdf, lambda u: -u * v.normal_pdf(u)), growth="bounded",
         closed=("erf", (0.5, 1.0 / math.sqrt(2.0), 0.5)),
     ),
-    "tanh": Record(unary(np.tanh, v.sech2, v.tanh_2), parity=-1, growth="bounded"),
-    "sigmoid": Record(unary(v.sigmoid, v.sigmoid_1, v.sigmoid_2), growth="bounded"),
+    "tanh": Record("tanh(u)", unary(np.tanh, v.sech2, v.tanh_2), parity=-1, growth="bounded"),
+    "sigmoid": Record("1 / (1 + exp(-u))", unary(v.sigmoid, v.sigmoid_1, v.sigmoid_2), growth="bounded"),
     "arctan": Record(
+        "the angle whose tangent is u",
         unary(np.arctan, lambda u: 1.0 / (1.0 + u * u), lambda u: -2.0 * u / (1.0 + u * u) ** 2),
         parity=-1, growth="bounded",
     ),
     "softsign": Record(
-        unary(
+        "u / (1 + |u|)", unary(
             lambda u: u / (1.0 + np.abs(u)), lambda u: 1.0 / (1.0 + np.abs(u)) ** 2,
             lambda u: -2.0 * np.sign(u) / (1.0 + np.abs(u)) ** 3,
         ),
@@ -184,70 +194,88 @@ UNARY: dict[str, Record] = {
     ),
     # smooth rectifiers
     "gelu": Record(
+        "u Phi(u), Phi the normal distribution function; approximate is the usual form with tanh",
         lambda approximate: unary(
             *(_drop(f) for f in ((v.gelu_tanh, v.gelu_tanh_1, v.gelu_tanh_2) if approximate else
                                  (v.gelu, v.gelu_1, v.gelu_2)))
         ),
         (("approximate", False),), closed=lambda approximate: None if approximate else ("gelu", ()),
     ),
-    "silu": Record(unary(v.silu, v.silu_1, v.silu_2)),
-    "softplus": Record(unary(v.softplus, v.sigmoid, v.sigmoid_1)),
-    "mish": Record(unary(v.mish, v.mish_1, v.mish_2)),
-    "elu": Record(_elu, (("alpha", 1.0),), kinks=(0.0,)),
-    "selu": Record(_elu(*_SELU), kinks=(0.0,)),
+    "silu": Record("u / (1 + exp(-u)), also called swish", unary(v.silu, v.silu_1, v.silu_2)),
+    "softplus": Record("log(1 + exp(u))", unary(v.softplus, v.sigmoid, v.sigmoid_1)),
+    "mish": Record("u tanh(log(1 + exp(u)))", unary(v.mish, v.mish_1, v.mish_2)),
+    "elu": Record("u where u > 0, else alpha (exp(u) - 1)", _elu, (("alpha", 1.0),), kinks=(0.0,)),
+    "selu": Record(
+        "scale (u where u > 0, else alpha (exp(u) - 1)), the scaled elu of self-normalising networks",
+        _elu(*_SELU), kinks=(0.0,),
+    ),
     # periodic, exponential
     "sin": Record(
-        _sin, ABC, parity=lambda a, b, c: -1 if c == 0 else 0, growth="bounded",
+        "a sin(b u + c)", _sin, ABC, parity=lambda a, b, c: -1 if c == 0 else 0, growth="bounded",
         closed=lambda a, b, c: ("sin", (a, b, _turn(c))),
     ),
     "cos": Record(
-        _cos, ABC, parity=lambda a, b, c: 1 if c == 0 else 0, growth="bounded",
+        "a cos(b u + c)", _cos, ABC, parity=lambda a, b, c: 1 if c == 0 else 0, growth="bounded",
         closed=lambda a, b, c: ("sin", (a, b, _turn(c) + 0.5 * math.pi)),
     ),
     "rbf": Record(
+        "sqrt(2) sin(sqrt(2 gamma) u + pi/4), the random feature of exp(-gamma |u - v|^2)",
         _rbf, (("gamma", 1.0),), growth="bounded",
         closed=lambda gamma: ("sin", (math.sqrt(2.0), math.sqrt(2.0 * gamma), 0.25 * math.pi)),
     ),
-    "exp": Record(_exp, (("a", 1.0), ("b", 1.0)), growth="exp", closed=lambda a, b: ("exp", (a, b))),
+    "exp": Record(
+        "a exp(b u)",
+        _exp, (("a", 1.0), ("b", 1.0)), growth="exp", closed=lambda a, b: ("exp", (a, b)),
+    ),
     "gaussian": Record(
+        "a exp(b u^2)",
         lambda a, b: unary(*(_drop(partial(v.gaussian, a=a, b=b, order=k)) for k in range(3))),
         (("a", 1.0), ("b", -1.0)), parity=1, growth=lambda a, b: "exp2" if b > 0 else "bounded",
         rate=lambda a, b: max(b, 0.0), closed=lambda a, b: ("gauss", (a, b)),
     ),
     "gabor": Record(
+        "exp(-u^2) sin(u)",
         unary(*(partial(v.gabor, order=k) for k in range(3))), parity=-1, growth="bounded",
         closed=("gabor", ()),
     ),
     "exp_normalized": Record(
+        "the activation, given q = E u^2, whose kernel is sqrt(q1 q2) exp(gamma (rho + shift))",
         unary(*(partial(v.exp_normalized, order=k) for k in range(3))), (("gamma", 1.0), ("shift", -1.0)),
         scalars=1, growth="exp", closed=lambda gamma, shift: ("exp_normalized", (gamma, shift)),
     ),
     # polynomials, powers
-    "square": Record(_poly((0.0, 0.0, 1.0)), parity=1, degree=2.0, closed=("poly", (0.0, 0.0, 1.0))),
+    "square": Record("u^2", _poly((0.0, 0.0, 1.0)), parity=1, degree=2.0, closed=("poly", (0.0, 0.0, 1.0))),
     "polynomial": Record(
-        _poly, (("coef", REQUIRED),), parity=_poly_parity, degree=_poly_degree,
+        "the sum of coef[i] u^i", _poly, (("coef", REQUIRED),), parity=_poly_parity, degree=_poly_degree,
         closed=lambda coef: ("poly", coef),
     ),
     "monomial": Record(
-        lambda degree: _poly(_monomial(degree)), (("degree", REQUIRED),),
+        "u^degree", lambda degree: _poly(_monomial(degree)), (("degree", REQUIRED),),
         parity=lambda degree: (-1) ** degree, degree=lambda degree: degree,
         closed=lambda degree: ("poly", _monomial(degree)),
     ),
     "hermite": Record(
+        "He_degree(u / sqrt(q)) / sqrt(degree!), given q = E u^2",
         lambda degree: unary(*(_drop(partial(v.hermite, degree=degree, order=k)) for k in range(degree + 2))),
         (("degree", REQUIRED),), scalars=1, parity=lambda degree: (-1) ** degree,
     ),
     "constant": Record(
+        "c, whatever u is",
         lambda c: unary(lambda u, **_: np.full_like(u, c), _zero, _zero), (("c", REQUIRED),), parity=1,
-        growth="bounded", degree=0.0, closed=lambda c: ("const", (c,)),
+        growth="bounded", degree=0.0, flat=True, closed=lambda c: ("const", (c,)),
     ),
-    "sqrt": Record(unary(np.sqrt, lambda u: 0.5 / np.sqrt(u), lambda u: -0.25 / u**1.5), degree=0.5),
+    "sqrt": Record(
+        "the square root of u",
+        unary(np.sqrt, lambda u: 0.5 / np.sqrt(u), lambda u: -0.25 / u**1.5), degree=0.5,
+    ),
     "reciprocal": Record(
+        "1 / u",
         unary(lambda u: 1.0 / u, lambda u: -1.0 / (u * u), lambda u: 2.0 / u**3), parity=-1, degree=-1.0
     ),
-    "log": Record(unary(np.log, lambda u: 1.0 / u, lambda u: -1.0 / (u * u))),
-    "power": Record(_power, (("exponent", REQUIRED),), degree=lambda exponent: exponent),
+    "log": Record("the natural logarithm of u", unary(np.log, lambda u: 1.0 / u, lambda u: -1.0 / (u * u))),
+    "power": Record("u^exponent", _power, (("exponent", REQUIRED),), degree=lambda exponent: exponent),
     "cbrt": Record(
+        "the real cube root of u",
         unary(np.cbrt, lambda u: 1.0 / (3.0 * np.cbrt(u) ** 2)), kinks=(0.0,), parity=-1, degree=1.0 / 3.0
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pieces on which a function of one real variable is one polynomial to rounding, found by bisection."""
+"""Bisected on which a function of one real variable is one polynomial to rounding, found by bisection."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SIGNS = (-1.0) ** np.arange(DEGREE + 1)
 _POINTS = np.concatenate([_NODES, [-1.0, 1.0]])
 
 
-class Pieces(NamedTuple):
+class Bisected(NamedTuple):
     """What a bisection ends with."""
 
     edges: np.ndarray
@@ -69,7 +69,7 @@ class Bisection:
     noise: float
     coarse: float
 
-    def pieces(self, start: np.ndarray, kinks: np.ndarray) -> Pieces:
+    def pieces(self, start: np.ndarray, kinks: np.ndarray) -> Bisected:
         """The pieces of the intervals between ``start``, where f has kinks at some of the edges."""
         low, high = start[:-1], start[1:]
         before: np.ndarray = np.full(low.shape, np.inf)  # the unresolved part of the parent
@@ -111,7 +111,7 @@ class Bisection:
         edges, coefs, slopes, lost = zip(*done, strict=True)
         order = np.argsort(np.concatenate(edges))
         derived = None if self.slope is None else np.concatenate(slopes)[order]
-        return Pieces(
+        return Bisected(
             np.append(np.concatenate(edges)[order], start[-1]), np.concatenate(cuts),
             np.concatenate(coefs)[order], derived, largest, np.concatenate(lost)[order],
         )  # fmt: skip

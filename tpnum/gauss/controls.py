@@ -14,6 +14,7 @@ import numpy as np
 
 from tpnum.gauss.dictionary import Dictionary, Features, polynomials
 from tpnum.gauss.directions import Batched, turned
+from tpnum.gauss.estimate import NORMAL
 from tpnum.gauss.points import normal_sample
 
 _HALF = 1 << 12
@@ -27,7 +28,6 @@ _POINTS_EACH = 10  # at least so many points for a control
 _ASIDE = 8  # one point in so many
 _RIDGE = 1e-3
 _PILOT = 16  # of the first two halves, on top
-_NORMAL = 1.96
 
 
 def control_variates(
@@ -123,7 +123,7 @@ class _Sums:
         spread = np.maximum(second - first**2, 0.0) / max(points - 1, 1)
         self.value[rows] = np.mean(self.origin[rows] + first, axis=1)
         self.size[rows] = np.mean(self.absolute[rows], axis=1) / points
-        self.error[rows] = _NORMAL * 0.5 * np.sqrt(spread.sum(axis=1)) + 1e-15 * self.size[rows]
+        self.error[rows] = NORMAL * 0.5 * np.sqrt(spread.sum(axis=1)) + 1e-15 * self.size[rows]
         return rows[np.any(self.error[rows] > np.maximum(rtol * self.size[rows], atol), axis=1)]
 
 

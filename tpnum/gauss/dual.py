@@ -263,41 +263,8 @@ def _located(d: Dual, grid: Grid, message: str) -> str:
 def _by_series(
     d: Dual, grid: Grid, arrays: list[np.ndarray], s: Expansion, derivative: bool, certify: bool
 ) -> _Sum:
-    from tpnum.kernels.grids import BLOCK, series_scattered, series_strips
-
-    root, wanted = np.sqrt(grid.q), float(np.log(_WANTED))
-    rows, columns = grid.c.shape
-    out = np.empty(grid.c.shape)
-    lead, follow = grid.left, grid.right
-    if lead.shape[1] > 1 or follow.shape[0] > 1:
-        lead, follow = follow, lead
-    one_row = lead.shape[1] == 1 and follow.shape[1] == 1
-    if one_row:  # both sides are constant along a row: their product leads, and nothing follows
-        i, j = (np.broadcast_to(a, (max(lead.size, follow.size), 1))[:, 0] for a in (lead, follow))
-        c = grid.c.reshape(i.size, -1)
-        unit, tail = np.ones(BLOCK), np.zeros((BLOCK, s.ladder.size))
-        bad, far = series_strips(
-            c, root[i] * root[j], s.unit[i] * s.unit[j], s.coef[i] * s.coef[j], s.tail[i] + s.tail[j],
-            unit, unit, np.empty((0, 0)), tail, s.ladder, wanted, s.parity, 0,
-            c.shape[1], out.reshape(c.shape),
-        )  # fmt: skip
-    elif lead.shape[1] == 1 and follow.shape[0] == 1 and rows >= _FEW:
-        i = np.broadcast_to(lead, (rows, 1))[:, 0]
-        bad, far = -1, 0
-        for begin in range(0, columns, _CHUNK):
-            j = follow[0, begin : begin + _CHUNK]
-            hit, beyond = series_strips(
-                grid.c, root[i], s.unit[i], s.coef[i], s.tail[i], root[j], s.unit[j],
-                np.ascontiguousarray(s.coef[j].T), s.tail[j], s.ladder, wanted, s.parity, begin,
-                begin + j.size, out,
-            )  # fmt: skip
-            bad, far = max(bad, hit), far + beyond
-    else:
-        i, j, c = grid.flat()
-        bad, far = series_scattered(
-            c, np.ascontiguousarray(i), np.ascontiguousarray(j), root, s.unit, s.coef, s.tail, s.ladder,
-            wanted, s.parity, out.reshape(-1),
-        )  # fmt: skip
+    root, out = np.sqrt(grid.q), np.empty(grid.c.shape)
+    bad, far = _add_up(grid, s, root, out)
     if bad >= 0:
         refuse(arrays)
     error, cost = None, int(s.ladder[-1]) * out.size
@@ -315,6 +282,47 @@ def _by_series(
         methods |= rest.methods
         cost += rest.cost
     return _Sum(out, error, frozenset(methods), cost)
+
+
+def _add_up(grid: Grid, s: Expansion, root: np.ndarray, out: np.ndarray) -> tuple[int, int]:
+    """Fill ``out`` with the sums of the series, by rows where one side is constant along them.
+
+    Returns (the place of an entry beyond the boundary, else -1; how many are out of reach, which are NaN).
+    """
+    from tpnum.kernels.grids import BLOCK, series_scattered, series_strips
+
+    wanted = float(np.log(_WANTED))
+    rows, columns = grid.c.shape
+    lead, follow = grid.left, grid.right
+    if lead.shape[1] > 1 or follow.shape[0] > 1:
+        lead, follow = follow, lead
+    one_row = lead.shape[1] == 1 and follow.shape[1] == 1
+    if one_row:  # both sides are constant along a row: their product leads, and nothing follows
+        i, j = (np.broadcast_to(a, (max(lead.size, follow.size), 1))[:, 0] for a in (lead, follow))
+        c = grid.c.reshape(i.size, -1)
+        unit, tail = np.ones(BLOCK), np.zeros((BLOCK, s.ladder.size))
+        return series_strips(
+            c, root[i] * root[j], s.unit[i] * s.unit[j], s.coef[i] * s.coef[j], s.tail[i] + s.tail[j],
+            unit, unit, np.empty((0, 0)), tail, s.ladder, wanted, s.parity, 0,
+            c.shape[1], out.reshape(c.shape),
+        )  # fmt: skip
+    if lead.shape[1] == 1 and follow.shape[0] == 1 and rows >= _FEW:
+        i = np.broadcast_to(lead, (rows, 1))[:, 0]
+        bad, far = -1, 0
+        for begin in range(0, columns, _CHUNK):
+            j = follow[0, begin : begin + _CHUNK]
+            hit, beyond = series_strips(
+                grid.c, root[i], s.unit[i], s.coef[i], s.tail[i], root[j], s.unit[j],
+                np.ascontiguousarray(s.coef[j].T), s.tail[j], s.ladder, wanted, s.parity, begin,
+                begin + j.size, out,
+            )  # fmt: skip
+            bad, far = max(bad, hit), far + beyond
+        return bad, far
+    i, j, c = grid.flat()
+    return series_scattered(
+        c, np.ascontiguousarray(i), np.ascontiguousarray(j), root, s.unit, s.coef, s.tail, s.ladder,
+        wanted, s.parity, out.reshape(-1),
+    )  # fmt: skip
 
 
 def _series_error(grid: Grid, s: Expansion, root: np.ndarray) -> np.ndarray:

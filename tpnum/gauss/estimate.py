@@ -14,6 +14,9 @@ import numpy as np
 SURE = 0.99865
 """Of a Gaussian so much lies below three standard deviations."""
 
+NORMAL = 1.96
+"""Standard errors in the half-width of a 95 % interval, where there are many replicates."""
+
 
 def half_width(replicates: np.ndarray, axis: int) -> np.ndarray:
     """The half-width of the 95 % interval of a mean, of independent replicates along an axis."""

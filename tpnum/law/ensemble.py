@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tpnum.arguments import choice, whole
 from tpnum.errors import AccuracyWarning, InputError, LimitError, memory, outside, require_memory
 from tpnum.gauss.estimate import Estimate, half_width
 from tpnum.law.draws import Draws, Random, Sobol
@@ -41,7 +42,10 @@ PIECE = 1 << 14
 TINY = 1e-300
 
 REPLICATES = 16
-"""Parts of the samples, half as many where these would be smaller than 32 samples."""
+"""Parts of the samples, half as many where these would be smaller than `LEAST` samples."""
+
+LEAST = 32
+"""Samples of a replicate."""
 
 PART = 4
 """The bias is seen on this part of the first replicate, run whole and in two halves."""
@@ -112,19 +116,16 @@ class Ensemble:
             v.axes for v in program.vars.values()
         ):
             raise InputError("program: an ensemble holds scalar lines; call its expand() first")
+        samples = whole(samples, "samples")
         if replicates is None:
-            replicates = max(REPLICATES // 2, min(REPLICATES, int(samples) // 32))
-        if int(samples) != samples or int(replicates) != replicates:
+            replicates = max(REPLICATES // 2, min(REPLICATES, samples // LEAST))
+        replicates = whole(replicates, "replicates", 2)  # the error comes from them
+        if samples < LEAST * replicates:
             raise InputError(
-                f"samples and replicates must be whole numbers, not {samples!r} and {replicates!r}"
+                f"samples must be at least {LEAST} per replicate, {LEAST * replicates}, not {samples}"
             )
-        if replicates < 2:
-            raise InputError(f"replicates must be at least 2, not {replicates!r}: the error comes from them")
-        if samples < 32 * replicates:
-            raise InputError(f"samples must be at least 32 per replicate, {32 * replicates}, not {samples!r}")
         require_memory(held(samples), f"samples = {samples}")
-        if points not in POINTS:
-            raise InputError(f"points must be one of {', '.join(POINTS)}, not {points!r}")
+        choice(points, "points", POINTS)
         self.program, self.vars = program, program.vars
         self.seed, self.replicates, self.n_jobs = seed, replicates, n_jobs
         self._corrections, self._written = corrections, written

@@ -350,9 +350,9 @@ def _along(line: Along, args: Sequence[int | None]) -> int | None:
 
 def _applied(fn: Function, args: Sequence[int | None], scalars: Sequence[int | None]) -> int | None:
     """The parity of fn(args; scalars): each odd argument flips by fn's parity in it alone."""
-    if fn.name == "mul" and not fn.order and ZERO in (*args, *scalars):
+    if fn.record.product and not fn.order and ZERO in (*args, *scalars):
         return ZERO
-    linear = fn.name in ("identity", "add", "sub") and not fn.order
+    linear = fn.record.coefficients is not None and not fn.order
     if args and not scalars and all(p == ZERO for p in args) and (linear or fn.parity == ODD):
         return ZERO
     if linear:
@@ -365,7 +365,7 @@ def _applied(fn: Function, args: Sequence[int | None], scalars: Sequence[int | N
     odd = [i for i, p in enumerate(args) if p == ODD]
     if not odd:
         return EVEN
-    if fn.name == "mul" and not fn.order and not scalars:
+    if fn.product:
         return _times(args)
     if linear:
         return ODD if len(odd) == len(args) else NEITHER

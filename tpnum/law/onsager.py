@@ -54,7 +54,6 @@ HAT = ".hat"
 ONE = ""
 """The constant 1 among the vectors of a combination."""
 
-SUMS = {"identity": (1.0,), "add": (1.0, 1.0), "sub": (1.0, -1.0)}
 MUL = get("mul")
 
 Combination = dict[str, float]
@@ -209,8 +208,8 @@ class _Writer(Generic[N]):
                     for t in line.terms
                 ]
                 self.total(line.name, self._flat(parts))
-            case Nonlin() if line.fn.name in SUMS and not line.fn.order and not line.scalars:
-                self.total(line.name, self._flat(zip(SUMS[line.fn.name], line.args, strict=True)))
+            case Nonlin() if line.fn.coefficients is not None:
+                self.total(line.name, self._flat(zip(line.fn.coefficients, line.args, strict=True)))
             case Nonlin():
                 self.nonlin(line)
             case Map() | Scan():

@@ -54,7 +54,7 @@ def scalars_of(line: Line) -> tuple[str, ...]:
 
 def is_product(fn: Function) -> bool:
     """Whether fn is the product of two vectors, or the square of one."""
-    return fn.user is None and not fn.order and fn.split is None and fn.name in ("mul", "square")
+    return fn.product or (fn.user is None and fn.name == "square" and not fn.order and fn.split is None)
 
 
 def ones(dim: str) -> str:

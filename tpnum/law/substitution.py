@@ -152,7 +152,8 @@ def _kinks(
 
 
 TABLE["substitution"] = Record(
-    values=_values,
+    "f(p_1(g), .., p_k(g); t)",
+    _values,
     params=(("outer", None), ("inner", ()), ("outer_scalars", ()), ("slots", (1, 0))),
     arity=lambda slots, **_: slots[0] + slots[1],
     kinks=_kinks,

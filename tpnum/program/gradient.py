@@ -28,7 +28,6 @@ from tpnum.program.lines import (
     Nonlin,
     Softmax,
 )
-from tpnum.program.tangent import FLAT, SUMS
 from tpnum.program.text import used_by
 from tpnum.program.values import Scalar, Vector
 
@@ -182,11 +181,11 @@ class Rules:
     def slope(self, line: Nonlin | Moment, i: int) -> Any:
         """d_i phi at the arguments of a line: a number, a vector, or None for zero."""
         fn = line.fn
-        if fn.name in FLAT and not fn.order:
+        if fn.flat:
             return None
-        if fn.name in SUMS and not fn.order and not line.scalars:
-            return SUMS[fn.name][i]
-        if fn.name == "mul" and not fn.order and not line.scalars:
+        if fn.coefficients is not None:
+            return fn.coefficients[i]
+        if fn.product:
             return self.value(line.args[1 - i])
         key = (line.name, i)
         if key not in self.slopes:

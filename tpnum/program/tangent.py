@@ -40,12 +40,6 @@ from tpnum.program.text import used_by
 if TYPE_CHECKING:
     from tpnum.program.builder import Program
 
-FLAT = ("step", "sign", "constant")
-"""Functions whose a.e. derivative is zero."""
-
-SUMS = {"identity": (1.0,), "add": (1.0, 1.0), "sub": (1.0, -1.0)}
-"""Functions that are sums of their arguments."""
-
 
 def tangent(program: Program) -> Program:
     """The unrolled program followed line by line by its tangent lines; ``tangents`` maps the names."""
@@ -152,16 +146,16 @@ class _Writer:
     def nonlin(self, line: Nonlin) -> None:
         live = [i for i, a in enumerate(line.args) if a in self.tangents]
         fn = line.fn
-        if not live or (fn.name in FLAT and not fn.order):
+        if not live or fn.flat:
             return
         tangents = {i: self.tangents[line.args[i]] for i in live}
-        if fn.name in SUMS and not fn.order and not line.scalars:
-            self.sum(line.name, [Term(SUMS[fn.name][i], t) for i, t in tangents.items()])
+        if fn.coefficients is not None:
+            self.sum(line.name, [Term(fn.coefficients[i], t) for i, t in tangents.items()])
             return
         mul = functions.get("mul")
         parts: list[Line] = []
         for i, t in tangents.items():
-            if fn.name == "mul" and not fn.order and not line.scalars:
+            if fn.product:
                 parts.append(Nonlin("", mul, (line.args[1 - i], t)))
                 continue
             try:
@@ -236,8 +230,7 @@ def _moving(program: Program) -> set[str]:
                 case Matrix():
                     found |= {line.name} if line.tangent > 0 else set()
                 case Nonlin():
-                    flat = line.fn.name in FLAT and not line.fn.order
-                    found |= {line.name} if found & {*line.args} and not flat else set()
+                    found |= {line.name} if found & {*line.args} and not line.fn.flat else set()
                 case Transpose() | MatMul() | LinComb() | Map() | Delay() | Attend() | Along():
                     found |= {line.name} if found & {*used_by(line)} else set()
     return found

@@ -70,11 +70,12 @@ def kernel_eigenvalues(net: Layer, x: Any, *, get: str = "nngp", data: Any = Non
     InputError
         Rows of different norms, of which the kernel is no function of correlations alone.
     """
+    from tpnum.tiles.arguments import KINDS
     from tpnum.tiles.driver import kernel
 
     if not isinstance(net, Layer):
         raise SpecError(f"net is {no_layer(net)}, e.g. nn.serial(nn.Dense(64), nn.Tanh(), nn.Dense(1))")
-    choice(get, "get", ("nngp", "ntk"))
+    choice(get, "get", KINDS)
     rows = finite_array(x, "x", 2)
     n, d = rows.shape
     squares = np.mean(rows**2, axis=1)

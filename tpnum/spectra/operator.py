@@ -27,8 +27,6 @@ WORDS = 20_000
 
 CLOSE = 1e-12
 
-SUMS = {"identity": (1.0,), "add": (1.0, 1.0), "sub": (1.0, -1.0)}
-
 
 @dataclass(frozen=True)
 class Operator:
@@ -128,11 +126,11 @@ class Operator:
         mine = [a for a in line.args if a in own]
         if any(s in own for s in line.scalars):
             raise self._refused(number, line, f"a scalar of {fn} depends on it")
-        if fn.name == "mul" and not fn.order and len(mine) == 1 and len(line.args) == 2:
+        if fn.product and len(mine) == 1:
             other = next(a for a in line.args if a not in own)
             return [(1.0, mine[0], ("diag", self.name_of(other)), "")]
-        if fn.name in SUMS and not fn.order and len(mine) == len(line.args):
-            return [(c, a, None, "") for c, a in zip(SUMS[fn.name], line.args, strict=True)]
+        if fn.coefficients is not None and len(mine) == len(line.args):
+            return [(c, a, None, "") for c, a in zip(fn.coefficients, line.args, strict=True)]
         params = dict(fn.params)
         if fn.name == "affine" and not fn.order and not params["constant"] and len(mine) == len(line.args):
             return [(float(c), a, None, "") for c, a in zip(params["coefs"], line.args, strict=True)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.tile import SampledPlan
 from tpnum.errors import InputError
 from tpnum.evaluate.joint import Account
 from tpnum.gauss.special.families import REPLICATES
@@ -76,7 +76,7 @@ class Companions:
     def __init__(
         self,
         net: Layer | Program,
-        plan: Plan | Ensemble,
+        plan: Plan | SampledPlan,
         kinds: tuple[str, ...],
         wanted: Beside,
         ones: tuple[Inputs, Inputs],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.arguments import choice, shown, whole
-from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.tile import SampledPlan
 from tpnum.errors import InputError, LimitError, require_memory
 from tpnum.evaluate.features import DIRECTIONS, METHODS, Draws, Features, axes_of
 from tpnum.law import graph
@@ -62,7 +62,7 @@ class RandomFeatures:
 
     def _made(self, first: dict[str, np.ndarray]) -> np.ndarray:
         plan = plan_of(self.net, first, None, (self.get,))
-        if isinstance(plan, Ensemble):
+        if isinstance(plan, SampledPlan):
             raise LimitError(f"net: it has no random features, since its kernel is sampled: {plan.reason}")
         plan = plan.unrolled
         nodes = [entry.node for entry in plan.entries[self.get]]

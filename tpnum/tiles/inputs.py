@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tpnum import nn
-from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.tile import SampledPlan
 from tpnum.errors import InputError
 from tpnum.evaluate.joint import BUDGET
 from tpnum.evaluate.plan import Plan, make_plan
@@ -54,7 +54,7 @@ def plan_of(
     kinds: tuple[str, ...],
     budget: int = BUDGET,
     padding: str | None = None,
-) -> Plan | Ensemble:
+) -> Plan | SampledPlan:
     """The plan of a net or a program at the shapes of its inputs, which get its data lines' names.
 
     ``padding`` is where all examples have theirs (`extras.padding_of`), by default those of these arrays.
@@ -91,7 +91,7 @@ def planned(
     kinds: tuple[str, ...],
     budget: int = BUDGET,
     padding: str = "",
-) -> tuple[tuple[Program, Program], Plan | Ensemble]:
+) -> tuple[tuple[Program, Program], Plan | SampledPlan]:
     """The programs at the shapes of rows and of columns, by data line ("" of a net), and their plan."""
     return kept(_plans, net)(net, tuple(tuple(one.items()) for one in shapes), kinds, budget, padding)
 
@@ -103,14 +103,14 @@ def _plans(
     kinds: tuple[str, ...],
     budget: int = BUDGET,
     padding: str = "",
-) -> tuple[tuple[Program, Program], Plan | Ensemble]:
+) -> tuple[tuple[Program, Program], Plan | SampledPlan]:
     """The program at either shape and their plan, which depend on nothing else."""
     first = _program(net, shapes[0], padding)
     second = first if shapes[0] == shapes[1] else _program(net, shapes[1], padding)
     try:
         return (first, second), make_plan((first, second), kinds, budget)
     except NoRule as why:
-        return (first, second), Ensemble((first, second), kinds, str(why))
+        return (first, second), SampledPlan((first, second), kinds, str(why))
 
 
 def kept(made: Any, net: Layer | Program) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.tile import SampledPlan
 from tpnum.evaluate.joint import LOST
 from tpnum.gauss.estimate import enlargement
 from tpnum.gauss.special.families import REPLICATES
@@ -51,17 +51,17 @@ class Call:
 Errors = dict[str, np.ndarray]
 
 
-def filled(plan: Plan | Ensemble, call: Call, error: bool) -> tuple[Errors, Account]:
+def filled(plan: Plan | SampledPlan, call: Call, error: bool) -> tuple[Errors, Account]:
     """Fill the arrays on the road of their plan; how far every entry may be off, if that is wanted.
 
     And the account of errors, which has warned nobody yet.
     """
-    if isinstance(plan, Ensemble):
+    if isinstance(plan, SampledPlan):
         return _by_samples(plan, call)
     try:
         return _by_rules(plan, call, error)
     except NoRule as why:
-        return _by_samples(Ensemble(plan.written, tuple(call.outs), str(why)), call)
+        return _by_samples(SampledPlan(plan.written, tuple(call.outs), str(why)), call)
 
 
 def _by_rules(plan: Plan, call: Call, error: bool) -> tuple[Errors, Account]:
@@ -134,7 +134,7 @@ def _relative(plan: Plan, profiles: tuple[ProfileValues, ProfileValues], call: C
     return made
 
 
-def _by_samples(plan: Ensemble, call: Call) -> tuple[Errors, Account]:
+def _by_samples(plan: SampledPlan, call: Call) -> tuple[Errors, Account]:
     """Fill the arrays by ensembles; the standard error of every entry."""
     sampling = Sampling(plan, call.effort.accuracy)
     errors = {kind: np.zeros_like(out) for kind, out in call.outs.items()}

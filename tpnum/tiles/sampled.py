@@ -10,7 +10,7 @@ from tpnum.law.threads import Stop
 from tpnum.tiles.grid import Tile, squares
 
 if TYPE_CHECKING:
-    from tpnum.ensemble.tile import Ensemble, Sampled
+    from tpnum.ensemble.tile import Sampled, SampledPlan
     from tpnum.evaluate.joint import Account, Accuracy
     from tpnum.tiles.extras import Inputs
     from tpnum.tiles.sinks import Sink
@@ -22,7 +22,7 @@ GROWTH = 4
 class Sampling:
     """The ensembles of a kernel, as accurate as is asked; errors are noted in ``account``."""
 
-    def __init__(self, plan: Ensemble, accuracy: Accuracy, account: Account | None = None) -> None:
+    def __init__(self, plan: SampledPlan, accuracy: Accuracy, account: Account | None = None) -> None:
         self.plan, self.accuracy = plan, accuracy
         self.account = accuracy.account() if account is None else account
 
@@ -41,7 +41,7 @@ class Sampling:
 
 
 class SampledWorker:
-    """An `tpnum.ensemble.tile.Ensemble` on square tiles; ``errors`` takes the standard errors."""
+    """A `tpnum.ensemble.tile.SampledPlan` on square tiles; ``errors`` takes the standard errors."""
 
     road = "ensemble"
     grain = 1

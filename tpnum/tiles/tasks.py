@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.tile import SampledPlan
 from tpnum.evaluate.data import bind
 from tpnum.evaluate.joint import USUAL, Accuracy
 from tpnum.evaluate.profile import ProfileValues
@@ -83,7 +83,7 @@ class Job:
         n1, n2 = (next(iter(side.values())).shape[0] for side in sides)
         return n1, n2
 
-    def plan(self) -> Plan | Ensemble:
+    def plan(self) -> Plan | SampledPlan:
         """What the kernels demand of the net; a net that does not fit its inputs is refused."""
         return _desk(self).plan
 
@@ -217,7 +217,7 @@ class _Desk:
         own = self.job.second is None and tile.rows == tile.cols
         sink = ArraySink({kind: blocks[kind] for kind in self.job.kinds})
         made: Worker
-        if isinstance(self.plan, Ensemble):
+        if isinstance(self.plan, SampledPlan):
             sampling = Sampling(self.plan, self.job.accuracy, self.account)
             inputs = self._named(0, tile.rows), None if own else self._named(1, tile.cols)
             made = SampledWorker(sampling, inputs, sink)

@@ -12,11 +12,11 @@ from tpnum.tiles.costs.stopwatch import LONG, peak_of, seconds
 from tpnum.tiles.costs.tally import Cut, Memory, Tally
 
 if TYPE_CHECKING:
-    from tpnum.ensemble.tile import Ensemble
+    from tpnum.ensemble.tile import SampledPlan
     from tpnum.tiles.pool import Worker
 
 
-def sampled_tally(worker_of: Callable[[int], Worker], plan: Ensemble, n: int) -> tuple[Worker, Tally]:
+def sampled_tally(worker_of: Callable[[int], Worker], plan: SampledPlan, n: int) -> tuple[Worker, Tally]:
     """A worker, and the costs of up to ``n`` examples: what more of them take grows as it did last."""
     size, side, found = 1, min(plan.side, n), [0.0]
     while True:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.tile import SampledPlan
 from tpnum.evaluate.joint import USUAL
 from tpnum.kernels._arrays import aligned
 from tpnum.law import graph
@@ -121,7 +121,7 @@ class Trial:
 
     def _sampled(self) -> bool:
         """Whether the net has attention with random logits."""
-        assert not isinstance(self.plan, Ensemble)
+        assert not isinstance(self.plan, SampledPlan)
         outputs = [entry.node for found in self.plan.entries.values() for entry in found]
         return any(isinstance(node, graph.Attention) for node in graph.schedule(outputs))
 
@@ -129,7 +129,7 @@ class Trial:
         """The worker that the driver would choose for ``count`` examples, or for ``many`` of them."""
         x = self.inputs(count)
         plan = plan_of(self.net, x, None, self.kinds)
-        if isinstance(plan, Ensemble):
+        if isinstance(plan, SampledPlan):
             shape = (count, count, *plan.axes[0], *plan.axes[1])
             outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
             return SampledWorker(Sampling(plan, USUAL), (x, None), ArraySink(outs))
@@ -142,7 +142,7 @@ class Trial:
     def tally(self, n: int | None) -> tuple[Worker, Tally]:
         """A worker of a few examples, and the costs: ``n`` is how many there will be, if that is known."""
         size = MOST if n is None else min(max(n, 2), MOST)
-        if isinstance(self.plan, Ensemble):
+        if isinstance(self.plan, SampledPlan):
             return sampled_tally(self.worker, self.plan, size)
         count = self.most(min(size, SAMPLED if self._sampled() else 3 * WIDE))
         started = time.thread_time()

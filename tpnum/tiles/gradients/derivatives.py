@@ -9,7 +9,7 @@ import numpy as np
 
 from tpnum import nn
 from tpnum.arguments import shown
-from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.tile import SampledPlan
 from tpnum.errors import InputError, LimitError
 from tpnum.evaluate import labels
 from tpnum.evaluate.adjoints import PairAdjoints
@@ -73,9 +73,9 @@ def names_of(net: Any, wrt: Any) -> list[list[str]]:
         raise InputError(f"wrt: {problem}") from None
 
 
-def by_rules(plan: Plan | Ensemble) -> Plan:
+def by_rules(plan: Plan | SampledPlan) -> Plan:
     """A plan by rules, which can be differentiated."""
-    if isinstance(plan, Ensemble):
+    if isinstance(plan, SampledPlan):
         raise LimitError(
             f"wrt: the kernel is sampled, since {plan.reason}; it has no derivatives here, leave wrt out"
         )

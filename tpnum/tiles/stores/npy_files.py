@@ -177,7 +177,7 @@ def files_of(out: str, kinds: tuple[str, ...], force: bool = False) -> NpyFiles:
     return NpyFiles(str(path.with_name(f".{stem}.npy.tiles")), paths, out, force)
 
 
-def found_at(name: str) -> NpyFiles | np.ndarray | dict[str, np.ndarray]:
+def files_at(name: str) -> NpyFiles | np.ndarray | dict[str, np.ndarray]:
     """What there is of matrices: the finished file, or those by kind, mapped, or the folder they grow in."""
     if os.path.exists(name):
         return _read(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tpnum.arguments import shown
-from tpnum.ensemble.tile import Ensemble
+from tpnum.ensemble.tile import SampledPlan
 from tpnum.errors import StoreError, TpnumError
 from tpnum.program import Program
 from tpnum.tiles.data import digest
@@ -37,7 +37,7 @@ def provenance(job: Job, layout: Layout) -> dict[str, Any]:
         "shape": list(job.shape()),
         "rtol": job.accuracy.rtol,
         "budget": job.accuracy.budget,
-        "seed": job.accuracy.seed if isinstance(job.plan(), Ensemble) else None,
+        "seed": job.accuracy.seed if isinstance(job.plan(), SampledPlan) else None,
         "batch_size": job.batch,
     }
 

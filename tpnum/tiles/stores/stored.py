@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,8 @@ from tpnum.arguments import shown
 from tpnum.errors import InputError, StoreError
 from tpnum.tiles.sinks import flipped
 from tpnum.tiles.stores.layout import FULL, HALF
-from tpnum.tiles.stores.npy_files import NpyFiles, found_at
 from tpnum.tiles.stores.provenance import layout_of
-from tpnum.tiles.stores.zarr_group import group_of, is_store
+from tpnum.tiles.stores.targets import found_at, on_disk
 
 if TYPE_CHECKING:
     from tpnum.tiles.grid import Tile
@@ -207,19 +205,12 @@ def open(path: Any) -> Any:
     StoreError
         Nothing is there, or it is not what tpnum has made.
     """
-    if is_store(path):
-        target: Target = group_of(path)
-    elif isinstance(path, (str, os.PathLike)):
-        name = os.fspath(path)
-        if name.endswith(".npy"):
-            found = found_at(name)
-            return Stored(found, found.document() or {}) if isinstance(found, NpyFiles) else found
-        if not os.path.exists(name):
-            raise StoreError(f"{name or 'a store without a name'} does not exist")
-        target = group_of(path)
-    else:
+    if not on_disk(path):
         raise InputError(f"path is {shown(path)}: it must be a path or a Zarr store")
-    document = target.document()
+    found = found_at(path)
+    if isinstance(found, (np.ndarray, dict)):
+        return found
+    document = found.document()
     if document is None:
-        raise StoreError(f"{target.name} is empty; tpnum.kernel(..., out=) writes matrices")
-    return Stored(target, document)
+        raise StoreError(f"{found.name} is empty; tpnum.kernel(..., out=) writes matrices")
+    return Stored(found, document)

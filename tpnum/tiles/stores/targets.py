@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tpnum.arguments import shown
-from tpnum.errors import InputError
-from tpnum.tiles.stores.npy_files import files_of
+from tpnum.errors import InputError, StoreError
+from tpnum.tiles.stores.npy_files import files_at, files_of
 from tpnum.tiles.stores.zarr_group import group_of, is_store
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Target(Protocol):
     """Where a stored matrix lies, as any process names it: picklable, and all that a kind of store is.
 
-    A new kind is a class with these methods and a line in `target_of`.  What it raises of the system, an
-    OSError, becomes a `StoreError` with its name.
+    A new kind is a class with these methods, and a line in `target_of` and `found_at`.  An OSError that it
+    raises becomes a `StoreError` with its name.
     """
 
     ending: str  # of the names that mean it
@@ -111,3 +111,15 @@ def target_of(out: Any, kinds: tuple[str, ...], force: bool = False) -> Target:
     if name.rstrip(os.sep).endswith(".zarr"):
         return group_of(name)
     raise InputError(f"out: {name} ends neither in .zarr nor in .npy")
+
+
+def found_at(path: Any) -> Target | np.ndarray | dict[str, np.ndarray]:
+    """What is at a place: a store, or the matrices of finished files that say nothing of themselves."""
+    if is_store(path):
+        return group_of(path)
+    name = os.fspath(path)
+    if name.endswith(".npy"):
+        return files_at(name)
+    if not os.path.exists(name):
+        raise StoreError(f"{name or 'a store without a name'} does not exist")
+    return group_of(path)
