@@ -57,14 +57,14 @@ def test_co(dtype):
     r, s = rows[0, ROW].astype(float), cols[0].astype(float)
     d = ((r - s) ** 2 + 2 * r * s * (1 - rho)).astype(dtype)
     made = np.empty_like(d)
-    cells.correlations(made, d, rows, cols, 0, ROW)
+    increments.correlations(made, d, rows, cols, 0, ROW)
     close(made, np.where(rho >= 0, 1 - rho, -(1 + rho)), dtype, ulps=64)
     # duplicates are told exactly, and so are the zeros of a padding
     cols[0], cols[1] = rows[0, ROW], rows[1, ROW]
-    cells.correlations(made, np.zeros_like(d), rows, cols, 0, ROW)
+    increments.correlations(made, np.zeros_like(d), rows, cols, 0, ROW)
     assert (made == 0).all() and not np.signbit(made).any()
     rows[:], cols[:] = 0, 0
-    cells.correlations(made, np.zeros_like(d), rows, cols, 0, ROW)
+    increments.correlations(made, np.zeros_like(d), rows, cols, 0, ROW)
     assert (made == 0).all()
 
 
@@ -75,17 +75,17 @@ def test_gain(dtype):
     rows, cols = strips(dtype, 2)
     (c, s), (d, t) = rows[:, ROW].astype(float), cols.astype(float)
     made = np.full_like(e, 0.25)
-    cells.gain(made, e, rows, cols, 0, 1, ROW)
+    increments.gain(made, e, rows, cols, 0, 1, ROW)
     close(made, 0.25 + c * s + d * t - (c * t + d * s) * rho, dtype)
     made[:] = 0
-    cells.gain(made, e[:0], rows, cols, 0, 1, ROW)
+    increments.gain(made, e[:0], rows, cols, 0, 1, ROW)
     close(made, (c - d) * (s - t), dtype)
     cols[:] = rows[:, ROW, None]
     made[:] = 0
-    cells.gain(made, np.zeros_like(e), rows, cols, 0, 1, ROW)
+    increments.gain(made, np.zeros_like(e), rows, cols, 0, 1, ROW)
     assert (made == 0).all()
     cols[:] = 0  # the padding: what is left is the row's second moment
-    cells.gain(made, e, rows, cols, 0, 1, ROW)
+    increments.gain(made, e, rows, cols, 0, 1, ROW)
     close(made, np.full(made.shape, c * s), dtype)
 
 
@@ -236,14 +236,14 @@ RECTIFIED = np.array(
 
 
 def rectify(dtype, d, t, rows, cols, constants, flag, padded=0):
-    """`cells.relu` on one cell: (new increments, new tangent source)."""
+    """`increments.relu` on one cell: (new increments, new tangent source)."""
     v = lanes(dtype)
     work = np.concatenate([d, np.zeros(0) if t is None else t]).astype(dtype)
     where = np.zeros(1, np.int64)
     here = (where, where.copy(), np.full(1, padded, np.int64))
     fixed = np.empty(5 * v, dtype)
-    cells.constants(constants[0], constants[1].ravel(), 0, ROW, fixed)
-    cells.relu(
+    increments.constants(constants[0], constants[1].ravel(), 0, ROW, fixed)
+    increments.relu(
         work, 0, -1 if t is None else v, here, (rows.ravel(), cols.ravel()), (ROW, 0, 3), (0, 0),
         constants[0][0, ROW], flag, fixed,
     )  # fmt: skip
@@ -283,7 +283,7 @@ def test_covariance(dtype):
     (r, s), (q, t) = rows[:, ROW].astype(float), cols.astype(float)
     d = ((r - q) ** 2 + 2 * r * q * (1 - rho)).astype(dtype)
     made = np.empty_like(d)
-    cells.covariances(made, d, rows, cols, 0, ROW)
+    increments.covariances(made, d, rows, cols, 0, ROW)
     close(made, s * t * r * q * rho, dtype)
 
 
@@ -298,9 +298,9 @@ def test_sums_over_channels(dtype, channels, times):
     work, total = np.zeros(v, dtype), np.empty(v)
     here = np.zeros(1, np.int64)
     given = (here, here), x, (0, channels), y.ravel(), (0, channels * v), channels, total
-    cells.differences(work, 0, *given)
+    increments.differences(work, 0, *given)
     np.testing.assert_allclose(work, ((x[:, None] - y) ** 2).sum(0), rtol=4 * EPS[dtype] + 1e-14)
-    cells.products(work, 0, *given)
+    increments.products(work, 0, *given)
     close(work, x @ y, dtype)
 
 
@@ -321,8 +321,8 @@ def test_relu_of_wide_strips_is_that_of_their_pieces(dtype, flag):
         work = np.concatenate([d[at], t[at]])
         size = len(work) // 2
         fixed = np.empty(5 * size, dtype)
-        cells.constants(own, constants[:, at].ravel(), 0, ROW, fixed)
-        cells.relu(
+        increments.constants(own, constants[:, at].ravel(), 0, ROW, fixed)
+        increments.relu(
             work, 0, size, (where, where, where), (rows.ravel(), cols[:, at].ravel()), (ROW, 0, 3), (0, 0),
             own[0, ROW], flag, fixed,
         )  # fmt: skip

@@ -158,13 +158,14 @@ def _at_cells(line, row, turn, before, registers, places, machine):
 
 
 @template
-def _behind(lines, shapes, written, reached, axes, registers, taps, work, v):
+def _behind(code, end, stop, shapes, written, reached, axes, registers, taps, work, v):
     """The maps behind a stretch: all lines, or those that need no more than what is ``reached``.
 
     That is whether all cells are, and else how many lines of the first ``inner`` ones.
     """
     whole, known, inner = reached
-    for j in range(lines.shape[0]):
+    for j in range(stop - end):
+        goal, source = code[end + j, 1], code[end + j, 2]
         upto = shapes[j, 3, axes - 2] if axes > 1 else 0
         if not whole:
             upto = written[j]
@@ -172,7 +173,7 @@ def _behind(lines, shapes, written, reached, axes, registers, taps, work, v):
                 upto += 1
         if upto > written[j] or axes == 1:
             mix(
-                work, registers[lines[j, 1], 0] * v, registers[lines[j, 2], 0] * v,
+                work, registers[goal, 0] * v, registers[source, 0] * v,
                 registers[registers.shape[0] - 1, 0] * v, taps, shapes[j, 4], shapes[j], axes, written[j],
                 upto, v,
             )  # fmt: skip
@@ -207,14 +208,15 @@ def _stretch(code, stretch, row, whole, component, spaces, shapes, written, maps
         turn = low, high, done
         for k in range(begin, end):
             op = code[k, 0]
+            line = strip(code.reshape(code.size), k * code.shape[1], code.shape[1])
             if op == ops.RELU or op == ops.START or op == ops.BENT or op == ops.DATA or op == ops.CROSS:
-                _over_cells(code[k], row, turn, registers, places, machine)
+                _over_cells(line, row, turn, registers, places, machine)
             else:
-                _at_cells(code[k], row, turn, before, registers, places, machine)
+                _at_cells(line, row, turn, before, registers, places, machine)
         done += high - low
         if done >= (whole if axes == 1 else whole - wrap):
             reached = done == whole, (done - whole + wrap) // width, inner
-            _behind(code[end:stop], shapes, written, reached, axes, registers, taps, work, v)
+            _behind(code, end, stop, shapes, written, reached, axes, registers, taps, work, v)
         more = done < whole
 
 
