@@ -84,6 +84,21 @@ def test_many_variances_by_interpolation_equal_one_by_one():
         np.testing.assert_allclose(many.profile.second[:3], few.profile.second, rtol=5e-14)
 
 
+@pytest.mark.parametrize("lanes", [1, 4])
+@pytest.mark.parametrize("kept", [range(40), range(1, 41, 2)])
+@pytest.mark.parametrize("q", [[0.0, 0.3, 0.9, 1.1, 3.0, 7.0, 0.0, 20.0], [1.1, 1.2, 3.0, 2.0]])
+def test_coefficients_across_are_those_of_rows(q, kept, lanes):
+    """Of rows of several spans, some without a variance, and of one span, in blocks of lanes."""
+    f = functions.get("softplus")
+    q = np.array(q)
+    for made in (series(f, np.zeros(q.size), q, 64), spanned_series(f, q)):
+        which = np.random.default_rng(1).integers(0, q.size, (6, lanes))
+        out = np.full((6, len(kept), lanes), np.nan)
+        made.fill(which, kept, out)
+        want = made.unit(which.ravel(), kept).reshape(6, lanes, -1).transpose(0, 2, 1)
+        np.testing.assert_allclose(out, want, rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize("name", ["tanh", "hard_tanh", "sin", "sign"])
 def test_tables_over_spans_of_the_variance_equal_one_by_one(name):
     """Coefficients, profiles and tails over six spans, a row without variance among them."""

@@ -10,7 +10,7 @@ import pytest
 
 import tpnum as tp
 from tpnum import nn
-from tpnum.kernels.series import EVEN, NONE, ODD, series
+from tpnum.kernels.series import EVEN, NONE, ODD, closest_of, series
 
 GAPS = [0.0, 1e-28, 1e-14, 1e-9, 1e-5, 3e-3, 0.02, 0.3, 0.8]
 STATES = np.array([*GAPS, 1.0, *(-g for g in GAPS)])
@@ -188,3 +188,12 @@ def test_collinear_inputs_of_very_different_lengths():
     np.testing.assert_allclose(tp.kernel(net, x), want, rtol=0, atol=1e-12)
     for k in range(len(x)):  # among others, and by itself
         np.testing.assert_allclose(tp.kernel(net, x[:1], x[[k]]), want[:1, [k]], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 31, 64, 257])
+def test_the_closest_pair_of_a_strip(size, dtype):
+    e = np.random.default_rng(size).uniform(-1, 1, size).astype(dtype)
+    given = e.copy()
+    assert closest_of(e, np.full(size + 3, -1, dtype)) == np.abs(e).min()
+    np.testing.assert_array_equal(e, given)

@@ -501,6 +501,19 @@ def test_coefficients_are_laid_out_once_whatever_the_other_side_needs(monkeypatc
         np.testing.assert_allclose(one[np.ix_(some, some)], other, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype, bound", [("float64", 1e-13), ("float32", 1e-5)])
+def test_coefficients_that_both_sides_share_are_those_of_either(dtype, bound, monkeypatch):
+    """A matrix of examples with themselves, against that with a copy, whose rows are laid out apart."""
+    x = np.random.default_rng(10).standard_normal((150, 4, 2))
+    model = net(nn.Tanh(), 0.2, "last")
+    monkeypatch.setattr(extents, "MANY", 1)
+    shared, road = kernels(model, x, get=KINDS, dtype=dtype)
+    apart, _ = kernels(model, x, x.copy(), get=KINDS, dtype=dtype)
+    assert road == CELLS
+    for one, other in zip(shared, apart, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=bound * np.abs(other).max())
+
+
 def test_readouts_of_one_state_with_other_weights():
     """What other layers read of the states, in proportions of their own, beside what the next step reads."""
     rng = np.random.default_rng(8)

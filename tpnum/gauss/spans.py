@@ -172,7 +172,7 @@ class _Spanned:
         return made
 
     def fill(self, which: np.ndarray, kept: range, out: np.ndarray) -> None:
-        """(blocks, degrees, lanes) of (blocks, lanes) rows in one product: polynomials are zero off their span."""
+        """(blocks, degrees, lanes) of (blocks, lanes) rows in one product: zero off their span."""
         own, at, columns = self.number[which].ravel(), self.q[which].ravel(), self._columns(kept)
         present = np.unique(own[own >= 0]).tolist()
         coefs = [self.spans[k].curve.coef[:, columns] for k in present]

@@ -15,8 +15,8 @@ import math
 import numpy as np
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._elementary import meets, rounding
-from tpnum.kernels._jit import fast_kernel, kernel
+from tpnum.kernels._elementary import meets
+from tpnum.kernels._jit import kernel
 from tpnum.kernels._strip import NEAR
 from tpnum.kernels._views import strip
 from tpnum.kernels.gram import correlate_strip, mirror
@@ -28,7 +28,7 @@ from tpnum.kernels.piecewise import (
     relu_bias_layer,
     relu_layer,
 )
-from tpnum.kernels.series import ODD, SCRATCH, needed, series_by
+from tpnum.kernels.series import ODD, SCRATCH, closest_of, needed, series_by
 
 BLOCK = 64
 """Rows that are finished, mirrored ones included, before the next columns."""
@@ -179,15 +179,6 @@ def normal(out, t, rp, cp, p, i, j0):
         out[k] = math.copysign(y if y > least else zero, rho)
 
 
-@fast_kernel
-def _least(e):
-    """The smallest |e|."""
-    least = e.dtype.type(1)
-    for k in range(e.size):
-        least = min(least, abs(e[k]))
-    return least
-
-
 @kernel
 def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e, out_d, work):
     """A dual by its Hermite series, with as many terms as the strip's largest |rho| needs.
@@ -201,7 +192,7 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
     start, count, parity, same, at, limits = entry[0], entry[1], entry[2], entry[3], entry[4], entry[5]
     one = e.dtype.type(1)
     r0, r1 = rp[p, i], rp[p + 1, i]
-    closest = _least(e)
+    closest = closest_of(e, work[0])
     found = 0
     if meets(closest) and same > 0:
         c0, c1 = cp[p, j0 : j0 + e.size], cp[p + 1, j0 : j0 + e.size]
@@ -217,7 +208,7 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
             out_e[k] = e[k]
         for k in range(found):
             out_e[where[k]] = one
-        closest = _least(out_e)
+        closest = closest_of(out_e, work[0])
     used = needed(closest, terms, least, at, limits)
     missed = 1 if used < 0 else 0
     used = count if used < 0 else used

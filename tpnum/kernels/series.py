@@ -27,7 +27,7 @@ import numpy as np
 from tpnum.kernels._elementary import half, rounding
 from tpnum.kernels._jit import full_width, fused, kernel
 from tpnum.kernels._strip import in_place, near_piece
-from tpnum.kernels._views import get_first, get_read, get_second, put_first, put_second
+from tpnum.kernels._views import get, get_first, get_read, get_second, put, put_first, put_second, strip
 
 NONE, EVEN, ODD = 0, 1, -1
 """Parities: coefficient k belongs to h_k, h_{2k}, h_{2k+1}."""
@@ -42,6 +42,21 @@ SCRATCH = 5
 """Strips of memory that a series takes."""
 
 _BLOCK = 1024
+
+
+@kernel
+def closest_of(e, work):
+    """The smallest |e|, half against half in a strip of memory: a minimum kept in a number is no SIMD."""
+    full_width()
+    n = e.size
+    for k in range(n):
+        put(work, k, abs(get(e, k)))
+    while n > 1:
+        rest = (n + 1) // 2
+        for k in range(n - rest):
+            put(work, k, min(get(work, k), get(work, rest + k)))
+        n = rest
+    return get(work, 0)
 
 
 @kernel
@@ -86,7 +101,7 @@ def horner(x, p, d, a, b, j, terms):
     ``a`` are numbers, where the first coefficient is among them and how far they are apart.
     """
     full_width()
-    n, across, flat = x.size, b.shape[1], b.reshape(b.size)
+    n, across, flat = x.size, b.shape[1], strip(b, 0, b.size)
     zero = x.dtype.type(0)
     for m in range(n):
         put_first(p, m, zero)
@@ -129,7 +144,7 @@ def horner(x, p, d, a, b, j, terms):
 def polynomial(x, p, a, b, j, terms):
     """p = sum_k a_k b_kj x^k alone."""
     full_width()
-    n, across, flat = x.size, b.shape[1], b.reshape(b.size)
+    n, across, flat = x.size, b.shape[1], strip(b, 0, b.size)
     zero = x.dtype.type(0)
     for m in range(n):
         put_first(p, m, zero)
