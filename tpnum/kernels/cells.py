@@ -330,12 +330,13 @@ def run(
                             elif op == ops.CURVED:
                                 rd, to = code[k, 8], code[k, 9]
                                 place = registers[rd, 0] + m - _turn(registers[rd, 1], low, done)
-                                number = 2 * entries[n, 1]
-                                from_row = coefs[n, 0] + row * height * number
+                                first_terms, second_terms = coefs[n, 2], coefs[n, 3]
+                                from_row = coefs[n, 0] + row * height * first_terms
+                                from_col = coefs[n, 1] + col * v * second_terms
                                 missed[i - first_row] += curved(
                                     a, b, c, strip(work, place * v, v), entries[n], terms, least,
-                                    table(row_coefs, from_row, height, number),
-                                    table(col_coefs, coefs[n, 1] + col * v * number, number, v),
+                                    table(row_coefs, from_row, height, first_terms),
+                                    table(col_coefs, from_col, second_terms, v),
                                     left, right, i, bends,
                                 )  # fmt: skip
                                 for s in range(2):

@@ -107,6 +107,8 @@ def _series(
     starts = [0, *accumulate(map(prod, shapes))]
     made = aligned(starts[-1] + 1, dtype)
     for k, (count, terms, _) in enumerate(shapes):
+        if not terms:  # those of another
+            continue
         grid, indices = selection.series[k]
         index = np.empty((count, size), np.intp)
         padded(indices[side], axes_of(grid, side), index, edge=True)

@@ -223,8 +223,9 @@ class Program:
         self.sources = _table(
             3, [(n, *at) for n, *at in zip(self.row.channels, first[1], second[1], strict=True)]
         )
-        series = zip(first[2], second[2], self.row.terms, self.cols[0].terms, strict=True)
-        self.coefs = _table(4, list(series))
+        sides = (tables.homes(one.starts[2], one.terms) for one in (self.row, self.cols[0]))
+        series = zip(*sides, strict=True)
+        self.coefs = _table(4, [(row, col, n, m) for (row, n), (col, m) in series])
         self.entries = _table(6, [(0, count, *rest) for _, count, *rest in tables.entries])
         self.terms = np.array(tables.terms or [0], np.int64)
         self.least = np.array(tables.least or [0.0], np.float64)

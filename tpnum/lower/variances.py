@@ -81,9 +81,14 @@ class Variances:
     def part(
         self, whole: ProfileValues, rows: slice | np.ndarray, kind: type[ProfileValues] = ProfileValues
     ) -> ProfileValues:
-        """The profile pass of some examples; what it needs of variances is that part of the whole's."""
+        """The profile pass of some examples; what it needs of variances is that part of the whole's.
+
+        Functions have the same series as in the whole, however few the examples are.
+        """
         data = {name: x[rows] for name, x in whole.data.items()}
-        return kind(whole.pairs, whole.side, data, whole.account, lambda _, node: self(whole, node)[rows])
+        made = kind(whole.pairs, whole.side, data, whole.account, lambda _, node: self(whole, node)[rows])
+        made.many = -(-whole.many * made.size // whole.size)
+        return made
 
     def _compute(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
         try:
