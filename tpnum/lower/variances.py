@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from tpnum.lower.schedule import Schedule
 
 CHUNK = 32
-"""Examples at a time."""
+"""Examples at a time at least."""
+LAID = 16 << 20
+"""Bytes of numbers of as many as are taken together: code is built once for them."""
 NARROW = 8
 """Lanes, of which an example with itself is one: a vector of them."""
 STATES = 1024
@@ -95,11 +97,13 @@ class Variances:
             one = self.part(values, slice(0, 1))
             if cut([node.pair]):
                 raise Unsupported("whole blocks of one pair at a time: lanes would be in vain")
-            schedule, layouts, _ = regions([node.pair], (one, one), np.dtype(np.float64))
+            schedule, layouts, looked = regions([node.pair], (one, one), np.dtype(np.float64))
+            laid = sum(one.bytes_of(side) for one in looked if isinstance(one, Program) for side in (0, 1))
+            chunk = max(CHUNK, int(LAID / max(laid, 1.0)))
             parts = []
-            for low in range(0, values.size, CHUNK):
+            for low in range(0, values.size, chunk):
                 self.proceed()
-                part = self.part(values, slice(low, min(low + CHUNK, values.size)))
+                part = self.part(values, slice(low, min(low + chunk, values.size)))
                 parts.append(self._chunk(part, schedule, layouts))
         except Unsupported:
             return same_input(values, node.pair, node.axes)
