@@ -13,6 +13,7 @@ from tpnum import nn
 from tpnum.errors import LimitError
 from tpnum.evaluate import same
 from tpnum.interop.function import KernelFunction
+from tpnum.law import graph
 from tpnum.lower.unsupported import Unsupported
 from tpnum.nn.deviations import changed, deviations, paths_of
 from tpnum.nn.spec import from_spec
@@ -421,3 +422,62 @@ def test_examples_together_are_as_those_alone(monkeypatch: pytest.MonkeyPatch) -
         found.append((np.array(made.kernel), *made.derivatives, *spread))
     for alone, together in zip(*found, strict=True):
         np.testing.assert_allclose(together, alone, rtol=1e-11, atol=1e-12)
+
+
+def _compiled(net, x, monkeypatch):
+    """The programs that a way back compiles, in order."""
+    from tpnum.lower.program import Program
+
+    made, init = [], Program.__init__
+
+    def noted(program, *given):
+        init(program, *given)
+        made.append(program)
+
+    weights = RNG.standard_normal((len(x), 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(Program, "__init__", noted)
+        tp.kernel(net, x, x[:2], get="ntk", wrt=("x1", "W_std"), against=weights)
+    return made
+
+
+RECURRENT = nn.serial(nn.SimpleRnn(4, nn.Tanh(), b_std=0.2, return_sequences=False), nn.Dense(1))
+
+
+@pytest.mark.parametrize(("net", "x"), [NETS["flat"], (RECURRENT, T)])
+def test_one_region_is_compiled_once_both_ways(net, x, monkeypatch):
+    """No program runs forwards alone where no other region reads what it makes."""
+    from tpnum.lower.turned import BackwardsProgram
+
+    assert [type(program) for program in _compiled(net, x, monkeypatch)] == [BackwardsProgram]
+
+
+def test_second_derivatives_are_made_of_the_coefficients_that_are_there(monkeypatch):
+    """Those of f'' are coefficients of f two degrees on: nothing is laid out for them."""
+    from tpnum.lower.tables import SeriesTables
+
+    tables, lean = [], SeriesTables.lean
+    monkeypatch.setattr(SeriesTables, "lean", lambda self, *given: tables.append(self) or lean(self, *given))
+    _compiled(RECURRENT, T, monkeypatch)
+    series = {id(one): one for one in tables}.values()
+    assert sum(len(one.leaning) for one in series) == len(tables) > 0
+    for one in series:
+        assert all(one.width(number, side) == 0 for number in one.leaning for side in (0, 1))
+        assert all(one.width(on, 0) >= one.entries[curve][1] for curve, on in one.leaning.items())
+
+
+def test_few_of_many_examples_have_the_series_of_all():
+    """As where the last of many are prepared alone: series have as many terms there, or pairs are missed."""
+    from tpnum.lower.variances import Variances
+    from tpnum.tiles.inputs import plan_of
+
+    net = nn.serial(nn.Dense(4, W_std=3.0), nn.Tanh(), nn.Dense(1))
+    data = {"": RNG.standard_normal((60, 5))}
+    variances = Variances()
+    plan = plan_of(net, data, None, ("nngp",))
+    whole, _ = plan.profiles(data, None, variances=variances)
+    (dual,) = (n for n in graph.schedule([e.node for e in plan.entries["nngp"]]) if isinstance(n, graph.Dual))
+    few = variances.part(variances.part(whole, slice(20, 50)), slice(0, 3))
+    every, some = (p.prepared(dual.call.f, None, dual.call.vars[0], ()) for p in (whole, few))
+    assert some.series.most == every.series.most
+    np.testing.assert_allclose(some.second, every.second[20:23], rtol=1e-15)

@@ -134,7 +134,7 @@ def test_a_kernel_that_is_zero_is_put_too():
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (2, 3)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (2, 3), (9, 9), (5, 17)])
 def test_lanes_go_where_they_belong(shape, symmetric):
     """Two entries with weights, from buffers that are wider than the matrix; nothing else is written."""
     rng = np.random.default_rng(3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, singledispatchmethod
+from functools import cached_property, partial, singledispatchmethod
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from tpnum.evaluate.data import squared_norms
 from tpnum.evaluate.joint import BUDGET, Account
 from tpnum.gauss.dual import gap
 from tpnum.gauss.pair import Prepared, entries, prepare
-from tpnum.gauss.prepared import alone, has_family
+from tpnum.gauss.prepared import MANY, alone, has_family
 from tpnum.law import graph
 from tpnum.law.sources import below, mapped
 from tpnum.law.worklist import postorder
@@ -59,6 +59,7 @@ class ProfileValues:
         self.site = pairs.sites[side]
         self.size = len(next(iter(data.values()))) if data else 1
         self.account = account or Account(budget=BUDGET)
+        self.many = MANY  # variances from which on tables of their function are made
         self._values: dict[graph.Key, np.ndarray] = {}
         self._prepared: dict[graph.Key, Prepared] = {}
         self.sampled: dict[tuple[Hashable, ...], Average] = {}  # attention of examples with themselves
@@ -322,7 +323,8 @@ class ProfileValues:
         """
         key = (fn, mean and mean.key, var.key, tuple(s.key for s in scalars))
         if key not in self._prepared:
-            self._prepared[key] = self._integrals(prepare, fn, (var, mean, scalars), node)
+            integrals = partial(prepare, many=self.many)
+            self._prepared[key] = self._integrals(integrals, fn, (var, mean, scalars), node)
         return self._prepared[key]
 
     def _integrals(

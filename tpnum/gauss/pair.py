@@ -149,10 +149,8 @@ def reach(rows: Prepared, cols: Prepared, dtype: np.dtype[Any], slope: bool) -> 
     assert rows.series is not None and cols.series is not None
     count = min(rows.series.ladder.size, cols.series.ladder.size)
     degrees = rows.series.ladder[:count]
-    a, b = np.unique(rows.where), np.unique(cols.where)
     wanted, wanted_slope = TOLERANCE[dtype]
-
-    left, right = rows.series.worst(a), cols.series.worst(b)
+    left, right = rows.worst, cols.worst
 
     def largest(which: int, tolerance: float) -> np.ndarray:
         tail = np.sqrt(np.maximum(left[which][:count] * right[which][:count], 1e-300))

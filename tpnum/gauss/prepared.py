@@ -73,6 +73,12 @@ class Prepared:
             return scaled_rows(self.f, self.q, self.mean, (self.q,))
         return series_rows(self.f, self.q, self.mean, self.cache.kept, self.cache.many)
 
+    @cached_property
+    def worst(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of the tails of the series of f and of f' among the rows."""
+        assert self.series is not None
+        return self.series.worst(np.unique(self.where))
+
     def unit(self, kept: range, which: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Coefficients relative to the root of E f^2, of all rows or of some."""
         assert self.series is not None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._jit import kernel
-from tpnum.kernels._views import get, put
+from tpnum.kernels._jit import fused, kernel
+from tpnum.kernels._transpose import SIDE, transpose_lines
+from tpnum.kernels._views import get, get_first, get_read, put, put_first
 from tpnum.kernels.gram import mirror
 
-LANES = 8
+LANES = SIDE
 """Pairs that are written side by side: a line of the cache of what is read."""
+RUN = 64
+"""Positions of a pair that are written one after the other: whole lines of the cache, wherever they begin."""
 
 
 @kernel
@@ -44,6 +49,32 @@ def _single(out, corner, pairs, cell, source, weight, more, symmetric, most):
     return bad == 0
 
 
+@fused
+def _gather(runs, source, cells, first, step, count, lines, at, lanes):
+    """runs[RUN j + m] = source[at + lanes cells[first + step m] + j] of ``count`` cells and LANES pairs."""
+    for low in range(0, count, SIDE):
+        for m in range(SIDE):  # beyond the last it is the last again
+            put(lines, m, at + lanes * get(cells, first + step * min(low + m, count - 1)))
+        transpose_lines(runs, low, RUN, source, lines)
+
+
+@fused
+def _write(goal, at, runs, j, count, weight, more, most):
+    """goal[at + m] = weight * runs[RUN j + m], or that much more; how many of ``count`` are not finite."""
+    bad = 0
+    if more:
+        for m in range(count):
+            value = weight * get_read(runs, j * RUN + m) + get_first(goal, at + m)
+            bad += not abs(value) <= most
+            put_first(goal, at + m, goal.dtype.type(value))
+        return bad
+    for m in range(count):
+        value = weight * get_read(runs, j * RUN + m)
+        bad += not abs(value) <= most
+        put_first(goal, at + m, goal.dtype.type(value))
+    return bad
+
+
 @kernel
 def deliver(out, corner, pairs, place, source, weight, more, symmetric, most):
     """As `collect`, into a whole matrix (N1, N2, P, Q) from a ``corner`` on; is all of it finite?
@@ -61,34 +92,32 @@ def deliver(out, corner, pairs, place, source, weight, more, symmetric, most):
     if size == 1:
         flat = out.reshape((out.shape[0], count))
         return _single(flat, corner, pairs, get(cells, 0), source, weight, more, symmetric, most)
+    held, kept = np.empty(LANES * RUN, source.dtype), np.empty(SIDE, np.intp)
+    runs, lines = borrow(held), borrow(kept)
     bad = 0
     for i in range(source.shape[0]):
         r = row + i
         start = max(0, r - column) if symmetric else 0
         for first in range(start // LANES * LANES, pairs, LANES):
             begin, end = max(first, start), min(first + LANES, pairs)
-            for k in range(0, size, LANES):
+            at = i * size * lanes + first
+            for k in range(0, size, RUN):
+                many = min(RUN, size - k)
+                _gather(runs, given, cells, k, 1, many, lines, at, lanes)
                 for j in range(begin, end):
-                    at = ((r * count) + column + j) * size
-                    for m in range(k, min(k + LANES, size)):
-                        value = weight * get(given, (i * size + get(cells, m)) * lanes + j)
-                        if more:
-                            value += get(goal, at + m)
-                        bad += not abs(value) <= most
-                        put(goal, at + m, goal.dtype.type(value))
-            if not symmetric:
-                continue
+                    to = (r * count + column + j) * size + k
+                    bad += _write(goal, to, runs, j - first, many, weight, more, most)
             begin = max(begin, r - column + 1)
-            for q in range(width):
-                for top in range(0, height, LANES):
+            if not symmetric or begin >= end:
+                continue
+            for k in range(0, width * height, height):
+                for top in range(0, height, RUN):
+                    many = min(RUN, height - top)
+                    _gather(runs, given, cells, k // height + top * width, width, many, lines, at, lanes)
                     for j in range(begin, end):
-                        at = ((column + j) * count + r) * size + q * height
-                        for p in range(top, min(top + LANES, height)):
-                            value = weight * get(given, (i * size + get(cells, p * width + q)) * lanes + j)
-                            if more:
-                                value += get(goal, at + p)
-                            put(goal, at + p, goal.dtype.type(value))
-    return bad == 0
+                        to = ((column + j) * count + r) * size + k + top
+                        _write(goal, to, runs, j - first, many, weight, more, most)
+    return bad == 0 and held.size + kept.size > 0  # which live until here
 
 
 @kernel

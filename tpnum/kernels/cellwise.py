@@ -136,7 +136,8 @@ def with_curves(n, to, a, b, c, d, left, right, cell, tables, missed, bends, buf
     """
     row, col, i, number, _ = cell
     entries, terms, least = tables[0], tables[1], tables[2]
-    alpha, beta = _row_coefficients(tables, n, cell), _column_coefficients(tables, n, cell, a.size)
+    count = tables[5][n, 2] // tables[5][n, 3]
+    alpha, beta = (*_row_coefficients(tables, n, cell), count), _column_coefficients(tables, n, cell, a.size)
     missed[number] += curved(a, b, c, d, entries[n], terms, least, alpha, beta, left, right, i, bends)
     for s in range(2):
         first, step, apart = _sums_of(starts, to + s, number)

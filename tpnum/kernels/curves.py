@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tpnum.kernels._elementary import meets
 from tpnum.kernels._jit import fused, kernel
 from tpnum.kernels.series import coefficient, horner, needed, polynomial
@@ -149,10 +151,11 @@ def _meet(e, parity, r, s):
 def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
     """The way back through E f g, in place: from its adjoint a and b of E f' g', if any, to that of c.
 
-    Of pairs with co-correlations e and derivative kernel ``steep``.  ``alpha`` says where those of f and
-    g per row, ``beta`` those per column, as in `partials`; parameter 1 / sqrt(q).  The first strips of
-    ``work`` are left with the adjoints of log q / 2 and of log q' / 2.  Returns 1 where the series does not
-    reach, else 0.
+    Of pairs with co-correlations e and derivative kernel ``steep``.  ``alpha`` says where those of the row
+    are, as `coefficient` reads them, and how many, ``beta`` has those of the columns: coefficients relative
+    to the root of E f^2, those of f'' being made of them; parameters are 1 / sqrt(q) and that root.  The
+    first strips of ``work`` are left with the adjoints of log q / 2 and of log q' / 2.  Returns 1 where the
+    series does not reach, else 0.
 
     Where ``entry`` says so two more parameters are the derivatives of E f^2 and of E f'^2 by log q.  They are
     those by log q / 2 and by log q' / 2 where rho is 1, and it stays there: no series is asked.
@@ -170,7 +173,7 @@ def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
             sign = math.copysign(1.0, e[k])
             slope = b[k] if b.size > 0 else 0.0
             value = a[k] * (sign if parity < 0 else 1.0)
-            own[k] = value * rp[1, i] + slope * (sign if parity > 0 else 1.0) * rp[2, i]
+            own[k] = value * rp[2, i] + slope * (sign if parity > 0 else 1.0) * rp[3, i]
             found += 1
         else:
             closest = min(closest, abs(e[k]))
@@ -179,7 +182,7 @@ def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
         first[:] = 0.0
         second[:] = 0.0
         return 1
-    _by_series(a, b, e, steep, entry[1], parity, used, alpha, beta, rp, cp, i, work)
+    _by_series(a, b, e, steep, parity, used, alpha, beta, rp, cp, i, work)
     if found > 0:
         for k in range(n):
             if _meet(e[k], parity, r, s[k]):
@@ -190,28 +193,43 @@ def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
 
 
 @kernel
-def _by_series(a, b, e, steep, count, parity, used, alpha, beta, rp, cp, i, work):
-    """As `curved`, with ``used`` of ``count`` coefficients."""
+def _by_series(a, b, e, steep, parity, used, alpha, beta, rp, cp, i, work):
+    """As `curved`, with ``used`` coefficients of f.
+
+    The weights of those of q f'' are the row's: they are coefficients of f of one index more where every
+    other is zero, else of two.
+    """
     n = a.size
     first, second, x, rho = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
     u0, u1, w0, w1, s0 = work[4, :n], work[5, :n], work[6, :n], work[7, :n], work[8, :n]
     for k in range(n):
         rho[k] = math.copysign(1.0 - abs(e[k]), e[k])
         x[k] = rho[k] if parity == 0 else rho[k] * rho[k]
-    values, bends = alpha, (alpha[0], alpha[1] + count * alpha[2], alpha[2])
-    others, turns = beta[:count], beta[count : 2 * count]
+    later = 2 if parity == 0 else 1
+    step, start = 3 - later, 1 if parity < 0 else 0
+    left, right = min(used, alpha[3] - later), min(used, beta.shape[0] - later)
+    made = np.empty(3 * used)  # of q f'', of f times the weights of q' g'', and of q f'' times those
+    for k in range(used):
+        degree = start + step * k
+        weight = math.sqrt((degree + 1.0) * (degree + 2.0)) * rp[1, i]
+        bend = weight * coefficient(alpha, k + later) if k < left else 0.0
+        made[k] = bend
+        made[used + k] = weight * coefficient(alpha, k)
+        made[2 * used + k] = bend * math.sqrt((degree + 1.0) * (degree + 2.0))
+    turns = beta[later:]
+    scale = cp[1]
     if b.size == 0:
-        polynomial(x, u0, bends, others, 0, used)
-        polynomial(x, w0, values, turns, 0, used)
+        polynomial(x, u0, (made, 0, 1), beta, 0, left)
+        polynomial(x, w0, (made, used, 1), turns, 0, right)
         for k in range(n):
-            odd = rho[k] if parity < 0 else 1.0
-            first[k] = a[k] * (odd * u0[k])
-            second[k] = a[k] * (odd * w0[k])
+            bar = a[k] * (rho[k] * scale[k] if parity < 0 else scale[k])
+            first[k] = bar * u0[k]
+            second[k] = bar * w0[k]
             a[k] *= steep[k]
         return
-    horner(x, u0, u1, bends, others, 0, used)
-    horner(x, w0, w1, values, turns, 0, used)
-    polynomial(x, s0, bends, turns, 0, used)
+    horner(x, u0, u1, (made, 0, 1), beta, 0, left)
+    horner(x, w0, w1, (made, used, 1), turns, 0, right)
+    polynomial(x, s0, (made, 2 * used, 1), turns, 0, min(left, right))
     r, s = rp[0, i], cp[0]
     for k in range(n):
         t = r * s[k]
@@ -223,6 +241,6 @@ def _by_series(a, b, e, steep, count, parity, used, alpha, beta, rp, cp, i, work
         else:
             by_first, by_second = u0[k] + 2.0 * (x[k] * u1[k]), w0[k] + 2.0 * (x[k] * w1[k])
         bar = t * b[k]
-        first[k] = a[k] * (odd * u0[k]) + bar * by_first
-        second[k] = a[k] * (odd * w0[k]) + bar * by_second
-        a[k] = a[k] * steep[k] + (t * bar) * (odd * s0[k])
+        first[k] = scale[k] * (a[k] * (odd * u0[k]) + bar * by_first)
+        second[k] = scale[k] * (a[k] * (odd * w0[k]) + bar * by_second)
+        a[k] = a[k] * steep[k] + scale[k] * ((t * bar) * (odd * s0[k]))

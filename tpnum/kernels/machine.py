@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._elementary import meets
+from tpnum.kernels._elementary import meets, rounding
 from tpnum.kernels._jit import kernel
 from tpnum.kernels._strip import NEAR
 from tpnum.kernels._views import strip

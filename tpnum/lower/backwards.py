@@ -54,6 +54,7 @@ class Backwards(Selection):
         self._logs: dict[tuple[int, int], tuple[CellCall, Grid, int]] = {}
         self._sources: dict[Key, int] = {}
         self._curves: dict[int, dict[str, int]] = {}
+        self._series: dict[tuple[int, Grid], int] = {}
         super().__init__(level, profiles, dtype)
 
     def _relus(self) -> Relus:
@@ -122,6 +123,11 @@ class Backwards(Selection):
     def _steep(self, call: graph.DualCall) -> bool:
         return True
 
+    def _make_call(self, call: graph.DualCall, grid: Grid) -> tuple[int, int]:
+        made = super()._make_call(call, grid)
+        self._series[id(call), grid] = self.code[-1].n if self.code[-1].op == "series" else -1
+        return made
+
     def _input(self, call: graph.DualCall, grid: Grid) -> int:
         made = super()._input(call, grid)
         self._at[id(call), grid] = made
@@ -134,10 +140,10 @@ class Backwards(Selection):
         if (id(call), grid) not in self._known:
             image, steep = self._call(call, grid)
             first, second = self._prepared(call, 0), self._prepared(call, 1)
-            q, q2 = (p.q[self._index(call, grid, side)] for side, p in enumerate((first, second)))
+            at = self._index(call, grid, 0), self._index(call, grid, 1)
             e = self._at[id(call), grid]
             rho = self.value_of("plain", e, p=self._one(grid), grid=grid)
-            self._known[id(call), grid] = CellCall(call, e, rho, image, steep, first, second, q=(q, q2))
+            self._known[id(call), grid] = CellCall(call, e, rho, image, steep, first, second, at=at)
         return self._known[id(call), grid]
 
     def plain_value(self, call: CellCall, grid: Grid) -> int:
@@ -337,10 +343,9 @@ class Backwards(Selection):
         known, rules = self.known(call, grid), Rules(self, grid)
         found = curves_of(known.first, known.second)
         grown = growths(self.profiles, call, grid, self.moving) if found.least[-1] > 0.0 else None
-        number = self.tables.append(*found, grown is not None)
+        number = self.tables.lean(found, grown is not None, self._series[id(call), grid])
         self.series.append(self._placed(call, grid))
-        row, col = known.roots
-        p = rules.numbers((inverse(row), inverse(col)), *grown or ())
+        p = rules.numbers((inverse(known.roots[0]), inverse(known.roots[1])), known.sizes, *grown or ())
         value = bars["value"] if "value" in bars else self.value_of("zero", grid=grid)
         operands = value, bars.get("slope", -1), known.e, known.steep
         made = self.value_of("curved", *operands, p=p, n=number, m=len(self.channels), grid=grid)

@@ -172,7 +172,8 @@ class CurveTables:
 class Curves(NamedTuple):
     """How many terms serve which 1 - |rho| at least, and ``size`` coefficients of f and of q f'' of rows.
 
-    ``parity`` says which of them are zero, or which closed form reads them.
+    ``parity`` says which of them are zero, or which closed form reads them.  ``units`` make the ``numbers``
+    that those are made of: coefficients relative to the root of E f^2 up to ``degrees``, or they themselves.
     """
 
     size: int
@@ -180,25 +181,33 @@ class Curves(NamedTuple):
     terms: list[int]
     least: list[float]
     sides: tuple[Rows, Rows]
+    numbers: int
+    units: tuple[Rows, Rows]
+    degrees: int = 0
 
 
 def curves_of(first: Prepared, second: Prepared) -> Curves:
     """The curves of a pair of functions: closed, or series of as many terms as rows and columns take."""
     if family_of(first, second):
-        return Curves(1, GELU, [0], [0.0], (partial(_gelu_numbers, first), partial(_gelu_numbers, second)))
+        closed = partial(_gelu_numbers, first), partial(_gelu_numbers, second)
+        return Curves(1, GELU, [0], [0.0], closed, 2, closed)
     first, second = first.general, second.general
     parity = parity_of(first, second)
     assert first.series is not None
     assert second.series is not None
     degrees = min(first.series.most, second.series.most)
     ladder = np.array([k for k in LADDER if k <= degrees])
-    worst = np.sqrt(np.prod([_tail(p, degrees, ladder) for p in (first, second)], axis=0))
+    left = _tail(first, degrees, ladder)
+    worst = np.sqrt(left * (left if second is first else _tail(second, degrees, ladder)))
     rho = np.minimum((REACH / np.maximum(worst, 1e-300)) ** (1.0 / ladder), 1.0)
     enough = int(np.argmax(rho == 1.0)) + 1 if rho[-1] == 1.0 else ladder.size
     kept = range(0 if parity >= 0 else 1, int(ladder[enough - 1]), 2 if parity else 1)
     terms = np.minimum(-(-ladder // 2) if parity else ladder, len(kept))[:enough]
     sides = partial(_coefficients, first, kept), partial(_coefficients, second, kept)
-    return Curves(len(kept), parity, terms.tolist(), (1.0 - rho[:enough]).tolist(), sides)
+    least = (1.0 - rho[:enough]).tolist()
+    known = range(kept.start, min(kept.stop + 2, degrees), kept.step)
+    units = partial(first.unit, known), partial(second.unit, known)
+    return Curves(len(kept), parity, terms.tolist(), least, sides, len(known), units, known.stop)
 
 
 def _gelu_numbers(p: Prepared, which: np.ndarray | slice) -> np.ndarray:

@@ -60,13 +60,18 @@ class Channel(NamedTuple):
 
 @dataclass(frozen=True)
 class CellCall(Call):
-    """A call of a dual whose variances are those of the positions of a grid."""
+    """A call of a dual at the positions of a grid, ``at`` which of the integrals of either side they are."""
 
-    q: Sides = (np.zeros(1), np.zeros(1))
+    at: tuple[np.ndarray, np.ndarray] = (np.zeros(0, np.intp), np.zeros(0, np.intp))
 
     @property
     def variances(self) -> Sides:
-        return self.q
+        return self.first.q[self.at[0]], self.second.q[self.at[1]]
+
+    @property
+    def sizes(self) -> Sides:
+        """The roots of E f^2."""
+        return np.sqrt(self.first.second[self.at[0]]), np.sqrt(self.second.second[self.at[1]])
 
 
 def direction(step: Rectified, count: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -117,6 +117,8 @@ def lay_series(
     starts = [0, *accumulate(map(prod, shapes))]
     made = aligned(starts[-1] + 1, dtype)
     for k, (count, _, terms, _) in enumerate(shapes):
+        if not terms:  # those of another
+            continue
         placed = selection.series[k]
         index = np.empty((count, size), np.intp)
         padded(placed.indices[side], axes_of(placed.grid, side), index, edge=True)

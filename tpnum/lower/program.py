@@ -241,6 +241,7 @@ class Program:
         self.sources = _table(
             3, [(n, *at) for n, *at in zip(self.row.channels, first[1], second[1], strict=True)]
         )
+        self._series = [tables.homes(laid.places) for laid in (self.row_series, self.col_series)]
         self.entries = _table(6, [(0, count, *rest) for _, count, *rest in tables.entries])
         self.terms = np.array(tables.terms or [0], np.int64)
         self.least = np.array(tables.least or [0.0], np.float64)
@@ -259,7 +260,7 @@ class Program:
 
     def _coefs(self, strip: int) -> np.ndarray:
         """Where the series are, of the rows and of a strip of columns (`tpnum.kernels.cells.run`)."""
-        both = zip(self.row_series.places, self.col_series.places, strict=True)
+        both = zip(*self._series, strict=True)
         return _table(
             7,
             [

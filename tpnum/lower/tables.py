@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tpnum.gauss.pair import Prepared
+    from tpnum.lower.bends import Curves
 
     Rows = Callable[[np.ndarray | slice], np.ndarray]
     """The coefficients (rows, terms) of some rows."""
@@ -33,29 +34,30 @@ class SeriesTables:
     sides: list[tuple[Prepared, Prepared, range] | None] = field(default_factory=list)
     terms: list[int] = field(default_factory=list)
     least: list[float] = field(default_factory=list)
-    parts: dict[int, tuple[Rows, Rows]] = field(default_factory=dict)
-    """Of series of f and of q f'' side by side, by number, what makes the coefficients of either side."""
+    parts: dict[int, tuple[int, tuple[Rows, Rows]]] = field(default_factory=dict)
+    """Of curves that lean on no series, by number: how many numbers they have, what makes either side's."""
+    leaning: dict[int, int] = field(default_factory=dict)
+    """Curves, by number, and the series whose coefficients they read."""
+    longer: dict[int, int] = field(default_factory=dict)
+    """The degree that such a series goes up to for their sake."""
 
-    def append(
-        self,
-        count: int,
-        parity: int,
-        terms: list[int],
-        least: list[float],
-        sides: tuple[Rows, Rows],
-        known: bool,
-    ) -> int:
-        """The number of a new series of f and of q f'', ``count`` coefficients each.
+    def lean(self, found: Curves, known: bool, on: int) -> int:
+        """The number of a new curve, which reads the coefficients of series ``on`` if it has none of its own.
 
         ``known`` says that the code looks after |rho| = 1 itself (`tpnum.kernels.curves.curved`).
         """
-        start = sum(entry[1] for entry in self.entries)
-        self.entries.append((start, count, parity, int(known), len(self.terms), len(terms)))
-        self.terms += terms
-        self.least += least
-        self.parts[len(self.sides)] = sides
+        start, number = sum(entry[1] for entry in self.entries), len(self.entries)
+        limits = len(self.terms), len(found.terms)
+        self.entries.append((start, found.size, found.parity, int(known), *limits))
+        self.terms += found.terms
+        self.least += found.least
         self.sides.append(None)
-        return len(self.entries) - 1
+        if on < 0:
+            self.parts[number] = found.numbers, found.units
+        else:
+            self.leaning[number] = on
+            self.longer[on] = max(self.longer.get(on, 0), found.degrees)
+        return number
 
     def add(self, first: Prepared, second: Prepared, slope: bool, dtype: np.dtype) -> int:
         """The number of a new series."""
@@ -82,13 +84,19 @@ class SeriesTables:
     def complete(self) -> bool:
         """Whether all series serve every correlation, or |rho| = 1 without being asked."""
         return all(
-            min(self.least[at : at + many]) <= 0.0 or (number in self.parts and same)
+            min(self.least[at : at + many]) <= 0.0 or (self.sides[number] is None and same)
             for number, (_, _, _, same, at, many) in enumerate(self.entries)
         )
 
     def width(self, number: int, side: int) -> int:
         """How many coefficients of a series an example has at one side: as many as pairs take, or more."""
-        return 2 * self.entries[number][1] if number in self.parts else len(self._own(number, side)[1])
+        if number in self.leaning:
+            return 0
+        return self.parts[number][0] if number in self.parts else len(self._own(number, side)[1])
+
+    def homes(self, places: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+        """Where every series has its coefficients, ``places`` being those of its own."""
+        return [places[self.leaning.get(number, number)] for number in range(len(places))]
 
     def signature(self, side: int) -> tuple[tuple[int, int], ...]:
         """What the coefficients of one side depend on besides its examples, whatever the other side is."""
@@ -101,19 +109,20 @@ class SeriesTables:
         *both, kept = found
         series = both[side].series
         assert series is not None
-        return both[side], range(kept.start, series.degrees, kept.step)
+        stop = min(max(series.degrees, self.longer.get(number, 0)), series.most)
+        return both[side], range(kept.start, stop, kept.step)
 
     def unit(self, number: int, side: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(rows, `width`) coefficients of a series at one side, of all rows or of some."""
         if number in self.parts:
-            return self.parts[number][side](which)
+            return self.parts[number][1][side](which)
         own, kept = self._own(number, side)
         return own.unit(kept, which)
 
     def fill(self, number: int, side: int, which: np.ndarray, out: np.ndarray) -> None:
         """The same of (blocks, lanes) rows into ``out`` (blocks, `width`, lanes)."""
         if number in self.parts:
-            made = self.parts[number][side](which.ravel())
+            made = self.parts[number][1][side](which.ravel())
             out[...] = made.reshape(*which.shape, -1).transpose(0, 2, 1)
             return
         own, kept = self._own(number, side)

@@ -12,15 +12,16 @@ from tpnum.lower.layout import Layout
 from tpnum.lower.loops import GATHERING
 from tpnum.lower.network import grid_of
 from tpnum.lower.program import Program
-from tpnum.lower.schedule import Level
+from tpnum.lower.schedule import Level, Schedule
+from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from tpnum.law import graph
     from tpnum.lower.backwards import Profiles
     from tpnum.lower.channels import Asked
     from tpnum.lower.network import Root
-    from tpnum.lower.schedule import Schedule
     from tpnum.lower.select import Selection
 
 
@@ -50,9 +51,16 @@ class TurnedLayout(Layout):
 
 
 @lru_cache(maxsize=16)
-def turned(schedule: Schedule) -> list[TurnedLayout]:
-    """The levels of a schedule laid out, those that are compiled: the same for all data."""
-    return [TurnedLayout(level, schedule.buffers) for level in schedule.levels if isinstance(level, Level)]
+def turned(outputs: tuple[graph.Pair, ...]) -> tuple[Schedule, list[TurnedLayout]]:
+    """The schedule of nodes that all have instructions, and its levels laid out: the same for all data.
+
+    Raises `Unsupported` where one has none.
+    """
+    schedule = Schedule(list(outputs), {}, {})
+    levels = [level for level in schedule.levels if isinstance(level, Level)]
+    if len(levels) < len(schedule.levels):
+        raise Unsupported("some regions are not compiled")
+    return schedule, [TurnedLayout(level, schedule.buffers) for level in levels]
 
 
 class BackwardsProgram(Program):

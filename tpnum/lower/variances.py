@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from tpnum.lower.schedule import Schedule
 
 CHUNK = 32
-"""Examples at a time."""
+"""Examples at a time at least."""
+LAID = 16 << 20
+"""Bytes of numbers of as many as are taken together: code is built once for them."""
 NARROW = 8
 """Lanes, of which an example with itself is one: a vector of them."""
 STATES = 1024
@@ -81,20 +83,27 @@ class Variances:
     def part(
         self, whole: ProfileValues, rows: slice | np.ndarray, kind: type[ProfileValues] = ProfileValues
     ) -> ProfileValues:
-        """The profile pass of some examples; what it needs of variances is that part of the whole's."""
+        """The profile pass of some examples; what it needs of variances is that part of the whole's.
+
+        Functions have the same series as in the whole, however few the examples are.
+        """
         data = {name: x[rows] for name, x in whole.data.items()}
-        return kind(whole.pairs, whole.side, data, whole.account, lambda _, node: self(whole, node)[rows])
+        made = kind(whole.pairs, whole.side, data, whole.account, lambda _, node: self(whole, node)[rows])
+        made.many = -(-whole.many * made.size // whole.size)
+        return made
 
     def _compute(self, values: ProfileValues, node: graph.Reduced) -> np.ndarray:
         try:
             one = self.part(values, slice(0, 1))
             if cut([node.pair]):
                 raise Unsupported("whole blocks of one pair at a time: lanes would be in vain")
-            schedule, layouts, _ = regions([node.pair], (one, one), np.dtype(np.float64))
+            schedule, layouts, looked = regions([node.pair], (one, one), np.dtype(np.float64))
+            laid = sum(one.bytes_laid() for one in looked if isinstance(one, Program))
+            chunk = max(CHUNK, int(LAID / max(laid, 1.0)))
             parts = []
-            for low in range(0, values.size, CHUNK):
+            for low in range(0, values.size, chunk):
                 self.proceed()
-                part = self.part(values, slice(low, min(low + CHUNK, values.size)))
+                part = self.part(values, slice(low, min(low + chunk, values.size)))
                 parts.append(self._chunk(part, schedule, layouts))
         except Unsupported:
             return same_input(values, node.pair, node.axes)

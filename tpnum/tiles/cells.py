@@ -17,7 +17,7 @@ from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.islands import IslandLevel, places_of
 from tpnum.lower.laying import Laid, LaidSeries
 from tpnum.lower.program import Program, buffer_places
-from tpnum.lower.regions import lanes, program, regions
+from tpnum.lower.regions import Regions, lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
 from tpnum.tiles.delivery import matrices, write
 from tpnum.tiles.diagonal import exact_diagonals
@@ -93,9 +93,8 @@ class CellWorker:
         self.symmetric = rows is cols
         if not (nodes := [entry.node for entries in plan.entries.values() for entry in entries]):
             raise Unsupported("nothing depends on both inputs")
-        some = tuple(slice(0, min(profile.size, self.few)) for profile in profiles)
-        few = self._part(0, some[0]), self._part(1, some[1])
-        self.schedule, self.layouts, probe = regions(nodes, few, dtype)
+        few = self._few(nodes)
+        self.schedule, self.layouts, probe = self._regions(nodes, few, dtype)
         levels = self.schedule.levels
         alone = dict.fromkeys(level.reason for level in levels if isinstance(level, BlockLevel))
         self.reason = "; ".join([AXES if plan.has_axes else NO_AXES, *alone])
@@ -122,6 +121,17 @@ class CellWorker:
         mirrored = self.symmetric and plan.mirrored
         tiles = blocks(rows.size, cols.size, self.height, self.width, mirrored)
         self.tiles = sorted(tiles, key=self._turn)
+
+    def _few(self, nodes: list[graph.Pair]) -> tuple[ProfileValues, ProfileValues]:
+        """The profile passes of the examples that ``nodes`` are looked at with."""
+        some = [slice(0, min(profile.size, self.few)) for profile in self.profiles]
+        return self._part(0, some[0]), self._part(1, some[1])
+
+    def _regions(
+        self, nodes: list[graph.Pair], few: tuple[ProfileValues, ProfileValues], dtype: np.dtype
+    ) -> Regions:
+        """How ``nodes`` are computed, and programs for a few examples."""
+        return regions(nodes, few, dtype)
 
     def _turn(self, tile: Tile) -> tuple[int, int]:
         """When a tile is computed: back and forth along the slabs, whose numbers are laid out from before."""

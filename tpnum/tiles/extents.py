@@ -54,9 +54,8 @@ def extents(
     while 2 * width <= wide:  # whole strips
         width *= 2
     width = tile or width
-    slab, most = width, 0.0 if tile or many <= width else min(MANY, SLAB / max(1.0, laid + held()))
-    while 2 * slab <= most:  # whole tiles
-        slab *= 2
+    most = 0.0 if tile or many <= width else min(MANY, SLAB / max(1.0, laid + held()))
+    slab = width * max(1, int(most / width))  # whole tiles
     ready = int(np.clip(LAID / max(1.0, slab * laid), 1, READY))
     height = width  # rows of a tile share what is laid out of its columns
     while not tile and height % 2 == 0 and height * width > 2**fit:

@@ -14,12 +14,10 @@ from tpnum.kernels._arrays import aligned
 from tpnum.law import graph
 from tpnum.lower.blocks import runs
 from tpnum.lower.channels import Asked
-from tpnum.lower.layout import Layout
 from tpnum.lower.numbers import axes_of, inverse
 from tpnum.lower.passes import EFFECTS, GIVING, KEEPING
 from tpnum.lower.program import Program
-from tpnum.lower.regions import lanes
-from tpnum.lower.schedule import Level
+from tpnum.lower.regions import Regions, cut, lanes, refused
 from tpnum.lower.turned import BackwardsProgram, turned
 from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.variances import NARROW
@@ -91,37 +89,46 @@ class CellAdjoints(CellWorker):
         self.moving, self.count, self.apart, self.each = moving, count, False, each
         (self.kind,) = plan.entries
         self._whole: list[Program] = []
+        self._probe: list[Program] = []
         few = FEW if plan.has_axes else MANY  # enough for tables of a function's series
         sizes = [profile.size for profile in profiles]
         self.few = max(sizes) if max(sizes) <= SMALL else few
-        super().__init__(
-            plan, profiles, ArraySink({self.kind: np.empty(0)}), np.dtype(np.float64), None, variances
-        )
-        levels = self.schedule.levels
-        if not all(isinstance(level, Level) for level in levels):
-            raise Unsupported("some regions are not compiled")
-        outputs = {id(node) for node in self.schedule.outputs.values()}
-        self._last = [all(id(root.node) in outputs for root in level.stored) for level in levels]
-        self._ways = turned(self.schedule)
-        first = self._farthest(profiles[0])
-        both = first, first if self.symmetric else self._farthest(profiles[1])
-        self._apex = self._turning(both)
-        probe = self._compiled(both)
+        self.work = np.dtype(np.float64)
+        self.lanes = lanes(self.work)
+        super().__init__(plan, profiles, ArraySink({self.kind: np.empty(0)}), self.work, None, variances)
+        probe, self._probe = self._probe, []
         self.apart = alone and not all(found.selection.tables.complete for found in probe)
-        self.lanes = max(lanes(self.work), min(self.lanes, lanes(self.work, probe, self.lanes)))
+        self.lanes = max(lanes(self.work), self.lanes)
         if own and not any(found.selection.wide for found in probe):
             self.lanes = NARROW
-        if both == profiles and self.slab >= max(sizes) and not self.apart:  # it is the code of all tiles
+        if max(sizes) <= min(self.few, self.slab) and not self.apart:  # it is the code of all tiles
             for one in probe:
                 one.lanes = self.lanes
             self._whole = probe
 
-    def _farthest(self, profile: ProfileValues) -> ProfileValues:
+    def _regions(
+        self, nodes: list[graph.Pair], few: tuple[ProfileValues, ProfileValues], dtype: np.dtype
+    ) -> Regions:
+        """All levels both ways: nothing is compiled that is run forwards alone and not read."""
+        if cut(nodes) or refused(nodes, few):
+            raise Unsupported("some regions are not compiled")
+        self.schedule, self._ways = turned(tuple(nodes))
+        outputs = {id(node) for node in self.schedule.outputs.values()}
+        self._last = [all(id(root.node) in outputs for root in way.level.stored) for way in self._ways]
+        self._apex = self._turning(few)
+        self._probe = self._compiled(few)
+        return Regions(self.schedule, [*self._ways], [*self._probe])
+
+    def _few(self, nodes: list[graph.Pair]) -> tuple[ProfileValues, ProfileValues]:
+        first = self._farthest(self.profiles[0], nodes)
+        return first, first if self.symmetric else self._farthest(self.profiles[1], nodes)
+
+    def _farthest(self, profile: ProfileValues, outputs: list[graph.Pair]) -> ProfileValues:
         """Examples with the largest variances before functions, where series take most terms; all if few."""
         if profile.size <= self.few:
             return profile
-        nodes = graph.schedule(list(self.schedule.outputs.values()))
-        variances = {v.key: v for node in nodes if isinstance(node, graph.Dual) for v in node.call.vars}
+        nodes = [node for node in graph.schedule(outputs) if isinstance(node, graph.Dual)]
+        variances = {v.key: v for node in nodes for v in node.call.vars}
         found = [int(profile(v).reshape(profile.size, -1).max(axis=1).argmax()) for v in variances.values()]
         return self.variances.part(profile, np.unique([*range(self.few), *found]))
 
@@ -150,9 +157,9 @@ class CellAdjoints(CellWorker):
         """The regions up to the turn forwards, and from there back to the first; then what is behind it."""
         turn, behind = self._apex, range(self._apex + 1, len(self._ways))
         forwards = [
-            Program(layout, both, self.work, self.lanes)
-            for layout, last in zip(self.layouts[:turn], self._last, strict=False)
-            if not last and isinstance(layout, Layout)
+            Program(way, both, self.work, self.lanes)
+            for way, last in zip(self._ways[:turn], self._last, strict=False)
+            if not last
         ]
         gives = [self._back(k, both, False, GIVING) for k in reversed(behind)]
         back = [self._back(k, both, k == turn or self._last[k]) for k in reversed(range(turn + 1))]
