@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import tpnum as tp
-from tpnum import nn, spectra
+from tpnum import nn, predict, spectra
 from tpnum.cli.parser import build
 from tpnum.errors import InputError, LimitError, SpecError
 
@@ -94,3 +94,18 @@ def test_the_command_line_reads_whole_numbers_as_the_library_does() -> None:
     for wrong in ("0", "1.5", "nan", "inf", "many"):
         with pytest.raises(SystemExit):
             build().parse_args([*plan, wrong])
+
+
+def test_targets_whose_squares_overflow_are_refused_and_large_ones_are_in_their_unit() -> None:
+    y, unit = np.sin(X[:, 0]), 1e120
+    made = predict.posterior(NET, X, y, noise="fit"), predict.posterior(NET, X, unit * y, noise=0.1)
+    assert np.isfinite(made[0].log_marginal())
+    one = predict.posterior(NET, X, y, noise=0.1)
+    np.testing.assert_allclose(made[1].predict(X).mean, unit * one.predict(X).mean, rtol=1e-12)
+    fits = [m.log_marginal() for m in (made[1], predict.posterior(NET, X, 2 * unit * y, noise=0.1))]
+    np.testing.assert_allclose(fits[1] / fits[0], 4.0, rtol=1e-12)
+    for noise in (0.1, "fit"):
+        with pytest.raises(InputError, match=r"^y holds .*, whose squares overflow; give it in another unit"):
+            predict.posterior(NET, X, 1e200 * y, noise=noise)
+    with pytest.raises(InputError, match="^y holds .*, whose squares overflow"):
+        predict.gradient_flow(NET, X, 1e200 * y)
