@@ -12,7 +12,7 @@ import pytest
 import tpnum as tp
 from tpnum import nn, predict, spectra
 from tpnum.cli.parser import build
-from tpnum.errors import InputError, LimitError, SpecError
+from tpnum.errors import InputError, LimitError, ProgramError, SpecError
 
 NET = nn.serial(nn.Dense(4, W_std=1.5, b_std=0.1), nn.Relu(), nn.Dense(1))
 X = np.random.default_rng(0).standard_normal((4, 3))
@@ -109,3 +109,15 @@ def test_targets_whose_squares_overflow_are_refused_and_large_ones_are_in_their_
             predict.posterior(NET, X, 1e200 * y, noise=noise)
     with pytest.raises(InputError, match="^y holds .*, whose squares overflow"):
         predict.gradient_flow(NET, X, 1e200 * y)
+
+
+def test_a_matrix_times_a_vector_is_written_with_at() -> None:
+    p = tp.Program()
+    x, w = p.vector("x"), p.matrix("W")
+    for made in (lambda: w * x, lambda: x * w, lambda: 2.0 * w):
+        with pytest.raises(ProgramError, match=r"a matrix has no products with \*: write W @ h"):
+            made()
+    for made in (lambda: w + w, lambda: x - w):
+        with pytest.raises(ProgramError, match="matrices are not added: write W @ h"):
+            made()
+    assert len(p.lines) == 2
