@@ -121,3 +121,16 @@ def test_a_matrix_times_a_vector_is_written_with_at() -> None:
         with pytest.raises(ProgramError, match="matrices are not added: write W @ h"):
             made()
     assert len(p.lines) == 2
+
+
+@pytest.mark.parametrize(("layer", "slope"), [(nn.Sigmoid(), 0.25), (nn.Softplus(), 0.5)])
+def test_inputs_of_tiny_scales_have_the_ntk_of_the_slope_at_zero(layer: nn.Layer, slope: float) -> None:
+    """sigma(u) = sigma(0) + sigma'(0) u to rounding: the NTK is sigma'(0)^2 times that of the layer below."""
+    x = np.random.default_rng(5).standard_normal((60, 5))
+    for scales in (np.full(60, 1e-10), np.geomspace(1e-12, 1e-8, 60), np.geomspace(1e-140, 1e-120, 60)):
+        data = scales[:, None] * x
+        for rows in (data, data[:7], data[::20]):
+            below = tp.kernel(nn.Dense(8), rows)
+            size = np.sqrt(np.diag(below))
+            made, wanted = tp.kernel(nn.serial(nn.Dense(8), layer), rows, get="ntk"), slope**2 * below
+            np.testing.assert_allclose(made / size / size[:, None], wanted / size / size[:, None], atol=1e-14)
