@@ -476,7 +476,7 @@ def test_messages_name_what_makes_a_layer():
     for call, words in [
         (
             lambda: nn.serial(nn.Dense(3), np.tanh),
-            r"argument 1 .* nn.Elementwise\(f\) makes one of a function",
+            r"argument 1 .* nn.Elementwise\(f\) makes a layer of a function",
         ),
         (lambda: nn.serial(nn.Dense(3), "tanh"), r"argument 1 .* nn.Elementwise\(f\)"),
         (lambda: nn.serial([nn.Dense(3), nn.Relu()]), r"argument 0 .* nn.serial\(\*layers\)"),

@@ -150,11 +150,27 @@ def real_array(x: Any, name: str, error: Refusal = InputError) -> np.ndarray:
         if isinstance(problem, ValueError) and isinstance(x, (list, tuple)):
             raise error(f"{name}: its rows have different lengths; an array of one shape is needed") from None
         raise error(f"{name}: {shown(x)} is no array of real numbers") from problem
+    if array.dtype == object and array.ndim:
+        array = _of_objects(array, name, error)
     if array.dtype.kind not in "fiub":
         hint = "; give numbers, not objects or text" if array.dtype.kind in "OUS" else ""
         raise error(f"{name}: an array of real numbers is needed, not one of dtype {array.dtype}{hint}")
     with np.errstate(over="ignore"):  # of longer numbers what overflows is infinite, and said to be
         return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+
+
+def _of_objects(array: np.ndarray, name: str, error: Refusal) -> np.ndarray:
+    """The real numbers in an array of objects, as of a data frame whose columns are of several kinds."""
+    made = np.empty(array.shape)
+    for place, entry in np.ndenumerate(array):
+        value = _float(int(entry)) if isinstance(entry, (bool, np.bool_)) else _float(entry)
+        if value is None:
+            where = place[0] if len(place) == 1 else place
+            raise error(
+                f"{name}: entry {where} is {shown(entry)}, not a real number; encode, fill or drop it"
+            )
+        made[place] = value
+    return made
 
 
 def _masked(x: Any) -> bool:

@@ -37,14 +37,16 @@ def deviations(text: str) -> tuple[str, ...]:
 
 
 def whole(least: int, what: str) -> Callable[[str], int]:
+    """A whole number, 1e5 among them, of at least so much."""
+
     def convert(text: str) -> int:
         try:
-            value = int(text)
+            value = float(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
-        if value < least:
+            value = inf
+        if not value.is_integer() or value < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-        return value
+        return int(value)
 
     return convert
 

@@ -185,7 +185,7 @@ class _Tile:
         """The least correlation of two examples' queries and keys; 1 where their logits are the same."""
         one, two = self.sides
         first, second = one.allowed[m], two.allowed[n]
-        if (first is None) != (second is None) or not (first is None or np.array_equal(first, second)):
+        if first is not second and (first is None or second is None or not np.array_equal(first, second)):
             return 0.0
         queries = _correlation(one.queries[m], self.queries[m, n], two.queries[n])
         return min(queries, _correlation(one.keys[m], self.keys[m, n], two.keys[n]))

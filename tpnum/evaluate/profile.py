@@ -178,12 +178,15 @@ class ProfileValues:
         return next(named, UNNAMED)
 
     def _user(self, fn: Function, *nodes: graph.Profile | None) -> str:
-        """The line that applies a function to the Gaussian of ``nodes``, or the Gaussian's own."""
+        """The line that applies a function (to the Gaussian of ``nodes``), or the Gaussian's own."""
         lines = self.site.lines
         names = [p for n in nodes if n for p in n.key if isinstance(p, str) and p in lines.number]
-        for line in lines.by_name.values():
-            if isinstance(line, Nonlin | Moment) and line.fn.name in fn.names and {*line.args} & {*names}:
-                return lines.where(line.name)
+        users = [
+            v for v in lines.by_name.values() if isinstance(v, Nonlin | Moment) and v.fn.name in fn.names
+        ]
+        found = [v for v in users if {*v.args} & {*names}] or users  # of one of data alone: the first
+        if found:
+            return lines.where(found[0].name)
         return lines.where(names[0]) if names else UNNAMED
 
     def _sizes(self, axes: Axes) -> tuple[int, ...]:

@@ -50,13 +50,18 @@ def coefficients(
         lift = w * np.exp(0.25 * z * z)
         at = rows.values(block, z, w)
         derived = np.where(w > 0, table_slope(rows, block, z), 0.0)  # not where a panel has no width
+        flat = _nearly_constant(at, w) if slope is None else np.zeros(len(at), bool)
         for source, target in ((at, value), (derived, slope)):
-            if target is None:
+            if target is None and not flat.any():
                 continue
             part = np.empty((z.shape[0], degrees))
             with np.errstate(invalid="ignore"):
                 hermite_rows(z, np.ascontiguousarray(source * lift), part)
-            target[out] = part
+            if target is not None:
+                target[out] = part
+            else:  # a_k = sqrt(q/k) (of f')_{k-1}: of f they would be differences of nearly equal numbers
+                root = rows.root[block][flat, None]
+                value[out[flat], 1:] = root * part[flat, :-1] / np.sqrt(np.arange(1.0, degrees))
         made[0, out] = np.einsum("ij,ij->i", at, w)
         small, size = scaled(at)
         made[1, out] = np.einsum("ij,ij,ij->i", small, small, w) * size**2
@@ -104,6 +109,12 @@ def _rows(
     steep = np.where(np.isfinite(columns[4]), columns[4], 0.0)
     slope = made[:, 5 + degrees :] * np.sqrt(steep)[:, None] if made.shape[1] > 5 + degrees else None
     return columns, value, slope, max(unresolved)
+
+
+def _nearly_constant(at: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """The rows of values, of weights w, that differ by little of what they are."""
+    least, most = np.where(w > 0, at, np.inf).min(axis=1), np.where(w > 0, at, -np.inf).max(axis=1)
+    return most - least < 1e-4 * np.minimum(np.abs(least), np.abs(most))
 
 
 def packing(f: Function, mean: float, degrees: int, kept: Kept, unresolved: list[float]) -> Work:

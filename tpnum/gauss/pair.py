@@ -153,8 +153,8 @@ def reach(rows: Prepared, cols: Prepared, dtype: np.dtype[Any], slope: bool) -> 
     left, right = rows.worst, cols.worst
 
     def largest(which: int, tolerance: float) -> np.ndarray:
-        tail = np.sqrt(np.maximum(left[which][:count] * right[which][:count], 1e-300))
-        return np.minimum((tolerance / tail) ** (1.0 / degrees), 1.0)
+        one, two = (np.sqrt(np.maximum(side[which][:count], 0.0)) for side in (left, right))
+        return np.minimum((tolerance / np.maximum(one * two, 1e-150)) ** (1.0 / degrees), 1.0)
 
     made = largest(0, wanted)
     if slope:

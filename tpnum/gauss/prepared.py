@@ -174,7 +174,7 @@ def alone(f: Function, what: str) -> Callable[[np.ndarray], np.ndarray | None] |
 
     It gives None where some variances have no integral that is known.
     """
-    from tpnum.gauss.closed import FAMILIES
+    from tpnum.gauss.closed import known
 
     if f.foreign or f.n_scalars or f.name == "elementwise_numerical":
         return None
@@ -185,37 +185,29 @@ def alone(f: Function, what: str) -> Callable[[np.ndarray], np.ndarray | None] |
             return None if known is None else getattr(known, what)
 
         return spanned
-    assert f.closed is not None
-    family, params = FAMILIES[f.closed[0]], f.closed[1]
-    own = {
-        "first": family.mean,
-        "second": family.moment,
-        "stein": family.slope,
-        "slope_second": family.slope_moment,
-    }.get(what)
+    own = _INTEGRALS.get(what)
     if own is None:
         return None
 
     def closed(q: np.ndarray) -> np.ndarray:
         check_growth(f, q, 2)
-        return np.asarray(own(q, params))
+        return known(f, own, q)
 
     return closed
 
 
-def _closed_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
-    from tpnum.gauss.closed import FAMILIES
+_INTEGRALS = {"first": "mean", "second": "moment", "stein": "slope", "slope_second": "slope_moment"}
+"""An integral -> what gives it in a closed family."""
 
-    assert f.closed is not None
-    family, params = FAMILIES[f.closed[0]], f.closed[1]
-    with np.errstate(over="ignore", invalid="ignore"):
-        made = [
-            np.asarray(g(q, params)) for g in (family.mean, family.moment, family.slope, family.slope_moment)
-        ]
-        strip_params = np.ascontiguousarray(family.profile(q, params), dtype=np.float64)
-    if not all(np.all(np.isfinite(m)) for m in made):
+
+def _closed_rows(f: Function, q: np.ndarray, mean: np.ndarray) -> Prepared:
+    from tpnum.gauss.closed import known
+
+    made = [known(f, what, q) for what in _INTEGRALS.values()]
+    if not all(np.isfinite(m).all() for m in made):
         raise LimitError(f"the second moment of {f} overflows at variance {float(q.max()):.6g}")
     first, second, stein, slope_second = made
+    strip_params = np.ascontiguousarray(known(f, "profile", q))
     slope = np.where(slope_second > 0, stein, 0.0)  # of step and sign: zero almost everywhere
     return Prepared(f, "closed", q, mean, first, second, slope, stein, slope_second, strip_params)
 

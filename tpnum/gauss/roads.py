@@ -303,12 +303,11 @@ def _merged(made: Settled, new: Settled, rows: np.ndarray, better: np.ndarray) -
 
 
 def _known(f: Function, mean: np.ndarray, q: np.ndarray) -> np.ndarray | None:
-    from tpnum.gauss.closed import FAMILIES
+    from tpnum.gauss.closed import FAMILIES, known
 
     if f.closed is None or f.closed[0] not in FAMILIES or np.any(mean):
         return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        made = np.asarray(FAMILIES[f.closed[0]].mean(q, f.closed[1]), dtype=np.float64)
+    made = known(f, "mean", q)
     if not np.all(np.isfinite(made)):
         raise LimitError(
             f"E {_short(f)} overflows or does not exist at variance {float(q[~np.isfinite(made)][0]):.6g}"

@@ -14,7 +14,7 @@ from tpnum.messages.denoisers import as_denoiser, prior_of
 REACH, POINTS = 12.0, 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evolution:
     """The effective noise tau_t^2 before each step and the mean squared error after it."""
 

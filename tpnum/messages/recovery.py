@@ -17,7 +17,7 @@ FOUND = 1e-3
 """Of the signal's mean square: an error below it is none but what more rounds would take away."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recovery:
     """The ``part`` of runs in which a signal was found, at measurements ``delta`` and sparsities ``rho``."""
 

@@ -180,18 +180,18 @@ class Layer(metaclass=_Called):
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def no_layer(value: Any) -> str:
+def no_layer(value: Any, wanted: str = "a layer") -> str:
     """What a thing in the place of a layer is, and what makes a layer of it: "x is ..."."""
     if isinstance(value, type) and issubclass(value, Layer):
         return f"a class; write {value.__name__}()"
     hint = ""
     if isinstance(value, (list, tuple)):
-        hint = "; nn.serial(*layers) makes one of a sequence"
+        hint = "; nn.serial(*layers) makes a layer of a sequence"
     elif isinstance(value, Mapping):
-        hint = "; nn.from_spec reads one from its JSON form"
+        hint = "; nn.from_spec reads a layer from its JSON form"
     elif isinstance(value, str) or callable(value):
-        hint = "; nn.Elementwise(f) makes one of a function"
-    return f"{shown(value)}; it must be a layer{hint}"
+        hint = "; nn.Elementwise(f) makes a layer of a function"
+    return f"{shown(value)}; it must be {wanted}{hint}"
 
 
 def _plain(value: Any) -> Any:

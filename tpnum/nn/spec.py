@@ -77,7 +77,8 @@ def ops() -> tuple[str, ...]:
 def _layer(spec: Any, path: str, known: Mapping[str, type[Layer]]) -> Layer:
     if not isinstance(spec, Mapping) or not isinstance(spec.get("op"), str):
         raise SpecError(
-            f'{path or "the network"} is {shown(spec)}; it must be an object like {{"op": "Relu"}}'
+            f'{path or "the network"} is {shown(spec)}; it must be an object like {{"op": "Relu"}}, '
+            'and layers one after the other are {"op": "serial", "layers": [..]}'
         )
     op = spec["op"]
     given = {name: value for name, value in spec.items() if name != "op"}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tpnum.nn.base import Tree
     from tpnum.nn.emitter import Emitter
 
-Name = Annotated[str, Accepts("a name", lambda value: arguments.text(value, "name", SpecError))]
+Name = Annotated[str, Accepts("a name", lambda value: str(arguments.text(value, "name", SpecError)))]
 
 
 @dataclass(frozen=True, repr=False)

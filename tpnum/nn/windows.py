@@ -35,8 +35,7 @@ def per_axis(to: Emitter, x: Features, name: str, sizes: tuple[int, ...]) -> tup
         axes = tuple(x.sizes().values())
         more = "; images of one channel are x[..., None]" if len(sizes) > len(x.axes) else ""
         raise to.error(
-            f"{name} is {sizes} but the features have {len(x.axes)} spatial axes {axes}; give one number "
-            f"per axis{more}"
+            f"{name} is {sizes} but the features have spatial sizes {axes}; give one number per axis{more}"
         )
     return sizes
 

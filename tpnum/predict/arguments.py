@@ -13,6 +13,8 @@ _SYMMETRY = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-4}
 """What entries that should be equal may differ by, in units of the largest."""
 _ROWS = 1 << 8
 """Of blocks that are compared with those across the diagonal."""
+LARGEST = 1e140
+"""Of a target: likelihoods and losses sum squares, over eigenvalues that may be small."""
 
 
 def square(k: Any, name: str = "k", *, overwrite: bool = False) -> np.ndarray:
@@ -68,6 +70,8 @@ def targets(y: Any, size: int, name: str = "y", of: str = "k") -> np.ndarray:
         raise InputError(
             f"{name} has {len(given)} targets for the {size} examples of {of}; give one for each"
         )
+    if (largest := np.abs(given).max()) > LARGEST:
+        raise InputError(f"{name} holds {largest:.6g}, whose squares overflow; give it in another unit")
     return np.array(given)
 
 

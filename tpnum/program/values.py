@@ -341,7 +341,12 @@ class MatrixVar(Handle):
     def __add__(self, other: object) -> MatrixVar:
         raise ProgramError(f"matrices are not added: write {self.name} @ h + ..., one product per matrix")
 
-    __radd__ = __mul__ = __rmul__ = __sub__ = __rsub__ = __add__
+    __radd__ = __sub__ = __rsub__ = __add__
+
+    def __mul__(self, other: object) -> MatrixVar:
+        raise ProgramError(f"a matrix has no products with *: write {self.name} @ h for that with a vector")
+
+    __rmul__ = __mul__
 
 
 def _scale(terms: tuple[Term, ...], by: float) -> tuple[Term, ...]:

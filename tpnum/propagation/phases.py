@@ -27,7 +27,7 @@ AHEAD, HALVINGS = 129, 48
 """Variances among which one that is not found by then is looked for, and how closely."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Phases:
     """q*, chi_1 and the depth scale of correlations on a grid: rows are b_std, columns W_std.
 

@@ -28,7 +28,7 @@ UNEVEN = 0.25
 """Squared norms of rows may spread so much, relative to their mean."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Beside:
     """A kernel matrix's ``eigenvalues`` beside their ``law``, and where ``spikes`` are expected."""
 

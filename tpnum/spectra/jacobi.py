@@ -28,7 +28,7 @@ DRAWS = 24
 """Of coefficients within their errors, for the band of a density."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coefficients:
     """Jacobi coefficients a_0.., b_1.. with the half-widths of their 95 % intervals, exact where they are
     known.

@@ -28,7 +28,7 @@ PASS = 1 << 30
 """Bytes of the pass over the examples, against as many of which columns are computed at a time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Factor:
     """K = L L' + rest, the rest positive semidefinite and zero in the rows and columns of the pivots.
 

@@ -126,7 +126,7 @@ def _program(net: Layer | Program, shapes: tuple[tuple[str, tuple[int, ...]], ..
     if isinstance(net, Program):
         return net
     if not isinstance(net, nn.Layer):
-        raise InputError(f"net is {no_layer(net)}, or a Program")
+        raise InputError(f"net is {no_layer(net, 'a layer or a Program')}")
     known = dict(shapes)
     if set(known) - {"mask"} != {""}:
         raise InputError("x1: a dict of arrays goes with a Program; a net of layers takes one array")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from tpnum.functions import Function
 from tpnum.gauss.closed.family import Family
 from tpnum.gauss.closed.piecewise import FAMILIES as _PIECEWISE
 from tpnum.gauss.closed.smooth import FAMILIES as _SMOOTH
 
-__all__ = ["FAMILIES", "Family", "strip"]
+__all__ = ["FAMILIES", "Family", "known", "strip"]
 
 FAMILIES: dict[str, Family] = _PIECEWISE | _SMOOTH
 
@@ -18,3 +21,14 @@ def strip(family: str) -> Any:
     from tpnum.kernels import duals
 
     return duals.strip(FAMILIES[family].strip)
+
+
+def known(f: Function, what: str, q: np.ndarray) -> np.ndarray:
+    """What the family of f has as ``what`` at variances q, in float64; infinite where it is beyond that."""
+    assert f.closed is not None
+    family, params = f.closed
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(getattr(FAMILIES[family], what)(q, params), dtype=np.float64)
+    except OverflowError:  # as Python's floats have it, of the parameters alone
+        return np.full(q.shape, np.inf)
