@@ -163,7 +163,8 @@ UNARY: dict[str, Record] = {
         closed=lambda a, b, c: ("erf", (a, b, c)),
     ),
     "sigmoid_like": Record(
-        _erf(0.5, _SIGMOID_LIKE, 0.5), growth="bounded", closed=("erf", (0.5, _SIGMOID_LIKE, 0.5))
+        _erf(0.5, _SIGMOID_LIKE, 0.5) | {(): lambda u, **_: v.normal_cdf(math.sqrt(2.0) * _SIGMOID_LIKE * u)},
+        growth="bounded", closed=("erf", (0.5, _SIGMOID_LIKE, 0.5)),
     ),
     "normal_cdf": Record(
         unary(v.normal_cdf, v.normal_pdf, lambda u: -u * v.normal_pdf(u)), growth="bounded",
