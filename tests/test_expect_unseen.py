@@ -75,3 +75,39 @@ def test_the_smallest_numbers(size: float, method: str) -> None:
     assert abs(made.value - size) <= 2.5 * made.error
     assert 0.0 < made.error < 0.2 * size + 5e-323
     assert abs(pair.value - size) <= 2.5 * pair.error
+
+
+def test_what_rays_meet_farther_out_than_it_is() -> None:
+    """A slab across a diagonal at 5.3 deviations that the rays enter beyond: no point meets it either."""
+    way = np.array([0.44, 0.51, -0.33, 0.47, 0.36, -0.29])
+    way /= np.linalg.norm(way)
+
+    def slab(*z: Array) -> Array:
+        along = sum(w * u for w, u in zip(way, z, strict=True))
+        return ((along > 5.3) & (along < 5.6)) * 1.0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)
+        made = expect(slab, np.zeros(6), np.eye(6), 1e-3)
+    assert abs(made.value - between(5.3, 5.6)) <= made.error <= 1e-4
+
+
+def test_a_budget_holds_where_nothing_is_met() -> None:
+    """Lines through what the first points did not meet are not followed without end."""
+    asked = 0
+
+    def far(u: Array, v: Array) -> Array:
+        nonlocal asked
+        asked += u.size
+        return np.maximum(0.6 * u - 0.6 * v - 3.3, 0.0) * np.exp(0.3 * v)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)
+        made = expect(far, np.zeros(2), np.eye(2), 1e-2, budget=3000)
+    # E max(s Z - k, 0) after the shift of e^{0.3 v}
+    spread, level = np.sqrt(0.72), 3.3 + 0.6 * 0.3
+    truth = np.exp(0.045) * (
+        spread * np.exp(-0.5 * (level / spread) ** 2) / np.sqrt(2.0 * np.pi) - level * ndtr(-level / spread)
+    )
+    assert asked < 12000
+    assert abs(made.value - truth) <= made.error

@@ -195,3 +195,11 @@ def test_arguments_that_build_programs_are_asked():
 
     r = Recorder()
     assert functions.get("hermite", degree=2)(r, "s")[1:] == ((r,), ("s",))
+
+
+@pytest.mark.parametrize("u", [-60.0, -26.0, -10.0, -1.0, 0.3, 4.0])
+def test_the_tail_of_sigmoid_like_keeps_its_digits(u: float) -> None:
+    import mpmath as mp
+
+    truth = mp.erfc(-mp.mpf(1.0 / 2.4020563531719796) * mp.mpf(u)) / 2
+    assert functions.get("sigmoid_like")(np.array([u]))[0] == pytest.approx(float(truth), rel=1e-12, abs=0.0)

@@ -340,3 +340,15 @@ def test_batchnorm_by_sampling():
     inner = np.einsum("ni,ij,nj,ij->n", d, g, d, g) - np.einsum("ni,ij,nj->n", u * d, g, u * d)
     want = b / (mu * (b - 3) * (b - 1)) * inner.mean()
     assert batchnorm_growth("tanh", b) == pytest.approx(want, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.HardTanh(), nn.Elementwise(lambda u: np.clip(u, -1.0, 1.0), kinks=(-1, 1))]
+)
+def test_variances_that_are_fixed_to_rounding_are_no_fixed_points(layer):
+    """Clipping at weights of deviation 1 keeps small variances but for erfc(1 / sqrt(2 q)): all fall to 0."""
+    assert fixed_points(nn.serial(layer, nn.Dense(8, W_std=1.0, b_std=0.0)), between=(1e-5, 1e5)) == ()
+    (point,) = fixed_points(nn.serial(layer, nn.Dense(8, W_std=1.2, b_std=0.0)), between=(1e-6, 1e5))
+    q = mp.mpf(point.q)
+    second = 2 * mp.quad(lambda z: min(q * z * z, 1) * mp.npdf(z), [0, 1 / mp.sqrt(q), 12])
+    assert point.q == pytest.approx(float(mp.mpf(1.2) ** 2 * second), rel=1e-10)

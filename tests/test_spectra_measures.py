@@ -387,3 +387,42 @@ def test_where_two_intervals_meet(variance):
     if variance == 1.0:
         x = np.array([1e-6, 1e-5, 1.4e-5, 1e-4])
         np.testing.assert_allclose(law.density(x), 3**0.5 / (2 * np.pi) * x ** (1 / 3), rtol=1e-5)
+
+
+# --- near 0
+
+
+@pytest.mark.parametrize("other", [sp.semicircle(1e-3, 1.0), sp.arcsine(1.0, 1.0)])
+def test_quantiles_of_products_that_reach_zero(other):
+    """Laws without a chart: where numbers end, the mass is that left of the smallest one."""
+    partner = sp.semicircle(0.1, 1.0) if other.edges[0, 0] == 0.0 else sp.marchenko_pastur(1.0)
+    law = sp.free_product(other, partner)
+    assert law.edges[0, 0] == 0.0 and law.density(0.0) == np.inf
+    p = np.array([1e-4, 0.3, 0.9])
+    np.testing.assert_allclose(law.cdf(law.quantile(p)), p, rtol=1e-9)
+    tiny = law.cdf([1e-300, 1e-220, 1e-150])
+    assert np.all((tiny >= 0.0) & (tiny < 1e-40))
+    # beside the edge it is x^(-1/2)
+    low, high = law.density([1e-160, 1e-100])
+    assert np.log(low / high) / np.log(1e60) == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("trace", [0.05, 0.3])
+def test_two_projections_down_to_zero(trace):
+    """Density sqrt(x (4 t (1 - t) - x)) / (2 pi x (1 - x)), and the mass 1 - t at 0."""
+    one = sp.atoms([0.0, 1.0], [1.0 - trace, trace])
+    law, top = sp.free_product(one, one), 4.0 * trace * (1.0 - trace)
+    x = top * np.array([1e-18, 1e-12, 1e-6, 0.3, 0.9])
+    np.testing.assert_allclose(
+        law.density(x), np.sqrt(x * (top - x)) / (2.0 * np.pi * x * (1.0 - x)), rtol=1e-3
+    )
+    tiny = np.array([1e-300, 1e-100, 1e-30, 1e-18, 1e-10])
+    np.testing.assert_allclose(law.cdf(tiny), 1.0 - trace + np.sqrt(tiny * top) / np.pi, atol=1e-8)
+    assert law.cdf(0.0) == pytest.approx(1.0 - trace, abs=1e-15) and law.density(0.0) == np.inf
+
+
+def test_gaps_beside_atoms_hold_no_mass():
+    law = sp.free_product(sp.marchenko_pastur(3.0), sp.free_poisson(11.93, 2.0))
+    assert law.edges[0, 0] > 12.0
+    np.testing.assert_allclose(law.cdf(np.geomspace(1e-300, 12.0, 301)), 2.0 / 3.0, rtol=1e-13)
+    assert law.cdf(-1e-9) == 0.0 and law.quantile(0.66) == 0.0 and law.quantile(0.667) > 12.0

@@ -171,7 +171,8 @@ UNARY: dict[str, Record] = {
     ),
     "sigmoid_like": Record(
         "erf(u / 2.4020563531719796) / 2 + 1/2",
-        _erf(0.5, _SIGMOID_LIKE, 0.5), growth="bounded", closed=("erf", (0.5, _SIGMOID_LIKE, 0.5))
+        _erf(0.5, _SIGMOID_LIKE, 0.5) | {(): lambda u, **_: v.normal_cdf(math.sqrt(2.0) * _SIGMOID_LIKE * u)},
+        growth="bounded", closed=("erf", (0.5, _SIGMOID_LIKE, 0.5)),
     ),
     "normal_cdf": Record(
         "Phi(u) = (1 + erf(u / sqrt(2))) / 2, the normal distribution function",

@@ -58,20 +58,21 @@ def beyond(
 
     Half-spaces so far out that they had few points, weighted with |f| at their edge if it is far above
     E|f|, of which ``met`` (n, k) was met; where this is 0, any region with a probability below 3/points:
-    |f| there is taken from the rays, and to be 1 where it vanishes on them as well.
+    |f| there is taken from the rays, and to be 1 where it vanishes on them as well.  Rays are not the
+    shortest ways: what one of them enters at r may be r / sqrt(rank) away, and no nearer.
     """
     from scipy.special import ndtr
 
     missed, largest = [], []
     few = rare(points)
-    chance = np.minimum(ndtr(-_NEAR), few)
+    chance, nearest = (np.minimum(ndtr(-_NEAR / s), few) for s in (1.0, np.sqrt(factor.shape[2])))
     slab = np.minimum(np.exp(-0.5 * _NEAR**2) * np.gradient(_NEAR) / np.sqrt(2.0 * np.pi), chance * 30.0)
     for begin, _, made in _along(f_at, mean, factor, _NEAR):
         size = np.where(np.isfinite(made), np.abs(made), 0.0)
         top = size.max(axis=(2, 3))
         typical = met[begin : begin + top.shape[0], :, None, None]
         counts = (typical == 0) | ((size > _HIGH * typical) & (ndtr(-_NEAR) < 0.1 * few))
-        tails = np.max(size * chance, axis=(2, 3), where=counts, initial=0.0)
+        tails = np.max(size * np.where(typical > 0, chance, nearest), axis=(2, 3), where=counts, initial=0.0)
         along = np.sum(size * slab, axis=3, where=counts)
         tails = np.maximum(tails, np.max(along, axis=2))
         height = np.where(top > 0, top, 1.0)

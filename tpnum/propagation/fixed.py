@@ -17,7 +17,8 @@ from tpnum.propagation.reading import positions
 from tpnum.propagation.written import written
 
 GRID, CORRELATIONS = 241, 33
-NEUTRAL = 1e-10
+NEUTRAL, TOLD = 1e-10, 1e-13
+"""Growths of all variances that are none, and of one that rounding may have made."""
 
 ROUNDS, JUMPS, SETTLED = 400, 20, 1e-11
 """Of the iteration of a batch, of one by Aitken's rule, and the change that is none."""
@@ -87,22 +88,15 @@ def fixed_points(
         return (_at(found, float(np.sqrt(low * high)), True),)
     from scipy.optimize import brentq
 
+    def growth(s: float) -> float:
+        return float(_growth(found, np.exp([s]))[0])
+
     made = []
-    for k in np.flatnonzero(seen[1:] & seen[:-1] & (np.sign(away[1:]) != np.sign(away[:-1]))):
-        if away[k] == 0.0:
-            q = grid[k]
-        elif away[k + 1] == 0.0:
-            continue
-        else:
-            q = np.exp(
-                brentq(
-                    lambda s: float(_growth(found, np.exp([s]))[0]),
-                    np.log(grid[k]),
-                    np.log(grid[k + 1]),
-                    xtol=1e-15,
-                )
-            )
-        made.append(_at(found, float(q), False))
+    told = np.flatnonzero(seen & (np.abs(away) > TOLD))
+    for a, b in zip(told[:-1], told[1:], strict=True):
+        if away[a] * away[b] < 0.0 and seen[a:b].all():
+            q = np.exp(brentq(growth, np.log(grid[a]), np.log(grid[b]), xtol=1e-15))
+            made.append(_at(found, float(q), False))
     return tuple(made)
 
 

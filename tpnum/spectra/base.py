@@ -101,7 +101,7 @@ class Measure:
         return both_sides(self._potential, _complex(z, "z"))[()]
 
     def density(self, x: Any) -> Any:
-        """The density at x, of any shape: the part without atoms, 0 outside the edges."""
+        """The density at x, of any shape, without atoms: 0 outside the edges, infinite where it is."""
         points = real_array(x, "x").astype(np.float64)
         _finite(points, "x")
         inside = np.zeros(points.shape, dtype=bool)
@@ -109,7 +109,9 @@ class Measure:
             inside |= (points >= low) & (points <= high)
         made = np.zeros(points.shape)
         if inside.any():
-            made[inside] = np.maximum(self._density(points[inside]), 0.0)
+            with np.errstate(all="ignore"):
+                found = self._density(points[inside])
+            made[inside] = np.where(np.isnan(found), np.inf, np.maximum(found, 0.0))
         return made[()]
 
     def _density(self, x: np.ndarray) -> np.ndarray:
@@ -121,26 +123,28 @@ class Measure:
         points = real_array(x, "x").astype(np.float64)
         low, high = self.hull
         made = np.where(points >= high, 1.0, 0.0)
-        known = [atom.at for atom in self.atoms]
-        for at in known:
-            made[points == at] = self._left_of(at) + dict(self.atoms)[at]
-        # an atom's own point is half inside, and an edge may have no potential
-        inside = (points > low) & (points < high) & ~np.isin(points, known)
+        inside = (points > low) & (points < high)
         if inside.any():
-            with np.errstate(all="ignore"):
-                found = 1.0 - self._potential(points[inside] + 0j).imag / np.pi
-            made[inside] = np.clip(found, 0.0, 1.0)
+            made[inside] = self._left_of(points[inside])
+        for at, mass in self.atoms:
+            made[points == at] = mass + (self._left_of(np.array([at]))[0] if at > low else 0.0)
         if np.isnan(points).any():
             raise InputError("x must be numbers; it holds NaN")
         return made[()]
 
-    def _left_of(self, x: float) -> float:
-        """The mass of (-inf, x)."""
+    def _left_of(self, x: np.ndarray) -> np.ndarray:
+        """The mass of (-inf, x) at points within the hull: in a gap that of its middle, far from all mass."""
         low, high = self.hull
-        left = x - 64.0 * np.spacing(max(abs(x), 1e-3 * (high - low)))
-        if x <= low:
-            return 0.0
-        return float(1.0 - self._potential(np.array([left + 0j])).imag[0] / np.pi)
+        spans = self.edges.ravel()
+        ends = np.unique([*spans, *(atom.at for atom in self.atoms)])
+        after = np.maximum(np.searchsorted(ends, x), 1)
+        middle = 0.5 * (ends[after - 1] + ends[after])
+        gap = np.searchsorted(spans, middle) % 2 == 0
+        # an atom's own point is half inside, and an edge may have no potential
+        beside = x - 64.0 * np.spacing(np.maximum(np.abs(x), 1e-3 * (high - low))) * (x == ends[after])
+        w = np.where(gap, middle, beside)
+        with np.errstate(all="ignore"):
+            return np.clip(1.0 - self._potential(w + 0j).imag / np.pi, 0.0, 1.0)
 
     def quantile(self, p: Any) -> Any:
         """The smallest x whose distribution function reaches p in [0, 1], of any shape."""

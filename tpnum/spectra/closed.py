@@ -116,7 +116,7 @@ class Semicircle(Measure):
 
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         w = z - self._mean
-        root = _root(w, 4.0 * self._variance)
+        root = _root(z, *self.edges[0])
         g = 2.0 / (w + root)
         with np.errstate(divide="ignore", invalid="ignore"):
             return g, -g / root
@@ -212,12 +212,12 @@ class Arcsine(Measure):
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         w = z - self._mean
         with np.errstate(divide="ignore", invalid="ignore"):
-            g = 1.0 / _root(w, self.radius**2)
+            g = 1.0 / _root(z, *self.edges[0])
         return g, -w * g**3
 
     def _potential(self, z: np.ndarray) -> np.ndarray:
         w = z - self._mean
-        return np.log(0.5 * (w + _root(w, self.radius**2)))
+        return np.log(0.5 * (w + _root(z, *self.edges[0])))
 
     def _density(self, x: np.ndarray) -> np.ndarray:
         w = x - self._mean
@@ -237,10 +237,9 @@ class Arcsine(Measure):
         return 0.5 * self.radius**2 + self._mean**2
 
 
-def _root(w: np.ndarray, square: float) -> np.ndarray:
-    """The root of w^2 - square that goes as w at infinity, Im w >= 0."""
-    r = np.sqrt(square)
-    return np.sqrt(w - r) * np.sqrt(w + r)
+def _root(z: np.ndarray, low: float, high: float) -> np.ndarray:
+    """The root of (z - low)(z - high) that goes as z at infinity, Im z >= 0; exact near an end 0."""
+    return np.sqrt(z - low) * np.sqrt(z - high)
 
 
 def above(w: np.ndarray) -> np.ndarray:

@@ -44,8 +44,8 @@ FALL, CAREFUL = 1e-2, 16.0
 ALMOST = 1e-2
 """An angle, or an imaginary part of z G on the way, that is none."""
 
-TOLD = 1e-12
-"""A relative distance that numbers tell."""
+TOLD, SMALLEST = 1e-12, 1e-280
+"""A relative distance that numbers tell, and a size of which they do."""
 
 BESIDE = np.geomspace(1e-10, 1e-2, 65)
 """How near to an infinite density gaps are looked for."""
@@ -95,6 +95,30 @@ class FreeProduct(Convolution):
     def _start(self, z: np.ndarray) -> Solved:
         u = self.mean / (z - self.mean * (1.0 + self._spread))
         return Solved(1.0 + u, [rank.start(u) for rank, _ in self._ranks])
+
+    def solve(self, z: np.ndarray) -> Solved:
+        size = np.abs(z)
+        if np.any(near := size < TOLD * self.mean):
+            turn = np.divide(z, size, out=np.ones_like(z), where=size > 0)
+            z = np.where(near, np.maximum(size, self._nearest) * turn, z)
+        return super().solve(z)
+
+    @cached_property
+    def _nearest(self) -> float:
+        """The size of points so near to 0 that z G is not told from the mass there, or has no numbers."""
+        mass, size = dict(self.atoms).get(0.0, 0.0), TOLD * self.mean
+        with np.errstate(all="ignore"):
+            at = super().solve(np.array([1j * size]))
+            before, away = np.inf, float(np.abs(at.top[0] - mass))
+            while TOLD * mass < away < before and size > SMALLEST * self.mean:
+                size /= RAY
+                at = self._refined(np.array([1j * size]), at, FINAL, QUADRATIC)
+                before, away = away, float(np.abs(at.top[0] - mass))
+        return size * RAY ** (2 if np.isfinite(away) else 8)
+
+    def _density(self, x: np.ndarray) -> np.ndarray:
+        made = super()._density(np.maximum(x, self._nearest) if np.any(x < TOLD * self.mean) else x)
+        return np.where(x > 0.0, made, np.inf)
 
     def _solve(self, z: np.ndarray, careful: float = 1.0) -> Solved:
         """Along a ray to the size of z, then along a circle to z itself: power laws are lines on this map."""
