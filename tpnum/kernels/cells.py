@@ -285,5 +285,5 @@ def run(
                     code, stretches[part], row, whole, component, spaces, shapes[part], written,
                     (maps[0], taps), registers, places, machine,
                 )  # fmt: skip
-    kept = counts.size + held.size + sums_of.size + row_constants.size + slopes.size + series.size
-    return kept  # all live until here
+    # all of them live until here
+    return counts.size + held.size + sums_of.size + row_constants.size + slopes.size + series.size
