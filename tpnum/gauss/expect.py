@@ -39,7 +39,7 @@ def expect(
 
     An error of ``rtol`` times E|f| or of ``atol`` is enough; where neither is met an `AccuracyWarning` says
     what was reached and what budget would do.  ``budget`` bounds the evaluations of f for one entry of the
-    batch (2^18 above three dimensions where nothing is said; a thousand or so are made in any case); entries
+    batch (2^18 above three dimensions where nothing is said; some thousand are made in any case); entries
     are settled each for itself, whatever stands beside them.
 
     ``error`` is the half-width of a 95 % interval.  Where f was 0, or one and the same number, at every point
