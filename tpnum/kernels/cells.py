@@ -22,6 +22,7 @@ from tpnum.kernels._views import get, put, strip, table
 from tpnum.kernels.cellwise import (
     begin_of,
     from_before,
+    goes_over,
     over_data,
     over_relus,
     with_buffers,
@@ -181,43 +182,25 @@ def _behind(code, end, stop, shapes, written, reached, axes, registers, taps, wo
 
 
 @template
-def _stretch(code, stretch, row, whole, component, spaces, shapes, written, maps, registers, places, machine):
-    """A stretch for one row: its operations on some cells at a time, its maps as far as these go."""
-    work, v, axes, taps = machine[0], machine[3][0].size, component.size, maps[1]
+def _begun(code, stretch, whole, component, spaces, shapes, taps):
+    """How many cells of a stretch need no visit, and the lines of the padding: cells, lines and their width.
+
+    These come before the others, of which the first read them.
+    """
     begin, end, stop, chunk = stretch[0], stretch[1], stretch[2], stretch[3]
-    space = code[begin, 6]
-    inner, width = 0, 1
-    wrap = 0  # the lines of the padding come before the others, of which the first read them
+    space, axes = code[begin, 6], component.size
+    inner, width, wrap = 0, 1, 0
     if stop > end and axes == 2 and whole > chunk:
         inner, width = spaces[3][space, 0, component[0]], spaces[1][space, 1, component[1]]
         wrap = inner * width
     if chunk == 1:  # a recurrence: every step reads the one before
         wrap = spaces[3][space, 0, component[0]]
     done = whole if begin == end else 0
-    for j in range(stop - end):
-        written[j] = 0
     if stretch[4] != 0 and axes == 1 and begin < end:
         done = whole
         for j in range(stop - end):
             done = min(done, lowest(taps, shapes[j, 4, 0], shapes[j, 3, 0], whole))
-    before = maps[0], component, taps, whole, wrap
-    more = True
-    while more:
-        low = done + wrap if done + wrap < whole else done + wrap - whole
-        high = min(low + chunk, whole if low >= wrap else wrap, low + whole - done)
-        turn = low, high, done
-        for k in range(begin, end):
-            op = code[k, 0]
-            line = strip(code.reshape(code.size), k * code.shape[1], code.shape[1])
-            if op == ops.RELU or op == ops.START or op == ops.BENT or op == ops.DATA or op == ops.CROSS:
-                _over_cells(line, row, turn, registers, places, machine)
-            else:
-                _at_cells(line, row, turn, before, registers, places, machine)
-        done += high - low
-        if done >= (whole if axes == 1 else whole - wrap):
-            reached = done == whole, (done - whole + wrap) // width, inner
-            _behind(code, end, stop, shapes, written, reached, axes, registers, taps, work, v)
-        more = done < whole
+    return done, wrap, inner, width
 
 
 @kernel
@@ -243,6 +226,7 @@ def run(
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components, cells = borrow(components), borrow(cells)
+    lines = code.reshape(code.size)
     spaces = borrow(spaces[0]), borrow(spaces[1]), borrow(spaces[2]), borrow(spaces[3])
     maps = borrow(maps[0]), borrow(maps[1])
     taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2]), borrow(taps[3]), borrow(taps[4])
@@ -280,10 +264,29 @@ def run(
         for i in range(first_row, last_row):
             row = i, i - first_row, column, height
             for part in range(stretches.shape[0]):
-                whole = count[code[stretches[part, 0], 6]]
-                _stretch(
-                    code, stretches[part], row, whole, component, spaces, shapes[part], written,
-                    (maps[0], taps), registers, places, machine,
-                )  # fmt: skip
+                begin, end, stop = stretches[part, 0], stretches[part, 1], stretches[part, 2]
+                chunk = stretches[part, 3]
+                whole = count[code[begin, 6]]
+                at = shapes[part]
+                done, wrap, inner, width = _begun(code, stretches[part], whole, component, spaces, at, taps)
+                before = maps[0], component, taps, whole, wrap
+                for j in range(stop - end):
+                    written[j] = 0
+                more = True
+                while more:
+                    low = done + wrap if done + wrap < whole else done + wrap - whole
+                    high = min(low + chunk, whole if low >= wrap else wrap, low + whole - done)
+                    turn = low, high, done
+                    for k in range(begin, end):
+                        line = strip(lines, k * code.shape[1], code.shape[1])
+                        if goes_over(line[0]):
+                            _over_cells(line, row, turn, registers, places, machine)
+                        else:
+                            _at_cells(line, row, turn, before, registers, places, machine)
+                    done += high - low
+                    if done >= (whole if axes == 1 else whole - wrap):
+                        reached = done == whole, (done - whole + wrap) // width, inner
+                        _behind(code, end, stop, at, written, reached, axes, registers, taps, work, v)
+                    more = done < whole
     # all of them live until here
     return counts.size + held.size + sums_of.size + row_constants.size + slopes.size + series.size

@@ -41,6 +41,12 @@ def begin_of(registers, r, low, done):
     return registers[r, 0] - (low - (done & (span - 1)) if span else 0)
 
 
+@fused
+def goes_over(op):
+    """Whether an operation goes over cells itself."""
+    return op == ops.RELU or op == ops.START or op == ops.BENT or op == ops.DATA or op == ops.CROSS
+
+
 @kernel
 def _sums_of(starts, n, row):
     """Where sums of a row begin in the buffers, how far those of a position are apart, and are lanes?"""
