@@ -21,8 +21,9 @@ from tpnum.lower.regions import cut, lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from tpnum.lower.blocks import BlockProgram
     from tpnum.lower.layout import Layout
     from tpnum.lower.schedule import Schedule
 
@@ -98,9 +99,7 @@ class Variances:
             if cut([node.pair]):
                 raise Unsupported("whole blocks of one pair at a time: lanes would be in vain")
             schedule, layouts, looked = regions([node.pair], (one, one), np.dtype(np.float64))
-            laid = sum(one.bytes_laid() for one in looked if isinstance(one, Program))
-            chunk = max(CHUNK, int(LAID / max(laid, 1.0)))
-            parts = []
+            chunk, parts = self._together(looked), []
             for low in range(0, values.size, chunk):
                 self.proceed()
                 part = self.part(values, slice(low, min(low + chunk, values.size)))
@@ -114,6 +113,11 @@ class Variances:
         if again.size:
             made[again] = same_input(values, node.pair, node.axes, again.tolist())
         return made
+
+    def _together(self, programs: Sequence[Program | BlockProgram]) -> int:
+        """How many examples are taken together: those whose numbers take `LAID` bytes, `CHUNK` at least."""
+        laid = sum(one.bytes_laid() for one in programs if isinstance(one, Program))
+        return max(CHUNK, int(LAID / max(laid, 1.0)))
 
     def _chunk(
         self, profile: ProfileValues, schedule: Schedule, layouts: list[Layout | BlockLayout]
