@@ -259,7 +259,11 @@ class Program:
         )
 
     def _coefs(self, strip: int) -> np.ndarray:
-        """Where the series are, of the rows and of a strip of columns (`tpnum.kernels.cells.run`)."""
+        """(series, 7): where the coefficients are, of the rows and of a strip of columns.
+
+        Of rows the first, how far positions, strips and terms are apart; of columns the first, how far
+        positions are apart, and how many terms there are.
+        """
         both = zip(*self._series, strict=True)
         return _table(
             7,
