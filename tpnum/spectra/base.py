@@ -133,7 +133,10 @@ class Measure:
         return made[()]
 
     def _left_of(self, x: np.ndarray) -> np.ndarray:
-        """The mass of (-inf, x) at points within the hull: in a gap that of its middle, far from all mass."""
+        """The mass of (-inf, x) at points within the hull: in a gap that of its middle, far from all mass.
+
+        Beside an atom the potential has half the digits: the masses of atoms on either side bound it.
+        """
         low, high = self.hull
         spans = self.edges.ravel()
         ends = np.unique([*spans, *(atom.at for atom in self.atoms)])
@@ -143,8 +146,12 @@ class Measure:
         # an atom's own point is half inside, and an edge may have no potential
         beside = x - 64.0 * np.spacing(np.maximum(np.abs(x), 1e-3 * (high - low))) * (x == ends[after])
         w = np.where(gap, middle, beside)
+        least, most = np.zeros(x.shape), np.ones(x.shape)
+        for at, mass in self.atoms:
+            least += mass * (at < x)
+            most -= mass * (at >= x)
         with np.errstate(all="ignore"):
-            return np.clip(1.0 - self._potential(w + 0j).imag / np.pi, 0.0, 1.0)
+            return np.clip(1.0 - self._potential(w + 0j).imag / np.pi, least, most)
 
     def quantile(self, p: Any) -> Any:
         """The smallest x whose distribution function reaches p in [0, 1], of any shape."""
