@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,10 +21,11 @@ from tpnum.lower.regions import cut, lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from tpnum.lower.blocks import BlockProgram
     from tpnum.lower.layout import Layout
+    from tpnum.lower.program import Kept
     from tpnum.lower.schedule import Schedule
 
 CHUNK = 32
@@ -132,7 +133,7 @@ class Variances:
         width = 1 if any(isinstance(one, BlockLayout) for one in layouts) else across
         strips = [slice(k, min(k + width, size)) for k in range(0, size, width)]
         for one in programs:
-            one.prepare(strips, lambda sides, what, each, make: make())
+            one.prepare(strips, _once(), width == across)
         starts, numbers = buffer_places(programs, 1)
         scratch = aligned(max(p.work_cells for p in programs) * across, dtype)
         buffers = np.zeros(numbers)
@@ -149,3 +150,16 @@ class Variances:
                 one.run(i // width, (i, i + 1), own, buffers, starts, scratch, at, self.proceed)
             made[i] = buffers[where : where + count * across].reshape(*shape, across)[..., i - own]
         return made, missed
+
+
+def _once() -> Kept:
+    """Hands out what was laid out for either side of a program."""
+    laid: dict[Hashable, Any] = {}
+
+    def kept(sides: tuple[int, ...], what: Hashable, each: float, make: Callable[[], Any]) -> Any:
+        key = tuple(sorted(sides)), what
+        if key not in laid:
+            laid[key] = make()
+        return laid[key]
+
+    return kept
