@@ -133,10 +133,7 @@ class Measure:
         return made[()]
 
     def _left_of(self, x: np.ndarray) -> np.ndarray:
-        """The mass of (-inf, x) at points within the hull: in a gap that of its middle, far from all mass.
-
-        Beside an atom the potential has half the digits: the masses of atoms on either side bound it.
-        """
+        """The mass of (-inf, x) at points within the hull: in a gap that of its middle, far from all mass."""
         low, high = self.hull
         spans = self.edges.ravel()
         ends = np.unique([*spans, *(atom.at for atom in self.atoms)])
@@ -146,7 +143,7 @@ class Measure:
         # an atom's own point is half inside, and an edge may have no potential
         beside = x - 64.0 * np.spacing(np.maximum(np.abs(x), 1e-3 * (high - low))) * (x == ends[after])
         w = np.where(gap, middle, beside)
-        least, most = np.zeros(x.shape), np.ones(x.shape)
+        least, most = np.zeros(x.shape), np.ones(x.shape)  # beside an atom half of the digits are lost
         for at, mass in self.atoms:
             least += mass * (at < x)
             most -= mass * (at >= x)
