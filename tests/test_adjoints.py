@@ -481,3 +481,25 @@ def test_few_of_many_examples_have_the_series_of_all():
     every, some = (p.prepared(dual.call.f, None, dual.call.vars[0], ()) for p in (whole, few))
     assert some.series.most == every.series.most
     np.testing.assert_allclose(some.second, every.second[20:23], rtol=1e-15)
+
+
+def test_variances_lay_out_coefficients_once_for_both_sides(monkeypatch):
+    """An example and itself read the same ones, by rows and by columns."""
+    from tpnum.evaluate.same import same_input
+    from tpnum.lower import program
+    from tpnum.lower.variances import Variances
+    from tpnum.tiles.inputs import plan_of
+
+    net = nn.serial(nn.Conv(4, (3,), padding="SAME"), nn.Tanh(), nn.GlobalAvgPool(), nn.Dense(4), nn.Erf())
+    data = {"": RNG.standard_normal((50, 6, 2))}
+    plan = plan_of(net, data, None, ("nngp",))
+    profile, _ = plan.profiles(data, None, variances=Variances())
+    nodes = graph.schedule([entry.node for entry in plan.entries["nngp"]])
+    pooled = [node.call.vars[0] for node in nodes if isinstance(node, graph.Dual)][-1]
+    while not isinstance(pooled, graph.Reduced):
+        (pooled,) = profile._sources(pooled)
+    made, lay = [], program.lay_series
+    monkeypatch.setattr(program, "lay_series", lambda *given: made.append(lay(*given)) or made[-1])
+    found = profile(pooled)
+    assert sum(one.places[0][1] > 0 for one in made if one.places) == 1
+    np.testing.assert_allclose(found, same_input(profile, pooled.pair, pooled.axes), rtol=1e-12)

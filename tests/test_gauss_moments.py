@@ -6,6 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+import tpnum as tp
 from tests.oracle.moments import EXACT, KINKS, moment_mp
 from tpnum import functions
 from tpnum.errors import LimitError
@@ -146,3 +147,13 @@ def test_series_tails_are_what_is_missing():
 def test_expectations_that_do_not_exist(call, words):
     with pytest.raises(LimitError, match=words):
         call()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_slopes_of_what_is_nearly_constant_keep_the_digits_that_values_have(known):
+    """Of 1 + 1e-6 tanh(u): a slope that is told is exact, and without it f is no worse than its rounding."""
+    derivative = (lambda u: 1e-6 / np.cosh(u) ** 2) if known else None
+    f = functions.Function.from_callable(lambda u: 1.0 + 1e-6 * np.tanh(u), derivative=derivative)
+    q = np.array([0.5, 1.0, 4.0])
+    made = 1e12 * tp.dual(f).derivative(q, q, 0.5 * q)
+    np.testing.assert_allclose(made, tp.dual("tanh").derivative(q, q, 0.5 * q), rtol=1e-13 if known else 1e-9)

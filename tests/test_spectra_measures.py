@@ -417,8 +417,9 @@ def test_two_projections_down_to_zero(trace):
         law.density(x), np.sqrt(x * (top - x)) / (2.0 * np.pi * x * (1.0 - x)), rtol=1e-3
     )
     tiny = np.array([1e-300, 1e-100, 1e-30, 1e-18, 1e-10])
-    np.testing.assert_allclose(law.cdf(tiny), 1.0 - trace + np.sqrt(tiny * top) / np.pi, atol=1e-8)
+    np.testing.assert_allclose(law.cdf(tiny), 1.0 - trace + np.sqrt(tiny * top) / np.pi, rtol=0, atol=1e-8)
     assert law.cdf(0.0) == pytest.approx(1.0 - trace, abs=1e-15) and law.density(0.0) == np.inf
+    assert np.all(np.diff(law.cdf([0.0, *tiny])) >= 0.0)
 
 
 def test_gaps_beside_atoms_hold_no_mass():

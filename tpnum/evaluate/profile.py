@@ -83,7 +83,9 @@ class ProfileValues:
 
     def again(self) -> ProfileValues:
         """A pass over the same inputs that has found nothing yet."""
-        return ProfileValues(self.pairs, self.side, self.data, self.account, self._variances)
+        made = ProfileValues(self.pairs, self.side, self.data, self.account, self._variances)
+        made.many = self.many
+        return made
 
     @property
     def bytes(self) -> int:

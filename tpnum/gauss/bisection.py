@@ -1,4 +1,4 @@
-"""Bisected on which a function of one real variable is one polynomial to rounding, found by bisection."""
+"""Pieces on which a function of one real variable is one polynomial to rounding, found by bisection."""
 
 from __future__ import annotations
 

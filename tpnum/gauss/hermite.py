@@ -11,7 +11,7 @@ import numpy as np
 from tpnum.functions import Function
 from tpnum.gauss.interp import Work, over_variance
 from tpnum.gauss.moments import ORDER, at_point, table_slope
-from tpnum.gauss.rules import Kept, rows_of, scaled
+from tpnum.gauss.rules import Kept, knows_slope, rows_of, scaled
 from tpnum.gauss.truncated import Series, relative
 
 SMOOTH_DEGREE = 512
@@ -44,13 +44,14 @@ def coefficients(
         return made, value, None, 0.0
     rows = rows_of(f, mean[spread], q[spread], 2, DROP, kept)
     slope = np.zeros((q.size, degrees)) if rows.table.jumps else None
+    told = slope is None and knows_slope(f)  # the slope of a table of f alone is made of its differences
     # psi_k turns by sqrt(k) radians per unit of z: keep each panel within what its nodes resolve
     for block, z, w in rows.nodes(ORDER, min(1.0, 10.0 / np.sqrt(degrees))):
         out = spread[block]
         lift = w * np.exp(0.25 * z * z)
         at = rows.values(block, z, w)
         derived = np.where(w > 0, table_slope(rows, block, z), 0.0)  # not where a panel has no width
-        flat = _nearly_constant(at, w) if slope is None else np.zeros(len(at), bool)
+        flat = _nearly_constant(at, w) if told else np.zeros(len(at), bool)
         for source, target in ((at, value), (derived, slope)):
             if target is None and not flat.any():
                 continue

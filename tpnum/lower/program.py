@@ -216,8 +216,8 @@ class Program:
         """Lay out what depends on the tile: per row input, and per strip of column inputs.
 
         ``kept(sides, what, bytes, make)`` makes what is of the first of the sides, or hands out what was made
-        of the same examples for any of them.  Pairs are ``alike`` if both sides are of one data set.  A
-        program is prepared once.
+        of the same examples for any of them.  Pairs are ``alike`` if both sides are one data set in the same
+        strips.  A program is prepared once.
         """
         numbers, lanes = self.selection.numbers.signature, self.lanes
         what = numbers, tuple(self.selection.sources)
@@ -259,7 +259,11 @@ class Program:
         )
 
     def _coefs(self, strip: int) -> np.ndarray:
-        """Where the series are, of the rows and of a strip of columns (`tpnum.kernels.cells.run`)."""
+        """(series, 7): where the coefficients are, of the rows and of a strip of columns.
+
+        Of rows the first, how far positions, strips and terms are apart; of columns the first, how far
+        positions are apart, and how many terms there are.
+        """
         both = zip(*self._series, strict=True)
         return _table(
             7,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,9 +21,11 @@ from tpnum.lower.regions import cut, lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Sequence
 
+    from tpnum.lower.blocks import BlockProgram
     from tpnum.lower.layout import Layout
+    from tpnum.lower.program import Kept
     from tpnum.lower.schedule import Schedule
 
 CHUNK = 32
@@ -98,9 +100,7 @@ class Variances:
             if cut([node.pair]):
                 raise Unsupported("whole blocks of one pair at a time: lanes would be in vain")
             schedule, layouts, looked = regions([node.pair], (one, one), np.dtype(np.float64))
-            laid = sum(one.bytes_laid() for one in looked if isinstance(one, Program))
-            chunk = max(CHUNK, int(LAID / max(laid, 1.0)))
-            parts = []
+            chunk, parts = self._together(looked), []
             for low in range(0, values.size, chunk):
                 self.proceed()
                 part = self.part(values, slice(low, min(low + chunk, values.size)))
@@ -115,6 +115,11 @@ class Variances:
             made[again] = same_input(values, node.pair, node.axes, again.tolist())
         return made
 
+    def _together(self, programs: Sequence[Program | BlockProgram]) -> int:
+        """How many examples are taken together: those whose numbers take `LAID` bytes, `CHUNK` at least."""
+        laid = sum(one.bytes_laid() for one in programs if isinstance(one, Program))
+        return max(CHUNK, int(LAID / max(laid, 1.0)))
+
     def _chunk(
         self, profile: ProfileValues, schedule: Schedule, layouts: list[Layout | BlockLayout]
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +133,7 @@ class Variances:
         width = 1 if any(isinstance(one, BlockLayout) for one in layouts) else across
         strips = [slice(k, min(k + width, size)) for k in range(0, size, width)]
         for one in programs:
-            one.prepare(strips, lambda sides, what, each, make: make())
+            one.prepare(strips, _once(), width == across)
         starts, numbers = buffer_places(programs, 1)
         scratch = aligned(max(p.work_cells for p in programs) * across, dtype)
         buffers = np.zeros(numbers)
@@ -145,3 +150,16 @@ class Variances:
                 one.run(i // width, (i, i + 1), own, buffers, starts, scratch, at, self.proceed)
             made[i] = buffers[where : where + count * across].reshape(*shape, across)[..., i - own]
         return made, missed
+
+
+def _once() -> Kept:
+    """Hands out what was laid out for either side of a program."""
+    laid: dict[Hashable, Any] = {}
+
+    def kept(sides: tuple[int, ...], what: Hashable, each: float, make: Callable[[], Any]) -> Any:
+        key = tuple(sorted(sides)), what
+        if key not in laid:
+            laid[key] = make()
+        return laid[key]
+
+    return kept

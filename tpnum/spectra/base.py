@@ -143,8 +143,12 @@ class Measure:
         # an atom's own point is half inside, and an edge may have no potential
         beside = x - 64.0 * np.spacing(np.maximum(np.abs(x), 1e-3 * (high - low))) * (x == ends[after])
         w = np.where(gap, middle, beside)
+        least, most = np.zeros(x.shape), np.ones(x.shape)  # beside an atom half of the digits are lost
+        for at, mass in self.atoms:
+            least += mass * (at < x)
+            most -= mass * (at >= x)
         with np.errstate(all="ignore"):
-            return np.clip(1.0 - self._potential(w + 0j).imag / np.pi, 0.0, 1.0)
+            return np.clip(1.0 - self._potential(w + 0j).imag / np.pi, least, most)
 
     def quantile(self, p: Any) -> Any:
         """The smallest x whose distribution function reaches p in [0, 1], of any shape."""

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tpnum.lower.variances import CHUNK, Variances
+from tpnum.lower.variances import Variances
 from tpnum.tiles.costs.stopwatch import SHARE, peak_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.law import graph
+    from tpnum.lower.blocks import BlockProgram
+    from tpnum.lower.program import Program
 
 SOME = 4
 """Examples whose variances are computed, to stand for all."""
@@ -25,12 +27,14 @@ class OneForAll(Variances):
     """The variances of one example, given to all.
 
     ``once`` and ``example`` are the seconds that they take for a data set and for each of its examples,
-    ``bytes`` what an example takes meanwhile, ``spent`` the seconds in which that was found.
+    ``bytes`` what an example takes meanwhile, as one of ``together``, ``spent`` the seconds in which that was
+    found.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.once = self.example = self.bytes = self.spent = 0.0
+        self.together = self._count = 1
         self._some: ProfileValues | None = None
         self._walked: dict[tuple[graph.Key, int], dict[graph.Key, np.ndarray]] = {}
 
@@ -51,8 +55,12 @@ class OneForAll(Variances):
         self.once += own
         return made
 
+    def _together(self, programs: Sequence[Program | BlockProgram]) -> int:
+        self._count = super()._together(programs)
+        return self._count
+
     def _chunk(self, profile: ProfileValues, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
-        chunk_of = super()._chunk
+        chunk_of, together = super()._chunk, self._count
         whole = partial(chunk_of, profile, *arguments)
         one = partial(chunk_of, self.part(profile, slice(0, 1)), *arguments)
         made, _ = self._own(whole)  # what is below is found and kept, kernels are loaded
@@ -60,11 +68,18 @@ class OneForAll(Variances):
         (_, many), (_, own) = self._own(whole), self._own(one)
         each = max(0.0, many - own) / max(1, count - 1)
         chunk = max(0.0, own - each)
-        self.example += each + chunk / CHUNK
+        self.example += each + chunk / together
         self.once += chunk / 2  # the last chunk is half full
         if many < SHARE:
-            self.bytes = max(self.bytes, self._own(partial(peak_of, whole))[0] / count)
+            (peak, _), (alone, _) = (self._own(partial(peak_of, some)) for some in (whole, one))
+            each = max(0.0, peak - alone) / max(1, count - 1)
+            self._note(each + (peak - count * each) / together, together)
         return made
+
+    def _note(self, each: float, together: int) -> None:
+        """Keep the bytes of an example where those of all that are taken together are the most."""
+        if each * together > self.bytes * self.together:
+            self.bytes, self.together = each, together
 
     def _own(self, call: Callable[[], Any]) -> tuple[Any, float]:
         """What a call gives, and its seconds but for those of such calls within it."""

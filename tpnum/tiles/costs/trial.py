@@ -23,7 +23,6 @@ from tpnum.kernels._arrays import aligned
 from tpnum.law import graph
 from tpnum.lower.blocks import BlockProgram
 from tpnum.lower.program import buffer_places
-from tpnum.lower.variances import CHUNK
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.costs.representative import OneForAll
 from tpnum.tiles.costs.sampled_trial import sampled_tally
@@ -238,7 +237,7 @@ class Trial:
         lanes, mirrored = worker.lanes, self.plan.mirrored
         cut = Cut(worker.height, worker.width, lanes, mirrored, filled=True, slab=worker.slab)
         found = self.variances
-        memory = Memory(0.0, 0.0, found.bytes, CHUNK, thread)
+        memory = Memory(0.0, 0.0, found.bytes, found.together, thread)
         once = max(0.0, made - found.spent) + found.once
         return Tally(cut, once, found.example, bare, slab, sides, strips, memory, worker.grain, pairs)
 

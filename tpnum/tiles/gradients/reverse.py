@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tpnum.kernels import machine, reverse
-from tpnum.kernels.curves import SCRATCH
+from tpnum.kernels import curves, machine, reverse
+from tpnum.kernels import series as expansions
 from tpnum.kernels.duals import closed, series
 from tpnum.tiles.directions import stacked
 from tpnum.tiles.fast import HEIGHT, NEAR, PANEL
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 REGISTERS = 256 << 10
 """Bytes of registers, a part of a second-level cache."""
+SCRATCH = max(curves.SCRATCH, expansions.SCRATCH)
+"""Strips that either works in, one after the other."""
 
 
 class Contracted(NamedTuple):
