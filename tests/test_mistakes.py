@@ -90,7 +90,8 @@ def test_results_that_hold_arrays_can_be_compared_and_kept_in_sets() -> None:
 
 def test_the_command_line_reads_whole_numbers_as_the_library_does() -> None:
     plan = ["plan", "net.json", "--shape", "6", "--n"]
-    assert [build().parse_args([*plan, n]).n for n in ("100000", "1e5")] == [100_000, 100_000]
+    typed = {"100000": 100_000, "1e5": 100_000, "9007199254740993": 2**53 + 1}
+    assert [build().parse_args([*plan, n]).n for n in typed] == list(typed.values())
     for wrong in ("0", "1.5", "nan", "inf", "many"):
         with pytest.raises(SystemExit):
             build().parse_args([*plan, wrong])

@@ -40,11 +40,12 @@ def whole(least: int, what: str) -> Callable[[str], int]:
     """A whole number, 1e5 among them, of at least so much."""
 
     def convert(text: str) -> int:
-        try:
-            value = float(text)
-        except ValueError:
-            value = inf
-        if not value.is_integer() or value < least:
+        value: float = inf
+        for read in (int, float):  # floats have no more than 53 bits of a whole number
+            with suppress(ValueError):
+                value = read(text)
+                break
+        if not least <= value < inf or value != int(value):
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
         return int(value)
 

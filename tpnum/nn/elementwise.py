@@ -45,9 +45,9 @@ _FUNCTION = Accepts("the name of a function, a tpnum function or a callable f(u)
 class Elementwise(Activation):
     """Any function, computed to tolerance: a name, a `Function`, or a callable f(u) on arrays.
 
-    For a callable, ``derivative`` is f' (not needed: without it the NTK comes from Price's theorem, to 1e-9
-    of its size at variances of 1e-12, and fewer digits below if f(0) is not 0) and ``kinks`` are the points
-    where f or f' jumps.
+    For a callable, ``derivative`` is f' (not needed: without it the NTK comes from Price's theorem, to a few
+    1e-9 of its size at variances of 1e-12, and fewer digits below if f(0) is not 0) and ``kinks`` are the
+    points where f or f' jumps.
     """
 
     fn: Annotated[Any, _FUNCTION]

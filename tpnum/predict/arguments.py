@@ -71,7 +71,9 @@ def targets(y: Any, size: int, name: str = "y", of: str = "k") -> np.ndarray:
             f"{name} has {len(given)} targets for the {size} examples of {of}; give one for each"
         )
     if (largest := np.abs(given).max()) > LARGEST:
-        raise InputError(f"{name} holds {largest:.6g}, whose squares overflow; give it in another unit")
+        raise InputError(
+            f"{name} holds {largest:.6g}, which is more than {LARGEST:g}; give it in another unit"
+        )
     return np.array(given)
 
 
