@@ -222,7 +222,9 @@ def run(
     (4, *) are the cells along single axes: row index, column index, place, whether either index is
     of the padding.  The second of ``buffers`` says of each, in numbers of a row, where it begins, how many it
     has (of one that holds cells, how many of these), and of sums how far those of a position are apart, and
-    whether lanes are.  ``missed`` counts, row by row, the strips that hold pairs which their series miss.
+    whether lanes are.  The last of ``tables`` (series, 7) says where coefficients are: of rows the first, how
+    far positions, strips and terms are apart; of columns the first, how far positions are apart, and how many
+    terms there are.  ``missed`` counts, row by row, the strips that hold pairs which their series miss.
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components, cells = borrow(components), borrow(cells)

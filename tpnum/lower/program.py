@@ -259,11 +259,7 @@ class Program:
         )
 
     def _coefs(self, strip: int) -> np.ndarray:
-        """(series, 7): where the coefficients are, of the rows and of a strip of columns.
-
-        Of rows the first, how far positions, strips and terms are apart; of columns the first, how far
-        positions are apart, and how many terms there are.
-        """
+        """Where the series are, of the rows and of a strip of columns (`tpnum.kernels.cells.run`)."""
         both = zip(*self._series, strict=True)
         return _table(
             7,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CHUNK = 32
 """Examples at a time at least."""
-LAID = 16 << 20
+TOGETHER = 16 << 20
 """Bytes of numbers of as many as are taken together: code is built once for them."""
 NARROW = 8
 """Lanes, of which an example with itself is one: a vector of them."""
@@ -116,9 +116,9 @@ class Variances:
         return made
 
     def _together(self, programs: Sequence[Program | BlockProgram]) -> int:
-        """How many examples are taken together: those whose numbers take `LAID` bytes, `CHUNK` at least."""
+        """How many examples are taken at once: as their numbers take `TOGETHER` bytes, `CHUNK` at least."""
         laid = sum(one.bytes_laid() for one in programs if isinstance(one, Program))
-        return max(CHUNK, int(LAID / max(laid, 1.0)))
+        return max(CHUNK, int(TOGETHER / max(laid, 1.0)))
 
     def _chunk(
         self, profile: ProfileValues, schedule: Schedule, layouts: list[Layout | BlockLayout]
