@@ -65,6 +65,17 @@ def _slide(taps, place, count):
     return slide
 
 
+@template
+def _side_by_side(work, out, v, sums, line, scale, cells, ends, factor):
+    """Two cells from the ``sums`` of two lines at four ``cells``, and ``scale`` times those of one more."""
+    near = sums[1] + scale * get_read(work, line + cells[1])
+    near += sums[2] + scale * get_read(work, line + cells[2])
+    end = sums[0] + scale * get_read(work, line + cells[0])
+    put_first(work, out, factor * (near + ends[0] * end))
+    end = sums[3] + scale * get_read(work, line + cells[3])
+    put_first(work, out + v, factor * (near + ends[1] * end))
+
+
 @kernel
 def _windows(work, goal, source, below, above, v, span, starts, taps):
     """`_lines` whose windows slide: two by two cells at a time.
@@ -97,18 +108,9 @@ def _windows(work, goal, source, below, above, v, span, starts, taps):
                 second = get_read(work, b + x + k) + get_read(work, c + x + k)
                 third = get_read(work, b + y + k) + get_read(work, c + y + k)
                 fourth = get_read(work, b + z + k) + get_read(work, c + z + k)
-                near = second + upper * get_read(work, a + x + k)
-                near += third + upper * get_read(work, a + y + k)
-                end = first + upper * get_read(work, a + w + k)
-                put_first(work, out + k, factor * (near + left * end))
-                end = fourth + upper * get_read(work, a + z + k)
-                put_first(work, out + v + k, factor * (near + right * end))
-                near = second + lower * get_read(work, d + x + k)
-                near += third + lower * get_read(work, d + y + k)
-                end = first + lower * get_read(work, d + w + k)
-                put_first(work, low + k, factor * (near + left * end))
-                end = fourth + lower * get_read(work, d + z + k)
-                put_first(work, low + v + k, factor * (near + right * end))
+                sums = first, second, third, fourth
+                _side_by_side(work, out + k, v, sums, a + k, upper, (w, x, y, z), (left, right), factor)
+                _side_by_side(work, low + k, v, sums, d + k, lower, (w, x, y, z), (left, right), factor)
 
 
 @kernel
