@@ -10,9 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import tpnum as tp
+from tpnum import nn
+from tpnum.kernels import cells, duals, machine
 from tpnum.kernels._cache import folder_name
+from tpnum.kernels._jit import Jitted
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -81,6 +86,57 @@ def test_importing_kernels_compiles_nothing(python: Python, tmp_path: Path) -> N
     done = python("-c", code, env={"NUMBA_CACHE_DIR": str(tmp_path)})
     assert done.stdout.strip() == "0", done.stderr
     assert not list(tmp_path.rglob("*.nbc"))
+
+
+def _reached(kernel: Any, known: set[str]) -> set[str]:
+    """The kernels that are compiled with a kernel, by name."""
+    function = kernel.py_func
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    if name not in known:
+        known.add(name)
+        for word in function.__code__.co_names:
+            if isinstance(found := function.__globals__.get(word), Jitted):
+                _reached(found, known)
+    return known
+
+
+@pytest.mark.parametrize("machine", [cells, machine])
+def test_the_machines_compile_neither_series_nor_ways_back(machine: Any) -> None:
+    """These they call through pointers, where a program has them."""
+    reached = _reached(machine.run, set())
+    assert len(reached) > 20
+    ways = {name for names in duals.OPERATIONS.values() for name in names}
+    assert not reached & ways
+    assert not {name for name in reached if name.startswith(("series.", "curves."))}
+
+
+@pytest.mark.parametrize(
+    ("layer", "gradient", "own"),
+    [
+        (nn.Relu(), False, set()),
+        (nn.Tanh(), False, {duals.SERIES}),
+        (nn.Relu(), True, {"adjoints.bent_relu"}),
+        (nn.Tanh(), True, {duals.SERIES, "curves.curved"}),
+    ],
+    ids=["relu", "tanh", "relu and its way back", "tanh and its way back"],
+)
+def test_a_program_compiles_what_it_uses(
+    layer: nn.Layer, gradient: bool, own: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = set()
+
+    def pointer(name: str, *rest: Any, before: Any = duals.pointer) -> Any:
+        asked.add(name)
+        return before(name, *rest)
+
+    monkeypatch.setattr(duals, "pointer", pointer)
+    net = nn.serial(nn.Conv(1, (2,)), layer, nn.Conv(1, (2,)), layer, nn.GlobalAvgPool(), nn.Dense(1))
+    x = np.random.default_rng(0).standard_normal((3, 5, 2))
+    if gradient:
+        tp.kernel(net, x, get="nngp", wrt="x1", against=np.ones((3, 3)))
+    else:
+        tp.kernel(net, x, get=("nngp", "ntk"))
+    assert asked & {name for name, _ in duals.OPERATIONS.values()} == own
 
 
 LACKING = "gram.*"

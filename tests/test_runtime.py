@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -327,6 +328,26 @@ def test_no_flag_of_an_array_asks_for_code_of_its_own(tmp_path: Path) -> None:
     for each in (x, frozen, np.load(tmp_path / "x.npy", mmap_mode="r"), np.broadcast_to(2.0, 5)):
         assert total(each, (frozen,)) == float(np.sum(np.asarray(each) * x))
     assert len(total.signatures) == 1
+
+
+def test_a_kernel_is_called_by_kernels_and_by_python() -> None:
+    """By one after the other, whichever is first: what kernels call has no entry for Python."""
+
+    @kernel
+    def half(x):
+        return 0.5 * x
+
+    @kernel
+    def quarter(x):
+        return half(half(x))
+
+    before = gc.get_threshold()
+    assert quarter(8.0) == 2.0
+    assert half.signatures == []
+    assert half(3.0) == 1.5
+    assert half(np.int64(3)) == 1.5
+    assert quarter(np.int64(8)) == 2.0
+    assert gc.get_threshold() == before
 
 
 # threads ------------------------------------------------------------------------------------------

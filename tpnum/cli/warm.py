@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from tpnum.errors import AccuracyWarning
 from tpnum.gauss import special
 from tpnum.gauss.closed import FAMILIES
 from tpnum.gauss.pair import evaluate, prepare
-from tpnum.kernels.duals import NO_SERIES, NONE, SERIES, pointer
+from tpnum.kernels.duals import NONE, OPERATIONS, pointer
 from tpnum.law.ensemble import Ensemble
 from tpnum.spectra import sums
 
@@ -54,7 +55,7 @@ def _nets() -> Calls:
     nets.append(_net(*[nn.Relu(), nn.Dense(1, W_std=1.4)] * DEEP))
     for dtype in ("float64", "float32"):
         strips = {family.strip: None for family in FAMILIES.values()}
-        for name in (*strips, NONE, SERIES, NO_SERIES):
+        for name in (*strips, NONE, *chain(*OPERATIONS.values())):
             yield partial(pointer, name, np.dtype(dtype))
         for net in nets:
             yield partial(tp.kernel, net, x, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -54,6 +55,21 @@ def _wait(stream: int) -> bool:
             time.sleep(0.05)
         except OSError:  # a file system without locks
             return False
+
+
+@contextmanager
+def frugal() -> Iterator[None]:
+    """A block in which Python looks for garbage among what is new alone.
+
+    Compilers make millions of objects that live until they are done, and each search among all of them finds
+    next to nothing: a tenth of the time.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(*before[:2], 1 << 30)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class Notice:

@@ -30,7 +30,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
-from tpnum.kernels._building import notice, turn
+from tpnum.kernels._building import frugal, notice, turn
 from tpnum.kernels._folders import candidates, complain, home, lasts
 from tpnum.kernels._interrupts import postponed, within_llvm
 
@@ -49,12 +49,12 @@ def folder_name() -> str:
 
 
 class Cache:
-    """The machine code of one function, as a dispatcher of Numba asks for it."""
+    """The machine code of one function of a kind, as a dispatcher of Numba asks for it."""
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Any], kind: str):
         module = function.__module__.rpartition(".")[2]
         code = function.__code__
-        self._name = f"{module}.{function.__name__}-{code.co_firstlineno}"
+        self._name = f"{module}.{function.__name__}-{code.co_firstlineno}-{kind}"
         self._settings = tuple(str(getattr(numba.config, name, None)) for name in _SETTINGS)
         self._scope = ExitStack()
 
@@ -72,7 +72,7 @@ class Cache:
     @contextmanager
     def compiling(self) -> Iterator[None]:
         """A block in which `load_overload` may begin what ends with the block."""
-        with postponed(within_llvm), global_compiler_lock, ExitStack() as scope:
+        with postponed(within_llvm), global_compiler_lock, frugal(), ExitStack() as scope:
             before, self._scope = self._scope, scope
             try:
                 yield

@@ -7,6 +7,7 @@ parallelism; ``nnan``/``ninf`` only where the caller has validated its input, si
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numba
@@ -18,25 +19,27 @@ from numba.extending import intrinsic, overload
 from tpnum.kernels._arrays import plain
 from tpnum.kernels._cache import Cache
 
-_OPTIONS: dict[str, Any] = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {
+    "nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy", "_nrt": False,
+}  # fmt: skip
 _FAST = {"contract", "nsz", "arcp", "nnan", "ninf"}
 
 
 class Jitted(CPUDispatcher):
     """A jitted function with one machine code per precision, kept for all later processes.
 
-    Arrays come in as plain ones (`_arrays`), so that neither a read-only file nor its layout asks for code
-    of its own; machine code is looked for, made and kept by `_cache`.
+    Machine code is looked for, made and kept by `_cache`.
     """
+
+    skipped: tuple[str, ...] = ()
+    """What Numba does not make around the code: wrappers take longer to compile than short functions."""
 
     def __init__(
         self, function: Callable[..., Any], locals: Any = None, targetoptions: Any = None, **more: Any
     ):
-        super().__init__(function, locals or {}, targetoptions or {}, **more)
-        self._cache = Cache(function)
-
-    def __call__(self, *args: Any) -> Any:
-        return super().__call__(*map(plain, args))
+        skipped = {name: name in self.skipped for name in ("no_cpython_wrapper", "no_cfunc_wrapper")}
+        super().__init__(function, locals or {}, {**(targetoptions or {}), **skipped}, **more)
+        self._cache = Cache(function, type(self).__name__.lower())
 
     def compile(self, sig: Any) -> Any:
         """The entry point for some types of arguments; one process at a time compiles it."""
@@ -44,15 +47,61 @@ class Jitted(CPUDispatcher):
             return super().compile(sig)
 
 
+class Within(Jitted):
+    """A jitted function as other kernels call it."""
+
+    skipped = ("no_cpython_wrapper", "no_cfunc_wrapper")
+
+
+class Pointed(Jitted):
+    """A jitted function as pointers call it (`tpnum.kernels.duals`)."""
+
+    skipped = ("no_cpython_wrapper",)
+
+
+class Entry(Jitted):
+    """A jitted function as Python calls it; kernels and pointers call the same by itself.
+
+    Arrays come in as plain ones (`_arrays`), so that neither a read-only file nor its layout asks for code
+    of its own.
+    """
+
+    skipped = ("no_cfunc_wrapper",)
+
+    def __call__(self, *args: Any) -> Any:
+        return super().__call__(*map(plain, args))
+
+    @cached_property
+    def within(self) -> Within:
+        return Within(self.py_func, self.locals, self.targetoptions)
+
+    @cached_property
+    def pointed(self) -> Pointed:
+        return Pointed(self.py_func, self.locals, self.targetoptions)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """What Numba asks for a call in a kernel."""
+        return self.within.get_call_template(args, kws)
+
+    def get_overload(self, sig: Any) -> Any:
+        """Which code that call is of."""
+        return self.within.get_overload(sig)
+
+
 def _jitted(function: Callable[..., Any], **options: Any) -> Any:
     if numba.config.DISABLE_JIT:
         return np.errstate(all="ignore")(function)  # machine code says nothing of overflow either
-    return Jitted(function, targetoptions={**_OPTIONS, **options})
+    return Entry(function, targetoptions={**_OPTIONS, **options})
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """An array kernel in IEEE arithmetic, contraction to fused multiply-adds apart."""
     return _jitted(function, fastmath={"contract"})
+
+
+def maker(function: Callable[..., Any]) -> Any:
+    """A `kernel` that makes arrays to work in."""
+    return _jitted(function, fastmath={"contract"}, _nrt=True)
 
 
 def fast_kernel(function: Callable[..., Any]) -> Any:
@@ -62,7 +111,7 @@ def fast_kernel(function: Callable[..., Any]) -> Any:
 
 def helper(function: Callable[..., Any]) -> Any:
     """A scalar function inlined into kernels; it takes the flags of its own, none."""
-    return _jitted(function, inline="never")
+    return _jitted(function, inline="never", _nrt=True)
 
 
 def fused(function: Callable[..., Any]) -> Any:

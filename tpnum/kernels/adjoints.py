@@ -185,6 +185,11 @@ def bent_relu(work, at, cells, params, row_at, col_at, constants, flag, fixed, b
 
 
 @kernel
+def no_bend(work, at, cells, params, row_at, col_at, constants, flag, fixed, buffers, sums):
+    """What programs without have in place of `bent_relu`."""
+
+
+@kernel
 def data_rows(a, y, y_at, channels, buffers, at):
     """Gather the products of an adjoint with the data of the columns, channel by channel."""
     for c in range(channels):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tpnum.kernels._borrow import borrow
-from tpnum.kernels._jit import fused, kernel
+from tpnum.kernels._jit import fused, kernel, maker
 from tpnum.kernels._transpose import SIDE, transpose_lines
 from tpnum.kernels._views import get, get_first, get_read, put, put_first
 from tpnum.kernels.gram import mirror
@@ -75,7 +75,7 @@ def _write(goal, at, runs, j, count, weight, more, most):
     return bad
 
 
-@kernel
+@maker
 def deliver(out, corner, pairs, place, source, weight, more, symmetric, most):
     """As `collect`, into a whole matrix (N1, N2, P, Q) from a ``corner`` on; is all of it finite?
 

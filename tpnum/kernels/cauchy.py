@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import helper, kernel, reduction
+from tpnum.kernels._jit import helper, maker, reduction
 
 LANES = 16
 
@@ -38,7 +38,7 @@ def atoms(x, y, at, mass, starts, g, h, dg, dh):
             g[i], h[i], dg[i], dh[i] = a, b, -c, -2.0 * d
 
 
-@kernel
+@maker
 def power_series(x, y, coefs, g, h, dg, dh):
     """sum_k coefs[k] z^k and its slope, |z| <= 1, some points at a time."""
     a, b, c, d = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
@@ -107,7 +107,7 @@ def _from_afar(w, ratio, moments):
     return complex(a, b), complex(c, d)
 
 
-@kernel
+@maker
 def panels(
     x, y, centre, radius, moments, first, second, leaf, low, high, coefs, rule, weights, far, near,
     g, h, dg, dh,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from tpnum.kernels import operations as ops
+from tpnum.kernels._arrays import aligned
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel, template
 from tpnum.kernels._views import get, put, strip, table
@@ -94,7 +95,7 @@ def _shapes(code, stretch, spaces, maps, component, shapes):
 def _over_cells(line, row, turn, registers, places, machine):
     """An operation that goes over cells itself."""
     work, given, sums, spare = machine
-    blocks, params, data, _, _ = given
+    blocks, params, data, _, (_, _, _, bent) = given
     total, fixed, fixed_for, _, _ = spare
     i, number, _, height = row
     low, high, done = turn
@@ -113,15 +114,16 @@ def _over_cells(line, row, turn, registers, places, machine):
         block = blocks[line[4], 0], blocks[line[4], 1], blocks[line[4], 2]
         at_relu = op, line[5], line[7], line[9]
         over_relus(
-            at_relu, (a, b, c, d), here, i, number, height, params, block, work, fixed, fixed_for, sums
-        )
+            at_relu, (a, b, c, d), here, i, number, height, params, block, work, fixed, fixed_for,
+            bent, sums,
+        )  # fmt: skip
 
 
 @template
 def _at_cells(line, row, turn, before, registers, places, machine):
     """An operation at cell after cell; ``before`` are the map, the steps and the first of a recurrence."""
     work, given, sums, spare = machine
-    blocks, params, data, tables, duals = given
+    blocks, params, data, tables, (duals, expand, curved, _) = given
     buffers, starts, missed = sums
     total, _, _, bends, series = spare
     i, number, own, height = row
@@ -143,12 +145,12 @@ def _at_cells(line, row, turn, before, registers, places, machine):
         right = table(params[1], at_col + cell[1] * size * v, size, v)
         if op == ops.CURVED:
             d = strip(work, (pd + m) * v, v)
-            with_curves(n, to, a, b, c, d, left, right, cell, tables, missed, bends, buffers, starts)
+            with_curves(n, to, a, b, c, d, left, right, cell, tables, curved, missed, bends, buffers, starts)
         elif op == ops.RECALL:
             kept = registers[line[2], 0], registers[line[2], 1]
             from_before(work, (pa + m) * v, kept, m, before, n, v)
         elif op == ops.DUAL or op == ops.SERIES:
-            with_functions(op, n, a, b, c, left, right, cell, tables, duals, missed, series)
+            with_functions(op, n, a, b, c, left, right, cell, tables, duals, expand, missed, series)
         elif op == ops.DATA_ROWS or op == ops.DATA_COLS:
             with_data(op, n, to, a, cell, height, data, buffers, starts)
         elif op == ops.LOAD or op == ops.STORE or op == ops.ROWS or op == ops.COLS:
@@ -206,7 +208,7 @@ def _begun(code, stretch, whole, component, spaces, shapes, taps):
 @kernel
 def run(
     code, stretches, registers, components, spaces, cells, maps, taps, params, data, tables, work,
-    places, buffers, missed, rows, column, d0, d1, d2, d3,
+    spare, places, buffers, missed, rows, column, d0, d1, d2, d3, expand, curved, bent,
 ):  # fmt: skip
     """Run a region's code for some rows against one strip of columns, component after component.
 
@@ -225,6 +227,8 @@ def run(
     whether lanes are.  The last of ``tables`` (series, 7) says where coefficients are: of rows the first, how
     far positions, strips and terms are apart; of columns the first, how far positions are apart, and how many
     terms there are.  ``missed`` counts, row by row, the strips that hold pairs which their series miss.
+    The last are the closed duals in their slots and what the operations of `tpnum.kernels.duals` call, or
+    what stands for them, so that a program compiles what it uses.
     """
     code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
     components, cells = borrow(components), borrow(cells)
@@ -241,21 +245,17 @@ def run(
     work, places = borrow(work), borrow(places)
     first_row, last_row, height, v = rows
     axes = components.shape[1]
-    most = 1  # maps of a stretch
-    for part in range(stretches.shape[0]):
-        most = max(most, stretches[part, 2] - stretches[part, 1])
-    counts = np.empty(places.shape[1] + most + 2, np.int64)
-    held = np.empty((stretches.shape[0], most, 5, axes), np.int64)
-    sums_of = np.empty(v)
-    row_constants = np.empty(5 * v, work.dtype)
-    slopes, series = np.empty((CELL, v)), np.empty((SCRATCH, v), work.dtype)
-    count, written = strip(counts, 2, places.shape[1]), strip(counts, 2 + places.shape[1], most)
-    fixed_for = strip(counts, 0, 2)
+    most = spare[1].shape[1]
+    count, written = strip(spare[0], 2, places.shape[1]), strip(spare[0], 2 + places.shape[1], most)
+    fixed_for = strip(spare[0], 0, 2)
     fixed_for[0] = -1
-    shapes = borrow(held)
-    given = borrow(params[2]), numbers, data, tables, (d0, d1, d2, d3)
+    shapes = spare[1]
+    given = borrow(params[2]), numbers, data, tables, ((d0, d1, d2, d3), expand, curved, bent)
     sums = borrow(buffers[0]), borrow(buffers[1]), borrow(missed)
-    spare = borrow(sums_of), borrow(row_constants), fixed_for, borrow(slopes), borrow(series)
+    spare = (
+        strip(spare[2], 0, v), strip(spare[3], 0, 5 * v), fixed_for, table(spare[2], v, CELL, v),
+        table(spare[3], 5 * v, SCRATCH, v),
+    )  # fmt: skip
     machine = work, given, sums, spare
     for u in range(components.shape[0]):
         component = strip(components.reshape(components.size), u * axes, axes)
@@ -290,5 +290,12 @@ def run(
                         reached = done == whole, (done - whole + wrap) // width, inner
                         _behind(code, end, stop, at, written, reached, axes, registers, taps, work, v)
                     more = done < whole
-    # all of them live until here
-    return counts.size + held.size + sums_of.size + row_constants.size + slopes.size + series.size
+
+
+def spare(
+    stretches: np.ndarray, axes: int, spaces: int, lanes: int, dtype: np.dtype
+) -> tuple[np.ndarray, ...]:
+    """The memory that `run` works in beside registers: counts, sizes of maps, and numbers of both kinds."""
+    most = max(1, int((stretches[:, 2] - stretches[:, 1]).max(initial=1)))
+    counts = np.empty(spaces + most + 2, np.int64), np.empty((len(stretches), most, 5, axes), np.int64)
+    return *counts, aligned((1 + CELL) * lanes, np.float64), aligned((5 + SCRATCH) * lanes, dtype)

@@ -12,8 +12,7 @@ import numpy as np
 from tpnum.kernels import operations as ops
 from tpnum.kernels._jit import fused, kernel, template
 from tpnum.kernels._views import get, put, table
-from tpnum.kernels.adjoints import bent_constants, bent_relu, data_cols, data_rows, gather, gather_products
-from tpnum.kernels.curves import curved
+from tpnum.kernels.adjoints import bent_constants, data_cols, data_rows, gather, gather_products
 from tpnum.kernels.increments import (
     constants,
     correlations,
@@ -24,7 +23,7 @@ from tpnum.kernels.increments import (
     recalled,
     relu,
 )
-from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, expand, normal, product, scaled
+from tpnum.kernels.machine import add, add_outer, add_product, add_rho, both, normal, product, scaled
 from tpnum.kernels.piecewise import covariance
 from tpnum.kernels.reverse import bend
 
@@ -104,7 +103,7 @@ def with_parameters(op, flag, a, b, c, left, right, cell):
         product(a, b, c, left, right, 0, i, 0)
 
 
-@kernel
+@template
 def _row_coefficients(tables, n, cell):
     """Coefficients of a row's function n at its position: numbers, the place of the first, the step."""
     _, _, _, row_coefs, _, coefs = tables
@@ -114,7 +113,7 @@ def _row_coefficients(tables, n, cell):
     return row_coefs, begin, side_by_side
 
 
-@kernel
+@template
 def _column_coefficients(tables, n, cell, v):
     """Coefficients of the columns' functions n at their position, (terms, V)."""
     coefs = tables[5]
@@ -122,7 +121,7 @@ def _column_coefficients(tables, n, cell, v):
 
 
 @template
-def with_functions(op, n, a, b, c, left, right, cell, tables, duals, missed, spare):
+def with_functions(op, n, a, b, c, left, right, cell, tables, duals, expand, missed, spare):
     """a, and c where it is asked for, from b by function or series n; pairs that a series misses count."""
     i, number = cell[2], cell[3]
     if op == ops.DUAL:
@@ -135,7 +134,7 @@ def with_functions(op, n, a, b, c, left, right, cell, tables, duals, missed, spa
 
 
 @template
-def with_curves(n, to, a, b, c, d, left, right, cell, tables, missed, bends, buffers, starts):
+def with_curves(n, to, a, b, c, d, left, right, cell, tables, curved, missed, bends, buffers, starts):
     """Adjoints of expectations by series n from co-correlations c and derivatives d.
 
     What their coefficients gather goes to buffer ``to`` by the row's position, to the next by the column's.
@@ -221,7 +220,7 @@ def over_data(op, n, a, here, i, height, work, data, total):
 
 
 @template
-def over_relus(line, places, here, i, number, height, params, block, work, fixed, fixed_for, sums):
+def over_relus(line, places, here, i, number, height, params, block, work, fixed, fixed_for, bent_relu, sums):
     """A relu, or adjoints behind one, at the cells ``here``: rows, columns, and whether they are padding.
 
     ``line`` are the operation, its constants, its flag and the first buffer that gathers; ``places`` are of

@@ -20,7 +20,7 @@ import math
 import numpy as np
 
 from tpnum.kernels._elementary import meets
-from tpnum.kernels._jit import fused, kernel
+from tpnum.kernels._jit import fused, kernel, maker
 from tpnum.kernels.series import coefficient, horner, needed, polynomial
 
 SCRATCH = 6
@@ -192,7 +192,7 @@ def curved(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
     return 0
 
 
-@kernel
+@maker
 def _by_series(a, b, e, steep, parity, used, alpha, beta, rp, cp, i, work):
     """As `curved`, with ``used`` coefficients of f.
 
@@ -244,3 +244,9 @@ def _by_series(a, b, e, steep, parity, used, alpha, beta, rp, cp, i, work):
         first[k] = scale[k] * (a[k] * (odd * u0[k]) + bar * by_first)
         second[k] = scale[k] * (a[k] * (odd * w0[k]) + bar * by_second)
         a[k] = a[k] * steep[k] + scale[k] * ((t * bar) * (odd * s0[k]))
+
+
+@kernel
+def no_curves(a, b, e, steep, entry, terms, least, alpha, beta, rp, cp, i, work):
+    """What programs without have in place of `curved`."""
+    return 1

@@ -1,12 +1,13 @@
-"""The dual strips by name, closed forms and series, as functions that the machine calls through pointers.
+"""The dual strips by name, closed forms and series, as functions that the machines call through pointers.
 
-So a net compiles the strips that it uses and nothing else, once for all processes.
+So are ways back.  A net compiles the strips that it uses and nothing else, once for all processes.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 from numba import config, from_dtype, types
 from numba.experimental.function_type import _get_wrapper_address
 from numba.extending import typeof_impl
+
+from tpnum.kernels import operations as ops
 
 SLOTS = 4
 """Closed-form duals that one program may use."""
@@ -23,6 +26,13 @@ NONE = "machine.no_dual"
 
 SERIES, NO_SERIES = "machine.expand", "machine.no_series"
 """Strips that take tables of coefficients besides: of programs with Hermite series and of those without."""
+
+OPERATIONS = {
+    ops.SERIES: (SERIES, NO_SERIES),
+    ops.CURVED: ("curves.curved", "curves.no_curves"),
+    ops.BENT: ("adjoints.bent_relu", "adjoints.no_bend"),
+}
+"""What the machine of cells calls through a pointer for an operation, and what stands in for it."""
 
 
 def strip(name: str) -> Any:
@@ -63,21 +73,64 @@ def pointer(name: str, dtype: np.dtype) -> Any:
     """The strip for registers of a dtype; the Python function where Numba is told to compile nothing."""
     if config.DISABLE_JIT:
         return strip(name)
-    number = from_dtype(dtype)
-    line, table = types.Array(number, 1, "C"), types.Array(number, 2, "C")
-    place = table, table, types.intp, types.intp, types.intp, line, line
-    if name in (SERIES, NO_SERIES):
-        counts, limits = types.Array(types.int64, 1, "C"), types.Array(types.float64, 1, "C")
-        row = types.Tuple((line, types.intp, types.intp))
-        signature = types.intp(line, counts, counts, limits, row, table, *place, table)
-    else:
-        signature = types.none(line, *place)
-    return Pointer(strip(name), signature)
+    made = _SIGNATURES.get(name, _closed)(from_dtype(dtype))
+    return Pointer(strip(name).pointed, made)
+
+
+_INTEGERS = types.Array(types.int64, 1, "C")
+_TRIPLE = types.UniTuple(types.intp, 3)
+
+
+def _line(number: Any) -> Any:
+    return types.Array(number, 1, "C")
+
+
+def _table(number: Any) -> Any:
+    return types.Array(number, 2, "C")
+
+
+def _closed(number: Any) -> Any:
+    line, table = _line(number), _table(number)
+    return types.none(line, table, table, types.intp, types.intp, types.intp, line, line)
+
+
+def _series(number: Any) -> Any:
+    line, table = _line(number), _table(number)
+    row = types.Tuple((line, types.intp, types.intp))
+    known = _INTEGERS, _INTEGERS, _line(types.float64), row, table
+    place = table, table, types.intp, types.intp, types.intp
+    return types.intp(line, *known, *place, line, line, table)
+
+
+def _curves(number: Any) -> Any:
+    line, table = _line(number), _table(number)
+    row = types.Tuple((line, types.intp, types.intp, types.intp))
+    known = _INTEGERS, _INTEGERS, _line(types.float64), row, table
+    return types.intp(line, line, line, line, *known, table, table, types.intp, _table(types.float64))
+
+
+def _bends(number: Any) -> Any:
+    line = _line(number)
+    registers, cells = types.UniTuple(types.intp, 4), types.UniTuple(_INTEGERS, 3)
+    constants = types.Tuple((_table(number), types.intp, types.intp))
+    known = types.UniTuple(line, 2), _TRIPLE, types.UniTuple(types.intp, 2), constants, types.intp, line
+    return types.none(line, registers, cells, *known, _line(types.float64), types.UniTuple(_TRIPLE, 3))
+
+
+_SIGNATURES = dict(
+    zip(itertools.chain(*OPERATIONS.values()), [_series] * 2 + [_curves] * 2 + [_bends] * 2, strict=True)
+)
+"""Of what is no closed form."""
 
 
 def closed(names: Sequence[str], dtype: np.dtype) -> tuple[Any, ...]:
     """The strips of a program's closed-form duals, one for each of the slots."""
     return tuple(pointer(name, dtype) for name in (*names, *[NONE] * SLOTS)[:SLOTS])
+
+
+def called(operations: Collection[int], dtype: np.dtype) -> tuple[Any, ...]:
+    """What a program of the machine of cells calls for its operations, one for each of `OPERATIONS`."""
+    return tuple(pointer(own if op in operations else none, dtype) for op, (own, none) in OPERATIONS.items())
 
 
 def series(some: bool, dtype: np.dtype) -> Any:

@@ -25,7 +25,7 @@ import math
 import numpy as np
 
 from tpnum.kernels._elementary import decay, decline
-from tpnum.kernels._jit import kernel, reduction
+from tpnum.kernels._jit import kernel, maker, reduction
 from tpnum.kernels._sums import dotted
 from tpnum.kernels.draws import normals, quasi_normals
 
@@ -162,7 +162,7 @@ def _function(kind, y, width, out, first, last):
             _step(u, w)
 
 
-@kernel
+@maker
 def run(x, size, first, ops, rows, numbers, keys, sums):
     """Apply all operations to ``size`` samples, which are the numbers ``first``, .. of their streams."""
     work = np.empty((4, BLOCK))

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import fast_kernel, fused, helper, kernel
+from tpnum.kernels._jit import fast_kernel, fused, helper, kernel, maker
 
 BLOCK = 128
 LIMIT = 1 << 13
@@ -159,7 +159,7 @@ def _row(given, root, tail, most2, over, worst, ladder, wanted, parity, z, made)
     return ladder[at] // 2, bad, far
 
 
-@kernel
+@maker
 def series_strips(
     c, root1, unit1, a, tail1, root2, unit2, b, tail2, ladder, wanted, parity, begin, end, out
 ):  # fmt: skip
@@ -232,7 +232,7 @@ def _sum(left, right, terms, z, lanes):
     return low + z4 * high
 
 
-@kernel
+@maker
 def series_scattered(c, row, col, root, unit, a, tail, ladder, wanted, parity, out):
     """The same for entries in no order: entry n is of the rows row[n] and col[n] of one list."""
     bad, far = -1, 0
@@ -272,7 +272,7 @@ def _mixed(a, g, w, out):
         out[k] = (w0 * a0[k] + w1 * a1[k]) + (w2 * a2[k] + w3 * a3[k])
 
 
-@kernel
+@maker
 def series_interpolated(c, q1, q2, low, step, unit, a, tail, ladder, wanted, parity, out):
     """The same for as many variances as entries: rows by cubic interpolation in log q.
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import fused, kernel
+from tpnum.kernels._jit import fused, kernel, maker
 
 
-@kernel
+@maker
 def hermite_rows(z, weighted, out):
     """out[i, k] = sum_j weighted[i, j] psi_k(z[i, j]), psi_k = h_k(z) e^{-z^2/4}, h_k orthonormal.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tpnum.kernels._jit import full_width, kernel
+from tpnum.kernels._jit import full_width, kernel, maker
 from tpnum.kernels._views import get_first, get_read, put_first
 
 LANES = 64
 """Members of the second family that are gone over together."""
 
 
-@kernel
+@maker
 def hermite_sums(a, b, rho, degree, out, top):
     """Fill out and top (n, m) with sums of a b rho_1^i rho_2^j rho_3^k: of all degrees, of the last two.
 

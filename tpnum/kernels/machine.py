@@ -16,7 +16,7 @@ import numpy as np
 
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._elementary import meets, rounding
-from tpnum.kernels._jit import kernel
+from tpnum.kernels._jit import kernel, maker, template
 from tpnum.kernels._strip import NEAR
 from tpnum.kernels._views import strip
 from tpnum.kernels.gram import correlate_strip, mirror
@@ -28,7 +28,7 @@ from tpnum.kernels.piecewise import (
     relu_bias_layer,
     relu_layer,
 )
-from tpnum.kernels.series import ODD, SCRATCH, closest_of, needed, series_by
+from tpnum.kernels.series import ODD, closest_of, needed, series_by
 
 BLOCK = 64
 """Rows that are finished, mirrored ones included, before the next columns."""
@@ -179,7 +179,7 @@ def normal(out, t, rp, cp, p, i, j0):
         out[k] = math.copysign(y if y > least else zero, rho)
 
 
-@kernel
+@maker
 def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e, out_d, work):
     """A dual by its Hermite series, with as many terms as the strip's largest |rho| needs.
 
@@ -239,7 +239,7 @@ def no_series(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, ou
     return 1
 
 
-@kernel
+@template
 def _strips(
     code,
     panels,
@@ -348,21 +348,20 @@ def run(
     ``grams`` (G, 2) says which of them each panel needs; pairs closer than ``threshold`` are computed again.
     ``params`` are (P, N) per row input and per column input, ``tables`` the series (`lower.tables`), the
     last five the dual strips in their slots and `expand`, or what stands for them (`kernels.duals`), so that
-    a program compiles what it uses.  Of ``outs``, outputs 0 and 1 are whole matrices,
-    of a ``symmetric`` one the mirrored place too while it is in the cache; where they are empty, everything
-    goes to the third, (n, R, C).  The last, (R, C / `BLOCK`), counts pairs that their series miss where
-    their strip, as wide as a register, begins.
+    a program compiles what it uses; beside ``registers`` are the strips that `expand` works in, as long.  Of
+    ``outs``, outputs 0 and 1 are whole matrices, of a ``symmetric`` one the mirrored place too while it is in
+    the cache; where they are empty, everything goes to the third, (n, R, C).  The last, (R, C / `BLOCK`),
+    counts pairs that their series miss where their strip, as wide as a register, begins.
     """
     code, panels, grams = borrow(code), borrow(panels), borrow(grams)
     data = borrow(data[0]), borrow(data[1]), borrow(data[2]), borrow(data[3])
     params = borrow(params[0]), borrow(params[1])
     tables = borrow(tables[0]), borrow(tables[1]), borrow(tables[2]), borrow(tables[3]), borrow(tables[4])
     outs = borrow(outs[0]), borrow(outs[1]), borrow(outs[2]), borrow(outs[3])
-    count, long = registers.shape
-    flat = borrow(registers).reshape(registers.size)
+    count, long = registers[0].shape
+    flat, extra = borrow(registers[0]).reshape(registers[0].size), borrow(registers[1])
     row0, col0 = corner
     height, width = panels.shape[1], panels.shape[2]
-    extra = np.empty((SCRATCH, long), registers.dtype)
     for top in range(0, height, BLOCK):
         bottom = min(top + BLOCK, height)
         i = row0 + top

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tpnum.kernels._jit import helper, kernel
+from tpnum.kernels._jit import helper, maker
 from tpnum.kernels.normal import cdf, density
 
 _END = 40.0
@@ -75,7 +75,7 @@ def _integrate(high, slope, first, lines, starts, counts, out):
         low, p_low, f_low = end, p_end, f_end
 
 
-@kernel
+@maker
 def max_pairs(mean, factor, order, first, z, out):
     """Sums over the points z (sets, rank - 1, points) for u = mean + factor (t, z), problem by problem.
 

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import helper, kernel
+from tpnum.kernels._jit import helper, maker
 from tpnum.kernels.normal import bivariate, cdf, complement
 
 _FAR = 38.5  # the distribution function is 0 or 1 beyond
@@ -298,7 +298,7 @@ def standardise(bound, cov, h, r, c):
             r[j, i], c[j, i] = r[i, j], c[i, j]
 
 
-@kernel
+@maker
 def small_cdf(bound, cov, out, error):
     """P(Z < bound), Z ~ N(0, cov), row by row for ``bound`` (n, d), d <= 4, variances 0 or of order one."""
     d = bound.shape[1]

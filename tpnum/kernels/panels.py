@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import fused, helper, kernel
+from tpnum.kernels._jit import fused, helper, maker
 
 _X16, _W16 = np.polynomial.legendre.leggauss(16)
 _XH, _WH = np.polynomial.hermite_e.hermegauss(16)
@@ -158,7 +158,7 @@ def _certain(g, unit, v, f):
     return value, (f - value) * (f - value), (f + value) * (f + value), _polynomial(slope[piece], t)
 
 
-@kernel
+@maker
 def panel_pairs(e, row, col, rows, cols, f, g, out_e, out_d):
     """Co-correlation of (f(u), g(v)) and E f'(u) g'(v) for the pairs (row[n], col[n]) of co-correlation e[n].
 

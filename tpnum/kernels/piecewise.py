@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.kernels._jit import full_width, fused, kernel
+from tpnum.kernels._jit import full_width, fused, kernel, maker
 from tpnum.kernels._poly import angle, angle_and_segment, angle_coefficients, segment
 from tpnum.kernels._strip import in_place
 
@@ -182,7 +182,7 @@ def _bulk(s: Any, x: Any) -> Any:
     return value
 
 
-@kernel
+@maker
 def rectpow(
     e: np.ndarray,
     rp: np.ndarray,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from tpnum.kernels._elementary import decay
-from tpnum.kernels._jit import kernel, reduction
+from tpnum.kernels._jit import kernel, maker, reduction
 
 SUMS = 3
 """f, |f|, and |f| along the rim; then the probes."""
@@ -41,7 +41,7 @@ def _waves(t, cosine, sine):
     return c, s
 
 
-@kernel
+@maker
 def plane_sums(values, first, step, mean, root, radius, cosines, sines, out):
     """Integrals of f times densities over ellipses |z| <= radius, and of f with waves.
 

@@ -7,13 +7,13 @@ import math
 import numpy as np
 
 from tpnum.kernels._elementary import decay, decline
-from tpnum.kernels._jit import kernel
+from tpnum.kernels._jit import kernel, maker
 from tpnum.kernels.normal import bivariate, cdf, complement, density
 
 BLOCK = 512
 
 
-@kernel
+@maker
 def polynomial_products(z, bound, coefs, table, out):
     """out[i] = the product over k of row table[i, k] of functions of one axis, at points z (axes, n).
 

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import helper, kernel, reduction
+from tpnum.kernels._jit import helper, kernel, maker, reduction
 
 STEP, END, _LARGEST = 0.2, 34.0, 4.6
 """Of the logarithms; e^-END of the integral is left out, and e^{-w/2} from w = e^4.6 on."""
@@ -54,7 +54,7 @@ def _squared_sine(width, other, part, rest):
     return math.sin(other + width * rest if angle > 0.5 * math.pi else angle) ** 2
 
 
-@kernel
+@maker
 def sectors(widths, others, a, b, slope, out):
     """Fill out with integrals of |x y|/sqrt((x^2 + a)(y^2 + b)), or of a b/((x^2 + a)(y^2 + b))^{3/2}.
 

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import helper, kernel
+from tpnum.kernels._jit import helper, maker
 from tpnum.kernels.normal import cdf, density, quantile
 from tpnum.kernels.orthant import standardise
 
@@ -119,7 +119,7 @@ def _product_sum(h, low, rank, group, w, y, bound, floor, weight):
     return total
 
 
-@kernel
+@maker
 def triangles(bound, cov, h, r, low, typical, group, rank, begin, end):
     """Columns begin .. end of what `separated_sums` needs for bounds (n, d) and covariances (n, d, d).
 
@@ -144,7 +144,7 @@ def triangles(bound, cov, h, r, low, typical, group, rank, begin, end):
                     break
 
 
-@kernel
+@maker
 def separated_sums(h, low, rank, group, rows, w, out):
     """Sums over uniform points w (d - 1, points) for the problems ``rows`` of `triangles`; fills out."""
     d = h.shape[1]

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from tpnum.kernels._elementary import half, rounding
-from tpnum.kernels._jit import full_width, fused, kernel
+from tpnum.kernels._jit import full_width, fused, kernel, maker
 from tpnum.kernels._strip import in_place, near_piece
 from tpnum.kernels._views import get, get_first, get_read, get_second, put, put_first, put_second, strip
 
@@ -171,7 +171,7 @@ def polynomial(x, p, a, b, j, terms):
             put_first(p, m, q)
 
 
-@kernel
+@maker
 def _tails(x, gap, rise, a, b, j):
     """gap = |a - b_j|^2/2 and rise = (S(1) - S(x))/(1 - x) for S(x) = sum_k a_k b_kj x^k."""
     full_width()
@@ -297,7 +297,7 @@ def _near_state(e, p, gap, rise, parity):
         e[m] = math.copysign(y if y <= one else two - y, s if y <= one else -s)
 
 
-@kernel
+@maker
 def series(e, a, b, rs, cs, i, j0, terms, parity, same, out_e, out_d):
     """The strip of row i, columns j0 + k, from unit coefficient vectors.
 

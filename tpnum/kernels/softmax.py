@@ -8,7 +8,7 @@ import numpy as np
 
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._elementary import decay
-from tpnum.kernels._jit import helper, kernel, reduction
+from tpnum.kernels._jit import helper, kernel, maker, reduction
 from tpnum.kernels.normal import cdf, density
 
 _BLOCK = 128
@@ -114,7 +114,7 @@ def _normalise(x, weight, top, total):
             row[p] *= total[p]
 
 
-@kernel
+@maker
 def softmax_sums(mean, factor, first, z, weight, out):
     """Sums over the points z (sets, rank, points) with their weights, problem by problem.
 

@@ -21,7 +21,7 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._jit import helper, kernel
+from tpnum.kernels._jit import helper, maker
 from tpnum.kernels.leads import (
     CELLS,
     LEAST,
@@ -72,7 +72,7 @@ def _begin(k, cov, cross, base, d, e):
                 k[(i * size + j) * CELLS + c] = 0.0
 
 
-@kernel
+@maker
 def alone(cov, walk, some, mean, square):
     """Of families (n, d, d), n a multiple of `CELLS`: P_S of ties S (n, 2^d), E max and what is to be added
     to sum_i cov_ii P_i for E max^2 (n,).
@@ -161,7 +161,7 @@ def _spread(grown, i, j, k, l, out):
     out[k, j] -= grown
 
 
-@kernel
+@maker
 def tied_pairs(first, second, cross, some, others, walk, walks, least, x, weights, table, value, shares):
     """Add to E max u max v (n,) and to P(argmax u = i, argmax v = j) (n, d, e) what grows from t = 0 to 1.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from tpnum.kernels import cells as kernels
-from tpnum.kernels.duals import closed
+from tpnum.kernels.duals import called, closed
 from tpnum.kernels.operations import OPERATIONS
 from tpnum.lower.homes import Home, Homes
 from tpnum.lower.laying import Laid, LaidSeries, lay, lay_series
@@ -79,6 +79,7 @@ class Program:
         self._states = {one.extra: places[0] for one, _, places in placed if one and one.op == "keep"}
         self.buffer_nodes: list[Hashable] = []
         self.code, self.stretches = self._written(placed, kinds, groups)
+        self.operations = frozenset(self.code[:, 0].tolist())
         self._place(kinds)
 
     def _written(
@@ -291,6 +292,7 @@ class Program:
         places = np.zeros(
             (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
         )
+        spare = kernels.spare(self.stretches, components.shape[1], len(layout.spaces), self.lanes, self.dtype)
         row, col = self.row, self.cols[strip]
         coefs = self._coefs(strip)
         table = _table(4, [self._strides(n, *starts[n]) for n in self.buffer_nodes])
@@ -304,8 +306,8 @@ class Program:
                 taps, (row.flat[0], col.flat[0], self.blocks, row.constants, col.constants.ravel()),
                 (row.flat[1], col.flat[1], self.sources),
                 (self.entries, self.terms, self.least, self.row_series.flat, self.col_series.flat, coefs),
-                scratch, places, (buffers, table), missed, size, own,
-                *closed(self.duals, self.dtype),
+                scratch, spare, places, (buffers, table), missed, size, own,
+                *closed(self.duals, self.dtype), *called(self.operations, self.dtype),
             )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from tpnum.evaluate.tile import TileValues
 from tpnum.kernels import machine as kernels
 from tpnum.kernels.duals import closed, series
+from tpnum.kernels.series import SCRATCH
 from tpnum.law.threads import Stop
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.directions import stacked
@@ -95,7 +96,10 @@ class MachineWorker:
             NEAR[self.dtype],
             self.params,
             self.tables,
-            self._buffer("registers", (self.machine.registers, self.strip), self.work),
+            (
+                self._buffer("registers", (self.machine.registers, self.strip), self.work),
+                self._buffer("extra", (SCRATCH, self.strip), self.work),
+            ),
             (*(direct or (empty, empty)), many, missed),
             (tile.rows.start, tile.cols.start),
             tile.mirror,
