@@ -19,7 +19,9 @@ from tpnum.kernels import operations as ops
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel, template
 from tpnum.kernels._views import get, put, strip, table
+from tpnum.kernels.applied import STRIPS, over_functions
 from tpnum.kernels.cellwise import (
+    applies,
     begin_of,
     from_before,
     goes_over,
@@ -33,7 +35,6 @@ from tpnum.kernels.cellwise import (
 )
 from tpnum.kernels.curves import CELL
 from tpnum.kernels.mixing import lowest, mix, reach
-from tpnum.kernels.series import SCRATCH
 
 CHUNK, ALONE = 64, 1024
 """Cells that a stretch takes at a time: with several operations, and with a single one.
@@ -94,7 +95,7 @@ def _shapes(code, stretch, spaces, maps, component, shapes):
 def _over_cells(line, row, turn, registers, places, machine):
     """An operation that goes over cells itself."""
     work, given, sums, spare = machine
-    blocks, params, data, _, _ = given
+    blocks, params, data, tables, duals = given
     total, fixed, fixed_for, _, _ = spare
     i, number, _, height = row
     low, high, done = turn
@@ -111,10 +112,14 @@ def _over_cells(line, row, turn, registers, places, machine):
         d = (begin_of(registers, line[8], low, done) + low) * v
         here = rows, cols, strip(spots, at + 3 * side, high - low)
         block = blocks[line[4], 0], blocks[line[4], 1], blocks[line[4], 2]
-        at_relu = op, line[5], line[7], line[9]
-        over_relus(
-            at_relu, (a, b, c, d), here, i, number, height, params, block, work, fixed, fixed_for, sums
-        )
+        if applies(op):
+            applied = line[5], line[7], line[9]
+            over_functions(applied, (a, b), here, row, params, block, work, spare, tables, duals, sums[2])
+        else:
+            at_relu = op, line[5], line[7], line[9]
+            over_relus(
+                at_relu, (a, b, c, d), here, i, number, height, params, block, work, fixed, fixed_for, sums
+            )
 
 
 @template
@@ -248,7 +253,7 @@ def run(
     held = np.empty((stretches.shape[0], most, 5, axes), np.int64)
     sums_of = np.empty(v)
     row_constants = np.empty(5 * v, work.dtype)
-    slopes, series = np.empty((CELL, v)), np.empty((SCRATCH, v), work.dtype)
+    slopes, series = np.empty((CELL, v)), np.empty((STRIPS, v), work.dtype)
     count, written = strip(counts, 2, places.shape[1]), strip(counts, 2 + places.shape[1], most)
     fixed_for = strip(counts, 0, 2)
     fixed_for[0] = -1

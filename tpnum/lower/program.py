@@ -31,6 +31,8 @@ Kept: TypeAlias = "Callable[[tuple[int, ...], Hashable, float, Callable[[], Any]
 
 CODE = {name: number for number, name in enumerate(OPERATIONS)}
 CODE |= {"seed": CODE["load"], "give": CODE["store"]}  # of adjoints
+FUNCTIONS = ("dual", "series", "function", "function_first")
+"""Operations that take as many roundings as two relus."""
 PIECE = 1 << 28
 """Numbers that are computed between two looks at whether to go on."""
 
@@ -48,7 +50,7 @@ class Program:
         self.layout, self.dtype, self.lanes = layout, dtype, lanes
         selection = self._select(profiles)
         self.selection, self.duals, self.height = selection, selection.duals, profiles[0].size
-        self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
+        self.steps = sum(2 if i.op in FUNCTIONS else i.op == "relu" for i in selection.code)
         self.subtracts = any(i.op == "normal" for i in selection.code)  # 1 - rho, from a rounded rho
         self._assemble()
         self.whole = not any(root.pooled for root in layout.level.stored)
