@@ -430,8 +430,10 @@ def test_operations_in_nets(op):
     ("op", "layers"),
     [
         ("series", (C(8, (2,), None, "SAME"), nn.Tanh(), *FORK, RELU, *END)),
-        ("function", (C(8, (3,), None, "SAME", 1.2, 0.2), nn.Tanh(), C(8, (2,), None, "SAME"), nn.Gelu(), *END)),
-        ("function_first", (C(8, (3,), None, "SAME"), nn.Sigmoid(), C(8, (2,), None, "SAME"), nn.Cos(), *END)),
+        ("function", (C(8, (3,), None, "SAME", 1.2, 0.2), nn.Tanh(), C(8, (2,), None, "SAME"), nn.Gelu(),
+                      *END)),
+        ("function_first", (C(8, (3,), None, "SAME"), nn.Sigmoid(), C(8, (2,), None, "SAME"), nn.Cos(),
+                            *END)),
         ("both", (C(8, (2,)), RELU, nn.FanOut(2), nn.parallel(C(8, (1,)), nn.Identity()), nn.FanInProd(),
                   C(8, (2,)), RELU, *END)),
         ("add_product", (C(8, (2,)), RELU, nn.FanOut(2), nn.parallel(C(8, (1,)), nn.Identity()),
