@@ -372,12 +372,18 @@ def test_relu_of_duplicates_zeros_and_padding(dtype):
 C = nn.Conv
 RELU = nn.Relu()
 END = (nn.GlobalAvgPool(), nn.Dense(1, 1.2, 0.3))
+# what is read through two different maps of increments is not done in one operation
+FORK = (
+    nn.FanOut(2), nn.parallel(C(8, (3,), None, "SAME"), C(8, (2,), None, "SAME")), nn.FanInSum(),
+)  # fmt: skip
 NETS = {
     "data": (C(8, (3,), None, "SAME"), RELU),
     "cross": (C(8, (3,), None, "SAME"),),
-    "co": (C(8, (3,), None, "SAME"), nn.Erf()),
+    "co": (C(8, (3,), None, "SAME"), nn.Erf(), *FORK, nn.Abs(), *END),
     "normal": (C(8, (2,)), RELU, nn.AvgPool((2,)), C(8, (2,)), nn.Erf(), *END),
-    "dual": (C(8, (2,)), nn.Abs(), C(8, (2,)), nn.Erf(), *END),
+    "dual": (C(8, (2,)), nn.Abs(), *FORK, nn.Erf(), *END),
+    "function": (C(8, (3,), None, "SAME", 1.3, 0.2), nn.Abs(), C(8, (2,), None, "SAME"), nn.Erf(), *END),
+    "function_first": (C(8, (2,), b_std=0.3), nn.Erf(), nn.Flatten(), nn.Dense(4), nn.LeakyRelu(0.2)),
     "relu": (C(8, (3,), None, "SAME", 1.3, 0.2), RELU, C(8, (2,), None, "SAME", 1.1, 0.4), RELU, *END),
     "mix": (C(8, (3,), (2,), "SAME"), RELU, C(8, (2,), None, "CIRCULAR"), RELU),
     "load": (C(8, (2,)), RELU, nn.SumPool((2,), (2,), "SAME"), C(8, (1,)), RELU, nn.GlobalSumPool()),
@@ -423,15 +429,19 @@ def test_operations_in_nets(op):
 @pytest.mark.parametrize(
     ("op", "layers"),
     [
-        ("series", (C(8, (2,), None, "SAME"), nn.Tanh(), C(8, (2,)), RELU, *END)),
+        ("series", (C(8, (2,), None, "SAME"), nn.Tanh(), *FORK, RELU, *END)),
+        ("function", (C(8, (3,), None, "SAME", 1.2, 0.2), nn.Tanh(), C(8, (2,), None, "SAME"), nn.Gelu(),
+                      *END)),
+        ("function_first", (C(8, (3,), None, "SAME"), nn.Sigmoid(), C(8, (2,), None, "SAME"), nn.Cos(),
+                            *END)),
         ("both", (C(8, (2,)), RELU, nn.FanOut(2), nn.parallel(C(8, (1,)), nn.Identity()), nn.FanInProd(),
                   C(8, (2,)), RELU, *END)),
         ("add_product", (C(8, (2,)), RELU, nn.FanOut(2), nn.parallel(C(8, (1,)), nn.Identity()),
                          nn.FanInProd(), *END)),
         ("product", (C(8, (2,)), RELU, nn.FanOut(2), nn.parallel(C(8, (1,)), nn.Identity()),
                      nn.FanInProd(), *END)),
-        ("plain", (C(8, (2,)), nn.Erf(), *END)),
-        ("add_rho", (C(8, (2,)), nn.Erf(), C(8, (2,)), nn.Erf(), *END)),
+        ("plain", (C(8, (2,)), nn.Erf(), *FORK, nn.Erf(), *END)),
+        ("add_rho", (C(8, (2,)), nn.Erf(), *FORK, nn.Erf(), *END)),
         ("add_outer", (C(8, (2,), b_std=0.3), nn.Erf(), nn.LayerNorm(), *END)),
     ],
 )  # fmt: skip

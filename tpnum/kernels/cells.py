@@ -20,7 +20,9 @@ from tpnum.kernels._arrays import aligned
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel, template
 from tpnum.kernels._views import get, put, strip, table
+from tpnum.kernels.applied import STRIPS, over_functions
 from tpnum.kernels.cellwise import (
+    applies,
     begin_of,
     from_before,
     goes_over,
@@ -34,7 +36,6 @@ from tpnum.kernels.cellwise import (
 )
 from tpnum.kernels.curves import CELL
 from tpnum.kernels.mixing import lowest, mix, reach
-from tpnum.kernels.series import SCRATCH
 
 CHUNK, ALONE = 64, 1024
 """Cells that a stretch takes at a time: with several operations, and with a single one.
@@ -95,7 +96,7 @@ def _shapes(code, stretch, spaces, maps, component, shapes):
 def _over_cells(line, row, turn, registers, places, machine):
     """An operation that goes over cells itself."""
     work, given, sums, spare = machine
-    blocks, params, data, _, (_, _, _, bent) = given
+    blocks, params, data, tables, (duals, expand, _, bent) = given
     total, fixed, fixed_for, _, _ = spare
     i, number, _, height = row
     low, high, done = turn
@@ -112,11 +113,17 @@ def _over_cells(line, row, turn, registers, places, machine):
         d = (begin_of(registers, line[8], low, done) + low) * v
         here = rows, cols, strip(spots, at + 3 * side, high - low)
         block = blocks[line[4], 0], blocks[line[4], 1], blocks[line[4], 2]
-        at_relu = op, line[5], line[7], line[9]
-        over_relus(
-            at_relu, (a, b, c, d), here, i, number, height, params, block, work, fixed, fixed_for,
-            bent, sums,
-        )  # fmt: skip
+        if applies(op):
+            applied = line[5], line[7], line[9]
+            over_functions(
+                applied, (a, b), here, row, params, block, work, spare, tables, duals, expand, sums[2]
+            )
+        else:
+            at_relu = op, line[5], line[7], line[9]
+            over_relus(
+                at_relu, (a, b, c, d), here, i, number, height, params, block, work, fixed, fixed_for,
+                bent, sums,
+            )  # fmt: skip
 
 
 @template
@@ -254,7 +261,7 @@ def run(
     sums = borrow(buffers[0]), borrow(buffers[1]), borrow(missed)
     spare = (
         strip(spare[2], 0, v), strip(spare[3], 0, 5 * v), fixed_for, table(spare[2], v, CELL, v),
-        table(spare[3], 5 * v, SCRATCH, v),
+        table(spare[3], 5 * v, STRIPS, v),
     )  # fmt: skip
     machine = work, given, sums, spare
     for u in range(components.shape[0]):
@@ -298,4 +305,4 @@ def spare(
     """The memory that `run` works in beside registers: counts, sizes of maps, and numbers of both kinds."""
     most = max(1, int((stretches[:, 2] - stretches[:, 1]).max(initial=1)))
     counts = np.empty(spaces + most + 2, np.int64), np.empty((len(stretches), most, 5, axes), np.int64)
-    return *counts, aligned((1 + CELL) * lanes, np.float64), aligned((5 + SCRATCH) * lanes, dtype)
+    return *counts, aligned((1 + CELL) * lanes, np.float64), aligned((5 + STRIPS) * lanes, dtype)

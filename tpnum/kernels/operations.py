@@ -37,14 +37,16 @@ OPERATIONS = (
     "curved",  # adjoints a of E f g, b of E f' g' to a, by co-correlations c and derivatives d; series n
     "data_rows",  # buffer n gains the products of a and the columns' data m, by row and its position
     "data_cols",  # buffer n gains those of a and the row's data m, by the column's position
+    "function",  # as relu, by the function in slot m, with a flag 1 by Hermite series m
+    "function_first",  # as first
 )
 """In the order of their codes."""
 
 (
     DATA, GAIN, ZERO, COPY, RECALL, CROSS, COVARIANCE, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO,
     ADD_PRODUCT, ADD_OUTER, MULTIPLY, TIMES, FRESH, RELU, START, MIX, LOAD, STORE, PLAIN, BEND, PRODUCT, ROWS,
-    COLS, BENT, CURVED, DATA_ROWS, DATA_COLS,
+    COLS, BENT, CURVED, DATA_ROWS, DATA_COLS, FUNCTION, FUNCTION_FIRST,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 LAST_PADDED = COPY
-"""The operations up to here, and relu, matter in the padding, where there are increments alone."""
+"""The operations up to here, relu and functions matter in the padding, where there are increments alone."""

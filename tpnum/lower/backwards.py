@@ -58,10 +58,12 @@ class Backwards(Selection):
         super().__init__(level, profiles, dtype)
 
     def _relus(self) -> Relus:
-        """Those whose way back is one instruction too: coefficients move in one direction, if they do."""
+        """Relus whose way back is one instruction too: coefficients move in one direction, if they do."""
 
         def wanted(step: Rectified) -> bool:
-            return not step.others and direction(step, self.asked.parameters) is not None
+            if step.scale is None or step.others:
+                return False
+            return direction(step, self.asked.parameters) is not None
 
         return Relus(self.level, self._roots, self._prepared, wanted)
 

@@ -47,6 +47,8 @@ SLOTS = {
     "fresh": "m",
     "relu": "mm",
     "first": "mw",
+    "function": "mm",
+    "function_first": "mw",
     "first_layer": "mw",
     "relu_layer": "mm",
     "relu_bias_layer": "mm",
@@ -129,12 +131,19 @@ class Builder:
         steep: bool,
     ) -> tuple[int, int]:
         """The co-correlation of functions of two Gaussians, the derivative kernel where it is ``steep``."""
+        op, n, sides = self.function(prepared, placed, steep)
+        p = self.numbers.block(placed.grid, sides)
+        return self.emit(op, e, p=p, n=n, grid=placed.grid, makes=1 + steep)
+
+    def function(
+        self, prepared: tuple[Prepared, Prepared], placed: Placed, steep: bool
+    ) -> tuple[str, int, tuple[np.ndarray, np.ndarray]]:
+        """The kind of a strip of two functions, its slot or series, and what it reads of either side."""
         first, second = prepared
-        grid, indices = placed.grid, placed.indices
+        indices = placed.indices
         if first.kind == second.kind == "closed" and first.f == second.f and first.f.closed is not None:
             n = slot(self.duals, first.f.closed[0])
-            p = self.numbers.block(grid, (first.params[:, indices[0]], second.params[:, indices[1]]))
-            return self.emit("dual", e, p=p, n=n, grid=grid, makes=1 + steep)
+            return "dual", n, (first.params[:, indices[0]], second.params[:, indices[1]])
         reason = refusal(first, second, steep)
         if reason:
             raise Unsupported(reason)
@@ -144,8 +153,7 @@ class Builder:
             blocks.append(np.array([ratio, np.sqrt(one.slope_second)])[:, index])
         number = self.tables.add(first, second, steep, self.dtype)
         self.series.append(placed)
-        p = self.numbers.block(grid, (blocks[0], blocks[1]))
-        return self.emit("series", e, p=p, n=number, grid=grid, makes=1 + steep)
+        return "series", number, (blocks[0], blocks[1])
 
     def emit(
         self,

@@ -122,9 +122,9 @@ class Numbers:
             self._blocks.append((grid, list(numbers)))
         return self._places[key]
 
-    def block(self, grid: Grid, sides: tuple[np.ndarray, np.ndarray]) -> int:
-        """The block of numbers given as arrays (P, N, *axes of the grid) per side."""
-        self._blocks.append((grid, list(zip(*sides, strict=True))))
+    def block(self, grid: Grid, sides: tuple[np.ndarray, np.ndarray], *numbers: Pair) -> int:
+        """The block of ``numbers`` and of others, given as arrays (P, N, *axes of the grid) per side."""
+        self._blocks.append((grid, [*numbers, *zip(*sides, strict=True)]))
         return len(self._blocks) - 1
 
     def constant(self, *numbers: Pair) -> int:

@@ -31,6 +31,8 @@ Kept: TypeAlias = "Callable[[tuple[int, ...], Hashable, float, Callable[[], Any]
 
 CODE = {name: number for number, name in enumerate(OPERATIONS)}
 CODE |= {"seed": CODE["load"], "give": CODE["store"]}  # of adjoints
+FUNCTIONS = ("dual", "series", "function", "function_first")
+"""Operations that take as many roundings as two relus."""
 PIECE = 1 << 28
 """Numbers that are computed between two looks at whether to go on."""
 
@@ -48,7 +50,7 @@ class Program:
         self.layout, self.dtype, self.lanes = layout, dtype, lanes
         selection = self._select(profiles)
         self.selection, self.duals, self.height = selection, selection.duals, profiles[0].size
-        self.steps = sum(2 if i.op in ("dual", "series") else i.op == "relu" for i in selection.code)
+        self.steps = sum(2 if i.op in FUNCTIONS else i.op == "relu" for i in selection.code)
         self.subtracts = any(i.op == "normal" for i in selection.code)  # 1 - rho, from a rounded rho
         self._assemble()
         self.whole = not any(root.pooled for root in layout.level.stored)
@@ -79,7 +81,7 @@ class Program:
         self._states = {one.extra: places[0] for one, _, places in placed if one and one.op == "keep"}
         self.buffer_nodes: list[Hashable] = []
         self.code, self.stretches = self._written(placed, kinds, groups)
-        self.operations = frozenset(self.code[:, 0].tolist())
+        self.operations = _operations(self.code)
         self._place(kinds)
 
     def _written(
@@ -328,3 +330,10 @@ def buffer_places(programs: Sequence[Program | BlockProgram], rows: int) -> tupl
 
 def _table(width: int, rows: list[tuple[int, ...]]) -> np.ndarray:
     return np.array(rows, np.int64).reshape(-1, width) if rows else np.zeros((1, width), np.int64)
+
+
+def _operations(code: np.ndarray) -> frozenset[int]:
+    """Those of a code, the series of functions from increments to increments among them."""
+    functions = np.isin(code[:, 0], (CODE["function"], CODE["function_first"]))
+    by_series = (functions & (code[:, 7] & 1 != 0)).any()
+    return frozenset(code[:, 0].tolist()) | ({CODE["series"]} if by_series else set())

@@ -10,7 +10,8 @@ from tpnum.lower.builder import both, sides
 from tpnum.lower.network import grid_of
 from tpnum.lower.numbers import Number
 from tpnum.lower.relus import Relus
-from tpnum.lower.values import Values
+from tpnum.lower.unsupported import blamed
+from tpnum.lower.values import Values, roots
 
 if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
@@ -104,9 +105,9 @@ class RectifiedValues(Values):
         goal = self._goal(step)
         self._flush(source)
         value, lift = self._registers[id(source)], self.relus.bare.get(id(source), 0.0)
-        alpha = float(np.sqrt(step.coef * step.scale))
         first, t, shift = self._inner(step)
-        up, slope = (float(np.sqrt(c * step.scale)) for c in step.coefs)
+        size = 1.0 if step.scale is None else step.scale
+        alpha, up, slope = (float(np.sqrt(c * size)) for c in (step.coef, *step.coefs))
         n = self.numbers.constant(
             sides(lambda k: Number(alpha).times(here[k]).times(goal[k].inverse)),
             sides(lambda k: Number(float(np.sqrt(lift)), (), ((norms[k], -1.0),))),
@@ -114,11 +115,20 @@ class RectifiedValues(Values):
             both(slope),
             sides(lambda k: Number(up).times(here[k])),
         )
-        p = self._roots_of(norms, grid)
-        flag = int(not self.relus.positive(source)) + 2 * (step.held != "inc") + 4 * first
-        op, operands = ("first", (value,)) if first else ("relu", (value, t))
-        makes = 2 if step.tangent is not None else 1
-        one, two = self.emit(op, *operands, p=p, n=n, grid=grid, flag=flag, makes=makes)
+        flag = 2 * (step.held != "inc") + 4 * first
+        operands, makes = (value,) if first else (value, t), 2 if step.tangent is not None else 1
+        if step.scale is not None:
+            op, p, m = "first" if first else "relu", self._roots_of(norms, grid), 0
+            flag += not self.relus.positive(source)
+        else:
+            op = "function_first" if first else "function"
+            with blamed(call=call):
+                prepared = self._prepared(call, 0), self._prepared(call, 1)
+                kind, m, own = self.function(prepared, self._placed(call, grid), makes == 2)
+            moments = sides(lambda k: Number(1.0, ((call.moments[k], 0.5),)).times(here[k].inverse))
+            p = self.numbers.block(grid, own, *roots(norms), moments)
+            flag += kind == "series"
+        one, two = self.emit(op, *operands, p=p, n=n, m=m, grid=grid, flag=flag, makes=makes)
         self._parts[step.value] = one
         if step.tangent is not None:
             self._parts[step.tangent] = two

@@ -1,6 +1,6 @@
-"""Relus that one instruction takes from increments to what the next index maps start from.
+"""Functions that one instruction takes from increments to what the next index maps start from.
 
-A relu whose value goes through one chain, and with its tangent kernel through one more, needs no
+One whose value goes through one chain, and with its tangent kernel through one more, needs no
 co-correlation in between; it also adds the constants (biases) of what it reads.  Covariances that others
 read of it are made of these two: in a recurrence the next step has them, the readout reads them too.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from tpnum.gauss.prepared import rectifies
 from tpnum.law import graph
-from tpnum.lower.builder import closed
+from tpnum.lower.builder import closed, refusal
 from tpnum.lower.forms import form_of, terms
 from tpnum.lower.network import Root
 from tpnum.lower.schedule import Level
@@ -32,7 +32,7 @@ Key: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True)
 class Rectified:
-    """A relu whose value V goes through one chain and, with its tangent kernel, through one more.
+    """A function whose value V goes through one chain and, with its tangent kernel, through one more.
 
     ``coef`` V is the source of the group ``value``, ``coefs`` are those of V and of V' ``inner`` in that of
     ``tangent``; those of ``others`` are multiples of the second source and of the first's covariance.
@@ -45,7 +45,8 @@ class Rectified:
     coefs: tuple[float, float]
     inner: graph.Pair | None
     held: str
-    scale: float
+    scale: float | None
+    """E f'^2 of a relu, None of others."""
     others: dict[Key, tuple[float, float]]
 
 
@@ -104,7 +105,9 @@ class Relus:
             return None
         scale = self._rectifies(call)
         if scale is None:
-            return None
+            first, second = self.prepare(call, 0), self.prepare(call, 1)
+            if refusal(first, second, "slope" in call.wanted):
+                return None
         by_group: dict[Key, tuple[Root, Atoms]] = {}
         for root, k, coef, atom in uses:
             _, before = by_group.get((id(root), k), (root, ()))

@@ -19,10 +19,10 @@ class Unsupported(Exception):
 
 
 @contextmanager
-def blamed(node: graph.Pair) -> Iterator[None]:
-    """A block whose refusals are those of a node, unless they know better."""
+def blamed(node: graph.Pair | None = None, call: graph.DualCall | None = None) -> Iterator[None]:
+    """A block whose refusals are those of a node or of a dual, unless they know better."""
     try:
         yield
     except Unsupported as why:
-        why.node = why.node or node
+        why.node, why.call = why.node or node, why.call or call
         raise

@@ -16,7 +16,7 @@ from tpnum.lower.forms import spelled, terms
 from tpnum.lower.network import Root, grid_of
 from tpnum.lower.numbers import Number, axes_of
 from tpnum.lower.schedule import Level
-from tpnum.lower.unsupported import Unsupported
+from tpnum.lower.unsupported import Unsupported, blamed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable
@@ -266,10 +266,8 @@ class Values(Builder):
         raise Unsupported(f"no correlation of a {type(node).__name__} node")
 
     def _roots_of(self, norms: Norms, grid: Grid) -> int:
-        """The parameters r and 1/r of increments: deviations over the scale."""
-        up = sides(lambda k: Number(1.0, ((norms[k], 0.5),), ((norms[k], -1.0),)))
-        down = sides(lambda k: Number(1.0, ((norms[k], -0.5),), ((norms[k], 1.0),)))
-        return self.numbers.place(grid, up, down)
+        """The parameters r and 1/r of increments."""
+        return self.numbers.place(grid, *roots(norms))
 
     def _normalised(self, root: Root, norms: Norms, grid: Grid, same: bool = True) -> int:
         value = self._registers[id(root)]
@@ -313,12 +311,9 @@ class Values(Builder):
 
     def _make_call(self, call: graph.DualCall, grid: Grid) -> tuple[int, int]:
         prepared = self._prepared(call, 0), self._prepared(call, 1)
-        try:
+        with blamed(call=call):
             e = self._input(call, grid)
             return self.dual(prepared, self._placed(call, grid), e, self._steep(call))
-        except Unsupported as why:
-            why.call = why.call or call
-            raise
 
     def _steep(self, call: graph.DualCall) -> bool:
         """Whether the derivative kernel is computed too."""
@@ -344,6 +339,12 @@ class Values(Builder):
         scalars = (call.f_scalars, call.g_scalars)[side]
         axes: Axes = axes_of(grid, side)
         return self.profiles[side].index(axes, call.means[side], call.vars[side], *scalars)
+
+
+def roots(norms: Norms) -> tuple[Pair, Pair]:
+    """Deviations over the scale, and their inverses."""
+    up = sides(lambda k: Number(1.0, ((norms[k], 0.5),), ((norms[k], -1.0),)))
+    return up, sides(lambda k: up[k].inverse)
 
 
 def _gram_first(atoms: Atoms) -> tuple[tuple[float, graph.Gram] | None, Atoms]:
