@@ -180,9 +180,9 @@ def test_work_of_tiles_by_counting(n: int, symmetric: bool) -> None:
         for first in range(tile.cols.start, tile.cols.stop, 32):
             end = min(first + 32, tile.cols.stop)
             rows += sum(not symmetric or i < end for i in range(tile.rows.start, tile.rows.stop))
-    assert Cut(64, 64, 32, symmetric, filled=True, slab=64).work(n) == (len(tiles), rows)
+    assert Cut(64, 64, 64, symmetric, unit=32, slab=64).work(n) == (len(tiles), rows / 2)
     entries = sum(tile.entries for tile in tiles) / 64
-    assert Cut(64, 64, 64, symmetric, filled=False, slab=64).work(n) == (len(tiles), entries)
+    assert Cut(64, 64, 64, symmetric, unit=0, slab=64).work(n) == (len(tiles), entries)
 
 
 @pytest.mark.parametrize("room", [0, 100, 150, 1000])
@@ -199,7 +199,7 @@ def test_what_is_prepared_anew_by_a_cache_of_the_latest(times: int, room: int, s
             kept[key] = size
             while sum(kept.values()) > room and len(kept) > 2:
                 del kept[next(iter(kept))]
-    fresh = Cut(8, 64, 32, symmetric, filled=True, slab=8).fresh(n, room, times)
+    fresh = Cut(8, 64, 32, symmetric, unit=32, slab=8).fresh(n, room, times)
     assert fresh == pytest.approx(made, rel=0.02)
 
 

@@ -128,6 +128,14 @@ class BlockProgram:
         made.strips = self.strips
         return made
 
+    def narrow(self, strip: int, some: slice) -> BlockProgram:
+        """The same for some of the lanes of one strip, which is the only one then."""
+        cols = self.strips[strip]
+        made = copy(self)
+        made.lanes = some.stop - some.start
+        made.strips = [slice(cols.start + some.start, min(cols.start + some.stop, cols.stop))]
+        return made
+
     @cached_property
     def cells(self) -> np.ndarray:
         """The positions of the cells (cells, axes, 2)."""

@@ -36,6 +36,17 @@ class Laid(NamedTuple):
     def bytes(self) -> int:
         return sum(part.nbytes for part in self.flat)
 
+    def narrow(self, lanes: int, some: slice) -> Laid:
+        """Some of the lanes, of which each number has so many."""
+        if some == slice(0, lanes):
+            return self
+        numbers, data = (part[: part.size // lanes * lanes].reshape(-1, lanes)[:, some] for part in self.flat)
+        return self._replace(
+            flat=(_joined([numbers], numbers.dtype)[0], _joined([data], data.dtype)[0]),
+            constants=aligned_copy(self.constants[:, some]),
+            starts=tuple([at // lanes * (some.stop - some.start) for at in one] for one in self.starts),
+        )
+
 
 class LaidSeries(NamedTuple):
     """The coefficients of some examples, series by series (positions, strips, terms, lanes).
@@ -49,6 +60,21 @@ class LaidSeries(NamedTuple):
     @property
     def bytes(self) -> int:
         return self.flat.nbytes
+
+    def narrow(self, strip: int, lanes: int, some: slice) -> LaidSeries:
+        """Some of the lanes of one strip."""
+        if some == slice(0, lanes):
+            return self._replace(places=[(at + strip * wide, apart, wide) for at, apart, wide in self.places])
+        ends = [*(start for start, _, _ in self.places), self.flat.size - 1][1:]
+        parts, places, at = [], [], 0
+        for (start, apart, wide), end in zip(self.places, ends, strict=True):
+            step = wide // lanes * (some.stop - some.start)
+            places.append((at, step, step))
+            if wide:
+                whole = self.flat[start:end].reshape(-1, apart // wide, wide // lanes, lanes)
+                parts.append(whole[:, strip, :, some])
+                at += parts[-1].size
+        return LaidSeries(_joined(parts, self.flat.dtype)[0], places)
 
 
 def lay(

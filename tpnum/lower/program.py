@@ -237,18 +237,28 @@ class Program:
         self.col_series = self._laid((1, 0) if shared else (1,), strips, lanes, kept)
         self.abreast = abreast
         tables = self.selection.tables
-        first, second = self.row.starts, self.cols[0].starts
-        self.blocks = _table(
-            3, [(n, *at) for n, *at in zip(self.row.counts, first[0], second[0], strict=True)]
-        )
-        self.sources = _table(
-            3, [(n, *at) for n, *at in zip(self.row.channels, first[1], second[1], strict=True)]
-        )
-        self._series = [tables.homes(laid.places) for laid in (self.row_series, self.col_series)]
+        self._homes = tables.homes
+        self._find()
         self.entries = _table(6, [(0, count, *rest) for _, count, *rest in tables.entries])
         self.terms = np.array(tables.terms or [0], np.int64)
         self.least = np.array(tables.least or [0.0], np.float64)
         del self.selection  # and with it the profile passes, which nobody reads again
+
+    def _find(self) -> None:
+        """Tables of where the numbers and the data of rows and columns are."""
+        row, col = self.row, self.cols[0]
+        first, second = row.starts, col.starts
+        self.blocks = _table(3, list(zip(row.counts, first[0], second[0], strict=True)))
+        self.sources = _table(3, list(zip(row.channels, first[1], second[1], strict=True)))
+
+    def narrow(self, strip: int, some: slice) -> Program:
+        """The same for some of the lanes of one strip, which is the only one then."""
+        made = copy(self)
+        made.lanes = some.stop - some.start
+        made.cols = [self.cols[strip].narrow(self.lanes, some)]
+        made.col_series = self.col_series.narrow(strip, self.lanes, some)
+        made._find()
+        return made
 
     def _laid(self, sides: tuple[int, ...], strips: list[slice], lanes: int, kept: Kept) -> LaidSeries:
         """The coefficients of the first of some sides, in strips of so many examples."""
@@ -263,7 +273,8 @@ class Program:
 
     def _coefs(self, strip: int) -> np.ndarray:
         """Where the series are, of the rows and of a strip of columns (`tpnum.kernels.cells.run`)."""
-        both = zip(*self._series, strict=True)
+        places = self.row_series.places, self.col_series.places
+        both = [(places[0][home], places[1][home]) for home in self._homes]
         return _table(
             7,
             [

@@ -35,8 +35,6 @@ STRIP = 512 << 10
 """Bytes of a strip's registers that stay in the second-level cache."""
 VECTOR = 64
 """Bytes that the processor computes with at once."""
-CELL = 128
-"""A cell costs as much as so many bytes of its lanes, besides these."""
 LANES = 128
 """The most columns at a time: more hide no more of what an instruction waits for."""
 
@@ -109,7 +107,7 @@ def lanes(
     columns: int = 0,
     symmetric: bool = False,
 ) -> int:
-    """Columns at a time: those that cost least of as many as leave what is gone over in a cache.
+    """Columns at a time: of as many as leave what is gone over in a cache the fewest in as few strips.
 
     That is what the programs go over together, in the second level.  Whole `tpnum.kernels._views.WIDTH`
     bytes of them, or fewer vectors for a few columns where no instruction asks for more.
@@ -123,13 +121,13 @@ def lanes(
         return unit
     spread = max((one.spread for one in programs), default=1) * dtype.itemsize
 
-    def cost(count: int) -> int:
-        strips = -(-columns // count)
-        rows = sum(min(k * count, columns) for k in range(1, strips + 1)) if symmetric else strips
-        return rows * (count + CELL // dtype.itemsize)
+    def rows(count: int) -> int:
+        """Those of all strips; of a symmetric matrix up to their last columns."""
+        ends = range(count, columns + count, count)
+        return sum(min(end, columns) for end in ends) if symmetric else len(ends)
 
     most = max(unit, min(LANES, STRIP // spread, -(-few // unit) * unit))
-    return min(range(unit, most + 1, unit), key=cost)
+    return min(range(unit, most + 1, unit), key=rows)
 
 
 def cut(outputs: list[graph.Pair]) -> dict[int, str]:

@@ -94,9 +94,10 @@ class SeriesTables:
             return 0
         return self.parts[number][0] if number in self.parts else len(self._own(number, side)[1])
 
-    def homes(self, places: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-        """Where every series has its coefficients, ``places`` being those of its own."""
-        return [places[self.leaning.get(number, number)] for number in range(len(places))]
+    @property
+    def homes(self) -> list[int]:
+        """Which series every one has its coefficients from: its own, or another."""
+        return [self.leaning.get(number, number) for number in range(len(self.entries))]
 
     def signature(self, side: int) -> tuple[tuple[int, int], ...]:
         """What the coefficients of one side depend on besides its examples, whatever the other side is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from tpnum.tiles.delivery import matrices, write
 from tpnum.tiles.diagonal import exact_diagonals
 from tpnum.tiles.extents import LAID, extents
 from tpnum.tiles.grid import Tile, blocks, general_side, squares
+from tpnum.tiles.strips import Piece, asked, inside, part_of, strips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tpnum.lower.layout import Places
     from tpnum.lower.program import Kept
     from tpnum.lower.variances import Variances
+    from tpnum.tiles.delivery import Source
     from tpnum.tiles.sinks import Sink
 
 BUFFERS = 8 << 20
@@ -50,17 +52,6 @@ SINGLE = 16
 """Steps beyond which float32 is not enough within a pair, as it is not where correlations are subtracted."""
 AXES = "variables have index axes: pairs of positions are cells, pairs of examples lanes"
 NO_AXES = "no variable has index axes, but some are not compiled: regions of one cell"
-
-
-class Piece(NamedTuple):
-    """A strip of columns of a tile and some rows; ``place`` is which they are of those prepared together.
-
-    That is the strip's number, the rows, and the row that is the strip's first column.
-    """
-
-    strip: slice
-    rows: tuple[int, int]
-    place: tuple[int, tuple[int, int], int]
 
 
 class CellWorker:
@@ -103,6 +94,7 @@ class CellWorker:
         self.work = dtype if single else np.dtype(np.float64)
         many = many or cols.size
         self.lanes = lanes(self.work, probe, many, self.symmetric)
+        self.unit = min(self.lanes, lanes(self.work))
         if any(isinstance(level, IslandLevel) for level in levels):
             held = 8 * buffer_places(probe, 1)[1] // probe[0].lanes
             unit = lanes(self.work)
@@ -217,7 +209,7 @@ class CellWorker:
                     del self._ready[next(iter(self._ready))]
             found = self.programs(rows, cols, self.work)
             for k, one in enumerate(found):
-                one.prepare(self.strips(cols), self._kept(k, slabs), self.symmetric)
+                one.prepare(strips(cols, self.lanes), self._kept(k, slabs), self.symmetric)
             with self._lock:
                 self._ready[key] = found
         return found
@@ -227,11 +219,6 @@ class CellWorker:
         rows, cols = (piece.start // self.slab * self.slab for piece in (tile.rows, tile.cols))
         (n, m) = (profile.size for profile in self.profiles)
         return slice(rows, min(rows + self.slab, n)), slice(cols, min(cols + self.slab, m))
-
-    def strips(self, cols: slice) -> list[slice]:
-        """Columns, as many at a time as there are lanes, counted from the first."""
-        width = cols.stop - cols.start
-        return [slice(k, min(k + self.lanes, width)) for k in range(0, width, self.lanes)]
 
     def tile(self, tile: Tile) -> None:
         try:
@@ -248,26 +235,27 @@ class CellWorker:
         blocks = {} if direct else self._blocks(height, width)
         buffers = np.zeros(block * per_row // 8 + 1)
         missed = np.zeros(block, np.int64)
-        for piece in self.pieces(tile, block):
-            low, high = piece.rows
-            starts, at = buffer_places(programs, high - low)
+        for number, some, (strip, (low, high), place) in self._asked(tile, block):
+            codes = [one.narrow(number, some) for one in programs]
+            starts, at = buffer_places(codes, high - low)
             if not whole:
                 buffers[:at] = 0.0
             missed[:] = 0
-            for one in programs:
-                one.run(*piece.place, buffers, starts, scratch, missed, self.stop)
+            for one in codes:
+                one.run(*place, buffers, starts, scratch, missed, self.stop)
             again = runs(missed[: high - low] > 0)
+            source = partial(self._lanes_of, buffers, starts, (high - low, some.stop - some.start))
             if direct:
-                part = part_of(tile, slice(low, high), piece.strip)
+                part = part_of(tile, slice(low, high), strip)
                 for matrix in direct:
-                    write(matrix, part, partial(self._lanes_of, buffers, starts, high - low))
+                    write(matrix, part, source)
                 for begin, end in again:
-                    near = part_of(tile, slice(low + begin, low + end), piece.strip)
+                    near = part_of(tile, slice(low + begin, low + end), strip)
                     self.sink.put(near, self._general(near))
                 continue
-            self._collect(blocks, buffers, starts, piece.rows, piece.strip)
+            self._collect(blocks, source, (low, high), strip)
             for begin, end in again:
-                self._again(blocks, tile, slice(low + begin, low + end), piece.strip)
+                self._again(blocks, tile, slice(low + begin, low + end), strip)
         if not direct:
             self.sink.put(tile, blocks)
 
@@ -280,48 +268,47 @@ class CellWorker:
         """A tile strip by strip of columns, at most so many rows at a time."""
         above, left = tile.rows.start % self.slab, tile.cols.start % self.slab
         height = tile.rows.stop - tile.rows.start
-        for k, strip in enumerate(self.strips(tile.cols), left // self.lanes):
+        for k, strip in enumerate(strips(tile.cols, self.lanes), left // self.lanes):
             own = tile.cols.start + strip.start - tile.rows.start if self.symmetric else -(1 << 40)
             last = height if not tile.mirror else min(height, own + strip.stop - strip.start)
             for low in range(0, last, block):
                 high = min(low + block, last)
                 yield Piece(strip, (low, high), (k, (above + low, above + high), above + own))
 
+    def _asked(self, tile: Tile, block: int) -> Iterator[tuple[int, slice, Piece]]:
+        """The number of a strip, some of its lanes, and what is computed with these."""
+        for piece in self.pieces(tile, block):
+            for some, part in asked(piece, self.unit, tile.mirror):
+                yield piece.place[0], some, part
+
     def _collect(
-        self,
-        blocks: dict[str, np.ndarray],
-        buffers: np.ndarray,
-        starts: Places,
-        rows: tuple[int, int],
-        strip: slice,
+        self, blocks: dict[str, np.ndarray], source: Source, rows: tuple[int, int], strip: slice
     ) -> None:
         """The outputs' buffers where their entries belong."""
         for kind, entries in self.plan.entries.items():
             for entry in entries:
-                node = self.schedule.outputs[id(entry.node)]
-                at, _ = starts[id(node)]
+                order, given = source(entry)
                 if all(i is None for i in (*entry.rows, *entry.cols)):
-                    order, source = self._lanes_of(buffers, starts, rows[1] - rows[0], entry)
                     goal = blocks[kind].reshape(*blocks[kind].shape[:2], -1)
-                    collect(
-                        goal, rows[0], strip.start, np.argsort(order.ravel()), source, float(entry.weight)
-                    )
+                    collect(goal, rows[0], strip.start, np.argsort(order.ravel()), given, float(entry.weight))
                 else:
-                    values = block_of(node, buffers, at, rows, strip, self.lanes)
+                    node = self.schedule.outputs[id(entry.node)]
+                    values = block_of(node, given.ravel(), 0, rows, strip, given.shape[2])
                     blocks[kind][place_of(entry, rows, strip)] += entry.weight * values
 
     def _lanes_of(
-        self, buffers: np.ndarray, starts: Places, height: int, entry: Entry
+        self, buffers: np.ndarray, starts: Places, pairs: tuple[int, int], entry: Entry
     ) -> tuple[np.ndarray, np.ndarray]:
         """Where an entry's positions are in its buffer, and the buffer (rows, cells, lanes)."""
         node = self.schedule.outputs[id(entry.node)]
         at, cells = starts[id(node)]
-        source = buffers[at : at + cells * height * self.lanes].reshape(height, cells, self.lanes)
+        height, width = pairs
+        source = buffers[at : at + cells * height * width].reshape(height, cells, width)
         return block_of(node, np.arange(cells), 0, (0, 1), slice(0, 1), 1), source
 
     def _again(self, blocks: dict[str, np.ndarray], tile: Tile, rows: slice, strip: slice) -> None:
         """Rows of a strip with pairs so close that their series do not converge."""
-        part = Tile(_inside(tile.rows, rows), _inside(tile.cols, strip), False)
+        part = Tile(inside(tile.rows, rows), inside(tile.cols, strip), False)
         for kind, found in self._general(part).items():
             blocks[kind][rows, strip] = found
 
@@ -332,7 +319,7 @@ class CellWorker:
         blocks = {kind: np.empty(whole) for kind in self.sink.kinds}
         plan, profiles = self._rules()
         for part in squares(*shape, general_side(plan), False):
-            rows, cols = _inside(tile.rows, part.rows), _inside(tile.cols, part.cols)
+            rows, cols = inside(tile.rows, part.rows), inside(tile.cols, part.cols)
             values = TileValues(*profiles, rows, cols, self.symmetric, self.stop)
             for kind, block in plan.tile(values).items():
                 blocks[kind][part.rows, part.cols] = block
@@ -369,16 +356,6 @@ def place_of(entry: Entry, rows: tuple[int, int], strip: slice) -> tuple[int | s
     """Where an entry belongs in a block (rows, columns, *axes) of a kernel."""
     where = (slice(*rows), strip, *entry.rows, *entry.cols)
     return tuple(slice(None) if i is None else i for i in where)
-
-
-def part_of(tile: Tile, rows: slice, cols: slice) -> Tile:
-    """Some rows and columns of a tile, counted from its start."""
-    return Tile(_inside(tile.rows, rows), _inside(tile.cols, cols), tile.mirror)
-
-
-def _inside(whole: slice, piece: slice) -> slice:
-    """A piece of a range, counted from its start."""
-    return slice(whole.start + piece.start, whole.start + piece.stop)
 
 
 def _bytes(laid: Laid | LaidSeries | list[Laid]) -> int:

@@ -33,5 +33,5 @@ def sampled_tally(worker_of: Callable[[int], Worker], plan: SampledPlan, n: int)
     whole = side if n <= side else 2 * side  # a tile off the diagonal is of both of its sides together
     strip = found[-1] * (whole / size) ** grows / side
     memory = Memory(0.0, 0.0, 0.0, 1, peak_of(call) * whole / size)
-    cut = Cut(side, side, side, True, filled=False, slab=side)
+    cut = Cut(side, side, side, True, unit=0, slab=side)
     return worker, Tally(cut, 0.0, 0.0, 0.0, 0.0, (), (strip,), memory, worker.grain, size * size)

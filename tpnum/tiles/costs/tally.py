@@ -12,24 +12,26 @@ import numpy as np
 class Cut:
     """Tiles of ``height`` x ``width`` pairs, whose rows go against strips of ``lanes`` columns.
 
-    ``filled``: a strip with fewer columns costs as much as a whole one.  ``slab`` examples are prepared
-    together, those of whole tiles.
+    ``unit``: lanes cost the same with columns and without by so many of them, which of a symmetric matrix go
+    against no rows behind them; 0 where columns cost what they are.  ``slab`` examples are prepared together,
+    those of whole tiles.
     """
 
     height: int
     width: int
     lanes: int
     symmetric: bool
-    filled: bool
+    unit: int
     slab: int
 
     def work(self, n: int) -> tuple[float, float]:
-        """Of n x n pairs the tiles and the rows of all strips."""
+        """Of n x n pairs the tiles and the rows of all strips, as many as whole ones would take as long."""
         tiles = -(-self._reach(n, self.width) // self.height)
-        first = np.arange(0, n, self.lanes)
-        last = np.minimum(first + self.lanes, n)
+        width = self.unit or self.lanes
+        first = np.arange(0, n, width)
+        last = np.minimum(first + width, n)
         rows = last if self.symmetric else np.full_like(last, n)
-        strips = rows if self.filled else rows * ((last - first) / self.lanes)
+        strips = rows * (np.full_like(last, width) if self.unit else last - first) / self.lanes
         return float(tiles.sum()), float(strips.sum())
 
     def slabs(self, n: int) -> float:

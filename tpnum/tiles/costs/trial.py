@@ -168,7 +168,7 @@ class Trial:
             example = max(0.0, (setup - before) / (large - count))
             once = max(0.0, setup - example * large)
         height, width = _largest(worker)
-        cut = Cut(height, width, height, self.plan.mirrored, filled=False, slab=width)
+        cut = Cut(height, width, height, self.plan.mirrored, unit=0, slab=width)
         strip = whole / cut.work(large)[1]
         memory = self._held(count, partial(worker.tile, worker.tiles[0]))
         pairs = large * (large + 1) // 2
@@ -235,7 +235,7 @@ class Trial:
         bare *= worker.height * worker.width / (height * width)
         strips, pairs = self._levels(worker, tile)
         lanes, mirrored = worker.lanes, self.plan.mirrored
-        cut = Cut(worker.height, worker.width, lanes, mirrored, filled=True, slab=worker.slab)
+        cut = Cut(worker.height, worker.width, lanes, mirrored, unit=worker.unit, slab=worker.slab)
         found = self.variances
         memory = Memory(0.0, 0.0, found.bytes, found.together, thread)
         once = max(0.0, made - found.spent) + found.once
@@ -341,7 +341,7 @@ class Trial:
         each = max(0.0, first - pair)
         memory = self._held(count, partial(many.tile, _corner(size, size, count)))
         memory = memory._replace(thread=memory.thread * (many.side / size) ** 2)
-        cut = Cut(many.side, many.side, many.side, self.plan.mirrored, filled=False, slab=many.side)
+        cut = Cut(many.side, many.side, many.side, self.plan.mirrored, unit=0, slab=many.side)
         strips = (pair * many.side,)
         return Tally(cut, once, example, each, 0.0, (), strips, memory, many.grain, size * size)
 

@@ -91,7 +91,7 @@ class Trials:
             new = 8 * numbers * (1 + self.plan.mirrored)  # of derivatives and the kernel, and of its copy
             pair += new * first_touch(MATRIX)
             memory = Memory(0.0, held, held, np.inf, thread * height * width / size**2)
-            cut = Cut(height, width, height, self.plan.mirrored, filled=False, slab=width)
+            cut = Cut(height, width, height, self.plan.mirrored, unit=0, slab=width)
             strips = (pair * height,)
             tally = Tally(cut, once, example, each, 0.0, (), strips, memory, worker.grain, size**2)
             found.append(WayBack(kind, worker.road, worker.reason, tally))

@@ -21,9 +21,10 @@ from tpnum.lower.regions import Regions, cut, lanes, refused
 from tpnum.lower.turned import BackwardsProgram, turned
 from tpnum.lower.unsupported import Unsupported
 from tpnum.lower.variances import NARROW
-from tpnum.tiles.cells import BUFFERS, FEW, CellWorker, Piece, block_of, part_of, place_of
+from tpnum.tiles.cells import BUFFERS, FEW, CellWorker, block_of, place_of
 from tpnum.tiles.grid import Tile
 from tpnum.tiles.sinks import ArraySink
+from tpnum.tiles.strips import Piece, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
