@@ -17,6 +17,7 @@ from numba.extending import intrinsic, overload
 
 from tpnum.kernels._arrays import plain
 from tpnum.kernels._cache import Cache
+from tpnum.kernels._library import OwnCompiler
 
 _OPTIONS: dict[str, Any] = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
 _FAST = {"contract", "nsz", "arcp", "nnan", "ninf"}
@@ -32,7 +33,7 @@ class Jitted(CPUDispatcher):
     def __init__(
         self, function: Callable[..., Any], locals: Any = None, targetoptions: Any = None, **more: Any
     ):
-        super().__init__(function, locals or {}, targetoptions or {}, **more)
+        super().__init__(function, locals or {}, targetoptions or {}, OwnCompiler, **more)
         self._cache = Cache(function)
 
     def __call__(self, *args: Any) -> Any:
