@@ -179,6 +179,37 @@ def test_what_a_function_calls_is_compiled_once_as_well(environment: dict[str, s
     assert made == ["_asin_64", "_quarter_turn_64", "angle_of"]
 
 
+_OWN = """
+import numpy as np
+from tpnum.kernels._jit import full_width, kernel
+
+@kernel
+def inner(x):
+    full_width()  # a function that is not inlined
+    total = 0.0
+    for v in x:
+        total += v * v
+    return total
+
+@kernel
+def outer(x):
+    return inner(x) + 1.0
+
+assert outer(np.arange(3.0)) == 6.0
+(made,) = outer.overloads.values()
+print(*{f.linkage.name for f in made.library._final_module.functions if "inner" in f.name})
+(made,) = inner.overloads.values()
+print(*{f.linkage.name for f in made.library._get_module_for_linking().functions if "inner" in f.name})
+"""
+
+
+def test_a_kernel_calls_its_own_copy_of_what_it_calls(python: Python, tmp_path: Path) -> None:
+    """Another kernel's copy may contract other products: what was loaded first must not matter."""
+    done = python("-c", _OWN, env={"NUMBA_CACHE_DIR": str(tmp_path)}, cwd=os.sep)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["internal", "linkonce_odr"]
+
+
 def test_a_process_that_is_stopped_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "one.lock"
     monkeypatch.setattr(_building, "PATIENCE", 0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import mpmath as mp
@@ -183,3 +184,18 @@ def test_far_below_all_mass_there_is_none():
     assert (low, high) == pytest.approx((1.0830215630707e-4, 1425.61981414014), rel=1e-9)
     assert np.all(law.density(low * np.array([0.4, 0.45, 0.7, 0.9])) == 0.0)
     assert law.cdf(1.01 * low) < 1e-4
+
+
+def test_distribution_beside_the_mass_on_a_kernel():
+    """In the gaps is the mass of a side, half of what the kernel leaves; quantiles are beyond them."""
+    body = nn.serial(nn.HardTanh(), nn.Dense(64, W_std=1.0))
+    for depth in (1, 2):
+        law = jacobian(nn.Residual(body), depth, q=[100.0] * depth)
+        (_, left), (right, _) = law.edges
+        rest = depth * math.erf(0.1 / math.sqrt(2.0))
+        gaps = [0.5 * (1.0 + left), 0.5 * (1.0 + right), right, np.nextafter(right, 2.0)]
+        assert law.atoms[0] == pytest.approx((1.0, 1.0 - 2.0 * rest), rel=1e-9)
+        assert law.cdf(gaps) == pytest.approx([rest, *[1.0 - rest] * 3], rel=1e-9)
+        x = law.quantile([0.03, 0.5, 0.97])
+        assert x[1] == 1.0
+        assert law.cdf(x) == pytest.approx([0.03, 1.0 - rest, 0.97], abs=1e-12)

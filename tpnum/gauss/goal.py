@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,10 @@ class Goal:
     def missed(self, error: np.ndarray, size: np.ndarray) -> np.ndarray:
         """Which entries (n,) of errors (n, k) have a component that is not good enough."""
         return np.any(~(error <= self.allowed(size)), axis=1)
+
+    def less(self, spent: int) -> Goal:
+        """The goal once so much of the budget is spent."""
+        return self if self.budget is None else replace(self, budget=max(self.budget - spent, 1))
 
     def spend(self, most: int) -> int:
         """The budget, or as much as that where none was given."""

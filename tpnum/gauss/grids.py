@@ -160,7 +160,9 @@ class _Grid:
                 if index[k] == len(_POINTS) or index in self.open or not self.admitted(index):
                     continue
                 if self.cost + self.points(index) > budget:
-                    self.error = np.maximum(self.error, _SAFETY * np.abs(self.closed[best][0]))
+                    # what the lowest indices add must have been seen for the rim to say anything
+                    missed = np.inf if low else _SAFETY * np.abs(self.closed[best][0])
+                    self.error = np.maximum(self.error, missed)
                     self.open[best] = self.closed.pop(best)
                     return
                 self.open[index] = self.difference(index)

@@ -33,6 +33,8 @@ class Integrand:
         self.f: Callable[..., Any] = get(f) if own else f
         self.d = d
         self.components: int | None = None
+        self.spent = 0
+        """Evaluations of f so far, those that look whether it works apart."""
         self.unit = 1.0
         """What values are multiplied with, a power of two: squares and weighted ones must not underflow."""
         self._known = False
@@ -74,6 +76,7 @@ class Integrand:
         Values may be infinite or NaN.
         """
         count, points = columns[0].shape
+        self.spent += count * points
         made = evaluate(self.f, *(c.reshape(-1) for c in columns), rows=True)
         components = made.shape[0] if made.ndim == 2 else None
         if self._known and components != self.components:

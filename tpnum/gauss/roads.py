@@ -86,12 +86,14 @@ class Roads:
         if self.method not in ("auto", "quadrature"):
             return self.sampled(f_at, mean, principal, goal)
         apart = blocks(cov) if rank >= _LARGEST else []
-        made = separated(f_at, mean, cov, apart, rtol, self.part) if len(apart) > 1 else None
+        begin = f_at.spent
+        made = separated(f_at, mean, cov, apart, goal, self.part) if len(apart) > 1 else None
         only = rank > _LARGEST and self.method == "quadrature"
         if made is not None and (only or not np.any(goal.missed(*made[1:3]))):
             return made
         if only:
             raise LimitError(f"quadrature reaches dimension {_LARGEST}, not {rank}: use method='qmc'")
+        goal = goal.less((f_at.spent - begin) // mean.shape[0])
         if rank <= _LARGEST:
             new = self.quadrature(f_at, mean, factor, principal, goal, far)
         else:
@@ -100,13 +102,14 @@ class Roads:
             return new
         return _merged(made, new, np.arange(mean.shape[0]), new[1] < made[1])
 
-    def part(self, f: Any, mean: np.ndarray, cov: np.ndarray, rtol: float) -> Settled:
+    def part(self, f: Any, mean: np.ndarray, cov: np.ndarray, goal: Goal) -> Settled:
         """The same for a part of f, whose narrow features were looked for in the whole."""
-        outer, self.inside = self.inside, True
+        outer = self.inside, self.goal
+        self.inside, self.goal = True, goal
         try:
-            return self.solve(Integrand(f, mean.shape[1]), mean, cov, rtol)
+            return self.solve(Integrand(f, mean.shape[1]), mean, cov, goal.rtol)
         finally:
-            self.inside = outer
+            self.inside, self.goal = outer
 
     def note(self, name: str) -> None:
         self.used[name] = None

@@ -16,11 +16,12 @@ small, and the form is not used.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.lattice import Settled
 from tpnum.gauss.laws import principal_factors
@@ -45,8 +46,8 @@ _SMALL = 1e-7
 _ENTRIES = 8  # whose laws give the states
 _SIZES = 256  # points that tell E|f| of an entry
 
-Solve = Callable[[Any, np.ndarray, np.ndarray, float], Settled]
-"""Expectations of a function at means (n, d) and covariances (n, d, d), to a relative tolerance."""
+Solve = Callable[[Any, np.ndarray, np.ndarray, Goal], Settled]
+"""Expectations of a function at means (n, d) and covariances (n, d, d), to a goal."""
 
 
 def blocks(cov: np.ndarray) -> list[np.ndarray]:
@@ -65,20 +66,48 @@ def blocks(cov: np.ndarray) -> list[np.ndarray]:
 
 
 def separated(
-    f_at: Integrand, mean: np.ndarray, cov: np.ndarray, apart: Sequence[np.ndarray], rtol: float, solve: Solve
+    f_at: Integrand, mean: np.ndarray, cov: np.ndarray, apart: Sequence[np.ndarray], goal: Goal, solve: Solve
 ) -> Settled | None:
-    """E f, the blocks ``apart`` of coordinates independent; None where f is not proven a short chain."""
+    """E f, the blocks ``apart`` of coordinates independent; None where f is not proven a short chain.
+
+    Half of a budget may go into the proof, the rest is for the blocks.
+    """
+    begin = f_at.spent
+    purse = _Purse(f_at, mean.shape[0], goal.budget)
     states = [_states(mean, cov, block) for block in apart]
     chains = []
     for k in range(f_at.components or 1):
-        chain = _Chain.found(f_at, k, apart, states, rtol)
+        chain = _Chain.found(f_at, k, apart, states, goal.rtol, purse)
         if chain is None:
             return None
         chains.append(chain)
-    size, cost = _sizes(f_at, mean, cov)
-    parts = [chain.expectation(mean, cov, rtol, solve, size[:, k]) for k, chain in enumerate(chains)]
+    size = _sizes(f_at, mean, cov)
+    left = sum(chain.slices for chain in chains)
+    parts = []
+    for k, chain in enumerate(chains):
+        parts.append(chain.expectation(mean, cov, purse.goal(goal, left), solve, size[:, k]))
+        left -= chain.slices
     value, error, size = (np.stack([p[i] for p in parts], axis=1) for i in range(3))
-    return value, error, size, cost + sum(p[3] for p in parts)
+    return value, error, size, f_at.spent - begin
+
+
+class _Purse:
+    """What a budget for each of ``count`` entries leaves."""
+
+    def __init__(self, f_at: Integrand, count: int, budget: int | None) -> None:
+        self.f_at, self.count, self.budget, self.begin = f_at, count, budget, f_at.spent
+
+    def proves(self, evaluations: int) -> bool:
+        """Whether so many more may be spent on a proof."""
+        spent = self.f_at.spent - self.begin + evaluations
+        return self.budget is None or 2 * spent <= self.budget * self.count
+
+    def goal(self, goal: Goal, parts: int) -> Goal:
+        """The goal with what each of so many parts may spend for an entry."""
+        if self.budget is None:
+            return goal
+        spent = (self.f_at.spent - self.begin) // self.count
+        return replace(goal, budget=max((self.budget - spent) // parts, 1))
 
 
 @dataclass(frozen=True)
@@ -118,8 +147,8 @@ def _states(mean: np.ndarray, cov: np.ndarray, block: np.ndarray) -> _States:
     return _States(choice, test, inside)
 
 
-def _sizes(f_at: Integrand, mean: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, int]:
-    """E|f| of every entry and component from a few points, and their number."""
+def _sizes(f_at: Integrand, mean: np.ndarray, cov: np.ndarray) -> np.ndarray:
+    """E|f| of every entry and component from a few points."""
     z = np.random.default_rng(1).standard_normal((mean.shape[1], _SIZES))
     factor = principal_factors(cov)
     step = max(1, (1 << 15) // _SIZES)
@@ -129,7 +158,7 @@ def _sizes(f_at: Integrand, mean: np.ndarray, cov: np.ndarray) -> tuple[np.ndarr
         u = mean[part, :, None] + factor[part] @ z
         values = f_at.columns([np.ascontiguousarray(u[:, k]) for k in range(u.shape[1])])
         made.append(np.mean(np.abs(values), axis=2))
-    return np.concatenate(made), mean.shape[0] * _SIZES
+    return np.concatenate(made)
 
 
 @dataclass
@@ -155,17 +184,34 @@ class _Chain:
         apart: Sequence[np.ndarray],
         states: Sequence[_States],
         rtol: float,
+        purse: _Purse,
     ) -> _Chain | None:
         chain = cls(f_at, component, apart, [np.empty((0, 1))], [], [])
         rng = np.random.default_rng(0)
         with np.errstate(all="ignore"):
-            if not (chain.grown(states, rng) and chain.holds(states, rng, rtol)):
+            if not (chain.grown(states, rng, purse) and chain.holds(states, rng, rtol, purse)):
                 return None
         return chain
 
-    def grown(self, states: Sequence[_States], rng: np.random.Generator) -> bool:
-        """Choose pivots place by place; whether few are enough, and none is small."""
+    @property
+    def slices(self) -> int:
+        """The entries of all matrices: what one evaluation of every block costs."""
+        return sum(a.shape[1] * b.shape[1] for a, b in zip(self.left, self.right, strict=True))
+
+    def tested(self, states: Sequence[_States]) -> int:
+        """What the test costs, if pivots that are not chosen are as few as can be."""
+        rest = len(states) - len(self.right)
+        sizes = [a.shape[1] * b.shape[1] for a, b in zip(self.left, self.right, strict=False)] + rest * [1]
+        known = [s.test.shape[1] + s.inside.shape[1] for s in states]
+        return _TESTS + _MIXED + sum(a * b for a, b in zip(sizes, known, strict=True))
+
+    def grown(self, states: Sequence[_States], rng: np.random.Generator, purse: _Purse) -> bool:
+        """Choose pivots place by place; whether few are enough, none is small, and the test can be paid."""
         for k in range(len(self.apart) - 1):
+            places = len(self.apart) - 1 - k
+            chosen = self.left[k].shape[1] * states[k].choice.shape[1] * _COLUMNS
+            if not purse.proves(places * chosen + self.tested(states)):
+                return False
             after = [s.choice for s in states[k + 1 :]]
             together = _TYPICAL + rng.permutation(after[0].shape[1] - _TYPICAL)
             columns = np.concatenate([a[:, _drawn(rng, together, a.shape[1])] for a in after])
@@ -184,8 +230,10 @@ class _Chain:
         self.right.append(np.empty((0, 1)))
         return True
 
-    def holds(self, states: Sequence[_States], rng: np.random.Generator, rtol: float) -> bool:
+    def holds(self, states: Sequence[_States], rng: np.random.Generator, rtol: float, purse: _Purse) -> bool:
         """Whether the chain gives f at states that had no part in the choice, and f is not constant there."""
+        if not purse.proves(self.tested(states)):
+            return False
         which, tests = [], []
         together = rng.integers(0, states[0].test.shape[1], _TESTS)
         kind = np.arange(_TESTS) % 4  # typical; all at one distance, same sides and either; anything
@@ -238,24 +286,23 @@ class _Chain:
         return self.values(np.concatenate([before, np.tile(own, r * s)]), after).reshape(r, s, n)
 
     def expectation(
-        self, mean: np.ndarray, cov: np.ndarray, rtol: float, solve: Solve, size: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """(value, error, E|f|, evaluations), (n,) each, by the expectations of the matrices."""
-        cost = 0
+        self, mean: np.ndarray, cov: np.ndarray, goal: Goal, solve: Solve, size: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(value, error, E|f|), (n,) each, by the expectations of the matrices."""
         for share in (0.1, 1e-3):
             means, errors = [], []
             for k, block in enumerate(self.apart):
                 shape = -1, self.left[k].shape[1], self.right[k].shape[1]
-                made = solve(self.slice(k), mean[:, block], cov[:, block[:, None], block], share * rtol)
+                own = replace(goal, rtol=share * goal.rtol, atol=0.0)  # what a part may be off, others scale
+                made = solve(self.slice(k), mean[:, block], cov[:, block[:, None], block], own)
                 means.append(made[0].reshape(shape))
                 errors.append(made[1].reshape(shape))
-                cost += made[3] * shape[1] * shape[2]
             value, error = self.product(means, errors)
             size = np.maximum(size, np.abs(value))
             error = error + (self.missed + 1e-15) * size + self.rounding
-            if np.all(error <= 0.5 * rtol * size):
+            if np.all(error <= 0.5 * goal.allowed(size)) or goal.budget is not None:
                 break
-        return value, error, size, cost
+        return value, error, size
 
     def product(self, means: list[np.ndarray], errors: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """The chain of the means, and what errors of its matrices do to it."""

@@ -18,6 +18,7 @@ from numba.extending import intrinsic, overload
 
 from tpnum.kernels._arrays import plain
 from tpnum.kernels._cache import Cache
+from tpnum.kernels._library import OwnCompiler
 
 _OPTIONS: dict[str, Any] = {
     "nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy", "_nrt": False,
@@ -38,7 +39,7 @@ class Jitted(CPUDispatcher):
         self, function: Callable[..., Any], locals: Any = None, targetoptions: Any = None, **more: Any
     ):
         skipped = {name: name in self.skipped for name in ("no_cpython_wrapper", "no_cfunc_wrapper")}
-        super().__init__(function, locals or {}, {**(targetoptions or {}), **skipped}, **more)
+        super().__init__(function, locals or {}, {**(targetoptions or {}), **skipped}, OwnCompiler, **more)
         self._cache = Cache(function, type(self).__name__.lower())
 
     def compile(self, sig: Any) -> Any:

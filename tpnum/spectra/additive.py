@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tpnum.spectra.base import Atom, Measure, both_sides_with_slope
+from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.closed import above
+from tpnum.spectra.sides import both_sides_with_slope
 from tpnum.spectra.subordination import Convolution, Solved, common_atoms
 
 LOST = 1e-9

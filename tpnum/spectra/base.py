@@ -18,9 +18,13 @@ import numpy as np
 
 from tpnum.arguments import number, real_array, shown, whole
 from tpnum.errors import InputError, LimitError
+from tpnum.spectra.sides import both_sides, both_sides_with_slope
 
 CONTOUR, AROUND = 512, 1.25
 """Points of a half contour, and its radius in those of the support."""
+
+NOTHING = 1e-12
+"""Of the largest point: an edge closer to 0 is there, to rounding."""
 
 HALVINGS = 100
 """Steps of a bisection, each of which may also be one of Newton's."""
@@ -61,6 +65,11 @@ class Measure:
     def atoms(self) -> tuple[Atom, ...]:
         """The points of positive mass, in order."""
         return ()
+
+    @property
+    def reaches_zero(self) -> bool:
+        """Whether the density of a law on [0, inf) goes down to 0."""
+        return bool(self.edges.size and self.edges[0, 0] <= NOTHING * self.edges[-1, 1])
 
     @property
     def mean(self) -> float:
@@ -137,13 +146,16 @@ class Measure:
         low, high = self.hull
         spans = self.edges.ravel()
         ends = np.unique([*spans, *(atom.at for atom in self.atoms)])
+        for side in (-1, 0):  # beside an edge, to rounding, the potential may be that of the other sheet
+            near = ends[np.clip(np.searchsorted(ends, x) + side, 0, ends.size - 1)]
+            x = np.where(np.abs(near - x) <= 8.0 * np.spacing(np.abs(near)), near, x)
         after = np.maximum(np.searchsorted(ends, x), 1)
         middle = 0.5 * (ends[after - 1] + ends[after])
         gap = np.searchsorted(spans, middle) % 2 == 0
         # an atom's own point is half inside, and an edge may have no potential
         beside = x - 64.0 * np.spacing(np.maximum(np.abs(x), 1e-3 * (high - low))) * (x == ends[after])
         w = np.where(gap, middle, beside)
-        least, most = np.zeros(x.shape), np.ones(x.shape)  # beside an atom half of the digits are lost
+        least, most = np.zeros(x.shape), 1.0 * (x > ends[0])  # beside an atom half of the digits are lost
         for at, mass in self.atoms:
             least += mass * (at < x)
             most -= mass * (at >= x)
@@ -367,27 +379,6 @@ def _complex(z: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is {shown(z)}: numbers, real or complex, are needed") from None
     _finite(points, name)
     return points
-
-
-def joined(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
-    """Complex numbers whose zeros keep their signs, which say from where the line is approached."""
-    made = np.empty(np.shape(real), np.complex128)
-    made.real, made.imag = real, imag
-    return made
-
-
-def both_sides(f: Any, z: np.ndarray) -> np.ndarray:
-    """An f that is known above the line, by f(conj z) = conj f(z)."""
-    below = np.signbit(z.imag)
-    made = f(np.where(below, np.conj(z), z).reshape(-1)).reshape(z.shape)
-    return np.where(below, np.conj(made), made)
-
-
-def both_sides_with_slope(f: Any, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A function and its slope, known above the line, anywhere."""
-    below = np.signbit(z.imag)
-    value, slope = f(np.where(below, np.conj(z), z))
-    return np.where(below, np.conj(value), value), np.where(below, np.conj(slope), slope)
 
 
 def _plain(found: np.ndarray, given: Any) -> Any:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tpnum.spectra.base import Atom, Measure, both_sides, both_sides_with_slope
+from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.closed import Discrete, above
+from tpnum.spectra.sides import both_sides, both_sides_with_slope
 from tpnum.spectra.sums import of_atoms
 
 
@@ -90,6 +91,11 @@ class Chart:
     @property
     def variance(self) -> float:
         return self.second - self.mean**2
+
+    @property
+    def reaches_zero(self) -> bool:
+        """Whether the density is known to go down to 0."""
+        return False
 
     @property
     def peak(self) -> float | None:

@@ -42,11 +42,6 @@ class Discrete(Measure):
         means = np.add.reduceat(self.points * self.masses, begins) / np.where(masses > 0.0, masses, 1.0)
         return Discrete(np.where(masses > 0.0, means, self.points[begins]), masses)
 
-    @property
-    def reaches_zero(self) -> bool:
-        """Whether they stand for a density that goes down to 0."""
-        return False
-
     @cached_property
     def of_mean_one(self) -> Measure:
         return Discrete(self.points / self.mean, self.masses)
@@ -126,9 +121,8 @@ class Semicircle(Measure):
         return 0.5 * self._variance * g * g + np.log(above(1.0 / g))
 
     def _density(self, x: np.ndarray) -> np.ndarray:
-        v, w = self._variance, x - self._mean
-        r = 2.0 * np.sqrt(v)
-        return np.sqrt(np.maximum((r - w) * (r + w), 0.0)) / (2.0 * np.pi * v)
+        low, high = self.edges[0]
+        return np.sqrt(np.maximum((high - x) * (x - low), 0.0)) / (2.0 * np.pi * self._variance)
 
     @property
     def edges(self) -> np.ndarray:
@@ -220,9 +214,9 @@ class Arcsine(Measure):
         return np.log(0.5 * (w + _root(z, *self.edges[0])))
 
     def _density(self, x: np.ndarray) -> np.ndarray:
-        w = x - self._mean
+        low, high = self.edges[0]
         with np.errstate(divide="ignore"):
-            return 1.0 / (np.pi * np.sqrt(np.maximum((self.radius - w) * (self.radius + w), 0.0)))
+            return 1.0 / (np.pi * np.sqrt(np.maximum((high - x) * (x - low), 0.0)))
 
     @property
     def edges(self) -> np.ndarray:

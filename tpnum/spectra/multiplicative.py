@@ -22,6 +22,7 @@ from tpnum.spectra.closed import Discrete, above
 from tpnum.spectra.subordination import (
     DESCENT,
     FINAL,
+    GAP,
     LOWEST,
     NEWTON,
     QUADRATIC,
@@ -49,6 +50,9 @@ TOLD, SMALLEST = 1e-12, 1e-280
 
 BESIDE = np.geomspace(1e-10, 1e-2, 65)
 """How near to an infinite density gaps are looked for."""
+
+ASIDE = 1e-6, 1e-9
+"""Points beside 0, in means, that tell whether a density grows or vanishes there."""
 
 FAINT = 1e-5
 """Of the mean: below, atoms in the place of a density leave gaps that it has not."""
@@ -118,7 +122,15 @@ class FreeProduct(Convolution):
 
     def _density(self, x: np.ndarray) -> np.ndarray:
         made = super()._density(np.maximum(x, self._nearest) if np.any(x < TOLD * self.mean) else x)
-        return np.where(x > 0.0, made, np.inf)
+        return np.where(x > 0.0, made, self._at_zero if np.any(x <= 0.0) else 0.0)
+
+    @cached_property
+    def _at_zero(self) -> float:
+        """The density at 0: infinite, finite or none, as that at two points beside it tells."""
+        far, near = super()._density(np.maximum(self.mean * np.array(ASIDE), self._nearest))
+        if near <= 0.5 * far or near * self.mean <= GAP:
+            return 0.0
+        return float(near) if near <= 1.5 * far else np.inf
 
     def _solve(self, z: np.ndarray, careful: float = 1.0) -> Solved:
         """Along a ray to the size of z, then along a circle to z itself: power laws are lines on this map."""
@@ -278,13 +290,23 @@ class FreeProduct(Convolution):
         peaks = [part.peak for part, _ in self.parts if isinstance(part, Chart)]
         return [at for at in peaks if at is not None] if self.total == 1.0 else []
 
+    @cached_property
+    def _reaches_zero(self) -> bool:
+        """Whether the density goes down to 0, as that of a part of the largest mass at 0 does."""
+        masses = [dict(part.atoms).get(0.0, 0.0) for part, _ in self.parts]
+        return any(
+            part.reaches_zero
+            for (part, _), mass in zip(self.parts, masses, strict=True)
+            if mass == max(masses)
+        )
+
     def _looked_at(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where a density that atoms stand for reaches 0 the product does, without gaps."""
+        """A density that reaches 0 may vanish there, and has no gaps where atoms stand for one."""
         beside = [at * (1.0 + sign * BESIDE) for at in self._peaks for sign in (-1.0, 1.0)]
         x, there = super()._looked_at(np.unique(np.concatenate([grid, *beside, self._peaks])))
         there = there & ~np.isin(x, self._peaks)
-        if any(isinstance(part, Discrete) and part.reaches_zero for part, _ in self.parts):
-            there = there | (x < FAINT * self.mean)
+        if self._reaches_zero and there.any():
+            there = there | (x < max(FAINT * self.mean, float(x[np.argmax(there)])))
         return x, there
 
     def _edges_between(self, empty: np.ndarray, full: np.ndarray) -> list[float]:

@@ -17,9 +17,10 @@ from functools import cached_property
 
 import numpy as np
 
-from tpnum.spectra.base import Atom, Measure, both_sides
+from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.charts import Chart, Line, Measures, Rank
 from tpnum.spectra.closed import FreePoisson
+from tpnum.spectra.sides import both_sides, joined
 
 LINE = 1e-12
 """Of a point: an imaginary part that is none."""
@@ -130,8 +131,10 @@ class Residuals(Rank):
         made = made + np.log(self.scale / self.grown)
         if self.weights:
             made = made + self.weights * both_sides(GINIBRE._potential, (1.0 + u) ** 2 / u)
-        # on the line itself from above, whatever rounding says
-        points = np.where(np.abs(p.imag) > LINE * np.abs(p), p, p.real + 0j)[:, :-1]
+        # on the line, whatever rounding says, from the side that p has above it: there v falls in z
+        tilt = self.lines(p).tilt.real
+        side = joined(p.real, np.where(p.real * tilt > 0.0, -0.0, 0.0))
+        points = np.where(np.abs(p.imag) > LINE * np.abs(p), p, side)[:, :-1]
         found = self.laws.potentials(points.reshape(-1, points.shape[-1])).reshape(points.shape)
         made = made + self._taken(found)
         turned = made.imag - 2.0 * np.pi * np.round((made.imag - 0.5 * np.pi) / (2.0 * np.pi))

@@ -8,6 +8,7 @@ too, and the logarithmic potential another: no integral is left.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -20,6 +21,9 @@ LEAST, MOST = 32, 4096
 
 SMALL = 2e-14
 """The last coefficients of a series that has converged, relative to the largest."""
+
+VANISHES = 1e-9
+"""The value of a series at an edge, relative to its largest coefficient, that is 0."""
 
 
 class Series(Measure):
@@ -36,18 +40,32 @@ class Series(Measure):
     def atoms(self) -> tuple[Atom, ...]:
         return self._atoms
 
+    @cached_property
+    def _smooth(self) -> list[tuple[np.ndarray, bool, bool]]:
+        """The series over 1 + w and 1 - w where the density vanishes at an edge, and whether it does."""
+        return [_divided(coefs) for coefs in self.coefs]
+
     def _transform(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """In p = sqrt(t + 1) and q = sqrt(t - 1), root = p q, 1 + w = p (p + q) w and 1 - w = q (p + q) w:
+        where the density vanishes no digits are lost.
+        """
         g, slope = np.zeros(z.shape, np.complex128), np.zeros(z.shape, np.complex128)
         with np.errstate(divide="ignore", invalid="ignore"):
             for at, mass in self._atoms:
                 g += mass / (z - at)
                 slope -= mass / (z - at) ** 2
-            for (low, high), coefs in zip(self._edges, self.coefs, strict=True):
-                t, root, w, half = _mapped(z, low, high)
+            for (low, high), (coefs, at_low, at_high) in zip(self._edges, self._smooth, strict=True):
+                half = 0.5 * (high - low)
+                p, q = np.sqrt((z - low) / half), np.sqrt((z - high) / half)
+                root, mean = p * q, 0.5 * (p + q)
+                w = 0.5 / (mean * mean)
                 value, change = power_series(w, coefs)
-                g += np.pi * value / root
-                # dw/dt = -w / root
-                slope -= np.pi * (w * change / root + t * value / (root * root)) / (root * half)
+                left, right = mean if at_low else p, mean if at_high else q
+                own = np.pi * value / (left * right)
+                g += own
+                # the slopes of log p, log q and log (p + q) are 1/2 over p^2, q^2 and p q; dw/dt = -w / root
+                bent = 0.5 / (root if at_low else p * p) + 0.5 / (root if at_high else q * q)
+                slope -= (np.pi * w * change / (root * left * right) + own * bent) / half
         return g, slope
 
     def _potential(self, z: np.ndarray) -> np.ndarray:
@@ -62,17 +80,17 @@ class Series(Measure):
                 made += np.pi * half * total
         return made
 
-    def _density(self, x: np.ndarray) -> np.ndarray:
-        made = np.zeros(x.shape)
-        for (low, high), coefs in zip(self._edges, self.coefs, strict=True):
-            inside = (x >= low) & (x <= high)
-            y, half = x[inside], 0.5 * (high - low)
-            root = np.sqrt((y - low) * (high - y)) / half
-            t = ((y - low) - (high - y)) / (2.0 * half)
-            value = np.polynomial.chebyshev.chebval(t, coefs)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                made[inside] = np.where(root > 0.0, value / root, np.where(np.abs(value) < 1e-8, 0.0, np.inf))
-        return made
+
+def _divided(coefs: np.ndarray) -> tuple[np.ndarray, bool, bool]:
+    """A series in w over its factors 1 + w and 1 - w, and whether it has these."""
+    found = []
+    for sign in (-1.0, 1.0):
+        signs = sign ** np.arange(coefs.size)
+        vanishes = bool(abs(np.sum(signs * coefs)) <= VANISHES * np.max(np.abs(coefs)))
+        if vanishes:
+            coefs = (signs * np.cumsum(signs * coefs))[:-1]
+        found.append(vanishes)
+    return coefs, found[0], found[1]
 
 
 def _mapped(z: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:

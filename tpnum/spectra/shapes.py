@@ -9,7 +9,8 @@ import numpy as np
 
 from tpnum.arguments import real_array
 from tpnum.errors import InputError
-from tpnum.spectra.base import Atom, Measure, both_sides, both_sides_with_slope, joined
+from tpnum.spectra.base import Atom, Measure
+from tpnum.spectra.sides import both_sides, both_sides_with_slope, joined
 
 
 class Affine(Measure):
