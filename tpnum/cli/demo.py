@@ -27,9 +27,9 @@ def run(args: argparse.Namespace) -> None:
     if args.name != "digits":
         from tpnum.cli import nets, spectra
 
-        for option in ("net", "jobs"):
+        for option in ("net", "n_jobs"):
             if getattr(args, option) is not None:
-                raise InputError(f"--{option} is for the demo digits; leave it out of {args.name}")
+                raise InputError(f"{option} is for the demo digits; leave it out of {args.name}")
         (spectra.DRAWN | nets.DRAWN)[args.name](out, args.size)
         print(f"\nthe picture: {out}")
         return
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         net = made.net()
         kernel(net, x[:2], get="ntk", n_jobs=1)  # load the compiled code outside the timed part
         start = time.perf_counter()
-        ntk = kernel(net, x, get="ntk", n_jobs=args.jobs)
+        ntk = kernel(net, x, get="ntk", n_jobs=args.n_jobs)
         seconds = time.perf_counter() - start
         score, ridge, accuracy = regress([ntk], labels, train, valid, test)
         rows.append((f"NTK, {made.name}", score, accuracy, f"ridge {ridge[1]:g}"))
