@@ -68,6 +68,8 @@ class KernelPlan:
         Why this road; for the general path what the others do not know, for the cells what is not compiled.
     regions
         The pieces of the schedule in order, see `Region`.
+    axes
+        The index axes that the output keeps, of the first input and of the second: a kernel is (N, N, *axes).
     tile
         Rows and columns of a tile.
     n, cores
@@ -89,6 +91,7 @@ class KernelPlan:
     road: str
     reason: str
     regions: tuple[Region, ...]
+    axes: tuple[int, ...]
     bytes_per_pair: int
     """Bytes of results per pair."""
     bytes_per_example: int
@@ -157,15 +160,15 @@ class KernelPlan:
             lines += [f"  {number}  {first}", *(f"     {line}" for line in rest)]
         lines += [
             f"a pair and thread: {_time(self.seconds_per_pair)}, {_time(self.tally.inputs)} of it for the "
-            f"inputs of a tile; {_size(self.bytes_per_pair)} of results",
+            f"inputs of a tile; {_size(self.bytes_per_pair)} of results"
+            + (f" ({_by(self.axes)}: the output keeps its positions)" if self.axes else ""),
             f"a thread: {_size(self.bytes_per_thread)} for a tile of {height} x {width} pairs",
         ]
         lines += [_derived(way, self.wrt) for way in self.ways_back]
-        if self.seconds is not None and self.bytes is not None:
-            lines.append(
-                f"{self.n} x {self.n}, symmetric, {counted(self.cores or 1, 'thread')}: "
-                f"{_time(self.seconds)}, {_size(self.bytes)}"
-            )
+        if self.n is not None and self.seconds is not None and self.bytes is not None:
+            matrix = _by((self.n, self.n, *self.axes))
+            threads = counted(self.cores or 1, "thread")
+            lines.append(f"{matrix}, symmetric, {threads}: {_time(self.seconds)}, {_size(self.bytes)}")
         if self.store is not None:
             lines += _stored(self.store)
         lines.append(f"times were measured on {counted(self.measured, 'pair')} of random inputs, one thread")
