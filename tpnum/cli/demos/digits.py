@@ -13,6 +13,7 @@ from tpnum import nn
 from tpnum.errors import InputError
 from tpnum.pictures import draw_by_class
 from tpnum.tiles.driver import kernel
+from tpnum.tiles.units import duration
 
 DEPTH, CONVOLUTIONS, W_STD, B_STD = 3, 5, 2**0.5, 0.1
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2)  # relative to the mean of the diagonal
@@ -31,7 +32,7 @@ def demonstrate(out: Path, size: int | None, net: str | None = None, n_jobs: int
         layers = made.net()
         kernel(layers, x[:2], get="ntk", n_jobs=1)  # load the compiled code outside the timed part
         start = time.perf_counter()
-        ntk = kernel(layers, x, get="ntk", n_jobs=n_jobs)
+        ntk = kernel(layers, x, get="ntk", n_jobs=n_jobs, progress=True)
         seconds = time.perf_counter() - start
         score, ridge, accuracy = regress([ntk], labels, train, valid, test)
         rows.append((f"NTK, {made.name}", score, accuracy, f"ridge {ridge[1]:g}"))
@@ -39,11 +40,12 @@ def demonstrate(out: Path, size: int | None, net: str | None = None, n_jobs: int
     score, choice, accuracy = regress(candidates, labels, train, valid, test)
     rows.append(("RBF", score, accuracy, f"ridge {choice[1]:g}, width {widths[choice[0]]:.3g}"))
 
-    each = 1e9 * seconds / ntk.size
+    each = seconds / ntk.size
     print(
         f"{len(labels)} digits of 8 x 8 pixels: {len(train) + len(valid)} to learn from, {len(test)} held out"
     )
-    print(f"NTK matrix {len(ntk)} x {len(ntk)}, float64: {1e3 * seconds:.1f} ms, {each:.1f} ns an entry\n")
+    told = f"float64: {duration(seconds)}, {duration(each)} an entry"
+    print(f"NTK matrix {len(ntk)} x {len(ntk)} of the {made.name}, {told}\n")
     print(f"{'kernel regression with':<28}{'validation':>12}{'held out':>12}   chosen on the validation part")
     for name, valid_score, test_score, chosen in rows:
         print(f"{name:<28}{valid_score:>11.2%} {test_score:>11.2%}   {chosen}")
