@@ -93,16 +93,34 @@ def test_debugging_is_in_the_help(python: Python) -> None:
 
 @pytest.mark.parametrize("jobs", ["-100", "1000000", str(2**70)])
 def test_jobs_are_those_of_the_library(jobs: str) -> None:
-    assert build().parse_args([*KERNEL, "--jobs", jobs]).jobs == int(jobs)
+    assert build().parse_args([*KERNEL, "--jobs", jobs]).n_jobs == int(jobs)
 
 
-def _command(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
-    """Let `tpnum doctor` do something else."""
+def _command(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object], command: str = "doctor") -> None:
+    """Let a command do something else."""
 
     def instead(args: argparse.Namespace) -> None:
         action()
 
-    monkeypatch.setitem(sys.modules, "tpnum.cli.doctor", types.SimpleNamespace(run=instead))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, f"tpnum.cli.{command}", types.SimpleNamespace(run=instead))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("said", "typed"),
+    [
+        ("batch_size: 3 cuts", "--batch-size: 3 cuts"),
+        ("n_jobs is 0", "--jobs is 0"),
+        ("symmetric: Zarr alone", "--half: Zarr alone"),
+        ("cores is 0", "cores is 0"),  # no option of this command
+        ("K is there; resume=True goes on", "K is there; --resume goes on"),
+    ],
+)
+def test_errors_are_about_what_was_typed(
+    said: str, typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _command(monkeypatch, _raiser(InputError(said)), "kernel")
+    assert main(KERNEL) == 1
+    assert capsys.readouterr().err == f"tpnum: error: {typed}\n"
 
 
 def _raiser(error: BaseException) -> Callable[[], object]:
@@ -116,8 +134,6 @@ def _raiser(error: BaseException) -> Callable[[], object]:
     ("error", "line"),
     [
         (InputError("x1: two\nlines"), "tpnum: error: x1: two lines"),
-        (InputError("batch_size: 3 cuts"), "tpnum: error: --batch-size: 3 cuts"),
-        (InputError("n_jobs is 0"), "tpnum: error: --jobs is 0"),
         (
             FileNotFoundError(2, "No such file or directory", "f"),
             "tpnum: error: f: No such file or directory",

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tpnum.cli import demo, main
+from tpnum.cli import main
+from tpnum.cli.demos import digits
 
 
 def test_a_small_demo(
@@ -39,7 +40,7 @@ def test_convolutions_beside_the_dense_net(
 
 
 def test_the_parts_share_no_digit() -> None:
-    parts = demo.split(1797)
+    parts = digits.split(1797)
     assert sorted(np.concatenate(parts)) == list(range(1797))
     assert [len(part) for part in parts] == [898, 300, 599]
 
@@ -49,14 +50,14 @@ def test_regression_solves_the_normal_equations() -> None:
     labels = np.array([0, 1, 2] * 6 + [0] * 2)
     order = np.arange(len(labels))
     same = (labels[:, None] == labels).astype(float)
-    assert demo.accuracy(same, labels, order[::2], order[1::2], 1e-3) == 1.0
-    constant = demo.accuracy(np.ones_like(same), labels, order[10:], order[:10], 1e-3)
+    assert digits.accuracy(same, labels, order[::2], order[1::2], 1e-3) == 1.0
+    constant = digits.accuracy(np.ones_like(same), labels, order[10:], order[:10], 1e-3)
     assert constant == np.mean(labels[:10] == 0)
 
 
 def test_rbf_is_the_formula() -> None:
     x = np.random.default_rng(0).standard_normal((6, 3))
-    kernels, widths = demo.rbf(x)
+    kernels, widths = digits.rbf(x)
     want = np.exp(-np.sum((x[1] - x[4]) ** 2) / (2 * widths[2] ** 2))
     np.testing.assert_allclose(kernels[2][1, 4], want, rtol=1e-12)
 
@@ -120,7 +121,7 @@ def test_sentences_are_told_apart_by_what_reads_them(
 
 def test_the_words_are_those_of_the_embeddings() -> None:
     """Inner products of glove.840B over 300: |fox|^2, fox and dog, The and the."""
-    from tpnum.cli.words import EXAMPLES, WORDS, embedded, sentences, vectors
+    from tpnum.cli.demos.sentences import EXAMPLES, WORDS, embedded, sentences, vectors
 
     gram = vectors() @ vectors().T / 9
     fox, dog, the, The = (WORDS.index(word) for word in ("fox", "dog", "the", "The"))
@@ -136,7 +137,7 @@ def test_the_words_are_those_of_the_embeddings() -> None:
 def test_gradients_by_depth_are_those_of_nets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tpnum.cli.nets import growth
+    from tpnum.cli.demos.depth import growth
 
     np.testing.assert_allclose([growth(kind) for kind in ("plain", "layernorm")], [1.125, 1.0], rtol=1e-9)
     monkeypatch.chdir(tmp_path)

@@ -52,6 +52,14 @@ def test_derivatives(capsys: pytest.CaptureFixture[str]) -> None:
     assert "24 bytes of results" in printed
 
 
+def test_positions_that_an_output_keeps_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--shape", "3,2,5", "--n", "7", "--dtype", "float32"]
+    assert main(["plan", "net.json", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "144 bytes of results (3 x 2 x 3 x 2: the output keeps its positions)" in printed
+    assert "\n7 x 7 x 3 x 2 x 3 x 2, symmetric" in printed
+
+
 PLAN = ["plan", "net.json"]
 USAGE = {
     "no shape": (PLAN, "--shape"),

@@ -94,9 +94,9 @@ def test_shards_over_another_matrix_are_not_told_to_be_forced(
 ) -> None:
     np.save("K.npy", np.eye(3))
     assert main([*KERNEL, "K.npy", "--resume"]) == 1
-    assert "choose another out or give --force" in capsys.readouterr().err
+    assert "choose another --out or give --force" in capsys.readouterr().err
     assert main([*KERNEL, "K.npy", "--shard", "1/2"]) == 1
-    assert "choose another out or remove it first" in capsys.readouterr().err
+    assert "choose another --out or remove it first" in capsys.readouterr().err
     np.testing.assert_array_equal(np.load("K.npy"), np.eye(3))
 
 
@@ -162,7 +162,10 @@ NEXT: dict[tuple[str, str], dict[str, str]] = {
     ("all", "--verify"): {".zarr": "--resume continues it", ".npy": "give --force"},
     ("all", "--force"): {".zarr": "overwrites .npy files alone"},
     ("of another net", ""): {".zarr": "--resume continues it", ".npy": "give --force"},
-    ("of another net", "--resume"): {".zarr": "with another net; choose another out", ".npy": "give --force"},
+    ("of another net", "--resume"): {
+        ".zarr": "with another net; choose another --out",
+        ".npy": "give --force",
+    },
     ("of another net", "--verify"): {".zarr": "--resume continues it", ".npy": "give --force"},
     ("of another net", "--force"): {".zarr": "overwrites .npy files alone"},
 }

@@ -45,11 +45,6 @@ NETS = {
 }
 
 
-def differences(f, h=2e-3):
-    """f'(0), central differences of sixth order."""
-    return (45 * (f(h) - f(-h)) - 9 * (f(2 * h) - f(-2 * h)) + (f(3 * h) - f(-3 * h))) / (60 * h)
-
-
 @pytest.mark.parametrize("get", ["nngp", "ntk"])
 @pytest.mark.parametrize("case", NETS)
 def test_against_differences_and_whole_derivatives(case, get):
@@ -62,7 +57,7 @@ def test_against_differences_and_whole_derivatives(case, get):
     np.testing.assert_allclose(made[1:-1], np.sum(weights * slopes, axis=(1, 2)), rtol=1e-11, atol=1e-12)
     assert (made[0].shape, made[-1].shape) == (X.shape, X2.shape)
     d1, d2 = RNG.standard_normal(X.shape), RNG.standard_normal(X2.shape)
-    expected = differences(lambda t: np.sum(weights * tp.kernel(net, X + t * d1, X2 + t * d2, get=get)))
+    expected = slope(lambda t: np.sum(weights * tp.kernel(net, X + t * d1, X2 + t * d2, get=get)))
     assert np.sum(made[0] * d1) + np.sum(made[-1] * d2) == pytest.approx(expected, rel=1e-8, abs=1e-8)
 
 
@@ -71,12 +66,12 @@ def test_an_array_with_itself(case):
     """Both arguments move, and the diagonal with them; the weights need not be symmetric."""
     net, get = NETS[case], "ntk"
     weights = RNG.standard_normal((6, 6))
-    value, (gradient, slope) = tp.kernel(net, X, get=get, wrt=("x1", "W_std"), against=weights)
+    value, (gradient, total) = tp.kernel(net, X, get=get, wrt=("x1", "W_std"), against=weights)
     kernel, slopes = tp.kernel(net, X, get=get, wrt="W_std")
     assert value == pytest.approx(np.sum(weights * kernel), rel=1e-12)
-    assert slope == pytest.approx(np.sum(weights * slopes), rel=1e-11)
+    assert total == pytest.approx(np.sum(weights * slopes), rel=1e-11)
     direction = RNG.standard_normal(X.shape)
-    expected = differences(lambda t: np.sum(weights * tp.kernel(net, X + t * direction, get=get)))
+    expected = slope(lambda t: np.sum(weights * tp.kernel(net, X + t * direction, get=get)))
     assert np.sum(gradient * direction) == pytest.approx(expected, rel=1e-8)
 
 
@@ -84,10 +79,10 @@ def test_an_array_with_itself(case):
 def test_a_vector(case):
     """K v, its derivatives by deviations, and by each example of its own entry."""
     net, v = NETS[case], RNG.standard_normal(5)
-    value, (slope, gradient) = tp.kernel(net, X, X2, get="ntk", wrt=("W_std", "x1"), against=v)
+    value, (total, gradient) = tp.kernel(net, X, X2, get="ntk", wrt=("W_std", "x1"), against=v)
     kernel, slopes = tp.kernel(net, X, X2, get="ntk", wrt="W_std")
     np.testing.assert_allclose(value, kernel @ v, rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(slope, slopes @ v, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(total, slopes @ v, rtol=1e-11, atol=1e-12)
     for i in range(len(X)):
         alone = tp.kernel(net, X[i : i + 1], X2, get="ntk", wrt="x1", against=v[None]).derivatives
         np.testing.assert_allclose(gradient[i], alone[0], rtol=1e-12, atol=1e-13)
@@ -160,7 +155,7 @@ def test_an_input_of_zeros(activation):
         def moved(t, get=get):
             return np.sum(weights * tp.kernel(net, x + t * direction, X2, get=get))
 
-        assert np.sum(made * direction) == pytest.approx(differences(moved), rel=1e-8)
+        assert np.sum(made * direction) == pytest.approx(slope(moved), rel=1e-8)
 
 
 @pytest.mark.parametrize(("function", "layers"), [(tp.tanh, 1), (tp.sin, 2)])

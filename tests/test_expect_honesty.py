@@ -31,7 +31,7 @@ def log_uniform(rng: Rng, low: float, high: float) -> float:
 
 def window(rng: Rng, least: float) -> Case:
     a, w = 1.5 * rng.standard_normal(), log_uniform(rng, least, 3.0)
-    return lambda z: ((z > a) & (z < a + w)) * 1.0, float(_between(a, a + w))
+    return lambda z: ((z > a) & (z < a + w)) * 1.0, between(a, a + w)
 
 
 def bump(rng: Rng, least: float) -> Case:
@@ -69,7 +69,7 @@ def growth(rng: Rng, least: float) -> Case:
     return lambda z: np.exp(c * z), math.exp(0.5 * c * c)
 
 
-def _between(a: float, b: float) -> float:
+def between(a: float, b: float) -> float:
     return float(ndtr(b) - ndtr(a) if a < 0 else ndtr(-a) - ndtr(-b))
 
 

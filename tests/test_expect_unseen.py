@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
+from tests.test_expect_honesty import between
 from tpnum.errors import AccuracyWarning
 from tpnum.gauss.expect import certified, expect
 
 Array = np.ndarray
-
-
-def between(a: float, b: float) -> float:
-    return float(ndtr(b) - ndtr(a) if a < 0 else ndtr(-a) - ndtr(-b))
 
 
 @pytest.mark.parametrize(

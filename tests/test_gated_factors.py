@@ -11,7 +11,7 @@ from scipy.special import erf
 
 from tpnum import functions, nn
 from tpnum.ensemble import given
-from tpnum.ensemble.atoms import Atom, Tables
+from tpnum.ensemble.atoms import Atom, Grams
 from tpnum.ensemble.draws import Draws
 from tpnum.ensemble.normals import Component, Group, Normal, Part, Products
 from tpnum.ensemble.tile import SampledPlan
@@ -79,15 +79,15 @@ def test_functions_of_three_independent_variables_by_their_coefficients() -> Non
         (b, lambda a, b, r: b),
         (opened, lambda a, b, r: sigmoid_like(r)),
     ]
-    table = Tables()[group]
-    places = [table.places(atom) for atom, _ in every]
+    gram = Grams()[group]
+    places = [gram.places(atom) for atom, _ in every]
     for other, far in ((0, 1e-5), (1, 5e-4)):  # what the rules are good for
         left, right, weights = nodes(normals, covs, other)
         first = np.stack([f(*left) for _, f in every])
         last = np.stack([f(*right) for _, f in every]) if other else first
-        found = np.array([[table.between(p[[0]], q[[other]])[0, 0] for q in places] for p in places])
+        found = np.array([[gram.between(p[[0]], q[[other]])[0, 0] for q in places] for p in places])
         np.testing.assert_allclose(found, (first * weights) @ last.T, atol=far)
-    assert table.lost < 1e-4
+    assert gram.lost < 1e-4
 
 
 def test_wide_gates_are_off_by_no_more_than_they_say() -> None:
@@ -104,8 +104,8 @@ def test_wide_gates_are_off_by_no_more_than_they_say() -> None:
     one = np.ones((1, 1))
     opened = Atom((2,), ((gate, (made["r"],)),))
     total = ((one, (made["a"].atom,)), (one, (opened.times(made["b"].atom),)))
-    table = Tables()[group]
-    places = table.places(Atom((2,), ((tanh, (total,)),)))
+    gram = Grams()[group]
+    places = gram.places(Atom((2,), ((tanh, (total,)),)))
     z, w = np.polynomial.hermite_e.hermegauss(64)
     w = w / w.sum()
 
@@ -125,8 +125,8 @@ def test_wide_gates_are_off_by_no_more_than_they_say() -> None:
                 given_both = own * (1.0 + np.array([[p * p, p * q], [p * q, q * q]]))
                 u, v = pairs(given_both, x, y)
                 value += share * np.sum(weights * np.tanh(u) * np.tanh(v))
-        found = table.between(places[[i]], places[[j]])[0, 0]
-        assert abs(found - value) <= table.lost < 1e-3
+        found = gram.between(places[[i]], places[[j]])[0, 0]
+        assert abs(found - value) <= gram.lost < 1e-3
 
 
 CELLS = {

@@ -78,8 +78,8 @@ def test_means_of_controls(name: str) -> None:
     w = np.exp(-0.5 * np.sum(z**2, axis=0))
     z, w = z[:, w > 1e-13], w[w > 1e-13]
     law = Dictionary(mean, factor)
-    features = law.features(z, polynomials(z))
-    want = law.correlate(features, w[None] / w.sum())[0]
+    controls = law.controls(z, polynomials(z))
+    want = law.correlate(controls, w[None] / w.sum())[0]
     np.testing.assert_allclose(law.means(), want, rtol=0, atol=1e-4)
 
 
@@ -99,13 +99,13 @@ def test_columns_deviations_and_combinations_agree() -> None:
     rng = np.random.default_rng(0)
     law = Dictionary(rng.standard_normal(5), rng.standard_normal((5, 4)))
     z = rng.standard_normal((4, 50))
-    features = law.features(z, polynomials(z))
+    controls = law.controls(z, polynomials(z))
     columns = np.empty((law.starts[-1], 50))
-    law.columns(features, np.arange(law.starts[-1]), columns)
-    np.testing.assert_allclose(law.deviations(features)[law.sizes[0] :], columns[law.sizes[0] :].std(axis=1))
+    law.columns(controls, np.arange(law.starts[-1]), columns)
+    np.testing.assert_allclose(law.deviations(controls)[law.sizes[0] :], columns[law.sizes[0] :].std(axis=1))
     values, coefs = rng.standard_normal((2, 50)), rng.standard_normal((3, law.starts[-1]))
-    np.testing.assert_allclose(law.correlate(features, values), values @ columns.T)
-    np.testing.assert_allclose(law.combine(features, coefs), coefs @ columns)
+    np.testing.assert_allclose(law.correlate(controls, values), values @ columns.T)
+    np.testing.assert_allclose(law.combine(controls, coefs), coefs @ columns)
 
 
 def test_dictionaries_stay_small() -> None:

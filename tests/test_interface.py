@@ -654,8 +654,13 @@ def test_samples_take_functions_of_several_components():
         (InputError("x1_more: it is empty"), "x1_more: it is empty"),
         (InputError("x1, x2: they are too large"), "x1, x2: they are too large"),
         (InputError("n_jobs of x1: too many"), "n_jobs of x1: too many"),
+        (
+            StoreError("K is there; resume=True goes on, or choose another out"),
+            "K is there; --resume goes on, or choose another --out",
+        ),
+        (StoreError("resume=True with other=True"), "--resume with other=True"),
     ],
 )
 def test_errors_call_an_argument_as_it_was_given(error, said):
-    error.rename({"x1": "a.npy", "n_jobs": "--jobs"})
+    error.rename({"x1": "a.npy", "n_jobs": "--jobs", "resume": "--resume", "out": "--out"})
     assert str(error) == said

@@ -30,7 +30,6 @@ ARROWS = {
     "ensemble": LANGUAGE | {"kernels", "gauss", "law", "evaluate"},
     "limits": LANGUAGE | {"kernels", "gauss", "law", "evaluate", "lower"},
     "nn": LANGUAGE,
-    "frontends": LANGUAGE | {"nn"},
     "tiles": LANGUAGE | {"kernels", "gauss", "law", "evaluate", "ensemble", "lower", "nn"},
 }
 _BELOW = LANGUAGE | {"kernels", "gauss", "law", "evaluate", "ensemble", "lower", "limits", "nn", "tiles"}
@@ -49,7 +48,7 @@ ARROWS |= {
 }
 
 CORE = {"numba", "llvmlite", "numpy", "scipy", "joblib", "threadpoolctl"}
-OPTIONAL = {"sklearn", "matplotlib", "torch", "dask", "distributed", "zarr", "gpytorch", "tqdm", "mpmath"}
+OPTIONAL = {"matplotlib", "distributed", "zarr"}
 # what a file or folder of `tpnum.interop` is for, and imports as it pleases
 INTEROP = {
     "sklearn": {"sklearn"},

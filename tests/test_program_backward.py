@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.test_program_expand import data_for
-from tests.test_program_tangent import PROGRAMS, gate
+from tests.test_program_tangent import PROGRAMS, gate, own
 from tpnum import functions, limit
 from tpnum.errors import ProgramError
 from tpnum.program import Program, apply, mean, simulate
@@ -53,11 +53,6 @@ def check(p: Program, seeds, data=None, widths=None, least=2, **options):
             checked += 1
     assert checked >= least
     return grads
-
-
-def own(sample, p, name):
-    value = sample[name]
-    return value if p.vars[name].kind == "A" or sample.examples is None else value[0]
 
 
 def paired(sample, gradient, direction, line):

@@ -81,7 +81,7 @@ def test_tangents_are_derivatives(make) -> None:
     assert len(trained) >= 3
 
     def moved(by: float):
-        given = {n: _own(sample, q, n) + by * _own(sample, q, q.tangents[n]) for n in trained}
+        given = {n: own(sample, q, n) + by * own(sample, q, q.tangents[n]) for n in trained}
         return simulate(p.unrolled(), width, 4, data, given)
 
     # the fourth-order difference: exact to about 1e-12 / eps
@@ -107,7 +107,7 @@ def _names(line: Matrix | Input) -> tuple[str, ...]:
     return (line.name,) if isinstance(line, Matrix) else line.names
 
 
-def _own(sample, q: Program, name: str) -> np.ndarray:
+def own(sample, q: Program, name: str) -> np.ndarray:
     value = sample[name]
     return value if q.vars[name].kind == "A" or sample.examples is None else value[0]
 

@@ -8,7 +8,7 @@ import pytest
 
 from tpnum import spectra as sp
 from tpnum.spectra import sums
-from tpnum.spectra.table import Table, tabulate
+from tpnum.spectra.piecewise import PiecewiseDensity, tabulate
 
 RNG = np.random.default_rng(0)
 
@@ -36,7 +36,7 @@ def test_power_series(size):
 def test_panels_are_the_integral():
     """A cube root at an edge and one inside, far, near, on the line, and where panels meet."""
     law = tabulate(sp.fuss_catalan(2))
-    assert isinstance(law, Table)
+    assert isinstance(law, PiecewiseDensity)
     exact = sp.fuss_catalan(2)
     seen = (law.low > 1e-12) & (law.low < 6.0)  # nearer to the edges what is left out is seen
     ends, middles = law.low[seen], 0.5 * (law.low + law.high)[seen]

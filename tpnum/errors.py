@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 class TpnumError(Exception):
     """Base of every error that tpnum raises on purpose.
 
-    What is wrong with an argument is a sentence that begins with its name: "x1: ..", "tile is ..".
+    What is wrong with an argument is a sentence that begins with its name: "x1: ..", "tile is ..".  Advice
+    names others: "resume=True continues it", "choose another out".
     """
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Call the argument as those know it who gave it: by the name that ``names`` has for it, if any."""
-        text = str(self)
-        found = _ARGUMENT.match(text)
-        if found is not None and found[0] in names:
-            self.args = (names[found[0]] + text[found.end() :],)
+        """Call arguments as those know them who gave them: by what ``names`` has for them, if anything."""
+        text = _ARGUMENT.sub(lambda found: names.get(found[found.lastindex or 0], found[0]), str(self))
+        if text != str(self):
+            self.args = (text,)
 
 
-_ARGUMENT = re.compile(r"\w+(?=(\[[^]]*\])?(:| is | must | has ))")
+_ARGUMENT = re.compile(r"\A(\w+)(?=(?:\[[^]]*\])?(?::| is | must | has ))|\b(\w+)=True|(?<=another )(\w+)")
 
 
 class ProgramError(TpnumError, ValueError):

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
             f"{args.data}: no column but {args.target!r} changes from row to row; nothing to learn from"
         )
     target, y = _target(table, args)
-    model = posterior(net, x, y, get=args.get, noise=args.noise, n_jobs=args.jobs)
+    model = posterior(net, x, y, get=args.get, noise=args.noise, n_jobs=args.n_jobs)
     about, arrays = content(model)
     about["table"] = {"columns": [column.to_json() for column in columns], "target": target.to_json()}
     lines = _regression(model, target, y)

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
                 x2,
                 get=gets,
                 dtype=dtype,
-                n_jobs=args.jobs,
+                n_jobs=args.n_jobs,
                 tile=args.tile,
                 out=out if len(out) > 1 else out[gets],
                 batch_size=args.batch_size,

@@ -45,6 +45,16 @@ class Command(Parser):
         return found, unknown
 
 
+def _jobs(command: argparse.ArgumentParser, where: str = "") -> None:
+    command.add_argument(
+        "--jobs",
+        dest="n_jobs",
+        type=options.jobs,
+        metavar="N",
+        help=f"{where}threads (default: all processors)",
+    )
+
+
 def _net(command: argparse.ArgumentParser) -> None:
     command.add_argument("net", metavar="NET.json", help='a net as JSON: a spec, or its "network" part')
 
@@ -99,9 +109,9 @@ def _kernel(command: argparse.ArgumentParser) -> None:
         "--out",
         metavar="K.npy",
         required=True,
-        help="the file to write; two go to K.nngp.npy and K.ntk.npy; K.zarr can be resumed and holds both",
+        help="the file to write; two go to K.nngp.npy and K.ntk.npy; K.zarr holds both (extra zarr)",
     )
-    command.add_argument("--jobs", type=options.jobs, metavar="N", help="threads (default: all processors)")
+    _jobs(command)
     _dtype(command)
     _tile(command)
     command.add_argument(
@@ -126,7 +136,13 @@ def _stored(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--shard", metavar="K/N", help="only the K-th of N parts, in any order, also at once"
     )
-    command.add_argument("--half", action="store_true", help="store one triangle of a symmetric matrix")
+    command.add_argument(
+        "--half",
+        dest="symmetric",
+        action="store_const",
+        const="half",
+        help="store one triangle of a symmetric matrix",
+    )
     command.add_argument("--backend", choices=BACKENDS, help="(default: threads)")
     command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
     command.add_argument(
@@ -229,7 +245,7 @@ def _fit(command: argparse.ArgumentParser) -> None:
         help="of the standardised target; fit (the default): of largest marginal likelihood",
     )
     command.add_argument("--task", choices=TASKS, help="default: classification where the target is text")
-    command.add_argument("--jobs", type=options.jobs, metavar="N", help="threads (default: all processors)")
+    _jobs(command)
     command.add_argument("--force", action="store_true", help="overwrite a file that exists")
 
 
@@ -249,16 +265,17 @@ def _predict(command: argparse.ArgumentParser) -> None:
 
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "name", choices=tuple(DEMOS), help="; ".join(f"{name}: {what}" for name, what in DEMOS.items())
+        "name",
+        metavar="DEMO",
+        choices=tuple(DEMOS),
+        help="; ".join(f"{name}: {what}" for name, what in DEMOS.items()),
     )
     command.add_argument(
         "--net",
         choices=("dense", "cnn"),
         help="of digits: a relu net; cnn: five convolutions and a global average beside it (default: dense)",
     )
-    command.add_argument(
-        "--jobs", type=options.jobs, metavar="N", help="of digits: threads (default: all processors)"
-    )
+    _jobs(command, "of digits: ")
     command.add_argument("--out", metavar="PNG", help="the picture (default: ./tpnum-NAME.png)")
     command.add_argument(
         "--size",
@@ -332,17 +349,24 @@ COMMANDS: dict[str, tuple[str, str, Fill | None]] = {
 
 
 def build() -> Parser:
-    """Return the parser of the whole command line."""
+    """Return the parser of the whole command line.
+
+    Options are stored under the names of the library's arguments; ``typed`` says how these are typed, for
+    errors about one.
+    """
     parser = Parser(
         prog="tpnum",
         description="NNGP and NTK matrices of neural networks at infinite width.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"tpnum {tpnum.__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"tpnum {tpnum.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Command)
     for name, (summary, description, fill) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
         command.add_argument("--debug", action="store_true", help="show where an error comes from")
         if fill is not None:
             fill(command)
+        command.set_defaults(
+            typed={one.dest: one.option_strings[0] for one in command._actions if one.option_strings}
+        )
     return parser

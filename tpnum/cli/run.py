@@ -21,17 +21,6 @@ from tpnum.errors import TpnumError
 _INTERRUPTED = 130
 _ENDING = ("SIGTERM", "SIGHUP", "SIGQUIT")
 """Signals that end a command: a request, a terminal that is gone, Ctrl-\\."""
-_OPTIONS = {"n_jobs": "--jobs", "symmetric": "--half", "batch_size": "--batch-size"}
-_OPTIONS |= {
-    name: f"--{name}" for name in "backend c cores get n noise out q scheduler shape shard wrt".split()
-}
-"""Arguments of the library, as they are typed where an error is about one."""
-_TYPED = {
-    "resume=True with verify=True": "--resume --verify",
-    "resume=True": "--resume",
-    "give scheduler= a client or an address": "give an address",
-}
-"""What errors advise, as it is typed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,10 +80,8 @@ def _one_line(error: Exception, args: argparse.Namespace) -> str:
         # files have names where they are written: what has none is what is printed
         text = f"{error.filename or 'the output'}: {error.strerror}"
     elif isinstance(error, TpnumError):
-        error.rename(_OPTIONS)
+        error.rename(args.typed)
         text = str(error)
-        for written, typed in _TYPED.items():
-            text = text.replace(written, typed)
         if not getattr(args, "shard", None):  # shards are never forced
             text = text.replace("remove it first", "give --force")
     elif isinstance(error, MemoryError):

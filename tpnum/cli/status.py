@@ -10,6 +10,7 @@ import tpnum
 from tpnum.tiles.stores.provenance import layout_of
 from tpnum.tiles.stores.runs import damaged
 from tpnum.tiles.stores.stored import Stored
+from tpnum.tiles.units import duration
 
 SHOWN = 5
 """Tiles that are named."""
@@ -58,13 +59,6 @@ def run(args: argparse.Namespace) -> None:
             seconds.append(float(facts["seconds"]) / tile.entries)
     if seconds:
         each = float(np.mean(seconds)) * sum(tile.entries for tile in lacking)
-        print(f"the rest takes about {_time(each)} of one thread")
+        print(f"the rest takes about {duration(each)} of one thread")
     else:
         print("how long that takes is known when a tile is finished")
-
-
-def _time(seconds: float) -> str:
-    for least, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= least:
-            return f"{seconds / least:.3g} {unit}"
-    return f"{seconds:.3g} s"

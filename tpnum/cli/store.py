@@ -23,13 +23,13 @@ from tpnum.tiles.elsewhere import job_on
 from tpnum.tiles.gradients.contracted import asked_of
 from tpnum.tiles.progress import Json
 from tpnum.tiles.scheduling import Paused
-from tpnum.tiles.stores.layout import FULL, HALF
+from tpnum.tiles.stores.layout import FULL
 from tpnum.tiles.stores.npy_files import NpyFiles
 from tpnum.tiles.stores.runs import write
 from tpnum.tiles.stores.stored import missing_of
 from tpnum.tiles.stores.targets import target_of
 
-OPTIONS = ("resume", "verify", "shard", "backend", "scheduler", "half", "error", "wrt")
+OPTIONS = ("resume", "verify", "shard", "backend", "scheduler", "symmetric", "error", "wrt")
 
 
 def wanted(args: argparse.Namespace) -> bool:
@@ -58,12 +58,12 @@ def run(args: argparse.Namespace) -> None:
                 job,
                 args.out,
                 tile=args.tile,
-                n_jobs=args.jobs,
+                n_jobs=args.n_jobs,
                 backend=args.backend,
                 scheduler=args.scheduler,
                 resume=args.resume,
                 verify=args.verify,
-                symmetric=HALF if args.half else FULL,
+                symmetric=args.symmetric or FULL,
                 shard=shard,
                 progress=sys.stderr.isatty(),
                 stop=stop,

@@ -109,8 +109,8 @@ def sum_at(terms: Sum, u: Mapping[str, np.ndarray]) -> np.ndarray:
     return total
 
 
-class Table:
-    """The atoms of one group, and their second moments; number 0 is the constant 1.
+class Gram:
+    """The second moments of the atoms of one group; number 0 is the constant 1.
 
     One that is ``varied`` has other rules, and puts what is behind the last degrees twice as far.
     """
@@ -119,7 +119,7 @@ class Table:
         self.group, self._varied = group, varied
         self.size = 0
         self._members = {key: Members() for key in group.components}
-        self._table = np.ones((1, 1))
+        self._moments = np.ones((1, 1))
         self._places: dict[int, tuple[np.ndarray, Atom]] = {}
         count = len(DEGREES.layout(len(group.components)))
         self._coefs = np.zeros((count, 0))
@@ -130,23 +130,23 @@ class Table:
         """How far a second moment may be off, as a part of the largest that it could be."""
 
     def places(self, atom: Atom) -> np.ndarray:
-        """Where a family is in the table, of a shape that broadcasts to its own."""
+        """Where a family is among the atoms, of a shape that broadcasts to its own."""
         if id(atom) not in self._places:
             shape, leaves = _core(atom)
             begin = 1 + self.size
             made, means = self._entered(atom, shape, leaves)
             end = begin + made.shape[0]
-            self._table = grown(self._table, end)
-            self._table[begin:end, 0] = self._table[0, begin:end] = means
-            self._table[begin:end, 1:end] = made
-            self._table[1:end, begin:end] = made.T
+            self._moments = grown(self._moments, end)
+            self._moments[begin:end, 0] = self._moments[0, begin:end] = means
+            self._moments[begin:end, 1:end] = made
+            self._moments[1:end, begin:end] = made.T
             self._places[id(atom)] = np.arange(begin, end).reshape(shape), atom
         return self._places[id(atom)][0]
 
     def _entered(
         self, atom: Atom, shape: tuple[int, ...], leaves: dict[str, Normal]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Second moments of a new family with all of the table, and its means."""
+        """Second moments of a new family with all atoms, and its means."""
         begin, count = self.size, int(np.prod(shape))
         self.size = begin + count
         covs = np.zeros((len(self._members), count, self.size))
@@ -219,11 +219,11 @@ class Table:
 
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Second moments of members."""
-        return self._table[a[:, None], b]
+        return self._moments[a[:, None], b]
 
     def multiply(self, made: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
         """Multiply numbers (a, b) by second moments of members."""
-        multiply_entries(self._table, a, b, made)
+        multiply_entries(self._moments, a, b, made)
 
 
 def _apart(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:
@@ -253,19 +253,19 @@ def _coefs_shapes(atom: Atom) -> list[tuple[int, ...]]:
     return made
 
 
-class Tables:
-    """The tables of one replicate, by group, ``varied`` or not."""
+class Grams:
+    """The second moments of one replicate, by group, ``varied`` or not."""
 
     def __init__(self, varied: bool = False) -> None:
         self._varied = varied
-        self._tables: dict[Group, Table] = {}
+        self._grams: dict[Group, Gram] = {}
 
-    def __getitem__(self, group: Group) -> Table:
-        if group not in self._tables:
-            self._tables[group] = Table(group, self._varied)
-        return self._tables[group]
+    def __getitem__(self, group: Group) -> Gram:
+        if group not in self._grams:
+            self._grams[group] = Gram(group, self._varied)
+        return self._grams[group]
 
     @property
     def lost(self) -> float:
         """How far a second moment may be off anywhere, as a part of the largest that it could be."""
-        return max((table.lost for table in self._tables.values()), default=0.0)
+        return max((gram.lost for gram in self._grams.values()), default=0.0)

@@ -22,7 +22,7 @@ from tpnum.law.worklist import once
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tpnum.ensemble.atoms import Tables
+    from tpnum.ensemble.atoms import Grams
     from tpnum.ensemble.mixed import Factor, Product, Value
     from tpnum.ensemble.normals import Group
 
@@ -61,8 +61,8 @@ Made: TypeAlias = "np.ndarray | None"
 class Given:
     """The second moments of one replicate."""
 
-    def __init__(self, tables: Tables) -> None:
-        self.tables = tables
+    def __init__(self, grams: Grams) -> None:
+        self.grams = grams
         self._number = 0
         self._memo: dict[Key, Made] = {}
         self._kept: dict[int, Factor] = {}
@@ -70,7 +70,7 @@ class Given:
         self._averages: dict[tuple[int, int], np.ndarray] = {}
         self._used = 0
         self.lost = 0.0
-        """How far a second moment may be off by rounding, as `Tables.lost`."""
+        """How far a second moment may be off by rounding, as `Grams.lost`."""
 
     def short(self, value: Value) -> Value:
         """A vector, a sum of many terms as one factor, or drawn if it has too many."""
@@ -197,9 +197,9 @@ class Given:
         if isinstance(factor, Atom):
             if factor.odd:
                 return None
-            table = self.tables[factor.group]
-            places = table.places(factor)
-            return table.between(places.ravel(), np.zeros(1, dtype=np.int64)).reshape(*places.shape, 1)
+            gram = self.grams[factor.group]
+            places = gram.places(factor)
+            return gram.between(places.ravel(), np.zeros(1, dtype=np.int64)).reshape(*places.shape, 1)
         return once(self._means, factor.number, self._mean, factor)
 
     def _mean(self, whole: Whole) -> Made:
@@ -222,9 +222,9 @@ class Given:
             if a.group != b.group:
                 first, last = self.mean(a), self.mean(b)
                 return None if first is None or last is None else _outer(first, last)
-            table = self.tables[a.group]
-            p, q = table.places(a), table.places(b)
-            return table.between(p.ravel(), q.ravel()).reshape(*p.shape, *q.shape, 1)
+            gram = self.grams[a.group]
+            p, q = gram.places(a), gram.places(b)
+            return gram.between(p.ravel(), q.ravel()).reshape(*p.shape, *q.shape, 1)
         if not isinstance(a, Whole) or (isinstance(b, Whole) and b.number > a.number):
             return _swapped(self.between(b, a), len(b.shape))
         return self._once((self._place(a), self._place(b)), self._between, a, b)

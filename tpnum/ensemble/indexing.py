@@ -9,7 +9,7 @@ import numpy as np
 
 from tpnum.ensemble.atoms import Atom
 from tpnum.ensemble.mixed import Mixed, Product, Value, View, products
-from tpnum.ensemble.normals import Family, Normal, Part
+from tpnum.ensemble.normals import IndependentProducts, Normal, Part
 from tpnum.evaluate.labels import lift
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def gathered_along(value: Normal | Mixed, at: int, rows: list[tuple[int, float]]
     made = []
     for part in value.parts:
         channel, where = part.channel, gathered(part.rows, False)
-        if isinstance(channel, Family):
-            members = where // Family.STRIDE
+        if isinstance(channel, IndependentProducts):
+            members = where // IndependentProducts.STRIDE
             if (members == members.flat[0]).all():
-                channel, where = channel.members[members.flat[0]], where % Family.STRIDE
+                channel, where = channel.members[members.flat[0]], where % IndependentProducts.STRIDE
         made.append(Part(channel, where, gathered(part.weights, True)))
     return Normal(shape, tuple(made), gathered(value.mean, True), value.component)
 

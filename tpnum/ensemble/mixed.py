@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from tpnum.ensemble.atoms import Atom, Tables
+from tpnum.ensemble.atoms import Atom, Grams
 from tpnum.ensemble.normals import Group, Normal, second
 
 if TYPE_CHECKING:
@@ -169,8 +169,8 @@ def opened(factor: Whole | View) -> tuple[Product, ...]:
 class Operand:
     """A vector as what its second moments are made of: points, a G-var, or coefficients of atoms."""
 
-    def __init__(self, value: Value, size: int, tables: Tables, given: Given) -> None:
-        self.value, self.tables, self.given = value, tables, given
+    def __init__(self, value: Value, size: int, grams: Grams, given: Given) -> None:
+        self.value, self.grams, self.given = value, grams, given
         self.size = value.shape[-1] if isinstance(value, np.ndarray) else size
         self.shape = value.shape[:-1] if isinstance(value, np.ndarray) else value.shape
 
@@ -187,7 +187,7 @@ class Operand:
 
     @cached_property
     def terms(self) -> dict[Hashable, tuple[np.ndarray, dict[Group, np.ndarray]]]:
-        """Coefficients (terms and members, points or 1) of atoms, and where these are, table by table.
+        """Coefficients (terms and members, points or 1) of atoms, and where these are, group by group.
 
         Those with tangents of one component are together: with all others their second moments are 0.
         """
@@ -209,7 +209,7 @@ class Operand:
         for k, (_, atoms) in enumerate(parts):
             for atom in atoms:
                 own = places.setdefault(atom.group, np.zeros((len(parts), *self.shape), dtype=np.int64))
-                own[k] = self.tables[atom.group].places(atom)
+                own[k] = self.grams[atom.group].places(atom)
         return made.reshape(-1, width), {key: own.ravel() for key, own in places.items()}
 
 
@@ -227,7 +227,7 @@ def moments(a: Operand, b: Operand) -> np.ndarray:
         (left, first), (right, last) = a.terms[odd], b.terms[odd]
         made = _mean_products(left, right)
         for key in {**first, **last}:
-            a.tables[key].multiply(made, _places(first, key, len(left)), _places(last, key, len(right)))
+            a.grams[key].multiply(made, _places(first, key, len(left)), _places(last, key, len(right)))
         total += made.reshape(-1, n, made.shape[1] // m, m).sum(axis=(0, 2))
     return total
 

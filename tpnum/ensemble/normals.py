@@ -55,16 +55,16 @@ class Products:
         return self.variance * self._gram[a[:, None], b]
 
 
-def grown(table: np.ndarray, size: int) -> np.ndarray:
-    """A square table with room for so many."""
-    if size <= len(table):
-        return table
-    made = np.zeros((max(size, 2 * len(table)),) * 2)
-    made[: len(table), : len(table)] = table
+def grown(square: np.ndarray, size: int) -> np.ndarray:
+    """A square array with room for so many."""
+    if size <= len(square):
+        return square
+    made = np.zeros((max(size, 2 * len(square)),) * 2)
+    made[: len(square), : len(square)] = square
     return made
 
 
-class Family:
+class IndependentProducts:
     """Products with a family of independent matrices: row r of member m is m * STRIDE + r."""
 
     STRIDE = 1 << 32

@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.ensemble.acting import Action, acted_on, action_of
-from tpnum.ensemble.atoms import Atom, Tables
+from tpnum.ensemble.atoms import Atom, Grams
 from tpnum.ensemble.draws import Draws
 from tpnum.ensemble.given import Given
 from tpnum.ensemble.indexing import gathered_along, lifted_to, some_of, taken_at
 from tpnum.ensemble.mixed import Mixed, Operand, Product, Value, moments, multiplied, points, products, summed
-from tpnum.ensemble.normals import Channel, Component, Family, Inputs, Normal, Part, Products, second
+from tpnum.ensemble.normals import (
+    Channel,
+    Component,
+    IndependentProducts,
+    Inputs,
+    Normal,
+    Part,
+    Products,
+    second,
+)
 from tpnum.ensemble.text import SQUARES, Text
 from tpnum.errors import LimitError
 from tpnum.evaluate.labels import lift
@@ -62,8 +71,8 @@ class Laws:
     ) -> None:  # fmt: skip
         self.text, self.size = text, size
         self._draws = Draws(seed, replicate, size, frame)
-        self.tables = Tables(varied)
-        self.given = Given(self.tables)
+        self.grams = Grams(varied)
+        self.given = Given(self.grams)
         self._components: dict[str, Component] = {}
         self.products: dict[tuple[str, bool], dict[tuple[int, ...], _Channel]] = {}
         self.families: dict[tuple[str, bool], Channel] = {}
@@ -94,11 +103,11 @@ class Laws:
     @property
     def lost(self) -> float:
         """How far a second moment may be off but by chance, as a part of the largest that it could be."""
-        return max(self.tables.lost, self.given.lost)
+        return max(self.grams.lost, self.given.lost)
 
     def operand(self, value: Value) -> Operand:
         """A vector as what second moments are made of."""
-        return Operand(value, self.size, self.tables, self.given)
+        return Operand(value, self.size, self.grams, self.given)
 
     def enter(self, channel: _Channel, operand: Value) -> np.ndarray:
         """Rows for the products of an operand with the matrix of a channel."""
@@ -235,9 +244,11 @@ class Walk(Run):
                 at[1 + names.index(axis)] = place_of
             some = rows[tuple(at)]
             found = self.laws.enter(channel, taken_at(operand, tuple(at)))
-            rows[tuple(at)] = found.reshape(some.shape) + number * Family.STRIDE
+            rows[tuple(at)] = found.reshape(some.shape) + number * IndependentProducts.STRIDE
         if matrix.axes:
-            family = self.laws.families.setdefault(key, Family([c.products for c in members.values()]))
+            family = self.laws.families.setdefault(
+                key, IndependentProducts([c.products for c in members.values()])
+            )
         else:
             (only,) = members.values()
             family = only.products

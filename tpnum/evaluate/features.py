@@ -88,7 +88,7 @@ class Draws:
         return np.asarray(irfft(left * right, count))
 
 
-class Features:
+class NodeFeatures:
     """Features (N, *axes, at most ``count``) of pair nodes at the inputs of a profile pass.
 
     Random numbers of a node go by its place in ``order``, in which nodes are listed behind their operands.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpnum.gauss.dictionary import Dictionary, Features, polynomials
+from tpnum.gauss.dictionary import Controls, Dictionary, polynomials
 from tpnum.gauss.directions import Batched, turned
 from tpnum.gauss.estimate import NORMAL
 from tpnum.gauss.points import normal_sample
@@ -71,11 +71,11 @@ def _block(
     for row in range(count):
         law = Dictionary(mean[row], factor[row])
         values = [f_at(mean[row : row + 1, :, None] + factor[row : row + 1] @ z)[0] for z in points]
-        features = [law.features(z, p) for z, p in zip(points, products, strict=True)]
-        both = _fit(law, features[1], values[1], work), _fit(law, features[0], values[0], work)
+        controls = [law.controls(z, p) for z, p in zip(points, products, strict=True)]
+        both = _fit(law, controls[1], values[1], work), _fit(law, controls[0], values[0], work)
         fits.append(both)
         for side in (0, 1):
-            sums.add(row, side, both[side].left(features[side], values[side]), values[side])
+            sums.add(row, side, both[side].left(controls[side], values[side]), values[side])
     cost += 2 * half * count
     todo = sums.open(np.arange(count), half, *goal)
     done, part = half, 0
@@ -88,7 +88,7 @@ def _block(
             for row in todo:
                 made = f_at(mean[row : row + 1, :, None] + factor[row : row + 1] @ z)[0]
                 fit = fits[row][side]
-                sums.add(row, side, fit.left(fit.law.features(z, common), made), made)
+                sums.add(row, side, fit.left(fit.law.controls(z, common), made), made)
         done += size
         cost += 2 * size * todo.size
         todo = sums.open(todo, done, *goal)
@@ -135,14 +135,14 @@ class _Fit:
     coefs: np.ndarray | None
     mean: np.ndarray
 
-    def left(self, features: Features, values: np.ndarray) -> np.ndarray:
+    def left(self, controls: Controls, values: np.ndarray) -> np.ndarray:
         """What the combination does not explain of values (k, n), of the same expectation."""
         if self.coefs is None:
             return values
-        return values - (self.law.combine(features, self.coefs) - self.mean[:, None])
+        return values - (self.law.combine(controls, self.coefs) - self.mean[:, None])
 
 
-def _fit(law: Dictionary, features: Features, values: np.ndarray, columns: np.ndarray) -> _Fit:
+def _fit(law: Dictionary, controls: Controls, values: np.ndarray, columns: np.ndarray) -> _Fit:
     """Choose controls and coefficients on the first seven eighths of the points, judged by the rest.
 
     The chosen ones are written into ``columns`` (_MOST, n).
@@ -153,7 +153,7 @@ def _fit(law: Dictionary, features: Features, values: np.ndarray, columns: np.nd
     nothing = _Fit(law, None, np.zeros(k))
     if n < _FEWEST or law.starts[-1] == 0:
         return nothing
-    shown = Features(*(a[:, :train] for a in features))
+    shown = Controls(*(a[:, :train] for a in controls))
     scale = law.deviations(shown)
     centred = values - values[:, :train].mean(axis=1, keepdims=True)
     target, judge = centred[:, :train], centred[:, train:]
@@ -161,7 +161,7 @@ def _fit(law: Dictionary, features: Features, values: np.ndarray, columns: np.nd
     if not np.any(size > 0):
         return nothing
 
-    chosen = np.arange(min(features.polynomials.shape[0], law.factor.shape[1], most))
+    chosen = np.arange(min(controls.polynomials.shape[0], law.factor.shape[1], most))
     gram = np.empty((most, most))
     best = judge.var(axis=1)
     coefs = np.zeros((k, law.starts[-1]))
@@ -169,7 +169,7 @@ def _fit(law: Dictionary, features: Features, values: np.ndarray, columns: np.nd
     for rounds in range(_ROUNDS + 1):
         new = chosen[found:]
         block = columns[found : chosen.size]
-        law.columns(features, new, block)
+        law.columns(controls, new, block)
         block -= block[:, :train].mean(axis=1, keepdims=True)
         block /= scale[new, None]
         used = columns[: chosen.size]

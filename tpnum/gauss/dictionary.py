@@ -33,7 +33,7 @@ _ROWS = ((1, 1.0, 0.0), (0, 1.0, 1.0), (0, 2.0, 1.0))
 _FLAT = 1e-12
 
 
-class Features(NamedTuple):
+class Controls(NamedTuple):
     """Values of the controls at n points, without the products of rows: (controls, n) each."""
 
     polynomials: np.ndarray
@@ -123,7 +123,7 @@ class Dictionary:
         first, second = np.triu_indices(few.size, 1)
         return few[first], few[second]
 
-    def features(self, z: np.ndarray, products: np.ndarray) -> Features:
+    def controls(self, z: np.ndarray, products: np.ndarray) -> Controls:
         """The controls at z (rank, n); ``products`` are `polynomials` (z), which do not depend on the law."""
         from scipy.special import ndtr
 
@@ -131,7 +131,7 @@ class Dictionary:
         own = u[self.coordinates]
         rows = np.concatenate([np.maximum(own, 0.0) if p else ndtr(a * own) for p, a, _ in _ROWS])
         first, second = self.contrasts
-        return Features(products, rows, np.abs(u[first] - u[second]))
+        return Controls(products, rows, np.abs(u[first] - u[second]))
 
     def means(self) -> np.ndarray:
         """The mean of every control."""
@@ -153,49 +153,49 @@ class Dictionary:
         apart = 2.0 * _ramp(shift, gap, np.ones(i.size)) - shift
         return np.concatenate([np.zeros(self.sizes[0]), _ramp(mean, scale, power), products, apart])
 
-    def columns(self, features: Features, which: np.ndarray, out: np.ndarray) -> None:
+    def columns(self, controls: Controls, which: np.ndarray, out: np.ndarray) -> None:
         """The controls ``which`` into out (which.size, n)."""
         group = np.searchsorted(self.starts, which, side="right") - 1
         first, second = self.pairs
         at = which - self.starts[group]
-        for kind, values in ((0, features.polynomials), (1, features.rows), (3, features.differences)):
+        for kind, values in ((0, controls.polynomials), (1, controls.rows), (3, controls.differences)):
             out[group == kind] = values[at[group == kind]]
         pair = at[group == 2]
-        out[group == 2] = features.rows[first[pair]] * features.rows[second[pair]]
+        out[group == 2] = controls.rows[first[pair]] * controls.rows[second[pair]]
 
-    def deviations(self, features: Features) -> np.ndarray:
+    def deviations(self, controls: Controls) -> np.ndarray:
         """Standard deviation of every control in the sample, infinite where there is none to speak of."""
         first, second = self.pairs
-        n = features.rows.shape[1]
-        product = (features.rows @ features.rows.T / n)[first, second]
-        square = features.rows**2
+        n = controls.rows.shape[1]
+        product = (controls.rows @ controls.rows.T / n)[first, second]
+        square = controls.rows**2
         squares = (square @ square.T / n)[first, second]
-        mean = np.concatenate([features.rows.mean(axis=1), product, features.differences.mean(axis=1)])
+        mean = np.concatenate([controls.rows.mean(axis=1), product, controls.differences.mean(axis=1)])
         second_moment = np.concatenate(
-            [square.mean(axis=1), squares, np.mean(features.differences**2, axis=1)]
+            [square.mean(axis=1), squares, np.mean(controls.differences**2, axis=1)]
         )
         variance = second_moment - mean**2
         flat = variance <= _FLAT * second_moment
         scale = np.sqrt(np.where(flat, np.inf, variance))
         return np.concatenate([np.ones(self.sizes[0]), scale])
 
-    def correlate(self, features: Features, values: np.ndarray) -> np.ndarray:
+    def correlate(self, controls: Controls, values: np.ndarray) -> np.ndarray:
         """Sums over the points of values (k, n) times every control: (k, controls)."""
         first, second = self.pairs
-        rows = features.rows
+        rows = controls.rows
         products = ((values[:, None] * rows) @ rows.T)[:, first, second]
         return np.concatenate(
-            [values @ features.polynomials.T, values @ rows.T, products, values @ features.differences.T],
+            [values @ controls.polynomials.T, values @ rows.T, products, values @ controls.differences.T],
             axis=1,
         )
 
-    def combine(self, features: Features, coefs: np.ndarray) -> np.ndarray:
+    def combine(self, controls: Controls, coefs: np.ndarray) -> np.ndarray:
         """The combinations (k, n) of the controls with coefficients (k, controls)."""
         a, b, c, d = (coefs[:, i:j] for i, j in zip(self.starts, self.starts[1:], strict=False))
-        rows = features.rows
+        rows = controls.rows
         form = np.zeros((coefs.shape[0], rows.shape[0], rows.shape[0]))
         form[:, self.pairs[0], self.pairs[1]] = c
-        made = a @ features.polynomials + b @ rows + d @ features.differences
+        made = a @ controls.polynomials + b @ rows + d @ controls.differences
         made += np.einsum("kan,an->kn", form @ rows, rows)
         return made
 

@@ -37,7 +37,7 @@ _MOST = 48
 
 
 @dataclass(frozen=True)
-class Features:
+class Stretches:
     """Stretches [low, high] in deviations of the lines in which something narrow was found."""
 
     line: np.ndarray
@@ -47,14 +47,14 @@ class Features:
     """Whether it is no wider than a kink or a jump."""
 
     @classmethod
-    def joined(cls, parts: Sequence[tuple[int, Features]]) -> Features:
+    def joined(cls, parts: Sequence[tuple[int, Stretches]]) -> Stretches:
         """Those of several blocks of lines, each with the number of its first line."""
         moved = [(made.line + begin, made.low, made.high, made.single) for begin, made in parts]
         return cls(*(np.concatenate(a) for a in zip(*moved, strict=True)))
 
-    def where(self, some: np.ndarray) -> Features:
+    def where(self, some: np.ndarray) -> Stretches:
         """Those of the stretches."""
-        return Features(self.line[some], self.low[some], self.high[some], self.single[some])
+        return Stretches(self.line[some], self.low[some], self.high[some], self.single[some])
 
     def of(self, line: int) -> np.ndarray:
         """The ends of the stretches of one line, in order."""
@@ -105,7 +105,7 @@ def _weights(points: int, reach: float) -> np.ndarray:
     return made
 
 
-def features(values: np.ndarray, tolerance: float, reach: float = REACH) -> Features:
+def stretches(values: np.ndarray, tolerance: float, reach: float = REACH) -> Stretches:
     """What is narrow in values (lines, components, points) of f at `places`, to a tolerance relative to E|f|.
 
     Values that are not finite count as zero; two of them side by side are a feature.
@@ -148,16 +148,16 @@ def features(values: np.ndarray, tolerance: float, reach: float = REACH) -> Feat
         stride *= _FACTOR
     found = [part for part in found if part[0].size]
     if not found:
-        return Features(np.zeros(0, dtype=int), np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool))
+        return Stretches(np.zeros(0, dtype=int), np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool))
     line, low, high, single, worth = (np.concatenate(a) for a in zip(*found, strict=True))
     order = np.lexsort((-worth, line))
     count = np.bincount(line, minlength=lines)
     kept = np.arange(order.size) - np.repeat(np.cumsum(count) - count, count) < _MOST
     order = order[kept]
-    return Features(line[order], low[order], high[order], single[order])
+    return Stretches(line[order], low[order], high[order], single[order])
 
 
-def extents(values: np.ndarray, seen: Features, reach: float = REACH) -> np.ndarray:
+def extents(values: np.ndarray, seen: Stretches, reach: float = REACH) -> np.ndarray:
     """How wide the thing in each stretch is: its area above a chord over its height, at most the stretch.
 
     That is as long as the step with which it was found, the thing in it may be far narrower.

@@ -16,7 +16,7 @@ from tpnum.gauss.adaptive import EDGES, NEAR, NODES, WIDE, adapt
 from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
 from tpnum.gauss.lattice import Settled
-from tpnum.gauss.look import Features, features, places
+from tpnum.gauss.look import Stretches, places, stretches
 from tpnum.gauss.scout import Scout
 
 _BLOCK = 1 << 17
@@ -157,8 +157,8 @@ class _Nest:
             ]
             values = self.f_at.columns(columns)[0].reshape(-1, *points.shape[:2]).transpose(1, 0, 2)
             self.cost += points.shape[0] * points.shape[1]
-            made.append((begin, features(values, self.rtol)))
-        seen = Features.joined(made)
+            made.append((begin, stretches(values, self.rtol)))
+        seen = Stretches.joined(made)
         ends, wider = (some.ends(start.shape[0]) for some in (seen, seen.where(~seen.single)))
         if len(self.directions) > 2 or wider.shape[1] > _FEW:
             return ends

@@ -10,7 +10,7 @@ import numpy as np
 from tpnum.gauss.adaptive import adapt
 from tpnum.gauss.goal import Goal
 from tpnum.gauss.integrand import Integrand
-from tpnum.gauss.look import REACH, Features, extents, features, places
+from tpnum.gauss.look import REACH, Stretches, extents, places, stretches
 from tpnum.gauss.steps import CELLS, FAR, Pieces, in_pieces
 
 _RANDOM = 3  # lines besides those along the axes
@@ -117,7 +117,7 @@ class Scout:
 
     def seen(
         self, start: np.ndarray, direction: np.ndarray, points: int, reach: float = REACH
-    ) -> tuple[Features, np.ndarray]:
+    ) -> tuple[Stretches, np.ndarray]:
         """The features along lines (lines, d), and how wide they are."""
         z = places(points, reach)
         step = max(1, _BLOCK // points)
@@ -132,9 +132,9 @@ class Scout:
                     values = np.empty((made.shape[0], made.shape[2], points))
                 values[:, :, at] = made.transpose(0, 2, 1)
             assert values is not None
-            parts.append((begin, features(values, self.tolerance, reach)))
+            parts.append((begin, stretches(values, self.tolerance, reach)))
             wide.append(extents(values, parts[-1][1], reach))
-        return Features.joined(parts), np.concatenate(wide)
+        return Stretches.joined(parts), np.concatenate(wide)
 
     def one(self, rows: np.ndarray) -> None:
         """Laws of one dimension: those much alike are looked at together, over all of their range."""
@@ -263,7 +263,7 @@ class Scout:
             return self.picture(i, 8 * _IMAGE)
         middle = np.abs(z) < _MIDDLE
         for axes in ((0, 2, 1), (1, 2, 0)):
-            seen = features(values.transpose(axes)[middle], self.goal.rtol)
+            seen = stretches(values.transpose(axes)[middle], self.goal.rtol)
             if seen.line.size:
                 self.half[i] = min(self.half[i], 0.5 * float(np.min(seen.high - seen.low)))
             if axes[0] == 0:  # where lines along the second axis begin and cease to meet something

@@ -32,7 +32,7 @@ _HOMES = (
     | dict.fromkeys(("Roads", "roads"), "freeness")
     | dict.fromkeys(("Beside", "kernel_eigenvalues"), "gram")
     | dict.fromkeys(("constants", "kernel_spectrum"), "kernels")
-    | {"Spectrum": "jacobi", "measure": "table", "slope_law": "slopes"}
+    | {"Spectrum": "jacobi", "measure": "piecewise", "slope_law": "slopes"}
 )
 
 __all__ = sorted(_HOMES)

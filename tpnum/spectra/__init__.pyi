@@ -25,6 +25,6 @@ from tpnum.spectra.jacobi import Spectrum as Spectrum
 from tpnum.spectra.kernels import constants as constants, kernel_spectrum as kernel_spectrum
 from tpnum.spectra.networks import isometry as isometry, jacobian as jacobian, weight_law as weight_law
 from tpnum.spectra.slopes import slope_law as slope_law
-from tpnum.spectra.table import measure as measure
+from tpnum.spectra.piecewise import measure as measure
 
 __all__: list[str]

@@ -330,7 +330,7 @@ class Measure:
 
     @cached_property
     def _tabulated(self) -> Measure:
-        from tpnum.spectra.table import tabulate
+        from tpnum.spectra.piecewise import tabulate
 
         return tabulate(self)
 

@@ -10,8 +10,8 @@ import numpy as np
 from tpnum.arguments import real_array, whole
 from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.closed import Discrete
+from tpnum.spectra.piecewise import density_law
 from tpnum.spectra.shapes import Described
-from tpnum.spectra.table import density_law
 
 EXACT = 1e-13
 """Coefficients closer than this, relative to their size, are equal."""

@@ -16,7 +16,7 @@ from tpnum.arguments import number
 from tpnum.propagation.activation import Expectations
 from tpnum.spectra.base import Atom, Measure
 from tpnum.spectra.closed import Discrete
-from tpnum.spectra.table import tabulate_panels
+from tpnum.spectra.piecewise import tabulate_panels
 
 REACH, WIDTH, POINTS = 8.5, 0.5, 10
 """Of the rule in z."""

@@ -52,9 +52,7 @@ class Dask:
             try:
                 self._client = distributed.get_client(timeout=TIMEOUT)
             except ValueError:
-                raise InputError(
-                    "scheduler: there is no Dask client here; give scheduler= a client or an address"
-                ) from None
+                raise InputError("scheduler: there is no Dask client here; give one, or an address") from None
         elif hasattr(scheduler, "scheduler_address"):  # a cluster
             self._own = True
             self._client = distributed.Client(scheduler.scheduler_address, set_as_default=False)

@@ -10,7 +10,7 @@ import numpy as np
 from tpnum.arguments import choice, shown, whole
 from tpnum.ensemble.tile import SampledPlan
 from tpnum.errors import InputError, LimitError, require_memory
-from tpnum.evaluate.features import DIRECTIONS, METHODS, Draws, Features, axes_of
+from tpnum.evaluate.features import DIRECTIONS, METHODS, Draws, NodeFeatures, axes_of
 from tpnum.law import graph
 from tpnum.tiles import arguments
 from tpnum.tiles.driver import kernel
@@ -78,7 +78,7 @@ class RandomFeatures:
 
     def _some(self, plan: Plan, order: list[graph.Pair], x: dict[str, np.ndarray]) -> np.ndarray:
         values, _ = plan.profiles(x, None)
-        of = Features(values, order, self.n_components, self.method, self.draws)
+        of = NodeFeatures(values, order, self.n_components, self.method, self.draws)
         shape = (values.size, *plan.axes[0])
         made = []
         for entry in plan.entries[self.get]:

@@ -11,6 +11,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tpnum.tiles.units import duration
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -92,7 +94,7 @@ class Progress:
         else:
             text += f", {facts['tiles_per_second']:.3g} tiles/s"
         left = facts["seconds_left"]
-        return text if left is None else f"{text}, {left:.0f} s left"
+        return text if left is None else f"{text}, {duration(left)} left"
 
 
 class Json(logging.Formatter):

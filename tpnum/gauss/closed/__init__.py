@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from tpnum.functions import Function
-from tpnum.gauss.closed.family import Family
+from tpnum.gauss.closed.form import ClosedForm
 from tpnum.gauss.closed.piecewise import FAMILIES as _PIECEWISE
 from tpnum.gauss.closed.smooth import FAMILIES as _SMOOTH
 
-__all__ = ["FAMILIES", "Family", "known", "strip"]
+__all__ = ["FAMILIES", "ClosedForm", "known", "strip"]
 
-FAMILIES: dict[str, Family] = _PIECEWISE | _SMOOTH
+FAMILIES: dict[str, ClosedForm] = _PIECEWISE | _SMOOTH
 
 
 def strip(family: str) -> Any:

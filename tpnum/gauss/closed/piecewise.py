@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from tpnum.errors import LimitError
-from tpnum.gauss.closed.family import Family
+from tpnum.gauss.closed.form import ClosedForm
 
 Params = tuple[float, ...]
 
@@ -87,9 +87,9 @@ def _power_profile(q: np.ndarray, degree: float) -> np.ndarray:
     return np.stack([_full(np.ravel(q), n), np.sqrt(_power_slope_moment(np.ravel(q), n))])
 
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, ClosedForm] = {
     # a min(u, 0) + b max(u, 0)
-    "abrelu": Family(
+    "abrelu": ClosedForm(
         strip="piecewise.abrelu",
         profile=_abrelu_profile,
         moment=lambda q, p: np.asarray(q, dtype=np.float64) * ((p[0] * p[0] + p[1] * p[1]) / 2),
@@ -98,7 +98,7 @@ FAMILIES: dict[str, Family] = {
         slope_moment=lambda q, p: _full(q, (p[0] * p[0] + p[1] * p[1]) / 2),
     ),
     # 1{u > 0} u^n
-    "rectpow": Family(
+    "rectpow": ClosedForm(
         strip="piecewise.rectpow",
         profile=lambda q, p: _power_profile(q, p[0]),
         moment=lambda q, p: _power_moment(q, int(p[0])),
@@ -106,7 +106,7 @@ FAMILIES: dict[str, Family] = {
         slope=lambda q, p: _power_slope(q, int(p[0])),
         slope_moment=lambda q, p: _power_slope_moment(q, int(p[0])),
     ),
-    "step": Family(
+    "step": ClosedForm(
         strip="piecewise.step",
         profile=lambda q, p: _constants(q),
         moment=lambda q, p: _power_moment(q, 0),
@@ -114,7 +114,7 @@ FAMILIES: dict[str, Family] = {
         slope=lambda q, p: _power_slope(q, 0),
         slope_moment=lambda q, p: _full(q, 0.0),
     ),
-    "sign": Family(
+    "sign": ClosedForm(
         strip="piecewise.sign",
         profile=lambda q, p: _constants(q),
         moment=lambda q, p: 2.0 * _power_moment(q, 0),

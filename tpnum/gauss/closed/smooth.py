@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from tpnum.errors import LimitError
-from tpnum.gauss.closed.family import Family
+from tpnum.gauss.closed.form import ClosedForm
 
 Params = tuple[float, ...]
 _TURN = 2.0 * math.pi
@@ -322,12 +322,14 @@ def _erf_mean(q: np.ndarray, params: Params) -> np.ndarray:
     return np.full_like(q, params[2])
 
 
-FAMILIES: dict[str, Family] = {
-    "erf": Family("smooth.erf", _erf_profile, _erf_moment, _erf_mean, _erf_slope, _erf_slope_moment),
-    "gelu": Family("smooth.gelu", _gelu_profile, _gelu_moment, _gelu_mean, _gelu_slope, _gelu_slope_moment),
-    "sin": Family("smooth.sin", _sin_profile, _sin_moment, _sin_mean, _sin_slope, _sin_slope_moment),
-    "exp": Family("smooth.exp", _exp_profile, _exp_moment, _exp_mean, _exp_slope, _exp_slope_moment),
-    "exp_normalized": Family(
+FAMILIES: dict[str, ClosedForm] = {
+    "erf": ClosedForm("smooth.erf", _erf_profile, _erf_moment, _erf_mean, _erf_slope, _erf_slope_moment),
+    "gelu": ClosedForm(
+        "smooth.gelu", _gelu_profile, _gelu_moment, _gelu_mean, _gelu_slope, _gelu_slope_moment
+    ),
+    "sin": ClosedForm("smooth.sin", _sin_profile, _sin_moment, _sin_mean, _sin_slope, _sin_slope_moment),
+    "exp": ClosedForm("smooth.exp", _exp_profile, _exp_moment, _exp_mean, _exp_slope, _exp_slope_moment),
+    "exp_normalized": ClosedForm(
         "smooth.exp",
         _exp_normalized_profile,
         _exp_normalized_moment,
@@ -335,10 +337,10 @@ FAMILIES: dict[str, Family] = {
         _exp_normalized_slope,
         _exp_normalized_slope_moment,
     ),
-    "gauss": Family(
+    "gauss": ClosedForm(
         "smooth.gauss", _gauss_profile, _gauss_moment, _gauss_mean, _gauss_slope, _gauss_slope_moment
     ),
-    "gabor": Family(
+    "gabor": ClosedForm(
         "smooth.gabor", _gabor_profile, _gabor_moment, _gabor_mean, _gabor_slope, _gabor_slope_moment
     ),
 }

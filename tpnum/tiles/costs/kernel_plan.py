@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tpnum.arguments import counted
+from tpnum.tiles.units import duration, storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +44,8 @@ class Region:
         back_end = f"{self.back_end} ({self.reason})" if self.reason else self.back_end
         lines = [
             f"{self.grid}: {counted(self.components, 'component')}, {counted(self.cells, 'cell')}, "
-            f"{counted(self.instructions, 'instruction')}, {back_end}, {_time(self.seconds_per_pair)} a pair"
+            f"{counted(self.instructions, 'instruction')}, {back_end}, "
+            f"{duration(self.seconds_per_pair)} a pair"
         ]
         lines += [f"  {word} {', '.join(found)}" for word, found in self._buffers() if found]
         return "\n".join(lines)
@@ -68,6 +70,8 @@ class KernelPlan:
         Why this road; for the general path what the others do not know, for the cells what is not compiled.
     regions
         The pieces of the schedule in order, see `Region`.
+    axes
+        The index axes that the output keeps, of the first input and of the second: a kernel is (N, N, *axes).
     tile
         Rows and columns of a tile.
     n, cores
@@ -89,6 +93,7 @@ class KernelPlan:
     road: str
     reason: str
     regions: tuple[Region, ...]
+    axes: tuple[int, ...]
     bytes_per_pair: int
     """Bytes of results per pair."""
     bytes_per_example: int
@@ -156,16 +161,16 @@ class KernelPlan:
             first, *rest = str(region).split("\n")
             lines += [f"  {number}  {first}", *(f"     {line}" for line in rest)]
         lines += [
-            f"a pair and thread: {_time(self.seconds_per_pair)}, {_time(self.tally.inputs)} of it for the "
-            f"inputs of a tile; {_size(self.bytes_per_pair)} of results",
-            f"a thread: {_size(self.bytes_per_thread)} for a tile of {height} x {width} pairs",
+            f"a pair and thread: {duration(self.seconds_per_pair)}, {duration(self.tally.inputs)} of it "
+            f"for the inputs of a tile; {storage(self.bytes_per_pair)} of results"
+            + (f" ({_by(self.axes)}: the output keeps its positions)" if self.axes else ""),
+            f"a thread: {storage(self.bytes_per_thread)} for a tile of {height} x {width} pairs",
         ]
         lines += [_derived(way, self.wrt) for way in self.ways_back]
-        if self.seconds is not None and self.bytes is not None:
-            lines.append(
-                f"{self.n} x {self.n}, symmetric, {counted(self.cores or 1, 'thread')}: "
-                f"{_time(self.seconds)}, {_size(self.bytes)}"
-            )
+        if self.n is not None and self.seconds is not None and self.bytes is not None:
+            matrix = _by((self.n, self.n, *self.axes))
+            threads = counted(self.cores or 1, "thread")
+            lines.append(f"{matrix}, symmetric, {threads}: {duration(self.seconds)}, {storage(self.bytes)}")
         if self.store is not None:
             lines += _stored(self.store)
         lines.append(f"times were measured on {counted(self.measured, 'pair')} of random inputs, one thread")
@@ -189,7 +194,7 @@ def _derived(way: WayBack, names: tuple[str, ...]) -> str:
     height, width = way.tile
     return (
         f"derivatives of {way.kind} by {', '.join(names)}: {how[way.road]} ({way.reason}), "
-        f"{_time(way.seconds_per_pair)} a pair; {_size(way.tally.memory.thread)} for a tile of "
+        f"{duration(way.seconds_per_pair)} a pair; {storage(way.tally.memory.thread)} for a tile of "
         f"{height} x {width} pairs"
     )
 
@@ -197,42 +202,16 @@ def _derived(way: WayBack, names: tuple[str, ...]) -> str:
 def _stored(store: StorePlan) -> list[str]:
     height, width = store.tile
     made = store.bytes / (store.tiles * store.tile_seconds)
-    start = f", {_time(store.start_seconds)} of them to start" if store.start_seconds else ""
+    start = f", {duration(store.start_seconds)} of them to start" if store.start_seconds else ""
     return [
-        f"on disk: {counted(store.tiles, 'tile')} of {height} x {width} pairs, {_size(store.bytes)} in "
-        f"{counted(store.files, 'file')}; {_time(store.tile_seconds)} a tile, {_time(store.write_seconds)} "
-        "to write it",
-        f"by {counted(store.cores, 'processor')}: {_time(store.seconds)}{start}; one makes {_size(made)} a "
-        f"second, the file system takes {_size(store.bandwidth)}: from "
+        f"on disk: {counted(store.tiles, 'tile')} of {height} x {width} pairs, {storage(store.bytes)} in "
+        f"{counted(store.files, 'file')}; {duration(store.tile_seconds)} a tile, "
+        f"{duration(store.write_seconds)} to write it",
+        f"by {counted(store.cores, 'processor')}: {duration(store.seconds)}{start}; one makes "
+        f"{storage(made)} a second, the file system takes {storage(store.bandwidth)}: from "
         f"{counted(round(store.limit), 'processor')} on it is the limit",
     ]
 
 
-# -- words -------------------------------------------------------------------------------------------
-
-
 def _by(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
-
-
-def _time(seconds: float) -> str:
-    """Seconds with three digits, in the unit that fits."""
-    for least, unit, size in (
-        (86400.0, "days", 86400.0),
-        (3600.0, "h", 3600.0),
-        (60.0, "min", 60.0),
-        (1.0, "s", 1.0),
-        (1e-3, "ms", 1e-3),
-        (1e-6, "us", 1e-6),
-    ):
-        if seconds >= least:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
-
-
-def _size(count: float) -> str:
-    """Bytes with three digits, in the unit that fits."""
-    for power, unit in ((50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if count >= 2.0**power:
-            return f"{count / 2.0**power:.4g} {unit}"
-    return f"{count:.0f} bytes"

@@ -132,6 +132,7 @@ def plan(
         road=worker.road,
         reason=worker.reason,
         regions=regions,
+        axes=tuple(size for axes in trial.plan.axes for size in axes[0 if group is None else 1 :]),
         bytes_per_pair=trial.bytes_per_pair * (1 + len(names)),
         bytes_per_example=trial.features * work.itemsize,
         tally=tally,

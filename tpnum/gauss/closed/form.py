@@ -11,7 +11,7 @@ Profile = Callable[[np.ndarray, tuple[float, ...]], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Family:
+class ClosedForm:
     """Closed forms for u ~ N(0, q), functions of (q, params), all float64 and elementwise in q.
 
     ``strip`` names the kernel of `tpnum.kernels`, "module.function", that maps the co-correlation of (u, v)

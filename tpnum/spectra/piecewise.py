@@ -38,7 +38,7 @@ MASS = 1e-6
 """By how much a density and atoms may fail to add up to 1."""
 
 
-class Table(Measure):
+class PiecewiseDensity(Measure):
     """Panels (low, high), Legendre coefficients of the density on each, atoms."""
 
     def __init__(
@@ -151,10 +151,10 @@ def tabulate(of: Measure) -> Measure:
     return tabulate_panels(of) if made is None else made
 
 
-def tabulate_panels(of: Measure) -> Table:
+def tabulate_panels(of: Measure) -> PiecewiseDensity:
     """Any measure by panels."""
     low, high, coefs = _panels(of._density, of.edges, 1.0 - sum(a.mass for a in of.atoms))
-    return Table(low, high, coefs, of.edges, of.atoms)
+    return PiecewiseDensity(low, high, coefs, of.edges, of.atoms)
 
 
 def _panels(
@@ -259,7 +259,7 @@ def density_law(
     factor = mass / total if total > 0.0 else 1.0
     if smooth is not None:
         return Series(edges, [c * factor for c in smooth.coefs], atoms)
-    return Table(low, high, coefs * factor, edges, atoms)
+    return PiecewiseDensity(low, high, coefs * factor, edges, atoms)
 
 
 def _weigh(total: float, mass: float) -> None:

@@ -1,0 +1,1 @@
+"""What `tpnum demo` shows: a module each, or a family of them."""
