@@ -11,7 +11,7 @@ from scipy.special import erf
 
 from tpnum import functions, nn
 from tpnum.ensemble import given
-from tpnum.ensemble.atoms import Atom, Grams
+from tpnum.ensemble.atoms import Atom, GramMatrices
 from tpnum.ensemble.draws import Draws
 from tpnum.ensemble.normals import Component, Group, Normal, Part, Products
 from tpnum.ensemble.tile import SampledPlan
@@ -79,7 +79,7 @@ def test_functions_of_three_independent_variables_by_their_coefficients() -> Non
         (b, lambda a, b, r: b),
         (opened, lambda a, b, r: sigmoid_like(r)),
     ]
-    gram = Grams()[group]
+    gram = GramMatrices()[group]
     places = [gram.places(atom) for atom, _ in every]
     for other, far in ((0, 1e-5), (1, 5e-4)):  # what the rules are good for
         left, right, weights = nodes(normals, covs, other)
@@ -104,7 +104,7 @@ def test_wide_gates_are_off_by_no_more_than_they_say() -> None:
     one = np.ones((1, 1))
     opened = Atom((2,), ((gate, (made["r"],)),))
     total = ((one, (made["a"].atom,)), (one, (opened.times(made["b"].atom),)))
-    gram = Grams()[group]
+    gram = GramMatrices()[group]
     places = gram.places(Atom((2,), ((tanh, (total,)),)))
     z, w = np.polynomial.hermite_e.hermegauss(64)
     w = w / w.sum()

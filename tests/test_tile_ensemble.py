@@ -11,7 +11,7 @@ import pytest
 import tpnum as tp
 from tpnum import nn
 from tpnum.ensemble import tile
-from tpnum.ensemble.atoms import Grams
+from tpnum.ensemble.atoms import GramMatrices
 from tpnum.ensemble.draws import Draws
 from tpnum.ensemble.expansion import DEGREES
 from tpnum.ensemble.given import Given
@@ -204,7 +204,7 @@ def test_tangents_of_components_that_know_nothing_of_each_other_are_not_multipli
             normal = Normal((2,), (part,), np.zeros(2), component)
             parts.append((rng.standard_normal((2, 64)), (normal.atom,)))
         sides.append(tuple(parts))
-    grams = Grams()
+    grams = GramMatrices()
     found = moments(*(Operand(Mixed((2,), parts), 64, grams, Given(grams)) for parts in sides))
     expected = sum(
         variance * 0.5 * left[0] @ right[0].T / 64

@@ -143,8 +143,8 @@ def _stored(command: argparse.ArgumentParser) -> None:
         const="half",
         help="store one triangle of a symmetric matrix",
     )
-    command.add_argument("--backend", choices=BACKENDS, help="(default: threads)")
-    command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
+    command.add_argument("--backend", choices=BACKENDS, help="who computes the tiles (default: threads)")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="where a Dask cluster listens")
     command.add_argument(
         "--log",
         nargs="?",
@@ -163,8 +163,10 @@ def _jobscript(command: argparse.ArgumentParser) -> None:
     _net(command)
     command.add_argument("x1", metavar="X.npy", help="inputs")
     command.add_argument("x2", metavar="X2.npy", nargs="?", help="other inputs")
-    command.add_argument("--scheduler", choices=("slurm", "pbs", "lsf"), required=True)
-    command.add_argument("--out", metavar="K.zarr", required=True)
+    command.add_argument(
+        "--scheduler", choices=("slurm", "pbs", "lsf"), required=True, help="the batch system"
+    )
+    command.add_argument("--out", metavar="K.zarr", required=True, help="the store to fill, or a .npy file")
     _get(command)
     _dtype(command)
     _tile(command)

@@ -109,7 +109,7 @@ def sum_at(terms: Sum, u: Mapping[str, np.ndarray]) -> np.ndarray:
     return total
 
 
-class Gram:
+class GramMatrix:
     """The second moments of the atoms of one group; number 0 is the constant 1.
 
     One that is ``varied`` has other rules, and puts what is behind the last degrees twice as far.
@@ -253,16 +253,16 @@ def _coefs_shapes(atom: Atom) -> list[tuple[int, ...]]:
     return made
 
 
-class Grams:
+class GramMatrices:
     """The second moments of one replicate, by group, ``varied`` or not."""
 
     def __init__(self, varied: bool = False) -> None:
         self._varied = varied
-        self._grams: dict[Group, Gram] = {}
+        self._grams: dict[Group, GramMatrix] = {}
 
-    def __getitem__(self, group: Group) -> Gram:
+    def __getitem__(self, group: Group) -> GramMatrix:
         if group not in self._grams:
-            self._grams[group] = Gram(group, self._varied)
+            self._grams[group] = GramMatrix(group, self._varied)
         return self._grams[group]
 
     @property

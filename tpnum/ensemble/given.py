@@ -22,7 +22,7 @@ from tpnum.law.worklist import once
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tpnum.ensemble.atoms import Grams
+    from tpnum.ensemble.atoms import GramMatrices
     from tpnum.ensemble.mixed import Factor, Product, Value
     from tpnum.ensemble.normals import Group
 
@@ -61,7 +61,7 @@ Made: TypeAlias = "np.ndarray | None"
 class Given:
     """The second moments of one replicate."""
 
-    def __init__(self, grams: Grams) -> None:
+    def __init__(self, grams: GramMatrices) -> None:
         self.grams = grams
         self._number = 0
         self._memo: dict[Key, Made] = {}
@@ -70,7 +70,7 @@ class Given:
         self._averages: dict[tuple[int, int], np.ndarray] = {}
         self._used = 0
         self.lost = 0.0
-        """How far a second moment may be off by rounding, as `Grams.lost`."""
+        """How far a second moment may be off by rounding, as `GramMatrices.lost`."""
 
     def short(self, value: Value) -> Value:
         """A vector, a sum of many terms as one factor, or drawn if it has too many."""

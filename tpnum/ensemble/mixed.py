@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from tpnum.ensemble.atoms import Atom, Grams
+from tpnum.ensemble.atoms import Atom, GramMatrices
 from tpnum.ensemble.normals import Group, Normal, second
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def opened(factor: Whole | View) -> tuple[Product, ...]:
 class Operand:
     """A vector as what its second moments are made of: points, a G-var, or coefficients of atoms."""
 
-    def __init__(self, value: Value, size: int, grams: Grams, given: Given) -> None:
+    def __init__(self, value: Value, size: int, grams: GramMatrices, given: Given) -> None:
         self.value, self.grams, self.given = value, grams, given
         self.size = value.shape[-1] if isinstance(value, np.ndarray) else size
         self.shape = value.shape[:-1] if isinstance(value, np.ndarray) else value.shape

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tpnum.ensemble.acting import Action, acted_on, action_of
-from tpnum.ensemble.atoms import Atom, Grams
+from tpnum.ensemble.atoms import Atom, GramMatrices
 from tpnum.ensemble.draws import Draws
 from tpnum.ensemble.given import Given
 from tpnum.ensemble.indexing import gathered_along, lifted_to, some_of, taken_at
@@ -71,7 +71,7 @@ class Laws:
     ) -> None:  # fmt: skip
         self.text, self.size = text, size
         self._draws = Draws(seed, replicate, size, frame)
-        self.grams = Grams(varied)
+        self.grams = GramMatrices(varied)
         self.given = Given(self.grams)
         self._components: dict[str, Component] = {}
         self.products: dict[tuple[str, bool], dict[tuple[int, ...], _Channel]] = {}

@@ -21,7 +21,7 @@ from tpnum.errors import InputError
 from tpnum.predict import arguments
 from tpnum.predict.filters import Filter, Flow, refuse_unstable
 from tpnum.predict.gaussian import Prediction
-from tpnum.predict.kept import Kept
+from tpnum.predict.savable import Savable
 
 RANK = 8.0
 """Eigenvalues of fewer units of rounding, times the examples, of the largest are zero."""
@@ -37,7 +37,7 @@ class Loss(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Dynamics(Kept):
+class Dynamics(Savable):
     """The ensemble on its training examples: Theta = U diag(values) U', decomposed once.
 
     ``inner`` is U' K U, None where K was not given: then there are means alone.

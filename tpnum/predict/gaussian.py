@@ -13,8 +13,8 @@ from tpnum.errors import InputError, require_memory
 from tpnum.predict import arguments
 from tpnum.predict.cholesky import Cholesky
 from tpnum.predict.folds import Folds, Gradient, k_fold, k_fold_slope
-from tpnum.predict.kept import Kept
 from tpnum.predict.noise import fitted
+from tpnum.predict.savable import Savable
 
 MOST = 1 << 40
 """Draws that anyone could want."""
@@ -58,7 +58,7 @@ class Prediction(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Posterior(Kept):
+class Posterior(Savable):
     """The posterior of f ~ GP(0, K) given y = f + noise: factored once, asked often.
 
     mean(x) = k(x) (K + noise)^-1 y, variance(x) = k(x, x) - k(x) (K + noise)^-1 k(x)'.

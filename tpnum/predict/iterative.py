@@ -21,9 +21,9 @@ from tpnum.errors import AccuracyWarning, InputError, outside
 from tpnum.predict import arguments
 from tpnum.predict.folds import Gradient
 from tpnum.predict.gaussian import Prediction
-from tpnum.predict.kept import Kept
 from tpnum.predict.krylov import MOST, Probed, conjugate_gradients, lanczos_logdet, probes_of
 from tpnum.predict.nearby import Nearby, preconditioner
+from tpnum.predict.savable import Savable
 from tpnum.predict.source import Source, blocks, examples
 from tpnum.program import Program
 from tpnum.tiles.arguments import KINDS, dtype_of
@@ -37,7 +37,7 @@ STEPS = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Iterative(Kept):
+class Iterative(Savable):
     """The posterior of f ~ GP(0, K) given y = f + noise, K a kernel of a net.  Made by `iterative_posterior`.
 
     ``weights`` are (K + noise)^-1 y to ``residual`` <= ``rtol``, which took ``steps``.

@@ -15,13 +15,13 @@ from tpnum.predict.dynamics import Dynamics, Loss, loss_of
 from tpnum.predict.filters import Descent, Filter, Flow, momentum_of, rate_of
 from tpnum.predict.folds import Folds, Gradient
 from tpnum.predict.gaussian import Posterior, Prediction
-from tpnum.predict.kept import Kept
+from tpnum.predict.savable import Savable
 from tpnum.predict.source import Source, blocks, examples
 from tpnum.tiles.arguments import KINDS
 
 
 @dataclass(frozen=True, eq=False)
-class Regression(Kept):
+class Regression(Savable):
     """A Gaussian process whose covariance is a kernel of a net, given data.  Made by `posterior`."""
 
     source: Source
@@ -113,7 +113,7 @@ class Regression(Kept):
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble(Kept):
+class Ensemble(Savable):
     """Nets of infinite width, each trained from its own initialisation.
 
     Made by `gradient_flow` and `gradient_descent`.

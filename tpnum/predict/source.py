@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from tpnum.program import Program
 from tpnum.tiles.arguments import array_of
 from tpnum.tiles.driver import kernel
 from tpnum.tiles.gradients.contracted import INPUTS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ROWS = 1 << 25
 """Entries of a kernel between new examples and those learned from that are held at a time."""
@@ -126,7 +123,3 @@ def examples(x: Any, name: str, like: np.ndarray | None = None) -> np.ndarray:
 
 def blocks(length: int, rows: int) -> list[slice]:
     return [slice(start, start + rows) for start in range(0, length, rows)]
-
-
-if TYPE_CHECKING:
-    KernelFunction = Callable[[np.ndarray, np.ndarray | None, str, bool], np.ndarray]

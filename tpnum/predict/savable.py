@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Kept:
+class Savable:
     """A state that `tpnum.predict.load` gives back."""
 
     def save(self, path: Any) -> None:
