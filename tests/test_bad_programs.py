@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tpnum as tp
+from tpnum import nn
 from tpnum.errors import LimitError, ProgramError
 from tpnum.program.lines import LinComb, Term
 
@@ -107,6 +108,21 @@ def test_gradients_that_need_values_cannot_be_drawn():
     assert tp.limit(p).moment(back, back).value == pytest.approx(slope, rel=1e-9)
     with pytest.raises(ProgramError, match=r"has no values: pass derivative=.*\n 6  H  h2 = .*'\(g1\)"):
         tp.simulate(p, 10)
+
+
+def test_slopes_that_are_needed_themselves_are_asked_for():
+    """The NTK of sin(f(u)) has cos(f(u)) f'(u) in it: no expectation of f alone gives that."""
+    x = np.eye(3)[:2] + 0.2
+    once, given = (
+        nn.Elementwise(lambda u: np.tanh(2.0 * u), **more)
+        for more in ({}, {"derivative": lambda u: 2.0 / np.cosh(2.0 * u) ** 2})
+    )
+    with pytest.raises(ProgramError, match="pass derivative=.*another function follows without a matrix"):
+        tp.kernel(nn.serial(nn.Dense(8), once, nn.Sin(), nn.Dense(1)), x, get="ntk")
+    made = tp.kernel(nn.serial(nn.Dense(8), given, nn.Sin(), nn.Dense(1)), x, get="ntk")
+    whole = nn.Elementwise(lambda u: np.sin(np.tanh(2.0 * u)))
+    exact = tp.kernel(nn.serial(nn.Dense(8), whole, nn.Dense(1)), x, get="ntk")
+    np.testing.assert_allclose(made, exact, rtol=1e-8)
 
 
 def grows_too_fast(p, x, w):

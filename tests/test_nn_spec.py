@@ -99,6 +99,16 @@ def test_round_trip(net):
     assert eval(repr(net), {**vars(nn), "abrelu": partial(tpnum.functions.get, "abrelu")}) == net
 
 
+@pytest.mark.parametrize(("ufunc", "name"), [(np.tanh, "tanh"), (np.abs, "abs"), (np.positive, "identity")])
+def test_ufuncs_are_the_functions_of_their_names(ufunc, name):
+    """One net however it is written: equal, of one hash, and its own round trip."""
+    net = nn.serial(nn.Dense(3), nn.Elementwise(ufunc), nn.Dense(1))
+    named = nn.serial(nn.Dense(3), nn.Elementwise(name), nn.Dense(1))
+    assert through_json(net) == net == named
+    assert hash(through_json(net)) == hash(net) == hash(named)
+    assert repr(net) == repr(named)
+
+
 def test_branches_have_their_names_in_json():
     assert NETS[1].to_spec()["op"] == "residual"
     assert NETS[2].to_spec()["join"] == "concat"

@@ -680,3 +680,16 @@ def test_what_is_no_calibration(chances, labels, words):
 def test_equal_targets_are_fine():
     gp = predict.posterior(NET, X, np.full(12, 3.0), noise=1e-6)
     np.testing.assert_allclose(gp.predict(X).mean, 3.0, atol=1e-3)
+
+
+def test_what_a_short_time_has_learned_has_all_digits():
+    """At the examples it is t Theta y - t^2 / 2 Theta^2 y, nothing at 0 and y at the end."""
+    draws = np.random.default_rng(5)
+    root, y = draws.standard_normal((6, 6)), draws.standard_normal((6, 2))
+    theta = root @ root.T
+    made = predict.Dynamics.init(theta, y, None, predict.Flow())
+    for t in (1e-30, 1e-12, 1e-8):
+        series = t * theta @ y - 0.5 * t * t * theta @ theta @ y
+        np.testing.assert_allclose(made.train(t).mean, series, rtol=1e-12, atol=1e-13 * np.abs(series).max())
+    assert not made.train(0.0).mean.any()
+    assert (made.train(np.inf).mean == y).all()

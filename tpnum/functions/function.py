@@ -220,7 +220,8 @@ class Function:
             )
         values = self._values
         if self.order not in values:
-            raise ProgramError(f"{self} has no values: pass derivative= with the function {self.name}")
+            why = "draws need it, and gradients where another function follows without a matrix between"
+            raise ProgramError(f"{self} has no values: pass derivative= with the function {self.name}; {why}")
         arrays = [self._array(a) for a in arguments]
         if self.user is not None:
             return checked(values[self.order], repr(self), arrays)

@@ -7,6 +7,8 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Annotated, Any
 
+import numpy as np
+
 from tpnum import functions
 from tpnum.errors import TpnumError
 from tpnum.functions import Function
@@ -21,6 +23,9 @@ def _read_function(value: Any) -> Any:
         value = functions.from_spec(dict(value), modules=())
     if isinstance(value, Activation):
         value = value.as_function()
+    if isinstance(value, np.ufunc):  # np.tanh is the function of that name, and no user's
+        named = functions.get(value)
+        value = named if named.user is None else value
     if isinstance(value, Function):
         return value.name if value in _plain_functions() else value
     if isinstance(value, type) or not (isinstance(value, str) or callable(value)):
@@ -45,9 +50,9 @@ _FUNCTION = Accepts("the name of a function, a tpnum function or a callable f(u)
 class Elementwise(Activation):
     """Any function, computed to tolerance: a name, a `Function`, or a callable f(u) on arrays.
 
-    For a callable, ``derivative`` is f' (not needed: without it the NTK comes from Price's theorem, to a few
-    1e-9 of its size at variances of 1e-12, and fewer digits below if f(0) is not 0) and ``kinks`` are the
-    points where f or f' jumps.
+    For a callable, ``derivative`` is f' (not needed between weights: without it the NTK comes from Price's
+    theorem, to a few 1e-9 of its size at variances of 1e-12, and fewer digits below if f(0) is not 0; needed
+    for the NTK where another nonlinearity follows directly) and ``kinks`` are the points where f or f' jumps.
     """
 
     fn: Annotated[Any, _FUNCTION]

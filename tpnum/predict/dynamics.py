@@ -128,9 +128,10 @@ class Dynamics(Savable):
         return Prediction(mean, np.maximum(joint.diagonal(), 0.0), joint)
 
     def train(self, time: Any, cov: bool = False) -> Prediction:
-        """The ensemble at the training examples: mean (1 - T) y, covariance T K T, T = 1 - Theta P."""
-        _, left = self.filters(time)
-        mean = self.y - self.vectors @ _rows(left, self.vectors.T @ self.y)
+        """The ensemble at the training examples: mean Theta P y, covariance T K T, T = 1 - Theta P."""
+        p, left = self.filters(time)
+        # what a short time has learned has all digits; where nothing is left it is y itself
+        mean = self.vectors @ _rows(self.values * p, self.vectors.T @ self.y) if left.any() else self.y.copy()
         if self.inner is None:
             if cov:
                 raise InputError("nngp: the covariance needs the NNGP of the training examples")
