@@ -124,11 +124,20 @@ def test_bytes() -> None:
     assert (single.n, single.cores, single.seconds, single.bytes) == (None, None, None, None)
 
 
+def summed(join: nn.Layer, last: nn.Layer, w_std: float) -> nn.Layer:
+    """Tanh behind sums over positions, whose variances differ from example to example."""
+    below = nn.serial(nn.Conv(8, (2,), W_std=w_std), nn.Relu(), join)
+    return nn.serial(below, nn.Dense(8, w_std), nn.Tanh(), last, nn.Dense(1))
+
+
 HELD = {
     "dense": (dense(), (200,), 1000, 0.25),
     "dense tanh": (dense(nn.Tanh, 5), (8,), 700, 0.25),
     "flat": (conv(), (12, 12, 2), 300, 0.25),
     "pooled tanh": (conv(nn.GlobalAvgPool, nn.Tanh), (4, 4, 2), 130, 0.35),
+    "tanh of pools": (summed(nn.AvgPool((2,), (2,)), nn.Flatten(), 1.2), (24, 2), 150, 0.25),
+    "tanh of large sums": (summed(nn.GlobalSumPool(), nn.Identity(), 1.5), (6, 2), 900, 0.25),
+    "tanh of large pools": (summed(nn.AvgPool((2,), (2,)), nn.Flatten(), 3.0), (16, 2), 250, 0.25),
 }
 """Nets, shapes and numbers of examples, and how far the bytes of a run may lie from those planned."""
 

@@ -303,9 +303,9 @@ def test_steps_that_mix_positions_are_followed(mixed):
 
 def test_pairs_beyond_their_series_are_followed_step_by_step(monkeypatch):
     """Of states that grow some pairs of steps are so close that no series converges: by quadrature."""
-    general, asked = CellWorker._general, []
+    general, asked = CellWorker.general, []
     monkeypatch.setattr(
-        CellWorker, "_general", lambda self, tile: asked.append(self.plan.general) or general(self, tile)
+        CellWorker, "general", lambda self, tile: asked.append(self.plan.general) or general(self, tile)
     )
     p = scan(lambda m, s, x: s + tp.tanh(m["W"] @ s + x))
     folded_like_unrolled(p, 16, size=6.0)

@@ -194,10 +194,12 @@ class Program:
 
     # -- numbers ---------------------------------------------------------------------------------
 
-    def bytes_laid(self, alike: bool = False) -> float:
-        """Bytes that an example's numbers, data and series take, laid out for both sides."""
-        own = sum(self._bytes_of(side) for side in (0, 1))
-        return own + sum(self._bytes_of_series(side) for side in ((0,) if self._shares(alike) else (0, 1)))
+    def bytes_laid(self) -> float:
+        """Bytes that an example's numbers, data and series take, laid out for both sides.
+
+        Coefficients that both sides share are of other examples at either, but on the diagonal.
+        """
+        return sum(self._bytes_of(side) + self._bytes_of_series(side) for side in (0, 1))
 
     def _bytes_of(self, side: int) -> float:
         numbers, sources = self.selection.numbers, self.selection.sources.values()

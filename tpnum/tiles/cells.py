@@ -105,7 +105,7 @@ class CellWorker:
             self.lanes = min(self.lanes, max(BUFFERS // held // unit, 1) * unit)
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
-        laid = sum(one.bytes_laid(self.symmetric) for one in probe if isinstance(one, Program))
+        laid = sum(one.bytes_laid() for one in probe if isinstance(one, Program))
         entries = len(plan.entries) * int(np.prod(plan.axes[0] + plan.axes[1], initial=1))
         passes = partial(_held, probe, few[0], self.work)
         sizes = extents(cells, entries, laid, self.lanes, many, passes, tile)
@@ -224,7 +224,7 @@ class CellWorker:
         try:
             programs = self.ready(tile)
         except Unsupported:  # of other kinds than the first example
-            self.sink.put(tile, self._general(tile))
+            self.sink.put(tile, self.general(tile))
             return
         height, width = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         per_row = 8 * buffer_places(programs, 1)[1]
@@ -251,7 +251,7 @@ class CellWorker:
                     write(matrix, part, source)
                 for begin, end in again:
                     near = part_of(tile, slice(low + begin, low + end), strip)
-                    self.sink.put(near, self._general(near))
+                    self.sink.put(near, self.general(near))
                 continue
             self._collect(blocks, source, (low, high), strip)
             for begin, end in again:
@@ -309,10 +309,10 @@ class CellWorker:
     def _again(self, blocks: dict[str, np.ndarray], tile: Tile, rows: slice, strip: slice) -> None:
         """Rows of a strip with pairs so close that their series do not converge."""
         part = Tile(inside(tile.rows, rows), inside(tile.cols, strip), False)
-        for kind, found in self._general(part).items():
+        for kind, found in self.general(part).items():
             blocks[kind][rows, strip] = found
 
-    def _general(self, tile: Tile) -> dict[str, np.ndarray]:
+    def general(self, tile: Tile) -> dict[str, np.ndarray]:
         """A tile by the general path, with quadrature where series do not converge."""
         shape = tile.rows.stop - tile.rows.start, tile.cols.stop - tile.cols.start
         whole = (*shape, *self.plan.axes[0], *self.plan.axes[1])

@@ -1,4 +1,4 @@
-"""Variances of one example that stand for all, and what finding them for all would take."""
+"""Variances of some examples that stand for all, and what finding them for all would take."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from tpnum.lower.blocks import BlockProgram
     from tpnum.lower.program import Program
 
-SOME = 4
-"""Examples whose variances are computed, to stand for all."""
+SOME = 16
+"""Examples whose variances are computed, to stand for all: series are as long as the largest asks for."""
 
 
-class OneForAll(Variances):
-    """The variances of one example, given to all.
+class SomeForAll(Variances):
+    """The variances of some examples, given to all by turns.
 
     ``once`` and ``example`` are the seconds that they take for a data set and for each of its examples,
     ``bytes`` what an example takes meanwhile, as one of ``together``, ``spent`` the seconds in which that was
@@ -50,7 +50,7 @@ class OneForAll(Variances):
         if self._some is None:
             self._some = self.part(values, slice(0, SOME))
         if values is not self._some:
-            return np.repeat(self(self._some, node)[:1], values.size, axis=0)
+            return np.resize(self(self._some, node), (values.size, *(size for _, size in node.axes)))
         made, own = self._own(partial(super()._compute, values, node))
         self.once += own
         return made

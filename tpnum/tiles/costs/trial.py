@@ -24,9 +24,9 @@ from tpnum.law import graph
 from tpnum.lower.blocks import BlockProgram
 from tpnum.lower.program import buffer_places
 from tpnum.tiles.cells import CellWorker
-from tpnum.tiles.costs.representative import OneForAll
+from tpnum.tiles.costs.representative import SomeForAll
 from tpnum.tiles.costs.sampled_trial import sampled_tally
-from tpnum.tiles.costs.slabs import preparation
+from tpnum.tiles.costs.slabs import missed, preparation
 from tpnum.tiles.costs.stopwatch import LONG, SHARE, least, peak_of, seconds, tracing
 from tpnum.tiles.costs.tally import Cut, Memory, Tally
 from tpnum.tiles.extents import WIDE
@@ -88,7 +88,7 @@ class Trial:
         x = self.inputs(1)
         self.plan = plan_of(net, x, None, kinds)
         self._line = next(iter(set(x) - set(shapes)), "")  # what the data line of a net is called
-        self.variances = OneForAll()
+        self.variances = SomeForAll()
         self.features = sum(prod(shape) for shape in shapes.values())
         entries = prod(self.plan.axes[0]) * prod(self.plan.axes[1])
         self.bytes_per_pair = len(kinds) * entries * dtype.itemsize
@@ -132,7 +132,7 @@ class Trial:
             shape = (count, count, *plan.axes[0], *plan.axes[1])
             outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
             return SampledWorker(Sampling(plan, USUAL), (x, None), ArraySink(outs))
-        self.variances = OneForAll()
+        self.variances = SomeForAll()
         profiles = plan.profiles(x, None, variances=self.variances)
         shape = (count, count, *plan.axes[0], *plan.axes[1])
         outs = {kind: np.empty(shape, self.dtype) for kind in self.kinds}
@@ -233,13 +233,14 @@ class Trial:
             sides, slab, thread = preparation(worker, tile)
             bare = least(partial(worker.tile, tile))
         bare *= worker.height * worker.width / (height * width)
+        again, each, whole = missed(worker, tile)
         strips, pairs = self._levels(worker, tile)
         lanes, mirrored = worker.lanes, self.plan.mirrored
         cut = Cut(worker.height, worker.width, lanes, mirrored, unit=worker.unit, slab=worker.slab)
         found = self.variances
-        memory = Memory(0.0, 0.0, found.bytes, found.together, thread)
+        memory = Memory(0.0, each, found.bytes, found.together, thread + whole)
         once = max(0.0, made - found.spent) + found.once
-        return Tally(cut, once, found.example, bare, slab, sides, strips, memory, worker.grain, pairs)
+        return Tally(cut, once, found.example + again, bare, slab, sides, strips, memory, worker.grain, pairs)
 
     def _largest(self, worker: CellWorker, count: int) -> Tile:
         """A tile as large as the driver's, if that takes no longer than it may; its kernels are loaded."""
