@@ -23,6 +23,7 @@ from tpnum.gauss import special
 from tpnum.gauss.closed import FAMILIES
 from tpnum.gauss.pair import evaluate, prepare
 from tpnum.kernels.duals import NONE, OPERATIONS, pointer
+from tpnum.kernels.gram import mirror
 from tpnum.law.ensemble import Ensemble
 from tpnum.spectra import sums
 
@@ -61,6 +62,7 @@ def _nets() -> Calls:
             yield partial(tp.kernel, net, x, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
             yield partial(tp.kernel, net, x, x[:2] + 1, dtype=dtype, n_jobs=1)
         yield partial(tp.factor, nets[0], x, 2, dtype=dtype, n_jobs=1)
+        yield partial(mirror, np.ones((2, 2), dtype), np.ones((2, 2), dtype), 0, 0)
     pixels = np.random.default_rng(1).standard_normal((2, 4, 2))
     shallow = nn.serial(nn.Conv(1, (2,)), nn.Relu(), nn.Conv(1, (2,)))  # float32 within its pairs too
     conv = nn.serial(nn.Conv(1, (2,)), nn.Tanh(), shallow)

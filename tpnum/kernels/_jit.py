@@ -2,6 +2,9 @@
 
 ``error_model="numpy"`` because a zero check stops SIMD; no ``parallel=True`` because tiles are the
 parallelism; ``nnan``/``ninf`` only where the caller has validated its input, since isnan dies under them.
+Arrays are counted (``_nrt``) by a `maker` alone: others own none, and counting all of a tuple each time that
+it is handed on is most of what there is to compile.  Said of every function: else those called take the
+caller's, whoever compiles them first.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ class Jitted(CPUDispatcher):
     Machine code is looked for, made and kept by `_cache`.
     """
 
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[str, ...]
     """What Numba does not make around the code: wrappers take longer to compile than short functions."""
 
     def __init__(

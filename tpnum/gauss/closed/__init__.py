@@ -1,8 +1,6 @@
-"""Closed-form dual activations: the table of families, and the strip kernel of each."""
+"""Closed-form dual activations: the table of families."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -11,16 +9,9 @@ from tpnum.gauss.closed.form import ClosedForm
 from tpnum.gauss.closed.piecewise import FAMILIES as _PIECEWISE
 from tpnum.gauss.closed.smooth import FAMILIES as _SMOOTH
 
-__all__ = ["FAMILIES", "ClosedForm", "known", "strip"]
+__all__ = ["FAMILIES", "ClosedForm", "known"]
 
 FAMILIES: dict[str, ClosedForm] = _PIECEWISE | _SMOOTH
-
-
-def strip(family: str) -> Any:
-    """The strip kernel of a family."""
-    from tpnum.kernels import duals
-
-    return duals.strip(FAMILIES[family].strip)
 
 
 def known(f: Function, what: str, q: np.ndarray) -> np.ndarray:
