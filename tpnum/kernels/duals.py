@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 from numba import config, from_dtype, types
-from numba.experimental.function_type import _get_wrapper_address
-from numba.extending import typeof_impl
+from numba.core import cgutils
+from numba.experimental.function_type import FunctionModel, _get_jit_address
+from numba.extending import NativeValue, register_model, typeof_impl, unbox
 
 from tpnum.kernels import operations as ops
 
@@ -44,28 +45,41 @@ def strip(name: str) -> Any:
     return getattr(importlib.import_module(f"tpnum.kernels.{module}"), function)
 
 
-class Pointer(types.WrapperAddressProtocol):
-    """A compiled strip that kernels take as a first-class function."""
+class _Called(types.FunctionType):
+    """The type of a compiled strip that kernels call as they call each other.
+
+    As a first-class function of Numba's own it would be called through C, arrays being copied on the way.
+    """
+
+
+register_model(_Called)(FunctionModel)
+
+
+class Pointer:
+    """A compiled strip that kernels take as an argument."""
 
     def __init__(self, dispatcher: Any, signature: Any):
-        self._signature = signature
-        self.type = types.FunctionType(signature)
+        self.type = _Called(signature)
         self._keep = dispatcher
         dispatcher.compile(signature.args)
-        self._address = _get_wrapper_address(dispatcher, signature)
-
-    def __wrapper_address__(self) -> int:
-        return int(self._address)
-
-    def signature(self) -> Any:
-        """The type of the strip."""
-        return self._signature
+        self.address = int(_get_jit_address(dispatcher, signature))
 
 
 @typeof_impl.register(Pointer)
 def _type_of(pointer: Pointer, context: Any) -> Any:
     """The type that it has, not one that is made again for every call: that takes longer than short calls."""
     return pointer.type
+
+
+@unbox(_Called)
+def _unboxed(kind: Any, pointer: Any, c: Any) -> Any:
+    """The address of the code; there is neither a wrapper nor a Python function."""
+    made = cgutils.create_struct_proxy(kind)(c.context, c.builder)
+    address = c.pyapi.object_getattr_string(pointer, "address")
+    made.jit_addr = c.pyapi.long_as_voidptr(address)
+    c.pyapi.decref(address)
+    made.c_addr = made.py_addr = cgutils.get_null_value(made.jit_addr.type)
+    return NativeValue(made._getvalue())
 
 
 @cache

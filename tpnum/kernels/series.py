@@ -27,7 +27,7 @@ import numpy as np
 from tpnum.kernels._elementary import half, rounding
 from tpnum.kernels._jit import full_width, fused, kernel, maker
 from tpnum.kernels._strip import in_place, near_piece
-from tpnum.kernels._views import get, get_first, get_read, get_second, put, put_first, put_second, strip
+from tpnum.kernels._views import get, get_first, get_read, get_second, put_first, put_second, strip
 
 NONE, EVEN, ODD = 0, 1, -1
 """Parities: coefficient k belongs to h_k, h_{2k}, h_{2k+1}."""
@@ -45,18 +45,23 @@ _BLOCK = 1024
 
 
 @kernel
-def closest_of(e, work):
-    """The smallest |e|, half against half in a strip of memory: a minimum kept in a number is no SIMD."""
+def _least(bits, sign):
+    """The smallest of some integers without the bit of the sign."""
     full_width()
-    n = e.size
-    for k in range(n):
-        put(work, k, abs(get(e, k)))
-    while n > 1:
-        rest = (n + 1) // 2
-        for k in range(n - rest):
-            put(work, k, min(get(work, k), get(work, rest + k)))
-        n = rest
-    return get(work, 0)
+    found = sign
+    for k in range(bits.size):
+        found = min(found, get(bits, k) & sign)
+    return found
+
+
+@kernel
+def closest_of(e, work):
+    """The smallest |e|, by way of a strip of memory: their bits are in their order, and integers are SIMD."""
+    if e.itemsize == 8:
+        work.view(np.int64)[0] = _least(e.view(np.int64), np.int64(0x7FFFFFFFFFFFFFFF))
+    else:
+        work.view(np.int32)[0] = _least(e.view(np.int32), np.int32(0x7FFFFFFF))
+    return work[0]
 
 
 @kernel
@@ -94,6 +99,12 @@ def _lines(at: Any, across: Any) -> Any:
     return (*near, fifth, fifth + across, fifth + 2 * across, fifth + 3 * across)
 
 
+@fused
+def _next(z: Any, q: Any, s: Any, a: Any, b: Any) -> Any:
+    """One term more of a polynomial q at z and of its derivative s."""
+    return q * z + a * b, s * z + q
+
+
 @kernel
 def horner(x, p, d, a, b, j, terms):
     """p = sum_k a_k b_kj x^k and its derivative d; eight terms a pass keep p and d in registers.
@@ -107,35 +118,44 @@ def horner(x, p, d, a, b, j, terms):
         put_first(p, m, zero)
         put_second(d, m, zero)
     k = terms
-    while k & 7:
+    while k & 3:
         k -= 1
         a0, b0 = coefficient(a, k), k * across + j
         for m in range(n):
-            z, q = get_read(x, m), get_first(p, m)
-            put_second(d, m, get_second(d, m) * z + q)
-            put_first(p, m, q * z + a0 * get_read(flat, b0 + m))
+            q, s = _next(get_read(x, m), get_first(p, m), get_second(d, m), a0, get_read(flat, b0 + m))
+            put_second(d, m, s)
+            put_first(p, m, q)
+    if k & 4:
+        k -= 4
+        a0, a1, a2, a3 = (
+            coefficient(a, k),
+            coefficient(a, k + 1),
+            coefficient(a, k + 2),
+            coefficient(a, k + 3),
+        )
+        b0, b1, b2, b3, _, _, _, _ = _lines(k * across + j, across)
+        for m in range(n):
+            z, q, s = get_read(x, m), get_first(p, m), get_second(d, m)
+            q, s = _next(z, q, s, a3, get_read(flat, b3 + m))
+            q, s = _next(z, q, s, a2, get_read(flat, b2 + m))
+            q, s = _next(z, q, s, a1, get_read(flat, b1 + m))
+            q, s = _next(z, q, s, a0, get_read(flat, b0 + m))
+            put_second(d, m, s)
+            put_first(p, m, q)
     while k > 0:
         k -= 8
         a0, a1, a2, a3, a4, a5, a6, a7 = _eight(a, k)
         b0, b1, b2, b3, b4, b5, b6, b7 = _lines(k * across + j, across)
         for m in range(n):
             z, q, s = get_read(x, m), get_first(p, m), get_second(d, m)
-            s = s * z + q
-            q = q * z + a7 * get_read(flat, b7 + m)
-            s = s * z + q
-            q = q * z + a6 * get_read(flat, b6 + m)
-            s = s * z + q
-            q = q * z + a5 * get_read(flat, b5 + m)
-            s = s * z + q
-            q = q * z + a4 * get_read(flat, b4 + m)
-            s = s * z + q
-            q = q * z + a3 * get_read(flat, b3 + m)
-            s = s * z + q
-            q = q * z + a2 * get_read(flat, b2 + m)
-            s = s * z + q
-            q = q * z + a1 * get_read(flat, b1 + m)
-            s = s * z + q
-            q = q * z + a0 * get_read(flat, b0 + m)
+            q, s = _next(z, q, s, a7, get_read(flat, b7 + m))
+            q, s = _next(z, q, s, a6, get_read(flat, b6 + m))
+            q, s = _next(z, q, s, a5, get_read(flat, b5 + m))
+            q, s = _next(z, q, s, a4, get_read(flat, b4 + m))
+            q, s = _next(z, q, s, a3, get_read(flat, b3 + m))
+            q, s = _next(z, q, s, a2, get_read(flat, b2 + m))
+            q, s = _next(z, q, s, a1, get_read(flat, b1 + m))
+            q, s = _next(z, q, s, a0, get_read(flat, b0 + m))
             put_second(d, m, s)
             put_first(p, m, q)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 
-from tpnum.kernels._jit import full_width, kernel
+from tpnum.kernels._jit import full_width, fused, kernel, template
 from tpnum.kernels._smooth_pairs import (
     compose,
     erf_far,
@@ -33,6 +33,29 @@ from tpnum.kernels._smooth_pairs import (
     sin_near,
 )
 from tpnum.kernels._strip import in_place, near_piece
+from tpnum.kernels._views import get_first, get_read, put_first, put_second, strip
+
+
+@fused
+def _columns(cp, p, j):
+    """Parameters of the columns from j on, and how far those of a column are apart."""
+    begin = p * cp.shape[1] + j
+    return strip(cp, begin, cp.size - begin), cp.shape[1]
+
+
+@template
+def _in_pieces(far, near, low, high, x, d, rp, cp, p, i, j):
+    """The strip x and its slopes d, if any, by ``near`` from low to high and by ``far`` elsewhere."""
+    slopes = 1 if d.size > 0 else 0
+    if low > 0:
+        far(strip(x, 0, low), strip(d, 0, slopes * low), rp, cp, p, i, j)
+    if high > low:
+        size = high - low
+        near(strip(x, low, size), strip(d, low, slopes * size), rp, cp, p, i, j + low)
+    if high < x.size:
+        size = x.size - high
+        far(strip(x, high, size), strip(d, high, slopes * size), rp, cp, p, i, j + high)
+
 
 # erf: rows s, w = 1 - s, 1/sqrt A, slope scale, odd weight, even weight, cos A, sqrt A, sqrt(A/s^2)
 
@@ -41,22 +64,18 @@ from tpnum.kernels._strip import in_place, near_piece
 def _erf_far_loop(x, d, rp, cp, p, i, j):
     full_width()
     s, w, n, t, b, a = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 3, i], rp[p + 4, i], rp[p + 5, i]
-    m = j + x.size
-    s_, w_, n_, t_ = cp[p, j:m], cp[p + 1, j:m], cp[p + 2, j:m], cp[p + 3, j:m]
+    c, v = _columns(cp, p, j)
     g, zero = x.dtype.type(1), x.dtype.type(0)
-    if a == 0:
-        for k in range(x.size):
-            gap, r = erf_far(x[k], s, s_[k], w, w_[k], n, n_[k])
-            if d.size:
-                d[k] = t * t_[k] * r
-            x[k] = math.copysign(gap, x[k])
-    else:
-        b_, a_ = cp[p + 4, j:m], cp[p + 5, j:m]
-        for k in range(x.size):
-            gap, r = erf_far(x[k], s, s_[k], w, w_[k], n, n_[k])
-            if d.size:
-                d[k] = t * t_[k] * r
-            x[k] = compose(zero, gap, math.copysign(g, x[k]), a, a_[k], b, b_[k])
+    for k in range(x.size):
+        e = get_first(x, k)
+        gap, r = erf_far(e, s, get_read(c, k), w, get_read(c, v + k), n, get_read(c, 2 * v + k))
+        if d.size:
+            put_second(d, k, t * get_read(c, 3 * v + k) * r)
+        if a == 0:
+            put_first(x, k, math.copysign(gap, e))
+        else:
+            b_, a_ = get_read(c, 4 * v + k), get_read(c, 5 * v + k)
+            put_first(x, k, compose(zero, gap, math.copysign(g, e), a, a_, b, b_))
 
 
 @kernel
@@ -87,12 +106,7 @@ def erf(e, rp, cp, p, i, j0, out_e, out_d):
     """Dual of a erf(b u) + c."""
     in_place(e, out_e)
     low, high = near_piece(out_e)
-    if low > 0:
-        _erf_far_loop(out_e[:low], out_d[:low], rp, cp, p, i, j0)
-    if high > low:
-        _erf_near_loop(out_e[low:high], out_d[low:high], rp, cp, p, i, j0 + low)
-    if high < e.size:
-        _erf_far_loop(out_e[high:], out_d[high:], rp, cp, p, i, j0 + high)
+    _in_pieces(_erf_far_loop, _erf_near_loop, low, high, out_e, out_d, rp, cp, p, i, j0)
 
 
 # gelu: rows s, w, t = 1 - s^2, scale, cos A, odd weight, even weight, sqrt G, 1/sqrt G
@@ -102,13 +116,13 @@ def erf(e, rp, cp, p, i, j0, out_e, out_d):
 def _gelu_far_loop(x, d, rp, cp, p, i, j):
     full_width()
     s, w, t, n = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 3, i]
-    m = j + x.size
-    s_, w_, t_, n_ = cp[p, j:m], cp[p + 1, j:m], cp[p + 2, j:m], cp[p + 3, j:m]
+    c, v = _columns(cp, p, j)
     for k in range(x.size):
-        gap, f = gelu_far(x[k], s, s_[k], w, w_[k], t, t_[k], n, n_[k])
+        s_, w_, t_, n_ = get_read(c, k), get_read(c, v + k), get_read(c, 2 * v + k), get_read(c, 3 * v + k)
+        gap, f = gelu_far(get_first(x, k), s, s_, w, w_, t, t_, n, n_)
         if d.size:
-            d[k] = f
-        x[k] = gap
+            put_second(d, k, f)
+        put_first(x, k, gap)
 
 
 @kernel
@@ -132,12 +146,7 @@ def gelu(e, rp, cp, p, i, j0, out_e, out_d):
     """Dual of u Phi(u) = u/2 + u erf(u/sqrt 2)/2."""
     in_place(e, out_e)
     low, high = near_piece(out_e)
-    if low > 0:
-        _gelu_far_loop(out_e[:low], out_d[:low], rp, cp, p, i, j0)
-    if high > low:
-        _gelu_near_loop(out_e[low:high], out_d[low:high], rp, cp, p, i, j0 + low)
-    if high < e.size:
-        _gelu_far_loop(out_e[high:], out_d[high:], rp, cp, p, i, j0 + high)
+    _in_pieces(_gelu_far_loop, _gelu_near_loop, low, high, out_e, out_d, rp, cp, p, i, j0)
 
 
 # sin: rows g = b sqrt q, |sin c| and |cos c| scaled for f, then for f', even weight, odd weight,
@@ -147,14 +156,15 @@ def gelu(e, rp, cp, p, i, j0, out_e, out_d):
 @kernel
 def _sin_far_loop(x, d, rp, cp, p, i, j):
     full_width()
-    g, a, b, u, v = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 3, i], rp[p + 4, i]
-    m = j + x.size
-    g_, a_, b_, u_, v_ = cp[p, j:m], cp[p + 1, j:m], cp[p + 2, j:m], cp[p + 3, j:m], cp[p + 4, j:m]
+    g, a, b, u, q = rp[p, i], rp[p + 1, i], rp[p + 2, i], rp[p + 3, i], rp[p + 4, i]
+    c, v = _columns(cp, p, j)
     for k in range(x.size):
-        gap, f = sin_far(x[k], g, g_[k], a * a_[k], b * b_[k], u * u_[k], v * v_[k])
+        even, odd = a * get_read(c, v + k), b * get_read(c, 2 * v + k)
+        even_d, odd_d = u * get_read(c, 3 * v + k), q * get_read(c, 4 * v + k)
+        gap, f = sin_far(get_first(x, k), g, get_read(c, k), even, odd, even_d, odd_d)
         if d.size:
-            d[k] = f
-        x[k] = gap
+            put_second(d, k, f)
+        put_first(x, k, gap)
 
 
 @kernel
@@ -182,12 +192,7 @@ def sin(e, rp, cp, p, i, j0, out_e, out_d):
     low, high = near_piece(out_e)
     if rp[p, i] < 0.5 and rp[p + 5, i] != 0:  # the even part is almost constant: near for any rho
         low, high = 0, e.size
-    if low > 0:
-        _sin_far_loop(out_e[:low], out_d[:low], rp, cp, p, i, j0)
-    if high > low:
-        _sin_near_loop(out_e[low:high], out_d[low:high], rp, cp, p, i, j0 + low)
-    if high < e.size:
-        _sin_far_loop(out_e[high:], out_d[high:], rp, cp, p, i, j0 + high)
+    _in_pieces(_sin_far_loop, _sin_near_loop, low, high, out_e, out_d, rp, cp, p, i, j0)
 
 
 @kernel
