@@ -25,6 +25,7 @@ from tpnum.kernels._library import OwnCompiler
 
 _OPTIONS: dict[str, Any] = {
     "nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy", "_nrt": False,
+    "no_cfunc_wrapper": True,
 }  # fmt: skip
 _FAST = {"contract", "nsz", "arcp", "nnan", "ninf"}
 
@@ -35,14 +36,10 @@ class Jitted(CPUDispatcher):
     Machine code is looked for, made and kept by `_cache`.
     """
 
-    skipped: tuple[str, ...]
-    """What Numba does not make around the code: wrappers take longer to compile than short functions."""
-
     def __init__(
         self, function: Callable[..., Any], locals: Any = None, targetoptions: Any = None, **more: Any
     ):
-        skipped = {name: name in self.skipped for name in ("no_cpython_wrapper", "no_cfunc_wrapper")}
-        super().__init__(function, locals or {}, {**(targetoptions or {}), **skipped}, OwnCompiler, **more)
+        super().__init__(function, locals or {}, targetoptions or {}, OwnCompiler, **more)
         self._cache = Cache(function, type(self).__name__.lower())
 
     def compile(self, sig: Any) -> Any:
@@ -52,15 +49,7 @@ class Jitted(CPUDispatcher):
 
 
 class Within(Jitted):
-    """A jitted function as other kernels call it."""
-
-    skipped = ("no_cpython_wrapper", "no_cfunc_wrapper")
-
-
-class Pointed(Jitted):
-    """A jitted function as pointers call it (`tpnum.kernels.duals`)."""
-
-    skipped = ("no_cpython_wrapper",)
+    """A jitted function as kernels and pointers (`tpnum.kernels.duals`) call it."""
 
 
 class Entry(Jitted):
@@ -70,18 +59,13 @@ class Entry(Jitted):
     of its own.
     """
 
-    skipped = ("no_cfunc_wrapper",)
-
     def __call__(self, *args: Any) -> Any:
         return super().__call__(*map(plain, args))
 
     @cached_property
     def within(self) -> Within:
-        return Within(self.py_func, self.locals, self.targetoptions)
-
-    @cached_property
-    def pointed(self) -> Pointed:
-        return Pointed(self.py_func, self.locals, self.targetoptions)
+        """Without what Numba makes for calls from Python: it takes longer to compile than short functions."""
+        return Within(self.py_func, self.locals, {**self.targetoptions, "no_cpython_wrapper": True})
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
         """What Numba asks for a call in a kernel."""

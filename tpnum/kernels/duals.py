@@ -88,7 +88,7 @@ def pointer(name: str, dtype: np.dtype) -> Any:
     if config.DISABLE_JIT:
         return strip(name)
     made = _SIGNATURES.get(name, _closed)(from_dtype(dtype))
-    return Pointer(strip(name).pointed, made)
+    return Pointer(strip(name).within, made)
 
 
 _INTEGERS = types.Array(types.int64, 1, "C")
