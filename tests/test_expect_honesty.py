@@ -192,3 +192,20 @@ def test_strips_that_are_nearly_parallel_to_an_axis() -> None:
 @pytest.mark.parametrize("make", [one, two])
 def test_errors_cover_everywhere(make: Callable[[Rng], tuple], block: int) -> None:
     check(make, range(1000 + 500 * block, 1500 + 500 * block))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 5, 10])
+def test_one_number_at_all_points_is_no_certainty(seed: int) -> None:
+    """An indicator that was 1 at every point is 0 on a ray: what the points may have missed is said."""
+    draws = np.random.default_rng(seed)
+    root, way, level = draws.standard_normal((4, 4)), draws.normal(size=4), draws.uniform(3.0, 4.2)
+    size = np.sqrt(way @ root @ root.T @ way)
+
+    def f(*x: np.ndarray) -> np.ndarray:
+        return (sum(a * b for a, b in zip(way, x, strict=True)) > -level * size) * 1.0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = expect(f, np.zeros(4), root @ root.T, rtol=1e-6, budget=1000)
+    assert made.value == 1.0  # no point met the rest
+    assert ndtr(-level) <= made.error <= 3.0 / 250  # of 256 Sobol points

@@ -109,6 +109,53 @@ def test_small_balls_are_no_products(d: int, radius: float) -> None:
     assert abs(made.value - (2 * ndtr(radius) - 1) ** d) <= made.error
 
 
+@pytest.mark.parametrize("d", [3, 4, 6])
+@pytest.mark.parametrize("budget", [1, 10_000, 100_000])
+def test_budgets_hold_for_proofs_and_blocks(d: int, budget: int) -> None:
+    """The proof of a chain counts: a budget that it does not fit in goes to points."""
+    asked = 0
+
+    def f(*x: Array) -> Array:
+        nonlocal asked
+        asked += x[0].size
+        return sum(abs(v) for v in x)
+
+    cov = np.eye(d)
+    cov[0, 1] = cov[1, 0] = 0.5
+    made = quiet(f, np.zeros(d), cov, rtol=1e-9, budget=budget)
+    exact = d * np.sqrt(2.0 / np.pi)
+    assert asked <= 1.25 * budget + 10_000
+    assert asked <= made.cost + 5_000
+    assert abs(made.value - exact) <= 2.0 * made.error <= 0.5 * exact
+
+
+def test_absolute_tolerances_are_those_of_the_whole() -> None:
+    """What a block may be off is magnified by the others."""
+
+    def f(*x: Array) -> Array:
+        return 1e3 * (np.cos(x[0]) + 2.0) * (np.cos(x[1] + x[2]) + 2.0) * (np.abs(x[3]) + 1.0)
+
+    made = expect(f, np.zeros(4), np.eye(4), rtol=1e-12, atol=1e-2)
+    exact = 1e3 * (np.exp(-0.5) + 2.0) * (np.exp(-1.0) + 2.0) * (np.sqrt(2.0 / np.pi) + 1.0)
+    assert abs(made.value - exact) <= made.error <= 1e-2
+
+
+def test_lines_leave_most_of_a_budget_to_points() -> None:
+    """An oblique jump makes panels of lines short: to look at these must not be all that is done."""
+    root = np.random.default_rng(2).standard_normal((3, 3))
+    way, cov, asked = np.array([0.6, 0.64, 0.48]), root @ root.T, 0
+    size = np.sqrt(way @ cov @ way)
+
+    def f(*x: Array) -> Array:
+        nonlocal asked
+        asked += x[0].size
+        return (sum(a * b for a, b in zip(way, x, strict=True)) > 1.5 * size) * 1.0
+
+    made = quiet(f, np.zeros(3), cov, rtol=1e-3, budget=20_000)
+    assert asked <= 25_000
+    assert abs(made.value - ndtr(-1.5)) <= made.error <= 0.05 * ndtr(-1.5)
+
+
 @pytest.mark.parametrize("name", ["ball", "small ball", "three maxima", "the first is largest"])
 def test_auto_is_no_worse_than_sobol_points(name: str) -> None:
     f, d, _ = RARE[name]

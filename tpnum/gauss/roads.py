@@ -154,8 +154,14 @@ class Roads:
             raise
         value, error, size, cost = made
         each = cost / mean.shape[0]
-        tails, _ = beyond(f_at, mean, factor, each, size)
+        tails, top = beyond(f_at, mean, factor, each, size)
         error = np.maximum(error, tails)
+        alike = (size > 0) & (error <= _SAME * size) & (np.abs(np.abs(value) - size) <= _SAME * size)
+        rows = np.flatnonzero(np.any(alike, axis=1))
+        if rows.size and sampler is sobol:  # one number at all points, and another one on a ray
+            missed = rare(each) * np.maximum(size, top)[rows]
+            jumps = alike[rows] & ~constant(f_at, mean[rows], factor[rows])
+            error[rows] = np.where(jumps, np.maximum(error[rows], missed), error[rows])
         if np.any(goal.missed(error, size)):
             self.ask(f_at, mean, factor, goal, (value, error, size, cost))
         return value, error, size, cost

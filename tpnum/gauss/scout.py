@@ -34,7 +34,7 @@ many laws, where there are more than a few."""
 _AMPLE = 1 << 17
 """A budget that has room for a picture."""
 _ENOUGH, _LEAST = 1 << 18, 1 << 12
-"""Evaluations along the lines of one law where no budget is given, and that any budget has."""
+"""Evaluations along the lines of one law where no budget is given, else a quarter of it, and at least."""
 _MIDDLE, _CHANGES, _SPOT = 4.5, 16, 0.1
 """Of a picture the part that matters; how many changes it may have; and which part of it is a spot."""
 _HITS = 8
@@ -209,7 +209,7 @@ class Scout:
             breaks, direction[:, :, None], out=np.full(breaks.shape, 100.0), where=direction[:, :, None] != 0
         ).reshape(start.shape[0], -1)
         around = np.concatenate([zeros - _AROUND, zeros + _AROUND], axis=1)
-        most = self.cost + count * max(self.goal.spend(_ENOUGH), _LEAST)
+        most = self.cost + count * max(self.goal.spend(4 * _ENOUGH) // 4, _LEAST)
         made = adapt(evaluate, _TOLERANCE * scale, around, lambda: self.cost < most, finest=_ROUGH)
         left, right = (
             self.finite(start[:, None] + (zeros + side)[:, :, None] * direction[:, None])
