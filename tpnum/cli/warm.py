@@ -7,6 +7,7 @@ all nets, functions and numbers that come later.
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,10 +19,15 @@ import numpy as np
 import tpnum as tp
 from tpnum import nn
 from tpnum.cli.doctor import cache_folder
+from tpnum.ensemble.draws import LEADING, Draws
 from tpnum.errors import AccuracyWarning
 from tpnum.gauss import special
 from tpnum.gauss.closed import FAMILIES
 from tpnum.gauss.pair import evaluate, prepare
+from tpnum.gauss.special.families import Family
+from tpnum.gauss.special.functional import Functional
+from tpnum.gauss.special.jointly import expectation
+from tpnum.gauss.special.pairing import Cells
 from tpnum.kernels.duals import NONE, OPERATIONS, pointer
 from tpnum.kernels.gram import mirror
 from tpnum.law.ensemble import Ensemble
@@ -38,7 +44,17 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     with event.install_recorder("numba:compile") as recorder, warnings.catch_warnings():
         warnings.simplefilter("ignore", AccuracyWarning)  # of these calls nothing is kept but the kernels
-        for reach in (_nets, _blocks, _duals, _expectations, _integrals, _ensembles, _spectra):
+        for reach in (
+            _nets,
+            _stores,
+            _slopes,
+            _blocks,
+            _duals,
+            _expectations,
+            _integrals,
+            _ensembles,
+            _spectra,
+        ):
             for call in reach():
                 call()
     compiled = sum(1 for _, happening in recorder.buffer if happening.is_start)
@@ -72,6 +88,27 @@ def _nets() -> Calls:
     ):  # fmt: skip
         yield partial(tp.kernel, made, pixels, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
     yield partial(tp.kernel, _leaky(4), pixels, n_jobs=1)
+
+
+def _stores() -> Calls:
+    """Matrices whose tiles are written, mirror images too, of numbers and of positions."""
+    x = np.random.default_rng(4).standard_normal((3, 4, 2))
+    conv = nn.serial(nn.Conv(1, (2,)), nn.Relu(), nn.Conv(1, (2,)))
+    for dtype in ("float64", "float32"):
+        for net, data in ((_net(nn.Relu()), x[:, 0]), (conv, x), (nn.serial(conv, nn.Flatten()), x)):
+            yield partial(_stored, net, data, dtype)
+
+
+def _stored(net: nn.Layer, x: np.ndarray, dtype: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="tpnum-") as folder:
+        tp.kernel(net, x, dtype=dtype, tile=1, n_jobs=1, out=f"{folder}/K.npy")
+
+
+def _slopes() -> Calls:
+    x = np.random.default_rng(5).standard_normal((2, 4, 2))
+    conv = nn.serial(nn.Conv(1, (2,)), nn.Relu(), nn.Conv(1, (2,)), nn.Tanh(), nn.Flatten(), nn.Dense(1))
+    for net, data in ((_net(nn.Relu()), x[:, 0]), (_net(nn.Tanh()), x[:, 0]), (conv, x)):
+        yield partial(tp.kernel, net, data, get=("nngp", "ntk"), wrt="W_std", n_jobs=1)
 
 
 def _leaky(steps: int) -> tp.Program:
@@ -159,6 +196,13 @@ def _integrals() -> Calls:
     yield partial(special.batchnorm_pair, np.tile(cov, (2, 2)) + np.eye(8), atol=1e-4)
     yield partial(special.batchnorm_pair_tangent, np.tile(cov, (2, 2)) + np.eye(8), np.eye(4), atol=1e-4)
     yield partial(special.batchnorm_sampled, "tanh", cov, atol=1e-1)
+    pairs = nn.serial(nn.Dense(1), nn.BatchNorm(), nn.Relu(), nn.Dense(1))
+    yield partial(tp.kernel, pairs, root, batch_size=2, n_jobs=1)
+    wide = np.eye(12)[None]  # windows that are not small
+    sides, one = (Functional("max"),) * 2, np.zeros(1, dtype=np.int64)
+    cells = Cells((Family(wide),) * 2, (one, one), 0.5 * wide, np.zeros(1, bool), wide)
+    for what in ("value", "slope"):
+        yield partial(expectation, what, sides, cells, 1e-1, None)
 
 
 def _spectra() -> Calls:
@@ -170,6 +214,10 @@ def _spectra() -> Calls:
 
 
 def _ensembles() -> Calls:
+    steps = np.random.default_rng(6).standard_normal((2, 2, 2))
+    for net in (nn.Gru(1), nn.Lstm(1)):
+        yield partial(tp.kernel, net, steps, get=("nngp", "ntk"), rtol=0.9, budget=1 << 8, n_jobs=1)
+    yield partial(Draws(0, 0, 64).take, LEADING + 1)
     p = tp.Program()
     x = p.vector("x", var=1.0)
     W = p.matrix("W", var=1.5)
