@@ -18,7 +18,7 @@ from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.costs.tally import Cut
 from tpnum.tiles.costs.trial import Trial, _corner, weights
 from tpnum.tiles.gradients import derivatives
-from tpnum.tiles.grid import blocks, squares
+from tpnum.tiles.grid import Tile, blocks, squares
 
 BOTH = ("nngp", "ntk")
 
@@ -233,6 +233,22 @@ def test_components_apart_add_up_to_the_whole(pooled: CellWorker) -> None:
     np.testing.assert_allclose(nngp(planes[::3]) + nngp(planes[1::3]) + nngp(planes[2::3]), whole, rtol=1e-12)
     assert not nngp(planes[:0]).any()
     assert whole.all()
+
+
+def test_a_pair_of_slabs_holds_the_series_of_both() -> None:
+    """Rows and columns of one data set share their series on the diagonal alone."""
+    worker = Trial(conv(act=nn.Tanh), {"": (3, 3, 2)}, ("nngp",), np.dtype(float)).worker(128)
+    assert isinstance(worker, CellWorker)
+    width = worker.slab = worker.lanes
+    rows, cols = slice(0, width), slice(width, 2 * width)
+    each = sum(one.bytes_laid() for one in worker.programs(rows, cols, worker.work))
+    laid = []
+    for other in (cols, rows):
+        worker.forget()
+        worker.ready(Tile(rows, other, mirror=True))
+        laid.append(worker.kept()[1][0])
+    assert laid[0] == pytest.approx(width * each, rel=0.02)
+    assert laid[1] < 0.6 * laid[0]
 
 
 def test_weights_are_the_cells_of_components(pooled: CellWorker) -> None:
