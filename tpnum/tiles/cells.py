@@ -11,6 +11,7 @@ import numpy as np
 from tpnum.evaluate.blocks import dims, shape
 from tpnum.evaluate.tile import TileValues
 from tpnum.kernels._arrays import aligned
+from tpnum.kernels._views import WIDTH
 from tpnum.kernels.blocks import collect
 from tpnum.law.threads import Stop
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
@@ -94,7 +95,7 @@ class CellWorker:
         self.work = dtype if single else np.dtype(np.float64)
         many = many or cols.size
         self.lanes = lanes(self.work, probe, many, self.symmetric)
-        self.unit = min(self.lanes, lanes(self.work))
+        self.unit = min(self.lanes, WIDTH // self.work.itemsize)
         if any(isinstance(level, IslandLevel) for level in levels):
             held = 8 * buffer_places(probe, 1)[1] // probe[0].lanes
             unit = lanes(self.work)

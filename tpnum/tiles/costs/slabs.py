@@ -28,7 +28,10 @@ def preparation(worker: CellWorker, tile: Tile) -> tuple[tuple[Side, Side], floa
         fresh = peak_of(partial(worker.tile, tile))
         held = tracemalloc.get_traced_memory()[0] - before
         thread = max(fresh - held, peak_of(partial(worker.tile, tile)))
-    (parts, bound), (numbers, most) = worker.kept()
+        (parts, bound), (numbers, most) = worker.kept()
+        near = _diagonal(worker, tile)
+        worker.ready(near)
+        thread = max(thread, peak_of(partial(worker.tile, near)))
     slabs = worker.slabs(tile)
     size = sum(piece.stop - piece.start for piece in slabs)
     own = 1 if worker.symmetric else 2
@@ -40,6 +43,14 @@ def preparation(worker: CellWorker, tile: Tile) -> tuple[tuple[Side, Side], floa
     passes = Side(max(0.0, both - laid) / passed + new * kept, kept, passed * bound / max(parts, 1), own)
     laying = Side(each + new * numbers / size, numbers / size, size * most / max(numbers, 1), 2)
     return (passes, laying), max(0.0, laid - each * size), thread
+
+
+def _diagonal(worker: CellWorker, tile: Tile) -> Tile:
+    """The tile on the diagonal of a symmetric matrix, where lanes are left out, or the tile itself."""
+    if not worker.symmetric or not worker.plan.mirrored:
+        return tile
+    start, stop = tile.cols.start, tile.cols.start + tile.rows.stop - tile.rows.start
+    return Tile(slice(start, min(stop, tile.cols.stop)), tile.cols, True)
 
 
 def _few(worker: CellWorker, tile: Tile) -> tuple[float, int]:
