@@ -95,7 +95,6 @@ class CellWorker:
         self.work = dtype if single else np.dtype(np.float64)
         many = many or cols.size
         self.lanes = lanes(self.work, probe, many, self.symmetric)
-        self.unit = min(self.lanes, WIDTH // self.work.itemsize)
         if any(isinstance(level, IslandLevel) for level in levels):
             held = 8 * buffer_places(probe, 1)[1] // probe[0].lanes
             unit = lanes(self.work)
@@ -104,6 +103,8 @@ class CellWorker:
                     "whole blocks of so many pairs of positions, side by side, take too much room"
                 )
             self.lanes = min(self.lanes, max(BUFFERS // held // unit, 1) * unit)
+        series = any(one.selection.series for one in probe if isinstance(one, Program))
+        self.unit = self.lanes if series else min(self.lanes, WIDTH // self.work.itemsize)  # not held twice
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
         laid = sum(one.bytes_laid(self.symmetric) for one in probe if isinstance(one, Program))
