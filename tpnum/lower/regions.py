@@ -35,6 +35,8 @@ STRIP = 512 << 10
 """Bytes of a strip's registers that stay in the second-level cache."""
 VECTOR = 64
 """Bytes that the processor computes with at once."""
+CELL = 128
+"""A cell costs as much as so many bytes of its lanes, besides these."""
 SHORT = 256
 """Bytes of a cell's lanes that are long enough to pay for a call."""
 LANES = 128
@@ -123,13 +125,16 @@ def lanes(
         return least
     spread = max((one.spread for one in programs), default=1) * dtype.itemsize
 
-    def rows(count: int) -> int:
-        """Those of all strips; of a symmetric matrix up to their last columns."""
-        ends = range(count, columns + count, count)
-        return sum(min(end, columns) for end in ends) if symmetric else len(ends)
+    whole = any(isinstance(one, Program) and one.selection.series for one in programs)  # with idle lanes
 
-    most = max(least, min(LANES, STRIP // spread, -(-columns // unit) * unit))
-    return min(range(least, most + 1, unit), key=rows)
+    def cost(count: int) -> int:
+        """By rows of all strips, those of a symmetric matrix up to their last columns."""
+        ends = range(count, columns + count, count)
+        rows = sum(min(end, columns) for end in ends) if symmetric else len(ends)
+        return rows * (count + CELL // dtype.itemsize) if whole else rows
+
+    most = max(least, min(LANES, STRIP // spread, -(-(few if whole else columns) // unit) * unit))
+    return min(range(least, most + 1, unit), key=cost)
 
 
 def cut(outputs: list[graph.Pair]) -> dict[int, str]:
