@@ -417,7 +417,7 @@ def test_columns_at_a_time():
     double, single = np.dtype(np.float64), np.dtype(np.float32)
     assert lanes(double) == 32 and lanes(single) == 64
     assert lanes(double, [OfOneSize()], 1797, True) == lanes(double, [OfOneSize()], 192) == 96
-    assert lanes(double, [OfOneSize()], 128) == 64 and lanes(double, [OfOneSize()], 90, True) == 32
+    assert lanes(double, [OfOneSize()], 128) == 64 and lanes(double, [OfOneSize()], 90, True) == 96
     assert lanes(single, [OfOneSize()], 10000) == 128
     for count in (32, 96, 128):
         made = extents(6400, 1, 2e4, count, 1797, lambda: 0.0)

@@ -58,13 +58,13 @@ def table(typing: Any, array: Any, start: Any, rows: Any, size: Any) -> Any:
     return made(array, types.intp, types.intp, types.intp), emit
 
 
-WIDTH = 256
-"""Bytes of a cell's lanes: whole vectors of any processor, and long enough to pay for a call."""
+WIDTH = 128
+"""Bytes of a cell's lanes, or a multiple: whole vectors of any processor, two of the widest."""
 
 
 @machine_code(lambda array: WIDTH // array.itemsize)
 def lanes(typing: Any, array: Any) -> Any:
-    """How many numbers of the array's type a cell has, a constant of the compiled code."""
+    """How many numbers of the array's type a cell has or a multiple of, a constant of the compiled code."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         size = context.get_abi_sizeof(context.get_data_type(array.dtype))

@@ -35,6 +35,10 @@ STRIP = 512 << 10
 """Bytes of a strip's registers that stay in the second-level cache."""
 VECTOR = 64
 """Bytes that the processor computes with at once."""
+CELL = 128
+"""A cell costs as much as so many bytes of its lanes, besides these."""
+SHORT = 256
+"""Bytes of a cell's lanes that are long enough to pay for a call."""
 LANES = 128
 """The most columns at a time: more hide no more of what an instruction waits for."""
 
@@ -112,22 +116,25 @@ def lanes(
     That is what the programs go over together, in the second level.  Whole `tpnum.kernels._views.WIDTH`
     bytes of them, or fewer vectors for a few columns where no instruction asks for more.
     """
-    unit = WIDTH // dtype.itemsize
+    unit, least = WIDTH // dtype.itemsize, SHORT // dtype.itemsize
     wide = not programs or any(isinstance(one, Program) and one.selection.wide for one in programs)
     few = max(1, columns // (4 if symmetric else 1))
-    if not wide and unit >= 8 * few:
-        while unit * dtype.itemsize > VECTOR and unit >= 8 * few:
-            unit //= 2
-        return unit
+    if not wide and least >= 8 * few:
+        while least * dtype.itemsize > VECTOR and least >= 8 * few:
+            least //= 2
+        return least
     spread = max((one.spread for one in programs), default=1) * dtype.itemsize
 
-    def rows(count: int) -> int:
-        """Those of all strips; of a symmetric matrix up to their last columns."""
-        ends = range(count, columns + count, count)
-        return sum(min(end, columns) for end in ends) if symmetric else len(ends)
+    whole = any(isinstance(one, Program) and one.selection.series for one in programs)  # with idle lanes
 
-    most = max(unit, min(LANES, STRIP // spread, -(-few // unit) * unit))
-    return min(range(unit, most + 1, unit), key=rows)
+    def cost(count: int) -> int:
+        """By rows of all strips, those of a symmetric matrix up to their last columns."""
+        ends = range(count, columns + count, count)
+        rows = sum(min(end, columns) for end in ends) if symmetric else len(ends)
+        return rows * (count + CELL // dtype.itemsize) if whole else rows
+
+    most = max(least, min(LANES, STRIP // spread, -(-(few if whole else columns) // unit) * unit))
+    return min(range(least, most + 1, unit), key=cost)
 
 
 def cut(outputs: list[graph.Pair]) -> dict[int, str]:

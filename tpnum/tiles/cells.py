@@ -11,6 +11,7 @@ import numpy as np
 from tpnum.evaluate.blocks import dims, shape
 from tpnum.evaluate.tile import TileValues
 from tpnum.kernels._arrays import aligned
+from tpnum.kernels._views import WIDTH
 from tpnum.kernels.blocks import collect
 from tpnum.law.threads import Stop
 from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
@@ -94,7 +95,6 @@ class CellWorker:
         self.work = dtype if single else np.dtype(np.float64)
         many = many or cols.size
         self.lanes = lanes(self.work, probe, many, self.symmetric)
-        self.unit = min(self.lanes, lanes(self.work))
         if any(isinstance(level, IslandLevel) for level in levels):
             held = 8 * buffer_places(probe, 1)[1] // probe[0].lanes
             unit = lanes(self.work)
@@ -103,6 +103,8 @@ class CellWorker:
                     "whole blocks of so many pairs of positions, side by side, take too much room"
                 )
             self.lanes = min(self.lanes, max(BUFFERS // held // unit, 1) * unit)
+        series = any(one.selection.series for one in probe if isinstance(one, Program))
+        self.unit = self.lanes if series else min(self.lanes, WIDTH // self.work.itemsize)  # not held twice
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
         laid = sum(one.bytes_laid() for one in probe if isinstance(one, Program))

@@ -15,6 +15,10 @@ SHARES = 8
 """Tiles along a side of a large matrix, or more: they are shared by all processors."""
 GRAIN = 1 << 28
 """Cells of all pairs of a tile."""
+WORTH = 1 << 20
+"""As many pay for a tile of their own."""
+HEIGHTS = 4
+"""Tiles below each other, or more, of a small matrix: they are shared too."""
 OUTPUT = 16 << 20
 """Bytes of a tile's outputs: those of many positions are allocated again without new pages."""
 LAID = 96 << 20
@@ -58,7 +62,10 @@ def extents(
     slab = width * max(1, int(most / width))  # whole tiles
     ready = int(np.clip(LAID / max(1.0, slab * laid), 1, READY))
     height = width  # rows of a tile share what is laid out of its columns
-    while not tile and height % 2 == 0 and height * width > 2**fit:
+    while not tile and height % 2 == 0:
+        shared = HEIGHTS * height > many and height * width * cells > WORTH
+        if not shared and height * width <= 2**fit:
+            break
         height //= 2
     return Extents(height, width, slab, ready)
 

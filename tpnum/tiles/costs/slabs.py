@@ -36,7 +36,10 @@ def preparation(worker: CellWorker, tile: Tile) -> tuple[tuple[Side, Side], floa
         fresh = peak_of(partial(worker.tile, tile))
         held = tracemalloc.get_traced_memory()[0] - before
         thread = max(fresh - held, peak_of(partial(worker.tile, tile)))
-    (parts, bound), (numbers, most) = worker.kept()
+        (parts, bound), (numbers, most) = worker.kept()
+        near = _diagonal(worker, tile)
+        worker.ready(near)
+        thread = max(thread, peak_of(partial(worker.tile, near)))
     slabs = worker.slabs(tile)
     size = sum(piece.stop - piece.start for piece in slabs)
     own = 1 if worker.symmetric else 2
@@ -75,6 +78,14 @@ def missed(worker: CellWorker, tile: Tile) -> tuple[float, float, float]:
     held = peak_of(partial(worker.general, square)) / size**2
     pair = (taken - first) / (size**2 - 1) if size > 1 else taken
     return pair * worker.lanes, kept / count, held * min(worker.lanes, general_side(plan)) ** 2
+
+
+def _diagonal(worker: CellWorker, tile: Tile) -> Tile:
+    """The tile on the diagonal of a symmetric matrix, where lanes are left out, or the tile itself."""
+    if not worker.symmetric or not worker.plan.mirrored:
+        return tile
+    start, stop = tile.cols.start, tile.cols.start + tile.rows.stop - tile.rows.start
+    return Tile(slice(start, min(stop, tile.cols.stop)), tile.cols, True)
 
 
 def _few(worker: CellWorker, tile: Tile) -> tuple[float, int]:
