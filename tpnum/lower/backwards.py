@@ -21,10 +21,10 @@ from tpnum.lower.bends import BOTH, RULES, by_curve, curves_of, family_of
 from tpnum.lower.builder import both, sides
 from tpnum.lower.channels import Asked, CellCall, Channel, Rules, differentiable, direction, growths
 from tpnum.lower.forms import spelled
+from tpnum.lower.fusions import Fusions
 from tpnum.lower.network import grid_of
 from tpnum.lower.numbers import Number, inverse, positions
 from tpnum.lower.passes import live
-from tpnum.lower.relus import Relus
 from tpnum.lower.select import Selection
 from tpnum.lower.unsupported import Unsupported
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from tpnum.evaluate.profile import ProfileValues
+    from tpnum.lower.fusions import Fused, Key
     from tpnum.lower.network import Grid, Root
-    from tpnum.lower.relus import Key, Rectified
     from tpnum.lower.schedule import Level
     from tpnum.lower.values import Norms
 
@@ -57,15 +57,13 @@ class Backwards(Selection):
         self._series: dict[tuple[int, Grid], int] = {}
         super().__init__(level, profiles, dtype)
 
-    def _relus(self) -> Relus:
+    def _fusions(self) -> Fusions:
         """Relus whose way back is one instruction too: coefficients move in one direction, if they do."""
 
-        def wanted(step: Rectified) -> bool:
-            if step.scale is None or step.others:
-                return False
-            return direction(step, self.asked.parameters) is not None
+        def wanted(step: Fused) -> bool:
+            return not step.others and direction(step, self.asked.parameters) is not None
 
-        return Relus(self.level, self._roots, self._prepared, wanted)
+        return Fusions(self.level, self._roots, self._prepared, wanted)
 
     def _run(self) -> None:
         super()._run()
@@ -74,7 +72,7 @@ class Backwards(Selection):
         own, loaded = (
             {id(root.node): root for root in roots} for roots in (self.level.roots, self.level.loaded)
         )
-        waiting = {id(step): {step.value, step.tangent} - {None} for step in self.relus.steps.values()}
+        waiting = {id(step): {step.value, step.tangent} - {None} for step in self.fusions.steps.values()}
         for node in reversed(order):
             if id(node) in own:
                 self._back_root(own[id(node)])
@@ -92,7 +90,7 @@ class Backwards(Selection):
     def _order(self) -> list[graph.Pair]:
         """All nodes, operands first; what goes into a relu comes before both roots that it makes."""
         more: dict[int, list[graph.Pair]] = {}
-        for step in self.relus.steps.values():
+        for step in self.fusions.steps.values():
             more.setdefault(step.value[0], []).append(step.call.cov)
             more[step.value[0]] += [step.inner] if step.inner is not None else []
         before = {id(root.node): more.get(id(root), []) for root in self.level.roots}
@@ -248,7 +246,7 @@ class Backwards(Selection):
                     made = self.value_of("seed", grid=key, extra=(*key, id(root.node)))  # type: ignore
                 extra = ("map", "back", id(root), k)
                 made = self.value_of("mix", made, grid=key, extra=extra)  # type: ignore[arg-type]
-            if (id(root), k) in self.relus.steps:
+            if (id(root), k) in self.fusions.steps:
                 self._sources[id(root), k] = made
                 continue
             for coef, atom in group.atoms:
@@ -273,13 +271,13 @@ class Backwards(Selection):
     def _back_relus(self, root: Root, waiting: dict[int, set[Key]]) -> None:
         """Through the relus that a root has been the last to read."""
         for k in range(len(root.groups)):
-            step = self.relus.steps.get((id(root), k))
+            step = self.fusions.steps.get((id(root), k))
             if step is not None:
                 waiting[id(step)].discard((id(root), k))
                 if not waiting[id(step)]:
                     self._bend(step)
 
-    def _bend(self, step: Rectified) -> None:
+    def _bend(self, step: Fused) -> None:
         """From the adjoints of both sources that a relu makes to those of what it is of."""
         call, grid = step.call, grid_of(step.call.cov)
         first = self._sources.pop(step.value, -1)
@@ -292,7 +290,7 @@ class Backwards(Selection):
         assert found is not None
         one, multiples = found
         own, inner, shift = self._inner(step) if second >= 0 else (False, -1, both(0.0))
-        lift = self.relus.bare.get(id(source), 0.0)
+        lift = self.fusions.bare.get(id(source), 0.0)
         weights = step.scale * np.array([step.coef, *step.coefs, *multiples])
         n = self.numbers.constant(
             sides(lambda k: Number(1.0, (), ((norms[k], 1.0),))),

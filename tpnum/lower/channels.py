@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tpnum.law.moving import Moving
     from tpnum.lower.backwards import Backwards
     from tpnum.lower.forwards import Sides
+    from tpnum.lower.fusions import Fused
     from tpnum.lower.network import Grid
-    from tpnum.lower.relus import Rectified
 
 
 class Asked(NamedTuple):
@@ -74,11 +74,14 @@ class CellCall(Call):
         return np.sqrt(self.first.second[self.at[0]]), np.sqrt(self.second.second[self.at[1]])
 
 
-def direction(step: Rectified, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+def direction(step: Fused, count: int) -> tuple[np.ndarray, np.ndarray] | None:
     """The derivatives of a relu's coefficients as multiples of one vector, None where there is none such.
 
-    The vector, and the multiples of that of V in either source and of that of V' in the second.
+    The vector, and the multiples of that of V in either source and of that of V' in the second.  Other
+    functions have no way back of that kind.
     """
+    if step.scale is None:
+        return None
     slopes = np.array([slopes_of(coef, count) for coef in (step.coef, *step.coefs)])
     size = np.abs(slopes).max(axis=1, initial=0.0)
     if not size.any():

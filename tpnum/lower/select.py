@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from tpnum.law import graph
 from tpnum.lower.builder import both
+from tpnum.lower.fuse import FusedValues
 from tpnum.lower.loops import steps_together
 from tpnum.lower.network import Root, grid_of
 from tpnum.lower.passes import written
-from tpnum.lower.rectify import RectifiedValues
 from tpnum.lower.schedule import Level
 from tpnum.lower.unsupported import Unsupported, blamed
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
 
 
-class Selection(RectifiedValues):
+class Selection(FusedValues):
     """The code of a level for a pair of profile passes."""
 
     def __init__(self, level: Level, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
         super().__init__(level, profiles, dtype)
         self._pending: dict[int, list[tuple[int, int]]] = {}
         self._run()
-        del self.relus  # it refers to this: profile passes are not to wait for the garbage collector
+        del self.fusions  # it refers to this: profile passes are not to wait for the garbage collector
 
     @property
     def wide(self) -> bool:
@@ -64,11 +64,11 @@ class Selection(RectifiedValues):
                 self.emit("keep", source, grid=grid_of(root.node), extra=("map", id(root), k))
 
     def _depths(self) -> dict[int, int]:
-        """How many roots deep each one stands; a relu waits for the tangent kernel that it takes along."""
+        """How many roots deep each one stands; a function waits for the tangent kernel it takes along."""
         loads = {id(root): [id(r) for r in root.loads] for root in self.level.roots}
-        for step in self.relus.steps.values():
+        for step in self.fusions.steps.values():
             if self._carried(*step.value):
-                continue  # a step's relu waits for nothing: it comes last
+                continue  # a step's function waits for nothing: it comes last
             inner = self._root(step.inner)
             if inner is not None:
                 loads[step.value[0]].append(id(inner))
@@ -78,7 +78,7 @@ class Selection(RectifiedValues):
             if deeper == depth:
                 return depth
             depth = deeper
-        raise Unsupported("a relu and its tangent kernel wait for each other")
+        raise Unsupported("a function and its tangent kernel wait for each other")
 
     def _carried(self, number: int, k: int) -> bool:
         root = next(root for root in self.level.roots if id(root) == number)

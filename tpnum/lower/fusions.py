@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from tpnum.lower.forms import Atoms
 
     Prepare = Callable[[graph.DualCall, int], Prepared]
-    Wanted = Callable[["Rectified"], bool]
+    Wanted = Callable[["Fused"], bool]
 
 Key: TypeAlias = tuple[int, int]
 """A root, by its identity, and the number of one of its groups."""
 
 
 @dataclass(frozen=True)
-class Rectified:
+class Fused:
     """A function whose value V goes through one chain and, with its tangent kernel, through one more.
 
     ``coef`` V is the source of the group ``value``, ``coefs`` are those of V and of V' ``inner`` in that of
@@ -65,8 +65,8 @@ class _Use(NamedTuple):
         return self.root.held != "inc", not self.root.groups[self.key[1]].carried
 
 
-class Relus:
-    """The relus of a level that are done in one instruction, and the constants that they add.
+class Fusions:
+    """The functions of a level that are done in one instruction, and the constants that they add.
 
     ``steps`` are by the (root, group) that they make the source of, ``bare`` the constants that are left out
     of roots that nobody else reads.  Steps that are not ``wanted`` are left to others.
@@ -79,7 +79,7 @@ class Relus:
         self.steps = {key: step for key, step in self._match().items() if wanted(step)}
         self.bare = self._bare()
 
-    def _match(self) -> dict[tuple[int, int], Rectified]:
+    def _match(self) -> dict[tuple[int, int], Fused]:
         calls: dict[int, graph.DualCall] = {}
         readers: dict[int, list[tuple[Root, int, float, graph.Pair]]] = {}
         for root in self.level.roots:
@@ -88,7 +88,7 @@ class Relus:
                     for call in _calls_of(atom, self.roots):
                         calls[id(call)] = call
                         readers.setdefault(id(call), []).append((root, k, coef, atom))
-        found: dict[tuple[int, int], Rectified] = {}
+        found: dict[tuple[int, int], Fused] = {}
         for number, uses in readers.items():
             made = self._fused(calls[number], uses)
             if made is not None:
@@ -97,9 +97,7 @@ class Relus:
                     found[made.tangent] = made
         return found
 
-    def _fused(
-        self, call: graph.DualCall, uses: list[tuple[Root, int, float, graph.Pair]]
-    ) -> Rectified | None:
+    def _fused(self, call: graph.DualCall, uses: list[tuple[Root, int, float, graph.Pair]]) -> Fused | None:
         source = self.roots.get(id(call.cov))
         if source is None or source.held != "inc" or call.f != call.g:
             return None
@@ -138,13 +136,13 @@ class Relus:
             return None
         coefs = (tangent.up, tangent.down) if tangent is not None else (0.0, 0.0)
         others = {use.key: _multiples(use, value.up, coefs) for use in (*more, *rest)}
-        return Rectified(
+        return Fused(
             call, value.key, tangent and tangent.key, value.up, coefs, tangent and tangent.inner,
             value.root.held, scale, others,
         )  # fmt: skip
 
     def _bare(self) -> dict[int, float]:
-        """The roots that nobody but relus reads, which add the constant themselves, and these constants."""
+        """The roots that nobody else reads, and the constants of theirs that these functions add."""
         read = {id(root) for root in self.level.stored}
         for root in self.level.roots:
             for k, group in enumerate(root.groups):

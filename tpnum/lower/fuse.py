@@ -1,4 +1,4 @@
-"""Instructions for relus that are taken from increments to increments, and for what others read of them."""
+"""Instructions for functions that are taken from increments to increments, and for their other readers."""
 
 from __future__ import annotations
 
@@ -7,69 +7,69 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.lower.builder import both, sides
+from tpnum.lower.fusions import Fusions
 from tpnum.lower.network import grid_of
 from tpnum.lower.numbers import Number
-from tpnum.lower.relus import Relus
 from tpnum.lower.unsupported import blamed
 from tpnum.lower.values import Values, roots
 
 if TYPE_CHECKING:
     from tpnum.evaluate.profile import ProfileValues
     from tpnum.lower.forms import Atoms
+    from tpnum.lower.fusions import Fused, Key
     from tpnum.lower.network import Root
     from tpnum.lower.numbers import Pair
-    from tpnum.lower.relus import Key, Rectified
     from tpnum.lower.schedule import Level
 
 
-class RectifiedValues(Values):
-    """Values of a level, relus among them done in one instruction (`tpnum.lower.relus`)."""
+class FusedValues(Values):
+    """Values of a level, functions among them done in one instruction (`tpnum.lower.fusions`)."""
 
     def __init__(self, level: Level, profiles: tuple[ProfileValues, ProfileValues], dtype: np.dtype):
         super().__init__(level.roots, level.loaded, profiles, dtype)
         self.level = level
-        self.relus = self._relus()
+        self.fusions = self._fusions()
         self._parts: dict[Key, int] = {}
 
-    def _relus(self) -> Relus:
-        """The relus that are done in one instruction."""
-        return Relus(self.level, self._roots, self._prepared)
+    def _fusions(self) -> Fusions:
+        """The functions that are done in one instruction."""
+        return Fusions(self.level, self._roots, self._prepared)
 
     def _source(self, root: Root, k: int, out: int) -> int:
-        if (id(root), k) not in self.relus.steps:
+        if (id(root), k) not in self.fusions.steps:
             return super()._source(root, k, out)
-        made = self._relu((id(root), k))
+        made = self._part((id(root), k))
         if out < 0:
             return made
         grid = grid_of(root.node)
         return self.value_of("add", out, made, p=self.numbers.place(grid, both(1.0)), grid=grid)
 
     def _added(self, root: Root, k: int) -> Atoms:
-        """The atoms of a group but for constants that relus add."""
+        """The atoms of a group but for constants that functions add."""
         atoms = super()._added(root, k)
-        if root.groups[k].chain or id(root) not in self.relus.bare:
+        if root.groups[k].chain or id(root) not in self.fusions.bare:
             return atoms
         return tuple((coef, atom) for coef, atom in atoms if self.level.on_cells(atom))
 
-    def _relu(self, key: Key) -> int:
-        """The source of a group that relus make."""
-        step = self.relus.steps[key]
+    def _part(self, key: Key) -> int:
+        """The source of a group that functions make."""
+        step = self.fusions.steps[key]
         if step.value not in self._parts:
-            self._rectify(step)
+            self._fuse(step)
         if key not in self._parts:
             self._parts[key] = self._other(step, *step.others[key])
         return self._parts[key]
 
-    def _goal(self, step: Rectified) -> Pair:
-        """The scales of the increments that a relu makes, one of covariances."""
+    def _goal(self, step: Fused) -> Pair:
+        """The scales of the increments that a function makes, one of covariances."""
         if step.held != "inc":
             return both(1.0)
         norms = next(root for root in self.level.roots if id(root) == step.value[0]).node.norms
         assert norms is not None
         return sides(lambda k: Number(1.0, (), ((norms[k], 1.0),)))
 
-    def _other(self, step: Rectified, of_tangent: float, of_value: float) -> int:
-        """A covariance that is made of the two sources of a relu."""
+    def _other(self, step: Fused, of_tangent: float, of_value: float) -> int:
+        """A covariance that is made of the two sources of a function."""
         grid = grid_of(step.call.cov)
         made = -1
         if of_value:
@@ -94,8 +94,8 @@ class RectifiedValues(Values):
                 made = source
         return made if made >= 0 else self.value_of("zero", grid=grid)
 
-    def _rectify(self, step: Rectified) -> None:
-        """Both sources that a relu makes."""
+    def _fuse(self, step: Fused) -> None:
+        """Both sources that a function makes."""
         call = step.call
         source = self._roots[id(call.cov)]
         grid = grid_of(call.cov)
@@ -104,7 +104,7 @@ class RectifiedValues(Values):
         here = sides(lambda k: Number(1.0, (), ((norms[k], 1.0),)))
         goal = self._goal(step)
         self._flush(source)
-        value, lift = self._registers[id(source)], self.relus.bare.get(id(source), 0.0)
+        value, lift = self._registers[id(source)], self.fusions.bare.get(id(source), 0.0)
         first, t, shift = self._inner(step)
         size = 1.0 if step.scale is None else step.scale
         alpha, up, slope = (float(np.sqrt(c * size)) for c in (step.coef, *step.coefs))
@@ -119,7 +119,7 @@ class RectifiedValues(Values):
         operands, makes = (value,) if first else (value, t), 2 if step.tangent is not None else 1
         if step.scale is not None:
             op, p, m = "first" if first else "relu", self._roots_of(norms, grid), 0
-            flag += not self.relus.positive(source)
+            flag += not self.fusions.positive(source)
         else:
             op = "function_first" if first else "function"
             with blamed(call=call):
@@ -133,8 +133,8 @@ class RectifiedValues(Values):
         if step.tangent is not None:
             self._parts[step.tangent] = two
 
-    def _inner(self, step: Rectified) -> tuple[bool, int, Pair]:
-        """Whether a relu's tangent kernel is its covariance, else its register, and what is added to that."""
+    def _inner(self, step: Fused) -> tuple[bool, int, Pair]:
+        """Whether the tangent kernel read is the covariance, else its register, and what is added to that."""
         source = self._roots[id(step.call.cov)]
         inner = self._root(step.inner) if step.tangent is not None else None
         if inner is None:
@@ -146,5 +146,5 @@ class RectifiedValues(Values):
         if inner.held == "inc":
             return False, self._covariance(inner.node, grid_of(step.call.cov)), both(0.0)
         self._flush(inner)
-        lift = self.relus.bare.get(id(inner), 0.0)
+        lift = self.fusions.bare.get(id(inner), 0.0)
         return False, self._registers[id(inner)], both(float(np.sqrt(lift)))
