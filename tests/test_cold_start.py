@@ -114,7 +114,7 @@ def test_the_machines_compile_neither_series_nor_ways_back(machine: Any) -> None
     ("layer", "gradient", "own"),
     [
         (nn.Relu(), False, set()),
-        (nn.Tanh(), False, {duals.SERIES}),
+        (nn.Tanh(), False, {duals.SERIES, "applied.over_functions"}),
         (nn.Relu(), True, {"adjoints.bent_relu"}),
         (nn.Tanh(), True, {duals.SERIES, "curves.curved"}),
     ],

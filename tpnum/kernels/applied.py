@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 from tpnum.kernels import operations as ops
-from tpnum.kernels._jit import full_width, kernel, template
+from tpnum.kernels._jit import full_width, kernel
 from tpnum.kernels._views import (
     get,
     get_first,
@@ -111,7 +111,7 @@ def _alone(work, a, m_i, cp, col, alpha, flag, fixed):
         put_first(work, a + k, g * g)
 
 
-@template
+@kernel
 def over_functions(line, places, here, row, params, block, work, spare, tables, duals, expand, missed):
     """A function at the cells ``here``: rows, columns, and whether they are padding.
 
@@ -149,3 +149,8 @@ def over_functions(line, places, here, row, params, block, work, spare, tables, 
         cell = rows[m], cols[m], i, number, i - own
         with_functions(op, which, x, x, slope, left, right, cell, tables, duals, expand, missed, series)
         _leave(work, e, s, slope, m_i, cp, right_at + 2 * v, alpha, flag, fixed)
+
+
+@kernel
+def no_functions(line, places, here, row, params, block, work, spare, tables, duals, expand, missed):
+    """What programs without have in place of `over_functions`."""

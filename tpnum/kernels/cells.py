@@ -20,7 +20,7 @@ from tpnum.kernels._arrays import aligned
 from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel, template
 from tpnum.kernels._views import get, put, strip, table
-from tpnum.kernels.applied import STRIPS, over_functions
+from tpnum.kernels.applied import STRIPS
 from tpnum.kernels.cellwise import (
     applies,
     begin_of,
@@ -96,7 +96,7 @@ def _shapes(code, stretch, spaces, maps, component, shapes):
 def _over_cells(line, row, turn, registers, places, machine):
     """An operation that goes over cells itself."""
     work, given, sums, spare = machine
-    blocks, params, data, tables, (duals, expand, _, bent) = given
+    blocks, params, data, tables, (duals, expand, _, bent, over_functions, products) = given
     total, fixed, fixed_for, _, _ = spare
     i, number, _, height = row
     low, high, done = turn
@@ -106,7 +106,7 @@ def _over_cells(line, row, turn, registers, places, machine):
     rows, cols = strip(spots, at, high - low), strip(spots, at + side, high - low)
     a = (begin_of(registers, line[1], low, done) + low) * v
     if op == ops.DATA or op == ops.CROSS:
-        over_data(op, line[5], a, (rows, cols), i, height, work, data, total)
+        over_data(op, line[5], a, (rows, cols), i, height, work, data, products, total)
     else:
         b = (begin_of(registers, line[2], low, done) + low) * v if line[2] >= 0 else -1
         c = (begin_of(registers, line[3], low, done) + low) * v
@@ -130,7 +130,7 @@ def _over_cells(line, row, turn, registers, places, machine):
 def _at_cells(line, row, turn, before, registers, places, machine):
     """An operation at cell after cell; ``before`` are the map, the steps and the first of a recurrence."""
     work, given, sums, spare = machine
-    blocks, params, data, tables, (duals, expand, curved, _) = given
+    blocks, params, data, tables, (duals, expand, curved, _, _, _) = given
     buffers, starts, missed = sums
     total, _, _, bends, series = spare
     i, number, own, height = row
@@ -216,6 +216,7 @@ def _begun(code, stretch, whole, component, spaces, shapes, taps):
 def run(
     code, stretches, registers, components, spaces, cells, maps, taps, params, data, tables, work,
     spare, places, buffers, missed, rows, column, d0, d1, d2, d3, expand, curved, bent,
+    functions, products,
 ):  # fmt: skip
     """Run a region's code for some rows against one strip of columns, component after component.
 
@@ -257,7 +258,8 @@ def run(
     fixed_for = strip(spare[0], 0, 2)
     fixed_for[0] = -1
     shapes = spare[1]
-    given = borrow(params[2]), numbers, data, tables, ((d0, d1, d2, d3), expand, curved, bent)
+    called = (d0, d1, d2, d3), expand, curved, bent, functions, products
+    given = borrow(params[2]), numbers, data, tables, called
     sums = borrow(buffers[0]), borrow(buffers[1]), borrow(missed)
     spare = (
         strip(spare[2], 0, v), strip(spare[3], 0, 5 * v), fixed_for, table(spare[2], v, CELL, v),

@@ -19,7 +19,6 @@ from tpnum.kernels.increments import (
     covariances,
     differences,
     gain,
-    products,
     recalled,
     relu,
 )
@@ -215,7 +214,7 @@ def from_before(work, a, kept, m, before, n, v):
 
 
 @template
-def over_data(op, n, a, here, i, height, work, data, total):
+def over_data(op, n, a, here, i, height, work, data, products, total):
     """Increments or products of data line n at the cells ``here``, rows and columns, from a on."""
     x1, x2, sources = data
     channels = sources[n, 0]

@@ -6,7 +6,6 @@ So are ways back.  A net compiles the strips that it uses and nothing else, once
 from __future__ import annotations
 
 import importlib
-import itertools
 from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
@@ -32,6 +31,8 @@ OPERATIONS = {
     ops.SERIES: (SERIES, NO_SERIES),
     ops.CURVED: ("curves.curved", "curves.no_curves"),
     ops.BENT: ("adjoints.bent_relu", "adjoints.no_bend"),
+    ops.FUNCTION: ("applied.over_functions", "applied.no_functions"),
+    ops.CROSS: ("increments.products", "increments.no_products"),
 }
 """What the machine of cells calls through a pointer for an operation, and what stands in for it."""
 
@@ -92,6 +93,7 @@ def pointer(name: str, dtype: np.dtype) -> Any:
 
 
 _INTEGERS = types.Array(types.int64, 1, "C")
+_DOUBLES = types.Array(types.float64, 1, "C")
 _TRIPLE = types.UniTuple(types.intp, 3)
 
 
@@ -111,7 +113,7 @@ def _closed(number: Any) -> Any:
 def _series(number: Any) -> Any:
     line, table = _line(number), _table(number)
     row = types.Tuple((line, types.intp, types.intp))
-    known = _INTEGERS, _INTEGERS, _line(types.float64), row, table
+    known = _INTEGERS, _INTEGERS, _DOUBLES, row, table
     place = table, table, types.intp, types.intp, types.intp
     return types.intp(line, *known, *place, line, line, table)
 
@@ -119,7 +121,7 @@ def _series(number: Any) -> Any:
 def _curves(number: Any) -> Any:
     line, table = _line(number), _table(number)
     row = types.Tuple((line, types.intp, types.intp, types.intp))
-    known = _INTEGERS, _INTEGERS, _line(types.float64), row, table
+    known = _INTEGERS, _INTEGERS, _DOUBLES, row, table
     return types.intp(line, line, line, line, *known, table, table, types.intp, _table(types.float64))
 
 
@@ -128,12 +130,27 @@ def _bends(number: Any) -> Any:
     registers, cells = types.UniTuple(types.intp, 4), types.UniTuple(_INTEGERS, 3)
     constants = types.Tuple((_table(number), types.intp, types.intp))
     known = types.UniTuple(line, 2), _TRIPLE, types.UniTuple(types.intp, 2), constants, types.intp, line
-    return types.none(line, registers, cells, *known, _line(types.float64), types.UniTuple(_TRIPLE, 3))
+    return types.none(line, registers, cells, *known, _DOUBLES, types.UniTuple(_TRIPLE, 3))
 
 
-_SIGNATURES = dict(
-    zip(itertools.chain(*OPERATIONS.values()), [_series] * 2 + [_curves] * 2 + [_bends] * 2, strict=True)
-)
+def _functions(number: Any) -> Any:
+    line, table = _line(number), _table(number)
+    places = types.UniTuple(types.intp, 2), types.UniTuple(_INTEGERS, 3), types.UniTuple(types.intp, 4)
+    params = types.Tuple((line, line, table, line))
+    spare = types.Tuple((_DOUBLES, line, _INTEGERS, _table(types.float64), table))
+    tables = types.Tuple((_table(types.int64), _INTEGERS, _DOUBLES, line, line, _table(types.int64)))
+    duals = types.UniTuple(_Called(_closed(number)), SLOTS), _Called(_series(number))
+    return types.none(_TRIPLE, *places, params, _TRIPLE, line, spare, tables, *duals, _INTEGERS)
+
+
+def _products(number: Any) -> Any:
+    side = _DOUBLES, types.UniTuple(types.intp, 2)
+    cells = types.UniTuple(_INTEGERS, 2)
+    return types.none(_line(number), types.intp, cells, *side, *side, types.intp, _DOUBLES)
+
+
+_KINDS = _series, _curves, _bends, _functions, _products
+_SIGNATURES = {name: kind for names, kind in zip(OPERATIONS.values(), _KINDS, strict=True) for name in names}
 """Of what is no closed form."""
 
 

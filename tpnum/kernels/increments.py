@@ -104,6 +104,11 @@ def products(work, a, cells, x, x_at, y, y_at, channels, total):
 
 
 @kernel
+def no_products(work, a, cells, x, x_at, y, y_at, channels, total):
+    """What programs without have in place of `products`."""
+
+
+@kernel
 def recalled(work, a, b, v):
     """What the step before made is added: v numbers from a on gain those from b on, which are others."""
     full_width()

@@ -346,7 +346,9 @@ def _table(width: int, rows: list[tuple[int, ...]]) -> np.ndarray:
 
 
 def _operations(code: np.ndarray) -> frozenset[int]:
-    """Those of a code, the series of functions from increments to increments among them."""
-    functions = np.isin(code[:, 0], (CODE["function"], CODE["function_first"]))
-    by_series = (functions & (code[:, 7] & 1 != 0)).any()
-    return frozenset(code[:, 0].tolist()) | ({CODE["series"]} if by_series else set())
+    """Those of a code; functions between increments are of one kind, and take series themselves."""
+    functions = code[np.isin(code[:, 0], (CODE["function"], CODE["function_first"]))]
+    more = {CODE["function"]} if len(functions) else set()
+    if (functions[:, 7] & 1).any():
+        more.add(CODE["series"])
+    return frozenset(code[:, 0].tolist()) | more
