@@ -95,6 +95,20 @@ def test_from_the_end_to_the_start():
     np.testing.assert_allclose(first, want[:, :, 0, 0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("activation", [nn.Relu(), nn.Erf()])
+def test_sums_of_states_over_trained_inputs(activation, reverse):
+    """The sum of the values alone may come before the tangent kernel that the next step takes along."""
+    x = np.random.default_rng(19).standard_normal((3, 5, 2))
+    states = nn.SimpleRnn(8, activation, reverse=reverse)
+    model = nn.serial(nn.Dense(8, 1.2, 0.3), states, nn.GlobalSumPool(), nn.Dense(8, 1.1, 0.4))
+    made, road = kernels(model, x, get=KINDS)
+    general, _ = kernels(model, x, get=KINDS, road=GENERAL)
+    assert road == CELLS
+    for got, want in zip(made, general, strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-12 * np.abs(want).max())
+
+
 def test_diagonals_are_those_of_the_matrix():
     x = np.random.default_rng(4).standard_normal((3, 6, 2))
     for read in READ:

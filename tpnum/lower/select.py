@@ -64,14 +64,17 @@ class Selection(FusedValues):
                 self.emit("keep", source, grid=grid_of(root.node), extra=("map", id(root), k))
 
     def _depths(self) -> dict[int, int]:
-        """How many roots deep each one stands; a function waits for the tangent kernel it takes along."""
+        """How many roots deep each one stands; all that read a function wait for the tangent kernel it takes.
+
+        The first of them has it made, whichever that is.
+        """
         loads = {id(root): [id(r) for r in root.loads] for root in self.level.roots}
-        for step in self.fusions.steps.values():
-            if self._carried(*step.value):
-                continue  # a step's function waits for nothing: it comes last
+        for key, step in self.fusions.steps.items():
+            if self._carried(*key):
+                continue  # what the next step recalls waits for nothing: it comes last
             inner = self._root(step.inner)
             if inner is not None:
-                loads[step.value[0]].append(id(inner))
+                loads[key[0]].append(id(inner))
         depth = dict.fromkeys(loads, 1)
         for _ in range(len(loads) + 1):
             deeper = {k: 1 + max((depth.get(r, 0) for r in below), default=0) for k, below in loads.items()}
