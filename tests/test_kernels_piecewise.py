@@ -75,7 +75,7 @@ def run(name, params, e, q, slopes=True):
     rows = family.profile(np.array([q[0]]), params).astype(e.dtype)
     cols = family.profile(np.full(e.size + 3, q[1]), params).astype(e.dtype)
     out, d = e.copy(), np.empty(e.size if slopes else 0, e.dtype)
-    duals.strip(family.strip)(out, rows, cols, 0, 0, 3, out, d)
+    duals.named(family.strip)(out, rows, cols, 0, 0, 3, out, d)
     return out, d
 
 

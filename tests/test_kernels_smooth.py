@@ -109,7 +109,7 @@ def run(name, params, q1, q2, states, dtype, want=True):
     columns = np.ascontiguousarray(np.vstack([np.full((2, e.size + 2), np.nan, dtype), columns]))
     columns[:, :2] = np.nan
     out, d = np.empty_like(e), np.empty_like(e)[: e.size if want else 0]
-    duals.strip(family.strip)(e, rows, columns, 2, 1, 2, out, d)
+    duals.named(family.strip)(e, rows, columns, 2, 1, 2, out, d)
     return out, d
 
 
@@ -230,7 +230,7 @@ def test_in_place_and_long_strips(name, params):
     q = rng.uniform(0.5, 1.8, 700)
     family = FAMILIES[name]
     rows, columns = family.profile(q[:1], params), np.ascontiguousarray(family.profile(q, params))
-    strip = duals.strip(family.strip)
+    strip = duals.named(family.strip)
     e = rng.uniform(-1, 1, 700)
     e[np.abs(e) < 0.02] = 0.5
     far, d = np.empty(700), np.empty(700)

@@ -495,7 +495,7 @@ def test_many_examples_in_slabs_are_those_of_a_few(read, monkeypatch):
 def test_coefficients_are_laid_out_once_whatever_the_other_side_needs(monkeypatch):
     """Slabs of small and of large variances have series of different lengths: every pair reads both."""
     x = np.random.default_rng(9).standard_normal((192, 3, 2))
-    x[64:128] *= 0.05
+    x[48:144] *= 0.05
     made = []
 
     def counted(selection, side, *rest):
@@ -507,9 +507,9 @@ def test_coefficients_are_laid_out_once_whatever_the_other_side_needs(monkeypatc
     monkeypatch.setattr(extents, "MANY", 1)
     got, road = kernels(net(nn.Tanh(), 0.2, "last"), x, get=KINDS)
     assert road == CELLS
-    assert len(made) == 3  # those of a slab serve both sides
+    assert len(made) == 4  # those of a slab serve both sides
     assert len(set(made)) == 2
-    some = [0, 63, 64, 127, 128, 191]
+    some = [0, 47, 48, 143, 144, 191]
     want, _ = kernels(net(nn.Tanh(), 0.2, "last"), x[some], get=KINDS, road=GENERAL)
     for one, other in zip(got, want, strict=True):
         np.testing.assert_allclose(one[np.ix_(some, some)], other, rtol=1e-12)

@@ -198,7 +198,7 @@ def outer(x):
 assert outer(np.arange(3.0)) == 6.0
 (made,) = outer.overloads.values()
 print(*{f.linkage.name for f in made.library._final_module.functions if "inner" in f.name})
-(made,) = inner.overloads.values()
+(made,) = inner.within.overloads.values()
 print(*{f.linkage.name for f in made.library._get_module_for_linking().functions if "inner" in f.name})
 """
 

@@ -192,7 +192,7 @@ def draw_spectrum(law: Any, ax: Any = None, eigenvalues: np.ndarray | None = Non
     ax.set_ylim(0.0, min(1.15 * max(float(np.max(inside)), 0.5 * tallest), cap))
     ax.set_xlabel("eigenvalue")
     ax.set_ylabel("density")
-    return _legend(ax, 8)
+    return _legend(ax, 8, loc="upper right")  # the best place takes long to find beside many bars
 
 
 def draw_signals(found: Any, ax: Any = None) -> Any:

@@ -26,7 +26,7 @@ def called() -> set[tuple[str, str]]:
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tpnum.kernels"):
                 found |= {(str(node.module), alias.name) for alias in node.names}
-                modules |= {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+                modules |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 found |= {(modules[name], node.attr) for name in (node.value.id,) if name in modules}
@@ -44,5 +44,5 @@ def kernel(module: str, name: str) -> Dispatcher | None:
 
 warm.run(argparse.Namespace())
 kernels = {place: made for place in called() if (made := kernel(*place)) is not None}
-assert {("tpnum.kernels.reverse", "run"), ("tpnum.kernels.series", "series")} <= set(kernels), kernels
+assert {("tpnum.kernels.cells", "run"), ("tpnum.kernels.series", "series")} <= set(kernels), kernels
 print(json.dumps(sorted(".".join(place) for place, made in kernels.items() if not made.signatures)))

@@ -6,7 +6,6 @@ import argparse
 import importlib
 import importlib.metadata
 import os
-import pkgutil
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -210,15 +209,3 @@ def cache_folder() -> Path | None:
     from tpnum.kernels._folders import home
 
     return home(folder_name())
-
-
-def dispatchers() -> Iterator[Any]:
-    """Yield every jitted function of `tpnum.kernels`."""
-    from numba.core.dispatcher import Dispatcher
-
-    import tpnum.kernels
-
-    for module in pkgutil.walk_packages(tpnum.kernels.__path__, "tpnum.kernels."):
-        for value in vars(importlib.import_module(module.name)).values():
-            if isinstance(value, Dispatcher) and value.__module__ == module.name:
-                yield value

@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from tpnum.gauss.special.families import Family
 from tpnum.gauss.special.functional import Functional
 from tpnum.gauss.special.jointly import expectation
 from tpnum.gauss.special.pairing import Cells
-from tpnum.kernels.duals import NONE, OPERATIONS, pointer
+from tpnum.kernels.duals import CHOSEN, NONE, pointer
 from tpnum.kernels.gram import mirror
 from tpnum.law.ensemble import Ensemble
 from tpnum.spectra import sums
@@ -72,12 +71,13 @@ def _nets() -> Calls:
     nets.append(_net(*[nn.Relu(), nn.Dense(1, W_std=1.4)] * DEEP))
     for dtype in ("float64", "float32"):
         strips = {family.strip: None for family in FAMILIES.values()}
-        for name in (*strips, NONE, *chain(*OPERATIONS.values())):
+        for name in (*strips, NONE, *CHOSEN):
             yield partial(pointer, name, np.dtype(dtype))
         for net in nets:
             yield partial(tp.kernel, net, x, get=("nngp", "ntk"), dtype=dtype, n_jobs=1)
             yield partial(tp.kernel, net, x, x[:2] + 1, dtype=dtype, n_jobs=1)
         yield partial(tp.factor, nets[0], x, 2, dtype=dtype, n_jobs=1)
+        # what a sink calls for a block that the general path made
         yield partial(mirror, np.ones((2, 2), dtype), np.ones((2, 2), dtype), 0, 0)
     pixels = np.random.default_rng(1).standard_normal((2, 4, 2))
     shallow = nn.serial(nn.Conv(1, (2,)), nn.Relu(), nn.Conv(1, (2,)))  # float32 within its pairs too

@@ -253,27 +253,19 @@ def _closed_entries(
     rows: Prepared, cols: Prepared, i: np.ndarray, j: np.ndarray, e: np.ndarray, want_derivative: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """The family's strip kernel over the entries of each distinct row (the sparser side leads)."""
-    from tpnum.gauss.closed import FAMILIES
-    from tpnum.kernels.duals import pointer
-    from tpnum.kernels.stacks import stack
-
-    assert rows.f.closed is not None
-    dual = pointer(FAMILIES[rows.f.closed[0]].strip, np.dtype(np.float64))
     if np.unique(j).size < np.unique(i).size:
         rows, cols, i, j = cols, rows, j, i
     order = np.argsort(i, kind="stable")
     starts = np.flatnonzero(np.diff(i[order], prepend=-1))
     out, d = np.empty(e.size), np.empty(e.size if want_derivative else 0)
     for begin, end in zip(starts, np.append(starts[1:], e.size), strict=True):
-        for low in range(begin, end, 1024):
-            at = order[low : min(low + 1024, end)]
-            rp = np.ascontiguousarray(rows.params[:, i[order[begin : begin + 1]]])
-            cp = np.ascontiguousarray(cols.params[:, j[at]])
-            made, steep = np.empty((1, at.size)), np.empty((1, at.size if want_derivative else 0))
-            stack(dual, e[None, at], rp, cp, 1, int(want_derivative), made, steep)
-            out[at] = made[0]
-            if want_derivative:
-                d[at] = steep[0]
+        at = order[begin:end]
+        made, steep = _closed_stack(
+            rows, cols, i[at[:1]][None], j[at][None], e[at][None, None], np.dtype(np.float64), want_derivative
+        )
+        out[at] = made[0, 0]
+        if steep is not None:
+            d[at] = steep[0, 0]
     return out, d
 
 

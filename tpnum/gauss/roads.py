@@ -156,7 +156,7 @@ class Roads:
         each = cost / mean.shape[0]
         tails, top = beyond(f_at, mean, factor, each, size)
         error = np.maximum(error, tails)
-        alike = (size > 0) & (error <= _SAME * size) & (np.abs(np.abs(value) - size) <= _SAME * size)
+        alike = _one_number(value, size) & (error <= _SAME * size)
         rows = np.flatnonzero(np.any(alike, axis=1))
         if rows.size and sampler is sobol:  # one number at all points, and another one on a ray
             missed = rare(each) * np.maximum(size, top)[rows]
@@ -292,13 +292,18 @@ class Roads:
             silent = size[rows] == 0.0
             error[rows] = np.where(silent, np.maximum(error[rows], missed), error[rows])
             against[rows] = np.where(silent, np.where(top > 0, top, np.inf), against[rows])
-        same = (np.abs(np.abs(value) - size) <= _SAME * size) & (size > 0)
+        same = _one_number(value, size)
         rows = np.flatnonzero(np.any(same, axis=1))
         if rows.size and f_at.written and not self.cells:
             same = same[rows] & constant(f_at, mean[rows], factor[rows])
             error[rows] = np.where(same, np.maximum(error[rows], rare(seen) * size[rows]), error[rows])
             against[rows] = np.where(same, np.inf, against[rows])
         return error, against
+
+
+def _one_number(value: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Whether f was one number, or its negative, at every point: |E f| is E |f|."""
+    return (size > 0) & (np.abs(np.abs(value) - size) <= _SAME * size)
 
 
 def _merged(made: Settled, new: Settled, rows: np.ndarray, better: np.ndarray) -> Settled:

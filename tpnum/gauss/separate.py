@@ -72,7 +72,6 @@ def separated(
 
     Half of a budget may go into the proof, the rest is for the blocks.
     """
-    begin = f_at.spent
     purse = _Purse(f_at, mean.shape[0], goal.budget)
     states = [_states(mean, cov, block) for block in apart]
     chains = []
@@ -88,7 +87,7 @@ def separated(
         parts.append(chain.expectation(mean, cov, purse.goal(goal, left), solve, size[:, k]))
         left -= chain.slices
     value, error, size = (np.stack([p[i] for p in parts], axis=1) for i in range(3))
-    return value, error, size, f_at.spent - begin
+    return value, error, size, f_at.spent - purse.begin
 
 
 class _Purse:
@@ -301,7 +300,7 @@ class _Chain:
             size = np.maximum(size, np.abs(value))
             error = error + (self.missed + 1e-15) * size + self.rounding
             if np.all(error <= 0.5 * goal.allowed(size)) or goal.budget is not None:
-                break
+                break  # a second share would spend a budget twice
         return value, error, size
 
     def product(self, means: list[np.ndarray], errors: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Arrays without reference counts: a slice of a counted array costs two atomic operations."""
+"""Arrays without reference counts, for kernels that make some: a slice of one costs two atomic operations."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 ``error_model="numpy"`` because a zero check stops SIMD; no ``parallel=True`` because tiles are the
 parallelism; ``nnan``/``ninf`` only where the caller has validated its input, since isnan dies under them.
-Arrays are counted (``_nrt``) by a `maker` alone: others own none, and counting all of a tuple each time that
-it is handed on is most of what there is to compile.  Said of every function: else those called take the
-caller's, whoever compiles them first.
+Arrays are counted (``_nrt``) by `maker` and `helper` alone: others own none, and counting all of a tuple
+each time that it is handed on is most of what there is to compile.  Said of every function: else those called
+take the caller's, whoever compiles them first.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ class Jitted(CPUDispatcher):
 
 
 class Within(Jitted):
-    """A jitted function as kernels and pointers (`tpnum.kernels.duals`) call it."""
+    """A jitted function as kernels and pointers (`tpnum.kernels.duals`) call it, who hold Numba's lock."""
+
+    def __call__(self, *args: Any) -> Any:
+        raise TypeError(f"{self.py_func.__name__} has no entry here: Python calls the kernel itself")
 
 
 class Entry(Jitted):
@@ -98,7 +101,7 @@ def fast_kernel(function: Callable[..., Any]) -> Any:
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """A scalar function inlined into kernels; it takes the flags of its own, none."""
+    """A function that kernels call, in plain IEEE arithmetic; it may make arrays."""
     return _jitted(function, inline="never", _nrt=True)
 
 

@@ -59,12 +59,12 @@ def table(typing: Any, array: Any, start: Any, rows: Any, size: Any) -> Any:
 
 
 WIDTH = 128
-"""Bytes of a cell's lanes, or a multiple: whole vectors of any processor, two of the widest."""
+"""What the bytes of a cell's lanes are a multiple of: whole vectors of any processor, two of the widest."""
 
 
 @machine_code(lambda array: WIDTH // array.itemsize)
 def lanes(typing: Any, array: Any) -> Any:
-    """How many numbers of the array's type a cell has or a multiple of, a constant of the compiled code."""
+    """What a cell's numbers of the array's type are a multiple of, a constant of the compiled code."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         size = context.get_abi_sizeof(context.get_data_type(array.dtype))

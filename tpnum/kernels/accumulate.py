@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
 
 TERMS = 3
@@ -17,7 +16,7 @@ def accumulate(c0, x0, c1, x1, c2, x2, count, begin, out):
     """
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
-            line = borrow(out[i, j])
+            line = out[i, j]
             if begin:
                 line[:] = 0.0
             _added(c0, x0, i, j, line)
@@ -29,8 +28,8 @@ def accumulate(c0, x0, c1, x1, c2, x2, count, begin, out):
 
 @kernel
 def _added(coefs, moments, i, j, line):
-    c = borrow(coefs[i if coefs.shape[0] > 1 else 0])
-    x = borrow(moments[i if moments.shape[0] > 1 else 0, j if moments.shape[1] > 1 else 0])
+    c = coefs[i if coefs.shape[0] > 1 else 0]
+    x = moments[i if moments.shape[0] > 1 else 0, j if moments.shape[1] > 1 else 0]
     if c.size == 1 and x.size == 1:
         _shifted(c[0] * x[0], line)
     elif c.size == 1:
@@ -58,6 +57,6 @@ def _scaled(c, x, line):
 def multiply_entries(table, rows, cols, out):
     """Multiply out (a, b) by the entries of a table in the rows (a,) and columns (b,)."""
     for i in range(out.shape[0]):
-        line, entries = borrow(out[i]), borrow(table[rows[i]])
+        line, entries = out[i], table[rows[i]]
         for j in range(line.size):
             line[j] *= entries[cols[j]]

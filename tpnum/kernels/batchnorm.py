@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from tpnum.kernels._borrow import borrow
 from tpnum.kernels._elementary import angle_of
 from tpnum.kernels._jit import kernel
 
@@ -41,14 +40,14 @@ def add_moments(c, q1, q2, weight, odd, even, scratch, out):
     Of as many as there are more than in ``out`` (m, rows, columns), so many are added to each of its
     matrices in turn.  ``odd`` = a^2, ``even`` = 2 b^2/pi; scratch (5, columns).
     """
-    v, w, root = borrow(scratch[0]), borrow(scratch[1]), borrow(scratch[2])
-    up, down = borrow(scratch[3]), borrow(scratch[4])
+    v, w, root = scratch[0], scratch[1], scratch[2]
+    up, down = scratch[3], scratch[4]
     each = c.shape[0] // max(out.shape[0], 1)
     for n in range(c.shape[0]):
-        _deviations(borrow(q2[n]), up, down)
+        _deviations(q2[n], up, down)
         for i in range(c.shape[1]):
-            _row(borrow(c[n, i]), q1[n, i], up, down, odd, even, v, w, root)
-            line = borrow(out[n // each, i])
+            _row(c[n, i], q1[n, i], up, down, odd, even, v, w, root)
+            line = out[n // each, i]
             for j in range(line.shape[0]):
                 line[j] += weight[n] * v[j]
 
@@ -56,11 +55,11 @@ def add_moments(c, q1, q2, weight, odd, even, scratch, out):
 @kernel
 def pair_moments(c, q1, q2, odd, even, scratch, v, w, root):
     """Fill E phi phi', E phi' phi' (almost everywhere) and sqrt(q1 q2 - c^2), arrays (n, rows, columns)."""
-    up, down = borrow(scratch[3]), borrow(scratch[4])
+    up, down = scratch[3], scratch[4]
     for n in range(c.shape[0]):
-        _deviations(borrow(q2[n]), up, down)
+        _deviations(q2[n], up, down)
         for i in range(c.shape[1]):
             _row(
-                borrow(c[n, i]), q1[n, i], up, down, odd, even,
-                borrow(v[n, i]), borrow(w[n, i]), borrow(root[n, i]),
+                c[n, i], q1[n, i], up, down, odd, even,
+                v[n, i], w[n, i], root[n, i],
             )  # fmt: skip

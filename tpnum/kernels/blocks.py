@@ -19,7 +19,6 @@ RUN = 64
 @kernel
 def collect(goal, row, column, place, source, weight):
     """goal[row + i, column + j, place[k]] += weight source[i, k, j] of the pairs j that ``goal`` has."""
-    goal, place, source = borrow(goal), borrow(place), borrow(source)
     pairs = min(source.shape[2], goal.shape[1] - column)
     for i in range(source.shape[0]):
         for first in range(0, pairs, LANES):
@@ -123,7 +122,6 @@ def deliver(out, corner, pairs, place, source, weight, more, symmetric, most):
 @kernel
 def turn(block, out, top, start):
     """out[c, r, q, p] = block[r - top, c - start, p, q] of all columns c beyond their row r."""
-    block, out = borrow(block), borrow(out)
     for i in range(block.shape[0]):
         row = top + i
         for j in range(max(0, row + 1 - start), block.shape[1]):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
 
 
 @kernel
 def carry(base, coefs, states):
     """states (k, n, T) <- zero at first, then x_a(t + 1) = base_a(t) + sum_b coefs_ab(t) x_b(t)."""
-    base, coefs, states = borrow(base), borrow(coefs), borrow(states)
     count, rows, steps = states.shape
     for i in range(rows):
         for a in range(count):

@@ -17,12 +17,10 @@ import numpy as np
 
 from tpnum.kernels import operations as ops
 from tpnum.kernels._arrays import aligned
-from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel, template
 from tpnum.kernels._views import get, put, strip, table
 from tpnum.kernels.applied import STRIPS
 from tpnum.kernels.cellwise import (
-    applies,
     begin_of,
     from_before,
     goes_over,
@@ -113,7 +111,7 @@ def _over_cells(line, row, turn, registers, places, machine):
         d = (begin_of(registers, line[8], low, done) + low) * v
         here = rows, cols, strip(spots, at + 3 * side, high - low)
         block = blocks[line[4], 0], blocks[line[4], 1], blocks[line[4], 2]
-        if applies(op):
+        if op == ops.FUNCTION:
             applied = line[5], line[7], line[9]
             over_functions(
                 applied, (a, b), here, row, params, block, work, spare, tables, duals, expand, sums[2]
@@ -238,19 +236,8 @@ def run(
     The last are the closed duals in their slots and what the operations of `tpnum.kernels.duals` call, or
     what stands for them, so that a program compiles what it uses.
     """
-    code, stretches, registers = borrow(code), borrow(stretches), borrow(registers)
-    components, cells = borrow(components), borrow(cells)
     lines = code.reshape(code.size)
-    spaces = borrow(spaces[0]), borrow(spaces[1]), borrow(spaces[2]), borrow(spaces[3])
-    maps = borrow(maps[0]), borrow(maps[1])
-    taps = borrow(taps[0]), borrow(taps[1]), borrow(taps[2]), borrow(taps[3]), borrow(taps[4])
-    numbers = borrow(params[0]), borrow(params[1]), borrow(params[3]), borrow(params[4])
-    data = borrow(data[0]), borrow(data[1]), borrow(data[2])
-    tables = (
-        borrow(tables[0]), borrow(tables[1]), borrow(tables[2]), borrow(tables[3]), borrow(tables[4]),
-        borrow(tables[5]),
-    )  # fmt: skip
-    work, places = borrow(work), borrow(places)
+    numbers = params[0], params[1], params[3], params[4]
     first_row, last_row, height, v = rows
     axes = components.shape[1]
     most = spare[1].shape[1]
@@ -259,8 +246,8 @@ def run(
     fixed_for[0] = -1
     shapes = spare[1]
     called = (d0, d1, d2, d3), expand, curved, bent, functions, products
-    given = borrow(params[2]), numbers, data, tables, called
-    sums = borrow(buffers[0]), borrow(buffers[1]), borrow(missed)
+    given = params[2], numbers, data, tables, called
+    sums = buffers[0], buffers[1], missed
     spare = (
         strip(spare[2], 0, v), strip(spare[3], 0, 5 * v), fixed_for, table(spare[2], v, CELL, v),
         table(spare[3], 5 * v, STRIPS, v),
@@ -301,7 +288,7 @@ def run(
                     more = done < whole
 
 
-def spare(
+def room(
     stretches: np.ndarray, axes: int, spaces: int, lanes: int, dtype: np.dtype
 ) -> tuple[np.ndarray, ...]:
     """The memory that `run` works in beside registers: counts, sizes of maps, and numbers of both kinds."""

@@ -42,14 +42,8 @@ def begin_of(registers, r, low, done):
 @fused
 def goes_over(op):
     """Whether an operation goes over cells itself."""
-    rectifies = op == ops.RELU or op == ops.START or op == ops.BENT
-    return rectifies or applies(op) or op == ops.DATA or op == ops.CROSS
-
-
-@fused
-def applies(op):
-    """Whether an operation is a function from increments to increments."""
-    return op == ops.FUNCTION or op == ops.FUNCTION_FIRST
+    applies = op == ops.RELU or op == ops.BENT or op == ops.FUNCTION
+    return applies or op == ops.DATA or op == ops.CROSS
 
 
 @kernel

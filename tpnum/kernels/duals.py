@@ -1,18 +1,19 @@
-"""The dual strips by name, closed forms and series, as functions that the machines call through pointers.
+"""What the machines call through pointers, by name: dual strips, and operations of the machine of cells.
 
-So are ways back.  A net compiles the strips that it uses and nothing else, once for all processes.
+A net compiles what it uses and nothing else, once for all processes.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import config, from_dtype, types
 from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
 from numba.experimental.function_type import FunctionModel, _get_jit_address
 from numba.extending import NativeValue, register_model, typeof_impl, unbox
 
@@ -27,27 +28,15 @@ NONE = "machine.no_dual"
 SERIES, NO_SERIES = "machine.expand", "machine.no_series"
 """Strips that take tables of coefficients besides: of programs with Hermite series and of those without."""
 
-OPERATIONS = {
-    ops.SERIES: (SERIES, NO_SERIES),
-    ops.CURVED: ("curves.curved", "curves.no_curves"),
-    ops.BENT: ("adjoints.bent_relu", "adjoints.no_bend"),
-    ops.FUNCTION: ("applied.over_functions", "applied.no_functions"),
-    ops.CROSS: ("increments.products", "increments.no_products"),
-}
-"""What the machine of cells calls through a pointer for an operation, and what stands in for it."""
 
-
-def strip(name: str) -> Any:
-    """The jitted strip (e, rp, cp, p, i, j0, out_e, out_d), or with tables behind e (`machine.expand`).
-
-    Its name is that of the module in this folder, a dot, and that of the function.
-    """
+def named(name: str) -> Any:
+    """The kernel of a name: that of its module in this folder, a dot, and that of the function."""
     module, _, function = name.partition(".")
     return getattr(importlib.import_module(f"tpnum.kernels.{module}"), function)
 
 
 class _Called(types.FunctionType):
-    """The type of a compiled strip that kernels call as they call each other.
+    """The type of a compiled kernel that others call as they call each other.
 
     As a first-class function of Numba's own it would be called through C, arrays being copied on the way.
     """
@@ -57,7 +46,7 @@ register_model(_Called)(FunctionModel)
 
 
 class Pointer:
-    """A compiled strip that kernels take as an argument."""
+    """A compiled kernel that others take as an argument."""
 
     def __init__(self, dispatcher: Any, signature: Any):
         self.type = _Called(signature)
@@ -85,11 +74,12 @@ def _unboxed(kind: Any, pointer: Any, c: Any) -> Any:
 
 @cache
 def pointer(name: str, dtype: np.dtype) -> Any:
-    """The strip for registers of a dtype; the Python function where Numba is told to compile nothing."""
+    """The kernel for registers of a dtype; the Python function where Numba is told to compile nothing."""
     if config.DISABLE_JIT:
-        return strip(name)
-    made = _SIGNATURES.get(name, _closed)(from_dtype(dtype))
-    return Pointer(strip(name).within, made)
+        return named(name)
+    made = CHOSEN.get(name, _closed)(from_dtype(dtype))
+    with global_compiler_lock:  # kernels that are being compiled ask for the same
+        return Pointer(named(name).within, made)
 
 
 _INTEGERS = types.Array(types.int64, 1, "C")
@@ -149,9 +139,25 @@ def _products(number: Any) -> Any:
     return types.none(_line(number), types.intp, cells, *side, *side, types.intp, _DOUBLES)
 
 
-_KINDS = _series, _curves, _bends, _functions, _products
-_SIGNATURES = {name: kind for names, kind in zip(OPERATIONS.values(), _KINDS, strict=True) for name in names}
-"""Of what is no closed form."""
+class Choice(NamedTuple):
+    """The names of what an operation calls and of what programs without have in place, and their types."""
+
+    own: str
+    none: str
+    signature: Callable[[Any], Any]
+
+
+OPERATIONS = {
+    ops.SERIES: Choice(SERIES, NO_SERIES, _series),
+    ops.CURVED: Choice("curves.curved", "curves.no_curves", _curves),
+    ops.BENT: Choice("adjoints.bent_relu", "adjoints.no_bend", _bends),
+    ops.FUNCTION: Choice("applied.over_functions", "applied.no_functions", _functions),
+    ops.CROSS: Choice("increments.products", "increments.no_products", _products),
+}
+"""What the machine of cells calls through pointers, by operation."""
+
+CHOSEN = {name: one.signature for one in OPERATIONS.values() for name in (one.own, one.none)}
+"""The types of all that are no closed duals, by name."""
 
 
 def closed(names: Sequence[str], dtype: np.dtype) -> tuple[Any, ...]:
@@ -161,7 +167,7 @@ def closed(names: Sequence[str], dtype: np.dtype) -> tuple[Any, ...]:
 
 def called(operations: Collection[int], dtype: np.dtype) -> tuple[Any, ...]:
     """What a program of the machine of cells calls for its operations, one for each of `OPERATIONS`."""
-    return tuple(pointer(own if op in operations else none, dtype) for op, (own, none) in OPERATIONS.items())
+    return tuple(pointer(one.own if op in operations else one.none, dtype) for op, one in OPERATIONS.items())
 
 
 def series(some: bool, dtype: np.dtype) -> Any:

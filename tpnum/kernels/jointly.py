@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
 from tpnum.kernels._sums import dotted
 
@@ -22,7 +21,7 @@ def conditional(cross, left, root, cov, a, b, tiny, out):
     """
     d, e = cross.shape[1], cross.shape[2]
     for p in range(cross.shape[0]):
-        inverse, own, made, given = borrow(left[a[p]]), borrow(cov[b[p]]), borrow(out[p]), borrow(cross[p])
+        inverse, own, made, given = left[a[p]], cov[b[p]], out[p], cross[p]
         for j in range(e):
             for i in range(d):
                 total = 0.0
@@ -49,15 +48,15 @@ def _combine(matrix, rows, out):
     """out = matrix rows, four rows at a time."""
     n, points = rows.shape
     for i in range(out.shape[0]):
-        line = borrow(out[i])
+        line = out[i]
         line[:] = 0.0
         for j in range(0, n - 3, 4):
             t0, t1, t2, t3 = matrix[i, j], matrix[i, j + 1], matrix[i, j + 2], matrix[i, j + 3]
-            r0, r1, r2, r3 = borrow(rows[j]), borrow(rows[j + 1]), borrow(rows[j + 2]), borrow(rows[j + 3])
+            r0, r1, r2, r3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
             for k in range(points):
                 line[k] += (t0 * r0[k] + t1 * r1[k]) + (t2 * r2[k] + t3 * r3[k])
         for j in range(n - n % 4, n):
-            t0, r0 = matrix[i, j], borrow(rows[j])
+            t0, r0 = matrix[i, j], rows[j]
             for k in range(points):
                 line[k] += t0 * r0[k]
 
@@ -66,7 +65,7 @@ def _combine(matrix, rows, out):
 def _largest(v, floor, out):
     out[:] = floor
     for i in range(v.shape[0]):
-        line = borrow(v[i])
+        line = v[i]
         for k in range(out.shape[0]):
             out[k] = line[k] if line[k] > out[k] else out[k]
 
@@ -78,20 +77,20 @@ def largest(u, floor, values, shares):
     Fills values (families, points) and, where it is not empty, shares (families, d, points).
     """
     for w in range(u.shape[0]):
-        value = borrow(values[w])
-        _largest(borrow(u[w]), floor, value)
+        value = values[w]
+        _largest(u[w], floor, value)
         if shares.shape[0]:
-            _shares(borrow(u[w]), value, floor, borrow(shares[w]))
+            _shares(u[w], value, floor, shares[w])
 
 
 @kernel
 def _shares(u, value, floor, out):
     last = out.shape[0] - 1
-    free = borrow(out[last])
+    free = out[last]
     _above(value, floor, free)
     for i in range(last):
-        _take(borrow(u[i]), value, free, borrow(out[i]))
-    _equal(borrow(u[last]), value, free, free)
+        _take(u[i], value, free, out[i])
+    _equal(u[last], value, free, free)
 
 
 @kernel
@@ -120,12 +119,12 @@ def _monomials(v, out):
     d = v.shape[0]
     row = d
     for i in range(d):
-        own, first = borrow(out[i]), borrow(v[i])
+        own, first = out[i], v[i]
         for k in range(own.shape[0]):
             own[k] = first[k]
         if out.shape[0] > d:
             for j in range(i + 1):
-                made, second = borrow(out[row]), borrow(v[j])
+                made, second = out[row], v[j]
                 for k in range(made.shape[0]):
                     made[k] = first[k] * second[k]
                 row += 1
@@ -151,26 +150,26 @@ def residual_products(turned, z, b, floor, shares, constant, coefs, left, a, v, 
     for p in range(turned.shape[0]):
         q, r = b[p], a[p]
         for block in range(z.shape[0]):
-            _combine(borrow(turned[p]), borrow(z[block]), v)
-            value = borrow(f[0])
+            _combine(turned[p], z[block], v)
+            value = f[0]
             _largest(v, floor, value)
             if shares:
                 _shares(v, value, floor, g)
             else:
-                only = borrow(g[0])
+                only = g[0]
                 for k in range(size):
                     only[k] = value[k]
             _monomials(v, terms)
-            smooth = borrow(f[1:])
-            _combine(borrow(coefs[q]), terms, smooth)
-            given = borrow(left[block, r])
+            smooth = f[1:]
+            _combine(coefs[q], terms, smooth)
+            given = left[block, r]
             for j in range(g.shape[0]):
-                residual = borrow(g[j])
-                _subtract(constant[q, j], borrow(smooth[j]), residual)
+                residual = g[j]
+                _subtract(constant[q, j], smooth[j], residual)
                 for i in range(given.shape[0]):
-                    cross[p, i, j] += dotted(borrow(given[i]), residual)
+                    cross[p, i, j] += dotted(given[i], residual)
                 for i in range(j + 1):
-                    own[p, i, j] += dotted(borrow(g[i]), residual)
+                    own[p, i, j] += dotted(g[i], residual)
         for j in range(g.shape[0]):
             for i in range(j):
                 own[p, j, i] = own[p, i, j]

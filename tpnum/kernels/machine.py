@@ -14,7 +14,6 @@ import math
 
 import numpy as np
 
-from tpnum.kernels._borrow import borrow
 from tpnum.kernels._elementary import meets, rounding
 from tpnum.kernels._jit import kernel, maker, template
 from tpnum.kernels._strip import NEAR
@@ -353,13 +352,8 @@ def run(
     the cache; where they are empty, everything goes to the third, (n, R, C).  The last, (R, C / `BLOCK`),
     counts pairs that their series miss where their strip, as wide as a register, begins.
     """
-    code, panels, grams = borrow(code), borrow(panels), borrow(grams)
-    data = borrow(data[0]), borrow(data[1]), borrow(data[2]), borrow(data[3])
-    params = borrow(params[0]), borrow(params[1])
-    tables = borrow(tables[0]), borrow(tables[1]), borrow(tables[2]), borrow(tables[3]), borrow(tables[4])
-    outs = borrow(outs[0]), borrow(outs[1]), borrow(outs[2]), borrow(outs[3])
     count, long = registers[0].shape
-    flat, extra = borrow(registers[0]).reshape(registers[0].size), borrow(registers[1])
+    flat, extra = registers[0].reshape(registers[0].size), registers[1]
     row0, col0 = corner
     height, width = panels.shape[1], panels.shape[2]
     for top in range(0, height, BLOCK):

@@ -23,8 +23,8 @@ OPERATIONS = (
     "multiply",  # a <- a b
     "times",  # a <- r_i c_j b, parameter p
     "fresh",  # a <- a + r_i c_j on coinciding positions of one example, parameter p
-    "relu",  # a <- increments behind relu from those before, b <- tangent source; parameters p, constants n
-    "first",  # the same, b being made of the covariances of a and not read
+    "relu",  # a <- increments behind relu from those before, b <- tangent source; parameters p, constants n;
+    # with a flag 4 b is made of the covariances of a and not read
     "mix",  # a <- linear map n of b, axis by axis
     "load",  # a <- what buffer n holds for the cells
     "store",  # buffer n gains a at the cells that it has, or with a flag becomes it there
@@ -38,14 +38,13 @@ OPERATIONS = (
     "data_rows",  # buffer n gains the products of a and the columns' data m, by row and its position
     "data_cols",  # buffer n gains those of a and the row's data m, by the column's position
     "function",  # as relu, by the function in slot m, with a flag 1 by Hermite series m
-    "function_first",  # as first
 )
 """In the order of their codes."""
 
 (
     DATA, GAIN, ZERO, COPY, RECALL, CROSS, COVARIANCE, CO, NORMAL, DUAL, SERIES, BOTH, ADD, ADD_RHO,
-    ADD_PRODUCT, ADD_OUTER, MULTIPLY, TIMES, FRESH, RELU, START, MIX, LOAD, STORE, PLAIN, BEND, PRODUCT, ROWS,
-    COLS, BENT, CURVED, DATA_ROWS, DATA_COLS, FUNCTION, FUNCTION_FIRST,
+    ADD_PRODUCT, ADD_OUTER, MULTIPLY, TIMES, FRESH, RELU, MIX, LOAD, STORE, PLAIN, BEND, PRODUCT, ROWS,
+    COLS, BENT, CURVED, DATA_ROWS, DATA_COLS, FUNCTION,
 ) = range(len(OPERATIONS))  # fmt: skip
 
 LAST_PADDED = COPY

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 
-from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
 from tpnum.kernels._sums import summed
 from tpnum.kernels.curves import partials
@@ -226,17 +225,7 @@ def run(
     fourth, (channels, C); the fifth, (G, R, C), takes the adjoints of Gram matrices.  ``missed``
     (R, C / `BLOCK`) counts what series do not reach where its strip begins; such strips are left out.
     """
-    code, panels, grams, missed = borrow(code), borrow(panels), borrow(grams), borrow(missed)
-    data = borrow(data[0]), borrow(data[1]), borrow(data[2]), borrow(data[3])
-    params = borrow(params[0]), borrow(params[1])
-    series = borrow(series[0]), borrow(series[1]), borrow(series[2]), borrow(series[3]), borrow(series[4])
-    curves = (
-        borrow(curves[0]), borrow(curves[1]), borrow(curves[2]), borrow(curves[3]), borrow(curves[4]),
-        borrow(curves[5]), borrow(curves[6]),
-    )  # fmt: skip
-    channels = borrow(channels[0]), borrow(channels[1]), borrow(channels[2])
-    outs = borrow(outs[0]), borrow(outs[1]), borrow(outs[2]), borrow(outs[3]), borrow(outs[4])
-    registers, extra, totals, weights = borrow(work[0]), borrow(work[1]), borrow(work[2]), borrow(work[3])
+    registers, extra, totals, weights = work[0], work[1], work[2], work[3]
     count, strip = registers.shape
     flat = registers.reshape(registers.size)
     row0, col0 = corner

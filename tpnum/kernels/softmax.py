@@ -55,13 +55,13 @@ def _logits(mean, factor, z, begin, size, x):
     """The coordinates mean + factor z of a block of points; places beyond the points stay at the mean."""
     d, rank = factor.shape
     for i in range(d):
-        row = borrow(x[i])
+        row = x[i]
         for p in range(_BLOCK):
             row[p] = mean[i]
     fours, pairs = rank - rank % 4, d - d % 2
     # two rows and four columns at a time: as many multiplications as loads and stores
     for i in range(0, pairs, 2):
-        one, two = borrow(x[i]), borrow(x[i + 1])
+        one, two = x[i], x[i + 1]
         for k in range(0, fours, 4):
             a0, a1, a2, a3 = factor[i, k], factor[i, k + 1], factor[i, k + 2], factor[i, k + 3]
             b0, b1, b2, b3 = (
@@ -70,22 +70,22 @@ def _logits(mean, factor, z, begin, size, x):
                 factor[i + 1, k + 2],
                 factor[i + 1, k + 3],
             )
-            z0, z1 = borrow(z[k, begin:]), borrow(z[k + 1, begin:])
-            z2, z3 = borrow(z[k + 2, begin:]), borrow(z[k + 3, begin:])
+            z0, z1 = z[k, begin:], z[k + 1, begin:]
+            z2, z3 = z[k + 2, begin:], z[k + 3, begin:]
             for p in range(size):
                 one[p] += (a0 * z0[p] + a1 * z1[p]) + (a2 * z2[p] + a3 * z3[p])
                 two[p] += (b0 * z0[p] + b1 * z1[p]) + (b2 * z2[p] + b3 * z3[p])
         for k in range(fours, rank):
             a0, b0 = factor[i, k], factor[i + 1, k]
-            at = borrow(z[k, begin:])
+            at = z[k, begin:]
             for p in range(size):
                 one[p] += a0 * at[p]
                 two[p] += b0 * at[p]
     for i in range(pairs, d):
-        one = borrow(x[i])
+        one = x[i]
         for k in range(rank):
             a0 = factor[i, k]
-            at = borrow(z[k, begin:])
+            at = z[k, begin:]
             for p in range(size):
                 one[p] += a0 * at[p]
 
@@ -97,19 +97,19 @@ def _normalise(x, weight, top, total):
     for p in range(_BLOCK):
         top[p] = x[0, p]
     for i in range(1, count):
-        row = borrow(x[i])
+        row = x[i]
         for p in range(_BLOCK):
             top[p] = row[p] if row[p] > top[p] else top[p]
     total[:] = 0.0
     for i in range(count):
-        row = borrow(x[i])
+        row = x[i]
         for p in range(_BLOCK):
             row[p] = decay(row[p] - top[p])
             total[p] += row[p]
     for p in range(_BLOCK):
         total[p] = weight[p] / total[p]
     for i in range(count):
-        row = borrow(x[i])
+        row = x[i]
         for p in range(_BLOCK):
             row[p] *= total[p]
 

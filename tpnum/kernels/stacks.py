@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
 
 CHUNK = 1024
@@ -16,7 +15,6 @@ def stack(dual, e, rp, cp, rows, steep, out, d):
     Row r is row r of ``rp`` (P, n), and ``rows`` of them follow one another that have columns in common: V of
     ``cp`` (P, n / rows * V).
     """
-    e, rp, cp, out, d = borrow(e), borrow(rp), borrow(cp), borrow(out), borrow(d)
     width = e.shape[1]
     for r in range(e.shape[0]):
         first = r // rows * width

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tpnum.kernels._borrow import borrow
 from tpnum.kernels._jit import kernel
 
 
@@ -12,7 +11,6 @@ def unite(parent, first, second):
 
     At first everyone's parent is an earlier member of its set or itself.
     """
-    parent, first, second = borrow(parent), borrow(first), borrow(second)
     for k in range(first.size):
         a, b = first[k], second[k]
         while parent[a] != a:

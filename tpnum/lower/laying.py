@@ -61,20 +61,9 @@ class LaidSeries(NamedTuple):
     def bytes(self) -> int:
         return self.flat.nbytes
 
-    def narrow(self, strip: int, lanes: int, some: slice) -> LaidSeries:
-        """Some of the lanes of one strip."""
-        if some == slice(0, lanes):
-            return self._replace(places=[(at + strip * wide, apart, wide) for at, apart, wide in self.places])
-        ends = [*(start for start, _, _ in self.places), self.flat.size - 1][1:]
-        parts, places, at = [], [], 0
-        for (start, apart, wide), end in zip(self.places, ends, strict=True):
-            step = wide // lanes * (some.stop - some.start)
-            places.append((at, step, step))
-            if wide:
-                whole = self.flat[start:end].reshape(-1, apart // wide, wide // lanes, lanes)
-                parts.append(whole[:, strip, :, some])
-                at += parts[-1].size
-        return LaidSeries(_joined(parts, self.flat.dtype)[0], places)
+    def of_strip(self, strip: int) -> LaidSeries:
+        """Those of one strip."""
+        return self._replace(places=[(at + strip * wide, apart, wide) for at, apart, wide in self.places])
 
 
 def lay(

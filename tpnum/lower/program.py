@@ -31,6 +31,7 @@ Kept: TypeAlias = "Callable[[tuple[int, ...], Hashable, float, Callable[[], Any]
 
 CODE = {name: number for number, name in enumerate(OPERATIONS)}
 CODE |= {"seed": CODE["load"], "give": CODE["store"]}  # of adjoints
+CODE |= {"first": CODE["relu"], "function_first": CODE["function"]}  # a flag says so
 FUNCTIONS = ("dual", "series", "function", "function_first")
 """Operations that take as many roundings as two relus."""
 PIECE = 1 << 28
@@ -50,6 +51,7 @@ class Program:
         self.layout, self.dtype, self.lanes = layout, dtype, lanes
         selection = self._select(profiles)
         self.selection, self.duals, self.height = selection, selection.duals, profiles[0].size
+        self.by_series = bool(selection.series)
         self.steps = sum(2 if i.op in FUNCTIONS else i.op == "relu" for i in selection.code)
         self.subtracts = any(i.op == "normal" for i in selection.code)  # 1 - rho, from a rounded rho
         self._assemble()
@@ -254,11 +256,11 @@ class Program:
         self.sources = _table(3, list(zip(row.channels, first[1], second[1], strict=True)))
 
     def narrow(self, strip: int, some: slice) -> Program:
-        """The same for some of the lanes of one strip, which is the only one then."""
+        """The same for some of the lanes of one strip, the only one then; with series, for all of these."""
         made = copy(self)
         made.lanes = some.stop - some.start
         made.cols = [self.cols[strip].narrow(self.lanes, some)]
-        made.col_series = self.col_series.narrow(strip, self.lanes, some)
+        made.col_series = self.col_series.of_strip(strip)
         made._find()
         return made
 
@@ -307,7 +309,7 @@ class Program:
         places = np.zeros(
             (4, len(layout.spaces), max(map(layout.cells_of, layout.spaces), default=1)), np.int64
         )
-        spare = kernels.spare(self.stretches, components.shape[1], len(layout.spaces), self.lanes, self.dtype)
+        spare = kernels.room(self.stretches, components.shape[1], len(layout.spaces), self.lanes, self.dtype)
         row, col = self.row, self.cols[strip]
         coefs = self._coefs(strip)
         table = _table(4, [self._strides(n, *starts[n]) for n in self.buffer_nodes])
@@ -346,9 +348,6 @@ def _table(width: int, rows: list[tuple[int, ...]]) -> np.ndarray:
 
 
 def _operations(code: np.ndarray) -> frozenset[int]:
-    """Those of a code; functions between increments are of one kind, and take series themselves."""
-    functions = code[np.isin(code[:, 0], (CODE["function"], CODE["function_first"]))]
-    more = {CODE["function"]} if len(functions) else set()
-    if (functions[:, 7] & 1).any():
-        more.add(CODE["series"])
-    return frozenset(code[:, 0].tolist()) | more
+    """Those of a code, series that functions between increments take among them."""
+    flags = code[code[:, 0] == CODE["function"], 7]
+    return frozenset(code[:, 0].tolist()) | ({CODE["series"]} if (flags & 1).any() else set())

@@ -111,10 +111,11 @@ def lanes(
     columns: int = 0,
     symmetric: bool = False,
 ) -> int:
-    """Columns at a time: of as many as leave what is gone over in a cache the fewest in as few strips.
+    """Columns at a time: as many as leave what is gone over in a cache, of these the fewest in as few strips.
 
-    That is what the programs go over together, in the second level.  Whole `tpnum.kernels._views.WIDTH`
-    bytes of them, or fewer vectors for a few columns where no instruction asks for more.
+    What is gone over is what the programs hold together, the cache that of the second level.  Whole
+    `tpnum.kernels._views.WIDTH` bytes of them, or fewer vectors for a few columns where no instruction asks
+    for more.
     """
     unit, least = WIDTH // dtype.itemsize, SHORT // dtype.itemsize
     wide = not programs or any(isinstance(one, Program) and one.selection.wide for one in programs)
@@ -125,16 +126,21 @@ def lanes(
         return least
     spread = max((one.spread for one in programs), default=1) * dtype.itemsize
 
-    whole = any(isinstance(one, Program) and one.selection.series for one in programs)  # with idle lanes
+    whole = has_series(programs)
 
     def cost(count: int) -> int:
-        """By rows of all strips, those of a symmetric matrix up to their last columns."""
+        """By rows of all strips, of a symmetric matrix those up to their last columns; by lanes if whole."""
         ends = range(count, columns + count, count)
         rows = sum(min(end, columns) for end in ends) if symmetric else len(ends)
         return rows * (count + CELL // dtype.itemsize) if whole else rows
 
     most = max(least, min(LANES, STRIP // spread, -(-(few if whole else columns) // unit) * unit))
     return min(range(least, most + 1, unit), key=cost)
+
+
+def has_series(programs: Sequence[Program | BlockProgram]) -> bool:
+    """Whether one of the programs takes whole strips: some lanes of their coefficients would be a copy."""
+    return any(isinstance(one, Program) and one.by_series for one in programs)
 
 
 def cut(outputs: list[graph.Pair]) -> dict[int, str]:

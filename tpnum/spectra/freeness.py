@@ -65,7 +65,7 @@ class Roads:
         for low, high in self.lanczos.edges:
             x = np.linspace(low, high, 402)[1:-1]
             ax.plot(x, self.lanczos.density(x), "--", color="black", linewidth=1.0, label="by Lanczos")
-        ax.legend(fontsize=8, frameon=False)
+        ax.legend(fontsize=8, frameon=False, loc="upper right")
         return ax
 
     def __str__(self) -> str:

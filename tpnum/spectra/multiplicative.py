@@ -291,7 +291,7 @@ class FreeProduct(Convolution):
         return [at for at in peaks if at is not None] if self.total == 1.0 else []
 
     @cached_property
-    def _reaches_zero(self) -> bool:
+    def _vanishes_toward_zero(self) -> bool:
         """Whether the density goes down to 0, as that of a part of the largest mass at 0 does."""
         masses = [dict(part.atoms).get(0.0, 0.0) for part, _ in self.parts]
         return any(
@@ -305,7 +305,7 @@ class FreeProduct(Convolution):
         beside = [at * (1.0 + sign * BESIDE) for at in self._peaks for sign in (-1.0, 1.0)]
         x, there = super()._looked_at(np.unique(np.concatenate([grid, *beside, self._peaks])))
         there = there & ~np.isin(x, self._peaks)
-        if self._reaches_zero and there.any():
+        if self._vanishes_toward_zero and there.any():
             there = there | (x < max(FAINT * self.mean, float(x[np.argmax(there)])))
         return x, there
 

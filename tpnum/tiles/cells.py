@@ -18,7 +18,7 @@ from tpnum.lower.blocks import BlockLevel, BlockProgram, runs
 from tpnum.lower.islands import IslandLevel, places_of
 from tpnum.lower.laying import Laid, LaidSeries
 from tpnum.lower.program import Program, buffer_places
-from tpnum.lower.regions import Regions, lanes, program, regions
+from tpnum.lower.regions import Regions, has_series, lanes, program, regions
 from tpnum.lower.unsupported import Unsupported
 from tpnum.tiles.delivery import matrices, write
 from tpnum.tiles.diagonal import exact_diagonals
@@ -27,7 +27,7 @@ from tpnum.tiles.grid import Tile, blocks, general_side, squares
 from tpnum.tiles.strips import Piece, asked, inside, part_of, strips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from tpnum.evaluate.blocks import Dim
     from tpnum.evaluate.plan import Entry, Plan
@@ -103,8 +103,7 @@ class CellWorker:
                     "whole blocks of so many pairs of positions, side by side, take too much room"
                 )
             self.lanes = min(self.lanes, max(BUFFERS // held // unit, 1) * unit)
-        series = any(one.selection.series for one in probe if isinstance(one, Program))
-        self.unit = self.lanes if series else min(self.lanes, WIDTH // self.work.itemsize)  # not held twice
+        self.unit = self._unit(probe)
         cells = sum(level.cells for level in self.schedule.levels)
         self.pairs = max(1, TASK // cells)
         laid = sum(one.bytes_laid() for one in probe if isinstance(one, Program))
@@ -237,7 +236,7 @@ class CellWorker:
         blocks = {} if direct else self._blocks(height, width)
         buffers = np.zeros(block * per_row // 8 + 1)
         missed = np.zeros(block, np.int64)
-        for number, some, (strip, (low, high), place) in self._asked(tile, block):
+        for number, some, (strip, (low, high), place) in self._asked(tile, block, self._unit(programs)):
             codes = [one.narrow(number, some) for one in programs]
             starts, at = buffer_places(codes, high - low)
             if not whole:
@@ -277,10 +276,14 @@ class CellWorker:
                 high = min(low + block, last)
                 yield Piece(strip, (low, high), (k, (above + low, above + high), above + own))
 
-    def _asked(self, tile: Tile, block: int) -> Iterator[tuple[int, slice, Piece]]:
+    def _unit(self, programs: Sequence[Program | BlockProgram]) -> int:
+        """How many lanes of a strip are computed or left out together."""
+        return self.lanes if has_series(programs) else min(self.lanes, WIDTH // self.work.itemsize)
+
+    def _asked(self, tile: Tile, block: int, unit: int) -> Iterator[tuple[int, slice, Piece]]:
         """The number of a strip, some of its lanes, and what is computed with these."""
         for piece in self.pieces(tile, block):
-            for some, part in asked(piece, self.unit, tile.mirror):
+            for some, part in asked(piece, unit, tile.mirror):
                 yield piece.place[0], some, part
 
     def _collect(

@@ -30,8 +30,8 @@ def strips(cols: slice, lanes: int) -> list[slice]:
 def asked(piece: Piece, unit: int, mirror: bool) -> Iterator[tuple[slice, Piece]]:
     """The lanes that the rows of a piece need, whole units of them, and what is computed with these.
 
-    That are the lanes that have columns, and of a ``mirror`` tile none whose columns are before the row.  The
-    pieces are of strips of these lanes alone.
+    These are the lanes that have columns, and of a ``mirror`` tile none whose columns are before the row.
+    The pieces are of strips of these lanes alone.
     """
     strip, (low, high), (_, (first, _), own) = piece
     past = -(-(strip.stop - strip.start) // unit) * unit

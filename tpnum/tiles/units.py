@@ -15,8 +15,8 @@ SIZES = ((50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB"))
 
 
 def duration(seconds: float) -> str:
-    """Seconds with three digits."""
-    size, unit = next((one for one in TIMES if seconds >= one[0]), TIMES[-1])
+    """Seconds with three digits, in the unit that these, rounded, reach."""
+    size, unit = next((one for one in TIMES if seconds >= 0.9995 * one[0]), TIMES[-1])
     return f"{seconds / size:.3g} {unit}"
 
 

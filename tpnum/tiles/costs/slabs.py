@@ -56,7 +56,7 @@ def preparation(worker: CellWorker, tile: Tile) -> tuple[tuple[Side, Side], floa
 def missed(worker: CellWorker, tile: Tile) -> tuple[float, float, float]:
     """Seconds that the general path takes for an example's strip, bytes that it keeps of it and for a tile.
 
-    None without misses.  Squares of pairs grow until they are whole or take too long.
+    Zeros where nothing is missed.  Squares of pairs grow until they are whole or take too long.
     """
     programs = [one for one in worker.programs(*worker.slabs(tile), worker.work) if isinstance(one, Program)]
     if not worker.symmetric or all(one.selection.tables.exact for one in programs):
