@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tpnum as tp
+from tests.oracle.roads import GENERAL, MACHINE, kernels
 from tpnum import nn
 from tpnum.kernels.series import EVEN, NONE, ODD, closest_of, series
 
@@ -197,3 +198,21 @@ def test_the_closest_pair_of_a_strip(size, dtype):
     given = e.copy()
     assert closest_of(e, np.full(size + 3, -1, dtype)) == np.abs(e).min()
     np.testing.assert_array_equal(e, given)
+
+
+@pytest.mark.parametrize("function", ["tanh", "hard_tanh"])
+@pytest.mark.parametrize("var", [0.1, 9.0])
+def test_one_function_about_opposite_means(function, var):
+    """E f^2 and E f'^2 agree, but f(u + m) and f(u - m) of the same u are not correlated with rho' = 1."""
+    p = tp.Program()
+    u = p.matrix("W", var=var, cols="d", trained=True) @ p.data("x", channels="d")
+    one = p.ones("n")
+    up, down = (p.apply(tp.functions.get(function), u + shift * one) for shift in (0.8, -0.8))
+    p.output(p.matrix("V", trained=True) @ (up + down))
+    x = np.random.default_rng(8).standard_normal((5, 4))
+    x[1] = x[0]
+    want, _ = kernels(p, x, get=("nngp", "ntk"), road=GENERAL)
+    made, road = kernels(p, x, get=("nngp", "ntk"), dtype=np.float32)
+    assert road == MACHINE
+    for got, k in zip(made, want, strict=True):
+        np.testing.assert_allclose(got, k, rtol=0, atol=3e-6 * np.abs(k).max())

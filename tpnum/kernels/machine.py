@@ -28,7 +28,7 @@ from tpnum.kernels.piecewise import (
     relu_bias_layer,
     relu_layer,
 )
-from tpnum.kernels.series import ODD, closest_of, needed, series_by
+from tpnum.kernels.series import EXACT, ODD, STABLE, closest_of, needed, series_by
 
 BLOCK = 64
 """Rows that are finished, mirrored ones included, before the next columns."""
@@ -184,8 +184,8 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
     """A dual by its Hermite series, with as many terms as the strip's largest |rho| needs.
 
     ``row_coefs`` are where the row's coefficients are: numbers, the place of the first, the step to the next.
-    ``entry``: first coefficient, how many, parity, 1 for a function with itself and 2 where its sum does
-    without cancellation (`tpnum.kernels.series`), first limit, how many.  ``work`` has room for its strips.
+    ``entry``: first coefficient, how many, parity, what holds of a function with itself (0 of two functions):
+    `EXACT` and `STABLE` (`tpnum.kernels.series`); first limit, how many.  ``work`` has room for its strips.
 
     Returns 1 if some pair is closer than all terms can serve (duplicates apart, which are exact), else 0.
     """
@@ -194,7 +194,7 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
     r0, r1 = rp[p, i], rp[p + 1, i]
     closest = closest_of(e, work[0])
     found = 0
-    if meets(closest) and same > 0:
+    if meets(closest) and same & EXACT != 0:
         c0, c1 = cp[p, j0 : j0 + e.size], cp[p + 1, j0 : j0 + e.size]
         where = np.empty(e.size, np.intp)
         turned = np.empty(e.size, np.bool_)
@@ -215,7 +215,7 @@ def expand(e, entry, terms, least, row_coefs, col_coefs, rp, cp, p, i, j0, out_e
     a = row_coefs[0], row_coefs[1] + start * row_coefs[2], row_coefs[2]
     b = col_coefs[start : start + count]
     rs, cs = strip(rp, p * rp.shape[1], rp.shape[1]), strip(cp, p * cp.shape[1], cp.shape[1])
-    near = same > 1 and (parity != ODD or closest < NEAR)
+    near = same & STABLE != 0 and (parity != ODD or closest < NEAR)
     if found == 0:
         series_by(work, e, a, b, rs, cs, i, j0, used, parity, near, out_e, out_d)
         return missed

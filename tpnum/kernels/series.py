@@ -32,6 +32,10 @@ from tpnum.kernels._views import get, get_first, get_read, get_second, put_first
 NONE, EVEN, ODD = 0, 1, -1
 """Parities: coefficient k belongs to h_k, h_{2k}, h_{2k+1}."""
 
+EXACT, STABLE = 1, 2
+"""Flags of a function with itself: |rho| = 1 with equal E f^2 and E f'^2 is rho' = 1; and 1 - rho' near
+|rho| = 1 is had without cancellation."""
+
 FLAT = 0.992
 """A function with this share of its norm in h_0 is almost constant: rho' is near 1 for any rho."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpnum.gauss.pair import reach
+from tpnum.kernels.series import EXACT, STABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ PIECE = 128
 class SeriesTables:
     """What `tpnum.kernels.machine.run` reads for its series: all of them, one after the other.
 
-    ``entries`` are rows (first coefficient, count, parity, same, first limit, limits); ``terms`` and
+    ``entries`` are rows (first coefficient, count, parity, flags, first limit, limits); ``terms`` and
     ``least`` say that pairs with 1 - |rho| of at least ``least[l]`` need ``terms[l]`` coefficients.
     """
 
@@ -73,10 +74,13 @@ class SeriesTables:
         self.terms += np.minimum(-(-terms // 2) if parity else terms, count).tolist()
         self.least += (1.0 - rho).tolist()
         # the form without cancellation counts what was truncated as fully correlated: not with a kink's tail
-        # what is smooth and has no end to its series is integrated: more exact than a series cut off
-        alone = bool(first.f.kinks)
-        same = (first.f == second.f) * (2 if rho[-1] == 1.0 else alone)
-        self.entries.append((start, count, parity, same, at, len(self.terms) - at))
+        stable = rho[-1] == 1.0
+        # about two means f may have the same E f^2 and E f'^2 and be another function of the same variable
+        means = np.concatenate([first.mean.ravel(), second.mean.ravel()])
+        # what is smooth and has no end to its series is integrated, with its close pairs
+        exact = means.min() == means.max() and (stable or bool(first.f.kinks))
+        same = (first.f == second.f) * (EXACT * exact + STABLE * stable)
+        self.entries.append((start, count, parity, int(same), at, len(self.terms) - at))
         self.sides.append((first, second, kept))
         return len(self.entries) - 1
 
