@@ -77,7 +77,8 @@ class SeriesTables:
         stable = rho[-1] == 1.0
         # about two means f may have the same E f^2 and E f'^2 and be another function of the same variable
         means = np.concatenate([first.mean.ravel(), second.mean.ravel()])
-        exact = means.min() == means.max()
+        # what is smooth and has no end to its series is integrated, with its close pairs
+        exact = means.min() == means.max() and (stable or bool(first.f.kinks))
         same = (first.f == second.f) * (EXACT * exact + STABLE * stable)
         self.entries.append((start, count, parity, int(same), at, len(self.terms) - at))
         self.sides.append((first, second, kept))
@@ -89,13 +90,6 @@ class SeriesTables:
         return all(
             min(self.least[at : at + many]) <= 0.0 or (self.sides[number] is None and same)
             for number, (_, _, _, same, at, many) in enumerate(self.entries)
-        )
-
-    @property
-    def exact(self) -> bool:
-        """Whether all series serve a variable and itself, beside any others."""
-        return all(
-            min(self.least[at : at + many]) <= 0.0 or same & EXACT for _, _, _, same, at, many in self.entries
         )
 
     def width(self, number: int, side: int) -> int:

@@ -1,7 +1,7 @@
 """What is prepared for the examples of a slab, found by preparing some: seconds and bytes.
 
-And what is missed: the series of two smooth functions of one variable of large variance does not converge, so
-that rows take the general path against the strip that has their own column.
+And what is missed: smooth functions of large variances have series that do not converge at |rho| = 1, so that
+rows take the general path against the strip that has their own column.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def missed(worker: CellWorker, tile: Tile) -> tuple[float, float, float]:
     Zeros where nothing is missed.  Squares of pairs grow until they are whole or take too long.
     """
     programs = [one for one in worker.programs(*worker.slabs(tile), worker.work) if isinstance(one, Program)]
-    if not worker.symmetric or all(one.selection.tables.exact for one in programs):
+    if not worker.symmetric or all(one.selection.tables.complete for one in programs):
         return 0.0, 0.0, 0.0
     plan, count, size, first = worker.plan.general, worker.profiles[0].size, 1, 0.0
     most = min(worker.lanes, general_side(plan), count)
