@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import tpnum as tp
-from tests.oracle.roads import GENERAL, MACHINE, kernels
+from tests.oracle.roads import CELLS, GENERAL, MACHINE, kernels
 from tpnum import nn
 from tpnum.kernels.series import EVEN, NONE, ODD, closest_of, series
+from tpnum.tiles.cells import CellWorker
 
 GAPS = [0.0, 1e-28, 1e-14, 1e-9, 1e-5, 3e-3, 0.02, 0.3, 0.8]
 STATES = np.array([*GAPS, 1.0, *(-g for g in GAPS)])
@@ -198,6 +199,25 @@ def test_the_closest_pair_of_a_strip(size, dtype):
     given = e.copy()
     assert closest_of(e, np.full(size + 3, -1, dtype)) == np.abs(e).min()
     np.testing.assert_array_equal(e, given)
+
+
+@pytest.mark.parametrize("activation, w_std", [(nn.Tanh(), 3.0), (nn.Sigmoid(), 9.0)])
+@pytest.mark.parametrize("dtype, bound", [(np.float64, 1e-12), (np.float32, 2e-6)])
+def test_a_variable_and_itself_where_no_series_converges(activation, w_std, dtype, bound, monkeypatch):
+    """Of smooth functions of large variances: exact without the general path, and so are duplicates."""
+
+    def conv():
+        return nn.Conv(8, (3,), padding="SAME", W_std=w_std)
+
+    net = nn.serial(conv(), activation, conv(), activation, nn.GlobalAvgPool(), nn.Dense(1))
+    x = np.random.default_rng(7).standard_normal((6, 4, 3))
+    x[3] = x[1]
+    want, _ = kernels(net, x, get=("nngp", "ntk"), road=GENERAL)
+    monkeypatch.delattr(CellWorker, "general")
+    made, road = kernels(net, x, get=("nngp", "ntk"), dtype=dtype)
+    assert road == CELLS
+    for got, k in zip(made, want, strict=True):
+        np.testing.assert_allclose(got, k, rtol=0, atol=bound * np.abs(k).max())
 
 
 @pytest.mark.parametrize("function", ["tanh", "hard_tanh"])

@@ -136,8 +136,6 @@ HELD = {
     "flat": (conv(), (12, 12, 2), 300, 0.25),
     "pooled tanh": (conv(nn.GlobalAvgPool, nn.Tanh), (4, 4, 2), 130, 0.35),
     "tanh of pools": (summed(nn.AvgPool((2,), (2,)), nn.Flatten(), 1.2), (24, 2), 150, 0.25),
-    "tanh of large sums": (summed(nn.GlobalSumPool(), nn.Identity(), 1.5), (6, 2), 900, 0.25),
-    "tanh of large pools": (summed(nn.AvgPool((2,), (2,)), nn.Flatten(), 3.0), (16, 2), 250, 0.25),
 }
 """Nets, shapes and numbers of examples, and how far the bytes of a run may lie from those planned."""
 

@@ -20,6 +20,9 @@ LADDER = (
 NEGLIGIBLE = 1e-16
 """A tail that is left out."""
 
+PIECE = 128
+"""Rows of which coefficients are made at a time."""
+
 PROBES = 24
 """Rows whose tails stand for those of all."""
 
@@ -82,7 +85,10 @@ class Series:
     @cached_property
     def value(self) -> np.ndarray:
         """(rows, degrees) coefficients of f."""
-        return self.unit(np.arange(self.q.size), self.every)
+        made = np.empty((self.q.size, self.degrees))
+        for rows in self._pieces:
+            made[rows] = self.unit(rows, self.every)
+        return made
 
     @cached_property
     def slope(self) -> np.ndarray | None:
@@ -106,7 +112,14 @@ class Series:
 
     @cached_property
     def _tails(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.tails(np.arange(self.q.size))
+        made = [self.tails(rows) for rows in self._pieces]
+        return np.concatenate([one for one, _ in made]), np.concatenate([one for _, one in made])
+
+    @property
+    def _pieces(self) -> list[np.ndarray]:
+        """The rows, few at a time: what is made on the way to their coefficients is as large as these."""
+        size = self.q.size
+        return [np.arange(row, min(row + PIECE, size)) for row in range(0, max(size, 1), PIECE)]
 
     @property
     def enough(self) -> int:

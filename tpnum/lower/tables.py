@@ -77,8 +77,7 @@ class SeriesTables:
         stable = rho[-1] == 1.0
         # about two means f may have the same E f^2 and E f'^2 and be another function of the same variable
         means = np.concatenate([first.mean.ravel(), second.mean.ravel()])
-        # what is smooth and has no end to its series is integrated, with its close pairs
-        exact = means.min() == means.max() and (stable or bool(first.f.kinks))
+        exact = means.min() == means.max()
         same = (first.f == second.f) * (EXACT * exact + STABLE * stable)
         self.entries.append((start, count, parity, int(same), at, len(self.terms) - at))
         self.sides.append((first, second, kept))

@@ -1,8 +1,4 @@
-"""What is prepared for the examples of a slab, found by preparing some: seconds and bytes.
-
-And what is missed: smooth functions of large variances have series that do not converge at |rho| = 1, so that
-rows take the general path against the strip that has their own column.
-"""
+"""What is prepared for the examples of a slab, found by preparing some: seconds and bytes."""
 
 from __future__ import annotations
 
@@ -12,16 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpnum.lower.program import Program
-from tpnum.tiles.costs.stopwatch import SHARE, first_touch, least, peak_of, seconds, tracing
+from tpnum.tiles.costs.stopwatch import first_touch, least, peak_of, tracing
 from tpnum.tiles.costs.tally import Side
-from tpnum.tiles.grid import Tile, general_side
+from tpnum.tiles.grid import Tile
 
 if TYPE_CHECKING:
     from tpnum.tiles.cells import CellWorker
-
-WARM = 8
-"""Rows and columns of a first square of pairs, for which kernels are loaded."""
 
 
 def preparation(worker: CellWorker, tile: Tile) -> tuple[tuple[Side, Side], float, float]:
@@ -51,33 +43,6 @@ def preparation(worker: CellWorker, tile: Tile) -> tuple[tuple[Side, Side], floa
     passes = Side(max(0.0, both - laid) / passed + new * kept, kept, passed * bound / max(parts, 1), own)
     laying = Side(each + new * numbers / size, numbers / size, size * most / max(numbers, 1), 2)
     return (passes, laying), max(0.0, laid - each * size), thread
-
-
-def missed(worker: CellWorker, tile: Tile) -> tuple[float, float, float]:
-    """Seconds that the general path takes for an example's strip, bytes that it keeps of it and for a tile.
-
-    Zeros where nothing is missed.  Squares of pairs grow until they are whole or take too long.
-    """
-    programs = [one for one in worker.programs(*worker.slabs(tile), worker.work) if isinstance(one, Program)]
-    if not worker.symmetric or all(one.selection.tables.complete for one in programs):
-        return 0.0, 0.0, 0.0
-    plan, count, size, first = worker.plan.general, worker.profiles[0].size, 1, 0.0
-    most = min(worker.lanes, general_side(plan), count)
-    with tracing():
-        before = tracemalloc.get_traced_memory()[0]
-        few = slice(0, min(WARM, most))
-        worker.general(Tile(few, few, False))  # makes what is made once
-        kept = tracemalloc.get_traced_memory()[0] - before
-    while True:
-        square = Tile(slice(0, size), slice(0, size), False)
-        taken = seconds(partial(worker.general, square))
-        first = taken if size == 1 else min(first, taken)
-        if size == most or 2 * taken > SHARE:
-            break
-        size = min(2 * size, most)
-    held = peak_of(partial(worker.general, square)) / size**2
-    pair = (taken - first) / (size**2 - 1) if size > 1 else taken
-    return pair * worker.lanes, kept / count, held * min(worker.lanes, general_side(plan)) ** 2
 
 
 def _diagonal(worker: CellWorker, tile: Tile) -> Tile:

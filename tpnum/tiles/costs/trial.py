@@ -26,7 +26,7 @@ from tpnum.lower.program import buffer_places
 from tpnum.tiles.cells import CellWorker
 from tpnum.tiles.costs.representative import SomeForAll
 from tpnum.tiles.costs.sampled_trial import sampled_tally
-from tpnum.tiles.costs.slabs import missed, preparation
+from tpnum.tiles.costs.slabs import preparation
 from tpnum.tiles.costs.stopwatch import LONG, SHARE, least, peak_of, seconds, tracing
 from tpnum.tiles.costs.tally import Cut, Memory, Tally
 from tpnum.tiles.extents import WIDE
@@ -233,14 +233,13 @@ class Trial:
             sides, slab, thread = preparation(worker, tile)
             bare = least(partial(worker.tile, tile))
         bare *= worker.height * worker.width / (height * width)
-        again, each, whole = missed(worker, tile)
         strips, pairs = self._levels(worker, tile)
         lanes, mirrored = worker.lanes, self.plan.mirrored
         cut = Cut(worker.height, worker.width, lanes, mirrored, unit=worker.unit, slab=worker.slab)
         found = self.variances
-        memory = Memory(0.0, each, found.bytes, found.together, thread + whole)
+        memory = Memory(0.0, 0.0, found.bytes, found.together, thread)
         once = max(0.0, made - found.spent) + found.once
-        return Tally(cut, once, found.example + again, bare, slab, sides, strips, memory, worker.grain, pairs)
+        return Tally(cut, once, found.example, bare, slab, sides, strips, memory, worker.grain, pairs)
 
     def _largest(self, worker: CellWorker, count: int) -> Tile:
         """A tile as large as the driver's, if that takes no longer than it may; its kernels are loaded."""
