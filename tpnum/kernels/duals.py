@@ -25,8 +25,8 @@ SLOTS = 4
 NONE = "machine.no_dual"
 """What is in the slots that a program does not use."""
 
-SERIES, NO_SERIES = "machine.expand", "machine.no_series"
-"""Strips that take tables of coefficients besides: of programs with Hermite series and of those without."""
+SERIES = "machine.expand"
+"""The strip of Hermite series, which takes tables of coefficients besides."""
 
 
 def named(name: str) -> Any:
@@ -146,9 +146,13 @@ class Choice(NamedTuple):
     none: str
     signature: Callable[[Any], Any]
 
+    def pointer(self, wanted: bool, dtype: np.dtype) -> Any:
+        """What a program calls that has the operation, or has it not."""
+        return pointer(self.own if wanted else self.none, dtype)
+
 
 OPERATIONS = {
-    ops.SERIES: Choice(SERIES, NO_SERIES, _series),
+    ops.SERIES: Choice(SERIES, "machine.no_series", _series),
     ops.CURVED: Choice("curves.curved", "curves.no_curves", _curves),
     ops.BENT: Choice("adjoints.bent_relu", "adjoints.no_bend", _bends),
     ops.FUNCTION: Choice("applied.over_functions", "applied.no_functions", _functions),
@@ -167,9 +171,9 @@ def closed(names: Sequence[str], dtype: np.dtype) -> tuple[Any, ...]:
 
 def called(operations: Collection[int], dtype: np.dtype) -> tuple[Any, ...]:
     """What a program of the machine of cells calls for its operations, one for each of `OPERATIONS`."""
-    return tuple(pointer(one.own if op in operations else one.none, dtype) for op, one in OPERATIONS.items())
+    return tuple(one.pointer(op in operations, dtype) for op, one in OPERATIONS.items())
 
 
 def series(some: bool, dtype: np.dtype) -> Any:
     """The strip of a program's Hermite series, if it has some."""
-    return pointer(SERIES if some else NO_SERIES, dtype)
+    return OPERATIONS[ops.SERIES].pointer(some, dtype)
